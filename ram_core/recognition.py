@@ -1,0 +1,138 @@
+"""The words that every model speaks: what goes in, what comes out, and what made it.
+
+Shapes: B batch, T tags, D width of the vector. A *logit* is the number before the sigmoid or softmax, a *score* the
+number after it, in 0..1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from ram_core.vocabulary import TagVocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class TagScore:
+    """One tag of one image. ``id`` is the tag's position in its vocabulary; names may be shared, ids never."""
+
+    id: int
+    name: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """What a person asks for: the assigned tags (highest score first), the vector and the caption of one image.
+
+    Attributes:
+        tags: tags whose score is above their threshold.
+        vector: (D,) float32, unit length, in the space of the model's text encoder.
+        caption: a sentence, or None when no caption was asked for or the model has none.
+    """
+
+    tags: list[TagScore]
+    vector: NDArray[np.float32]
+    caption: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a worker stores: every tag above the model's score floor, so that thresholds can move later.
+
+    Attributes:
+        tag_ids: (K,) int32, ascending.
+        scores: (K,) float32 in 0..1, aligned with ``tag_ids``; each at least ``Recognizer.score_floor``.
+        vector: (D,) float32, unit length.
+        caption: a sentence or None.
+    """
+
+    tag_ids: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    vector: NDArray[np.float32]
+    caption: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What made a result. Two specs with the same ``fingerprint`` give the same results: a *generation*.
+
+    Attributes:
+        model: registry name, for example ``lite`` or ``ram_plus``.
+        weights_sha256: hash of the weights that were loaded.
+        vocabulary_sha256: hash of tag names and thresholds.
+        preprocessing: a short description of resizing and normalisation, for example
+            ``squash-384-bilinear-imagenet``.
+        vector_kind: which vector is produced, ``image`` (projected global token) or ``tags``
+            (score-weighted mean of tag embeddings).
+        vector_size: D.
+    """
+
+    model: str
+    weights_sha256: str
+    vocabulary_sha256: str
+    preprocessing: str
+    vector_kind: str
+    vector_size: int
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over all fields."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+class Preprocessing(Protocol):
+    """Picture to pixels, without torch, safe to run in many threads or in another process."""
+
+    @property
+    def size(self) -> int:
+        """Side length S of the square that the model takes, in pixels."""
+
+    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return (S, S, 3) uint8 RGB. Raises ``ImageError`` for an image with an empty side."""
+
+
+class Recognizer(Protocol):
+    """A loaded model. One thread at a time; ``preprocessing`` alone may be used from any thread."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What made the results of this model."""
+
+    @property
+    def vocabulary(self) -> TagVocabulary:
+        """The tags this model gives scores for, with the thresholds at which they are assigned."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How a decoded picture becomes pixels."""
+
+    @property
+    def score_floor(self) -> float:
+        """Scores below this are not worth keeping; well under every usable threshold."""
+
+    def predict(self, pixels: NDArray[np.uint8], *, caption: bool = False) -> list[Prediction]:
+        """Recognise a batch of (B, S, S, 3) uint8 pixels made by ``preprocessing``; one prediction per image."""
+
+    def recognize(self, images: Sequence[Image.Image], *, caption: bool = True) -> list[Recognition]:
+        """Recognise pictures as a person would ask: assigned tags, vector, caption."""
+
+
+class TextEncoder(Protocol):
+    """Text to vectors, in the same space as the vectors of the model it belongs to."""
+
+    @property
+    def vector_size(self) -> int:
+        """D."""
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return (len(texts), D) float32, each row of unit length."""
