@@ -1,0 +1,1 @@
+"""ramq: an asynchronous worker queue that makes large image archives searchable."""

@@ -1,0 +1,140 @@
+"""Settings: read once, at the edge, from the environment (prefix ``RAMQ_``) and the file named by ``RAMQ_CONFIG``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from ramq.kit.errors import UsageError
+from ramq.kit.logs import without_secrets
+
+_SECRET = {"api_tokens"}
+
+
+def _default_data_dir() -> Path:
+    base = os.environ.get("XDG_DATA_HOME")
+    if base:
+        return Path(base) / "ramq"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "ramq"
+    return Path.home() / ".local" / "share" / "ramq"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Field names are the variables' names without ``RAMQ_``, in lower case."""
+
+    model_config = SettingsConfigDict(env_prefix="RAMQ_", frozen=True, extra="ignore")
+
+    data_dir: Path = Field(default_factory=_default_data_dir, description="embedded stack and local files")
+    database_url: str | None = Field(None, repr=False, description="PostgreSQL; empty: the embedded one in data_dir")
+    broker_url: str | None = Field(None, repr=False, description="Redis; empty: the embedded one in data_dir")
+    index_url: str | None = Field(None, description="where index segments are published: file:///… or s3://…")
+
+    model: Literal["lite", "ram", "ram_plus"] = "lite"
+    captioner: Literal["none", "template", "tag2text"] = "template"
+    models_dir: Path | None = Field(None, description="checkpoints; empty: data_dir/models")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    batch_size: int = Field(32, ge=1, le=1024, description="images per model call and per transaction")
+
+    shard_size: int = Field(256, ge=1, le=10_000, description="keys leased together")
+    lease_seconds: float = Field(30.0, ge=1.0, description="a lease not renewed for this long is taken over")
+    fetch_threads: int = Field(16, ge=1, le=256, description="objects fetched at the same time")
+    decode_threads: int = Field(default_factory=lambda: max(1, os.cpu_count() or 1), ge=1, le=256)
+    max_object_bytes: int = Field(200_000_000, ge=1, description="larger objects are not fetched")
+    max_pixels: int = Field(178_956_970, ge=1, description="larger pictures are not decoded")
+
+    s3_endpoint_url: str | None = Field(None, description="an S3-compatible server; empty: AWS")
+    archive_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="roots that jobs may read, comma separated: s3://bucket/prefix, /folder"
+    )
+    api_tokens: Annotated[tuple[str, ...], NoDecode] = Field((), repr=False, description="bearer tokens, comma separated")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("archive_allow", "api_tokens", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("database_url", "broker_url", "index_url", "s3_endpoint_url", "models_dir", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("database_url")
+    @classmethod
+    def _psycopg(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        scheme, separator, rest = value.partition("://")
+        if scheme not in {"postgres", "postgresql", "postgresql+psycopg"} or not separator:
+            raise ValueError("must start with postgresql://")
+        return f"postgresql+psycopg://{rest}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (the base class names it)
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order of precedence: arguments, environment, the file named by ``RAMQ_CONFIG``."""
+        config = os.environ.get("RAMQ_CONFIG")
+        file = DotEnvSettingsSource(settings_cls, env_file=config) if config else dotenv_settings
+        return init_settings, env_settings, file, file_secret_settings
+
+    @property
+    def models_path(self) -> Path:
+        """The folder that holds checkpoints."""
+        return self.models_dir or self.data_dir / "models"
+
+    @property
+    def cache_path(self) -> Path:
+        """The folder for what can be computed again: label embeddings, thumbnails."""
+        return self.data_dir / "cache"
+
+    @property
+    def index_location(self) -> str:
+        """The URL under which index segments are published."""
+        return self.index_url or (self.data_dir / "index").absolute().as_uri()
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the database and the broker are the embedded ones."""
+        return self.database_url is None
+
+    def public(self) -> dict[str, object]:
+        """Effective values, fit to be shown: no passwords, no tokens."""
+        values: dict[str, object] = {}
+        for name, value in self.model_dump(mode="json").items():
+            if name in _SECRET:
+                values[name] = f"{len(value)} set" if value else "none set"
+            else:
+                values[name] = without_secrets(value) if isinstance(value, str) else value
+        return values
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings. Raises ``UsageError`` with one line per wrong value."""
+    config = os.environ.get("RAMQ_CONFIG")
+    if config and not Path(config).is_file():
+        raise UsageError(f"RAMQ_CONFIG names {config}, which is not a file")
+    try:
+        settings = Settings(**overrides)  # type: ignore[arg-type]  # checked by pydantic
+    except ValidationError as error:
+        problems = "; ".join(
+            f"RAMQ_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        )
+        raise UsageError(f"settings: {problems}") from None
+    if settings.database_url is None and settings.broker_url is not None:
+        raise UsageError("settings: RAMQ_BROKER_URL is set but RAMQ_DATABASE_URL is not; set both, or neither to use the embedded stack")
+    return settings

@@ -1,0 +1,1 @@
+"""What outlives a process: objects, rows and vectors. Knows neither models nor queue nor web."""

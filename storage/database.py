@@ -1,0 +1,92 @@
+"""The engine, and the only place that commits."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from psycopg import OperationalError as PsycopgOperationalError
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.orm import Session
+
+from ramq.kit.errors import ServiceUnavailableError
+from ramq.kit.logs import without_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import psycopg
+
+
+def make_engine(url: str, *, pool_size: int = 5) -> Engine:
+    """Return an engine for ``url`` (``postgresql+psycopg://…``).
+
+    Connections are checked before use, so that a restarted database costs a reconnect and not an error.
+    """
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        pool_timeout=30,
+        connect_args={
+            "connect_timeout": 10,
+            "application_name": "ramq",
+            # pgbouncer in transaction mode cannot keep prepared statements.
+            "prepare_threshold": None,
+            # A dead peer is noticed within a minute rather than hours.
+            "keepalives_idle": 20,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+        },
+    )
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _record: Any) -> None:
+        # An idle transaction freezes the index's watermark: Postgres ends it.
+        connection.execute("SET idle_in_transaction_session_timeout = '60s'")
+        connection.execute("SET timezone = 'UTC'")
+        connection.commit()
+
+    return engine
+
+
+@contextmanager
+def unit_of_work(engine: Engine) -> Iterator[Session]:
+    """One transaction: commits when the block ends, rolls back when it raises.
+
+    Raises:
+        ServiceUnavailableError: the database cannot be reached, or went away in the middle.
+    """
+    with errors_named(engine), Session(engine, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+@contextmanager
+def errors_named(engine: Engine) -> Iterator[None]:
+    """Turn a lost or refused connection into ``ServiceUnavailableError``; let every other error through."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise ServiceUnavailableError(_unreachable(engine, error)) from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise ServiceUnavailableError(_unreachable(engine, error)) from error
+        raise
+    except PsycopgOperationalError as error:
+        raise ServiceUnavailableError(_unreachable(engine, error)) from error
+
+
+def driver_connection(session: Session) -> psycopg.Connection[Any]:
+    """Return the psycopg connection of the session's transaction, for COPY."""
+    connection: psycopg.Connection[Any] | None = session.connection().connection.driver_connection  # type: ignore[assignment]
+    if connection is None:
+        raise ServiceUnavailableError("the database connection was lost")
+    return connection
+
+
+def _unreachable(engine: Engine, error: Exception) -> str:
+    reason = str(getattr(error, "orig", None) or error).strip().splitlines()
+    url = without_secrets(engine.url.render_as_string(hide_password=True))
+    return f"the database {url} did not answer: {reason[0] if reason else type(error).__name__}"

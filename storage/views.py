@@ -1,0 +1,246 @@
+"""What people are shown: the command line, the API and the page all print these, so that they always agree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+Item = TypeVar("Item")
+
+JobState = Literal["running", "paused", "done", "cancelled", "failed"]
+Priority = Literal["low", "normal", "high"]
+PRIORITIES: dict[Priority, int] = {"low": -10, "normal": 0, "high": 10}
+
+
+@dataclass(frozen=True, slots=True)
+class TagView:
+    """A tag of an image. ``score`` is in 0..1; ``threshold`` is the one in force for this answer."""
+
+    id: int
+    name: str
+    name_zh: str | None
+    score: float
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One image that a search found.
+
+    ``score`` is the cosine similarity for text and similarity searches, else the mean score of the tags asked for.
+    ``tags`` are the assigned ones, highest score first.
+    """
+
+    image_id: int
+    key: str
+    archive: str
+    score: float
+    tags: list[TagView]
+    caption: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """Some items, and the cursor that asks for those after them (None: these were the last)."""
+
+    items: list[Item]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """A tag and how many of the images that match have it assigned."""
+
+    id: int
+    name: str
+    name_zh: str | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryView:
+    """One outcome in an image's life: a record or a failure, by which job and generation."""
+
+    at: datetime
+    job_id: int
+    generation_id: int
+    model: str
+    outcome: Literal["recorded", "failed"]
+    version: str
+    error_class: str | None = None
+    detail: str | None = None
+    attempts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageView:
+    """All that is known about one image. ``tags`` holds every stored score, assigned or not."""
+
+    image_id: int
+    key: str
+    archive: str
+    uri: str
+    version: str
+    size_bytes: int
+    modified_at: datetime | None
+    width: int | None
+    height: int | None
+    caption: str | None
+    captioner: str | None
+    generation_id: int | None
+    model: str | None
+    tags: list[TagView]
+    history: list[HistoryView]
+
+
+@dataclass(frozen=True, slots=True)
+class StageView:
+    """How busy one stage was: seconds of one full-time worker of that stage, and the rate that it could sustain."""
+
+    stage: str
+    seconds: float
+    images_per_second: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job and its books: ``listed == done + skipped + failed + pending``, read in one snapshot."""
+
+    id: int
+    source: str
+    archive: str
+    prefix: str
+    model: str
+    captioner: str
+    priority: Priority
+    state: JobState
+    is_listing: bool
+    listed: int
+    done: int
+    skipped: int
+    failed: int
+    pending: int
+    images_per_second: float | None
+    eta_seconds: float | None
+    stages: list[StageView]
+    bottleneck: str | None
+    workers: int
+    note: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    failures_by_class: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen to this job by itself."""
+        return self.state in {"done", "cancelled", "failed"}
+
+
+@dataclass(frozen=True, slots=True)
+class FailureView:
+    """Why one image of a job has no record."""
+
+    image_id: int
+    key: str
+    error_class: str
+    detail: str
+    attempts: int
+    failed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveView:
+    """An archive and how many keys of it were listed and recorded."""
+
+    id: int
+    uri: str
+    images: int
+    recorded: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """A worker process. It is alive if its heartbeat is recent."""
+
+    id: str
+    host: str
+    pid: int
+    device: str
+    model: str | None
+    job_id: int | None
+    images_per_second: float
+    heartbeat_age_seconds: float
+    is_alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationView:
+    """What made a set of results, and whether search uses it unless told otherwise."""
+
+    id: int
+    model: str
+    weights_sha256: str
+    preprocessing: str
+    vector_kind: str
+    vector_size: int
+    vocabulary: str
+    tags: int
+    is_default: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class IndexView:
+    """The published vector index of one generation, against the database."""
+
+    generation_id: int
+    model: str
+    manifest: int | None
+    segments: int
+    vectors_indexed: int
+    vectors_stored: int
+    delta: int
+    bytes: int
+    published_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionReport:
+    """What a delete erased. Vectors leave the index at once and its files at the next compaction."""
+
+    images: int
+    records: int
+    vectors: int
+    failures: int
+    thumbnails: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQuery:
+    """What to look for. Empty parts do not narrow.
+
+    Attributes:
+        text: free text, compared with the images' vectors.
+        like: image id whose neighbours are wanted.
+        tags, any_tags, not_tags: names (English or Chinese) or ids; all, at least one, none of them.
+        archive: the URI, or the id, of an archive; a URI below an archive narrows to that prefix.
+        threshold: one threshold for every tag, in 0..1, instead of each tag's own.
+        cursor: ``next_cursor`` of the page before.
+    """
+
+    text: str | None = None
+    like: int | None = None
+    tags: tuple[str, ...] = ()
+    any_tags: tuple[str, ...] = ()
+    not_tags: tuple[str, ...] = ()
+    archive: str | None = None
+    job: int | None = None
+    prefix: str | None = None
+    threshold: float | None = None
+    limit: int = 20
+    cursor: str | None = None
