@@ -1,0 +1,129 @@
+"""Models by name. A loader is imported when its model is asked for, so that a name costs nothing."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ram_core.errors import DeviceError, UnknownModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import torch
+
+    from ram_core.recognition import Recognizer, TextEncoder
+    from ram_core.vocabulary import TagVocabulary
+
+# name -> "module:function" of its loader, which takes the keyword arguments of ``load_model``.
+_MODELS = {
+    "lite": "ram_core.lite:load_lite",
+    "ram": "ram_core.modeling.load:load_ram",
+    "ram_plus": "ram_core.modeling.load:load_ram_plus",
+    "tag2text": "ram_core.modeling.load:load_tag2text",
+}
+
+# name -> loader of the text encoder that shares the space of the model's vectors; takes models_dir and device.
+_TEXT_ENCODERS = {
+    "lite": "ram_core.text_encoder:load_minilm",
+    "ram": "ram_core.clip_text:load_clip_text",
+    "ram_plus": "ram_core.clip_text:load_clip_text",
+}
+
+
+def model_names() -> tuple[str, ...]:
+    """Return the names that ``load_model`` knows."""
+    return tuple(_MODELS)
+
+
+def load_model(  # noqa: PLR0913  (one knob each; every one has a default but the name)
+    name: str,
+    *,
+    checkpoint: Path | str | None = None,
+    vocabulary: TagVocabulary | str | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    models_dir: Path | str | None = None,
+    cache_dir: Path | str | None = None,
+    **options: Any,
+) -> Recognizer:
+    """Load a model by name, ready to recognise.
+
+    Args:
+        name: one of ``model_names()``.
+        checkpoint: weights, official ``.pth`` or ``.safetensors``; by default those in ``models_dir``. ``lite`` brings
+            its own.
+        vocabulary: a vocabulary or its name; by default the model's own.
+        device: ``cpu``, ``cuda``, ``cuda:1``…, or ``auto`` for a GPU where there is one.
+        dtype: number format of the network; float32 by default.
+        models_dir: folder of checkpoints and tag lists.
+        cache_dir: where to keep embeddings that are made once; by default under the user's cache folder.
+        **options: what only this model's loader knows.
+
+    Raises:
+        UnknownModelError: no model has this name.
+        DeviceError: the device or the number format is not available.
+        CheckpointError: the weights are missing, damaged or do not fit.
+        VocabularyError: the tags are missing or do not fit.
+    """
+    import torch  # noqa: PLC0415  (names and errors of this module must not cost a torch import)
+
+    from ram_core.vocabulary import TagVocabulary  # noqa: PLC0415
+
+    load = _loader(_MODELS, name)
+    if isinstance(vocabulary, str):
+        vocabulary = TagVocabulary.named(vocabulary, models_dir)
+    model: Recognizer = load(
+        checkpoint=checkpoint,
+        vocabulary=vocabulary,
+        device=resolve_device(device),
+        dtype=dtype or torch.float32,
+        models_dir=models_dir,
+        cache_dir=cache_dir,
+        **options,
+    )
+    return model
+
+
+def load_text_encoder(
+    model_name: str, *, models_dir: Path | str | None = None, device: str | torch.device = "cpu"
+) -> TextEncoder:
+    """Load the text encoder whose vectors live in the space of ``model_name``'s vectors.
+
+    Raises:
+        UnknownModelError: no model has this name, or its vectors have no text encoder.
+        CheckpointError: the encoder's files are missing or damaged.
+        DeviceError: the device is not available.
+    """
+    load = _loader(_TEXT_ENCODERS, model_name)
+    encoder: TextEncoder = load(models_dir=models_dir, device=resolve_device(device))
+    return encoder
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Return the device that is meant, ``auto`` being a GPU where there is one.
+
+    Raises:
+        DeviceError: the text names no device, or one that is not here.
+    """
+    import torch  # noqa: PLC0415
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise DeviceError(f"{device!r} is no device; use cpu, cuda, cuda:0, … or auto") from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"device {device} is not here ({torch.cuda.device_count()} GPUs found); use cpu or auto")
+    return found
+
+
+def _loader(table: dict[str, str], name: str) -> Callable[..., Any]:
+    target = table.get(name)
+    if target is None:
+        raise UnknownModelError(f"unknown model {name!r}; known are {', '.join(table)}")
+    module, function = target.split(":")
+    loader: Callable[..., Any] = getattr(import_module(module), function)
+    return loader

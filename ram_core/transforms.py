@@ -1,0 +1,138 @@
+"""Picture to pixels: numpy and Pillow only, safe in any thread and in processes that never load torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from ram_core.errors import ImageError
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+Triple = tuple[float, float, float]
+
+# ImageNet's channel means and deviations, which RAM's inference uses (its training code used CLIP's).
+IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+# EfficientNet-Lite: pixels from -1 to 1 (arXiv:1905.11946's reference code).
+CENTRED_MEAN: Triple = (0.5, 0.5, 0.5)
+CENTRED_STD: Triple = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class SquashTransform:
+    """RAM, RAM++ and Tag2Text: the whole picture squashed into a square, whatever its shape.
+
+    Equal bit for bit to the official inference transform (``get_transform`` of Recognize Anything).
+
+    Attributes:
+        size: side of the square, in pixels.
+        mean: channel means, of pixels in 0..1.
+        std: channel deviations, of pixels in 0..1.
+    """
+
+    size: int = 384
+    mean: Triple = IMAGENET_MEAN
+    std: Triple = IMAGENET_STD
+
+    @property
+    def name(self) -> str:
+        """Describes resizing and normalisation in the generation's fingerprint."""
+        return f"squash-{self.size}-bilinear-imagenet"
+
+    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return (S, S, 3) uint8 RGB. Raises ``ImageError`` for an image with an empty side."""
+        rgb = to_rgb(image)
+        return np.asarray(rgb.resize((self.size, self.size), Image.Resampling.BILINEAR))
+
+
+@dataclass(frozen=True, slots=True)
+class CropTransform:
+    """ImageNet classifiers: the shorter side scaled, then the square in the middle.
+
+    The numbers are those of timm's evaluation of ``tf_efficientnet_lite2``.
+
+    Attributes:
+        size: side of the square, in pixels.
+        crop_fraction: share of the scaled shorter side that the square takes, in 0..1.
+        mean: channel means, of pixels in 0..1.
+        std: channel deviations, of pixels in 0..1.
+    """
+
+    size: int = 260
+    crop_fraction: float = 0.89
+    mean: Triple = CENTRED_MEAN
+    std: Triple = CENTRED_STD
+
+    @property
+    def name(self) -> str:
+        """Describes resizing and normalisation in the generation's fingerprint."""
+        return f"crop-{self.size}-{self.crop_fraction}-bicubic-centred"
+
+    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return (S, S, 3) uint8 RGB. Raises ``ImageError`` for an image with an empty side."""
+        rgb = to_rgb(image)
+        # Only the square is resampled: a 1 x 50,000 strip must not be scaled to 292 x 14,600,000 first.
+        side = min(rgb.size) * self.size / int(self.size / self.crop_fraction)
+        left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
+        square = rgb.resize((self.size, self.size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+        return np.asarray(square)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a decoded picture of any mode to RGB as a viewer would show it, except that alpha is dropped.
+
+    Transparency is dropped rather than blended, as the official RAM code does. Pillow clips wider samples when it
+    converts them; here 16-bit samples are scaled to 8 bits, and floats or 32-bit integers from their own range.
+
+    Raises:
+        ImageError: the image has an empty side.
+    """
+    if not (image.width and image.height):
+        raise ImageError(f"the image is {image.width} x {image.height} pixels: there is nothing to recognise in it")
+    if image.mode.startswith("I;16"):
+        return _grey((np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8))
+    if image.mode in {"I", "F"}:
+        return _grey(_stretch(np.asarray(image, dtype=np.float64)))
+    if image.mode == "P" and "transparency" in image.info:
+        return image.convert("RGBA").convert("RGB")  # keeps Pillow from warning about transparency given as bytes
+    return image.convert("RGB")
+
+
+def normalise(pixels: torch.Tensor, mean: Triple, std: Triple) -> torch.Tensor:
+    """Turn pixels into what a network takes, on the device they are on.
+
+    Args:
+        pixels: (B, S, S, 3) uint8.
+        mean: channel means, of pixels in 0..1.
+        std: channel deviations, of pixels in 0..1.
+
+    Returns:
+        (B, 3, S, S) float32, equal bit for bit to ``(pixels / 255 - mean) / std`` computed in float32.
+    """
+    channels = pixels.permute(0, 3, 1, 2).contiguous().float()  # (B, 3, S, S)
+    centre = channels.new_tensor(mean).view(1, 3, 1, 1)
+    scale = channels.new_tensor(std).view(1, 3, 1, 1)
+    return channels.div_(255).sub_(centre).div_(scale)
+
+
+def _grey(samples: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(samples, mode="L").convert("RGB")
+
+
+def _stretch(samples: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Map samples whose range the file does not say to 0..255.
+
+    Samples within 0..1 and 0..255 are taken at their word; 0..65535 as 16 bits; anything else from least to greatest.
+    """
+    finite = np.where(np.isfinite(samples), samples, 0.0)
+    low, high = float(finite.min()), float(finite.max())
+    span = max(high - low, float(np.finfo(np.float64).tiny))
+    if low >= 0 and high <= 65535:
+        low, span = 0.0, next(full for full in (1.0, 255.0, 65535.0) if high <= full)
+    return ((finite - low) / span * 255).astype(np.uint8)

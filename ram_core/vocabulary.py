@@ -1,0 +1,296 @@
+"""Tags, their names in English and Chinese, and the scores above which they are assigned.
+
+A tag is its integer id: its position in the list. Names are for people, and several tags may share one: 401 of RAM's
+4,585 Chinese names and three of ImageNet's English ones do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import unicodedata
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ram_core.errors import VocabularyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+# Tag2Text's own threshold for most of its tags; the official RAM lists bring one per tag instead.
+DEFAULT_THRESHOLD = 0.68
+
+# A score is at most 1, and assignment is strict, so a tag with this threshold can never be assigned.
+NEVER = 1.0
+
+# How Tag2Text departs from its default: people need more evidence, and seven words that are no use as tags
+# (quarter, back, two, three, four, five, one) are switched off.
+_TAG2TEXT_THRESHOLDS = {
+    **dict.fromkeys((1167, 2701, 2828), 0.7),
+    **dict.fromkeys((127, 2961, 3265, 3338, 3351, 3355, 3359), NEVER),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class TagVocabulary:
+    """The tags a model gives scores for, keyed by id, which is the position in every field (T tags).
+
+    Attributes:
+        name: what the vocabulary is called, for example ``ram`` or ``imagenet``.
+        names: English names; not necessarily distinct.
+        names_zh: Chinese names, None where there is none; not necessarily distinct.
+        thresholds: (T,) float32 in 0..1, read-only. A tag is assigned when its score is strictly above.
+        descriptions: sentences about each tag, one or more per tag, or None for a vocabulary of names alone.
+
+    Raises:
+        VocabularyError: when the fields do not fit each other, are empty or out of range.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    names_zh: tuple[str | None, ...]
+    thresholds: NDArray[np.float32]
+    descriptions: tuple[tuple[str, ...], ...] | None = None
+
+    def __post_init__(self) -> None:
+        thresholds = np.array(self.thresholds, dtype=np.float32)
+        count = len(self.names)
+        if not count:
+            raise VocabularyError(f"vocabulary {self.name!r} has no tags; give it at least one name")
+        if blank := [i for i, name in enumerate(self.names) if not name.strip()]:
+            raise VocabularyError(f"vocabulary {self.name!r} has no name for tag {blank[0]}; remove it or name it")
+        if len(self.names_zh) != count or thresholds.shape != (count,):
+            raise VocabularyError(
+                f"vocabulary {self.name!r} has {count} names, {len(self.names_zh)} Chinese names and "
+                f"{thresholds.size} thresholds; give one of each per tag"
+            )
+        if not ((thresholds >= 0) & (thresholds <= 1)).all():  # also false for NaN
+            worst = int(np.flatnonzero(~((thresholds >= 0) & (thresholds <= 1)))[0])
+            raise VocabularyError(
+                f"the threshold of tag {worst} ({self.names[worst]!r}) is {thresholds[worst]}; it must be within 0..1"
+            )
+        if self.descriptions is not None:
+            if len(self.descriptions) != count:
+                raise VocabularyError(
+                    f"vocabulary {self.name!r} has {count} names and descriptions for {len(self.descriptions)} tags; "
+                    "describe every tag or none"
+                )
+            if missing := [self.names[i] for i, sentences in enumerate(self.descriptions) if not sentences]:
+                raise VocabularyError(f"tag {missing[0]!r} of vocabulary {self.name!r} has no description; add one")
+        thresholds.flags.writeable = False
+        object.__setattr__(self, "thresholds", thresholds)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def from_files(
+        cls,
+        names: Path | str,
+        names_zh: Path | str | None = None,
+        thresholds: Path | str | None = None,
+        *,
+        name: str | None = None,
+        default_threshold: float = DEFAULT_THRESHOLD,
+    ) -> TagVocabulary:
+        """Read the official text files: UTF-8, one tag a line, in the order of the model's outputs.
+
+        Args:
+            names: file of English names.
+            names_zh: file of Chinese names in the same order; an empty line is a tag without one.
+            thresholds: file of numbers in 0..1 in the same order.
+            name: what to call the vocabulary; the stem of ``names`` when not given.
+            default_threshold: the threshold of every tag when there is no file of them.
+
+        Raises:
+            VocabularyError: a file is missing, empty, not UTF-8, of another length, or a threshold is no number.
+        """
+        names = Path(names)
+        english = _lines(names)
+        chinese: list[str | None] = [None] * len(english)
+        if names_zh is not None:
+            chinese = [line or None for line in _aligned_lines(Path(names_zh), names, len(english))]
+        values = np.full(len(english), default_threshold, dtype=np.float32)
+        if thresholds is not None:
+            values = _numbers(Path(thresholds), _aligned_lines(Path(thresholds), names, len(english)))
+        return cls(name or names.stem, tuple(english), tuple(chinese), values)
+
+    @classmethod
+    def from_names(
+        cls,
+        name: str,
+        names: Sequence[str],
+        *,
+        threshold: float = 0.5,
+        descriptions: Mapping[str, Sequence[str]] | None = None,
+    ) -> TagVocabulary:
+        """Make an open-set vocabulary of one's own tags.
+
+        Args:
+            name: what to call it.
+            names: the tags, in the order of their ids.
+            threshold: one threshold for all. The official open-set code uses 0.5: tags that a model was not
+                trained on score lower than those that it was.
+            descriptions: sentences about each tag, by name.
+
+        Raises:
+            VocabularyError: no names, or a name without a description where there are descriptions.
+        """
+        cleaned = tuple(_clean(each) for each in names)
+        sentences = None
+        if descriptions is not None:
+            known = {_clean(key): tuple(value) for key, value in descriptions.items()}
+            sentences = tuple(known.get(each, ()) for each in cleaned)
+        values = np.full(len(cleaned), threshold, dtype=np.float32)
+        return cls(name, cleaned, (None,) * len(cleaned), values, sentences)
+
+    @classmethod
+    def named(cls, name: str, models_dir: Path | str | None = None) -> TagVocabulary:
+        """Return a vocabulary by name.
+
+        Args:
+            name: ``imagenet`` (the 1,000 classes of ``lite``), ``ram`` (RAM and RAM++) or ``tag2text``.
+            models_dir: the folder with the official lists; not needed for ``imagenet``.
+
+        Raises:
+            VocabularyError: the name is unknown, or the lists are not in ``models_dir``.
+        """
+        if name == "imagenet":
+            from ram_core.lite import imagenet_vocabulary  # noqa: PLC0415  (timm, and so torch, load here)
+
+            return imagenet_vocabulary()
+        if name not in {"ram", "tag2text"}:
+            raise VocabularyError(f"unknown vocabulary {name!r}; known are imagenet, ram, tag2text")
+        if models_dir is None:
+            raise VocabularyError(f"vocabulary {name!r} is read from files: say in which folder (models_dir) they are")
+        folder = Path(models_dir)
+        if name == "ram":
+            return cls.from_files(
+                folder / "ram_tag_list.txt",
+                folder / "ram_tag_list_chinese.txt",
+                folder / "ram_tag_list_threshold.txt",
+                name=name,
+            )
+        plain = cls.from_files(folder / "tag2text_ori_tag_list.txt", name=name)
+        return plain.with_thresholds(_TAG2TEXT_THRESHOLDS)
+
+    def with_thresholds(self, thresholds: Mapping[int, float]) -> TagVocabulary:
+        """Return the same tags with other thresholds for some ids.
+
+        Raises:
+            VocabularyError: an id is not of this vocabulary, or a threshold is out of range.
+        """
+        values = self.thresholds.copy()
+        for tag_id, value in thresholds.items():
+            if not 0 <= tag_id < len(self):
+                raise VocabularyError(f"vocabulary {self.name!r} has no tag {tag_id}; ids go from 0 to {len(self) - 1}")
+            values[tag_id] = value
+        return TagVocabulary(self.name, self.names, self.names_zh, values, self.descriptions)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash (hex) of names, Chinese names, thresholds and descriptions: all that changes what a model gives."""
+        digest = hashlib.sha256(json.dumps([self.names, self.names_zh, self.descriptions]).encode())
+        digest.update(self.thresholds.astype("<f4").tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def never_assigned(self) -> tuple[int, ...]:
+        """Ids of the tags whose threshold no score can be above (ten of RAM's)."""
+        return tuple(int(i) for i in np.flatnonzero(self.thresholds >= NEVER))
+
+    def assigned(self, scores: NDArray[np.float32], ids: NDArray[np.int32] | None = None) -> NDArray[np.bool_]:
+        """Say which tags are assigned: score strictly above threshold, as in the official code.
+
+        Args:
+            scores: (..., T) scores of all tags; or, with ``ids``, (K,) scores of those tags.
+            ids: (K,) ids that the scores belong to.
+
+        Returns:
+            True where assigned, in the shape of ``scores``.
+        """
+        thresholds = self.thresholds if ids is None else self.thresholds[ids]
+        return np.asarray(scores, dtype=np.float32) > thresholds
+
+    def resolve(self, text: str) -> list[int]:
+        """Return the ids that a person means by a name or a number, ascending; empty when there is none.
+
+        A name in English (upper and lower case alike) or Chinese gives every tag that carries it. Text that is no
+        name is taken as an id.
+        """
+        key = _fold(text)
+        if ids := self._ids_by_name.get(key):
+            return list(ids)
+        if key.isdecimal() and int(key) < len(self):
+            return [int(key)]
+        return []
+
+    def suggest(self, text: str, n: int = 3) -> list[str]:
+        """Return up to ``n`` names of this vocabulary that look like ``text``, best first."""
+        near = difflib.get_close_matches(_fold(text), self._ids_by_name.keys(), n=n, cutoff=0.6)
+        return [self._spelling(key) for key in near]
+
+    @cached_property
+    def _ids_by_name(self) -> dict[str, tuple[int, ...]]:
+        found: dict[str, set[int]] = {}
+        for names in (self.names, self.names_zh):
+            for i, name in enumerate(names):
+                if name:
+                    found.setdefault(_fold(name), set()).add(i)
+        return {key: tuple(sorted(ids)) for key, ids in found.items()}
+
+    def _spelling(self, key: str) -> str:
+        """Return the name as it is written in the vocabulary."""
+        first = self._ids_by_name[key][0]
+        english, chinese = self.names[first], self.names_zh[first]
+        return english if chinese is None or _fold(english) == key else chinese
+
+
+def _clean(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _fold(text: str) -> str:
+    """Bring names that a person would call equal to one form (case, width, white space)."""
+    return _clean(unicodedata.normalize("NFKC", text)).casefold()
+
+
+def _lines(path: Path) -> list[str]:
+    """Read a list, one cleaned entry a line; the last line may or may not end in a newline."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise VocabularyError(f"{path} is not there; `ramq models pull` fetches the official lists") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise VocabularyError(f"{path} cannot be read as a list in UTF-8: {error}") from error
+    if not text.strip():
+        raise VocabularyError(f"{path} is empty; it must have one tag a line")
+    return [_clean(line) for line in text.rstrip("\n").split("\n")]
+
+
+def _aligned_lines(path: Path, names: Path, count: int) -> list[str]:
+    lines = _lines(path)
+    if len(lines) != count:
+        raise VocabularyError(
+            f"{path} has {len(lines)} lines but {names} has {count} tags; use lists that belong together, line by line"
+        )
+    return lines
+
+
+def _numbers(path: Path, lines: Iterable[str]) -> NDArray[np.float32]:
+    values = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            values.append(float(line))
+        except ValueError as error:
+            raise VocabularyError(f"{path}, line {number}: {line!r} is no number; write one in 0..1") from error
+        if not 0 <= values[-1] <= 1:
+            raise VocabularyError(f"{path}, line {number}: {line} is outside 0..1; write a threshold within it")
+    return np.array(values, dtype=np.float32)
