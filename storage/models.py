@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    REAL,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -22,7 +23,6 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    Real,
     SmallInteger,
     Text,
     func,
@@ -89,7 +89,7 @@ class Tag(Base):
     id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     name: Mapped[str]
     name_zh: Mapped[str | None]
-    threshold: Mapped[float] = mapped_column(Real)
+    threshold: Mapped[float] = mapped_column(REAL)
 
 
 class Generation(Base):
@@ -180,7 +180,8 @@ class Job(Base):
 class Shard(Base):
     """Keys leased together, and what became of each: ``outcomes[i]`` belongs to ``image_ids[i]``.
 
-    An outcome is one byte: 0 pending, 1 done, 2 failed. Whoever holds the lease knows ``epoch``; every write names it.
+    An outcome is one byte: 0 pending, 1 done, 2 failed, 3 skipped (deleted while it waited). Whoever holds the lease
+    knows ``epoch``; every write names it.
     """
 
     __tablename__ = "shard"
@@ -192,8 +193,8 @@ class Shard(Base):
         Index(
             "ix_shard_begun",
             "job_id",
-            postgresql_include=["n_done", "n_failed"],
-            postgresql_where=text("state <> 'done' AND n_done + n_failed > 0"),
+            postgresql_include=["n_done", "n_failed", "n_skipped"],
+            postgresql_where=text("state <> 'done' AND n_done + n_failed + n_skipped > 0"),
         ),
         Index("ix_shard_failed", "job_id", postgresql_where=text("n_failed > 0")),
         {"postgresql_with": {"fillfactor": "70"}},
@@ -207,12 +208,16 @@ class Shard(Base):
     owner: Mapped[str | None]
     lease_until: Mapped[datetime | None]
     next_try_at: Mapped[datetime | None]
-    # The position of the image that is being tried alone: if the holder dies, this image is the reason.
+    # Rounds that ended in a passing trouble of the surroundings; `attempts` counts holders that died.
+    tries: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    # The position of the image that is being tried alone: if the holder dies, this image is the suspect.
     probe: Mapped[int | None] = mapped_column(SmallInteger)
+    probe_deaths: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     image_ids: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
     outcomes: Mapped[bytes] = mapped_column(LargeBinary)
     n_done: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     n_failed: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    n_skipped: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     stage_seconds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
 
 
@@ -220,7 +225,7 @@ class Record(Base):
     """What one image yielded under one generation: tags with scores, caption, true size.
 
     ``tags`` is ascending and holds every tag above the model's score floor; ``scores[i]`` belongs to ``tags[i]``, in
-    units of ``1 / SCORE_SCALE``. A tag is assigned when its score is above its threshold, which is a matter of the query.
+    units of ``1 / SCORE_SCALE``. A tag is assigned when its score is above its threshold: a matter of the query.
     """
 
     __tablename__ = "record"

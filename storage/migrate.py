@@ -1,0 +1,103 @@
+"""Bring a database to the schema that this version of ramq speaks, or say that it is not there."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql.base import ischema_names
+
+from ramq.kit.errors import FatalError
+from storage.database import errors_named
+from storage.models import XID8, Base
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection, Engine
+
+_MIGRATION_LOCK = 7_263_771
+"""Key of the advisory lock that lets only one process migrate; any constant that nothing else uses."""
+
+
+def upgrade(engine: Engine, revision: str = "head") -> None:
+    """Migrate up to ``revision``. Safe to call from several processes at once.
+
+    Raises:
+        FatalError: the database is at a revision that this version does not know (it is newer).
+    """
+    _run(engine, lambda config: command.upgrade(config, revision))
+
+
+def downgrade(engine: Engine, revision: str) -> None:
+    """Migrate down to ``revision`` (``base``: drop every table)."""
+    _run(engine, lambda config: command.downgrade(config, revision))
+
+
+def current_revision(engine: Engine) -> str | None:
+    """Return the revision the database is at; None for an empty one."""
+    with errors_named(engine), engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def head_revision() -> str:
+    """Return the newest revision that this version of ramq knows."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None
+    return head
+
+
+def require_current(engine: Engine) -> None:
+    """Raise ``FatalError`` unless the database is at this version's revision."""
+    current = current_revision(engine)
+    if current != head_revision():
+        raise FatalError(
+            f"the database is at revision {current or 'none'}, this version needs {head_revision()}: "
+            "run `ramq db upgrade` (or update ramq, if the database is newer)"
+        )
+
+
+def differences(engine: Engine) -> list[str]:
+    """Return what differs between the tables in the database and ``storage.models``; empty when they agree."""
+    ischema_names["xid8"] = XID8  # SQLAlchemy does not know the type by itself
+    with errors_named(engine), engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return [str(difference) for difference in compare_metadata(context, Base.metadata)]
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(files("migrations")))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _run(engine: Engine, action: Callable[[Config], None]) -> None:
+    with errors_named(engine), engine.connect() as connection:
+        _refuse_unknown(connection)
+        # A session lock, because each migration commits by itself; closing the connection would free it too.
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
+        connection.commit()
+        try:
+            config = _config()
+            config.attributes["connection"] = connection
+            action(config)
+            connection.commit()
+        finally:
+            connection.rollback()
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _MIGRATION_LOCK})
+            connection.commit()
+
+
+def _refuse_unknown(connection: Connection) -> None:
+    current = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if current is not None and current not in known:
+        raise FatalError(f"the database is at revision {current}, newer than this version of ramq knows: update ramq")
+    connection.rollback()

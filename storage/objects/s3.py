@@ -1,0 +1,257 @@
+"""A bucket as an archive.
+
+boto3 finds credentials, profiles and regions and lists, because it takes any key; obstore fetches, because it spends a
+tenth of the CPU per object (``docs/decisions``). Keys that obstore would rewrite are fetched with boto3.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import botocore.config
+import botocore.exceptions
+import obstore
+from obstore.auth.boto3 import Boto3CredentialProvider
+from obstore.exceptions import BaseError as ObstoreError
+from obstore.exceptions import PermissionDeniedError, PreconditionError, UnauthenticatedError
+from obstore.store import S3Store as ObstoreS3
+
+from ramq.kit.errors import ForbiddenError, NotFoundError, RamqError
+from storage.objects.base import (
+    PAGE_SIZE,
+    CredentialsError,
+    Fetched,
+    ObjectArchivedError,
+    ObjectChangedError,
+    ObjectForbiddenError,
+    ObjectInfo,
+    ObjectMissingError,
+    ObjectTooLargeError,
+    StoreUnavailableError,
+    is_below,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mypy_boto3_s3 import S3Client
+
+# obstore normalises paths: only keys that it is sure to leave alone go through it.
+_PLAIN_KEY = re.compile(
+    r"(?!.*(?:^|/)\.{1,2}(?:/|$))(?!.*//)[^/\x00-\x1f\x7f%\\{}^`\[\]\"<>~#|?*][^\x00-\x1f\x7f%\\{}^`\[\]\"<>~#|?*]*(?<!/)"
+)
+
+_CREDENTIAL_CODES = {
+    "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired",
+    "RequestTimeTooSkewed", "AuthorizationHeaderMalformed",
+}  # fmt: skip
+_TRANSIENT_CODES = {
+    "InternalError", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException", "RequestTimeout",
+    "RequestLimitExceeded", "500", "502", "503", "504",
+}  # fmt: skip
+
+CONNECT_TIMEOUT_SECONDS = 5
+READ_TIMEOUT_SECONDS = 20
+ATTEMPTS = 4
+
+
+class S3Store:
+    """Objects of one bucket. Thread-safe.
+
+    Args:
+        bucket: its name.
+        endpoint_url: an S3-compatible server, or None for AWS.
+    """
+
+    def __init__(self, bucket: str, endpoint_url: str | None = None) -> None:
+        self.bucket = bucket
+        self.endpoint_url = endpoint_url
+
+    @cached_property
+    def _session(self) -> boto3.Session:
+        return boto3.Session()
+
+    @cached_property
+    def _client(self) -> S3Client:
+        return self._session.client(
+            "s3",
+            endpoint_url=self.endpoint_url,
+            region_name=self._session.region_name or "us-east-1",
+            config=botocore.config.Config(
+                connect_timeout=CONNECT_TIMEOUT_SECONDS,
+                read_timeout=READ_TIMEOUT_SECONDS,
+                retries={"mode": "standard", "max_attempts": ATTEMPTS},
+                max_pool_connections=64,
+                # Other servers answer neither of the newer checksum headers.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                s3={"addressing_style": "path"} if self.endpoint_url else {},
+            ),
+        )
+
+    @cached_property
+    def _fast(self) -> ObstoreS3:
+        endpoint = self._client.meta.endpoint_url if self.endpoint_url else None
+        options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
+        return ObstoreS3(
+            self.bucket,
+            region=self._client.meta.region_name,
+            virtual_hosted_style_request=False,
+            credential_provider=Boto3CredentialProvider(self._session),
+            client_options={
+                "allow_http": bool(endpoint and endpoint.startswith("http://")),
+                "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_SECONDS),
+                "timeout": timedelta(seconds=3 * READ_TIMEOUT_SECONDS),
+            },
+            retry_config={
+                "max_retries": ATTEMPTS - 1,
+                "retry_timeout": timedelta(seconds=READ_TIMEOUT_SECONDS),
+                "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=5)},
+            },
+            **options,
+        )
+
+    def check(self) -> None:
+        """Raise what a job would meet at once: no such bucket, no permission, no answer, no credentials."""
+        try:
+            self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+        except Exception as error:  # noqa: BLE001  (every one is named and raised again)
+            raise self._about_bucket(error) from error
+
+    def pages(self, prefix: str, after: str | None) -> Iterator[list[ObjectInfo]]:
+        """Yield pages of the keys at or below ``prefix``; see ``ObjectStore.pages``."""
+        folder = prefix.strip("/")
+        start = after or ""
+        while True:
+            try:
+                answer = self._client.list_objects_v2(
+                    Bucket=self.bucket, Prefix=folder, StartAfter=start, MaxKeys=PAGE_SIZE
+                )
+            except Exception as error:  # noqa: BLE001
+                raise self._about_bucket(error) from error
+            contents = answer.get("Contents", [])
+            page = [
+                ObjectInfo(
+                    key=item["Key"],
+                    version=item["ETag"].strip('"'),
+                    size_bytes=item["Size"],
+                    modified_at=item["LastModified"],
+                    is_marker=item["Key"].endswith("/") and item["Size"] == 0,
+                )
+                for item in contents
+                if is_below(item["Key"], folder)
+            ]
+            if page:
+                yield page
+            if not answer.get("IsTruncated") or not contents:
+                return
+            # Not the continuation token: a listing must go on after a restart, when the token is gone.
+            start = contents[-1]["Key"]
+
+    def fetch(self, key: str, version: str, max_bytes: int) -> Fetched:
+        """Fetch one object; see ``ObjectStore.fetch``. An object that changed is fetched as it is now."""
+        plain = _PLAIN_KEY.fullmatch(key) is not None
+        get = self._get_fast if plain else self._get_with_boto3
+        try:
+            return get(key, version, max_bytes)
+        except ObjectChangedError:
+            return get(key, None, max_bytes)
+
+    def _get_fast(self, key: str, version: str | None, max_bytes: int) -> Fetched:
+        try:
+            result = obstore.get(self._fast, key, options={"if_match": f'"{version}"'} if version else None)
+            meta = result.meta
+            _refuse_large(meta["size"], max_bytes)
+            body = result.bytes()
+        except RamqError:
+            raise
+        except PreconditionError as error:
+            raise ObjectChangedError("the object changed while it was read") from error
+        except FileNotFoundError as error:
+            raise ObjectMissingError("the object is gone") from error
+        except (PermissionDeniedError, UnauthenticatedError):
+            # S3 says 403 for a forbidden object, a wrong key and a wrong clock alike; boto3 tells which.
+            return self._get_with_boto3(key, version, max_bytes)
+        except (ObstoreError, OSError) as error:
+            if "InvalidObjectState" in str(error):
+                raise ObjectArchivedError("the object is in cold storage: restore it first") from error
+            raise StoreUnavailableError(f"fetching from s3://{self.bucket} failed: {_first_line(error)}") from error
+        if len(body) != meta["size"]:
+            raise StoreUnavailableError(f"{len(body):,} of {meta['size']:,} bytes arrived")
+        return Fetched(memoryview(body), (meta["e_tag"] or "").strip('"'))
+
+    def _get_with_boto3(self, key: str, version: str | None, max_bytes: int) -> Fetched:
+        condition: dict[str, Any] = {"IfMatch": f'"{version}"'} if version else {}
+        try:
+            answer = self._client.get_object(Bucket=self.bucket, Key=key, **condition)
+            with answer["Body"] as stream:
+                _refuse_large(answer["ContentLength"], max_bytes)
+                body = stream.read()
+        except RamqError:
+            raise
+        except Exception as error:  # noqa: BLE001  (every one is named and raised again)
+            raise self._about_object(error) from error
+        return Fetched(body, answer["ETag"].strip('"'))
+
+    def presign(self, key: str, expires_seconds: int = 300) -> str:
+        """Return a link with which a browser can read one object for a while."""
+        return self._client.generate_presigned_url(
+            "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=expires_seconds
+        )
+
+    def _about_object(self, error: Exception) -> RamqError:
+        code, status = _code(error)
+        if code in {"NoSuchKey", "NoSuchVersion"} or status == 404:
+            return ObjectMissingError("the object is gone")
+        if status == 412:
+            return ObjectChangedError("the object changed while it was read")
+        if code == "InvalidObjectState":
+            return ObjectArchivedError("the object is in cold storage: restore it first")
+        if code not in _CREDENTIAL_CODES and status == 403:
+            return ObjectForbiddenError(f"s3://{self.bucket} answers {code}")
+        return self._about_bucket(error)
+
+    def _about_bucket(self, error: Exception) -> RamqError:
+        """Name an error that concerns the whole bucket, in one line that says what to do."""
+        where = f"s3://{self.bucket}" + (f" at {self.endpoint_url}" if self.endpoint_url else "")
+        code, status = _code(error)
+        if isinstance(error, botocore.exceptions.NoCredentialsError | botocore.exceptions.PartialCredentialsError):
+            return CredentialsError(
+                f"no credentials for {where}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            )
+        if isinstance(error, botocore.exceptions.ProfileNotFound):
+            return CredentialsError(f"{error}: check AWS_PROFILE")
+        if code in _CREDENTIAL_CODES:
+            return CredentialsError(f"{where} refuses the credentials ({code}): check AWS_* and the clock")
+        if code == "NoSuchBucket" or status == 404:
+            return NotFoundError(f"there is no bucket {where}")
+        if status in {401, 403}:
+            return ForbiddenError(f"{where} may not be read with these credentials ({code})")
+        if code in _TRANSIENT_CODES or status >= 500:
+            return StoreUnavailableError(f"{where} answers {code}: try again later")
+        if isinstance(error, botocore.exceptions.ParamValidationError):
+            return NotFoundError(f"{self.bucket!r} cannot be the name of a bucket")
+        if isinstance(error, botocore.exceptions.ClientError):
+            return StoreUnavailableError(f"{where} answers {code}: {_first_line(error)}")
+        return StoreUnavailableError(f"{where} cannot be reached: {_first_line(error)}")
+
+
+def _code(error: Exception) -> tuple[str, int]:
+    if not isinstance(error, botocore.exceptions.ClientError):
+        return type(error).__name__, 0
+    response = error.response
+    return response["Error"].get("Code", "?"), response["ResponseMetadata"].get("HTTPStatusCode", 0)
+
+
+def _refuse_large(size_bytes: int, max_bytes: int) -> None:
+    if size_bytes > max_bytes:
+        raise ObjectTooLargeError(f"{size_bytes:,} bytes, the limit is {max_bytes:,}")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,95 @@
+"""From what a user types to an archive: ``s3://bucket/prefix``, a folder, ``file:///folder``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from ramq.kit.errors import ForbiddenError, UsageError
+from storage.objects.base import ObjectStore, is_below
+from storage.objects.folder import FolderStore
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an archive is.
+
+    Attributes:
+        scheme: ``s3`` or ``file``.
+        root: the bucket, or the absolute path of the folder.
+        prefix: below which the keys are; empty for all of it and for folders.
+    """
+
+    scheme: str
+    root: str
+    prefix: str
+
+    @property
+    def uri(self) -> str:
+        """The archive's name: ``s3://bucket/prefix`` or ``file:///folder``, never with a slash at its end."""
+        if self.scheme == "s3":
+            return f"s3://{self.root}/{self.prefix}".rstrip("/")
+        return f"file://{self.root}"
+
+    def contains(self, other: Source) -> bool:
+        """Tell whether every key of ``other`` is one of this source."""
+        if self.scheme != other.scheme:
+            return False
+        if self.scheme == "s3":
+            return self.root == other.root and is_below(other.prefix, self.prefix)
+        return Path(other.root).is_relative_to(self.root)
+
+
+def parse_source(text: str) -> Source:
+    """Parse what a user typed. Relative folders are made absolute and links in them resolved.
+
+    Raises:
+        UsageError: it is neither a bucket nor a folder.
+    """
+    if not text.strip() or "\x00" in text:
+        raise UsageError("a source is s3://bucket/prefix or a folder; this one is empty")
+    if text.startswith("s3://"):
+        bucket, _, prefix = text.removeprefix("s3://").partition("/")
+        if not _BUCKET.fullmatch(bucket):
+            raise UsageError(f"{text!r} names no bucket: write s3://bucket/prefix")
+        return Source("s3", bucket, prefix.strip("/"))
+    if text.startswith("file://"):
+        parts = urlsplit(text)
+        if parts.netloc not in {"", "localhost"}:
+            raise UsageError(f"{text!r} names another machine: write file:///folder")
+        text = unquote(parts.path)
+    elif re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE):
+        raise UsageError(
+            f"{text.partition('://')[0]}:// is not a source ramq reads: write s3://bucket/prefix or a folder"
+        )
+    return Source("file", str(Path(text).expanduser().resolve()), "")
+
+
+def open_store(source: Source, s3_endpoint_url: str | None) -> ObjectStore:
+    """Return the store behind a source; nothing is contacted yet."""
+    if source.scheme == "file":
+        return FolderStore(Path(source.root))
+    from storage.objects.s3 import S3Store  # noqa: PLC0415  (boto3 takes a third of a second to import)
+
+    return S3Store(source.root, s3_endpoint_url)
+
+
+def require_allowed(source: Source, allowed: tuple[str, ...], *, reachable: bool) -> None:
+    """Raise ``ForbiddenError`` unless the allow-list covers ``source``.
+
+    Args:
+        source: what a job is to read.
+        allowed: roots as in ``RAMQ_ARCHIVE_ALLOW``; empty allows everything on a private service, nothing on one that
+            is reachable from other machines.
+        reachable: whether other machines can reach the service that asks.
+    """
+    if not allowed and not reachable:
+        return
+    if not any(parse_source(root).contains(source) for root in allowed):
+        raise ForbiddenError(
+            f"{source.uri} is not on the list of archives that may be read: add it to RAMQ_ARCHIVE_ALLOW"
+        )

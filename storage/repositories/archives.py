@@ -1,0 +1,79 @@
+"""Archives: which there are, and which one a text means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from ramq.kit.errors import NotFoundError
+from storage.models import Archive, Image, Record
+from storage.objects.source import Source, parse_source
+from storage.views import ArchiveView
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+
+def ensure(session: Session, source: Source) -> tuple[Archive, str]:
+    """Return the archive that holds ``source``, registering it if there is none, and the prefix of its keys.
+
+    A source below a known archive belongs to that archive, so that no object is recorded twice.
+    """
+    if found := _containing(session, source):
+        return found
+    session.execute(insert(Archive).values(uri=source.uri).on_conflict_do_nothing())
+    archive = session.scalars(select(Archive).where(Archive.uri == source.uri)).one()
+    return archive, source.prefix
+
+
+def resolve(session: Session, text: str) -> tuple[int, str]:
+    """Return the id of the archive that ``text`` (its URI, a URI below it, or its id) means, and a key prefix.
+
+    Raises:
+        NotFoundError: there is none; the message lists those there are.
+    """
+    if text.isdecimal():
+        archive = session.get(Archive, int(text)) if int(text) < 2**31 else None
+        if archive is not None:
+            return archive.id, ""
+    else:
+        found = _containing(session, parse_source(text))
+        if found is not None:
+            archive, prefix = found
+            whole = prefix == parse_source(archive.uri).prefix
+            return archive.id, "" if whole else f"{prefix}/"
+    known = session.scalars(select(Archive.uri).order_by(Archive.id).limit(10)).all()
+    raise NotFoundError(f"there is no archive {text!r}; known archives: {', '.join(known) or 'none'}")
+
+
+def _containing(session: Session, source: Source) -> tuple[Archive, str] | None:
+    """Return the smallest archive that holds ``source``, and the prefix of the source's keys in it."""
+    scheme = f"{source.scheme}://"
+    candidates = session.scalars(select(Archive).where(Archive.uri.startswith(scheme, autoescape=True))).all()
+    holders = [archive for archive in candidates if parse_source(archive.uri).contains(source)]
+    if not holders:
+        return None
+    archive = max(holders, key=lambda holder: len(holder.uri))
+    if source.scheme == "s3":
+        return archive, source.prefix
+    return archive, source.root.removeprefix(parse_source(archive.uri).root).strip("/")
+
+
+def views(session: Session) -> list[ArchiveView]:
+    """Return every archive with its counts, oldest first."""
+    images = select(Image.archive_id, func.count().label("n")).group_by(Image.archive_id).subquery()
+    recorded = (
+        select(Image.archive_id, func.count(func.distinct(Record.image_id)).label("n"))
+        .join(Record, Record.image_id == Image.id)
+        .group_by(Image.archive_id)
+        .subquery()
+    )
+    rows = session.execute(
+        select(Archive, func.coalesce(images.c.n, 0), func.coalesce(recorded.c.n, 0))
+        .outerjoin(images, images.c.archive_id == Archive.id)
+        .outerjoin(recorded, recorded.c.archive_id == Archive.id)
+        .order_by(Archive.id)
+    )
+    return [ArchiveView(archive.id, archive.uri, n, done, archive.created_at) for archive, n, done in rows]

@@ -1,0 +1,128 @@
+"""Generations and their vocabularies: what made the results, and which of them serves search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select, text
+from sqlalchemy.dialects.postgresql import insert
+
+from ramq.kit.errors import NotFoundError
+from storage.models import Generation, Tag, Vocabulary
+from storage.views import GenerationView
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+_DEFAULT_LOCK = 7_263_772
+"""Advisory lock: two workers that register the first generation must not both make theirs the default."""
+
+
+@dataclass(frozen=True, slots=True)
+class VocabularySpec:
+    """The tags of a model, as the models' side describes them; the id of a tag is its position."""
+
+    sha256: str
+    name: str
+    names: Sequence[str]
+    names_zh: Sequence[str | None]
+    thresholds: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationSpec:
+    """What makes a result, as the models' side describes it."""
+
+    fingerprint: str
+    model: str
+    weights_sha256: str
+    preprocessing: str
+    vector_kind: str
+    vector_size: int
+
+
+def ensure(session: Session, spec: GenerationSpec, vocabulary: VocabularySpec) -> int:
+    """Return the id of the generation, registering it and its vocabulary if they are new.
+
+    The first generation of a database serves search until another is chosen.
+    """
+    known = session.scalar(select(Generation.id).where(Generation.fingerprint == spec.fingerprint))
+    if known is not None:
+        return known
+    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _DEFAULT_LOCK})
+    vocabulary_id = _ensure_vocabulary(session, vocabulary)
+    is_first = session.scalar(select(func.count()).select_from(Generation).where(Generation.is_default)) == 0
+    session.execute(
+        insert(Generation)
+        .values(
+            fingerprint=spec.fingerprint,
+            model=spec.model,
+            weights_sha256=spec.weights_sha256,
+            preprocessing=spec.preprocessing,
+            vector_kind=spec.vector_kind,
+            vector_size=spec.vector_size,
+            vocabulary_id=vocabulary_id,
+            is_default=is_first,
+        )
+        .on_conflict_do_nothing(index_elements=[Generation.fingerprint])
+    )
+    return session.scalars(select(Generation.id).where(Generation.fingerprint == spec.fingerprint)).one()
+
+
+def _ensure_vocabulary(session: Session, vocabulary: VocabularySpec) -> int:
+    known = session.scalar(select(Vocabulary.id).where(Vocabulary.sha256 == vocabulary.sha256))
+    if known is not None:
+        return known
+    row = Vocabulary(sha256=vocabulary.sha256, name=vocabulary.name, size=len(vocabulary.names))
+    session.add(row)
+    session.flush()
+    session.execute(
+        insert(Tag),
+        [
+            {"vocabulary_id": row.id, "id": number, "name": name, "name_zh": name_zh, "threshold": threshold}
+            for number, (name, name_zh, threshold) in enumerate(
+                zip(vocabulary.names, vocabulary.names_zh, vocabulary.thresholds, strict=True)
+            )
+        ],
+    )
+    return row.id
+
+
+def default(session: Session) -> Generation | None:
+    """Return the generation that serves search; None while nothing was ever recorded."""
+    return session.scalars(select(Generation).where(Generation.is_default)).one_or_none()
+
+
+def get(session: Session, generation_id: int) -> Generation:
+    """Return a generation. Raises ``NotFoundError``."""
+    generation = session.get(Generation, generation_id)
+    if generation is None:
+        raise NotFoundError(f"there is no generation {generation_id}")
+    return generation
+
+
+def views(session: Session) -> list[GenerationView]:
+    """Return every generation, oldest first."""
+    rows = session.execute(
+        select(Generation, Vocabulary)
+        .join(Vocabulary, Vocabulary.id == Generation.vocabulary_id)
+        .order_by(Generation.id)
+    )
+    return [
+        GenerationView(
+            id=generation.id,
+            model=generation.model,
+            weights_sha256=generation.weights_sha256,
+            preprocessing=generation.preprocessing,
+            vector_kind=generation.vector_kind,
+            vector_size=generation.vector_size,
+            vocabulary=vocabulary.name,
+            tags=vocabulary.size,
+            is_default=generation.is_default,
+            created_at=generation.created_at,
+        )
+        for generation, vocabulary in rows
+    ]

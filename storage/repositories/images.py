@@ -1,0 +1,92 @@
+"""Keys as they were listed: a page at a time, by COPY."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, text
+
+from storage.database import driver_connection
+from storage.models import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+    from storage.objects.base import ObjectInfo
+
+
+@dataclass(frozen=True, slots=True)
+class ImageKey:
+    """What a worker needs in order to fetch an image."""
+
+    id: int
+    key: str
+    version: str
+    size_bytes: int
+
+
+def upsert_page(session: Session, archive_id: int, page: Sequence[ObjectInfo]) -> None:
+    """Record a page of a listing: new keys are added, changed versions noted, the rest left alone.
+
+    The page stays in the temporary table ``listed`` for the rest of the transaction.
+    """
+    session.execute(
+        text(
+            "CREATE TEMP TABLE IF NOT EXISTS listed "
+            "(key text COLLATE \"C\", version text, size bigint, modified_at timestamptz) ON COMMIT DELETE ROWS"
+        )
+    )
+    session.execute(text("TRUNCATE listed"))
+    with (
+        driver_connection(session).cursor() as cursor,
+        cursor.copy("COPY listed (key, version, size, modified_at) FROM STDIN") as copy,
+    ):
+        for info in page:
+            copy.write_row((info.key, info.version, info.size_bytes, info.modified_at))
+    session.execute(
+        text(
+            """
+            INSERT INTO image (archive_id, key, version, size, modified_at)
+            SELECT DISTINCT ON (key) :archive_id, key, version, size, modified_at FROM listed ORDER BY key
+            ON CONFLICT (archive_id, key) DO UPDATE
+            SET version = excluded.version, size = excluded.size, modified_at = excluded.modified_at
+            WHERE image.version IS DISTINCT FROM excluded.version
+            """
+        ),
+        {"archive_id": archive_id},
+    )
+
+
+def pending_of_page(session: Session, archive_id: int, generation_id: int, captioner: str) -> list[int]:
+    """Return, in key order, the images of the page in ``listed`` that still want recognising.
+
+    Left out are those with a record of the same version, generation and captioner, and those whose very bytes were
+    found unusable before.
+    """
+    rows = session.execute(
+        text(
+            """
+            SELECT image.id FROM (SELECT DISTINCT key FROM listed) AS page
+            JOIN image ON image.archive_id = :archive_id AND image.key = page.key
+            WHERE NOT EXISTS (
+                SELECT FROM record r WHERE r.image_id = image.id AND r.generation_id = :generation_id
+                AND r.version = image.version AND (:captioner = 'none' OR r.captioner = :captioner)
+            ) AND NOT EXISTS (
+                SELECT FROM failure f WHERE f.image_id = image.id AND f.generation_id = :generation_id
+                AND f.version = image.version AND f.about_content AND NOT f.retrying
+            )
+            ORDER BY page.key
+            """
+        ),
+        {"archive_id": archive_id, "generation_id": generation_id, "captioner": captioner},
+    )
+    return list(rows.scalars())
+
+
+def keys(session: Session, image_ids: Sequence[int]) -> dict[int, ImageKey]:
+    """Return what is needed to fetch these images, by id; deleted ones are left out."""
+    rows = session.execute(select(Image.id, Image.key, Image.version, Image.size).where(Image.id.in_(image_ids)))
+    return {row.id: ImageKey(row.id, row.key, row.version, row.size) for row in rows}

@@ -1,0 +1,352 @@
+"""Jobs: creating, listing, steering, and their books."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from sqlalchemy import text
+
+from ramq.kit.errors import ConflictError, NotFoundError, RamqError
+from storage.models import Archive, Job
+from storage.views import PRIORITIES, JobState, JobView, Page, Priority, StageView
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Row
+    from sqlalchemy.orm import Session
+
+STAGES = ("fetch", "decode", "infer", "write")
+
+WORKER_ALIVE_SECONDS = 15
+"""A worker whose heartbeat is older than this is shown as gone."""
+
+
+class ListingLostError(RamqError):
+    """Another planner holds this job's listing now, or the job was paused or cancelled. Nothing was written."""
+
+    code = "fenced"
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedListing:
+    """A job whose keys are to be listed, from ``cursor`` on."""
+
+    job_id: int
+    epoch: int
+    attempts: int
+    archive_id: int
+    archive_uri: str
+    prefix: str
+    cursor: str | None
+    model: str
+    captioner: str
+    generation_id: int | None
+
+
+def create(  # noqa: PLR0913  (a job's columns)
+    session: Session, *, archive: Archive, source: str, prefix: str, model: str, captioner: str, priority: Priority
+) -> int:
+    """Add a job whose listing has yet to begin; return its id."""
+    job = Job(
+        archive_id=archive.id,
+        source=source,
+        prefix=prefix,
+        model=model,
+        captioner=captioner,
+        priority=PRIORITIES[priority],
+    )
+    session.add(job)
+    session.flush()
+    return job.id
+
+
+# The listing -------------------------------------------------------------------------------------------------------
+
+
+def claim_listing(session: Session, *, models: Sequence[str] | None, lease_seconds: float) -> ClaimedListing | None:
+    """Lease the listing of the most urgent job that has not been listed to the end."""
+    row = session.execute(
+        text(
+            """
+            WITH candidate AS (
+                SELECT id FROM job WHERE state = 'running' AND listed_all_at IS NULL
+                  AND (CAST(:models AS text[]) IS NULL OR model = ANY(:models))
+                  AND (list_lease_until IS NULL OR list_lease_until < now())
+                  AND (list_next_at IS NULL OR list_next_at <= now())
+                ORDER BY priority DESC, id LIMIT 1 FOR UPDATE SKIP LOCKED
+            )
+            UPDATE job SET list_epoch = list_epoch + 1, list_attempts = list_attempts + 1,
+                list_lease_until = now() + make_interval(secs => :lease_seconds),
+                started_at = coalesce(started_at, now())
+            FROM candidate, archive WHERE job.id = candidate.id AND archive.id = job.archive_id
+            RETURNING job.id AS job_id, job.list_epoch AS epoch, job.list_attempts AS attempts, job.archive_id,
+                archive.uri AS archive_uri, job.prefix, job.list_cursor AS cursor, job.model, job.captioner,
+                job.generation_id
+            """
+        ),
+        {"models": None if models is None else list(models), "lease_seconds": lease_seconds},
+    ).one_or_none()
+    return None if row is None else ClaimedListing(**row._mapping)  # noqa: SLF001  (SQLAlchemy's documented name)
+
+
+def set_generation(session: Session, job_id: int, generation_id: int) -> None:
+    """Pin a job to the generation its results will belong to."""
+    session.execute(
+        text("UPDATE job SET generation_id = :generation_id WHERE id = :id AND generation_id IS NULL"),
+        {"id": job_id, "generation_id": generation_id},
+    )
+
+
+def advance_listing(  # noqa: PLR0913
+    session: Session, job_id: int, epoch: int, *, cursor: str, listed: int, skipped: int, lease_seconds: float
+) -> None:
+    """Count a page and move the cursor behind it. First statement of the page's transaction: it is the fence.
+
+    Raises:
+        ListingLostError: someone else lists this job now, or it no longer runs.
+    """
+    touched = session.execute(
+        text(
+            """
+            UPDATE job SET list_cursor = :cursor, listed = listed + :listed, skipped = skipped + :skipped,
+                list_attempts = 0, note = NULL, list_lease_until = now() + make_interval(secs => :lease_seconds)
+            WHERE id = :id AND list_epoch = :epoch AND state = 'running' AND listed_all_at IS NULL
+            """
+        ),
+        {
+            "id": job_id,
+            "epoch": epoch,
+            "cursor": cursor,
+            "listed": listed,
+            "skipped": skipped,
+            "lease_seconds": lease_seconds,
+        },
+    ).rowcount  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
+    if not touched:
+        raise ListingLostError(f"the listing of job {job_id} was taken over")
+
+
+def end_listing(session: Session, job_id: int, epoch: int, *, is_complete: bool, delay_seconds: float = 0.0) -> None:
+    """Give the listing back: complete, or to be gone on with after a delay."""
+    session.execute(
+        text(
+            """
+            UPDATE job SET list_lease_until = NULL,
+                listed_all_at = CASE WHEN :is_complete THEN now() END,
+                list_next_at = now() + make_interval(secs => :delay_seconds)
+            WHERE id = :id AND list_epoch = :epoch AND listed_all_at IS NULL
+            """
+        ),
+        {"id": job_id, "epoch": epoch, "is_complete": is_complete, "delay_seconds": delay_seconds},
+    )
+
+
+def set_note(session: Session, job_id: int, note: str | None) -> None:
+    """Say on the job what it waits for or suffers from."""
+    session.execute(text("UPDATE job SET note = :note WHERE id = :id"), {"id": job_id, "note": note})
+
+
+def fail(session: Session, job_id: int, reason: str) -> None:
+    """End a running job that cannot go on."""
+    session.execute(
+        text(
+            """UPDATE job SET state = 'failed', note = :note, finished_at = now(), list_lease_until = NULL
+               WHERE id = :id AND state IN ('running', 'paused')"""
+        ),
+        {"id": job_id, "note": reason},
+    )
+
+
+def finish_completed(session: Session) -> list[int]:
+    """Mark as done the running jobs that are listed to the end and have no open shard; return their ids."""
+    rows = session.execute(
+        text(
+            """
+            UPDATE job SET state = 'done', finished_at = now(), note = NULL
+            WHERE state = 'running' AND listed_all_at IS NOT NULL
+              AND NOT EXISTS (SELECT FROM shard WHERE shard.job_id = job.id AND shard.state IN ('ready', 'leased'))
+            RETURNING id
+            """
+        )
+    )
+    return list(rows.scalars())
+
+
+# Steering ----------------------------------------------------------------------------------------------------------
+
+
+def set_state(session: Session, job_id: int, *, to: JobState, allowed: Sequence[JobState]) -> None:
+    """Move a job to another state.
+
+    Raises:
+        NotFoundError: no such job.
+        ConflictError: it is in none of the ``allowed`` states.
+    """
+    state = session.scalar(text("SELECT state FROM job WHERE id = :id FOR UPDATE"), {"id": job_id})
+    if state is None:
+        raise NotFoundError(f"there is no job {job_id}")
+    if state not in allowed:
+        raise ConflictError(f"job {job_id} is {state}, which does not allow that")
+    session.execute(
+        text(
+            """UPDATE job SET state = :to, note = NULL,
+               finished_at = CASE WHEN :to IN ('done', 'cancelled', 'failed') THEN now() END WHERE id = :id"""
+        ),
+        {"id": job_id, "to": to},
+    )
+
+
+def reopen_failed(session: Session, job_id: int, error_class: str | None) -> int:
+    """Make the failed images of a job pending again, all or those of one class; return how many.
+
+    The failures stay, marked as being retried, until each image has a new outcome.
+    """
+    ids = set(
+        session.execute(
+            text(
+                """UPDATE failure SET retrying = true WHERE job_id = :id AND NOT retrying
+                   AND (CAST(:error_class AS text) IS NULL OR error_class = :error_class) RETURNING image_id"""
+            ),
+            {"id": job_id, "error_class": error_class},
+        ).scalars()
+    )
+    if not ids:
+        return 0
+    shards = session.execute(
+        text(
+            """SELECT id, state, image_ids, outcomes, n_done, n_failed, n_skipped FROM shard
+               WHERE job_id = :id AND n_failed > 0 AND image_ids && CAST(:ids AS bigint[]) ORDER BY id FOR UPDATE"""
+        ),
+        {"id": job_id, "ids": list(ids)},
+    ).all()
+    reopened = sum(_reopen(session, job_id, shard, ids) for shard in shards)
+    session.execute(
+        text("UPDATE job SET state = 'running', finished_at = NULL, note = NULL WHERE id = :id AND state <> 'paused'"),
+        {"id": job_id},
+    )
+    return reopened
+
+
+def _reopen(session: Session, job_id: int, shard: Row[tuple[object, ...]], ids: set[int]) -> int:
+    failed = 2
+    outcomes = bytearray(shard.outcomes)
+    positions = [
+        position
+        for position, image_id in enumerate(shard.image_ids)
+        if image_id in ids and outcomes[position] == failed
+    ]
+    for position in positions:
+        outcomes[position] = 0
+    if shard.state == "done":
+        # Its counts go back from the job to the shard, which is open again.
+        session.execute(
+            text(
+                """UPDATE job SET done = done - :n_done, failed = failed - :n_failed, skipped = skipped - :n_skipped
+                   WHERE id = :id"""
+            ),
+            {"id": job_id, "n_done": shard.n_done, "n_failed": shard.n_failed, "n_skipped": shard.n_skipped},
+        )
+    # A new epoch fences a holder that would still write the outcomes as it knew them.
+    session.execute(
+        text(
+            """UPDATE shard SET state = 'ready', epoch = epoch + 1, attempts = 0, tries = 0, next_try_at = NULL,
+               owner = NULL, lease_until = NULL, probe = NULL, probe_deaths = 0, outcomes = :outcomes,
+               n_failed = :n_failed WHERE id = :id"""
+        ),
+        {"id": shard.id, "outcomes": bytes(outcomes), "n_failed": outcomes.count(failed)},
+    )
+    return len(positions)
+
+
+# Reading -----------------------------------------------------------------------------------------------------------
+
+_BOOKS = """
+    SELECT job.*, archive.uri AS archive_uri,
+        job.done + coalesce(begun.n_done, 0) AS all_done, job.failed + coalesce(begun.n_failed, 0) AS all_failed,
+        job.skipped + coalesce(begun.n_skipped, 0) AS all_skipped,
+        coalesce(alive.workers, 0) AS workers, alive.rate,
+        extract(epoch FROM coalesce(job.finished_at, now()) - job.started_at)::float AS running_seconds
+    FROM job JOIN archive ON archive.id = job.archive_id
+    LEFT JOIN LATERAL (
+        SELECT sum(n_done)::bigint AS n_done, sum(n_failed)::bigint AS n_failed, sum(n_skipped)::bigint AS n_skipped
+        FROM shard WHERE shard.job_id = job.id AND shard.state <> 'done' AND n_done + n_failed + n_skipped > 0
+    ) AS begun ON true
+    LEFT JOIN LATERAL (
+        SELECT count(*) AS workers, sum(images_per_second) AS rate FROM worker
+        WHERE worker.job_id = job.id AND worker.heartbeat_at > now() - make_interval(secs => :alive_seconds)
+    ) AS alive ON true
+"""
+
+
+def view(session: Session, job_id: int) -> JobView:
+    """Return one job with its books. Raises ``NotFoundError``."""
+    row = session.execute(
+        text(f"{_BOOKS} WHERE job.id = :id"), {"id": job_id, "alive_seconds": WORKER_ALIVE_SECONDS}
+    ).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no job {job_id}")
+    classes = session.execute(
+        text(
+            """SELECT error_class, count(*) FROM failure WHERE job_id = :id AND NOT retrying
+               GROUP BY error_class ORDER BY count(*) DESC, error_class"""
+        ),
+        {"id": job_id},
+    )
+    return _view(row, {name: int(n) for name, n in classes})
+
+
+def views(session: Session, *, limit: int, before: int | None) -> Page[JobView]:
+    """Return jobs, newest first; ``before`` is the id that the page before ended with."""
+    rows = session.execute(
+        text(
+            f"""{_BOOKS} WHERE CAST(:before AS bigint) IS NULL OR job.id < :before
+            ORDER BY job.id DESC LIMIT :limit"""
+        ),
+        {"before": before, "limit": limit + 1, "alive_seconds": WORKER_ALIVE_SECONDS},
+    ).all()
+    shown = [_view(row, {}) for row in rows[:limit]]
+    return Page(shown, str(shown[-1].id) if len(rows) > limit else None)
+
+
+def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> JobView:
+    decided = row.all_done + row.all_failed
+    pending = row.listed - row.all_skipped - decided
+    is_over = row.state in {"done", "cancelled", "failed"}
+    average = decided / row.running_seconds if decided and row.running_seconds else None
+    rate = average if is_over or not row.rate else float(row.rate)
+    is_listing = row.listed_all_at is None and row.state == "running"
+    eta = pending / rate if rate and not is_over and not is_listing else None
+    stages = [
+        StageView(stage, seconds, decided / seconds if seconds and decided else None)
+        for stage in STAGES
+        if (seconds := float(row.stage_seconds.get(stage, 0.0)))
+    ]
+    names = {number: name for name, number in PRIORITIES.items()}
+    return JobView(
+        id=row.id,
+        source=row.source,
+        archive=row.archive_uri,
+        prefix=row.prefix,
+        model=row.model,
+        captioner=row.captioner,
+        priority=names[row.priority],
+        state=cast("JobState", row.state),
+        is_listing=is_listing,
+        listed=row.listed,
+        done=row.all_done,
+        skipped=row.all_skipped,
+        failed=row.all_failed,
+        pending=pending,
+        images_per_second=rate,
+        eta_seconds=eta,
+        stages=stages,
+        bottleneck=max(stages, key=lambda stage: stage.seconds).stage if stages else None,
+        workers=row.workers,
+        note=row.note,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        failures_by_class=failures_by_class,
+    )

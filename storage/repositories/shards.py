@@ -1,0 +1,281 @@
+"""The ledger: shards are leased, written under a fence, given back or closed.
+
+All clocks are the database's. A lease is named by ``epoch``: whoever took the shard over has a higher one, and every
+write of an older holder matches no row.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from ramq.kit.errors import RamqError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+PENDING, DONE, FAILED, SKIPPED = 0, 1, 2, 3
+
+_CLAIMABLE = """
+    ((shard.state = 'ready' AND (shard.next_try_at IS NULL OR shard.next_try_at <= now()))
+     OR (shard.state = 'leased' AND shard.lease_until < now()))
+"""
+
+
+class FencedError(RamqError):
+    """The lease was lost: another worker holds the shard now, or the job was cancelled. Nothing was written."""
+
+    code = "fenced"
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedShard:
+    """A shard as its new holder finds it.
+
+    Attributes:
+        attempts: holders in a row that wrote nothing, this one included.
+        tries: rounds that ended in trouble of the surroundings.
+        probe: position that the last holder tried alone when it died, or None.
+        probe_deaths: how many holders died alone with that image.
+        outcomes: one byte per image.
+    """
+
+    id: int
+    job_id: int
+    epoch: int
+    attempts: int
+    tries: int
+    probe: int | None
+    probe_deaths: int
+    image_ids: list[int]
+    outcomes: bytes
+    archive_uri: str
+    generation_id: int
+    model: str
+    captioner: str
+
+
+def add(session: Session, job_id: int, shards: Sequence[Sequence[int]]) -> None:
+    """Add shards of these images to a job, ready to be claimed."""
+    if shards:
+        session.execute(
+            text("INSERT INTO shard (job_id, image_ids, outcomes) VALUES (:job_id, :image_ids, :outcomes)"),
+            [{"job_id": job_id, "image_ids": list(ids), "outcomes": bytes(len(ids))} for ids in shards],
+        )
+
+
+def claim(
+    session: Session, *, owner: str, models: Sequence[str] | None, lease_seconds: float
+) -> ClaimedShard | None:
+    """Lease the next shard: highest priority first, then the job with the fewest workers on it, then the oldest.
+
+    Args:
+        session: its transaction is the claim.
+        owner: who leases.
+        models: the models this worker can run; None for any.
+        lease_seconds: for how long, unless renewed.
+    """
+    job_id = session.scalar(
+        text(
+            f"""
+            SELECT job.id FROM job
+            WHERE job.state = 'running' AND job.generation_id IS NOT NULL
+              AND (CAST(:models AS text[]) IS NULL OR job.model = ANY(:models))
+              AND EXISTS (SELECT FROM shard WHERE shard.job_id = job.id
+                          AND shard.state IN ('ready', 'leased') AND {_CLAIMABLE})
+            ORDER BY job.priority DESC,
+              (SELECT count(*) FROM shard WHERE shard.job_id = job.id AND shard.state = 'leased'
+               AND shard.lease_until >= now()),
+              job.id
+            LIMIT 1
+            """  # noqa: S608  (a constant of this module, no input)
+        ),
+        {"models": None if models is None else list(models)},
+    )
+    if job_id is None:
+        return None
+    row = session.execute(
+        text(
+            f"""
+            WITH candidate AS (
+                SELECT id FROM shard WHERE job_id = :job_id AND state IN ('ready', 'leased') AND {_CLAIMABLE}
+                ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
+            )
+            UPDATE shard SET state = 'leased', epoch = epoch + 1, attempts = attempts + 1, owner = :owner,
+                lease_until = now() + make_interval(secs => :lease_seconds),
+                probe_deaths = CASE WHEN probe IS NULL THEN 0 ELSE probe_deaths + 1 END
+            FROM candidate, job, archive
+            WHERE shard.id = candidate.id AND job.id = shard.job_id AND archive.id = job.archive_id
+            RETURNING shard.id, shard.job_id, shard.epoch, shard.attempts, shard.tries, shard.probe,
+                shard.probe_deaths, shard.image_ids, shard.outcomes, archive.uri AS archive_uri,
+                job.generation_id, job.model, job.captioner
+            """  # noqa: S608
+        ),
+        {"job_id": job_id, "owner": owner, "lease_seconds": lease_seconds},
+    ).one_or_none()
+    return None if row is None else ClaimedShard(**row._mapping)  # noqa: SLF001  (SQLAlchemy's documented name)
+
+
+def renew(session: Session, shard_id: int, epoch: int, lease_seconds: float) -> bool:
+    """Prolong a lease; False when it was lost."""
+    return _touched(
+        session,
+        """UPDATE shard SET lease_until = now() + make_interval(secs => :lease_seconds)
+           WHERE id = :id AND epoch = :epoch AND state = 'leased'""",
+        {"id": shard_id, "epoch": epoch, "lease_seconds": lease_seconds},
+    )
+
+
+def set_probe(session: Session, shard_id: int, epoch: int, position: int) -> None:
+    """Note which image is about to be tried alone. Raises ``FencedError``."""
+    # A new suspect begins without a past; the same one keeps the deaths it was near.
+    if not _touched(
+        session,
+        """UPDATE shard SET probe_deaths = CASE WHEN probe = :position THEN probe_deaths ELSE 0 END, probe = :position
+           WHERE id = :id AND epoch = :epoch AND state = 'leased'""",
+        {"id": shard_id, "epoch": epoch, "position": position},
+    ):
+        raise FencedError(f"shard {shard_id} was taken over")
+
+
+def advance(
+    session: Session, shard_id: int, epoch: int, outcomes: bytes, lease_seconds: float
+) -> str:
+    """Check the fence, store the outcomes so far and prolong the lease; return the state of the job.
+
+    Must be the first statement of the transaction that writes the batch: it locks the shard against a takeover.
+
+    Raises:
+        FencedError: the lease was lost.
+    """
+    state = session.scalar(
+        text(
+            """
+            UPDATE shard SET outcomes = :outcomes, n_done = :n_done, n_failed = :n_failed, n_skipped = :n_skipped,
+                probe = NULL, probe_deaths = 0, attempts = 0, lease_until = now() + make_interval(secs => :lease_seconds)
+            FROM job WHERE shard.id = :id AND shard.epoch = :epoch AND shard.state = 'leased' AND job.id = shard.job_id
+            RETURNING job.state
+            """
+        ),
+        {
+            "id": shard_id,
+            "epoch": epoch,
+            "outcomes": outcomes,
+            "n_done": outcomes.count(DONE),
+            "n_failed": outcomes.count(FAILED),
+            "n_skipped": outcomes.count(SKIPPED),
+            "lease_seconds": lease_seconds,
+        },
+    )
+    if state is None:
+        raise FencedError(f"shard {shard_id} was taken over")
+    return str(state)
+
+
+def close(session: Session, shard_id: int, epoch: int, stage_seconds: Mapping[str, float]) -> None:
+    """Close a shard in which nothing is pending, and add its counts to the job's. Raises ``FencedError``."""
+    row = session.execute(
+        text(
+            """
+            UPDATE shard SET state = 'done', lease_until = NULL, next_try_at = NULL, attempts = 0, tries = 0,
+                stage_seconds = CAST(:seconds AS jsonb)
+            WHERE id = :id AND epoch = :epoch AND state = 'leased'
+            RETURNING job_id, n_done, n_failed, n_skipped
+            """
+        ),
+        {"id": shard_id, "epoch": epoch, "seconds": json.dumps(stage_seconds)},
+    ).one_or_none()
+    if row is None:
+        raise FencedError(f"shard {shard_id} was taken over")
+    session.execute(
+        text(
+            """
+            UPDATE job SET done = done + :n_done, failed = failed + :n_failed, skipped = skipped + :n_skipped,
+                note = NULL,
+                stage_seconds = (
+                    SELECT coalesce(jsonb_object_agg(stage, total), '{}') FROM (
+                        SELECT stage, sum(value::float) AS total FROM (
+                            SELECT * FROM jsonb_each_text(job.stage_seconds)
+                            UNION ALL SELECT * FROM jsonb_each_text(CAST(:seconds AS jsonb))
+                        ) AS both_of(stage, value) GROUP BY stage
+                    ) AS summed
+                )
+            WHERE id = :job_id
+            """
+        ),
+        {**row._mapping, "seconds": json.dumps(stage_seconds)},  # noqa: SLF001
+    )
+
+
+def give_back(  # noqa: PLR0913  (what a holder knows at the end of a lease)
+    session: Session,
+    shard_id: int,
+    epoch: int,
+    *,
+    is_trouble: bool,
+    delay_seconds: float = 0.0,
+    note: str | None = None,
+) -> None:
+    """End a lease in good order with work left: for a pause, a shutdown, or trouble of the surroundings.
+
+    Attempts count holders that died without a word, so an orderly end clears them. A lost lease is left alone.
+    """
+    session.execute(
+        text(
+            """
+            UPDATE shard SET state = 'ready', owner = NULL, lease_until = NULL, probe = NULL, probe_deaths = 0,
+                attempts = 0, tries = CASE WHEN :is_trouble THEN least(tries + 1, 1000) ELSE tries END,
+                next_try_at = now() + make_interval(secs => :delay_seconds)
+            WHERE id = :id AND epoch = :epoch AND state = 'leased'
+            """
+        ),
+        {"id": shard_id, "epoch": epoch, "is_trouble": is_trouble, "delay_seconds": delay_seconds},
+    )
+    if note is not None:
+        session.execute(
+            text("UPDATE job SET note = :note FROM shard WHERE shard.id = :id AND job.id = shard.job_id"),
+            {"id": shard_id, "note": note},
+        )
+
+
+def release_all(session: Session, owner: str) -> int:
+    """Give back every shard that ``owner`` holds; return how many. Called when a worker leaves in good order."""
+    result = session.execute(
+        text(
+            """UPDATE shard SET state = 'ready', owner = NULL, lease_until = NULL, probe = NULL, probe_deaths = 0,
+               attempts = greatest(attempts - 1, 0) WHERE owner = :owner AND state = 'leased'"""
+        ),
+        {"owner": owner},
+    )
+    return int(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
+
+
+def backlog(session: Session) -> dict[str, int]:
+    """Return, by model, how many things wait: shards that may be claimed and listings that may go on."""
+    rows = session.execute(
+        text(
+            f"""
+            SELECT model, sum(n) FROM (
+                SELECT job.model, count(*) AS n FROM job JOIN LATERAL (
+                    SELECT FROM shard WHERE shard.job_id = job.id AND shard.state IN ('ready', 'leased')
+                    AND {_CLAIMABLE} LIMIT 1000
+                ) AS claimable ON true
+                WHERE job.state = 'running' AND job.generation_id IS NOT NULL GROUP BY job.model
+                UNION ALL
+                SELECT model, count(*) FROM job WHERE state = 'running' AND listed_all_at IS NULL
+                AND (list_lease_until IS NULL OR list_lease_until < now())
+                AND (list_next_at IS NULL OR list_next_at <= now()) GROUP BY model
+            ) AS waiting GROUP BY model
+            """  # noqa: S608
+        )
+    )
+    return {model: int(n) for model, n in rows}
+
+
+def _touched(session: Session, statement: str, values: dict[str, object]) -> bool:
+    return bool(session.execute(text(statement), values).rowcount)  # type: ignore[attr-defined]

@@ -1,0 +1,87 @@
+"""Workers: who lives, on which device, at what rate."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from storage.repositories.jobs import WORKER_ALIVE_SECONDS
+from storage.views import WorkerView
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.orm import Session
+
+
+def beat(  # noqa: PLR0913  (a worker's columns)
+    session: Session,
+    worker_id: str,
+    *,
+    host: str,
+    pid: int,
+    device: str,
+    model: str | None,
+    job_id: int | None,
+    images_per_second: float,
+    stages: Mapping[str, Any],
+) -> None:
+    """Note that a worker lives and what it does."""
+    session.execute(
+        text(
+            """
+            INSERT INTO worker (id, host, pid, device, model, job_id, images_per_second, stages)
+            VALUES (:id, :host, :pid, :device, :model, :job_id, :rate, CAST(:stages AS jsonb))
+            ON CONFLICT (id) DO UPDATE SET model = excluded.model, job_id = excluded.job_id,
+                images_per_second = excluded.images_per_second, stages = excluded.stages, heartbeat_at = now()
+            """
+        ),
+        {
+            "id": worker_id,
+            "host": host,
+            "pid": pid,
+            "device": device,
+            "model": model,
+            "job_id": job_id,
+            "rate": images_per_second,
+            "stages": json.dumps(stages),
+        },
+    )
+
+
+def leave(session: Session, worker_id: str) -> None:
+    """Forget a worker that stopped in good order."""
+    session.execute(text("DELETE FROM worker WHERE id = :id"), {"id": worker_id})
+
+
+def forget_gone(session: Session, older_than_seconds: float) -> None:
+    """Forget workers that have been silent for long."""
+    session.execute(
+        text("DELETE FROM worker WHERE heartbeat_at < now() - make_interval(secs => :age)"), {"age": older_than_seconds}
+    )
+
+
+def views(session: Session) -> list[WorkerView]:
+    """Return the workers, the living first."""
+    rows = session.execute(
+        text(
+            """SELECT id, host, pid, device, model, job_id, images_per_second,
+               extract(epoch FROM now() - heartbeat_at)::float AS age FROM worker ORDER BY heartbeat_at DESC, id"""
+        )
+    )
+    return [
+        WorkerView(
+            id=row.id,
+            host=row.host,
+            pid=row.pid,
+            device=row.device,
+            model=row.model,
+            job_id=row.job_id,
+            images_per_second=row.images_per_second if row.age < WORKER_ALIVE_SECONDS else 0.0,
+            heartbeat_age_seconds=row.age,
+            is_alive=row.age < WORKER_ALIVE_SECONDS,
+        )
+        for row in rows
+    ]
