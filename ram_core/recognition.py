@@ -136,3 +136,10 @@ class TextEncoder(Protocol):
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return (len(texts), D) float32, each row of unit length."""
+
+
+def assigned_tags(prediction: Prediction, vocabulary: TagVocabulary) -> list[TagScore]:
+    """Return the tags of a prediction whose score is above their threshold, highest score first, then by id."""
+    assigned = vocabulary.assigned(prediction.scores, prediction.tag_ids)
+    pairs = zip(prediction.tag_ids[assigned].tolist(), prediction.scores[assigned].tolist(), strict=True)
+    return [TagScore(i, vocabulary.names[i], score) for i, score in sorted(pairs, key=lambda pair: (-pair[1], pair[0]))]

