@@ -1,0 +1,161 @@
+"""What a user of the embedded services does: join, wait for the addresses, leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ramq.embedded.layout import EmbeddedError, Layout, open_lock, try_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_POLL_SECONDS = 0.03
+_STOP_TIMEOUT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedServices:
+    """Addresses of running services.
+
+    Attributes:
+        database_url: for SQLAlchemy; the database ``ramq`` exists, its tables are the caller's business.
+        broker_url: for kombu and Celery.
+        keeper_pid: the process that owns both services.
+    """
+
+    database_url: str
+    broker_url: str
+    keeper_pid: int
+
+
+@contextmanager
+def embedded(data_dir: Path, *, timeout_seconds: float = 120.0) -> Iterator[EmbeddedServices]:
+    """Keeps PostgreSQL and Redis of ``data_dir`` running for the length of the block, starting them if need be.
+
+    Any number of processes and threads may be inside at once; leaving the last block returns only when both services
+    have stopped. A user that is killed counts as having left.
+
+    Raises:
+        EmbeddedError: the services do not come up within the time, with the reason and the log to read.
+    """
+    layout = Layout.create(data_dir)
+    deadline = time.monotonic() + timeout_seconds
+    users = _join(layout, deadline)
+    try:
+        yield _await_services(layout, deadline)
+    finally:
+        try:
+            _leave(layout, users)
+        finally:
+            os.close(users)
+
+
+def _join(layout: Layout, deadline: float) -> int:
+    """Becomes a user; waits while the former services are being stopped. Returns the lock's descriptor."""
+    with ExitStack() as on_failure:
+        try:
+            users = open_lock(layout.users_lock)
+            on_failure.callback(os.close, users)
+            while not (joined := try_lock(users, exclusive=False)) and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
+        except OSError as error:
+            raise layout.unusable(error) from error
+        if not joined:
+            raise EmbeddedError(f"the embedded services are still stopping; see {layout.logs / 'keeper.log'}")
+        on_failure.pop_all()
+    return users
+
+
+def _await_services(layout: Layout, deadline: float) -> EmbeddedServices:
+    while time.monotonic() < deadline:
+        services = _read_services(layout)
+        if services is not None:
+            return services
+        keeper_lock = open_lock(layout.keeper_lock)
+        try:
+            if try_lock(keeper_lock, exclusive=True):
+                _start_keeper(layout, keeper_lock, deadline)
+                continue
+        finally:
+            # Closing leaves the lock with the keeper, which shares the open file.
+            os.close(keeper_lock)
+        time.sleep(_POLL_SECONDS)
+    raise EmbeddedError(f"the embedded services are not ready in time; see {layout.logs}")
+
+
+def _start_keeper(layout: Layout, keeper_lock: int, deadline: float) -> None:
+    """Starts the keeper, which owns ``keeper_lock`` from then on; returns when its services are ready."""
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "ramq.embedded.keeper", str(layout.data_dir), str(keeper_lock)]
+    try:
+        launch = subprocess.run(  # noqa: S603 - our own module
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+            cwd="/",
+            pass_fds=[keeper_lock],
+            start_new_session=True,
+            timeout=max(deadline - time.monotonic(), 0.1),
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EmbeddedError(f"the embedded services are not ready in time; see {layout.logs}") from error
+    if launch.returncode != 0:
+        lines = (launch.stdout or launch.stderr).strip().splitlines()
+        raise EmbeddedError(lines[-1] if lines else f"the keeper was killed; see {layout.logs / 'keeper.log'}")
+
+
+def _read_services(layout: Layout) -> EmbeddedServices | None:
+    """The addresses that a living keeper stands for; None when there is none, or it is not ready yet.
+
+    Raises:
+        EmbeddedError: the keeper lives but its sockets cannot be seen from here.
+    """
+    try:
+        descriptor = os.open(layout.services_file, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise layout.unusable(error) from error
+    with os.fdopen(descriptor) as file:
+        if try_lock(file.fileno(), exclusive=False):
+            return None  # nobody stands for it: left behind by a keeper that was killed
+        state = json.load(file)
+    if not Path(state["sockets"]).is_dir() and layout.services_file.exists():
+        raise EmbeddedError(f"the services of {layout.data_dir} run on another machine or in another container")
+    return EmbeddedServices(state["database_url"], state["broker_url"], state["keeper_pid"])
+
+
+def _leave(layout: Layout, users: int) -> None:
+    """Ends being a user; the last one stops the keeper and waits for its end."""
+    deadline = time.monotonic() + _STOP_TIMEOUT_SECONDS
+    if not try_lock(users, exclusive=True):
+        # Others are still here, or somebody is stopping the services already: then see it through.
+        while not try_lock(users, exclusive=False) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        return
+    services = _read_services(layout)
+    if services is None:
+        return
+    with suppress(ProcessLookupError):
+        os.kill(services.keeper_pid, signal.SIGTERM)
+    keeper_lock = open_lock(layout.keeper_lock)
+    try:
+        while not try_lock(keeper_lock, exclusive=True):
+            if time.monotonic() > deadline:
+                raise EmbeddedError(f"the embedded services do not stop; see {layout.logs / 'keeper.log'}")
+            time.sleep(_POLL_SECONDS)
+    finally:
+        os.close(keeper_lock)
