@@ -39,6 +39,7 @@ _KEPT = 50  # tags per image at most; with the floor above, a photograph keeps t
 _CONSE_TAGS = 10  # T of the ConSE paper, section 4
 _CAPTION_TAGS = 3
 _BATCH = 32
+_PLURALS = frozenset({"binoculars", "parallel bars", "sunglasses", "swimming trunks"})
 
 
 class Lite:
@@ -211,12 +212,12 @@ def template_caption(names: Sequence[str]) -> str | None:
 
 
 def _with_article(name: str) -> str:
-    """Put a or an before a class name, and nothing before a plural."""
+    """Put a or an before a class name, as it is spoken, and nothing before a plural."""
     lowered = name.lower()
-    if lowered.endswith("s") and not lowered.endswith(("ss", "us", "is")):
+    if lowered in _PLURALS:
         return name
-    vowel = lowered[0] in "aeiou" and not lowered.startswith(("uni", "eu", "one"))
-    return f"{'an' if vowel else 'a'} {name}"
+    spoken_vowel = lowered.startswith(("a", "e", "i", "o", "u", "hour")) and not lowered.startswith(("eu", "uni"))
+    return f"{'an' if spoken_vowel else 'a'} {name}"
 
 
 def _installed_weights() -> Path:

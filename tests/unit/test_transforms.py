@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ram_core.errors import ImageError
+from ram_core.transforms import CropTransform, SquashTransform, normalise, to_rgb
+
+if TYPE_CHECKING:
+    from ram_core.recognition import Preprocessing
+
+SHARED = Path(os.environ.get("RAMQ_SHARED_DIR", Path(__file__).resolve().parents[2] / ".." / "shared"))
+PARITY = SHARED / "parity"
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.skipif(not PARITY.is_dir(), reason="the reference outputs are not at hand")
+def test_squashing_and_normalising_equal_the_official_transform_bit_for_bit() -> None:
+    transform = SquashTransform()
+    cases = json.loads((PARITY / "preproc.json").read_text())
+    with np.load(PARITY / "preproc.npz") as expected:
+        paths = sorted((PARITY / "preproc_files").iterdir())
+        assert len(paths) == 10
+        for path in paths:
+            case = path.stem if path.stem in cases else "exif6_jpg"
+            pixels = transform(Image.open(path))
+            np.testing.assert_array_equal(pixels, expected[case], err_msg=path.name)
+            if digest := cases[case].get("sha256_float32_CHW"):
+                floats = normalise(torch.tensor(pixels)[None], transform.mean, transform.std)
+                assert hashlib.sha256(floats[0].numpy().tobytes()).hexdigest() == digest, path.name
+
+
+def test_normalised_pixels_equal_the_formula_in_float32_bit_for_bit() -> None:
+    pixels = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    expected = (pixels.astype(np.float32) / 255 - np.float32(mean)) / np.float32(std)
+    found = normalise(torch.tensor(pixels), mean, std)
+    assert found.shape == (1, 3, 16, 16)
+    np.testing.assert_array_equal(found.numpy(), expected.transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("size", [(640, 427), (427, 640), (300, 300), (260, 900), (40, 30)])
+def test_cropping_shows_what_timm_shows(size: tuple[int, int]) -> None:
+    import timm  # noqa: PLC0415  (seconds, and only this test needs it)
+    from timm.data import create_transform, resolve_data_config  # noqa: PLC0415
+
+    reference = create_transform(**resolve_data_config({}, model=timm.create_model("tf_efficientnet_lite2")))
+    image = noise(*size).resize(size, box=(0, 0, 12, 12))  # smooth, as a photograph is
+    transform = CropTransform()
+    floats = normalise(torch.tensor(transform(image))[None], transform.mean, transform.std)[0]
+    difference = (reference(image) - floats).abs() * 127.5  # in levels
+    assert difference.max() < 2.01  # Pillow takes the box in float32: a tie may round the other way in each pass
+    assert (difference > 0.5).float().mean() < 0.01
+
+
+def test_a_strip_of_pixels_is_cropped_without_being_blown_up() -> None:
+    assert CropTransform()(Image.new("RGB", (60_000, 1), "red")).shape == (260, 260, 3)
+
+
+@pytest.mark.parametrize("transform", [SquashTransform(), CropTransform()])
+def test_an_image_with_an_empty_side_is_refused_with_its_size(transform: Preprocessing) -> None:
+    with pytest.raises(ImageError, match="0 x 5 pixels"):
+        transform(Image.new("RGB", (0, 5)))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"])
+def test_every_eight_bit_mode_becomes_rgb_as_pillow_converts_it(mode: str) -> None:
+    image = noise(9, 7).convert("L").convert("LA").convert("PA") if mode == "PA" else None
+    image = image or (noise(9, 7) if mode == "RGB" else Image.new(mode, (9, 7), 1))
+    rgb = to_rgb(image)
+    assert rgb.mode == "RGB"
+    assert rgb.size == (9, 7)
+    assert rgb.tobytes() == image.convert("RGB").tobytes()
+
+
+def test_alpha_is_dropped_and_not_blended() -> None:
+    assert to_rgb(Image.new("RGBA", (1, 1), (10, 20, 30, 0))).getpixel((0, 0)) == (10, 20, 30)
+
+
+def test_a_palette_with_transparent_entries_keeps_its_colours_and_warns_nobody() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putpixel((1, 0), 1)
+    image.info["transparency"] = b"\x00\xff"
+    rgb = to_rgb(image)
+    assert [rgb.getpixel((x, 0)) for x in (0, 1)] == [(255, 0, 0), (0, 0, 255)]
+
+
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_sixteen_bits_are_scaled_and_not_clipped(order: str) -> None:
+    samples = np.array([[0, 256, 32768, 65535]], dtype=order)
+    mode = "I;16B" if order == ">u2" else "I;16"
+    image = Image.frombytes(mode, (4, 1), samples.tobytes())
+    assert [to_rgb(image).getpixel((x, 0)) for x in range(4)] == [(v, v, v) for v in (0, 1, 128, 255)]
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        ([0.0, 0.5, 1.0], [0, 127, 255]),
+        ([0.0, 128.0, 200.0], [0, 128, 200]),
+        ([0.0, 32768.0, 65535.0], [0, 127, 255]),
+        ([-1.0, 0.0, 1.0], [0, 127, 255]),
+        ([float("nan"), 0.5, 1.0], [0, 127, 255]),
+        ([-3.0, -3.0, -3.0], [0, 0, 0]),
+    ],
+)
+def test_floats_are_taken_in_the_range_they_speak(samples: list[float], expected: list[int]) -> None:
+    image = Image.fromarray(np.array([samples], dtype=np.float32))
+    assert image.mode == "F"
+    assert [to_rgb(image).getpixel((x, 0))[0] for x in range(3)] == expected
+
+
+def test_thirty_two_bit_integers_are_scaled_too() -> None:
+    image = Image.fromarray(np.array([[0, 40_000, 60_000]], dtype=np.int32))
+    assert [to_rgb(image).getpixel((x, 0))[0] for x in range(3)] == [0, 155, 233]
