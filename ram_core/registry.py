@@ -24,7 +24,8 @@ _MODELS = {
     "tag2text": "ram_core.modeling.load:load_tag2text",
 }
 
-# name -> loader of the text encoder that shares the space of the model's vectors; takes models_dir and device.
+# name -> loader of the text encoder that shares the space of the model's vectors; takes models_dir and device, the
+# latter as it was given: lite's encoder needs no torch, and must not pay for importing it.
 _TEXT_ENCODERS = {
     "lite": "ram_core.text_encoder:load_minilm",
     "ram": "ram_core.clip_text:load_clip_text",
@@ -97,7 +98,7 @@ def load_text_encoder(
         DeviceError: the device is not available.
     """
     load = _loader(_TEXT_ENCODERS, model_name)
-    encoder: TextEncoder = load(models_dir=models_dir, device=resolve_device(device))
+    encoder: TextEncoder = load(models_dir=models_dir, device=device)
     return encoder
 
 

