@@ -1,0 +1,1 @@
+"""The networks: one file per box of the papers' figures, then one file per paper."""

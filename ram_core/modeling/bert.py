@@ -1,0 +1,144 @@
+"""BERT layers (arXiv:1810.04805) that look at a memory: the stuff of the tagging decoder, tag encoder and text decoder.
+
+Post-norm, no token types. transformers' blocks hold what is plain BERT; the attention is ours, because here keys and
+values of the memory have another width than the tokens, are computed once per image, and are shared by beams.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers.models.bert.configuration_bert import BertConfig
+from transformers.models.bert.modeling_bert import BertIntermediate, BertOutput, BertSelfOutput
+
+if TYPE_CHECKING:
+    from ram_core.modeling.architecture import BertSizes
+
+# BERT's normalisation; Swin's is 1e-5. Source: official ``med_config.json``.
+LAYER_NORM_EPSILON = 1e-12
+
+
+class KeysValues(NamedTuple):
+    """What attention looks at: keys and values, each (B, heads, N, H / heads)."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+
+def bert_config(sizes: BertSizes) -> BertConfig:
+    """Describe the sizes in transformers' words."""
+    return BertConfig(
+        vocab_size=max(sizes.words, 1),
+        hidden_size=sizes.hidden,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        intermediate_size=sizes.intermediate,
+        max_position_embeddings=max(sizes.positions, 1),
+        layer_norm_eps=LAYER_NORM_EPSILON,
+        hidden_act="gelu",
+    )
+
+
+class Attention(nn.Module):
+    """Multi-head attention (arXiv:1706.03762, section 3.2) from H-wide tokens to a memory of any width."""
+
+    def __init__(self, hidden: int, memory: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(hidden, hidden)
+        self.key = nn.Linear(memory, hidden)
+        self.value = nn.Linear(memory, hidden)
+
+    def look_at(self, memory: torch.Tensor) -> KeysValues:
+        """Project a memory (B, N, E), or (1, N, E) where all images share it, once for all that look at it."""
+        return KeysValues(self._split(self.key(memory)), self._split(self.value(memory)))
+
+    def forward(self, query: torch.Tensor, memory: KeysValues, allowed: torch.Tensor | None = None) -> torch.Tensor:
+        """Attend.
+
+        Args:
+            query: (B, L, H) projected queries, or (1, L, H) where all images ask the same.
+            memory: keys and values of (B, N).
+            allowed: bool, broadcast to (B, heads, L, N): False where a token must not look.
+
+        Returns:
+            (B, L, H).
+        """
+        split = self._split(query).expand(memory.keys.shape[0], -1, -1, -1)  # (B, heads, L, H / heads)
+        mixed = functional.scaled_dot_product_attention(split, *memory, attn_mask=allowed)
+        return mixed.transpose(1, 2).flatten(2)
+
+    def _split(self, tokens: torch.Tensor) -> torch.Tensor:
+        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class AttentionBlock(nn.Module):
+    """Attention, projection, residual and normalisation."""
+
+    def __init__(self, config: BertConfig, memory: int) -> None:
+        super().__init__()
+        self.self = Attention(config.hidden_size, memory, config.num_attention_heads)
+        self.output = BertSelfOutput(config)
+
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        memory: KeysValues,
+        allowed: torch.Tensor | None = None,
+        query: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Let (B, L, H) tokens look at a memory; ``query`` saves projecting them when that was done before."""
+        query = self.self.query(hidden) if query is None else query
+        mixed: torch.Tensor = self.output(self.self(query, memory, allowed), hidden)
+        return mixed
+
+
+class CrossLayer(nn.Module):
+    """Cross attention and feed-forward: a BERT layer whose tokens do not see each other."""
+
+    def __init__(self, config: BertConfig, memory: int) -> None:
+        super().__init__()
+        self.crossattention = AttentionBlock(config, memory)
+        self.intermediate = BertIntermediate(config)
+        self.output = BertOutput(config)
+
+    def forward(self, hidden: torch.Tensor, memory: KeysValues, query: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, L, H) tokens, a memory, optionally the projected queries -> (B, L, H)."""
+        hidden = self.crossattention(hidden, memory, query=query)
+        mixed: torch.Tensor = self.output(self.intermediate(hidden), hidden)
+        return mixed
+
+
+class TextLayer(CrossLayer):
+    """A whole BERT layer: self attention, cross attention, feed-forward."""
+
+    def __init__(self, config: BertConfig, memory: int) -> None:
+        super().__init__(config, memory)
+        self.attention = AttentionBlock(config, config.hidden_size)
+
+
+class Embeddings(nn.Module):
+    """Word plus position embedding, normalised. The official models have no token types."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, ids: torch.Tensor, start: int = 0) -> torch.Tensor:
+        """Embed (B, L) token ids whose first stands at position ``start``; (B, L, H)."""
+        positions = self.position_embeddings.weight[start : start + ids.shape[1]]
+        embedded: torch.Tensor = self.LayerNorm(self.word_embeddings(ids) + positions)
+        return embedded
+
+
+class Layers(nn.Module):
+    """A stack of layers under the official key ``layer``."""
+
+    def __init__(self, layers: list[CrossLayer]) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(layers)

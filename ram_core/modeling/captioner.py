@@ -1,0 +1,119 @@
+"""Captions from image tokens and tags: the lower half of Tag2Text's figure, with the words around it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import torch
+from tokenizers import BertWordPieceTokenizer
+
+from ram_core.errors import CheckpointError
+from ram_core.generation import SearchOptions, search
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ram_core.modeling.tag_encoder import TagEncoder
+    from ram_core.modeling.text_decoder import DecoderState, TextDecoder
+
+# bert-base-uncased, to which the authors of BLIP (arXiv:2201.12086) added a first and a task token.
+PAD, UNKNOWN, CLASS, SEPARATOR, MASK = 0, 100, 101, 102, 103
+BERT_WORDS = 30522
+DECODE, ENCODE = 30522, 30523
+SPECIAL = frozenset({PAD, UNKNOWN, CLASS, SEPARATOR, MASK, DECODE, ENCODE})
+PROMPT = "a picture of "
+TAGS_LENGTH = 40  # tokens of the tags; more are cut off. Source: official ``tag2text.py``
+# What the reference's tokenizer does after joining words: transformers' ``clean_up_tokenization``.
+_TIGHTEN = ((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"))
+_TIGHTEN_MORE = ((" 'm", "'m"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"))
+
+
+class CaptionWords:
+    """Turns tags into token ids, and token ids into a sentence.
+
+    Args:
+        vocabulary: ``vocab.txt`` of bert-base-uncased.
+
+    Raises:
+        CheckpointError: the file is missing or is another vocabulary.
+    """
+
+    def __init__(self, vocabulary: Path) -> None:
+        if not vocabulary.is_file():
+            raise CheckpointError(f"{vocabulary} is not there; `ramq models pull tag2text` fetches it")
+        self._tokenizer = BertWordPieceTokenizer(str(vocabulary), lowercase=True)
+        if self._tokenizer.get_vocab_size() != BERT_WORDS:
+            raise CheckpointError(
+                f"{vocabulary} has {self._tokenizer.get_vocab_size()} words, bert-base-uncased {BERT_WORDS}; "
+                "`ramq models pull tag2text` fetches it"
+            )
+        self.prompt = [DECODE, *self._tokenizer.encode(PROMPT).ids[1:-1]]
+
+    def encode(self, tags: Sequence[Sequence[str]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encode the tags of B images.
+
+        Returns:
+            (B, 40) int64 token ids and (B, 40) bool, False for padding.
+        """
+        rows = torch.full((len(tags), TAGS_LENGTH), PAD)
+        for row, names in zip(rows, tags, strict=True):
+            ids = self._tokenizer.encode(" | ".join(names), add_special_tokens=False).ids[: TAGS_LENGTH - 2]
+            row[: len(ids) + 2] = torch.tensor([ENCODE, *ids, SEPARATOR])
+        return rows, rows != PAD
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the sentence, without the prompt."""
+        words = [self._tokenizer.id_to_token(each) for each in ids if each not in SPECIAL]
+        sentence = " ".join(words).replace(" ##", "").strip()
+        for loose, tight in (*_TIGHTEN, *_TIGHTEN_MORE):
+            sentence = sentence.replace(loose, tight)
+        return sentence[len(PROMPT) :]
+
+
+class _Reader:
+    """A text decoder and what it has read."""
+
+    def __init__(self, decoder: TextDecoder, state: DecoderState) -> None:
+        self.decoder = decoder
+        self.state = state
+
+    def read(self, ids: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.decoder(ids, self.state)
+        return logits
+
+    def reorder(self, rows: torch.Tensor) -> None:
+        self.state.reorder(rows)
+
+
+@torch.inference_mode()
+def caption_ids(
+    modules: tuple[TagEncoder, TextDecoder],
+    words: CaptionWords,
+    tokens: torch.Tensor,
+    tags: Sequence[Sequence[str]],
+    options: SearchOptions,
+) -> list[list[int]]:
+    """Write captions.
+
+    Args:
+        modules: tag encoder and text decoder.
+        words: their vocabulary.
+        tokens: (B, 1 + N, E) image tokens.
+        tags: names of the tags of each image; an image without any is captioned from what it shows alone.
+        options: how to search.
+
+    Returns:
+        Token ids of B captions.
+    """
+    encoder, decoder = modules
+    ids, real = (each.to(tokens.device) for each in words.encode(tags))
+    encoded = encoder(ids, real, tokens)  # (B, 40, H)
+    state = decoder.start(encoded, options.num_beams, options.max_length)
+    return search(_Reader(decoder, state), words.prompt, len(tags), SEPARATOR, options, tokens.device)
+
+
+def sentences(words: CaptionWords, ids: Sequence[Sequence[int]]) -> list[str]:
+    """Decode captions, single spaces between words."""
+    return [re.sub(r"\s+", " ", words.decode(each)) for each in ids]

@@ -1,0 +1,187 @@
+"""RAM, Recognize Anything (arXiv:2306.03514): figure 2 without the caption branch.
+
+image -> Swin -> projection to CLIP's 512 channels -> memory
+tag   -> CLIP text embedding -> projection -> query -> tagging decoder over the memory -> logit
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ram_core.modeling.image_encoder import ImageEncoder
+from ram_core.modeling.label_embeddings import tag_queries
+from ram_core.modeling.tag_encoder import TagEncoder
+from ram_core.modeling.tagging_decoder import TaggingDecoder
+from ram_core.modeling.text_decoder import TextDecoder
+
+if TYPE_CHECKING:
+    from ram_core.modeling.architecture import BertSizes, SwinSizes
+
+# Pairs of one image and one tag per image that the encoder takes at once: one chunk size steers both, and the
+# activations of 4,096 decoded tags are about as large as those of one encoded image.
+PAIRS_PER_IMAGE = 4096
+
+
+class Tagged(NamedTuple):
+    """What a network says about a batch.
+
+    Attributes:
+        logits: (B, T) float32.
+        tokens: (B, 1 + N, E) image tokens that captions are made from; the first is the image as a whole.
+    """
+
+    logits: torch.Tensor
+    tokens: torch.Tensor
+
+
+class Tagger(nn.Module):
+    """What the three networks share: running the encoder and the tagging decoder in chunks that fit the memory.
+
+    Attributes:
+        chunk_size: most pairs of image and tag decoded at once, None for all. It changes memory, never results.
+    """
+
+    visual_encoder: ImageEncoder
+    tagging_head: TaggingDecoder
+    chunk_size: int | None = None
+
+    def forward(self, pixels: torch.Tensor) -> Tagged:
+        """(B, 3, S, S) normalised pixels -> logits and image tokens."""
+        tokens = self.embed(pixels)
+        return Tagged(self.decode(tokens, self.tags), tokens)
+
+    @property
+    def tags(self) -> int:
+        """How many tags there are."""
+        raise NotImplementedError
+
+    def embed(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B, 3, S, S) -> (B, 1 + N, E) image tokens, as the tagging decoder looks at them."""
+        return self.encode(pixels)
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B, 3, S, S) normalised pixels -> (B, 1 + N, C) tokens of the image encoder."""
+        at_once = max(1, self.chunk_size // PAIRS_PER_IMAGE) if self.chunk_size else pixels.shape[0]
+        parts = [self.visual_encoder(part) for part in pixels.split(at_once)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def decode(self, tokens: torch.Tensor, tags: int) -> torch.Tensor:
+        """(B, 1 + N, E) image tokens -> (B, tags) float32 logits."""
+        memory = self.tagging_head.look_at(tokens)
+        step = max(1, self.chunk_size // tokens.shape[0]) if self.chunk_size else tags
+        logits = tokens.new_empty(tokens.shape[0], tags, dtype=torch.float32)
+        for start in range(0, tags, step):
+            part = slice(start, min(start + step, tags))
+            queries, projected = self.queries(part, tokens)
+            hidden = self.tagging_head(queries, memory, projected)  # (B, t, H)
+            with torch.autocast(hidden.device.type, enabled=False):  # a sum over H decides: float32 always
+                logits[:, part] = self.classify(hidden.float(), part)
+        return logits
+
+    def queries(self, part: slice, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(B or 1, t, H) queries of some tags, and their projection for the first layer where it is at hand."""
+        raise NotImplementedError
+
+    def classify(self, hidden: torch.Tensor, part: slice) -> torch.Tensor:
+        """(B, t, H) decoded queries of some tags -> (B, t) logits."""
+        raise NotImplementedError
+
+    def prepare(self, dtype: torch.dtype) -> None:
+        """Compute what no image changes and cast the large weights; call it once, on loaded weights.
+
+        Args:
+            dtype: number format of matrix products. Norms, softmax and logits stay float32.
+        """
+        self.requires_grad_(requires_grad=False).eval()
+        self.visual_encoder.prepare(dtype)
+        self.prepare_labels(dtype)
+        sensitive = {id(module) for name, module in self.named_modules() if name == "fc"}
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d) and id(module) not in sensitive:
+                module.to(dtype)
+
+    def prepare_labels(self, dtype: torch.dtype) -> None:
+        """Compute what only the tags decide."""
+        raise NotImplementedError
+
+    def shallow_copy(self) -> Self:
+        """Return a module that shares all weights, whose own parameters and buffers can be replaced."""
+        other = type(self).__new__(type(self))
+        other.__dict__ = dict(self.__dict__)
+        for table in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
+            other.__dict__[table] = self.__dict__[table].copy()
+        return other
+
+
+class RAM(Tagger):
+    """Recognize Anything.
+
+    Args:
+        swin: sizes of the image encoder.
+        head: sizes of the tagging decoder.
+        labels: (rows, E) of the label embedding.
+        captioner: sizes of the tag encoder and the text decoder. The released checkpoint has both, the released code
+            never uses them: experimental.
+    """
+
+    def __init__(
+        self,
+        swin: SwinSizes,
+        head: BertSizes,
+        labels: tuple[int, int],
+        captioner: tuple[BertSizes, BertSizes] | None = None,
+    ) -> None:
+        super().__init__()
+        self.visual_encoder = ImageEncoder(swin)
+        self.image_proj = nn.Linear(swin.output_width, labels[1])
+        self.label_embed = nn.Parameter(torch.empty(labels))
+        self.wordvec_proj = nn.Linear(labels[1], head.hidden)
+        self.tagging_head = TaggingDecoder(head)
+        self.fc = nn.Linear(head.hidden, 1)
+        if captioner is not None:
+            self.tag_encoder = TagEncoder(captioner[0])
+            self.text_decoder = TextDecoder(captioner[1])
+
+    def embed(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B, 3, S, S) -> (B, 1 + N, E); the first token was trained towards CLIP's embedding of the image."""
+        tokens: torch.Tensor = self.image_proj(self.encode(pixels))
+        return tokens
+
+    @property
+    def tags(self) -> int:
+        """How many tags there are."""
+        return self.label_embed.shape[0]
+
+    def queries(self, part: slice, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """No image changes RAM's queries."""
+        return self.tag_queries[:, part], self.projected_queries[:, part]
+
+    def classify(self, hidden: torch.Tensor, part: slice) -> torch.Tensor:
+        """One classifier for all tags."""
+        logits: torch.Tensor = self.fc(hidden)
+        return logits.squeeze(-1)
+
+    def label_vectors(self) -> torch.Tensor:
+        """(T, E) float32 label embeddings of unit length."""
+        return functional.normalize(self.label_embed.float(), dim=-1)
+
+    @torch.no_grad()
+    def prepare_labels(self, dtype: torch.dtype) -> None:
+        """Project all tags once."""
+        weight = self.wordvec_proj.weight.dtype
+        queries = tag_queries(self.label_embed.to(weight)[None], self.wordvec_proj)  # (1, T, H)
+        self.register_buffer("tag_queries", queries.float(), persistent=False)
+        projected = self.tagging_head.project(queries)
+        self.register_buffer("projected_queries", projected.to(dtype), persistent=False)
+
+    def with_labels(self, label_embed: torch.Tensor, dtype: torch.dtype) -> Self:
+        """Return the same network for other tags, sharing all weights but the (rows, E) label embedding."""
+        other = self.shallow_copy()
+        label_embed = label_embed.to(self.label_embed.device, torch.float32)
+        other.label_embed = nn.Parameter(label_embed, requires_grad=False)
+        other.prepare_labels(dtype)
+        return other

@@ -1,0 +1,115 @@
+"""Runs a network on its device, in its number format, as fast as the device allows."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import torch
+
+from ram_core.errors import CheckpointError, DeviceError
+from ram_core.modeling.ram import Tagged, Tagger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+
+NUMBER_FORMATS = (torch.float32, torch.float16, torch.bfloat16)
+# Pairs of image and tag that a CPU decodes at once. Larger chunks are no faster there: 2,048 pairs of 3,072 float32
+# fill 25 MB, and the products are large enough.
+CPU_CHUNK = 8192
+
+
+class Runner:
+    """A prepared network.
+
+    In 16 bits, products run in ``dtype`` while norms, softmax and logits stay float32 (autocast). An image whose numbers
+    leave the range of float16 is computed again in bfloat16, by itself, so that its neighbours keep their results.
+
+    Args:
+        network: loaded, on any device.
+        device: where to run.
+        dtype: float32, float16 or bfloat16.
+        compiled: let torch.compile fuse it and replay it as a CUDA graph. Batches are then filled up to powers of two,
+            one graph each.
+
+    Raises:
+        DeviceError: the number format is not available on the device.
+    """
+
+    def __init__(self, network: Tagger, device: torch.device, dtype: torch.dtype, *, compiled: bool = False) -> None:
+        if dtype not in NUMBER_FORMATS:
+            raise DeviceError(f"{dtype} is no number format for this model; use float32, float16 or bfloat16")
+        if device.type == "cpu" and dtype == torch.float16:
+            raise DeviceError("float16 is not available on the CPU; use float32 there, or a GPU")
+        self.device = device
+        self.dtype = dtype
+        self.compiled = compiled
+        self.network = network.to(device)
+        self.network.prepare(dtype)
+        self._forward = self._compile()
+
+    def with_network(self, network: Tagger) -> Runner:
+        """Return a runner for a prepared network that shares this one's device and number format."""
+        other = Runner.__new__(Runner)
+        other.__dict__.update(self.__dict__)
+        other.network = network
+        other._forward = other._compile()
+        return other
+
+    @torch.inference_mode()
+    def __call__(self, pixels: torch.Tensor) -> Tagged:
+        """Tag (B, 3, S, S) float32 normalised pixels of any device.
+
+        Raises:
+            CheckpointError: the network gives numbers that are not finite even in the widest format.
+        """
+        pixels = pixels.to(self.device, torch.float32, non_blocking=True)
+        with self._autocast(self.dtype):
+            tagged = self._filled_up(pixels) if self.compiled else self._forward(pixels)
+        finite = tagged.logits.isfinite().all(dim=1) & tagged.tokens[:, 0].isfinite().all(dim=1)
+        if not bool(finite.all()):
+            tagged = self._rescued(pixels, tagged, ~finite)
+        return tagged
+
+    @torch.inference_mode()
+    def embed(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B, 3, S, S) pixels -> (B, 1 + N, E) image tokens, without tagging."""
+        with self._autocast(self.dtype):
+            return self.network.embed(pixels.to(self.device, torch.float32, non_blocking=True))
+
+    def autocast(self) -> torch.autocast:
+        """Context in which other parts of the network run as this one does."""
+        return self._autocast(self.dtype)
+
+    def _autocast(self, dtype: torch.dtype) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+    def _compile(self) -> Callable[[torch.Tensor], Tagged]:
+        if not self.compiled:
+            return self.network
+        compiled: Callable[[torch.Tensor], Tagged] = torch.compile(
+            self.network, mode="reduce-overhead" if self.device.type == "cuda" else "default", dynamic=False
+        )
+        return compiled
+
+    def _filled_up(self, pixels: torch.Tensor) -> Tagged:
+        count = pixels.shape[0]
+        size = 1 << (count - 1).bit_length()
+        filled = torch.cat([pixels, pixels.new_zeros(size - count, *pixels.shape[1:])]) if size > count else pixels
+        tagged = self._forward(filled)
+        # A CUDA graph writes its next results over these.
+        return Tagged(tagged.logits[:count].clone(), tagged.tokens[:count].clone())
+
+    def _rescued(self, pixels: torch.Tensor, tagged: Tagged, broken: torch.Tensor) -> Tagged:
+        """Compute the broken images again, in a format whose range is that of float32."""
+        if self.dtype == torch.float16:
+            _log.warning("%d images left the range of float16; computed again in bfloat16", int(broken.sum()))
+            with self._autocast(torch.bfloat16):
+                again = self.network(pixels[broken])
+            if bool(again.logits.isfinite().all()) and bool(again.tokens[:, 0].isfinite().all()):
+                logits, tokens = tagged.logits.clone(), tagged.tokens.clone()
+                logits[broken], tokens[broken] = again.logits, again.tokens.to(tokens.dtype)
+                return Tagged(logits, tokens)
+        raise CheckpointError("the network gives numbers that are not finite; its checkpoint is damaged: verify it")

@@ -1,0 +1,54 @@
+"""The tagging decoder (Query2Label, arXiv:2107.10834; RAM, arXiv:2306.03514, section 3.1).
+
+One query per tag looks at the image tokens, twice. Queries do not see each other, so any subset of tags, and any way
+of cutting them into chunks, gives the same logits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from ram_core.modeling.bert import CrossLayer, KeysValues, Layers, bert_config
+
+if TYPE_CHECKING:
+    import torch
+
+    from ram_core.modeling.architecture import BertSizes
+
+
+class TaggingDecoder(nn.Module):
+    """Layers of cross attention and feed-forward, from tag queries to image tokens."""
+
+    def __init__(self, sizes: BertSizes) -> None:
+        super().__init__()
+        config = bert_config(sizes)
+        self.encoder = Layers([CrossLayer(config, sizes.memory) for _ in range(sizes.layers)])
+
+    def look_at(self, memory: torch.Tensor) -> list[KeysValues]:
+        """Project image tokens (B, N, E) to the keys and values of every layer."""
+        return [layer.crossattention.self.look_at(memory) for layer in self.encoder.layer]
+
+    def project(self, queries: torch.Tensor) -> torch.Tensor:
+        """Project queries for the first layer: worth keeping when no image changes them."""
+        projected: torch.Tensor = self.encoder.layer[0].crossattention.self.query(queries)
+        return projected
+
+    def forward(
+        self, queries: torch.Tensor, memory: list[KeysValues], projected: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Decode tags.
+
+        Args:
+            queries: (B, T, H), or (1, T, H) where all images ask the same.
+            memory: of ``look_at``.
+            projected: of ``project(queries)``, when it is at hand.
+
+        Returns:
+            (B, T, H).
+        """
+        for layer, keys_values in zip(self.encoder.layer, memory, strict=True):
+            queries = layer(queries, keys_values, projected)
+            projected = None
+        return queries

@@ -1,0 +1,355 @@
+"""The classes that people use: a network with its tags, from pictures to recognitions."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from ram_core.errors import ImageError, ModelError, VocabularyError
+from ram_core.generation import SearchOptions
+from ram_core.modeling.captioner import CaptionWords, caption_ids
+from ram_core.modeling.ram import RAM
+from ram_core.modeling.ram_plus import RAMPlus
+from ram_core.recognition import ModelSpec, Prediction, Recognition, TagScore
+from ram_core.transforms import SquashTransform, normalise
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from ram_core.modeling.ram import Tagged
+    from ram_core.modeling.runner import Runner
+    from ram_core.recognition import TextEncoder
+    from ram_core.vocabulary import TagVocabulary
+
+# Official thresholds lie between 0.45 and 1, open-set ones around 0.5: this leaves room to move them down.
+SCORE_FLOOR = 0.3
+# ``recognize`` takes any number of pictures; this many are in memory at once.
+PICTURES_AT_ONCE = 8
+
+
+class NetworkRecognizer:
+    """What RAM, RAM++ and Tag2Text have in common. Implements ``ram_core.recognition.Recognizer``.
+
+    Args:
+        name: registry name.
+        runner: the network on its device.
+        vocabulary: its tags, None when only logits and captions for given tags are wanted.
+        weights_sha256: hash of the weights.
+        vector_kind: ``image`` or ``tags``.
+        words: vocabulary of the captions, None without a caption branch.
+    """
+
+    def __init__(  # noqa: PLR0913  (keyword-only; each is a different thing)
+        self,
+        *,
+        name: str,
+        runner: Runner,
+        vocabulary: TagVocabulary | None,
+        weights_sha256: str,
+        vector_kind: str,
+        words: CaptionWords | None,
+    ) -> None:
+        self.name = name
+        self.runner = runner
+        self.words = words
+        self.vector_kind = vector_kind
+        self._weights_sha256 = weights_sha256
+        self._vocabulary = vocabulary
+        self._preprocessing = SquashTransform(runner.network.visual_encoder.sizes.image_size)
+        self._thresholds: torch.Tensor | None = None
+
+    @property
+    def vocabulary(self) -> TagVocabulary:
+        """The tags this model gives scores for, with the thresholds at which they are assigned."""
+        if self._vocabulary is None:
+            raise VocabularyError(f"{self.name} was loaded without its tags; give `vocabulary=` or `models_dir=`")
+        return self._vocabulary
+
+    @property
+    def preprocessing(self) -> SquashTransform:
+        """How a decoded picture becomes pixels."""
+        return self._preprocessing
+
+    @property
+    def score_floor(self) -> float:
+        """Scores below this are not worth keeping: no threshold of the vocabulary is lower."""
+        return min(SCORE_FLOOR, float(self.vocabulary.thresholds.min()))
+
+    @property
+    def vector_size(self) -> int:
+        """D."""
+        raise NotImplementedError
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What made the results of this model."""
+        return ModelSpec(
+            model=self.name,
+            weights_sha256=self._weights_sha256,
+            vocabulary_sha256=self.vocabulary.sha256,
+            preprocessing=self.preprocessing.name,
+            vector_kind=self.vector_kind,
+            vector_size=self.vector_size,
+        )
+
+    def tag_logits(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Score every tag.
+
+        Args:
+            pixels: (B, 3, S, S) float32, normalised.
+
+        Returns:
+            (B, T) float32, before the sigmoid, on the model's device.
+        """
+        return self.runner(self._checked(pixels)).logits
+
+    def predict(self, pixels: NDArray[np.uint8], *, caption: bool = False) -> list[Prediction]:
+        """Recognise (B, S, S, 3) uint8 pixels made by ``preprocessing``; captions where the model can write them."""
+        if not len(pixels):
+            return []
+        tagged = self.runner(self._normalised(pixels))
+        scores = tagged.logits.sigmoid()  # (B, T)
+        vectors = functional.normalize(self._vectors(tagged, scores).float(), dim=1)  # (B, D)
+        packed = torch.cat([scores, vectors], dim=1).cpu().numpy()  # the one copy from the device
+        table, unit = packed[:, : len(self.vocabulary)], packed[:, len(self.vocabulary) :]
+        captions: Sequence[str | None] = [None] * len(table)
+        if caption and self.words is not None:
+            captions = self._captions(tagged.tokens, self._assigned_names(table), SearchOptions())
+        predictions, floor = [], self.score_floor
+        for row, vector, sentence in zip(table, unit, captions, strict=True):
+            ids = np.flatnonzero(row >= floor).astype(np.int32)
+            predictions.append(Prediction(ids, row[ids], vector.copy(), sentence))
+        return predictions
+
+    def recognize(self, images: Sequence[Image.Image], *, caption: bool = True) -> list[Recognition]:
+        """Recognise pictures as a person would ask: assigned tags, vector, caption where the model can write one."""
+        recognitions = []
+        for start in range(0, len(images), PICTURES_AT_ONCE):
+            pixels = np.stack([self.preprocessing(image) for image in images[start : start + PICTURES_AT_ONCE]])
+            recognitions += [self._recognition(each) for each in self.predict(pixels, caption=caption)]
+        return recognitions
+
+    def _recognition(self, prediction: Prediction) -> Recognition:
+        on = self.vocabulary.assigned(prediction.scores, prediction.tag_ids)
+        tags = [
+            TagScore(int(tag_id), self.vocabulary.names[tag_id], float(score))
+            for tag_id, score in zip(prediction.tag_ids[on], prediction.scores[on], strict=True)
+        ]
+        tags.sort(key=lambda tag: tag.score, reverse=True)
+        return Recognition(tags, prediction.vector, prediction.caption)
+
+    def _normalised(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
+        """(B, S, S, 3) uint8 -> (B, 3, S, S) float32 on the device."""
+        size = self.preprocessing.size
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
+            raise ImageError(
+                f"pixels are {pixels.dtype} {pixels.shape}; make them with `preprocessing`: (B, {size}, {size}, 3) uint8"
+            )
+        host = torch.from_numpy(np.require(pixels, requirements=("C", "W")))
+        if self.runner.device.type == "cuda":
+            host = host.pin_memory()
+        on_device = host.to(self.runner.device, non_blocking=True)
+        return normalise(on_device, self.preprocessing.mean, self.preprocessing.std)
+
+    def _checked(self, pixels: torch.Tensor) -> torch.Tensor:
+        size = self.preprocessing.size
+        if pixels.dim() != 4 or tuple(pixels.shape[1:]) != (3, size, size) or not pixels.is_floating_point():
+            raise ImageError(
+                f"pixels are {pixels.dtype} {tuple(pixels.shape)}; expected (B, 3, {size}, {size}) float32, normalised"
+            )
+        return pixels
+
+    def _assigned_weights(self, scores: torch.Tensor) -> torch.Tensor:
+        """(B, T) scores of the assigned tags, 0 elsewhere; where none is assigned, of the tag that came closest."""
+        if self._thresholds is None:
+            self._thresholds = torch.tensor(self.vocabulary.thresholds, device=scores.device)
+        weights = torch.where(scores > self._thresholds, scores, 0.0)
+        closest = functional.one_hot(scores.argmax(dim=1), scores.shape[1]).to(weights.dtype)
+        return torch.where(weights.any(dim=1, keepdim=True), weights, closest)
+
+    def _assigned_names(self, scores: NDArray[np.float32]) -> list[list[str]]:
+        names = self.vocabulary.names
+        return [[names[i] for i in np.flatnonzero(row)] for row in self.vocabulary.assigned(scores)]
+
+    def _captions(self, tokens: torch.Tensor, tags: Sequence[Sequence[str]], options: SearchOptions) -> list[str]:
+        return [self._words.decode(each) for each in self._caption_ids(tokens, tags, options)]
+
+    def _caption_ids(
+        self, tokens: torch.Tensor, tags: Sequence[Sequence[str]], options: SearchOptions
+    ) -> list[list[int]]:
+        network = self.runner.network
+        with self.runner.autocast():
+            modules = (network.tag_encoder, network.text_decoder)
+            return caption_ids(modules, self._words, tokens, tags, options)
+
+    @property
+    def _words(self) -> CaptionWords:
+        if self.words is None:
+            raise ModelError(f"{self.name} was loaded without its caption branch; load tag2text to caption")
+        return self.words
+
+    def _vectors(self, tagged: Tagged, scores: torch.Tensor) -> torch.Tensor:
+        """(B, D) vectors, of any length."""
+        raise NotImplementedError
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the constructor's arguments, for a recogniser that differs in some of them."""
+        return {
+            "name": self.name,
+            "runner": self.runner,
+            "vocabulary": self._vocabulary,
+            "weights_sha256": self._weights_sha256,
+            "vector_kind": self.vector_kind,
+            "words": self.words,
+        }
+
+
+class RamRecognizer(NetworkRecognizer):
+    """RAM or RAM++ with its tags.
+
+    Args:
+        cache_dir: where label embeddings of other vocabularies are kept.
+        models_dir: where the CLIP text encoder is.
+        **settings: of ``NetworkRecognizer``.
+    """
+
+    def __init__(self, *, cache_dir: Path | None, models_dir: Path | None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.cache_dir = cache_dir
+        self.models_dir = models_dir
+        self._label_vectors: torch.Tensor | None = None
+
+    @property
+    def vector_size(self) -> int:
+        """D, CLIP's 512: the width of the label embedding."""
+        return int(self.runner.network.label_embed.shape[1])
+
+    def image_embedding(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embed images in CLIP's space, without tagging them.
+
+        Args:
+            pixels: (B, 3, S, S) float32, normalised.
+
+        Returns:
+            (B, 512) float32, the projected global token, not of unit length, on the model's device.
+        """
+        return self.runner.embed(self._checked(pixels))[:, 0].float()
+
+    def with_vocabulary(
+        self,
+        vocabulary: TagVocabulary | Sequence[str] | Mapping[str, Sequence[str]] | Path | str,
+        *,
+        threshold: float | Sequence[float] | None = None,
+        text_encoder: TextEncoder | None = None,
+    ) -> RamRecognizer:
+        """Return the same weights for other tags (open set).
+
+        Args:
+            vocabulary: names; names with sentences that describe them; a JSON file of the latter; or a vocabulary.
+            threshold: one for all tags or one for each; 0.5, or the vocabulary's own, when not given.
+            text_encoder: the CLIP ViT-B/16 text encoder; by default loaded from ``models_dir``.
+
+        Raises:
+            VocabularyError: no tags, a tag without a description where others have one, thresholds that do not fit.
+            CheckpointError: the text encoder is not there.
+        """
+        from ram_core.openset import embed_vocabulary, open_vocabulary  # noqa: PLC0415  (few models need it)
+
+        tags = open_vocabulary(vocabulary, threshold)
+        if text_encoder is None:
+            from ram_core.clip_text import load_clip_text  # noqa: PLC0415
+
+            text_encoder = load_clip_text(models_dir=self.models_dir, device=self.runner.device)
+        plural = isinstance(self.runner.network, RAMPlus)
+        return self.with_embeddings(
+            tags, *embed_vocabulary(tags, text_encoder, plural=plural, cache_dir=self.cache_dir)
+        )
+
+    def with_embeddings(
+        self, vocabulary: TagVocabulary, embeddings: NDArray[np.float32], absent: NDArray[np.bool_] | None = None
+    ) -> RamRecognizer:
+        """Return the same weights for other tags whose embeddings are at hand.
+
+        Args:
+            vocabulary: T tags.
+            embeddings: (T, 512) for RAM, (T, D, 512) for RAM++, rows of unit length in CLIP's space.
+            absent: (T, D) True where a tag of RAM++ has fewer than D descriptions.
+
+        Raises:
+            VocabularyError: the embeddings do not fit the vocabulary or the network.
+        """
+        network, dtype = self.runner.network, self.runner.dtype
+        plural = isinstance(network, RAMPlus)
+        if embeddings.shape[0] != len(vocabulary) or embeddings.ndim != 2 + plural:
+            expected = f"({len(vocabulary)}, D, {self.vector_size})" if plural else (len(vocabulary), self.vector_size)
+            raise VocabularyError(f"embeddings are {embeddings.shape}; {self.name} needs {expected}")
+        labels = torch.from_numpy(np.ascontiguousarray(embeddings, dtype=np.float32))
+        if isinstance(network, RAMPlus):
+            other: RAM = network.with_descriptions(labels, dtype, None if absent is None else torch.from_numpy(absent))
+        else:
+            other = network.with_labels(labels, dtype)
+        digest = hashlib.sha256(self._weights_sha256.encode())
+        digest.update(labels.numpy().tobytes())
+        settings = self._settings() | {
+            "runner": self.runner.with_network(other),
+            "vocabulary": vocabulary,
+            "weights_sha256": digest.hexdigest(),
+        }
+        return RamRecognizer(cache_dir=self.cache_dir, models_dir=self.models_dir, **settings)
+
+    def _vectors(self, tagged: Tagged, scores: torch.Tensor) -> torch.Tensor:
+        if self.vector_kind == "image":
+            return tagged.tokens[:, 0]
+        if self._label_vectors is None:
+            self._label_vectors = self.runner.network.label_vectors()
+        return self._assigned_weights(scores) @ self._label_vectors
+
+
+class Tag2TextRecognizer(NetworkRecognizer):
+    """Tag2Text with its tags. Its vectors are global Swin tokens: like finds like, but no text encoder fits them."""
+
+    @property
+    def vector_size(self) -> int:
+        """D, the width of the image encoder's output."""
+        return int(self.runner.network.visual_encoder.sizes.output_width)
+
+    def caption(self, pixels: torch.Tensor, tags: Sequence[Sequence[str]] | None = None, **options: float) -> list[str]:
+        """Describe images in a sentence each.
+
+        Args:
+            pixels: (B, 3, S, S) float32, normalised.
+            tags: names of tags to guide each caption, in any words; by default those the model assigns.
+            **options: ``num_beams=3``, ``max_length=50``, ``min_length=10`` (tokens, the prompt's four included) and
+                the others of ``SearchOptions``.
+
+        Raises:
+            VocabularyError: no tags were given, and the model was loaded without its own.
+        """
+        return [self._words.decode(each) for each in self.caption_ids(pixels, tags, **options)]
+
+    def caption_ids(
+        self, pixels: torch.Tensor, tags: Sequence[Sequence[str]] | None = None, **options: float
+    ) -> list[list[int]]:
+        """As ``caption``, before the token ids become words."""
+        search = SearchOptions(**options)  # type: ignore[arg-type]  # each field checks out by name
+        longest = self.runner.network.text_decoder.positions
+        if not (1 <= search.num_beams and len(self._words.prompt) < search.max_length <= longest):
+            raise ModelError(f"captions take at least 1 beam and max_length {len(self._words.prompt) + 1} to {longest}")
+        pixels = self._checked(pixels)
+        if tags is None:
+            tagged = self.runner(pixels)
+            return self._caption_ids(tagged.tokens, self._assigned_names(tagged.logits.sigmoid().cpu().numpy()), search)
+        if len(tags) != len(pixels):
+            raise ModelError(f"{len(pixels)} images but tags for {len(tags)}; give one list of names per image")
+        return self._caption_ids(self.runner.embed(pixels), tags, search)
+
+    def _vectors(self, tagged: Tagged, scores: torch.Tensor) -> torch.Tensor:
+        return tagged.tokens[:, 0]

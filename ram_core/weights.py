@@ -1,0 +1,201 @@
+"""Weights from files: official ``.pth`` and ``.safetensors``, strictly and safely.
+
+No code in a file is ever run, every key must be known, every shape must fit, and what a file lacks is named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ram_core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from torch import nn
+
+Weights = dict[str, torch.Tensor]
+
+# What official files carry though the networks compute it: index tables and masks of Swin, position numbers of BERT.
+_COMPUTED = re.compile(r"(relative_position_index|attn_mask|position_ids)$")
+# The output layer of the text decoder is the word embedding; official files name the same tensor twice.
+_TIED = {
+    "text_decoder.cls.predictions.decoder.weight": "text_decoder.bert.embeddings.word_embeddings.weight",
+    "text_decoder.cls.predictions.decoder.bias": "text_decoder.cls.predictions.bias",
+}
+_CAPTION = ("tag_encoder.", "text_decoder.")
+_SHOWN = 5  # keys named in a message before "and N more"
+
+
+def read_checkpoint(path: Path | str, *, captions: bool = True) -> Weights:
+    """Read the weights that the networks use, under their official names.
+
+    A ``.pth`` is mapped into memory, so that its gigabytes of optimizer state are never read.
+
+    Args:
+        path: ``.pth`` holding ``{"model": state_dict}`` (or a bare state dict), or ``.safetensors``.
+        captions: keep ``tag_encoder.*`` and ``text_decoder.*``; tagging alone does not need them.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, would run code, or holds no weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not there; fetch it with `ramq models pull`, or give another path")
+    raw = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    weights: Weights = {}
+    for original, tensor in raw.items():
+        key = re.sub(r"^vision_multi\.", "tagging_head.", original)  # the name in older files
+        if _COMPUTED.search(key) or (not captions and key.startswith(_CAPTION)):
+            continue
+        if (twin := _TIED.get(key)) and twin in raw:
+            if not torch.equal(tensor, raw[twin]):
+                raise CheckpointError(f"{path}: {key} differs from {twin}, which it must share; fetch the file again")
+            continue
+        weights[key] = tensor
+    return weights
+
+
+def _read_safetensors(path: Path) -> Weights:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is truncated or no safetensors file ({error}); fetch it again") from error
+
+
+def _read_pickle(path: Path) -> Weights:
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(
+            f"{path} is truncated or no PyTorch checkpoint; fetch it again (`ramq models verify` checks its hash)"
+        )
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than weights and would run code when read, so it was not; take an official file or "
+            f"convert it where you trust it ({_first_line(error)})"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({_first_line(error)}); fetch it again") from error
+    state = loaded.get("model", loaded) if isinstance(loaded, dict) else None
+    if not isinstance(state, dict) or not state or not all(isinstance(each, torch.Tensor) for each in state.values()):
+        raise CheckpointError(f'{path} holds no weights; expected {{"model": state_dict}}')
+    return state
+
+
+def load_into(network: nn.Module, weights: Mapping[str, torch.Tensor], path: Path | str, model: str) -> None:
+    """Give a network built on the ``meta`` device its weights, every one of them and no other.
+
+    Args:
+        network: network to fill.
+        weights: official names to tensors, as ``read_checkpoint`` returns them.
+        path: named in errors.
+        model: named in errors.
+
+    Raises:
+        CheckpointError: a key is missing, unexpected or of another shape; the message names keys and the likely fix.
+    """
+    wanted = {_official_name(key): (key, tensor.shape) for key, tensor in network.state_dict().items()}
+    if missing := wanted.keys() - weights.keys():
+        raise CheckpointError(f"{path} lacks {_some(missing)}, which {model} needs{_likely(missing)}")
+    if unexpected := weights.keys() - wanted.keys():
+        raise CheckpointError(f"{path} has {_some(unexpected)}, which {model} does not know{_likely(unexpected)}")
+    misshapen = {
+        f"{official} {tuple(weights[official].shape)} (expected {tuple(shape)})"
+        for official, (_, shape) in wanted.items()
+        if weights[official].shape != shape
+    }
+    if misshapen:
+        raise CheckpointError(f"{path} has {_some(misshapen)}; it was made for a model of other sizes than {model}")
+    own = {key: weights[official].float() for official, (key, _) in wanted.items()}
+    network.load_state_dict(own, strict=True, assign=True)
+
+
+def weights_sha256(weights: Mapping[str, torch.Tensor]) -> str:
+    """Hash (hex) of the used tensors, the same for a ``.pth`` and what ``convert`` made of it."""
+    digest = hashlib.sha256()
+    for key in sorted(weights):
+        tensor = weights[key].contiguous()
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def convert(checkpoint: Path | str, out: Path | str, *, captions: bool | None = None) -> int:
+    """Write a ``.safetensors`` with nothing but the tensors that are used.
+
+    Args:
+        checkpoint: official ``.pth``, or a ``.safetensors``.
+        out: file to write; it appears whole or not at all.
+        captions: keep the caption branch; by default for Tag2Text, whose purpose it is, and not for RAM.
+
+    Returns:
+        Size of ``out`` in bytes.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, or ``out`` is no ``.safetensors`` name.
+    """
+    out = Path(out)
+    if out.suffix != ".safetensors":
+        raise CheckpointError(f"{out} must end in .safetensors")
+    weights = read_checkpoint(checkpoint, captions=True)
+    if captions is None:
+        captions = "fc.W" in weights
+    kept = {key: each.contiguous().clone() for key, each in weights.items() if captions or not key.startswith(_CAPTION)}
+    partial = out.with_name(out.name + ".part")
+    save_file(kept, partial)
+    partial.replace(out)
+    return out.stat().st_size
+
+
+def _official_name(key: str) -> str:
+    """Name a parameter as official files do: their Swin counts a ``downsample`` to the stage it ends."""
+    return re.sub(
+        r"^visual_encoder\.layers\.(\d+)\.downsample",
+        lambda m: f"visual_encoder.layers.{int(m[1]) - 1}.downsample",
+        key,
+    )
+
+
+def _likely(keys: Iterable[str]) -> str:
+    """Say what a set of missing or unexpected keys usually means."""
+    keys = set(keys)
+    if "reweight_scale" in keys:
+        return "; RAM++ has it and RAM has not: load the file as the other of `ram` and `ram_plus`"
+    if keys & {"fc.W", "fc.b", "label_embed.weight"}:
+        return "; that is how Tag2Text differs: load the file as `tag2text`, or fetch one of the model you want"
+    if any(key.startswith(_CAPTION) for key in keys):
+        return "; that is the caption branch, which RAM++ never has"
+    return "; the file is incomplete or of another model: fetch it again"
+
+
+def _some(keys: Iterable[str]) -> str:
+    ordered = sorted(keys)
+    more = f" and {len(ordered) - _SHOWN} more" if len(ordered) > _SHOWN else ""
+    return ", ".join(ordered[:_SHOWN]) + more
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0].strip() or type(error).__name__
+
+
+def model_of(weights: Mapping[str, torch.Tensor]) -> str:
+    """Name the model that weights belong to, ``ram``, ``ram_plus`` or ``tag2text``.
+
+    Raises:
+        CheckpointError: they belong to none of them.
+    """
+    if "fc.W" in weights:
+        return "tag2text"
+    if "label_embed" in weights:
+        return "ram_plus" if "reweight_scale" in weights else "ram"
+    raise CheckpointError("these are weights of neither RAM, RAM++ nor Tag2Text: neither label_embed nor fc.W is there")
