@@ -61,8 +61,9 @@ def test_cropping_shows_what_timm_shows(size: tuple[int, int]) -> None:
     transform = CropTransform()
     floats = normalise(torch.tensor(transform(image))[None], transform.mean, transform.std)[0]
     difference = (reference(image) - floats).abs() * 127.5  # in levels
-    assert difference.max() < 2.01  # Pillow takes the box in float32: a tie may round the other way in each pass
-    assert (difference > 0.5).float().mean() < 0.01
+    # Pillow picks which direction to resample first by the shape it is asked for, and rounds after each.
+    assert difference.max() < 2.01
+    assert (difference > 0.5).float().mean() < 0.03
 
 
 def test_a_strip_of_pixels_is_cropped_without_being_blown_up() -> None:
