@@ -125,7 +125,9 @@ def _advance(
         (images * beams,) rows to go on from, (images, beams) tokens to go on with, (images, beams) their totals.
     """
     beams = best.shape[1] // 2
-    rows, tokens, totals = [], [], []
+    rows: list[int] = []
+    tokens: list[list[int]] = []
+    totals: list[list[float]] = []
     for image, (values, found) in enumerate(zip(best.tolist(), places.tolist(), strict=True)):
         going: list[tuple[int, int, float]] = []
         for rank, (value, place) in enumerate(zip(values, found, strict=True)):
@@ -146,7 +148,7 @@ def _advance(
     return torch.tensor(rows, device=device), torch.tensor(tokens, device=device), torch.tensor(totals, device=device)
 
 
-def _greedy(  # noqa: PLR0913  (the arguments of ``search``)
+def _greedy(
     decoder: Decoder, prompt: Sequence[int], images: int, end: int, options: SearchOptions, device: torch.device
 ) -> list[list[int]]:
     """Take the likeliest word each time."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch.nn import functional
+from typing_extensions import override
 
 from ram_core.errors import ImageError, ModelError, VocabularyError
 from ram_core.generation import SearchOptions
 from ram_core.modeling.captioner import CaptionWords, caption_ids
-from ram_core.modeling.ram import RAM
+from ram_core.modeling.ram import RAM, Tagger
 from ram_core.modeling.ram_plus import RAMPlus
+from ram_core.modeling.tag2text import Tag2Text
 from ram_core.recognition import ModelSpec, Prediction, Recognition, TagScore
 from ram_core.transforms import SquashTransform, normalise
 
@@ -29,13 +31,15 @@ if TYPE_CHECKING:
     from ram_core.recognition import TextEncoder
     from ram_core.vocabulary import TagVocabulary
 
+N = TypeVar("N", bound=Tagger)
+
 # Official thresholds lie between 0.45 and 1, open-set ones around 0.5: this leaves room to move them down.
 SCORE_FLOOR = 0.3
 # ``recognize`` takes any number of pictures; this many are in memory at once.
 PICTURES_AT_ONCE = 8
 
 
-class NetworkRecognizer:
+class NetworkRecognizer(Generic[N]):
     """What RAM, RAM++ and Tag2Text have in common. Implements ``ram_core.recognition.Recognizer``.
 
     Args:
@@ -47,11 +51,11 @@ class NetworkRecognizer:
         words: vocabulary of the captions, None without a caption branch.
     """
 
-    def __init__(  # noqa: PLR0913  (keyword-only; each is a different thing)
+    def __init__(
         self,
         *,
         name: str,
-        runner: Runner,
+        runner: Runner[N],
         vocabulary: TagVocabulary | None,
         weights_sha256: str,
         vector_kind: str,
@@ -151,7 +155,8 @@ class NetworkRecognizer:
         size = self.preprocessing.size
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
             raise ImageError(
-                f"pixels are {pixels.dtype} {pixels.shape}; make them with `preprocessing`: (B, {size}, {size}, 3) uint8"
+                f"pixels are {pixels.dtype} {pixels.shape}, not uint8 (B, {size}, {size}, 3); "
+                "make them with `preprocessing`"
             )
         host = torch.from_numpy(np.require(pixels, requirements=("C", "W")))
         if self.runner.device.type == "cuda":
@@ -212,7 +217,7 @@ class NetworkRecognizer:
         }
 
 
-class RamRecognizer(NetworkRecognizer):
+class RamRecognizer(NetworkRecognizer[RAM]):
     """RAM or RAM++ with its tags.
 
     Args:
@@ -230,7 +235,7 @@ class RamRecognizer(NetworkRecognizer):
     @property
     def vector_size(self) -> int:
         """D, CLIP's 512: the width of the label embedding."""
-        return int(self.runner.network.label_embed.shape[1])
+        return self.runner.network.label_embed.shape[1]
 
     def image_embedding(self, pixels: torch.Tensor) -> torch.Tensor:
         """Embed images in CLIP's space, without tagging them.
@@ -305,6 +310,7 @@ class RamRecognizer(NetworkRecognizer):
         }
         return RamRecognizer(cache_dir=self.cache_dir, models_dir=self.models_dir, **settings)
 
+    @override
     def _vectors(self, tagged: Tagged, scores: torch.Tensor) -> torch.Tensor:
         if self.vector_kind == "image":
             return tagged.tokens[:, 0]
@@ -313,13 +319,13 @@ class RamRecognizer(NetworkRecognizer):
         return self._assigned_weights(scores) @ self._label_vectors
 
 
-class Tag2TextRecognizer(NetworkRecognizer):
+class Tag2TextRecognizer(NetworkRecognizer[Tag2Text]):
     """Tag2Text with its tags. Its vectors are global Swin tokens: like finds like, but no text encoder fits them."""
 
     @property
     def vector_size(self) -> int:
         """D, the width of the image encoder's output."""
-        return int(self.runner.network.visual_encoder.sizes.output_width)
+        return self.runner.network.visual_encoder.sizes.output_width
 
     def caption(self, pixels: torch.Tensor, tags: Sequence[Sequence[str]] | None = None, **options: float) -> list[str]:
         """Describe images in a sentence each.
@@ -341,7 +347,7 @@ class Tag2TextRecognizer(NetworkRecognizer):
         """As ``caption``, before the token ids become words."""
         search = SearchOptions(**options)  # type: ignore[arg-type]  # each field checks out by name
         longest = self.runner.network.text_decoder.positions
-        if not (1 <= search.num_beams and len(self._words.prompt) < search.max_length <= longest):
+        if not (search.num_beams >= 1 and len(self._words.prompt) < search.max_length <= longest):
             raise ModelError(f"captions take at least 1 beam and max_length {len(self._words.prompt) + 1} to {longest}")
         pixels = self._checked(pixels)
         if tags is None:
@@ -351,5 +357,6 @@ class Tag2TextRecognizer(NetworkRecognizer):
             raise ModelError(f"{len(pixels)} images but tags for {len(tags)}; give one list of names per image")
         return self._caption_ids(self.runner.embed(pixels), tags, search)
 
+    @override
     def _vectors(self, tagged: Tagged, scores: torch.Tensor) -> torch.Tensor:
         return tagged.tokens[:, 0]

@@ -126,7 +126,7 @@ def weights_sha256(weights: Mapping[str, torch.Tensor]) -> str:
     for key in sorted(weights):
         tensor = weights[key].contiguous()
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -6,7 +6,7 @@ values of the memory have another width than the tokens, are computed once per i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
 
 import torch
 from torch import nn
@@ -15,6 +15,8 @@ from transformers.models.bert.configuration_bert import BertConfig
 from transformers.models.bert.modeling_bert import BertIntermediate, BertOutput, BertSelfOutput
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ram_core.modeling.architecture import BertSizes
 
 # BERT's normalisation; Swin's is 1e-5. Source: official ``med_config.json``.
@@ -72,7 +74,7 @@ class Attention(nn.Module):
         return mixed.transpose(1, 2).flatten(2)
 
     def _split(self, tokens: torch.Tensor) -> torch.Tensor:
-        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return tokens.view(*tokens.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class AttentionBlock(nn.Module):
@@ -136,9 +138,15 @@ class Embeddings(nn.Module):
         return embedded
 
 
-class Layers(nn.Module):
+L = TypeVar("L", bound=CrossLayer)
+
+
+class Layers(nn.Module, Generic[L]):
     """A stack of layers under the official key ``layer``."""
 
-    def __init__(self, layers: list[CrossLayer]) -> None:
+    def __init__(self, layers: list[L]) -> None:
         super().__init__()
         self.layer = nn.ModuleList(layers)
+
+    def __iter__(self) -> Iterator[L]:
+        return cast("Iterator[L]", iter(self.layer))

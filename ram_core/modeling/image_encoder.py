@@ -10,11 +10,11 @@ timm's modules hold the parameters. What is different here is how they are run, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import torch
 from timm.models.swin_transformer import SwinTransformer, get_relative_position_index
-from torch import nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class ImageEncoder(SwinTransformer):  # type: ignore[misc]  # timm is untyped
                     bias = (mask[:, None] + bias).flatten(0, 1)  # (windows * heads, N, N)
                 block.register_buffer("bias", bias[None].to(dtype).contiguous(), persistent=False)
             orders.append(orders[0])
-            stage.moves = [_move(before, after, device) for before, after in zip(orders[:-1], orders[1:], strict=True)]
+            stage.moves = [_move(before, after, device) for before, after in pairwise(orders)]
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Encode images.
@@ -96,21 +96,22 @@ class ImageEncoder(SwinTransformer):  # type: ignore[misc]  # timm is untyped
                 hidden = _block(block, _moved(hidden, move))
             hidden = _moved(hidden, stage.moves[-1])
             yield hidden
-            hidden = hidden.unflatten(1, (grid, grid))
+            hidden = hidden.view(len(hidden), grid, grid, -1)
 
-    def _stages(self) -> Iterator[tuple[nn.Module, int]]:
+    def _stages(self) -> Iterator[tuple[Any, int]]:
         grid = self.sizes.image_size // PATCH
         for position, stage in enumerate(self.layers):
             yield stage, grid >> position
 
 
-def _block(block: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+def _block(block: Any, hidden: torch.Tensor) -> torch.Tensor:
     """One Swin block on (B, tokens, C) in the order of its windows."""
     hidden = hidden + _window_attention(block, block.norm1(hidden))
-    return hidden + block.mlp(block.norm2(hidden))
+    mixed: torch.Tensor = hidden + block.mlp(block.norm2(hidden))
+    return mixed
 
 
-def _window_attention(block: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+def _window_attention(block: Any, hidden: torch.Tensor) -> torch.Tensor:
     batch, tokens, channels = hidden.shape
     heads, area = block.attn.num_heads, block.window_area
     windows, width = tokens // area, channels // heads
@@ -119,7 +120,7 @@ def _window_attention(block: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
         qkv = qkv.view(batch, windows, area, 3, heads, width).permute(3, 0, 1, 4, 2, 5).flatten(2, 3)
         query, key, value = qkv.unbind(0)  # (B, windows * heads, N, width)
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=block.bias)
-        mixed = mixed.unflatten(1, (windows, heads)).transpose(2, 3)
+        mixed = mixed.view(batch, windows, heads, area, width).transpose(2, 3)
     else:  # one bias for all windows: windows count as images
         query, key, value = qkv.view(batch * windows, area, 3, heads, width).permute(2, 0, 3, 1, 4).unbind(0)
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=block.bias)

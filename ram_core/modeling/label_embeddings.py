@@ -44,7 +44,7 @@ def reweight(
     for start in range(0, tags, step):
         part = slice(start, start + step)
         chunk = descriptions[part]  # (t, D, E)
-        fit = (chunk.flatten(0, 1) @ scaled).unflatten(0, (-1, count)).float()  # (t, D, B)
+        fit = (chunk.flatten(0, 1) @ scaled).view(len(chunk), count, -1).float()  # (t, D, B)
         if absent is not None:
             fit = fit.masked_fill(absent[part, :, None], -float("inf"))
         weights = fit.softmax(dim=1).to(chunk.dtype)

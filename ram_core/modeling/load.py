@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from ram_core.errors import CheckpointError, ModelError, VocabularyError
 from ram_core.modeling.architecture import swin_sizes, tagging_sizes, text_sizes
 from ram_core.modeling.captioner import CaptionWords
-from ram_core.modeling.ram import RAM
+from ram_core.modeling.ram import RAM, Tagger
 from ram_core.modeling.ram_plus import RAMPlus
 from ram_core.modeling.runner import CPU_CHUNK, Runner
 from ram_core.modeling.tag2text import Tag2Text
@@ -22,7 +22,8 @@ from ram_core.weights import Weights, load_into, model_of, read_checkpoint, weig
 
 if TYPE_CHECKING:
     from ram_core.modeling.architecture import BertSizes
-    from ram_core.modeling.ram import Tagger
+
+N = TypeVar("N", bound=Tagger)
 
 CHECKPOINTS = {
     "ram": "ram_swin_large_14m",
@@ -55,7 +56,7 @@ class LoadOptions:
 
     checkpoint: Path | str | None = None
     vocabulary: TagVocabulary | None = None
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
     models_dir: Path | str | None = None
     cache_dir: Path | str | None = None
@@ -110,7 +111,7 @@ def load_ram_plus(**options: Any) -> RamRecognizer:
 
 
 def load_tag2text(**options: Any) -> Tag2TextRecognizer:
-    """Load Tag2Text. Arguments and errors are those of ``load_ram``; without a vocabulary it still captions given tags."""
+    """Load Tag2Text. Arguments and errors are those of ``load_ram``; without tags it still captions by given ones."""
     wanted = LoadOptions(**options)
     weights, path = _weights("tag2text", wanted)
     tags = weights["fc.W"].shape[1]
@@ -147,7 +148,7 @@ def _ram_recognizer(
     )
 
 
-def _runner(network: Tagger, wanted: LoadOptions) -> Runner:
+def _runner(network: N, wanted: LoadOptions) -> Runner[N]:
     on_cpu = wanted.device.type == "cpu"
     network.chunk_size = wanted.chunk_size or (CPU_CHUNK if on_cpu else None)
     return Runner(network, wanted.device, wanted.dtype, compiled=wanted.compiled)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import torch
 from torch import nn
 from torch.nn import functional
+from typing_extensions import override
 
 from ram_core.modeling.image_encoder import ImageEncoder
 from ram_core.modeling.label_embeddings import tag_queries
@@ -47,6 +48,8 @@ class Tagger(nn.Module):
 
     visual_encoder: ImageEncoder
     tagging_head: TaggingDecoder
+    tag_encoder: TagEncoder  # these two in networks that can write captions
+    text_decoder: TextDecoder
     chunk_size: int | None = None
 
     def forward(self, pixels: torch.Tensor) -> Tagged:
@@ -66,7 +69,7 @@ class Tagger(nn.Module):
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """(B, 3, S, S) normalised pixels -> (B, 1 + N, C) tokens of the image encoder."""
         at_once = max(1, self.chunk_size // PAIRS_PER_IMAGE) if self.chunk_size else pixels.shape[0]
-        parts = [self.visual_encoder(part) for part in pixels.split(at_once)]
+        parts = [self.visual_encoder(pixels[i : i + at_once]) for i in range(0, len(pixels), at_once)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def decode(self, tokens: torch.Tensor, tags: int) -> torch.Tensor:
@@ -120,6 +123,10 @@ class Tagger(nn.Module):
 class RAM(Tagger):
     """Recognize Anything.
 
+    Attributes:
+        tag_queries: (1, T, H) float32 queries of all tags.
+        projected_queries: (1, T, H) their projection for the first layer of the decoder.
+
     Args:
         swin: sizes of the image encoder.
         head: sizes of the tagging decoder.
@@ -127,6 +134,9 @@ class RAM(Tagger):
         captioner: sizes of the tag encoder and the text decoder. The released checkpoint has both, the released code
             never uses them: experimental.
     """
+
+    tag_queries: torch.Tensor
+    projected_queries: torch.Tensor
 
     def __init__(
         self,
@@ -146,20 +156,24 @@ class RAM(Tagger):
             self.tag_encoder = TagEncoder(captioner[0])
             self.text_decoder = TextDecoder(captioner[1])
 
+    @override
     def embed(self, pixels: torch.Tensor) -> torch.Tensor:
         """(B, 3, S, S) -> (B, 1 + N, E); the first token was trained towards CLIP's embedding of the image."""
         tokens: torch.Tensor = self.image_proj(self.encode(pixels))
         return tokens
 
     @property
+    @override
     def tags(self) -> int:
         """How many tags there are."""
         return self.label_embed.shape[0]
 
+    @override
     def queries(self, part: slice, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """No image changes RAM's queries."""
         return self.tag_queries[:, part], self.projected_queries[:, part]
 
+    @override
     def classify(self, hidden: torch.Tensor, part: slice) -> torch.Tensor:
         """One classifier for all tags."""
         logits: torch.Tensor = self.fc(hidden)
@@ -169,6 +183,7 @@ class RAM(Tagger):
         """(T, E) float32 label embeddings of unit length."""
         return functional.normalize(self.label_embed.float(), dim=-1)
 
+    @override
     @torch.no_grad()
     def prepare_labels(self, dtype: torch.dtype) -> None:
         """Project all tags once."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import nn
 from torch.nn import functional
+from typing_extensions import override
 
 from ram_core.modeling.label_embeddings import reweight, tag_queries
 from ram_core.modeling.ram import RAM
@@ -32,25 +33,29 @@ class RAMPlus(RAM):
         self.absent: torch.Tensor | None = None  # (T, D) True where a tag has fewer descriptions
 
     @property
+    @override
     def tags(self) -> int:
         """How many tags there are."""
         return self.label_embed.shape[0] // self.descriptions
 
+    @override
     def queries(self, part: slice, tokens: torch.Tensor) -> tuple[torch.Tensor, None]:
         """Each image asks for a tag in its own words."""
         images = functional.normalize(tokens[:, 0].float(), dim=-1)  # (B, E)
         absent = None if self.absent is None else self.absent[part]
-        descriptions = self.label_embed.unflatten(0, (-1, self.descriptions))[part]  # (t, D, E)
+        descriptions = self.label_embed.view(-1, self.descriptions, self.label_embed.shape[1])[part]  # (t, D, E)
         embeddings = reweight(descriptions, images, self.reweight_scale.exp(), absent)  # (B, t, E)
         return tag_queries(embeddings.contiguous(), self.wordvec_proj), None
 
+    @override
     def label_vectors(self) -> torch.Tensor:
         """(T, E) float32 mean of each tag's descriptions, of unit length."""
-        descriptions = self.label_embed.float().unflatten(0, (-1, self.descriptions))
+        descriptions = self.label_embed.float().view(-1, self.descriptions, self.label_embed.shape[1])
         if self.absent is not None:
             descriptions = descriptions.masked_fill(self.absent[..., None], 0.0)
         return functional.normalize(descriptions.sum(dim=1), dim=-1)
 
+    @override
     def prepare_labels(self, dtype: torch.dtype) -> None:
         """Keep the descriptions in the number format of the products: reading them is the cost."""
         self.label_embed = nn.Parameter(self.label_embed.to(dtype), requires_grad=False)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 
@@ -13,6 +14,8 @@ from ram_core.modeling.ram import Tagged, Tagger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+N = TypeVar("N", bound=Tagger)
+
 _log = logging.getLogger(__name__)
 
 NUMBER_FORMATS = (torch.float32, torch.float16, torch.bfloat16)
@@ -21,11 +24,11 @@ NUMBER_FORMATS = (torch.float32, torch.float16, torch.bfloat16)
 CPU_CHUNK = 8192
 
 
-class Runner:
+class Runner(Generic[N]):
     """A prepared network.
 
-    In 16 bits, products run in ``dtype`` while norms, softmax and logits stay float32 (autocast). An image whose numbers
-    leave the range of float16 is computed again in bfloat16, by itself, so that its neighbours keep their results.
+    In 16 bits, products run in ``dtype`` while norms, softmax and logits stay float32 (autocast). An image whose
+    numbers leave the range of float16 is computed again in bfloat16, by itself: its neighbours keep their results.
 
     Args:
         network: loaded, on any device.
@@ -38,7 +41,7 @@ class Runner:
         DeviceError: the number format is not available on the device.
     """
 
-    def __init__(self, network: Tagger, device: torch.device, dtype: torch.dtype, *, compiled: bool = False) -> None:
+    def __init__(self, network: N, device: torch.device, dtype: torch.dtype, *, compiled: bool = False) -> None:
         if dtype not in NUMBER_FORMATS:
             raise DeviceError(f"{dtype} is no number format for this model; use float32, float16 or bfloat16")
         if device.type == "cpu" and dtype == torch.float16:
@@ -50,13 +53,16 @@ class Runner:
         self.network.prepare(dtype)
         self._forward = self._compile()
 
-    def with_network(self, network: Tagger) -> Runner:
+    def with_network(self, network: N) -> Runner[N]:
         """Return a runner for a prepared network that shares this one's device and number format."""
-        other = Runner.__new__(Runner)
-        other.__dict__.update(self.__dict__)
+        other = copy.copy(self)
         other.network = network
-        other._forward = other._compile()
+        other.reset()
         return other
+
+    def reset(self) -> None:
+        """Compile anew, for a network that was exchanged."""
+        self._forward = self._compile()
 
     @torch.inference_mode()
     def __call__(self, pixels: torch.Tensor) -> Tagged:
@@ -77,7 +83,8 @@ class Runner:
     def embed(self, pixels: torch.Tensor) -> torch.Tensor:
         """(B, 3, S, S) pixels -> (B, 1 + N, E) image tokens, without tagging."""
         with self._autocast(self.dtype):
-            return self.network.embed(pixels.to(self.device, torch.float32, non_blocking=True))
+            tokens: torch.Tensor = self.network.embed(pixels.to(self.device, torch.float32, non_blocking=True))
+        return tokens
 
     def autocast(self) -> torch.autocast:
         """Context in which other parts of the network run as this one does."""

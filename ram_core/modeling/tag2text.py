@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from typing_extensions import override
 
 from ram_core.modeling.image_encoder import ImageEncoder
 from ram_core.modeling.ram import Tagger
@@ -39,11 +40,14 @@ class Tag2Text(Tagger):
         tags: how many tags.
         encoder: sizes of the tag encoder.
         decoder: sizes of the text decoder.
+
+    Attributes:
+        projected_queries: (1, T, H) the tags' queries, projected for the first layer of the decoder.
     """
 
-    def __init__(  # noqa: PLR0913  (one size per box of the figure)
-        self, swin: SwinSizes, head: BertSizes, tags: int, encoder: BertSizes, decoder: BertSizes
-    ) -> None:
+    projected_queries: torch.Tensor
+
+    def __init__(self, swin: SwinSizes, head: BertSizes, tags: int, encoder: BertSizes, decoder: BertSizes) -> None:
         super().__init__()
         self.visual_encoder = ImageEncoder(swin)
         self.label_embed = nn.Embedding(tags, head.hidden)
@@ -53,19 +57,23 @@ class Tag2Text(Tagger):
         self.text_decoder = TextDecoder(decoder)
 
     @property
+    @override
     def tags(self) -> int:
         """How many tags there are."""
         return self.label_embed.num_embeddings
 
+    @override
     def queries(self, part: slice, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Each tag has a query of its own, learned."""
         return self.label_embed.weight[None, part], self.projected_queries[:, part]
 
+    @override
     def classify(self, hidden: torch.Tensor, part: slice) -> torch.Tensor:
         """Each tag has a classifier of its own."""
         logits: torch.Tensor = self.fc(hidden, part)
         return logits
 
+    @override
     @torch.no_grad()
     def prepare_labels(self, dtype: torch.dtype) -> None:
         """Project all tags once."""

@@ -34,8 +34,8 @@ class TagEncoder(nn.Module):
         Returns:
             (B, L, H).
         """
-        hidden = self.embeddings(ids)
-        for layer in self.encoder.layer:
+        hidden: torch.Tensor = self.embeddings(ids)
+        for layer in self.encoder:
             hidden = layer.attention(hidden, layer.attention.self.look_at(hidden), real[:, None, None, :])
             hidden = layer(hidden, layer.crossattention.self.look_at(tokens))
         return hidden

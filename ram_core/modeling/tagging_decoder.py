@@ -28,11 +28,11 @@ class TaggingDecoder(nn.Module):
 
     def look_at(self, memory: torch.Tensor) -> list[KeysValues]:
         """Project image tokens (B, N, E) to the keys and values of every layer."""
-        return [layer.crossattention.self.look_at(memory) for layer in self.encoder.layer]
+        return [layer.crossattention.self.look_at(memory) for layer in self.encoder]
 
     def project(self, queries: torch.Tensor) -> torch.Tensor:
         """Project queries for the first layer: worth keeping when no image changes them."""
-        projected: torch.Tensor = self.encoder.layer[0].crossattention.self.query(queries)
+        projected: torch.Tensor = next(iter(self.encoder)).crossattention.self.query(queries)
         return projected
 
     def forward(
@@ -48,7 +48,7 @@ class TaggingDecoder(nn.Module):
         Returns:
             (B, T, H).
         """
-        for layer, keys_values in zip(self.encoder.layer, memory, strict=True):
+        for layer, keys_values in zip(self.encoder, memory, strict=True):
             queries = layer(queries, keys_values, projected)
             projected = None
         return queries

@@ -61,6 +61,14 @@ class _Bert(nn.Module):
         self.encoder = Layers([TextLayer(config, memory) for _ in range(config.num_hidden_layers)])
 
 
+class _Cls(nn.Module):
+    """Holds the predictions under the official key ``cls.predictions``."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.predictions = Predictions(config)
+
+
 class TextDecoder(nn.Module):
     """A BERT decoder over words, which looks at all encoded tags, padding included, as the official model does."""
 
@@ -69,11 +77,11 @@ class TextDecoder(nn.Module):
         config = bert_config(sizes)
         self.positions = sizes.positions
         self.bert = _Bert(config, sizes.memory)
-        self.cls = nn.ModuleDict({"predictions": Predictions(config)})
+        self.cls = _Cls(config)
 
     def start(self, encoded: torch.Tensor, beams: int, longest: int) -> DecoderState:
         """Begin captions of at most ``longest`` words from (B, L, H) encoded tags, ``beams`` per image."""
-        layers = self.bert.encoder.layer
+        layers = list(self.bert.encoder)
         tags = [layer.crossattention.self.look_at(encoded) for layer in layers]
         batch, heads, _, width = tags[0].keys.shape
         shape = (batch * beams, heads, longest, width)
@@ -94,7 +102,7 @@ class TextDecoder(nn.Module):
         allowed = torch.ones(stop - start, stop, dtype=torch.bool, device=ids.device).tril(start)
         hidden = self.bert.embeddings(ids, start)  # (B * beams, l, H)
         images = state.tags[0].keys.shape[0]
-        for layer, tags, words in zip(self.bert.encoder.layer, state.tags, state.words, strict=True):
+        for layer, tags, words in zip(self.bert.encoder, state.tags, state.words, strict=True):
             fresh = layer.attention.self.look_at(hidden)
             for cache, new in zip(words, fresh, strict=True):
                 cache[:, :, start:stop] = new
@@ -105,5 +113,5 @@ class TextDecoder(nn.Module):
             hidden = layer(together, tags).view(hidden.shape)
         state.length = stop
         words_embedding = self.bert.embeddings.word_embeddings.weight
-        logits: torch.Tensor = self.cls["predictions"](hidden[:, -1], words_embedding)
+        logits: torch.Tensor = self.cls.predictions(hidden[:, -1], words_embedding)
         return logits

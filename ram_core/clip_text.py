@@ -1,0 +1,97 @@
+"""The text encoder of RAM's space: OpenAI's CLIP ViT-B/16 (arXiv:2103.00020), its text tower only, by transformers.
+
+RAM and RAM++ were trained with label embeddings of this encoder, and their projected image token towards the image
+tower beside it. So it makes labels of new tags, and queries that find images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import functional
+from transformers import logging as transformers_logging
+from transformers.models.clip.modeling_clip import CLIPTextModelWithProjection
+from transformers.models.clip.tokenization_clip import CLIPTokenizer
+
+from ram_core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+DIRECTORY = "clip-vit-base-patch16"
+WEIGHTS = "model.safetensors"
+CONTEXT = 77  # tokens that CLIP reads; more are cut off (arXiv:2103.00020, section 2.4)
+TEXTS_AT_ONCE = 64
+
+
+class ClipTextEncoder:
+    """Text to vectors in the space of RAM's and RAM++'s image vectors.
+
+    Args:
+        directory: local copy of ``openai/clip-vit-base-patch16`` (``config.json``, ``model.safetensors``, tokenizer).
+        device: where to run.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+    """
+
+    def __init__(self, directory: Path | str, device: torch.device | str = "cpu") -> None:
+        directory = Path(directory)
+        for name in ("config.json", WEIGHTS):
+            if not (directory / name).is_file():
+                raise CheckpointError(f"{directory / name} is not there; `ramq models pull {DIRECTORY}` fetches it")
+        previous = transformers_logging.get_verbosity()
+        transformers_logging.set_verbosity_error()  # it lists the image tower's weights, which are left out on purpose
+        try:
+            model = CLIPTextModelWithProjection.from_pretrained(str(directory), local_files_only=True)
+            self._tokenizer = CLIPTokenizer.from_pretrained(str(directory), local_files_only=True)
+        except Exception as error:  # transformers raises whatever its readers raise
+            raise CheckpointError(f"{directory} cannot be read as CLIP ({error}); pull {DIRECTORY} again") from error
+        finally:
+            transformers_logging.set_verbosity(previous)
+        self._device = torch.device(device)
+        self._model = model.eval().requires_grad_(requires_grad=False).to(self._device, torch.float32)
+        with (directory / WEIGHTS).open("rb") as stream:
+            self._sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+
+    @property
+    def vector_size(self) -> int:
+        """D, 512 for ViT-B/16."""
+        return int(self._model.config.projection_dim)
+
+    @property
+    def sha256(self) -> str:
+        """Hash (hex) of the weights."""
+        return self._sha256
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return (len(texts), D) float32, each row of unit length. Text past 77 tokens is left out.
+
+        The encoder is causal and read at the end token, so padding and neighbours change nothing.
+        """
+        vectors = np.empty((len(texts), self.vector_size), dtype=np.float32)
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            part = list(texts[start : start + TEXTS_AT_ONCE])
+            limit = min(CONTEXT, self._model.config.max_position_embeddings)
+            tokens = self._tokenizer(part, padding=True, truncation=True, max_length=limit, return_tensors="pt")
+            embedded = self._model(**tokens.to(self._device)).text_embeds
+            vectors[start : start + len(part)] = functional.normalize(embedded, dim=1).cpu().numpy()
+        return vectors
+
+
+def load_clip_text(*, models_dir: Path | str | None, device: torch.device | str = "cpu") -> ClipTextEncoder:
+    """Load the encoder that ``ramq models pull clip-vit-base-patch16`` fetched.
+
+    Raises:
+        CheckpointError: it is not in ``models_dir``.
+    """
+    if models_dir is None:
+        raise CheckpointError("the CLIP text encoder is read from a folder; say which one (`models_dir=`)")
+    return ClipTextEncoder(Path(models_dir) / DIRECTORY, device)
