@@ -1,0 +1,1 @@
+"""The HTTP API and the page: two surfaces over the same services."""

@@ -1,0 +1,116 @@
+"""Search, tags and single images under ``/v1``."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from ramq.web.api.schemas import (
+    ArchiveOut,
+    DeletionOut,
+    FacetOut,
+    GenerationOut,
+    HitOut,
+    ImageOut,
+    IndexOut,
+    PageOut,
+)
+from ramq.web.deps import Id, Limit, Reach, Search
+from ramq.web.uploads import read_picture
+
+THUMBNAIL_SIZES = (160, 320, 640, 1280)
+"""Sides that are made, in pixels; a request is answered with the next one up, so that few files are cached."""
+
+_PICTURE_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["image"],
+                    "properties": {"image": {"type": "string", "format": "binary"}},
+                }
+            },
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+
+router = APIRouter(prefix="/v1", tags=["search"])
+
+
+@router.get("/search")
+def search(request: Request, services: Reach, query: Search) -> PageOut[HitOut]:
+    """Find images by text, tags and similarity, alone or together."""
+    with request.app.state.metrics.search_seconds("query"):
+        return PageOut[HitOut].model_validate(services.search(query))
+
+
+@router.post("/search/image", openapi_extra=_PICTURE_BODY)
+async def search_by_image(request: Request, services: Reach, query: Search) -> PageOut[HitOut]:
+    """Find images like an uploaded picture: a form with the field `image`, or the picture itself as the body."""
+    picture = await read_picture(request)
+    with request.app.state.metrics.search_seconds("image"):
+        page = await run_in_threadpool(services.search_by_image, picture, query)
+    return PageOut[HitOut].model_validate(page)
+
+
+@router.get("/tags")
+def list_tags(services: Reach, query: Search, limit: Limit = 50) -> PageOut[FacetOut]:
+    """Facets: the tags of the images that match, most frequent first."""
+    return PageOut[FacetOut](items=[FacetOut.model_validate(facet) for facet in services.facets(query, limit=limit)])
+
+
+@router.get("/images/{image_id}")
+def get_image(services: Reach, image_id: Id) -> ImageOut:
+    """One image: key, size, every stored score, caption, generation, history."""
+    return ImageOut.model_validate(services.image(image_id))
+
+
+@router.get(
+    "/images/{image_id}/thumbnail",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "as the client has it"}},
+)
+def get_thumbnail(
+    request: Request,
+    services: Reach,
+    image_id: Id,
+    size: Annotated[int, Query(ge=1, le=THUMBNAIL_SIZES[-1], description="longest side, in pixels")] = 320,
+) -> Response:
+    """A small JPEG of the image, made from the original by this server."""
+    side = next(step for step in THUMBNAIL_SIZES if step >= size)
+    content, etag = services.thumbnail(image_id, size=side)
+    tag = f'"{etag.strip(chr(34))}"'
+    headers = {"ETag": tag, "Cache-Control": "private, max-age=300, stale-while-revalidate=86400"}
+    known = {part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")}
+    if known & {tag, "*"}:
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type="image/jpeg", headers=headers)
+
+
+@router.delete("/images/{image_id}")
+def delete_image(services: Reach, image_id: Id) -> DeletionOut:
+    """Erase what is known about an image: records, vectors, index entries, thumbnails. The original stays."""
+    services.image(image_id)
+    return DeletionOut.model_validate(services.delete([image_id]))
+
+
+@router.get("/archives")
+def list_archives(services: Reach) -> PageOut[ArchiveOut]:
+    """Archives and how much of each is listed and recorded."""
+    return PageOut[ArchiveOut](items=[ArchiveOut.model_validate(archive) for archive in services.archives()])
+
+
+@router.get("/generations")
+def list_generations(services: Reach) -> PageOut[GenerationOut]:
+    """Generations of results: model, weights, vocabulary, preprocessing."""
+    items = [GenerationOut.model_validate(generation) for generation in services.generations()]
+    return PageOut[GenerationOut](items=items)
+
+
+@router.get("/index")
+def index_status(services: Reach) -> PageOut[IndexOut]:
+    """The vector index of each generation, against the database."""
+    return PageOut[IndexOut](items=[IndexOut.model_validate(index) for index in services.index_status()])

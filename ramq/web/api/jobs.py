@@ -1,0 +1,127 @@
+"""``/v1/jobs``: start jobs, watch them, steer them, read their failures."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response, status
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from ramq.kit.errors import RamqError, TransientError
+from ramq.web.api.schemas import FailureOut, JobOut, NewJob, PageOut, WorkerOut
+from ramq.web.deps import Cursor, Id, Limit, Reach
+from ramq.web.problems import problem_of
+from storage.views import JobView
+
+EVENT_SECONDS = 1.0
+"""How often a job is looked at for its event stream."""
+KEEP_ALIVE_SECONDS = 15.0
+"""After this long without news a comment is sent, so that proxies keep the stream open."""
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+workers_router = APIRouter(prefix="/v1/workers", tags=["jobs"])
+
+ErrorClass = Annotated[
+    str | None, Query(alias="class", max_length=200, pattern=r"^[^\x00]*$", description="an error class")
+]
+
+
+@router.post("", status_code=status.HTTP_201_CREATED)
+def create_job(services: Reach, new: NewJob, response: Response) -> JobOut:
+    """Start a job: register the archive if it is new, list it, recognise what is new or changed."""
+    job = services.jobs.create(new.source, model=new.model, caption=new.caption, priority=new.priority)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return JobOut.model_validate(job)
+
+
+@router.get("")
+def list_jobs(services: Reach, limit: Limit = 50, cursor: Cursor = None) -> PageOut[JobOut]:
+    """Jobs, newest first."""
+    return PageOut[JobOut].model_validate(services.jobs.list(limit=limit, before=cursor))
+
+
+@router.get("/{job_id}")
+def get_job(services: Reach, job_id: Id) -> JobOut:
+    """One job with its books, rates and bottleneck."""
+    return JobOut.model_validate(services.jobs.get(job_id))
+
+
+@router.post("/{job_id}/pause")
+def pause_job(services: Reach, job_id: Id) -> JobOut:
+    """Stop within one batch; what is done stays done."""
+    return JobOut.model_validate(services.jobs.pause(job_id))
+
+
+@router.post("/{job_id}/resume")
+def resume_job(services: Reach, job_id: Id) -> JobOut:
+    """Go on with a paused job."""
+    return JobOut.model_validate(services.jobs.resume(job_id))
+
+
+@router.post("/{job_id}/cancel")
+def cancel_job(services: Reach, job_id: Id) -> JobOut:
+    """End within one batch; what is done stays done."""
+    return JobOut.model_validate(services.jobs.cancel(job_id))
+
+
+@router.post("/{job_id}/retry")
+def retry_job(services: Reach, job_id: Id, error_class: ErrorClass = None) -> JobOut:
+    """Try the failed images again, all of them or those of one class."""
+    return JobOut.model_validate(services.jobs.retry(job_id, error_class=error_class or None))
+
+
+@router.get("/{job_id}/failures")
+def list_failures(
+    services: Reach, job_id: Id, error_class: ErrorClass = None, limit: Limit = 100, cursor: Cursor = None
+) -> PageOut[FailureOut]:
+    """Every image of the job that failed, with class, detail and attempts."""
+    page = services.jobs.failures(job_id, error_class=error_class or None, limit=limit, cursor=cursor)
+    return PageOut[FailureOut].model_validate(page)
+
+
+@router.get(
+    "/{job_id}/events",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
+async def job_events(request: Request, services: Reach, job_id: Id) -> StreamingResponse:
+    """Server-sent events: a `job` event with the job's JSON at once and at every change, until the job is over."""
+    job = await run_in_threadpool(services.jobs.get, job_id)
+    return StreamingResponse(
+        _events(request, services, job), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+    )
+
+
+async def _events(request: Request, services: Reach, job: JobView) -> AsyncIterator[str]:
+    yield f"retry: 2000\n\n{_event('job', JobOut.model_validate(job).model_dump_json())}"
+    quiet_seconds = 0.0
+    while not job.is_over and not request.app.state.is_stopping():
+        await asyncio.sleep(EVENT_SECONDS)
+        quiet_seconds += EVENT_SECONDS
+        try:
+            news = await run_in_threadpool(services.jobs.get, job.id)
+        except TransientError as error:
+            # The stream outlives a restart of the database; the client is told why it hears nothing.
+            yield _event("problem", problem_of(error).model_dump_json(exclude_none=True))
+            continue
+        except RamqError as error:
+            yield _event("problem", problem_of(error).model_dump_json(exclude_none=True))
+            return
+        if news != job:
+            yield _event("job", JobOut.model_validate(news).model_dump_json())
+        elif quiet_seconds >= KEEP_ALIVE_SECONDS:
+            yield ": still here\n\n"
+        else:
+            continue
+        job, quiet_seconds = news, 0.0
+
+
+def _event(name: str, data: str) -> str:
+    return f"event: {name}\ndata: {data}\n\n"
+
+
+@workers_router.get("")
+def list_workers(services: Reach) -> PageOut[WorkerOut]:
+    """Workers that live or lived lately, with device and age of the heartbeat."""
+    return PageOut[WorkerOut](items=[WorkerOut.model_validate(worker) for worker in services.jobs.workers()])

@@ -1,0 +1,216 @@
+"""The JSON that the API promises, one model for each view. A field here is never renamed, only added."""
+
+from datetime import datetime
+from typing import Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from storage.views import JobState, Priority
+
+Item = TypeVar("Item")
+
+
+class FromView(BaseModel):
+    """A model that is filled from a view's attributes."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class PageOut(FromView, Generic[Item]):
+    """Some items, and the cursor that asks for those after them (null: these were the last)."""
+
+    items: list[Item]
+    next_cursor: str | None = None
+
+
+class TagOut(FromView):
+    """A tag of an image; `threshold` is the one in force for this answer."""
+
+    id: int
+    name: str
+    name_zh: str | None
+    score: float = Field(description="0..1")
+    threshold: float
+
+
+class HitOut(FromView):
+    """One image that a search found."""
+
+    image_id: int
+    key: str
+    archive: str
+    score: float = Field(description="cosine similarity, or the mean score of the tags asked for")
+    tags: list[TagOut]
+    caption: str | None
+
+
+class FacetOut(FromView):
+    """A tag and how many of the images that match have it."""
+
+    id: int
+    name: str
+    name_zh: str | None
+    count: int
+
+
+class HistoryOut(FromView):
+    """One outcome in an image's life."""
+
+    at: datetime
+    job_id: int
+    generation_id: int
+    model: str
+    outcome: Literal["recorded", "failed"]
+    version: str
+    error_class: str | None
+    detail: str | None
+    attempts: int | None
+
+
+class ImageOut(FromView):
+    """All that is known about one image; `tags` holds every stored score, assigned or not."""
+
+    image_id: int
+    key: str
+    archive: str
+    uri: str
+    version: str
+    size_bytes: int
+    modified_at: datetime | None
+    width: int | None
+    height: int | None
+    caption: str | None
+    captioner: str | None
+    generation_id: int | None
+    model: str | None
+    tags: list[TagOut]
+    history: list[HistoryOut]
+
+
+class StageOut(FromView):
+    """How busy one stage was."""
+
+    stage: str
+    seconds: float
+    images_per_second: float | None
+
+
+class JobOut(FromView):
+    """A job and its books: `listed = done + skipped + failed + pending`, always."""
+
+    id: int
+    source: str
+    archive: str
+    prefix: str
+    model: str
+    captioner: str
+    priority: Priority
+    state: JobState
+    is_listing: bool
+    is_over: bool
+    listed: int
+    done: int
+    skipped: int
+    failed: int
+    pending: int
+    images_per_second: float | None
+    eta_seconds: float | None
+    stages: list[StageOut]
+    bottleneck: str | None
+    workers: int
+    note: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    failures_by_class: dict[str, int]
+
+
+class FailureOut(FromView):
+    """Why one image of a job has no record."""
+
+    image_id: int
+    key: str
+    error_class: str
+    detail: str
+    attempts: int
+    failed_at: datetime
+
+
+class WorkerOut(FromView):
+    """A worker process."""
+
+    id: str
+    host: str
+    pid: int
+    device: str
+    model: str | None
+    job_id: int | None
+    images_per_second: float
+    heartbeat_age_seconds: float
+    is_alive: bool
+
+
+class ArchiveOut(FromView):
+    """An archive and how much of it is listed and recorded."""
+
+    id: int
+    uri: str
+    images: int
+    recorded: int
+    created_at: datetime
+
+
+class GenerationOut(FromView):
+    """What made a set of results."""
+
+    id: int
+    model: str
+    weights_sha256: str
+    preprocessing: str
+    vector_kind: str
+    vector_size: int
+    vocabulary: str
+    tags: int
+    is_default: bool
+    created_at: datetime
+
+
+class IndexOut(FromView):
+    """The published vector index of one generation, against the database."""
+
+    generation_id: int
+    model: str
+    manifest: int | None
+    segments: int
+    vectors_indexed: int
+    vectors_stored: int
+    delta: int
+    bytes: int
+    published_at: datetime | None
+
+
+class DeletionOut(FromView):
+    """What a delete erased."""
+
+    images: int
+    records: int
+    vectors: int
+    failures: int
+    thumbnails: int
+
+
+class NewJob(BaseModel):
+    """The job that is wanted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: str = Field(
+        min_length=1,
+        max_length=4_096,
+        pattern=r"^[^\x00]*$",
+        description="`s3://bucket/prefix`, a folder, or a manifest",
+        examples=["s3://photos/2024/"],
+    )
+    model: Literal["lite", "ram", "ram_plus"] | None = Field(None, description="default: the server's")
+    caption: bool | None = Field(None, description="default: the server's")
+    priority: Priority = "normal"

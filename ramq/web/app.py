@@ -1,0 +1,117 @@
+"""The web application, put together from its services. Nothing is read from the environment here."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Response
+from starlette.middleware import Middleware
+from starlette.staticfiles import StaticFiles
+
+from ramq.web.api import health, images
+from ramq.web.api import jobs as api_jobs
+from ramq.web.metrics import WebMetrics
+from ramq.web.pages import house, search
+from ramq.web.pages import images as image_pages
+from ramq.web.pages import jobs as job_pages
+from ramq.web.pages.render import STATIC, Screens
+from ramq.web.problems import MEDIA_TYPE, Problem, install_problem_handlers, make_problem, problem_response, wants_html
+from ramq.web.security import Gate, Tokens
+from ramq.web.uploads import Pictures
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from starlette.exceptions import HTTPException
+    from starlette.requests import HTTPConnection
+    from starlette.types import Scope
+
+    from ramq.wiring import Services
+
+REMEMBERED_PICTURES_BYTES = 128 * 1024 * 1024
+
+# Each operation of the API may answer with any of these; all are problem documents.
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": description}
+    for status, description in (
+        (401, "A token is needed"),
+        (404, "Not found"),
+        (409, "Conflict with the state of the thing"),
+        (422, "The request makes no sense"),
+        (503, "A service that is needed does not answer"),
+    )
+}
+
+
+class _KeptFiles(StaticFiles):
+    """Static files whose addresses name their content, so that browsers may keep them for ever."""
+
+    def file_response(
+        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        is_stamped = b"v=" in scope.get("query_string", b"")
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if is_stamped else "no-cache"
+        return response
+
+
+def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: False) -> FastAPI:
+    """Return the API and the page over ``services``.
+
+    Args:
+        services: everything the routes call.
+        is_stopping: whether the server is shutting down; event streams end when it says so.
+    """
+    tokens = Tokens(services.settings.api_tokens)
+    metrics = WebMetrics(services)
+    screens = Screens(has_tokens=tokens.are_set)
+
+    def refuse(connection: HTTPConnection, error: HTTPException) -> Response:
+        codes = {401: "unauthorized", 403: "forbidden", 413: "too-large", 421: "wrong-host"}
+        problem = make_problem(error.status_code, codes[error.status_code], error.detail)
+        if wants_html(connection):
+            return screens.show_problem(connection, problem)
+        return problem_response(problem, error.headers)
+
+    app = FastAPI(
+        title="ramq",
+        version=version("ramq"),
+        description="Tags, captions and search for large archives of pictures.",
+        openapi_url="/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+        middleware=[Middleware(metrics.counting), Middleware(Gate, tokens=tokens, refuse=refuse)],
+    )
+    app.state.services = services
+    app.state.tokens = tokens
+    app.state.screens = screens
+    app.state.metrics = metrics
+    app.state.pictures = Pictures(REMEMBERED_PICTURES_BYTES)
+    app.state.is_stopping = is_stopping
+    install_problem_handlers(app, screens.show_problem)
+    for router in (api_jobs.router, api_jobs.workers_router, images.router):
+        app.include_router(router, responses=_PROBLEMS)
+    for router in (health.router, search.router, image_pages.router, job_pages.router, house.router):
+        app.include_router(router)
+    app.mount("/static", _KeptFiles(directory=STATIC), name="static")
+    _describe(app, has_tokens=tokens.are_set)
+    return app
+
+
+def _describe(app: FastAPI, *, has_tokens: bool) -> None:
+    """Say in the OpenAPI document what FastAPI cannot know: problems are problem documents, and tokens are needed."""
+    document = app.openapi()
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for status, answer in operation["responses"].items():
+                if status >= "400" and "application/json" in answer.get("content", {}):
+                    answer["content"] = {MEDIA_TYPE: answer["content"]["application/json"]}
+    schemas = document["components"]["schemas"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    if has_tokens:
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"token": []}]

@@ -1,0 +1,99 @@
+"""What routes take: the services of the application, ids that fit the database, the search in the query string."""
+
+from typing import Annotated, Any, cast
+from urllib.parse import urlencode
+
+from fastapi import Depends, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BeforeValidator
+
+from ramq.web.pages.render import Screens
+from ramq.wiring import Services
+from storage.views import SearchQuery
+
+MAX_ID = 2**63 - 1
+MAX_TEXT = 2_000
+MAX_TAGS = 64
+
+
+def services_of(request: Request) -> Services:
+    """The services that the application was created with."""
+    return cast("Services", request.app.state.services)
+
+
+def screens_of(request: Request) -> Screens:
+    """The templates of the application."""
+    return cast("Screens", request.app.state.screens)
+
+
+def _blank_is_unset(value: Any) -> Any:
+    """A form sends its empty fields too: they do not narrow a search."""
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+Reach = Annotated[Services, Depends(services_of)]
+Id = Annotated[int, Path(ge=1, le=MAX_ID)]
+Limit = Annotated[int, Query(ge=1, le=500, description="items on a page")]
+# Behind the constraints, or pydantic would apply them to the None that it returns.
+_MAYBE_BLANK = BeforeValidator(_blank_is_unset)
+Cursor = Annotated[str | None, Query(max_length=1_000, description="`next_cursor` of the page before"), _MAYBE_BLANK]
+_Number = Annotated[int | None, Query(ge=1, le=MAX_ID), _MAYBE_BLANK]
+_Tags = Annotated[list[str] | None, Query(max_length=MAX_TAGS, description="tag names (English or Chinese) or ids")]
+
+
+def _tags(values: list[str] | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value.strip() for value in values or () if value.strip()))
+
+
+def search_query(  # noqa: PLR0913, PLR0917  (one argument for each parameter of the query string)
+    request: Request,
+    q: Annotated[str | None, Query(max_length=MAX_TEXT, description="free text"), _MAYBE_BLANK] = None,
+    tag: _Tags = None,
+    any: _Tags = None,  # noqa: A002  (the parameter's public name)
+    not_: Annotated[list[str] | None, Query(alias="not", max_length=MAX_TAGS, description="tags to leave out")] = None,
+    like: _Number = None,
+    archive: Annotated[
+        str | None, Query(max_length=MAX_TEXT, description="an archive's id or URI"), _MAYBE_BLANK
+    ] = None,
+    job: _Number = None,
+    prefix: Annotated[str | None, Query(max_length=MAX_TEXT, description="how the key begins"), _MAYBE_BLANK] = None,
+    threshold: Annotated[float | None, Query(ge=0, le=1), _MAYBE_BLANK] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
+) -> SearchQuery:
+    """Read a search from the query string; the API and the page take the same one."""
+    for name, value in request.query_params.multi_items():
+        if "\0" in value:
+            raise RequestValidationError(
+                [{"loc": ("query", name), "msg": "must not contain NUL", "type": "value_error"}]
+            )
+    return SearchQuery(
+        text=q.strip() if q else None,
+        like=like,
+        tags=_tags(tag),
+        any_tags=_tags(any),
+        not_tags=_tags(not_),
+        archive=archive.strip() if archive else None,
+        job=job,
+        prefix=prefix,
+        threshold=threshold,
+        limit=limit,
+        cursor=cursor,
+    )
+
+
+Search = Annotated[SearchQuery, Depends(search_query)]
+
+
+def query_string(query: SearchQuery) -> str:
+    """The query string that asks for ``query`` again, without its limit. The inverse of ``search_query``."""
+    pairs: list[tuple[str, str]] = []
+    pairs += [("q", query.text)] if query.text else []
+    pairs += [("tag", tag) for tag in query.tags]
+    pairs += [("any", tag) for tag in query.any_tags]
+    pairs += [("not", tag) for tag in query.not_tags]
+    for name in ("like", "archive", "job", "prefix", "threshold", "cursor"):
+        value = getattr(query, name)
+        if value is not None:
+            pairs.append((name, f"{value:g}" if isinstance(value, float) else str(value)))
+    return urlencode(pairs)

@@ -1,0 +1,115 @@
+"""What Prometheus reads: the books of the jobs, the workers, and how long searches take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from ramq.kit.errors import RamqError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from prometheus_client.metrics_core import Metric
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from ramq.wiring import Services
+    from storage.views import JobView
+
+RECENT_JOBS = 50
+"""Only so many jobs are told apart, newest first: every job is a time series."""
+
+
+class WebMetrics:
+    """The metrics of one application, in a registry of their own."""
+
+    def __init__(self, services: Services) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Books(services))
+        self._search = Histogram(
+            "ramq_search_seconds",
+            "Time to answer a search.",
+            ["kind"],
+            registry=self._registry,
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+        )
+        self._requests = Counter(
+            "ramq_http_requests", "Requests answered.", ["method", "route", "status"], registry=self._registry
+        )
+
+    def counting(self, app: ASGIApp) -> ASGIApp:
+        """Wrap ``app`` so that every answer is counted."""
+
+        async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_counted(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    # The route's pattern, not the path: every path would be a time series of its own.
+                    route = getattr(scope.get("route"), "path", "none")
+                    self._requests.labels(_method(scope), route, str(message["status"])).inc()
+                await send(message)
+
+            await app(scope, receive, send_counted if scope["type"] == "http" else send)
+
+        return counted
+
+    def search_seconds(self, kind: str) -> AbstractContextManager[Any]:
+        """Time a search of ``kind`` (``query`` or ``image``)."""
+        return self._search.labels(kind).time()
+
+    def text(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+def _method(scope: Scope) -> str:
+    # Clients may invent methods; labels may not be invented by clients.
+    method: str = scope["method"]
+    return method if method in {"GET", "HEAD", "POST", "DELETE"} else "other"
+
+
+class _Books(Collector):
+    """Reads the jobs and workers when it is asked, so that the numbers are those of the database."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def describe(self) -> Iterator[Metric]:
+        """Say nothing: registering must not read the database."""
+        yield from ()
+
+    def collect(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("ramq_service_up", "Whether a service that is needed answers.", labels=["service"])
+        for name, state in self._services.ready().items():
+            up.add_metric([name], float(state == "ok"))
+        yield up
+        try:
+            jobs = self._services.jobs.list(limit=RECENT_JOBS).items
+            workers = self._services.jobs.workers()
+        except RamqError:
+            # `ramq_service_up` says what is wrong; made-up zeros would look like an empty queue.
+            return
+        yield from _job_metrics(jobs)
+        alive = GaugeMetricFamily("ramq_workers_alive", "Workers with a recent heartbeat.", labels=["device"])
+        for device in {worker.device for worker in workers}:
+            alive.add_metric([device], sum(worker.is_alive for worker in workers if worker.device == device))
+        yield alive
+
+
+def _job_metrics(jobs: list[JobView]) -> Iterator[Metric]:
+    images = GaugeMetricFamily("ramq_job_images", "Images of a job by outcome.", labels=["job", "outcome"])
+    rate = GaugeMetricFamily("ramq_job_images_per_second", "Current rate of a job.", labels=["job"])
+    for job in jobs:
+        for outcome in ("done", "skipped", "failed", "pending"):
+            images.add_metric([str(job.id), outcome], getattr(job, outcome))
+        if job.images_per_second is not None:
+            rate.add_metric([str(job.id)], job.images_per_second)
+    yield images
+    yield rate
+    running = [job for job in jobs if job.state == "running"]
+    backlog = "Images that wait or are worked on, in the running jobs."
+    yield GaugeMetricFamily("ramq_backlog_images", backlog, value=sum(job.pending for job in running))
+    yield GaugeMetricFamily("ramq_jobs_running", "Jobs that run.", value=len(running))

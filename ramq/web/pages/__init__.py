@@ -1,0 +1,1 @@
+"""The page: screens for people, made of the same services as the API."""

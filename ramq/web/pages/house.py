@@ -1,0 +1,69 @@
+"""The screens around the archive: what is stored and indexed, the API's reference, signing in and out."""
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from ramq.web.deps import Reach, screens_of
+from ramq.web.problems import make_problem
+from ramq.web.security import COOKIE
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/archives")
+def show_archives(request: Request, services: Reach) -> HTMLResponse:
+    """Show archives, generations of results, and the index of each."""
+    return screens_of(request).show(
+        request,
+        "archives.html",
+        archives=services.archives(),
+        generations=services.generations(),
+        indexes={index.generation_id: index for index in services.index_status()},
+    )
+
+
+@router.get("/docs")
+def show_reference(request: Request) -> HTMLResponse:
+    """Show the API's reference, made from its OpenAPI document."""
+    return screens_of(request).show(request, "reference.html", openapi=request.app.openapi())
+
+
+@router.get("/login")
+def show_login(request: Request, next: str = "/") -> HTMLResponse:  # noqa: A002  (the parameter's public name)
+    """Ask for a token."""
+    return screens_of(request).show(request, "login.html", next=_own_path(next), problem=None)
+
+
+@router.post("/login")
+def login(
+    request: Request,
+    token: Annotated[str, Form(max_length=4_096)] = "",
+    next: Annotated[str, Form(max_length=8_192)] = "/",  # noqa: A002  (the field's public name)
+) -> Response:
+    """Keep a session for a right token; ask again for a wrong one."""
+    session = request.app.state.tokens.session_of(token)
+    if session is None:
+        problem = make_problem(401, "unauthorized", "This is not one of the tokens in RAMQ_API_TOKENS.")
+        return screens_of(request).show(request, "login.html", status=401, next=_own_path(next), problem=problem)
+    response = RedirectResponse(_own_path(next), status_code=303)
+    is_secure = request.url.scheme == "https"
+    response.set_cookie(COOKIE, session, httponly=True, samesite="strict", secure=is_secure, max_age=30 * 86_400)
+    return response
+
+
+@router.post("/logout")
+def logout() -> RedirectResponse:
+    """Forget the session."""
+    response = RedirectResponse("/login", status_code=303)
+    response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    return response
+
+
+def _own_path(target: str) -> str:
+    """Return ``target`` if it is a path of this site, else the start: a link must not send people elsewhere."""
+    parts = urlsplit(target)
+    is_own = not parts.scheme and not parts.netloc and target.startswith("/") and "\\" not in target
+    return target if is_own and not target.startswith("//") and target.isprintable() else "/"

@@ -1,0 +1,126 @@
+"""The screens of jobs: all of them, one with its live books, and its failures."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from ramq.kit.errors import ConflictError, ForbiddenError, UsageError
+from ramq.web.api.jobs import ErrorClass
+from ramq.web.deps import Cursor, Id, Reach, screens_of
+from ramq.web.problems import Problem, make_problem, problem_of
+from ramq.wiring import Services
+from storage.views import JobView, Priority
+
+JOBS_PER_SCREEN = 20
+FAILURES_PER_SCREEN = 100
+MODELS = ("lite", "ram", "ram_plus")
+
+router = APIRouter(include_in_schema=False, prefix="/jobs")
+
+
+@router.get("")
+def show_jobs(request: Request, services: Reach, cursor: Cursor = None, source: str = "") -> HTMLResponse:
+    """Show the jobs, newest first, the workers, and the form that starts a job."""
+    return _jobs(request, services, cursor=cursor, form={"source": source})
+
+
+@router.post("")
+def create_job(
+    request: Request,
+    services: Reach,
+    source: Annotated[str, Form(max_length=4_096)] = "",
+    model: Annotated[Literal["lite", "ram", "ram_plus", ""], Form()] = "",
+    caption: Annotated[Literal["yes", "no", ""], Form()] = "",
+    priority: Annotated[Priority, Form()] = "normal",
+) -> Response:
+    """Start a job and show it; what is wrong with the form is said above it."""
+    form = {"source": source, "model": model, "caption": caption, "priority": priority}
+    if not source.strip() or "\0" in source:
+        problem = make_problem(422, "usage", "Say which archive: s3://bucket/prefix, a folder, or a manifest.")
+        return _jobs(request, services, form=form, problem=problem)
+    wants_caption = {"yes": True, "no": False}.get(caption)
+    try:
+        job = services.jobs.create(source.strip(), model=model or None, caption=wants_caption, priority=priority)
+    except UsageError as error:
+        return _jobs(request, services, form=form, problem=problem_of(error))
+    return RedirectResponse(f"/jobs/{job.id}", status_code=303)
+
+
+def _jobs(
+    request: Request,
+    services: Services,
+    *,
+    cursor: str | None = None,
+    form: dict[str, str],
+    problem: Problem | None = None,
+) -> HTMLResponse:
+    page = services.jobs.list(limit=JOBS_PER_SCREEN, before=cursor)
+    return screens_of(request).show(
+        request,
+        "jobs.html",
+        status=problem.status if problem else 200,
+        jobs=page,
+        workers=services.jobs.workers(),
+        is_live=any(_is_live(job) for job in page.items),
+        models=MODELS,
+        settings=services.settings,
+        form={"model": "", "caption": "", "priority": "normal"} | form,
+        problem=problem,
+        cursor=cursor,
+    )
+
+
+@router.get("/{job_id}")
+def show_job(request: Request, services: Reach, job_id: Id) -> HTMLResponse:
+    """Show one job with its live books, rates, bottleneck and failures."""
+    return _job(request, services, services.jobs.get(job_id))
+
+
+@router.post("/{job_id}/{action}")
+def steer_job(
+    request: Request,
+    services: Reach,
+    job_id: Id,
+    action: Literal["pause", "resume", "cancel", "retry"],
+    error_class: Annotated[str | None, Form(alias="class", max_length=200)] = None,
+) -> Response:
+    """Pause, resume, cancel or retry the job, then show it."""
+    jobs = services.jobs
+    try:
+        if action == "retry":
+            jobs.retry(job_id, error_class=error_class or None)
+        else:
+            {"pause": jobs.pause, "resume": jobs.resume, "cancel": jobs.cancel}[action](job_id)
+    except (ConflictError, ForbiddenError) as error:
+        # The job moved on between the screen and the click: show it as it is now.
+        return _job(request, services, jobs.get(job_id), problem_of(error))
+    return RedirectResponse(f"/jobs/{job_id}", status_code=303)
+
+
+def _job(request: Request, services: Services, job: JobView, problem: Problem | None = None) -> HTMLResponse:
+    return screens_of(request).show(
+        request,
+        "job.html",
+        status=problem.status if problem else 200,
+        job=job,
+        is_live=_is_live(job),
+        workers=[worker for worker in services.jobs.workers() if worker.job_id == job.id and worker.is_alive],
+        problem=problem,
+    )
+
+
+@router.get("/{job_id}/failures")
+def show_failures(
+    request: Request, services: Reach, job_id: Id, error_class: ErrorClass = None, cursor: Cursor = None
+) -> HTMLResponse:
+    """Show every image that failed, why, and the buttons that try again."""
+    job = services.jobs.get(job_id)
+    chosen = error_class or None
+    failures = services.jobs.failures(job_id, error_class=chosen, limit=FAILURES_PER_SCREEN, cursor=cursor)
+    return screens_of(request).show(request, "failures.html", job=job, failures=failures, chosen=chosen)
+
+
+def _is_live(job: JobView) -> bool:
+    """Whether the job's numbers may change while they are looked at. A paused job ends its batches first."""
+    return not job.is_over

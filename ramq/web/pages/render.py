@@ -1,0 +1,133 @@
+"""Templates, and the filters with which they show numbers, times and hostile keys."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
+from starlette.responses import HTMLResponse
+
+if TYPE_CHECKING:
+    from starlette.requests import HTTPConnection
+
+    from ramq.web.problems import Problem
+
+WEB = Path(__file__).resolve().parent.parent
+STATIC = WEB / "static"
+# Characters that are invisible or turn the text around them: shown by their number instead.
+_HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_EMOJI_PARTS = frozenset("\u200d\ufe0f\ufe0e")
+
+
+def visible(text: str) -> Markup:
+    """Return ``text`` as HTML in which no character hides: controls and direction marks become visible boxes."""
+    parts = [_visible_character(character) for character in text]
+    return Markup('<bdi dir="ltr" class="key">{}</bdi>').format(Markup("").join(parts))
+
+
+def _visible_character(character: str) -> Markup:
+    is_hidden = unicodedata.category(character) in _HIDDEN_CATEGORIES and character not in _EMOJI_PARTS
+    if not is_hidden:
+        return escape(character)
+    code = ord(character)
+    label = repr(character)[1:-1] if code < 0x20 else f"U+{code:04X}"
+    return Markup('<span class="hidden-char" title="U+{:04X}">{}</span>').format(code, label)
+
+
+def plain(text: str) -> str:
+    """Return ``text`` for attributes and titles: hidden characters become their escapes."""
+    return "".join(
+        character
+        if unicodedata.category(character) not in _HIDDEN_CATEGORIES or character in _EMOJI_PARTS
+        else f"\\u{ord(character):04x}"
+        for character in text
+    )
+
+
+def file_name(key: str) -> str:
+    """Return the last part of ``key``."""
+    return key.rstrip("/").rpartition("/")[2] or key
+
+
+def number(value: float) -> str:
+    """Return a count with separators, or a rate with as many digits as say something."""
+    if isinstance(value, int) or value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """Return ``seconds`` in the two largest units that fit, for example ``3 min 20 s``."""
+    whole = round(seconds)
+    units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+    for index, (unit, size) in enumerate(units):
+        if whole >= size:
+            rest = whole % size // units[index + 1][1] if size > 1 else 0
+            return f"{whole // size} {unit}" + (f" {rest} {units[index + 1][0]}" if rest else "")
+    return "0 s"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people."""
+    value = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "bytes" or value >= 10 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def moment(value: datetime) -> Markup:
+    """Return a ``<time>`` element in UTC."""
+    value = value.astimezone(UTC)
+    return Markup('<time datetime="{}">{}</time>').format(value.isoformat(), value.strftime("%Y-%m-%d %H:%M:%S UTC"))
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """Return for example ``1 image`` or ``1,234 images``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+class Screens:
+    """Renders templates. One per application."""
+
+    def __init__(self, *, has_tokens: bool) -> None:
+        self._environment = Environment(
+            loader=FileSystemLoader(WEB / "templates"),
+            autoescape=select_autoescape(default=True),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters |= {
+            "visible": visible,
+            "plain": plain,
+            "file_name": file_name,
+            "number": number,
+            "duration": duration,
+            "size": size,
+            "moment": moment,
+            "plural": plural,
+        }
+        # Addresses of static files change with their content, so that browsers may keep them for ever.
+        stamps = {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in STATIC.iterdir()}
+        self._environment.globals |= {
+            "static": lambda name: f"/static/{name}?v={stamps[name]}",
+            "version": version("ramq"),
+            "has_tokens": has_tokens,
+        }
+
+    def show(self, request: HTTPConnection, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
+        """Return the screen ``template``. Screens show live data, so they are not stored."""
+        html = self._environment.get_template(template).render(path=request.url.path, **context)
+        return HTMLResponse(html, status_code=status, headers={"Cache-Control": "no-store"})
+
+    def show_problem(self, request: HTTPConnection, problem: Problem) -> HTMLResponse:
+        """Return the screen that tells of ``problem``."""
+        return self.show(request, "problem.html", status=problem.status, problem=problem)

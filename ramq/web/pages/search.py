@@ -1,0 +1,154 @@
+"""The search screen: text, tags, similarity and pictures; every state of it is a link."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.concurrency import run_in_threadpool
+
+from ramq.kit.errors import PermanentError, UsageError
+from ramq.web.deps import Reach, Search, query_string, screens_of
+from ramq.web.problems import Problem, problem_of
+from ramq.web.uploads import picture_type, read_picture
+from ramq.wiring import Services
+from storage.views import Hit, Page, SearchQuery
+
+HITS_PER_SCREEN = 60
+FACETS = 40
+
+router = APIRouter(include_in_schema=False)
+
+Picture = Annotated[str | None, Query(pattern="^([0-9a-f]{64})?$")]
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """The search that is shown, and the links that change one thing about it."""
+
+    query: SearchQuery
+    picture: str | None
+
+    def to(self, query: SearchQuery) -> str:
+        """The link that shows ``query`` with the same picture."""
+        parts = [query_string(query), urlencode({"picture": self.picture}) if self.picture else ""]
+        return "/?" + "&".join(part for part in parts if part)
+
+    def changed(self, **changes: object) -> str:
+        """The link with ``changes`` made to the query, from its first page."""
+        return self.to(replace(self.query, **{"cursor": None, **changes}))  # type: ignore[arg-type]  # fields of the query
+
+    def adding(self, field: str, tag: str) -> str:
+        """The link that also asks for ``tag`` in ``field`` (``tags``, ``any_tags`` or ``not_tags``)."""
+        return self.changed(**{field: (*getattr(self.query, field), tag)})
+
+    def dropping(self, field: str, tag: str) -> str:
+        """The link that no longer asks for ``tag``."""
+        return self.changed(**{field: tuple(other for other in getattr(self.query, field) if other != tag)})
+
+    def after(self, cursor: str) -> str:
+        """The link to the hits after ``cursor``."""
+        return self.to(replace(self.query, cursor=cursor))
+
+    def without_picture(self) -> str:
+        """The link that no longer asks for the picture."""
+        return replace(self, picture=None).changed()
+
+    @property
+    def asked(self) -> frozenset[str]:
+        """The tags asked for, as names in lower case and ids: what explains a match."""
+        return frozenset(tag.casefold() for tag in (*self.query.tags, *self.query.any_tags))
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether hits are ranked by likeness of vectors."""
+        return bool(self.query.text or self.query.like or self.picture)
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing narrows the search."""
+        return not self.is_ranked and not query_string(replace(self.query, cursor=None))
+
+
+@router.get("/")
+def show_search(request: Request, services: Reach, query: Search, picture: Picture = None) -> Response:
+    """Show the hits, the facets that narrow them, and the form that asks again."""
+    picture = picture or None
+    is_partial = request.headers.get("hx-request") == "true"
+    if not is_partial and _has_blanks(request.query_params.multi_items()):
+        # Forms send empty fields; the link that a person copies should not have them.
+        return RedirectResponse(Links(query, picture).to(query), status_code=303)
+    if "limit" not in request.query_params:
+        query = replace(query, limit=HITS_PER_SCREEN)
+    links = Links(query, picture)
+    hits, problem = _find(request, services, links)
+    if is_partial and query.cursor and problem is None:
+        return _show(request, "_hits.html", links=links, hits=hits)
+    archives = services.archives()
+    return _show(
+        request,
+        "search.html",
+        status=problem.status if problem else 200,
+        links=links,
+        hits=hits,
+        problem=problem,
+        facets=[] if problem else services.facets(query, limit=FACETS),
+        archives=archives,
+        can_show_picture=_can_show(request, picture),
+    )
+
+
+def _find(request: Request, services: Services, links: Links) -> tuple[Page[Hit], Problem | None]:
+    """Search; what the person got wrong becomes a line above the form instead of a dead end."""
+    try:
+        if links.picture is None:
+            with request.app.state.metrics.search_seconds("query"):
+                return services.search(links.query), None
+        picture = request.app.state.pictures.get(links.picture)
+        with request.app.state.metrics.search_seconds("image"):
+            return services.search_by_image(picture, links.query), None
+    except (UsageError, PermanentError) as error:
+        return Page(items=[]), problem_of(error)
+
+
+def _can_show(request: Request, picture: str | None) -> bool:
+    try:
+        return picture is not None and bool(picture_type(request.app.state.pictures.get(picture)))
+    except UsageError:
+        return False
+
+
+def _has_blanks(pairs: Iterable[tuple[str, str]]) -> bool:
+    return any(not value.strip() for _, value in pairs)
+
+
+def _show(request: Request, template: str, *, status: int = 200, **context: object) -> HTMLResponse:
+    response = screens_of(request).show(request, template, status=status, **context)
+    response.headers["Vary"] = "HX-Request"
+    return response
+
+
+@router.post("/search/image")
+async def search_by_picture(request: Request, query: Search) -> RedirectResponse:
+    """Remember the picture and show its neighbours under a link."""
+    picture = await read_picture(request)
+    name = await run_in_threadpool(request.app.state.pictures.put, picture)
+    return RedirectResponse(Links(replace(query, text=None, like=None), name).changed(), status_code=303)
+
+
+@router.get("/pictures/{name}")
+def show_picture(request: Request, name: str) -> Response:
+    """Give back a picture that was searched with, as an image and nothing else."""
+    picture = request.app.state.pictures.get(name)
+    headers = {"Content-Security-Policy": "default-src 'none'; sandbox", "Cache-Control": "private, max-age=600"}
+    return Response(picture, media_type=picture_type(picture), headers=headers)
+
+
+@router.get("/suggest")
+def suggest(request: Request, services: Reach, tag: Annotated[list[str] | None, Query()] = None) -> HTMLResponse:
+    """The options that complete the tag being typed, which is the last one the form holds."""
+    typed = (tag or [""])[-1].strip().replace("\0", "")
+    facets = services.suggest_tags(typed, limit=12) if typed else []
+    return _show(request, "_suggestions.html", facets=facets)

@@ -1,0 +1,152 @@
+"""Errors as RFC 9457 problem documents for machines and as a screen for people.
+
+``type`` is ``urn:ramq:problem:CODE``, where CODE is the stable code of the error (``ramq.kit.errors``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from ramq.kit.errors import (
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    PermanentError,
+    RamqError,
+    TransientError,
+    UsageError,
+)
+from ramq.web.security import SECURITY_HEADERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fastapi import FastAPI, Request
+    from starlette.requests import HTTPConnection
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 5
+
+# The first class that fits decides, so narrower ones stand first.
+_STATUS: tuple[tuple[type[RamqError], int], ...] = (
+    (NotFoundError, 404),
+    (ConflictError, 409),
+    (ForbiddenError, 403),
+    (UsageError, 422),
+    (PermanentError, 422),
+    (TransientError, 503),
+)
+_TITLES = {
+    400: "Bad request",
+    401: "A token is needed",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    413: "Too large",
+    421: "Wrong host",
+    422: "The request makes no sense",
+    500: "Something went wrong here",
+    503: "A service is not available",
+}
+_CODES = {
+    400: "bad-request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "too-large",
+    415: "unsupported-media-type",
+    421: "wrong-host",
+}
+
+
+class FieldProblem(BaseModel):
+    """One field of the request and what is wrong with it."""
+
+    field: str = Field(examples=["query.limit"])
+    detail: str
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457). Programs decide by ``type``; ``detail`` is for people."""
+
+    type: str = Field(examples=["urn:ramq:problem:not-found"])
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldProblem] | None = Field(None, description="the fields at fault, for `invalid-request`")
+
+
+def make_problem(status: int, code: str, detail: str, errors: list[FieldProblem] | None = None) -> Problem:
+    """Return the problem document for ``code``."""
+    title = _TITLES.get(status, "Error")
+    return Problem(type=f"urn:ramq:problem:{code}", title=title, status=status, detail=detail, errors=errors)
+
+
+def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return ``problem`` as ``application/problem+json``."""
+    content = problem.model_dump(exclude_none=True)
+    return JSONResponse(content, status_code=problem.status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def problem_of(error: RamqError) -> Problem:
+    """Say whose fault ``error`` was, in HTTP's words."""
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    return make_problem(status, error.code, str(error))
+
+
+def wants_html(request: HTTPConnection) -> bool:
+    """Whether a person is looking: a screen of the page was asked for by a browser."""
+    is_for_machines = request.url.path.startswith(("/v1/", "/static/"))
+    return not is_for_machines and "text/html" in request.headers.get("accept", "")
+
+
+def install_problem_handlers(app: FastAPI, render: Callable[[Request, Problem], Response]) -> None:
+    """Answer every error of ``app`` with a problem document, or with ``render`` when a person is looking."""
+
+    def answer(request: Request, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+        if not wants_html(request):
+            return problem_response(problem, headers)
+        response = render(request, problem)
+        response.headers.update(headers or {})
+        return response
+
+    def on_ramq_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RamqError)
+        problem = problem_of(error)
+        if problem.status == 500:
+            structlog.get_logger().error("request_failed", path=request.url.path, code=error.code, detail=str(error))
+        return answer(request, problem, {"Retry-After": str(RETRY_AFTER_SECONDS)} if problem.status == 503 else None)
+
+    def on_invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        fields = [_field_problem(item) for item in error.errors()]
+        detail = "; ".join(f"{field.field}: {field.detail}" for field in fields)
+        return answer(request, make_problem(422, "invalid-request", detail, fields))
+
+    def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        code = _CODES.get(error.status_code, f"http-{error.status_code}")
+        return answer(request, make_problem(error.status_code, code, error.detail), error.headers)
+
+    def on_bug(request: Request, error: Exception) -> Response:
+        structlog.get_logger().error("request_crashed", path=request.url.path, exc_info=error)
+        problem = make_problem(500, "internal", "The request failed here; the server's log has the reason.")
+        # This answer is made outside the layer that adds the headers to all others.
+        return answer(request, problem, SECURITY_HEADERS)
+
+    app.add_exception_handler(RamqError, on_ramq_error)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(Exception, on_bug)
+
+
+def _field_problem(item: Mapping[str, Any]) -> FieldProblem:
+    return FieldProblem(field=".".join(str(part) for part in item["loc"]), detail=str(item["msg"]))

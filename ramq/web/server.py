@@ -1,0 +1,84 @@
+"""Serves the application with uvicorn, on loopback unless tokens are set."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from ramq.kit.errors import UsageError
+from ramq.web.app import create_app
+from ramq.web.security import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ramq.wiring import Services
+
+GRACE_SECONDS = 10
+"""How long requests that are under way may take when the server stops."""
+
+
+def serve(services: Services, host: str, port: int, *, on_ready: Callable[[str], None] | None = None) -> None:
+    """Serve until SIGINT or SIGTERM; requests under way are finished.
+
+    Args:
+        services: what the application is made of.
+        host: the name or address to listen on.
+        port: the port, 0 for any free one.
+        on_ready: called with the page's URL once the port is open.
+
+    Raises:
+        UsageError: ``host`` is not loopback and no tokens are set, or the address cannot be listened on.
+    """
+    listener = listen(services, host, port)
+    server = make_server(services)
+    if on_ready is not None:
+        on_ready(url_of(listener))
+    with listener:
+        server.run(sockets=[listener])
+
+
+def make_server(services: Services) -> uvicorn.Server:
+    """Return a server that is run with ``server.run(sockets=[listen(…)])`` and stopped with ``server.should_exit``."""
+    server: uvicorn.Server
+
+    def is_stopping() -> bool:
+        return server.should_exit
+
+    app = create_app(services, is_stopping=is_stopping)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            h11_max_incomplete_event_size=64 * 1024,
+        )
+    )
+    return server
+
+
+def listen(services: Services, host: str, port: int) -> socket.socket:
+    """Open the port. Raises ``UsageError`` if that is not allowed or not possible."""
+    if not services.settings.api_tokens and not is_loopback(host):
+        raise UsageError(
+            f"without tokens the page is for this machine only: set RAMQ_API_TOKENS to listen on {host}, "
+            "or use --host 127.0.0.1"
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"cannot listen on {host} port {port}: {reason}; choose another with --host or --port"
+        ) from error
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the address of the page that is served on ``listener``."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

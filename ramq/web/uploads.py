@@ -1,0 +1,76 @@
+"""Pictures that people search with: read from a request, and kept a while so that their results have a link."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import UploadFile
+
+from ramq.kit.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\xff\xd8\xff", "image/jpeg"),
+    (0, b"\x89PNG\r\n\x1a\n", "image/png"),
+    (0, b"GIF8", "image/gif"),
+    (8, b"WEBP", "image/webp"),
+    (8, b"avif", "image/avif"),
+)
+
+
+async def read_picture(request: Request) -> bytes:
+    """Return the bytes of the picture in ``request``: the first file of a form, or the body itself.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        async with request.form(max_files=1, max_fields=50) as form:
+            files = [value for value in form.values() if isinstance(value, UploadFile)]
+            picture = await files[0].read() if files else b""
+    else:
+        picture = await request.body()
+    if not picture:
+        raise UsageError("no picture came with the request: send a form with the file field `image`")
+    return picture
+
+
+def picture_type(picture: bytes) -> str:
+    """Return the media type that the first bytes of ``picture`` speak of; raises ``NotFoundError`` for any other."""
+    for offset, signature, media_type in _SIGNATURES:
+        if picture[offset : offset + len(signature)] == signature:
+            return media_type
+    raise NotFoundError("a browser cannot show this kind of picture")
+
+
+class Pictures:
+    """The pictures searched with most recently, in memory, named by their SHA-256. Safe to use from many threads."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._pictures: OrderedDict[str, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def put(self, picture: bytes) -> str:
+        """Keep ``picture`` in place of the oldest ones, and return its name."""
+        name = hashlib.sha256(picture).hexdigest()
+        with self._lock:
+            self._pictures[name] = picture
+            self._pictures.move_to_end(name)
+            while len(self._pictures) > 1 and sum(map(len, self._pictures.values())) > self._max_bytes:
+                self._pictures.popitem(last=False)
+        return name
+
+    def get(self, name: str) -> bytes:
+        """Return the picture called ``name``. Raises ``NotFoundError`` once it is forgotten."""
+        with self._lock:
+            picture = self._pictures.get(name)
+            if picture is None:
+                raise NotFoundError("this picture is no longer remembered here: choose it again")
+            self._pictures.move_to_end(name)
+            return picture
