@@ -6,10 +6,7 @@ RAM++ takes many and weighs them by the image (arXiv:2310.15200); tags may have 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ram_core.errors import VocabularyError
+from ram_core.text_encoder import cached_embeddings
 from ram_core.vocabulary import TagVocabulary
 
 if TYPE_CHECKING:
@@ -104,12 +102,12 @@ def embed_vocabulary(
         vocabulary: tags, with or without descriptions.
         encoder: CLIP's text encoder.
         plural: keep every description (RAM++) instead of their mean (RAM). Names alone give one embedding either way.
-        cache_dir: where embeddings are kept by the hash of texts and encoder; None keeps none.
+        cache_dir: where embeddings are kept by the hash of texts and encoder; ``~/.cache/ramq`` when not given.
     """
     groups = vocabulary.descriptions or tuple(prompts(name) for name in vocabulary.names)
     keep_all = plural and vocabulary.descriptions is not None
     texts = [text for group in groups for text in group]
-    vectors = _cached(texts, encoder, cache_dir)  # (sum of descriptions, E)
+    vectors = cached_embeddings(encoder, texts, cache_dir)  # (sum of descriptions, E)
     longest = max(len(group) for group in groups) if keep_all else 1
     embeddings = np.zeros((len(groups), longest, vectors.shape[1]), dtype=np.float32)  # (T, D, E)
     absent = np.ones((len(groups), longest), dtype=np.bool_)
@@ -153,23 +151,3 @@ def _read_descriptions(path: Path) -> dict[str, list[str]]:
             raise VocabularyError(f"{path}: the descriptions of {name!r} must be a list of sentences")
         found[name] = sentences
     return found
-
-
-def _cached(texts: Sequence[str], encoder: TextEncoder, cache_dir: Path | None) -> NDArray[np.float32]:
-    """Encode texts, or read what an earlier call kept."""
-    encoder_hash = getattr(encoder, "sha256", None)
-    if cache_dir is None or encoder_hash is None:  # an encoder that cannot say what it is may be another tomorrow
-        return encoder.encode(texts)
-    key = hashlib.sha256(json.dumps([encoder_hash, list(texts)]).encode()).hexdigest()
-    path = cache_dir / f"labels-{key}.npy"
-    if path.is_file():
-        kept: NDArray[np.float32] = np.load(path, allow_pickle=False)
-        if kept.shape == (len(texts), encoder.vector_size):
-            return kept
-    vectors = encoder.encode(texts)
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=cache_dir, suffix=".part")
-    with os.fdopen(handle, "wb") as stream:
-        np.save(stream, vectors)
-    Path(partial).replace(path)  # two processes may write it: the same bytes, whole either way
-    return vectors

@@ -134,6 +134,10 @@ class TextEncoder(Protocol):
     def vector_size(self) -> int:
         """D."""
 
+    @property
+    def sha256(self) -> str:
+        """Hash (hex) of the weights."""
+
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return (len(texts), D) float32, each row of unit length."""
 

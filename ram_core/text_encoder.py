@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ram_core.recognition import TextEncoder
+
 _log = logging.getLogger(__name__)
 
 _WIDTH = 384  # D
@@ -155,7 +157,7 @@ def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def cached_embeddings(
-    encoder: MiniLMTextEncoder, texts: Sequence[str], cache_dir: Path | str | None = None
+    encoder: TextEncoder, texts: Sequence[str], cache_dir: Path | str | None = None
 ) -> NDArray[np.float32]:
     """Embed texts once per machine: kept in a file named by the hash of encoder and texts.
 

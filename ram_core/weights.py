@@ -104,7 +104,7 @@ def load_into(network: nn.Module, weights: Mapping[str, torch.Tensor], path: Pat
     Raises:
         CheckpointError: a key is missing, unexpected or of another shape; the message names keys and the likely fix.
     """
-    wanted = {_official_name(key): (key, tensor.shape) for key, tensor in network.state_dict().items()}
+    wanted = {official_name(key): (key, tensor.shape) for key, tensor in network.state_dict().items()}
     if missing := wanted.keys() - weights.keys():
         raise CheckpointError(f"{path} lacks {_some(missing)}, which {model} needs{_likely(missing)}")
     if unexpected := weights.keys() - wanted.keys():
@@ -157,7 +157,7 @@ def convert(checkpoint: Path | str, out: Path | str, *, captions: bool | None = 
     return out.stat().st_size
 
 
-def _official_name(key: str) -> str:
+def official_name(key: str) -> str:
     """Name a parameter as official files do: their Swin counts a ``downsample`` to the stage it ends."""
     return re.sub(
         r"^visual_encoder\.layers\.(\d+)\.downsample",
