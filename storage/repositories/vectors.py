@@ -1,0 +1,323 @@
+"""The vectors' side of the database: what changed since a snapshot, what was erased, what is published.
+
+Every read here goes by ``xid``, the transaction that wrote a row, and by snapshots. A sequence would lose rows: a lower
+number may be committed after a higher one was read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sqlalchemy import select, text
+
+from ramq.kit.errors import FatalError
+from storage.database import driver_connection
+from storage.models import Generation, Vector
+from storage.vectors.packing import CODE, unpack_vectors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from numpy.typing import NDArray
+    from sqlalchemy.orm import Session
+
+BUILDER_LOCK = 7_263_773
+"""First key of the advisory lock of a generation's index builder; the generation's id is the second."""
+
+ROWS_PER_CHUNK = 20_000
+"""Rows held in memory at a time while many are read."""
+
+# Signature, flags and length of the extension; the mark of the end. From the chapter on COPY of Postgres' manual.
+_COPY_HEADER_BYTES = 19
+_COPY_TRAILER_BYTES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Rows of one generation by the transaction that wrote them: ``lo <= xid < hi``.
+
+    Attributes:
+        hi: None means without end.
+        unseen_in: leave out what was visible in this snapshot, which has ``lo`` as its oldest running transaction.
+    """
+
+    generation_id: int
+    lo: int = 0
+    hi: int | None = None
+    unseen_in: str | None = None
+
+    def condition(self, alias: str) -> str:
+        """Return the SQL condition; its parameters are in ``values``."""
+        parts = [f"{alias}.generation_id = %(generation_id)s", f"{alias}.xid >= %(lo)s::xid8"]
+        if self.hi is not None:
+            parts.append(f"{alias}.xid < %(hi)s::xid8")
+        if self.unseen_in is not None:
+            parts.append(f"NOT pg_visible_in_snapshot({alias}.xid, %(unseen_in)s::pg_snapshot)")
+        return " AND ".join(parts)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The parameters of ``condition``. Postgres has no cast from numbers to ``xid8``, hence the text."""
+        hi = None if self.hi is None else str(self.hi)
+        return {"generation_id": self.generation_id, "lo": str(self.lo), "hi": hi, "unseen_in": self.unseen_in}
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """What is published. ``manifest`` 0: nothing yet."""
+
+    manifest: int
+    watermark: int
+    published_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A session's snapshot, and what it sees as published.
+
+    Attributes:
+        snapshot: Postgres' text form: ``xmin:xmax:xip,…``.
+        is_private: the session sees more or less than others do now: it wrote something itself, or keeps one snapshot.
+    """
+
+    snapshot: str
+    is_private: bool
+    pointer: Pointer
+
+    @property
+    def xmin(self) -> int:
+        """Every transaction below this one has ended, and its rows are seen."""
+        return int(self.snapshot.partition(":")[0])
+
+
+def head(session: Session, generation_id: int) -> Head:
+    """Return the session's snapshot and the published manifest of a generation, in one round trip."""
+    row = session.execute(
+        text(
+            """
+            SELECT pg_current_snapshot()::text AS snapshot,
+                pg_current_xact_id_if_assigned() IS NOT NULL
+                    OR current_setting('transaction_isolation') <> 'read committed' AS is_private,
+                coalesce(state.manifest, 0) AS manifest, coalesce(state.watermark::text, '0') AS watermark,
+                state.published_at
+            FROM (SELECT 1) AS one LEFT JOIN index_state AS state ON state.generation_id = :generation_id
+            """
+        ),
+        {"generation_id": generation_id},
+    ).one()
+    pointer = Pointer(row.manifest, int(row.watermark), row.published_at if row.manifest else None)
+    return Head(row.snapshot, row.is_private, pointer)
+
+
+def system_identifier(session: Session) -> str:
+    """Return what tells this database cluster from every other; a restored dump lives in another one."""
+    return str(session.scalar(text("SELECT system_identifier FROM pg_control_system()")))
+
+
+def vector_size(session: Session, generation_id: int) -> int | None:
+    """Return how many numbers a vector of this generation has; None if there is no such generation."""
+    return session.scalar(select(Generation.vector_size).where(Generation.id == generation_id))
+
+
+def vector_of(session: Session, generation_id: int, image_id: int) -> NDArray[np.float32] | None:
+    """Return the vector of one image as (D,); None if it has none."""
+    packed = session.scalar(select(Vector.v).where(Vector.generation_id == generation_id, Vector.image_id == image_id))
+    return None if packed is None else unpack_vectors(packed, len(packed) // CODE.itemsize)[0]
+
+
+def rows(
+    session: Session, window: Window, size: int, *, is_sorted: bool = True
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Yield the vectors of a window as (image ids, (N, ``size``) float32), at most ``ROWS_PER_CHUNK`` at a time.
+
+    Args:
+        session: busy until the iterator ends.
+        window: which rows.
+        size: numbers per vector.
+        is_sorted: ascending image ids.
+
+    Raises:
+        FatalError: a stored vector is not ``size`` long.
+    """
+    row = np.dtype([("fields", ">i2"), ("id_bytes", ">i4"), ("id", ">i8"), ("v_bytes", ">i4"), ("v", CODE, (size,))])
+    query = (
+        f"COPY (SELECT v.image_id, v.v FROM vector AS v WHERE {window.condition('v')}"  # noqa: S608  (constants only)
+        f"{' ORDER BY v.image_id' if is_sorted else ''}) TO STDOUT (FORMAT binary)"
+    )
+    pending = bytearray()
+    header = _COPY_HEADER_BYTES
+    with driver_connection(session).cursor() as cursor, cursor.copy(query, window.values) as copy:
+        for data in copy:
+            pending += data
+            if len(pending) >= header + ROWS_PER_CHUNK * row.itemsize:
+                yield _take_rows(pending, header, row, window)
+                header = 0
+    if len(pending) > header + _COPY_TRAILER_BYTES:
+        last = _take_rows(pending, header, row, window)
+        if len(pending) != _COPY_TRAILER_BYTES:
+            raise _wrong_size(window, size, int(last[0][-1]) if len(last[0]) else None)
+        yield last
+
+
+def _take_rows(
+    pending: bytearray, header: int, row: np.dtype[np.void], window: Window
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Take the header and every whole row off the front of ``pending``."""
+    end = header + (len(pending) - header) // row.itemsize * row.itemsize
+    table = np.frombuffer(bytes(pending[header:end]), dtype=row)
+    del pending[:end]
+    size = row["v"].shape[0]
+    wrong = np.flatnonzero((table["id_bytes"] != 8) | (table["v_bytes"] != size * CODE.itemsize))
+    if len(wrong):
+        raise _wrong_size(window, size, int(table["id"][wrong[0]]))
+    return table["id"].astype(np.int64), table["v"].astype(np.float32)
+
+
+def _wrong_size(window: Window, size: int, image_id: int | None) -> FatalError:
+    where = "an image" if image_id is None else f"image {image_id} or the one after it"
+    return FatalError(
+        f"the stored vector of {where} in generation {window.generation_id} is not {size} numbers long: "
+        "delete the image with `ramq delete` and recognise it again"
+    )
+
+
+def ids(session: Session, window: Window) -> NDArray[np.int64]:
+    """Return the image ids of a window, ascending."""
+    return _ids(session, f"SELECT v.image_id FROM vector AS v WHERE {window.condition('v')}", window)  # noqa: S608
+
+
+def erased(session: Session, window: Window) -> NDArray[np.int64]:
+    """Return the ids of images erased within a window that have no vector now, ascending.
+
+    The vector decides and not the order of transaction ids: of two transactions that write the same image, the one
+    with the lower id may be the later one.
+    """
+    query = f"""
+        SELECT e.image_id FROM erasure AS e WHERE {window.condition("e")} AND NOT EXISTS (
+            SELECT 1 FROM vector AS v WHERE v.image_id = e.image_id AND v.generation_id = e.generation_id)
+        """  # noqa: S608  (constants only)
+    return _ids(session, query, window)
+
+
+def _ids(session: Session, query: str, window: Window) -> NDArray[np.int64]:
+    with driver_connection(session).cursor(binary=True) as cursor:
+        cursor.execute(f"SELECT string_agg(int8send(image_id), ''::bytea) FROM ({query}) AS found", window.values)  # noqa: S608
+        found = cursor.fetchone()
+    joined = b"" if found is None or found[0] is None else found[0]
+    return np.sort(np.frombuffer(joined, dtype=">i8").astype(np.int64))
+
+
+def count(session: Session, window: Window) -> int:
+    """Return how many vectors a window holds."""
+    query = f"SELECT count(*) FROM vector AS v WHERE {window.condition('v')}"  # noqa: S608  (constants only)
+    found = driver_connection(session).execute(query, window.values).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+def published_seconds_ago(session: Session, generation_id: int) -> float | None:
+    """Return the age of the published manifest by the database's clock; None if nothing is published."""
+    age = session.scalar(
+        text(
+            """SELECT extract(epoch FROM clock_timestamp() - published_at)::float8 FROM index_state
+               WHERE generation_id = :generation_id AND manifest > 0"""
+        ),
+        {"generation_id": generation_id},
+    )
+    return None if age is None else float(age)
+
+
+def lock_builder(session: Session, generation_id: int, *, wait: bool) -> bool:
+    """Make this session's transaction the only builder of a generation; it may then stay idle as long as it needs.
+
+    An idle transaction that wrote nothing does not hold the watermark back.
+    """
+    keys = {"lock": BUILDER_LOCK, "generation_id": generation_id}
+    session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+    if wait:
+        session.execute(text("SELECT pg_advisory_xact_lock(:lock, :generation_id)"), keys)
+        return True
+    return bool(session.scalar(text("SELECT pg_try_advisory_xact_lock(:lock, :generation_id)"), keys))
+
+
+def begin_epoch(session: Session, generation_id: int) -> int:
+    """Return a new epoch of the index: from now on only its holder can publish."""
+    epoch: int = session.execute(
+        text(
+            """
+            INSERT INTO index_state (generation_id, manifest, watermark, epoch) VALUES (:generation_id, 0, '0'::xid8, 1)
+            ON CONFLICT (generation_id) DO UPDATE SET epoch = index_state.epoch + 1 RETURNING epoch
+            """
+        ),
+        {"generation_id": generation_id},
+    ).scalar_one()
+    return epoch
+
+
+def publish(session: Session, generation_id: int, *, epoch: int, manifest: int, watermark: int) -> bool:
+    """Make a manifest the published one; False if a later epoch has begun."""
+    published = session.execute(
+        text(
+            """
+            UPDATE index_state
+            SET manifest = :manifest, watermark = (:watermark)::xid8, published_at = clock_timestamp()
+            WHERE generation_id = :generation_id AND epoch = :epoch RETURNING manifest
+            """
+        ),
+        {"generation_id": generation_id, "epoch": epoch, "manifest": manifest, "watermark": str(watermark)},
+    ).one_or_none()
+    return published is not None
+
+
+def end_of_slice(session: Session, window: Window, limit: int) -> int:
+    """Return the ``hi`` that cuts about ``limit`` rows off the front of a bounded window, at least one transaction."""
+    assert window.hi is not None
+    following = session.scalar(
+        text(
+            """
+            SELECT xid::text FROM vector
+            WHERE generation_id = :generation_id AND xid >= (:lo)::xid8 AND xid < (:hi)::xid8
+            ORDER BY xid OFFSET :limit LIMIT 1
+            """
+        ),
+        {"generation_id": window.generation_id, "lo": str(window.lo), "hi": str(window.hi), "limit": limit},
+    )
+    return window.hi if following is None else max(int(following), window.lo + 1)
+
+
+def restamp(session: Session, generation_id: int, limit: int) -> int:
+    """Give up to ``limit`` rows that claim to be from the future this transaction's id; return how many.
+
+    Such rows come with a dump that was restored into a younger cluster.
+    """
+    stamped = session.execute(
+        text(
+            """
+            UPDATE vector SET xid = pg_current_xact_id() WHERE generation_id = :generation_id AND image_id IN (
+                SELECT image_id FROM vector WHERE generation_id = :generation_id AND xid > pg_current_xact_id()
+                LIMIT :limit)
+            RETURNING 1
+            """
+        ),
+        {"generation_id": generation_id, "limit": limit},
+    )
+    return len(stamped.all())
+
+
+def erase(session: Session, image_ids: Sequence[int]) -> int:
+    """Delete the vectors of these images, of every generation, and note it for the index; return how many."""
+    erased_rows = session.execute(
+        text(
+            """
+            WITH gone AS (DELETE FROM vector WHERE image_id = ANY(:image_ids) RETURNING image_id, generation_id)
+            INSERT INTO erasure (image_id, generation_id) SELECT image_id, generation_id FROM gone
+            ON CONFLICT (image_id, generation_id) DO UPDATE SET xid = pg_current_xact_id(), erased_at = now()
+            RETURNING 1
+            """
+        ),
+        {"image_ids": list(image_ids)},
+    )
+    return len(erased_rows.all())

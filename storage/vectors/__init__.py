@@ -1,0 +1,1 @@
+"""The vector index: immutable, checksummed FAISS segments over the vectors in Postgres, plus what is newer."""

@@ -1,0 +1,337 @@
+"""The builder: turns committed vectors into published segments, one builder per generation at a time.
+
+Publishing is: write the segment beside the others, check it, write the manifest, and name the manifest in Postgres in
+one transaction that is refused to whoever lost the turn. Until that commit nothing refers to the new files; after it
+nothing refers to the old ones. So a crash anywhere leaves the last published state and some files to collect.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ramq.kit.errors import NotFoundError, ServiceUnavailableError
+from ramq.kit.logs import get_logger
+from storage.database import unit_of_work
+from storage.repositories import vectors as repository
+from storage.repositories.vectors import Window
+from storage.vectors.compaction import plan
+from storage.vectors.garbage import collect_garbage
+from storage.vectors.manifest import DamagedError, Manifest, SegmentEntry, generation_folder
+from storage.vectors.segment import build, write
+from storage.vectors.store import SegmentStore
+from storage.vectors.verification import problems
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
+
+    from storage.vectors.places import Place
+    from storage.vectors.segment import Segment
+
+MAX_SEGMENT_ROWS = 2_000_000
+"""No segment is merged beyond this: it is built in memory, 2 GB for vectors of 512."""
+
+RESTAMP_ROWS = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became the index. ``new_rows`` and ``new_bytes`` are those of the segments that were written for it."""
+
+    generation_id: int
+    manifest: int
+    watermark: int
+    segments: int
+    new_rows: int
+    new_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """The right to publish the next manifest of a generation, until a later epoch begins."""
+
+    generation_id: int
+    epoch: int
+    vector_size: int
+    system_identifier: str
+    pointer: repository.Pointer
+
+
+class IndexBuilder:
+    """Builds and keeps the index. Any number may run, in any number of processes: they take turns.
+
+    Args:
+        engine: the database.
+        place: where segments are published.
+        cache_dir: a folder of this machine; readers of the same machine may share it.
+        min_rows: new vectors that make a segment at once.
+        max_age_seconds: fewer are published when the last publication is this long ago.
+        max_segment_rows: segments are not merged beyond this.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        place: Place,
+        cache_dir: Path,
+        *,
+        min_rows: int = 20_000,
+        max_age_seconds: float = 60.0,
+        max_segment_rows: int = MAX_SEGMENT_ROWS,
+    ) -> None:
+        self.engine = engine
+        # Reading at one snapshot: rows, what they replace and what was erased must fit together.
+        self._snapshot_engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        self.store = SegmentStore(place, cache_dir)
+        self.min_rows = min_rows
+        self.max_age_seconds = max_age_seconds
+        self.max_segment_rows = max_segment_rows
+
+    def publish_new(self, generation_id: int, *, force: bool = False) -> Published | None:
+        """Publish what was committed since the last manifest, if it is enough or old enough, or with ``force``.
+
+        An index that cannot be read, or that belongs to another database, is built anew from the database.
+
+        Returns:
+            None if there was nothing to do, or another builder has the turn.
+
+        Raises:
+            NotFoundError: there is no such generation.
+            ServiceUnavailableError: the place or the database does not answer, or the disk is full.
+        """
+        with unit_of_work(self.engine) as session:
+            if not self._is_due(session, generation_id, force=force):
+                return None
+        with self._turn(generation_id, wait=False) as turn:
+            if turn is None:
+                return None
+            base = self._base(turn)
+            return self._rebuild(turn) if base is None else self._extend(turn, base)
+
+    def compact(self, generation_id: int, *, purge: bool = False) -> Published | None:
+        """Merge small segments, write those again that are damaged or largely dead; rows come from the database.
+
+        Args:
+            generation_id: whose index.
+            purge: remove the last trace of what was erased from the segments, and wait for the turn.
+
+        Returns:
+            None if there was nothing to do, or another builder has the turn.
+        """
+        if purge:
+            self.publish_new(generation_id, force=True)  # what was erased until now becomes dead rows
+        with self._turn(generation_id, wait=purge) as turn:
+            if turn is None or turn.pointer.manifest == 0:
+                return None
+            base = self._base(turn)
+            if base is None:
+                return self._rebuild(turn)
+            damaged = {entry.name for entry in base.segments if not self._is_readable(turn, entry)}
+            runs = plan(base.segments, max_rows=self.max_segment_rows, damaged=damaged, purge=purge)
+            if not runs:
+                return None
+            return self._publish(turn, base.watermark, self._merged(turn, base, runs), base)
+
+    def rebuild(self, generation_id: int) -> Published | None:
+        """Build the whole index again from the database alone, waiting for the turn.
+
+        Returns:
+            None if a builder that came later published first.
+        """
+        with self._turn(generation_id, wait=True) as turn:
+            assert turn is not None
+            return self._rebuild(turn)
+
+    def verify(self, generation_id: int) -> list[str]:
+        """Read every byte of the index and compare its ids with the database; return what is wrong, one line each."""
+        with unit_of_work(self._snapshot_engine) as session:
+            return problems(session, self.store, generation_id)
+
+    def collect_garbage(self) -> int:
+        """Delete files that no recent manifest refers to; return how many names were deleted."""
+        return collect_garbage(self.engine, self.store)
+
+    def _is_due(self, session: Session, generation_id: int, *, force: bool) -> bool:
+        head = repository.head(session, generation_id)
+        fresh = Window(generation_id, head.pointer.watermark, head.xmin)
+        rows = repository.count(session, fresh)
+        if rows == 0 and len(repository.erased(session, fresh)) == 0:
+            return False
+        age = repository.published_seconds_ago(session, generation_id)
+        return force or rows >= self.min_rows or age is None or age >= self.max_age_seconds
+
+    @contextmanager
+    def _turn(self, generation_id: int, *, wait: bool) -> Iterator[_Turn | None]:
+        """Become the builder of a generation, or yield None if another one is.
+
+        The lock keeps builders from working in vain; what keeps them from overwriting each other, should the lock's
+        connection be lost, is the epoch.
+        """
+        with unit_of_work(self.engine) as guard:
+            if not repository.lock_builder(guard, generation_id, wait=wait):
+                yield None
+                return
+            with unit_of_work(self.engine) as session:
+                size = repository.vector_size(session, generation_id)
+                if size is None:
+                    raise NotFoundError(f"there is no generation {generation_id}")
+                epoch = repository.begin_epoch(session, generation_id)
+                pointer = repository.head(session, generation_id).pointer
+                turn = _Turn(generation_id, epoch, size, repository.system_identifier(session), pointer)
+            yield turn
+
+    def _base(self, turn: _Turn) -> Manifest | None:
+        """Return the published manifest, an empty one if nothing is published, or None if it cannot be built upon."""
+        if turn.pointer.manifest == 0:
+            return Manifest(turn.generation_id, 0, 0, turn.system_identifier, turn.vector_size, ())
+        try:
+            base = self.store.manifest(turn.generation_id, turn.pointer.manifest)
+        except DamagedError as error:
+            get_logger().warning("the index is built again from the database", reason=str(error))
+            return None
+        if base.system_identifier != turn.system_identifier:
+            get_logger().warning("the index is built again: the database was restored from a dump")
+            return None
+        return base
+
+    def _extend(self, turn: _Turn, base: Manifest) -> Published | None:
+        with unit_of_work(self._snapshot_engine) as session:
+            watermark = repository.head(session, turn.generation_id).xmin
+            fresh = Window(turn.generation_id, base.watermark, watermark)
+            segment = build(repository.rows(session, fresh, turn.vector_size), turn.vector_size)
+            erased = repository.erased(session, fresh)
+        changed = np.union1d(segment.ids, erased)
+        entries = [self._with_dead(turn, entry, changed) for entry in base.segments]
+        if len(segment.ids):
+            entries.append(self._write(turn, fresh, segment))
+        return self._publish(turn, watermark, [entry for entry in entries if entry is not None], base)
+
+    def _rebuild(self, turn: _Turn) -> Published | None:
+        generation_id = turn.generation_id
+        stamped = RESTAMP_ROWS
+        while stamped == RESTAMP_ROWS:
+            with unit_of_work(self.engine) as session:
+                stamped = repository.restamp(session, generation_id, RESTAMP_ROWS)
+        with unit_of_work(self.engine) as session:
+            watermark = repository.head(session, generation_id).xmin
+        entries = []
+        lo = 0
+        while lo < watermark:
+            with unit_of_work(self.engine) as session:
+                hi = repository.end_of_slice(session, Window(generation_id, lo, watermark), self.max_segment_rows)
+            entries.append(self._from_database(turn, Window(generation_id, lo, hi)))
+            lo = hi
+        return self._publish(turn, watermark, [entry for entry in entries if entry is not None], None)
+
+    def _merged(self, turn: _Turn, base: Manifest, runs: list[range]) -> list[SegmentEntry]:
+        starts = {run.start: run for run in runs}
+        replaced = {position for run in runs for position in run}
+        entries = []
+        for position, entry in enumerate(base.segments):
+            if position in starts:
+                last = base.segments[starts[position].stop - 1]
+                merged = self._from_database(turn, Window(turn.generation_id, entry.lo, last.hi))
+                if merged is not None:
+                    entries.append(merged)
+            elif position not in replaced:
+                entries.append(entry)
+        return entries
+
+    def _with_dead(self, turn: _Turn, entry: SegmentEntry, changed: NDArray[np.int64]) -> SegmentEntry | None:
+        """Return a segment's entry with those of the changed images that it has marked dead.
+
+        A segment that cannot be read is written again; None if nothing of it is left.
+        """
+        try:
+            segment = self.store.segment(turn.generation_id, entry.name)
+            dead = self.store.dead(turn.generation_id, entry)
+        except DamagedError as error:
+            get_logger().warning("a segment of the index is written again from the database", reason=str(error))
+            return self._from_database(turn, Window(turn.generation_id, entry.lo, entry.hi))
+        more = np.union1d(dead, segment.ids[segment.rows_of(changed)])
+        if len(more) == len(dead):
+            return entry
+        if len(more) == entry.rows:
+            return None
+        name = self.store.write_dead(turn.generation_id, more)
+        return SegmentEntry(
+            entry.name, entry.lo, entry.hi, entry.rows, entry.size_bytes, dead=name, dead_rows=len(more)
+        )
+
+    def _from_database(self, turn: _Turn, window: Window) -> SegmentEntry | None:
+        """Write a segment of what a window holds now; None if that is nothing.
+
+        Rows that left the window since the watermark are newer than it, and searches find them in the delta.
+        """
+        with unit_of_work(self._snapshot_engine) as session:
+            segment = build(repository.rows(session, window, turn.vector_size), turn.vector_size)
+        return self._write(turn, window, segment) if len(segment.ids) else None
+
+    def _write(self, turn: _Turn, window: Window, segment: Segment) -> SegmentEntry:
+        assert window.hi is not None
+        folder = generation_folder(turn.generation_id)
+        place = self.store.place
+        with place.staging(folder) as staged:
+            try:
+                name = write(segment, staged, generation_id=turn.generation_id, lo=window.lo, hi=window.hi)
+                size_bytes = sum(file.stat().st_size for file in staged.iterdir())
+                if not self._is_sound(turn, name):
+                    place.add(staged, f"{folder}/{name}")
+            except DamagedError as error:
+                raise ServiceUnavailableError(f"a new index segment did not survive being written: {error}") from error
+        return SegmentEntry(name, window.lo, window.hi, len(segment.ids), size_bytes)
+
+    def _publish(
+        self, turn: _Turn, watermark: int, entries: list[SegmentEntry], base: Manifest | None
+    ) -> Published | None:
+        number = self._next_number(turn)
+        while not self.store.write_manifest(
+            Manifest(turn.generation_id, number, watermark, turn.system_identifier, turn.vector_size, tuple(entries))
+        ):
+            number += 1
+        with unit_of_work(self.engine) as session:
+            is_published = repository.publish(
+                session, turn.generation_id, epoch=turn.epoch, manifest=number, watermark=watermark
+            )
+        if not is_published:
+            get_logger().warning("another builder took over", generation_id=turn.generation_id)
+            return None
+        known = {entry.name for entry in base.segments} if base else set()
+        new = [entry for entry in entries if entry.name not in known]
+        return Published(
+            turn.generation_id,
+            number,
+            watermark,
+            segments=len(entries),
+            new_rows=sum(entry.rows for entry in new),
+            new_bytes=sum(entry.size_bytes for entry in new),
+        )
+
+    def _next_number(self, turn: _Turn) -> int:
+        """Return a manifest number that was never used, not even by a database that was since set back in time."""
+        names = self.store.place.names(generation_folder(turn.generation_id))
+        used = [int(name.removeprefix("manifest-").removesuffix(".json")) for name in names if "manifest-" in name]
+        return max([turn.pointer.manifest, *used]) + 1
+
+    def _is_readable(self, turn: _Turn, entry: SegmentEntry) -> bool:
+        try:
+            self.store.segment(turn.generation_id, entry.name)
+            self.store.dead(turn.generation_id, entry)
+        except DamagedError:
+            return False
+        return True
+
+    def _is_sound(self, turn: _Turn, name: str) -> bool:
+        try:
+            self.store.check(turn.generation_id, name)
+        except DamagedError:
+            return False
+        return True

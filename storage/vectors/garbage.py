@@ -1,0 +1,79 @@
+"""Deleting the files that no search needs any more."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from ramq.kit.logs import get_logger
+from storage.database import unit_of_work
+from storage.repositories import vectors as repository
+from storage.vectors.manifest import DamagedError, generation_folder
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from storage.vectors.store import SegmentStore
+
+GRACE_SECONDS = 900.0
+"""How long after its replacement a manifest's files stay: a reader may have just read its number."""
+
+_GENERATION = re.compile(r"generation-(\d+)")
+_MANIFEST = re.compile(r"manifest-(\d+)\.json")
+
+
+def collect_garbage(engine: Engine, store: SegmentStore, *, grace_seconds: float = GRACE_SECONDS) -> int:
+    """Delete what no manifest refers to that is published or was replaced within ``grace_seconds``.
+
+    A generation that is being built just now is left for the next time.
+
+    Returns:
+        How many names were deleted.
+    """
+    deleted = 0
+    for folder in store.place.names(""):
+        match = _GENERATION.fullmatch(folder)
+        if match is None:
+            continue
+        generation_id = int(match[1])
+        with unit_of_work(engine) as session:
+            if not repository.lock_builder(session, generation_id, wait=False):
+                continue
+            if repository.vector_size(session, generation_id) is None:
+                store.place.delete(folder)
+                deleted += 1
+                continue
+            published = repository.head(session, generation_id).pointer.manifest
+            for name in _garbage(store, generation_id, published, grace_seconds):
+                store.place.delete(f"{folder}/{name}")
+                deleted += 1
+    return deleted
+
+
+def _garbage(store: SegmentStore, generation_id: int, published: int, grace_seconds: float) -> list[str]:
+    ages = store.place.names(generation_folder(generation_id))
+    manifests = {int(match[1]): name for name in ages if (match := _MANIFEST.fullmatch(name))}
+    if published and published not in manifests:
+        get_logger().warning(
+            "the published manifest is gone, nothing is deleted: run `ramq index rebuild`",
+            generation_id=generation_id,
+            manifest=published,
+        )
+        return []
+    kept = {manifests[published]} if published else set()
+    following: int | None = None
+    for number in sorted(manifests, reverse=True):
+        replaced_seconds_ago = ages[manifests[following]] if following else 0.0
+        if replaced_seconds_ago < grace_seconds:
+            kept.add(manifests[number])
+        following = number
+    needed = set(kept)
+    for number, name in manifests.items():
+        if name in kept:
+            try:
+                manifest = store.manifest(generation_id, number)
+            except DamagedError:
+                continue  # half written by a builder that died: it names nothing
+            needed |= {entry.name for entry in manifest.segments}
+            needed |= {entry.dead for entry in manifest.segments if entry.dead}
+    return [name for name, age in ages.items() if name not in needed and age > grace_seconds]

@@ -1,0 +1,310 @@
+"""Where segments and manifests live: a folder, or a prefix of a bucket.
+
+A place only adds, reads and deletes whole things. Which of them is the index is said in Postgres, so that a place needs
+no atomic pointer and cannot disagree with the database.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+import boto3
+import botocore.config
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError
+
+from ramq.kit.errors import ServiceUnavailableError, UsageError
+from storage.vectors.manifest import DamagedError
+from storage.vectors.segment import DESCRIPTION_FILE, sync_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from mypy_boto3_s3 import S3Client
+
+_STAGING = ".staging-"
+
+
+class Place(Protocol):
+    """A place for segments (folders of files) and single files, by names with ``/``. Thread-safe.
+
+    Every method raises ``ServiceUnavailableError`` when the place does not answer.
+    """
+
+    def folder_of(self, name: str) -> Path | None:
+        """Return where a segment's files lie on this machine; None if they must be fetched first."""
+
+    def fetch(self, name: str, into: Path) -> None:
+        """Copy a segment's files into an empty folder. Raises ``DamagedError`` if they are not there."""
+
+    def staging(self, folder: str) -> AbstractContextManager[Path]:
+        """Give an empty folder to write a segment of ``folder`` in; what was not added is removed at the end."""
+
+    def add(self, staged: Path, name: str) -> None:
+        """Publish a staged segment under its name, whole or not at all, instead of whatever had that name."""
+
+    def read(self, name: str) -> bytes:
+        """Return a file. Raises ``DamagedError`` if it is not there."""
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a file, whole or not at all, instead of whatever had that name."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file unless there is one of that name, and say whether it was written."""
+
+    def names(self, folder: str) -> dict[str, float]:
+        """Return what is directly in a folder: last part of the name, and seconds since it was last changed."""
+
+    def delete(self, name: str) -> None:
+        """Remove a segment, a file or a folder with all below it. What is not there is removed already."""
+
+
+def open_place(url: str, *, endpoint_url: str | None = None) -> Place:
+    """Return the place of a ``file:///folder`` or ``s3://bucket/prefix`` URL.
+
+    Raises:
+        UsageError: another kind of URL.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path:
+        return FolderPlace(Path(unquote(parts.path)))
+    if parts.scheme == "s3" and parts.netloc:
+        return BucketPlace(parts.netloc, parts.path.strip("/"), endpoint_url)
+    raise UsageError(f"the index cannot be kept at {url}: RAMQ_INDEX_URL must be file:///folder or s3://bucket/prefix")
+
+
+class FolderPlace:
+    """A place in a local folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder_of(self, name: str) -> Path | None:
+        """See ``Place``."""
+        return self.root / name
+
+    def fetch(self, name: str, into: Path) -> None:
+        """See ``Place``."""
+        try:
+            shutil.copytree(self.root / name, into, dirs_exist_ok=True)
+        except OSError as error:
+            raise DamagedError(f"{self.root / name} cannot be read") from error
+
+    @contextmanager
+    def staging(self, folder: str) -> Iterator[Path]:
+        """See ``Place``."""
+        staged = self.root / folder / f"{_STAGING}{uuid4().hex}"
+        with self._errors_named():
+            staged.mkdir(parents=True)
+            try:
+                yield staged
+            finally:
+                shutil.rmtree(staged, ignore_errors=True)  # it is gone when it was added
+
+    def add(self, staged: Path, name: str) -> None:
+        """See ``Place``."""
+        target = self.root / name
+        with self._errors_named():
+            if target.exists():
+                replaced = target.with_name(f"{_STAGING}{uuid4().hex}")
+                target.rename(replaced)
+                staged.rename(target)
+                shutil.rmtree(replaced)
+            else:
+                staged.rename(target)
+            sync_folder(target.parent)
+
+    def read(self, name: str) -> bytes:
+        """See ``Place``."""
+        try:
+            return (self.root / name).read_bytes()
+        except OSError as error:
+            raise DamagedError(f"{self.root / name} cannot be read: {error.strerror}") from error
+
+    def put(self, name: str, data: bytes) -> None:
+        """See ``Place``."""
+        target = self.root / name
+        staged = target.with_name(f"{_STAGING}{uuid4().hex}")
+        with self._errors_named():
+            _write_new(staged, data)
+            staged.replace(target)
+            sync_folder(target.parent)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """See ``Place``. A crash can leave a part of the file, whose name is then used up."""
+        target = self.root / name
+        with self._errors_named():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                _write_new(target, data)
+            except FileExistsError:
+                return False
+            sync_folder(target.parent)
+        return True
+
+    def names(self, folder: str) -> dict[str, float]:
+        """See ``Place``."""
+        now = time.time()
+        with self._errors_named():
+            try:
+                entries = list(os.scandir(self.root / folder))
+            except FileNotFoundError:
+                return {}
+            return {entry.name: now - entry.stat(follow_symlinks=False).st_mtime for entry in entries}
+
+    def delete(self, name: str) -> None:
+        """See ``Place``."""
+        target = self.root / name
+        with self._errors_named():
+            if target.is_dir():
+                # Under another name first: half a segment must not be found under its own.
+                doomed = target.with_name(f"{_STAGING}{uuid4().hex}")
+                target.rename(doomed)
+                shutil.rmtree(doomed)
+            else:
+                target.unlink(missing_ok=True)
+
+    @contextmanager
+    def _errors_named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ServiceUnavailableError(f"the index folder {self.root}: {error.strerror or error}") from error
+
+
+class BucketPlace:
+    """A place below a prefix of an S3 bucket. An object is written whole or not at all, and is seen at once."""
+
+    def __init__(self, bucket: str, prefix: str, endpoint_url: str | None = None) -> None:
+        self.bucket = bucket
+        self.prefix = prefix
+        self.endpoint_url = endpoint_url
+
+    @cached_property
+    def _client(self) -> S3Client:
+        session = boto3.Session()
+        return session.client(
+            "s3",
+            endpoint_url=self.endpoint_url,
+            region_name=session.region_name or "us-east-1",
+            config=botocore.config.Config(
+                connect_timeout=5,
+                read_timeout=60,
+                retries={"mode": "standard", "max_attempts": 4},
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                s3={"addressing_style": "path"} if self.endpoint_url else {},
+            ),
+        )
+
+    def folder_of(self, name: str) -> Path | None:  # noqa: ARG002  (nothing of a bucket is on this machine)
+        """See ``Place``."""
+        return None
+
+    def fetch(self, name: str, into: Path) -> None:
+        """See ``Place``."""
+        with self._errors_named(name):
+            keys = [key for key, _ in self._objects(name)]
+            if not keys:
+                raise DamagedError(f"s3://{self.bucket}/{self._key(name)} is not there")
+            for key in keys:
+                self._client.download_file(self.bucket, key, str(into / key.rpartition("/")[2]))
+
+    @contextmanager
+    def staging(self, folder: str) -> Iterator[Path]:  # noqa: ARG002  (any local disk will do)
+        """See ``Place``."""
+        with tempfile.TemporaryDirectory(prefix="ramq-index-") as staged:
+            yield Path(staged)
+
+    def add(self, staged: Path, name: str) -> None:
+        """See ``Place``. The description comes last: without it there is no segment."""
+        files = sorted(staged.iterdir(), key=lambda path: (path.name == DESCRIPTION_FILE, path.name))
+        with self._errors_named(name):
+            for file in files:
+                key = self._key(f"{name}/{file.name}")
+                self._client.upload_file(str(file), self.bucket, key)
+                stored = self._client.head_object(Bucket=self.bucket, Key=key)["ContentLength"]
+                if stored != file.stat().st_size:
+                    raise DamagedError(f"s3://{self.bucket}/{key} has {stored} bytes, not {file.stat().st_size}")
+
+    def read(self, name: str) -> bytes:
+        """See ``Place``."""
+        with self._errors_named(name):
+            return self._client.get_object(Bucket=self.bucket, Key=self._key(name))["Body"].read()
+
+    def put(self, name: str, data: bytes) -> None:
+        """See ``Place``."""
+        with self._errors_named(name):
+            self._client.put_object(Bucket=self.bucket, Key=self._key(name), Body=data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """See ``Place``."""
+        try:
+            with self._errors_named(name):
+                self._client.put_object(Bucket=self.bucket, Key=self._key(name), Body=data, IfNoneMatch="*")
+        except _TakenError:
+            return False
+        return True
+
+    def names(self, folder: str) -> dict[str, float]:
+        """See ``Place``."""
+        start = len(self._key(folder)) + 1 if folder else len(self._key(""))
+        now = time.time()
+        found: dict[str, float] = {}
+        with self._errors_named(folder):
+            for key, modified_at in self._objects(folder):
+                name = key[start:].partition("/")[0]
+                found[name] = min(found.get(name, float("inf")), now - modified_at)
+        return found
+
+    def delete(self, name: str) -> None:
+        """See ``Place``."""
+        with self._errors_named(name):
+            keys = [self._key(name), *(key for key, _ in self._objects(name))]
+            # A segment without its description is none, so that one goes first.
+            for key in sorted(keys, key=lambda key: not key.endswith(DESCRIPTION_FILE)):
+                self._client.delete_object(Bucket=self.bucket, Key=key)
+
+    def _objects(self, folder: str) -> Iterator[tuple[str, float]]:
+        below = f"{self._key(folder)}/" if folder else self._key("")
+        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=below):
+            for item in page.get("Contents", []):
+                yield item["Key"], item["LastModified"].timestamp()
+
+    def _key(self, name: str) -> str:
+        return f"{self.prefix}/{name}" if self.prefix else name
+
+    @contextmanager
+    def _errors_named(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            if code in {"NoSuchKey", "404"}:
+                raise DamagedError(f"s3://{self.bucket}/{self._key(name)} is not there") from error
+            if code in {"PreconditionFailed", "ConditionalRequestConflict", "412"}:
+                raise _TakenError from error
+            raise ServiceUnavailableError(f"the index at s3://{self.bucket}/{self.prefix}: {error}") from error
+        except (BotoCoreError, Boto3Error) as error:
+            raise ServiceUnavailableError(f"the index at s3://{self.bucket}/{self.prefix}: {error}") from error
+
+
+class _TakenError(Exception):
+    """An object of that name exists."""
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    with path.open("xb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())

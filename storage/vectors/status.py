@@ -1,0 +1,50 @@
+"""The published index of a generation against the database, in numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from storage.repositories import generations
+from storage.repositories import vectors as repository
+from storage.repositories.vectors import Window
+from storage.vectors.manifest import DamagedError
+from storage.views import IndexView
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from storage.vectors.manifest import SegmentEntry
+    from storage.vectors.store import SegmentStore
+
+
+def index_status(session: Session, store: SegmentStore, generation_id: int) -> IndexView:
+    """Return what is published. ``delta`` counts the vectors that are newer than every segment.
+
+    A manifest that cannot be read counts as no segments at all: its rows are served from the database.
+
+    Raises:
+        NotFoundError: there is no such generation.
+        ServiceUnavailableError: the place of the index does not answer.
+    """
+    generation = generations.get(session, generation_id)
+    pointer = repository.head(session, generation_id).pointer
+    segments: tuple[SegmentEntry, ...] = ()
+    watermark = 0
+    if pointer.manifest:
+        try:
+            manifest = store.manifest(generation_id, pointer.manifest)
+        except DamagedError:
+            pass  # nothing of it serves searches
+        else:
+            segments, watermark = manifest.segments, manifest.watermark
+    return IndexView(
+        generation_id=generation_id,
+        model=generation.model,
+        manifest=pointer.manifest or None,
+        segments=len(segments),
+        vectors_indexed=sum(entry.rows - entry.dead_rows for entry in segments),
+        vectors_stored=repository.count(session, Window(generation_id)),
+        delta=repository.count(session, Window(generation_id, watermark)),
+        bytes=sum(entry.size_bytes for entry in segments),
+        published_at=pointer.published_at,
+    )

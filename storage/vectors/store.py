@@ -1,0 +1,179 @@
+"""Opening segments and manifests: nothing that fails its checksum gets past this module."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from contextlib import suppress
+from hashlib import sha256
+from io import BytesIO
+from threading import Lock
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import numpy as np
+
+from ramq.kit.logs import get_logger
+from storage.vectors.manifest import DamagedError, Manifest, SegmentEntry, decode, generation_folder, manifest_name
+from storage.vectors.segment import Segment, check_files, open_segment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from storage.vectors.places import Place
+
+COPY_GRACE_SECONDS = 3600.0
+"""A copy that is not in the newest manifest is kept this long: another process may be about to open it."""
+
+
+class SegmentStore:
+    """The segments of a place, opened. Thread-safe; a segment is opened once and shared.
+
+    Args:
+        place: where the segments are.
+        cache_dir: a folder of this machine, for copies of what is far away and for notes on what was checked.
+    """
+
+    def __init__(self, place: Place, cache_dir: Path) -> None:
+        self.place = place
+        self.cache_dir = cache_dir
+        self._opened: dict[str, Segment] = {}
+        self._lock = Lock()
+
+    def manifest(self, generation_id: int, number: int) -> Manifest:
+        """Return a manifest. Raises ``DamagedError``."""
+        manifest = decode(self.place.read(manifest_name(generation_id, number)))
+        if (manifest.generation_id, manifest.number) != (generation_id, number):
+            raise DamagedError(f"manifest {number} of generation {generation_id} holds another one")
+        return manifest
+
+    def write_manifest(self, manifest: Manifest) -> bool:
+        """Write a manifest unless its number is taken, and say whether it was written."""
+        return self.place.create(manifest_name(manifest.generation_id, manifest.number), manifest.encoded())
+
+    def segment(self, generation_id: int, name: str) -> Segment:
+        """Return a segment whose files were checked. Raises ``DamagedError``."""
+        path = f"{generation_folder(generation_id)}/{name}"
+        with self._lock:
+            segment = self._opened.get(path)
+            if segment is None:
+                segment = open_segment(self._checked_folder(path), name)
+                self._opened[path] = segment
+            return segment
+
+    def check(self, generation_id: int, name: str) -> None:
+        """Read every byte of a segment where it is kept. Raises ``DamagedError``."""
+        path = f"{generation_folder(generation_id)}/{name}"
+        folder = self.place.folder_of(path)
+        if folder is not None:
+            check_files(folder, name)
+            return
+        copy = self._new_copy(path)
+        try:
+            check_files(copy, name)
+        finally:
+            shutil.rmtree(copy)
+
+    def dead(self, generation_id: int, entry: SegmentEntry) -> NDArray[np.int64]:
+        """Return the dead image ids of a segment, ascending. Raises ``DamagedError``."""
+        if entry.dead is None:
+            return np.empty(0, dtype=np.int64)
+        data = self.place.read(f"{generation_folder(generation_id)}/{entry.dead}")
+        if entry.dead != _dead_name(data):
+            raise DamagedError(f"{entry.dead} was changed: its SHA-256 is not in its name")
+        dead: NDArray[np.int64] = np.load(BytesIO(data), allow_pickle=False)
+        return dead
+
+    def write_dead(self, generation_id: int, dead: NDArray[np.int64]) -> str:
+        """Store the dead image ids of a segment; return the file's name."""
+        stream = BytesIO()
+        np.save(stream, dead, allow_pickle=False)
+        name = _dead_name(stream.getvalue())
+        self.place.put(f"{generation_folder(generation_id)}/{name}", stream.getvalue())
+        return name
+
+    def keep_open(self, generation_id: int, names: set[str]) -> None:
+        """Let go of the generation's segments that are not among ``names``, here and among the copies."""
+        folder = generation_folder(generation_id)
+        with self._lock:
+            for path in [path for path in self._opened if path.startswith(f"{folder}/")]:
+                if path.rpartition("/")[2] not in names:
+                    del self._opened[path]
+        for kept in (self.cache_dir / "segments" / folder, self.cache_dir / "checked" / folder):
+            for copy in kept.iterdir() if kept.is_dir() else ():
+                with suppress(FileNotFoundError):  # another process tidies up too
+                    if copy.stem not in names and time.time() - copy.stat().st_mtime > COPY_GRACE_SECONDS:
+                        # A file that is mapped stays readable after its name is gone.
+                        shutil.rmtree(copy) if copy.is_dir() else copy.unlink()
+
+    def _checked_folder(self, path: str) -> Path:
+        folder = self.place.folder_of(path)
+        if folder is not None:
+            self._check_once(folder, path)
+            return folder
+        copy = self._copy_of(path)
+        if copy.is_dir():
+            try:
+                self._check_once(copy, path)
+            except DamagedError as error:
+                get_logger().warning("a copy of an index segment is damaged and is fetched again", reason=str(error))
+                shutil.rmtree(copy)
+            else:
+                return copy
+        fetched = self._new_copy(path)
+        try:
+            self._check_once(fetched, path)
+            if copy.is_dir():  # another process was faster
+                return copy
+            fetched.rename(copy)
+        finally:
+            shutil.rmtree(fetched, ignore_errors=True)
+        return copy
+
+    def _copy_of(self, path: str) -> Path:
+        return self.cache_dir / "segments" / path
+
+    def _new_copy(self, path: str) -> Path:
+        copy = self._copy_of(path)
+        fetched = copy.with_name(f".{copy.name}.{uuid4().hex}")
+        try:
+            fetched.mkdir(parents=True)
+            self.place.fetch(path, fetched)
+        except BaseException as error:
+            shutil.rmtree(fetched, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise DamagedError(f"{path} cannot be copied to {self.cache_dir}: {error.strerror}") from error
+            raise
+        return fetched
+
+    def _check_once(self, folder: Path, path: str) -> None:
+        """Check a segment's files unless they are the very files that passed before: hashing reads every byte."""
+        generation, _, name = path.rpartition("/")
+        try:
+            facts = {file.name: _identity(file) for file in sorted(folder.iterdir())}
+        except OSError as error:
+            raise DamagedError(f"{folder} cannot be read: {error.strerror}") from error
+        note = self.cache_dir / "checked" / generation / f"{name}.json"
+        with suppress(OSError, ValueError):  # no note, or half of one: check
+            if json.loads(note.read_bytes()) == facts:
+                return
+        check_files(folder, name)
+        draft = note.with_name(f".{note.name}.{uuid4().hex}")
+        try:
+            note.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_text(json.dumps(facts))
+            draft.replace(note)
+        except OSError as error:
+            get_logger().warning("the next process will check the index again", reason=str(error))
+
+
+def _identity(file: Path) -> list[int]:
+    status = file.stat()
+    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _dead_name(data: bytes) -> str:
+    return f"dead-{sha256(data).hexdigest()}.npy"

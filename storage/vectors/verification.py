@@ -1,0 +1,87 @@
+"""Is the index what it claims to be, and does it have what the database has?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ramq.kit.errors import NotFoundError
+from storage.repositories import vectors as repository
+from storage.repositories.vectors import Window
+from storage.vectors.manifest import DamagedError, SegmentEntry
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from sqlalchemy.orm import Session
+
+    from storage.vectors.store import SegmentStore
+
+
+def problems(session: Session, store: SegmentStore, generation_id: int) -> list[str]:
+    """Return what is wrong with the published index, one line each; empty if nothing is.
+
+    Args:
+        session: must keep one snapshot (REPEATABLE READ).
+        store: the segments. Every byte of them is read.
+        generation_id: whose index.
+
+    Raises:
+        NotFoundError: there is no such generation.
+    """
+    if repository.vector_size(session, generation_id) is None:
+        raise NotFoundError(f"there is no generation {generation_id}")
+    pointer = repository.head(session, generation_id).pointer
+    if pointer.manifest == 0:
+        return []
+    try:
+        manifest = store.manifest(generation_id, pointer.manifest)
+    except DamagedError as error:
+        return [str(error)]
+    if manifest.system_identifier != repository.system_identifier(session):
+        return [f"manifest {manifest.number} is of another database: run `ramq index rebuild`"]
+    found: list[str] = []
+    if manifest.watermark != pointer.watermark:
+        found.append(f"manifest {manifest.number} ends at {manifest.watermark}, the database says {pointer.watermark}")
+    newest = Window(generation_id, manifest.watermark)
+    changed = np.union1d(repository.ids(session, newest), repository.erased(session, newest))
+    covered = []
+    for entry in manifest.segments:
+        stored = repository.ids(session, Window(generation_id, entry.lo, entry.hi))
+        covered.append(stored)
+        found += _segment_problems(store, generation_id, entry, stored, changed)
+    before = repository.ids(session, Window(generation_id, 0, manifest.watermark))
+    lost = np.setdiff1d(before, np.concatenate([np.empty(0, dtype=np.int64), *covered]))
+    if len(lost):
+        found.append(f"{len(lost)} vectors are in no segment, for example that of image {lost[0]}")
+    return found
+
+
+def _segment_problems(
+    store: SegmentStore,
+    generation_id: int,
+    entry: SegmentEntry,
+    stored: NDArray[np.int64],
+    changed: NDArray[np.int64],
+) -> list[str]:
+    try:
+        store.check(generation_id, entry.name)
+        segment = store.segment(generation_id, entry.name)
+        dead = store.dead(generation_id, entry)
+    except DamagedError as error:
+        return [str(error)]
+    if len(segment.ids) != entry.rows or len(dead) != entry.dead_rows:
+        return [f"{entry.name} has {len(segment.ids)} rows, {len(dead)} of them dead, not what the manifest says"]
+    if np.any(np.diff(segment.ids) <= 0):
+        return [f"{entry.name} has image ids out of order"]
+    found = []
+    live = np.setdiff1d(segment.ids, dead)
+    missing = np.setdiff1d(stored, live)
+    if len(missing):
+        found.append(f"{entry.name} lacks {len(missing)} vectors of the database, for example of image {missing[0]}")
+    ghosts = np.setdiff1d(np.setdiff1d(live, stored), changed)
+    if len(ghosts):
+        found.append(
+            f"{entry.name} has {len(ghosts)} vectors that the database deleted, for example of image {ghosts[0]}"
+        )
+    return found

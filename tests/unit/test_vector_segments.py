@@ -1,0 +1,377 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from hashlib import sha256
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import faiss
+import numpy as np
+import pytest
+
+from ramq.kit.errors import ServiceUnavailableError, UsageError
+from storage.vectors import segment as segments
+from storage.vectors.compaction import plan
+from storage.vectors.delta import Delta
+from storage.vectors.manifest import DamagedError, Manifest, SegmentEntry, decode
+from storage.vectors.packing import pack_vectors, unpack_vectors
+from storage.vectors.places import BucketPlace, FolderPlace, open_place
+from storage.vectors.store import SegmentStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+SIZE = 16
+
+
+def unit_vectors(count: int, seed: int = 0, size: int = SIZE) -> NDArray[np.float32]:
+    vectors = np.random.default_rng(seed).standard_normal((count, size)).astype(np.float32)
+    rounded = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    return rounded.astype(np.float32)
+
+
+def a_segment(count: int = 200) -> segments.Segment:
+    ids = np.arange(count, dtype=np.int64) * 3 + 1
+    return segments.build([(ids[:90], unit_vectors(count)[:90]), (ids[90:], unit_vectors(count)[90:])], SIZE)
+
+
+def written(folder: Path, segment: segments.Segment | None = None) -> str:
+    folder.mkdir()
+    return segments.write(segment or a_segment(), folder, generation_id=1, lo=5, hi=9)
+
+
+# Packing
+
+
+def test_a_packed_vector_comes_back_as_float16_rounded_it() -> None:
+    vectors = unit_vectors(50)
+    packed = pack_vectors(vectors)
+    assert {len(row) for row in packed} == {2 * SIZE}
+    np.testing.assert_array_equal(unpack_vectors(b"".join(packed), SIZE), vectors)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3.0])
+def test_a_vector_that_is_not_finite_or_not_of_unit_length_is_refused_with_its_row(bad: float) -> None:
+    vectors = unit_vectors(5)
+    vectors[3, 2] = bad
+    with pytest.raises(ValueError, match="vector 3 of 5"):
+        pack_vectors(vectors)
+
+
+def test_a_zero_vector_is_refused() -> None:
+    with pytest.raises(ValueError, match="length 0"):
+        pack_vectors(np.zeros((1, SIZE), dtype=np.float32))
+
+
+@pytest.mark.parametrize("shape", [(SIZE,), (2, 0), (1, 2, SIZE)])
+def test_what_is_not_a_matrix_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        pack_vectors(np.zeros(shape, dtype=np.float32))
+
+
+def test_bytes_that_are_not_whole_vectors_are_refused() -> None:
+    with pytest.raises(ValueError, match="reshape"):
+        unpack_vectors(bytes(2 * SIZE + 2), SIZE)
+
+
+# Segments
+
+
+def test_a_segment_gives_the_same_answers_after_it_was_written_and_mapped(tmp_path: Path) -> None:
+    name = written(tmp_path / "s")
+    segments.check_files(tmp_path / "s", name)
+    segment = segments.open_segment(tmp_path / "s", name)
+    vectors = unit_vectors(200)
+    for row in (0, 89, 90, 199):
+        expected = np.argsort(-(vectors @ vectors[row]), kind="stable")[:7]
+        ids, scores = segment.search(vectors[row], 7, None)
+        assert ids.tolist() == (expected * 3 + 1).tolist()
+        np.testing.assert_allclose(scores, (vectors @ vectors[row])[expected], atol=1e-6)
+
+
+def test_the_same_rows_have_the_same_name_and_other_rows_another(tmp_path: Path) -> None:
+    assert written(tmp_path / "a") == written(tmp_path / "b")
+    assert written(tmp_path / "c", a_segment(199)) != written(tmp_path / "d")
+
+
+def test_only_selected_rows_are_found(tmp_path: Path) -> None:
+    segment = a_segment()
+    mask = np.zeros(200, dtype=np.bool_)
+    mask[[4, 17, 120]] = True
+    ids, _ = segment.search(unit_vectors(200)[0], 10, np.packbits(mask, bitorder="little"))
+    assert sorted(ids.tolist()) == [13, 52, 361]
+    nothing, _ = segment.search(unit_vectors(200)[0], 10, np.zeros(25, dtype=np.uint8))
+    assert len(nothing) == 0
+
+
+def test_rows_are_found_by_image_and_strangers_are_not() -> None:
+    segment = a_segment()
+    assert segment.rows_of(np.array([0, 1, 2, 4, 598, 599, 10**12])).tolist() == [0, 1, 199]
+    empty = segments.build([], SIZE)
+    assert len(empty.rows_of(np.array([1]))) == 0
+    assert len(empty.search(unit_vectors(1)[0], 3, None)[0]) == 0
+
+
+@pytest.mark.parametrize("file", [segments.INDEX_FILE, segments.IDS_FILE, segments.DESCRIPTION_FILE])
+def test_a_flipped_byte_anywhere_is_noticed(tmp_path: Path, file: str) -> None:
+    name = written(tmp_path / "s")
+    path = tmp_path / "s" / file
+    intact = path.read_bytes()
+    for position in np.linspace(0, len(intact) - 1, num=15, dtype=int):
+        damaged = bytearray(intact)
+        damaged[position] ^= 0x10
+        path.write_bytes(damaged)
+        with pytest.raises(DamagedError, match=file):
+            segments.check_files(tmp_path / "s", name)
+    path.write_bytes(intact)
+    segments.check_files(tmp_path / "s", name)
+
+
+@pytest.mark.parametrize("file", [segments.INDEX_FILE, segments.IDS_FILE, segments.DESCRIPTION_FILE])
+@pytest.mark.parametrize("missing", [1, 4096, None])
+def test_a_file_that_is_cut_short_or_gone_is_noticed(tmp_path: Path, file: str, missing: int | None) -> None:
+    name = written(tmp_path / "s")
+    path = tmp_path / "s" / file
+    if missing is None:
+        path.unlink()
+    else:
+        os.truncate(path, max(0, path.stat().st_size - missing))
+    with pytest.raises(DamagedError, match=file):
+        segments.check_files(tmp_path / "s", name)
+
+
+def test_faiss_itself_notices_neither_so_that_the_checks_are_needed(tmp_path: Path) -> None:
+    written(tmp_path / "s")
+    path = tmp_path / "s" / segments.INDEX_FILE
+    damaged = bytearray(path.read_bytes())
+    damaged[-100] ^= 0x10
+    path.write_bytes(damaged)
+    assert faiss.read_index(str(path)).ntotal == 200
+
+
+def test_an_index_that_gives_wrong_answers_is_not_written(tmp_path: Path) -> None:
+    healthy = a_segment()
+    wrong = faiss.index_factory(SIZE, segments.EXACT, faiss.METRIC_L2)  # best is lowest there
+    wrong.add(unit_vectors(200))
+    with pytest.raises(DamagedError, match="does not find itself"):
+        written(tmp_path / "s", segments.Segment(healthy.ids, wrong))
+
+
+@pytest.mark.parametrize("room", ["half", "last bytes"])
+def test_a_disk_that_is_full_is_an_error_and_not_a_short_file(tmp_path: Path, room: str) -> None:
+    written(tmp_path / "whole")
+    size = (tmp_path / "whole" / segments.INDEX_FILE).stat().st_size
+    limit = size // 2 if room == "half" else size - 3
+    script = textwrap.dedent(
+        """
+        import resource, signal, sys
+        from pathlib import Path
+        import numpy as np
+        from storage.vectors import segment
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        vectors = np.eye(16, dtype=np.float32)[np.arange(200) % 16]
+        built = segment.build([(np.arange(200), vectors)], 16)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+        try:
+            segment.write(built, Path(sys.argv[1]), generation_id=1, lo=0, hi=1)
+        except OSError as error:
+            sys.exit(3)
+        """
+    )
+    (tmp_path / "s").mkdir()
+    child = subprocess.run([sys.executable, "-c", script, tmp_path / "s", str(limit)], check=False)
+    assert child.returncode == 3
+
+
+# Store
+
+
+def a_store(tmp_path: Path) -> tuple[SegmentStore, str]:
+    place = FolderPlace(tmp_path / "place")
+    with place.staging("generation-1") as staged:
+        name = segments.write(a_segment(), staged, generation_id=1, lo=5, hi=9)
+        place.add(staged, f"generation-1/{name}")
+    return SegmentStore(place, tmp_path / "cache"), name
+
+
+def test_staging_leaves_nothing_behind(tmp_path: Path) -> None:
+    store, name = a_store(tmp_path)
+    with store.place.staging("generation-1") as staged:
+        (staged / "file").write_bytes(b"x")
+    assert list(store.place.names("generation-1")) == [name]
+
+
+def test_a_second_process_does_not_hash_again_what_was_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, name = a_store(tmp_path)
+    store.segment(1, name)
+    hashed: list[str] = []
+    monkeypatch.setattr("storage.vectors.store.check_files", lambda _folder, name: hashed.append(name))
+    SegmentStore(store.place, store.cache_dir).segment(1, name)
+    assert hashed == []
+
+
+def test_a_file_that_was_touched_after_its_check_is_checked_again(tmp_path: Path) -> None:
+    store, name = a_store(tmp_path)
+    store.segment(1, name)
+    path = tmp_path / "place" / "generation-1" / name / segments.INDEX_FILE
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(DamagedError, match=segments.INDEX_FILE):
+        SegmentStore(store.place, store.cache_dir).segment(1, name)
+
+
+def test_dead_rows_come_back_and_a_changed_file_of_them_is_noticed(tmp_path: Path) -> None:
+    store, name = a_store(tmp_path)
+    dead = np.array([1, 7, 10**12], dtype=np.int64)
+    entry = SegmentEntry(name, 5, 9, 200, 1, dead=store.write_dead(1, dead), dead_rows=3)
+    np.testing.assert_array_equal(store.dead(1, entry), dead)
+    path = tmp_path / "place" / "generation-1" / str(entry.dead)
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(DamagedError):
+        store.dead(1, entry)
+
+
+# Places
+
+
+def test_a_place_creates_a_name_once(tmp_path: Path) -> None:
+    place = FolderPlace(tmp_path / "place")
+    assert place.create("generation-1/manifest", b"one")
+    assert not place.create("generation-1/manifest", b"two")
+    assert place.read("generation-1/manifest") == b"one"
+
+
+def test_a_place_without_permission_says_which_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    place = FolderPlace(tmp_path / "file")
+    with pytest.raises(ServiceUnavailableError, match=str(tmp_path / "file")):
+        place.create("generation-1/manifest", b"one")
+
+
+def test_deleting_what_is_not_there_is_fine(tmp_path: Path) -> None:
+    place = FolderPlace(tmp_path)
+    place.delete("generation-1/nothing")
+    assert place.names("generation-1") == {}
+
+
+def test_the_place_follows_from_the_url(tmp_path: Path) -> None:
+    folder = open_place((tmp_path / "a b").as_uri())
+    assert isinstance(folder, FolderPlace)
+    assert folder.root == tmp_path / "a b"
+    bucket = open_place("s3://pictures/index/")
+    assert isinstance(bucket, BucketPlace)
+    assert (bucket.bucket, bucket.prefix) == ("pictures", "index")
+
+
+@pytest.mark.parametrize("url", ["ftp://host/x", "/plain/path", "s3:///x", "file://host/x", ""])
+def test_another_kind_of_url_is_refused_with_the_variable_to_set(url: str) -> None:
+    with pytest.raises(UsageError, match="RAMQ_INDEX_URL"):
+        open_place(url)
+
+
+# Manifests
+
+
+def a_manifest() -> Manifest:
+    entries = (SegmentEntry("segment-a", 0, 7, 10, 100), SegmentEntry("segment-b", 7, 9, 5, 50, "dead-x.npy", 2))
+    return Manifest(3, 12, 9, "7710475368283116377", 384, entries)
+
+
+def test_a_manifest_comes_back_as_it_was() -> None:
+    assert decode(a_manifest().encoded()) == a_manifest()
+
+
+def test_any_change_to_a_manifest_is_noticed() -> None:
+    data = a_manifest().encoded()
+    for position in range(len(data)):
+        damaged = bytearray(data)
+        damaged[position] ^= 0x01
+        with pytest.raises(DamagedError):
+            decode(bytes(damaged))
+    with pytest.raises(DamagedError):
+        decode(data[:-1])
+
+
+def test_a_manifest_of_another_format_is_refused() -> None:
+    file = json.loads(a_manifest().encoded())
+    file["manifest"]["format"] = 2
+    body = json.dumps(file["manifest"], sort_keys=True, separators=(",", ":")).encode()
+    file["sha256"] = sha256(body).hexdigest()
+    with pytest.raises(DamagedError, match="another version"):
+        decode(json.dumps(file).encode())
+
+
+# The delta
+
+
+def test_the_delta_keeps_the_newest_version_and_older_views_stay_as_they_were() -> None:
+    delta = Delta(SIZE)
+    first, second = unit_vectors(600, seed=1), unit_vectors(600, seed=2)
+    delta.add(np.arange(600), first)
+    before = delta.view()
+    delta.add(np.arange(300), second[:300])
+    delta.remove(np.array([599, 12345]))
+    after = delta.view()
+
+    ids, scores = before.search(first[0], 1, None)
+    assert (ids.tolist(), scores.round(2).tolist()) == ([0], [1.0])
+    found, _ = after.search(second[5], 600, None)
+    assert sorted(found.tolist()) == list(range(599))
+    nearest, _ = after.search(second[5], 1, np.array([5, 7, 599]))
+    assert nearest.tolist() == [5]
+    assert len(before.search(first[0], 1000, None)[0]) == 600
+
+
+def test_an_empty_delta_finds_nothing() -> None:
+    ids, scores = Delta(SIZE).view().search(unit_vectors(1)[0], 5, None)
+    assert (len(ids), len(scores)) == (0, 0)
+
+
+# Compaction
+
+
+def entries(*sizes: int, dead: int = 0) -> list[SegmentEntry]:
+    return [SegmentEntry(f"s{n}", n, n + 1, size, size, dead_rows=dead) for n, size in enumerate(sizes)]
+
+
+def test_four_neighbours_of_a_size_are_merged_and_three_are_not() -> None:
+    assert plan(entries(20, 20, 20), max_rows=1000) == []
+    assert plan(entries(20, 20, 20, 20), max_rows=1000) == [range(4)]
+
+
+def test_small_neighbours_are_merged_across_smaller_ones_but_not_across_a_large_one() -> None:
+    assert plan(entries(20, 1, 20, 20, 20), max_rows=1000) == [range(5)]
+    assert plan(entries(20, 20, 500, 20, 20), max_rows=10_000) == []
+    assert plan(entries(500, 20, 20, 20, 20), max_rows=10_000) == [range(1, 5)]
+
+
+def test_no_merge_is_larger_than_allowed() -> None:
+    runs = plan(entries(*[20] * 12), max_rows=100)
+    assert runs == [range(5), range(5, 10)]
+
+
+def test_a_segment_that_is_largely_dead_or_damaged_is_written_again_alone() -> None:
+    assert plan(entries(100, dead=21), max_rows=1000) == [range(1)]
+    assert plan(entries(100, dead=20), max_rows=1000) == []
+    assert plan(entries(100, dead=1), max_rows=1000, purge=True) == [range(1)]
+    assert plan(entries(100, 5000), max_rows=1000, damaged={"s1"}) == [range(1, 2)]
+
+
+def test_the_number_of_segments_grows_with_the_logarithm_of_the_publications() -> None:
+    live: list[SegmentEntry] = []
+    for n in range(600):
+        live.append(SegmentEntry(f"s{n}", n, n + 1, 10, 10))
+        for run in reversed(plan(live, max_rows=10**9)):
+            merged = live[run.start : run.stop]
+            rows = sum(entry.rows for entry in merged)
+            live[run.start : run.stop] = [SegmentEntry(f"m{n}", merged[0].lo, merged[-1].hi, rows, rows)]
+        assert all(left.hi == right.lo for left, right in pairwise(live))
+    assert sum(entry.rows for entry in live) == 6000
+    assert len(live) <= 16
