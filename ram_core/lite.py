@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ import numpy as np
 import timm
 import torch
 from timm.data import ImageNetInfo
+from timm.layers import BatchNormAct2d
+from torch.nn import Conv2d
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ram_core.errors import CheckpointError, DeviceError, ImageError, VocabularyError
 from ram_core.recognition import ModelSpec, Prediction, Recognition, assigned_tags
@@ -39,6 +43,7 @@ _KEPT = 50  # tags per image at most; with the floor above, a photograph keeps t
 _CONSE_TAGS = 10  # T of the ConSE paper, section 4
 _CAPTION_TAGS = 3
 _BATCH = 32
+_CPU_BATCH = 8  # larger ones leave the caches: 32 at once took nearly twice as long per image
 _PLURALS = frozenset({"binoculars", "parallel bars", "sunglasses", "swimming trunks"})
 
 
@@ -98,7 +103,9 @@ class Lite:
             DeviceError: the numbers overflowed the 16-bit format that the model runs in.
         """
         batch = pixels.to(self._device, self._dtype, memory_format=torch.channels_last)
-        logits: Tensor = self._network(batch).float()
+        count = max(1, len(batch))
+        step = _CPU_BATCH if self._device.type == "cpu" else count
+        logits = torch.cat([self._network(batch[i : i + step]).float() for i in range(0, count, step)])
         if not logits.isfinite().all():
             raise DeviceError(f"the model's numbers overflowed {self._dtype}; load it with dtype=torch.float32")
         return logits
@@ -252,4 +259,17 @@ def _network(path: Path) -> nn.Module:
                 f"found {tuple(getattr(tensor, 'shape', ()))}"
             )
     network.load_state_dict(dict(zip(wanted, given.values(), strict=True)), strict=True)
-    return network.eval()
+    network.eval()
+    _fold_norms(network)
+    return network
+
+
+def _fold_norms(module: nn.Module) -> None:
+    """Fold each batch norm into the convolution before it: the same function, in two thirds of the time on a CPU."""
+    children = list(module.named_children())
+    for (conv_name, conv), (norm_name, norm) in pairwise(children):
+        if isinstance(conv, Conv2d) and isinstance(norm, BatchNormAct2d):
+            setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
+            setattr(module, norm_name, norm.act)
+    for _, child in children:
+        _fold_norms(child)

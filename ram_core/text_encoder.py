@@ -121,16 +121,18 @@ class MiniLMTextEncoder:
         logits = query @ key.transpose(0, 1, 3, 2) / np.float32(np.sqrt(width // _HEADS))  # (B, H, L, L)
         scores = np.exp(logits - logits.max(axis=-1, keepdims=True))
         scores /= scores.sum(axis=-1, keepdims=True)
-        return (scores @ value).transpose(0, 2, 1, 3).reshape(batch, length, width)
+        attended: NDArray[np.float32] = (scores @ value).transpose(0, 2, 1, 3).reshape(batch, length, width)
+        return attended
 
     def _linear(self, x: NDArray[np.float32], name: str) -> NDArray[np.float32]:
-        product: NDArray[np.float32] = x @ self._weights[f"{name}.weight"].T
-        return product + self._weights[f"{name}.bias"]
+        projected: NDArray[np.float32] = x @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]
+        return projected
 
     def _norm(self, x: NDArray[np.float32], name: str) -> NDArray[np.float32]:
         centred = x - x.mean(axis=-1, keepdims=True)
         deviation = np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + np.float32(_EPSILON))
-        return centred / deviation * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
+        normed: NDArray[np.float32] = centred / deviation * self._weights[f"{name}.weight"]
+        return normed + self._weights[f"{name}.bias"]
 
 
 def load_minilm(*, models_dir: object = None, device: object = None) -> MiniLMTextEncoder:
@@ -153,7 +155,8 @@ def load_minilm(*, models_dir: object = None, device: object = None) -> MiniLMTe
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return (N, D) rows scaled to unit length."""
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    lengths: NDArray[np.float32] = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / lengths
 
 
 def cached_embeddings(
@@ -225,7 +228,7 @@ def _gelu(x: NDArray[np.float32]) -> NDArray[np.float32]:
             + t * (np.float32(1.421413741) + t * (np.float32(-1.453152027) + t * np.float32(1.061405429)))
         )
     )
-    tail = np.float32(0.5) * series * np.exp(-z * z)  # 1 - distribution function at |x|
+    tail: NDArray[np.float32] = np.float32(0.5) * series * np.exp(-z * z)  # 1 - distribution function at |x|
     return x * np.where(x > 0, 1 - tail, tail)
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage
+import timm
 import torch
 from PIL import Image
 
 from ram_core import TagVocabulary, load_model, load_text_encoder
 from ram_core.errors import CheckpointError, DeviceError, ImageError, UnknownModelError, VocabularyError
-from ram_core.lite import Lite, imagenet_vocabulary, load_lite, template_caption
+from ram_core.lite import Lite, _installed_weights, imagenet_vocabulary, load_lite, template_caption
 from ram_core.registry import model_names
 from ram_core.transforms import normalise
 
@@ -91,6 +92,16 @@ def test_the_vector_of_a_photograph_is_nearest_to_the_text_that_fits(lite: Lite)
     similarity = load_text_encoder("lite").encode(texts) @ vectors.T
     assert similarity.argmax(axis=1).tolist() == [0, 1, 2]
     assert similarity.argmax(axis=0).tolist() == [0, 1, 2]
+
+
+def test_logits_equal_those_of_timms_own_network(lite: Lite) -> None:
+    given = torch.load(_installed_weights(), weights_only=True)
+    network = timm.create_model("tf_efficientnet_lite2").eval()
+    network.load_state_dict(dict(zip(network.state_dict(), given.values(), strict=True)))
+    pixels = torch.randn(11, 3, 260, 260, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = network(pixels)
+    torch.testing.assert_close(lite.tag_logits(pixels), expected, atol=1e-4, rtol=0)
 
 
 def test_nothing_in_gives_nothing_out(lite: Lite) -> None:
