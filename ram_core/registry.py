@@ -24,8 +24,7 @@ _MODELS = {
     "tag2text": "ram_core.modeling.load:load_tag2text",
 }
 
-# name -> loader of the text encoder that shares the space of the model's vectors; takes models_dir and device, the
-# latter as it was given: lite's encoder needs no torch, and must not pay for importing it.
+# name -> loader of the text encoder that shares the space of the model's vectors; takes models_dir and device.
 _TEXT_ENCODERS = {
     "lite": "ram_core.text_encoder:load_minilm",
     "ram": "ram_core.clip_text:load_clip_text",
@@ -98,7 +97,8 @@ def load_text_encoder(
         DeviceError: the device is not available.
     """
     load = _loader(_TEXT_ENCODERS, model_name)
-    encoder: TextEncoder = load(models_dir=models_dir, device=device)
+    # lite's encoder needs no torch; a query on the CPU must not pay for importing it.
+    encoder: TextEncoder = load(models_dir=models_dir, device=device if device == "cpu" else resolve_device(device))
     return encoder
 
 

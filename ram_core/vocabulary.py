@@ -30,6 +30,9 @@ DEFAULT_THRESHOLD = 0.68
 # A score is at most 1, and assignment is strict, so a tag with this threshold can never be assigned.
 NEVER = 1.0
 
+# vocabulary in files -> the models it belongs to
+_MODELS = {"ram": ("ram_plus", "ram"), "tag2text": ("tag2text",)}
+
 # How Tag2Text departs from its default: people need more evidence, and seven words that are no use as tags
 # (quarter, back, two, three, four, five, one) are switched off.
 _TAG2TEXT_THRESHOLDS = {
@@ -157,7 +160,8 @@ class TagVocabulary:
 
         Args:
             name: ``imagenet`` (the 1,000 classes of ``lite``), ``ram`` (RAM and RAM++) or ``tag2text``.
-            models_dir: the folder with the official lists; not needed for ``imagenet``.
+            models_dir: the folder with the official lists, or of the folders of the models that they came with; not
+                needed for ``imagenet``.
 
         Raises:
             VocabularyError: the name is unknown, or the lists are not in ``models_dir``.
@@ -166,19 +170,21 @@ class TagVocabulary:
             from ram_core.lite import imagenet_vocabulary  # noqa: PLC0415  (timm, and so torch, load here)
 
             return imagenet_vocabulary()
-        if name not in {"ram", "tag2text"}:
+        if name not in _MODELS:
             raise VocabularyError(f"unknown vocabulary {name!r}; known are imagenet, ram, tag2text")
         if models_dir is None:
             raise VocabularyError(f"vocabulary {name!r} is read from files: say in which folder (models_dir) they are")
-        folder = Path(models_dir)
+        first = "ram_tag_list.txt" if name == "ram" else "tag2text_ori_tag_list.txt"
+        homes = [Path(models_dir), *(Path(models_dir) / model for model in _MODELS[name])]
+        folder = next((home for home in homes if (home / first).is_file()), homes[0])
         if name == "ram":
             return cls.from_files(
-                folder / "ram_tag_list.txt",
+                folder / first,
                 folder / "ram_tag_list_chinese.txt",
                 folder / "ram_tag_list_threshold.txt",
                 name=name,
             )
-        plain = cls.from_files(folder / "tag2text_ori_tag_list.txt", name=name)
+        plain = cls.from_files(folder / first, name=name)
         return plain.with_thresholds(_TAG2TEXT_THRESHOLDS)
 
     def with_thresholds(self, thresholds: Mapping[int, float]) -> TagVocabulary:

@@ -176,6 +176,18 @@ def test_the_official_ram_lists_keep_tags_with_one_chinese_name_apart() -> None:
     assert sum(len(vocabulary.resolve(name)) for name in shared) >= 401
 
 
+@pytest.mark.parametrize("place", [".", "ram", "ram_plus"])
+def test_lists_are_found_beside_the_models_or_in_the_folder_of_one(tmp_path: Path, place: str) -> None:
+    folder = tmp_path / place
+    folder.mkdir(exist_ok=True)
+    write(folder, "ram_tag_list.txt", "dog\ncat")
+    write(folder, "ram_tag_list_chinese.txt", "狗\n猫")
+    write(folder, "ram_tag_list_threshold.txt", "0.5\n0.6")
+    vocabulary = TagVocabulary.named("ram", tmp_path)
+    assert vocabulary.name == "ram"
+    assert vocabulary.names == ("dog", "cat")
+
+
 @needs_official_lists
 def test_tag2text_switches_off_the_seven_words_that_are_no_tags() -> None:
     vocabulary = TagVocabulary.named("tag2text", OFFICIAL)
