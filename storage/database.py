@@ -80,7 +80,7 @@ def errors_named(engine: Engine) -> Iterator[None]:
 
 def driver_connection(session: Session) -> psycopg.Connection[Any]:
     """Return the psycopg connection of the session's transaction, for COPY."""
-    connection: psycopg.Connection[Any] | None = session.connection().connection.driver_connection  # type: ignore[assignment]
+    connection: psycopg.Connection[Any] | None = session.connection().connection.driver_connection
     if connection is None:
         raise ServiceUnavailableError("the database connection was lost")
     return connection

@@ -32,7 +32,6 @@ from storage.objects.base import (
     ObjectMissingError,
     ObjectTooLargeError,
     StoreUnavailableError,
-    is_below,
 )
 
 if TYPE_CHECKING:
@@ -117,40 +116,38 @@ class S3Store:
 
     def check(self) -> None:
         """Raise what a job would meet at once: no such bucket, no permission, no answer, no credentials."""
-        try:
-            self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
-        except Exception as error:  # noqa: BLE001  (every one is named and raised again)
-            raise self._about_bucket(error) from error
+        self._list(MaxKeys=1)
 
     def pages(self, prefix: str, after: str | None) -> Iterator[list[ObjectInfo]]:
         """Yield pages of the keys at or below ``prefix``; see ``ObjectStore.pages``."""
         folder = prefix.strip("/")
-        start = after or ""
+        if not folder:
+            yield from self._pages_of("", after or "")
+            return
+        if not after:  # the object that is named like the folder sorts before everything in it
+            yield from (page for page in [self._named(folder)] if page)
+        yield from self._pages_of(f"{folder}/", after or "")
+
+    def _named(self, key: str) -> list[ObjectInfo]:
+        answer = self._list(Prefix=key, MaxKeys=1)
+        return [_info(item) for item in answer.get("Contents", []) if item["Key"] == key]
+
+    def _pages_of(self, prefix: str, start: str) -> Iterator[list[ObjectInfo]]:
         while True:
-            try:
-                answer = self._client.list_objects_v2(
-                    Bucket=self.bucket, Prefix=folder, StartAfter=start, MaxKeys=PAGE_SIZE
-                )
-            except Exception as error:  # noqa: BLE001
-                raise self._about_bucket(error) from error
+            answer = self._list(Prefix=prefix, StartAfter=start, MaxKeys=PAGE_SIZE)
             contents = answer.get("Contents", [])
-            page = [
-                ObjectInfo(
-                    key=item["Key"],
-                    version=item["ETag"].strip('"'),
-                    size_bytes=item["Size"],
-                    modified_at=item["LastModified"],
-                    is_marker=item["Key"].endswith("/") and item["Size"] == 0,
-                )
-                for item in contents
-                if is_below(item["Key"], folder)
-            ]
-            if page:
-                yield page
+            if contents:
+                yield [_info(item) for item in contents]
             if not answer.get("IsTruncated") or not contents:
                 return
             # Not the continuation token: a listing must go on after a restart, when the token is gone.
             start = contents[-1]["Key"]
+
+    def _list(self, **options: Any) -> Any:
+        try:
+            return self._client.list_objects_v2(Bucket=self.bucket, **options)
+        except Exception as error:
+            raise self._about_bucket(error) from error
 
     def fetch(self, key: str, version: str, max_bytes: int) -> Fetched:
         """Fetch one object; see ``ObjectStore.fetch``. An object that changed is fetched as it is now."""
@@ -238,6 +235,16 @@ class S3Store:
         if isinstance(error, botocore.exceptions.ClientError):
             return StoreUnavailableError(f"{where} answers {code}: {_first_line(error)}")
         return StoreUnavailableError(f"{where} cannot be reached: {_first_line(error)}")
+
+
+def _info(item: Any) -> ObjectInfo:
+    return ObjectInfo(
+        key=item["Key"],
+        version=item["ETag"].strip('"'),
+        size_bytes=item["Size"],
+        modified_at=item["LastModified"],
+        is_marker=item["Key"].endswith("/") and item["Size"] == 0,
+    )
 
 
 def _code(error: Exception) -> tuple[str, int]:

@@ -36,7 +36,7 @@ def upsert_page(session: Session, archive_id: int, page: Sequence[ObjectInfo]) -
     session.execute(
         text(
             "CREATE TEMP TABLE IF NOT EXISTS listed "
-            "(key text COLLATE \"C\", version text, size bigint, modified_at timestamptz) ON COMMIT DELETE ROWS"
+            '(key text COLLATE "C", version text, size bigint, modified_at timestamptz) ON COMMIT DELETE ROWS'
         )
     )
     session.execute(text("TRUNCATE listed"))

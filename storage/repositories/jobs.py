@@ -65,14 +65,24 @@ def create(  # noqa: PLR0913  (a job's columns)
 # The listing -------------------------------------------------------------------------------------------------------
 
 
-def claim_listing(session: Session, *, models: Sequence[str] | None, lease_seconds: float) -> ClaimedListing | None:
-    """Lease the listing of the most urgent job that has not been listed to the end."""
+def claim_listing(
+    session: Session, *, models: Sequence[str] | None, is_begun: bool, lease_seconds: float
+) -> ClaimedListing | None:
+    """Lease the listing of the most urgent job that has not been listed to the end.
+
+    Args:
+        session: its transaction is the claim.
+        models: the models whose jobs are wanted; None for any.
+        is_begun: whether the job's generation is known already.
+        lease_seconds: for how long, unless a page is recorded.
+    """
     row = session.execute(
         text(
             """
             WITH candidate AS (
                 SELECT id FROM job WHERE state = 'running' AND listed_all_at IS NULL
                   AND (CAST(:models AS text[]) IS NULL OR model = ANY(:models))
+                  AND (generation_id IS NOT NULL) = :is_begun
                   AND (list_lease_until IS NULL OR list_lease_until < now())
                   AND (list_next_at IS NULL OR list_next_at <= now())
                 ORDER BY priority DESC, id LIMIT 1 FOR UPDATE SKIP LOCKED
@@ -86,7 +96,11 @@ def claim_listing(session: Session, *, models: Sequence[str] | None, lease_secon
                 job.generation_id
             """
         ),
-        {"models": None if models is None else list(models), "lease_seconds": lease_seconds},
+        {
+            "models": None if models is None else list(models),
+            "is_begun": is_begun,
+            "lease_seconds": lease_seconds,
+        },
     ).one_or_none()
     return None if row is None else ClaimedListing(**row._mapping)  # noqa: SLF001  (SQLAlchemy's documented name)
 
@@ -99,20 +113,29 @@ def set_generation(session: Session, job_id: int, generation_id: int) -> None:
     )
 
 
+def require_listing(session: Session, job_id: int, epoch: int) -> None:
+    """Lock a job's row if this planner still holds its listing. Raises ``ListingLostError``."""
+    held = session.scalar(
+        text(
+            """SELECT true FROM job WHERE id = :id AND list_epoch = :epoch AND state = 'running'
+               AND listed_all_at IS NULL FOR UPDATE"""
+        ),
+        {"id": job_id, "epoch": epoch},
+    )
+    if not held:
+        raise ListingLostError(f"the listing of job {job_id} was taken over, paused or cancelled")
+
+
 def advance_listing(  # noqa: PLR0913
     session: Session, job_id: int, epoch: int, *, cursor: str, listed: int, skipped: int, lease_seconds: float
 ) -> None:
-    """Count a page and move the cursor behind it. First statement of the page's transaction: it is the fence.
-
-    Raises:
-        ListingLostError: someone else lists this job now, or it no longer runs.
-    """
-    touched = session.execute(
+    """Count a page and move the cursor behind it, in the transaction that ``require_listing`` guards."""
+    session.execute(
         text(
             """
             UPDATE job SET list_cursor = :cursor, listed = listed + :listed, skipped = skipped + :skipped,
                 list_attempts = 0, note = NULL, list_lease_until = now() + make_interval(secs => :lease_seconds)
-            WHERE id = :id AND list_epoch = :epoch AND state = 'running' AND listed_all_at IS NULL
+            WHERE id = :id AND list_epoch = :epoch
             """
         ),
         {
@@ -123,9 +146,7 @@ def advance_listing(  # noqa: PLR0913
             "skipped": skipped,
             "lease_seconds": lease_seconds,
         },
-    ).rowcount  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
-    if not touched:
-        raise ListingLostError(f"the listing of job {job_id} was taken over")
+    )
 
 
 def end_listing(session: Session, job_id: int, epoch: int, *, is_complete: bool, delay_seconds: float = 0.0) -> None:

@@ -69,9 +69,7 @@ def add(session: Session, job_id: int, shards: Sequence[Sequence[int]]) -> None:
         )
 
 
-def claim(
-    session: Session, *, owner: str, models: Sequence[str] | None, lease_seconds: float
-) -> ClaimedShard | None:
+def claim(session: Session, *, owner: str, models: Sequence[str] | None, lease_seconds: float) -> ClaimedShard | None:
     """Lease the next shard: highest priority first, then the job with the fewest workers on it, then the oldest.
 
     Args:
@@ -143,9 +141,7 @@ def set_probe(session: Session, shard_id: int, epoch: int, position: int) -> Non
         raise FencedError(f"shard {shard_id} was taken over")
 
 
-def advance(
-    session: Session, shard_id: int, epoch: int, outcomes: bytes, lease_seconds: float
-) -> str:
+def advance(session: Session, shard_id: int, epoch: int, outcomes: bytes, lease_seconds: float) -> str:
     """Check the fence, store the outcomes so far and prolong the lease; return the state of the job.
 
     Must be the first statement of the transaction that writes the batch: it locks the shard against a takeover.
@@ -279,3 +275,13 @@ def backlog(session: Session) -> dict[str, int]:
 
 def _touched(session: Session, statement: str, values: dict[str, object]) -> bool:
     return bool(session.execute(text(statement), values).rowcount)  # type: ignore[attr-defined]
+
+
+def require_held(session: Session, shard_id: int, epoch: int) -> None:
+    """Lock a shard's row if this lease still holds it. Raises ``FencedError``."""
+    held = session.scalar(
+        text("SELECT true FROM shard WHERE id = :id AND epoch = :epoch AND state = 'leased' FOR UPDATE"),
+        {"id": shard_id, "epoch": epoch},
+    )
+    if not held:
+        raise FencedError(f"shard {shard_id} was taken over")

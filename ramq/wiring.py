@@ -1,0 +1,284 @@
+"""From settings to services: the one place where the layers are put together."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from ram_core import load_model, load_text_encoder
+from ram_core.errors import ModelError
+from ramq.kit.errors import FatalError, RamqError, ServiceUnavailableError, UsageError
+from ramq.thumbnails import Thumbnails
+from storage import migrate
+from storage.database import make_engine, unit_of_work
+from storage.objects.source import open_store, parse_source
+from storage.repositories import archives, generations, results, tags
+from storage.search import Search
+from storage.views import DeletionReport, Facet, SearchQuery
+from workers.client import ClientOptions, JobClient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+    from sqlalchemy import Engine
+
+    from ramq.settings import Settings
+    from storage.models import Generation
+    from storage.vectors.index import VectorIndex
+    from storage.views import ArchiveView, GenerationView, Hit, ImageView, IndexView, Page
+
+_BROKER_TIMEOUT_SECONDS = 5
+
+
+class Services:
+    """What the command line and the web call. Thread-safe; every method is one transaction.
+
+    Args:
+        settings: the effective settings.
+        engine: the database, at this version's revision.
+        broker_url: where bells go, None where nothing is rung.
+        is_reachable: whether other machines can reach whoever uses this.
+    """
+
+    def __init__(self, settings: Settings, engine: Engine, broker_url: str | None, *, is_reachable: bool) -> None:
+        self.settings = settings
+        self.engine = engine
+        self.broker_url = broker_url
+        self.jobs = JobClient(
+            engine,
+            ClientOptions(
+                model=settings.model,
+                captioner=settings.captioner,
+                archive_allow=settings.archive_allow,
+                is_reachable=is_reachable,
+                s3_endpoint_url=settings.s3_endpoint_url,
+            ),
+        )
+        self._index = make_index(settings)
+        self._search = Search(self._index, self._encode)
+        self._thumbnails = Thumbnails(settings.cache_path / "thumbnails")
+        self._lock = threading.Lock()
+        self._encoders: dict[str, Any] = {}
+        self._models: dict[str, Any] = {}
+
+    # Search --------------------------------------------------------------------------------------------------------
+
+    def search(self, query: SearchQuery) -> Page[Hit]:
+        """Return a page of hits, best first. Raises ``UsageError`` and its kin for what the query names wrongly."""
+        with unit_of_work(self.engine) as session:
+            return self._search.page(session, query)
+
+    def search_by_image(self, picture: bytes, query: SearchQuery) -> Page[Hit]:
+        """Return the images nearest to a picture. Raises ``UsageError`` when it is not one."""
+
+        def vector_for(generation: Generation) -> NDArray[np.float32]:
+            return self._vector_of_picture(picture, generation)
+
+        with unit_of_work(self.engine) as session:
+            return self._search.page_like_vector(session, query, vector_for)
+
+    def facets(self, query: SearchQuery, limit: int = 50) -> list[Facet]:
+        """Count the tags of all images that match the query's tags and filters, the most frequent first."""
+        with unit_of_work(self.engine) as session:
+            return self._search.facets(session, query, limit)
+
+    def suggest_tags(self, prefix: str, limit: int = 10) -> list[Facet]:
+        """Return tags whose name begins with ``prefix``, with how many images have them."""
+        if not prefix.strip():
+            return []
+        with unit_of_work(self.engine) as session:
+            generation = generations.default(session)
+            if generation is None:
+                return []
+            names = self._search.vocabulary(session, generation.vocabulary_id)
+            ids = tags.completions(session, generation.vocabulary_id, prefix, limit)
+            counts = results.counts(session, generation.id, {i: names.units(i, None) for i in ids})
+            return [Facet(i, names.names[i], names.names_zh[i], counts.get(i, 0)) for i in ids]
+
+    # Images --------------------------------------------------------------------------------------------------------
+
+    def image(self, image_id: int) -> ImageView:
+        """Return one image. Raises ``NotFoundError``."""
+        with unit_of_work(self.engine) as session:
+            return self._search.image(session, image_id)
+
+    def find_image(self, text: str, archive: str | None = None) -> int:
+        """Return the id of the image that ``text`` means: an id, a key, or a URI.
+
+        Raises:
+            UsageError: it means none, or several.
+        """
+        with unit_of_work(self.engine) as session:
+            if text.isdecimal() and int(text) < 2**63:
+                results.place(session, int(text))
+                return int(text)
+            return results.find(session, text, archives.resolve(session, archive)[0] if archive else None)
+
+    def thumbnail(self, image_id: int, size: int = 320) -> tuple[bytes, str]:
+        """Return a JPEG no larger than ``size`` (rounded up to a kept size) and its ETag.
+
+        Raises:
+            NotFoundError: there is no such image.
+            PermanentError: its object cannot be fetched or decoded.
+        """
+        with unit_of_work(self.engine) as session:
+            uri, key, version = results.place(session, image_id)
+
+        def make(side: int) -> Image.Image:
+            from workers.stages.decode import open_picture  # noqa: PLC0415  (only here does the web touch decoding)
+
+            store = open_store(parse_source(uri), self.settings.s3_endpoint_url)
+            fetched = store.fetch(key, version, self.settings.max_object_bytes)
+            return open_picture(fetched.body, side, self.settings.max_pixels)[0]
+
+        return self._thumbnails.get(image_id, version, size, make)
+
+    def delete(self, image_ids: Sequence[int]) -> DeletionReport:
+        """Erase images and everything derived from them; the originals are never touched."""
+        with unit_of_work(self.engine) as session:
+            report = results.delete(session, image_ids)
+        thumbnails = sum(self._thumbnails.forget(image_id) for image_id in image_ids)
+        return DeletionReport(report.images, report.records, report.vectors, report.failures, thumbnails)
+
+    def ids_below(self, prefix: str, archive: str | None = None) -> list[int]:
+        """Return the ids of the images whose keys begin with ``prefix``."""
+        with unit_of_work(self.engine) as session:
+            archive_id = archives.resolve(session, archive)[0] if archive else None
+            return results.ids_below(session, archive_id, prefix)
+
+    # State ---------------------------------------------------------------------------------------------------------
+
+    def archives(self) -> list[ArchiveView]:
+        """Return every archive, oldest first."""
+        with unit_of_work(self.engine) as session:
+            return archives.views(session)
+
+    def generations(self) -> list[GenerationView]:
+        """Return every generation, oldest first."""
+        with unit_of_work(self.engine) as session:
+            return generations.views(session)
+
+    def index_status(self) -> list[IndexView]:
+        """Return the state of the vector index of every generation."""
+        with unit_of_work(self.engine) as session:
+            return [self._index.status(session, view.id) for view in generations.views(session)]
+
+    def ready(self) -> dict[str, str]:
+        """Return, for each service that is needed, ``ok`` or what is wrong, in one line."""
+        return {"database": _state(self._check_database), "broker": _state(self._check_broker)}
+
+    def _check_database(self) -> None:
+        migrate.require_current(self.engine)
+
+    def _check_broker(self) -> None:
+        if self.broker_url is None:
+            raise ServiceUnavailableError("RAMQ_BROKER_URL is not set")
+        check_broker(self.broker_url)
+
+    # Models --------------------------------------------------------------------------------------------------------
+
+    def _encode(self, model: str, text: str) -> NDArray[np.float32]:
+        with self._lock:
+            if model not in self._encoders:
+                self._encoders[model] = load_text_encoder(model, models_dir=self.settings.models_path)
+            try:
+                vector: NDArray[np.float32] = self._encoders[model].encode([text])[0]
+            except ModelError as error:
+                raise UsageError(str(error)) from error
+        return vector
+
+    def _vector_of_picture(self, picture: bytes, generation: Generation) -> NDArray[np.float32]:
+        from workers.retry import UndecodableError  # noqa: PLC0415
+        from workers.stages.decode import decode  # noqa: PLC0415
+
+        with self._lock:
+            if generation.model not in self._models:
+                self._models[generation.model] = load_model(
+                    generation.model,
+                    device=self.settings.device,
+                    models_dir=self.settings.models_path,
+                    cache_dir=self.settings.cache_path,
+                )
+            model = self._models[generation.model]
+            if model.spec.fingerprint != generation.fingerprint:
+                raise FatalError(
+                    f"the {generation.model} of this machine is not the one that made the archive's vectors"
+                )
+            try:
+                decoded = decode(picture, model.preprocessing, self.settings.max_pixels)
+            except UndecodableError as error:
+                raise UsageError(f"the uploaded file cannot be searched by: {error}") from error
+            vector: NDArray[np.float32] = model.predict(decoded.pixels[None])[0].vector
+        return vector
+
+
+def make_index(settings: Settings) -> VectorIndex:
+    """Return this process's reader of the vector index."""
+    from storage.vectors.index import VectorIndex  # noqa: PLC0415  (faiss takes a while; not every verb needs it)
+    from storage.vectors.places import open_place  # noqa: PLC0415
+
+    place = open_place(settings.index_location, endpoint_url=settings.s3_endpoint_url)
+    return VectorIndex(place, settings.cache_path / "index")
+
+
+def check_broker(url: str) -> None:
+    """Raise ``ServiceUnavailableError`` unless the broker answers."""
+    try:
+        broker_client(url).ping()
+    except redis.RedisError as error:
+        raise ServiceUnavailableError(f"the broker cannot be reached: {error}") from error
+
+
+def broker_client(url: str) -> redis.Redis:
+    """Return a client for the broker that bells go through."""
+    return redis.Redis.from_url(
+        url.replace("redis+socket://", "unix://"),
+        socket_timeout=_BROKER_TIMEOUT_SECONDS,
+        socket_connect_timeout=_BROKER_TIMEOUT_SECONDS,
+    )
+
+
+@contextmanager
+def open_services(settings: Settings, *, is_reachable: bool = False) -> Iterator[Services]:
+    """Give services on the database that the settings name, or on the embedded stack while the block lasts.
+
+    Raises:
+        ServiceUnavailableError: the database cannot be reached, or the embedded stack cannot be started.
+        FatalError: the database is at another revision than this version needs.
+    """
+    with addresses(settings) as (database_url, broker_url):
+        engine = make_engine(database_url, pool_size=20 if is_reachable else 5)
+        try:
+            if settings.is_embedded:
+                migrate.upgrade(engine)
+            else:
+                migrate.require_current(engine)
+            yield Services(settings, engine, broker_url, is_reachable=is_reachable)
+        finally:
+            engine.dispose()
+
+
+@contextmanager
+def addresses(settings: Settings) -> Iterator[tuple[str, str | None]]:
+    """Give the URLs of database and broker: those that are set, or the embedded ones while the block lasts."""
+    if settings.database_url is not None:
+        yield settings.database_url, settings.broker_url
+        return
+    from ramq.embedded import embedded  # noqa: PLC0415  (not needed where a database is set)
+
+    with embedded(settings.data_dir) as services:
+        yield services.database_url, services.broker_url
+
+
+def _state(check: Any) -> str:
+    try:
+        check()
+    except RamqError as error:
+        return str(error)
+    return "ok"

@@ -1,0 +1,75 @@
+"""The Celery application: each option with its reason.
+
+Celery carries bells, not work: the ledger in Postgres knows what is to do. So nothing here guards against a lost or a
+doubled message; it is enough that a live worker hears one now and then.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from celery import Celery
+from kombu import Queue
+
+from workers.messages import WAKE, queue_of, queues_of
+
+KEY_PREFIX = "ramq:"
+BELL_SECONDS = 60
+"""A bell that nobody heard for so long is dropped; the ringer sends new ones while there is work."""
+
+
+def make_app(broker_url: str, models: tuple[str, ...] | None = None) -> Celery:
+    """Return the application for a worker of ``models`` (None: any), or for whoever rings."""
+    app = Celery("ramq", broker=broker_url, set_as_current=False)
+    app.conf.update(
+        # The ledger holds results and runs work again; a result backend would be a second truth.
+        task_ignore_result=True,
+        result_backend=None,
+        # Bells only. Anything but JSON from the broker could run code.
+        accept_content=["json"],
+        task_serializer="json",
+        # CUDA does not survive a fork, and `solo` answers no ping while it works: one thread, one turn at a time.
+        worker_pool="threads",
+        worker_concurrency=1,
+        worker_prefetch_multiplier=1,
+        # A worker that dies in its turn leaves its bell to another; the ledger's lease decides what happens then.
+        task_acks_late=True,
+        task_reject_on_worker_lost=False,
+        # Heartbeats are rows in Postgres; Celery's own traffic grew without bound in other people's Redis.
+        worker_send_task_events=False,
+        task_send_sent_event=False,
+        # True strands the running task's message until the visibility timeout.
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        # A broker that is away comes back: wait for it for ever.
+        broker_connection_max_retries=None,
+        broker_connection_retry_on_startup=True,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        task_queues=[Queue(name) for name in queues_of(models)],
+        task_default_queue=queues_of(models)[0],
+        broker_transport_options={
+            "global_keyprefix": KEY_PREFIX,
+            # Longer than any turn, or a long one would be heard twice.
+            "visibility_timeout": 3600,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 5,
+        },
+    )
+    return app
+
+
+class Bells:
+    """Sends bells, and counts those that wait, so that their number stays small however much work there is."""
+
+    def __init__(self, app: Celery, broker: redis.Redis) -> None:
+        self._app = app
+        self._broker = broker
+
+    def ring(self, model: str, wanted: int) -> None:
+        """See to it that ``wanted`` bells for ``model`` wait to be heard. Raises ``redis.RedisError``."""
+        queue = queue_of(model)
+        waiting: Any = self._broker.llen(f"{KEY_PREFIX}{queue}")
+        for _ in range(wanted - int(waiting)):
+            self._app.send_task(WAKE, args=(model,), queue=queue, expires=BELL_SECONDS, retry=False)

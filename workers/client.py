@@ -1,0 +1,152 @@
+"""What the web and the command line may ask of the machine room: create jobs and steer them. Needs only the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ramq.kit.errors import UsageError
+from storage.database import unit_of_work
+from storage.objects.source import open_store, parse_source, require_allowed
+from storage.repositories import archives, failures, jobs
+from storage.repositories import workers as worker_rows
+from storage.views import PRIORITIES, FailureView, JobState, JobView, Page, Priority, WorkerView
+from workers.messages import ANY_MODEL
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """What a new job takes when nothing is said, and what it may read.
+
+    Attributes:
+        model: name of the model.
+        captioner: ``none``, ``template`` or ``tag2text``.
+        archive_allow: roots that jobs may read.
+        is_reachable: whether other machines can reach this service, so that an empty list allows nothing.
+        s3_endpoint_url: where buckets are; None for AWS.
+    """
+
+    model: str
+    captioner: str
+    archive_allow: tuple[str, ...]
+    is_reachable: bool
+    s3_endpoint_url: str | None
+
+
+class JobClient:
+    """Jobs. Thread-safe; every method is one transaction."""
+
+    def __init__(self, engine: Engine, options: ClientOptions) -> None:
+        self._engine = engine
+        self._options = options
+
+    def create(
+        self,
+        source: str,
+        *,
+        model: str | None = None,
+        caption: bool | None = None,
+        priority: str = "normal",
+    ) -> JobView:
+        """Start a job on ``source``, registering the archive if it is new.
+
+        Args:
+            source: ``s3://bucket/prefix`` or a folder.
+            model: name of the model; None for the set one.
+            caption: whether to caption; None for what is set.
+            priority: ``low``, ``normal`` or ``high``.
+
+        Raises:
+            UsageError: an argument makes no sense, or the source is not there.
+            ForbiddenError: the source may not be read, by the allow-list or by its own permissions.
+            StoreUnavailableError, CredentialsError: the object store cannot be asked.
+        """
+        chosen = model or self._options.model
+        if chosen not in ANY_MODEL:
+            raise UsageError(f"there is no model {chosen!r}; models: {', '.join(ANY_MODEL)}")
+        if priority not in PRIORITIES:
+            raise UsageError(f"there is no priority {priority!r}; priorities: {', '.join(PRIORITIES)}")
+        place = parse_source(source)
+        require_allowed(place, self._options.archive_allow, reachable=self._options.is_reachable)
+        open_store(place, self._options.s3_endpoint_url).check()
+        with unit_of_work(self._engine) as session:
+            archive, prefix = archives.ensure(session, place)
+            job_id = jobs.create(
+                session,
+                archive=archive,
+                source=place.uri,
+                prefix=prefix,
+                model=chosen,
+                captioner=self._captioner(caption=caption),
+                priority=_priority(priority),
+            )
+            return jobs.view(session, job_id)
+
+    def get(self, job_id: int) -> JobView:
+        """Return a job. Raises ``NotFoundError``."""
+        with unit_of_work(self._engine) as session:
+            return jobs.view(session, job_id)
+
+    def pause(self, job_id: int) -> JobView:
+        """Stop a job for now; workers notice within a batch. Raises ``ConflictError`` unless it is running."""
+        return self._set_state(job_id, to="paused", allowed=("running", "paused"))
+
+    def resume(self, job_id: int) -> JobView:
+        """Let a paused or failed job go on."""
+        return self._set_state(job_id, to="running", allowed=("paused", "failed", "running"))
+
+    def cancel(self, job_id: int) -> JobView:
+        """End a job; what is recorded stays."""
+        return self._set_state(job_id, to="cancelled", allowed=("running", "paused", "failed", "cancelled"))
+
+    def retry(self, job_id: int, error_class: str | None = None) -> JobView:
+        """Try the failed images of a job again, all or those of one class.
+
+        Raises:
+            NotFoundError: no such job.
+            UsageError: it has no such failures.
+        """
+        with unit_of_work(self._engine) as session:
+            before = jobs.view(session, job_id)
+            if not jobs.reopen_failed(session, job_id, error_class):
+                classes = ", ".join(before.failures_by_class) or "none"
+                wanted = f"no failure of class {error_class!r}" if error_class else "no failures"
+                raise UsageError(f"job {job_id} has {wanted}; classes it has: {classes}")
+            return jobs.view(session, job_id)
+
+    def failures(
+        self, job_id: int, *, error_class: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page[FailureView]:
+        """Return the failed images of a job. Raises ``NotFoundError``."""
+        with unit_of_work(self._engine) as session:
+            jobs.view(session, job_id)
+            return failures.views(session, job_id, error_class=error_class, limit=limit, cursor=cursor)
+
+    def workers(self) -> list[WorkerView]:
+        """Return the worker processes, the living first."""
+        with unit_of_work(self._engine) as session:
+            return worker_rows.views(session)
+
+    def _captioner(self, *, caption: bool | None) -> str:
+        if caption is None:
+            return self._options.captioner
+        if not caption:
+            return "none"
+        return self._options.captioner if self._options.captioner != "none" else "template"
+
+    def _set_state(self, job_id: int, *, to: JobState, allowed: tuple[JobState, ...]) -> JobView:
+        with unit_of_work(self._engine) as session:
+            jobs.set_state(session, job_id, to=to, allowed=allowed)
+            return jobs.view(session, job_id)
+
+    def list(self, limit: int = 50, before: int | None = None) -> Page[JobView]:
+        """Return jobs, newest first."""
+        with unit_of_work(self._engine) as session:
+            return jobs.views(session, limit=limit, before=before)
+
+
+def _priority(name: str) -> Priority:
+    return next(known for known in PRIORITIES if known == name)

@@ -1,0 +1,243 @@
+"""A worker's life: what runs beside the pipeline, and how it starts and stops.
+
+* The *heart* prolongs leases and tells that this worker lives.
+* The *lister* goes on with listings that have begun.
+* The *ringer* wakes workers when the ledger has work: any worker may do it for all, one at a time.
+* The *indexer* publishes new vectors, one worker at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import redis
+from sqlalchemy import text
+
+from ramq.kit.errors import FatalError, RamqError, ServiceUnavailableError
+from ramq.kit.logs import get_logger
+from storage.database import unit_of_work
+from storage.objects.source import open_store, parse_source
+from storage.repositories import generations, jobs, shards
+from storage.repositories import workers as worker_rows
+from workers.metrics import WorkerMetrics
+from workers.pipeline import Pipeline, PipelineOptions
+from workers.planner import Planner
+from workers.work import Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Engine
+
+    from storage.vectors.builder import IndexBuilder
+    from workers.model_holder import ModelHolder
+
+log = get_logger()
+
+TURN_SECONDS = 30.0
+"""After so long a worker finishes what it holds and asks again what is most urgent."""
+
+BEAT_SECONDS = 2.0
+LIST_SECONDS = 0.5
+RING_SECONDS = 0.5
+INDEX_SECONDS = 5.0
+BELLS_PER_WORKER = 2
+_RINGER_LOCK = 7_263_773
+
+
+class Worker:
+    """One worker process: one model, one pipeline, some threads beside it.
+
+    Args:
+        engine: the database.
+        models: the model of this process.
+        options: the pipeline's.
+        builder: publishes the vector index.
+        ring: ``ring(model, n)`` sees to it that about ``n`` bells for a model are waiting to be heard.
+        shard_size: images per shard when listing.
+        s3_endpoint_url: where buckets are.
+    """
+
+    def __init__(  # noqa: PLR0913  (built in one place, by keyword)
+        self,
+        engine: Engine,
+        models: ModelHolder,
+        options: PipelineOptions,
+        *,
+        builder: IndexBuilder,
+        ring: Callable[[str, int], None],
+        shard_size: int,
+        s3_endpoint_url: str | None,
+    ) -> None:
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self.metrics = WorkerMetrics()
+        self.fatal: FatalError | None = None
+        self._engine = engine
+        self._models = models
+        self._options = options
+        self._builder = builder
+        self._ring = ring
+        self._s3_endpoint_url = s3_endpoint_url
+        self._planner = Planner(engine, models, shard_size=shard_size, s3_endpoint_url=s3_endpoint_url)
+        self._stopping = threading.Event()
+        self._pipeline: Pipeline | None = None
+        self._turn = threading.Lock()
+        self._job_id: int | None = None
+        self._rate = 0.0
+        self._measured_at = time.monotonic()
+        self._measured_images = 0
+        self._threads: list[threading.Thread] = []
+
+    # Life ----------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to live: the threads beside the pipeline start."""
+        self._beat()
+        loops = (
+            ("heart", self._beat, min(BEAT_SECONDS, self._options.lease_seconds / 3)),
+            ("lister", self._list, LIST_SECONDS),
+            ("ringer", self._ring_bells, RING_SECONDS),
+            ("indexer", self._publish, INDEX_SECONDS),
+        )
+        for name, action, pause in loops:
+            thread = threading.Thread(target=self._repeat, args=(name, action, pause), name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Take nothing new; the batch in hand is finished and the rest given back. Returns at once."""
+        self._stopping.set()
+        pipeline = self._pipeline
+        if pipeline is not None:
+            pipeline.stop()
+
+    def leave(self) -> None:
+        """Wait for the turn to end and take leave of the ledger."""
+        self.stop()
+        with self._turn:
+            pass
+        for thread in self._threads:
+            thread.join(timeout=10)
+        try:
+            with unit_of_work(self._engine) as session:
+                shards.release_all(session, self.id)
+                worker_rows.leave(session, self.id)
+        except ServiceUnavailableError as error:
+            log.warning("could not take leave", error=str(error))
+
+    # The task ------------------------------------------------------------------------------------------------------
+
+    def work(self) -> int:
+        """Answer a bell: list and recognise until there is nothing to do or the turn is over; return images settled.
+
+        Raises:
+            FatalError: this worker must not go on.
+        """
+        if not self._turn.acquire(blocking=False):
+            return 0
+        try:
+            return self._take_turn()
+        except FatalError as error:
+            self.fatal = error
+            self._stopping.set()
+            raise
+        finally:
+            self._pipeline = None
+            self._turn.release()
+
+    def _take_turn(self) -> int:
+        until = time.monotonic() + TURN_SECONDS
+        with Pipeline(self._engine, self._models, self._options, self.metrics) as pipeline:
+            self._pipeline = pipeline
+            while not self._stopping.is_set() and time.monotonic() < until:
+                before = pipeline.settled
+                begun = self._planner.begin(self._stopping.is_set)
+                self._run_shards(pipeline, until)
+                with unit_of_work(self._engine) as session:
+                    jobs.finish_completed(session)
+                if not begun and pipeline.settled == before:
+                    break
+            return pipeline.settled
+
+    def _run_shards(self, pipeline: Pipeline, until: float) -> None:
+        """Feed shards one behind the other, at most two at a time, until there is none or the turn is over."""
+        while not self._stopping.is_set() and time.monotonic() < until:
+            pipeline.wait_until_at_most(1)
+            # While images of a shard are on the way, only shards of the same model may follow: one is loaded.
+            held = pipeline.leases
+            models = (held[0].shard.model,) if held else self._models.served
+            with unit_of_work(self._engine) as session:
+                shard = shards.claim(session, owner=self.id, models=models, lease_seconds=self._options.lease_seconds)
+            if shard is None:
+                break
+            self._job_id = shard.job_id
+            store = open_store(parse_source(shard.archive_uri), self._s3_endpoint_url)
+            pipeline.feed(shard, Lease(shard, store))
+        pipeline.wait_until_at_most(0)
+
+    # Beside it -----------------------------------------------------------------------------------------------------
+
+    def _repeat(self, name: str, action: Callable[[], None], pause: float) -> None:
+        while not self._stopping.wait(pause):
+            try:
+                action()
+            except (RamqError, redis.RedisError) as error:
+                log.warning("trouble beside the pipeline", part=name, error=str(error).splitlines()[0])
+            except Exception:
+                # A worker whose heart or ringer died in silence would look idle for ever: say so, and go on.
+                log.exception("unexpected error beside the pipeline", part=name)
+
+    def _beat(self) -> None:
+        pipeline = self._pipeline
+        if pipeline is not None:
+            pipeline.renew_leases()
+            self.metrics.observe(pipeline.depths, len(pipeline.leases))
+        rate = self._measure_rate()
+        with unit_of_work(self._engine) as session:
+            worker_rows.beat(
+                session,
+                self.id,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                device=self._models.device,
+                model=self._models.current or self._models.pinned,
+                job_id=self._job_id if pipeline is not None else None,
+                images_per_second=rate if pipeline is not None else 0.0,
+                stages=pipeline.busy_seconds if pipeline is not None else {},
+            )
+
+    def _measure_rate(self) -> float:
+        """Return images per second, smoothed over about three beats."""
+        now, images = time.monotonic(), self.metrics.images_settled
+        elapsed, settled = now - self._measured_at, images - self._measured_images
+        self._measured_at, self._measured_images = now, images
+        fresh = settled / elapsed if elapsed else 0.0
+        self._rate = fresh if not self._rate else 0.7 * self._rate + 0.3 * fresh
+        return self._rate
+
+    def _list(self) -> None:
+        while self._planner.go_on(self._stopping.is_set) and not self._stopping.is_set():
+            pass
+
+    def _ring_bells(self) -> None:
+        """Send as many bells as there are workers to hear them, and not more than there is work."""
+        with unit_of_work(self._engine) as session:
+            if not session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _RINGER_LOCK}):
+                return
+            jobs.finish_completed(session)
+            worker_rows.forget_gone(session, older_than_seconds=3600)
+            backlog = shards.backlog(session)
+            listening = [view for view in worker_rows.views(session) if view.is_alive]
+        for model, waiting in backlog.items():
+            self._ring(model, min(waiting, BELLS_PER_WORKER * max(1, len(listening))))
+
+    def _publish(self) -> None:
+        with unit_of_work(self._engine) as session:
+            ids = [view.id for view in generations.views(session)]
+        for generation_id in ids:
+            self._builder.publish_new(generation_id)

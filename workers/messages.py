@@ -1,0 +1,21 @@
+"""Messages: bells that wake a worker. They hold ids only and may be lost, doubled or late; the ledger knows the work.
+
+Importable without torch or Celery.
+"""
+
+from __future__ import annotations
+
+WAKE = "ramq.wake"
+"""Name of the one task. Its argument is the id of the job that the bell was rung for."""
+
+ANY_MODEL = ("lite", "ram", "ram_plus")
+
+
+def queue_of(model: str) -> str:
+    """Return the queue on which workers that can run ``model`` listen."""
+    return f"ramq.{model}"
+
+
+def queues_of(models: tuple[str, ...] | None) -> list[str]:
+    """Return the queues for these models; None means every model."""
+    return [queue_of(model) for model in models or ANY_MODEL]

@@ -1,0 +1,34 @@
+"""What a worker counts, for Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+
+class WorkerMetrics:
+    """Counters of one worker process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.images_settled = 0
+        self._images = Counter("ramq_images", "Images written or put off", registry=self.registry)
+        self._stage_seconds = Counter(
+            "ramq_stage_seconds", "Seconds a stage was busy, per thread of it", ["stage"], registry=self.registry
+        )
+        self._queue = Gauge("ramq_stage_queue", "Images waiting before a stage", ["stage"], registry=self.registry)
+        self._leases = Gauge("ramq_leases", "Shards held", registry=self.registry)
+
+    def settled(self, images: int) -> None:
+        """Count images that were written or put off."""
+        self.images_settled += images
+        self._images.inc(images)
+
+    def busy(self, stage: str, seconds: float) -> None:
+        """Count time that a stage worked."""
+        self._stage_seconds.labels(stage).inc(seconds)
+
+    def observe(self, depths: dict[str, int], leases: int) -> None:
+        """Show how full the queues are and how many shards are held."""
+        for stage, depth in depths.items():
+            self._queue.labels(stage).set(depth)
+        self._leases.set(leases)

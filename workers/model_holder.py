@@ -1,0 +1,140 @@
+"""The model in this process: loaded when the first job needs it, one at a time, with the captioner beside it."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ram_core import load_model
+from ram_core.captions import template_caption
+from ramq.kit.logs import get_logger
+from storage.database import unit_of_work
+from storage.repositories import generations
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import Any
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from sqlalchemy import Engine
+
+    from ram_core.recognition import Prediction, Recognizer
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """Where models come from and where they run."""
+
+    device: str
+    models_dir: Path
+    cache_dir: Path
+
+
+@dataclass(slots=True)
+class LoadedModel:
+    """A recognizer and what else a job on it needs."""
+
+    name: str
+    recognizer: Recognizer
+    generation_id: int
+    thresholds: NDArray[np.float32]  # (T,)
+    options: ModelOptions
+    _tag2text: Any = field(default=None)
+
+    def captions(
+        self, captioner: str, pixels: NDArray[np.uint8], predictions: Sequence[Prediction]
+    ) -> list[str | None]:
+        """Return a caption for each of (B, S, S, 3) pixels, as ``captioner`` makes them (None for ``none``)."""
+        if captioner == "none":
+            return [None] * len(predictions)
+        assigned = [self._assigned(prediction) for prediction in predictions]
+        if captioner == "template":
+            return [template_caption(names) for names in assigned]
+        if self._tag2text is None:
+            self._tag2text = load_model("tag2text", device=self.options.device, models_dir=self.options.models_dir)
+        return list(self._tag2text.caption_pixels(pixels, tags=assigned))
+
+    def _assigned(self, prediction: Prediction) -> list[str]:
+        above = prediction.scores > self.thresholds[prediction.tag_ids]
+        order = prediction.scores[above].argsort()[::-1]
+        names = self.recognizer.vocabulary.names
+        return [names[tag] for tag in prediction.tag_ids[above][order].tolist()]
+
+
+class ModelHolder:
+    """Loads models and registers their generations.
+
+    Args:
+        engine: the database.
+        options: device and folders.
+        pinned: the only model that this worker runs, or None for any.
+    """
+
+    def __init__(self, engine: Engine, options: ModelOptions, pinned: str | None) -> None:
+        self._engine = engine
+        self._options = options
+        self._lock = threading.Lock()
+        self._loaded: LoadedModel | None = None
+        self.pinned = pinned
+
+    @property
+    def served(self) -> tuple[str, ...] | None:
+        """The models this worker takes jobs for; None for any."""
+        return None if self.pinned is None else (self.pinned,)
+
+    @property
+    def current(self) -> str | None:
+        """The name of the loaded model."""
+        return self._loaded.name if self._loaded else None
+
+    @property
+    def device(self) -> str:
+        """The device that was asked for."""
+        return self._options.device
+
+    def get(self, name: str) -> LoadedModel:
+        """Return a model, loading it in place of another if need be.
+
+        Raises:
+            ModelError: it cannot be loaded; the message says what to do.
+        """
+        with self._lock:
+            if self._loaded is None or self._loaded.name != name:
+                self._loaded = None  # before the next is loaded: two may not fit
+                gc.collect()
+                self._loaded = self._load(name)
+            return self._loaded
+
+    def _load(self, name: str) -> LoadedModel:
+        log.info("loading model", model=name, device=self._options.device)
+        recognizer = load_model(
+            name, device=self._options.device, models_dir=self._options.models_dir, cache_dir=self._options.cache_dir
+        )
+        spec, vocabulary = recognizer.spec, recognizer.vocabulary
+        with unit_of_work(self._engine) as session:
+            generation_id = generations.ensure(
+                session,
+                generations.GenerationSpec(
+                    fingerprint=spec.fingerprint,
+                    model=spec.model,
+                    weights_sha256=spec.weights_sha256,
+                    preprocessing=spec.preprocessing,
+                    vector_kind=spec.vector_kind,
+                    vector_size=spec.vector_size,
+                ),
+                generations.VocabularySpec(
+                    sha256=vocabulary.sha256,
+                    name=vocabulary.name,
+                    names=vocabulary.names,
+                    names_zh=vocabulary.names_zh,
+                    thresholds=[float(threshold) for threshold in vocabulary.thresholds],
+                ),
+            )
+        log.info("model is ready", model=name, generation=generation_id)
+        return LoadedModel(name, recognizer, generation_id, vocabulary.thresholds, self._options)

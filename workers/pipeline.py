@@ -1,0 +1,437 @@
+"""The pipeline of one worker: fetch, decode, infer and write overlap, with bounded queues between them.
+
+Shards flow through it one behind the other: the next is claimed as soon as the last image of the one before is on its
+way, so that the model does not wait at the seam. At most two shards are leased at a time.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from ramq.kit.errors import FatalError, ServiceUnavailableError
+from ramq.kit.logs import get_logger
+from storage.database import unit_of_work
+from storage.repositories import images, shards
+from workers import work as words
+from workers.retry import Action, WorkerCrashedError, backoff_seconds, tries_allowed, verdict
+from workers.stages.batch import Batcher
+from workers.stages.decode import decode
+from workers.stages.fetch import BytesBudget, fetch
+from workers.stages.infer import infer
+from workers.stages.write import write
+from workers.work import Lease, Trouble, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from sqlalchemy import Engine
+
+    from storage.repositories.shards import ClaimedShard
+    from workers.metrics import WorkerMetrics
+    from workers.model_holder import ModelHolder
+    from workers.work import Batch
+
+log = get_logger()
+
+T = TypeVar("T")
+
+_CLOSE = None
+"""What a queue holds behind its last image."""
+
+STUCK_SECONDS = 600.0
+"""A lease that made no progress for so long is not prolonged: a hung device must not hold a shard for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineOptions:
+    """How wide the stages are and what they refuse."""
+
+    batch_size: int
+    fetch_threads: int
+    decode_threads: int
+    lease_seconds: float
+    max_object_bytes: int
+    max_pixels: int
+    budget_bytes: int = 512 * 1024 * 1024
+
+
+class Pipeline:
+    """Runs claimed shards. Use as a context manager; ``feed`` from one thread."""
+
+    def __init__(self, engine: Engine, models: ModelHolder, options: PipelineOptions, metrics: WorkerMetrics) -> None:
+        self._engine = engine
+        self._models = models
+        self._options = options
+        self._metrics = metrics
+        self._budget = BytesBudget(options.budget_bytes)
+        self._to_fetch: queue.Queue[Work | None] = queue.Queue(2 * options.fetch_threads)
+        self._to_decode: queue.Queue[Work | None] = queue.Queue(options.fetch_threads + 2 * options.decode_threads)
+        self._to_infer: queue.Queue[Work | None] = queue.Queue(2 * options.batch_size)
+        self._to_write: queue.Queue[Batch | None] = queue.Queue(2)
+        self._changed = threading.Condition()
+        self._leases: set[Lease] = set()
+        self._threads: list[threading.Thread] = []
+        self._fatal: BaseException | None = None
+        self._busy: defaultdict[str, float] = defaultdict(float)
+        self._stopping = threading.Event()
+        self._in_hand = 0
+        self.settled = 0
+
+    def __enter__(self) -> Self:
+        widths = {"fetch": self._options.fetch_threads, "decode": self._options.decode_threads, "infer": 1, "write": 1}
+        loops = {"fetch": self._fetch, "decode": self._decode, "infer": self._infer, "write": self._write}
+        for stage, width in widths.items():
+            for number in range(width):
+                thread = threading.Thread(
+                    target=self._guard, args=(loops[stage],), name=f"{stage}-{number}", daemon=True
+                )
+                thread.start()
+                self._threads.append(thread)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        with self._changed:  # the batch in hand is finished: its images are nearly done
+            self._changed.wait_for(lambda: self._in_hand == 0 or self._fatal is not None)
+        for lease in self.leases:
+            self._give_up(lease)
+        threads = iter(self._threads)
+        stages: tuple[tuple[queue.Queue[Any], int], ...] = (
+            (self._to_fetch, self._options.fetch_threads),
+            (self._to_decode, self._options.decode_threads),
+            (self._to_infer, 1),
+            (self._to_write, 1),
+        )
+        for inbox, width in stages:  # in the order of the stream, so that nothing is put behind a closed door
+            for _ in range(width):
+                inbox.put(_CLOSE)
+            for _ in range(width):
+                next(threads).join()
+
+    # What the worker asks ------------------------------------------------------------------------------------------
+
+    @property
+    def leases(self) -> list[Lease]:
+        """The shards that are held now."""
+        return list(self._leases)
+
+    @property
+    def depths(self) -> dict[str, int]:
+        """How many images wait before each stage."""
+        return {
+            "fetch": self._to_fetch.qsize(),
+            "decode": self._to_decode.qsize(),
+            "infer": self._to_infer.qsize(),
+            "write": self._to_write.qsize(),
+        }
+
+    @property
+    def busy_seconds(self) -> dict[str, float]:
+        """Seconds that each stage worked so far, divided by its number of threads."""
+        return dict(self._busy)
+
+    def feed(self, shard: ClaimedShard, lease: Lease) -> None:
+        """Send the pending images of a shard on their way. Blocks while the queues are full."""
+        with self._changed:
+            self._leases.add(lease)
+        self._raise_fatal()
+        with unit_of_work(self._engine) as session:
+            known = images.keys(session, shard.image_ids)
+        pending = lease.pending
+        if not pending:
+            self._finish(lease)
+            return
+        for position in self._suspects_first(lease, pending):
+            if self._drops(lease):
+                break
+            image_id = shard.image_ids[position]
+            key = known.get(image_id) or images.ImageKey(image_id, "", "", 0)
+            work = Work(lease, position, key, key.version)
+            if image_id not in known:  # deleted while it waited: the write stage finds no row and skips it
+                work.trouble = Trouble(is_passing=False, code="missing", about_content=False, detail="deleted")
+                self._to_infer.put(work)
+            elif lease.is_careful:
+                self._feed_alone(work)
+            else:
+                self._to_fetch.put(work)
+        self._raise_fatal()
+
+    def stop(self) -> None:
+        """Take in no more images: those on the way to the model are dropped, the batch in hand is finished."""
+        self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+
+    def wait_until_at_most(self, leases: int) -> None:
+        """Wait until no more than so many shards are held."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: len(self._leases) <= leases or self._fatal is not None or self._stopping.is_set()
+            )
+        self._raise_fatal()
+
+    def renew_leases(self) -> None:
+        """Prolong the leases that are held; called every third of a lease by the worker's heart."""
+        for lease in self.leases:
+            if time.monotonic() - lease.progress_at > STUCK_SECONDS:
+                log.error("no progress, lease not prolonged", shard=lease.shard.id, job=lease.shard.job_id)
+                continue
+            with unit_of_work(self._engine) as session:
+                held = shards.renew(session, lease.shard.id, lease.shard.epoch, self._options.lease_seconds)
+            if not held and not lease.is_over and lease in self._leases:
+                log.warning("lease lost", shard=lease.shard.id, job=lease.shard.job_id)
+                self._drop(lease)
+
+    # Feeding -------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _suspects_first(lease: Lease, pending: list[int]) -> list[int]:
+        suspect = lease.shard.probe
+        if suspect is None or suspect not in pending:
+            return pending
+        return [suspect, *(position for position in pending if position != suspect)]
+
+    def _feed_alone(self, work: Work) -> None:
+        """Send one image through an empty pipeline, having noted in the ledger that it is alone."""
+        lease, shard = work.lease, work.lease.shard
+        if work.position == shard.probe and shard.probe_deaths >= words.SUSPECT_DEATHS:
+            work.trouble = Trouble.of(
+                WorkerCrashedError(f"{shard.probe_deaths} workers died while they had only this image in their hands")
+            )
+            self._to_infer.put(work)
+        else:
+            try:
+                with unit_of_work(self._engine) as session:
+                    shards.set_probe(session, shard.id, shard.epoch, work.position)
+            except shards.FencedError:
+                self._drop(lease)
+                return
+            self._to_fetch.put(work)
+        left = lease.left - 1
+        while not lease.wait_until_left(left, 0.5) and not self._drops(lease):
+            pass
+
+    # Stages --------------------------------------------------------------------------------------------------------
+
+    def _guard(self, loop: Callable[[], None]) -> None:
+        """Run a stage; after an error that concerns the worker, go on so that the queue before it drains."""
+        while True:
+            try:
+                loop()
+            except Exception as error:  # noqa: BLE001  (handed to the thread that feeds, which raises it)
+                with self._changed:
+                    self._fatal = self._fatal or error
+                    self._in_hand = 0
+                    self._changed.notify_all()
+            else:
+                return
+
+    def _drops(self, lease: Lease) -> bool:
+        """Tell whether images of this lease are not worth another step."""
+        return lease.is_over or self._stopping.is_set() or self._fatal is not None
+
+    def _fetch(self) -> None:
+        while (work := self._to_fetch.get()) is not None:
+            if self._drops(work.lease):
+                continue
+            if work.lease.is_troubled:
+                work.trouble = Trouble(
+                    is_passing=True, code="store_unavailable", about_content=False, detail="put off with its neighbours"
+                )
+            else:
+                work.reserved_bytes = self._budget.acquire(work.image.size_bytes)
+                with _Timed(self, work.lease, "fetch", self._options.fetch_threads):
+                    try:
+                        fetch(work, self._options.max_object_bytes)
+                    except Exception as error:  # noqa: BLE001  (the table of errors judges it)
+                        self._judge(work, error)
+                work.lease.note_fetch(work.trouble)
+            if work.trouble is not None:
+                self._release(work)
+                self._to_infer.put(work)
+            else:
+                self._to_decode.put(work)
+
+    def _decode(self) -> None:
+        while (work := self._to_decode.get()) is not None:
+            if not self._drops(work.lease):
+                preprocessing = self._models.get(work.lease.shard.model).recognizer.preprocessing
+                assert work.body is not None
+                with _Timed(self, work.lease, "decode", self._options.decode_threads):
+                    try:
+                        work.pixels, work.width, work.height = decode(
+                            work.body, preprocessing, self._options.max_pixels
+                        )
+                    except Exception as error:  # noqa: BLE001
+                        self._judge(work, error)
+            self._release(work)
+            if not self._drops(work.lease):
+                self._to_infer.put(work)
+
+    def _infer(self) -> None:
+        batcher = Batcher(self._options.batch_size)
+        while True:
+            for batch in batcher.overdue():
+                self._infer_batch(batch)
+            try:
+                work = self._to_infer.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            if work is None:
+                return
+            if self._drops(work.lease):
+                continue
+            full = batcher.add(work, is_last=work.lease.arrived() or work.lease.is_careful)
+            if full is not None:
+                self._infer_batch(full)
+
+    def _infer_batch(self, batch: Batch) -> None:
+        if self._drops(batch.lease):
+            return
+        with self._changed:
+            self._in_hand += 1
+        model = self._models.get(batch.lease.shard.model)
+        with _Timed(self, batch.lease, "infer", 1):
+            infer(batch, model, batch.lease.shard.captioner)
+        self._to_write.put(batch)
+
+    def _write(self) -> None:
+        while (batch := self._to_write.get()) is not None:
+            if not batch.lease.is_over and self._fatal is None:
+                self._write_batch(batch)
+            with self._changed:
+                self._in_hand = max(0, self._in_hand - 1)
+                self._changed.notify_all()
+
+    def _write_batch(self, batch: Batch) -> None:
+        lease = batch.lease
+        thresholds = self._models.get(lease.shard.model).thresholds
+        self._resolve_old_troubles(batch)
+        with _Timed(self, lease, "write", 1):
+            state = self._patiently(lease, lambda: write(self._engine, batch, thresholds, self._options.lease_seconds))
+        if state is None:
+            return
+        lease.troubles += [work.trouble for work in batch.works if work.trouble and work.trouble.is_passing]
+        self.settled += len(batch.works)
+        self._metrics.settled(len(batch.works))
+        is_last = lease.settle(len(batch.works))
+        if is_last:
+            self._finish(lease)
+        elif state != "running":
+            self._give_up(lease)
+
+    # Leases --------------------------------------------------------------------------------------------------------
+
+    def _resolve_old_troubles(self, batch: Batch) -> None:
+        """Make a passing trouble final once the shard has been tried often enough."""
+        lease = batch.lease
+        has_progress = bool(len(lease.outcomes) - lease.outcomes.count(shards.PENDING))
+        if lease.shard.tries + 1 < tries_allowed(has_progress=has_progress):
+            return
+        for work in batch.works:
+            if work.trouble is not None and work.trouble.is_passing:
+                work.trouble = Trouble(
+                    is_passing=False,
+                    code=work.trouble.code,
+                    about_content=False,
+                    detail=f"{work.trouble.detail} (after {lease.shard.tries + 1} rounds)",
+                )
+
+    def _finish(self, lease: Lease) -> None:
+        """End a lease whose images are all written or put off."""
+        shard = lease.shard
+
+        def end() -> None:
+            with unit_of_work(self._engine) as session:
+                if lease.pending:
+                    shards.give_back(
+                        session,
+                        shard.id,
+                        shard.epoch,
+                        is_trouble=True,
+                        delay_seconds=backoff_seconds(shard.tries),
+                        note=f"waiting: {lease.troubles[-1].detail}" if lease.troubles else None,
+                    )
+                else:
+                    shards.close(session, shard.id, shard.epoch, dict(lease.stage_seconds))
+
+        self._patiently(lease, end)
+        self._drop(lease)
+
+    def _give_up(self, lease: Lease) -> None:
+        """End a lease with work left: the job was paused or cancelled, or the worker stops."""
+        lease.end()  # before it is given back, so that nothing more of it is written
+
+        def end() -> None:
+            with unit_of_work(self._engine) as session:
+                shards.give_back(session, lease.shard.id, lease.shard.epoch, is_trouble=False)
+
+        try:
+            end()
+        except ServiceUnavailableError as error:  # the lease runs out by itself
+            log.warning("lease not given back", shard=lease.shard.id, error=str(error))
+        self._drop(lease)
+
+    def _drop(self, lease: Lease) -> None:
+        lease.end()
+        with self._changed:
+            self._leases.discard(lease)
+            self._changed.notify_all()
+
+    def _patiently(self, lease: Lease, action: Callable[[], T]) -> T | None:
+        """Do ``action``, waiting while the database is away; None when the lease was lost meanwhile."""
+        tries = 0
+        while not lease.is_over:
+            try:
+                return action()
+            except shards.FencedError as error:
+                log.warning("fenced", shard=lease.shard.id, job=lease.shard.job_id, error=str(error))
+                self._drop(lease)
+            except ServiceUnavailableError as error:
+                log.warning("database away", error=str(error), tries=tries)
+                if self._stopping.wait(backoff_seconds(tries, first=0.2, most=5.0)):
+                    self._drop(lease)  # it runs out by itself, and its images are taken up again
+                tries += 1
+        return None
+
+    # Small things --------------------------------------------------------------------------------------------------
+
+    def _judge(self, work: Work, error: Exception) -> None:
+        if verdict(error).action is Action.STOP:
+            raise error
+        work.trouble = Trouble.of(error)
+
+    def _release(self, work: Work) -> None:
+        self._budget.release(work.reserved_bytes)
+        work.reserved_bytes, work.body = 0, None
+
+    def _raise_fatal(self) -> None:
+        if self._fatal is not None:
+            raise FatalError(f"the pipeline stopped: {self._fatal}") from self._fatal
+
+    def note_seconds(self, lease: Lease, stage: str, seconds: float) -> None:
+        """Count time that a stage worked, as that of one full-time worker of the stage."""
+        lease.add_seconds(stage, seconds)
+        with self._changed:
+            self._busy[stage] += seconds
+            self._metrics.busy(stage, seconds)
+
+
+class _Timed:
+    def __init__(self, pipeline: Pipeline, lease: Lease, stage: str, width: int) -> None:
+        self._pipeline, self._lease, self._stage, self._width = pipeline, lease, stage, width
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        seconds = (time.perf_counter() - self._began) / self._width
+        self._pipeline.note_seconds(self._lease, self._stage, seconds)

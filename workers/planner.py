@@ -1,0 +1,128 @@
+"""Plan: list an archive's keys in order, a page at a time, and cut what wants recognising into shards.
+
+A page is one transaction: keys, counts, shards and the cursor behind it. A planner that dies leaves a listing that
+goes on after the last page; two planners cannot both move the cursor.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ram_core.errors import ModelError
+from ramq.kit.errors import FatalError, RamqError, TransientError
+from ramq.kit.logs import get_logger
+from storage.database import unit_of_work
+from storage.objects.base import CredentialsError
+from storage.objects.source import open_store, parse_source
+from storage.repositories import images, jobs, shards
+from workers.retry import backoff_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy import Engine
+
+    from storage.objects.base import ObjectInfo
+    from storage.repositories.jobs import ClaimedListing
+    from workers.model_holder import ModelHolder
+
+log = get_logger()
+
+STEP_SECONDS = 3.0
+"""A listing gives way after so long, so that what was listed is also worked on and small jobs get their turn."""
+
+LEASE_SECONDS = 60.0
+"""A page takes well under this, with every retry of the store."""
+
+
+class Planner:
+    """Lists archives for jobs.
+
+    Args:
+        engine: the database.
+        models: needed because what is already recorded depends on what the model is.
+        shard_size: images per shard.
+        s3_endpoint_url: where buckets are, None for AWS.
+    """
+
+    def __init__(self, engine: Engine, models: ModelHolder, *, shard_size: int, s3_endpoint_url: str | None) -> None:
+        self._engine = engine
+        self._models = models
+        self._shard_size = shard_size
+        self._s3_endpoint_url = s3_endpoint_url
+
+    def begin(self, should_stop: Callable[[], bool]) -> bool:
+        """Begin the listing of a new job, if there is one: its model is loaded, which says what is recorded already."""
+        return self._step(should_stop, is_begun=False)
+
+    def go_on(self, should_stop: Callable[[], bool]) -> bool:
+        """Go on with a listing for a few seconds, if there is one; True if there was. Needs no model."""
+        return self._step(should_stop, is_begun=True)
+
+    def _step(self, should_stop: Callable[[], bool], *, is_begun: bool) -> bool:
+        with unit_of_work(self._engine) as session:
+            listing = jobs.claim_listing(
+                session, models=self._models.served, is_begun=is_begun, lease_seconds=LEASE_SECONDS
+            )
+        if listing is None:
+            return False
+        try:
+            self._list(listing, should_stop)
+        except jobs.ListingLostError as error:
+            log.info("listing lost", job=listing.job_id, error=str(error))
+        except (TransientError, CredentialsError) as error:
+            delay = backoff_seconds(listing.attempts)
+            log.warning("listing waits", job=listing.job_id, error=str(error), seconds=delay)
+            with unit_of_work(self._engine) as session:
+                jobs.set_note(session, listing.job_id, f"waiting: {error}")
+                jobs.end_listing(session, listing.job_id, listing.epoch, is_complete=False, delay_seconds=delay)
+        except ModelError as error:
+            self._fail(listing, str(error))
+            if self._models.pinned is not None:
+                raise FatalError(str(error)) from error
+        except RamqError as error:
+            self._fail(listing, str(error))
+        return True
+
+    def _fail(self, listing: ClaimedListing, reason: str) -> None:
+        log.error("job failed", job=listing.job_id, error=reason)
+        with unit_of_work(self._engine) as session:
+            jobs.fail(session, listing.job_id, reason)
+
+    def _list(self, listing: ClaimedListing, should_stop: Callable[[], bool]) -> None:
+        generation_id = listing.generation_id
+        if generation_id is None:
+            generation_id = self._models.get(listing.model).generation_id
+            with unit_of_work(self._engine) as session:
+                jobs.set_generation(session, listing.job_id, generation_id)
+        store = open_store(parse_source(listing.archive_uri), self._s3_endpoint_url)
+        until = time.monotonic() + STEP_SECONDS
+        for page in store.pages(listing.prefix, listing.cursor):
+            self._record(listing, generation_id, page)
+            if should_stop() or time.monotonic() > until:
+                with unit_of_work(self._engine) as session:
+                    jobs.end_listing(session, listing.job_id, listing.epoch, is_complete=False)
+                return
+        with unit_of_work(self._engine) as session:
+            jobs.end_listing(session, listing.job_id, listing.epoch, is_complete=True)
+            jobs.finish_completed(session)
+
+    def _record(self, listing: ClaimedListing, generation_id: int, page: Sequence[ObjectInfo]) -> None:
+        pictures = [info for info in page if not info.is_marker]
+        with unit_of_work(self._engine) as session:
+            jobs.require_listing(session, listing.job_id, listing.epoch)
+            images.upsert_page(session, listing.archive_id, pictures)
+            pending = images.pending_of_page(session, listing.archive_id, generation_id, listing.captioner)
+            size = self._shard_size
+            shards.add(session, listing.job_id, [pending[i : i + size] for i in range(0, len(pending), size)])
+            jobs.advance_listing(
+                session,
+                listing.job_id,
+                listing.epoch,
+                cursor=page[-1].key,
+                listed=len(page),
+                skipped=len(page) - len(pending),
+                lease_seconds=LEASE_SECONDS,
+            )
+        log.info("listed", job=listing.job_id, keys=len(page), to_do=len(pending))

@@ -1,0 +1,76 @@
+"""Run one worker process until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from celery.apps.worker import Worker as CeleryWorker
+
+from ramq.kit.errors import FatalError
+from workers.app import Bells, make_app
+from workers.lifecycle import Worker
+from workers.stages.decode import guard_pillow
+from workers.tasks import register
+
+if TYPE_CHECKING:
+    import redis
+    from sqlalchemy import Engine
+
+    from storage.vectors.builder import IndexBuilder
+    from workers.model_holder import ModelHolder
+    from workers.pipeline import PipelineOptions
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerParts:
+    """What a worker is put together from; see ``workers.lifecycle.Worker``."""
+
+    engine: Engine
+    models: ModelHolder
+    options: PipelineOptions
+    builder: IndexBuilder
+    broker: redis.Redis
+    broker_url: str
+    shard_size: int
+    s3_endpoint_url: str | None
+    queues: tuple[str, ...] | None
+
+
+def run(parts: WorkerParts) -> None:
+    """Work until SIGTERM or SIGINT (finish the batch in hand, give the leases back) or a fatal error.
+
+    Raises:
+        FatalError: why this worker must not go on.
+    """
+    guard_pillow(parts.options.max_pixels)
+    app = make_app(parts.broker_url, parts.models.served)
+    worker = Worker(
+        parts.engine,
+        parts.models,
+        parts.options,
+        builder=parts.builder,
+        ring=Bells(app, parts.broker).ring,
+        shard_size=parts.shard_size,
+        s3_endpoint_url=parts.s3_endpoint_url,
+    )
+    register(app, worker)
+    worker.start()
+    celery = CeleryWorker(
+        app=app,
+        hostname=worker.id,
+        queues=list(parts.queues) if parts.queues else None,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    )
+    try:
+        celery.start()
+    finally:
+        # Celery has let go of the signals; a second one must not tear the leave-taking apart.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        worker.leave()
+    if worker.fatal is not None:
+        raise FatalError(str(worker.fatal)) from worker.fatal

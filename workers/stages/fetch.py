@@ -1,0 +1,56 @@
+"""Fetch: an object's bytes, within a budget of memory, with a few tries of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from ramq.kit.errors import TransientError
+from storage.objects.base import Fetched, ObjectStore
+from workers.retry import EmptyFileError, backoff_seconds
+from workers.work import Work
+
+TRIES = 3
+
+
+class BytesBudget:
+    """Bounds the bytes that are in memory between fetch and decode."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self.total_bytes = total_bytes
+        self._free = total_bytes
+        self._changed = threading.Condition()
+
+    def acquire(self, amount: int) -> int:
+        """Wait until ``amount`` bytes are free, take them and return how many were taken.
+
+        An object larger than the whole budget takes all of it, and so travels alone.
+        """
+        taken = min(amount, self.total_bytes)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= taken)
+            self._free -= taken
+        return taken
+
+    def release(self, amount: int) -> None:
+        """Give bytes back."""
+        with self._changed:
+            self._free += amount
+            self._changed.notify_all()
+
+
+def fetch(work: Work, max_bytes: int) -> None:
+    """Fill in ``work.body``. Raises the store's errors and ``EmptyFileError``."""
+    fetched = _with_tries(work.lease.store, work.image.key, work.version, max_bytes)
+    if not len(fetched.body):
+        raise EmptyFileError("the object has no bytes")
+    work.body, work.version = fetched.body, fetched.version
+
+
+def _with_tries(store: ObjectStore, key: str, version: str, max_bytes: int) -> Fetched:
+    for attempt in range(TRIES - 1):
+        try:
+            return store.fetch(key, version, max_bytes)
+        except TransientError:
+            time.sleep(backoff_seconds(attempt, first=0.2, most=2.0))
+    return store.fetch(key, version, max_bytes)

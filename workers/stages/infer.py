@@ -1,0 +1,49 @@
+"""Infer: a batch of pixels through the model; a batch that fails is halved until the image at fault stands alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import structlog
+
+from workers.retry import Action, ModelFailedError, verdict
+from workers.work import Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from workers.model_holder import LoadedModel
+    from workers.work import Batch, Work
+
+log = structlog.get_logger()
+
+
+def infer(batch: Batch, model: LoadedModel, captioner: str) -> None:
+    """Fill in predictions and captions. Raises only what concerns the worker as a whole."""
+    _predict(batch.sound, model, captioner)
+    for work in batch.works:
+        work.pixels = None
+
+
+def _predict(works: Sequence[Work], model: LoadedModel, captioner: str) -> None:
+    if not works:
+        return
+    try:
+        pixels = np.stack([work.pixels for work in works if work.pixels is not None])  # (B, S, S, 3)
+        predictions = model.recognizer.predict(pixels)
+        captions = model.captions(captioner, pixels, predictions)
+    # Whatever a model raises, from a CUDA error to a bad picture: halving finds out whether an image is at fault.
+    except Exception as error:
+        if verdict(error).action is Action.STOP:
+            raise
+        log.warning("batch failed", images=len(works), error=f"{type(error).__name__}: {error}")
+        if len(works) == 1:
+            works[0].trouble = Trouble.of(ModelFailedError(f"{type(error).__name__}: {error}"))
+            return
+        middle = len(works) // 2
+        _predict(works[:middle], model, captioner)
+        _predict(works[middle:], model, captioner)
+        return
+    for work, prediction, caption in zip(works, predictions, captions, strict=True):
+        work.prediction, work.caption = prediction, caption

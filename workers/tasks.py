@@ -1,0 +1,41 @@
+"""The one task: a shell around the worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery import signals
+from celery.worker import state
+
+from ramq.kit.errors import FatalError, RamqError
+from ramq.kit.logs import get_logger
+from workers.messages import WAKE
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from workers.lifecycle import Worker
+
+log = get_logger()
+
+_EXIT_FAILED = 1
+
+
+def register(app: Celery, worker: Worker) -> None:
+    """Give the application its task, and tie the worker's life to Celery's."""
+
+    @app.task(name=WAKE, acks_late=True)
+    def wake(_model: str) -> None:
+        try:
+            worker.work()
+        except FatalError as error:
+            log.error("worker stops", error=str(error))  # noqa: TRY400  (the message is the point, not the trace)
+            state.should_stop = _EXIT_FAILED  # type: ignore[assignment]  # typed as None, documented as a number
+        except RamqError as error:
+            # The ledger still has the work and the ringer rings again: nothing is lost by saying so and going on.
+            log.warning("turn ended early", error=str(error))
+
+    def on_shutting_down(**_: Any) -> None:
+        worker.stop()
+
+    signals.worker_shutting_down.connect(on_shutting_down, weak=False)
