@@ -1,0 +1,138 @@
+"""A made-up archive of vectors: what it should hold, in plain dictionaries, beside what the database and index hold."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sqlalchemy import text
+
+from storage.database import unit_of_work
+from storage.models import Archive, Generation, Image, Vocabulary
+from storage.repositories import vectors as repository
+from storage.vectors.packing import pack_vectors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
+
+    from storage.vectors.index import VectorIndex
+
+SIZE = 24
+
+WRITE = text(
+    """
+    INSERT INTO vector (image_id, generation_id, v)
+    SELECT image_id, :generation_id, v FROM unnest((:ids)::bigint[], (:packed)::bytea[]) AS new (image_id, v)
+    ORDER BY image_id
+    ON CONFLICT (image_id, generation_id) DO UPDATE SET v = excluded.v, xid = pg_current_xact_id()
+    """
+)
+
+
+def unit_vectors(count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return ``count`` random unit vectors, rounded as the database rounds them."""
+    vectors = rng.standard_normal((count, SIZE))
+    rounded = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    return rounded.astype(np.float32)
+
+
+def add_generation(engine: Engine, fingerprint: str = "made up") -> int:
+    """Register a generation whose vectors have ``SIZE`` numbers."""
+    with unit_of_work(engine) as session:
+        vocabulary = Vocabulary(sha256=fingerprint, name="made up", size=0)
+        session.add(vocabulary)
+        session.flush()
+        generation = Generation(
+            fingerprint=fingerprint,
+            model="lite",
+            weights_sha256="",
+            preprocessing="",
+            vector_kind="",
+            vector_size=SIZE,
+            vocabulary_id=vocabulary.id,
+        )
+        session.add(generation)
+        session.flush()
+        return generation.id
+
+
+def write(session: Session, generation_id: int, ids: Iterable[int], vectors: NDArray[np.float32]) -> None:
+    """Write vectors as the workers do."""
+    session.execute(
+        WRITE, {"generation_id": generation_id, "ids": [int(n) for n in ids], "packed": pack_vectors(vectors)}
+    )
+
+
+class VectorArchive:
+    """Images with vectors of one generation; every change is made in the database and in ``held``."""
+
+    def __init__(self, engine: Engine, images: int = 2000, seed: int = 0) -> None:
+        self.engine = engine
+        self.rng = np.random.default_rng(seed)
+        self.generation_id = add_generation(engine)
+        self.held: dict[int, NDArray[np.float32]] = {}
+        with unit_of_work(engine) as session:
+            archive = Archive(uri="file:///made-up")
+            session.add(archive)
+            session.flush()
+            session.add_all([Image(archive_id=archive.id, key=str(n), version="1", size=1) for n in range(images)])
+            session.flush()
+            self.images = list(session.execute(text("SELECT id FROM image ORDER BY id")).scalars())
+
+    def under_another_generation(self) -> VectorArchive:
+        """Return the same images as another generation sees them: without vectors as yet."""
+        other = copy(self)
+        other.generation_id, other.held = add_generation(self.engine, "another"), {}
+        return other
+
+    def write(self, ids: Sequence[int]) -> None:
+        """Give these images new vectors, in one transaction."""
+        vectors = unit_vectors(len(ids), self.rng)
+        with unit_of_work(self.engine) as session:
+            write(session, self.generation_id, ids, vectors)
+        self.held.update(zip(ids, vectors, strict=True))
+
+    def erase(self, ids: Sequence[int]) -> None:
+        """Delete the vectors of these images."""
+        with unit_of_work(self.engine) as session:
+            repository.erase(session, ids)
+        for image_id in ids:
+            self.held.pop(image_id, None)
+
+    def expected(self, query: NDArray[np.float32], k: int, allowed: Sequence[int] | None = None) -> list[int]:
+        """Return what a search must find, by looking at every vector."""
+        ids = np.array([n for n in self.held if allowed is None or n in set(allowed)], dtype=np.int64)
+        if len(ids) == 0:
+            return []
+        scores = np.stack([self.held[int(n)] for n in ids]) @ query
+        best: list[int] = ids[np.lexsort((ids, -scores))[:k]].tolist()
+        return best
+
+    def found(
+        self, index: VectorIndex, query: NDArray[np.float32], k: int, allowed: Sequence[int] | None = None
+    ) -> list[int]:
+        """Return what the index finds."""
+        allowed_ids = None if allowed is None else np.array(allowed, dtype=np.int64)
+        with unit_of_work(self.engine) as session:
+            ids, scores = index.search(session, self.generation_id, query, k, allowed_ids=allowed_ids)
+        assert np.all(np.diff(scores) <= 0)
+        found: list[int] = ids.tolist()
+        return found
+
+    def check(self, index: VectorIndex, queries: int = 3) -> None:
+        """Compare searches with and without filters, near vectors held and near none, with brute force."""
+        held = list(self.held)
+        for _ in range(queries):
+            query = unit_vectors(1, self.rng)[0]
+            if held and self.rng.random() < 0.5:
+                query = self.held[int(self.rng.choice(held))]
+            query = query / np.linalg.norm(query)
+            k = int(self.rng.choice([1, 10, 5000]))
+            allowed = self.rng.choice(self.images, size=int(self.rng.integers(0, 300))).tolist()
+            assert self.found(index, query, k) == self.expected(query, k)
+            assert self.found(index, query, k, allowed) == self.expected(query, k, allowed)
