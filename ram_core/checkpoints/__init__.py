@@ -1,0 +1,24 @@
+"""Checkpoints and their data files: what there is, fetching it, and checking it. Needs no torch.
+
+The folder has one folder per model: ``<models_dir>/<model>/<file>``.
+"""
+
+from ram_core.checkpoints.download import Listener, Patience
+from ram_core.checkpoints.published import CatalogueEntry, RemoteFile, catalogue, entry
+from ram_core.checkpoints.store import FileState, FileStatus, find, path, pull, status, verify
+
+__all__ = [
+    "CatalogueEntry",
+    "FileState",
+    "FileStatus",
+    "Listener",
+    "Patience",
+    "RemoteFile",
+    "catalogue",
+    "entry",
+    "find",
+    "path",
+    "pull",
+    "status",
+    "verify",
+]

@@ -1,0 +1,205 @@
+"""What ``ramq models`` knows: which files make a model usable, where they are published, and their hashes.
+
+Sizes and hashes of RAM and RAM++ are those that several independent projects publish. Where no hash is published, the
+first pull records the one it saw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+from ram_core.errors import CheckpointError, UnknownModelError
+
+# Revisions that do not move, where there is one to name.
+_HUB = "https://huggingface.co"
+_RAM_PLUS_REVISION = "6afd703f04b23e1c18d4c7d9882c4f5f954848f8"
+_LISTS = (
+    "https://raw.githubusercontent.com/xinyu1205/recognize-anything/7cb804a8609e9f4b1a50b7f31436d2df40bb9481/ram/data"
+)
+
+# How far a file whose exact size nobody publishes may be from what its contents let expect. A page of HTML or the
+# pointer of an LFS file is thousands of times smaller.
+_PLAUSIBLE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """One file of a model.
+
+    Attributes:
+        name: file name under ``<models_dir>/<model>/``.
+        url: where it is published.
+        size_bytes: its size.
+        sha256: its hash (hex), None where none is published.
+        exact_size: False where ``size_bytes`` is an estimate.
+    """
+
+    name: str
+    url: str
+    size_bytes: int
+    sha256: str | None = None
+    exact_size: bool = True
+
+    @property
+    def most_bytes(self) -> int:
+        """The largest size a file can have that is the one that is meant."""
+        return self.size_bytes if self.exact_size else self.size_bytes * _PLAUSIBLE
+
+    def fits(self, size_bytes: int) -> bool:
+        """Say whether a file of this size can be the one that is meant."""
+        if self.exact_size:
+            return size_bytes == self.size_bytes
+        return self.size_bytes / _PLAUSIBLE <= size_bytes <= self.most_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueEntry:
+    """A model and what it is made of.
+
+    Attributes:
+        name: the name to pull it by.
+        summary: one line for people.
+        files: what is downloaded; empty for a model that is installed with ramq.
+        companions: names of other entries that searching by text, or tags of one's own, also need.
+    """
+
+    name: str
+    summary: str
+    files: tuple[RemoteFile, ...]
+    companions: tuple[str, ...] = ()
+
+    def file(self, name: str) -> RemoteFile:
+        """Return one file by name. Raises ``CheckpointError`` for a name that is not in the entry."""
+        for each in self.files:
+            if each.name == name:
+                return each
+        known = ", ".join(each.name for each in self.files) or "none, it is installed with ramq"
+        raise CheckpointError(f"{self.name} has no file {name!r}; its files are: {known}")
+
+
+def _hub(repository: str, name: str, revision: str = "main") -> str:
+    return f"{_HUB}/{repository}/resolve/{revision}/{name}"
+
+
+def _clip(name: str, size_bytes: int) -> RemoteFile:
+    return RemoteFile(name, _hub("openai/clip-vit-base-patch16", name), size_bytes, exact_size=False)
+
+
+_RAM_LISTS = (
+    RemoteFile(
+        "ram_tag_list.txt",
+        f"{_LISTS}/ram_tag_list.txt",
+        41_904,
+        "5d96d2f7225527480ad773aaac76b6e5c08a18adf6eae9ca7d2ab923d5e7bd8b",
+    ),
+    RemoteFile(
+        "ram_tag_list_chinese.txt",
+        f"{_LISTS}/ram_tag_list_chinese.txt",
+        44_181,
+        "c912657a0f30be7b2f5df6ccffa17e1d84561d0bea508528e38b6d0d711bcfbe",
+    ),
+    RemoteFile(
+        "ram_tag_list_threshold.txt",
+        f"{_LISTS}/ram_tag_list_threshold.txt",
+        22_016,
+        "b6f81d0de1bc7f9c251af512c413eae976c77dbfbadf700d4e3d90510f4c6447",
+    ),
+)
+
+_ENTRIES = (
+    CatalogueEntry("lite", "small ImageNet model; installed with ramq, nothing to pull", ()),
+    CatalogueEntry(
+        "ram",
+        "Recognize Anything, Swin-L, 4,585 tags (arXiv:2306.03514)",
+        (
+            RemoteFile(
+                "ram_swin_large_14m.pth",
+                _hub("xinyu1205/recognize_anything_model", "ram_swin_large_14m.pth"),
+                5_625_600_000,
+                "15c729c793af28b9d107c69f85836a1356d76ea830d4714699fb62e55fcc08ed",
+                exact_size=False,
+            ),
+            *_RAM_LISTS,
+        ),
+        ("clip-vit-base-patch16",),
+    ),
+    CatalogueEntry(
+        "ram_plus",
+        "Recognize Anything Plus, Swin-L, 4,585 tags with 51 descriptions each (arXiv:2310.15200)",
+        (
+            RemoteFile(
+                "ram_plus_swin_large_14m.pth",
+                _hub("xinyu1205/recognize-anything-plus-model", "ram_plus_swin_large_14m.pth", _RAM_PLUS_REVISION),
+                3_010_210_801,
+                "497c178836ba66698ca226c7895317e6e800034be986452dbd2593298d50e87d",
+            ),
+            *_RAM_LISTS,
+        ),
+        ("clip-vit-base-patch16",),
+    ),
+    CatalogueEntry(
+        "tag2text",
+        "Tag2Text, Swin-B, 3,429 tags and captions (arXiv:2303.05657)",
+        (
+            RemoteFile(
+                "tag2text_swin_14m.pth",
+                _hub("spaces/xinyu1205/Recognize_Anything-Tag2Text", "tag2text_swin_14m.pth"),
+                4_480_000_000,
+                exact_size=False,
+            ),
+            RemoteFile(
+                "tag2text_ori_tag_list.txt",
+                f"{_LISTS}/tag2text_ori_tag_list.txt",
+                29_062,
+                "7d05c7cb88ed46a2aee1434776964f6bdbda0c0f4233c8633e109084382d3a45",
+            ),
+            RemoteFile(
+                "vocab.txt",
+                _hub("google-bert/bert-base-uncased", "vocab.txt"),
+                231_508,
+                "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+            ),
+        ),
+    ),
+    CatalogueEntry(
+        "clip-vit-base-patch16",
+        "CLIP ViT-B/16 text encoder: text search and open-set tags with RAM and RAM++ (arXiv:2103.00020)",
+        (
+            _clip("config.json", 4_100),
+            _clip("model.safetensors", 599_000_000),
+            _clip("tokenizer.json", 2_220_000),
+            _clip("tokenizer_config.json", 700),
+            _clip("special_tokens_map.json", 400),
+            _clip("vocab.json", 862_000),
+            _clip("merges.txt", 525_000),
+        ),
+    ),
+)
+
+
+def catalogue() -> tuple[CatalogueEntry, ...]:
+    """Return all models, in the order in which they are listed."""
+    return _ENTRIES
+
+
+def entry(name: str) -> CatalogueEntry:
+    """Return one model. Raises ``UnknownModelError`` that lists the known names."""
+    for each in _ENTRIES:
+        if each.name == name:
+            return each
+    raise UnknownModelError(f"unknown model {name!r}; known are {', '.join(each.name for each in _ENTRIES)}")
+
+
+def mirrored(url: str, mirror: str | None) -> str:
+    """Return where a mirror has a file: the mirror's address followed by the path of the published one.
+
+    Raises:
+        CheckpointError: the mirror is no http or https address.
+    """
+    if mirror is None:
+        return url
+    base, path = urlsplit(mirror), urlsplit(url).path
+    if base.scheme not in {"http", "https"} or not base.hostname:
+        raise CheckpointError(f"mirror {mirror!r} is no web address; give one like https://mirror.example/models")
+    return urlunsplit((base.scheme, base.netloc, base.path.rstrip("/") + path, "", ""))
