@@ -1,0 +1,537 @@
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from ramq.kit.errors import ServiceUnavailableError
+from storage.database import make_engine, unit_of_work
+from storage.repositories import vectors as repository
+from storage.vectors import builder as builder_module
+from storage.vectors.builder import IndexBuilder
+from storage.vectors.garbage import collect_garbage
+from storage.vectors.index import VectorIndex
+from storage.vectors.places import BucketPlace, FolderPlace
+from tests.vector_archive import VectorArchive, unit_vectors, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy import Engine
+
+    from tests.services.s3 import S3Server
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = make_engine(database_url, pool_size=10)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def archive(engine: Engine) -> VectorArchive:
+    return VectorArchive(engine)
+
+
+@pytest.fixture
+def builder(engine: Engine, tmp_path: Path) -> IndexBuilder:
+    return IndexBuilder(engine, FolderPlace(tmp_path / "index"), tmp_path / "builder-cache")
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> VectorIndex:
+    return VectorIndex(FolderPlace(tmp_path / "index"), tmp_path / "reader-cache")
+
+
+def a_fresh_index(tmp_path: Path) -> VectorIndex:
+    return VectorIndex(FolderPlace(tmp_path / "index"), tmp_path / "another-cache")
+
+
+def published(archive: VectorArchive) -> int:
+    with unit_of_work(archive.engine) as session:
+        return repository.head(session, archive.generation_id).pointer.manifest
+
+
+# When there is something to publish
+
+
+def test_few_new_vectors_wait_until_they_are_old_enough(engine: Engine, archive: VectorArchive, tmp_path: Path) -> None:
+    builder = IndexBuilder(
+        engine, FolderPlace(tmp_path / "index"), tmp_path / "cache", min_rows=100, max_age_seconds=3600
+    )
+    assert builder.publish_new(archive.generation_id, force=True) is None
+    archive.write(archive.images[:5])
+    first = builder.publish_new(archive.generation_id)  # nothing is published yet, so these are old enough
+    assert first is not None
+    assert first.new_rows == 5
+    archive.write(archive.images[5:104])
+    assert builder.publish_new(archive.generation_id) is None
+    archive.write([archive.images[104]])
+    second = builder.publish_new(archive.generation_id)
+    assert second is not None
+    assert (second.new_rows, second.segments) == (100, 2)
+    archive.erase(archive.images[:1])
+    assert builder.publish_new(archive.generation_id) is None
+    builder.max_age_seconds = 0.0
+    third = builder.publish_new(archive.generation_id)
+    assert third is not None
+    assert (third.new_rows, third.segments) == (0, 2)
+    assert builder.publish_new(archive.generation_id) is None
+
+
+def test_compaction_merges_small_segments_and_keeps_every_vector(
+    archive: VectorArchive, builder: IndexBuilder, index: VectorIndex
+) -> None:
+    assert builder.compact(archive.generation_id) is None
+    for start in range(0, 200, 50):
+        archive.write(archive.images[start : start + 60])
+        builder.publish_new(archive.generation_id, force=True)
+    merged = builder.compact(archive.generation_id)
+    assert merged is not None
+    assert (merged.segments, merged.new_rows) == (1, 210)
+    assert builder.compact(archive.generation_id) is None
+    archive.check(index)
+    assert builder.verify(archive.generation_id) == []
+
+
+def test_a_rebuild_cuts_segments_between_transactions(archive: VectorArchive, tmp_path: Path) -> None:
+    for start in range(0, 500, 50):
+        archive.write(archive.images[start : start + 50])
+    builder = IndexBuilder(archive.engine, FolderPlace(tmp_path / "index"), tmp_path / "cache", max_segment_rows=120)
+    rebuilt = builder.rebuild(archive.generation_id)
+    assert rebuilt is not None
+    assert (rebuilt.segments, rebuilt.new_rows) == (5, 500)
+    archive.check(a_fresh_index(tmp_path))
+    assert builder.verify(archive.generation_id) == []
+
+
+# Crashes
+
+
+CRASHING_BUILDER = textwrap.dedent(
+    """
+    import os, signal, sys
+    from pathlib import Path
+    from sqlalchemy import Engine, event
+    from storage.database import make_engine
+    from storage.vectors.builder import IndexBuilder
+    from storage.vectors.places import FolderPlace
+
+    url, folder, generation_id, action, fatal = sys.argv[1], Path(sys.argv[2]), *map(str, sys.argv[3:])
+    steps = 0
+
+    def step(*_args, **_kwargs):
+        global steps
+        steps += 1
+        if steps == int(fatal):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def before(function):
+        def stepping(*args, **kwargs):
+            step()
+            result = function(*args, **kwargs)
+            step()
+            return result
+        return stepping
+
+    for name in ("fsync", "rename", "replace", "open", "mkdir"):
+        setattr(os, name, before(getattr(os, name)))
+    event.listen(Engine, "before_cursor_execute", step)
+    event.listen(Engine, "commit", step)
+    builder = IndexBuilder(make_engine(url), FolderPlace(folder / "index"), folder / "child-cache")
+    if action == "publish_new":
+        builder.publish_new(int(generation_id), force=True)
+    elif action == "compact":
+        builder.compact(int(generation_id), purge=True)
+    else:
+        builder.rebuild(int(generation_id))
+    """
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("action", ["publish_new", "compact", "rebuild"])
+def test_a_builder_killed_at_any_step_leaves_the_last_published_state(
+    archive: VectorArchive, builder: IndexBuilder, index: VectorIndex, tmp_path: Path, action: str
+) -> None:
+    archive.write(archive.images[:300])
+    builder.publish_new(archive.generation_id, force=True)
+    archive.erase(archive.images[:20])
+    archive.write(archive.images[290:320])
+    url = archive.engine.url.render_as_string(hide_password=False)
+    before = published(archive)
+    kills = 0
+    # Strides that share no factor with the pattern of steps meet every kind of step in a few children.
+    for fatal in range(1, 1000, 7):
+        arguments = [url, str(tmp_path), str(archive.generation_id), action, str(fatal)]
+        child = subprocess.run([sys.executable, "-c", CRASHING_BUILDER, *arguments], check=False)
+        archive.check(index, queries=1)
+        archive.check(a_fresh_index(tmp_path), queries=1)
+        assert builder.verify(archive.generation_id) == []
+        if child.returncode == 0:
+            break
+        assert child.returncode == -signal.SIGKILL
+        kills += 1
+        if published(archive) != before:
+            archive.write(archive.images[:5])
+            before = published(archive)
+    assert kills > 4
+    builder.publish_new(archive.generation_id, force=True)
+    collect_garbage(archive.engine, builder.store, grace_seconds=-1)
+    names = [path.name for path in (tmp_path / "index" / f"generation-{archive.generation_id}").iterdir()]
+    assert not [name for name in names if name.startswith(".")]
+    archive.check(a_fresh_index(tmp_path))
+
+
+@pytest.mark.parametrize("step", ["write", "write_manifest", "publish"])
+def test_an_error_at_a_step_of_publication_changes_nothing_and_the_next_try_succeeds(
+    archive: VectorArchive,
+    builder: IndexBuilder,
+    index: VectorIndex,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+) -> None:
+    archive.write(archive.images[:50])
+    builder.publish_new(archive.generation_id, force=True)
+    archive.write(archive.images[40:90])
+    before = published(archive)
+    target: dict[str, tuple[object, str]] = {
+        "write": (builder_module, "write"),
+        "write_manifest": (builder.store, "write_manifest"),
+        "publish": (builder_module.repository, "publish"),
+    }
+
+    def fail(*_args: object, **_kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*target[step], fail)
+        with pytest.raises((OSError, ServiceUnavailableError), match="No space left"):
+            builder.publish_new(archive.generation_id, force=True)
+    assert published(archive) == before
+    archive.check(index)
+    assert builder.publish_new(archive.generation_id, force=True) is not None
+    archive.check(a_fresh_index(tmp_path))
+    assert builder.verify(archive.generation_id) == []
+
+
+# More than one at a time
+
+
+def test_a_builder_that_lost_its_turn_cannot_publish(
+    archive: VectorArchive, builder: IndexBuilder, index: VectorIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.write(archive.images[:50])
+    write_manifest = builder.store.write_manifest
+
+    def lose_the_turn(*args: object) -> bool:
+        with unit_of_work(archive.engine) as session:
+            repository.begin_epoch(session, archive.generation_id)
+        return write_manifest(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builder.store, "write_manifest", lose_the_turn)
+    assert builder.publish_new(archive.generation_id, force=True) is None
+    assert published(archive) == 0
+    archive.check(index)
+
+
+def test_only_one_builder_of_a_generation_works_at_a_time(
+    archive: VectorArchive, builder: IndexBuilder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    archive.write(archive.images[:50])
+    is_building, may_go_on = threading.Event(), threading.Event()
+    build = builder_module.build
+
+    def slowly(*args: object) -> object:
+        is_building.set()
+        assert may_go_on.wait(30)
+        return build(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builder_module, "build", slowly)
+    second = IndexBuilder(archive.engine, builder.store.place, tmp_path / "second-cache")
+    with ThreadPoolExecutor(1) as thread:
+        first = thread.submit(builder.publish_new, archive.generation_id, force=True)
+        assert is_building.wait(30)
+        assert second.publish_new(archive.generation_id, force=True) is None
+        may_go_on.set()
+        assert first.result() is not None
+
+
+@pytest.mark.slow
+def test_nothing_is_missed_with_long_transactions_rollbacks_and_three_builders(
+    archive: VectorArchive, builder: IndexBuilder, index: VectorIndex, tmp_path: Path
+) -> None:
+    """Four writers, each with images of its own, commit late, early or never, while three builders publish."""
+    results: list[dict[int, np.ndarray]] = []
+    done = threading.Event()
+
+    def keep_writing(number: int) -> None:
+        rng = np.random.default_rng(number)
+        mine = archive.images[number::4]
+        held: dict[int, np.ndarray] = {}
+        for _ in range(40):
+            ids = sorted(rng.choice(mine, size=10, replace=False).tolist())
+            vectors = unit_vectors(10, rng)
+            with Session(archive.engine) as session:
+                write(session, archive.generation_id, ids[:5], vectors[:5])
+                done.wait(float(rng.exponential(0.03)))
+                write(session, archive.generation_id, ids[5:], vectors[5:])
+                if rng.random() < 0.2:
+                    session.rollback()
+                else:
+                    session.commit()
+                    held.update(zip(ids, vectors, strict=True))
+            if rng.random() < 0.3:
+                with unit_of_work(archive.engine) as session:
+                    repository.erase(session, ids[:2])
+                for image_id in ids[:2]:
+                    held.pop(image_id, None)
+        results.append(held)
+
+    def keep_building(number: int) -> int:
+        mine = IndexBuilder(archive.engine, builder.store.place, tmp_path / f"cache-{number}")
+        count = 0
+        while not done.is_set():
+            count += mine.publish_new(archive.generation_id, force=True) is not None
+            mine.compact(archive.generation_id)
+        return count
+
+    with ThreadPoolExecutor(7) as threads:
+        builders = [threads.submit(keep_building, number) for number in range(3)]
+        writers = [threads.submit(keep_writing, number) for number in range(4)]
+        for writer in writers:
+            writer.result()
+        done.set()
+        assert sum(future.result() for future in builders) > 5
+    for held in results:
+        archive.held.update(held)
+    archive.check(index)
+    builder.publish_new(archive.generation_id, force=True)
+    assert builder.verify(archive.generation_id) == []
+    with unit_of_work(archive.engine) as session:
+        status = index.status(session, archive.generation_id)
+        manifest = builder.store.manifest(archive.generation_id, published(archive))
+    assert (status.vectors_indexed, status.delta) == (len(archive.held), 0)
+    assert all(left.hi <= right.lo for left, right in pairwise(manifest.segments))
+    archive.check(a_fresh_index(tmp_path))
+
+
+# Damage
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) * 3 // 4] ^= 0x40
+    path.unlink()
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data[:-1])
+
+
+@pytest.mark.parametrize("harm", [flip, cut, Path.unlink])
+@pytest.mark.parametrize("pattern", ["*/vectors.faiss", "*/ids.npy", "*/segment.json", "dead-*", "manifest-*"])
+def test_a_damaged_file_costs_no_result_is_reported_and_is_healed(
+    archive: VectorArchive,
+    builder: IndexBuilder,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    harm: Callable[[Path], None],
+    pattern: str,
+) -> None:
+    archive.write(archive.images[:100])
+    builder.publish_new(archive.generation_id, force=True)
+    archive.write(archive.images[90:150])
+    archive.erase(archive.images[:5])
+    builder.publish_new(archive.generation_id, force=True)
+    archive.check(a_fresh_index(tmp_path))
+    for path in (tmp_path / "index" / f"generation-{archive.generation_id}").glob(pattern):
+        harm(path)
+    shutil.rmtree(tmp_path / "builder-cache")
+
+    reader = a_fresh_index(tmp_path)
+    capsys.readouterr()
+    archive.check(reader)
+    assert "ramq index rebuild" in capsys.readouterr().out
+    assert reader.damaged(archive.generation_id)
+    fresh_builder = IndexBuilder(archive.engine, builder.store.place, tmp_path / "builder-cache")
+    assert fresh_builder.verify(archive.generation_id)
+
+    archive.write(archive.images[140:160])
+    fresh_builder.publish_new(archive.generation_id, force=True)
+    assert fresh_builder.verify(archive.generation_id) == []
+    archive.check(a_fresh_index(tmp_path))
+    archive.check(reader)
+    assert not reader.damaged(archive.generation_id)
+
+
+def test_a_lost_index_folder_is_built_again_from_the_database(
+    archive: VectorArchive, builder: IndexBuilder, tmp_path: Path
+) -> None:
+    archive.write(archive.images[:100])
+    builder.publish_new(archive.generation_id, force=True)
+    shutil.rmtree(tmp_path / "index")
+    archive.check(a_fresh_index(tmp_path))
+    rebuilt = builder.rebuild(archive.generation_id)
+    assert rebuilt is not None
+    assert rebuilt.new_rows == 100
+    assert builder.verify(archive.generation_id) == []
+    archive.check(a_fresh_index(tmp_path))
+
+
+def test_a_database_restored_from_a_dump_is_not_searched_through_the_old_index(
+    archive: VectorArchive, builder: IndexBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.write(archive.images[:100])
+    with monkeypatch.context() as patch:
+        patch.setattr(repository, "system_identifier", lambda _session: "another cluster")
+        builder.publish_new(archive.generation_id, force=True)
+    with unit_of_work(archive.engine) as session:  # a dump brings transaction ids of its own time
+        session.execute(text("UPDATE vector SET xid = '900000000000'::xid8 WHERE image_id % 2 = 0"))
+        session.execute(text("DELETE FROM vector WHERE image_id = :id"), {"id": archive.images[7]})
+    del archive.held[archive.images[7]]
+    reader = a_fresh_index(tmp_path)
+    archive.check(reader)
+    assert "another database" in reader.damaged(archive.generation_id)[0]
+    archive.write([archive.images[150]])
+    rebuilt = builder.publish_new(archive.generation_id)
+    assert rebuilt is not None or builder.rebuild(archive.generation_id) is not None
+    assert builder.verify(archive.generation_id) == []
+    archive.check(reader)
+    with unit_of_work(archive.engine) as session:
+        assert reader.status(session, archive.generation_id).delta == 0
+
+
+def test_a_manifest_number_is_not_used_again_after_the_database_was_set_back(
+    archive: VectorArchive, builder: IndexBuilder, tmp_path: Path
+) -> None:
+    archive.write(archive.images[:10])
+    builder.publish_new(archive.generation_id, force=True)
+    with unit_of_work(archive.engine) as session:
+        state = session.execute(text("SELECT * FROM index_state")).mappings().one()
+    archive.write(archive.images[10:20])
+    builder.publish_new(archive.generation_id, force=True)
+    with unit_of_work(archive.engine) as session:
+        session.execute(
+            text("UPDATE index_state SET manifest = :manifest, watermark = (:watermark)::xid8"),
+            {"manifest": state["manifest"], "watermark": str(state["watermark"])},
+        )
+    archive.check(a_fresh_index(tmp_path))
+    builder.publish_new(archive.generation_id, force=True)
+    assert published(archive) == 3
+    archive.check(a_fresh_index(tmp_path))
+
+
+# Garbage
+
+
+def test_garbage_is_what_no_recent_manifest_needs_and_open_readers_do_not_mind(
+    archive: VectorArchive, builder: IndexBuilder, index: VectorIndex, tmp_path: Path
+) -> None:
+    folder = tmp_path / "index" / f"generation-{archive.generation_id}"
+    for start in range(0, 250, 50):
+        archive.write(archive.images[start : start + 60])
+        builder.publish_new(archive.generation_id, force=True)
+    with Session(archive.engine.execution_options(isolation_level="REPEATABLE READ")) as late:
+        late.execute(text("SELECT 1"))
+        archive.check(index)
+        builder.compact(archive.generation_id, purge=True)
+        (folder / ".staging-left-by-a-crash").mkdir()
+        names = set(folder.iterdir())
+        assert builder.collect_garbage() == 0
+        assert set(folder.iterdir()) == names
+
+        assert collect_garbage(archive.engine, builder.store, grace_seconds=-1) > 5
+        assert sorted(path.name.partition("-")[0] for path in folder.iterdir()) == ["manifest", "segment"]
+        archive.check(index)
+        # Whoever still looks at the time before finds everything, though its files are gone.
+        image_id = archive.images[0]
+        ids, _ = a_fresh_index(tmp_path).search(late, archive.generation_id, archive.held[image_id], 1)
+        assert ids.tolist() == [image_id]
+    assert builder.verify(archive.generation_id) == []
+
+
+def test_the_index_of_a_generation_that_was_dropped_is_garbage(
+    archive: VectorArchive, builder: IndexBuilder, tmp_path: Path
+) -> None:
+    (tmp_path / "index" / "generation-77" / "segment-x").mkdir(parents=True)
+    (tmp_path / "index" / "not ours").mkdir()
+    assert builder.collect_garbage() == 1
+    assert [path.name for path in (tmp_path / "index").iterdir()] == ["not ours"]
+
+
+# In a bucket
+
+
+@pytest.fixture
+def bucket_place(s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> BucketPlace:
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return BucketPlace(bucket, "some/prefix", s3_server.endpoint_url)
+
+
+def test_an_index_in_a_bucket_works_like_one_in_a_folder(
+    archive: VectorArchive, bucket_place: BucketPlace, tmp_path: Path
+) -> None:
+    builder = IndexBuilder(archive.engine, bucket_place, tmp_path / "builder")
+    reader = VectorIndex(bucket_place, tmp_path / "reader")
+    for start in range(0, 200, 50):
+        archive.write(archive.images[start : start + 60])
+        archive.erase(archive.images[start : start + 2])
+        builder.publish_new(archive.generation_id, force=True)
+        archive.check(reader, queries=1)
+    assert builder.verify(archive.generation_id) == []
+    builder.compact(archive.generation_id, purge=True)
+    archive.check(reader)
+    assert builder.verify(archive.generation_id) == []
+    assert builder.collect_garbage() == 0
+    assert collect_garbage(archive.engine, builder.store, grace_seconds=-1) > 4
+    folder = f"generation-{archive.generation_id}"
+    assert sorted(name.partition("-")[0] for name in bucket_place.names(folder)) == ["manifest", "segment"]
+    archive.check(VectorIndex(bucket_place, tmp_path / "new"))
+    assert not bucket_place.create(f"{folder}/manifest-{published(archive):012d}.json", b"")
+
+
+def test_a_damaged_copy_of_a_segment_in_a_bucket_is_fetched_again(
+    archive: VectorArchive, bucket_place: BucketPlace, tmp_path: Path
+) -> None:
+    builder = IndexBuilder(archive.engine, bucket_place, tmp_path / "builder")
+    archive.write(archive.images[:50])
+    builder.publish_new(archive.generation_id, force=True)
+    archive.check(VectorIndex(bucket_place, tmp_path / "reader"))
+    (copy,) = (tmp_path / "reader").rglob("vectors.faiss")
+    flip(copy)
+    reader = VectorIndex(bucket_place, tmp_path / "reader")
+    archive.check(reader)
+    assert reader.damaged(archive.generation_id) == ()
+
+
+def test_a_bucket_that_does_not_answer_costs_no_result(archive: VectorArchive, tmp_path: Path) -> None:
+    place = BucketPlace("nowhere", "", "http://127.0.0.1:9")
+    reader = VectorIndex(place, tmp_path / "reader")
+    archive.write(archive.images[:50])
+    with unit_of_work(archive.engine) as session:
+        repository.begin_epoch(session, archive.generation_id)
+        repository.publish(session, archive.generation_id, epoch=1, manifest=1, watermark=1)
+    archive.check(reader)
+    with pytest.raises(ServiceUnavailableError, match="s3://nowhere"):
+        IndexBuilder(archive.engine, place, tmp_path / "builder").publish_new(archive.generation_id, force=True)
