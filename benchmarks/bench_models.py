@@ -1,0 +1,293 @@
+"""How fast the models are, by batch size and by stage, beside a straightforward transcription of their papers.
+
+Full-size networks on made-up weights: arithmetic does not care what numbers mean. The two implementations take turns
+within every round, so that a busy machine slows both; the ratio is the figure to trust, the fastest round the one that
+says what the machine can do. Needs torch, timm, transformers, numpy and Pillow only.
+
+    OMP_NUM_THREADS=2 python -m benchmarks.bench_models --model ram_plus --batches 1 2 4 8
+    python -m benchmarks.bench_models --model ram_plus --device cuda --batches 1 8 32 128 --compiled
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import gc
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.memory import extra_bytes
+from benchmarks.straightforward import Straightforward
+from ram_core.generation import SearchOptions, search
+from ram_core.modeling.label_embeddings import reweight
+from ram_core.modeling.load import DESCRIPTIONS
+from ram_core.modeling.ram_plus import RAMPlus
+from ram_core.modeling.runner import CPU_CHUNK, Runner
+from ram_core.modeling.tiny import TAG2TEXT_TAGS, build, made_up_weights
+from ram_core.weights import load_into
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Job = Callable[[], object]
+
+RESULTS = Path(__file__).parent / "results"
+RAM_TAGS = 4585
+FORMATS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+PROMPT = (30522, 1037, 3861, 1997)  # [DEC] a picture of
+END = 102
+
+
+class Bench:
+    """One model, both ways, on one device."""
+
+    def __init__(self, chosen: argparse.Namespace) -> None:
+        self.chosen = chosen
+        self.device = torch.device(chosen.device)
+        tags = TAG2TEXT_TAGS if chosen.model == "tag2text" else RAM_TAGS
+        network = build(chosen.model, tags=tags, full=not chosen.tiny)
+        weights = {key: each.to(self.device) for key, each in made_up_weights(network).items()}
+        load_into(network, weights, "made-up weights", chosen.model)
+        self.plain = Straightforward(weights, DESCRIPTIONS if chosen.model == "ram_plus" else 1)
+        network.chunk_size = chosen.chunk_size or (CPU_CHUNK if self.device.type == "cpu" else None)
+        self.network = network
+        self.runners: dict[str, Runner[Any]] = {}
+        self.load(chosen.formats[0])
+
+    def load(self, number_format: str) -> Runner[Any]:
+        """Prepare for a number format; they come in falling precision, so that casting loses nothing twice."""
+        self.runner = Runner(self.network, self.device, FORMATS[number_format], compiled=self.chosen.compiled)
+        return self.runner
+
+    def pixels(self, batch: int) -> torch.Tensor:
+        """(batch, 3, S, S) noise."""
+        size = self.network.visual_encoder.sizes.image_size
+        generator = torch.Generator().manual_seed(batch)
+        return torch.randn(batch, 3, size, size, generator=generator).to(self.device)
+
+    def seconds(self, job: Job) -> float:
+        """Wall time of one call."""
+        self._wait()
+        start = time.perf_counter()
+        job()
+        self._wait()
+        return time.perf_counter() - start
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def compare(self, plain: Job, ours: Job, images: int) -> dict[str, float]:
+        """Time two jobs in turns, after one warm-up each.
+
+        Returns:
+            Images per second of the fastest round, and the median over rounds of the ratio of the two times.
+        """
+        plain(), ours()
+        pairs = [(self.seconds(plain), self.seconds(ours)) for _ in range(self.chosen.rounds)]
+        return {
+            "straightforward_images_per_second": images / min(each for each, _ in pairs),
+            "ours_images_per_second": images / min(each for _, each in pairs),
+            "speedup_median": median(slow / fast for slow, fast in pairs),
+            "speedup_least": min(slow / fast for slow, fast in pairs),
+            "speedup_most": max(slow / fast for slow, fast in pairs),
+        }
+
+    def stages(self, batch: int) -> dict[str, dict[str, float]]:
+        """Compare encoder, re-weighting, decoder and captions."""
+        pixels = self.pixels(batch)
+        network, runner, plain = self.network, self.runner, self.plain
+        tokens = runner.embed(pixels)
+        float_tokens = tokens.float()
+        queries = plain.queries(float_tokens)
+        found = {
+            "encoder": self.compare(lambda: plain.memory(plain.encode(pixels)), lambda: runner.embed(pixels), batch),
+            "decoder with queries": self.compare(
+                lambda: plain.decode(plain.queries(float_tokens), float_tokens),
+                self._cast(lambda: network.decode(tokens, network.tags)),
+                batch,
+            ),
+        }
+        del queries
+        if isinstance(network, RAMPlus):
+            images = functional.normalize(float_tokens[:, 0], dim=-1)
+            labels = network.label_embed.view(-1, network.descriptions, images.shape[1])
+            found["re-weighting"] = self.compare(
+                lambda: plain.reweight(float_tokens[:, 0]),
+                self._cast(lambda: reweight(labels, images, network.reweight_scale.exp())),
+                batch,
+            )
+        if hasattr(network, "text_decoder"):
+            found["caption"] = self.compare(
+                self._cast(lambda: _captions(self.network, tokens, cached=False)),
+                self._cast(lambda: _captions(self.network, tokens, cached=True)),
+                batch,
+            )
+        return found
+
+    def _cast(self, job: Job) -> Job:
+        def run() -> object:
+            with self.runner.autocast():
+                return job()
+
+        return run
+
+
+def _captions(network: Any, tokens: torch.Tensor, *, cached: bool) -> list[list[int]]:
+    """Caption from forty made-up tag tokens; without a cache every word reads the whole sentence anew, per beam."""
+    batch = tokens.shape[0]
+    options = SearchOptions(max_length=24, min_length=24)  # as many words whatever the weights
+    generator = torch.Generator().manual_seed(batch)
+    ids = torch.randint(1000, 30000, (batch, 40), generator=generator).to(tokens.device)
+    real = torch.ones_like(ids, dtype=torch.bool)
+    if cached:
+        encoded = network.tag_encoder(ids, real, tokens)
+        reader: Any = _Cached(network.text_decoder, network.text_decoder.start(encoded, 3, options.max_length))
+    else:
+        ids, real, tokens = (each.repeat_interleave(3, dim=0) for each in (ids, real, tokens))
+        reader = _Uncached(network.text_decoder, network.tag_encoder(ids, real, tokens))
+    return search(reader, PROMPT, batch, END, options, tokens.device)
+
+
+class _Cached:
+    """Remembers keys and values."""
+
+    def __init__(self, decoder: Any, state: Any) -> None:
+        self.decoder, self.state = decoder, state
+
+    def read(self, ids: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.decoder(ids, self.state)
+        return logits
+
+    def reorder(self, rows: torch.Tensor) -> None:
+        self.state.reorder(rows)
+
+
+class _Uncached:
+    """Remembers words only."""
+
+    def __init__(self, decoder: Any, encoded: torch.Tensor) -> None:
+        self.decoder, self.encoded = decoder, encoded
+        self.ids: torch.Tensor | None = None
+
+    def read(self, ids: torch.Tensor) -> torch.Tensor:
+        self.ids = ids if self.ids is None else torch.cat([self.ids, ids], dim=1)
+        logits: torch.Tensor = self.decoder(self.ids, self.decoder.start(self.encoded, 1, self.ids.shape[1]))
+        return logits
+
+    def reorder(self, rows: torch.Tensor) -> None:
+        if self.ids is not None:
+            self.ids = self.ids[rows]
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype, side: int) -> float:
+    """Return FLOP per second of a square matrix product: what the device can do at best."""
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    rates = []
+    for _ in range(10):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        left @ right
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        rates.append(2 * side**3 / (time.perf_counter() - start))
+    return max(rates)
+
+
+@torch.inference_mode()
+def run(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Measure everything that was chosen."""
+    bench = Bench(chosen)
+    with FlopCounterMode(display=False) as counter:
+        bench.plain.logits(bench.pixels(1))
+    flops = counter.get_total_flops()
+    report: dict[str, Any] = {"model": chosen.model, "machine": _machine(bench.device), "flops_per_image": flops}
+    reference = bench.plain.logits(bench.pixels(4)).cpu()
+    for number_format in chosen.formats:
+        runner = bench.load(number_format)
+        rate = matrix_rate(bench.device, FORMATS[number_format], 2048 if bench.device.type == "cpu" else 8192)
+        rows = []
+        for batch in chosen.batches:
+            pixels = bench.pixels(batch)
+            row: dict[str, Any] = {"batch": batch}
+            row |= bench.compare(lambda: bench.plain.logits(pixels), lambda: runner(pixels), batch)  # noqa: B023
+            gc.collect()
+            row["straightforward_extra_bytes"] = extra_bytes(lambda: bench.plain.logits(pixels), bench.device)  # noqa: B023
+            row["ours_extra_bytes"] = extra_bytes(lambda: runner(pixels), bench.device)  # noqa: B023
+            row["share_of_matrix_rate"] = row["ours_images_per_second"] * flops / rate
+            rows.append(row)
+            _say(f"{number_format} batch {batch}: " + json.dumps(row))
+        report[number_format] = {
+            "matrix_flops_per_second": rate,
+            "by_batch": rows,
+            "by_stage": {"batch": chosen.stage_batch, **bench.stages(chosen.stage_batch)},
+            "agreement": _agreement(reference, runner(bench.pixels(4)).logits.cpu()),
+        }
+        _say(json.dumps(report[number_format]["by_stage"]) + json.dumps(report[number_format]["agreement"]))
+    return report
+
+
+def _agreement(reference: torch.Tensor, logits: torch.Tensor) -> dict[str, float]:
+    """Say how far logits are from the straightforward float32 ones, and how many tags change at a score of 0.65."""
+    apart = logits - reference
+    before, after = reference.sigmoid() > 0.65, logits.sigmoid() > 0.65
+    return {
+        "logit_rms": float(apart.square().mean().sqrt()),
+        "logit_max": float(apart.abs().max()),
+        "tags_assigned": int(before.sum()),
+        "tags_flipped": int((before != after).sum()),
+    }
+
+
+def _machine(device: torch.device) -> dict[str, Any]:
+    found = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+    if device.type == "cuda":
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Parse, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=("ram", "ram_plus", "tag2text"), default="ram_plus")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--stage-batch", type=int, default=4)
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, help="float32 first")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--chunk-size", type=int)
+    parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--tiny", action="store_true", help="try the script, not the models")
+    parser.add_argument("--name", default="local", help="of the machine, in the result's file name")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    chosen = parser.parse_args()
+    on_gpu = torch.device(chosen.device).type == "cuda"
+    chosen.formats = chosen.formats or (["float32", "float16", "bfloat16"] if on_gpu else ["float32"])
+    report = {"taken_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), **run(chosen)}
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    path = chosen.output / f"models-{chosen.model}-{report['taken_at'][:10]}-{chosen.name}.json"
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
