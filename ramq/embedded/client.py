@@ -94,9 +94,8 @@ def _await_services(layout: Layout, deadline: float) -> EmbeddedServices:
 
 def _start_keeper(layout: Layout, keeper_lock: int, deadline: float) -> None:
     """Starts the keeper, which owns ``keeper_lock`` from then on; returns when its services are ready."""
-    root = str(Path(__file__).parents[2])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "ramq.embedded.keeper", str(layout.data_dir), str(keeper_lock)]
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
+    command = [sys.executable, "-P", "-m", "ramq.embedded.keeper", str(layout.data_dir), str(keeper_lock)]
     try:
         launch = subprocess.run(  # noqa: S603 - our own module
             command,

@@ -35,7 +35,7 @@ class Postgres(Service):
         super().__init__(layout)
         # PostgreSQL refuses to run as root.
         self._owner = _owner_of(layout.postgres) if os.geteuid() == 0 else None
-        self._binaries = _readable_binaries() if self._owner else _installed_binaries()
+        self.binaries = _readable_binaries() if self._owner else _installed_binaries()
 
     @property
     def owner(self) -> Owner | None:
@@ -76,7 +76,7 @@ class Postgres(Service):
             os.chown(unfinished, self._owner.uid, self._owner.gid)
         ctype = "C.UTF-8" if sys.platform == "linux" else "en_US.UTF-8"
         command = [
-            str(self._binaries / "initdb"),
+            str(self.binaries / "initdb"),
             f"--pgdata={self._data_argument(unfinished)}",
             f"--username={_DATABASE}",
             "--auth=trust",  # the folder of the socket is the gate
@@ -128,7 +128,7 @@ class Postgres(Service):
         }
         arguments = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return spawn(
-            [str(self._binaries / "postgres"), "-D", self._data_argument(self.layout.postgres), *arguments],
+            [str(self.binaries / "postgres"), "-D", self._data_argument(self.layout.postgres), *arguments],
             cwd=self.layout.postgres,
             log=self.log,
             stop_signal=self.stop_signal,

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from ramq.embedded.layout import EmbeddedError, Layout
 from ramq.embedded.process import end_leftovers, last_words, spawn, stop
@@ -114,7 +116,7 @@ class Redis(Service):
 
     def _is_ready(self) -> bool:
         try:
-            with redis.Redis(unix_socket_path=str(self._socket)) as client:
+            with redis.Redis(unix_socket_path=str(self._socket), retry=Retry(NoBackoff(), 0)) as client:
                 return bool(client.ping())
         except redis.ConnectionError:  # also while it reads its file
             return False

@@ -1,0 +1,90 @@
+"""Real services for every test that asks for one: started once per test process, stopped however it ends."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ramq.embedded import EmbeddedError, EmbeddedServices, embedded
+from tests.services.fault_proxy import FaultProxy, fault_proxy
+from tests.services.missing import missing
+from tests.services.postgres import PostgresServer
+from tests.services.redis import RedisServer
+from tests.services.s3 import S3Server
+from tests.services.s3 import s3_server as run_s3_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def embedded_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServices]:
+    """PostgreSQL and Redis of this test process."""
+    folder = tmp_path_factory.mktemp("services")
+    try:
+        running = embedded(folder)
+        services = running.__enter__()
+    except EmbeddedError as error:
+        missing(str(error))
+    yield services
+    running.__exit__(None, None, None)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(embedded_services: EmbeddedServices) -> PostgresServer:
+    """A server on which tests make databases."""
+    return PostgresServer(embedded_services.database_url)
+
+
+@pytest.fixture
+def database_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A database of this test alone, with the newest schema and no rows."""
+    url = postgres_server.create_migrated_database()
+    yield url
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture
+def empty_database_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A database of this test alone, without any schema."""
+    url = postgres_server.create_database()
+    yield url
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def redis_server(embedded_services: EmbeddedServices) -> RedisServer:
+    """A server that tests share."""
+    return RedisServer(embedded_services.broker_url)
+
+
+@pytest.fixture
+def broker_url(redis_server: RedisServer) -> str:
+    """The broker, empty."""
+    redis_server.flush()
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server with one identity."""
+    folder = tmp_path_factory.mktemp("s3")
+    with run_s3_server(folder) as server:
+        yield server
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server) -> str:
+    """The name of an empty bucket of this test alone."""
+    return s3_server.make_bucket()
+
+
+@pytest.fixture
+def s3_proxy(s3_server: S3Server) -> Iterator[FaultProxy]:
+    """A proxy in front of the S3 server, for misfortune."""
+    with fault_proxy(s3_server.endpoint_url) as proxy:
+        yield proxy

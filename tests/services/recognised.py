@@ -1,0 +1,87 @@
+"""A database in which a real worker has recognised real photographs, to be copied for each test."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from ramq.demo_photos import installed_photographs
+from ramq.settings import Settings
+from ramq.wiring import Services
+from storage.database import make_engine
+from storage.vectors.builder import IndexBuilder
+from storage.vectors.places import open_place
+from tests.services.missing import missing
+from workers.lifecycle import Worker
+from workers.model_holder import ModelHolder, ModelOptions
+from workers.pipeline import PipelineOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from storage.views import JobView
+
+PHOTOGRAPHS = 14
+HOSTILE_KEY = "odd/<script>alert(1)<script>\n\u202e'\"gpj.jpg"
+
+
+def make_archive(folder: Path) -> None:
+    """Fills ``folder`` with photographs, one of them under a hostile name, and two files that are no pictures."""
+    photographs = [path for path in installed_photographs() if path.suffix != ".npy"][-PHOTOGRAPHS:]
+    if len(photographs) < PHOTOGRAPHS:
+        missing(f"{len(photographs)} photographs are installed, {PHOTOGRAPHS} needed: install the extra `dev`")
+    for photograph in photographs:
+        shutil.copy(photograph, folder / photograph.name)
+    odd = folder / HOSTILE_KEY
+    odd.parent.mkdir()
+    shutil.copy(photographs[0], odd)
+    (folder / "notes.jpg").write_text("no picture at all")
+    (folder / "half.png").write_bytes(photographs[0].read_bytes()[:5000])
+
+
+def settings_for(data_dir: Path, **changes: object) -> Settings:
+    """Settings that no environment reaches."""
+    return Settings(data_dir=data_dir, **changes)  # type: ignore[arg-type]  # checked by pydantic
+
+
+def recognise(services: Services, source: str) -> JobView:
+    """Runs a job over ``source`` to its end with a worker in this process."""
+    job = services.jobs.create(source)
+    worker = make_worker(services)
+    while not services.jobs.get(job.id).is_over:
+        worker.work()
+    worker.leave()
+    return services.jobs.get(job.id)
+
+
+def make_worker(services: Services) -> Worker:
+    """A worker that hears no bells: the test calls ``work``."""
+    settings = services.settings
+    models = ModelOptions(device="cpu", models_dir=settings.models_path, cache_dir=settings.cache_path)
+    options = PipelineOptions(
+        batch_size=8,
+        fetch_threads=4,
+        decode_threads=2,
+        lease_seconds=settings.lease_seconds,
+        max_object_bytes=settings.max_object_bytes,
+        max_pixels=settings.max_pixels,
+    )
+    return Worker(
+        services.engine,
+        ModelHolder(services.engine, models, None),
+        options,
+        builder=IndexBuilder(services.engine, open_place(settings.index_location), settings.cache_path / "index"),
+        ring=lambda _model, _wanted: None,
+        shard_size=settings.shard_size,
+        s3_endpoint_url=None,
+    )
+
+
+def make_recognised_database(url: str, data_dir: Path, archive: Path) -> JobView:
+    """Recognises ``archive`` into the database at ``url`` and lets go of it, so that it can be copied."""
+    make_archive(archive)
+    engine = make_engine(url)
+    try:
+        return recognise(Services(settings_for(data_dir), engine, None, is_reachable=False), str(archive))
+    finally:
+        engine.dispose()
