@@ -3,7 +3,7 @@
 The folder has one folder per model: ``<models_dir>/<model>/<file>``.
 """
 
-from ram_core.checkpoints.download import Listener, Patience
+from ram_core.checkpoints.download import Listener, Patience, UnreachableError
 from ram_core.checkpoints.published import CatalogueEntry, RemoteFile, catalogue, entry
 from ram_core.checkpoints.store import FileState, FileStatus, find, path, pull, status, verify
 
@@ -14,6 +14,7 @@ __all__ = [
     "Listener",
     "Patience",
     "RemoteFile",
+    "UnreachableError",
     "catalogue",
     "entry",
     "find",

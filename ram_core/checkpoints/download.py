@@ -66,6 +66,10 @@ class Listener:
     note: Callable[[str], None] = lambda _line: None
 
 
+class UnreachableError(CheckpointError):
+    """The address gave nothing more, however often it was asked. The same call may succeed later."""
+
+
 class _BrokenError(Exception):
     """The connection or the server failed in a way that may pass."""
 
@@ -133,7 +137,8 @@ class Download:
         """Bring the partial file to its full length.
 
         Raises:
-            CheckpointError: the server has another file or none, stays unreachable, or the disk fails.
+            CheckpointError: the server has another file or none, or the disk fails.
+            UnreachableError: the server cannot be reached, or answers with errors that may pass.
         """
         failures, furthest = 0, -1
         while True:
@@ -144,7 +149,7 @@ class Download:
                 failures = 1 if there > furthest >= 0 else failures + 1
                 furthest = max(furthest, there)
                 if failures >= self.patience.attempts:
-                    raise CheckpointError(
+                    raise UnreachableError(
                         f"{self.file.name}: {self.url} failed {failures} times in a row ({broken}); "
                         f"{there:,} bytes are kept, run the same command again to continue"
                     ) from broken

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import subprocess
@@ -14,12 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.testing import CliRunner
 
 from ram_core import checkpoints
-from ram_core.checkpoints import CatalogueEntry, FileState, Listener, Patience, RemoteFile, published
+from ram_core.checkpoints import CatalogueEntry, FileState, Listener, Patience, RemoteFile, UnreachableError, published
 from ram_core.checkpoints import download as download_module
 from ram_core.checkpoints.published import mirrored
 from ram_core.errors import CheckpointError, UnknownModelError
+from ramq.cli import models as cli
+from ramq.kit.errors import RamqError, ServiceUnavailableError, UsageError
 from tests.services.broken_http import BrokenHTTP, Hosted, broken_http
 
 if TYPE_CHECKING:
@@ -250,7 +254,7 @@ def test_a_server_that_falls_silent_is_continued(server: BrokenHTTP, tmp_path: P
 
 
 def test_a_host_that_is_not_there_is_named(tmp_path: Path, pinned: RemoteFile) -> None:
-    with pytest.raises(CheckpointError, match=r"http://127.0.0.1:9/a/weights.pth failed 4 times"):
+    with pytest.raises(UnreachableError, match=r"http://127.0.0.1:9/a/weights.pth failed 4 times"):
         checkpoints.pull("toy", tmp_path, mirror="http://127.0.0.1:9", patience=QUICK)
 
 
@@ -484,3 +488,43 @@ def test_the_published_lists_have_the_catalogued_sizes_and_hashes(request: pytes
 def test_importing_checkpoints_needs_no_torch() -> None:
     code = "import sys, ram_core.checkpoints; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def _cli(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(cli.app, [str(each) for each in arguments])
+
+
+def test_the_command_line_pulls_from_a_mirror_and_verifies(
+    server: BrokenHTTP, tmp_path: Path, unpinned: RemoteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files["/a/weights.pth"] = Hosted(BODY)
+    monkeypatch.setenv("RAMQ_MODELS_MIRROR", server.url)
+    pulled = _cli("pull", "toy", "--models-dir", tmp_path)
+    assert pulled.exit_code == 0
+    assert pulled.stdout.strip() == str(tmp_path / "toy")
+    assert SHA in pulled.stderr.replace("\n", "")
+    verified = _cli("verify", "toy", "--models-dir", tmp_path, "--json")
+    assert verified.exit_code == 0
+    assert [each["state"] for each in json.loads(verified.stdout)] == ["ok"]
+    assert _cli("path", "toy", "--models-dir", tmp_path).stdout.strip() == str(tmp_path / "toy")
+
+
+def test_the_command_line_lists_what_is_here_and_what_is_not(tmp_path: Path) -> None:
+    listed = json.loads(_cli("list", "--models-dir", tmp_path, "--json").stdout)
+    states = {each["name"]: each["state"] for each in listed}
+    assert states["lite"] == "installed"
+    assert states["ram_plus"] == "not pulled"
+
+
+def test_verifying_what_is_not_there_ends_with_one(tmp_path: Path) -> None:
+    assert _cli("verify", "ram_plus", "--models-dir", tmp_path).exit_code == 1
+
+
+def test_errors_reach_the_command_line_in_its_own_words(
+    tmp_path: Path, pinned: RemoteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(_cli("pull", "rampage", "--models-dir", tmp_path).exception, UsageError)
+    assert isinstance(_cli("path", "toy", "--models-dir", tmp_path).exception, RamqError)
+    monkeypatch.setattr(store, "Patience", lambda: QUICK)
+    refused = _cli("pull", "toy", "--models-dir", tmp_path, "--mirror", "http://127.0.0.1:9")
+    assert isinstance(refused.exception, ServiceUnavailableError)

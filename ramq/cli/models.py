@@ -1,0 +1,248 @@
+"""``ramq models``: list, fetch, check, find and convert checkpoints."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ramq.cli.context import settings_for
+from ramq.cli.output import err, out, print_json, print_table
+from ramq.kit.errors import RamqError, ServiceUnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ram_core.checkpoints import CatalogueEntry, FileStatus, Listener
+
+app = typer.Typer(
+    help="Checkpoints: official RAM, RAM++, Tag2Text and their data files.\n\nExample: ramq models pull ram_plus",
+    no_args_is_help=True,
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A name that `ramq models list` shows.")]
+ModelsDir = Annotated[
+    Path | None, typer.Option("--models-dir", metavar="DIR", help="Folder of checkpoints; default: RAMQ_MODELS_DIR.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
+
+
+@app.command("list")
+def list_models(models_dir: ModelsDir = None, as_json: Json = False) -> None:
+    """List the models and how much of each is here.
+
+    Example: ramq models list --json
+    """
+    from ram_core import checkpoints  # noqa: PLC0415  (numpy loads here, not for --help)
+
+    folder = _folder(models_dir)
+    rows = []
+    with _model_errors():
+        for each in checkpoints.catalogue():
+            files = checkpoints.status(each.name, folder)
+            size = sum(file.size_bytes for file in each.files)
+            rows.append(
+                {
+                    "name": each.name,
+                    "state": _state(each, files),
+                    "size_bytes": size,
+                    "size": _size(size),
+                    "summary": each.summary,
+                    "path": str(folder / each.name) if each.files else None,
+                    "files": [_file_data(file) for file in files],
+                }
+            )
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ("name", "state", "size", "what"),
+        [(row["name"], row["state"], row["size"], row["summary"]) for row in rows],
+    )
+    err.print(f"Folder: {folder}", style="dim", markup=False)
+
+
+@app.command()
+def pull(
+    name: Name,
+    from_dir: Annotated[
+        Path | None, typer.Option("--from", metavar="DIR", help="Copy the files from this folder; no network.")
+    ] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option(metavar="URL", envvar="RAMQ_MODELS_MIRROR", help="Stands in for the publishers' hosts."),
+    ] = None,
+    models_dir: ModelsDir = None,
+) -> None:
+    """Fetch a model's files; continues where an earlier pull broke off.
+
+    Example: ramq models pull ram_plus
+
+    Without a network: ramq models pull ram_plus --from /media/usb
+    """
+    from ram_core import checkpoints  # noqa: PLC0415
+
+    folder = _folder(models_dir)
+    with _model_errors():
+        wanted = checkpoints.entry(name)
+        if not wanted.files:
+            err.print(f"{name} is installed with ramq; there is nothing to pull.")
+            return
+        with _progress() as listener:
+            files = checkpoints.pull(name, folder, mirror=mirror or None, from_dir=from_dir, listener=listener)
+        lacking = [
+            other
+            for other in wanted.companions
+            if any(file.state is not checkpoints.FileState.PRESENT for file in checkpoints.status(other, folder))
+        ]
+    for file in files:
+        if file.detail:
+            err.print(f"{file.name}: {file.detail}", markup=False)
+    for other in lacking:
+        err.print(f"Searching by text, or tags of your own, also need: ramq models pull {other}")
+    out.print(str(folder / name), markup=False, soft_wrap=True)
+
+
+@app.command()
+def verify(name: Name, models_dir: ModelsDir = None, as_json: Json = False) -> None:
+    """Read a model's files and compare their hashes; exit 1 unless all are right.
+
+    Example: ramq models verify ram_plus
+    """
+    from ram_core import checkpoints  # noqa: PLC0415
+
+    with _model_errors():
+        files = checkpoints.verify(name, _folder(models_dir))
+    if as_json:
+        print_json([_file_data(file) for file in files])
+    elif files:
+        print_table(("file", "state", "hash", ""), [(f.name, f.state.value, _hash(f), f.detail) for f in files])
+    else:
+        err.print(f"{name} is installed with ramq; there is nothing to verify.")
+    if any(file.state is not checkpoints.FileState.OK for file in files):
+        raise typer.Exit(1)
+
+
+@app.command()
+def path(name: Name, models_dir: ModelsDir = None) -> None:
+    """Print the folder of a model; exit 1 if it is not complete.
+
+    Example: ls $(ramq models path ram_plus)
+    """
+    from ram_core import checkpoints  # noqa: PLC0415
+
+    folder = _folder(models_dir)
+    with _model_errors():
+        if not checkpoints.entry(name).files:
+            raise UsageError(f"{name} is installed with ramq and has no folder")
+        checkpoints.find(name, folder)
+        out.print(str(checkpoints.path(name, folder)), markup=False, soft_wrap=True)
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Official .pth, or .safetensors.")],
+    to: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors to write.")],
+) -> None:
+    """Write a smaller, faster .safetensors with only the weights that are used.
+
+    Example: ramq models convert ram_plus_swin_large_14m.pth ram_plus_swin_large_14m.safetensors
+    """
+    if not checkpoint.is_file():
+        raise UsageError(f"{checkpoint} is not there")
+    from ram_core.weights import convert as convert_weights  # noqa: PLC0415  (torch loads here)
+
+    with _model_errors():
+        size = convert_weights(checkpoint, to)
+    err.print(f"{to}: {_size(size)}, was {_size(checkpoint.stat().st_size)}", markup=False)
+
+
+def _folder(models_dir: Path | None) -> Path:
+    return models_dir if models_dir is not None else settings_for().models_path
+
+
+@contextmanager
+def _model_errors() -> Iterator[None]:
+    """Say errors of ``ram_core`` in the words that decide the exit code."""
+    from ram_core.checkpoints import UnreachableError  # noqa: PLC0415
+    from ram_core.errors import ModelError, UnknownModelError  # noqa: PLC0415
+
+    try:
+        yield
+    except UnknownModelError as error:
+        raise UsageError(str(error)) from error
+    except UnreachableError as error:
+        raise ServiceUnavailableError(str(error)) from error
+    except ModelError as error:
+        raise RamqError(str(error)) from error
+
+
+@contextmanager
+def _progress() -> Iterator[Listener]:
+    """Show a bar per file on stderr while it is fetched."""
+    from rich.progress import (  # noqa: PLC0415  (`list` and `path` need no bars)
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    from ram_core.checkpoints import Listener  # noqa: PLC0415
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err) as bars:
+        tasks = {}
+
+        def progress(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done, total=total)
+
+        yield Listener(progress=progress, note=lambda line: bars.console.print(line, markup=False))
+
+
+def _state(entry: CatalogueEntry, files: list[FileStatus]) -> str:
+    if not entry.files:
+        return "installed"
+    states = {file.state.value for file in files}
+    if states == {"present"}:
+        return "pulled"
+    if "damaged" in states:
+        return "damaged"
+    return "not pulled" if states == {"missing"} else "incomplete"
+
+
+def _file_data(file: FileStatus) -> dict[str, object]:
+    return {
+        "model": file.model,
+        "name": file.name,
+        "path": str(file.path),
+        "state": file.state.value,
+        "size_bytes": file.size_bytes,
+        "sha256": file.sha256,
+        "expected_sha256": file.expected_sha256,
+        "pinned": file.pinned,
+        "detail": file.detail,
+    }
+
+
+def _hash(file: FileStatus) -> str:
+    if file.expected_sha256 is None:
+        return "none published"
+    return "published" if file.pinned else "recorded at first pull"
+
+
+def _size(size_bytes: int) -> str:
+    if size_bytes >= 1_000_000_000:
+        return f"{size_bytes / 1e9:.2f} GB"
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes else "-"
