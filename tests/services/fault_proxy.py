@@ -37,7 +37,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Stall:
-    """The answer never comes, or stops after so many bytes of the body, until the fault is lifted."""
+    """The answer does not begin, or stops after so many bytes of the body, until the fault is lifted."""
 
     after_bytes: int = 0
 
@@ -166,11 +166,13 @@ class FaultProxy:
                 while answer.startswith(b"HTTP/1.1 100"):  # the client waits for leave to send its body
                     writer.write(answer)
                     answer = await up_reader.readuntil(b"\r\n\r\n")
+                if fault == Stall():
+                    await self._lifted.wait()
                 writer.write(_close_after(answer))
                 if isinstance(fault, Cut | Stall):
                     writer.write(await _read_at_most(up_reader, fault.after_bytes))
                     await writer.drain()
-                if isinstance(fault, Stall):
+                if isinstance(fault, Stall) and fault.after_bytes:
                     await self._lifted.wait()
                 if not isinstance(fault, Cut):
                     await _pump(up_reader, writer)

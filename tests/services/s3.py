@@ -98,9 +98,9 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
         log = folder / f"weed-{attempt}.log"
         ports = _free_ports(10)
         server = S3Server(f"http://127.0.0.1:{ports[0]}")
-        process = spawn(_command(binary, folder, server, ports), cwd=folder, log=log, stop_signal=signal.SIGTERM)
+        process = spawn(_command(binary, folder, server, ports), cwd=folder, log=log, stop_signal=signal.SIGKILL)
         with ExitStack() as cleanup:
-            cleanup.callback(stop, process, signal.SIGTERM, timeout_seconds=2.0)
+            cleanup.callback(stop, process, signal.SIGKILL)  # its objects are thrown away with it
             deadline = time.monotonic() + _START_TIMEOUT_SECONDS
             while process.poll() is None and time.monotonic() < deadline:
                 if _can_write(server):
