@@ -132,16 +132,16 @@ CRASHING_BUILDER = textwrap.dedent(
     from storage.vectors.builder import IndexBuilder
     from storage.vectors.places import FolderPlace
 
-    url, folder, generation_id, action, fatal = sys.argv[1], Path(sys.argv[2]), *map(str, sys.argv[3:])
-    steps = 0
+    url, folder, generation_id, action = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    steps = fatal = 0
 
     def step(*_args, **_kwargs):
         global steps
         steps += 1
-        if steps == int(fatal):
+        if steps == fatal:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def before(function):
+    def around(function):
         def stepping(*args, **kwargs):
             step()
             result = function(*args, **kwargs)
@@ -149,17 +149,24 @@ CRASHING_BUILDER = textwrap.dedent(
             return result
         return stepping
 
-    for name in ("fsync", "rename", "replace", "open", "mkdir"):
-        setattr(os, name, before(getattr(os, name)))
+    for name in ("fsync", "rename", "replace", "mkdir"):
+        setattr(os, name, around(getattr(os, name)))
     event.listen(Engine, "before_cursor_execute", step)
     event.listen(Engine, "commit", step)
-    builder = IndexBuilder(make_engine(url), FolderPlace(folder / "index"), folder / "child-cache")
-    if action == "publish_new":
-        builder.publish_new(int(generation_id), force=True)
-    elif action == "compact":
-        builder.compact(int(generation_id), purge=True)
-    else:
-        builder.rebuild(int(generation_id))
+    for line in sys.stdin:
+        child = os.fork()
+        if child:
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+            continue
+        fatal = int(line)
+        builder = IndexBuilder(make_engine(url), FolderPlace(folder / "index"), folder / "child-cache")
+        if action == "publish_new":
+            builder.publish_new(generation_id, force=True)
+        elif action == "compact":
+            builder.compact(generation_id, purge=True)
+        else:
+            builder.rebuild(generation_id)
+        os._exit(0)
     """
 )
 
@@ -174,23 +181,27 @@ def test_a_builder_killed_at_any_step_leaves_the_last_published_state(
     archive.erase(archive.images[:20])
     archive.write(archive.images[290:320])
     url = archive.engine.url.render_as_string(hide_password=False)
-    before = published(archive)
+    command = [sys.executable, "-c", CRASHING_BUILDER, url, str(tmp_path), str(archive.generation_id), action]
     kills = 0
-    # Strides that share no factor with the pattern of steps meet every kind of step in a few children.
-    for fatal in range(1, 1000, 7):
-        arguments = [url, str(tmp_path), str(archive.generation_id), action, str(fatal)]
-        child = subprocess.run([sys.executable, "-c", CRASHING_BUILDER, *arguments], check=False)
-        archive.check(index, queries=1)
-        archive.check(a_fresh_index(tmp_path), queries=1)
-        assert builder.verify(archive.generation_id) == []
-        if child.returncode == 0:
-            break
-        assert child.returncode == -signal.SIGKILL
-        kills += 1
-        if published(archive) != before:
-            archive.write(archive.images[:5])
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as children:
+        assert children.stdin is not None
+        assert children.stdout is not None
+        for fatal in range(1, 1000):
             before = published(archive)
-    assert kills > 4
+            children.stdin.write(f"{fatal}\n")
+            children.stdin.flush()
+            outcome = int(children.stdout.readline())
+            archive.check(index, queries=1)
+            archive.check(a_fresh_index(tmp_path), queries=1)
+            assert builder.verify(archive.generation_id) == []
+            if outcome == 0:
+                break
+            assert outcome == -signal.SIGKILL
+            kills += 1
+            if published(archive) != before:
+                archive.write(archive.images[:5])  # so that there is something to do again
+        children.stdin.close()
+    assert kills > 20
     builder.publish_new(archive.generation_id, force=True)
     collect_garbage(archive.engine, builder.store, grace_seconds=-1)
     names = [path.name for path in (tmp_path / "index" / f"generation-{archive.generation_id}").iterdir()]
