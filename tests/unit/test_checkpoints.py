@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from ram_core import checkpoints
-from ram_core.checkpoints import FileState, Listener, RemoteFile
+from ram_core.checkpoints import CatalogueEntry, FileState, Listener, RemoteFile, published
 from ram_core.checkpoints.published import mirrored
 from ram_core.errors import CheckpointError, UnknownModelError
+from ram_core.modeling.tiny import write_tiny_models
+from ram_core.registry import load_model
 from ramq.cli import models as cli
 from ramq.kit.errors import RamqError, ServiceUnavailableError, UsageError
 from tests.services.broken_http import BrokenHTTP, Hosted, broken_http
@@ -242,3 +245,24 @@ def test_errors_reach_the_command_line_in_its_own_words(
     monkeypatch.setattr("ram_core.checkpoints.store.Patience", lambda: QUICK)
     refused = _cli("pull", "toy", "--models-dir", tmp_path, "--mirror", "http://127.0.0.1:9")
     assert isinstance(refused.exception, ServiceUnavailableError)
+
+
+def test_a_model_loads_from_a_folder_that_was_pulled_over_a_bad_connection(
+    server: BrokenHTTP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_tiny_models("ram_plus", tmp_path / "published").parent
+    files = []
+    for path in sorted(source.iterdir()):
+        content = path.read_bytes()
+        server.files[f"/hub/{path.name}"] = Hosted(content, break_after=[len(content) // 3, len(content) // 3])
+        url = f"https://models.example/hub/{path.name}"
+        files.append(RemoteFile(path.name, url, len(content), hashlib.sha256(content).hexdigest()))
+    monkeypatch.setattr(published, "_ENTRIES", (CatalogueEntry("ram_plus", "", tuple(files)),))
+    models = tmp_path / "models"
+    with pytest.raises(CheckpointError, match="ramq models pull ram_plus"):
+        load_model("ram_plus", models_dir=models)
+    checkpoints.pull("ram_plus", models, mirror=server.url, patience=QUICK)
+    assert len(server.requests) == 3 * len(files)
+    model = load_model("ram_plus", models_dir=models)
+    (recognition,) = model.recognize([Image.new("RGB", (64, 48), "green")])
+    assert recognition.vector.shape == (model.spec.vector_size,)
