@@ -293,7 +293,11 @@ class RamRecognizer(NetworkRecognizer[RAM]):
         """
         network, dtype = self.runner.network, self.runner.dtype
         plural = isinstance(network, RAMPlus)
-        if embeddings.shape[0] != len(vocabulary) or embeddings.ndim != 2 + plural:
+        if (*embeddings.shape[:1], *embeddings.shape[-1:], embeddings.ndim) != (
+            len(vocabulary),
+            self.vector_size,
+            2 + plural,
+        ):
             expected = f"({len(vocabulary)}, D, {self.vector_size})" if plural else (len(vocabulary), self.vector_size)
             raise VocabularyError(f"embeddings are {embeddings.shape}; {self.name} needs {expected}")
         labels = torch.from_numpy(np.ascontiguousarray(embeddings, dtype=np.float32))

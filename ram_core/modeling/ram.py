@@ -22,9 +22,9 @@ from ram_core.modeling.text_decoder import TextDecoder
 if TYPE_CHECKING:
     from ram_core.modeling.architecture import BertSizes, SwinSizes
 
-# Pairs of one image and one tag per image that the encoder takes at once: one chunk size steers both, and the
-# activations of 4,096 decoded tags are about as large as those of one encoded image.
-PAIRS_PER_IMAGE = 4096
+# One chunk size steers decoder and encoder: the activations of so many decoded pairs of image and tag are about as
+# large as those of one encoded image (80 MB in float32).
+PAIRS_PER_IMAGE = 2048
 
 
 class Tagged(NamedTuple):

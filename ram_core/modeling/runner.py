@@ -19,9 +19,8 @@ N = TypeVar("N", bound=Tagger)
 _log = logging.getLogger(__name__)
 
 NUMBER_FORMATS = (torch.float32, torch.float16, torch.bfloat16)
-# Pairs of image and tag that a CPU decodes at once. Larger chunks are no faster there: 2,048 pairs of 3,072 float32
-# fill 25 MB, and the products are large enough.
-CPU_CHUNK = 8192
+# Pairs of image and tag that a CPU decodes at once. Its products are no faster when they are larger.
+CPU_CHUNK = 4096
 
 
 class Runner(Generic[N]):
