@@ -37,7 +37,7 @@ Limit = Annotated[int, Query(ge=1, le=500, description="items on a page")]
 # Behind the constraints, or pydantic would apply them to the None that it returns.
 _MAYBE_BLANK = BeforeValidator(_blank_is_unset)
 Cursor = Annotated[str | None, Query(max_length=1_000, description="`next_cursor` of the page before"), _MAYBE_BLANK]
-_Number = Annotated[int | None, Query(ge=1, le=MAX_ID), _MAYBE_BLANK]
+MaybeId = Annotated[int | None, Query(ge=1, le=MAX_ID), _MAYBE_BLANK]
 _Tags = Annotated[list[str] | None, Query(max_length=MAX_TAGS, description="tag names (English or Chinese) or ids")]
 
 
@@ -51,11 +51,11 @@ def search_query(  # noqa: PLR0913, PLR0917  (one argument for each parameter of
     tag: _Tags = None,
     any: _Tags = None,  # noqa: A002  (the parameter's public name)
     not_: Annotated[list[str] | None, Query(alias="not", max_length=MAX_TAGS, description="tags to leave out")] = None,
-    like: _Number = None,
+    like: MaybeId = None,
     archive: Annotated[
         str | None, Query(max_length=MAX_TEXT, description="an archive's id or URI"), _MAYBE_BLANK
     ] = None,
-    job: _Number = None,
+    job: MaybeId = None,
     prefix: Annotated[str | None, Query(max_length=MAX_TEXT, description="how the key begins"), _MAYBE_BLANK] = None,
     threshold: Annotated[float | None, Query(ge=0, le=1), _MAYBE_BLANK] = None,
     limit: Limit = 20,

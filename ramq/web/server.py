@@ -14,6 +14,7 @@ from ramq.web.security import is_loopback
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ramq.settings import Settings
     from ramq.wiring import Services
 
 GRACE_SECONDS = 10
@@ -61,13 +62,18 @@ def make_server(services: Services) -> uvicorn.Server:
     return server
 
 
-def listen(services: Services, host: str, port: int) -> socket.socket:
-    """Open the port. Raises ``UsageError`` if that is not allowed or not possible."""
-    if not services.settings.api_tokens and not is_loopback(host):
+def require_tokens(settings: Settings, host: str) -> None:
+    """Raise ``UsageError`` if ``host`` can be reached from other machines and no tokens are set."""
+    if not settings.api_tokens and not is_loopback(host):
         raise UsageError(
             f"without tokens the page is for this machine only: set RAMQ_API_TOKENS to listen on {host}, "
             "or use --host 127.0.0.1"
         )
+
+
+def listen(services: Services, host: str, port: int) -> socket.socket:
+    """Open the port. Raises ``UsageError`` if that is not allowed or not possible."""
+    require_tokens(services.settings, host)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host.strip("[]"), port), family=family, backlog=2048)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from storage.views import JobView
 
 PHOTOGRAPHS = 14
+CAT = "Egyptian cat"
+"""A tag that one of the photographs has, `chelsea.png`."""
 HOSTILE_KEY = "odd/<script>alert(1)<script>\n\u202e'\"gpj.jpg"
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from ramq.thumbnails import SIZES
 from ramq.web.api.schemas import (
     ArchiveOut,
     DeletionOut,
@@ -17,9 +18,6 @@ from ramq.web.api.schemas import (
 )
 from ramq.web.deps import Id, Limit, Reach, Search
 from ramq.web.uploads import read_picture
-
-THUMBNAIL_SIZES = (160, 320, 640, 1280)
-"""Sides that are made, in pixels; a request is answered with the next one up, so that few files are cached."""
 
 _PICTURE_BODY = {
     "requestBody": {
@@ -77,12 +75,11 @@ def get_thumbnail(
     request: Request,
     services: Reach,
     image_id: Id,
-    size: Annotated[int, Query(ge=1, le=THUMBNAIL_SIZES[-1], description="longest side, in pixels")] = 320,
+    size: Annotated[int, Query(ge=1, le=SIZES[-1], description="longest side, in pixels, rounded up")] = 320,
 ) -> Response:
     """A small JPEG of the image, made from the original by this server."""
-    side = next(step for step in THUMBNAIL_SIZES if step >= size)
-    content, etag = services.thumbnail(image_id, size=side)
-    tag = f'"{etag.strip(chr(34))}"'
+    content, etag = services.thumbnail(image_id, size=size)
+    tag = f'"{etag}"'
     headers = {"ETag": tag, "Cache-Control": "private, max-age=300, stale-while-revalidate=86400"}
     known = {part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")}
     if known & {tag, "*"}:

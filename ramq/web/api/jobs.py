@@ -8,9 +8,9 @@ from fastapi import APIRouter, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from ramq.kit.errors import RamqError, TransientError
+from ramq.kit.errors import NotFoundError, RamqError, TransientError, UsageError
 from ramq.web.api.schemas import FailureOut, JobOut, NewJob, PageOut, WorkerOut
-from ramq.web.deps import Cursor, Id, Limit, Reach
+from ramq.web.deps import Cursor, Id, Limit, MaybeId, Reach
 from ramq.web.problems import problem_of
 from storage.views import JobView
 
@@ -30,13 +30,17 @@ ErrorClass = Annotated[
 @router.post("", status_code=status.HTTP_201_CREATED)
 def create_job(services: Reach, new: NewJob, response: Response) -> JobOut:
     """Start a job: register the archive if it is new, list it, recognise what is new or changed."""
-    job = services.jobs.create(new.source, model=new.model, caption=new.caption, priority=new.priority)
+    try:
+        job = services.jobs.create(new.source, model=new.model, caption=new.caption, priority=new.priority)
+    except NotFoundError as error:
+        # What is missing is named in the body: the address that was asked is fine, so this is no 404.
+        raise UsageError(str(error)) from error
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return JobOut.model_validate(job)
 
 
 @router.get("")
-def list_jobs(services: Reach, limit: Limit = 50, cursor: Cursor = None) -> PageOut[JobOut]:
+def list_jobs(services: Reach, limit: Limit = 50, cursor: MaybeId = None) -> PageOut[JobOut]:
     """Jobs, newest first."""
     return PageOut[JobOut].model_validate(services.jobs.list(limit=limit, before=cursor))
 

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from ramq.kit.errors import ConflictError, ForbiddenError, UsageError
+from ramq.kit.errors import NotFoundError, UsageError
 from ramq.web.api.jobs import ErrorClass
-from ramq.web.deps import Cursor, Id, Reach, screens_of
+from ramq.web.deps import Cursor, Id, MaybeId, Reach, screens_of
 from ramq.web.problems import Problem, make_problem, problem_of
 from ramq.wiring import Services
 from storage.views import JobView, Priority
@@ -20,7 +20,7 @@ router = APIRouter(include_in_schema=False, prefix="/jobs")
 
 
 @router.get("")
-def show_jobs(request: Request, services: Reach, cursor: Cursor = None, source: str = "") -> HTMLResponse:
+def show_jobs(request: Request, services: Reach, cursor: MaybeId = None, source: str = "") -> HTMLResponse:
     """Show the jobs, newest first, the workers, and the form that starts a job."""
     return _jobs(request, services, cursor=cursor, form={"source": source})
 
@@ -42,6 +42,9 @@ def create_job(
     wants_caption = {"yes": True, "no": False}.get(caption)
     try:
         job = services.jobs.create(source.strip(), model=model or None, caption=wants_caption, priority=priority)
+    except NotFoundError as error:
+        # The archive that the form names is missing, not this screen.
+        return _jobs(request, services, form=form, problem=problem_of(UsageError(str(error))))
     except UsageError as error:
         return _jobs(request, services, form=form, problem=problem_of(error))
     return RedirectResponse(f"/jobs/{job.id}", status_code=303)
@@ -51,7 +54,7 @@ def _jobs(
     request: Request,
     services: Services,
     *,
-    cursor: str | None = None,
+    cursor: int | None = None,
     form: dict[str, str],
     problem: Problem | None = None,
 ) -> HTMLResponse:
@@ -92,7 +95,7 @@ def steer_job(
             jobs.retry(job_id, error_class=error_class or None)
         else:
             {"pause": jobs.pause, "resume": jobs.resume, "cancel": jobs.cancel}[action](job_id)
-    except (ConflictError, ForbiddenError) as error:
+    except UsageError as error:
         # The job moved on between the screen and the click: show it as it is now.
         return _job(request, services, jobs.get(job_id), problem_of(error))
     return RedirectResponse(f"/jobs/{job_id}", status_code=303)

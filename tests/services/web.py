@@ -1,0 +1,34 @@
+"""What tests of the web ask of an answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from httpx2 import Response
+    from starlette.testclient import TestClient
+
+    from ramq.wiring import Services
+
+
+def services_of(client: TestClient) -> Services:
+    services: Services = client.app.state.services  # type: ignore[attr-defined]  # FastAPI's own
+    return services
+
+
+def assert_problem(response: Response, status: int, code: str) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = response.json()
+    assert problem["type"] == f"urn:ramq:problem:{code}"
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    return problem
+
+
+def job_of(client: TestClient) -> dict[str, Any]:
+    """The only job there is."""
+    (listed,) = client.get("/v1/jobs").json()["items"]
+    job: dict[str, Any] = client.get(f"/v1/jobs/{listed['id']}").json()
+    return job
