@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 
 from ramq.embedded.layout import EmbeddedError, Layout
-from ramq.embedded.process import Owner, end_leftovers, spawn
+from ramq.embedded.process import Owner, end_leftovers, spawn, telling_line
 from ramq.embedded.services import Service
 
 _ACCOUNT = "ramq-postgres"
@@ -102,8 +102,8 @@ class Postgres(Service):
         with self.log.open("a") as log:
             log.write(made.stdout + made.stderr)
         if made.returncode != 0:
-            lines = [line for line in made.stderr.splitlines() if "rror" in line or "FATAL" in line] or [made.stderr]
-            raise EmbeddedError(f"cannot make a database in {self.layout.data_dir}: {lines[0].strip()}; see {self.log}")
+            reason = telling_line(made.stderr)
+            raise EmbeddedError(f"cannot make a database in {self.layout.data_dir}: {reason}; see {self.log}")
         unfinished.rename(self.layout.postgres)
 
     def _data_argument(self, folder: Path) -> str:

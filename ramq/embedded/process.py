@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -101,6 +102,11 @@ def last_words(log: Path, offset: int) -> str:
     """The line after byte ``offset`` of a log that best says why a process ended; empty when there is none."""
     with log.open("rb") as file:
         file.seek(offset)
-        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    telling = [line for line in lines if any(word in line for word in ("FATAL", "PANIC", "error:", "rror "))]
-    return (telling or lines or [""])[-1]
+        return telling_line(file.read().decode(errors="replace"))
+
+
+def telling_line(output: str) -> str:
+    """The line of a program's output that best says why it failed, without the time; empty when there is none."""
+    lines = [re.sub(r"^\d{4}-\d\d-\d\d .*?\[\d+\] ", "", line).strip() for line in output.splitlines()]
+    telling = [line for line in lines if re.search(r"FATAL|PANIC|[Ee]rror", line)]
+    return telling[0] if telling else next((line for line in reversed(lines) if line), "")
