@@ -21,6 +21,7 @@ from timm.layers import BatchNormAct2d
 from torch.nn import Conv2d
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ram_core.captions import template_caption
 from ram_core.errors import CheckpointError, DeviceError, ImageError, VocabularyError
 from ram_core.recognition import ModelSpec, Prediction, Recognition, assigned_tags
 from ram_core.text_encoder import cached_embeddings, load_minilm
@@ -41,10 +42,8 @@ _THRESHOLD = 0.1
 _SCORE_FLOOR = 0.01
 _KEPT = 50  # tags per image at most; with the floor above, a photograph keeps ten or so
 _CONSE_TAGS = 10  # T of the ConSE paper, section 4
-_CAPTION_TAGS = 3
 _BATCH = 32
 _CPU_BATCH = 8  # larger ones leave the caches: 32 at once took nearly twice as long per image
-_PLURALS = frozenset({"binoculars", "parallel bars", "sunglasses", "swimming trunks"})
 
 
 class Lite:
@@ -206,25 +205,6 @@ def imagenet_vocabulary() -> TagVocabulary:
     descriptions = tuple((info.index_to_description(i, detailed=True),) for i in range(_CLASSES))
     thresholds = np.full(_CLASSES, _THRESHOLD, dtype=np.float32)
     return TagVocabulary("imagenet", names, (None,) * _CLASSES, thresholds, descriptions)
-
-
-def template_caption(names: Sequence[str]) -> str | None:
-    """Compose a sentence from the names of the likeliest tags, best first; None when there are none."""
-    distinct = list(dict.fromkeys(names))[:_CAPTION_TAGS]
-    if not distinct:
-        return None
-    things = [_with_article(name) for name in distinct]
-    listed = things[0] if len(things) == 1 else f"{', '.join(things[:-1])} and {things[-1]}"
-    return f"A photograph that may show {listed}."
-
-
-def _with_article(name: str) -> str:
-    """Put a or an before a class name, as it is spoken, and nothing before a plural."""
-    lowered = name.lower()
-    if lowered in _PLURALS:
-        return name
-    spoken_vowel = lowered.startswith(("a", "e", "i", "o", "u", "hour")) and not lowered.startswith(("eu", "uni"))
-    return f"{'an' if spoken_vowel else 'a'} {name}"
 
 
 def _installed_weights() -> Path:

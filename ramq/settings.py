@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from ramq.kit.errors import UsageError
 from ramq.kit.logs import without_secrets
@@ -52,7 +58,9 @@ class Settings(BaseSettings):
     archive_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="roots that jobs may read, comma separated: s3://bucket/prefix, /folder"
     )
-    api_tokens: Annotated[tuple[str, ...], NoDecode] = Field((), repr=False, description="bearer tokens, comma separated")
+    api_tokens: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), repr=False, description="bearer tokens, comma separated"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("archive_allow", "api_tokens", mode="before")
@@ -136,5 +144,7 @@ def load_settings(**overrides: object) -> Settings:
         )
         raise UsageError(f"settings: {problems}") from None
     if settings.database_url is None and settings.broker_url is not None:
-        raise UsageError("settings: RAMQ_BROKER_URL is set but RAMQ_DATABASE_URL is not; set both, or neither to use the embedded stack")
+        raise UsageError(
+            "settings: RAMQ_BROKER_URL is set but RAMQ_DATABASE_URL is not; set both, or neither to use the embedded stack"
+        )
     return settings

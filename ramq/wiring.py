@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis
 
@@ -12,7 +13,7 @@ from ram_core import load_model, load_text_encoder
 from ram_core.errors import ModelError
 from ramq.kit.errors import FatalError, RamqError, ServiceUnavailableError, UsageError
 from ramq.thumbnails import Thumbnails
-from storage import migrate
+from storage.revision import bring_up_to_date, require_current
 from storage.database import make_engine, unit_of_work
 from storage.objects.source import open_store, parse_source
 from storage.repositories import archives, generations, results, tags
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from ramq.settings import Settings
     from storage.models import Generation
+    from storage.vectors.builder import IndexBuilder
     from storage.vectors.index import VectorIndex
     from storage.views import ArchiveView, GenerationView, Hit, ImageView, IndexView, Page
 
@@ -60,12 +62,19 @@ class Services:
                 s3_endpoint_url=settings.s3_endpoint_url,
             ),
         )
-        self._index = make_index(settings)
         self._search = Search(self._index, self._encode)
         self._thumbnails = Thumbnails(settings.cache_path / "thumbnails")
         self._lock = threading.Lock()
         self._encoders: dict[str, Any] = {}
         self._models: dict[str, Any] = {}
+        self._opened_index: VectorIndex | None = None
+
+    def _index(self) -> VectorIndex:
+        """Return this process's reader of the vector index, opened when it is first needed."""
+        with self._lock:
+            if self._opened_index is None:
+                self._opened_index = make_index(self.settings)
+            return self._opened_index
 
     # Search --------------------------------------------------------------------------------------------------------
 
@@ -167,14 +176,14 @@ class Services:
     def index_status(self) -> list[IndexView]:
         """Return the state of the vector index of every generation."""
         with unit_of_work(self.engine) as session:
-            return [self._index.status(session, view.id) for view in generations.views(session)]
+            return [self._index().status(session, view.id) for view in generations.views(session)]
 
     def ready(self) -> dict[str, str]:
         """Return, for each service that is needed, ``ok`` or what is wrong, in one line."""
         return {"database": _state(self._check_database), "broker": _state(self._check_broker)}
 
     def _check_database(self) -> None:
-        migrate.require_current(self.engine)
+        require_current(self.engine)
 
     def _check_broker(self) -> None:
         if self.broker_url is None:
@@ -227,6 +236,15 @@ def make_index(settings: Settings) -> VectorIndex:
     return VectorIndex(place, settings.cache_path / "index")
 
 
+def make_builder(settings: Settings, engine: Engine) -> IndexBuilder:
+    """Return a builder of the vector index."""
+    from storage.vectors.builder import IndexBuilder  # noqa: PLC0415
+    from storage.vectors.places import open_place  # noqa: PLC0415
+
+    place = open_place(settings.index_location, endpoint_url=settings.s3_endpoint_url)
+    return IndexBuilder(engine, place, settings.cache_path / "index")
+
+
 def check_broker(url: str) -> None:
     """Raise ``ServiceUnavailableError`` unless the broker answers."""
     try:
@@ -236,12 +254,16 @@ def check_broker(url: str) -> None:
 
 
 def broker_client(url: str) -> redis.Redis:
-    """Return a client for the broker that bells go through."""
-    return redis.Redis.from_url(
-        url.replace("redis+socket://", "unix://"),
-        socket_timeout=_BROKER_TIMEOUT_SECONDS,
-        socket_connect_timeout=_BROKER_TIMEOUT_SECONDS,
-    )
+    """Return a client for the broker that bells go through, given its URL as Celery takes it."""
+    timeouts: dict[str, Any] = {
+        "socket_timeout": _BROKER_TIMEOUT_SECONDS,
+        "socket_connect_timeout": _BROKER_TIMEOUT_SECONDS,
+    }
+    if not url.startswith("redis+socket://"):
+        return redis.Redis.from_url(url, **timeouts)
+    parts = urlsplit(url)
+    number = parse_qs(parts.query).get("virtual_host", ["0"])[0]
+    return redis.Redis(unix_socket_path=unquote(parts.path), db=int(number), password=parts.password, **timeouts)
 
 
 @contextmanager
@@ -256,9 +278,9 @@ def open_services(settings: Settings, *, is_reachable: bool = False) -> Iterator
         engine = make_engine(database_url, pool_size=20 if is_reachable else 5)
         try:
             if settings.is_embedded:
-                migrate.upgrade(engine)
+                bring_up_to_date(engine)
             else:
-                migrate.require_current(engine)
+                require_current(engine)
             yield Services(settings, engine, broker_url, is_reachable=is_reachable)
         finally:
             engine.dispose()

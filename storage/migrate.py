@@ -40,29 +40,6 @@ def downgrade(engine: Engine, revision: str) -> None:
     _run(engine, lambda config: command.downgrade(config, revision))
 
 
-def current_revision(engine: Engine) -> str | None:
-    """Return the revision the database is at; None for an empty one."""
-    with errors_named(engine), engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
-
-
-def head_revision() -> str:
-    """Return the newest revision that this version of ramq knows."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    assert head is not None
-    return head
-
-
-def require_current(engine: Engine) -> None:
-    """Raise ``FatalError`` unless the database is at this version's revision."""
-    current = current_revision(engine)
-    if current != head_revision():
-        raise FatalError(
-            f"the database is at revision {current or 'none'}, this version needs {head_revision()}: "
-            "run `ramq db upgrade` (or update ramq, if the database is newer)"
-        )
-
-
 def differences(engine: Engine) -> list[str]:
     """Return what differs between the tables in the database and ``storage.models``; empty when they agree."""
     ischema_names["xid8"] = XID8  # SQLAlchemy does not know the type by itself

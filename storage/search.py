@@ -29,11 +29,11 @@ class Search:
     """Answers queries. Thread-safe.
 
     Args:
-        index: the vector index of this process.
+        index: gives the vector index of this process; called when a query first needs vectors.
         encode: ``encode(model, text)`` returns the (D,) unit vector of a text in the space of a model's vectors.
     """
 
-    def __init__(self, index: VectorIndex, encode: Callable[[str, str], NDArray[np.float32]]) -> None:
+    def __init__(self, index: Callable[[], VectorIndex], encode: Callable[[str, str], NDArray[np.float32]]) -> None:
         self._index = index
         self._encode = encode
         self._names: dict[int, Names] = {}
@@ -77,7 +77,7 @@ class Search:
 
     def _vector_of(self, session: Session, generation: Generation, image_id: int) -> NDArray[np.float32]:
         results.place(session, image_id)
-        vector = self._index.vector_of(session, generation.id, image_id)
+        vector = self._index().vector_of(session, generation.id, image_id)
         if vector is None:
             raise NotFoundError(f"image {image_id} has no vector of {generation.model} to compare with")
         return vector
@@ -103,7 +103,7 @@ class Search:
         allowed = None
         if match.is_narrowed:
             allowed = np.fromiter(session.scalars(match.image_ids()), dtype=np.int64)
-        ids, scores = self._index.search(session, match.generation.id, vector, wanted + 2, allowed_ids=allowed)
+        ids, scores = self._index().search(session, match.generation.id, vector, wanted + 2, allowed_ids=allowed)
         # The image itself is its own nearest neighbour: not what was asked for.
         ranked = [
             (int(image_id), float(score)) for image_id, score in zip(ids, scores, strict=True) if image_id != query.like

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 if TYPE_CHECKING:
@@ -244,3 +244,7 @@ class SearchQuery:
     threshold: float | None = None
     limit: int = 20
     cursor: str | None = None
+
+    def after(self, cursor: str | None) -> SearchQuery:
+        """Return the query for the page that begins at ``cursor``."""
+        return replace(self, cursor=cursor)

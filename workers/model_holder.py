@@ -55,7 +55,8 @@ class LoadedModel:
             return [None] * len(predictions)
         assigned = [self._assigned(prediction) for prediction in predictions]
         if captioner == "template":
-            return [template_caption(names) for names in assigned]
+            are_things = self.recognizer.vocabulary.name == "imagenet"
+            return [template_caption(names, are_things=are_things) for names in assigned]
         if self._tag2text is None:
             self._tag2text = load_model("tag2text", device=self.options.device, models_dir=self.options.models_dir)
         return list(self._tag2text.caption_pixels(pixels, tags=assigned))

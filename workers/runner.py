@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from celery.apps.worker import Worker as CeleryWorker
+from celery.exceptions import SecurityWarning
 
 from ramq.kit.errors import FatalError
 from workers.app import Bells, make_app
@@ -45,6 +47,8 @@ def run(parts: WorkerParts) -> None:
         FatalError: why this worker must not go on.
     """
     guard_pillow(parts.options.max_pixels)
+    # Celery warns root because pickled messages could run code; only JSON is accepted here.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     app = make_app(parts.broker_url, parts.models.served)
     worker = Worker(
         parts.engine,

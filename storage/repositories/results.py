@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, text
+from sqlalchemy import and_, func, literal, select, text, true
 
 from ramq.kit.errors import NotFoundError, UsageError
-from storage.models import SCORE_SCALE, Archive, Generation, Image, Job, Record
+from storage.models import SCORE_SCALE, Archive, Generation, Image, Record, Tag
 from storage.views import DeletionReport, Facet, HistoryView, Hit, ImageView, TagView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
     from storage.query import Match
@@ -65,23 +66,25 @@ def _tags(record: Record, names: Names, threshold: float | None) -> list[TagView
 
 def facets(session: Session, match: Match, threshold: float | None, limit: int) -> list[Facet]:
     """Count the assigned tags over all images that match, the most frequent first."""
-    matching = match.image_ids().add_columns(Record.tags, Record.scores).subquery("matching")
-    above = "tag.threshold * :scale" if threshold is None else ":threshold * :scale"
-    compiled = select(matching.c.tags, matching.c.scores).subquery("found")
-    statement = (
-        select(text("tag.id"), text("tag.name"), text("tag.name_zh"), text("count(*) AS n"))
-        .select_from(compiled)
-        .join(text("LATERAL unnest(found.tags, found.scores) AS u(tag_id, score)"), text("true"))
-        .join(
-            text("tag"), text(f"tag.vocabulary_id = :vocabulary_id AND tag.id = u.tag_id AND u.score > round({above})")
-        )
-        .group_by(text("tag.id, tag.name, tag.name_zh"))
-        .order_by(text("n DESC, tag.id"))
-        .limit(limit)
-    )
+    found = match.image_ids().add_columns(Record.tags, Record.scores).subquery("found")
+    each = func.unnest(found.c.tags, found.c.scores).table_valued("tag_id", "score", name="each").render_derived()
+    threshold_of: ColumnElement[float] = Tag.threshold if threshold is None else literal(threshold)  # type: ignore[assignment]
+    count = func.count()
     rows = session.execute(
-        statement,
-        {"scale": SCORE_SCALE, "threshold": threshold, "vocabulary_id": match.names.vocabulary_id},
+        select(Tag.id, Tag.name, Tag.name_zh, count)
+        .select_from(found)
+        .join(each, true())
+        .join(
+            Tag,
+            and_(
+                Tag.vocabulary_id == match.names.vocabulary_id,
+                Tag.id == each.c.tag_id,
+                each.c.score > func.round(threshold_of * SCORE_SCALE),
+            ),
+        )
+        .group_by(Tag.id, Tag.name, Tag.name_zh)
+        .order_by(count.desc(), Tag.id)
+        .limit(limit)
     )
     return [Facet(*row) for row in rows]
 

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from ram_core import TagVocabulary, load_model, load_text_encoder
+from ram_core.captions import template_caption
 from ram_core.errors import CheckpointError, DeviceError, ImageError, UnknownModelError, VocabularyError
-from ram_core.lite import Lite, _installed_weights, imagenet_vocabulary, load_lite, template_caption
+from ram_core.lite import Lite, _installed_weights, imagenet_vocabulary, load_lite
 from ram_core.registry import model_names
 from ram_core.transforms import normalise
 

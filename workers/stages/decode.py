@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from ram_core.recognition import Preprocessing
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 """What is opened. Others that Pillow knows run programs, hold scripts or had a history of dangerous decoders."""
 
 DRAFT_FACTOR = 2
@@ -52,6 +53,19 @@ _KNOWN = (
     (re.compile(rb"\x00\x00\x01\x00"), "an icon"),
     (re.compile(rb"\x1aE\xdf\xa3"), "a film"),
     (re.compile(rb"FUJIFILMCCD-RAW|II\x1a\x00\x00\x00HEAPCCDR"), "camera raw"),
+)
+
+
+_DECODED = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"RIFF", "WEBP"),
+    (b"GIF8", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"II+\x00", "TIFF"),
+    (b"MM\x00+", "TIFF"),
 )
 
 
@@ -85,6 +99,7 @@ def open_picture(body: bytes | memoryview, at_least: int, max_pixels: int) -> tu
         at_least: a JPEG may be decoded smaller than it is, but no side under this many pixels.
         max_pixels: refuse pictures with more.
     """
+    _load_plugins()
     try:
         # Not catch_warnings: the filters are global and this runs in many threads. The limit that Pillow warns at is
         # set to `max_pixels` by `guard_pillow`, and the header is checked here in any case.
@@ -123,6 +138,12 @@ def _upright(image: Image.Image, width: int, height: int) -> tuple[Image.Image, 
     return upright, *((height, width) if sideways else (width, height))
 
 
+@cache
+def _load_plugins() -> None:
+    """Make Pillow know all its formats: it would only do so by itself after the common ones had failed."""
+    Image.init()
+
+
 def guard_pillow(max_pixels: int) -> None:
     """Set Pillow's own limits for this process. Called once, by whoever starts a worker or a web server."""
     Image.MAX_IMAGE_PIXELS = max_pixels
@@ -134,4 +155,7 @@ def _unidentified(head: bytes) -> Exception:
     for pattern, name in _KNOWN:
         if pattern.match(head):
             return UnsupportedImageError(f"{name} is not decoded; formats: {', '.join(FORMATS)}")
+    for magic, name in _DECODED:
+        if head.startswith(magic):
+            return CorruptImageError(f"begins like a {name} file, but its header cannot be read")
     return NotAnImageError("the content is not a picture in any known format")

@@ -1,0 +1,37 @@
+"""Captions composed from tags: cheap, always there, and marked as what they are (``template``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_MOST_TAGS = 3
+# Names of ImageNet classes that are said without an article.
+_PLURALS = frozenset({"binoculars", "parallel bars", "sunglasses", "swimming trunks"})
+
+
+def template_caption(names: Sequence[str], *, are_things: bool = True) -> str | None:
+    """Compose a sentence from the names of the likeliest tags, best first; None when there are none.
+
+    Args:
+        names: names of assigned tags.
+        are_things: whether every tag names a thing that can be counted. Otherwise, as with RAM's actions and colours,
+            the words are listed as they are.
+    """
+    distinct = list(dict.fromkeys(names))[:_MOST_TAGS]
+    if not distinct:
+        return None
+    words = [_with_article(name) for name in distinct] if are_things else distinct
+    listed = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    return f"A photograph that may show {listed}." if are_things else f"A picture tagged {listed}."
+
+
+def _with_article(name: str) -> str:
+    """Put a or an before a class name, as it is spoken, and nothing before a plural."""
+    lowered = name.lower()
+    if lowered in _PLURALS:
+        return name
+    spoken_vowel = lowered.startswith(("a", "e", "i", "o", "u", "hour")) and not lowered.startswith(("eu", "uni"))
+    return f"{'an' if spoken_vowel else 'a'} {name}"

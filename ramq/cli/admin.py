@@ -1,0 +1,206 @@
+"""Verbs about the set-up: db, index, doctor, generations, workers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ramq.cli.context import services, settings_for
+from ramq.cli.output import err, out, print_json, print_table, visible
+from ramq.cli.search import Json
+
+db = typer.Typer(no_args_is_help=True, help="The database's schema.\n\nExample: ramq db upgrade")
+index = typer.Typer(no_args_is_help=True, help="The vector index.\n\nExample: ramq index status")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.add_typer(db, name="db")
+    app.add_typer(index, name="index")
+    for verb in (doctor, generations, workers):
+        app.command()(verb)
+
+
+@db.command("upgrade")
+def db_upgrade() -> None:
+    """Bring the database to the schema of this version. Safe to run again, and from several places at once.
+
+    Example: ramq db upgrade
+    """
+    from ramq.wiring import addresses  # noqa: PLC0415
+    from storage import migrate, revision  # noqa: PLC0415
+    from storage.database import make_engine  # noqa: PLC0415
+
+    with addresses(settings_for()) as (database_url, _):
+        engine = make_engine(database_url)
+        before = revision.current(engine)
+        migrate.upgrade(engine)
+        after = revision.current(engine)
+        engine.dispose()
+    change = "" if before == after else f", it was at {before or 'none'}"
+    err.print(f"The database is at revision {after}{change}.")
+
+
+@db.command("check")
+def db_check() -> None:
+    """Compare the database with what this version expects; exit 1 if they differ.
+
+    Example: ramq db check
+    """
+    from ramq.wiring import addresses  # noqa: PLC0415
+    from storage import migrate, revision  # noqa: PLC0415
+    from storage.database import make_engine  # noqa: PLC0415
+
+    with addresses(settings_for()) as (database_url, _):
+        engine = make_engine(database_url)
+        try:
+            revision.require_current(engine)
+            differences = migrate.differences(engine)
+        finally:
+            engine.dispose()
+    for difference in differences:
+        out.print(visible(difference), markup=False)
+    if differences:
+        raise typer.Exit(1)
+    err.print(f"The database is at revision {revision.head()} and as it should be.")
+
+
+@index.command("status")
+def index_status(as_json: Json = False) -> None:
+    """Show what is published, against what the database holds.
+
+    Example: ramq index status
+    """
+    with services() as ramq:
+        views = ramq.index_status()
+    if as_json:
+        print_json({"items": views})
+        return
+    print_table(
+        ("generation", "model", "manifest", "segments", "indexed", "stored", "delta", "bytes", "published"),
+        (
+            (
+                str(v.generation_id), v.model, v.manifest, v.segments, v.vectors_indexed, v.vectors_stored, v.delta,
+                v.bytes, v.published_at,
+            )
+            for v in views
+        ),
+    )  # fmt: skip
+
+
+@index.command("rebuild")
+def index_rebuild() -> None:
+    """Build the index anew from the database alone.
+
+    Example: ramq index rebuild
+    """
+    _for_each_generation("rebuild")
+
+
+@index.command("compact")
+def index_compact() -> None:
+    """Publish what is new, merge small segments and drop what was deleted.
+
+    Example: ramq index compact
+    """
+    _for_each_generation("compact")
+
+
+@index.command("verify")
+def index_verify(as_json: Json = False) -> None:
+    """Check every file's hash and every id against the database; exit 1 if anything is wrong.
+
+    Example: ramq index verify
+    """
+    from ramq.wiring import make_builder  # noqa: PLC0415
+
+    with services() as ramq:
+        builder = make_builder(ramq.settings, ramq.engine)
+        problems = {view.id: builder.verify(view.id) for view in ramq.generations()}
+    if as_json:
+        print_json({"problems": problems})
+    else:
+        for generation_id, lines in problems.items():
+            for line in lines:
+                out.print(f"generation {generation_id}: {visible(line)}", markup=False)
+    if any(problems.values()):
+        raise typer.Exit(1)
+    if not as_json:
+        err.print("The index and the database agree.")
+
+
+def _for_each_generation(action: str) -> None:
+    from ramq.wiring import make_builder  # noqa: PLC0415
+
+    with services() as ramq:
+        builder = make_builder(ramq.settings, ramq.engine)
+        for view in ramq.generations():
+            if action == "rebuild":
+                builder.rebuild(view.id)
+            else:
+                builder.publish_new(view.id, force=True)
+                builder.compact(view.id, purge=True)
+        removed = builder.collect_garbage()
+        for status in ramq.index_status():
+            err.print(
+                f"generation {status.generation_id} ({status.model}): {status.vectors_indexed:,} of "
+                f"{status.vectors_stored:,} vectors in {status.segments} segments"
+            )
+        err.print(f"{removed} old files removed.", style="dim")
+
+
+def generations(as_json: Json = False) -> None:
+    """List what made the results: model, weights, vocabulary, preprocessing.
+
+    Example: ramq generations
+    """
+    with services() as ramq:
+        views = ramq.generations()
+    if as_json:
+        print_json({"items": views})
+        return
+    print_table(
+        ("generation", "model", "weights", "vocabulary", "tags", "preprocessing", "serves search"),
+        (
+            (str(v.id), v.model, v.weights_sha256[:12], v.vocabulary, v.tags, v.preprocessing, v.is_default)
+            for v in views
+        ),
+    )
+
+
+def workers(as_json: Json = False) -> None:
+    """List the worker processes.
+
+    Example: ramq workers
+    """
+    with services() as ramq:
+        views = ramq.jobs.workers()
+    if as_json:
+        print_json({"items": views})
+        return
+    print_table(
+        ("worker", "alive", "device", "model", "job", "images/s", "heartbeat, s ago"),
+        ((v.id, v.is_alive, v.device, v.model, v.job_id, v.images_per_second, v.heartbeat_age_seconds) for v in views),
+    )
+
+
+def doctor(
+    as_json: Json = False,
+    source: Annotated[str | None, typer.Option(help="Also check that this archive can be listed.")] = None,
+) -> None:
+    """Check what ramq needs, and say what is wrong; exit 1 if anything is.
+
+    Example: ramq doctor --source s3://holiday
+    """
+    from ramq.doctor import examine  # noqa: PLC0415
+
+    settings = settings_for()
+    findings = examine(settings, source)
+    if as_json:
+        print_json({"checks": findings, "settings": settings.public()})
+    else:
+        print_table(("check", "state", "detail"), ((f.name, f.state, f.detail) for f in findings))
+        print_table(("setting", "value"), ((name, str(value)) for name, value in settings.public().items()))
+    if any(finding.state == "fault" for finding in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,116 @@
+"""Verbs that take results out or away: export, delete, archives."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ramq.cli.context import services
+from ramq.cli.output import err, print_json, print_table
+from ramq.cli.search import AnyTags, ArchiveOf, JobOf, Json, NotTags, PrefixOf, Tags, ThresholdOf, query_of
+from ramq.export import FORMATS, write_rows
+from ramq.kit.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ramq.wiring import Services
+    from storage.views import Hit, SearchQuery
+
+_PAGE = 500
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    for verb in (archives, export, delete):
+        app.command()(verb)
+
+
+def archives(as_json: Json = False) -> None:
+    """List the archives with their counts.
+
+    Example: ramq archives
+    """
+    with services() as ramq:
+        found = ramq.archives()
+    if as_json:
+        print_json({"items": found})
+        return
+    print_table(
+        ("archive", "uri", "keys", "recorded", "since"),
+        ((str(a.id), a.uri, a.images, a.recorded, a.created_at) for a in found),
+    )
+
+
+def export(
+    tag: Tags = None,
+    any_tag: AnyTags = None,
+    not_tag: NotTags = None,
+    archive: ArchiveOf = None,
+    job: JobOf = None,
+    prefix: PrefixOf = None,
+    threshold: ThresholdOf = None,
+    format_: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "jsonl",
+) -> None:
+    """Write results to stdout, a row per image, in bounded memory.
+
+    Example: ramq export --tag dog --format csv > dogs.csv
+    """
+    if format_ not in FORMATS:
+        raise UsageError(f"there is no format {format_!r}; formats: {', '.join(FORMATS)}")
+    if format_ == "parquet" and sys.stdout.isatty():
+        raise UsageError("parquet is not for a terminal: send it to a file with > results.parquet")
+    query = query_of(
+        tag=tag,
+        any_=any_tag,
+        not_=not_tag,
+        archive=archive,
+        job=job,
+        prefix=prefix,
+        threshold=threshold,
+        limit=_PAGE,
+    )
+    with services() as ramq:
+        write_rows(_hits(ramq, query), format_, sys.stdout.buffer)
+
+
+def _hits(ramq: Services, query: SearchQuery) -> Iterator[Hit]:
+    cursor: str | None = None
+    while True:
+        page = ramq.search(query.after(cursor))
+        yield from page.items
+        cursor = page.next_cursor
+        if cursor is None:
+            return
+
+
+def delete(
+    images: Annotated[list[str] | None, typer.Argument(metavar="IMAGE", help="Numbers, keys or URIs.")] = None,
+    prefix: Annotated[str | None, typer.Option(metavar="P", help="Every image whose key begins so.")] = None,
+    archive: ArchiveOf = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Erase results, vectors and index entries of images. The originals are never touched.
+
+    Example: ramq delete --prefix 2019/private/ --archive s3://holiday
+    """
+    if not images and prefix is None:
+        raise UsageError("name the images to delete, or a --prefix")
+    with services() as ramq:
+        ids = [ramq.find_image(image, archive) for image in images or ()]
+        if prefix is not None:
+            ids += ramq.ids_below(prefix, archive)
+        ids = list(dict.fromkeys(ids))
+        if prefix is not None and not yes and sys.stdin.isatty():
+            typer.confirm(f"Erase the results of {len(ids):,} images?", abort=True, err=True)
+        report = ramq.delete(ids)
+    if as_json:
+        print_json(report)
+        return
+    err.print(
+        f"Erased {report.images:,} images: {report.records:,} records, {report.vectors:,} vectors, "
+        f"{report.failures:,} failures, {report.thumbnails:,} thumbnails. The originals are where they were."
+    )

@@ -1,0 +1,30 @@
+"""What every verb begins with: settings, and services on them."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ramq.kit.logs import configure_logs
+from ramq.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ramq.wiring import Services
+
+
+def settings_for(**overrides: object) -> Settings:
+    """Read the settings and set up logging. Raises ``UsageError``."""
+    settings = load_settings(**{name: value for name, value in overrides.items() if value is not None})
+    configure_logs(settings.log_level)
+    return settings
+
+
+@contextmanager
+def services(settings: Settings | None = None) -> Iterator[Services]:
+    """Give services for the length of a verb."""
+    from ramq.wiring import open_services  # noqa: PLC0415  (`--help` needs none of it)
+
+    with open_services(settings or settings_for()) as opened:
+        yield opened

@@ -1,0 +1,246 @@
+"""Verbs about jobs: enqueue, jobs, job, pause, resume, cancel, failures, retry, report."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+
+from ramq.cli.context import services, settings_for
+from ramq.cli.output import duration, err, out, print_json, print_table, visible
+
+if TYPE_CHECKING:
+    from ramq.settings import Settings
+    from ramq.stack import Workers
+    from ramq.wiring import Services
+    from storage.views import JobView
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
+JobId = Annotated[int, typer.Argument(metavar="ID", help="Number of the job.", min=1)]
+ClassOf = Annotated[str | None, typer.Option("--class", metavar="C", help="Only failures of this class.")]
+
+_POLL_SECONDS = 0.5
+_LONELY_SECONDS = 10.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    for verb in (enqueue, jobs, job, pause, resume, cancel, failures, retry):
+        app.command()(verb)
+
+
+def enqueue(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="s3://bucket/prefix or a folder.")],
+    model: Annotated[str | None, typer.Option(help="lite, ram or ram_plus; default: RAMQ_MODEL.")] = None,
+    caption: Annotated[bool | None, typer.Option("--caption/--no-caption", help="Write captions too.")] = None,
+    priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Recognise the pictures of an archive. Prints the number of the job.
+
+    Pictures that are recorded already, in the same version and by the same model, are skipped.
+
+    Example: ramq enqueue s3://holiday/2024 --wait
+    """
+    settings = settings_for()
+    with services(settings) as ramq:
+        created = ramq.jobs.create(source, model=model, caption=caption, priority=priority)
+        if not as_json:
+            out.print(created.id)
+        if wait:
+            finished = _watch(ramq, settings, created.id, is_quiet=as_json)
+            _report(finished, as_json=as_json)
+            if finished.failed or finished.state != "done":
+                raise typer.Exit(1)
+            return
+        if as_json:
+            print_json(created)
+        elif not any(worker.is_alive for worker in ramq.jobs.workers()):
+            start = "ramq up" if settings.is_embedded else "ramq worker"
+            err.print(
+                f"Recorded. No worker is running: start one with `{start}`, or follow with `--wait`.", style="dim"
+            )
+
+
+def jobs(
+    limit: Annotated[int, typer.Option(min=1, max=500)] = 20,
+    before: Annotated[int | None, typer.Option(help="Only jobs older than this one.", min=1)] = None,
+    as_json: Json = False,
+) -> None:
+    """List jobs, newest first.
+
+    Example: ramq jobs --limit 5
+    """
+    with services() as ramq:
+        page = ramq.jobs.list(limit=limit, before=before)
+    if as_json:
+        print_json(page)
+        return
+    print_table(
+        ("job", "state", "listed", "done", "skipped", "failed", "pending", "model", "source"),
+        ((j.id, _state(j), j.listed, j.done, j.skipped, j.failed, j.pending, j.model, j.source) for j in page.items),
+    )
+
+
+def job(
+    job_id: JobId,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show a job: its books, rate, time left, and what each stage took.
+
+    Example: ramq job 3 --watch
+    """
+    settings = settings_for()
+    with services(settings) as ramq:
+        shown = _watch(ramq, settings, job_id, is_quiet=as_json) if watch else ramq.jobs.get(job_id)
+    _report(shown, as_json=as_json)
+
+
+def pause(job_id: JobId, as_json: Json = False) -> None:
+    """Stop a job for now, within one batch. Nothing done is lost.
+
+    Example: ramq pause 3
+    """
+    with services() as ramq:
+        _report(ramq.jobs.pause(job_id), as_json=as_json)
+
+
+def resume(job_id: JobId, as_json: Json = False) -> None:
+    """Let a paused or failed job go on.
+
+    Example: ramq resume 3
+    """
+    with services() as ramq:
+        _report(ramq.jobs.resume(job_id), as_json=as_json)
+
+
+def cancel(job_id: JobId, as_json: Json = False) -> None:
+    """End a job, within one batch. What is recorded stays.
+
+    Example: ramq cancel 3
+    """
+    with services() as ramq:
+        _report(ramq.jobs.cancel(job_id), as_json=as_json)
+
+
+def failures(
+    job_id: JobId,
+    error_class: ClassOf = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many to show.")] = 100,
+    cursor: Annotated[str | None, typer.Option(help="next_cursor of the page before.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List every image that failed, with the reason.
+
+    Example: ramq failures 3 --class truncated
+    """
+    with services() as ramq:
+        page = ramq.jobs.failures(job_id, error_class=error_class, limit=limit, cursor=cursor)
+    if as_json:
+        print_json(page)
+        return
+    print_table(
+        ("image", "class", "attempts", "key", "detail"),
+        ((str(f.image_id), f.error_class, f.attempts, f.key, f.detail) for f in page.items),
+    )
+    if page.next_cursor:
+        err.print(f"There are more: --cursor {page.next_cursor}", style="dim")
+
+
+def retry(job_id: JobId, error_class: ClassOf = None, as_json: Json = False) -> None:
+    """Try the failed images of a job again, all or those of one class.
+
+    Example: ramq retry 3 --class store_unavailable
+    """
+    with services() as ramq:
+        _report(ramq.jobs.retry(job_id, error_class), as_json=as_json)
+
+
+def _watch(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) -> JobView:
+    """Follow a job to its end. On the embedded stack with no worker alive, one runs for as long as we watch."""
+    crew: Workers | None = None
+    with ExitStack() as cleanup:
+        started = time.monotonic()
+        is_ours = settings.is_embedded and not any(worker.is_alive for worker in ramq.jobs.workers())
+        if is_ours and not ramq.jobs.get(job_id).is_over:
+            from ramq.stack import workers  # noqa: PLC0415
+
+            assert ramq.broker_url is not None
+            database_url = ramq.engine.url.render_as_string(hide_password=False)
+            crew = cleanup.enter_context(workers(settings, database_url, ramq.broker_url, 1))
+        progress = cleanup.enter_context(
+            Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TextColumn("{task.fields[note]}", style="yellow"),
+                console=err,
+                disable=is_quiet,
+                transient=True,
+            )
+        )
+        task = progress.add_task(f"job {job_id}", total=None, rate="", note="")
+        while True:
+            if crew is not None:
+                crew.require_alive()
+            view = ramq.jobs.get(job_id)
+            progress.update(
+                task,
+                total=None if view.is_listing and not view.listed else view.listed,
+                completed=view.listed - view.pending,
+                rate=_rate(view),
+                note=_note(view, lonely=time.monotonic() - started > _LONELY_SECONDS),
+            )
+            if view.is_over or view.state == "paused":
+                return view
+            time.sleep(_POLL_SECONDS)
+
+
+def _rate(view: JobView) -> str:
+    if not view.images_per_second:
+        return "listing" if view.is_listing else ""
+    left = f", {duration(view.eta_seconds)} left" if view.eta_seconds is not None else ", listing"
+    return f"{view.images_per_second:,.1f} images/s{left}"
+
+
+def _note(view: JobView, *, lonely: bool) -> str:
+    if view.note:
+        return visible(view.note)
+    if view.workers == 0 and view.pending and lonely and not view.images_per_second:
+        return f"no worker runs {view.model}: start one with `ramq worker`"
+    return ""
+
+
+def _state(view: JobView) -> str:
+    return "listing" if view.is_listing else view.state
+
+
+def _report(view: JobView, *, as_json: bool) -> None:
+    if as_json:
+        print_json(view)
+        return
+    lines = [
+        f"job {view.id}  {_state(view)}  {visible(view.source)}  model {view.model}  captions {view.captioner}",
+        f"  listed {view.listed:,} = done {view.done:,} + skipped {view.skipped:,} + failed {view.failed:,} "
+        f"+ pending {view.pending:,}",
+    ]
+    if view.images_per_second:
+        left = f", {duration(view.eta_seconds)} left" if view.eta_seconds is not None else ""
+        lines.append(f"  {view.images_per_second:,.1f} images/s{left}")
+    if view.stages:
+        stages = ", ".join(f"{s.stage} {s.images_per_second or 0:,.0f}" for s in view.stages)
+        lines.append(f"  images/s that each stage could do: {stages}; bottleneck: {view.bottleneck}")
+    if view.failures_by_class:
+        classes = ", ".join(f"{name} {n:,}" for name, n in view.failures_by_class.items())
+        lines.append(f"  failed: {classes}   (ramq failures {view.id})")
+    if view.note:
+        lines.append(f"  {visible(view.note)}")
+    err.print("\n".join(lines), markup=False)

@@ -1,0 +1,73 @@
+"""``ramq``: the verbs put together, and what errors mean for the exit code.
+
+0 fine; 1 the thing asked for failed; 2 wrong usage; 3 a service that is needed cannot be reached; 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from ramq.cli import admin, archive, jobs, models, search, stack
+from ramq.cli.output import err, visible
+from ramq.kit.errors import ConflictError, ForbiddenError, RamqError, TransientError, UsageError
+from ramq.kit.logs import without_secrets
+
+app = typer.Typer(
+    name="ramq",
+    help="Tag, caption and search large image archives.\n\nExample: ramq enqueue ./photos --wait && ramq search 'a cat'",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"ramq {version('ramq')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Tag, caption and search large image archives."""
+
+
+for _module in (stack, jobs, search, archive, admin):
+    _module.register(app)
+app.add_typer(models.app, name="models")
+
+
+def main() -> None:
+    """Run the command line; every expected error becomes one line and an exit code."""
+    try:
+        app()
+    except RamqError as error:
+        err.print(f"ramq: {visible(without_secrets(str(error)))}", style="red", markup=False)
+        sys.exit(_exit_code(error))
+    except BrokenPipeError:
+        # Whoever read our output has enough; keep the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _exit_code(error: RamqError) -> int:
+    if isinstance(error, TransientError):
+        return 3
+    if isinstance(error, ForbiddenError | ConflictError):
+        return 1
+    return 2 if isinstance(error, UsageError) else 1
+
+
+if __name__ == "__main__":
+    main()

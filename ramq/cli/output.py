@@ -1,0 +1,82 @@
+"""What verbs print: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+out = Console(file=None, highlight=False, soft_wrap=False)
+err = Console(stderr=True, highlight=False)
+
+
+def as_data(value: Any) -> Any:
+    """Turn views into what JSON knows."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: as_data(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): as_data(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_data(entry) for entry in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    sys.stdout.write(json.dumps(as_data(value), ensure_ascii=False, indent=2) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table; numbers to the right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    listed = [[shown(cell) for cell in row] for row in rows]
+    for index, column in enumerate(columns):
+        numeric = bool(listed) and all(
+            row[index].replace(",", "").replace(".", "").strip("-%").isdigit() for row in listed
+        )
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in listed:
+        table.add_row(*row)
+    out.print(table, markup=False)
+
+
+def shown(value: object) -> str:
+    """Return a cell's text. Keys may hold anything: control characters are made visible, markup is not obeyed."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"  # noqa: PLR2004
+    if isinstance(value, datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return visible(str(value))
+
+
+def visible(text: str) -> str:
+    """Return ``text`` with control, format and undecodable characters written as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def duration(seconds: float | None) -> str:
+    """Return a length of time as people say it: ``45 s``, ``3 min``, ``2 h 05 min``."""
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    if whole < 60:  # noqa: PLR2004
+        return f"{whole} s"
+    if whole < 3600:  # noqa: PLR2004
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"

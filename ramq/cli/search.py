@@ -1,0 +1,170 @@
+"""Verbs that look: search, tags, show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ramq.cli.context import services
+from ramq.cli.output import err, out, print_json, print_table, shown, visible
+from storage.views import SearchQuery
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="T", help="Has this tag; may be repeated.")]
+AnyTags = Annotated[list[str] | None, typer.Option("--any", metavar="T", help="Has at least one of these.")]
+NotTags = Annotated[list[str] | None, typer.Option("--not", metavar="T", help="Has none of these.")]
+ArchiveOf = Annotated[str | None, typer.Option("--archive", metavar="A", help="URI or number of an archive.")]
+JobOf = Annotated[int | None, typer.Option("--job", metavar="J", min=1, help="Recorded by this job.")]
+PrefixOf = Annotated[str | None, typer.Option("--prefix", metavar="P", help="Keys that begin so.")]
+ThresholdOf = Annotated[
+    float | None, typer.Option("--threshold", metavar="X", help="One threshold for all tags, 0..1.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    for verb in (search, tags, show):
+        app.command()(verb)
+
+
+def query_of(  # noqa: PLR0913
+    *,
+    text: str | None = None,
+    tag: list[str] | None = None,
+    any_: list[str] | None = None,
+    not_: list[str] | None = None,
+    archive: str | None = None,
+    job: int | None = None,
+    prefix: str | None = None,
+    threshold: float | None = None,
+    limit: int = 20,
+    cursor: str | None = None,
+    like: int | None = None,
+) -> SearchQuery:
+    """Put the options that several verbs share into a query."""
+    return SearchQuery(
+        text=text or None,
+        like=like,
+        tags=tuple(tag or ()),
+        any_tags=tuple(any_ or ()),
+        not_tags=tuple(not_ or ()),
+        archive=archive,
+        job=job,
+        prefix=prefix,
+        threshold=threshold,
+        limit=limit,
+        cursor=cursor,
+    )
+
+
+def search(
+    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="What is in the picture, in English.")] = None,
+    tag: Tags = None,
+    any_tag: AnyTags = None,
+    not_tag: NotTags = None,
+    like: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="Similar to this one: number, key or a file.")
+    ] = None,
+    archive: ArchiveOf = None,
+    job: JobOf = None,
+    prefix: PrefixOf = None,
+    threshold: ThresholdOf = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=500)] = 20,
+    cursor: Annotated[str | None, typer.Option(help="next_cursor of the page before.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Search by text, by tags, by similarity, alone or together.
+
+    Example: ramq search "a cat on a sofa" --not dog --limit 5
+    """
+    with services() as ramq:
+        base = {
+            "text": text,
+            "tag": tag,
+            "any_": any_tag,
+            "not_": not_tag,
+            "archive": archive,
+            "job": job,
+            "prefix": prefix,
+            "threshold": threshold,
+            "limit": limit,
+            "cursor": cursor,
+        }
+        if like is None:
+            page = ramq.search(query_of(**base))  # type: ignore[arg-type]  # the options above, by name
+        elif not like.isdecimal() and Path(like).is_file():
+            page = ramq.search_by_image(Path(like).read_bytes(), query_of(**base))  # type: ignore[arg-type]
+        else:
+            page = ramq.search(query_of(**base, like=ramq.find_image(like, archive)))  # type: ignore[arg-type]
+    if as_json:
+        print_json(page)
+        return
+    print_table(
+        ("image", "score", "key", "tags", "caption"),
+        (
+            (str(hit.image_id), hit.score, hit.key, ", ".join(t.name for t in hit.tags[:5]), hit.caption)
+            for hit in page.items
+        ),
+    )
+    if not page.items:
+        err.print("Nothing matches. `ramq tags` lists what there is.", style="dim")
+    if page.next_cursor:
+        err.print(f"There are more: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
+
+
+def tags(
+    tag: Tags = None,
+    any_tag: AnyTags = None,
+    not_tag: NotTags = None,
+    archive: ArchiveOf = None,
+    job: JobOf = None,
+    prefix: PrefixOf = None,
+    threshold: ThresholdOf = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=500)] = 50,
+    as_json: Json = False,
+) -> None:
+    """Count the tags of the images that match, the most frequent first.
+
+    Example: ramq tags --archive s3://holiday --limit 20
+    """
+    with services() as ramq:
+        facets = ramq.facets(
+            query_of(tag=tag, any_=any_tag, not_=not_tag, archive=archive, job=job, prefix=prefix, threshold=threshold),
+            limit,
+        )
+    if as_json:
+        print_json({"items": facets})
+        return
+    print_table(("tag", "name", "chinese", "images"), ((str(f.id), f.name, f.name_zh, f.count) for f in facets))
+
+
+def show(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="Number, key or URI of an image.")],
+    archive: ArchiveOf = None,
+    as_json: Json = False,
+) -> None:
+    """Show one image: key, size, tags with scores, caption, generation, history.
+
+    Example: ramq show 12
+    """
+    with services() as ramq:
+        view = ramq.image(ramq.find_image(image, archive))
+    if as_json:
+        print_json(view)
+        return
+    size = f"{view.width} x {view.height} pixels, " if view.width else ""
+    out.print(
+        f"image {view.image_id}  {visible(view.uri)}\n  {size}{shown(view.size_bytes)} bytes, version {view.version}\n"
+        f"  {view.caption or 'no caption'}",
+        markup=False,
+    )
+    print_table(
+        ("tag", "name", "score", "threshold", "assigned"),
+        ((str(t.id), t.name, t.score, t.threshold, t.score > t.threshold) for t in view.tags),
+    )
+    print_table(
+        ("when", "job", "model", "outcome", "detail"),
+        ((h.at, h.job_id, h.model, h.error_class or h.outcome, h.detail) for h in view.history),
+    )

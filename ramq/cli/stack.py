@@ -1,0 +1,84 @@
+"""Verbs that run something until Ctrl-C: up, worker, web."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ramq.cli.context import settings_for
+from ramq.cli.output import err
+
+_HOST = Annotated[str, typer.Option(help="Address to listen on. Other than loopback needs RAMQ_API_TOKENS.")]
+_PORT = Annotated[int, typer.Option(help="Port of the page and the API.", min=0, max=65535)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    for verb in (up, worker, web):
+        app.command()(verb)
+
+
+def up(
+    data: Annotated[Path | None, typer.Option(help="Folder for everything; default: RAMQ_DATA_DIR.")] = None,
+    host: _HOST = "127.0.0.1",
+    port: _PORT = 8765,
+    workers: Annotated[int, typer.Option(help="Worker processes; one per GPU.", min=0, max=64)] = 1,
+) -> None:
+    """Run the whole stack until Ctrl-C: PostgreSQL, Redis, workers and the web page, in one process tree.
+
+    Example: ramq up --data ~/pictures-index
+    """
+    from ramq.stack import workers as running_workers  # noqa: PLC0415
+    from ramq.web.security import is_loopback  # noqa: PLC0415
+    from ramq.web.server import require_tokens, serve  # noqa: PLC0415
+    from ramq.wiring import addresses, open_services  # noqa: PLC0415
+
+    settings = settings_for(data_dir=data)
+    require_tokens(settings, host)
+    with (
+        addresses(settings) as (database_url, broker_url),
+        open_services(settings, is_reachable=not is_loopback(host)) as services,
+    ):
+        assert broker_url is not None or not workers
+        with running_workers(settings, database_url, broker_url or "", workers):
+            serve(services, host, port, on_ready=_announce)
+
+
+def worker(
+    queues: Annotated[
+        str | None, typer.Option(help="Queues to listen on, comma separated; default: the model's.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cuda:0, cpu or auto; default: RAMQ_DEVICE.")] = None,
+    model: Annotated[str | None, typer.Option(help="The only model to run; default: whatever jobs ask for.")] = None,
+) -> None:
+    """Run one worker process. Start as many as there are GPUs, on as many machines.
+
+    Example: ramq worker --device cuda:0 --model ram_plus
+    """
+    settings = settings_for(device=device)
+    err.print("Starting a worker. Ctrl-C finishes the batch in hand and gives the rest back.", style="dim")
+    from ramq.worker_process import run_worker  # noqa: PLC0415  (torch)
+
+    names = tuple(name.strip() for name in queues.split(",") if name.strip()) if queues else None
+    run_worker(settings, model=model, queues=names)
+
+
+def web(host: _HOST = "127.0.0.1", port: _PORT = 8765) -> None:
+    """Serve the API and the page.
+
+    Example: ramq web --port 8080
+    """
+    from ramq.web.security import is_loopback  # noqa: PLC0415
+    from ramq.web.server import require_tokens, serve  # noqa: PLC0415
+    from ramq.wiring import open_services  # noqa: PLC0415
+
+    settings = settings_for()
+    require_tokens(settings, host)
+    with open_services(settings, is_reachable=not is_loopback(host)) as services:
+        serve(services, host, port, on_ready=_announce)
+
+
+def _announce(url: str) -> None:
+    err.print(f"The page is at {url}   (Ctrl-C stops)")

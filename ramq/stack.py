@@ -1,0 +1,117 @@
+"""Worker processes beside this one: started, watched, restarted, and never left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ramq.embedded.process import spawn, stop
+from ramq.kit.errors import FatalError
+from ramq.kit.logs import get_logger
+
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
+    from collections.abc import Iterator
+
+    from ramq.settings import Settings
+
+log = get_logger()
+
+STOP_SECONDS = 60.0
+"""A worker finishes its batch within this, or is killed; its lease runs out then."""
+
+_QUICK_SECONDS = 10.0
+_MOST_PAUSE_SECONDS = 30.0
+_QUICK_DEATHS = 3
+
+
+class Workers:
+    """Worker processes on the given database and broker, logging to ``data_dir/logs/worker-N.log``."""
+
+    def __init__(self, settings: Settings, database_url: str, broker_url: str, count: int) -> None:
+        self._settings = settings
+        self._environment = {
+            **os.environ,
+            "RAMQ_DATA_DIR": str(settings.data_dir.absolute()),
+            "RAMQ_DATABASE_URL": database_url,
+            "RAMQ_BROKER_URL": broker_url,
+            "RAMQ_INDEX_URL": settings.index_location,
+        }
+        self._count = count
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._quick_deaths = 0
+
+    def require_alive(self) -> None:
+        """Raise ``FatalError`` if workers die as soon as they are started."""
+        if self._quick_deaths >= _QUICK_DEATHS:
+            log = self._log_path(0)
+            lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+            raise FatalError(f"the worker does not start: {lines[-1] if lines else 'it says nothing'} (see {log})")
+
+    def start(self) -> None:
+        """Start the processes, each watched by a thread that restarts it when it dies."""
+        for number in range(self._count):
+            thread = threading.Thread(target=self._watch, args=(number,), name=f"watch-worker-{number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Ask every worker to finish its batch, and wait."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _watch(self, number: int) -> None:
+        # The kernel ends the child with the thread that started it: this one lives as long as the child should.
+        pause = 1.0
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            process = self._spawn(number)
+            while process.poll() is None and not self._stopping.wait(0.2):
+                pass
+            if self._stopping.is_set():
+                stop(process, signal.SIGTERM, timeout_seconds=STOP_SECONDS)
+                return
+            if time.monotonic() - began > _QUICK_SECONDS:
+                self._quick_deaths, pause = 0, 1.0
+            else:
+                self._quick_deaths, pause = self._quick_deaths + 1, min(2 * pause, _MOST_PAUSE_SECONDS)
+            log.error(
+                "a worker ended",
+                exit_code=process.returncode,
+                log=str(self._log_path(number)),
+                restart_in_seconds=pause,
+            )
+            self._stopping.wait(pause)
+
+    def _spawn(self, number: int) -> subprocess.Popen[bytes]:
+        return spawn(
+            [sys.executable, "-m", "ramq.cli.main", "worker"],
+            cwd=self._settings.data_dir,
+            log=self._log_path(number),
+            stop_signal=signal.SIGTERM,
+            env=self._environment,
+        )
+
+    def _log_path(self, number: int) -> Path:
+        folder = self._settings.data_dir / "logs"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"worker-{number}.log"
+
+
+@contextmanager
+def workers(settings: Settings, database_url: str, broker_url: str, count: int) -> Iterator[Workers]:
+    """Run worker processes for the length of the block."""
+    crew = Workers(settings, database_url, broker_url, count)
+    crew.start()
+    try:
+        yield crew
+    finally:
+        crew.stop()

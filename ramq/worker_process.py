@@ -1,0 +1,71 @@
+"""One worker process, from settings. Imports torch: nothing but ``ramq worker`` should."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ram_core.errors import ModelError
+from ramq.kit.errors import FatalError, UsageError
+from ramq.wiring import addresses, broker_client, check_broker, make_builder
+from storage import revision
+from storage.database import make_engine
+from workers.messages import ANY_MODEL
+from workers.model_holder import ModelHolder, ModelOptions
+from workers.pipeline import PipelineOptions
+from workers.runner import WorkerParts, run
+
+if TYPE_CHECKING:
+    from ramq.settings import Settings
+
+
+def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...] | None) -> None:
+    """Work until told to stop.
+
+    Args:
+        settings: the effective settings.
+        model: the only model to run, loaded at once; None for any, loaded when a job needs it.
+        queues: names of the queues to listen on; None for those of the model.
+
+    Raises:
+        ServiceUnavailableError: database or broker cannot be reached at the start.
+        FatalError: this worker must not go on, for example because of a wrong checkpoint.
+    """
+    if model is not None and model not in ANY_MODEL:
+        raise UsageError(f"there is no model {model!r}; models: {', '.join(ANY_MODEL)}")
+    with addresses(settings) as (database_url, broker_url):
+        if broker_url is None:
+            raise UsageError("settings: RAMQ_BROKER_URL is not set; a worker hears its bells through it")
+        check_broker(broker_url)
+        engine = make_engine(database_url)
+        if settings.is_embedded:
+            revision.bring_up_to_date(engine)
+        else:
+            revision.require_current(engine)
+        options = ModelOptions(settings.device, settings.models_path, settings.cache_path)
+        models = ModelHolder(engine, options, model)
+        if model is not None:
+            try:
+                models.get(model)
+            except ModelError as error:
+                raise FatalError(str(error)) from error
+        run(
+            WorkerParts(
+                engine=engine,
+                models=models,
+                options=PipelineOptions(
+                    batch_size=settings.batch_size,
+                    fetch_threads=settings.fetch_threads,
+                    decode_threads=settings.decode_threads,
+                    lease_seconds=settings.lease_seconds,
+                    max_object_bytes=settings.max_object_bytes,
+                    max_pixels=settings.max_pixels,
+                ),
+                builder=make_builder(settings, engine),
+                broker=broker_client(broker_url),
+                broker_url=broker_url,
+                shard_size=settings.shard_size,
+                s3_endpoint_url=settings.s3_endpoint_url,
+                queues=queues,
+            )
+        )
+        engine.dispose()
