@@ -35,7 +35,7 @@ _MODELS = {"ram": ("ram_plus", "ram"), "tag2text": ("tag2text",)}
 
 # How Tag2Text departs from its default: people need more evidence, and seven words that are no use as tags
 # (quarter, back, two, three, four, five, one) are switched off.
-_TAG2TEXT_THRESHOLDS = {
+TAG2TEXT_THRESHOLDS = {
     **dict.fromkeys((1167, 2701, 2828), 0.7),
     **dict.fromkeys((127, 2961, 3265, 3338, 3351, 3355, 3359), NEVER),
 }
@@ -185,7 +185,7 @@ class TagVocabulary:
                 name=name,
             )
         plain = cls.from_files(folder / first, name=name)
-        return plain.with_thresholds(_TAG2TEXT_THRESHOLDS)
+        return plain.with_thresholds(TAG2TEXT_THRESHOLDS)
 
     def with_thresholds(self, thresholds: Mapping[int, float]) -> TagVocabulary:
         """Return the same tags with other thresholds for some ids.

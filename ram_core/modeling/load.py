@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import torch
 
 from ram_core.errors import CheckpointError, ModelError, VocabularyError
@@ -17,7 +18,7 @@ from ram_core.modeling.ram_plus import RAMPlus
 from ram_core.modeling.runner import CPU_CHUNK, Runner
 from ram_core.modeling.tag2text import Tag2Text
 from ram_core.recognizer import RamRecognizer, Tag2TextRecognizer
-from ram_core.vocabulary import TagVocabulary
+from ram_core.vocabulary import DEFAULT_THRESHOLD, TAG2TEXT_THRESHOLDS, TagVocabulary
 from ram_core.weights import Weights, load_into, model_of, read_checkpoint, weights_sha256
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def load_tag2text(**options: Any) -> Tag2TextRecognizer:
     vocabulary = None if wanted.vocabulary is None and wanted.models_dir is None else _vocabulary("tag2text", wanted)
     if vocabulary is not None:
         _check_tags(path, "fc.W", tags, vocabulary)
+        vocabulary = _with_official_exceptions(vocabulary)
     with torch.device("meta"):
         network = Tag2Text(swin_sizes(weights), tagging_sizes(weights), tags, *_captioner_sizes(weights))
     load_into(network, weights, path, "tag2text")
@@ -185,6 +187,14 @@ def _vocabulary(model: str, wanted: LoadOptions) -> TagVocabulary:
     if path is None:
         raise VocabularyError(f"{model} needs its tags: give `vocabulary=`, or run `ramq models pull {model}`")
     return TagVocabulary.named("tag2text" if model == "tag2text" else "ram", path.parent)
+
+
+def _with_official_exceptions(vocabulary: TagVocabulary) -> TagVocabulary:
+    """Give Tag2Text's own list its thresholds where only names were read: no official file brings them."""
+    only_names = bool((vocabulary.thresholds == np.float32(DEFAULT_THRESHOLD)).all())
+    if not only_names or max(TAG2TEXT_THRESHOLDS) >= len(vocabulary):
+        return vocabulary
+    return vocabulary.with_thresholds(TAG2TEXT_THRESHOLDS)
 
 
 def _in_models_dir(model: str, name: str, wanted: LoadOptions) -> Path | None:

@@ -146,6 +146,15 @@ def test_an_image_without_tags_is_captioned_all_the_same(tiny: Any) -> None:
     assert isinstance(tiny.caption(pixels(1), tags=[[]], max_length=12)[0], str)
 
 
+def test_a_list_of_names_alone_gets_the_official_thresholds(checkpoint: Path) -> None:
+    names = TagVocabulary.from_files(checkpoint.parent / "tag2text_ori_tag_list.txt")
+    model = load_model("tag2text", checkpoint=checkpoint, vocabulary=names)
+    assert model.vocabulary.never_assigned == (127, 2961, 3265, 3338, 3351, 3355, 3359)
+    assert model.vocabulary.thresholds[[0, 1167, 2701, 2828]].tolist() == pytest.approx([0.68, 0.7, 0.7, 0.7])
+    low = names.with_thresholds({5: 0.2})
+    assert load_model("tag2text", checkpoint=checkpoint, vocabulary=low).vocabulary is low
+
+
 def test_a_length_beyond_the_decoders_positions_is_refused(tiny: Any) -> None:
     with pytest.raises(ModelError, match="max_length 5 to 64"):
         tiny.caption(pixels(1), tags=[["dog"]], max_length=65)
