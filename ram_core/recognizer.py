@@ -248,6 +248,11 @@ class RamRecognizer(NetworkRecognizer[RAM]):
         """
         return self.runner.embed(self._checked(pixels))[:, 0].float()
 
+    def with_vector_kind(self, vector_kind: str) -> RamRecognizer:
+        """Return the same model with vectors of another kind, ``image`` or ``tags``."""
+        settings = self._settings() | {"vector_kind": vector_kind}
+        return RamRecognizer(cache_dir=self.cache_dir, models_dir=self.models_dir, **settings)
+
     def with_vocabulary(
         self,
         vocabulary: TagVocabulary | Sequence[str] | Mapping[str, Sequence[str]] | Path | str,

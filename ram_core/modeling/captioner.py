@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import torch
@@ -112,8 +111,3 @@ def caption_ids(
     encoded = encoder(ids, real, tokens)  # (B, 40, H)
     state = decoder.start(encoded, options.num_beams, options.max_length)
     return search(_Reader(decoder, state), words.prompt, len(tags), SEPARATOR, options, tokens.device)
-
-
-def sentences(words: CaptionWords, ids: Sequence[Sequence[int]]) -> list[str]:
-    """Decode captions, single spaces between words."""
-    return [re.sub(r"\s+", " ", words.decode(each)) for each in ids]

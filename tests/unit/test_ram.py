@@ -176,6 +176,8 @@ def test_the_tags_vector_is_the_score_weighted_mean_of_assigned_label_embeddings
     mean = (prediction.scores[on][:, None] * labels[prediction.tag_ids[on]]).sum(0)
     np.testing.assert_allclose(prediction.vector, mean / np.linalg.norm(mean), atol=1e-5)
     assert model.spec.vector_kind == "tags"
+    image = model.with_vector_kind("image").predict(images)[0].vector
+    assert float(image @ prediction.vector) < 0.9
 
 
 def test_recognising_gives_assigned_tags_with_the_highest_score_first(load_tiny: Any) -> None:
