@@ -46,6 +46,7 @@ BEAT_SECONDS = 2.0
 LIST_SECONDS = 0.5
 RING_SECONDS = 0.5
 INDEX_SECONDS = 5.0
+SWEEP_SECONDS = 600.0
 BELLS_PER_WORKER = 2
 _RINGER_LOCK = 7_263_773
 
@@ -91,6 +92,7 @@ class Worker:
         self._rate = 0.0
         self._measured_at = time.monotonic()
         self._measured_images = 0
+        self._swept_at = time.monotonic()
         self._threads: list[threading.Thread] = []
 
     # Life ----------------------------------------------------------------------------------------------------------
@@ -240,4 +242,8 @@ class Worker:
         with unit_of_work(self._engine) as session:
             ids = [view.id for view in generations.views(session)]
         for generation_id in ids:
-            self._builder.publish_new(generation_id)
+            if self._builder.publish_new(generation_id) is not None:
+                self._builder.compact(generation_id)
+        if time.monotonic() - self._swept_at > SWEEP_SECONDS:
+            self._swept_at = time.monotonic()
+            self._builder.collect_garbage()

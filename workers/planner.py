@@ -53,17 +53,21 @@ class Planner:
         self._s3_endpoint_url = s3_endpoint_url
 
     def begin(self, should_stop: Callable[[], bool]) -> bool:
-        """Begin the listing of a new job, if there is one: its model is loaded, which says what is recorded already."""
+        """Begin the listing of a job whose model is not at hand, if there is one: it is loaded, to know the generation."""
         return self._step(should_stop, is_begun=False)
 
     def go_on(self, should_stop: Callable[[], bool]) -> bool:
-        """Go on with a listing for a few seconds, if there is one; True if there was. Needs no model."""
+        """Go on with a listing for a few seconds, if there is one; True if there was. Loads no model."""
         return self._step(should_stop, is_begun=True)
 
     def _step(self, should_stop: Callable[[], bool], *, is_begun: bool) -> bool:
         with unit_of_work(self._engine) as session:
             listing = jobs.claim_listing(
-                session, models=self._models.served, is_begun=is_begun, lease_seconds=LEASE_SECONDS
+                session,
+                models=self._models.served,
+                loaded=self._models.current,
+                is_begun=is_begun,
+                lease_seconds=LEASE_SECONDS,
             )
         if listing is None:
             return False

@@ -66,14 +66,15 @@ def create(  # noqa: PLR0913  (a job's columns)
 
 
 def claim_listing(
-    session: Session, *, models: Sequence[str] | None, is_begun: bool, lease_seconds: float
+    session: Session, *, models: Sequence[str] | None, loaded: str | None, is_begun: bool, lease_seconds: float
 ) -> ClaimedListing | None:
     """Lease the listing of the most urgent job that has not been listed to the end.
 
     Args:
         session: its transaction is the claim.
         models: the models whose jobs are wanted; None for any.
-        is_begun: whether the job's generation is known already.
+        loaded: the model at hand, whose generation is known.
+        is_begun: whether the generation must be known, from the job or from the model at hand, or must be found out.
         lease_seconds: for how long, unless a page is recorded.
     """
     row = session.execute(
@@ -82,7 +83,7 @@ def claim_listing(
             WITH candidate AS (
                 SELECT id FROM job WHERE state = 'running' AND listed_all_at IS NULL
                   AND (CAST(:models AS text[]) IS NULL OR model = ANY(:models))
-                  AND (generation_id IS NOT NULL) = :is_begun
+                  AND (generation_id IS NOT NULL OR model IS NOT DISTINCT FROM CAST(:loaded AS text)) = :is_begun
                   AND (list_lease_until IS NULL OR list_lease_until < now())
                   AND (list_next_at IS NULL OR list_next_at <= now())
                 ORDER BY priority DESC, id LIMIT 1 FOR UPDATE SKIP LOCKED
@@ -98,6 +99,7 @@ def claim_listing(
         ),
         {
             "models": None if models is None else list(models),
+            "loaded": loaded,
             "is_begun": is_begun,
             "lease_seconds": lease_seconds,
         },

@@ -8,6 +8,7 @@ from sqlalchemy import and_, func, literal, select, text, true
 
 from ramq.kit.errors import NotFoundError, UsageError
 from storage.models import SCORE_SCALE, Archive, Generation, Image, Record, Tag
+from storage.repositories import vectors as repository
 from storage.views import DeletionReport, Facet, HistoryView, Hit, ImageView, TagView
 
 if TYPE_CHECKING:
@@ -175,12 +176,7 @@ def delete(session: Session, image_ids: Sequence[int]) -> DeletionReport:
 
     # Locked first and in order, as the workers do, so that a batch under way either counts before or skips after.
     session.execute(text("SELECT id FROM image WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"), ids)
-    count(
-        """INSERT INTO erasure (image_id, generation_id) SELECT image_id, generation_id FROM vector
-           WHERE image_id = ANY(:ids) ON CONFLICT (image_id, generation_id)
-           DO UPDATE SET xid = pg_current_xact_id(), erased_at = now()"""
-    )
-    vectors = count("DELETE FROM vector WHERE image_id = ANY(:ids)")
+    vectors = repository.erase(session, image_ids)
     recorded = count("DELETE FROM record WHERE image_id = ANY(:ids)")
     failures = count("DELETE FROM failure WHERE image_id = ANY(:ids)")
     images = count("DELETE FROM image WHERE id = ANY(:ids)")

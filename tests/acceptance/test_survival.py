@@ -1,0 +1,210 @@
+"""Workers are killed, stopped, paused and doubled; the books balance and nothing visible is lost or repeated."""
+
+from __future__ import annotations
+
+import io
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+from sqlalchemy import text
+
+from ram_core.transforms import SquashTransform
+from storage.database import unit_of_work
+from storage.models import SCORE_SCALE
+from storage.vectors.packing import unpack_vectors
+from tests.services.crew import check_books, wait_for
+from tests.services.null_worker import SIZE, VECTOR_SIZE, digest, expected
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ramq.wiring import Services
+    from tests.services.crew import Crew
+    from tests.services.redis import RedisServer
+
+pytestmark = pytest.mark.services
+
+
+def picture(seed: int) -> bytes:
+    """A small PNG that no other seed gives."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def prepared(body: bytes) -> np.ndarray:
+    return SquashTransform(SIZE)(Image.open(io.BytesIO(body)))
+
+
+def fill(folder: Path, count: int) -> dict[str, bytes]:
+    folder.mkdir()
+    files = {f"{number:05}.png": picture(number) for number in range(count)}
+    for name, body in files.items():
+        (folder / name).write_bytes(body)
+    return files
+
+
+def check_results(services: Services, files: dict[str, bytes], failed: set[str] = frozenset()) -> None:
+    """Every record holds what its picture's bytes say, and nobody else's."""
+    with unit_of_work(services.engine) as session:
+        rows = session.execute(
+            text(
+                "SELECT key, tags, scores, v FROM image JOIN record ON image_id = image.id JOIN vector USING (image_id)"
+            )
+        ).all()
+    assert {row.key for row in rows} == set(files) - failed
+    for row in rows:
+        wanted = expected(prepared(files[row.key]))
+        assert row.tags == wanted.tag_ids.tolist()
+        assert row.scores == pytest.approx((wanted.scores * SCORE_SCALE).tolist(), abs=1)
+        assert unpack_vectors(row.v, VECTOR_SIZE)[0] == pytest.approx(wanted.vector, abs=1e-3)
+
+
+def test_a_worker_killed_in_the_middle_costs_nothing_that_can_be_seen(
+    services: Services, crew: Crew, tmp_path: Path
+) -> None:
+    files = fill(tmp_path / "photos", 400)
+    job = services.jobs.create(str(tmp_path / "photos"))
+    victim, _ = crew.start(2, NULL_MODEL_SECONDS="0.1")
+    wait_for(services, job.id, crew, lambda view: view.done > 60)
+    crew.kill(victim)
+    view = wait_for(services, job.id, crew, lambda view: view.is_over)
+    assert (view.state, view.done, view.failed) == ("done", 400, 0)
+    check_books(services, job.id)
+    check_results(services, files)
+
+
+def test_two_workers_share_a_job(services: Services, crew: Crew, tmp_path: Path) -> None:
+    fill(tmp_path / "photos", 600)
+    crew.start(2, NULL_MODEL_SECONDS="0.1")
+    job = services.jobs.create(str(tmp_path / "photos"))
+    wait_for(services, job.id, crew, lambda view: view.is_over)
+    with unit_of_work(services.engine) as session:
+        owners = session.execute(text("SELECT owner, count(*) FROM shard GROUP BY owner")).all()
+    assert len(owners) == 2
+    check_books(services, job.id)
+
+
+def test_a_worker_told_to_stop_finishes_its_batch_and_gives_the_rest_back(
+    services: Services, crew: Crew, tmp_path: Path
+) -> None:
+    fill(tmp_path / "photos", 400)
+    job = services.jobs.create(str(tmp_path / "photos"))
+    [worker] = crew.start(1, NULL_MODEL_SECONDS="0.2")
+    wait_for(services, job.id, crew, lambda view: view.done > 30)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0, crew.log()
+    with unit_of_work(services.engine) as session:
+        leased = session.scalar(text("SELECT count(*) FROM shard WHERE state = 'leased'"))
+    assert leased == 0
+    assert services.jobs.workers() == []
+    before = services.jobs.get(job.id)
+    assert 0 < before.pending < 400
+    crew.start(1)
+    assert wait_for(services, job.id, crew, lambda view: view.is_over).done == 400
+    check_books(services, job.id)
+
+
+def test_a_worker_that_was_asleep_past_its_lease_writes_nothing(services: Services, crew: Crew, tmp_path: Path) -> None:
+    files = fill(tmp_path / "photos", 300)
+    job = services.jobs.create(str(tmp_path / "photos"))
+    [sleeper] = crew.start(1, NULL_MODEL_SECONDS="0.2")
+    wait_for(services, job.id, crew, lambda view: view.done > 30)
+    sleeper.send_signal(signal.SIGSTOP)
+    crew.start(1)
+    wait_for(services, job.id, crew, lambda view: view.is_over)
+    sleeper.send_signal(signal.SIGCONT)
+    time.sleep(2)
+    view = services.jobs.get(job.id)
+    assert (view.state, view.done, view.failed) == ("done", 300, 0)
+    check_books(services, job.id)
+    check_results(services, files)
+
+
+def test_a_broker_that_forgets_everything_loses_nothing(
+    services: Services, crew: Crew, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    fill(tmp_path / "photos", 500)
+    crew.start(2, NULL_MODEL_SECONDS="0.05")
+    job = services.jobs.create(str(tmp_path / "photos"))
+    for threshold in (50, 150, 250, 350):
+        wait_for(services, job.id, crew, lambda view, at=threshold: view.done > at or view.is_over)
+        redis_server.flush()
+    assert wait_for(services, job.id, crew, lambda view: view.is_over).done == 500
+    second = services.jobs.create(str(tmp_path / "photos"))
+    assert wait_for(services, second.id, crew, lambda view: view.is_over).skipped == 500
+    check_books(services, job.id)
+
+
+def test_an_image_that_kills_workers_is_found_and_its_neighbours_are_done(
+    services: Services, crew: Crew, tmp_path: Path
+) -> None:
+    files = fill(tmp_path / "photos", 120)
+    poison = "00042.png"
+    job = services.jobs.create(str(tmp_path / "photos"))
+    environment = {"NULL_MODEL_POISON": digest(prepared(files[poison])), "RAMQ_LEASE_SECONDS": "1"}
+    crew.start(1, **environment)
+    deadline = time.monotonic() + 120
+    while not services.jobs.get(job.id).is_over:
+        assert time.monotonic() < deadline, crew.log()[-4000:]
+        if all(process.poll() is not None for process in crew.processes):
+            crew.start(1, **environment)  # as a supervisor would
+        time.sleep(0.1)
+    view = services.jobs.get(job.id)
+    assert (view.done, view.failed) == (119, 1)
+    [failure] = services.jobs.failures(job.id).items
+    assert (failure.key, failure.error_class) == (poison, "worker_crash")
+    assert len(crew.processes) <= 7
+    check_books(services, job.id)
+    check_results(services, files, {poison})
+
+
+def test_a_pause_takes_effect_within_a_batch_and_nothing_done_is_lost(
+    services: Services, crew: Crew, tmp_path: Path
+) -> None:
+    fill(tmp_path / "photos", 400)
+    crew.start(1, NULL_MODEL_SECONDS="0.2")
+    job = services.jobs.create(str(tmp_path / "photos"))
+    wait_for(services, job.id, crew, lambda view: view.done > 30)
+    services.jobs.pause(job.id)
+    time.sleep(1.0)  # the batch in hand
+    paused = services.jobs.get(job.id)
+    time.sleep(1.5)
+    assert services.jobs.get(job.id).done == paused.done
+    assert paused.state == "paused"
+    services.jobs.resume(job.id)
+    assert wait_for(services, job.id, crew, lambda view: view.is_over).done == 400
+    check_books(services, job.id)
+
+
+def test_a_cancelled_job_keeps_what_is_done_and_its_books_balance(
+    services: Services, crew: Crew, tmp_path: Path
+) -> None:
+    fill(tmp_path / "photos", 400)
+    crew.start(1, NULL_MODEL_SECONDS="0.2")
+    job = services.jobs.create(str(tmp_path / "photos"))
+    wait_for(services, job.id, crew, lambda view: view.done > 30)
+    services.jobs.cancel(job.id)
+    time.sleep(1.0)
+    view = services.jobs.get(job.id)
+    time.sleep(1.5)
+    assert services.jobs.get(job.id).done == view.done
+    assert view.state == "cancelled"
+    assert view.pending > 0
+    check_books(services, job.id)
+
+
+def test_an_urgent_small_job_is_not_stuck_behind_a_large_one(services: Services, crew: Crew, tmp_path: Path) -> None:
+    fill(tmp_path / "large", 500)
+    fill(tmp_path / "small", 20)
+    crew.start(1, NULL_MODEL_SECONDS="0.2")
+    large = services.jobs.create(str(tmp_path / "large"))
+    wait_for(services, large.id, crew, lambda view: view.done > 30)
+    small = services.jobs.create(str(tmp_path / "small"), priority="high")
+    wait_for(services, small.id, crew, lambda view: view.is_over)
+    assert not services.jobs.get(large.id).is_over

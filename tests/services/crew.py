@@ -1,0 +1,148 @@
+"""Worker processes that a test starts, kills, stops and counts, and the books it checks at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from ramq.embedded.process import spawn
+from ramq.wiring import Services
+from storage.database import make_engine, unit_of_work
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator
+
+    from ramq.settings import Settings
+    from storage.views import JobView
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_SECONDS = 120.0
+
+
+@dataclass
+class Crew:
+    """Processes of ``ramq worker`` on one database and broker."""
+
+    folder: Path
+    environment: dict[str, str]
+    command: list[str]
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, count: int = 1, **environment: str) -> list[subprocess.Popen[bytes]]:
+        """Start workers and return them."""
+        started = [
+            spawn(
+                self.command,
+                cwd=ROOT,
+                log=self.folder / "worker.log",
+                stop_signal=signal.SIGKILL,
+                env={**self.environment, **environment},
+            )
+            for _ in range(count)
+        ]
+        self.processes += started
+        return started
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """End a worker without a word."""
+        process.kill()
+        process.wait()
+        self.processes.remove(process)
+
+    def log(self) -> str:
+        """What all workers said."""
+        path = self.folder / "worker.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def end(self) -> None:
+        """Kill whoever is left."""
+        for process in self.processes:
+            process.kill()
+        for process in self.processes:
+            process.wait()
+
+
+@contextmanager
+def running_crew(settings: Settings, folder: Path, *, is_null: bool = True, **environment: str) -> Iterator[Crew]:
+    """Give a crew on the services that ``settings`` name; nobody of it survives the block."""
+    command = [sys.executable, "-m", "tests.services.null_worker"]
+    if not is_null:
+        command = [sys.executable, "-m", "ramq.cli.main", "worker"]
+    assert settings.database_url
+    assert settings.broker_url
+    crew = Crew(
+        folder,
+        {
+            **os.environ,
+            "RAMQ_DATA_DIR": str(settings.data_dir),
+            "RAMQ_DATABASE_URL": settings.database_url,
+            "RAMQ_BROKER_URL": settings.broker_url,
+            "RAMQ_LEASE_SECONDS": "3",
+            "RAMQ_SHARD_SIZE": "64",
+            "RAMQ_BATCH_SIZE": "16",
+            "OMP_NUM_THREADS": "1",
+            **environment,
+        },
+        command,
+    )
+    try:
+        yield crew
+    finally:
+        crew.end()
+
+
+@contextmanager
+def client_services(settings: Settings) -> Iterator[Services]:
+    """What a person would hold: services on the same database."""
+    assert settings.database_url
+    engine = make_engine(settings.database_url)
+    yield Services(settings, engine, settings.broker_url, is_reachable=False)
+    engine.dispose()
+
+
+def wait_for(
+    services: Services, job_id: int, crew: Crew, until: Callable[[JobView], bool], timeout: float = TIMEOUT_SECONDS
+) -> JobView:
+    """Return the job once ``until`` holds; the books must balance all the while."""
+    deadline = time.monotonic() + timeout
+    while True:
+        view = services.jobs.get(job_id)
+        assert view.listed == view.done + view.skipped + view.failed + view.pending
+        assert min(view.done, view.skipped, view.failed, view.pending) >= 0
+        if until(view):
+            return view
+        assert time.monotonic() < deadline, f"{view}\n{crew.log()[-4000:]}"
+        time.sleep(0.05)
+
+
+def check_books(services: Services, job_id: int) -> None:
+    """Compare a job's counts with the rows themselves: nothing lost, nothing twice."""
+    view = services.jobs.get(job_id)
+    with unit_of_work(services.engine) as session:
+        rows = session.execute(
+            text(
+                """
+                SELECT (SELECT count(*) FROM record WHERE job_id = :id) AS records,
+                    (SELECT count(*) FROM vector v JOIN record r USING (image_id, generation_id)
+                     WHERE r.job_id = :id) AS vectors,
+                    (SELECT count(*) FROM failure WHERE job_id = :id AND NOT retrying) AS failures,
+                    (SELECT count(*) FROM record r JOIN failure f USING (image_id, job_id) WHERE job_id = :id) AS both_ways,
+                    (SELECT count(*) FROM (SELECT unnest(image_ids) FROM shard WHERE job_id = :id) AS i) AS in_shards,
+                    (SELECT count(DISTINCT i) FROM (SELECT unnest(image_ids) AS i FROM shard WHERE job_id = :id) AS i) AS distinct_in_shards
+                """
+            ),
+            {"id": job_id},
+        ).one()
+    assert rows.records == rows.vectors == view.done
+    assert rows.failures == view.failed
+    assert rows.both_ways == 0
+    assert rows.in_shards == rows.distinct_in_shards == view.done + view.failed + view.pending

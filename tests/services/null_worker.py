@@ -1,0 +1,75 @@
+"""A real worker process whose model costs nothing: run as a script with the settings in the environment.
+
+The model's results are a function of the pixels alone, so that a test can compute what every record must hold.
+
+``NULL_MODEL_SECONDS`` (float): how long a batch takes. ``NULL_MODEL_POISON`` (hex digest of pixels, comma separated):
+images that kill the process as a segmentation fault would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ram_core import registry
+from ram_core.recognition import ModelSpec, Prediction
+from ram_core.transforms import SquashTransform
+from ram_core.vocabulary import TagVocabulary
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+TAGS = 64
+SIZE = 32
+VECTOR_SIZE = 16
+
+
+def digest(pixels: NDArray[np.uint8]) -> str:
+    """Name (S, S, 3) pixels."""
+    return hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
+def expected(pixels: NDArray[np.uint8]) -> Prediction:
+    """What the model says about (S, S, 3) pixels: 1 to 4 tags and a unit vector, drawn from their hash."""
+    random = np.random.default_rng(int(digest(pixels)[:16], 16))
+    tag_ids = np.sort(random.choice(TAGS, size=random.integers(1, 5), replace=False)).astype(np.int32)
+    vector = random.standard_normal(VECTOR_SIZE).astype(np.float32)
+    return Prediction(
+        tag_ids, random.uniform(0.6, 1.0, len(tag_ids)).astype(np.float32), vector / np.linalg.norm(vector)
+    )
+
+
+class NullModel:
+    """A recognizer that knows its answers at once."""
+
+    score_floor = 0.1
+    preprocessing = SquashTransform(SIZE)
+    vocabulary = TagVocabulary.from_names("null", [f"tag {number}" for number in range(TAGS)])
+    spec = ModelSpec("lite", "0" * 64, vocabulary.sha256, "null", "tags", VECTOR_SIZE)
+
+    def predict(self, pixels: NDArray[np.uint8], *, caption: bool = False) -> list[Prediction]:
+        poison = set(filter(None, os.environ.get("NULL_MODEL_POISON", "").split(",")))
+        if poison and any(digest(image) in poison for image in pixels):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        time.sleep(float(os.environ.get("NULL_MODEL_SECONDS", "0")))
+        return [expected(image) for image in pixels]
+
+
+def load_null(**_options: object) -> NullModel:
+    """Stand in for the loader of ``lite``."""
+    return NullModel()
+
+
+if __name__ == "__main__":
+    registry._MODELS["lite"] = "tests.services.null_worker:load_null"
+    import sys
+
+    from ramq.cli import main
+
+    sys.argv = ["ramq", "worker"]
+    main.main()
