@@ -1,0 +1,62 @@
+# Everything a person types here. `make help` lists it. Needs Python 3.11 or newer, git and make; no root, no Docker.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Two cores are the common case; workers of their own databases and ports, so any number is safe.
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test tools lint format types bench up lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+install: $(VENV)/.run ## Make .venv with ramq and what it needs to run, from the lock
+
+demo: $(VENV)/.demo ## Archive and search real photographs; PHOTOS=DIR for your own, KEEP=1 to see the page
+	@$(BIN)/python -m ramq.demo $(if $(PHOTOS),--photos "$(PHOTOS)") $(if $(KEEP),--keep) $(if $(PORT),--port $(PORT))
+
+test: $(VENV)/.dev tools lint types ## Run linters, types and every test
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+tools: $(VENV)/.dev # what the tests need and pip cannot bring: a browser, more photographs
+	@sh tests/tools.sh $(BIN)/python
+
+lint: $(VENV)/.dev ## Check style, format and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+format: $(VENV)/.dev ## Format the code and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.dev ## Check the types
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev ## Run the benchmarks; figures go to benchmarks/results
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+up: $(VENV)/.run ## Run the whole stack until Ctrl-C
+	@$(BIN)/ramq up
+
+lock: $(VENV)/.dev ## Write requirements/*.txt anew from pyproject.toml
+	@sh requirements/lock.sh $(BIN)/uv
+
+clean: ## Remove what was built, downloaded or demonstrated here
+	rm -rf $(VENV) demo-data dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+# One recipe for each kind of installation: the locked packages, then ramq itself from this folder.
+$(VENV)/.run $(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: requirements/%.txt pyproject.toml | $(BIN)/python
+	@echo "Installing $$(grep -c '^[a-z]' $<) packages into $(VENV); the first time downloads up to 3 GB, most of it torch."
+	@echo "Follow it with: tail -f $(VENV)/install.log"
+	@$(PIP) --log $(VENV)/install.log install --quiet --require-hashes -r $<
+	@$(PIP) --log $(VENV)/install.log install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "ramq needs Python 3.11 or newer: make PYTHON=/path/to/python3.12 …"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "no venv module: install python3-venv, or another PYTHON=…"; exit 1; }

@@ -1,0 +1,180 @@
+"""The demonstration: the whole of ramq on real photographs, in a folder of its own. ``python -m ramq.demo``.
+
+It starts the embedded stack and one worker, archives the photographs, searches them by text and by tag, and leaves
+nothing running. A second run finds everything recorded and takes seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+from ramq.demo_photos import copy_photographs
+from ramq.kit.errors import RamqError, UsageError
+from ramq.kit.logs import configure_logs
+from ramq.settings import Settings, load_settings
+from storage.views import JobView, SearchQuery
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ramq.stack import Workers
+    from ramq.wiring import Services
+    from storage.views import Hit
+
+console = Console(highlight=False)
+
+_POLL_SECONDS = 0.2
+_HITS = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demonstration; return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        _demonstrate(options)
+    except RamqError as error:
+        sys.stderr.write(f"ramq demo: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        console.print("\nStopped.")
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ramq.demo", description="Archive and search real photographs.")
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="your own photographs, read and never written")
+    parser.add_argument("--data", type=Path, metavar="DIR", default=Path("demo-data"), help="where everything is kept")
+    parser.add_argument("--keep", action="store_true", help="stay up and serve the page until Ctrl-C")
+    parser.add_argument("--port", type=int, default=8765, help="port of the page")
+    return parser
+
+
+def _demonstrate(options: argparse.Namespace) -> None:
+    # The environment may point at a real deployment; the demonstration keeps to its own folder.
+    data_dir = options.data.absolute()
+    settings = load_settings(
+        data_dir=data_dir, database_url=None, broker_url=None, index_url=None, model="lite", captioner="template"
+    )
+    configure_logs("error")
+    source = _source(options.photos, data_dir)
+    with ExitStack() as stack:
+        with console.status("Starting PostgreSQL, Redis and a worker …"):
+            services, crew = _start(settings, stack)
+        console.print(
+            f"[green]✓[/] PostgreSQL and Redis run in {escape(_short(data_dir))}, with one worker beside them"
+        )
+        job = _archive(services, crew, source)
+        is_ours = options.photos is None
+        text, tag = ("a cat", "espresso") if is_ours else _queries(services, job)
+        with console.status("Loading the text encoder …"):
+            found = services.search(SearchQuery(text=text, job=job.id if job.done else None, limit=_HITS))
+        _show(f'ramq search "{text}"', found.items)
+        if tag is not None:
+            tagged = services.search(SearchQuery(tags=(tag,), limit=_HITS))
+            _show(f'ramq search --tag "{tag}"', tagged.items)
+        if options.keep:
+            _serve(services, options.port)
+            return
+    console.print("\nNothing is left running. The page with these photographs: [bold]make demo KEEP=1[/]")
+    console.print(
+        f"Your own: [bold]make demo PHOTOS=/some/folder[/]. Remove everything: rm -r {escape(_short(data_dir))}"
+    )
+
+
+def _source(photos: Path | None, data_dir: Path) -> Path:
+    if photos is not None:
+        if not photos.is_dir():
+            raise UsageError(f"there is no folder {photos}")
+        return photos.absolute()
+    folder = data_dir / "photographs"
+    if copy_photographs(folder) == 0:
+        raise UsageError("no photographs are installed: pip install scikit-image scikit-learn, or give --photos DIR")
+    return folder
+
+
+def _start(settings: Settings, stack: ExitStack) -> tuple[Services, Workers]:
+    from ramq.stack import workers  # noqa: PLC0415  (`--help` needs none of it)
+    from ramq.wiring import open_services  # noqa: PLC0415
+
+    services = stack.enter_context(open_services(settings))
+    assert services.broker_url is not None
+    database_url = services.engine.url.render_as_string(hide_password=False)
+    return services, stack.enter_context(workers(settings, database_url, services.broker_url, 1))
+
+
+def _archive(services: Services, crew: Workers, source: Path) -> JobView:
+    began = time.monotonic()
+    job = services.jobs.create(str(source))
+    columns = (
+        SpinnerColumn(),
+        TextColumn("Recognising"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=None, rate="the worker loads its model")
+        while not (job := services.jobs.get(job.id)).is_over:
+            crew.require_alive()
+            rate = f"{job.images_per_second:,.1f} images/s" if job.images_per_second else "the worker loads its model"
+            progress.update(task, total=job.listed or None, completed=job.listed - job.pending, rate=rate)
+            time.sleep(_POLL_SECONDS)
+    if job.state != "done":
+        raise RamqError(f"the job ended as {job.state}: {job.note or 'see ramq job'}")
+    if job.done + job.skipped == 0:
+        raise RamqError(f"no photograph in {source} could be recognised ({job.listed} files, {job.failed} failed)")
+    known = f", {job.skipped:,} known from before" if job.skipped else ""
+    failed = f", [yellow]{job.failed:,} failed[/]" if job.failed else ""
+    seconds = time.monotonic() - began
+    console.print(f"[green]✓[/] {job.done:,} photographs recognised{known}{failed}, in {seconds:.0f} s")
+    return job
+
+
+def _queries(services: Services, job: JobView) -> tuple[str, str | None]:
+    """Return a text and a tag that these photographs answer: their most frequent tags."""
+    facets = services.facets(SearchQuery(archive=job.archive), 2)
+    names = [facet.name for facet in facets]
+    return (names[-1] if names else "a photograph"), (names[0] if names else None)
+
+
+def _show(command: str, hits: Sequence[Hit]) -> None:
+    console.print(f"\n[bold]$ {escape(command)}[/]")
+    for hit in hits:
+        tags = ", ".join(tag.name for tag in hit.tags[:3])
+        console.print(
+            f"  {hit.score:.2f}  {escape(hit.key):<32}  [dim]{escape(tags)}[/]", no_wrap=True, overflow="ellipsis"
+        )
+    if not hits:
+        console.print("  nothing matches")
+
+
+def _serve(services: Services, port: int) -> None:
+    from ramq.web.server import serve  # noqa: PLC0415
+
+    try:
+        serve(
+            services,
+            "127.0.0.1",
+            port,
+            on_ready=lambda url: console.print(f"\nThe page: [bold]{url}[/]  (Ctrl-C stops)"),
+        )
+    except KeyboardInterrupt:
+        console.print("\nStopping …")
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
