@@ -34,8 +34,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 """What is opened. Others that Pillow knows run programs, hold scripts or had a history of dangerous decoders."""
 
 DRAFT_FACTOR = 2
-"""JPEGs are decoded at no less than this many times the model's size: 0.0-0.15 of 255 from a full decode, and a third of
-the time at 12 megapixels (``docs/decisions``)."""
+"""JPEGs are decoded at no less than this many times the model's size: 0.0-0.15 of 255 from a full decode, and a third
+of the time at 12 megapixels (``docs/decisions``)."""
 
 _ORIENTATION = 0x0112
 _SIDEWAYS = {5, 6, 7, 8}
@@ -43,7 +43,7 @@ _SIDEWAYS = {5, 6, 7, 8}
 # Pictures, documents and films that people keep beside pictures: named, so that the reason is clear.
 _KNOWN = (
     (re.compile(rb"....ftyp(heic|heix|hevc|heim|heis|mif1|msf1)", re.DOTALL), "HEIC"),
-    (re.compile(rb"....ftyp", re.DOTALL), "a film"),
+    (re.compile(rb"....ftyp(?!avi[fs])", re.DOTALL), "a film"),
     (re.compile(rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51"), "JPEG 2000"),
     (re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL "), "JPEG XL"),
     (re.compile(rb"8BPS"), "Photoshop"),
@@ -55,17 +55,16 @@ _KNOWN = (
     (re.compile(rb"FUJIFILMCCD-RAW|II\x1a\x00\x00\x00HEAPCCDR"), "camera raw"),
 )
 
-
+# How files of the formats that are opened begin: one that could not be opened all the same is damaged.
 _DECODED = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"RIFF", "WEBP"),
-    (b"GIF8", "GIF"),
-    (b"BM", "BMP"),
-    (b"II*\x00", "TIFF"),
-    (b"MM\x00*", "TIFF"),
-    (b"II+\x00", "TIFF"),
-    (b"MM\x00+", "TIFF"),
+    (re.compile(rb"\xff\xd8\xff"), "JPEG"),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), "WEBP"),
+    (re.compile(rb"GIF8"), "GIF"),
+    (re.compile(rb"BM"), "BMP"),
+    (re.compile(rb"II[*+]\x00|MM\x00[*+]"), "TIFF"),
+    (re.compile(rb"....ftypavi[fs]", re.DOTALL), "AVIF"),
+    (re.compile(rb"P[1-6]\s"), "PPM"),
 )
 
 
@@ -105,8 +104,7 @@ def open_picture(body: bytes | memoryview, at_least: int, max_pixels: int) -> tu
         # set to `max_pixels` by `guard_pillow`, and the header is checked here in any case.
         image = Image.open(io.BytesIO(body), formats=FORMATS)
         width, height = image.size
-        if width * height > max_pixels:
-            raise TooManyPixelsError(f"{width:,} x {height:,} pixels, the limit is {max_pixels:,} in all")
+        _refuse_large(width, height, max_pixels)
         if image.format in {"JPEG", "MPO"} and min(width, height) >= at_least:
             # The draft keeps the shape, so the shorter side decides.
             scale = at_least / min(width, height)
@@ -126,6 +124,11 @@ def open_picture(body: bytes | memoryview, at_least: int, max_pixels: int) -> tu
             raise TruncatedImageError(f"the picture ends too early: {error}") from error
         raise CorruptImageError(f"{type(error).__name__}: {error}") from error
     return _upright(image, width, height)
+
+
+def _refuse_large(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise TooManyPixelsError(f"{width:,} x {height:,} pixels, the limit is {max_pixels:,} in all")
 
 
 def _upright(image: Image.Image, width: int, height: int) -> tuple[Image.Image, int, int]:
@@ -155,7 +158,7 @@ def _unidentified(head: bytes) -> Exception:
     for pattern, name in _KNOWN:
         if pattern.match(head):
             return UnsupportedImageError(f"{name} is not decoded; formats: {', '.join(FORMATS)}")
-    for magic, name in _DECODED:
-        if head.startswith(magic):
+    for pattern, name in _DECODED:
+        if pattern.match(head):
             return CorruptImageError(f"begins like a {name} file, but its header cannot be read")
     return NotAnImageError("the content is not a picture in any known format")

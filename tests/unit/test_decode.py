@@ -1,0 +1,202 @@
+"""Untrusted bytes to upright pixels, or to the reason why not."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ram_core.transforms import CropTransform, SquashTransform
+from ramq.kit.errors import PermanentError
+from tests import poison
+from workers.retry import TooManyPixelsError, TruncatedImageError, codes, verdict
+from workers.stages.decode import decode, guard_pillow, open_picture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+MAX_PIXELS = 100_000_000
+SMALL = SquashTransform(size=64)
+
+
+@pytest.fixture(autouse=True)
+def _guarded() -> Iterator[None]:
+    before = Image.MAX_IMAGE_PIXELS
+    guard_pillow(MAX_PIXELS)
+    yield
+    Image.MAX_IMAGE_PIXELS = before
+
+
+UNREADABLE = {"truncated", "corrupt", "too_large", "not_an_image", "unsupported"}
+
+
+def quadrants(body: bytes) -> list[tuple[int, int, int]]:
+    """The colours in the middle of each quarter of the decoded picture."""
+    pixels = decode(body, SMALL, MAX_PIXELS).pixels.astype(int)
+    return [tuple(pixels[row, column].tolist()) for row in (16, 48) for column in (16, 48)]
+
+
+def outcome(body: bytes) -> NDArray[np.uint8] | str:
+    """The pixels, or the class of failure."""
+    try:
+        return decode(body, SMALL, MAX_PIXELS).pixels
+    except PermanentError as error:
+        return verdict(error).code
+
+
+def is_near(found: tuple[int, int, int], wanted: tuple[int, int, int], tolerance: int) -> bool:
+    return all(abs(a - b) <= tolerance for a, b in zip(found, wanted, strict=True))
+
+
+@pytest.mark.parametrize("bad", [bad for bad in poison.bad() if bad.body], ids=lambda bad: bad.name)
+def test_a_bad_file_ends_with_the_class_of_failure_that_says_why(bad: poison.Bad) -> None:
+    with pytest.raises(PermanentError) as caught:
+        decode(bad.body, SMALL, MAX_PIXELS)
+    judged = verdict(caught.value)
+    assert judged.code in bad.codes
+    assert judged.code in codes()
+    assert judged.about_content
+    assert str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("odd", list(poison.odd()), ids=lambda odd: odd.name)
+def test_an_unusual_picture_is_read_and_its_true_size_told(odd: poison.Odd) -> None:
+    decoded = decode(odd.body, CropTransform(), MAX_PIXELS)
+    assert (decoded.width, decoded.height) == (odd.width, odd.height)
+    assert decoded.pixels.shape == (260, 260, 3)
+    assert decoded.pixels.dtype == np.uint8
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_stands_upright_however_the_camera_was_held(orientation: int) -> None:
+    found = quadrants(poison.turned(orientation))
+    assert all(is_near(a, b, 12) for a, b in zip(found, poison.QUADRANTS, strict=True)), found
+
+
+COLOURED = {
+    "cmyk", "cmyk-tiff", "palette", "palette-translucent", "palette-transparent", "rgb-transparent", "rgba",
+    "rgba-webp", "ycbcr-tiff", "lab-tiff", "animated-gif", "animated-webp", "animated-png", "several-pages",
+    "several-shots",
+}  # fmt: skip
+GREY = {"grey", "grey-16", "grey-16-tiff", "float-tiff", "grey-alpha"}
+
+
+@pytest.mark.parametrize("odd", [odd for odd in poison.odd() if odd.name in COLOURED], ids=lambda odd: odd.name)
+def test_every_mode_and_the_first_frame_show_the_colours_of_the_scene(odd: poison.Odd) -> None:
+    found = quadrants(odd.body)
+    assert all(is_near(a, b, 30) for a, b in zip(found, poison.QUADRANTS, strict=True)), found
+
+
+@pytest.mark.parametrize("odd", [odd for odd in poison.odd() if odd.name in GREY], ids=lambda odd: odd.name)
+def test_every_depth_of_grey_shows_the_same_greys(odd: poison.Odd) -> None:
+    grey = [Image.new("RGB", (1, 1), colour).convert("L").getpixel((0, 0)) for colour in poison.QUADRANTS]
+    found = quadrants(odd.body)
+    assert all(is_near(a, (b, b, b), 3) for a, b in zip(found, grey, strict=True)), (found, grey)
+
+
+def test_the_two_tables_name_pictures_that_exist() -> None:
+    assert {odd.name for odd in poison.odd()} >= COLOURED | GREY
+
+
+@pytest.mark.parametrize("kind", sorted(poison.cuttable()))
+def test_a_picture_cut_anywhere_is_refused_unless_all_its_pixels_arrived(kind: str) -> None:
+    body = poison.cuttable()[kind]
+    whole = decode(body, SMALL, MAX_PIXELS).pixels
+    near_the_end = range(len(body) - 30, len(body))
+    for cut in (*range(1, 600, 13), *range(600, len(body) - 30, len(body) // 60), *near_the_end):
+        found = outcome(body[:cut])
+        if isinstance(found, str):
+            # A file of a few bytes cannot be told from any other few bytes.
+            assert found in {"truncated", "corrupt"} | ({"not_an_image"} if cut < 16 else set()), cut
+        else:
+            assert cut > len(body) - 30
+            assert np.array_equal(found, whole), cut
+
+
+def test_a_jpeg_that_ends_too_early_is_called_truncated() -> None:
+    with pytest.raises(TruncatedImageError, match="ends too early"):
+        decode(poison.cuttable()["jpeg"][:10_000], SMALL, MAX_PIXELS)
+
+
+def test_a_bomb_is_refused_on_its_header_without_taking_memory() -> None:
+    body = poison.png_header(9_000, 9_000)
+    tracemalloc.start()
+    with pytest.raises(TooManyPixelsError, match=r"9,000 x 9,000 pixels, the limit is 80,000,000"):
+        decode(body, SMALL, 80_000_000)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 2_000_000
+
+
+def test_the_limit_holds_although_pillow_itself_would_allow_more() -> None:
+    with pytest.raises(TooManyPixelsError):
+        decode(poison.encoded(poison.scene(100, 101), "PNG"), SMALL, 10_000)
+    assert decode(poison.encoded(poison.scene(100, 100), "PNG"), SMALL, 10_000).width == 100
+
+
+@pytest.mark.parametrize(("width", "height"), [(2000, 1500), (1601, 3203), (1999, 1024), (768, 5000)])
+def test_the_quick_way_to_decode_a_jpeg_gives_nearly_the_same_pixels(width: int, height: int) -> None:
+    picture = poison.detailed(width, height)
+    body = poison.encoded(picture, "JPEG", quality=90)
+    preprocessing = SquashTransform()
+    with Image.open(io.BytesIO(body)) as image:
+        full = preprocessing(image)
+    quick = decode(body, preprocessing, MAX_PIXELS)
+    assert (quick.width, quick.height) == (width, height)
+    difference = np.abs(quick.pixels.astype(int) - full)
+    assert difference.mean() < 2
+    assert difference.max() < 16
+
+
+def test_a_large_jpeg_is_decoded_small_but_never_below_what_is_asked_for() -> None:
+    body = poison.encoded(poison.detailed(4000, 3000), "JPEG")
+    image, width, height = open_picture(body, 768, MAX_PIXELS)
+    assert (width, height) == (4000, 3000)
+    assert 768 <= min(image.size) < 1536
+
+
+def test_a_turned_jpeg_keeps_its_true_size_when_it_is_decoded_small() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    body = poison.encoded(poison.detailed(2000, 1500), "JPEG", exif=exif)
+    image, width, height = open_picture(body, 300, MAX_PIXELS)
+    assert (width, height) == (1500, 2000)
+    assert image.height > image.width
+
+
+def test_what_a_file_is_is_told_by_its_bytes_and_a_view_of_them_does() -> None:
+    body = poison.encoded(poison.scene(), "PNG")
+    assert np.array_equal(decode(memoryview(body), SMALL, MAX_PIXELS).pixels, decode(body, SMALL, MAX_PIXELS).pixels)
+
+
+def test_many_threads_decode_good_and_bad_files_side_by_side() -> None:
+    bodies = [one.body for one in (*poison.odd(), *poison.bad()) if 0 < len(one.body) < 60_000]
+
+    def digest(body: bytes) -> str:
+        found = outcome(body)
+        return found if isinstance(found, str) else hashlib.sha256(found.tobytes()).hexdigest()
+
+    alone = [digest(body) for body in bodies]
+    with ThreadPoolExecutor(8) as pool:
+        for together in (list(pool.map(digest, bodies)) for _ in range(3)):
+            assert together == alone
+
+
+def test_random_damage_never_escapes_as_an_unforeseen_error() -> None:
+    noise = np.random.default_rng(7)
+    for kind, body in poison.cuttable().items():
+        for _ in range(25):
+            damaged = np.frombuffer(body, np.uint8).copy()
+            places = noise.integers(0, min(len(body), 2000), 8)
+            damaged[places] = noise.integers(0, 256, 8)
+            found = outcome(damaged.tobytes())
+            assert not isinstance(found, str) or found in UNREADABLE, kind
