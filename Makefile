@@ -22,12 +22,12 @@ test: $(VENV)/.dev tools lint types ## Run linters, types and every test
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 tools: $(VENV)/.dev # what the tests need and pip cannot bring: a browser, more photographs
-	@sh tests/tools.sh $(BIN)/python
+	@$(BIN)/python tests/photographs.py
 
 lint: $(VENV)/.dev ## Check style, format and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	$(BIN)/lint-imports
 
 format: $(VENV)/.dev ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .

@@ -19,21 +19,15 @@ _SKIMAGE_DRAWINGS = frozenset(
 
 # Package, pattern below its folder, and what matches but shows no scene.
 _SOURCES = (
-    # 20 photographs of the ImageNet validation set; the last number of a name is the class.
-    ("foolbox", "data/imagenet_*.jpg", frozenset[str]()),
     # Public domain or CC0, by the README beside them.
-    (
-        "skimage",
-        "data/*.[jp][pn]g",
-        _SKIMAGE_DRAWINGS,
-    ),
+    ("skimage", "data/*.[jp][pn]g", _SKIMAGE_DRAWINGS),
     # CC BY, by the README beside them.
     ("sklearn", "datasets/images/*.jpg", frozenset[str]()),
 )
 
 
 def installed_photographs() -> list[Path]:
-    """The photographs of every known package that is installed, in a stable order; empty when there is none."""
+    """Return the photographs of every known package that is installed, in a stable order; empty when there is none."""
     found: list[Path] = []
     for package, pattern, drawings in _SOURCES:
         spec = find_spec(package)
@@ -43,24 +37,27 @@ def installed_photographs() -> list[Path]:
 
 
 def copy_photographs(folder: Path) -> int:
-    """Copies the photographs into ``folder``, one sub-folder per package; returns how many there are."""
+    """Copy the photographs into ``folder``, one sub-folder per package; return how many there are.
+
+    Their times come along, so that a second copy is the same version of the same archive.
+    """
     photographs = installed_photographs()
     for path in photographs:
         package = next(part for part in reversed(path.parts) if part in {source[0] for source in _SOURCES})
         target = folder / package / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+        shutil.copy2(path, target)
     return len(photographs)
 
 
 def main() -> int:
-    """Fills the folder named on the command line."""
+    """Fill the folder named on the command line."""
     if len(sys.argv) != 2:
         sys.stderr.write("usage: python -m ramq.demo_photos FOLDER\n")
         return 2
     count = copy_photographs(Path(sys.argv[1]))
     if count == 0:
-        sys.stderr.write("no photographs are installed: pip install --no-deps foolbox scikit-image\n")
+        sys.stderr.write("no photographs are installed: pip install scikit-image scikit-learn\n")
         return 1
     sys.stdout.write(f"{count} photographs in {sys.argv[1]}\n")
     return 0

@@ -1,5 +1,7 @@
 """At least 300 real photographs for the tests; ``python tests/photographs.py`` installs those that pip cannot.
 
+It installs the browser of the page's tests too, where it is root and finds none.
+
 Two sources: what Python packages ship (see ``ramq.demo_photos``), and Debian's ``gcompris-qt-data`` (44 MB), whose
 photographs of animals, monuments, tools and musicians have English names and, in its ``copyright`` file, a free licence
 each. The package is unpacked into the virtual environment; nothing is installed into the system.
@@ -22,18 +24,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEBIAN_PACKAGE = "gcompris-qt-data"
-UNPACKED = Path(sys.prefix) / "share" / "ramq-photographs"
+UNPACKED = Path(sys.prefix) / "share" / "ramq" / "photographs"
 
-# The package's resource files that hold photographs, and which of their pictures are some.
+# The package's resource files that hold photographs, and what the paths of those photographs contain.
 _RESOURCES = {
-    "categorization.rcc": "",
-    "clickgame.rcc": "resource/sea",
-    "erase.rcc": "",
-    "explore_farm_animals.rcc": "",
-    "explore_monuments.rcc": "",
-    "explore_world_animals.rcc": "",
-    "explore_world_music.rcc": "",
-    "solar_system.rcc": "",
+    "categorization.rcc": ("",),
+    "clickgame.rcc": ("resource/sea",),
+    # Whole pictures; the others are details of them, or paintings.
+    "details.rcc": tuple(
+        f"{name}_background"
+        for name in (
+            *("Chenonceau", "EgeskovSlotSpejling", "EilanDonanCastle", "FanoeWindmill", "GizahPyramids"),
+            *("Louvre_2007_02_24_c", "Nagoya", "NDP", "Neuschwanstein", "OperaSidney", "TajMahal", "TourEiffel"),
+            "TowerBridgeLondon",
+        )
+    ),
+    "erase.rcc": ("",),
+    "explore_farm_animals.rcc": ("",),
+    "explore_monuments.rcc": ("",),
+    "explore_world_animals.rcc": ("",),
+    "explore_world_music.rcc": ("",),
+    "solar_system.rcc": ("",),
 }
 _IS_FOLDER = 2
 _IS_COMPRESSED = 1 | 4
@@ -54,6 +65,8 @@ def install() -> None:
     """Fetches the Debian package and unpacks its photographs; does nothing when they are there."""
     if UNPACKED.is_dir():
         return
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        sys.exit("the photographs come in a Debian package: this needs apt-get and dpkg-deb")
     with tempfile.TemporaryDirectory(dir=Path(sys.prefix)) as folder:
         work = Path(folder)
         work.chmod(0o755)  # apt fetches as a user of its own
@@ -65,13 +78,13 @@ def install() -> None:
         for path in (work / "package").rglob("*.rcc"):
             if path.name in _RESOURCES:
                 _unpack(path, work / "pictures")
-        UNPACKED.parent.mkdir(exist_ok=True)
+        UNPACKED.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(work / "pictures", UNPACKED)
 
 
 def _unpack(resource: Path, target: Path) -> None:
     for name, content in _pictures(resource.read_bytes()):
-        if _RESOURCES[resource.name] in name:
+        if any(part in name for part in _RESOURCES[resource.name]):
             # .../activities/erase/resource/pika.webp -> erase/pika.webp
             path = target / name.partition("/activities/")[2].replace("/resource/", "/")
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,10 +119,22 @@ def _pictures(resource: bytes) -> Iterator[tuple[str, bytes]]:
     yield from walk(0, "")
 
 
+def install_browser() -> None:
+    """Install chromium, which the tests of the page drive, where that is possible; say what is missing where not."""
+    if any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        return
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        sys.stderr.write("no chromium here, so the tests of the page will be skipped: apt-get install chromium\n")
+        return
+    _run(["apt-get", "update", "-q"], Path("/"))
+    _run(["apt-get", "install", "-q", "-y", "--no-install-recommends", "chromium"], Path("/"))
+
+
 def _run(command: list[str], cwd: Path) -> None:
     subprocess.run(command, cwd=cwd, check=True, stdout=sys.stderr)
 
 
 if __name__ == "__main__":
     install()
+    install_browser()
     sys.stdout.write(f"{len(list(UNPACKED.rglob('*.webp')))} photographs in {UNPACKED}\n")

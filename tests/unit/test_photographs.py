@@ -22,7 +22,7 @@ def test_there_are_three_hundred_photographs_that_open_and_differ() -> None:
 
 
 def test_the_demonstration_copies_every_installed_photograph_once(tmp_path: Path) -> None:
-    photographs(20)
+    photographs(16)
     count = copy_photographs(tmp_path)
     copied = sorted(path.read_bytes() for path in tmp_path.rglob("*.*"))
     assert count == len(copied) == len(installed_photographs())
