@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ramq.kit.errors import ForbiddenError, NotFoundError
@@ -25,6 +24,7 @@ from storage.objects.base import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 # Versions that a listing gives to what it could see but not use; ``fetch`` answers them with the reason.
 _BAD_NAME = "!bad-name"
@@ -64,42 +64,72 @@ class FolderStore:
             yield page
 
     def _walk(self, prefix: str, after: bytes) -> Iterator[ObjectInfo]:
-        start = self.root / prefix if prefix else self.root
-        if prefix and start.is_file() and not start.is_symlink():
-            if prefix.encode() > after:
-                yield self._info(os.fspath(start), prefix)
-        elif not prefix or start.is_dir():
-            yield from self._walk_folder(os.fspath(start), f"{prefix}/" if prefix else "", after)
+        last = after
+        for info in self._found(prefix, after):
+            # Paths too long to store share a shortened key; each key is listed once, also over a restart.
+            if info.key.encode() > last:
+                last = info.key.encode()
+                yield info
 
-    def _walk_folder(self, path: str, key_prefix: str, after: bytes) -> Iterator[ObjectInfo]:
-        try:
-            with os.scandir(path) as entries:
-                found = [(_storable(entry.name), entry, entry.is_dir(follow_symlinks=False)) for entry in entries]
-        except OSError:
-            # Seen but not readable: it must show up in the books, so it becomes a key that fails with the reason.
-            yield ObjectInfo(key_prefix or "/", _UNREADABLE, 0, None)
-            return
-        # A folder sorts by its name with the slash, as in an object store, so the whole walk is in byte order.
-        found.sort(key=lambda item: f"{item[0]}/".encode() if item[2] else item[0].encode())
-        for name, entry, is_folder in found:
-            key = f"{key_prefix}{name}"
-            if is_folder:
-                below = f"{key}/".encode()
-                if after < below or after.startswith(below):
-                    yield from self._walk_folder(entry.path, f"{key}/", after)
-            elif key.encode() > after and entry.is_file(follow_symlinks=False):
-                yield self._info(entry.path, key)
+    def _found(self, prefix: str, after: bytes) -> Iterator[ObjectInfo]:
+        is_folder = not prefix or self._is_folder(prefix)
+        start = os.fspath(self.root / prefix)
+        # Beginning with the last: a stack, since folders may be nested deeper than calls may.
+        waiting = [(f"{prefix}/" if prefix and is_folder else prefix, start, is_folder)]
+        while waiting:
+            key, path, is_folder = waiting.pop()
+            if not is_folder:
+                yield self._info(path, key)
+                continue
+            if len(key.encode()) > MAX_KEY_BYTES:
+                yield ObjectInfo(_shortened(key), _BAD_NAME, 0, None)
+                continue
+            try:
+                waiting += self._entries(path, key, after)
+            except FileNotFoundError:
+                continue  # deleted since its parent was read
+            except OSError:
+                # Seen but not readable: it must show up in the books, so it becomes a key that fails with the reason.
+                yield ObjectInfo(key or "/", _UNREADABLE, 0, None)
+
+    @staticmethod
+    def _entries(path: str, key_prefix: str, after: bytes) -> list[tuple[str, str, bool]]:
+        """Return key, path and kind of what is in a folder and may hold keys after ``after``, in falling order."""
+        found = []
+        with os.scandir(path) as entries:
+            for entry in entries:
+                key = f"{key_prefix}{_storable(entry.name)}"
+                if entry.is_dir(follow_symlinks=False):
+                    # A folder sorts by its name with the slash, as in an object store: the walk is in byte order.
+                    below = f"{key}/".encode()
+                    if after < below or after.startswith(below):
+                        found.append((f"{key}/", entry.path, True))
+                elif entry.is_file(follow_symlinks=False) and key.encode() > after:
+                    found.append((key, entry.path, False))
+        return sorted(found, key=lambda item: item[0].encode(), reverse=True)
+
+    def _is_folder(self, prefix: str) -> bool:
+        """Tell a folder from a file below the root; raise for anything else."""
+        path, mode = self.root, stat.S_IFDIR
+        for part in prefix.split("/"):
+            path = path / part
+            if part in {"", ".", ".."} or not stat.S_ISDIR(mode):
+                raise NotFoundError(f"there is no folder {self.root / prefix}")
+            try:
+                mode = path.lstat().st_mode
+            except PermissionError:
+                raise ForbiddenError(f"the folder {path} may not be read by this user") from None
+            except OSError:
+                raise NotFoundError(f"there is no folder {self.root / prefix}") from None
+            if stat.S_ISLNK(mode):
+                raise ForbiddenError(f"{path} is a symbolic link, which is not followed: enqueue what it points to")
+        return stat.S_ISDIR(mode)
 
     def _info(self, path: str, key: str) -> ObjectInfo:
-        if len(key.encode()) > MAX_KEY_BYTES or "\\x" in key:
-            try:
-                os.fsencode(path).decode()
-            except UnicodeDecodeError:
-                return ObjectInfo(_shortened(key), _BAD_NAME, 0, None)
-            if len(key.encode()) > MAX_KEY_BYTES:
-                return ObjectInfo(_shortened(key), _BAD_NAME, 0, None)
+        if len(key.encode()) > MAX_KEY_BYTES or not _is_text(path):
+            return ObjectInfo(_shortened(key), _BAD_NAME, 0, None)
         try:
-            status = os.stat(path, follow_symlinks=False)
+            status = os.lstat(path)
         except OSError:
             return ObjectInfo(key, "", 0, None)
         return ObjectInfo(key, _version(status), status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
@@ -110,26 +140,23 @@ class FolderStore:
             raise BadKeyError("the file name is not valid UTF-8 or too long to store: rename the file")
         if version == _UNREADABLE:
             raise ObjectForbiddenError("this folder may not be read by the worker's user")
+        descriptor = self._open(key)
         try:
-            descriptor = self._open(key)
-        except FileNotFoundError:
-            raise ObjectMissingError("the file is gone") from None
+            is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
         except OSError as error:
-            if error.errno in {errno.ELOOP, errno.ENOTDIR}:
-                raise ObjectForbiddenError("the path leads through a symbolic link, which is not followed") from None
-            if error.errno in {errno.EACCES, errno.EPERM}:
-                raise ObjectForbiddenError("the file may not be read by the worker's user") from None
+            os.close(descriptor)
             raise StoreUnavailableError(f"{error.strerror}: {key}") from error
+        if not is_regular:
+            os.close(descriptor)
+            raise ObjectForbiddenError("not a regular file")
         with os.fdopen(descriptor, "rb") as file:
             for _ in range(_READS):
                 before = os.fstat(file.fileno())
-                if not stat.S_ISREG(before.st_mode):
-                    raise ObjectForbiddenError("not a regular file")
                 if before.st_size > max_bytes:
                     raise ObjectTooLargeError(f"{before.st_size:,} bytes, the limit is {max_bytes:,}")
                 file.seek(0)
                 try:
-                    body = file.read(max_bytes + 1)
+                    body = file.read(before.st_size + 1)
                 except OSError as error:
                     raise StoreUnavailableError(f"{error.strerror}: {key}") from error
                 if _version(os.fstat(file.fileno())) == _version(before) and len(body) == before.st_size:
@@ -137,20 +164,55 @@ class FolderStore:
         raise ObjectChangedError("the file kept changing while it was read")
 
     def _open(self, key: str) -> int:
-        """Open a file one path component at a time, refusing links at each, and return its descriptor."""
-        folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        """Open a file below the root and return its descriptor; every refusal is named."""
         try:
-            *folders, name = key.split("/")
-            if any(part in {"", ".", ".."} for part in (*folders, name)):
-                raise FileNotFoundError(key)
-            for part in folders:
-                inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-                os.close(folder)
-                folder = inner
-            # Not blocking: opening a FIFO would wait for a writer that may never come.
-            return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-        finally:
+            root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            # Not one image's fault: a disk that is not mounted must not make a whole archive look deleted.
+            raise StoreUnavailableError(f"the folder {self.root} is not there: is its disk mounted?") from None
+        except OSError as error:
+            raise StoreUnavailableError(f"{error.strerror}: {self.root}") from error
+        try:
+            return _open_below(root, key)
+        except FileNotFoundError:
+            raise ObjectMissingError("the file is gone") from None
+        except OSError as error:
+            if error.errno == errno.ENOTDIR and not self._leads_through_link(key):
+                raise ObjectMissingError("the file is gone: a part of its path is no folder any more") from None
+            if error.errno in {errno.ELOOP, errno.ENOTDIR}:
+                raise ObjectForbiddenError("the path leads through a symbolic link, which is not followed") from None
+            if error.errno in {errno.EACCES, errno.EPERM}:
+                raise ObjectForbiddenError("the file may not be read by the worker's user") from None
+            if error.errno in {errno.ENXIO, errno.ENODEV}:
+                raise ObjectForbiddenError("not a regular file") from None
+            if error.errno == errno.ENAMETOOLONG:
+                raise BadKeyError("a part of the key is longer than a file name may be") from None
+            raise StoreUnavailableError(f"{error.strerror}: {key}") from error
+
+    def _leads_through_link(self, key: str) -> bool:
+        path = self.root
+        for part in key.split("/"):
+            path = path / part
+            if path.is_symlink():
+                return True
+        return False
+
+
+def _open_below(root: int, key: str) -> int:
+    """Open a file one path component at a time, refusing links at each. Closes ``root``."""
+    folder = root
+    try:
+        *folders, name = key.split("/")
+        if any(part in {"", ".", ".."} or "\x00" in part for part in (*folders, name)):
+            raise FileNotFoundError(key)
+        for part in folders:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
             os.close(folder)
+            folder = inner
+        # Not blocking: opening a FIFO would wait for a writer that may never come.
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def _version(status: os.stat_result) -> str:
@@ -158,8 +220,16 @@ def _version(status: os.stat_result) -> str:
 
 
 def _storable(name: str) -> str:
-    """Return ``name`` with bytes that are not UTF-8 written as ``\\xNN``, since Postgres stores UTF-8 only."""
+    r"""Return ``name`` with bytes that are not UTF-8 written as ``\xNN``, since Postgres stores UTF-8 only."""
     return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def _is_text(path: str) -> bool:
+    try:
+        os.fsencode(path).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _shortened(key: str) -> str:
