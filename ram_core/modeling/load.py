@@ -51,7 +51,7 @@ class LoadOptions:
             label embeddings. Both live in the space of CLIP ViT-B/16's text encoder.
         compiled: fuse with torch.compile and, on a GPU, replay CUDA graphs. The first batch of each size takes minutes.
         chunk_size: most pairs of image and tag decoded at once; bounds memory without changing results. In float32 a
-            pair takes about 40 kB. All at once on a GPU, 4,096 on a CPU when not given.
+            pair takes about 40 kB. All at once on a GPU, 2,048 on a CPU when not given.
         captions: RAM only: load the caption branch of its checkpoint, which its authors never exposed (experimental).
     """
 
