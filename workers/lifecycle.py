@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import threading
 import time
@@ -90,6 +91,7 @@ class Worker:
         self._turn = threading.Lock()
         self._job_id: int | None = None
         self._rate = 0.0
+        self._listening = 1
         self._measured_at = time.monotonic()
         self._measured_images = 0
         self._swept_at = time.monotonic()
@@ -101,10 +103,11 @@ class Worker:
         """Begin to live: the threads beside the pipeline start."""
         self._beat()
         loops = (
-            ("heart", self._beat, min(BEAT_SECONDS, self._options.lease_seconds / 3)),
-            ("lister", self._list, LIST_SECONDS),
-            ("ringer", self._ring_bells, RING_SECONDS),
-            ("indexer", self._publish, INDEX_SECONDS),
+            ("heart", self._beat, lambda: min(BEAT_SECONDS, self._options.lease_seconds / 3)),
+            # What any worker does for all is done about as often however many there are.
+            ("lister", self._list, lambda: LIST_SECONDS * self._listening),
+            ("ringer", self._ring_bells, lambda: RING_SECONDS * self._listening),
+            ("indexer", self._publish, lambda: INDEX_SECONDS * self._listening),
         )
         for name, action, pause in loops:
             thread = threading.Thread(target=self._repeat, args=(name, action, pause), name=name, daemon=True)
@@ -184,8 +187,8 @@ class Worker:
 
     # Beside it -----------------------------------------------------------------------------------------------------
 
-    def _repeat(self, name: str, action: Callable[[], None], pause: float) -> None:
-        while not self._stopping.wait(pause):
+    def _repeat(self, name: str, action: Callable[[], None], pause: Callable[[], float]) -> None:
+        while not self._stopping.wait(pause() * random.uniform(0.8, 1.2)):  # noqa: S311  (spreads workers, no secret)
             try:
                 action()
             except (RamqError, redis.RedisError) as error:
@@ -234,9 +237,9 @@ class Worker:
             jobs.finish_completed(session)
             worker_rows.forget_gone(session, older_than_seconds=3600)
             backlog = shards.backlog(session)
-            listening = [view for view in worker_rows.views(session) if view.is_alive]
+            self._listening = max(1, sum(view.is_alive for view in worker_rows.views(session)))
         for model, waiting in backlog.items():
-            self._ring(model, min(waiting, BELLS_PER_WORKER * max(1, len(listening))))
+            self._ring(model, min(waiting, BELLS_PER_WORKER * self._listening))
 
     def _publish(self) -> None:
         with unit_of_work(self._engine) as session:

@@ -18,7 +18,7 @@ from ramq.kit.logs import get_logger
 from storage.database import unit_of_work
 from storage.repositories import images, shards
 from workers import work as words
-from workers.retry import Action, WorkerCrashedError, backoff_seconds, tries_allowed, verdict
+from workers.retry import Action, DeviceLostError, WorkerCrashedError, backoff_seconds, tries_allowed, verdict
 from workers.stages.batch import Batcher
 from workers.stages.decode import decode
 from workers.stages.fetch import BytesBudget, fetch
@@ -102,7 +102,10 @@ class Pipeline:
         with self._changed:  # the batch in hand is finished: its images are nearly done
             self._changed.wait_for(lambda: self._in_hand == 0 or self._fatal is not None)
         for lease in self.leases:
-            self._give_up(lease)
+            if isinstance(self._fatal, DeviceLostError):
+                self._drop(lease)
+            else:
+                self._give_up(lease)
         threads = iter(self._threads)
         stages: tuple[tuple[queue.Queue[Any], int], ...] = (
             (self._to_fetch, self._options.fetch_threads),

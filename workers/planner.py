@@ -36,6 +36,10 @@ LEASE_SECONDS = 60.0
 """A page takes well under this, with every retry of the store."""
 
 
+MOST_ATTEMPTS = 60
+"""Attempts in a row without a page, at up to a minute each, after which a job is failed; resuming it starts anew."""
+
+
 class Planner:
     """Lists archives for jobs.
 
@@ -71,6 +75,9 @@ class Planner:
             )
         if listing is None:
             return False
+        if listing.attempts > MOST_ATTEMPTS:
+            self._fail(listing, f"the listing came no further in {MOST_ATTEMPTS} attempts: see the workers' logs")
+            return True
         try:
             self._list(listing, should_stop)
         except jobs.ListingLostError as error:

@@ -116,6 +116,16 @@ class WorkerCrashedError(PermanentError):
     code = "worker_crash"
 
 
+class DeviceLostError(FatalError):
+    """The GPU failed in the middle of a batch: only a new process can use it again.
+
+    The shards are not given back but left to run out, so that the ledger counts this as the death of a holder: an
+    image that does this to every worker is found like one that kills them.
+    """
+
+    code = "device_lost"
+
+
 _TABLE: dict[type[Exception], Verdict] = {
     # Passing trouble of the surroundings: nobody's fault, the shard is tried again later.
     StoreUnavailableError: Verdict(Action.RETRY, "store_unavailable"),
@@ -148,6 +158,7 @@ _TABLE: dict[type[Exception], Verdict] = {
     VocabularyError: Verdict(Action.STOP, "vocabulary"),
     DeviceError: Verdict(Action.STOP, "device"),
     UnknownModelError: Verdict(Action.STOP, "model"),
+    DeviceLostError: Verdict(Action.STOP, "device_lost"),
     FatalError: Verdict(Action.STOP, "fatal"),
 }
 

@@ -187,7 +187,8 @@ def finish_completed(session: Session) -> list[int]:
     rows = session.execute(
         text(
             """
-            UPDATE job SET state = 'done', finished_at = now(), note = NULL
+            UPDATE job SET state = 'done', finished_at = now(),
+                note = CASE WHEN listed = 0 THEN 'there is nothing at ' || source || ': check the prefix' END
             WHERE state = 'running' AND listed_all_at IS NOT NULL
               AND NOT EXISTS (SELECT FROM shard WHERE shard.job_id = job.id AND shard.state IN ('ready', 'leased'))
             RETURNING id
@@ -214,7 +215,7 @@ def set_state(session: Session, job_id: int, *, to: JobState, allowed: Sequence[
         raise ConflictError(f"job {job_id} is {state}, which does not allow that")
     session.execute(
         text(
-            """UPDATE job SET state = :to, note = NULL,
+            """UPDATE job SET state = :to, note = NULL, list_attempts = 0, list_next_at = NULL,
                finished_at = CASE WHEN :to IN ('done', 'cancelled', 'failed') THEN now() END WHERE id = :id"""
         ),
         {"id": job_id, "to": to},

@@ -105,8 +105,10 @@ def client_services(settings: Settings) -> Iterator[Services]:
     """What a person would hold: services on the same database."""
     assert settings.database_url
     engine = make_engine(settings.database_url)
-    yield Services(settings, engine, settings.broker_url, is_reachable=False)
-    engine.dispose()
+    try:
+        yield Services(settings, engine, settings.broker_url, is_reachable=False)
+    finally:
+        engine.dispose()
 
 
 def wait_for(

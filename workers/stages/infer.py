@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import structlog
 
-from workers.retry import Action, ModelFailedError, verdict
+from workers.retry import Action, DeviceLostError, ModelFailedError, verdict
 from workers.work import Trouble
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def _predict(works: Sequence[Work], model: LoadedModel, captioner: str) -> None:
     except Exception as error:
         if verdict(error).action is Action.STOP:
             raise
+        if _is_device_lost(error):
+            raise DeviceLostError(f"the device failed and answers nothing more in this process: {error}") from error
         log.warning("batch failed", images=len(works), error=f"{type(error).__name__}: {error}")
         if len(works) == 1:
             works[0].trouble = Trouble.of(ModelFailedError(f"{type(error).__name__}: {error}"))
@@ -47,3 +49,13 @@ def _predict(works: Sequence[Work], model: LoadedModel, captioner: str) -> None:
         return
     for work, prediction, caption in zip(works, predictions, captions, strict=True):
         work.prediction, work.caption = prediction, caption
+
+
+def _is_device_lost(error: Exception) -> bool:
+    """Tell whether every later call would fail too, whatever the image, as after an assertion on a GPU.
+
+    Running out of its memory is not such an error: half the batch may fit.
+    """
+    return type(error).__name__ == "AcceleratorError" or (
+        isinstance(error, RuntimeError) and "CUDA error" in str(error) and "out of memory" not in str(error)
+    )
