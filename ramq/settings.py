@@ -91,7 +91,7 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (the base class names it)
+        dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order of precedence: arguments, environment, the file named by ``RAMQ_CONFIG``."""
@@ -145,6 +145,6 @@ def load_settings(**overrides: object) -> Settings:
         raise UsageError(f"settings: {problems}") from None
     if settings.database_url is None and settings.broker_url is not None:
         raise UsageError(
-            "settings: RAMQ_BROKER_URL is set but RAMQ_DATABASE_URL is not; set both, or neither to use the embedded stack"
+            "settings: RAMQ_BROKER_URL is set but RAMQ_DATABASE_URL is not; set both, or neither for the embedded stack"
         )
     return settings

@@ -16,8 +16,8 @@ from ramq.kit.logs import get_logger
 
 if TYPE_CHECKING:
     import subprocess
-    from pathlib import Path
     from collections.abc import Iterator
+    from pathlib import Path
 
     from ramq.settings import Settings
 

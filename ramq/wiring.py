@@ -13,10 +13,10 @@ from ram_core import load_model, load_text_encoder
 from ram_core.errors import ModelError
 from ramq.kit.errors import FatalError, RamqError, ServiceUnavailableError, UsageError
 from ramq.thumbnails import Thumbnails
-from storage.revision import bring_up_to_date, require_current
 from storage.database import make_engine, unit_of_work
 from storage.objects.source import open_store, parse_source
 from storage.repositories import archives, generations, results, tags
+from storage.revision import bring_up_to_date, require_current
 from storage.search import Search
 from storage.views import DeletionReport, Facet, SearchQuery
 from workers.client import ClientOptions, JobClient

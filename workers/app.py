@@ -6,13 +6,15 @@ doubled message; it is enough that a live worker hears one now and then.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import redis
 from celery import Celery
 from kombu import Queue
 
 from workers.messages import WAKE, queue_of, queues_of
+
+if TYPE_CHECKING:
+    import redis
 
 KEY_PREFIX = "ramq:"
 BELL_SECONDS = 60

@@ -1,4 +1,4 @@
-"""What the web and the command line may ask of the machine room: create jobs and steer them. Needs only the database."""
+"""What the web and the command line may ask of the machine room: create jobs, steer them. Needs only the database."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Planner:
         self._s3_endpoint_url = s3_endpoint_url
 
     def begin(self, should_stop: Callable[[], bool]) -> bool:
-        """Begin the listing of a job whose model is not at hand, if there is one: it is loaded, to know the generation."""
+        """Begin the listing of a job whose model is not at hand, if any: it is loaded, to know the generation."""
         return self._step(should_stop, is_begun=False)
 
     def go_on(self, should_stop: Callable[[], bool]) -> bool:

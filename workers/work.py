@@ -111,7 +111,7 @@ class Lease:
 
     @property
     def is_careful(self) -> bool:
-        """Whether the images are tried one by one because holders of this shard died without having written anything."""
+        """Whether images are tried one by one, because holders of this shard died without having written anything."""
         return self.shard.attempts >= CAREFUL_AFTER or self.shard.probe is not None
 
     @property

@@ -8,7 +8,7 @@ import typer
 
 from ramq.cli.context import services, settings_for
 from ramq.cli.output import err, out, print_json, print_table, visible
-from ramq.cli.search import Json
+from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
 
 db = typer.Typer(no_args_is_help=True, help="The database's schema.\n\nExample: ramq db upgrade")
 index = typer.Typer(no_args_is_help=True, help="The vector index.\n\nExample: ramq index status")

@@ -227,11 +227,11 @@ def _report(view: JobView, *, as_json: bool) -> None:
     if as_json:
         print_json(view)
         return
-    lines = [
-        f"job {view.id}  {_state(view)}  {visible(view.source)}  model {view.model}  captions {view.captioner}",
+    lines = [f"job {view.id}  {_state(view)}  {visible(view.source)}  model {view.model}  captions {view.captioner}"]
+    lines.append(
         f"  listed {view.listed:,} = done {view.done:,} + skipped {view.skipped:,} + failed {view.failed:,} "
-        f"+ pending {view.pending:,}",
-    ]
+        f"+ pending {view.pending:,}"
+    )
     if view.images_per_second:
         left = f", {duration(view.eta_seconds)} left" if view.eta_seconds is not None else ""
         lines.append(f"  {view.images_per_second:,.1f} images/s{left}")

@@ -19,7 +19,7 @@ from ramq.kit.logs import without_secrets
 
 app = typer.Typer(
     name="ramq",
-    help="Tag, caption and search large image archives.\n\nExample: ramq enqueue ./photos --wait && ramq search 'a cat'",
+    help="Tag, caption and search large image archives.\n\nExample: ramq enqueue ./photos --wait",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,

@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
         app.command()(verb)
 
 
-def query_of(  # noqa: PLR0913
+def query_of(
     *,
     text: str | None = None,
     tag: list[str] | None = None,

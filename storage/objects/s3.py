@@ -10,6 +10,7 @@ import re
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import boto3
 import botocore.config
@@ -21,8 +22,10 @@ from obstore.exceptions import PermissionDeniedError, PreconditionError, Unauthe
 from obstore.store import S3Store as ObstoreS3
 
 from ramq.kit.errors import ForbiddenError, NotFoundError, RamqError
+from ramq.kit.logs import without_secrets
 from storage.objects.base import (
     PAGE_SIZE,
+    BadKeyError,
     CredentialsError,
     Fetched,
     ObjectArchivedError,
@@ -52,6 +55,9 @@ _TRANSIENT_CODES = {
     "InternalError", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException", "RequestTimeout",
     "RequestLimitExceeded", "500", "502", "503", "504",
 }  # fmt: skip
+
+_BAD_NAME = "!bad-name"
+"""Version that a listing gives to a key that cannot be stored; ``fetch`` answers it with the reason."""
 
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 20
@@ -94,15 +100,17 @@ class S3Store:
 
     @cached_property
     def _fast(self) -> ObstoreS3:
-        endpoint = self._client.meta.endpoint_url if self.endpoint_url else None
-        options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
+        # boto3 also takes the endpoint from AWS_ENDPOINT_URL and from profiles.
+        endpoint = self._client.meta.endpoint_url
+        is_aws = (urlsplit(endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
+        options: dict[str, Any] = {} if is_aws else {"endpoint": endpoint}
         return ObstoreS3(
             self.bucket,
-            region=self._client.meta.region_name,
+            region=self._region_of_bucket() if is_aws else self._client.meta.region_name,
             virtual_hosted_style_request=False,
             credential_provider=Boto3CredentialProvider(self._session),
             client_options={
-                "allow_http": bool(endpoint and endpoint.startswith("http://")),
+                "allow_http": endpoint.startswith("http://"),
                 "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_SECONDS),
                 "timeout": timedelta(seconds=3 * READ_TIMEOUT_SECONDS),
             },
@@ -113,6 +121,14 @@ class S3Store:
             },
             **options,
         )
+
+    def _region_of_bucket(self) -> str:
+        """Ask AWS where the bucket is: boto3 follows to another region by itself, obstore does not."""
+        try:
+            answer = self._client.head_bucket(Bucket=self.bucket)
+        except Exception as error:
+            raise self._about_bucket(error) from error
+        return answer.get("BucketRegion", self._client.meta.region_name)
 
     def check(self) -> None:
         """Raise what a job would meet at once: no such bucket, no permission, no answer, no credentials."""
@@ -151,6 +167,8 @@ class S3Store:
 
     def fetch(self, key: str, version: str, max_bytes: int) -> Fetched:
         """Fetch one object; see ``ObjectStore.fetch``. An object that changed is fetched as it is now."""
+        if version == _BAD_NAME:
+            raise BadKeyError("the key holds a zero byte, which cannot be stored: copy the object to another key")
         plain = _PLAIN_KEY.fullmatch(key) is not None
         get = self._get_fast if plain else self._get_with_boto3
         try:
@@ -190,7 +208,7 @@ class S3Store:
                 body = stream.read()
         except RamqError:
             raise
-        except Exception as error:  # noqa: BLE001  (every one is named and raised again)
+        except Exception as error:
             raise self._about_object(error) from error
         return Fetched(body, answer["ETag"].strip('"'))
 
@@ -212,9 +230,9 @@ class S3Store:
             return ObjectForbiddenError(f"s3://{self.bucket} answers {code}")
         return self._about_bucket(error)
 
-    def _about_bucket(self, error: Exception) -> RamqError:
+    def _about_bucket(self, error: Exception) -> RamqError:  # noqa: PLR0911  (a list of causes, read from the top)
         """Name an error that concerns the whole bucket, in one line that says what to do."""
-        where = f"s3://{self.bucket}" + (f" at {self.endpoint_url}" if self.endpoint_url else "")
+        where = f"s3://{self.bucket}" + (f" at {without_secrets(self.endpoint_url)}" if self.endpoint_url else "")
         code, status = _code(error)
         if isinstance(error, botocore.exceptions.NoCredentialsError | botocore.exceptions.PartialCredentialsError):
             return CredentialsError(
@@ -238,6 +256,8 @@ class S3Store:
 
 
 def _info(item: Any) -> ObjectInfo:
+    if "\x00" in item["Key"]:  # Postgres stores no such text
+        return ObjectInfo(item["Key"].replace("\x00", r"\x00"), _BAD_NAME, item["Size"], item["LastModified"])
     return ObjectInfo(
         key=item["Key"],
         version=item["ETag"].strip('"'),

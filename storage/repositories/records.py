@@ -87,7 +87,8 @@ def write_records(session: Session, rows: Sequence[RecordRow], provenance: Prove
     session.execute(
         text(
             """
-            INSERT INTO record (image_id, generation_id, job_id, version, tags, scores, caption, captioner, width, height)
+            INSERT INTO record
+                (image_id, generation_id, job_id, version, tags, scores, caption, captioner, width, height)
             SELECT image_id, :generation_id, :job_id, version, tags, scores, caption, :captioner, width, height
             FROM recognised ORDER BY image_id
             ON CONFLICT (image_id, generation_id) DO UPDATE SET job_id = excluded.job_id, version = excluded.version,

@@ -153,7 +153,8 @@ def advance(session: Session, shard_id: int, epoch: int, outcomes: bytes, lease_
         text(
             """
             UPDATE shard SET outcomes = :outcomes, n_done = :n_done, n_failed = :n_failed, n_skipped = :n_skipped,
-                probe = NULL, probe_deaths = 0, attempts = 0, lease_until = now() + make_interval(secs => :lease_seconds)
+                probe = NULL, probe_deaths = 0, attempts = 0,
+                lease_until = now() + make_interval(secs => :lease_seconds)
             FROM job WHERE shard.id = :id AND shard.epoch = :epoch AND shard.state = 'leased' AND job.id = shard.job_id
             RETURNING job.state
             """
@@ -208,7 +209,7 @@ def close(session: Session, shard_id: int, epoch: int, stage_seconds: Mapping[st
     )
 
 
-def give_back(  # noqa: PLR0913  (what a holder knows at the end of a lease)
+def give_back(
     session: Session,
     shard_id: int,
     epoch: int,

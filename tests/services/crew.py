@@ -137,9 +137,9 @@ def check_books(services: Services, job_id: int) -> None:
                     (SELECT count(*) FROM vector v JOIN record r USING (image_id, generation_id)
                      WHERE r.job_id = :id) AS vectors,
                     (SELECT count(*) FROM failure WHERE job_id = :id AND NOT retrying) AS failures,
-                    (SELECT count(*) FROM record r JOIN failure f USING (image_id, job_id) WHERE job_id = :id) AS both_ways,
-                    (SELECT count(*) FROM (SELECT unnest(image_ids) FROM shard WHERE job_id = :id) AS i) AS in_shards,
-                    (SELECT count(DISTINCT i) FROM (SELECT unnest(image_ids) AS i FROM shard WHERE job_id = :id) AS i) AS distinct_in_shards
+                    (SELECT count(*) FROM record JOIN failure USING (image_id, job_id) WHERE job_id = :id) AS both_ways,
+                    count(id) AS in_shards, count(DISTINCT id) AS distinct_in_shards
+                FROM (SELECT unnest(image_ids) AS id FROM shard WHERE job_id = :id) AS leased
                 """
             ),
             {"id": job_id},

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from ramq.kit.errors import TransientError
-from storage.objects.base import Fetched, ObjectStore
 from workers.retry import EmptyFileError, backoff_seconds
-from workers.work import Work
+
+if TYPE_CHECKING:
+    from storage.objects.base import Fetched, ObjectStore
+    from workers.work import Work
 
 TRIES = 3
 

@@ -1,4 +1,4 @@
-"""Write: one transaction per batch. Its commit is when an image counts; its fence keeps out a holder that lost the lease."""
+"""Write: one transaction per batch. Its commit is when an image counts; its fence keeps out who lost the lease."""
 
 from __future__ import annotations
 
