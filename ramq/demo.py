@@ -34,6 +34,7 @@ console = Console(highlight=False)
 
 _POLL_SECONDS = 0.2
 _HITS = 3
+_LOADING = "the worker loads its model (a minute the first time)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,10 +124,10 @@ def _archive(services: Services, crew: Workers, source: Path) -> JobView:
         TextColumn("{task.fields[rate]}"),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=None, rate="the worker loads its model")
+        task = progress.add_task("", total=None, rate=_LOADING)
         while not (job := services.jobs.get(job.id)).is_over:
             crew.require_alive()
-            rate = f"{job.images_per_second:,.1f} images/s" if job.images_per_second else "the worker loads its model"
+            rate = f"{job.images_per_second:,.1f} images/s" if job.images_per_second else _LOADING
             progress.update(task, total=job.listed or None, completed=job.listed - job.pending, rate=rate)
             time.sleep(_POLL_SECONDS)
     if job.state != "done":

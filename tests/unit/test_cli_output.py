@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from ramq.cli.output import as_data, duration, print_json, print_table, shown, visible
+from storage.views import Facet, Page
+
+
+def test_views_become_json_that_keeps_every_language(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json(Page([Facet(7, "cat", "猫", 2)], "next"))
+    out = capsys.readouterr().out
+    assert json.loads(out) == {
+        "items": [{"id": 7, "name": "cat", "name_zh": "猫", "count": 2}],
+        "next_cursor": "next",
+    }
+    assert "猫" in out
+
+
+def test_times_and_tuples_become_what_json_knows() -> None:
+    at = datetime(2026, 11, 21, 5, 0, tzinfo=UTC)
+    assert as_data({1: (at, None)}) == {"1": ["2026-11-21T05:00:00+00:00", None]}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (True, "yes"), (False, "no"), (1234567, "1,234,567"), (0.12345, "0.123"), (1234.5, "1,234.5")],
+)
+def test_cells_are_written_as_people_read_them(value: object, text: str) -> None:
+    assert shown(value) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [("a\nb", "a\\nb"), ("\x1b[2J", "\\x1b[2J"), ("\u202egpj", "\\u202egpj"), ("猫 ü", "猫 ü"), ("\udcff", "\\udcff")],
+)
+def test_what_could_move_the_cursor_is_written_out(text: str, safe: str) -> None:
+    assert visible(text) == safe
+
+
+def test_a_key_cannot_style_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("key", "n"), [("[red]a[/red]", 1), ("b", 20)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("[red]a[/red]")
+    assert lines[1].endswith(" 1")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "-"), (0, "0 s"), (59.4, "59 s"), (60, "1 min 00 s"), (3599, "59 min 59 s"), (7500, "2 h 05 min")],
+)
+def test_lengths_of_time_are_written_as_people_say_them(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import ValidationError
+
+from ramq.kit.errors import UsageError
+from ramq.settings import load_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("RAMQ_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+
+
+def test_without_any_setting_everything_is_embedded_below_the_users_data_folder(tmp_path: Path) -> None:
+    settings = load_settings()
+    assert settings.is_embedded
+    assert settings.data_dir == tmp_path / "ramq"
+    assert settings.models_path == tmp_path / "ramq" / "models"
+    assert settings.index_location == (tmp_path / "ramq" / "index").as_uri()
+    assert settings.model == "lite"
+
+
+def test_arguments_win_over_the_environment_and_the_environment_over_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tmp_path / "ramq.env"
+    config.write_text("RAMQ_BATCH_SIZE=1\nRAMQ_SHARD_SIZE=2\nRAMQ_FETCH_THREADS=3\n")
+    monkeypatch.setenv("RAMQ_CONFIG", str(config))
+    monkeypatch.setenv("RAMQ_BATCH_SIZE", "10")
+    monkeypatch.setenv("RAMQ_SHARD_SIZE", "20")
+    settings = load_settings(batch_size=100)
+    assert (settings.batch_size, settings.shard_size, settings.fetch_threads) == (100, 20, 3)
+
+
+def test_a_configuration_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RAMQ_CONFIG", str(tmp_path / "nowhere.env"))
+    with pytest.raises(UsageError, match=r"nowhere\.env, which is not a file"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RAMQ_MODEL", "resnet"),
+        ("RAMQ_BATCH_SIZE", "0"),
+        ("RAMQ_BATCH_SIZE", "many"),
+        ("RAMQ_CAPTIONER", "poet"),
+        ("RAMQ_LEASE_SECONDS", "-1"),
+        ("RAMQ_DATABASE_URL", "mysql://localhost/ramq"),
+        ("RAMQ_LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=rf"^settings: {name}: ") as refused:
+        load_settings()
+    assert "\n" not in str(refused.value)
+
+
+def test_all_wrong_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAMQ_BATCH_SIZE", "0")
+    monkeypatch.setenv("RAMQ_SHARD_SIZE", "0")
+    with pytest.raises(UsageError, match=r"RAMQ_BATCH_SIZE.*RAMQ_SHARD_SIZE"):
+        load_settings()
+
+
+def test_a_password_in_a_wrong_value_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAMQ_DATABASE_URL", "mysql://ramq:hunter2@db/ramq")
+    with pytest.raises(UsageError) as refused:
+        load_settings()
+    assert "hunter2" not in str(refused.value)
+
+
+def test_empty_variables_count_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATABASE_URL", "BROKER_URL", "INDEX_URL", "S3_ENDPOINT_URL", "MODELS_DIR"):
+        monkeypatch.setenv(f"RAMQ_{name}", "")
+    settings = load_settings()
+    assert settings.is_embedded
+    assert settings.models_path == settings.data_dir / "models"
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_every_usual_spelling_of_a_postgres_url_is_taken(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    monkeypatch.setenv("RAMQ_DATABASE_URL", f"{scheme}://ramq@db/ramq")
+    assert load_settings().database_url == "postgresql+psycopg://ramq@db/ramq"
+
+
+def test_a_broker_without_a_database_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAMQ_BROKER_URL", "redis://localhost")
+    with pytest.raises(UsageError, match="RAMQ_DATABASE_URL is not"):
+        load_settings()
+
+
+def test_lists_are_separated_by_commas_and_may_be_untidy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAMQ_API_TOKENS", " one, two ,,")
+    monkeypatch.setenv("RAMQ_ARCHIVE_ALLOW", "s3://photos,/srv/pictures")
+    settings = load_settings()
+    assert settings.api_tokens == ("one", "two")
+    assert settings.archive_allow == ("s3://photos", "/srv/pictures")
+
+
+def test_what_is_shown_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAMQ_DATABASE_URL", "postgresql://ramq:hunter2@db/ramq")
+    monkeypatch.setenv("RAMQ_BROKER_URL", "redis://:hunter3@redis/0")
+    monkeypatch.setenv("RAMQ_API_TOKENS", "hunter4,hunter5")
+    settings = load_settings()
+    shown = f"{settings!r} {settings.public()}"
+    assert "hunter" not in shown
+    assert "2 set" in shown
+    assert "db/ramq" in shown
+
+
+def test_settings_do_not_change_once_they_are_read() -> None:
+    with pytest.raises(ValidationError):
+        load_settings().batch_size = 1  # type: ignore[misc]  # the very thing that must not work
