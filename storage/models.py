@@ -28,7 +28,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, INT8MULTIRANGE, JSONB, Range
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import UserDefinedType
 
@@ -136,6 +136,8 @@ class Image(Base):
     size: Mapped[int] = mapped_column(BigInteger)
     modified_at: Mapped[datetime | None]
     listed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # When a listing first passed its place without finding it; its results stay until somebody deletes them.
+    missing_since: Mapped[datetime | None]
 
 
 class Job(Base):
@@ -159,6 +161,8 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(SmallInteger)
     state: Mapped[str] = mapped_column(server_default="running")
     generation_id: Mapped[int | None] = mapped_column(ForeignKey(Generation.id))
+    # Of the manifest that `source` names, when the job began; None where an archive is listed.
+    manifest_version: Mapped[str | None]
     # The listing: where it got to, who is at it, and whether it is complete.
     list_cursor: Mapped[str | None]
     list_epoch: Mapped[int] = mapped_column(Integer, server_default="0")
@@ -219,6 +223,29 @@ class Shard(Base):
     n_failed: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     n_skipped: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     stage_seconds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+
+
+class Skip(Base):
+    """The images of one page of a listing that needed nothing: a report tells the outcome of every key.
+
+    Ids are given out in the order of keys, so that a page of a thousand is mostly a single range.
+    """
+
+    __tablename__ = "skip"
+    __table_args__ = (Index("ix_skip_job_id", "job_id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey(Job.id))
+    image_ids: Mapped[list[Range[int]]] = mapped_column(INT8MULTIRANGE)
+
+
+class Naming(Base):
+    """An image that a job's manifest has named so far: it may name it again. Empty once the manifest is read."""
+
+    __tablename__ = "naming"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey(Job.id), primary_key=True)
+    image_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
 
 
 class Record(Base):
