@@ -122,6 +122,19 @@ class S3Store:
             **options,
         )
 
+    def _fast_or_reason(self) -> ObstoreS3:
+        try:
+            credentials, fast = self._session.get_credentials(), None
+            if credentials is not None:
+                fast = self._fast
+        except RamqError:
+            raise
+        except Exception as error:
+            raise self._about_bucket(error) from error
+        if fast is None:
+            raise self._about_bucket(botocore.exceptions.NoCredentialsError())
+        return fast
+
     def _region_of_bucket(self) -> str:
         """Ask AWS where the bucket is: boto3 follows to another region by itself, obstore does not."""
         try:
@@ -177,8 +190,9 @@ class S3Store:
             return get(key, None, max_bytes)
 
     def _get_fast(self, key: str, version: str | None, max_bytes: int) -> Fetched:
+        fast = self._fast_or_reason()
         try:
-            result = obstore.get(self._fast, key, options={"if_match": f'"{version}"'} if version else None)
+            result = obstore.get(fast, key, options={"if_match": f'"{version}"'} if version else None)
             meta = result.meta
             _refuse_large(meta["size"], max_bytes)
             body = result.bytes()
