@@ -85,9 +85,7 @@ class Planner:
         except (TransientError, CredentialsError) as error:
             delay = backoff_seconds(listing.attempts)
             log.warning("listing waits", job=listing.job_id, error=str(error), seconds=delay)
-            with unit_of_work(self._engine) as session:
-                jobs.set_note(session, listing.job_id, f"waiting: {error}")
-                jobs.end_listing(session, listing.job_id, listing.epoch, is_complete=False, delay_seconds=delay)
+            self._end(listing, f"waiting: {error}", delay_seconds=delay)
         except ModelError as error:
             self._fail(listing, str(error))
             if self._models.pinned is not None:
@@ -98,8 +96,22 @@ class Planner:
 
     def _fail(self, listing: ClaimedListing, reason: str) -> None:
         log.error("job failed", job=listing.job_id, error=reason)
-        with unit_of_work(self._engine) as session:
-            jobs.fail(session, listing.job_id, reason)
+        self._end(listing, reason, delay_seconds=None)
+
+    def _end(self, listing: ClaimedListing, reason: str, *, delay_seconds: float | None) -> None:
+        """Give the listing back to be gone on with after a delay, or (None) end the job; nothing if it was lost."""
+        try:
+            with unit_of_work(self._engine) as session:
+                jobs.require_listing(session, listing.job_id, listing.epoch)
+                if delay_seconds is None:
+                    jobs.fail(session, listing.job_id, reason)
+                else:
+                    jobs.set_note(session, listing.job_id, reason)
+                    jobs.end_listing(
+                        session, listing.job_id, listing.epoch, is_complete=False, delay_seconds=delay_seconds
+                    )
+        except jobs.ListingLostError as error:
+            log.info("listing lost", job=listing.job_id, error=str(error))
 
     def _list(self, listing: ClaimedListing, should_stop: Callable[[], bool]) -> None:
         generation_id = listing.generation_id

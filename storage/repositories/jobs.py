@@ -184,16 +184,20 @@ def fail(session: Session, job_id: int, reason: str) -> None:
 
 def finish_completed(session: Session) -> list[int]:
     """Mark as done the running jobs that are listed to the end and have no open shard; return their ids."""
+    complete = """
+        state = 'running' AND listed_all_at IS NOT NULL
+        AND NOT EXISTS (SELECT FROM shard WHERE shard.job_id = job.id AND shard.state IN ('ready', 'leased'))
+    """
+    # Locked first: a retry that reopens shards meanwhile is seen by the second statement, not by a single one.
+    ids = list(session.scalars(text(f"SELECT id FROM job WHERE {complete} ORDER BY id FOR UPDATE SKIP LOCKED")))  # noqa: S608
+    if not ids:
+        return []
     rows = session.execute(
         text(
-            """
-            UPDATE job SET state = 'done', finished_at = now(),
-                note = CASE WHEN listed = 0 THEN 'there is nothing at ' || source || ': check the prefix' END
-            WHERE state = 'running' AND listed_all_at IS NOT NULL
-              AND NOT EXISTS (SELECT FROM shard WHERE shard.job_id = job.id AND shard.state IN ('ready', 'leased'))
-            RETURNING id
-            """
-        )
+            f"""UPDATE job SET state = 'done', finished_at = now(), note = NULL
+            WHERE id = ANY(:ids) AND {complete} RETURNING id"""  # noqa: S608  (a constant of this function)
+        ),
+        {"ids": ids},
     )
     return list(rows.scalars())
 

@@ -222,18 +222,17 @@ def give_back(
 
     Attempts count holders that died without a word, so an orderly end clears them. A lost lease is left alone.
     """
-    session.execute(
-        text(
-            """
-            UPDATE shard SET state = 'ready', owner = NULL, lease_until = NULL, probe = NULL, probe_deaths = 0,
-                attempts = 0, tries = CASE WHEN :is_trouble THEN least(tries + 1, 1000) ELSE tries END,
-                next_try_at = now() + make_interval(secs => :delay_seconds)
-            WHERE id = :id AND epoch = :epoch AND state = 'leased'
-            """
-        ),
+    was_held = _touched(
+        session,
+        """
+        UPDATE shard SET state = 'ready', owner = NULL, lease_until = NULL, probe = NULL, probe_deaths = 0,
+            attempts = 0, tries = CASE WHEN :is_trouble THEN least(tries + 1, 1000) ELSE tries END,
+            next_try_at = now() + make_interval(secs => :delay_seconds)
+        WHERE id = :id AND epoch = :epoch AND state = 'leased'
+        """,
         {"id": shard_id, "epoch": epoch, "is_trouble": is_trouble, "delay_seconds": delay_seconds},
     )
-    if note is not None:
+    if was_held and note is not None:
         session.execute(
             text("UPDATE job SET note = :note FROM shard WHERE shard.id = :id AND job.id = shard.job_id"),
             {"id": shard_id, "note": note},
