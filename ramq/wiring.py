@@ -194,9 +194,9 @@ class Services:
 
     def _encode(self, model: str, text: str) -> NDArray[np.float32]:
         with self._lock:
-            if model not in self._encoders:
-                self._encoders[model] = load_text_encoder(model, models_dir=self.settings.models_path)
             try:
+                if model not in self._encoders:
+                    self._encoders[model] = load_text_encoder(model, models_dir=self.settings.models_path)
                 vector: NDArray[np.float32] = self._encoders[model].encode([text])[0]
             except ModelError as error:
                 raise UsageError(str(error)) from error

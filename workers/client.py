@@ -72,6 +72,9 @@ class JobClient:
         place = parse_source(source)
         require_allowed(place, self._options.archive_allow, reachable=self._options.is_reachable)
         open_store(place, self._options.s3_endpoint_url).check()
+        captioner = self._captioner(caption=caption)
+        if captioner == "tag2text" and chosen == "lite":
+            raise UsageError("the captioner tag2text goes with ram and ram_plus: set RAMQ_CAPTIONER=template for lite")
         with unit_of_work(self._engine) as session:
             archive, prefix = archives.ensure(session, place)
             job_id = jobs.create(
@@ -80,7 +83,7 @@ class JobClient:
                 source=place.uri,
                 prefix=prefix,
                 model=chosen,
-                captioner=self._captioner(caption=caption),
+                captioner=captioner,
                 priority=_priority(priority),
             )
             return jobs.view(session, job_id)

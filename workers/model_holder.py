@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ram_core import load_model
 from ram_core.captions import template_caption
+from ram_core.errors import CheckpointError
 from ramq.kit.logs import get_logger
 from storage.database import unit_of_work
 from storage.repositories import generations
@@ -35,6 +36,21 @@ class ModelOptions:
     models_dir: Path
     cache_dir: Path
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What ``load_model`` takes. On a GPU the large models run in float16, which changes logits by hundredths."""
+        import torch  # noqa: PLC0415
+
+        from ram_core.registry import resolve_device  # noqa: PLC0415
+
+        device = resolve_device(self.device)
+        return {
+            "device": device,
+            "dtype": torch.float16 if device.type == "cuda" else torch.float32,
+            "models_dir": self.models_dir,
+            "cache_dir": self.cache_dir,
+        }
+
 
 @dataclass(slots=True)
 class LoadedModel:
@@ -57,9 +73,22 @@ class LoadedModel:
         if captioner == "template":
             are_things = self.recognizer.vocabulary.name == "imagenet"
             return [template_caption(names, are_things=are_things) for names in assigned]
+        return list(self._sentences(pixels, assigned))
+
+    def _sentences(self, pixels: NDArray[np.uint8], assigned: list[list[str]]) -> list[str]:
+        """Caption with Tag2Text, which takes the same pixels as RAM and RAM++."""
+        import torch  # noqa: PLC0415  (loaded with the first model, not with this module)
+
+        from ram_core.transforms import normalise  # noqa: PLC0415
+
         if self._tag2text is None:
-            self._tag2text = load_model("tag2text", device=self.options.device, models_dir=self.options.models_dir)
-        return list(self._tag2text.caption_pixels(pixels, tags=assigned))
+            self._tag2text = load_model("tag2text", **self.options.arguments)
+        squash = self._tag2text.preprocessing
+        if squash.name != getattr(self.recognizer.preprocessing, "name", None):
+            raise CheckpointError(f"the captioner tag2text does not go with {self.name}: use ram, ram_plus or template")
+        batch = torch.from_numpy(pixels).to(self._tag2text.runner.device)  # (B, S, S, 3)
+        captions: list[str] = self._tag2text.caption(normalise(batch, squash.mean, squash.std), assigned)
+        return captions
 
     def _assigned(self, prediction: Prediction) -> list[str]:
         above = prediction.scores > self.thresholds[prediction.tag_ids]
@@ -114,9 +143,7 @@ class ModelHolder:
 
     def _load(self, name: str) -> LoadedModel:
         log.info("loading model", model=name, device=self._options.device)
-        recognizer = load_model(
-            name, device=self._options.device, models_dir=self._options.models_dir, cache_dir=self._options.cache_dir
-        )
+        recognizer = load_model(name, **self._options.arguments)
         spec, vocabulary = recognizer.spec, recognizer.vocabulary
         with unit_of_work(self._engine) as session:
             generation_id = generations.ensure(
