@@ -77,6 +77,7 @@ class ImageOut(FromView):
     version: str
     size_bytes: int
     modified_at: datetime | None
+    missing_since: datetime | None = Field(description="when a listing first did not find the object any more")
     width: int | None
     height: int | None
     caption: str | None
@@ -125,6 +126,35 @@ class JobOut(FromView):
     failures_by_class: dict[str, int]
 
 
+class ReportOut(FromView):
+    """What became of every key of a job; `lines + erased + folder_markers = listed`."""
+
+    job_id: int
+    source: str
+    archive: str
+    state: JobState
+    is_final: bool
+    model: str
+    captioner: str
+    generation_id: int | None
+    fingerprint: str | None
+    weights_sha256: str | None
+    listed: int
+    done: int
+    skipped: int
+    failed: int
+    pending: int
+    failures_by_class: dict[str, int]
+    lines: int
+    erased: int
+    folder_markers: int
+    first_key: str | None
+    last_key: str | None
+    sha256: str = Field(description="over `GET …/report/lines`")
+    created_at: datetime
+    finished_at: datetime | None
+
+
 class FailureOut(FromView):
     """Why one image of a job has no record."""
 
@@ -157,6 +187,7 @@ class ArchiveOut(FromView):
     uri: str
     images: int
     recorded: int
+    missing: int = Field(description="keys that the last listing did not find any more")
     created_at: datetime
 
 

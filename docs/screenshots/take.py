@@ -1,0 +1,46 @@
+"""Takes the pictures in this folder from a running page: ``python docs/screenshots/take.py URL [NAME…]``."""  # noqa: INP001  (a script, no package)
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+# Screen, path, colour scheme, width and height of the window.
+SCREENS = (
+    ("search", "/?q=an+animal+in+the+snow", "light", 1280, 860),
+    ("search-dark", "/", "dark", 1280, 860),
+    ("search-phone", "/?q=a+musical+instrument", "light", 390, 780),
+    ("image", "/images/{image}", "light", 1280, 860),
+    ("jobs", "/jobs", "light", 1280, 860),
+    ("job", "/jobs/{job}", "light", 1280, 1000),
+    ("failures", "/jobs/{job}/failures", "dark", 1280, 560),
+)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+
+
+def take(url: str, folder: Path, names: list[str]) -> None:
+    """Write one JPEG for each screen in ``names`` (empty: all) of the page at ``url`` into ``folder``."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        data = browser.new_page()
+        image = data.request.get(f"{url}/v1/search?q=elephant&limit=1").json()["items"][0]["image_id"]
+        job = data.request.get(f"{url}/v1/jobs?limit=1").json()["items"][0]["id"]
+        for name, path, scheme, width, height in SCREENS:
+            if names and name not in names:
+                continue
+            context = browser.new_context(
+                viewport={"width": width, "height": height}, color_scheme="dark" if scheme == "dark" else "light"
+            )
+            page = context.new_page()
+            page.goto(url + path.format(image=image, job=job), wait_until="load")
+            page.wait_for_timeout(1500)  # thumbnails that are made for the first time
+            page.screenshot(path=folder / f"{name}.jpg", type="jpeg", quality=82)
+            context.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    take(sys.argv[1].rstrip("/"), Path(__file__).parent, sys.argv[2:])
