@@ -3,7 +3,8 @@
 The model's results are a function of the pixels alone, so that a test can compute what every record must hold.
 
 ``NULL_MODEL_SECONDS`` (float): how long a batch takes. ``NULL_MODEL_POISON`` (hex digest of pixels, comma separated):
-images that kill the process as a segmentation fault would.
+images that kill the process as a segmentation fault would. ``NULL_MODEL_COUNT``: a file that grows by a byte for each
+image.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,6 +58,9 @@ class NullModel:
         poison = set(filter(None, os.environ.get("NULL_MODEL_POISON", "").split(",")))
         if poison and any(digest(image) in poison for image in pixels):
             os.kill(os.getpid(), signal.SIGSEGV)
+        if count_path := os.environ.get("NULL_MODEL_COUNT"):
+            with Path(count_path).open("ab", buffering=0) as file:  # appends are atomic, also between processes
+                file.write(b"." * len(pixels))
         time.sleep(float(os.environ.get("NULL_MODEL_SECONDS", "0")))
         return [expected(image) for image in pixels]
 

@@ -1,0 +1,227 @@
+"""The command line as a shell sees it: exit codes, streams, and one line instead of a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+from typer.main import get_command
+
+from ramq.cli.main import app
+from tests.services.crew import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from ramq.settings import Settings
+    from ramq.wiring import Services
+    from tests.services.crew import Crew
+
+    Run = Callable[..., subprocess.CompletedProcess[str]]
+
+COMMAND = [sys.executable, "-m", "ramq.cli.main"]
+PICTURES = 3
+
+
+def verbs(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every verb, and every group of verbs, by its words."""
+    yield path, command
+    for name, child in getattr(command, "commands", {}).items():
+        yield from verbs(child, (*path, name))
+
+
+VERBS = dict(verbs(get_command(app)))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs the command line as a process of its own, with only the given settings in its environment."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAMQ_")}
+
+    def start(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, *words],
+            env={**clean, "RAMQ_DATA_DIR": str(tmp_path / "data"), "COLUMNS": "200", **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    return start
+
+
+@pytest.fixture
+def on_services(settings: Settings) -> dict[str, str]:
+    """The settings of real services."""
+    assert settings.database_url is not None
+    assert settings.broker_url is not None
+    return {"RAMQ_DATABASE_URL": settings.database_url, "RAMQ_BROKER_URL": settings.broker_url}
+
+
+@pytest.fixture
+def job_id(services: Services, crew: Crew, tmp_path: Path) -> int:
+    """A finished job over a few pictures and one file that is none."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(PICTURES):
+        Image.new("RGB", (64, 48), (80 * number, 20, 20)).save(folder / f"{number}.png")
+    (folder / "notes.jpg").write_text("no picture")
+    crew.start()
+    job = services.jobs.create(str(folder))
+    wait_for(services, job.id, crew, lambda view: view.is_over)
+    return job.id
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """The process ended with ``code``, said why in one line on stderr, and printed nothing."""
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    (line,) = done.stderr.strip().splitlines()
+    assert "Traceback" not in line
+    assert [word for word in words if word not in line] == []
+
+
+@pytest.mark.parametrize("path", VERBS, ids=" ".join)
+def test_the_help_of_every_verb_has_an_example(path: tuple[str, ...]) -> None:
+    help_text = VERBS[path].help or ""
+    assert "Example: ramq" in help_text
+    assert all(word in help_text.partition("Example: ")[2] for word in path)
+
+
+@pytest.mark.parametrize("path", [(), ("search",), ("db", "upgrade")], ids=" ".join)
+def test_help_is_printed_on_stdout(run: Run, path: tuple[str, ...]) -> None:
+    done = run(*path, "--help")
+    assert done.returncode == 0
+    assert "Example: ramq" in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"ramq {version('ramq')}\n")
+
+
+@pytest.mark.parametrize(
+    "words", [("search", "--colour", "red"), ("serch",), ("job",), ("job", "many"), ("tags", "--limit", "0")]
+)
+def test_wrong_usage_ends_with_two_and_no_traceback(run: Run, words: tuple[str, ...]) -> None:
+    done = run(*words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_setting_is_one_line(run: Run) -> None:
+    assert_one_line(run("jobs", RAMQ_BATCH_SIZE="none"), 2, "RAMQ_BATCH_SIZE")
+
+
+def test_a_database_that_cannot_be_reached_is_one_line_without_its_password(run: Run) -> None:
+    done = run("jobs", RAMQ_DATABASE_URL="postgresql://ramq:hunter2@127.0.0.1:9/ramq")
+    assert_one_line(done, 3, "database")
+    assert "hunter2" not in done.stderr
+
+
+def test_a_database_without_tables_says_what_to_type(run: Run, empty_database_url: str) -> None:
+    assert_one_line(run("jobs", RAMQ_DATABASE_URL=empty_database_url), 1, "ramq db upgrade")
+
+
+def test_a_source_that_is_not_there_is_named(run: Run, on_services: dict[str, str], tmp_path: Path) -> None:
+    done = run("enqueue", str(tmp_path / "nowhere"), **on_services)
+    assert_one_line(done, 2, "nowhere")
+
+
+def test_a_job_that_does_not_exist_is_one_line(run: Run, on_services: dict[str, str]) -> None:
+    assert_one_line(run("job", "99", **on_services), 2, "99")
+
+
+def test_every_listing_prints_json_and_nothing_else(run: Run, on_services: dict[str, str], job_id: int) -> None:
+    key = f"{job_id}"
+    for words in (
+        ("jobs",), ("job", key), ("failures", key), ("search", "--tag", "tag 1"), ("tags",), ("show", "1"),
+        ("archives",), ("generations",), ("workers",), ("index", "status"), ("doctor",),
+    ):  # fmt: skip
+        done = run(*words, "--json", **on_services)
+        assert done.returncode == 0, (words, done.stderr)
+        assert json.loads(done.stdout), words
+
+
+def test_the_counts_that_are_printed_are_those_of_the_job(run: Run, on_services: dict[str, str], job_id: int) -> None:
+    job = json.loads(run("job", str(job_id), "--json", **on_services).stdout)
+    assert (job["listed"], job["done"], job["failed"], job["pending"]) == (PICTURES + 1, PICTURES, 1, 0)
+    (failure,) = json.loads(run("failures", str(job_id), "--json", **on_services).stdout)["items"]
+    assert (failure["key"], failure["error_class"]) == ("notes.jpg", "not_an_image")
+    exported = run("export", **on_services).stdout.splitlines()
+    assert sorted(json.loads(line)["key"] for line in exported) == ["0.png", "1.png", "2.png"]
+
+
+def test_an_unknown_tag_is_answered_with_near_names(run: Run, on_services: dict[str, str], job_id: int) -> None:
+    assert job_id
+    assert_one_line(run("search", "--tag", "tagg 12", **on_services), 2, "tagg 12", "tag 12")
+
+
+def test_a_job_that_ends_with_failures_fails_the_one_who_waited(
+    run: Run, on_services: dict[str, str], job_id: int, tmp_path: Path
+) -> None:
+    (tmp_path / "pictures" / "more.jpg").write_text("no picture either")
+    done = run("enqueue", str(tmp_path / "pictures"), "--wait", "--json", **on_services)
+    assert done.returncode == 1, done.stderr
+    assert json.loads(done.stdout)["id"] > job_id
+
+
+def test_a_reader_that_has_enough_is_no_error(on_services: dict[str, str], job_id: int) -> None:
+    assert job_id
+    with subprocess.Popen(
+        [*COMMAND, "export"], env={**os.environ, **on_services}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        complaint = process.stderr.read()
+        assert process.wait(60) in {0, 141}
+    assert complaint == b""
+
+
+def test_ctrl_c_while_waiting_ends_quietly(on_services: dict[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    command = [*COMMAND, "enqueue", str(folder), "--wait"]
+    with subprocess.Popen(
+        command, env={**os.environ, **on_services}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().strip().isdecimal()
+        time.sleep(0.5)  # into the waiting, where no worker will ever end it
+        process.send_signal(signal.SIGINT)
+        complaint = process.stderr.read()
+        assert process.wait(60) == 130
+    assert "Traceback" not in complaint
+
+
+def test_a_search_by_tags_loads_neither_models_nor_the_queue(on_services: dict[str, str], job_id: int) -> None:
+    assert job_id
+    heavy = ("torch", "transformers", "timm", "celery", "alembic", "fastapi")
+    code = f"""
+import sys
+sys.argv = ["ramq", "search", "--tag", "tag 1", "--json"]
+from ramq.cli.main import main
+try:
+    main()
+finally:
+    print(*(name for name in {heavy!r} if name in sys.modules), file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **on_services}, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.split() == []
+    assert "items" in json.loads(done.stdout)
