@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from ramq.kit.errors import ForbiddenError, UsageError
 from storage.objects.base import ObjectStore, is_below
 from storage.objects.folder import FolderStore
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]", re.IGNORECASE)
+
+_NOT_IN_A_URI = re.compile(r"[%#?\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,8 @@ class Source:
         """The archive's name: ``s3://bucket/prefix`` or ``file:///folder``, never with a slash at its end."""
         if self.scheme == "s3":
             return f"s3://{self.root}/{self.prefix}".rstrip("/")
-        return f"file://{self.root}"
+        # What would read as something else in a URI is escaped; the rest stays as people know it.
+        return f"file://{_NOT_IN_A_URI.sub(lambda found: quote(found[0], safe=''), self.root)}"
 
     def contains(self, other: Source) -> bool:
         """Tell whether every key of ``other`` is one of this source."""
@@ -66,7 +69,14 @@ def parse_source(text: str) -> Source:
         raise UsageError(
             f"{text.partition('://')[0]}:// is not a source ramq reads: write s3://bucket/prefix or a folder"
         )
-    return Source("file", str(Path(text).expanduser().resolve()), "")
+    try:
+        path = Path(text).expanduser().resolve()
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UsageError("the path of the folder is not valid UTF-8: rename the folder") from None
+    except (RuntimeError, OSError) as error:  # a link that leads to itself, an unknown user's home
+        raise UsageError(f"{text!r} is not a folder: {error}") from None
+    return Source("file", str(path), "")
 
 
 def open_store(source: Source, s3_endpoint_url: str | None) -> ObjectStore:
