@@ -1,0 +1,137 @@
+"""The documents say what the code does: settings, failure classes, commands, metrics, links."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+from typer.main import get_command
+
+from ramq.cli.main import app
+from ramq.settings import Settings
+from workers import metrics as worker_metrics
+from workers.retry import codes
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")])
+_INLINE = re.compile(r"`(ramq [^`\n]+)`")
+_FENCED = re.compile(r"^```[a-z]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)(?:#([^)\s]+))?\)")
+
+
+def text(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def first_cells(page: str) -> set[str]:
+    """Names in backticks that stand in the first column of the page's tables."""
+    cells = re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def commands() -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        content = page.read_text(encoding="utf-8")
+        blocks = "\n".join(_FENCED.findall(content))
+        lines = [line.strip().removeprefix("$ ") for line in blocks.splitlines()]
+        listed = [line for line in lines if line.startswith("ramq ")]
+        listed += _INLINE.findall(_FENCED.sub("", content))
+        found += [(page.relative_to(ROOT).as_posix(), line) for line in dict.fromkeys(listed)]
+    return found
+
+
+def parse(line: str) -> None:
+    """Parse a documented command as ``ramq`` would, up to a pipe or a comment, without running it."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&>;")
+    lexer.commenters, lexer.whitespace_split = "#", True
+    words: list[str] = []
+    for word in lexer:
+        if set(word) <= set("|&>;"):
+            break
+        words.append(word)
+    command, rest = get_command(app), [word for word in words[1:] if word != "…"]
+    context = command.make_context("ramq", ["a verb"])
+    while isinstance(command, TyperGroup) and rest:
+        name, found, rest = command.resolve_command(context, rest)
+        assert found is not None
+        command = found
+        # With nothing behind it a verb is meant, not a call of it.
+        arguments = rest if rest or not isinstance(command, TyperGroup) else ["a verb"]
+        context = command.make_context(name, list(arguments), parent=context, resilient_parsing=not rest)
+
+
+def test_every_setting_is_documented_and_every_documented_one_exists() -> None:
+    documented = {name for name in first_cells(text("operations.md")) if name.startswith("RAMQ_")}
+    known = {f"RAMQ_{name.upper()}" for name in Settings.model_fields} | {"RAMQ_CONFIG", "RAMQ_MODELS_MIRROR"}
+    assert documented == known
+
+
+def test_documented_defaults_are_the_ones_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"RAMQ_{name.upper()}", raising=False)
+    rows = re.findall(r"^\| `RAMQ_([A-Z0-9_]+)` \| `([^`]+)` \|", text("operations.md"), re.MULTILINE)
+    assert len(rows) >= 10
+    settings = Settings(_env_file=None)
+    for name, shown in rows:
+        value = getattr(settings, name.lower())
+        assert str(value) == shown.replace(",", "") or float(value) == float(shown.replace(",", "")), name
+
+
+def test_every_failure_class_is_documented_and_every_documented_one_exists() -> None:
+    page = text("errors.md").partition("## Failure classes")[2].partition("\n## ")[0]
+    assert first_cells(page) == set(codes())
+
+
+def test_every_metric_is_documented() -> None:
+    source = (ROOT / "ramq/web/metrics.py").read_text(encoding="utf-8")
+    source += Path(worker_metrics.__file__).read_text(encoding="utf-8")
+    names = set(re.findall(r'"(ramq_[a-z_]+)"', source))
+    assert names
+    assert names <= {name.partition("{")[0] for name in first_cells(text("operations.md"))}
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_a_documented_command_is_one_that_ramq_understands(page: str, line: str) -> None:
+    try:
+        parse(line)
+    except TyperException as error:
+        pytest.fail(f"{page}: {line}: {error}")
+
+
+def test_the_check_of_commands_notices_wrong_ones() -> None:
+    for line in ("ramq serach cat", "ramq search --colour red", "ramq index mend", "ramq job one"):
+        with pytest.raises(TyperException):
+            parse(line)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_between_documents_lead_somewhere(page: Path) -> None:
+    for target, anchor in _LINK.findall(page.read_text(encoding="utf-8")):
+        path = (page.parent / target).resolve()
+        assert path.exists(), f"{page.name} links to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert anchor in slugs, f"{page.name} links to {target}#{anchor}"
+
+
+def test_the_index_of_documents_lists_every_document() -> None:
+    index = text("README.md")
+    missing = [
+        name
+        for page in DOCS.rglob("*.md")
+        if (name := page.relative_to(DOCS).as_posix()) != "README.md" and f"]({name})" not in index
+    ]
+    assert missing == []
+
+
+def test_pages_have_no_placeholders() -> None:
+    for page in PAGES:
+        found = re.findall(r"\b(?:[A-Z]+_TABLE|TODO|FIXME|XXX)\b", page.read_text(encoding="utf-8"))
+        assert found == [], page.name
