@@ -1,0 +1,188 @@
+"""How well does a text search find pictures with ``lite``? On labelled pictures that Debian packages ship.
+
+    apt-get download tuxpaint-stamps-default && dpkg-deb -x tuxpaint-stamps-default_*.deb stamps
+    python tests/photographs.py
+    python -m benchmarks.bench_retrieval --stamps stamps/usr/share/tuxpaint/stamps
+
+*stamps*: cut-out pictures with an English sentence each. *photographs*: animals, tools and monuments, named by their
+files. A text that several pictures share has all of them as right answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import itertools
+import json
+import os
+import platform
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ram_core import load_model, load_text_encoder
+from ram_core.text_encoder import unit
+from ram_core.transforms import CropTransform, SquashTransform, normalise
+from tests.photographs import UNPACKED
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+RESULTS = Path(__file__).parent / "results"
+RANK = 10
+_BATCH = 32
+# Drawings, signs with a rule for a text, and pictures that repeat another.
+_NO_PICTURES = ("symbols/", "roadsigns/", "flags/", "cartoon", "_mirror")
+_NO_NAMES = ("alphabets/", "numbers/", "music/", "clickgame/")
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Pictures and what each shows."""
+
+    paths: list[Path]
+    texts: list[str]
+
+
+def stamps(folder: Path) -> Labelled:
+    """Pictures whose description lies beside them, in English in its first line."""
+    paths = [
+        path
+        for path in sorted(folder.rglob("*.png"))
+        if path.with_suffix(".txt").exists() and not any(part in str(path.relative_to(folder)) for part in _NO_PICTURES)
+    ]
+    return Labelled(
+        paths, [path.with_suffix(".txt").read_text(encoding="utf-8").splitlines()[0].strip() for path in paths]
+    )
+
+
+def photographs(folder: Path = UNPACKED) -> Labelled:
+    """Photographs whose file names say what they show: ``statueOfLiberty.webp``, ``hammer3.webp``."""
+    paths = [path for path in sorted(folder.rglob("*.webp")) if not any(part in str(path) for part in _NO_NAMES)]
+    words = (re.sub(r"(?<=[a-z])(?=[A-Z])", " ", re.sub(r"\d", "", path.stem)) for path in paths)
+    return Labelled(paths, [name.replace("_", " ").lower() for name in words])
+
+
+def quality(similarity: NDArray[Any], is_right: NDArray[np.bool_]) -> dict[str, float]:
+    """Judge an order of pictures for each text.
+
+    Args:
+        similarity: (Q, N) of each text to each picture.
+        is_right: (Q, N) whether the picture is an answer to the text; one at least for each.
+
+    Returns:
+        The mean reciprocal rank of the first right picture, and the share of right pictures among the first ten.
+    """
+    order = np.argsort(-similarity, axis=1, kind="stable")
+    found = np.take_along_axis(is_right, order, axis=1)
+    recall = found[:, :RANK].sum(axis=1) / np.minimum(found.sum(axis=1), RANK)
+    return {
+        "mean_reciprocal_rank": round(float((1 / (1 + found.argmax(axis=1))).mean()), 4),
+        f"recall_at_{RANK}": round(float(recall.mean()), 4),
+    }
+
+
+def chance(is_right: NDArray[np.bool_]) -> dict[str, float]:
+    """The same for pictures in random order."""
+    random = np.random.default_rng(0)
+    draws = [quality(random.random(is_right.shape), is_right) for _ in range(20)]
+    return {key: round(float(np.mean([draw[key] for draw in draws])), 4) for key in draws[0]}
+
+
+def weighted(scores: NDArray[np.float32], embeddings: NDArray[np.float32], tags: int, power: float) -> NDArray[Any]:
+    """(N, T) scores and (T, D) embeddings -> (N, D) unit vectors of the likeliest tags, weighted by score ** power."""
+    best = np.argsort(-scores, axis=1)[:, :tags]
+    weights = np.take_along_axis(scores, best, axis=1) ** power
+    return unit(np.einsum("nk,nkd->nd", weights, embeddings[best]))
+
+
+def run(sets: dict[str, Labelled]) -> dict[str, Any]:
+    """Measure what ``lite`` does, and every variant of it."""
+    model: Any = load_model("lite")
+    encoder = load_text_encoder("lite")
+    own = model.preprocessing
+    descriptions = [each[0] for each in model.vocabulary.descriptions]
+    texts = {"name": encoder.encode(model.vocabulary.names), "definition": encoder.encode(descriptions)}
+    texts["name + definition"] = unit(texts["name"] + texts["definition"])
+    report: dict[str, Any] = {}
+    for name, labelled in sets.items():
+        queries = sorted(set(labelled.texts))
+        is_right = np.array([[text == query for text in labelled.texts] for query in queries])
+        asked = encoder.encode(queries)
+        rows = []
+        for preprocessing in (CropTransform(own.size), SquashTransform(own.size)):
+            scores = _scores(model, labelled.paths, preprocessing)
+            for (form, embeddings), tags, power in itertools.product(texts.items(), (5, 10, 20, 50), (1.0, 0.7, 0.5)):
+                vectors = weighted(scores, embeddings, tags, power)
+                variant = {"preprocessing": preprocessing.name, "texts": form, "tags": tags, "power": power}
+                rows.append({**variant, **quality(asked @ vectors.T, is_right)})
+            if preprocessing.name == own.name:
+                thresholds = {str(at): _assigned(scores, at) for at in (0.05, 0.1, 0.2, 0.3)}
+        shipped = np.stack([vector for start in range(0, len(labelled.paths), _BATCH)
+                            for vector in _vectors(model, labelled.paths[start : start + _BATCH])])  # fmt: skip
+        report[name] = {
+            "pictures": len(labelled.paths),
+            "texts": len(queries),
+            "chance": chance(is_right),
+            "as_shipped": quality(asked @ shipped.T, is_right),
+            "assigned_at_threshold": thresholds,
+            "variants": rows,
+        }
+        print(name, report[name]["as_shipped"], "chance", report[name]["chance"])
+    return report
+
+
+def _assigned(scores: NDArray[np.float32], threshold: float) -> dict[str, float]:
+    counts = (scores > threshold).sum(axis=1)
+    return {"tags_per_picture": round(float(counts.mean()), 3), "without_any": round(float((counts == 0).mean()), 3)}
+
+
+def _pixels(paths: list[Path], preprocessing: Any) -> NDArray[np.uint8]:
+    pixels = []
+    for path in paths:
+        with Image.open(path) as image:
+            pixels.append(preprocessing(image))
+    return np.stack(pixels)
+
+
+def _vectors(model: Any, paths: list[Path]) -> list[NDArray[np.float32]]:
+    return [prediction.vector for prediction in model.predict(_pixels(paths, model.preprocessing))]
+
+
+def _scores(model: Any, paths: list[Path], preprocessing: Any) -> NDArray[np.float32]:
+    """(N, T) scores of pictures that were prepared in a way which need not be the model's own."""
+    rows = []
+    for start in range(0, len(paths), _BATCH):
+        pixels = torch.tensor(_pixels(paths[start : start + _BATCH], preprocessing))
+        normalised = normalise(pixels, model.preprocessing.mean, model.preprocessing.std)
+        rows.append(model.tag_logits(normalised).softmax(dim=1).cpu().numpy())
+    return np.concatenate(rows)
+
+
+def main() -> None:
+    """Measure the sets that are there; write a file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stamps", type=Path, default=Path("/usr/share/tuxpaint/stamps"))
+    parser.add_argument("--name", default="local", help="of the machine, in the result's file name")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    chosen = parser.parse_args()
+    sets = {"stamps": stamps(chosen.stamps), "photographs": photographs()}
+    sets = {name: labelled for name, labelled in sets.items() if labelled.paths}
+    if not sets:
+        parser.error("no labelled pictures: run `python tests/photographs.py`, or see --help for the stamps")
+    taken_at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    machine = {"python": platform.python_version(), "torch": torch.__version__, "cores": os.cpu_count()}
+    report = {"taken_at": taken_at, "machine": machine, **run(sets)}
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    path = chosen.output / f"retrieval-lite-{taken_at[:10]}-{chosen.name}.json"
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

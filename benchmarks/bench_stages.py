@@ -1,0 +1,167 @@
+"""What each stage costs beside the model: real services, and a model that knows its answers at once.
+
+    python -m benchmarks.bench_stages --quick
+
+Every figure stands beside a baseline of the same run that does the bare minimum; rates depend on the machine, ratios
+much less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import io
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.stage_ledger import Ledger
+from ram_core.transforms import SquashTransform
+from ramq.embedded import embedded
+from storage.objects.folder import FolderStore
+from storage.objects.s3 import S3Store
+from tests.services.postgres import PostgresServer
+from tests.services.s3 import s3_server
+from workers.stages.decode import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tests.services.s3 import S3Server
+
+RESULTS = Path(__file__).parent / "results"
+MEGAPIXELS = {"12": (4000, 3000), "2": (1632, 1224), "0.3": (640, 480)}
+_MAX_BYTES = 1 << 30
+_MAX_PIXELS = 1 << 28
+
+
+def jpeg(width: int, height: int, seed: int = 0) -> bytes:
+    """Draw a picture with coarse shapes and fine noise, so that it is as hard to decode as a photograph."""
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(0, 256, (height // 80, width // 80, 3), np.uint8))
+    pixels = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(np.int16)
+    pixels += random.integers(-12, 13, pixels.shape, np.int16)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=88)
+    return buffer.getvalue()
+
+
+def in_turns(ours: Callable[[], object], baseline: Callable[[], object], rounds: int, units: int) -> dict[str, float]:
+    """Time two calls in turns; return the median units per second of each, and the first over the second."""
+    seconds: dict[str, list[float]] = {"ours": [], "baseline": []}
+    for _ in range(rounds):
+        for name, call in (("ours", ours), ("baseline", baseline)):
+            began = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - began)
+    rates = {name: units / statistics.median(taken) for name, taken in seconds.items()}
+    return {
+        "ours_per_second": round(rates["ours"], 2),
+        "baseline_per_second": round(rates["baseline"], 2),
+        "ratio": round(rates["ours"] / rates["baseline"], 3),
+    }
+
+
+def measure_decode(rounds: int) -> dict[str, Any]:
+    """Decode and resize, against Pillow decoding every pixel."""
+    preprocessing = SquashTransform(384)
+    found = {}
+    for name, (width, height) in MEGAPIXELS.items():
+        body = jpeg(width, height)
+
+        def plain(body: bytes = body) -> None:
+            with Image.open(io.BytesIO(body)) as image:
+                preprocessing(image)
+
+        def ours(body: bytes = body) -> None:
+            decode(body, preprocessing, _MAX_PIXELS)
+
+        found[f"decode {name} Mpx (baseline: Pillow, full size)"] = in_turns(ours, plain, rounds, 1)
+    return found
+
+
+def measure_fetch(server: S3Server, folder: Path, rounds: int, count: int) -> dict[str, Any]:
+    """Fetch from a bucket, against boto3, and from a folder, against reading the files."""
+    objects = {f"{number:05}.jpg": jpeg(640, 480, number) for number in range(count)}
+    for key, body in objects.items():
+        (folder / key).write_bytes(body)
+    bucket = server.make_bucket()
+    server.put(bucket, objects)
+    store, client, files = S3Store(bucket, server.endpoint_url), server.client(), FolderStore(folder)
+    versions = {info.key: info.version for page in store.pages("", None) for info in page}
+    file_versions = {info.key: info.version for page in files.pages("", None) for info in page}
+    found = {}
+    for threads in (1, 8):
+        with ThreadPoolExecutor(threads) as pool:
+
+            def each(call: Callable[[str], object], keys: Iterable[str] = versions, pool: Any = pool) -> None:
+                for _ in pool.map(call, keys):
+                    pass
+
+            found[f"fetch S3, {threads} threads (baseline: boto3)"] = in_turns(
+                lambda: each(lambda key: store.fetch(key, versions[key], _MAX_BYTES)),
+                lambda: each(lambda key: client.get_object(Bucket=bucket, Key=key)["Body"].read()),
+                rounds,
+                count,
+            )
+            found[f"fetch folder, {threads} threads (baseline: read the file)"] = in_turns(
+                lambda: each(lambda key: files.fetch(key, file_versions[key], _MAX_BYTES)),
+                lambda: each(lambda key: (folder / key).read_bytes()),
+                rounds,
+                count,
+            )
+    client.close()
+    return found
+
+
+def run(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Measure every stage."""
+    rounds, keys, count = (3, 4_096, 256) if chosen.quick else (7, 20_480, 1_024)
+    found = measure_decode(3 * rounds)
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        for part in ("services", "s3", "pictures", "keys", "data"):
+            (root / part).mkdir()
+        with embedded(root / "services") as services, s3_server(root / "s3") as server:
+            os.environ.update(server.environment)
+            found |= measure_fetch(server, root / "pictures", rounds, count)
+            ledger = Ledger(PostgresServer(services.database_url).create_migrated_database(), root / "data")
+            found |= ledger.measure_plan(root / "keys", keys)
+            found |= ledger.measure_write()
+            found |= ledger.measure_publish()
+            found |= ledger.measure_end_to_end(root / "pictures")
+            ledger.close()
+    return found
+
+
+def main() -> None:
+    """Measure, print a table, write a file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and images")
+    parser.add_argument("--name", default="local", help="of the machine, in the result's file name")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    chosen = parser.parse_args()
+    taken_at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    load = os.getloadavg()[0]
+    stages = run(chosen)
+    for name, figures in stages.items():
+        print(f"{name:60} " + "  ".join(f"{key} {value}" for key, value in figures.items()))
+    machine = {"python": platform.python_version(), "cores": os.cpu_count(), "load_before": load}
+    report = {"taken_at": taken_at, "machine": machine, "quick": chosen.quick, "stages": stages}
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    path = chosen.output / f"stages-{taken_at[:10]}-{chosen.name}.json"
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
