@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from ramq.cli.main import app
 from ramq.settings import Settings
+from storage.models import Base
 from workers import metrics as worker_metrics
 from workers.retry import codes
 
@@ -129,6 +130,23 @@ def test_the_index_of_documents_lists_every_document() -> None:
         if (name := page.relative_to(DOCS).as_posix()) != "README.md" and f"]({name})" not in index
     ]
     assert missing == []
+
+
+def test_files_that_documents_name_are_there() -> None:
+    tops = "ramq|ram_core|storage|workers|migrations|tests|benchmarks|docs|docker|requirements"
+    pattern = re.compile(rf"`((?:{tops})/[\w./-]+\.(?:py|json|txt|md|env|jpg))`")
+    gone = [
+        f"{page.name}: {name}"
+        for page in PAGES
+        for name in pattern.findall(page.read_text(encoding="utf-8"))
+        if not (ROOT / name).exists()
+    ]
+    assert gone == []
+
+
+def test_every_table_is_documented() -> None:
+    tables = text("ARCHITECTURE.md").partition("## Tables")[2].partition("\n## ")[0]
+    assert first_cells(tables) == set(Base.metadata.tables)
 
 
 def test_pages_have_no_placeholders() -> None:
