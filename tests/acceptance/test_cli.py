@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +17,15 @@ from PIL import Image
 from typer.main import get_command
 
 from ramq.cli.main import app
-from tests.services.crew import wait_for
+from ramq.settings import Settings
+from tests.services.crew import client_services, running_crew, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ramq.settings import Settings
-    from ramq.wiring import Services
-    from tests.services.crew import Crew
+    from tests.services.postgres import PostgresServer
+    from tests.services.redis import RedisServer
 
     Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -68,18 +69,34 @@ def on_services(settings: Settings) -> dict[str, str]:
     return {"RAMQ_DATABASE_URL": settings.database_url, "RAMQ_BROKER_URL": settings.broker_url}
 
 
-@pytest.fixture
-def job_id(services: Services, crew: Crew, tmp_path: Path) -> int:
-    """A finished job over a few pictures and one file that is none."""
-    folder = tmp_path / "pictures"
+@dataclass(frozen=True)
+class Recorded:
+    """A finished job over a few pictures and one file that is none, with a worker that goes on listening."""
+
+    job_id: int
+    folder: Path
+    environment: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def recorded(
+    postgres_server: PostgresServer, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Recorded]:
+    base = tmp_path_factory.mktemp("cli")
+    folder = base / "pictures"
     folder.mkdir()
     for number in range(PICTURES):
         Image.new("RGB", (64, 48), (80 * number, 20, 20)).save(folder / f"{number}.png")
     (folder / "notes.jpg").write_text("no picture")
-    crew.start()
-    job = services.jobs.create(str(folder))
-    wait_for(services, job.id, crew, lambda view: view.is_over)
-    return job.id
+    url = postgres_server.create_migrated_database()
+    settings = Settings(data_dir=base / "data", database_url=url, broker_url=redis_server.url)
+    environment = {"RAMQ_DATABASE_URL": url, "RAMQ_BROKER_URL": redis_server.url}
+    with running_crew(settings, base) as crew, client_services(settings) as services:
+        crew.start()
+        job = services.jobs.create(str(folder))
+        wait_for(services, job.id, crew, lambda view: view.is_over)
+        yield Recorded(job.id, folder, environment)
+    postgres_server.drop_database(url)
 
 
 def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
@@ -94,8 +111,7 @@ def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *words: s
 @pytest.mark.parametrize("path", VERBS, ids=" ".join)
 def test_the_help_of_every_verb_has_an_example(path: tuple[str, ...]) -> None:
     help_text = VERBS[path].help or ""
-    assert "Example: ramq" in help_text
-    assert all(word in help_text.partition("Example: ")[2] for word in path)
+    assert " ".join(("ramq", *path)) in help_text.partition("Example: ")[2]
 
 
 @pytest.mark.parametrize("path", [(), ("search",), ("db", "upgrade")], ids=" ".join)
@@ -144,44 +160,42 @@ def test_a_job_that_does_not_exist_is_one_line(run: Run, on_services: dict[str, 
     assert_one_line(run("job", "99", **on_services), 2, "99")
 
 
-def test_every_listing_prints_json_and_nothing_else(run: Run, on_services: dict[str, str], job_id: int) -> None:
-    key = f"{job_id}"
+def test_every_listing_prints_json_and_nothing_else(run: Run, recorded: Recorded) -> None:
+    key = f"{recorded.job_id}"
     for words in (
         ("jobs",), ("job", key), ("failures", key), ("search", "--tag", "tag 1"), ("tags",), ("show", "1"),
         ("archives",), ("generations",), ("workers",), ("index", "status"), ("doctor",),
     ):  # fmt: skip
-        done = run(*words, "--json", **on_services)
+        done = run(*words, "--json", **recorded.environment)
         assert done.returncode == 0, (words, done.stderr)
         assert json.loads(done.stdout), words
 
 
-def test_the_counts_that_are_printed_are_those_of_the_job(run: Run, on_services: dict[str, str], job_id: int) -> None:
-    job = json.loads(run("job", str(job_id), "--json", **on_services).stdout)
+def test_the_counts_that_are_printed_are_those_of_the_job(run: Run, recorded: Recorded) -> None:
+    job = json.loads(run("job", str(recorded.job_id), "--json", **recorded.environment).stdout)
     assert (job["listed"], job["done"], job["failed"], job["pending"]) == (PICTURES + 1, PICTURES, 1, 0)
-    (failure,) = json.loads(run("failures", str(job_id), "--json", **on_services).stdout)["items"]
+    (failure,) = json.loads(run("failures", str(recorded.job_id), "--json", **recorded.environment).stdout)["items"]
     assert (failure["key"], failure["error_class"]) == ("notes.jpg", "not_an_image")
-    exported = run("export", **on_services).stdout.splitlines()
+    exported = run("export", **recorded.environment).stdout.splitlines()
     assert sorted(json.loads(line)["key"] for line in exported) == ["0.png", "1.png", "2.png"]
 
 
-def test_an_unknown_tag_is_answered_with_near_names(run: Run, on_services: dict[str, str], job_id: int) -> None:
-    assert job_id
-    assert_one_line(run("search", "--tag", "tagg 12", **on_services), 2, "tagg 12", "tag 12")
+def test_an_unknown_tag_is_answered_with_near_names(run: Run, recorded: Recorded) -> None:
+    assert_one_line(run("search", "--tag", "tagg 12", **recorded.environment), 2, "tagg 12", "tag 12")
 
 
-def test_a_job_that_ends_with_failures_fails_the_one_who_waited(
-    run: Run, on_services: dict[str, str], job_id: int, tmp_path: Path
-) -> None:
-    (tmp_path / "pictures" / "more.jpg").write_text("no picture either")
-    done = run("enqueue", str(tmp_path / "pictures"), "--wait", "--json", **on_services)
+def test_a_job_that_ends_with_failures_fails_the_one_who_waited(run: Run, recorded: Recorded) -> None:
+    more = recorded.folder / "more.jpg"
+    more.write_text("no picture either")
+    done = run("enqueue", str(recorded.folder), "--wait", "--json", **recorded.environment)
+    more.unlink()
     assert done.returncode == 1, done.stderr
-    assert json.loads(done.stdout)["id"] > job_id
+    assert json.loads(done.stdout)["id"] > recorded.job_id
 
 
-def test_a_reader_that_has_enough_is_no_error(on_services: dict[str, str], job_id: int) -> None:
-    assert job_id
+def test_a_reader_that_has_enough_is_no_error(recorded: Recorded) -> None:
     with subprocess.Popen(
-        [*COMMAND, "export"], env={**os.environ, **on_services}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*COMMAND, "export"], env={**os.environ, **recorded.environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -208,8 +222,7 @@ def test_ctrl_c_while_waiting_ends_quietly(on_services: dict[str, str], tmp_path
     assert "Traceback" not in complaint
 
 
-def test_a_search_by_tags_loads_neither_models_nor_the_queue(on_services: dict[str, str], job_id: int) -> None:
-    assert job_id
+def test_a_search_by_tags_loads_neither_models_nor_the_queue(recorded: Recorded) -> None:
     heavy = ("torch", "transformers", "timm", "celery", "alembic", "fastapi")
     code = f"""
 import sys
@@ -221,7 +234,11 @@ finally:
     print(*(name for name in {heavy!r} if name in sys.modules), file=sys.stderr)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **on_services}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env={**os.environ, **recorded.environment},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stderr.split() == []
     assert "items" in json.loads(done.stdout)
