@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,9 +13,8 @@ from ramq.kit.errors import FatalError
 from storage.database import make_engine, unit_of_work
 from storage.objects import folder, s3
 from storage.objects.source import parse_source
-from storage.repositories import archives, jobs, shards
-from storage.repositories.shards import DONE, FAILED
-from tests.ledger import Ledger
+from storage.repositories import archives
+from tests.plan import Plan
 from tests.services.fault_proxy import Refuse, Status
 from workers import planner as planner_module
 from workers.planner import Planner
@@ -30,31 +28,8 @@ if TYPE_CHECKING:
     from storage.views import JobView
     from tests.services.fault_proxy import FaultProxy
     from tests.services.s3 import S3Server
-    from workers.model_holder import ModelHolder
 
 pytestmark = pytest.mark.services
-
-
-@dataclass
-class OneModel:
-    """Stands for the loaded model, of which a planner asks only which generation it is."""
-
-    generation_id: int
-    served: tuple[str, ...] | None = None
-    current: str | None = None
-    pinned: str | None = None
-    error: Exception | None = None
-
-    def get(self, name: str) -> OneModel:
-        if self.error:
-            raise self.error
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        """Whatever else a holder has that says which models are known is not known here."""
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return lambda *_args, **_more: None
 
 
 @pytest.fixture
@@ -62,84 +37,6 @@ def engine(database_url: str) -> Iterator[Engine]:
     engine = make_engine(database_url)
     yield engine
     engine.dispose()
-
-
-class Plan:
-    """An archive, jobs on it and a planner."""
-
-    def __init__(self, engine: Engine, uri: str, *, s3_endpoint_url: str | None = None, shard_size: int = 4) -> None:
-        self.engine = engine
-        self.ledger = Ledger.new(engine, uri)
-        self.models = OneModel(self.ledger.generation_id)
-        self.planner = self.another(shard_size, s3_endpoint_url)
-
-    def another(self, shard_size: int = 4, s3_endpoint_url: str | None = None) -> Planner:
-        models = cast("ModelHolder", self.models)
-        return Planner(self.engine, models, shard_size=shard_size, s3_endpoint_url=s3_endpoint_url)
-
-    def start(self, prefix: str = "", captioner: str = "none") -> int:
-        with unit_of_work(self.engine) as session:
-            return jobs.create(
-                session,
-                archive=self.ledger.archive,
-                source=self.ledger.archive.uri,
-                prefix=prefix,
-                model="lite",
-                captioner=captioner,
-                priority="normal",
-            )
-
-    def go_through(self, planner: Planner | None = None) -> None:
-        """List until there is nothing more to list."""
-        one = planner or self.planner
-        while one.begin(lambda: False) or one.go_on(lambda: False):
-            pass
-
-    def run(self, **options: Any) -> JobView:
-        """A job from its beginning to a full list."""
-        job_id = self.start(**options)
-        self.go_through()
-        return self.ledger.view(job_id)
-
-    def work(self, fail: dict[str, str] | None = None) -> None:
-        """Recognise all that waits, except what is to fail, by key and class."""
-        wrong = fail or {}
-        while (shard := self.ledger.claim()) is not None:
-            for outcome, wanted in ((DONE, None), *((FAILED, code) for code in set(wrong.values()))):
-                now = bytes(self.ledger.scalar("SELECT outcomes FROM shard WHERE id = :id", id=shard.id))
-                new = bytearray(now)
-                versions = set()
-                for position, image_id in enumerate(shard.image_ids):
-                    key = self.ledger.scalar("SELECT key FROM image WHERE id = :id", id=image_id)
-                    if not now[position] and wrong.get(key) == wanted:
-                        new[position] = outcome
-                        versions.add(self.ledger.scalar("SELECT version FROM image WHERE id = :id", id=image_id))
-                for version in versions:
-                    self._write(shard, now, bytes(new), version, wanted or "corrupt")
-            self.ledger.close(shard)
-        self.ledger.finish()
-
-    def _write(self, shard: Any, old: bytes, new: bytes, version: str, error_class: str) -> None:
-        """Write those of the fresh outcomes whose image has this version."""
-        now = bytearray(self.ledger.scalar("SELECT outcomes FROM shard WHERE id = :id", id=shard.id))
-        target = bytearray(now)
-        for position, image_id in enumerate(shard.image_ids):
-            known = self.ledger.scalar("SELECT version FROM image WHERE id = :id", id=image_id)
-            if new[position] != old[position] and known == version:
-                target[position] = new[position]
-        fresh = shards.ClaimedShard(
-            **{name: getattr(shard, name) for name in shard.__slots__} | {"outcomes": bytes(now)}
-        )
-        self.ledger.write(fresh, bytes(target), version=version, error_class=error_class)
-
-    def waiting(self) -> list[str]:
-        """The keys in open shards, in the order of shards."""
-        with unit_of_work(self.engine) as session:
-            rows = session.connection().exec_driver_sql(
-                """SELECT image.key FROM shard, unnest(image_ids) WITH ORDINALITY AS u (id, n)
-                   JOIN image ON image.id = u.id WHERE state <> 'done' ORDER BY shard.id, n"""
-            )
-            return [str(key) for (key,) in rows]
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 import urllib.request
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -23,6 +21,7 @@ from storage.objects.base import (
 )
 from storage.objects.s3 import S3Store
 from tests.services.fault_proxy import Cut, Refuse, Reset, Stall, Status
+from tests.services.recording_s3 import recording_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -115,35 +114,6 @@ def test_ordinary_keys_take_the_quick_way_and_those_it_would_alter_do_not() -> N
         map(is_plain, ["a.jpg", "2024/07/IMG_0001.JPG", "a b+c&d=e (1).jpg", "\u5199\u771f/\u732b.jpg", "..jpg"])
     )
     assert not any(map(is_plain, ["..", "a/../b", "a/./b", "a//b", "/a", "a/", "a%20b", "a\\b", "a\nb", ""]))
-
-
-@contextmanager
-def recording_server() -> Iterator[tuple[str, list[str]]]:
-    """Answers every GET with an object and writes down which path was asked for."""
-    paths: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            paths.append(self.path)
-            self.send_response(200)
-            for name, value in {"ETag": '"e"', "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", "1")
-            self.end_headers()
-            self.wfile.write(b"x")
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class calls it so)
-            """Stay silent."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", paths
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def test_keys_that_look_like_paths_to_elsewhere_are_asked_for_letter_by_letter() -> None:
