@@ -86,6 +86,22 @@ def test_scores_are_the_softmax_of_the_logits(lite: Lite) -> None:
     np.testing.assert_allclose(prediction.scores, logits.softmax(1)[0].numpy()[prediction.tag_ids], atol=1e-6)
 
 
+def test_the_vector_is_the_mean_of_twenty_classes_weighted_by_the_roots_of_their_scores(
+    lite: Lite, cache: Path
+) -> None:
+    pixels = lite.preprocessing(photo("rocket.jpg"))[None]
+    logits = lite.tag_logits(normalise(torch.tensor(pixels), lite.preprocessing.mean, lite.preprocessing.std))
+    scores = logits.softmax(1)[0].numpy()
+    encoder, vocabulary = load_text_encoder("lite"), lite.vocabulary
+    assert vocabulary.descriptions is not None
+    expected = np.zeros(encoder.vector_size)
+    for i in np.argsort(-scores)[:20]:
+        name, definition = encoder.encode([vocabulary.names[i], vocabulary.descriptions[i][0]])
+        expected += np.sqrt(scores[i]) * (name + definition) / np.linalg.norm(name + definition)
+    (prediction,) = lite.predict(pixels)
+    np.testing.assert_allclose(prediction.vector, expected / np.linalg.norm(expected), atol=1e-5)
+
+
 def test_the_vector_of_a_photograph_is_nearest_to_the_text_that_fits(lite: Lite) -> None:
     photos = [photo(name) for name in ("chelsea.png", "coffee.png", "motorcycle_left.png")]
     texts = ["a cat looking at the camera", "a cup of coffee", "a motorbike in a garage"]
