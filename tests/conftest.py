@@ -78,9 +78,11 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def bucket(s3_server: S3Server) -> str:
-    """The name of an empty bucket of this test alone."""
-    return s3_server.make_bucket()
+def bucket(s3_server: S3Server) -> Iterator[str]:
+    """The name of an empty bucket of this test alone; deleted, or the server would run out of volumes."""
+    name = s3_server.make_bucket()
+    yield name
+    s3_server.delete_bucket(name)
 
 
 @pytest.fixture

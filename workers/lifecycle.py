@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from storage.objects.base import ObjectStore
     from storage.vectors.builder import IndexBuilder
     from workers.model_holder import ModelHolder
 
@@ -48,6 +49,9 @@ LIST_SECONDS = 0.5
 RING_SECONDS = 0.5
 INDEX_SECONDS = 5.0
 SWEEP_SECONDS = 600.0
+STORE_SECONDS = 600.0
+"""New credentials are seen after this, if the ones in use do not renew themselves."""
+MOST_STORES = 16
 BELLS_PER_WORKER = 2
 _RINGER_LOCK = 7_263_773
 
@@ -90,6 +94,7 @@ class Worker:
         self._pipeline: Pipeline | None = None
         self._turn = threading.Lock()
         self._job_id: int | None = None
+        self._stores: dict[str, tuple[float, ObjectStore]] = {}
         self._rate = 0.0
         self._listening = 1
         self._measured_at = time.monotonic()
@@ -174,16 +179,23 @@ class Worker:
         while not self._stopping.is_set() and time.monotonic() < until:
             pipeline.wait_until_at_most(1)
             # While images of a shard are on the way, only shards of the same model may follow: one is loaded.
-            held = pipeline.leases
+            held = pipeline.leases.held
             models = (held[0].shard.model,) if held else self._models.served
             with unit_of_work(self._engine) as session:
                 shard = shards.claim(session, owner=self.id, models=models, lease_seconds=self._options.lease_seconds)
             if shard is None:
                 break
             self._job_id = shard.job_id
-            store = open_store(parse_source(shard.archive_uri), self._s3_endpoint_url)
-            pipeline.feed(shard, Lease(shard, store))
+            pipeline.feed(shard, Lease(shard, self._store(shard.archive_uri)))
         pipeline.wait_until_at_most(0)
+
+    def _store(self, archive_uri: str) -> ObjectStore:
+        """Return the store of an archive. Kept for a while: its sessions and connections cost more than a shard."""
+        opened_at, store = self._stores.get(archive_uri, (0.0, None))
+        if store is None or time.monotonic() - opened_at > STORE_SECONDS:
+            store = open_store(parse_source(archive_uri), self._s3_endpoint_url)
+            self._stores = {**dict(list(self._stores.items())[-MOST_STORES:]), archive_uri: (time.monotonic(), store)}
+        return store
 
     # Beside it -----------------------------------------------------------------------------------------------------
 
@@ -200,8 +212,8 @@ class Worker:
     def _beat(self) -> None:
         pipeline = self._pipeline
         if pipeline is not None:
-            pipeline.renew_leases()
-            self.metrics.observe(pipeline.depths, len(pipeline.leases))
+            pipeline.leases.renew_all()
+            self.metrics.observe(pipeline.depths, len(pipeline.leases.held))
         rate = self._measure_rate()
         with unit_of_work(self._engine) as session:
             worker_rows.beat(

@@ -11,14 +11,16 @@ import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
+from ram_core.errors import ModelError
 from ramq.kit.errors import FatalError, ServiceUnavailableError
 from ramq.kit.logs import get_logger
 from storage.database import unit_of_work
 from storage.repositories import images, shards
 from workers import work as words
-from workers.retry import Action, DeviceLostError, WorkerCrashedError, backoff_seconds, tries_allowed, verdict
+from workers.lease_keeper import LeaseKeeper
+from workers.retry import Action, DeviceLostError, WorkerCrashedError, tries_allowed, verdict
 from workers.stages.batch import Batcher
 from workers.stages.decode import decode
 from workers.stages.fetch import BytesBudget, fetch
@@ -39,13 +41,8 @@ if TYPE_CHECKING:
 
 log = get_logger()
 
-T = TypeVar("T")
-
 _CLOSE = None
 """What a queue holds behind its last image."""
-
-STUCK_SECONDS = 600.0
-"""A lease that made no progress for so long is not prolonged: a hung device must not hold a shard for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +71,13 @@ class Pipeline:
         self._to_decode: queue.Queue[Work | None] = queue.Queue(options.fetch_threads + 2 * options.decode_threads)
         self._to_infer: queue.Queue[Work | None] = queue.Queue(2 * options.batch_size)
         self._to_write: queue.Queue[Batch | None] = queue.Queue(2)
-        self._changed = threading.Condition()
-        self._leases: set[Lease] = set()
         self._threads: list[threading.Thread] = []
         self._fatal: BaseException | None = None
         self._busy: defaultdict[str, float] = defaultdict(float)
         self._stopping = threading.Event()
+        self.leases = LeaseKeeper(engine, options.lease_seconds, self._stopping)
         self._in_hand = 0
+        self._lock = threading.Lock()
         self.settled = 0
 
     def __enter__(self) -> Self:
@@ -99,13 +96,13 @@ class Pipeline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        with self._changed:  # the batch in hand is finished: its images are nearly done
-            self._changed.wait_for(lambda: self._in_hand == 0 or self._fatal is not None)
-        for lease in self.leases:
-            if isinstance(self._fatal, DeviceLostError):
-                self._drop(lease)
+        # The batch in hand is finished: its images are nearly done.
+        self.leases.wait_for(lambda: self._in_hand == 0 or self._fatal is not None)
+        for lease in self.leases.held:
+            if self._fatal is None or _is_orderly(self._fatal):
+                self.leases.give_up(lease)
             else:
-                self._give_up(lease)
+                self.leases.drop(lease)
         threads = iter(self._threads)
         stages: tuple[tuple[queue.Queue[Any], int], ...] = (
             (self._to_fetch, self._options.fetch_threads),
@@ -120,11 +117,6 @@ class Pipeline:
                 next(threads).join()
 
     # What the worker asks ------------------------------------------------------------------------------------------
-
-    @property
-    def leases(self) -> list[Lease]:
-        """The shards that are held now."""
-        return list(self._leases)
 
     @property
     def depths(self) -> dict[str, int]:
@@ -143,14 +135,13 @@ class Pipeline:
 
     def feed(self, shard: ClaimedShard, lease: Lease) -> None:
         """Send the pending images of a shard on their way. Blocks while the queues are full."""
-        with self._changed:
-            self._leases.add(lease)
+        self.leases.add(lease)
         self._raise_fatal()
         with unit_of_work(self._engine) as session:
             known = images.keys(session, shard.image_ids)
         pending = lease.pending
         if not pending:
-            self._finish(lease)
+            self.leases.finish(lease)
             return
         for position in self._suspects_first(lease, pending):
             if self._drops(lease):
@@ -170,28 +161,14 @@ class Pipeline:
     def stop(self) -> None:
         """Take in no more images: those on the way to the model are dropped, the batch in hand is finished."""
         self._stopping.set()
-        with self._changed:
-            self._changed.notify_all()
+        self.leases.notify()
 
     def wait_until_at_most(self, leases: int) -> None:
         """Wait until no more than so many shards are held."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: len(self._leases) <= leases or self._fatal is not None or self._stopping.is_set()
-            )
+        self.leases.wait_for(
+            lambda: len(self.leases.held) <= leases or self._fatal is not None or self._stopping.is_set()
+        )
         self._raise_fatal()
-
-    def renew_leases(self) -> None:
-        """Prolong the leases that are held; called every third of a lease by the worker's heart."""
-        for lease in self.leases:
-            if time.monotonic() - lease.progress_at > STUCK_SECONDS:
-                log.error("no progress, lease not prolonged", shard=lease.shard.id, job=lease.shard.job_id)
-                continue
-            with unit_of_work(self._engine) as session:
-                held = shards.renew(session, lease.shard.id, lease.shard.epoch, self._options.lease_seconds)
-            if not held and not lease.is_over and lease in self._leases:
-                log.warning("lease lost", shard=lease.shard.id, job=lease.shard.job_id)
-                self._drop(lease)
 
     # Feeding -------------------------------------------------------------------------------------------------------
 
@@ -215,7 +192,7 @@ class Pipeline:
                 with unit_of_work(self._engine) as session:
                     shards.set_probe(session, shard.id, shard.epoch, work.position)
             except shards.FencedError:
-                self._drop(lease)
+                self.leases.drop(lease)
                 return
             self._to_fetch.put(work)
         left = lease.left - 1
@@ -230,10 +207,9 @@ class Pipeline:
             try:
                 loop()
             except Exception as error:  # noqa: BLE001  (handed to the thread that feeds, which raises it)
-                with self._changed:
-                    self._fatal = self._fatal or error
-                    self._in_hand = 0
-                    self._changed.notify_all()
+                self._fatal = self._fatal or error
+                self._in_hand = 0
+                self.leases.notify()
             else:
                 return
 
@@ -299,7 +275,7 @@ class Pipeline:
     def _infer_batch(self, batch: Batch) -> None:
         if self._drops(batch.lease):
             return
-        with self._changed:
+        with self._lock:
             self._in_hand += 1
         model = self._models.get(batch.lease.shard.model)
         with _Timed(self, batch.lease, "infer", 1):
@@ -310,16 +286,18 @@ class Pipeline:
         while (batch := self._to_write.get()) is not None:
             if not batch.lease.is_over and self._fatal is None:
                 self._write_batch(batch)
-            with self._changed:
+            with self._lock:
                 self._in_hand = max(0, self._in_hand - 1)
-                self._changed.notify_all()
+            self.leases.notify()
 
     def _write_batch(self, batch: Batch) -> None:
         lease = batch.lease
         thresholds = self._models.get(lease.shard.model).thresholds
         self._resolve_old_troubles(batch)
         with _Timed(self, lease, "write", 1):
-            state = self._patiently(lease, lambda: write(self._engine, batch, thresholds, self._options.lease_seconds))
+            state = self.leases.patiently(
+                lease, lambda: write(self._engine, batch, thresholds, self._options.lease_seconds)
+            )
         if state is None:
             return
         lease.troubles += [work.trouble for work in batch.works if work.trouble and work.trouble.is_passing]
@@ -327,9 +305,9 @@ class Pipeline:
         self._metrics.settled(len(batch.works))
         is_last = lease.settle(len(batch.works))
         if is_last:
-            self._finish(lease)
+            self.leases.finish(lease)
         elif state != "running":
-            self._give_up(lease)
+            self.leases.give_up(lease)
 
     # Leases --------------------------------------------------------------------------------------------------------
 
@@ -347,63 +325,6 @@ class Pipeline:
                     about_content=False,
                     detail=f"{work.trouble.detail} (after {lease.shard.tries + 1} rounds)",
                 )
-
-    def _finish(self, lease: Lease) -> None:
-        """End a lease whose images are all written or put off."""
-        shard = lease.shard
-
-        def end() -> None:
-            with unit_of_work(self._engine) as session:
-                if lease.pending:
-                    shards.give_back(
-                        session,
-                        shard.id,
-                        shard.epoch,
-                        is_trouble=True,
-                        delay_seconds=backoff_seconds(shard.tries),
-                        note=f"waiting: {lease.troubles[-1].detail}" if lease.troubles else None,
-                    )
-                else:
-                    shards.close(session, shard.id, shard.epoch, dict(lease.stage_seconds))
-
-        self._patiently(lease, end)
-        self._drop(lease)
-
-    def _give_up(self, lease: Lease) -> None:
-        """End a lease with work left: the job was paused or cancelled, or the worker stops."""
-        lease.end()  # before it is given back, so that nothing more of it is written
-
-        def end() -> None:
-            with unit_of_work(self._engine) as session:
-                shards.give_back(session, lease.shard.id, lease.shard.epoch, is_trouble=False)
-
-        try:
-            end()
-        except ServiceUnavailableError as error:  # the lease runs out by itself
-            log.warning("lease not given back", shard=lease.shard.id, error=str(error))
-        self._drop(lease)
-
-    def _drop(self, lease: Lease) -> None:
-        lease.end()
-        with self._changed:
-            self._leases.discard(lease)
-            self._changed.notify_all()
-
-    def _patiently(self, lease: Lease, action: Callable[[], T]) -> T | None:
-        """Do ``action``, waiting while the database is away; None when the lease was lost meanwhile."""
-        tries = 0
-        while not lease.is_over:
-            try:
-                return action()
-            except shards.FencedError as error:
-                log.warning("fenced", shard=lease.shard.id, job=lease.shard.job_id, error=str(error))
-                self._drop(lease)
-            except ServiceUnavailableError as error:
-                log.warning("database away", error=str(error), tries=tries)
-                if self._stopping.wait(backoff_seconds(tries, first=0.2, most=5.0)):
-                    self._drop(lease)  # it runs out by itself, and its images are taken up again
-                tries += 1
-        return None
 
     # Small things --------------------------------------------------------------------------------------------------
 
@@ -423,9 +344,19 @@ class Pipeline:
     def note_seconds(self, lease: Lease, stage: str, seconds: float) -> None:
         """Count time that a stage worked, as that of one full-time worker of the stage."""
         lease.add_seconds(stage, seconds)
-        with self._changed:
+        with self._lock:
             self._busy[stage] += seconds
-            self._metrics.busy(stage, seconds)
+        self._metrics.busy(stage, seconds)
+
+
+def _is_orderly(error: BaseException) -> bool:
+    """Tell whether a fatal error says of itself that no image is to blame.
+
+    After any other, and after a lost device, the shards are left to run out: the ledger counts that as the death of a
+    holder, so that an image which does this to every worker is found like one that kills them.
+    """
+    expected = isinstance(error, FatalError | ModelError | ServiceUnavailableError)
+    return expected and not isinstance(error, DeviceLostError)
 
 
 class _Timed:

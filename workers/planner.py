@@ -15,7 +15,7 @@ from ramq.kit.logs import get_logger
 from storage.database import unit_of_work
 from storage.objects.base import CredentialsError
 from storage.objects.source import open_store, parse_source
-from storage.repositories import images, jobs, shards
+from storage.repositories import images, jobs, listings, shards
 from workers.retry import backoff_seconds
 
 if TYPE_CHECKING:
@@ -92,6 +92,11 @@ class Planner:
                 raise FatalError(str(error)) from error
         except RamqError as error:
             self._fail(listing, str(error))
+        except Exception as error:
+            # A fault of ours: it must show on the job too, not only in a log.
+            note = f"waiting: the listing failed unexpectedly ({type(error).__name__}): see the workers' logs"
+            self._end(listing, note, delay_seconds=backoff_seconds(listing.attempts))
+            raise
         return True
 
     def _fail(self, listing: ClaimedListing, reason: str) -> None:
@@ -120,25 +125,35 @@ class Planner:
             with unit_of_work(self._engine) as session:
                 jobs.set_generation(session, listing.job_id, generation_id)
         store = open_store(parse_source(listing.archive_uri), self._s3_endpoint_url)
-        until = time.monotonic() + STEP_SECONDS
-        for page in store.pages(listing.prefix, listing.cursor):
-            self._record(listing, generation_id, page)
+        until, after = time.monotonic() + STEP_SECONDS, listing.cursor
+        for page in store.pages(listing.prefix, after):
+            self._record(listing, generation_id, page, after)
+            after = page[-1].key
             if should_stop() or time.monotonic() > until:
                 with unit_of_work(self._engine) as session:
                     jobs.end_listing(session, listing.job_id, listing.epoch, is_complete=False)
                 return
         with unit_of_work(self._engine) as session:
+            jobs.require_listing(session, listing.job_id, listing.epoch)
+            images.upsert_page(session, listing.archive_id, [])
+            listings.mark_missing(session, listing.archive_id, listing.prefix, after, None)
             jobs.end_listing(session, listing.job_id, listing.epoch, is_complete=True)
             jobs.finish_completed(session)
 
-    def _record(self, listing: ClaimedListing, generation_id: int, page: Sequence[ObjectInfo]) -> None:
+    def _record(
+        self, listing: ClaimedListing, generation_id: int, page: Sequence[ObjectInfo], after: str | None
+    ) -> None:
         pictures = [info for info in page if not info.is_marker]
         with unit_of_work(self._engine) as session:
             jobs.require_listing(session, listing.job_id, listing.epoch)
             images.upsert_page(session, listing.archive_id, pictures)
+            listings.mark_missing(session, listing.archive_id, listing.prefix, after, page[-1].key)
             pending = images.pending_of_page(session, listing.archive_id, generation_id, listing.captioner)
             size = self._shard_size
             shards.add(session, listing.job_id, [pending[i : i + size] for i in range(0, len(pending), size)])
+            to_do = set(pending)
+            known = images.ids_of_page(session, listing.archive_id)
+            listings.add_skipped(session, listing.job_id, [i for i in known if i not in to_do])
             jobs.advance_listing(
                 session,
                 listing.job_id,

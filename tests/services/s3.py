@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +69,13 @@ class S3Server:
         client.create_bucket(Bucket=name)
         client.close()
         return name
+
+    def delete_bucket(self, name: str) -> None:
+        """Deletes a bucket with what is in it, which this server does; one that is gone already is no trouble."""
+        client = self.client()
+        with suppress(client.exceptions.NoSuchBucket):
+            client.delete_bucket(Bucket=name)
+        client.close()
 
     def put(self, bucket: str, objects: dict[str, bytes]) -> None:
         """Writes objects by key."""
