@@ -15,7 +15,7 @@ from ramq.cli.main import app
 from ramq.settings import Settings
 from storage.models import Base
 from workers import metrics as worker_metrics
-from workers.retry import codes
+from workers import retry
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -86,7 +86,13 @@ def test_documented_defaults_are_the_ones_in_force(monkeypatch: pytest.MonkeyPat
 
 def test_every_failure_class_is_documented_and_every_documented_one_exists() -> None:
     page = text("errors.md").partition("## Failure classes")[2].partition("\n## ")[0]
-    assert first_cells(page) == set(codes())
+    assert first_cells(page) == set(retry.codes())
+
+
+def test_what_stops_a_worker_is_documented() -> None:
+    page = text("errors.md").partition("## What stops a worker")[2].partition("\n## ")[0]
+    stopping = {verdict.code for verdict in retry._TABLE.values() if verdict.action is retry.Action.STOP}
+    assert first_cells(page) == stopping
 
 
 def test_every_metric_is_documented() -> None:
