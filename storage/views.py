@@ -86,6 +86,7 @@ class ImageView:
     version: str
     size_bytes: int
     modified_at: datetime | None
+    missing_since: datetime | None
     width: int | None
     height: int | None
     caption: str | None
@@ -153,13 +154,51 @@ class FailureView:
 
 
 @dataclass(frozen=True, slots=True)
+class JobReport:
+    """What became of every key of a job. The books are as in ``JobView``; ``is_final`` once the job is over.
+
+    Attributes:
+        lines: keys that the report can name; ``lines + erased + folder_markers == listed``.
+        erased: images whose results were deleted since, with their key.
+        folder_markers: listed keys that stand for a folder.
+        sha256: over the lines, sorted by key.
+    """
+
+    job_id: int
+    source: str
+    archive: str
+    state: JobState
+    is_final: bool
+    model: str
+    captioner: str
+    generation_id: int | None
+    fingerprint: str | None
+    weights_sha256: str | None
+    listed: int
+    done: int
+    skipped: int
+    failed: int
+    pending: int
+    failures_by_class: dict[str, int]
+    lines: int
+    erased: int
+    folder_markers: int
+    first_key: str | None
+    last_key: str | None
+    sha256: str
+    created_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class ArchiveView:
-    """An archive and how many keys of it were listed and recorded."""
+    """An archive: how many keys of it were listed and recorded, and how many a later listing did not find."""
 
     id: int
     uri: str
     images: int
     recorded: int
+    missing: int
     created_at: datetime
 
 

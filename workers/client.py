@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from ramq.kit.errors import UsageError
 from storage.database import unit_of_work
 from storage.objects.source import open_store, parse_source, require_allowed
-from storage.repositories import archives, failures, jobs
+from storage.repositories import archives, failures, jobs, reports
 from storage.repositories import workers as worker_rows
-from storage.views import PRIORITIES, FailureView, JobState, JobView, Page, Priority, WorkerView
+from storage.views import PRIORITIES, FailureView, JobReport, JobState, JobView, Page, Priority, WorkerView
 from workers.messages import ANY_MODEL
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy import Engine
 
 
@@ -127,6 +129,16 @@ class JobClient:
         with unit_of_work(self._engine) as session:
             jobs.view(session, job_id)
             return failures.views(session, job_id, error_class=error_class, limit=limit, cursor=cursor)
+
+    def report(self, job_id: int) -> JobReport:
+        """Return what became of every key of a job, in figures and one hash. Raises ``NotFoundError``."""
+        with unit_of_work(self._engine) as session:
+            return reports.summary(session, job_id)
+
+    def report_lines(self, job_id: int) -> Iterator[bytes]:
+        """Yield a line of JSON for every key, sorted: what the hash of ``report`` is over. Raises ``NotFoundError``."""
+        with unit_of_work(self._engine) as session:
+            yield from reports.lines(session, job_id)
 
     def workers(self) -> list[WorkerView]:
         """Return the worker processes, the living first."""

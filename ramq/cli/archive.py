@@ -39,8 +39,8 @@ def archives(as_json: Json = False) -> None:
         print_json({"items": found})
         return
     print_table(
-        ("archive", "uri", "keys", "recorded", "since"),
-        ((str(a.id), a.uri, a.images, a.recorded, a.created_at) for a in found),
+        ("archive", "uri", "keys", "recorded", "missing", "since"),
+        ((str(a.id), a.uri, a.images, a.recorded, a.missing, a.created_at) for a in found),
     )
 
 

@@ -1,7 +1,8 @@
-"""Verbs about jobs: enqueue, jobs, job, pause, resume, cancel, failures, retry, report."""
+"""Verbs about jobs: enqueue, jobs, job, pause, resume, cancel, failures, retry."""
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ramq.settings import Settings
     from ramq.stack import Workers
     from ramq.wiring import Services
-    from storage.views import JobView
+    from storage.views import JobReport, JobView
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 JobId = Annotated[int, typer.Argument(metavar="ID", help="Number of the job.", min=1)]
@@ -89,14 +90,26 @@ def jobs(
 def job(
     job_id: JobId,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Account for every key, in figures and a hash.")] = False,
+    lines: Annotated[bool, typer.Option("--lines", help="Print every key with its outcome, as JSON lines.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a job: its books, rate, time left, and what each stage took.
+    """Show a job: its books, rate, time left, and what each stage took; or the report of what became of its keys.
+
+    The hash of a report is the SHA-256 of its lines: `ramq job 3 --lines | sha256sum` gives it again.
 
     Example: ramq job 3 --watch
     """
     settings = settings_for()
     with services(settings) as ramq:
+        if watch and (report or lines):
+            _watch(ramq, settings, job_id, is_quiet=as_json)
+        if lines:
+            sys.stdout.buffer.writelines(ramq.jobs.report_lines(job_id))
+            return
+        if report:
+            _print_report(ramq.jobs.report(job_id), as_json=as_json)
+            return
         shown = _watch(ramq, settings, job_id, is_quiet=as_json) if watch else ramq.jobs.get(job_id)
     _report(shown, as_json=as_json)
 
@@ -159,6 +172,30 @@ def retry(job_id: JobId, error_class: ClassOf = None, as_json: Json = False) -> 
     """
     with services() as ramq:
         _report(ramq.jobs.retry(job_id, error_class), as_json=as_json)
+
+
+def _print_report(report: JobReport, *, as_json: bool) -> None:
+    if as_json:
+        print_json(report)
+        return
+    classes = ", ".join(f"{name} {n:,}" for name, n in report.failures_by_class.items())
+    rows = {
+        "job": f"{report.job_id}  {report.state}" + ("" if report.is_final else "  (this report will change)"),
+        "source": report.source,
+        "archive": report.archive,
+        "generation": f"{report.generation_id or '-'}  model {report.model}  weights {report.weights_sha256 or '-'}",
+        "listed": f"{report.listed:,}",
+        "done": f"{report.done:,}",
+        "skipped": f"{report.skipped:,}",
+        "failed": f"{report.failed:,}" + (f"  ({classes})" if classes else ""),
+        "pending": f"{report.pending:,}",
+        "first key": report.first_key or "-",
+        "last key": report.last_key or "-",
+        "lines": f"{report.lines:,}  (and {report.folder_markers:,} folder markers, {report.erased:,} erased since)",
+        "sha256": report.sha256,
+    }
+    for name, value in rows.items():
+        sys.stdout.write(f"{name:<11} {visible(value)}\n")
 
 
 def _watch(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) -> JobView:

@@ -17,6 +17,12 @@ PAGE_SIZE = 1_000
 MAX_KEY_BYTES = 2_000
 """Longer keys do not fit an index entry. S3 allows 1,024 bytes; only deep folders get there."""
 
+MISSING_VERSION = "!missing"
+"""The version of a key that a listing or a manifest names but behind which there was no object."""
+
+UNREADABLE_VERSION = "!unreadable-folder"
+"""The version of a folder that could not be looked into: it stands in the books with the reason."""
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
@@ -24,7 +30,7 @@ class ObjectInfo:
 
     Attributes:
         key: the S3 key, or the path below the folder with ``/`` between its parts.
-        version: opaque; changes when the content does (ETag, or size and modification time).
+        version: opaque; changes when the content does (ETag, or size and modification time). Empty: not known yet.
         size_bytes: as listed.
         modified_at: as listed, None where it is not known.
         is_marker: an empty object whose key ends in ``/``, which stands for a folder and holds no picture.
@@ -53,6 +59,13 @@ class ObjectStore(Protocol):
 
     def pages(self, prefix: str, after: str | None) -> Iterator[list[ObjectInfo]]:
         """Yield pages of the keys at or below ``prefix`` in byte order, beginning after the key ``after``."""
+
+    def stat(self, key: str) -> ObjectInfo:
+        """Return what is known about one object without reading it; of one that is not there, ``MISSING_VERSION``.
+
+        Raises:
+            StoreUnavailableError, CredentialsError: as ``fetch``.
+        """
 
     def fetch(self, key: str, version: str, max_bytes: int) -> Fetched:
         """Return an object's bytes. A newer version than ``version`` is returned as such.

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from ramq.kit.errors import ForbiddenError, NotFoundError
 from storage.objects.base import (
     MAX_KEY_BYTES,
+    MISSING_VERSION,
     PAGE_SIZE,
+    UNREADABLE_VERSION,
     BadKeyError,
     Fetched,
     ObjectChangedError,
@@ -26,9 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# Versions that a listing gives to what it could see but not use; ``fetch`` answers them with the reason.
+# The version that a listing gives to a name that it could see but not use; ``fetch`` answers with the reason.
 _BAD_NAME = "!bad-name"
-_UNREADABLE = "!unreadable-folder"
 _READS = 3
 """How often a file that changes under our hands is read before that is reported."""
 
@@ -90,7 +91,7 @@ class FolderStore:
                 continue  # deleted since its parent was read
             except OSError:
                 # Seen but not readable: it must show up in the books, so it becomes a key that fails with the reason.
-                yield ObjectInfo(key or "/", _UNREADABLE, 0, None)
+                yield ObjectInfo(key or "/", UNREADABLE_VERSION, 0, None)
 
     @staticmethod
     def _entries(path: str, key_prefix: str, after: bytes) -> list[tuple[str, str, bool]]:
@@ -131,14 +132,18 @@ class FolderStore:
         try:
             status = os.lstat(path)
         except OSError:
-            return ObjectInfo(key, "", 0, None)
+            return ObjectInfo(key, MISSING_VERSION, 0, None)
         return ObjectInfo(key, _version(status), status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+    def stat(self, key: str) -> ObjectInfo:
+        """Return what is known about one file; see ``ObjectStore.stat``."""
+        return self._info(os.fspath(self.root / key), key)
 
     def fetch(self, key: str, version: str, max_bytes: int) -> Fetched:
         """Read one file; see ``ObjectStore.fetch``."""
         if version == _BAD_NAME:
             raise BadKeyError("the file name is not valid UTF-8 or too long to store: rename the file")
-        if version == _UNREADABLE:
+        if version == UNREADABLE_VERSION:
             raise ObjectForbiddenError("this folder may not be read by the worker's user")
         descriptor = self._open(key)
         try:

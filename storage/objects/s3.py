@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
@@ -21,7 +21,7 @@ from obstore.exceptions import BaseError as ObstoreError
 from obstore.exceptions import PermissionDeniedError, PreconditionError, UnauthenticatedError
 from obstore.store import S3Store as ObstoreS3
 
-from ramq.kit.errors import ForbiddenError, NotFoundError, RamqError
+from ramq.kit.errors import ForbiddenError, NotFoundError, PermanentError, RamqError
 from ramq.kit.logs import without_secrets
 from storage.objects.base import (
     PAGE_SIZE,
@@ -185,7 +185,7 @@ class S3Store:
         plain = _PLAIN_KEY.fullmatch(key) is not None
         get = self._get_fast if plain else self._get_with_boto3
         try:
-            return get(key, version, max_bytes)
+            return get(key, None if version.startswith("!") else version, max_bytes)
         except ObjectChangedError:
             return get(key, None, max_bytes)
 
@@ -225,6 +225,42 @@ class S3Store:
         except Exception as error:
             raise self._about_object(error) from error
         return Fetched(body, answer["ETag"].strip('"'))
+
+    def stat(self, key: str) -> ObjectInfo:
+        """Return what is known about one object; see ``ObjectStore.stat``."""
+        try:
+            answer = self._client.head_object(Bucket=self.bucket, Key=key)
+        except Exception as error:
+            named = self._about_object(error)
+            if isinstance(named, PermanentError):
+                return ObjectInfo(key, f"!{named.code}", 0, None)
+            raise named from error
+        return ObjectInfo(key, answer["ETag"].strip('"'), answer["ContentLength"], answer["LastModified"])
+
+    def download(self, key: str, file: IO[bytes]) -> str:
+        """Write a whole object to ``file`` in bounded memory and return its version.
+
+        Raises:
+            ObjectMissingError, ObjectForbiddenError, StoreUnavailableError, CredentialsError: as ``fetch``.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            file.seek(0)
+            file.truncate()
+            try:
+                answer = self._client.get_object(Bucket=self.bucket, Key=key)
+                with answer["Body"] as stream:
+                    for chunk in stream.iter_chunks(1 << 20):
+                        file.write(chunk)
+            except (botocore.exceptions.HTTPClientError, botocore.exceptions.IncompleteReadError) as error:
+                # botocore tries a request again, but not a body that broke off.
+                if attempt == ATTEMPTS:
+                    raise self._about_object(error) from error
+            except Exception as error:
+                raise self._about_object(error) from error
+            else:
+                file.flush()
+                return answer["ETag"].strip('"')
+        raise AssertionError  # the last attempt returned or raised
 
     def presign(self, key: str, expires_seconds: int = 300) -> str:
         """Return a link with which a browser can read one object for a while."""

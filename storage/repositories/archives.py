@@ -63,7 +63,11 @@ def _containing(session: Session, source: Source) -> tuple[Archive, str] | None:
 
 def views(session: Session) -> list[ArchiveView]:
     """Return every archive with its counts, oldest first."""
-    images = select(Image.archive_id, func.count().label("n")).group_by(Image.archive_id).subquery()
+    images = (
+        select(Image.archive_id, func.count().label("n"), func.count(Image.missing_since).label("missing"))
+        .group_by(Image.archive_id)
+        .subquery()
+    )
     recorded = (
         select(Image.archive_id, func.count(func.distinct(Record.image_id)).label("n"))
         .join(Record, Record.image_id == Image.id)
@@ -71,9 +75,16 @@ def views(session: Session) -> list[ArchiveView]:
         .subquery()
     )
     rows = session.execute(
-        select(Archive, func.coalesce(images.c.n, 0), func.coalesce(recorded.c.n, 0))
+        select(
+            Archive,
+            func.coalesce(images.c.n, 0),
+            func.coalesce(recorded.c.n, 0),
+            func.coalesce(images.c.missing, 0),
+        )
         .outerjoin(images, images.c.archive_id == Archive.id)
         .outerjoin(recorded, recorded.c.archive_id == Archive.id)
         .order_by(Archive.id)
     )
-    return [ArchiveView(archive.id, archive.uri, n, done, archive.created_at) for archive, n, done in rows]
+    return [
+        ArchiveView(archive.id, archive.uri, n, done, missing, archive.created_at) for archive, n, done, missing in rows
+    ]

@@ -9,6 +9,7 @@ from sqlalchemy import select, text
 
 from storage.database import driver_connection
 from storage.models import Image
+from storage.objects.base import MISSING_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +32,7 @@ class ImageKey:
 def upsert_page(session: Session, archive_id: int, page: Sequence[ObjectInfo]) -> None:
     """Record a page of a listing: new keys are added, changed versions noted, the rest left alone.
 
+    A version that is not known yet replaces none that is. Keys that are found again are missing no more.
     The page stays in the temporary table ``listed`` for the rest of the transaction.
     """
     session.execute(
@@ -49,15 +51,49 @@ def upsert_page(session: Session, archive_id: int, page: Sequence[ObjectInfo]) -
     session.execute(
         text(
             """
-            INSERT INTO image (archive_id, key, version, size, modified_at)
-            SELECT DISTINCT ON (key) :archive_id, key, version, size, modified_at FROM listed ORDER BY key
+            INSERT INTO image (archive_id, key, version, size, modified_at, missing_since)
+            SELECT DISTINCT ON (key) :archive_id, key, version, size, modified_at,
+                CASE WHEN version = :missing THEN now() END
+            FROM listed ORDER BY key
             ON CONFLICT (archive_id, key) DO UPDATE
-            SET version = excluded.version, size = excluded.size, modified_at = excluded.modified_at
-            WHERE image.version IS DISTINCT FROM excluded.version
+            SET version = excluded.version, size = excluded.size, modified_at = excluded.modified_at,
+                missing_since = CASE WHEN excluded.version = :missing THEN coalesce(image.missing_since, now()) END
+            WHERE excluded.version <> ''
+              AND (image.version <> excluded.version
+                   OR (image.missing_since IS NOT NULL AND excluded.version <> :missing))
             """
+        ),
+        {"archive_id": archive_id, "missing": MISSING_VERSION},
+    )
+
+
+def ids_of_page(session: Session, archive_id: int) -> list[int]:
+    """Return, in key order, the images of the page in ``listed``."""
+    rows = session.execute(
+        text(
+            """SELECT image.id FROM (SELECT DISTINCT key FROM listed) AS page
+               JOIN image ON image.archive_id = :archive_id AND image.key = page.key ORDER BY page.key"""
         ),
         {"archive_id": archive_id},
     )
+    return list(rows.scalars())
+
+
+def settled(session: Session, archive_id: int, generation_id: int, keys: Sequence[str]) -> set[str]:
+    """Return those of ``keys`` that may need no recognising, depending on whether their objects changed."""
+    rows = session.execute(
+        text(
+            """
+            SELECT key FROM image WHERE archive_id = :archive_id AND key = ANY(:keys) AND (
+                EXISTS (SELECT FROM record r WHERE r.image_id = image.id AND r.generation_id = :generation_id)
+                OR EXISTS (SELECT FROM failure f WHERE f.image_id = image.id AND f.generation_id = :generation_id
+                           AND f.about_content)
+            )
+            """
+        ),
+        {"archive_id": archive_id, "generation_id": generation_id, "keys": list(keys)},
+    )
+    return set(rows.scalars())
 
 
 def pending_of_page(session: Session, archive_id: int, generation_id: int, captioner: str) -> list[int]:

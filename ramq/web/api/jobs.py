@@ -1,7 +1,8 @@
 """``/v1/jobs``: start jobs, watch them, steer them, read their failures."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from itertools import islice
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response, status
@@ -9,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from ramq.kit.errors import NotFoundError, RamqError, TransientError, UsageError
-from ramq.web.api.schemas import FailureOut, JobOut, NewJob, PageOut, WorkerOut
+from ramq.web.api.schemas import FailureOut, JobOut, NewJob, PageOut, ReportOut, WorkerOut
 from ramq.web.deps import Cursor, Id, Limit, MaybeId, Reach
 from ramq.web.problems import problem_of
 from storage.views import JobView
@@ -18,6 +19,8 @@ EVENT_SECONDS = 1.0
 """How often a job is looked at for its event stream."""
 KEEP_ALIVE_SECONDS = 15.0
 """After this long without news a comment is sent, so that proxies keep the stream open."""
+LINES_AT_ONCE = 1_000
+"""Lines of a report in one chunk of an answer."""
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 workers_router = APIRouter(prefix="/v1/workers", tags=["jobs"])
@@ -82,6 +85,28 @@ def list_failures(
     """Every image of the job that failed, with class, detail and attempts."""
     page = services.jobs.failures(job_id, error_class=error_class or None, limit=limit, cursor=cursor)
     return PageOut[FailureOut].model_validate(page)
+
+
+@router.get("/{job_id}/report")
+def get_report(services: Reach, job_id: Id) -> ReportOut:
+    """What became of every key, in figures, and a hash over all of it that anybody can compute again."""
+    return ReportOut.model_validate(services.jobs.report(job_id))
+
+
+@router.get(
+    "/{job_id}/report/lines",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}},
+)
+def get_report_lines(services: Reach, job_id: Id) -> StreamingResponse:
+    """A line of JSON for every key, sorted: `key`, `outcome`, `class`. Its SHA-256 is the report's."""
+    services.jobs.get(job_id)
+    return StreamingResponse(_gathered(services.jobs.report_lines(job_id)), media_type="application/x-ndjson")
+
+
+def _gathered(lines: Iterator[bytes]) -> Iterator[bytes]:
+    while chunk := b"".join(islice(lines, LINES_AT_ONCE)):
+        yield chunk
 
 
 @router.get(

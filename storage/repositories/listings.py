@@ -1,0 +1,81 @@
+"""What a listing leaves behind beside the images: which were skipped, named before, or not found any more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from storage.objects.base import UNREADABLE_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+
+def add_skipped(session: Session, job_id: int, image_ids: Sequence[int]) -> None:
+    """Keep which images of a page the job need not recognise."""
+    if image_ids:
+        session.execute(
+            text(
+                """INSERT INTO skip (job_id, image_ids)
+                   SELECT :job_id, range_agg(int8range(id, id, '[]')) FROM unnest(CAST(:ids AS bigint[])) AS id"""
+            ),
+            {"job_id": job_id, "ids": list(image_ids)},
+        )
+
+
+def name_first(session: Session, job_id: int, image_ids: Sequence[int]) -> set[int]:
+    """Return those of ``image_ids`` that the job's manifest had not named before, and remember them."""
+    rows = session.execute(
+        text(
+            """INSERT INTO naming (job_id, image_id) SELECT :job_id, unnest(CAST(:ids AS bigint[]))
+               ON CONFLICT DO NOTHING RETURNING image_id"""
+        ),
+        {"job_id": job_id, "ids": list(image_ids)},
+    )
+    return set(rows.scalars())
+
+
+def forget_named(session: Session, job_id: int) -> None:
+    """Drop what ``name_first`` remembered: the manifest is read to its end."""
+    session.execute(text("DELETE FROM naming WHERE job_id = :job_id"), {"job_id": job_id})
+
+
+def mark_missing(session: Session, archive_id: int, prefix: str, after: str | None, until: str | None) -> int:
+    """Mark the known keys of a stretch of a listing that were not in it; return how many.
+
+    What lies in a folder that could not be looked into is not marked: nobody knows.
+
+    Args:
+        session: holds the stretch's page in the temporary table ``listed`` (see ``images.upsert_page``).
+        archive_id: the archive that is listed.
+        prefix: what is listed of it: this key and those below it.
+        after: the last key of the page before; None at the beginning.
+        until: the last key of the page; None for the end of the listing.
+    """
+    result = session.execute(
+        text(
+            """
+            UPDATE image SET missing_since = now()
+            WHERE archive_id = :archive_id AND missing_since IS NULL
+              AND (CAST(:after AS text) IS NULL OR key > :after) AND (CAST(:until AS text) IS NULL OR key <= :until)
+              AND (:prefix = '' OR key = :prefix OR (key >= :prefix || '/' AND key < :prefix || '0'))
+              AND NOT EXISTS (SELECT FROM listed WHERE listed.key = image.key)
+              AND NOT EXISTS (
+                SELECT FROM generate_series(1, cardinality(string_to_array(image.key, '/')) - 1) AS depth
+                JOIN image AS folder ON folder.archive_id = :archive_id AND folder.version = :unreadable
+                  AND folder.key = array_to_string((string_to_array(image.key, '/'))[1:depth], '/') || '/'
+              )
+            """
+        ),
+        {
+            "archive_id": archive_id,
+            "prefix": prefix.strip("/"),
+            "after": after,
+            "until": until,
+            "unreadable": UNREADABLE_VERSION,
+        },
+    )
+    return int(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
