@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -61,6 +62,7 @@ class Settings(BaseSettings):
     api_tokens: Annotated[tuple[str, ...], NoDecode] = Field(
         (), repr=False, description="bearer tokens, comma separated"
     )
+    metrics_address: str | None = Field(None, description="host:port on which a worker serves its Prometheus metrics")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("archive_allow", "api_tokens", mode="before")
@@ -70,10 +72,19 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("database_url", "broker_url", "index_url", "s3_endpoint_url", "models_dir", mode="before")
+    @field_validator(
+        "database_url", "broker_url", "index_url", "s3_endpoint_url", "models_dir", "metrics_address", mode="before"
+    )
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("metrics_address")
+    @classmethod
+    def _host_and_port(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r".+:\d{1,5}", value):
+            raise ValueError("must be host:port, for example 127.0.0.1:9100")
+        return value
 
     @field_validator("database_url")
     @classmethod

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ramq.embedded.process import spawn, stop
@@ -17,7 +18,6 @@ from ramq.kit.logs import get_logger
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
-    from pathlib import Path
 
     from ramq.settings import Settings
 
@@ -97,13 +97,29 @@ class Workers:
             cwd=self._settings.data_dir,
             log=self._log_path(number),
             stop_signal=signal.SIGTERM,
-            env=self._environment,
+            env={**self._environment, **self._device_of(number)},
         )
+
+    def _device_of(self, number: int) -> dict[str, str]:
+        """Give each worker a GPU of its own, where there are several and none was chosen."""
+        gpus = _gpu_count()
+        if self._settings.device != "auto" or gpus < 2:
+            return {}
+        return {"RAMQ_DEVICE": f"cuda:{number % gpus}"}
 
     def _log_path(self, number: int) -> Path:
         folder = self._settings.data_dir / "logs"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"worker-{number}.log"
+
+
+def _gpu_count() -> int:
+    """Count the GPUs that CUDA would show, without the seconds that importing torch takes."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return len([each for each in chosen.split(",") if each.strip()])
+    folder = Path("/proc/driver/nvidia/gpus")
+    return len(list(folder.iterdir())) if folder.is_dir() else 0
 
 
 @contextmanager

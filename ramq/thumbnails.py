@@ -45,7 +45,8 @@ class Thumbnails:
         picture = make(side).convert("RGB")
         picture.thumbnail((side, side), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=_JPEG_QUALITY, optimize=True, progressive=True)
+        # Nothing of the original but its pixels: a comment would be copied otherwise.
+        picture.save(buffer, "JPEG", quality=_JPEG_QUALITY, optimize=True, progressive=True, comment=b"")
         self._keep(path, buffer.getvalue())
         return buffer.getvalue(), tag
 

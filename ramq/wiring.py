@@ -13,12 +13,13 @@ from ram_core import load_model, load_text_encoder
 from ram_core.errors import ModelError
 from ramq.kit.errors import FatalError, RamqError, ServiceUnavailableError, UsageError
 from ramq.thumbnails import Thumbnails
+from storage import query as queries
 from storage.database import make_engine, unit_of_work
 from storage.objects.source import open_store, parse_source
 from storage.repositories import archives, generations, results, tags
 from storage.revision import bring_up_to_date, require_current
 from storage.search import Search
-from storage.views import DeletionReport, Facet, SearchQuery
+from storage.views import DeletionReport, Facet, Page, SearchQuery
 from workers.client import ClientOptions, JobClient
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from storage.models import Generation
     from storage.vectors.builder import IndexBuilder
     from storage.vectors.index import VectorIndex
-    from storage.views import ArchiveView, GenerationView, Hit, ImageView, IndexView, Page
+    from storage.views import ArchiveView, GenerationView, Hit, ImageView, IndexView
 
 _BROKER_TIMEOUT_SECONDS = 5
 
@@ -62,7 +63,7 @@ class Services:
                 s3_endpoint_url=settings.s3_endpoint_url,
             ),
         )
-        self._search = Search(self._index, self._encode)
+        self._search = Search(self._index)
         self._thumbnails = Thumbnails(settings.cache_path / "thumbnails")
         self._lock = threading.Lock()
         self._encoders: dict[str, Any] = {}
@@ -80,17 +81,28 @@ class Services:
 
     def search(self, query: SearchQuery) -> Page[Hit]:
         """Return a page of hits, best first. Raises ``UsageError`` and its kin for what the query names wrongly."""
+        vector = None
+        if query.text:
+            queries.check(query)
+            generation = self._generation(query)
+            if generation is None:
+                return Page([])
+            vector = self._encode(generation.model, query.text)
         with unit_of_work(self.engine) as session:
-            return self._search.page(session, query)
+            return self._search.page(session, query, vector)
 
     def search_by_image(self, picture: bytes, query: SearchQuery) -> Page[Hit]:
         """Return the images nearest to a picture. Raises ``UsageError`` when it is not one."""
-
-        def vector_for(generation: Generation) -> NDArray[np.float32]:
-            return self._vector_of_picture(picture, generation)
-
+        generation = self._generation(query)
+        if generation is None:
+            return Page([])
+        vector = self._vector_of_picture(picture, generation)
         with unit_of_work(self.engine) as session:
-            return self._search.page_like_vector(session, query, vector_for)
+            return self._search.page(session, query, vector)
+
+    def _generation(self, query: SearchQuery) -> Generation | None:
+        with unit_of_work(self.engine) as session:
+            return queries.generation(session, query)
 
     def facets(self, query: SearchQuery, limit: int = 50) -> list[Facet]:
         """Count the tags of all images that match the query's tags and filters, the most frequent first."""

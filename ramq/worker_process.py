@@ -66,6 +66,7 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
                 shard_size=settings.shard_size,
                 s3_endpoint_url=settings.s3_endpoint_url,
                 queues=queues,
+                metrics_address=settings.metrics_address,
             )
         )
         engine.dispose()

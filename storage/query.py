@@ -77,7 +77,7 @@ def resolve(session: Session, query: SearchQuery, vocabulary: Callable[[Session,
         UnknownTagError, NotFoundError, UsageError: something the query names is not there.
     """
     check(query)
-    generation = _generation(session, query)
+    searched = generation(session, query)
     conditions: list[ColumnElement[bool]] = []
     if query.archive:
         archive_id, prefix = archives.resolve(session, query.archive)
@@ -88,12 +88,12 @@ def resolve(session: Session, query: SearchQuery, vocabulary: Callable[[Session,
         conditions.append(_below(query.prefix))
     if query.job is not None:
         conditions.append(Record.job_id == query.job)
-    if generation is None:
+    if searched is None:
         return None
-    names = vocabulary(session, generation.vocabulary_id)
+    names = vocabulary(session, searched.vocabulary_id)
 
     def ids_of(terms: Sequence[str]) -> list[list[int]]:
-        return [tags.resolve(session, generation.vocabulary_id, term) for term in terms]
+        return [tags.resolve(session, searched.vocabulary_id, term) for term in terms]
 
     def has(term: Sequence[int]) -> ColumnElement[bool]:
         return or_(*(_has(tag_id, names.units(tag_id, query.threshold)) for tag_id in term))
@@ -104,15 +104,16 @@ def resolve(session: Session, query: SearchQuery, vocabulary: Callable[[Session,
         conditions.append(or_(*(has(term) for term in optional)))
     conditions += [not_(has(term)) for term in unwanted]
     return Match(
-        generation,
+        searched,
         names,
-        (Record.generation_id == generation.id, *conditions),
+        (Record.generation_id == searched.id, *conditions),
         _mean_score([*wanted, *([[tag_id for term in optional for tag_id in term]] if optional else [])]),
         bool(conditions),
     )
 
 
-def _generation(session: Session, query: SearchQuery) -> Generation | None:
+def generation(session: Session, query: SearchQuery) -> Generation | None:
+    """Return the generation that a query searches; None while nothing was recorded. Raises ``NotFoundError``."""
     if query.job is None:
         return generations.default(session)
     job = session.get(Job, query.job) if query.job < 2**63 else None

@@ -30,12 +30,10 @@ class Search:
 
     Args:
         index: gives the vector index of this process; called when a query first needs vectors.
-        encode: ``encode(model, text)`` returns the (D,) unit vector of a text in the space of a model's vectors.
     """
 
-    def __init__(self, index: Callable[[], VectorIndex], encode: Callable[[str, str], NDArray[np.float32]]) -> None:
+    def __init__(self, index: Callable[[], VectorIndex]) -> None:
         self._index = index
-        self._encode = encode
         self._names: dict[int, Names] = {}
 
     def vocabulary(self, session: Session, vocabulary_id: int) -> Names:
@@ -44,8 +42,14 @@ class Search:
             self._names[vocabulary_id] = tags.load(session, vocabulary_id)
         return self._names[vocabulary_id]
 
-    def page(self, session: Session, query: SearchQuery) -> Page[Hit]:
+    def page(self, session: Session, query: SearchQuery, vector: NDArray[np.float32] | None = None) -> Page[Hit]:
         """Return a page of hits, best first.
+
+        Args:
+            session: a transaction.
+            query: what to look for.
+            vector: (D,) of length 1, in the space of the vectors of ``queries.generation``: the text or the picture.
+                Made by the caller, before the transaction, because that may take a model.
 
         Raises:
             UsageError: see ``storage.query.resolve``; the image to be similar to is not there or has no vector.
@@ -53,18 +57,11 @@ class Search:
         match = queries.resolve(session, query, self.vocabulary)
         if match is None:
             return Page([])
-        if query.text:
-            return self._by_vector(session, query, match, self._encode(match.generation.model, query.text))
-        if query.like is not None:
-            return self._by_vector(session, query, match, self._vector_of(session, match.generation, query.like))
-        return self._by_tags(session, query, match)
-
-    def page_like_vector(
-        self, session: Session, query: SearchQuery, vector_for: Callable[[Generation], NDArray[np.float32]]
-    ) -> Page[Hit]:
-        """Return the images nearest to a vector that the caller makes for the generation that is searched."""
-        match = queries.resolve(session, query, self.vocabulary)
-        return Page([]) if match is None else self._by_vector(session, query, match, vector_for(match.generation))
+        if vector is None and query.like is not None:
+            vector = self._vector_of(session, match.generation, query.like)
+        if vector is None:
+            return self._by_tags(session, query, match)
+        return self._by_vector(session, query, match, vector)
 
     def facets(self, session: Session, query: SearchQuery, limit: int) -> list[Facet]:
         """Count the tags of all images that match the query's tags and filters; its text does not narrow."""

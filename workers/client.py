@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ramq.kit.errors import UsageError
 from storage.database import unit_of_work
+from storage.objects.manifest import Manifest, is_manifest
 from storage.objects.source import open_store, parse_source, require_allowed
 from storage.repositories import archives, failures, jobs, reports
 from storage.repositories import workers as worker_rows
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Engine
+
+    from storage.objects.source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class JobClient:
         """Start a job on ``source``, registering the archive if it is new.
 
         Args:
-            source: ``s3://bucket/prefix`` or a folder.
+            source: ``s3://bucket/prefix``, a folder, or a manifest (see ``storage.objects.manifest``).
             model: name of the model; None for the set one.
             caption: whether to caption; None for what is set.
             priority: ``low``, ``normal`` or ``high``.
@@ -71,9 +74,7 @@ class JobClient:
             raise UsageError(f"there is no model {chosen!r}; models: {', '.join(ANY_MODEL)}")
         if priority not in PRIORITIES:
             raise UsageError(f"there is no priority {priority!r}; priorities: {', '.join(PRIORITIES)}")
-        place = parse_source(source)
-        require_allowed(place, self._options.archive_allow, reachable=self._options.is_reachable)
-        open_store(place, self._options.s3_endpoint_url).check()
+        place, name, manifest_version = self._place_of(source)
         captioner = self._captioner(caption=caption)
         if captioner == "tag2text" and chosen == "lite":
             raise UsageError("the captioner tag2text goes with ram and ram_plus: set RAMQ_CAPTIONER=template for lite")
@@ -82,7 +83,8 @@ class JobClient:
             job_id = jobs.create(
                 session,
                 archive=archive,
-                source=place.uri,
+                source=name,
+                manifest_version=manifest_version,
                 prefix=prefix,
                 model=chosen,
                 captioner=captioner,
@@ -144,6 +146,19 @@ class JobClient:
         """Return the worker processes, the living first."""
         with unit_of_work(self._engine) as session:
             return worker_rows.views(session)
+
+    def _place_of(self, source: str) -> tuple[Source, str, str | None]:
+        """Return the archive that a source means, the source's own name, and its version if it is a manifest."""
+        allowed, reachable = self._options.archive_allow, self._options.is_reachable
+        if is_manifest(source):
+            manifest = Manifest(source, self._options.s3_endpoint_url)
+            require_allowed(manifest.place, allowed, reachable=reachable)
+            version = manifest.version()
+            return manifest.survey(allowed, reachable=reachable), manifest.uri, version
+        place = parse_source(source)
+        require_allowed(place, allowed, reachable=reachable)
+        open_store(place, self._options.s3_endpoint_url).check()
+        return place, place.uri, None
 
     def _captioner(self, *, caption: bool | None) -> str:
         if caption is None:

@@ -7,6 +7,7 @@ goes on after the last page; two planners cannot both move the cursor.
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from ram_core.errors import ModelError
@@ -14,12 +15,13 @@ from ramq.kit.errors import FatalError, RamqError, TransientError
 from ramq.kit.logs import get_logger
 from storage.database import unit_of_work
 from storage.objects.base import CredentialsError
+from storage.objects.manifest import Manifest
 from storage.objects.source import open_store, parse_source
 from storage.repositories import images, jobs, listings, shards
 from workers.retry import backoff_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Engine
 
@@ -35,6 +37,9 @@ STEP_SECONDS = 3.0
 LEASE_SECONDS = 60.0
 """A page takes well under this, with every retry of the store."""
 
+
+LOOKS_AT_ONCE = 32
+"""Objects of unknown version that are asked for theirs at a time."""
 
 MOST_ATTEMPTS = 60
 """Attempts in a row without a page, at up to a minute each, after which a job is failed; resuming it starts anew."""
@@ -55,6 +60,8 @@ class Planner:
         self._models = models
         self._shard_size = shard_size
         self._s3_endpoint_url = s3_endpoint_url
+        # The source that was read last, where it gave way: a manifest is not read from its beginning at every step.
+        self._readings: dict[tuple[int, str | None], Iterator[tuple[str, list[ObjectInfo]]]] = {}
 
     def begin(self, should_stop: Callable[[], bool]) -> bool:
         """Begin the listing of a job whose model is not at hand, if any: it is loaded, to know the generation."""
@@ -124,43 +131,74 @@ class Planner:
             generation_id = self._models.get(listing.model).generation_id
             with unit_of_work(self._engine) as session:
                 jobs.set_generation(session, listing.job_id, generation_id)
-        store = open_store(parse_source(listing.archive_uri), self._s3_endpoint_url)
         until, after = time.monotonic() + STEP_SECONDS, listing.cursor
-        for page in store.pages(listing.prefix, after):
-            self._record(listing, generation_id, page, after)
-            after = page[-1].key
+        pages = self._readings.pop((listing.job_id, after), None) or self._pages(listing)
+        for cursor, page in pages:
+            self._record(listing, generation_id, page, after, cursor)
+            after = cursor
             if should_stop() or time.monotonic() > until:
                 with unit_of_work(self._engine) as session:
                     jobs.end_listing(session, listing.job_id, listing.epoch, is_complete=False)
+                self._readings = {(listing.job_id, after): pages}
                 return
         with unit_of_work(self._engine) as session:
             jobs.require_listing(session, listing.job_id, listing.epoch)
-            images.upsert_page(session, listing.archive_id, [])
-            listings.mark_missing(session, listing.archive_id, listing.prefix, after, None)
+            if listing.manifest_version is None:
+                images.upsert_page(session, listing.archive_id, [])
+                listings.mark_missing(session, listing.archive_id, listing.prefix, after, None)
+            else:
+                listings.forget_named(session, listing.job_id)
             jobs.end_listing(session, listing.job_id, listing.epoch, is_complete=True)
             jobs.finish_completed(session)
 
+    def _pages(self, listing: ClaimedListing) -> Iterator[tuple[str, list[ObjectInfo]]]:
+        """Give the pages from the listing's cursor on, each with the cursor behind it."""
+        archive = parse_source(listing.archive_uri)
+        if listing.manifest_version is not None:
+            manifest = Manifest(listing.source, self._s3_endpoint_url)
+            return manifest.pages(archive, listing.prefix, listing.cursor, listing.manifest_version)
+        store = open_store(archive, self._s3_endpoint_url)
+        return ((page[-1].key, page) for page in store.pages(listing.prefix, listing.cursor))
+
+    def _look_again(self, listing: ClaimedListing, generation_id: int, page: list[ObjectInfo]) -> list[ObjectInfo]:
+        """Find out the versions that decide whether an image is skipped; the others are found out by fetching."""
+        unknown = [info.key for info in page if not info.version]
+        if not unknown:
+            return page
+        with unit_of_work(self._engine) as session:
+            settled = sorted(images.settled(session, listing.archive_id, generation_id, unknown))
+        if not settled:
+            return page
+        store = open_store(parse_source(listing.archive_uri), self._s3_endpoint_url)
+        with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
+            seen = dict(zip(settled, pool.map(store.stat, settled), strict=True))
+        return [seen.get(info.key, info) for info in page]
+
     def _record(
-        self, listing: ClaimedListing, generation_id: int, page: Sequence[ObjectInfo], after: str | None
+        self, listing: ClaimedListing, generation_id: int, page: list[ObjectInfo], after: str | None, cursor: str
     ) -> None:
-        pictures = [info for info in page if not info.is_marker]
+        pictures = self._look_again(listing, generation_id, [info for info in page if not info.is_marker])
         with unit_of_work(self._engine) as session:
             jobs.require_listing(session, listing.job_id, listing.epoch)
             images.upsert_page(session, listing.archive_id, pictures)
-            listings.mark_missing(session, listing.archive_id, listing.prefix, after, page[-1].key)
             pending = images.pending_of_page(session, listing.archive_id, generation_id, listing.captioner)
-            size = self._shard_size
+            listed, n_listed = images.ids_of_page(session, listing.archive_id), len(page)
+            if listing.manifest_version is None:
+                listings.mark_missing(session, listing.archive_id, listing.prefix, after, cursor)
+            else:
+                fresh = listings.name_first(session, listing.job_id, listed)
+                listed, pending = [i for i in listed if i in fresh], [i for i in pending if i in fresh]
+                n_listed = len(listed)
+            size, to_do = self._shard_size, set(pending)
             shards.add(session, listing.job_id, [pending[i : i + size] for i in range(0, len(pending), size)])
-            to_do = set(pending)
-            known = images.ids_of_page(session, listing.archive_id)
-            listings.add_skipped(session, listing.job_id, [i for i in known if i not in to_do])
+            listings.add_skipped(session, listing.job_id, [i for i in listed if i not in to_do])
             jobs.advance_listing(
                 session,
                 listing.job_id,
                 listing.epoch,
-                cursor=page[-1].key,
-                listed=len(page),
-                skipped=len(page) - len(pending),
+                cursor=cursor,
+                listed=n_listed,
+                skipped=n_listed - len(pending),
                 lease_seconds=LEASE_SECONDS,
             )
-        log.info("listed", job=listing.job_id, keys=len(page), to_do=len(pending))
+        log.info("listed", job=listing.job_id, keys=n_listed, to_do=len(pending))

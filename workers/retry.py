@@ -1,7 +1,7 @@
 """The one table of errors: for each class, whether to try again, to record it on the image, or to stop the worker.
 
 Every leaf class of error that a stage may raise stands here; a test holds the table complete. The codes are stable:
-they are stored, filtered by (``ramq failures --class``) and documented in ``docs/operations.md``.
+they are stored, filtered by (``ramq failures --class``) and documented in ``docs/errors.md``.
 """
 
 from __future__ import annotations

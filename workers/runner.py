@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from celery.apps.worker import Worker as CeleryWorker
 from celery.exceptions import SecurityWarning
+from prometheus_client import start_http_server
 
 from ramq.kit.errors import FatalError
 from workers.app import Bells, make_app
@@ -38,6 +39,7 @@ class WorkerParts:
     shard_size: int
     s3_endpoint_url: str | None
     queues: tuple[str, ...] | None
+    metrics_address: str | None
 
 
 def run(parts: WorkerParts) -> None:
@@ -60,6 +62,9 @@ def run(parts: WorkerParts) -> None:
         s3_endpoint_url=parts.s3_endpoint_url,
     )
     register(app, worker)
+    if parts.metrics_address is not None:
+        host, _, port = parts.metrics_address.rpartition(":")
+        start_http_server(int(port), host.strip("[]"), registry=worker.metrics.registry)
     worker.start()
     celery = CeleryWorker(
         app=app,

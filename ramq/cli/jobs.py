@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def enqueue(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="s3://bucket/prefix or a folder.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="s3://bucket/prefix, a folder, or a manifest.")],
     model: Annotated[str | None, typer.Option(help="lite, ram or ram_plus; default: RAMQ_MODEL.")] = None,
     caption: Annotated[bool | None, typer.Option("--caption/--no-caption", help="Write captions too.")] = None,
     priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -53,10 +52,6 @@ def main() -> None:
     except RamqError as error:
         err.print(f"ramq: {visible(without_secrets(str(error)))}", style="red", markup=False)
         sys.exit(_exit_code(error))
-    except BrokenPipeError:
-        # Whoever read our output has enough; keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -34,8 +34,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 """What is opened. Others that Pillow knows run programs, hold scripts or had a history of dangerous decoders."""
 
 DRAFT_FACTOR = 2
-"""JPEGs are decoded at no less than this many times the model's size: 0.0-0.15 of 255 from a full decode, and a third
-of the time at 12 megapixels (``docs/decisions``)."""
+"""JPEGs are decoded at no less than this many times the model's size: next to nothing is lost, and large ones take half
+the time (``docs/decisions/0008-draft-decode.md``)."""
 
 _ORIENTATION = 0x0112
 _SIDEWAYS = {5, 6, 7, 8}
