@@ -14,6 +14,7 @@ import argparse
 import datetime as dt
 import gc
 import json
+import os
 import platform
 import sys
 import time
@@ -275,7 +276,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=("ram", "ram_plus", "tag2text"), default="ram_plus")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--batches", type=int, nargs="*", default=[1, 2, 4, 8], help="none: stages only")
     parser.add_argument("--stage-batch", type=int, default=4)
     parser.add_argument("--formats", nargs="+", choices=FORMATS, help="float32 first")
     parser.add_argument("--rounds", type=int, default=5)
@@ -287,9 +288,16 @@ def main() -> None:
     chosen = parser.parse_args()
     on_gpu = torch.device(chosen.device).type == "cuda"
     chosen.formats = chosen.formats or (["float32", "float16", "bfloat16"] if on_gpu else ["float32"])
-    report = {"taken_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), **run(chosen)}
+    # A load well above the number of processors says that neighbours worked too, and how little a ratio then means.
+    report = {
+        "taken_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "rounds": chosen.rounds,
+        "load_average_before": os.getloadavg()[0],
+        **run(chosen),
+        "load_average_after": os.getloadavg()[0],
+    }
     chosen.output.mkdir(parents=True, exist_ok=True)
-    path = chosen.output / f"models-{chosen.model}-{report['taken_at'][:10]}-{chosen.name}.json"
+    path = chosen.output / f"models-{chosen.model}-{report['taken_at'][:16].replace(':', '')}-{chosen.name}.json"
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(path)
 
