@@ -132,6 +132,8 @@ class Planner:
             with unit_of_work(self._engine) as session:
                 jobs.set_generation(session, listing.job_id, generation_id)
         until, after = time.monotonic() + STEP_SECONDS, listing.cursor
+        if listing.manifest_version is not None:
+            Manifest(listing.source, self._s3_endpoint_url).require_unchanged(listing.manifest_version)
         pages = self._readings.pop((listing.job_id, after), None) or self._pages(listing)
         for cursor, page in pages:
             self._record(listing, generation_id, page, after, cursor)
@@ -156,7 +158,7 @@ class Planner:
         archive = parse_source(listing.archive_uri)
         if listing.manifest_version is not None:
             manifest = Manifest(listing.source, self._s3_endpoint_url)
-            return manifest.pages(archive, listing.prefix, listing.cursor, listing.manifest_version)
+            return manifest.pages(archive, listing.prefix, listing.cursor)
         store = open_store(archive, self._s3_endpoint_url)
         return ((page[-1].key, page) for page in store.pages(listing.prefix, listing.cursor))
 

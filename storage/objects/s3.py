@@ -248,8 +248,9 @@ class S3Store:
             file.truncate()
             try:
                 answer = self._client.get_object(Bucket=self.bucket, Key=key)
-                with answer["Body"] as stream:
-                    for chunk in stream.iter_chunks(1 << 20):
+                with answer["Body"]:
+                    # Not the stream that `with` gives: that one would not notice a body that is cut short.
+                    for chunk in answer["Body"].iter_chunks(1 << 20):
                         file.write(chunk)
             except (botocore.exceptions.HTTPClientError, botocore.exceptions.IncompleteReadError) as error:
                 # botocore tries a request again, but not a body that broke off.

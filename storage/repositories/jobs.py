@@ -38,6 +38,8 @@ class ClaimedListing:
     attempts: int
     archive_id: int
     archive_uri: str
+    source: str
+    manifest_version: str | None
     prefix: str
     cursor: str | None
     model: str
@@ -46,12 +48,21 @@ class ClaimedListing:
 
 
 def create(  # noqa: PLR0913  (a job's columns)
-    session: Session, *, archive: Archive, source: str, prefix: str, model: str, captioner: str, priority: Priority
+    session: Session,
+    *,
+    archive: Archive,
+    source: str,
+    prefix: str,
+    model: str,
+    captioner: str,
+    priority: Priority,
+    manifest_version: str | None = None,
 ) -> int:
-    """Add a job whose listing has yet to begin; return its id."""
+    """Add a job whose listing has yet to begin; return its id. ``manifest_version``: if ``source`` is a manifest."""
     job = Job(
         archive_id=archive.id,
         source=source,
+        manifest_version=manifest_version,
         prefix=prefix,
         model=model,
         captioner=captioner,
@@ -93,8 +104,8 @@ def claim_listing(
                 started_at = coalesce(started_at, now())
             FROM candidate, archive WHERE job.id = candidate.id AND archive.id = job.archive_id
             RETURNING job.id AS job_id, job.list_epoch AS epoch, job.list_attempts AS attempts, job.archive_id,
-                archive.uri AS archive_uri, job.prefix, job.list_cursor AS cursor, job.model, job.captioner,
-                job.generation_id
+                archive.uri AS archive_uri, job.source, job.manifest_version, job.prefix, job.list_cursor AS cursor,
+                job.model, job.captioner, job.generation_id
             """
         ),
         {

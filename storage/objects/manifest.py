@@ -1,0 +1,345 @@
+"""Manifests as sources: a file of keys or URIs, or an S3 Inventory. Read as a stream, any number of times.
+
+All entries of one manifest belong to one archive: one bucket, or files below one folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, unquote_plus, urlsplit
+
+from ramq.kit.errors import ConflictError, NotFoundError, UsageError
+from storage.objects.base import MAX_KEY_BYTES, PAGE_SIZE, ObjectInfo, is_below
+from storage.objects.folder import FolderStore
+from storage.objects.source import Source, parse_source, require_allowed
+from storage.objects.tables import KEY_COLUMNS, Row, column_name, read_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LIST = re.compile(r"\.(?:(txt|csv|jsonl)(?:\.gz)?|(parquet))$", re.IGNORECASE)
+_INVENTORY = "manifest.json"
+_FORMATS = {"csv": "csv", "orc": "orc", "parquet": "parquet"}
+_MOST_INVENTORY_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of a manifest. ``root`` is the bucket, or empty for a file, whose ``key`` is then its absolute path."""
+
+    root: str
+    key: str
+    version: str = ""
+    size_bytes: int = 0
+    modified_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file of rows that a manifest consists of."""
+
+    place: Source
+    format: str
+    md5: str | None = None
+    columns: tuple[str, ...] | None = None
+    has_quoted_keys: bool = False
+
+
+def is_manifest(text: str) -> bool:
+    """Tell whether a source is a manifest, by its name; a folder is none, whatever its name."""
+    name = text.rstrip().rpartition("/")[2]
+    if name != _INVENTORY and not _LIST.search(name):
+        return False
+    if text.startswith("s3://"):
+        return True
+    return not Path(parse_source(text).root).is_dir()
+
+
+class Manifest:
+    """A manifest, local or in a bucket.
+
+    Args:
+        uri: where it is, as a user may type it.
+        s3_endpoint_url: where buckets are; None for AWS.
+    """
+
+    def __init__(self, uri: str, s3_endpoint_url: str | None) -> None:
+        self.place = parse_source(uri)
+        self._folder = os.path.dirname(self.place.root)  # noqa: PTH120  (text in, text out, for every entry)
+        self._s3_endpoint_url = s3_endpoint_url
+
+    @property
+    def uri(self) -> str:
+        """Its name, as jobs keep it."""
+        return self.place.uri
+
+    @property
+    def _is_inventory(self) -> bool:
+        return self.uri.endswith(f"/{_INVENTORY}")
+
+    def version(self) -> str:
+        """Return what changes when the manifest does. Raises ``NotFoundError``."""
+        return self._version_of(self.place)
+
+    def require_unchanged(self, version: str) -> None:
+        """Raise ``ConflictError`` unless the manifest still has the version that it had when the job began."""
+        if self.version() != version:
+            raise ConflictError(f"{self.uri} changed since the job began: enqueue it again")
+
+    def survey(self, allowed: tuple[str, ...], *, reachable: bool) -> Source:
+        """Return the archive that the entries lie in, after a look at every entry of a list.
+
+        An inventory is not read: its archive is its bucket, and its entries are held to that while they are planned.
+
+        Raises:
+            UsageError: the manifest is damaged, empty, or mixes archives; the message names the first entry at fault.
+            ForbiddenError: the allow-list does not cover the manifest, a file of it, or an entry.
+        """
+        require_allowed(self.place, allowed, reachable=reachable)
+        if self._is_inventory:
+            document = self._document()
+            for part in self._parts():
+                require_allowed(part.place, allowed, reachable=reachable)
+                self._version_of(part.place)
+            archive = Source("s3", _bucket(document.get("sourceBucket")), "")
+        else:
+            archive = self._common()
+        require_allowed(archive, allowed, reachable=reachable)
+        return archive
+
+    def pages(self, archive: Source, prefix: str, cursor: str | None) -> Iterator[tuple[str, list[ObjectInfo]]]:
+        """Yield pages of entries, each with the cursor behind it; keys are those of ``archive``.
+
+        Versions that are not known are empty; files are looked at, since that is cheap. An entry may come twice.
+
+        Args:
+            archive: whose keys are wanted.
+            prefix: below which all entries must be.
+            cursor: of the page after which to begin; None: at the beginning.
+
+        Raises:
+            UsageError: the manifest is damaged, or an entry is not below ``prefix``.
+        """
+        first_part, first_row = (int(number) for number in (cursor or "0:0").split(":"))
+        store = FolderStore(Path(archive.root)) if archive.scheme == "file" else None
+        for number, part in enumerate(self._parts()):
+            if number < first_part:
+                continue
+            at = first_row if number == first_part else 0
+            entries = islice(self._entries(part), at, None)
+            while page := list(islice(entries, PAGE_SIZE)):
+                at += len(page)
+                infos = [_info(entry, _key_in(entry, archive, prefix, self.uri)) for entry in page if entry]
+                yield f"{number}:{at}", [store.stat(info.key) for info in infos] if store else infos
+
+    # Files ---------------------------------------------------------------------------------------------------------
+
+    def _version_of(self, place: Source) -> str:
+        if place.scheme == "s3":
+            version = self._store(place.root).stat(place.prefix).version
+            if version.startswith("!"):
+                raise NotFoundError(f"{place.uri} cannot be read: {version.removeprefix('!')}")
+            return str(version)
+        path = Path(place.root)
+        if not path.is_file():
+            raise NotFoundError(f"there is no manifest {path}")
+        return FolderStore(path.parent).stat(path.name).version
+
+    def _store(self, bucket: str) -> Any:
+        from storage.objects.s3 import S3Store  # noqa: PLC0415  (boto3 takes a third of a second to import)
+
+        return S3Store(bucket, self._s3_endpoint_url)
+
+    @contextmanager
+    def _local(self, place: Source) -> Iterator[Path]:
+        """Give a path at which the file can be read while the block lasts."""
+        if place.scheme == "file":
+            yield Path(place.root)
+            return
+        with tempfile.NamedTemporaryFile(prefix="ramq-manifest-") as file:
+            self._store(place.root).download(place.prefix, file)
+            yield Path(file.name)
+
+    def _document(self) -> dict[str, Any]:
+        with self._local(self.place) as path:
+            if path.stat().st_size > _MOST_INVENTORY_BYTES:
+                raise UsageError(f"{self.uri} is too large to be an S3 Inventory manifest")
+            try:
+                document = json.loads(path.read_bytes())
+            except (ValueError, RecursionError):
+                raise UsageError(f"{self.uri} is not JSON") from None
+            if not isinstance(document, dict) or not isinstance(document.get("files"), list):
+                raise UsageError(f"{self.uri} is not an S3 Inventory manifest: it lists no files")
+            return document
+
+    def _parts(self) -> list[Part]:
+        if not self._is_inventory:
+            match = _LIST.search(self.uri)
+            assert match is not None
+            return [Part(self.place, (match[1] or match[2]).lower())]
+        document = self._document()
+        format_ = _FORMATS.get(str(document.get("fileFormat")).lower())
+        if format_ is None:
+            raise UsageError(
+                f"{self.uri} is in the format {document.get('fileFormat')!r}: CSV, ORC and Parquet are read"
+            )
+        columns = None
+        if format_ == "csv":
+            columns = tuple(column_name(column) for column in str(document.get("fileSchema", "")).split(","))
+            if not set(columns) & set(KEY_COLUMNS):
+                raise UsageError(f"{self.uri} has no column Key in its fileSchema")
+        parts = []
+        for file in document["files"]:
+            if not isinstance(file, dict) or not isinstance(file.get("key"), str):
+                raise UsageError(f"{self.uri} lists a file without a key")
+            place, md5 = self._file_of_inventory(file["key"]), file.get("MD5checksum")
+            parts.append(Part(place, format_, md5, columns, has_quoted_keys=format_ == "csv"))
+        return parts
+
+    def _file_of_inventory(self, key: str) -> Source:
+        if self.place.scheme == "s3":
+            return Source("s3", self.place.root, key)
+        # A downloaded inventory: the files are where they were in the bucket, or a part of that path below.
+        folder = Path(self._folder)
+        names = key.split("/")
+        if not {"", ".", ".."} & set(names):
+            for base in (folder, folder.parent, *folder.parent.parents):
+                for start in range(len(names)):
+                    path = base.joinpath(*names[start:])
+                    if path.is_file() and (start == 0 or base in {folder, folder.parent}):
+                        return Source("file", str(path.resolve()), "")
+        raise NotFoundError(f"there is no file {names[-1]!r} beside {self.place.root}: download the whole inventory")
+
+    # Entries -------------------------------------------------------------------------------------------------------
+
+    def _entries(self, part: Part) -> Iterator[Entry | None]:
+        """Yield an entry per row, None for one that stands for no object: of another version, or a folder marker."""
+        with self._local(part.place) as path:
+            if part.md5 is not None and _md5(path) != part.md5:
+                raise UsageError(f"{part.place.uri} does not have the checksum that its manifest gives: copy it again")
+            for number, row in enumerate(read_rows(path, part.format, part.place.uri, part.columns), 1):
+                try:
+                    yield self._entry(row, part)
+                except UsageError as error:
+                    raise UsageError(f"{part.place.uri}, entry {number}: {error}") from None
+
+    def _entry(self, row: Row, part: Part) -> Entry | None:
+        text = next((row[column] for column in KEY_COLUMNS if row.get(column) is not None), None)
+        if not isinstance(text, str) or not text:
+            raise UsageError(f"no text in a column {' or '.join(KEY_COLUMNS)}")
+        if str(row.get("isdeletemarker")).lower() == "true" or str(row.get("islatest")).lower() == "false":
+            return None
+        if "\x00" in text or len(text.encode(errors="replace")) > MAX_KEY_BYTES:
+            raise UsageError("a key cannot hold a zero byte or be longer than 2,000 bytes")
+        bucket = row.get("bucket") or ""
+        if part.has_quoted_keys:
+            text = unquote_plus(text)
+        if not isinstance(bucket, str):
+            raise UsageError("the bucket is no text")
+        if not bucket:
+            return self._listed(text)
+        if text.endswith("/"):
+            return None
+        etag, size, modified = row.get("etag"), row.get("size"), row.get("lastmodifieddate")
+        return Entry(bucket, text, str(etag or "").strip('"'), int(size or 0), _moment(modified))
+
+    def _listed(self, text: str) -> Entry | None:
+        if text.startswith("s3://"):
+            bucket, _, key = text.removeprefix("s3://").partition("/")
+            if not bucket or not key:
+                raise UsageError(f"{text!r} names no object: write s3://bucket/key")
+            return None if key.endswith("/") else Entry(bucket, key)
+        if text.startswith("file://"):
+            text = unquote(urlsplit(text).path)
+        elif re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE):
+            raise UsageError(f"{text!r} is neither a key, nor a path, nor s3://bucket/key")
+        elif self.place.scheme == "s3":
+            return None if text.endswith("/") else Entry(self.place.root, text)
+        folder, _, name = os.path.join(self._folder, text).rpartition("/")  # noqa: PTH118
+        if name in {"", ".", ".."}:
+            return None
+        # Links above an entry are followed as in any path a user names; the entry itself is opened without.
+        return Entry("", f"{_resolved(folder).rstrip('/')}/{name}")
+
+    def _common(self) -> Source:
+        """Return the bucket and folder, or the folder, that all entries have in common. Reads them all."""
+        root: str | None = None
+        common: list[str] | None = None
+        for part in self._parts():
+            for entry in self._entries(part):
+                if entry is None:
+                    continue
+                if root is not None and entry.root != root:
+                    raise UsageError(
+                        f"{self.uri} mixes archives: {_shown(entry)} is not in {_shown(Entry(root, ''))}; "
+                        "write a manifest for each"
+                    )
+                root = entry.root
+                folders = entry.key.split("/")[:-1]
+                common = folders if common is None else _shared(common, folders)
+        if root is None or common is None:
+            raise UsageError(f"{self.uri} names no object")
+        if root:
+            return Source("s3", root, "/".join(common[: common.index("")] if "" in common else common))
+        folder = "/".join(common) or "/"
+        return Source("file", self._folder if Path(folder).is_relative_to(self._folder) else folder, "")
+
+
+def _shared(left: list[str], right: list[str]) -> list[str]:
+    if left == right[: len(left)]:
+        return left
+    count = next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
+    return left[:count]
+
+
+def _key_in(entry: Entry, archive: Source, prefix: str, name: str) -> str:
+    if archive.scheme == "s3":
+        key, is_inside = entry.key, entry.root == archive.root
+    else:
+        key = entry.key.removeprefix(archive.root.rstrip("/") + "/")
+        is_inside = not entry.root and key != entry.key
+    if not is_inside or not is_below(key, prefix):
+        raise UsageError(f"{name}: {_shown(entry)} is not below {archive.uri}: all entries must lie in one archive")
+    return key
+
+
+def _info(entry: Entry, key: str) -> ObjectInfo:
+    return ObjectInfo(key, entry.version, entry.size_bytes, entry.modified_at)
+
+
+def _shown(entry: Entry) -> str:
+    return f"s3://{entry.root}/{entry.key}" if entry.root else (entry.key or "a folder")
+
+
+def _bucket(name: object) -> str:
+    return parse_source(f"s3://{str(name or '').removeprefix('arn:aws:s3:::')}").root
+
+
+def _moment(value: object) -> datetime | None:
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    try:
+        return datetime.fromisoformat(str(value)) if value else None
+    except ValueError:
+        return None
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _resolved(folder: str) -> str:
+    return os.path.realpath(folder)

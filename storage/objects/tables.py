@@ -1,0 +1,121 @@
+"""Rows out of files that list keys: lines, CSV, JSON lines, Parquet and ORC, plain or gzipped, in bounded memory."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from typing import IO, TYPE_CHECKING, Any
+
+from ramq.kit.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+Row = dict[str, Any]
+"""Values by column; columns are spelt small and without underscores."""
+
+KEY_COLUMNS = ("key", "uri", "url", "path")
+OTHER_COLUMNS = ("bucket", "size", "etag", "lastmodifieddate", "islatest", "isdeletemarker")
+_GZIP = b"\x1f\x8b"
+_ROWS_AT_ONCE = 10_000
+
+
+def read_rows(path: Path, format_: str, name: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """Yield the rows of a file that have anything in them.
+
+    Args:
+        path: the file.
+        format_: ``txt``, ``csv``, ``jsonl``, ``parquet`` or ``orc``.
+        name: what messages call the file.
+        columns: of a CSV without a header; None: from its first row.
+
+    Raises:
+        UsageError: the file is damaged, in another format, not UTF-8, or has no column of keys.
+    """
+    try:
+        if format_ in {"parquet", "orc"}:
+            yield from _arrow_rows(path, format_, name)
+            return
+        with path.open("rb") as raw:
+            is_zipped = raw.read(2) == _GZIP
+            raw.seek(0)
+            binary = gzip.GzipFile(fileobj=raw) if is_zipped else raw
+            with io.TextIOWrapper(binary, encoding="utf-8-sig", newline="" if format_ == "csv" else "\n") as text:
+                if format_ == "csv":
+                    yield from _csv_rows(text, name, columns)
+                elif format_ == "jsonl":
+                    yield from _json_rows(text, name)
+                else:
+                    yield from ({"key": entry} for line in text if (entry := line.rstrip("\r\n")))
+    except UnicodeDecodeError:
+        raise UsageError(f"{name} is not UTF-8 text: save it as UTF-8") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise UsageError(f"{name} is cut short or damaged: copy it again") from None
+    except csv.Error as error:
+        raise UsageError(f"{name} is not CSV: {error}") from None
+
+
+def column_name(text: str) -> str:
+    """Return a column's name as rows spell it: ``IsLatest`` and ``is_latest`` are ``islatest``."""
+    return text.strip().lower().replace("_", "").replace(" ", "")
+
+
+def _csv_rows(text: IO[str], name: str, columns: Sequence[str] | None) -> Iterator[Row]:
+    rows = (row for row in csv.reader(text) if any(row))
+    if columns is None:
+        first = next(rows, None)
+        if first is None:
+            return
+        columns = [column_name(cell) for cell in first]
+        if not set(columns) & set(KEY_COLUMNS):
+            if len(first) > 1:
+                raise UsageError(f"{name} has no column of keys: name one of {', '.join(KEY_COLUMNS)} in its first row")
+            columns = ["key"]
+            yield {"key": first[0]}
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(columns):
+            raise UsageError(f"{name}, row {number}: {len(row)} values where there are {len(columns)} columns")
+        yield dict(zip(columns, row, strict=True))
+
+
+def _json_rows(text: IO[str], name: str) -> Iterator[Row]:
+    for number, line in enumerate(text, 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            raise UsageError(f"{name}, line {number}: not JSON") from None
+        if isinstance(value, str):
+            yield {"key": value}
+        elif isinstance(value, dict):
+            yield {column_name(column): entry for column, entry in value.items()}
+        else:
+            raise UsageError(f"{name}, line {number}: write a string, or an object with the field key or uri")
+
+
+def _arrow_rows(path: Path, format_: str, name: str) -> Iterator[Row]:
+    import pyarrow as pa  # noqa: PLC0415  (a third of a second, for two formats)
+    from pyarrow import orc, parquet  # noqa: PLC0415
+
+    try:
+        file = parquet.ParquetFile(path) if format_ == "parquet" else orc.ORCFile(path)
+        schema = file.schema_arrow if format_ == "parquet" else file.schema
+        wanted = [column for column in schema.names if column_name(column) in (*KEY_COLUMNS, *OTHER_COLUMNS)]
+        if not {column_name(column) for column in wanted} & set(KEY_COLUMNS):
+            raise UsageError(f"{name} has no column of keys: name one {' or '.join(KEY_COLUMNS)}")
+        if format_ == "parquet":
+            batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted)
+        else:
+            batches = (file.read_stripe(number, columns=wanted) for number in range(file.nstripes))
+        for batch in batches:
+            for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
+                for row in batch.slice(start, _ROWS_AT_ONCE).to_pylist():
+                    yield {column_name(column): value for column, value in row.items()}
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UsageError(f"{name} is not {format_.title()} or damaged: {reason[0][:200]}") from None
