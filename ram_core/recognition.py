@@ -73,7 +73,7 @@ class ModelSpec:
         preprocessing: a short description of resizing and normalisation, for example
             ``squash-384-bilinear-imagenet``.
         vector_kind: which vector is produced, ``image`` (projected global token) or ``tags``
-            (score-weighted mean of tag embeddings).
+            (score-weighted mean of tag embeddings); after ``tags-``, how, where a model has a way of its own.
         vector_size: D.
     """
 

@@ -23,12 +23,15 @@ IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 CENTRED_MEAN: Triple = (0.5, 0.5, 0.5)
 CENTRED_STD: Triple = (0.5, 0.5, 0.5)
 
+_LEVELS = {(IMAGENET_MEAN, IMAGENET_STD): "imagenet", (CENTRED_MEAN, CENTRED_STD): "centred"}
+
 
 @dataclass(frozen=True, slots=True)
 class SquashTransform:
-    """RAM, RAM++ and Tag2Text: the whole picture squashed into a square, whatever its shape.
+    """The whole picture squashed into a square, whatever its shape.
 
-    Equal bit for bit to the official inference transform (``get_transform`` of Recognize Anything).
+    As RAM, RAM++ and Tag2Text have it: with these defaults, equal bit for bit to the official inference transform
+    (``get_transform`` of Recognize Anything).
 
     Attributes:
         size: side of the square, in pixels.
@@ -43,51 +46,13 @@ class SquashTransform:
     @property
     def name(self) -> str:
         """Describes resizing and normalisation in the generation's fingerprint."""
-        return f"squash-{self.size}-bilinear-imagenet"
+        levels = _LEVELS.get((self.mean, self.std), f"{self.mean}-{self.std}")
+        return f"squash-{self.size}-bilinear-{levels}"
 
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return (S, S, 3) uint8 RGB. Raises ``ImageError`` for an image with an empty side."""
         rgb = to_rgb(image)
         return np.asarray(rgb.resize((self.size, self.size), Image.Resampling.BILINEAR))
-
-
-@dataclass(frozen=True, slots=True)
-class CropTransform:
-    """ImageNet classifiers: the shorter side scaled, then the square in the middle.
-
-    The numbers are those of timm's evaluation of ``tf_efficientnet_lite2``; so are the pixels, to within
-    rounding.
-
-    Attributes:
-        size: side of the square, in pixels.
-        crop_fraction: share of the scaled shorter side that the square takes, in 0..1.
-        mean: channel means, of pixels in 0..1.
-        std: channel deviations, of pixels in 0..1.
-    """
-
-    size: int = 260
-    crop_fraction: float = 0.89
-    mean: Triple = CENTRED_MEAN
-    std: Triple = CENTRED_STD
-
-    @property
-    def name(self) -> str:
-        """Describes resizing and normalisation in the generation's fingerprint."""
-        return f"crop-{self.size}-{self.crop_fraction}-bicubic-centred"
-
-    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Return (S, S, 3) uint8 RGB. Raises ``ImageError`` for an image with an empty side."""
-        rgb = to_rgb(image)
-        width, height = rgb.size
-        shorter, scaled = min(width, height), int(self.size / self.crop_fraction)
-        columns, rows = scaled * width // shorter, scaled * height // shorter
-        left, top = round((columns - self.size) / 2), round((rows - self.size) / 2)
-        # Only the square is resampled, as cutting it out afterwards would show it: a strip of
-        # 1 x 50,000 must not be scaled to 292 x 14,600,000 first.
-        across, down = width / columns, height / rows
-        box = (left * across, top * down, (left + self.size) * across, (top + self.size) * down)
-        square = rgb.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
-        return np.asarray(square)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

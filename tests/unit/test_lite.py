@@ -14,6 +14,7 @@ from ram_core.captions import template_caption
 from ram_core.errors import CheckpointError, DeviceError, ImageError, UnknownModelError, VocabularyError
 from ram_core.lite import Lite, _installed_weights, imagenet_vocabulary, load_lite
 from ram_core.registry import model_names
+from ram_core.text_encoder import MiniLMTextEncoder
 from ram_core.transforms import normalise
 
 PHOTOS = Path(skimage.__file__).parent / "data"
@@ -156,6 +157,16 @@ def test_another_threshold_assigns_other_tags_and_is_another_generation(lite: Li
     assert [tag.name for tag in found.tags] == ["Egyptian cat"]
     assert strict.spec.weights_sha256 == lite.spec.weights_sha256
     assert strict.spec.fingerprint != lite.spec.fingerprint
+
+
+def test_the_generation_names_how_pixels_and_vectors_are_made(lite: Lite) -> None:
+    assert lite.spec.preprocessing == "squash-260-bilinear-centred"
+    assert lite.spec.vector_kind == "tags-name+definition-20-root"
+
+
+def test_another_text_encoder_is_another_generation(lite: Lite, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MiniLMTextEncoder, "sha256", "00" * 32)
+    assert load_lite(device=torch.device("cpu"), cache_dir=cache).spec.fingerprint != lite.spec.fingerprint
 
 
 def test_a_vocabulary_of_another_length_is_refused_with_both_counts(cache: Path) -> None:
