@@ -136,6 +136,9 @@ class Pipeline:
     def feed(self, shard: ClaimedShard, lease: Lease) -> None:
         """Send the pending images of a shard on their way. Blocks while the queues are full."""
         self.leases.add(lease)
+        if lease.is_careful:
+            # Alone means alone: an image of another shard that kills the worker must not be held against this one's.
+            self.wait_until_at_most(1)
         self._raise_fatal()
         with unit_of_work(self._engine) as session:
             known = images.keys(session, shard.image_ids)

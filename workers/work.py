@@ -163,5 +163,5 @@ class Lease:
 CAREFUL_AFTER = 3
 """The third holder in a row that starts on the same images takes them one at a time."""
 
-SUSPECT_DEATHS = 2
-"""An image that was alone with so many dying workers is given up. One death may be chance; a worker can be killed."""
+SUSPECT_DEATHS = 3
+"""An image that was alone with so many dying workers is given up. A death or two may be chance: workers get killed."""

@@ -68,7 +68,8 @@ def check_alike(ours: dict[str, Row[Any]], theirs: dict[str, Row[Any]]) -> None:
         for tag in scores[0].keys() | scores[1].keys():  # one that is missing is at the floor of 0.01
             assert scores[0].get(tag, 100) == pytest.approx(scores[1].get(tag, 100), abs=2), (name, tag)
         vectors = [unpack_vectors(row.v, 384)[0] for row in (mine, other)]
-        assert float(vectors[0] @ vectors[1]) > 0.9999, name
+        # The weights are roots of scores, so a tag that comes or goes at the floor moves the vector by its root.
+        assert float(vectors[0] @ vectors[1]) > 0.999, name
 
 
 def test_a_folder_and_a_bucket_give_the_same_archive(
