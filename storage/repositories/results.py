@@ -151,11 +151,6 @@ def _history(session: Session, image_id: int) -> list[HistoryView]:
     return [HistoryView(**row._mapping) for row in rows]  # noqa: SLF001  (SQLAlchemy's documented name)
 
 
-def locate(session: Session, archive_id: int, key: str) -> int | None:
-    """Return the id of the image with this key."""
-    return session.scalar(select(Image.id).where(Image.archive_id == archive_id, Image.key == key))
-
-
 def place(session: Session, image_id: int) -> tuple[str, str, str]:
     """Return an image's archive URI, key and version. Raises ``NotFoundError``."""
     row = session.execute(
