@@ -17,11 +17,11 @@ from ram_core.vocabulary import TagVocabulary
 from ramq.settings import Settings
 from ramq.wiring import Services
 from storage.database import driver_connection, make_engine, unit_of_work
+from storage.index.builder import IndexBuilder
+from storage.index.packing import pack_vectors
+from storage.index.places import open_place
 from storage.objects.folder import FolderStore
 from storage.repositories import images, shards
-from storage.vectors.builder import IndexBuilder
-from storage.vectors.packing import pack_vectors
-from storage.vectors.places import open_place
 from workers.lifecycle import Worker
 from workers.model_holder import ModelHolder, ModelOptions
 from workers.pipeline import PipelineOptions

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from ramq.settings import Settings
+    from storage.index.builder import IndexBuilder
+    from storage.index.index import VectorIndex
     from storage.models import Generation
-    from storage.vectors.builder import IndexBuilder
-    from storage.vectors.index import VectorIndex
     from storage.views import ArchiveView, GenerationView, Hit, ImageView, IndexView
 
 _BROKER_TIMEOUT_SECONDS = 5
@@ -241,8 +241,8 @@ class Services:
 
 def make_index(settings: Settings) -> VectorIndex:
     """Return this process's reader of the vector index."""
-    from storage.vectors.index import VectorIndex  # noqa: PLC0415  (faiss takes a while; not every verb needs it)
-    from storage.vectors.places import open_place  # noqa: PLC0415
+    from storage.index.index import VectorIndex  # noqa: PLC0415  (faiss takes a while; not every verb needs it)
+    from storage.index.places import open_place  # noqa: PLC0415
 
     place = open_place(settings.index_location, endpoint_url=settings.s3_endpoint_url)
     return VectorIndex(place, settings.cache_path / "index")
@@ -250,8 +250,8 @@ def make_index(settings: Settings) -> VectorIndex:
 
 def make_builder(settings: Settings, engine: Engine) -> IndexBuilder:
     """Return a builder of the vector index."""
-    from storage.vectors.builder import IndexBuilder  # noqa: PLC0415
-    from storage.vectors.places import open_place  # noqa: PLC0415
+    from storage.index.builder import IndexBuilder  # noqa: PLC0415
+    from storage.index.places import open_place  # noqa: PLC0415
 
     place = open_place(settings.index_location, endpoint_url=settings.s3_endpoint_url)
     return IndexBuilder(engine, place, settings.cache_path / "index")

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
+    from storage.index.index import VectorIndex
     from storage.models import Generation
     from storage.query import Match
     from storage.repositories.tags import Names
-    from storage.vectors.index import VectorIndex
 
 
 class Search:

@@ -9,9 +9,9 @@ import numpy as np
 from sqlalchemy import text
 
 from storage.database import unit_of_work
+from storage.index.packing import pack_vectors
 from storage.models import Archive, Generation, Image, Vocabulary
 from storage.repositories import vectors as repository
-from storage.vectors.packing import pack_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from storage.vectors.index import VectorIndex
+    from storage.index.index import VectorIndex
 
 SIZE = 24
 

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from storage.index.builder import IndexBuilder
     from storage.objects.base import ObjectStore
-    from storage.vectors.builder import IndexBuilder
     from workers.model_holder import ModelHolder
 
 log = get_logger()

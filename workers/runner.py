@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import redis
     from sqlalchemy import Engine
 
-    from storage.vectors.builder import IndexBuilder
+    from storage.index.builder import IndexBuilder
     from workers.model_holder import ModelHolder
     from workers.pipeline import PipelineOptions
 

@@ -14,8 +14,8 @@ from sqlalchemy import select, text
 
 from ramq.kit.errors import FatalError
 from storage.database import driver_connection
+from storage.index.packing import CODE, unpack_vectors
 from storage.models import Generation, Vector
-from storage.vectors.packing import CODE, unpack_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

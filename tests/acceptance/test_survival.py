@@ -14,8 +14,8 @@ from sqlalchemy import text
 
 from ram_core.transforms import SquashTransform
 from storage.database import unit_of_work
+from storage.index.packing import unpack_vectors
 from storage.models import SCORE_SCALE
-from storage.vectors.packing import unpack_vectors
 from tests.services.crew import check_books, wait_for
 from tests.services.null_worker import SIZE, VECTOR_SIZE, digest, expected
 

@@ -15,12 +15,12 @@ from sqlalchemy.orm import Session
 
 from ramq.kit.errors import ServiceUnavailableError
 from storage.database import make_engine, unit_of_work
+from storage.index import builder as builder_module
+from storage.index.builder import IndexBuilder
+from storage.index.garbage import collect_garbage
+from storage.index.index import VectorIndex
+from storage.index.places import FolderPlace
 from storage.repositories import vectors as repository
-from storage.vectors import builder as builder_module
-from storage.vectors.builder import IndexBuilder
-from storage.vectors.garbage import collect_garbage
-from storage.vectors.index import VectorIndex
-from storage.vectors.places import FolderPlace
 from tests.vector_archive import VectorArchive, unit_vectors, write
 
 if TYPE_CHECKING:
@@ -126,8 +126,8 @@ CRASHING_BUILDER = textwrap.dedent(
     from pathlib import Path
     from sqlalchemy import Engine, event
     from storage.database import make_engine
-    from storage.vectors.builder import IndexBuilder
-    from storage.vectors.places import FolderPlace
+    from storage.index.builder import IndexBuilder
+    from storage.index.places import FolderPlace
 
     url, folder, generation_id, action = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     steps = fatal = 0

@@ -13,12 +13,12 @@ from sqlalchemy.orm import Session
 
 from ramq.kit.errors import FatalError, NotFoundError, ServiceUnavailableError
 from storage.database import make_engine, unit_of_work
+from storage.index import index as index_module
+from storage.index.builder import IndexBuilder
+from storage.index.garbage import collect_garbage
+from storage.index.index import VectorIndex
+from storage.index.places import FolderPlace
 from storage.repositories import vectors as repository
-from storage.vectors import index as index_module
-from storage.vectors.builder import IndexBuilder
-from storage.vectors.garbage import collect_garbage
-from storage.vectors.index import VectorIndex
-from storage.vectors.places import FolderPlace
 from tests.vector_archive import SIZE, VectorArchive, unit_vectors, write
 
 if TYPE_CHECKING:
@@ -181,8 +181,8 @@ def test_another_process_finds_a_vector_as_soon_as_it_is_committed(
         from pathlib import Path
         import numpy as np
         from storage.database import make_engine, unit_of_work
-        from storage.vectors.index import VectorIndex
-        from storage.vectors.places import FolderPlace
+        from storage.index.index import VectorIndex
+        from storage.index.places import FolderPlace
         url, folder, generation_id, size = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
         engine, index = make_engine(url), VectorIndex(FolderPlace(folder / "index"), folder / "cache")
         for line in sys.stdin:

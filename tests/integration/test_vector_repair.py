@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 
 from ramq.kit.errors import ServiceUnavailableError
 from storage.database import make_engine, unit_of_work
+from storage.index.builder import IndexBuilder
+from storage.index.garbage import collect_garbage
+from storage.index.index import VectorIndex
+from storage.index.places import BucketPlace, FolderPlace
 from storage.repositories import vectors as repository
-from storage.vectors.builder import IndexBuilder
-from storage.vectors.garbage import collect_garbage
-from storage.vectors.index import VectorIndex
-from storage.vectors.places import BucketPlace, FolderPlace
 from tests.vector_archive import VectorArchive
 
 if TYPE_CHECKING:

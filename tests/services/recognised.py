@@ -9,8 +9,8 @@ from ramq.demo_photos import installed_photographs
 from ramq.settings import Settings
 from ramq.wiring import Services
 from storage.database import make_engine
-from storage.vectors.builder import IndexBuilder
-from storage.vectors.places import open_place
+from storage.index.builder import IndexBuilder
+from storage.index.places import open_place
 from tests.services.missing import missing
 from workers.lifecycle import Worker
 from workers.model_holder import ModelHolder, ModelOptions

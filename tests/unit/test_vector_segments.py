@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from ramq.kit.errors import ServiceUnavailableError, UsageError
-from storage.vectors import segment as segments
-from storage.vectors.compaction import plan
-from storage.vectors.delta import Delta
-from storage.vectors.manifest import DamagedError, Manifest, SegmentEntry, decode
-from storage.vectors.packing import pack_vectors, unpack_vectors
-from storage.vectors.places import BucketPlace, FolderPlace, open_place
-from storage.vectors.store import SegmentStore
+from storage.index import segment as segments
+from storage.index.compaction import plan
+from storage.index.delta import Delta
+from storage.index.manifest import DamagedError, Manifest, SegmentEntry, decode
+from storage.index.packing import pack_vectors, unpack_vectors
+from storage.index.places import BucketPlace, FolderPlace, open_place
+from storage.index.store import SegmentStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,7 +173,7 @@ def test_a_disk_that_is_full_is_an_error_and_not_a_short_file(tmp_path: Path, ro
         import resource, signal, sys
         from pathlib import Path
         import numpy as np
-        from storage.vectors import segment
+        from storage.index import segment
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         vectors = np.eye(16, dtype=np.float32)[np.arange(200) % 16]
         built = segment.build([(np.arange(200), vectors)], 16)
@@ -211,7 +211,7 @@ def test_a_second_process_does_not_hash_again_what_was_checked(tmp_path: Path, m
     store, name = a_store(tmp_path)
     store.segment(1, name)
     hashed: list[str] = []
-    monkeypatch.setattr("storage.vectors.store.check_files", lambda _folder, name: hashed.append(name))
+    monkeypatch.setattr("storage.index.store.check_files", lambda _folder, name: hashed.append(name))
     SegmentStore(store.place, store.cache_dir).segment(1, name)
     assert hashed == []
 

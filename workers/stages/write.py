@@ -10,9 +10,9 @@ from sqlalchemy.exc import DataError as SqlalchemyDataError
 from sqlalchemy.exc import IntegrityError
 
 from storage.database import unit_of_work
+from storage.index.packing import pack_vectors
 from storage.models import SCORE_SCALE
 from storage.repositories import records, shards
-from storage.vectors.packing import pack_vectors
 from workers.retry import UnstorableResultError
 from workers.work import Trouble
 

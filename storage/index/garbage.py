@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from ramq.kit.logs import get_logger
 from storage.database import unit_of_work
+from storage.index.manifest import DamagedError, generation_folder
 from storage.repositories import vectors as repository
-from storage.vectors.manifest import DamagedError, generation_folder
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from storage.vectors.store import SegmentStore
+    from storage.index.store import SegmentStore
 
 GRACE_SECONDS = 900.0
 """How long after its replacement a manifest's files stay: a reader may have just read its number."""

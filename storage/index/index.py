@@ -16,14 +16,14 @@ import numpy as np
 
 from ramq.kit.errors import NotFoundError, ServiceUnavailableError
 from ramq.kit.logs import get_logger
+from storage.index.delta import Delta
+from storage.index.manifest import DamagedError
+from storage.index.packing import CODE, require_unit_length
+from storage.index.segment import Segment, build
+from storage.index.status import index_status
+from storage.index.store import SegmentStore
 from storage.repositories import vectors as repository
 from storage.repositories.vectors import Window
-from storage.vectors.delta import Delta
-from storage.vectors.manifest import DamagedError
-from storage.vectors.packing import CODE, require_unit_length
-from storage.vectors.segment import Segment, build
-from storage.vectors.status import index_status
-from storage.vectors.store import SegmentStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
+    from storage.index.delta import DeltaView
+    from storage.index.manifest import Manifest
+    from storage.index.places import Place
     from storage.repositories.vectors import Head, Pointer
-    from storage.vectors.delta import DeltaView
-    from storage.vectors.manifest import Manifest
-    from storage.vectors.places import Place
     from storage.views import IndexView
 
 DELTA_ROWS = 50_000

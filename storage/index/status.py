@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from storage.index.manifest import DamagedError
 from storage.repositories import generations
 from storage.repositories import vectors as repository
 from storage.repositories.vectors import Window
-from storage.vectors.manifest import DamagedError
 from storage.views import IndexView
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from storage.vectors.manifest import SegmentEntry
-    from storage.vectors.store import SegmentStore
+    from storage.index.manifest import SegmentEntry
+    from storage.index.store import SegmentStore
 
 
 def index_status(session: Session, store: SegmentStore, generation_id: int) -> IndexView:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import faiss as _faiss
 import numpy as np
 
-from storage.vectors.manifest import FORMAT, DamagedError
+from storage.index.manifest import FORMAT, DamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

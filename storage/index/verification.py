@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ramq.kit.errors import NotFoundError
+from storage.index.manifest import DamagedError, SegmentEntry
 from storage.repositories import vectors as repository
 from storage.repositories.vectors import Window
-from storage.vectors.manifest import DamagedError, SegmentEntry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
-    from storage.vectors.store import SegmentStore
+    from storage.index.store import SegmentStore
 
 
 def problems(session: Session, store: SegmentStore, generation_id: int) -> list[str]:

@@ -23,8 +23,8 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ramq.kit.errors import ServiceUnavailableError, UsageError
-from storage.vectors.manifest import DamagedError
-from storage.vectors.segment import DESCRIPTION_FILE, sync_folder
+from storage.index.manifest import DamagedError
+from storage.index.segment import DESCRIPTION_FILE, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,14 +16,14 @@ import numpy as np
 from ramq.kit.errors import NotFoundError, ServiceUnavailableError
 from ramq.kit.logs import get_logger
 from storage.database import unit_of_work
+from storage.index.compaction import plan
+from storage.index.garbage import collect_garbage
+from storage.index.manifest import DamagedError, Manifest, SegmentEntry, generation_folder
+from storage.index.segment import build, write
+from storage.index.store import SegmentStore
+from storage.index.verification import problems
 from storage.repositories import vectors as repository
 from storage.repositories.vectors import Window
-from storage.vectors.compaction import plan
-from storage.vectors.garbage import collect_garbage
-from storage.vectors.manifest import DamagedError, Manifest, SegmentEntry, generation_folder
-from storage.vectors.segment import build, write
-from storage.vectors.store import SegmentStore
-from storage.vectors.verification import problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from storage.vectors.places import Place
-    from storage.vectors.segment import Segment
+    from storage.index.places import Place
+    from storage.index.segment import Segment
 
 MAX_SEGMENT_ROWS = 2_000_000
 """No segment is merged beyond this: it is built in memory, 2 GB for vectors of 512."""

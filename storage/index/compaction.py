@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from storage.vectors.manifest import SegmentEntry
+    from storage.index.manifest import SegmentEntry
 
 FANOUT = 4
 """Neighbours of one size class that are merged into one; a row is written about log4(N) times."""

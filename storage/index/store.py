@@ -15,15 +15,15 @@ from uuid import uuid4
 import numpy as np
 
 from ramq.kit.logs import get_logger
-from storage.vectors.manifest import DamagedError, Manifest, SegmentEntry, decode, generation_folder, manifest_name
-from storage.vectors.segment import Segment, check_files, open_segment
+from storage.index.manifest import DamagedError, Manifest, SegmentEntry, decode, generation_folder, manifest_name
+from storage.index.segment import Segment, check_files, open_segment
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from storage.vectors.places import Place
+    from storage.index.places import Place
 
 COPY_GRACE_SECONDS = 3600.0
 """A copy that is not in the newest manifest is kept this long: another process may be about to open it."""
