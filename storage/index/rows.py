@@ -1,0 +1,69 @@
+"""The columns of one part of the index: what a search needs to know of each image, without asking Postgres.
+
+A *part* is a published segment or some newer rows in memory; both have the same columns. Row numbers are positions in
+``ids`` and mean nothing outside their part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pyroaring import BitMap
+
+NO_DATE = np.iinfo(np.int64).min
+"""Stands in ``Rows.modified`` where the object store told no date."""
+
+
+class TagColumns(Protocol):
+    """The tags of the rows, both ways round. Scores are in units of ``1 / SCORE_SCALE``, above the model's floor."""
+
+    offsets: NDArray[np.int64]  # (N + 1,): the tags of row n are tags[offsets[n] : offsets[n + 1]], ascending
+    tags: NDArray[np.int16]  # (M,)
+    scores: NDArray[np.int16]  # (M,)
+
+    def postings(self, tag_id: int) -> tuple[NDArray[np.uint32], NDArray[np.int16]]:
+        """Return (rows, scores) of a tag: (K,), (K,), ascending rows; empty for a tag that no row has."""
+        ...
+
+    def above(self, tag_id: int, units: int) -> BitMap:
+        """Return the rows whose score of the tag is above ``units``. It may be kept: not to be changed."""
+        ...
+
+
+class KeyColumn(Protocol):
+    """The keys of the rows."""
+
+    def below(self, prefix: bytes) -> NDArray[np.uint32]:
+        """Return the rows whose key begins with ``prefix`` (UTF-8), in any order, whatever their archive."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The columns.
+
+    Attributes:
+        ids: (N,) int64, ascending: the image of each row.
+        archives: (N,) int32: its archive.
+        jobs: (N,) int64: the job that wrote its record.
+        modified: (N,) int64: when its object was last modified, microseconds since 1970 UTC, or ``NO_DATE``.
+        sizes: (N,) int64: bytes of its object.
+        keys: its key.
+        tags: its tags and scores.
+    """
+
+    ids: NDArray[np.int64]
+    archives: NDArray[np.int32]
+    jobs: NDArray[np.int64]
+    modified: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    keys: KeyColumn
+    tags: TagColumns
+
+    def __len__(self) -> int:
+        return len(self.ids)
