@@ -110,6 +110,10 @@ class Generation(Base):
     vocabulary_id: Mapped[int] = mapped_column(ForeignKey(Vocabulary.id))
     is_default: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # When another took its place in search: the newest of these is what a rollback returns to.
+    served_until: Mapped[datetime | None]
+    # Its results are gone; the row stays, since the reports of its jobs name it.
+    dropped_at: Mapped[datetime | None]
 
 
 class Archive(Base):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-_DEFAULT_LOCK = 7_263_772
+DEFAULT_LOCK = 7_263_772
 """Advisory lock: two workers that register the first generation must not both make theirs the default."""
 
 
@@ -47,12 +47,16 @@ class GenerationSpec:
 def ensure(session: Session, spec: GenerationSpec, vocabulary: VocabularySpec) -> int:
     """Return the id of the generation, registering it and its vocabulary if they are new.
 
-    The first generation of a database serves search until another is chosen.
+    The first generation of a database serves search until another is chosen. One that was dropped begins anew. The
+    generation cannot be dropped before the transaction ends.
     """
-    known = session.scalar(select(Generation.id).where(Generation.fingerprint == spec.fingerprint))
+    known = session.scalars(
+        select(Generation).where(Generation.fingerprint == spec.fingerprint).with_for_update(key_share=True)
+    ).one_or_none()
     if known is not None:
-        return known
-    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _DEFAULT_LOCK})
+        known.dropped_at = None
+        return known.id
+    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": DEFAULT_LOCK})
     vocabulary_id = _ensure_vocabulary(session, vocabulary)
     is_first = session.scalar(select(func.count()).select_from(Generation).where(Generation.is_default)) == 0
     session.execute(
@@ -97,18 +101,24 @@ def default(session: Session) -> Generation | None:
 
 
 def get(session: Session, generation_id: int) -> Generation:
-    """Return a generation. Raises ``NotFoundError``."""
+    """Return a generation.
+
+    Raises:
+        NotFoundError: there is none, or it was dropped.
+    """
     generation = session.get(Generation, generation_id)
-    if generation is None:
-        raise NotFoundError(f"there is no generation {generation_id}")
+    if generation is None or generation.dropped_at is not None:
+        known = ", ".join(str(view.id) for view in views(session))
+        raise NotFoundError(f"there is no generation {generation_id}; generations: {known or 'none'}")
     return generation
 
 
 def views(session: Session) -> list[GenerationView]:
-    """Return every generation, oldest first."""
+    """Return every generation that was not dropped, oldest first."""
     rows = session.execute(
         select(Generation, Vocabulary)
         .join(Vocabulary, Vocabulary.id == Generation.vocabulary_id)
+        .where(Generation.dropped_at.is_(None))
         .order_by(Generation.id)
     )
     return [
@@ -123,6 +133,7 @@ def views(session: Session) -> list[GenerationView]:
             tags=vocabulary.size,
             is_default=generation.is_default,
             created_at=generation.created_at,
+            served_until=generation.served_until,
         )
         for generation, vocabulary in rows
     ]

@@ -118,8 +118,10 @@ def system_identifier(session: Session) -> str:
 
 
 def vector_size(session: Session, generation_id: int) -> int | None:
-    """Return how many numbers a vector of this generation has; None if there is no such generation."""
-    return session.scalar(select(Generation.vector_size).where(Generation.id == generation_id))
+    """Return how many numbers a vector of this generation has; None if there is no such generation any more."""
+    return session.scalar(
+        select(Generation.vector_size).where(Generation.id == generation_id, Generation.dropped_at.is_(None))
+    )
 
 
 def vector_of(session: Session, generation_id: int, image_id: int) -> NDArray[np.float32] | None:
