@@ -10,7 +10,9 @@ COPY requirements/${LOCK}.txt requirements/
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/ramq/bin/pip install --require-hashes -r requirements/${LOCK}.txt
 COPY . .
-RUN /opt/ramq/bin/pip install --no-deps --no-build-isolation .
+# What `ramq --version` names: docker build --build-arg COMMIT=$(git rev-parse --short=12 HEAD) …
+ARG COMMIT=
+RUN RAMQ_BUILD_COMMIT=${COMMIT} /opt/ramq/bin/pip install --no-deps --no-build-isolation .
 
 FROM python:${PYTHON}-slim AS base
 COPY --from=build /opt/ramq /opt/ramq

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -15,6 +14,7 @@ from ramq.cli import admin, archive, jobs, models, search, stack
 from ramq.cli.output import err, visible
 from ramq.kit.errors import ConflictError, ForbiddenError, RamqError, TransientError, UsageError
 from ramq.kit.logs import without_secrets
+from ramq.version import described
 
 app = typer.Typer(
     name="ramq",
@@ -27,7 +27,7 @@ app = typer.Typer(
 
 def _version(value: bool) -> None:
     if value:
-        typer.echo(f"ramq {version('ramq')}")
+        typer.echo(f"ramq {described()}")
         raise typer.Exit
 
 

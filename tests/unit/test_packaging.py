@@ -34,6 +34,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def head() -> str:
+    """The commit of this checkout as ``ramq --version`` names it; empty where this is not one."""
+    describe = ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty"]
+    if not (ROOT / ".git").exists():
+        return ""
+    return subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture(scope="module")
 def metadata(wheel: Path) -> Message:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
@@ -108,7 +117,21 @@ def test_the_source_archive_holds_what_its_own_tests_need(tmp_path: Path) -> Non
     assert {"Makefile", "requirements/dev.txt", "tests/conftest.py", "docker-compose.yml", "LICENSE"} <= held
 
 
-def test_the_wheel_works_where_the_source_is_not(wheel: Path, tmp_path: Path) -> None:
+def test_a_wheel_built_from_the_source_archive_names_the_same_commit(head: str, tmp_path: Path) -> None:
+    if not head:
+        pytest.skip("not a clone")
+    build = [sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path)]
+    subprocess.run([*build, "-t", "sdist"], cwd=ROOT, check=True, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    subprocess.run(["tar", "-xzf", str(archive), "-C", str(tmp_path)], check=True)
+    (source,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    subprocess.run([*build, "-t", "wheel"], cwd=source, check=True, capture_output=True)
+    (built,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(built) as contents:
+        assert contents.read("ramq/commit.txt").decode().strip() == head
+
+
+def test_the_wheel_works_where_the_source_is_not(wheel: Path, head: str, tmp_path: Path) -> None:
     target = tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--quiet", "--target", str(target)]
     subprocess.run([*install, str(wheel)], check=True, capture_output=True)
@@ -121,8 +144,7 @@ def test_the_wheel_works_where_the_source_is_not(wheel: Path, tmp_path: Path) ->
         return done.stdout.strip()
 
     assert python("import ramq.cli.main as m; print(m.__file__)").startswith(str(target))
-    assert python("import sys; sys.argv = ['ramq', '--version']; import ramq.cli.main as m; m.main()") == (
-        f"ramq {PROJECT['version']}"
-    )
+    shown = python("import sys; sys.argv = ['ramq', '--version']; import ramq.cli.main as m; m.main()")
+    assert shown == f"ramq {PROJECT['version']} ({head or 'commit unknown'})"
     assert python("from storage import revision; print(revision.head())")
     assert python("from ramq.web.pages.render import WEB; print((WEB / 'static' / 'app.css').is_file())") == "True"
