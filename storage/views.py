@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from storage.language.tree import Expression
+
 Item = TypeVar("Item")
 
 JobState = Literal["running", "paused", "done", "cancelled", "failed"]
@@ -344,6 +346,8 @@ class SearchQuery:
         archive: the URI, or the id, of an archive; a URI below an archive narrows to that prefix.
         threshold: one threshold for every tag, in 0..1, instead of each tag's own.
         cursor: ``next_cursor`` of the page before.
+        where: what an image must also meet, from the query language.
+        generation: the generation to be searched, instead of the one that serves.
     """
 
     text: str | None = None
@@ -357,6 +361,8 @@ class SearchQuery:
     threshold: float | None = None
     limit: int = 20
     cursor: str | None = None
+    where: Expression | None = None
+    generation: int | None = None
 
     def after(self, cursor: str | None) -> SearchQuery:
         """Return the query for the page that begins at ``cursor``."""

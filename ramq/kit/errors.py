@@ -39,9 +39,14 @@ class FatalError(RamqError):
 
 
 class UsageError(RamqError):
-    """What was asked for makes no sense: an unknown tag, a folder that is not there, a wrong option."""
+    """What was asked for makes no sense: an unknown tag, a folder that is not there, a wrong option.
+
+    Attributes:
+        at: the character of a query's text that it is about, counted from 0; None when it is not about such a text.
+    """
 
     code = "usage"
+    at: int | None = None
 
 
 class NotFoundError(UsageError):
