@@ -200,6 +200,18 @@ def _print_report(report: JobReport, *, as_json: bool) -> None:
 
 def _watch(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) -> JobView:
     """Follow a job to its end. On the embedded stack with no worker alive, one runs for as long as we watch."""
+    try:
+        return _follow(ramq, settings, job_id, is_quiet=is_quiet)
+    except KeyboardInterrupt:
+        err.print(
+            f"\nStopped watching. Job {job_id} keeps what it has done: go on with `ramq job {job_id} --watch`, "
+            f"end it with `ramq cancel {job_id}`.",
+            style="dim",
+        )
+        raise
+
+
+def _follow(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) -> JobView:
     crew: Workers | None = None
     with ExitStack() as cleanup:
         started = time.monotonic()

@@ -18,6 +18,7 @@ from typer.main import get_command
 
 from ramq.cli.main import app
 from ramq.settings import Settings
+from ramq.version import described
 from tests.services.crew import client_services, running_crew, wait_for
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ def test_help_is_printed_on_stdout(run: Run, path: tuple[str, ...]) -> None:
 
 def test_the_version_is_that_of_the_package(run: Run) -> None:
     done = run("--version")
-    assert (done.returncode, done.stdout) == (0, f"ramq {version('ramq')}\n")
+    assert (done.returncode, done.stdout) == (0, f"ramq {described()}\n")
+    assert version("ramq") in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -205,7 +207,7 @@ def test_a_reader_that_has_enough_is_no_error(recorded: Recorded) -> None:
     assert complaint == b""
 
 
-def test_ctrl_c_while_waiting_ends_quietly(on_services: dict[str, str], tmp_path: Path) -> None:
+def test_ctrl_c_while_waiting_says_how_to_go_on(on_services: dict[str, str], tmp_path: Path) -> None:
     folder = tmp_path / "empty"
     folder.mkdir()
     command = [*COMMAND, "enqueue", str(folder), "--wait"]
@@ -214,12 +216,14 @@ def test_ctrl_c_while_waiting_ends_quietly(on_services: dict[str, str], tmp_path
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.readline().strip().isdecimal()
+        job_id = process.stdout.readline().strip()
+        assert job_id.isdecimal()
         time.sleep(0.5)  # into the waiting, where no worker will ever end it
         process.send_signal(signal.SIGINT)
         complaint = process.stderr.read()
         assert process.wait(60) == 130
     assert "Traceback" not in complaint
+    assert f"ramq job {job_id} --watch" in complaint
 
 
 def test_a_search_by_tags_loads_neither_models_nor_the_queue(recorded: Recorded) -> None:
