@@ -19,9 +19,11 @@ from storage.database import unit_of_work
 from storage.index.compaction import plan
 from storage.index.garbage import collect_garbage
 from storage.index.manifest import DamagedError, Manifest, SegmentEntry, generation_folder
-from storage.index.segment import build, write
+from storage.index.part import build_part
+from storage.index.segment import write
 from storage.index.store import SegmentStore
 from storage.index.verification import problems
+from storage.repositories import projection
 from storage.repositories import vectors as repository
 from storage.repositories.vectors import Window
 
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
+    from storage.index.part import Part
     from storage.index.places import Place
-    from storage.index.segment import Segment
 
 MAX_SEGMENT_ROWS = 2_000_000
 """No segment is merged beyond this: it is built in memory, 2 GB for vectors of 512."""
@@ -206,12 +208,12 @@ class IndexBuilder:
         with unit_of_work(self._snapshot_engine) as session:
             watermark = repository.head(session, turn.generation_id).xmin
             fresh = Window(turn.generation_id, base.watermark, watermark)
-            segment = build(repository.rows(session, fresh, turn.vector_size), turn.vector_size)
+            part = _read(session, turn, fresh)
             erased = repository.erased(session, fresh)
-        changed = np.union1d(segment.ids, erased)
+        changed = np.union1d(part.rows.ids, erased)
         entries = [self._with_dead(turn, entry, changed) for entry in base.segments]
-        if len(segment.ids):
-            entries.append(self._write(turn, fresh, segment))
+        if len(part.rows):
+            entries.append(self._write(turn, fresh, part))
         return self._publish(turn, watermark, [entry for entry in entries if entry is not None], base)
 
     def _rebuild(self, turn: _Turn) -> Published | None:
@@ -256,7 +258,7 @@ class IndexBuilder:
         except DamagedError as error:
             get_logger().warning("a segment of the index is written again from the database", reason=str(error))
             return self._from_database(turn, Window(turn.generation_id, entry.lo, entry.hi))
-        more = np.union1d(dead, segment.ids[segment.rows_of(changed)])
+        more = np.union1d(dead, segment.rows.ids[segment.rows_of(changed)])
         if len(more) == len(dead):
             return entry
         if len(more) == entry.rows:
@@ -272,22 +274,22 @@ class IndexBuilder:
         Rows that left the window since the watermark are newer than it, and searches find them in the delta.
         """
         with unit_of_work(self._snapshot_engine) as session:
-            segment = build(repository.rows(session, window, turn.vector_size), turn.vector_size)
-        return self._write(turn, window, segment) if len(segment.ids) else None
+            part = _read(session, turn, window)
+        return self._write(turn, window, part) if len(part.rows) else None
 
-    def _write(self, turn: _Turn, window: Window, segment: Segment) -> SegmentEntry:
+    def _write(self, turn: _Turn, window: Window, part: Part) -> SegmentEntry:
         assert window.hi is not None
         folder = generation_folder(turn.generation_id)
         place = self.store.place
         with place.staging(folder) as staged:
             try:
-                name = write(segment, staged, generation_id=turn.generation_id, lo=window.lo, hi=window.hi)
+                name = write(part, staged, generation_id=turn.generation_id, lo=window.lo, hi=window.hi)
                 size_bytes = sum(file.stat().st_size for file in staged.iterdir())
                 if not self._is_sound(turn, name):
                     place.add(staged, f"{folder}/{name}")
             except DamagedError as error:
                 raise ServiceUnavailableError(f"a new index segment did not survive being written: {error}") from error
-        return SegmentEntry(name, window.lo, window.hi, len(segment.ids), size_bytes)
+        return SegmentEntry(name, window.lo, window.hi, len(part.rows), size_bytes)
 
     def _publish(
         self, turn: _Turn, watermark: int, entries: list[SegmentEntry], base: Manifest | None
@@ -335,3 +337,8 @@ class IndexBuilder:
         except DamagedError:
             return False
         return True
+
+
+def _read(session: Session, turn: _Turn, window: Window) -> Part:
+    units = repository.assigned_units(session, turn.generation_id)
+    return build_part(projection.rows(session, window, turn.vector_size), turn.vector_size, units)

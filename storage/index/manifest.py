@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 
-FORMAT = 1
+FORMAT = 2
 """Written into manifests and segments; a reader refuses a number that it does not know."""
 
 

@@ -22,25 +22,46 @@ NO_DATE = np.iinfo(np.int64).min
 class TagColumns(Protocol):
     """The tags of the rows, both ways round. Scores are in units of ``1 / SCORE_SCALE``, above the model's floor."""
 
-    offsets: NDArray[np.int64]  # (N + 1,): the tags of row n are tags[offsets[n] : offsets[n + 1]], ascending
-    tags: NDArray[np.int16]  # (M,)
-    scores: NDArray[np.int16]  # (M,)
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """(N + 1,): the tags of row n are ``tags[offsets[n] : offsets[n + 1]]``, ascending."""
+
+    @property
+    def tags(self) -> NDArray[np.int16]:
+        """(M,)."""
+
+    @property
+    def scores(self) -> NDArray[np.int16]:
+        """(M,)."""
+
+    @property
+    def assigned_units(self) -> NDArray[np.int32]:
+        """(T,): each tag's own threshold, as it was when the part was made."""
+
+    @property
+    def assigned_counts(self) -> NDArray[np.int32]:
+        """(T,): rows, dead ones included, whose score is above ``assigned_units``."""
 
     def postings(self, tag_id: int) -> tuple[NDArray[np.uint32], NDArray[np.int16]]:
         """Return (rows, scores) of a tag: (K,), (K,), ascending rows; empty for a tag that no row has."""
-        ...
 
     def above(self, tag_id: int, units: int) -> BitMap:
         """Return the rows whose score of the tag is above ``units``. It may be kept: not to be changed."""
-        ...
 
 
 class KeyColumn(Protocol):
     """The keys of the rows."""
 
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """(N + 1,): the key of row n is ``blob[offsets[n] : offsets[n + 1]]``."""
+
+    @property
+    def blob(self) -> NDArray[np.uint8]:
+        """UTF-8."""
+
     def below(self, prefix: bytes) -> NDArray[np.uint32]:
         """Return the rows whose key begins with ``prefix`` (UTF-8), in any order, whatever their archive."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

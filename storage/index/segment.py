@@ -1,4 +1,4 @@
-"""A segment: an immutable FAISS index of some vectors and the image ids that belong to its rows.
+"""A segment: an immutable part on disk: columns and vectors of some images, in ascending order of image id.
 
 FAISS checks nothing: it loads files with flipped bytes, maps files that are cut short, and reports success on a full
 disk. So every file has its length and SHA-256 in ``segment.json``, whose own hash is the segment's name; and FAISS
@@ -9,90 +9,31 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from hashlib import file_digest, sha256
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-import faiss as _faiss
 import numpy as np
 
+from storage.index.bitmaps import bitmap_of
+from storage.index.column_file import map_columns, write_columns
 from storage.index.manifest import FORMAT, DamagedError
+from storage.index.part import Part
+from storage.index.vectors import EXACT, faiss, open_vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-# Its type hints are those of the C++ classes, not of the Python layer that replaces their constructors.
-faiss: Any = _faiss
-
-EXACT = "SQfp16"
-"""FAISS' factory string of the exact index: the vectors are float16 already, so nothing is lost and half is saved."""
-
-INDEX_FILE = "vectors.faiss"
-IDS_FILE = "ids.npy"
+VECTORS_FILE = "vectors.faiss"
+COLUMNS_FILE = "columns.bin"
 DESCRIPTION_FILE = "segment.json"
 
 SELF_QUERIES = 10
 """Rows of a new segment that must find themselves before it is published."""
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """An opened segment. Safe to search from several threads.
-
-    Attributes:
-        ids: (N,) int64, ascending: the image of each row.
-        index: a FAISS index of N rows, inner product.
-    """
-
-    ids: NDArray[np.int64]
-    index: Any
-
-    def rows_of(self, image_ids: NDArray[np.int64]) -> NDArray[np.intp]:
-        """Return the rows of those of the images that are here. ``image_ids`` is ascending and without doubles."""
-        if len(self.ids) == 0:
-            return np.empty(0, dtype=np.intp)
-        rows = np.searchsorted(self.ids, image_ids)
-        rows[rows == len(self.ids)] = 0
-        found: NDArray[np.intp] = rows[self.ids[rows] == image_ids]
-        return found
-
-    def search(
-        self, query: NDArray[np.float32], k: int, selected: NDArray[np.uint8] | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return up to ``k`` (image ids, inner products), best first.
-
-        Args:
-            query: (D,).
-            k: at least 1.
-            selected: one bit per row, lowest first (``numpy.packbits(…, bitorder="little")``); None: all rows.
-        """
-        k = min(k, len(self.ids))
-        if k == 0:
-            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
-        parameters = None
-        if selected is not None:
-            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(selected))
-        scores, rows = self.index.search(query[np.newaxis], k, params=parameters)
-        found = rows[0] >= 0  # FAISS fills up with -1
-        return self.ids[rows[0][found]], scores[0][found]
-
-
-def build(chunks: Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]], vector_size: int) -> Segment:
-    """Return an exact segment, in memory, of rows that come in ascending order of image id."""
-    index = faiss.index_factory(vector_size, EXACT, faiss.METRIC_INNER_PRODUCT)
-    ids = [np.empty(0, dtype=np.int64)]
-    for chunk_ids, vectors in chunks:
-        ids.append(chunk_ids)
-        index.add(np.ascontiguousarray(vectors))
-    return Segment(np.concatenate(ids), index)
-
-
-def write(segment: Segment, folder: Path, *, generation_id: int, lo: int, hi: int) -> str:
-    """Write a segment's files into an empty folder, durably, and check what can be read back.
+def write(part: Part, folder: Path, *, generation_id: int, lo: int, hi: int) -> str:
+    """Write a part's files into an empty folder, durably, and check what can be read back.
 
     Returns:
         The segment's name.
@@ -101,22 +42,25 @@ def write(segment: Segment, folder: Path, *, generation_id: int, lo: int, hi: in
         DamagedError: what was read back is not what was written.
         OSError: no space, no permission.
     """
+    layout: dict[str, Any] = {}
     files = {
-        IDS_FILE: _write_file(folder / IDS_FILE, lambda write: write(_npy(segment.ids))),
-        INDEX_FILE: _write_file(
-            folder / INDEX_FILE, lambda write: faiss.write_index(segment.index, faiss.PyCallbackIOWriter(write))
-        ),
+        COLUMNS_FILE: _write_file(folder / COLUMNS_FILE, lambda write: layout.update(write_columns(part.rows, write))),
+        VECTORS_FILE: _write_file(folder / VECTORS_FILE, part.vectors.write),
     }
     description = {
         "format": FORMAT,
         "generation_id": generation_id,
-        "rows": len(segment.ids),
-        "vector_size": segment.index.d,
+        "rows": len(part.rows),
+        "archives": dict(
+            zip(*(found.tolist() for found in np.unique(part.rows.archives, return_counts=True)), strict=True)
+        ),
+        "vector_size": part.vectors.vector_size,
         "index": EXACT,
         "metric": "inner_product",
         "lo": lo,
         "hi": hi,
         "faiss": faiss.__version__,
+        "columns": layout,
         "files": files,
     }
     data = json.dumps(description, sort_keys=True, indent=1).encode()
@@ -158,18 +102,18 @@ def described(folder: Path, name: str) -> dict[str, Any]:
     return description
 
 
-def open_segment(folder: Path, name: str) -> Segment:
-    """Map a segment whose files have been checked. Raises ``DamagedError``."""
+def open_segment(folder: Path, name: str) -> Part:
+    """Map a segment whose files have been checked; reads next to nothing. Raises ``DamagedError``."""
     description = described(folder, name)
     try:
-        ids = np.load(folder / IDS_FILE, mmap_mode="r", allow_pickle=False)
-        index = faiss.read_index(str(folder / INDEX_FILE), faiss.IO_FLAG_MMAP_IFC)
+        rows = map_columns(folder / COLUMNS_FILE, description["columns"])
+        vectors = open_vectors(folder / VECTORS_FILE)
     except (OSError, ValueError, RuntimeError) as error:
         raise DamagedError(f"{folder} cannot be opened: {error}") from error
-    shape = (index.ntotal, index.d, len(ids))
+    shape = (len(vectors), vectors.vector_size, len(rows))
     if shape != (description["rows"], description["vector_size"], description["rows"]):
         raise DamagedError(f"{folder} holds {shape}, not what it says")
-    return Segment(ids, index)
+    return Part(rows, vectors)
 
 
 def sync_folder(folder: Path) -> None:
@@ -179,12 +123,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _npy(ids: NDArray[np.int64]) -> bytes:
-    stream = BytesIO()
-    np.save(stream, ids, allow_pickle=False)
-    return stream.getvalue()
 
 
 def _write_file(path: Path, produce: Callable[[Callable[[bytes], None]], None]) -> dict[str, Any]:
@@ -205,15 +143,14 @@ def _write_file(path: Path, produce: Callable[[Callable[[bytes], None]], None]) 
     return {"bytes": length, "sha256": digest.hexdigest()}
 
 
-def _check_answers(segment: Segment) -> None:
+def _check_answers(part: Part) -> None:
     """Let a sample of rows look for themselves: an index can be intact and still give wrong answers."""
-    total = len(segment.ids)
-    for row in np.unique(np.linspace(0, total - 1, num=min(SELF_QUERIES, total), dtype=np.int64)):
-        vector = segment.index.reconstruct(int(row))
-        selected = np.packbits(np.arange(total) == row, bitorder="little")
-        ids, scores = segment.search(vector, 1, None)
-        own_ids, own_scores = segment.search(vector, 1, selected)
+    total = len(part.rows)
+    for row in np.unique(np.linspace(0, total - 1, num=min(SELF_QUERIES, total), dtype=np.int64)).tolist():
+        vector = part.vector(row)
+        rows, scores = part.nearest(vector, 1)
+        own_rows, own_scores = part.nearest(vector, 1, bitmap_of(np.array([row], dtype=np.uint32)))
         # Equal pictures have equal vectors, so another image may come first, but none may be missed for a worse one.
-        is_found = own_ids.tolist() == [segment.ids[row]] and abs(own_scores[0] - vector @ vector) < 1e-3
-        if not is_found or len(ids) == 0 or scores[0] < own_scores[0] - 1e-4:
-            raise DamagedError(f"image {segment.ids[row]} does not find itself in a new segment")
+        is_found = own_rows.tolist() == [row] and abs(own_scores[0] - vector @ vector) < 1e-3
+        if not is_found or len(rows) == 0 or scores[0] < own_scores[0] - 1e-4:
+            raise DamagedError(f"image {part.rows.ids[row]} does not find itself in a new segment")

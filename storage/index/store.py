@@ -16,13 +16,14 @@ import numpy as np
 
 from ramq.kit.logs import get_logger
 from storage.index.manifest import DamagedError, Manifest, SegmentEntry, decode, generation_folder, manifest_name
-from storage.index.segment import Segment, check_files, open_segment
+from storage.index.segment import check_files, open_segment
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from storage.index.part import Part
     from storage.index.places import Place
 
 COPY_GRACE_SECONDS = 3600.0
@@ -40,7 +41,7 @@ class SegmentStore:
     def __init__(self, place: Place, cache_dir: Path) -> None:
         self.place = place
         self.cache_dir = cache_dir
-        self._opened: dict[str, Segment] = {}
+        self._opened: dict[str, Part] = {}
         self._lock = Lock()
 
     def manifest(self, generation_id: int, number: int) -> Manifest:
@@ -54,7 +55,7 @@ class SegmentStore:
         """Write a manifest unless its number is taken, and say whether it was written."""
         return self.place.create(manifest_name(manifest.generation_id, manifest.number), manifest.encoded())
 
-    def segment(self, generation_id: int, name: str) -> Segment:
+    def segment(self, generation_id: int, name: str) -> Part:
         """Return a segment whose files were checked. Raises ``DamagedError``."""
         path = f"{generation_folder(generation_id)}/{name}"
         with self._lock:

@@ -70,12 +70,12 @@ def _segment_problems(
         dead = store.dead(generation_id, entry)
     except DamagedError as error:
         return [str(error)]
-    if len(segment.ids) != entry.rows or len(dead) != entry.dead_rows:
-        return [f"{entry.name} has {len(segment.ids)} rows, {len(dead)} of them dead, not what the manifest says"]
-    if np.any(np.diff(segment.ids) <= 0):
+    if len(segment.rows) != entry.rows or len(dead) != entry.dead_rows:
+        return [f"{entry.name} has {len(segment.rows)} rows, {len(dead)} of them dead, not what the manifest says"]
+    if np.any(np.diff(segment.rows.ids) <= 0):
         return [f"{entry.name} has image ids out of order"]
     found = []
-    live = np.setdiff1d(segment.ids, dead)
+    live = np.setdiff1d(segment.rows.ids, dead)
     missing = np.setdiff1d(stored, live)
     if len(missing):
         found.append(f"{entry.name} lacks {len(missing)} vectors of the database, for example of image {missing[0]}")

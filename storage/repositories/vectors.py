@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import select, text
 
-from ramq.kit.errors import FatalError
 from storage.database import driver_connection
 from storage.index.packing import CODE, unpack_vectors
-from storage.models import Generation, Vector
+from storage.models import SCORE_SCALE, Generation, Tag, Vector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from numpy.typing import NDArray
@@ -26,13 +25,6 @@ if TYPE_CHECKING:
 
 BUILDER_LOCK = 7_263_773
 """First key of the advisory lock of a generation's index builder; the generation's id is the second."""
-
-ROWS_PER_CHUNK = 20_000
-"""Rows held in memory at a time while many are read."""
-
-# Signature, flags and length of the extension; the mark of the end. From the chapter on COPY of Postgres' manual.
-_COPY_HEADER_BYTES = 19
-_COPY_TRAILER_BYTES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,60 +122,15 @@ def vector_of(session: Session, generation_id: int, image_id: int) -> NDArray[np
     return None if packed is None else unpack_vectors(packed, len(packed) // CODE.itemsize)[0]
 
 
-def rows(
-    session: Session, window: Window, size: int, *, is_sorted: bool = True
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Yield the vectors of a window as (image ids, (N, ``size``) float32), at most ``ROWS_PER_CHUNK`` at a time.
-
-    Args:
-        session: busy until the iterator ends.
-        window: which rows.
-        size: numbers per vector.
-        is_sorted: ascending image ids.
-
-    Raises:
-        FatalError: a stored vector is not ``size`` long.
-    """
-    row = np.dtype([("fields", ">i2"), ("id_bytes", ">i4"), ("id", ">i8"), ("v_bytes", ">i4"), ("v", CODE, (size,))])
-    query = (
-        f"COPY (SELECT v.image_id, v.v FROM vector AS v WHERE {window.condition('v')}"  # noqa: S608  (constants only)
-        f"{' ORDER BY v.image_id' if is_sorted else ''}) TO STDOUT (FORMAT binary)"
+def assigned_units(session: Session, generation_id: int) -> NDArray[np.int32]:
+    """Return the threshold of each tag of the generation's vocabulary, by id, in the units of stored scores."""
+    thresholds = session.scalars(
+        select(Tag.threshold)
+        .join(Generation, Generation.vocabulary_id == Tag.vocabulary_id)
+        .where(Generation.id == generation_id)
+        .order_by(Tag.id)
     )
-    pending = bytearray()
-    header = _COPY_HEADER_BYTES
-    with driver_connection(session).cursor() as cursor, cursor.copy(query, window.values) as copy:
-        for data in copy:
-            pending += data
-            if len(pending) >= header + ROWS_PER_CHUNK * row.itemsize:
-                yield _take_rows(pending, header, row, window)
-                header = 0
-    if len(pending) > header + _COPY_TRAILER_BYTES:
-        last = _take_rows(pending, header, row, window)
-        if len(pending) != _COPY_TRAILER_BYTES:
-            raise _wrong_size(window, size, int(last[0][-1]) if len(last[0]) else None)
-        yield last
-
-
-def _take_rows(
-    pending: bytearray, header: int, row: np.dtype[np.void], window: Window
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Take the header and every whole row off the front of ``pending``."""
-    end = header + (len(pending) - header) // row.itemsize * row.itemsize
-    table = np.frombuffer(bytes(pending[header:end]), dtype=row)
-    del pending[:end]
-    size = row["v"].shape[0]
-    wrong = np.flatnonzero((table["id_bytes"] != 8) | (table["v_bytes"] != size * CODE.itemsize))
-    if len(wrong):
-        raise _wrong_size(window, size, int(table["id"][wrong[0]]))
-    return table["id"].astype(np.int64), table["v"].astype(np.float32)
-
-
-def _wrong_size(window: Window, size: int, image_id: int | None) -> FatalError:
-    where = "an image" if image_id is None else f"image {image_id} or the one after it"
-    return FatalError(
-        f"the stored vector of {where} in generation {window.generation_id} is not {size} numbers long: "
-        "delete the image with `ramq delete` and recognise it again"
-    )
+    return np.array([round(threshold * SCORE_SCALE) for threshold in thresholds], dtype=np.int32)
 
 
 def ids(session: Session, window: Window) -> NDArray[np.int64]:

@@ -264,14 +264,14 @@ def test_only_one_builder_of_a_generation_works_at_a_time(
 ) -> None:
     archive.write(archive.images[:50])
     is_building, may_go_on = threading.Event(), threading.Event()
-    build = builder_module.build
+    build = builder_module.build_part
 
     def slowly(*args: object) -> object:
         is_building.set()
         assert may_go_on.wait(30)
         return build(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(builder_module, "build", slowly)
+    monkeypatch.setattr(builder_module, "build_part", slowly)
     second = IndexBuilder(archive.engine, builder.store.place, tmp_path / "second-cache")
     with ThreadPoolExecutor(1) as thread:
         first = thread.submit(builder.publish_new, archive.generation_id, force=True)

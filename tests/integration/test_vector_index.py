@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from ramq.kit.errors import FatalError, NotFoundError, ServiceUnavailableError
 from storage.database import make_engine, unit_of_work
+from storage.index import delta
 from storage.index import index as index_module
 from storage.index.builder import IndexBuilder
 from storage.index.garbage import collect_garbage
@@ -363,18 +364,22 @@ def test_too_much_to_hold_in_memory_is_a_clear_error(
     archive: VectorArchive, index: VectorIndex, builder: IndexBuilder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive.write(archive.images[:100])
-    monkeypatch.setattr(index_module, "MAX_ROWS_BYTES", 99 * 2 * SIZE)
-    with pytest.raises(ServiceUnavailableError, match=r"100 vectors .* run `ramq index rebuild`"):
+    monkeypatch.setattr(index_module, "MAX_ROWS_BYTES", 99 * (2 * SIZE + index_module.COLUMNS_BYTES))
+    with pytest.raises(ServiceUnavailableError, match=r"100 images .* run `ramq index rebuild`"):
         archive.check(index)
     builder.rebuild(archive.generation_id)
     archive.check(index)
 
 
-def test_a_delta_that_nobody_publishes_is_folded_without_a_change_in_the_answers(
+def test_a_delta_that_nobody_publishes_stays_in_few_parts_without_a_change_in_the_answers(
     archive: VectorArchive, index: VectorIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_module, "DELTA_ROWS", 30)
+    monkeypatch.setattr(delta, "MOST_PARTS", 3)
     for start in range(0, 200, 20):
         archive.write(archive.images[start : start + 25])
         archive.erase(archive.images[start : start + 2])
         archive.check(index)
+        with unit_of_work(archive.engine) as session:
+            parts = index.view(session, archive.generation_id).newer
+        assert 1 <= len(parts) <= 3
+        assert sum(part.live_count for part in parts) == len(archive.held)

@@ -75,7 +75,7 @@ def cut(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [flip, cut, Path.unlink])
-@pytest.mark.parametrize("pattern", ["*/vectors.faiss", "*/ids.npy", "*/segment.json", "dead-*", "manifest-*"])
+@pytest.mark.parametrize("pattern", ["*/vectors.faiss", "*/columns.bin", "*/segment.json", "dead-*", "manifest-*"])
 def test_a_damaged_file_costs_no_result_is_reported_and_is_healed(
     archive: VectorArchive,
     builder: IndexBuilder,

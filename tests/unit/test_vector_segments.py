@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING
 import faiss
 import numpy as np
 import pytest
+from pyroaring import BitMap
 
 from ramq.kit.errors import ServiceUnavailableError, UsageError
 from storage.index import segment as segments
 from storage.index.compaction import plan
-from storage.index.delta import Delta
 from storage.index.manifest import DamagedError, Manifest, SegmentEntry, decode
 from storage.index.packing import pack_vectors, unpack_vectors
+from storage.index.part import Part, build_part
 from storage.index.places import BucketPlace, FolderPlace, open_place
 from storage.index.store import SegmentStore
+from storage.index.vectors import EXACT, Vectors
+from tests.plain_rows import PlainRow, raw
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SIZE = 16
+UNITS = np.full(8, 1000, dtype=np.int32)
 
 
 def unit_vectors(count: int, seed: int = 0, size: int = SIZE) -> NDArray[np.float32]:
@@ -36,14 +40,16 @@ def unit_vectors(count: int, seed: int = 0, size: int = SIZE) -> NDArray[np.floa
     return rounded.astype(np.float32)
 
 
-def a_segment(count: int = 200) -> segments.Segment:
-    ids = np.arange(count, dtype=np.int64) * 3 + 1
-    return segments.build([(ids[:90], unit_vectors(count)[:90]), (ids[90:], unit_vectors(count)[90:])], SIZE)
+def a_part(count: int = 200) -> Part:
+    """Return a part of two chunks; image ids are 1, 4, 7, ..."""
+    rows = [PlainRow(3 * n + 1, f"{n}.jpg".encode(), {n % 7: 9000, 7: 10 * n}, archive=n % 3) for n in range(count)]
+    codes = unit_vectors(count).astype(np.float16)
+    return build_part([(raw(rows[:90]), codes[:90]), (raw(rows[90:]), codes[90:])], SIZE, UNITS)
 
 
-def written(folder: Path, segment: segments.Segment | None = None) -> str:
+def written(folder: Path, part: Part | None = None) -> str:
     folder.mkdir()
-    return segments.write(segment or a_segment(), folder, generation_id=1, lo=5, hi=9)
+    return segments.write(part or a_part(), folder, generation_id=1, lo=5, hi=9)
 
 
 # Packing
@@ -86,39 +92,45 @@ def test_bytes_that_are_not_whole_vectors_are_refused() -> None:
 def test_a_segment_gives_the_same_answers_after_it_was_written_and_mapped(tmp_path: Path) -> None:
     name = written(tmp_path / "s")
     segments.check_files(tmp_path / "s", name)
-    segment = segments.open_segment(tmp_path / "s", name)
+    part = segments.open_segment(tmp_path / "s", name)
+    assert part.rows.ids.tolist() == list(range(1, 601, 3))
     vectors = unit_vectors(200)
     for row in (0, 89, 90, 199):
         expected = np.argsort(-(vectors @ vectors[row]), kind="stable")[:7]
-        ids, scores = segment.search(vectors[row], 7, None)
-        assert ids.tolist() == (expected * 3 + 1).tolist()
+        rows, scores = part.nearest(vectors[row], 7)
+        assert rows.tolist() == expected.tolist()
+        np.testing.assert_array_equal(part.vector(row), vectors[row])
         np.testing.assert_allclose(scores, (vectors @ vectors[row])[expected], atol=1e-6)
 
 
 def test_the_same_rows_have_the_same_name_and_other_rows_another(tmp_path: Path) -> None:
     assert written(tmp_path / "a") == written(tmp_path / "b")
-    assert written(tmp_path / "c", a_segment(199)) != written(tmp_path / "d")
+    assert written(tmp_path / "c", a_part(199)) != written(tmp_path / "d")
 
 
 def test_only_selected_rows_are_found(tmp_path: Path) -> None:
-    segment = a_segment()
-    mask = np.zeros(200, dtype=np.bool_)
-    mask[[4, 17, 120]] = True
-    ids, _ = segment.search(unit_vectors(200)[0], 10, np.packbits(mask, bitorder="little"))
-    assert sorted(ids.tolist()) == [13, 52, 361]
-    nothing, _ = segment.search(unit_vectors(200)[0], 10, np.zeros(25, dtype=np.uint8))
-    assert len(nothing) == 0
+    part = a_part()
+    query = unit_vectors(200)[0]
+    rows, _ = part.nearest(query, 10, BitMap([4, 17, 120]))
+    assert sorted(rows.tolist()) == [4, 17, 120]
+    assert len(part.nearest(query, 10, BitMap())[0]) == 0
+    less = part.without(np.array([13, 14, 361]))  # the images of the rows 4 and 120, and a stranger
+    assert less.live_count == 198
+    assert less.nearest(query, 10, BitMap([4, 17, 120]))[0].tolist() == [17]
+    assert sorted(less.nearest(query, 200)[0].tolist()) == [row for row in range(200) if row not in (4, 120)]
+    assert part.live_count == 200
 
 
 def test_rows_are_found_by_image_and_strangers_are_not() -> None:
-    segment = a_segment()
-    assert segment.rows_of(np.array([0, 1, 2, 4, 598, 599, 10**12])).tolist() == [0, 1, 199]
-    empty = segments.build([], SIZE)
+    part = a_part()
+    assert part.rows_of(np.array([0, 1, 2, 4, 598, 599, 10**12])).tolist() == [0, 1, 199]
+    empty = build_part([], SIZE, UNITS)
     assert len(empty.rows_of(np.array([1]))) == 0
-    assert len(empty.search(unit_vectors(1)[0], 3, None)[0]) == 0
+    assert len(empty.nearest(unit_vectors(1)[0], 3)[0]) == 0
+    assert empty.without(np.array([1])).live_count == 0
 
 
-@pytest.mark.parametrize("file", [segments.INDEX_FILE, segments.IDS_FILE, segments.DESCRIPTION_FILE])
+@pytest.mark.parametrize("file", [segments.VECTORS_FILE, segments.COLUMNS_FILE, segments.DESCRIPTION_FILE])
 def test_a_flipped_byte_anywhere_is_noticed(tmp_path: Path, file: str) -> None:
     name = written(tmp_path / "s")
     path = tmp_path / "s" / file
@@ -133,7 +145,7 @@ def test_a_flipped_byte_anywhere_is_noticed(tmp_path: Path, file: str) -> None:
     segments.check_files(tmp_path / "s", name)
 
 
-@pytest.mark.parametrize("file", [segments.INDEX_FILE, segments.IDS_FILE, segments.DESCRIPTION_FILE])
+@pytest.mark.parametrize("file", [segments.VECTORS_FILE, segments.COLUMNS_FILE, segments.DESCRIPTION_FILE])
 @pytest.mark.parametrize("missing", [1, 4096, None])
 def test_a_file_that_is_cut_short_or_gone_is_noticed(tmp_path: Path, file: str, missing: int | None) -> None:
     name = written(tmp_path / "s")
@@ -148,7 +160,7 @@ def test_a_file_that_is_cut_short_or_gone_is_noticed(tmp_path: Path, file: str, 
 
 def test_faiss_itself_notices_neither_so_that_the_checks_are_needed(tmp_path: Path) -> None:
     written(tmp_path / "s")
-    path = tmp_path / "s" / segments.INDEX_FILE
+    path = tmp_path / "s" / segments.VECTORS_FILE
     damaged = bytearray(path.read_bytes())
     damaged[-100] ^= 0x10
     path.write_bytes(damaged)
@@ -156,27 +168,28 @@ def test_faiss_itself_notices_neither_so_that_the_checks_are_needed(tmp_path: Pa
 
 
 def test_an_index_that_gives_wrong_answers_is_not_written(tmp_path: Path) -> None:
-    healthy = a_segment()
-    wrong = faiss.index_factory(SIZE, segments.EXACT, faiss.METRIC_L2)  # best is lowest there
+    wrong = faiss.index_factory(SIZE, EXACT, faiss.METRIC_L2)  # best is lowest there
     wrong.add(unit_vectors(200))
     with pytest.raises(DamagedError, match="does not find itself"):
-        written(tmp_path / "s", segments.Segment(healthy.ids, wrong))
+        written(tmp_path / "s", Part(a_part().rows, Vectors(wrong)))
 
 
 @pytest.mark.parametrize("room", ["half", "last bytes"])
 def test_a_disk_that_is_full_is_an_error_and_not_a_short_file(tmp_path: Path, room: str) -> None:
     written(tmp_path / "whole")
-    size = (tmp_path / "whole" / segments.INDEX_FILE).stat().st_size
+    size = (tmp_path / "whole" / segments.VECTORS_FILE).stat().st_size
     limit = size // 2 if room == "half" else size - 3
     script = textwrap.dedent(
         """
         import resource, signal, sys
         from pathlib import Path
         import numpy as np
-        from storage.index import segment
+        from storage.index import part, segment
+        from tests.plain_rows import PlainRow, raw
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        vectors = np.eye(16, dtype=np.float32)[np.arange(200) % 16]
-        built = segment.build([(np.arange(200), vectors)], 16)
+        vectors = np.eye(16, dtype=np.float16)[np.arange(200) % 16]
+        rows = [PlainRow(n, b"key", {0: 1}) for n in range(200)]
+        built = part.build_part([(raw(rows), vectors)], 16, np.zeros(1, dtype=np.int32))
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
         try:
             segment.write(built, Path(sys.argv[1]), generation_id=1, lo=0, hi=1)
@@ -195,7 +208,7 @@ def test_a_disk_that_is_full_is_an_error_and_not_a_short_file(tmp_path: Path, ro
 def a_store(tmp_path: Path) -> tuple[SegmentStore, str]:
     place = FolderPlace(tmp_path / "place")
     with place.staging("generation-1") as staged:
-        name = segments.write(a_segment(), staged, generation_id=1, lo=5, hi=9)
+        name = segments.write(a_part(), staged, generation_id=1, lo=5, hi=9)
         place.add(staged, f"generation-1/{name}")
     return SegmentStore(place, tmp_path / "cache"), name
 
@@ -219,11 +232,11 @@ def test_a_second_process_does_not_hash_again_what_was_checked(tmp_path: Path, m
 def test_a_file_that_was_touched_after_its_check_is_checked_again(tmp_path: Path) -> None:
     store, name = a_store(tmp_path)
     store.segment(1, name)
-    path = tmp_path / "place" / "generation-1" / name / segments.INDEX_FILE
+    path = tmp_path / "place" / "generation-1" / name / segments.VECTORS_FILE
     damaged = bytearray(path.read_bytes())
     damaged[-1] ^= 1
     path.write_bytes(damaged)
-    with pytest.raises(DamagedError, match=segments.INDEX_FILE):
+    with pytest.raises(DamagedError, match=segments.VECTORS_FILE):
         SegmentStore(store.place, store.cache_dir).segment(1, name)
 
 
@@ -301,37 +314,11 @@ def test_any_change_to_a_manifest_is_noticed() -> None:
 
 def test_a_manifest_of_another_format_is_refused() -> None:
     file = json.loads(a_manifest().encoded())
-    file["manifest"]["format"] = 2
+    file["manifest"]["format"] = 1
     body = json.dumps(file["manifest"], sort_keys=True, separators=(",", ":")).encode()
     file["sha256"] = sha256(body).hexdigest()
     with pytest.raises(DamagedError, match="another version"):
         decode(json.dumps(file).encode())
-
-
-# The delta
-
-
-def test_the_delta_keeps_the_newest_version_and_older_views_stay_as_they_were() -> None:
-    delta = Delta(SIZE)
-    first, second = unit_vectors(600, seed=1), unit_vectors(600, seed=2)
-    delta.add(np.arange(600), first)
-    before = delta.view()
-    delta.add(np.arange(300), second[:300])
-    delta.remove(np.array([599, 12345]))
-    after = delta.view()
-
-    ids, scores = before.search(first[0], 1, None)
-    assert (ids.tolist(), scores.round(2).tolist()) == ([0], [1.0])
-    found, _ = after.search(second[5], 600, None)
-    assert sorted(found.tolist()) == list(range(599))
-    nearest, _ = after.search(second[5], 1, np.array([5, 7, 599]))
-    assert nearest.tolist() == [5]
-    assert len(before.search(first[0], 1000, None)[0]) == 600
-
-
-def test_an_empty_delta_finds_nothing() -> None:
-    ids, scores = Delta(SIZE).view().search(unit_vectors(1)[0], 5, None)
-    assert (len(ids), len(scores)) == (0, 0)
 
 
 # Compaction

@@ -1,0 +1,289 @@
+"""The columns of a part, made from rows as they are read, or mapped from a file; both ways they are the same arrays.
+
+Tags are held both ways round: by row (to count what the rows of a result have) and by tag (to find the rows). The rows
+that have a tag assigned at the vocabulary's own threshold, which is what nearly every query asks, are bitmaps already.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from itertools import pairwise
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pyroaring import BitMap
+
+from storage.index.bitmaps import bitmap_of
+from storage.index.rows import Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+KEPT_BITMAPS = 64
+"""Bitmaps of one part that are kept after they were asked for: at most 64 times an eighth of a byte for each row."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawRows:
+    """Rows as they are read, a chunk at a time: like ``Rows``, but in plain lists, nothing looked up.
+
+    Attributes:
+        ids, archives, jobs, modified, sizes: as in ``Rows``.
+        key_offsets: (N + 1,): the key of row n is ``key_bytes[key_offsets[n] : key_offsets[n + 1]]``.
+        key_bytes: UTF-8.
+        tag_offsets: (N + 1,): the tags of row n are ``tags[tag_offsets[n] : tag_offsets[n + 1]]``, ascending.
+        tags, scores: (M,).
+    """
+
+    ids: NDArray[np.int64]
+    archives: NDArray[np.int32]
+    jobs: NDArray[np.int64]
+    modified: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    key_offsets: NDArray[np.int64]
+    key_bytes: NDArray[np.uint8]
+    tag_offsets: NDArray[np.int64]
+    tags: NDArray[np.int16]
+    scores: NDArray[np.int16]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: NDArray[np.intp]) -> RawRows:
+        """Return some of the rows, in the order of ``rows``."""
+        key_offsets, key_places = _taken(self.key_offsets, rows)
+        tag_offsets, tag_places = _taken(self.tag_offsets, rows)
+        return RawRows(
+            self.ids[rows],
+            self.archives[rows],
+            self.jobs[rows],
+            self.modified[rows],
+            self.sizes[rows],
+            key_offsets,
+            self.key_bytes[key_places],
+            tag_offsets,
+            self.tags[tag_places],
+            self.scores[tag_places],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of the rows, and the rows in order of their keys.
+
+    Attributes:
+        offsets: (N + 1,): the key of row n is ``blob[offsets[n] : offsets[n + 1]]``.
+        blob: UTF-8.
+        order: (N,) rows, ascending by the bytes of their keys.
+    """
+
+    offsets: NDArray[np.int64]
+    blob: NDArray[np.uint8]
+    order: NDArray[np.uint32]
+
+    def key(self, row: int) -> bytes:
+        """Return the key of a row."""
+        return self.blob[self.offsets[row] : self.offsets[row + 1]].tobytes()
+
+    def below(self, prefix: bytes) -> NDArray[np.uint32]:
+        """Return the rows whose key begins with ``prefix``, whatever their archive."""
+        numbers = range(len(self.order))
+        # Keys in order are in order, too, when each is cut to the length of the prefix.
+        start = bisect_left(numbers, prefix, key=lambda n: self._head(n, len(prefix)))
+        end = bisect_right(numbers, prefix, lo=start, key=lambda n: self._head(n, len(prefix)))
+        return self.order[start:end]
+
+    def _head(self, number: int, length: int) -> bytes:
+        row = self.order[number]
+        start = self.offsets[row]
+        return self.blob[start : min(start + length, self.offsets[row + 1])].tobytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """The tags of the rows. T is the number of tags that the vocabulary has.
+
+    Attributes:
+        offsets, tags, scores: by row, see ``TagColumns``.
+        posting_offsets: (T + 1,): the rows of tag t are ``posting_rows[posting_offsets[t] : posting_offsets[t + 1]]``.
+        posting_rows, posting_scores: (M,): by tag.
+        assigned_units: (T,): the vocabulary's own thresholds, in the units of scores.
+        assigned_counts: (T,): rows whose score is above that.
+        bitmap_offsets: (T + 1,): where in ``bitmaps`` these rows stand, as a serialised roaring bitmap.
+        bitmaps: bytes.
+    """
+
+    offsets: NDArray[np.int64]
+    tags: NDArray[np.int16]
+    scores: NDArray[np.int16]
+    posting_offsets: NDArray[np.int64]
+    posting_rows: NDArray[np.uint32]
+    posting_scores: NDArray[np.int16]
+    assigned_units: NDArray[np.int32]
+    assigned_counts: NDArray[np.int32]
+    bitmap_offsets: NDArray[np.int64]
+    bitmaps: NDArray[np.uint8]
+    _kept: _Kept = field(default_factory=lambda: _Kept(KEPT_BITMAPS), init=False, compare=False, repr=False)
+
+    def postings(self, tag_id: int) -> tuple[NDArray[np.uint32], NDArray[np.int16]]:
+        """Return (rows, scores) of a tag: (K,), (K,), ascending rows; empty for a tag that no row has."""
+        if not 0 <= tag_id < len(self.assigned_units):
+            return self.posting_rows[:0], self.posting_scores[:0]
+        here = slice(self.posting_offsets[tag_id], self.posting_offsets[tag_id + 1])
+        return self.posting_rows[here], self.posting_scores[here]
+
+    def above(self, tag_id: int, units: int) -> BitMap:
+        """Return the rows whose score of the tag is above ``units``. It is kept: not to be changed."""
+        kept = self._kept.get((tag_id, units))
+        if kept is None:
+            kept = self._above(tag_id, units)
+            self._kept.put((tag_id, units), kept)
+        return kept
+
+    def _above(self, tag_id: int, units: int) -> BitMap:
+        rows, scores = self.postings(tag_id)
+        if len(rows) == 0:
+            return BitMap()
+        if units != self.assigned_units[tag_id]:
+            return bitmap_of(rows[scores > units])
+        start, end = self.bitmap_offsets[tag_id], self.bitmap_offsets[tag_id + 1]
+        return BitMap.deserialize(self.bitmaps[start:end].tobytes()) if end > start else BitMap()
+
+
+class _Kept:
+    """The bitmaps that were asked for last. Thread-safe."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bitmaps: OrderedDict[tuple[int, int], BitMap] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: tuple[int, int]) -> BitMap | None:
+        with self._lock:
+            found = self._bitmaps.get(key)
+            if found is not None:
+                self._bitmaps.move_to_end(key)
+            return found
+
+    def put(self, key: tuple[int, int], bitmap: BitMap) -> None:
+        with self._lock:
+            self._bitmaps[key] = bitmap
+            while len(self._bitmaps) > self._limit:
+                self._bitmaps.popitem(last=False)
+
+
+def columns(raw: RawRows, assigned_units: NDArray[np.int32]) -> Rows:
+    """Return the columns of rows that come in ascending order of image id.
+
+    Args:
+        raw: the rows.
+        assigned_units: (T,) the threshold of each tag of the vocabulary, in the units of scores.
+
+    Raises:
+        ValueError: the ids do not ascend.
+    """
+    if np.any(np.diff(raw.ids) <= 0):
+        raise ValueError("rows of a part must come in ascending order of image id, each image once")
+    return Rows(
+        ids=raw.ids,
+        archives=raw.archives,
+        jobs=raw.jobs,
+        modified=raw.modified,
+        sizes=raw.sizes,
+        keys=_keys(raw),
+        tags=_tags(raw, assigned_units),
+    )
+
+
+def raw_rows(rows: Rows) -> RawRows:
+    """Return columns as the rows they were made from."""
+    keys, tags = rows.keys, rows.tags
+    return RawRows(
+        rows.ids, rows.archives, rows.jobs, rows.modified, rows.sizes, keys.offsets, keys.blob, tags.offsets, tags.tags,
+        tags.scores,
+    )  # fmt: skip
+
+
+def joined(chunks: Sequence[RawRows]) -> RawRows:
+    """Return chunks, one after the other, as one."""
+    if len(chunks) == 1:
+        return chunks[0]
+
+    def all_of(name: str, dtype: type[np.generic]) -> NDArray[Any]:
+        return np.concatenate([np.empty(0, dtype), *(getattr(chunk, name) for chunk in chunks)])
+
+    def offsets_of(name: str) -> NDArray[np.int64]:
+        lengths = [np.diff(getattr(chunk, name)) for chunk in chunks]
+        return _offsets(np.concatenate([np.empty(0, np.int64), *lengths]))
+
+    return RawRows(
+        all_of("ids", np.int64),
+        all_of("archives", np.int32),
+        all_of("jobs", np.int64),
+        all_of("modified", np.int64),
+        all_of("sizes", np.int64),
+        offsets_of("key_offsets"),
+        all_of("key_bytes", np.uint8),
+        offsets_of("tag_offsets"),
+        all_of("tags", np.int16),
+        all_of("scores", np.int16),
+    )
+
+
+def _keys(raw: RawRows) -> Keys:
+    blob, ends = raw.key_bytes.tobytes(), raw.key_offsets.tolist()
+    keys = [blob[start:end] for start, end in pairwise(ends)]
+    order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.uint32)
+    return Keys(raw.key_offsets, raw.key_bytes, order)
+
+
+def _tags(raw: RawRows, assigned_units: NDArray[np.int32]) -> Tags:
+    counts = np.diff(raw.tag_offsets)
+    known = max(len(assigned_units), int(raw.tags.max(initial=-1)) + 1)
+    units = np.full(known, np.iinfo(np.int32).max, dtype=np.int32)
+    units[: len(assigned_units)] = assigned_units
+    by_tag = np.argsort(raw.tags, kind="stable")  # within a tag the rows stay in order
+    rows = np.repeat(np.arange(len(raw), dtype=np.uint32), counts)[by_tag]
+    scores = raw.scores[by_tag]
+    starts = _offsets(np.bincount(raw.tags, minlength=known))
+    is_assigned = scores > np.repeat(units, np.diff(starts))
+    assigned_rows = rows[is_assigned]
+    assigned_counts = np.bincount(raw.tags[by_tag][is_assigned], minlength=known)
+    ends = _offsets(assigned_counts)
+    bitmaps = [b""] * known
+    for tag_id in np.flatnonzero(assigned_counts).tolist():
+        bitmap = bitmap_of(assigned_rows[ends[tag_id] : ends[tag_id + 1]])
+        bitmap.run_optimize()
+        bitmaps[tag_id] = bitmap.serialize()
+    return Tags(
+        offsets=raw.tag_offsets,
+        tags=raw.tags,
+        scores=raw.scores,
+        posting_offsets=starts,
+        posting_rows=rows,
+        posting_scores=scores,
+        assigned_units=units,
+        assigned_counts=assigned_counts.astype(np.int32),
+        bitmap_offsets=_offsets(np.fromiter(map(len, bitmaps), np.int64, count=known)),
+        bitmaps=np.frombuffer(b"".join(bitmaps), dtype=np.uint8),
+    )
+
+
+def _offsets(lengths: NDArray[Any]) -> NDArray[np.int64]:
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def _taken(offsets: NDArray[np.int64], rows: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the offsets of some rows, put together, and the places from where their content is to be taken."""
+    starts, lengths = offsets[rows], offsets[rows + 1] - offsets[rows]
+    taken = _offsets(lengths)
+    places = np.arange(taken[-1], dtype=np.int64) + np.repeat(starts - taken[:-1], lengths)
+    return taken, places

@@ -1,0 +1,228 @@
+"""Conditions, counts and scores over the columns of one part. Pure: nothing here reads Postgres or a file.
+
+Bitmaps that come in or go out may be kept by somebody: they are never changed.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pyroaring import BitMap
+
+from storage.condition import All, Below, ByJob, HasTag, InArchive, Modified, Not, Sized
+from storage.condition import Any as AnyOf
+from storage.index.bitmaps import bitmap_of, rows_in
+from storage.index.rows import NO_DATE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from storage.condition import Condition
+    from storage.index.rows import Rows
+
+Terms = tuple[tuple[int, ...], ...]
+"""What images are scored by: for each term the ids of its tags, of which the best counts."""
+
+FEW = 8
+"""An operation that walks all rows costs about as much for each of them as picking rows costs for every eighth.
+
+Measured on 10^6 rows with 12 tags each: picking the tags of rows beats passing over all postings up to 1 row in 8.
+"""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def matching(rows: Rows, condition: Condition, within: BitMap | None = None) -> BitMap:
+    """Return the rows that meet ``condition``, of those in ``within`` (None: of all)."""
+    match condition:
+        case All(parts):
+            for part in sorted(parts, key=lambda part: _effort(rows, part)):
+                within = matching(rows, part, within)
+                if not within:
+                    break
+            found = _everything(rows) if within is None else within
+        case AnyOf(parts):
+            found = reduce(or_, (matching(rows, part, within) for part in parts), BitMap())
+        case Not(part):
+            found = (_everything(rows) if within is None else within) - matching(rows, part, within)
+        case HasTag(tags):
+            found = _of(within, reduce(or_, (rows.tags.above(tag_id, units) for tag_id, units in tags), BitMap()))
+        case Below(prefix):
+            # What is no text of Unicode is no key either, but may come in from a command line.
+            below = rows.keys.below(prefix.encode(errors="surrogatepass"))
+            found = _of(within, _everything(rows) if len(below) == len(rows) else bitmap_of(below))
+        case InArchive() | ByJob() | Modified() | Sized():
+            found = _between(*_range(rows, condition), within)
+    return found
+
+
+def count_tags(rows: Rows, selected: BitMap | None, units: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return for each tag how many of the ``selected`` rows (None: all) have it with a score above its ``units``.
+
+    Args:
+        rows: the part.
+        selected: rows.
+        units: (T,) for each tag of the vocabulary.
+
+    Returns:
+        (T,).
+    """
+    tags = rows.tags
+    if selected is None and np.array_equal(tags.assigned_units[: len(units)], units):
+        return _padded(tags.assigned_counts, len(units))
+    if selected is not None and FEW * len(selected) < len(rows):
+        return _count_by_row(rows, rows_in(selected), units)
+    return _count_by_tag(rows, selected, units)
+
+
+def score_sums(rows: Rows, chosen: NDArray[np.uint32], terms: Terms) -> NDArray[np.int64]:
+    """Return for each of some rows (ascending) the sum over the terms of the best score of their tags, 0 for none.
+
+    Every stored score counts, also one that is not above a threshold.
+    """
+    sums = np.zeros(len(chosen), dtype=np.int64)
+    for term in terms:
+        best = np.zeros(len(chosen), dtype=np.int16)
+        for tag_id in term:
+            np.maximum(best, _scores_of(rows, tag_id, chosen), out=best)
+        sums += best
+    return sums
+
+
+def best_by_tags(
+    rows: Rows, selected: BitMap | None, terms: Terms, k: int, after: tuple[int, int] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the up to ``k`` best of the ``selected`` rows (None: all), as (image ids, score sums), best first.
+
+    Equal sums are in descending order of id: the newest image first, and pages that cannot overlap.
+
+    Args:
+        rows: the part.
+        selected: rows.
+        terms: what is scored, see ``score_sums``; none: every sum is 0.
+        k: at least 1.
+        after: the (score sum, image id) of the last hit of the page before.
+    """
+    chosen = np.arange(len(rows), dtype=np.uint32) if selected is None else rows_in(selected)
+    if not terms:
+        end = len(chosen)
+        if after is not None:
+            end = int(np.searchsorted(chosen, np.searchsorted(rows.ids, after[1])))
+        best = chosen[max(0, end - k) : end][::-1]
+        return rows.ids[best], np.zeros(len(best), dtype=np.int64)
+    sums = score_sums(rows, chosen, terms)
+    if after is not None:
+        is_next = (sums < after[0]) | ((sums == after[0]) & (rows.ids[chosen] < after[1]))
+        chosen, sums = chosen[is_next], sums[is_next]
+    if len(chosen) > k:
+        # One number for both orders, as rows are in order of id.
+        rank = sums * len(rows) + chosen
+        kept = np.argpartition(rank, len(rank) - k)[len(rank) - k :]
+        chosen, sums = chosen[kept], sums[kept]
+    order = np.lexsort((chosen, sums))[::-1]
+    return rows.ids[chosen[order]], sums[order]
+
+
+def _everything(rows: Rows) -> BitMap:
+    return BitMap(range(len(rows)))
+
+
+def _of(within: BitMap | None, found: BitMap) -> BitMap:
+    return found if within is None else found & within
+
+
+def _range(rows: Rows, fact: InArchive | ByJob | Modified | Sized) -> tuple[NDArray[Any], int, int | None]:
+    """Return a column, and the values in it that meet the condition: from the first on, below the second."""
+    match fact:
+        case InArchive(archive_id):
+            return rows.archives, archive_id, archive_id + 1
+        case ByJob(job_id):
+            return rows.jobs, job_id, job_id + 1
+        case Modified(since, until):
+            earliest = NO_DATE + 1 if since is None else _microseconds(since)
+            return rows.modified, earliest, None if until is None else _microseconds(until)
+        case Sized(at_least, below):
+            return rows.sizes, at_least or 0, below
+
+
+def _between(column: NDArray[Any], low: int, high: int | None, within: BitMap | None) -> BitMap:
+    """Return the rows with ``low <= value < high``; None: without end."""
+    if within is not None and FEW * len(within) < len(column):
+        chosen = rows_in(within)
+        values = column[chosen]
+        is_held = values >= low if high is None else (values >= low) & (values < high)
+        return bitmap_of(chosen[is_held])
+    is_held = column >= low if high is None else (column >= low) & (column < high)
+    held = np.count_nonzero(is_held)
+    if held == len(column):  # as for the archive of most parts
+        return BitMap(range(held)) if within is None else within
+    return _of(within, bitmap_of(np.flatnonzero(is_held).astype(np.uint32)) if held else BitMap())
+
+
+def _effort(rows: Rows, condition: Condition) -> tuple[int, int]:
+    """Put what is cheap and leaves little first, what walks rows behind it, so that it walks few of them."""
+    match condition:
+        case HasTag(tags):
+            counts = rows.tags.assigned_counts
+            return 0, sum(int(counts[tag_id]) for tag_id, _ in tags if tag_id < len(counts))
+        case Below():
+            return 1, 0
+        case InArchive() | ByJob() | Modified() | Sized():
+            return 2, 0
+        case _:
+            return 3, 0
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _scores_of(rows: Rows, tag_id: int, chosen: NDArray[np.uint32]) -> NDArray[np.int16]:
+    """Return the stored score of a tag of each of some rows (ascending), 0 where there is none."""
+    having, scores = rows.tags.postings(tag_id)
+    if len(having) == 0:
+        return np.zeros(len(chosen), dtype=np.int16)
+    if FEW * len(chosen) < len(having):
+        at = np.searchsorted(having, chosen)
+        at[at == len(having)] = 0
+        found: NDArray[np.int16] = np.where(having[at] == chosen, scores[at], np.int16(0))
+        return found
+    column = np.zeros(len(rows), dtype=np.int16)
+    column[having] = scores
+    return column[chosen]
+
+
+def _count_by_row(rows: Rows, chosen: NDArray[np.uint32], units: NDArray[np.int32]) -> NDArray[np.int64]:
+    offsets = rows.tags.offsets
+    starts = offsets[chosen]
+    lengths = offsets[chosen + np.uint32(1)] - starts
+    before = np.cumsum(lengths) - lengths
+    places = np.arange(int(lengths.sum()), dtype=np.int64) + np.repeat(starts - before, lengths)
+    tags, scores = rows.tags.tags[places], rows.tags.scores[places]
+    is_known = tags < len(units)
+    tags, scores = tags[is_known], scores[is_known]
+    return np.bincount(tags[scores > units[tags]], minlength=len(units)).astype(np.int64)
+
+
+def _count_by_tag(rows: Rows, selected: BitMap | None, units: NDArray[np.int32]) -> NDArray[np.int64]:
+    is_selected = np.ones(len(rows), dtype=np.bool_)
+    if selected is not None:
+        is_selected[:] = False
+        is_selected[rows_in(selected)] = True
+    counts = np.zeros(len(units), dtype=np.int64)
+    for tag_id, threshold in enumerate(units.tolist()):
+        having, scores = rows.tags.postings(tag_id)
+        if len(having):
+            is_assigned = scores > threshold
+            counts[tag_id] = np.count_nonzero(is_assigned if selected is None else is_assigned & is_selected[having])
+    return counts
+
+
+def _padded(counts: NDArray[np.int32], length: int) -> NDArray[np.int64]:
+    padded = np.zeros(length, dtype=np.int64)
+    padded[: min(length, len(counts))] = counts[:length]
+    return padded

@@ -1,0 +1,105 @@
+"""A part of the index: rows with all that a search needs to know of them, and which of the rows still count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pyroaring import BitMap
+
+from storage.index.bitmaps import bitmap_of, rows_in
+from storage.index.columns import columns, joined, raw_rows
+from storage.index.vectors import build_vectors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from storage.index.columns import RawRows
+    from storage.index.rows import Rows
+    from storage.index.vectors import Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows and their vectors, immutable; published as a segment, or newer and in memory. Safe for several threads.
+
+    Attributes:
+        rows: the columns.
+        vectors: row by row.
+        live: the rows that count: neither replaced by a newer part nor erased; None: all of them. Not to be changed.
+    """
+
+    rows: Rows
+    vectors: Vectors
+    live: BitMap | None = None
+
+    @property
+    def live_count(self) -> int:
+        """How many rows count."""
+        return len(self.rows) if self.live is None else len(self.live)
+
+    def rows_of(self, image_ids: NDArray[np.int64]) -> NDArray[np.intp]:
+        """Return the rows of those of the images that are here. ``image_ids`` is ascending and without doubles."""
+        ids = self.rows.ids
+        if len(ids) == 0:
+            return np.empty(0, dtype=np.intp)
+        rows = np.searchsorted(ids, image_ids)
+        rows[rows == len(ids)] = 0
+        found: NDArray[np.intp] = rows[ids[rows] == image_ids]
+        return found
+
+    def without(self, image_ids: NDArray[np.int64]) -> Part:
+        """Return the part less some images (ascending ids)."""
+        gone = self.rows_of(image_ids)
+        if len(gone) == 0:
+            return self
+        live = BitMap(range(len(self.rows))) if self.live is None else self.live
+        return Part(self.rows, self.vectors, live - bitmap_of(gone.astype(np.uint32)))
+
+    def nearest(
+        self, query: NDArray[np.float32], k: int, selected: BitMap | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return up to ``k`` (rows, inner products), best first, of the live rows that are ``selected`` (None: all).
+
+        Args:
+            query: (D,) of length 1.
+            k: at least 1.
+            selected: rows.
+        """
+        if selected is None or self.live is None:
+            return self.vectors.search(query, k, self.live if selected is None else selected)
+        return self.vectors.search(query, k, selected & self.live)
+
+    def vector(self, row: int) -> NDArray[np.float32]:
+        """Return the vector of a row as (D,)."""
+        return self.vectors.vector(row)
+
+
+def build_part(
+    chunks: Iterable[tuple[RawRows, NDArray[np.float16]]], vector_size: int, assigned_units: NDArray[np.int32]
+) -> Part:
+    """Return a part, in memory, of rows and vectors (N, ``vector_size``) that come in ascending order of image id.
+
+    Args:
+        chunks: the rows.
+        vector_size: D.
+        assigned_units: (T,) the threshold of each tag of the vocabulary, in the units of scores.
+    """
+    raw, codes = [], [np.empty((0, vector_size), dtype=np.float16)]
+    for chunk, vectors in chunks:
+        raw.append(chunk)
+        codes.append(vectors)
+    return Part(columns(joined(raw), assigned_units), build_vectors(np.concatenate(codes)))
+
+
+def merge(parts: Sequence[Part]) -> Part:
+    """Return one part, in memory, of the live rows of several of which no two have the same image."""
+    chosen = [np.arange(len(part.rows)) if part.live is None else rows_in(part.live).astype(np.intp) for part in parts]
+    raw = joined([raw_rows(part.rows).take(rows) for part, rows in zip(parts, chosen, strict=True)])
+    codes = np.concatenate([part.vectors.codes(rows) for part, rows in zip(parts, chosen, strict=True)])
+    order = np.argsort(raw.ids)
+    units = parts[-1].rows.tags.assigned_units
+    return Part(columns(raw.take(order), units), build_vectors(codes[order]))
