@@ -31,6 +31,7 @@ from storage.objects.folder import FolderStore
 from storage.objects.s3 import S3Store
 from tests.services.postgres import PostgresServer
 from tests.services.s3 import s3_server
+from workers.decoders import Decoders
 from workers.stages.decode import decode
 
 if TYPE_CHECKING:
@@ -89,6 +90,23 @@ def measure_decode(rounds: int) -> dict[str, Any]:
     return found
 
 
+def measure_children(rounds: int) -> dict[str, Any]:
+    """Decode in child processes, against threads of this one; two pictures at a time."""
+    preprocessing, decoders, count = SquashTransform(384), Decoders(2, _MAX_PIXELS), 24
+    found = {}
+    with ThreadPoolExecutor(2) as pool:
+        for name, (width, height) in MEGAPIXELS.items():
+            bodies = [jpeg(width, height)] * count
+            found[f"decode {name} Mpx in 2 children (baseline: 2 threads)"] = in_turns(
+                lambda bodies=bodies: list(pool.map(lambda body: decoders.decode(body, preprocessing), bodies)),
+                lambda bodies=bodies: list(pool.map(lambda body: decode(body, preprocessing, _MAX_PIXELS), bodies)),
+                rounds,
+                count,
+            )
+    decoders.close()
+    return found
+
+
 def measure_fetch(server: S3Server, folder: Path, rounds: int, count: int) -> dict[str, Any]:
     """Fetch from a bucket, against boto3, and from a folder, against reading the files."""
     objects = {f"{number:05}.jpg": jpeg(640, 480, number) for number in range(count)}
@@ -126,7 +144,7 @@ def measure_fetch(server: S3Server, folder: Path, rounds: int, count: int) -> di
 def run(chosen: argparse.Namespace) -> dict[str, Any]:
     """Measure every stage."""
     rounds, keys, count = (3, 4_096, 256) if chosen.quick else (7, 20_480, 1_024)
-    found = measure_decode(3 * rounds)
+    found = measure_decode(3 * rounds) | measure_children(rounds)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         for part in ("services", "s3", "pictures", "keys", "data"):

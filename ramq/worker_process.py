@@ -55,7 +55,7 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
                 options=PipelineOptions(
                     batch_size=settings.batch_size,
                     fetch_threads=settings.fetch_threads,
-                    decode_threads=settings.decode_threads,
+                    decoders=settings.decode_threads,
                     lease_seconds=settings.lease_seconds,
                     max_object_bytes=settings.max_object_bytes,
                     max_pixels=settings.max_pixels,

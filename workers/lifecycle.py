@@ -25,6 +25,7 @@ from storage.database import unit_of_work
 from storage.objects.source import open_store, parse_source
 from storage.repositories import generations, jobs, shards
 from storage.repositories import workers as worker_rows
+from workers.decoders import Decoders
 from workers.metrics import WorkerMetrics
 from workers.pipeline import Pipeline, PipelineOptions
 from workers.planner import Planner
@@ -86,6 +87,7 @@ class Worker:
         self._engine = engine
         self._models = models
         self._options = options
+        self._decoders = Decoders(options.decoders, options.max_pixels)
         self._builder = builder
         self._ring = ring
         self._s3_endpoint_url = s3_endpoint_url
@@ -130,7 +132,7 @@ class Worker:
         """Wait for the turn to end and take leave of the ledger."""
         self.stop()
         with self._turn:
-            pass
+            self._decoders.close()
         for thread in self._threads:
             thread.join(timeout=10)
         try:
@@ -162,7 +164,9 @@ class Worker:
 
     def _take_turn(self) -> int:
         until = time.monotonic() + TURN_SECONDS
-        with Pipeline(self._engine, self._models, self._options, self.metrics) as pipeline:
+        with Pipeline(
+            self._engine, self._models, self._options, decoders=self._decoders, metrics=self.metrics
+        ) as pipeline:
             self._pipeline = pipeline
             while not self._stopping.is_set() and time.monotonic() < until:
                 before = pipeline.settled

@@ -22,7 +22,6 @@ from workers import work as words
 from workers.lease_keeper import LeaseKeeper
 from workers.retry import Action, DeviceLostError, WorkerCrashedError, tries_allowed, verdict
 from workers.stages.batch import Batcher
-from workers.stages.decode import decode
 from workers.stages.fetch import BytesBudget, fetch
 from workers.stages.infer import infer
 from workers.stages.write import write
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from storage.repositories.shards import ClaimedShard
+    from workers.decoders import Decoders
     from workers.metrics import WorkerMetrics
     from workers.model_holder import ModelHolder
     from workers.work import Batch
@@ -51,7 +51,7 @@ class PipelineOptions:
 
     batch_size: int
     fetch_threads: int
-    decode_threads: int
+    decoders: int
     lease_seconds: float
     max_object_bytes: int
     max_pixels: int
@@ -61,14 +61,23 @@ class PipelineOptions:
 class Pipeline:
     """Runs claimed shards. Use as a context manager; ``feed`` from one thread."""
 
-    def __init__(self, engine: Engine, models: ModelHolder, options: PipelineOptions, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        models: ModelHolder,
+        options: PipelineOptions,
+        *,
+        decoders: Decoders,
+        metrics: WorkerMetrics,
+    ) -> None:
         self._engine = engine
         self._models = models
+        self._decoders = decoders
         self._options = options
         self._metrics = metrics
         self._budget = BytesBudget(options.budget_bytes)
         self._to_fetch: queue.Queue[Work | None] = queue.Queue(2 * options.fetch_threads)
-        self._to_decode: queue.Queue[Work | None] = queue.Queue(options.fetch_threads + 2 * options.decode_threads)
+        self._to_decode: queue.Queue[Work | None] = queue.Queue(options.fetch_threads + 2 * options.decoders)
         self._to_infer: queue.Queue[Work | None] = queue.Queue(2 * options.batch_size)
         self._to_write: queue.Queue[Batch | None] = queue.Queue(2)
         self._threads: list[threading.Thread] = []
@@ -81,7 +90,7 @@ class Pipeline:
         self.settled = 0
 
     def __enter__(self) -> Self:
-        widths = {"fetch": self._options.fetch_threads, "decode": self._options.decode_threads, "infer": 1, "write": 1}
+        widths = {"fetch": self._options.fetch_threads, "decode": self._options.decoders, "infer": 1, "write": 1}
         loops = {"fetch": self._fetch, "decode": self._decode, "infer": self._infer, "write": self._write}
         for stage, width in widths.items():
             for number in range(width):
@@ -106,7 +115,7 @@ class Pipeline:
         threads = iter(self._threads)
         stages: tuple[tuple[queue.Queue[Any], int], ...] = (
             (self._to_fetch, self._options.fetch_threads),
-            (self._to_decode, self._options.decode_threads),
+            (self._to_decode, self._options.decoders),
             (self._to_infer, 1),
             (self._to_write, 1),
         )
@@ -247,11 +256,9 @@ class Pipeline:
             if not self._drops(work.lease):
                 preprocessing = self._models.get(work.lease.shard.model).recognizer.preprocessing
                 assert work.body is not None
-                with _Timed(self, work.lease, "decode", self._options.decode_threads):
+                with _Timed(self, work.lease, "decode", self._options.decoders):
                     try:
-                        work.pixels, work.width, work.height = decode(
-                            work.body, preprocessing, self._options.max_pixels
-                        )
+                        work.pixels, work.width, work.height = self._decoders.decode(work.body, preprocessing)
                     except Exception as error:  # noqa: BLE001
                         self._judge(work, error)
             self._release(work)

@@ -96,6 +96,26 @@ class TooManyPixelsError(UndecodableError):
     code = "too_large"
 
 
+class DecoderCrashedError(UndecodableError):
+    """The process that decoded it died, twice."""
+
+    code = "decoder_crash"
+
+
+class DecoderTimeoutError(UndecodableError):
+    """It was not decoded in time. The machine may have been at fault."""
+
+    code = "decoder_timeout"
+    about_content = False
+
+
+class DecoderMemoryError(UndecodableError):
+    """Decoding it takes more memory than there is, or than it may take."""
+
+    code = "decoder_memory"
+    about_content = False
+
+
 class ModelFailedError(PermanentError):
     """The model raised on this image alone."""
 
@@ -149,6 +169,9 @@ _TABLE: dict[type[Exception], Verdict] = {
     CorruptImageError: Verdict(Action.RECORD, "corrupt", about_content=True),
     TooManyPixelsError: Verdict(Action.RECORD, "too_large", about_content=True),
     ImageError: Verdict(Action.RECORD, "corrupt", about_content=True),
+    DecoderCrashedError: Verdict(Action.RECORD, "decoder_crash", about_content=True),
+    DecoderTimeoutError: Verdict(Action.RECORD, "decoder_timeout"),
+    DecoderMemoryError: Verdict(Action.RECORD, "decoder_memory"),
     # About what was done with it.
     ModelFailedError: Verdict(Action.RECORD, "model_error"),
     UnstorableResultError: Verdict(Action.RECORD, "unstorable"),

@@ -14,7 +14,6 @@ from prometheus_client import start_http_server
 from ramq.kit.errors import FatalError
 from workers.app import Bells, make_app
 from workers.lifecycle import Worker
-from workers.stages.decode import guard_pillow
 from workers.tasks import register
 
 if TYPE_CHECKING:
@@ -48,7 +47,6 @@ def run(parts: WorkerParts) -> None:
     Raises:
         FatalError: why this worker must not go on.
     """
-    guard_pillow(parts.options.max_pixels)
     # Celery warns root because pickled messages could run code; only JSON is accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     app = make_app(parts.broker_url, parts.models.served)

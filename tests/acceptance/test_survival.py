@@ -16,6 +16,7 @@ from ram_core.transforms import SquashTransform
 from storage.database import unit_of_work
 from storage.index.packing import unpack_vectors
 from storage.models import SCORE_SCALE
+from tests.services import marked_decoder as marks
 from tests.services.crew import check_books, wait_for
 from tests.services.null_worker import SIZE, VECTOR_SIZE, digest, expected
 
@@ -162,6 +163,32 @@ def test_an_image_that_kills_workers_is_found_and_its_neighbours_are_done(
     assert len(crew.processes) <= 8
     check_books(services, job.id)
     check_results(services, files, {poison})
+
+
+def test_pictures_that_kill_hang_or_starve_their_decoder_cost_nobody_but_themselves(
+    services: Services, crew: Crew, tmp_path: Path
+) -> None:
+    files = fill(tmp_path / "photos", 300)
+    fatal = {
+        "00007.png": (marks.SEGFAULT, "decoder_crash"),
+        "00031.png": (marks.SPIN, "decoder_timeout"),
+        "00032.png": (marks.GREED, "decoder_memory"),
+        "00150.png": (marks.SEGFAULT, "decoder_crash"),
+        "00299.png": (marks.KILLED, "decoder_memory"),
+    }
+    for name, (mark, _) in fatal.items():
+        (tmp_path / "photos" / name).write_bytes(marks.marked(files[name], mark))
+    job = services.jobs.create(str(tmp_path / "photos"))
+    [worker] = crew.start(1)
+    view = wait_for(services, job.id, crew, lambda view: view.is_over)
+    assert (view.done, view.failed) == (295, 5)
+    assert worker.poll() is None
+    failures = {failure.key: failure.error_class for failure in services.jobs.failures(job.id).items}
+    assert failures == {name: code for name, (_, code) in fatal.items()}
+    with unit_of_work(services.engine) as session:
+        assert session.scalar(text("SELECT max(attempts) FROM shard")) <= 1
+    check_books(services, job.id)
+    check_results(services, files, set(fatal))
 
 
 def test_a_pause_takes_effect_within_a_batch_and_nothing_done_is_lost(

@@ -1,6 +1,7 @@
 """A real worker process whose model costs nothing: run as a script with the settings in the environment.
 
-The model's results are a function of the pixels alone, so that a test can compute what every record must hold.
+Pictures may be fatal to its decoders (``tests.services.marked_decoder``). The model's results are a function of the
+pixels alone, so that a test can compute what every record must hold.
 
 ``NULL_MODEL_SECONDS`` (float): how long a batch takes. ``NULL_MODEL_POISON`` (hex digest of pixels, comma separated):
 images that kill the process as a segmentation fault would. ``NULL_MODEL_COUNT``: a file that grows by a byte for each
@@ -22,6 +23,7 @@ from ram_core import registry
 from ram_core.recognition import ModelSpec, Prediction
 from ram_core.transforms import SquashTransform
 from ram_core.vocabulary import TagVocabulary
+from tests.services.marked_decoder import use_marked_decoder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,6 +73,7 @@ def load_null(**_options: object) -> NullModel:
 
 
 if __name__ == "__main__":
+    use_marked_decoder()
     registry._MODELS["lite"] = "tests.services.null_worker:load_null"
     import sys
 

@@ -11,6 +11,7 @@ from ramq.wiring import Services
 from storage.database import make_engine
 from storage.index.builder import IndexBuilder
 from storage.index.places import open_place
+from tests.services.embeddings import with_embeddings
 from tests.services.missing import missing
 from workers.lifecycle import Worker
 from workers.model_holder import ModelHolder, ModelOptions
@@ -43,7 +44,7 @@ def make_archive(folder: Path) -> None:
 
 def settings_for(data_dir: Path, **changes: object) -> Settings:
     """Settings that no environment reaches."""
-    return Settings(data_dir=data_dir, **changes)  # type: ignore[arg-type]  # checked by pydantic
+    return Settings(data_dir=with_embeddings(data_dir), **changes)  # type: ignore[arg-type]  # checked by pydantic
 
 
 def recognise(services: Services, source: str) -> JobView:
@@ -63,7 +64,7 @@ def make_worker(services: Services) -> Worker:
     options = PipelineOptions(
         batch_size=8,
         fetch_threads=4,
-        decode_threads=2,
+        decoders=2,
         lease_seconds=settings.lease_seconds,
         max_object_bytes=settings.max_object_bytes,
         max_pixels=settings.max_pixels,

@@ -98,10 +98,9 @@ def open_picture(body: bytes | memoryview, at_least: int, max_pixels: int) -> tu
         at_least: a JPEG may be decoded smaller than it is, but no side under this many pixels.
         max_pixels: refuse pictures with more.
     """
-    _load_plugins()
+    load_plugins()
     try:
-        # Not catch_warnings: the filters are global and this runs in many threads. The limit that Pillow warns at is
-        # set to `max_pixels` by `guard_pillow`, and the header is checked here in any case.
+        # Pillow's own limit is set by `guard_pillow`; the header is checked here in any case.
         image = Image.open(io.BytesIO(body), formats=FORMATS)
         width, height = image.size
         _refuse_large(width, height, max_pixels)
@@ -142,13 +141,13 @@ def _upright(image: Image.Image, width: int, height: int) -> tuple[Image.Image, 
 
 
 @cache
-def _load_plugins() -> None:
+def load_plugins() -> None:
     """Make Pillow know all its formats: it would only do so by itself after the common ones had failed."""
     Image.init()
 
 
 def guard_pillow(max_pixels: int) -> None:
-    """Set Pillow's own limits for this process. Called once, by whoever starts a worker or a web server."""
+    """Set Pillow's own limits for this process, which does nothing but decode."""
     Image.MAX_IMAGE_PIXELS = max_pixels
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     warnings.filterwarnings("ignore", module=r"PIL\..*", category=UserWarning)
