@@ -7,6 +7,7 @@ import pytest
 
 from ramq.settings import Settings
 from tests.services.crew import client_services, running_crew
+from tests.services.embeddings import with_embeddings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def settings(tmp_path: Path, database_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
     for name in [name for name in os.environ if name.startswith("RAMQ_") and name != "RAMQ_SHARED_DIR"]:
         monkeypatch.delenv(name)
-    return Settings(data_dir=tmp_path / "data", database_url=database_url, broker_url=broker_url)
+    return Settings(data_dir=with_embeddings(tmp_path / "data"), database_url=database_url, broker_url=broker_url)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from ramq.cli.main import app
 from ramq.settings import Settings
 from ramq.version import described
 from tests.services.crew import client_services, running_crew, wait_for
+from tests.services.embeddings import with_embeddings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,7 +91,7 @@ def recorded(
         Image.new("RGB", (64, 48), (80 * number, 20, 20)).save(folder / f"{number}.png")
     (folder / "notes.jpg").write_text("no picture")
     url = postgres_server.create_migrated_database()
-    settings = Settings(data_dir=base / "data", database_url=url, broker_url=redis_server.url)
+    settings = Settings(data_dir=with_embeddings(base / "data"), database_url=url, broker_url=redis_server.url)
     environment = {"RAMQ_DATABASE_URL": url, "RAMQ_BROKER_URL": redis_server.url}
     with running_crew(settings, base) as crew, client_services(settings) as services:
         crew.start()
