@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -11,12 +12,13 @@ import redis
 
 from ram_core import load_model, load_text_encoder
 from ram_core.errors import ModelError
+from ramq.generations import GenerationClient
 from ramq.kit.errors import FatalError, RamqError, ServiceUnavailableError, UsageError
 from ramq.thumbnails import Thumbnails
 from storage import query as queries
 from storage.database import make_engine, unit_of_work
 from storage.objects.source import open_store, parse_source
-from storage.repositories import archives, generations, results, tags
+from storage.repositories import archives, generations, results
 from storage.revision import bring_up_to_date, require_current
 from storage.search import Search
 from storage.views import DeletionReport, Facet, Page, SearchQuery
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from storage.index.builder import IndexBuilder
     from storage.index.index import VectorIndex
     from storage.models import Generation
-    from storage.views import ArchiveView, GenerationView, Hit, ImageView, IndexView
+    from storage.views import ArchiveView, Hit, ImageView, IndexView
 
 _BROKER_TIMEOUT_SECONDS = 5
 
@@ -63,6 +65,7 @@ class Services:
                 s3_endpoint_url=settings.s3_endpoint_url,
             ),
         )
+        self.generations = GenerationClient(engine, self._index)
         self._search = Search(self._index)
         self._thumbnails = Thumbnails(settings.cache_path / "thumbnails")
         self._lock = threading.Lock()
@@ -81,15 +84,33 @@ class Services:
 
     def search(self, query: SearchQuery) -> Page[Hit]:
         """Return a page of hits, best first. Raises ``UsageError`` and its kin for what the query names wrongly."""
-        vector = None
-        if query.text:
-            queries.check(query)
-            generation = self._generation(query)
-            if generation is None:
-                return Page([])
-            vector = self._encode(generation.model, query.text)
+        vector = self._vector_of_text(query)
         with unit_of_work(self.engine) as session:
             return self._search.page(session, query, vector)
+
+    def every_hit(self, query: SearchQuery) -> Iterator[Hit]:
+        """Return all hits on all pages, by id, or best first where a vector ranks; in bounded memory.
+
+        What was found when it was called, with the content of when it is read; what is deleted until then is left out.
+        """
+        vector = self._vector_of_text(query)
+        with unit_of_work(self.engine) as session:
+            found = self._search.everything(session, query, vector)
+        return iter(()) if found is None else self._read(query, *found)
+
+    def _read(self, query: SearchQuery, match: queries.Match, found: Iterator[tuple[int, float]]) -> Iterator[Hit]:
+        while scores := dict(islice(found, queries.MAX_LIMIT)):
+            # A transaction for each, since whoever takes the hits may take their time.
+            with unit_of_work(self.engine) as session:
+                hits = self._search.hits(session, match, query, scores)
+            yield from hits
+
+    def _vector_of_text(self, query: SearchQuery) -> NDArray[np.float32] | None:
+        if not query.text:
+            return None
+        queries.check(query)
+        generation = self._generation(query)
+        return None if generation is None else self._encode(generation.model, query.text)
 
     def search_by_image(self, picture: bytes, query: SearchQuery) -> Page[Hit]:
         """Return the images nearest to a picture. Raises ``UsageError`` when it is not one."""
@@ -111,16 +132,8 @@ class Services:
 
     def suggest_tags(self, prefix: str, limit: int = 10) -> list[Facet]:
         """Return tags whose name begins with ``prefix``, with how many images have them."""
-        if not prefix.strip():
-            return []
         with unit_of_work(self.engine) as session:
-            generation = generations.default(session)
-            if generation is None:
-                return []
-            names = self._search.vocabulary(session, generation.vocabulary_id)
-            ids = tags.completions(session, generation.vocabulary_id, prefix, limit)
-            counts = results.counts(session, generation.id, {i: names.units(i, None) for i in ids})
-            return [Facet(i, names.names[i], names.names_zh[i], counts.get(i, 0)) for i in ids]
+            return self._search.suggest(session, prefix, limit)
 
     # Images --------------------------------------------------------------------------------------------------------
 
@@ -179,11 +192,6 @@ class Services:
         """Return every archive, oldest first."""
         with unit_of_work(self.engine) as session:
             return archives.views(session)
-
-    def generations(self) -> list[GenerationView]:
-        """Return every generation, oldest first."""
-        with unit_of_work(self.engine) as session:
-            return generations.views(session)
 
     def index_status(self) -> list[IndexView]:
         """Return the state of the vector index of every generation."""

@@ -13,6 +13,7 @@ from workers.planner import Planner
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
 
     from storage.views import JobView
     from workers.model_holder import ModelHolder
@@ -32,6 +33,9 @@ class OneModel:
         if self.error:
             raise self.error
         return self
+
+    def register(self, session: Session, name: str) -> int:
+        return self.generation_id
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else a holder has that says which models are known is not known here."""

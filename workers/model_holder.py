@@ -11,7 +11,6 @@ from ram_core import load_model
 from ram_core.captions import template_caption
 from ram_core.errors import CheckpointError
 from ramq.kit.logs import get_logger
-from storage.database import unit_of_work
 from storage.repositories import generations
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
 
     from ram_core.recognition import Prediction, Recognizer
 
@@ -58,7 +58,6 @@ class LoadedModel:
 
     name: str
     recognizer: Recognizer
-    generation_id: int
     thresholds: NDArray[np.float32]  # (T,)
     options: ModelOptions
     _tag2text: Any = field(default=None)
@@ -144,25 +143,34 @@ class ModelHolder:
     def _load(self, name: str) -> LoadedModel:
         log.info("loading model", model=name, device=self._options.device)
         recognizer = load_model(name, **self._options.arguments)
+        log.info("model is ready", model=name)
+        return LoadedModel(name, recognizer, recognizer.vocabulary.thresholds, self._options)
+
+    def register(self, session: Session, name: str) -> int:
+        """Return the id of a model's generation, which cannot be dropped before the transaction ends.
+
+        Asked for each job and not kept: a generation may be dropped while the model stays loaded.
+
+        Raises:
+            ModelError: it cannot be loaded; the message says what to do.
+        """
+        recognizer = self.get(name).recognizer
         spec, vocabulary = recognizer.spec, recognizer.vocabulary
-        with unit_of_work(self._engine) as session:
-            generation_id = generations.ensure(
-                session,
-                generations.GenerationSpec(
-                    fingerprint=spec.fingerprint,
-                    model=spec.model,
-                    weights_sha256=spec.weights_sha256,
-                    preprocessing=spec.preprocessing,
-                    vector_kind=spec.vector_kind,
-                    vector_size=spec.vector_size,
-                ),
-                generations.VocabularySpec(
-                    sha256=vocabulary.sha256,
-                    name=vocabulary.name,
-                    names=vocabulary.names,
-                    names_zh=vocabulary.names_zh,
-                    thresholds=[float(threshold) for threshold in vocabulary.thresholds],
-                ),
-            )
-        log.info("model is ready", model=name, generation=generation_id)
-        return LoadedModel(name, recognizer, generation_id, vocabulary.thresholds, self._options)
+        return generations.ensure(
+            session,
+            generations.GenerationSpec(
+                fingerprint=spec.fingerprint,
+                model=spec.model,
+                weights_sha256=spec.weights_sha256,
+                preprocessing=spec.preprocessing,
+                vector_kind=spec.vector_kind,
+                vector_size=spec.vector_size,
+            ),
+            generations.VocabularySpec(
+                sha256=vocabulary.sha256,
+                name=vocabulary.name,
+                names=vocabulary.names,
+                names_zh=vocabulary.names_zh,
+                thresholds=[float(threshold) for threshold in vocabulary.thresholds],
+            ),
+        )

@@ -128,8 +128,9 @@ class Planner:
     def _list(self, listing: ClaimedListing, should_stop: Callable[[], bool]) -> None:
         generation_id = listing.generation_id
         if generation_id is None:
-            generation_id = self._models.get(listing.model).generation_id
+            self._models.get(listing.model)  # it may take a while to load, and no transaction waits for it
             with unit_of_work(self._engine) as session:
+                generation_id = self._models.register(session, listing.model)
                 jobs.set_generation(session, listing.job_id, generation_id)
         until, after = time.monotonic() + STEP_SECONDS, listing.cursor
         if listing.manifest_version is not None:

@@ -1,4 +1,4 @@
-"""Verbs about the set-up: db, index, doctor, generations, workers."""
+"""Verbs about the set-up: db, index, doctor, workers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
     """Add the verbs."""
     app.add_typer(db, name="db")
     app.add_typer(index, name="index")
-    for verb in (doctor, generations, workers):
+    for verb in (doctor, workers):
         app.command()(verb)
 
 
@@ -117,7 +117,7 @@ def index_verify(as_json: Json = False) -> None:
 
     with services() as ramq:
         builder = make_builder(ramq.settings, ramq.engine)
-        problems = {view.id: builder.verify(view.id) for view in ramq.generations()}
+        problems = {view.id: builder.verify(view.id) for view in ramq.generations.list()}
     if as_json:
         print_json({"problems": problems})
     else:
@@ -135,7 +135,7 @@ def _for_each_generation(action: str) -> None:
 
     with services() as ramq:
         builder = make_builder(ramq.settings, ramq.engine)
-        for view in ramq.generations():
+        for view in ramq.generations.list():
             if action == "rebuild":
                 builder.rebuild(view.id)
             else:
@@ -148,25 +148,6 @@ def _for_each_generation(action: str) -> None:
                 f"{status.vectors_stored:,} vectors in {status.segments} segments"
             )
         err.print(f"{removed} old files removed.", style="dim")
-
-
-def generations(as_json: Json = False) -> None:
-    """List what made the results: model, weights, vocabulary, preprocessing.
-
-    Example: ramq generations
-    """
-    with services() as ramq:
-        views = ramq.generations()
-    if as_json:
-        print_json({"items": views})
-        return
-    print_table(
-        ("generation", "model", "weights", "vocabulary", "tags", "preprocessing", "serves search"),
-        (
-            (str(v.id), v.model, v.weights_sha256[:12], v.vocabulary, v.tags, v.preprocessing, v.is_default)
-            for v in views
-        ),
-    )
 
 
 def workers(as_json: Json = False) -> None:

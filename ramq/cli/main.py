@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ramq.cli import admin, archive, jobs, models, search, stack
+from ramq.cli import admin, archive, generations, jobs, models, search, stack
 from ramq.cli.output import err, visible
 from ramq.kit.errors import ConflictError, ForbiddenError, RamqError, TransientError, UsageError
 from ramq.kit.logs import without_secrets
@@ -43,6 +43,7 @@ def root(
 for _module in (stack, jobs, search, archive, admin):
     _module.register(app)
 app.add_typer(models.app, name="models")
+app.add_typer(generations.app, name="generations")
 
 
 def main() -> None:

@@ -9,9 +9,11 @@ from fastapi import FastAPI, Response
 from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
+from ramq.web.api import generations as api_generations
 from ramq.web.api import health, images
 from ramq.web.api import jobs as api_jobs
 from ramq.web.metrics import WebMetrics
+from ramq.web.pages import generations as generation_pages
 from ramq.web.pages import house, search
 from ramq.web.pages import images as image_pages
 from ramq.web.pages import jobs as job_pages
@@ -92,9 +94,10 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     app.state.pictures = Pictures(REMEMBERED_PICTURES_BYTES)
     app.state.is_stopping = is_stopping
     install_problem_handlers(app, screens.show_problem)
-    for router in (api_jobs.router, api_jobs.workers_router, images.router):
+    for router in (api_jobs.router, api_jobs.workers_router, images.router, api_generations.router):
         app.include_router(router, responses=_PROBLEMS)
-    for router in (health.router, search.router, image_pages.router, job_pages.router, house.router):
+    pages = (search.router, image_pages.router, job_pages.router, generation_pages.router, house.router)
+    for router in (health.router, *pages):
         app.include_router(router)
     app.mount("/static", _KeptFiles(directory=STATIC), name="static")
     _describe(app, has_tokens=tokens.are_set)

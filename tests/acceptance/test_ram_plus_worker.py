@@ -40,7 +40,7 @@ def test_ram_plus_archives_pictures_with_tags_vectors_and_captions(settings: Set
         view = wait_for(services, job.id, crew, lambda view: view.is_over, timeout=240)
         assert (view.state, view.done, view.failed) == ("done", 12, 0), crew.log()[-3000:]
         check_books(services, job.id)
-        [generation] = services.generations()
+        [generation] = services.generations.list()
         assert (generation.model, generation.vector_size, generation.vector_kind) == ("ram_plus", 512, "image")
         page = services.search(SearchQuery(limit=12))
         assert len(page.items) == 12

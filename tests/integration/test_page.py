@@ -28,7 +28,7 @@ def test_the_page_shows_what_the_api_tells(client: TestClient) -> None:
     failures = client.get(f"/jobs/{job['id']}/failures").text
     assert "half.png" in failures
     assert "notes.jpg" in failures
-    assert "lite" in client.get("/archives").text
+    assert "lite" in client.get("/generations").text
     assert "/v1/search/image" in client.get("/docs").text
 
 

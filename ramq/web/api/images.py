@@ -10,7 +10,6 @@ from ramq.web.api.schemas import (
     ArchiveOut,
     DeletionOut,
     FacetOut,
-    GenerationOut,
     HitOut,
     ImageOut,
     IndexOut,
@@ -98,13 +97,6 @@ def delete_image(services: Reach, image_id: Id) -> DeletionOut:
 def list_archives(services: Reach) -> PageOut[ArchiveOut]:
     """Archives and how much of each is listed and recorded."""
     return PageOut[ArchiveOut](items=[ArchiveOut.model_validate(archive) for archive in services.archives()])
-
-
-@router.get("/generations")
-def list_generations(services: Reach) -> PageOut[GenerationOut]:
-    """Generations of results: model, weights, vocabulary, preprocessing."""
-    items = [GenerationOut.model_validate(generation) for generation in services.generations()]
-    return PageOut[GenerationOut](items=items)
 
 
 @router.get("/index")

@@ -1,4 +1,4 @@
-"""The screens around the archive: what is stored and indexed, the API's reference, signing in and out."""
+"""The screens around the archive: which archives there are, the API's reference, signing in and out."""
 
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -15,14 +15,8 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/archives")
 def show_archives(request: Request, services: Reach) -> HTMLResponse:
-    """Show archives, generations of results, and the index of each."""
-    return screens_of(request).show(
-        request,
-        "archives.html",
-        archives=services.archives(),
-        generations=services.generations(),
-        indexes={index.generation_id: index for index in services.index_status()},
-    )
+    """Show the archives and how much of each is listed and recorded."""
+    return screens_of(request).show(request, "archives.html", archives=services.archives())
 
 
 @router.get("/docs")

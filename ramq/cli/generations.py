@@ -1,0 +1,155 @@
+"""``ramq generations``: what made the results, which of them serves, how two differ, and the end of one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ramq.cli.context import services
+from ramq.cli.output import err, out, print_json, print_table
+from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
+
+if TYPE_CHECKING:
+    from storage.views import GenerationComparison, GenerationState
+
+app = typer.Typer(
+    help="What made the results: model, weights, vocabulary, preprocessing.\n\nExample: ramq generations",
+    invoke_without_command=True,
+)
+
+GenerationId = Annotated[
+    int, typer.Argument(metavar="ID", help="A number that `ramq generations` shows.", min=1, max=2**15 - 1)
+]
+
+
+@app.callback()
+def list_generations(context: typer.Context, as_json: Json = False) -> None:
+    """List what made the results, and which serves search; or do one of the commands below.
+
+    Example: ramq generations
+    """
+    if context.invoked_subcommand is not None:
+        return
+    with services() as ramq:
+        states = ramq.generations.list()
+    if as_json:
+        print_json({"items": states})
+        return
+    print_table(
+        ("generation", "serves", "model", "vocabulary", "tags", "images", "indexed", "weights", "preprocessing"),
+        (
+            (
+                str(s.id), _serves(s), s.model, s.vocabulary, s.tags, s.images, s.index.vectors_indexed,
+                s.weights_sha256[:12], s.preprocessing,
+            )
+            for s in states
+        ),
+    )  # fmt: skip
+
+
+@app.command()
+def use(
+    generation_id: GenerationId,
+    force: Annotated[bool, typer.Option("--force", help="Although it has recorded fewer images.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Let a generation serve search from now on.
+
+    Example: ramq generations use 2
+    """
+    with services() as ramq:
+        state = ramq.generations.use(generation_id, force=force)
+    _say_serving(state, as_json=as_json)
+
+
+@app.command()
+def rollback(as_json: Json = False) -> None:
+    """Let the generation that served before serve again; a second time undoes it.
+
+    Example: ramq generations rollback
+    """
+    with services() as ramq:
+        state = ramq.generations.rollback()
+    _say_serving(state, as_json=as_json)
+
+
+@app.command()
+def compare(
+    a: GenerationId,
+    b: GenerationId,
+    archive: Annotated[str | None, typer.Option(help="Only this archive: its URI, one below it, or its id.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Tags to show, those that change most first.")] = 30,
+    as_json: Json = False,
+) -> None:
+    """Show which tags the second generation gives that the first does not, and the other way round.
+
+    Example: ramq generations compare 1 2 --archive s3://holiday
+    """
+    with services() as ramq:
+        comparison = ramq.generations.compare(a, b, archive=archive, limit=limit)
+    if as_json:
+        print_json(comparison)
+        return
+    _print_comparison(comparison)
+
+
+@app.command()
+def drop(
+    generation_id: GenerationId,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Erase all that a generation recorded: records, vectors, features and its index. The originals stay.
+
+    Example: ramq generations drop 1 --yes
+    """
+    with services() as ramq:
+        if not yes:
+            typer.confirm(f"Erase everything that generation {generation_id} recorded?", abort=True, err=True)
+        report = ramq.generations.drop(generation_id)
+    if as_json:
+        print_json(report)
+        return
+    err.print(
+        f"Generation {generation_id} is dropped: {report.records:,} records, {report.vectors:,} vectors, "
+        f"{report.features:,} features."
+    )
+
+
+def _serves(state: GenerationState) -> str:
+    return "yes" if state.is_default else "before" if state.is_former else "no"
+
+
+def _say_serving(state: GenerationState, *, as_json: bool) -> None:
+    if as_json:
+        print_json(state)
+        return
+    err.print(
+        f"Generation {state.id} ({state.model}, {state.vocabulary}, {state.images:,} images) serves search.",
+        markup=False,
+    )
+
+
+def _print_comparison(found: GenerationComparison) -> None:
+    for side, view, images in (("a", found.a, found.images_a), ("b", found.b, found.images_b)):
+        out.print(f"{side}: generation {view.id}, {view.model}, {view.vocabulary}, {images:,} images", markup=False)
+    out.print(f"{found.images_both:,} images are in both; the tags of {found.images_changed:,} of them differ.")
+    if not found.tags:
+        return
+    print_table(
+        ("tag", "in a", "in b", "kept", "gained", "lost", "gained, for example", "lost, for example"),
+        (
+            (
+                change.name,
+                change.count_a if change.is_in_a else None,
+                change.count_b if change.is_in_b else None,
+                change.kept,
+                change.gained,
+                change.lost,
+                " ".join(map(str, change.gained_images)),
+                " ".join(map(str, change.lost_images)),
+            )
+            for change in found.tags
+        ),
+    )

@@ -1,0 +1,100 @@
+"""The screen of generations: which serves search, what each recorded, and how two of them differ."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from ramq.kit.errors import ConflictError, RamqError, UsageError
+from ramq.web.api.generations import MAX_GENERATION, GenerationId
+from ramq.web.deps import MAX_TEXT, Reach, screens_of
+from ramq.web.problems import make_problem
+from ramq.wiring import Services
+from storage.views import GenerationComparison
+
+router = APIRouter(include_in_schema=False)
+
+SHOWN_TAGS = 50
+
+MaybeGeneration = Annotated[int | None, Query(ge=1, le=MAX_GENERATION)]
+
+
+@router.get("/generations")
+def show_generations(
+    request: Request,
+    services: Reach,
+    a: MaybeGeneration = None,
+    b: MaybeGeneration = None,
+    archive: Annotated[str | None, Query(max_length=MAX_TEXT)] = None,
+) -> HTMLResponse:
+    """Show the generations; with ``a`` and ``b`` also what changed from the one to the other."""
+    comparison, refusal = None, None
+    if a is not None and b is not None:
+        try:
+            comparison = services.generations.compare(a, b, archive=archive or None, limit=SHOWN_TAGS)
+        except UsageError as error:
+            refusal = error
+    return _screen(request, services, comparison=comparison, refusal=refusal, chosen=(a, b, archive or ""))
+
+
+@router.post("/generations/{generation_id}/use")
+def use_generation(
+    request: Request, services: Reach, generation_id: GenerationId, *, force: Annotated[bool, Form()] = False
+) -> Response:
+    """Let a generation serve search; a refusal says why, and offers to do it all the same."""
+    try:
+        services.generations.use(generation_id, force=force)
+    except ConflictError as error:
+        return _screen(request, services, refusal=error, refused_use=generation_id)
+    return RedirectResponse("/generations", status_code=303)
+
+
+@router.post("/generations/rollback")
+def rollback_generation(request: Request, services: Reach) -> Response:
+    """Let the generation that served before serve again."""
+    try:
+        services.generations.rollback()
+    except ConflictError as error:
+        return _screen(request, services, refusal=error)
+    return RedirectResponse("/generations", status_code=303)
+
+
+@router.post("/generations/{generation_id}/drop")
+def drop_generation(
+    request: Request, services: Reach, generation_id: GenerationId, *, sure: Annotated[bool, Form()] = False
+) -> Response:
+    """Erase a generation, once the person is sure."""
+    if not sure:
+        return _screen(request, services, asked_drop=generation_id)
+    try:
+        services.generations.drop(generation_id)
+    except ConflictError as error:
+        return _screen(request, services, refusal=error)
+    return RedirectResponse("/generations", status_code=303)
+
+
+def _screen(  # noqa: PLR0913  (what the template shows, by keyword)
+    request: Request,
+    services: Services,
+    *,
+    comparison: GenerationComparison | None = None,
+    refusal: RamqError | None = None,
+    refused_use: int | None = None,
+    asked_drop: int | None = None,
+    chosen: tuple[int | None, int | None, str] = (None, None, ""),
+) -> HTMLResponse:
+    status = 200
+    if refusal is not None:
+        status = 409 if isinstance(refusal, ConflictError) else 422
+    return screens_of(request).show(
+        request,
+        "generations.html",
+        status=status,
+        generations=services.generations.list(),
+        archives=services.archives(),
+        comparison=comparison,
+        problem=None if refusal is None else make_problem(status, refusal.code, str(refusal)),
+        refused_use=refused_use,
+        asked_drop=asked_drop,
+        chosen=chosen,
+    )

@@ -1,0 +1,103 @@
+"""Which generation serves search, which one did before, and the end of one.
+
+A dropped generation keeps its row: reports of old jobs say what they were made with. It counts as not there, until the
+same model with the same vocabulary is used again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select, text, update
+
+from ramq.kit.errors import ConflictError, NotFoundError
+from storage.models import Generation
+from storage.repositories import generations
+from storage.repositories.vectors import lock_builder
+from storage.views import DropReport
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+
+def lock_default(session: Session) -> Generation | None:
+    """Return the generation that serves; nobody else chooses another until the transaction ends."""
+    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": generations.DEFAULT_LOCK})
+    return generations.default(session)
+
+
+def use(session: Session, generation_id: int) -> None:
+    """Let a generation serve from the end of this transaction on. ``lock_default`` comes first.
+
+    Raises:
+        NotFoundError: there is no such generation.
+    """
+    generations.get(session, generation_id)
+    others = update(Generation).where(Generation.is_default, Generation.id != generation_id)
+    session.execute(others.values(is_default=False, served_until=func.clock_timestamp()))
+    chosen = update(Generation).where(Generation.id == generation_id, Generation.dropped_at.is_(None))
+    if not session.execute(chosen.values(is_default=True, served_until=None).returning(Generation.id)).all():
+        raise NotFoundError(f"generation {generation_id} was dropped just now")
+
+
+def former(session: Session) -> int | None:
+    """Return the generation that served before the present one; None if none did, or it was dropped."""
+    return session.scalar(
+        select(Generation.id)
+        .where(Generation.served_until.is_not(None), Generation.dropped_at.is_(None))
+        .order_by(Generation.served_until.desc())
+        .limit(1)
+    )
+
+
+def open_jobs(session: Session) -> dict[int, int]:
+    """Return, by generation, how many jobs that are not over record with it."""
+    rows = session.execute(
+        text(
+            """SELECT generation_id, count(*) FROM job WHERE state IN ('running', 'paused')
+               AND generation_id IS NOT NULL GROUP BY generation_id"""
+        )
+    )
+    return {generation_id: int(n) for generation_id, n in rows}
+
+
+def drop(session: Session, generation_id: int) -> DropReport:
+    """Erase what a generation recorded.
+
+    Raises:
+        NotFoundError: there is no such generation.
+        ConflictError: it serves search, an open job records with it, or its index is being built just now.
+    """
+    generations.get(session, generation_id)
+    # A worker may still be about to write the last batch of a cancelled job: from now on it is fenced off. Shards
+    # before the generation, as in a worker's transaction.
+    session.execute(
+        text(
+            """UPDATE shard SET state = 'ready', epoch = epoch + 1, owner = NULL, lease_until = NULL
+               FROM job WHERE job.id = shard.job_id AND job.generation_id = :id AND shard.state = 'leased'"""
+        ),
+        {"id": generation_id},
+    )
+    is_default = session.scalar(select(Generation.is_default).where(Generation.id == generation_id).with_for_update())
+    if is_default:
+        raise ConflictError(
+            f"generation {generation_id} serves search: let another one serve first (`ramq generations use`)"
+        )
+    if open_ := open_jobs(session).get(generation_id):
+        raise ConflictError(
+            f"{open_} open job{'s' if open_ > 1 else ''} record with generation {generation_id}: wait or cancel first"
+        )
+    if not lock_builder(session, generation_id, wait=False):
+        raise ConflictError(f"the index of generation {generation_id} is being built just now: try again")
+    values = {"id": generation_id}
+    records = _count(session, "record", generation_id)
+    vectors = _count(session, "vector", generation_id)
+    for table in ("record", "vector", "erasure", "index_state"):
+        session.execute(text(f"DELETE FROM {table} WHERE generation_id = :id"), values)  # noqa: S608  (constants)
+    session.execute(text("UPDATE generation SET dropped_at = now(), served_until = NULL WHERE id = :id"), values)
+    return DropReport(generation_id, records, vectors, features=0)
+
+
+def _count(session: Session, table: str, generation_id: int) -> int:
+    statement = text(f"SELECT count(*) FROM {table} WHERE generation_id = :id")  # noqa: S608  (a constant)
+    return int(session.scalar(statement, {"id": generation_id}) or 0)
