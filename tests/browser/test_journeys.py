@@ -164,7 +164,17 @@ def test_tags_are_completed_and_the_threshold_slides(page: Page) -> None:
 @with_scripts
 def test_no_screen_is_wider_than_a_phone(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
-    for path in ("/", f"/?tag={CAT}", "/images/1", "/jobs", "/jobs/1", "/jobs/1/failures", "/archives", "/generations", "/docs"):
+    for path in (
+        "/",
+        f"/?tag={CAT}",
+        "/images/1",
+        "/jobs",
+        "/jobs/1",
+        "/jobs/1/failures",
+        "/archives",
+        "/generations",
+        "/docs",
+    ):
         page.goto(path)
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= 390, f"{path} is {width} pixels wide"
@@ -184,7 +194,16 @@ def test_text_stands_out_from_what_is_behind_it(browser: Browser, base_url: str,
     """WCAG AA: 4.5 to 1 for text, measured on the colours that the browser computes."""
     context = browser.new_context(base_url=base_url, color_scheme="dark" if scheme == "dark" else "light")
     page = context.new_page()
-    for path in ("/", f"/?tag={CAT}&not=dog", "/images/1", "/jobs", "/jobs/1", "/jobs/1/failures", "/archives", "/generations"):
+    for path in (
+        "/",
+        f"/?tag={CAT}&not=dog",
+        "/images/1",
+        "/jobs",
+        "/jobs/1",
+        "/jobs/1/failures",
+        "/archives",
+        "/generations",
+    ):
         page.goto(path)
         assert page.evaluate(_FAINT_TEXT) == [], path
     context.close()
