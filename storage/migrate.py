@@ -44,7 +44,12 @@ def differences(engine: Engine) -> list[str]:
     """Return what differs between the tables in the database and ``storage.models``; empty when they agree."""
     ischema_names["xid8"] = XID8  # SQLAlchemy does not know the type by itself
     with errors_named(engine), engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        partitions = set(connection.scalars(text("SELECT relname FROM pg_class WHERE relispartition")))
+
+        def is_ours(name: str | None, kind: str, _parents: object) -> bool:
+            return kind != "table" or name not in partitions
+
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "include_name": is_ours})
         return [str(difference) for difference in compare_metadata(context, Base.metadata)]
 
 

@@ -257,17 +257,19 @@ class Record(Base):
 
     ``tags`` is ascending and holds every tag above the model's score floor; ``scores[i]`` belongs to ``tags[i]``, in
     units of ``1 / SCORE_SCALE``. A tag is assigned when its score is above its threshold: a matter of the query.
+
+    Whoever changes tags, scores or the job of a record must touch its vector (``repositories.vectors.touch``).
     """
 
     __tablename__ = "record"
     __table_args__ = (
-        Index("ix_record_tags", "tags", postgresql_using="gin"),
-        Index("ix_record_generation_id_image_id", "generation_id", "image_id"),
         Index("ix_record_job_id", "job_id", "image_id"),
+        {"postgresql_partition_by": "LIST (generation_id)"},
     )
 
     image_id: Mapped[int] = mapped_column(ForeignKey(Image.id, ondelete="CASCADE"), primary_key=True)
-    generation_id: Mapped[int] = mapped_column(ForeignKey(Generation.id), primary_key=True)
+    # No foreign key: only a generation that is registered has a partition (``repositories.partitions``).
+    generation_id: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     job_id: Mapped[int] = mapped_column(BigInteger)
     version: Mapped[str]
     tags: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger))
@@ -282,15 +284,18 @@ class Record(Base):
 class Vector(Base):
     """The unit vector of one image under one generation, as little-endian float16.
 
-    ``xid`` is the transaction that wrote the row: the index reads what is new by it, and misses nothing that
-    commits late, which a sequence would.
+    ``xid`` is the transaction that wrote the row, or changed something else that the index shows of the image: the
+    index reads what is new by it, and misses nothing that commits late, which a sequence would.
     """
 
     __tablename__ = "vector"
-    __table_args__ = (Index("ix_vector_generation_id_xid", "generation_id", "xid"),)
+    __table_args__ = (
+        Index("ix_vector_xid", "xid"),  # of one partition at a time, that is of one generation
+        {"postgresql_partition_by": "LIST (generation_id)"},
+    )
 
     image_id: Mapped[int] = mapped_column(ForeignKey(Image.id, ondelete="CASCADE"), primary_key=True)
-    generation_id: Mapped[int] = mapped_column(ForeignKey(Generation.id), primary_key=True)
+    generation_id: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     v: Mapped[bytes] = mapped_column(LargeBinary)
     xid: Mapped[int] = mapped_column(XID8, server_default=text("pg_current_xact_id()"))
 

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from storage.database import unit_of_work
 from storage.index.packing import pack_vectors
 from storage.models import Archive, Generation, Image, Vocabulary
+from storage.repositories import partitions
 from storage.repositories import vectors as repository
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def add_generation(engine: Engine, fingerprint: str = "made up") -> int:
         )
         session.add(generation)
         session.flush()
+        partitions.ensure(session, generation.id)
         return generation.id
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from ramq.kit.errors import NotFoundError
 from storage.models import Generation, Tag, Vocabulary
+from storage.repositories import partitions
 from storage.views import GenerationView
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def ensure(session: Session, spec: GenerationSpec, vocabulary: VocabularySpec) -
     ).one_or_none()
     if known is not None:
         known.dropped_at = None
+        partitions.ensure(session, known.id)
         return known.id
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": DEFAULT_LOCK})
     vocabulary_id = _ensure_vocabulary(session, vocabulary)
@@ -73,7 +75,9 @@ def ensure(session: Session, spec: GenerationSpec, vocabulary: VocabularySpec) -
         )
         .on_conflict_do_nothing(index_elements=[Generation.fingerprint])
     )
-    return session.scalars(select(Generation.id).where(Generation.fingerprint == spec.fingerprint)).one()
+    generation_id = session.scalars(select(Generation.id).where(Generation.fingerprint == spec.fingerprint)).one()
+    partitions.ensure(session, generation_id)
+    return generation_id
 
 
 def _ensure_vocabulary(session: Session, vocabulary: VocabularySpec) -> int:

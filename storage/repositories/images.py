@@ -10,6 +10,7 @@ from sqlalchemy import select, text
 from storage.database import driver_connection
 from storage.models import Image
 from storage.objects.base import MISSING_VERSION
+from storage.repositories import vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,7 @@ def upsert_page(session: Session, archive_id: int, page: Sequence[ObjectInfo]) -
     ):
         for info in page:
             copy.write_row((info.key, info.version, info.size_bytes, info.modified_at))
-    session.execute(
+    written = session.execute(
         text(
             """
             INSERT INTO image (archive_id, key, version, size, modified_at, missing_since)
@@ -61,10 +62,13 @@ def upsert_page(session: Session, archive_id: int, page: Sequence[ObjectInfo]) -
             WHERE excluded.version <> ''
               AND (image.version <> excluded.version
                    OR (image.missing_since IS NOT NULL AND excluded.version <> :missing))
+            RETURNING id, xmax <> 0 AS was_known
             """
         ),
         {"archive_id": archive_id, "missing": MISSING_VERSION},
     )
+    # The index shows dates and sizes. (A new row has no xmax, an updated one has that of the lock on its predecessor.)
+    vectors.touch(session, [row.id for row in written if row.was_known])
 
 
 def ids_of_page(session: Session, archive_id: int) -> list[int]:

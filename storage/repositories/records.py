@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from storage.database import driver_connection
+from storage.repositories import vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,74 +58,85 @@ def lock_existing(session: Session, image_ids: Sequence[int]) -> set[int]:
 
 
 def write_records(session: Session, rows: Sequence[RecordRow], provenance: Provenance) -> None:
-    """Store results, replacing those of the same image and generation; writing the same twice changes nothing."""
+    """Store results, replacing those of the same image and generation; writing the same twice changes nothing.
+
+    Tables are written in the order image, record, vector, failure, and each of them in order of id, so that
+    transactions with some images in common cannot wait for each other in a ring.
+    """
     if not rows:
         return
+    ordered = sorted(rows, key=lambda row: row.image_id)
+    ids = [row.image_id for row in ordered]
+    _note_versions(session, ids, [row.version for row in ordered])
+    changed = _upsert_records(session, ordered, ids, provenance)
+    vectors.upsert(session, provenance.generation_id, ids, [row.vector for row in ordered], changed)
+    session.execute(
+        text("DELETE FROM failure WHERE job_id = :job_id AND image_id = ANY(:ids)"),
+        {"job_id": provenance.job_id, "ids": ids},
+    )
+
+
+def _note_versions(session: Session, ids: Sequence[int], versions: Sequence[str]) -> None:
+    """Note that objects which changed after they were listed were recorded as they are now."""
     session.execute(
         text(
-            """CREATE TEMP TABLE IF NOT EXISTS recognised (image_id bigint, version text, tags smallint[],
-               scores smallint[], caption text, width int, height int, v bytea) ON COMMIT DELETE ROWS"""
-        )
-    )
-    with (
-        driver_connection(session).cursor() as cursor,
-        cursor.copy(
-            "COPY recognised (image_id, version, tags, scores, caption, width, height, v) FROM STDIN (FORMAT binary)"
-        ) as copy,
-    ):
-        copy.set_types(["int8", "text", "int2[]", "int2[]", "text", "int4", "int4", "bytea"])
-        for row in rows:
-            copy.write_row(
-                (row.image_id, row.version, row.tags, row.scores, row.caption, row.width, row.height, row.vector)
+            """
+            WITH changed AS MATERIALIZED (
+                SELECT image.id, recorded.version
+                FROM unnest(CAST(:ids AS bigint[]), CAST(:versions AS text[])) AS recorded (id, version)
+                JOIN image ON image.id = recorded.id AND image.version <> recorded.version
+                ORDER BY image.id FOR NO KEY UPDATE OF image
             )
-    values = {
-        "job_id": provenance.job_id,
-        "generation_id": provenance.generation_id,
-        "captioner": provenance.captioner,
-    }
-    # Ordered by id, so that two workers with some images in common cannot wait for each other in a ring.
-    session.execute(
+            UPDATE image SET version = changed.version FROM changed WHERE image.id = changed.id
+            """
+        ),
+        {"ids": ids, "versions": versions},
+    )
+
+
+def _upsert_records(
+    session: Session, rows: Sequence[RecordRow], ids: Sequence[int], provenance: Provenance
+) -> list[int]:
+    """Return the images whose record is new or another than before."""
+    changed = session.execute(
         text(
             """
             INSERT INTO record
                 (image_id, generation_id, job_id, version, tags, scores, caption, captioner, width, height)
-            SELECT image_id, :generation_id, :job_id, version, tags, scores, caption, :captioner, width, height
-            FROM recognised ORDER BY image_id
+            SELECT image_id, :generation_id, :job_id, version, CAST(tags AS smallint[]), CAST(scores AS smallint[]),
+                caption, :captioner, width, height
+            FROM unnest(CAST(:ids AS bigint[]), CAST(:versions AS text[]), CAST(:tags AS text[]),
+                CAST(:scores AS text[]), CAST(:captions AS text[]), CAST(:widths AS int[]), CAST(:heights AS int[]))
+                AS recognised (image_id, version, tags, scores, caption, width, height)
+            ORDER BY image_id
             ON CONFLICT (image_id, generation_id) DO UPDATE SET job_id = excluded.job_id, version = excluded.version,
                 tags = excluded.tags, scores = excluded.scores, caption = excluded.caption,
                 captioner = excluded.captioner, width = excluded.width, height = excluded.height, recorded_at = now()
             WHERE (record.job_id, record.version, record.tags, record.scores, record.caption, record.captioner)
                 IS DISTINCT FROM (excluded.job_id, excluded.version, excluded.tags, excluded.scores, excluded.caption,
                     excluded.captioner)
+            RETURNING image_id
             """
         ),
-        values,
+        {
+            "job_id": provenance.job_id,
+            "generation_id": provenance.generation_id,
+            "captioner": provenance.captioner,
+            "ids": ids,
+            "versions": [row.version for row in rows],
+            # Arrays of arrays would have to be of one length, so each is written as Postgres' text of an array.
+            "tags": [_array(row.tags) for row in rows],
+            "scores": [_array(row.scores) for row in rows],
+            "captions": [row.caption for row in rows],
+            "widths": [row.width for row in rows],
+            "heights": [row.height for row in rows],
+        },
     )
-    session.execute(
-        text(
-            """
-            INSERT INTO vector (image_id, generation_id, v) SELECT image_id, :generation_id, v
-            FROM recognised ORDER BY image_id
-            ON CONFLICT (image_id, generation_id) DO UPDATE SET v = excluded.v, xid = pg_current_xact_id()
-            WHERE vector.v IS DISTINCT FROM excluded.v
-            """
-        ),
-        values,
-    )
-    # An object that changed after it was listed was recorded as it is now.
-    session.execute(
-        text(
-            """UPDATE image SET version = recognised.version FROM recognised
-               WHERE image.id = recognised.image_id AND image.version <> recognised.version"""
-        )
-    )
-    session.execute(
-        text(
-            """DELETE FROM failure USING recognised
-               WHERE failure.job_id = :job_id AND failure.image_id = recognised.image_id"""
-        ),
-        values,
-    )
+    return list(changed.scalars())
+
+
+def _array(numbers: Sequence[int]) -> str:
+    return f"{{{','.join(map(str, numbers))}}}"
 
 
 def write_failures(session: Session, rows: Sequence[FailureRow], provenance: Provenance) -> None:

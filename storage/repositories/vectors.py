@@ -256,6 +256,50 @@ def restamp(session: Session, generation_id: int, limit: int) -> int:
     return len(stamped.all())
 
 
+def upsert(
+    session: Session, generation_id: int, image_ids: Sequence[int], packed: Sequence[bytes], changed: Sequence[int]
+) -> None:
+    """Store vectors; the index reads again those that are new or another than before, and those of ``changed`` images.
+
+    Args:
+        session: a transaction.
+        generation_id: whose vectors.
+        image_ids: ascending.
+        packed: a vector for each image.
+        changed: images that the index must read again though their vector may be the same.
+    """
+    session.execute(
+        text(
+            """
+            INSERT INTO vector (image_id, generation_id, v)
+            SELECT image_id, :generation_id, v
+            FROM unnest(CAST(:ids AS bigint[]), CAST(:packed AS bytea[])) AS recognised (image_id, v)
+            ORDER BY image_id
+            ON CONFLICT (image_id, generation_id) DO UPDATE SET v = excluded.v, xid = pg_current_xact_id()
+            WHERE vector.v IS DISTINCT FROM excluded.v OR vector.image_id = ANY(:changed)
+            """
+        ),
+        {"generation_id": generation_id, "ids": image_ids, "packed": packed, "changed": changed},
+    )
+
+
+def touch(session: Session, image_ids: Sequence[int]) -> None:
+    """Let the index read these images again, in every generation: something that it shows of them has changed."""
+    session.execute(
+        text(
+            """
+            WITH touched AS MATERIALIZED (
+                SELECT image_id, generation_id FROM vector WHERE image_id = ANY(:ids)
+                ORDER BY image_id, generation_id FOR NO KEY UPDATE
+            )
+            UPDATE vector SET xid = pg_current_xact_id() FROM touched
+            WHERE vector.image_id = touched.image_id AND vector.generation_id = touched.generation_id
+            """
+        ),
+        {"ids": list(image_ids)},
+    )
+
+
 def erase(session: Session, image_ids: Sequence[int]) -> int:
     """Delete the vectors of these images, of every generation, and note it for the index; return how many."""
     erased_rows = session.execute(
