@@ -46,10 +46,14 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
-    """Some items, and the cursor that asks for those after them (None: these were the last)."""
+    """Some items, and the cursor that asks for those after them (None: these were the last).
+
+    ``total`` is how many there are on all pages together; None where that is not known.
+    """
 
     items: list[Item]
     next_cursor: str | None = None
+    total: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,12 +242,19 @@ class GenerationView:
 
 @dataclass(frozen=True, slots=True)
 class IndexView:
-    """The published vector index of one generation, against the database."""
+    """The published index of one generation, against the database.
+
+    Attributes:
+        listed_segments: those large enough to be searched by way of lists; the others are scanned.
+        lowest_recall: the least share of the nearest ten that was measured in any of them; None if all are scanned.
+    """
 
     generation_id: int
     model: str
     manifest: int | None
     segments: int
+    listed_segments: int
+    lowest_recall: float | None
     vectors_indexed: int
     vectors_stored: int
     delta: int

@@ -1,4 +1,4 @@
-"""Between numpy's arrays of row numbers and roaring bitmaps, without a Python integer for every row."""
+"""Between roaring bitmaps and numpy's arrays, of row numbers or of bits, without a Python integer for every row."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+# The portable serialisation: https://github.com/RoaringBitmap/RoaringFormatSpec
+_WITH_RUNS = 12347
+_OFFSETS_FROM = 4  # with runs, fewer containers than this have no table of offsets
+_BITSET_FROM = 4097  # members; fewer are listed
+_BITSET_BYTES = 8192
+_CONTAINER_ROWS = 65536
+
+
 def bitmap_of(rows: NDArray[np.uint32]) -> BitMap:
     """Return a bitmap of row numbers, in any order."""
     numbers = array("I")  # the only kind of sequence that pyroaring copies in one piece
@@ -22,3 +30,55 @@ def bitmap_of(rows: NDArray[np.uint32]) -> BitMap:
 def rows_in(bitmap: BitMap) -> NDArray[np.uint32]:
     """Return the row numbers of a bitmap, ascending. Not to be written to."""
     return np.frombuffer(bitmap.to_array(), dtype=np.uint32)
+
+
+def packed(selected: BitMap, rows: int) -> NDArray[np.uint8]:
+    """Return ``selected`` as bits, as ``numpy.packbits(…, bitorder="little")`` would.
+
+    A bitmap's dense containers are such bits already and are copied: a tenth of the time of setting each bit by itself.
+
+    Args:
+        selected: numbers below ``rows``.
+        rows: how many bits there are.
+
+    Returns:
+        (⌈rows / 8⌉,) uint8.
+    """
+    bits = np.zeros(-(-rows // _CONTAINER_ROWS) * _BITSET_BYTES, dtype=np.uint8)
+    data = np.frombuffer(selected.serialize(), dtype=np.uint8)
+    cookie = int(data[:4].view("<u4")[0])
+    if cookie & 0xFFFF == _WITH_RUNS:
+        count = (cookie >> 16) + 1
+        header = 4 + (count + 7) // 8
+        is_run = np.unpackbits(data[4:header], bitorder="little")[:count].tolist()
+        has_offsets = count >= _OFFSETS_FROM
+    else:
+        count = int(data[4:8].view("<u4")[0])
+        header = 8
+        is_run = [0] * count
+        has_offsets = True
+    described = data[header : header + 4 * count].view("<u2").reshape(count, 2).tolist()  # (key, members - 1)
+    at = header + (8 if has_offsets else 4) * count
+    for (key, last), runs in zip(described, is_run, strict=True):
+        container = bits[key * _BITSET_BYTES : (key + 1) * _BITSET_BYTES]
+        if runs:
+            length = 2 + 4 * int(data[at : at + 2].view("<u2")[0])
+            container[:] = _bits_of_runs(data[at + 2 : at + length].view("<u2").reshape(-1, 2))
+        elif last + 1 >= _BITSET_FROM:
+            length = _BITSET_BYTES
+            container[:] = data[at : at + length]
+        else:
+            length = 2 * (last + 1)
+            is_member = np.zeros(_CONTAINER_ROWS, dtype=np.bool_)
+            is_member[data[at : at + length].view("<u2")] = True
+            container[:] = np.packbits(is_member, bitorder="little")
+        at += length
+    return bits[: -(-rows // 8)]
+
+
+def _bits_of_runs(runs: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Return a container's bits from its runs (R, 2): first member, members after it."""
+    is_member = np.zeros(_CONTAINER_ROWS, dtype=np.bool_)
+    for first, more in runs.tolist():
+        is_member[first : first + more + 1] = True
+    return np.packbits(is_member, bitorder="little")

@@ -8,7 +8,7 @@ nothing refers to the old ones. So a crash anywhere leaves the last published st
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from ramq.kit.errors import NotFoundError, ServiceUnavailableError
 from ramq.kit.logs import get_logger
 from storage.database import unit_of_work
+from storage.index.ann import FLAT_ROWS, learnt
 from storage.index.compaction import plan
 from storage.index.garbage import collect_garbage
 from storage.index.manifest import DamagedError, Manifest, SegmentEntry, generation_folder
@@ -77,9 +78,10 @@ class IndexBuilder:
         min_rows: new vectors that make a segment at once.
         max_age_seconds: fewer are published when the last publication is this long ago.
         max_segment_rows: segments are not merged beyond this.
+        flat_rows: segments of more rows get lists that say which rows to look at.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, each with a default and by name
         self,
         engine: Engine,
         place: Place,
@@ -88,6 +90,7 @@ class IndexBuilder:
         min_rows: int = 20_000,
         max_age_seconds: float = 60.0,
         max_segment_rows: int = MAX_SEGMENT_ROWS,
+        flat_rows: int = FLAT_ROWS,
     ) -> None:
         self.engine = engine
         # Reading at one snapshot: rows, what they replace and what was erased must fit together.
@@ -96,6 +99,7 @@ class IndexBuilder:
         self.min_rows = min_rows
         self.max_age_seconds = max_age_seconds
         self.max_segment_rows = max_segment_rows
+        self.flat_rows = flat_rows
 
     def publish_new(self, generation_id: int, *, force: bool = False) -> Published | None:
         """Publish what was committed since the last manifest, if it is enough or old enough, or with ``force``.
@@ -264,9 +268,7 @@ class IndexBuilder:
         if len(more) == entry.rows:
             return None
         name = self.store.write_dead(turn.generation_id, more)
-        return SegmentEntry(
-            entry.name, entry.lo, entry.hi, entry.rows, entry.size_bytes, dead=name, dead_rows=len(more)
-        )
+        return replace(entry, dead=name, dead_rows=len(more))
 
     def _from_database(self, turn: _Turn, window: Window) -> SegmentEntry | None:
         """Write a segment of what a window holds now; None if that is nothing.
@@ -279,6 +281,7 @@ class IndexBuilder:
 
     def _write(self, turn: _Turn, window: Window, part: Part) -> SegmentEntry:
         assert window.hi is not None
+        part = replace(part, vectors=learnt(part.vectors, flat_rows=self.flat_rows))
         folder = generation_folder(turn.generation_id)
         place = self.store.place
         with place.staging(folder) as staged:
@@ -289,7 +292,9 @@ class IndexBuilder:
                     place.add(staged, f"{folder}/{name}")
             except DamagedError as error:
                 raise ServiceUnavailableError(f"a new index segment did not survive being written: {error}") from error
-        return SegmentEntry(name, window.lo, window.hi, len(part.rows), size_bytes)
+        tuning = part.vectors.tuning
+        recall = None if tuning is None else tuning.recall
+        return SegmentEntry(name, window.lo, window.hi, len(part.rows), size_bytes, recall=recall)
 
     def _publish(
         self, turn: _Turn, watermark: int, entries: list[SegmentEntry], base: Manifest | None

@@ -26,6 +26,7 @@ class SegmentEntry:
         size_bytes: of its files together.
         dead: the file with the image ids that a newer segment replaced or that were erased; None when there are none.
         dead_rows: how many these are.
+        recall: what searches by way of lists were measured to find; None where the segment is scanned.
     """
 
     name: str
@@ -35,6 +36,7 @@ class SegmentEntry:
     size_bytes: int
     dead: str | None = None
     dead_rows: int = 0
+    recall: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

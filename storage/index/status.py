@@ -37,11 +37,14 @@ def index_status(session: Session, store: SegmentStore, generation_id: int) -> I
             pass  # nothing of it serves searches
         else:
             segments, watermark = manifest.segments, manifest.watermark
+    recalls = [entry.recall for entry in segments if entry.recall is not None]
     return IndexView(
         generation_id=generation_id,
         model=generation.model,
         manifest=pointer.manifest or None,
         segments=len(segments),
+        listed_segments=len(recalls),
+        lowest_recall=min(recalls, default=None),
         vectors_indexed=sum(entry.rows - entry.dead_rows for entry in segments),
         vectors_stored=repository.count(session, Window(generation_id)),
         delta=repository.count(session, Window(generation_id, watermark)),

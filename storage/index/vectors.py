@@ -1,14 +1,23 @@
-"""The vectors of a part: which rows are nearest to a query. Knows rows by number only."""
+"""The vectors of a part: which rows are nearest to a query. Knows rows by number only.
+
+Every part has its vectors as float16, in the order of its rows. FAISS scans them exactly, one after the other, which is
+all that a small part needs. A large one also has a *coarse* index of some 90 bytes a vector (see ``ann``): lists of
+neighbours (IVF), in each a bit per dimension (RaBitQ). A search takes candidates from the lists that are nearest to the
+query and scores them again with the float16 vectors. So scores are exact, whichever way a row was found.
+
+Sources: IVF, FAISS (arXiv 2401.08281, section 5.1); RaBitQ (arXiv 2405.12497).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import faiss as _faiss
 import numpy as np
 
-from storage.index.bitmaps import rows_in
+from storage.index.bitmaps import packed, rows_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,72 +32,214 @@ faiss: Any = _faiss
 EXACT = "SQfp16"
 """FAISS' factory string of the exact index: the vectors are float16 already, so nothing is lost and half is saved."""
 
+EXACT_FILE = "vectors.faiss"
+COARSE_FILE = "nearest.faiss"
+
 ROWS_AT_ONCE = 20_000
 """Rows that are turned into float32 at a time while an index is built."""
+
+TUNED_K = 10
+"""The effort of a search is found for so many hits."""
+
+DEPTH_POWER = 0.7
+"""For ``n * TUNED_K`` hits, lists and candidates grow by ``n`` to this power, which keeps the recall."""
+
+DEEP_SHARE = 10
+"""Where a tenth of all rows would be candidates, all are scanned."""
+
+GATHERED_ROWS = 10_000
+"""A selection of so few rows is scored row by row: exact, and no slower than by way of lists, 1 to 2 ms."""
+
+GATHER_BLOCK = 2048
+"""Rows gathered at a time. More do not stay in the processor's cache: 30,000 at once took ten times as long a row."""
+
+NEARLY_ALL = 0.9
+"""A selection of a larger share lies about the query as all rows do."""
+
+WIDENED = 4
+"""If what was looked at may not hold the best, so many times more is."""
+
+QUERY_BITS = 8
+"""How finely RaBitQ rounds the query."""
+
+Found = tuple["NDArray[np.int64]", "NDArray[np.float32]"]
+"""(Row numbers, inner products), best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How a coarse index was made, and how it is searched.
+
+    Attributes:
+        kind: FAISS' factory string.
+        lists: how many there are.
+        probes: how many are looked into for the best ``TUNED_K``.
+        candidates: how many rows from them are scored again.
+        recall: share of the true best ``TUNED_K`` that were found with these two, over made-up queries.
+        training_rows: how many the lists were learnt from.
+        build_seconds: for learning, filling and measuring.
+    """
+
+    kind: str
+    lists: int
+    probes: int
+    candidates: int
+    recall: float
+    training_rows: int
+    build_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """A FAISS index of N rows, inner product. Safe to search from several threads."""
+    """N rows. Immutable, and safe to search from several threads: effort is an argument of a search, not a state.
 
-    index: Any
+    Attributes:
+        exact: a FAISS ``IndexScalarQuantizer`` of all rows, float16, inner product.
+        coarse: a FAISS index of the same rows, rotated, in lists; None for few rows.
+        tuning: of ``coarse``; None without it.
+    """
+
+    exact: Any
+    coarse: Any = None
+    tuning: Tuning | None = None
 
     def __len__(self) -> int:
-        return int(self.index.ntotal)
+        return int(self.exact.ntotal)
 
     @property
     def vector_size(self) -> int:
         """D, the numbers of one vector."""
-        return int(self.index.d)
+        return int(self.exact.d)
 
-    def search(
-        self, query: NDArray[np.float32], k: int, selected: BitMap | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return up to ``k`` (rows, inner products), best first.
+    def search(self, query: NDArray[np.float32], k: int, selected: BitMap | None = None) -> Found:
+        """Return the best ``k`` rows, fewer only if there are fewer.
+
+        Exact without a coarse index, for a selection of up to ``GATHERED_ROWS`` and for a very large ``k``; otherwise
+        as good as ``Tuning.recall`` says. The scores are exact always.
 
         Args:
             query: (D,).
             k: at least 1.
             selected: rows that may be found; None: all of them.
         """
-        k = min(k, len(self))
-        if k == 0 or (selected is not None and not selected):
+        rows = len(self) if selected is None else len(selected)
+        k = min(k, rows)
+        if k == 0:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
-        parameters = None
-        if selected is not None:
-            is_selected = np.zeros(len(self), dtype=np.bool_)
-            is_selected[rows_in(selected)] = True
-            bits = np.packbits(is_selected, bitorder="little")
-            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
-        scores, rows = self.index.search(query[np.newaxis], k, params=parameters)
-        found = rows[0] >= 0  # FAISS fills up with -1
-        return rows[0][found], scores[0][found]
+        if selected is not None and rows <= GATHERED_ROWS:
+            return self._best_among(rows_in(selected), query, k)
+        selector = None if selected is None else faiss.IDSelectorBitmap(packed(selected, len(self)))
+        if self.tuning is not None:
+            depth = max(1.0, k / TUNED_K) ** DEPTH_POWER
+            candidates = int(self.tuning.candidates * depth)
+            if candidates * DEEP_SHARE <= rows:
+                # Among few selected rows the best are as far away as if there were only those few.
+                probes = int(self.tuning.probes * depth * (len(self) / rows))
+                is_like_all = rows >= NEARLY_ALL * len(self)
+                return self._probe(query, k, selector, probes, candidates, is_like_all=is_like_all)
+        return self._scan(query, k, selector)
 
     def vector(self, row: int) -> NDArray[np.float32]:
         """Return the vector of a row as (D,)."""
-        vector: NDArray[np.float32] = self.index.reconstruct(row)
+        vector: NDArray[np.float32] = self.exact.reconstruct(row)
         return vector
 
-    def codes(self, rows: NDArray[np.intp]) -> NDArray[np.float16]:
+    def codes(self, rows: NDArray[Any]) -> NDArray[np.float16]:
         """Return the vectors of some rows as (K, D)."""
-        if len(rows) == 0:
-            return np.empty((0, self.vector_size), dtype=np.float16)
-        vectors: NDArray[np.float32] = self.index.reconstruct_batch(rows.astype(np.int64))
-        return vectors.astype(np.float16)
+        codes: NDArray[np.float16] = self._bytes()[rows].view(np.float16)
+        return codes
 
-    def write(self, write: Callable[[bytes], None]) -> None:
-        """Hand over the bytes of the file."""
-        faiss.write_index(self.index, faiss.PyCallbackIOWriter(write))
+    def files(self) -> dict[str, Callable[[Callable[[bytes], None]], None]]:
+        """Return, for each file that the vectors are kept in, what hands over its bytes."""
+        indexes = {EXACT_FILE: self.exact} | ({} if self.coarse is None else {COARSE_FILE: self.coarse})
+        return {file: partial(_hand_over, index) for file, index in indexes.items()}
+
+    def facts(self) -> dict[str, Any] | None:
+        """Return the tuning for ``open_vectors``, ready for JSON; None without a coarse index."""
+        return None if self.tuning is None else asdict(self.tuning)
+
+    def _scan(self, query: NDArray[np.float32], k: int, selector: Any) -> Found:
+        return _found(self.exact, query, k, None if selector is None else faiss.SearchParameters(sel=selector))
+
+    def _probe(
+        self, query: NDArray[np.float32], k: int, selector: Any, probes: int, candidates: int, *, is_like_all: bool
+    ) -> Found:
+        """Look into the ``probes`` nearest lists; into more of them, as long as that finds better.
+
+        A selection may be of rows that are all far from the query: then its best are scattered over many lists.
+        """
+        assert self.tuning is not None
+        best: Found | None = None
+        while True:
+            near = faiss.IVFRaBitQSearchParameters(nprobe=min(probes, self.tuning.lists), qb=QUERY_BITS, sel=selector)
+            rows, _ = _found(self.coarse, query, candidates, faiss.SearchParametersPreTransform(index_params=near))
+            before, best = best, self._best_among(rows, query, k)
+            is_settled = is_like_all or (before is not None and before[1][-1:] == best[1][-1:])
+            if len(best[0]) == k and (is_settled or probes >= self.tuning.lists):
+                return best
+            if probes >= self.tuning.lists:
+                return self._scan(query, k, selector)
+            probes *= WIDENED
+            candidates *= WIDENED
+
+    def _best_among(self, rows: NDArray[Any], query: NDArray[np.float32], k: int) -> Found:
+        """Return the best of these rows, scored by the same code that scans all of them."""
+        codes = self._bytes()
+        best_rows, best_scores = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.float32)]
+        for start in range(0, len(rows), GATHER_BLOCK):
+            block = rows[start : start + GATHER_BLOCK]
+            few = exact_index(self.vector_size)
+            few.add_sa_codes(codes[block])
+            places, scores = _found(few, query, min(k, len(block)), None)
+            best_rows.append(block[places].astype(np.int64))
+            best_scores.append(scores)
+        found, scores = np.concatenate(best_rows), np.concatenate(best_scores)
+        best = np.argsort(-scores, kind="stable")[:k]
+        return found[best], scores[best]
+
+    def _bytes(self) -> NDArray[np.uint8]:
+        """Return all rows as (N, 2 D), where FAISS has them: they live as long as the index does."""
+        width = 2 * self.vector_size
+        if len(self) == 0:
+            return np.empty((0, width), dtype=np.uint8)
+        codes: NDArray[np.uint8] = faiss.rev_swig_ptr(self.exact.codes.data(), len(self) * width)
+        return codes.reshape(-1, width)
+
+
+def exact_index(vector_size: int) -> Any:
+    """Return an empty exact index, to which rows are added."""
+    return faiss.IndexScalarQuantizer(vector_size, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
 
 
 def build_vectors(codes: NDArray[np.float16]) -> Vectors:
-    """Return an index, in memory, of vectors (N, D)."""
-    index = faiss.index_factory(codes.shape[1], EXACT, faiss.METRIC_INNER_PRODUCT)
+    """Return vectors (N, D), in memory, without a coarse index."""
+    exact = exact_index(codes.shape[1])
     for start in range(0, len(codes), ROWS_AT_ONCE):
-        index.add(codes[start : start + ROWS_AT_ONCE].astype(np.float32))
-    return Vectors(index)
+        exact.add(codes[start : start + ROWS_AT_ONCE].astype(np.float32))
+    return Vectors(exact)
 
 
-def open_vectors(path: Path) -> Vectors:
-    """Map an index. Raises ``RuntimeError`` where FAISS cannot make sense of it."""
-    return Vectors(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))
+def open_vectors(folder: Path, tuning: dict[str, Any] | None) -> Vectors:
+    """Map files that have been checked; nothing but headers is read.
+
+    Raises:
+        RuntimeError: FAISS cannot make sense of a file.
+        ValueError: the files do not belong together.
+    """
+    exact = faiss.read_index(str(folder / EXACT_FILE), faiss.IO_FLAG_MMAP_IFC)
+    if tuning is None:
+        return Vectors(exact)
+    coarse = faiss.read_index(str(folder / COARSE_FILE), faiss.IO_FLAG_MMAP_IFC)
+    if (coarse.ntotal, coarse.d) != (exact.ntotal, exact.d):
+        raise ValueError(f"{COARSE_FILE} has {coarse.ntotal} rows of {coarse.d}, not {exact.ntotal} of {exact.d}")
+    return Vectors(exact, coarse, Tuning(**tuning))
+
+
+def _hand_over(index: Any, write: Callable[[bytes], None]) -> None:
+    faiss.write_index(index, faiss.PyCallbackIOWriter(write))
+
+
+def _found(index: Any, query: NDArray[np.float32], k: int, parameters: Any) -> Found:
+    scores, rows = index.search(query[np.newaxis], k, params=parameters)
+    is_found = rows[0] >= 0  # FAISS fills up with -1
+    return rows[0][is_found], scores[0][is_found]

@@ -338,3 +338,37 @@ def test_nothing_is_missed_with_long_transactions_rollbacks_and_three_builders(
     assert (status.vectors_indexed, status.delta) == (len(archive.held), 0)
     assert all(left.hi <= right.lo for left, right in pairwise(manifest.segments))
     archive.check(a_fresh_index(tmp_path))
+
+
+# Lists
+
+
+def test_a_large_segment_gets_lists_and_small_ones_get_them_when_they_are_merged(
+    archive: VectorArchive, builder: IndexBuilder, index: VectorIndex
+) -> None:
+    builder.flat_rows = 500
+    for start in range(0, 1200, 300):
+        archive.write(archive.images[start : start + 300])
+        builder.publish_new(archive.generation_id, force=True)
+    with unit_of_work(archive.engine) as session:
+        scanned = index.status(session, archive.generation_id)
+    assert (scanned.segments, scanned.listed_segments, scanned.lowest_recall) == (4, 0, None)
+
+    builder.compact(archive.generation_id)
+    archive.erase(archive.images[:5])
+    archive.write(archive.images[5:10])
+    builder.publish_new(archive.generation_id, force=True)  # the merged segment keeps what is known of it
+    with unit_of_work(archive.engine) as session:
+        merged = index.status(session, archive.generation_id)
+    assert (merged.segments, merged.listed_segments) == (2, 1)
+    assert merged.lowest_recall is not None
+    assert merged.lowest_recall > 0.9
+    assert builder.verify(archive.generation_id) == []
+
+    shares = []
+    for query in unit_vectors(20, archive.rng):
+        expected = archive.expected(query, 10)
+        shares.append(len(set(expected) & set(archive.found(index, query, 10))) / 10)
+        few = archive.images[::3]
+        assert archive.found(index, query, 10, few) == archive.expected(query, 10, few)
+    assert np.mean(shares) > 0.9

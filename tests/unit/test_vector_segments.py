@@ -5,8 +5,8 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from hashlib import sha256
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import faiss
@@ -16,13 +16,13 @@ from pyroaring import BitMap
 
 from ramq.kit.errors import ServiceUnavailableError, UsageError
 from storage.index import segment as segments
-from storage.index.compaction import plan
+from storage.index.ann import learnt, made_up_queries, recall
 from storage.index.manifest import DamagedError, Manifest, SegmentEntry, decode
 from storage.index.packing import pack_vectors, unpack_vectors
 from storage.index.part import Part, build_part
 from storage.index.places import BucketPlace, FolderPlace, open_place
 from storage.index.store import SegmentStore
-from storage.index.vectors import EXACT, Vectors
+from storage.index.vectors import COARSE_FILE, EXACT, EXACT_FILE, Vectors, build_vectors
 from tests.plain_rows import PlainRow, raw
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ def a_part(count: int = 200) -> Part:
     rows = [PlainRow(3 * n + 1, f"{n}.jpg".encode(), {n % 7: 9000, 7: 10 * n}, archive=n % 3) for n in range(count)]
     codes = unit_vectors(count).astype(np.float16)
     return build_part([(raw(rows[:90]), codes[:90]), (raw(rows[90:]), codes[90:])], SIZE, UNITS)
+
+
+def a_part_with_lists() -> Part:
+    part = a_part(500)
+    return replace(part, vectors=learnt(part.vectors, flat_rows=100))
 
 
 def written(folder: Path, part: Part | None = None) -> str:
@@ -130,9 +135,9 @@ def test_rows_are_found_by_image_and_strangers_are_not() -> None:
     assert empty.without(np.array([1])).live_count == 0
 
 
-@pytest.mark.parametrize("file", [segments.VECTORS_FILE, segments.COLUMNS_FILE, segments.DESCRIPTION_FILE])
+@pytest.mark.parametrize("file", [EXACT_FILE, COARSE_FILE, segments.COLUMNS_FILE, segments.DESCRIPTION_FILE])
 def test_a_flipped_byte_anywhere_is_noticed(tmp_path: Path, file: str) -> None:
-    name = written(tmp_path / "s")
+    name = written(tmp_path / "s", a_part_with_lists())
     path = tmp_path / "s" / file
     intact = path.read_bytes()
     for position in np.linspace(0, len(intact) - 1, num=15, dtype=int):
@@ -145,10 +150,10 @@ def test_a_flipped_byte_anywhere_is_noticed(tmp_path: Path, file: str) -> None:
     segments.check_files(tmp_path / "s", name)
 
 
-@pytest.mark.parametrize("file", [segments.VECTORS_FILE, segments.COLUMNS_FILE, segments.DESCRIPTION_FILE])
+@pytest.mark.parametrize("file", [EXACT_FILE, COARSE_FILE, segments.COLUMNS_FILE, segments.DESCRIPTION_FILE])
 @pytest.mark.parametrize("missing", [1, 4096, None])
 def test_a_file_that_is_cut_short_or_gone_is_noticed(tmp_path: Path, file: str, missing: int | None) -> None:
-    name = written(tmp_path / "s")
+    name = written(tmp_path / "s", a_part_with_lists())
     path = tmp_path / "s" / file
     if missing is None:
         path.unlink()
@@ -160,7 +165,7 @@ def test_a_file_that_is_cut_short_or_gone_is_noticed(tmp_path: Path, file: str, 
 
 def test_faiss_itself_notices_neither_so_that_the_checks_are_needed(tmp_path: Path) -> None:
     written(tmp_path / "s")
-    path = tmp_path / "s" / segments.VECTORS_FILE
+    path = tmp_path / "s" / EXACT_FILE
     damaged = bytearray(path.read_bytes())
     damaged[-100] ^= 0x10
     path.write_bytes(damaged)
@@ -174,10 +179,43 @@ def test_an_index_that_gives_wrong_answers_is_not_written(tmp_path: Path) -> Non
         written(tmp_path / "s", Part(a_part().rows, Vectors(wrong)))
 
 
+def test_lists_that_lead_elsewhere_are_not_written(tmp_path: Path) -> None:
+    part = a_part_with_lists()
+    others = learnt(build_vectors(unit_vectors(500, seed=5).astype(np.float16)), flat_rows=100)
+    assert others.tuning is not None
+    mixed = Vectors(part.vectors.exact, others.coarse, replace(others.tuning, probes=1, candidates=10))
+    with pytest.raises(DamagedError, match="by the lists"):
+        written(tmp_path / "s", replace(part, vectors=mixed))
+
+
+def test_a_segment_says_how_it_was_built_and_what_its_lists_were_measured_to_find(tmp_path: Path) -> None:
+    part = a_part_with_lists()
+    name = written(tmp_path / "s", part)
+    coarse = segments.described(tmp_path / "s", name)["coarse"]
+    assert coarse == part.vectors.facts()
+    assert coarse["kind"] == "RR16,IVF12,RaBitQ"
+    assert coarse["recall"] == round(recall(part.vectors, made_up_queries(part.vectors)), 4)
+    assert segments.open_segment(tmp_path / "s", name).vectors.tuning == part.vectors.tuning
+    assert segments.described(tmp_path / "t", written(tmp_path / "t"))["coarse"] is None
+
+
+def test_a_damaged_file_is_refused_before_faiss_sees_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, name = a_store(tmp_path, a_part_with_lists())
+    path = tmp_path / "place" / "generation-1" / name / COARSE_FILE
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    read: list[str] = []
+    monkeypatch.setattr(faiss, "read_index", lambda path, _flags: read.append(path))
+    with pytest.raises(DamagedError, match=COARSE_FILE):
+        store.segment(1, name)
+    assert read == []
+
+
 @pytest.mark.parametrize("room", ["half", "last bytes"])
 def test_a_disk_that_is_full_is_an_error_and_not_a_short_file(tmp_path: Path, room: str) -> None:
     written(tmp_path / "whole")
-    size = (tmp_path / "whole" / segments.VECTORS_FILE).stat().st_size
+    size = (tmp_path / "whole" / EXACT_FILE).stat().st_size
     limit = size // 2 if room == "half" else size - 3
     script = textwrap.dedent(
         """
@@ -205,10 +243,10 @@ def test_a_disk_that_is_full_is_an_error_and_not_a_short_file(tmp_path: Path, ro
 # Store
 
 
-def a_store(tmp_path: Path) -> tuple[SegmentStore, str]:
+def a_store(tmp_path: Path, part: Part | None = None) -> tuple[SegmentStore, str]:
     place = FolderPlace(tmp_path / "place")
     with place.staging("generation-1") as staged:
-        name = segments.write(a_part(), staged, generation_id=1, lo=5, hi=9)
+        name = segments.write(part or a_part(), staged, generation_id=1, lo=5, hi=9)
         place.add(staged, f"generation-1/{name}")
     return SegmentStore(place, tmp_path / "cache"), name
 
@@ -232,11 +270,11 @@ def test_a_second_process_does_not_hash_again_what_was_checked(tmp_path: Path, m
 def test_a_file_that_was_touched_after_its_check_is_checked_again(tmp_path: Path) -> None:
     store, name = a_store(tmp_path)
     store.segment(1, name)
-    path = tmp_path / "place" / "generation-1" / name / segments.VECTORS_FILE
+    path = tmp_path / "place" / "generation-1" / name / EXACT_FILE
     damaged = bytearray(path.read_bytes())
     damaged[-1] ^= 1
     path.write_bytes(damaged)
-    with pytest.raises(DamagedError, match=segments.VECTORS_FILE):
+    with pytest.raises(DamagedError, match=EXACT_FILE):
         SegmentStore(store.place, store.cache_dir).segment(1, name)
 
 
@@ -319,46 +357,3 @@ def test_a_manifest_of_another_format_is_refused() -> None:
     file["sha256"] = sha256(body).hexdigest()
     with pytest.raises(DamagedError, match="another version"):
         decode(json.dumps(file).encode())
-
-
-# Compaction
-
-
-def entries(*sizes: int, dead: int = 0) -> list[SegmentEntry]:
-    return [SegmentEntry(f"s{n}", n, n + 1, size, size, dead_rows=dead) for n, size in enumerate(sizes)]
-
-
-def test_four_neighbours_of_a_size_are_merged_and_three_are_not() -> None:
-    assert plan(entries(20, 20, 20), max_rows=1000) == []
-    assert plan(entries(20, 20, 20, 20), max_rows=1000) == [range(4)]
-
-
-def test_small_neighbours_are_merged_across_smaller_ones_but_not_across_a_large_one() -> None:
-    assert plan(entries(20, 1, 20, 20, 20), max_rows=1000) == [range(5)]
-    assert plan(entries(20, 20, 500, 20, 20), max_rows=10_000) == []
-    assert plan(entries(500, 20, 20, 20, 20), max_rows=10_000) == [range(1, 5)]
-
-
-def test_no_merge_is_larger_than_allowed() -> None:
-    runs = plan(entries(*[20] * 12), max_rows=100)
-    assert runs == [range(5), range(5, 10)]
-
-
-def test_a_segment_that_is_largely_dead_or_damaged_is_written_again_alone() -> None:
-    assert plan(entries(100, dead=21), max_rows=1000) == [range(1)]
-    assert plan(entries(100, dead=20), max_rows=1000) == []
-    assert plan(entries(100, dead=1), max_rows=1000, purge=True) == [range(1)]
-    assert plan(entries(100, 5000), max_rows=1000, damaged={"s1"}) == [range(1, 2)]
-
-
-def test_the_number_of_segments_grows_with_the_logarithm_of_the_publications() -> None:
-    live: list[SegmentEntry] = []
-    for n in range(600):
-        live.append(SegmentEntry(f"s{n}", n, n + 1, 10, 10))
-        for run in reversed(plan(live, max_rows=10**9)):
-            merged = live[run.start : run.stop]
-            rows = sum(entry.rows for entry in merged)
-            live[run.start : run.stop] = [SegmentEntry(f"m{n}", merged[0].lo, merged[-1].hi, rows, rows)]
-        assert all(left.hi == right.lo for left, right in pairwise(live))
-    assert sum(entry.rows for entry in live) == 6000
-    assert len(live) <= 16
