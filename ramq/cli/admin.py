@@ -78,11 +78,12 @@ def index_status(as_json: Json = False) -> None:
         print_json({"items": views})
         return
     print_table(
-        ("generation", "model", "manifest", "segments", "indexed", "stored", "delta", "bytes", "published"),
+        ("generation", "model", "manifest", "segments", "lists", "recall", "indexed", "stored", "delta", "bytes",
+         "published"),
         (
             (
-                str(v.generation_id), v.model, v.manifest, v.segments, v.vectors_indexed, v.vectors_stored, v.delta,
-                v.bytes, v.published_at,
+                str(v.generation_id), v.model, v.manifest, v.segments, v.listed_segments, v.lowest_recall,
+                v.vectors_indexed, v.vectors_stored, v.delta, v.bytes, v.published_at,
             )
             for v in views
         ),

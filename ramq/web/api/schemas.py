@@ -198,6 +198,8 @@ class IndexOut(FromView):
     model: str
     manifest: int | None
     segments: int
+    listed_segments: int = Field(description="large ones, searched by way of lists; the others are scanned")
+    lowest_recall: float | None = Field(description="least measured share of the nearest ten in a listed segment")
     vectors_indexed: int
     vectors_stored: int
     delta: int
