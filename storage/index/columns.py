@@ -236,6 +236,25 @@ def joined(chunks: Sequence[RawRows]) -> RawRows:
     )
 
 
+def differing(left: RawRows, right: RawRows) -> NDArray[np.bool_]:
+    """Return which rows of two lists of the same length are not the same, (N,)."""
+    is_other = np.zeros(len(left), dtype=np.bool_)
+    for name in ("ids", "archives", "jobs", "modified", "sizes"):
+        is_other |= getattr(left, name) != getattr(right, name)
+    for offsets, contents in (("key_offsets", ("key_bytes",)), ("tag_offsets", ("tags", "scores"))):
+        starts, others = getattr(left, offsets), getattr(right, offsets)
+        lengths = np.diff(starts)
+        is_long = lengths != np.diff(others)
+        is_other |= is_long
+        # Only what is of one length can be laid over each other.
+        same = np.flatnonzero(~is_long)
+        row_of = np.repeat(same, lengths[same])
+        places, other_places = _taken(starts, same)[1], _taken(others, same)[1]
+        for content in contents:
+            is_other[row_of[getattr(left, content)[places] != getattr(right, content)[other_places]]] = True
+    return is_other
+
+
 def _keys(raw: RawRows) -> Keys:
     blob, ends = raw.key_bytes.tobytes(), raw.key_offsets.tolist()
     keys = [blob[start:end] for start, end in pairwise(ends)]

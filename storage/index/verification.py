@@ -1,4 +1,4 @@
-"""Is the index what it claims to be, and does it have what the database has?"""
+"""Is the index what it claims to be, and does it show of each image what the database holds?"""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ramq.kit.errors import NotFoundError
+from storage.index.columns import differing, raw_rows
 from storage.index.manifest import DamagedError, SegmentEntry
+from storage.repositories import projection
 from storage.repositories import vectors as repository
 from storage.repositories.vectors import Window
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
+    from storage.index.columns import RawRows
+    from storage.index.part import Part
     from storage.index.store import SegmentStore
 
 
@@ -47,9 +53,16 @@ def problems(session: Session, store: SegmentStore, generation_id: int) -> list[
     changed = np.union1d(repository.ids(session, newest), repository.erased(session, newest))
     covered = []
     for entry in manifest.segments:
-        stored = repository.ids(session, Window(generation_id, entry.lo, entry.hi))
-        covered.append(stored)
-        found += _segment_problems(store, generation_id, entry, stored, changed)
+        window = Window(generation_id, entry.lo, entry.hi)
+        covered.append(repository.ids(session, window))
+        try:
+            store.check(generation_id, entry.name)
+            segment, dead = store.segment(generation_id, entry.name), store.dead(generation_id, entry)
+        except DamagedError as error:
+            found.append(str(error))
+            continue
+        found += _row_problems(entry, segment, dead, covered[-1], changed)
+        found += _content_problems(entry, segment, projection.rows(session, window, manifest.vector_size))
     before = repository.ids(session, Window(generation_id, 0, manifest.watermark))
     lost = np.setdiff1d(before, np.concatenate([np.empty(0, dtype=np.int64), *covered]))
     if len(lost):
@@ -57,19 +70,14 @@ def problems(session: Session, store: SegmentStore, generation_id: int) -> list[
     return found
 
 
-def _segment_problems(
-    store: SegmentStore,
-    generation_id: int,
+def _row_problems(
     entry: SegmentEntry,
+    segment: Part,
+    dead: NDArray[np.int64],
     stored: NDArray[np.int64],
     changed: NDArray[np.int64],
 ) -> list[str]:
-    try:
-        store.check(generation_id, entry.name)
-        segment = store.segment(generation_id, entry.name)
-        dead = store.dead(generation_id, entry)
-    except DamagedError as error:
-        return [str(error)]
+    """Return what is wrong with which images are in a segment, whose window holds ``stored`` ones."""
     if len(segment.rows) != entry.rows or len(dead) != entry.dead_rows:
         return [f"{entry.name} has {len(segment.rows)} rows, {len(dead)} of them dead, not what the manifest says"]
     if np.any(np.diff(segment.rows.ids) <= 0):
@@ -85,3 +93,19 @@ def _segment_problems(
             f"{entry.name} has {len(ghosts)} vectors that the database deleted, for example of image {ghosts[0]}"
         )
     return found
+
+
+def _content_problems(
+    entry: SegmentEntry, segment: Part, stored: Iterable[tuple[RawRows, NDArray[np.float16]]]
+) -> list[str]:
+    """Return what a segment shows otherwise than the database, whose rows of the same window are ``stored``."""
+    wrong: list[int] = []
+    for raw, vectors in stored:
+        is_here = np.isin(raw.ids, segment.rows.ids)
+        here, rows = np.flatnonzero(is_here), segment.rows_of(raw.ids[is_here])
+        shown = raw_rows(segment.rows).take(rows)
+        is_other = differing(raw.take(here), shown) | np.any(segment.vectors.codes(rows) != vectors[here], axis=1)
+        wrong += shown.ids[is_other].tolist()
+    if not wrong:
+        return []
+    return [f"{entry.name} shows {len(wrong)} of its images otherwise than the database, for example image {wrong[0]}"]

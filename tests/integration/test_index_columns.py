@@ -222,3 +222,25 @@ def test_a_correction_by_hand_is_shown_once_the_image_is_touched(
         assert shown[corrected].tags == {1: 10_000}  # within the transaction already
     archive.check(index)
     assert builder.verify(archive.generation_id) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE record SET tags = '{1}', scores = '{10000}' WHERE image_id = :id",
+        "UPDATE record SET scores[1] = 1 WHERE image_id = :id",
+        "UPDATE image SET size = 12345 WHERE id = :id",
+        "UPDATE image SET key = 'another' WHERE id = :id",
+        "UPDATE vector SET v = (SELECT v FROM vector WHERE image_id = :id + 1) WHERE image_id = :id",
+    ],
+)
+def test_what_was_changed_behind_the_back_of_the_index_is_reported(
+    archive: Archive, builder: IndexBuilder, change: str
+) -> None:
+    archive.record([dataclasses.replace(archive.row(n), tags=[3, 7], scores=[6000, 7000]) for n in archive.ids])
+    builder.publish_new(archive.generation_id, force=True)
+    assert builder.verify(archive.generation_id) == []
+    with unit_of_work(archive.engine) as session:
+        session.execute(text(change), {"id": archive.ids[4]})
+    (problem,) = builder.verify(archive.generation_id)
+    assert problem.endswith(f"shows 1 of its images otherwise than the database, for example image {archive.ids[4]}")

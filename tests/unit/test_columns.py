@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from storage.index import columns as columns_module
 from storage.index import delta
 from storage.index.bitmaps import bitmap_of, rows_in
 from storage.index.column_file import map_columns, write_columns
-from storage.index.columns import columns, joined, raw_rows
+from storage.index.columns import columns, differing, joined, raw_rows
 from storage.index.part import Part, build_part, merge
 from tests.plain_rows import PlainRow, plain, raw
 
@@ -128,6 +129,15 @@ def test_only_so_many_bitmaps_are_kept_and_the_answers_stay_right(monkeypatch: p
 def test_bitmaps_and_row_numbers_turn_into_each_other() -> None:
     for rows in ([], [0], [5, 3, 70_000, 2**31]):
         assert rows_in(bitmap_of(np.array(rows, dtype=np.uint32))).tolist() == sorted(rows)
+
+
+@given(ROWS, st.data())
+def test_rows_that_differ_in_anything_are_told(rows: list[PlainRow], data: st.DataObject) -> None:
+    others = data.draw(st.lists(st.sampled_from(rows or [PlainRow(1)]), min_size=len(rows), max_size=len(rows)))
+    changed = [data.draw(st.sampled_from([row, other, replace(row, tags=other.tags), replace(row, key=other.key)]))
+               for row, other in zip(rows, others, strict=True)]  # fmt: skip
+    expected = [row != other for row, other in zip(rows, changed, strict=True)]
+    assert differing(raw(rows), raw(changed)).tolist() == expected
 
 
 # Parts and the delta
