@@ -1,31 +1,47 @@
-"""From a search query to SQL: which images match, and how well."""
+"""From a search query to what an image must meet, and by what it is scored: every name looked up."""
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from sqlalchemy import ColumnElement, Float, Select, SmallInteger, and_, cast, func, literal, not_, or_, select
-from sqlalchemy.dialects.postgresql import array
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ramq.kit.errors import NotFoundError, UsageError
-from storage.models import SCORE_SCALE, Generation, Image, Job, Record
-from storage.repositories import archives, generations, tags
+from storage import condition as conditions
+from storage.language import AllOf, AnyOf, FieldTerm, NotOf, QuerySyntaxError, TagTerm
+from storage.models import Generation, Job
+from storage.repositories import archives, generations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sqlalchemy.orm import Session
 
+    from storage.condition import Condition
+    from storage.index.evaluate import Terms
+    from storage.language import Expression
     from storage.repositories.tags import Names
     from storage.views import SearchQuery
 
+Failure = TypeVar("Failure", bound=UsageError)
+
 MAX_LIMIT = 500
 MAX_TERMS = 64
+MAX_DEPTH = 16
 MAX_OFFSET = 10_000
 """How deep a ranking by vector can be paged: it is computed afresh for each page."""
+
+_BIGINT = 2**63
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]i?)?b?", re.IGNORECASE)
+_SIZE_UNITS: Final = {
+    "": 1,
+    **{prefix: 1000**power for power, prefix in enumerate("kmgt", start=1)},
+    **{f"{prefix}i": 1024**power for power, prefix in enumerate("kmgt", start=1)},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +49,16 @@ class Match:
     """A query, resolved against one generation.
 
     Attributes:
-        generation: whose records are searched.
+        generation: whose images are searched.
         names: its vocabulary.
-        conditions: what a record must meet.
-        score: mean of the best scores of the positive terms, in 0..1; 0 when there are none.
-        is_narrowed: whether anything but the generation narrows the records.
+        condition: what an image must meet; None: nothing.
+        terms: what it is scored by: the mean over the terms of the best score of their tags; none: 0.
     """
 
     generation: Generation
     names: Names
-    conditions: tuple[ColumnElement[bool], ...]
-    score: ColumnElement[float]
-    is_narrowed: bool
-
-    def image_ids(self) -> Select[int]:
-        """Select the ids of the images that match."""
-        return select(Record.image_id).join(Image, Image.id == Record.image_id).where(*self.conditions)
-
-    def scored(self) -> Select[int, float]:
-        """Select ids with scores."""
-        return select(Record.image_id, self.score).join(Image, Image.id == Record.image_id).where(*self.conditions)
+    condition: Condition | None
+    terms: Terms
 
 
 def check(query: SearchQuery) -> None:
@@ -61,8 +67,9 @@ def check(query: SearchQuery) -> None:
         raise UsageError(f"limit must be in 1..{MAX_LIMIT}, not {query.limit}")
     if query.threshold is not None and not 0 <= query.threshold <= 1:
         raise UsageError(f"threshold must be in 0..1, not {query.threshold}")
-    if len(query.tags) + len(query.any_tags) + len(query.not_tags) > MAX_TERMS:
-        raise UsageError(f"at most {MAX_TERMS} tags in one query")
+    leaves = [] if query.where is None else list(_leaves(query.where, MAX_DEPTH))
+    if len(query.tags) + len(query.any_tags) + len(query.not_tags) + len(leaves) > MAX_TERMS:
+        raise UsageError(f"at most {MAX_TERMS} tags and filters in one query")
     if query.text and query.like is not None:
         raise UsageError("search by text or by a similar image, not by both")
     for name in ("text", "archive", "prefix"):
@@ -74,95 +81,202 @@ def resolve(session: Session, query: SearchQuery, vocabulary: Callable[[Session,
     """Resolve names, archives and jobs; None while nothing was recorded at all.
 
     Raises:
-        UnknownTagError, NotFoundError, UsageError: something the query names is not there.
+        UnknownTagError, NotFoundError, QuerySyntaxError, UsageError: something the query names is not there, or is not
+            written as it should be. What stands in the language has its place in ``at``.
     """
     check(query)
     searched = generation(session, query)
-    conditions: list[ColumnElement[bool]] = []
-    if query.archive:
-        archive_id, prefix = archives.resolve(session, query.archive)
-        conditions.append(Image.archive_id == archive_id)
-        if prefix:
-            conditions.append(_below(prefix))
-    if query.prefix:
-        conditions.append(_below(query.prefix))
-    if query.job is not None:
-        conditions.append(Record.job_id == query.job)
+    facts = _facts(session, query)
     if searched is None:
         return None
     names = vocabulary(session, searched.vocabulary_id)
-
-    def ids_of(terms: Sequence[str]) -> list[list[int]]:
-        return [tags.resolve(session, searched.vocabulary_id, term) for term in terms]
-
-    def has(term: Sequence[int]) -> ColumnElement[bool]:
-        return or_(*(_has(tag_id, names.units(tag_id, query.threshold)) for tag_id in term))
-
-    wanted, optional, unwanted = ids_of(query.tags), ids_of(query.any_tags), ids_of(query.not_tags)
-    conditions += [has(term) for term in wanted]
-    if optional:
-        conditions.append(or_(*(has(term) for term in optional)))
-    conditions += [not_(has(term)) for term in unwanted]
-    return Match(
-        searched,
-        names,
-        (Record.generation_id == searched.id, *conditions),
-        _mean_score([*wanted, *([[tag_id for term in optional for tag_id in term]] if optional else [])]),
-        bool(conditions),
+    resolver = _Resolver(session, names, query.threshold)
+    wanted, optional, unwanted = (
+        [names.find(term) for term in terms] for terms in (query.tags, query.any_tags, query.not_tags)
     )
+    either = tuple(tag_id for term in optional for tag_id in term)
+    parts = [*facts, *map(resolver.has, wanted)]
+    if optional:
+        parts.append(resolver.has(either))
+    parts += [conditions.Not(resolver.has(term)) for term in unwanted]
+    terms = [*wanted, *([either] if optional else [])]
+    if query.where is not None:
+        parts.append(resolver.condition(query.where))
+        terms += resolver.terms(query.where)
+    return Match(searched, names, conditions.All(tuple(parts)) if parts else None, tuple(terms))
 
 
 def generation(session: Session, query: SearchQuery) -> Generation | None:
-    """Return the generation that a query searches; None while nothing was recorded. Raises ``NotFoundError``."""
-    if query.job is None:
+    """Return the generation that a query searches; None while nothing was recorded. Raises ``NotFoundError``.
+
+    It is the one that the query names, else that of the job whose images are wanted, else the one that serves.
+    """
+    if query.generation is not None:
+        return generations.get(session, query.generation)
+    term = _job_term(query.where) if query.job is None else None
+    job_id = query.job if term is None else _number(term)
+    if job_id is None:
         return generations.default(session)
-    job = session.get(Job, query.job) if query.job < 2**63 else None
+    job = session.get(Job, job_id) if job_id < _BIGINT else None
     if job is None:
-        raise NotFoundError(f"there is no job {query.job}")
+        raise _at(NotFoundError(f"there is no job {job_id}"), term)
     return generations.get(session, job.generation_id) if job.generation_id is not None else None
 
 
-def _below(prefix: str) -> ColumnElement[bool]:
-    """Keys that begin with ``prefix``, as a range of the index, which sorts by bytes."""
-    return and_(Image.key >= prefix, Image.key.startswith(prefix, autoescape=True))
+@dataclass(frozen=True, slots=True)
+class _Resolver:
+    """Looks up what a tree of the language names."""
+
+    session: Session
+    names: Names
+    threshold: float | None
+
+    def has(self, tag_ids: Sequence[int], above: float | None = None) -> Condition:
+        """Return the condition to have one of these tags, above a threshold or what the query says for all."""
+        threshold = self.threshold if above is None else above
+        return conditions.HasTag(tuple((tag_id, self.names.units(tag_id, threshold)) for tag_id in tag_ids))
+
+    def condition(self, tree: Expression) -> Condition:
+        """Return what a tree says."""
+        match tree:
+            case AllOf(parts):
+                return conditions.All(tuple(self.condition(part) for part in parts))
+            case AnyOf(parts):
+                return conditions.Any(tuple(self.condition(part) for part in parts))
+            case NotOf(part):
+                return conditions.Not(self.condition(part))
+            case TagTerm(_, above):
+                return self.has(self._ids(tree), above)
+            case FieldTerm():
+                return _field(self.session, tree)
+
+    def terms(self, tree: Expression) -> Terms:
+        """Return what a tree scores by: each tag that is wanted, and as one those of which one is enough."""
+        match tree:
+            case AllOf(parts):
+                return tuple(term for part in parts for term in self.terms(part))
+            case AnyOf(parts):
+                either = tuple(tag_id for part in parts for term in self.terms(part) for tag_id in term)
+                return (either,) if either else ()
+            case TagTerm():
+                return (self._ids(tree),)
+            case _:
+                return ()
+
+    def _ids(self, term: TagTerm) -> tuple[int, ...]:
+        try:
+            return self.names.find(term.name)
+        except UsageError as error:
+            raise _at(error, term) from None
 
 
-def _score_of(tag_id: int) -> ColumnElement[int]:
-    """A record's stored score of a tag, NULL where it has none."""
-    position = func.array_position(Record.tags, cast(tag_id, SmallInteger))
-    scores: Any = Record.scores
-    score: ColumnElement[int] = scores[position]
-    return score
+def _facts(session: Session, query: SearchQuery) -> list[Condition]:
+    facts: list[Condition] = []
+    if query.archive:
+        facts.append(_in_archive(session, query.archive))
+    if query.prefix:
+        facts.append(conditions.Below(query.prefix))
+    if query.job is not None:
+        facts.append(conditions.ByJob(query.job))
+    return facts
 
 
-def _has(tag_id: int, units: int) -> ColumnElement[bool]:
-    holds: ColumnElement[bool] = Record.tags.contains(array([cast(tag_id, SmallInteger)]))  # what the GIN index answers
-    return and_(holds, _score_of(tag_id) > units)
+def _in_archive(session: Session, text: str) -> Condition:
+    found: list[Condition] = []
+    for archive_id, prefix in archives.meant(session, text):
+        inside = conditions.InArchive(archive_id)
+        found.append(conditions.All((inside, conditions.Below(prefix))) if prefix else inside)
+    return found[0] if len(found) == 1 else conditions.Any(tuple(found))
 
 
-def _mean_score(terms: Sequence[Sequence[int]]) -> ColumnElement[float]:
-    if not terms:
-        return literal(0.0, Float)
-    best = [func.coalesce(func.greatest(*(_score_of(tag_id) for tag_id in term)), 0) for term in terms]
-    total: ColumnElement[Any] = best[0]
-    for score in best[1:]:
-        total = total + score
-    mean: ColumnElement[float] = cast(total, Float).op("/")(cast(float(SCORE_SCALE * len(terms)), Float))
-    return mean
+def _field(session: Session, term: FieldTerm) -> Condition:  # noqa: PLR0911  (a line for each field)
+    match term.name:
+        case "archive":
+            try:
+                return _in_archive(session, term.value)
+            except UsageError as error:
+                raise _at(error, term) from None
+        case "job":
+            return conditions.ByJob(_number(term))
+        case "prefix":
+            return conditions.Below(term.value)
+        case "after":
+            return conditions.Modified(since=_moment(term))
+        case "before":
+            return conditions.Modified(until=_moment(term))
+        case "larger":
+            return conditions.Sized(at_least=_bytes(term))
+        case "smaller":
+            return conditions.Sized(below=_bytes(term))
 
 
-def encode_cursor(values: list[Any]) -> str:
+def _number(term: FieldTerm) -> int:
+    if not term.value.isascii() or not term.value.isdecimal():
+        raise QuerySyntaxError(term.at, f"{term.name}: takes a number, such as {term.name}:3")
+    return int(term.value)
+
+
+def _moment(term: FieldTerm) -> datetime:
+    """Return the moment that a date, or a date and a time, begins; in UTC unless it says otherwise."""
+    text = term.value.strip()
+    # A year or a month alone is its first day.
+    whole = {4: f"{text}-01-01", 7: f"{text}-01"}.get(len(text), text)
+    try:
+        moment = datetime.fromisoformat(whole)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        name = term.name
+        example = f"{name}:2024-01-31 or {name}:2024-01-31T18:00"
+        raise QuerySyntaxError(term.at, f"{name}: takes a date, such as {example}") from None
+
+
+def _bytes(term: FieldTerm) -> int:
+    found = _SIZE.fullmatch(term.value.strip())
+    if found is None:
+        raise QuerySyntaxError(term.at, f"{term.name}: takes a size, such as {term.name}:2MB or {term.name}:500KiB")
+    number, unit = found.groups()
+    return min(int(Decimal(number) * _SIZE_UNITS[(unit or "").lower()]), _BIGINT - 1)
+
+
+def _job_term(where: Expression | None) -> FieldTerm | None:
+    """Return the term that narrows a whole query to a job, if one does."""
+    for part in where.parts if isinstance(where, AllOf) else (where,):
+        if isinstance(part, FieldTerm) and part.name == "job":
+            return part
+    return None
+
+
+def _leaves(tree: Expression, depth: int) -> Iterator[TagTerm | FieldTerm]:
+    if depth < 0:
+        raise UsageError(f"a query may be nested {MAX_DEPTH} deep; make it simpler")
+    match tree:
+        case AllOf(parts) | AnyOf(parts):
+            for part in parts:
+                yield from _leaves(part, depth - 1)
+        case NotOf(part):
+            yield from _leaves(part, depth - 1)
+        case TagTerm() | FieldTerm():
+            yield tree
+
+
+def _at(error: Failure, term: TagTerm | FieldTerm | None) -> Failure:
+    """Return the error, with the place of the term that it is about."""
+    error.at = None if term is None else term.at
+    return error
+
+
+def encode_cursor(values: Sequence[int]) -> str:
     """Pack where a page ended into one opaque word."""
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str, kinds: tuple[type, ...]) -> list[Any]:
-    """Unpack a cursor. Raises ``UsageError`` for one that this kind of query did not give out."""
+def decode_cursor(cursor: str, length: int) -> tuple[int, ...]:
+    """Unpack a cursor of so many numbers. Raises ``UsageError`` for one that this kind of query did not give out."""
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
-    fits = isinstance(values, list) and len(values) == len(kinds)
-    if not fits or not all(isinstance(value, kind) for value, kind in zip(values, kinds, strict=True)):
+    fits = isinstance(values, list) and len(values) == length
+    if not fits or not all(type(value) is int and 0 <= value < _BIGINT for value in values):
         raise UsageError("the cursor is not one of this search: take next_cursor of the page before")
-    return list(values)
+    return tuple(values)

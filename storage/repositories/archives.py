@@ -48,6 +48,19 @@ def resolve(session: Session, text: str) -> tuple[int, str]:
     raise NotFoundError(f"there is no archive {text!r}; known archives: {', '.join(known) or 'none'}")
 
 
+def meant(session: Session, text: str) -> list[tuple[int, str]]:
+    """Return what ``resolve`` does; or, when ``text`` is the last word of archives' URIs, each of these archives.
+
+    Raises:
+        NotFoundError: it means none.
+    """
+    if text and "/" not in text and not text.isdecimal():
+        named = session.scalars(select(Archive).where(Archive.uri.endswith(f"/{text}", autoescape=True))).all()
+        if named:
+            return [(archive.id, "") for archive in named]
+    return [resolve(session, text)]
+
+
 def _containing(session: Session, source: Source) -> tuple[Archive, str] | None:
     """Return the smallest archive that holds ``source``, and the prefix of the source's keys in it."""
     scheme = f"{source.scheme}://"

@@ -110,7 +110,7 @@ def get(session: Session, generation_id: int) -> Generation:
     Raises:
         NotFoundError: there is none, or it was dropped.
     """
-    generation = session.get(Generation, generation_id)
+    generation = session.get(Generation, generation_id) if generation_id < 2**15 else None
     if generation is None or generation.dropped_at is not None:
         known = ", ".join(str(view.id) for view in views(session))
         raise NotFoundError(f"there is no generation {generation_id}; generations: {known or 'none'}")

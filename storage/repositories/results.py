@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, func, literal, select, text, true
+from sqlalchemy import select, text
 
 from ramq.kit.errors import NotFoundError, UsageError
-from storage.models import SCORE_SCALE, Archive, Generation, Image, Record, Tag
+from storage.models import SCORE_SCALE, Archive, Generation, Image, Record
 from storage.repositories import vectors as repository
-from storage.views import DeletionReport, Facet, HistoryView, Hit, ImageView, TagView
+from storage.views import DeletionReport, HistoryView, Hit, ImageView, TagView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
-    from storage.query import Match
     from storage.repositories.tags import Names
 
 
@@ -26,31 +24,30 @@ def hits(
 ) -> list[Hit]:
     """Return the hits for image ids with scores, in the order of the dictionary; deleted images are left out."""
     rows = session.execute(
-        select(Record, Image.key, Archive.uri)
+        select(Record.image_id, Record.tags, Record.scores, Record.caption, Image.key, Archive.uri)
         .join(Image, Image.id == Record.image_id)
         .join(Archive, Archive.id == Image.archive_id)
         .where(Record.generation_id == generation_id, Record.image_id.in_(list(scores)))
     )
-    found = {record.image_id: (record, key, uri) for record, key, uri in rows}
+    found = {row.image_id: row for row in rows}
     return [
         Hit(
             image_id=image_id,
-            key=key,
-            archive=uri,
+            key=row.key,
+            archive=row.uri,
             score=score,
-            tags=[tag for tag in _tags(record, names, threshold) if tag.score > tag.threshold],
-            caption=record.caption,
+            tags=[tag for tag in _tags(row.tags, row.scores, names, threshold) if tag.score > tag.threshold],
+            caption=row.caption,
         )
         for image_id, score in scores.items()
-        if image_id in found
-        for record, key, uri in [found[image_id]]
+        if (row := found.get(image_id))
     ]
 
 
-def _tags(record: Record, names: Names, threshold: float | None) -> list[TagView]:
+def _tags(tag_ids: Sequence[int], scores: Sequence[int], names: Names, threshold: float | None) -> list[TagView]:
     """Return every stored tag of a record, highest score first.
 
-    The thresholds are rounded as the scores are, so that a tag is above its own here just where SQL says so.
+    The thresholds are rounded as the scores are, so that a tag is above its own here just where a search says so.
     """
     views = [
         TagView(
@@ -60,34 +57,9 @@ def _tags(record: Record, names: Names, threshold: float | None) -> list[TagView
             score=units / SCORE_SCALE,
             threshold=names.units(tag_id, threshold) / SCORE_SCALE,
         )
-        for tag_id, units in zip(record.tags, record.scores, strict=True)
+        for tag_id, units in zip(tag_ids, scores, strict=True)
     ]
     return sorted(views, key=lambda tag: (-tag.score, tag.id))
-
-
-def facets(session: Session, match: Match, threshold: float | None, limit: int) -> list[Facet]:
-    """Count the assigned tags over all images that match, the most frequent first."""
-    found = match.image_ids().add_columns(Record.tags, Record.scores).subquery("found")
-    each = func.unnest(found.c.tags, found.c.scores).table_valued("tag_id", "score", name="each").render_derived()
-    threshold_of: ColumnElement[float] = Tag.threshold if threshold is None else literal(threshold)  # type: ignore[assignment]
-    count = func.count()
-    rows = session.execute(
-        select(Tag.id, Tag.name, Tag.name_zh, count)
-        .select_from(found)
-        .join(each, true())
-        .join(
-            Tag,
-            and_(
-                Tag.vocabulary_id == match.names.vocabulary_id,
-                Tag.id == each.c.tag_id,
-                each.c.score > func.round(threshold_of * SCORE_SCALE),
-            ),
-        )
-        .group_by(Tag.id, Tag.name, Tag.name_zh)
-        .order_by(count.desc(), Tag.id)
-        .limit(limit)
-    )
-    return [Facet(*row) for row in rows]
 
 
 def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], Names]) -> ImageView:
@@ -105,7 +77,11 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
         .order_by(Generation.is_default.desc(), Record.recorded_at.desc())
     ).all()
     record, generation = records[0] if records else (None, None)
-    tags = _tags(record, vocabulary(session, generation.vocabulary_id), None) if record and generation else []
+    tags = (
+        _tags(record.tags, record.scores, vocabulary(session, generation.vocabulary_id), None)
+        if record and generation
+        else []
+    )
     return ImageView(
         image_id=found.id,
         key=found.key,
@@ -207,21 +183,3 @@ def find(session: Session, text: str, archive_id: int | None) -> int:
     if len(exact) > 1:
         raise UsageError(f"{text!r} is a key of several archives: give one of the ids {[row.id for row in exact]}")
     return int(exact[0].id)
-
-
-def counts(session: Session, generation_id: int, units: dict[int, int]) -> dict[int, int]:
-    """Return how many images have each of a few tags assigned, given the thresholds in stored units."""
-    if not units:
-        return {}
-    rows = session.execute(
-        text(
-            """
-            SELECT wanted.id, count(*) FROM unnest(CAST(:ids AS smallint[]), CAST(:units AS int[])) AS wanted(id, units)
-            JOIN record ON record.generation_id = :generation_id AND record.tags @> ARRAY[wanted.id]
-              AND record.scores[array_position(record.tags, wanted.id)] > wanted.units
-            GROUP BY wanted.id
-            """
-        ),
-        {"generation_id": generation_id, "ids": list(units), "units": list(units.values())},
-    )
-    return {tag_id: int(n) for tag_id, n in rows}

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 from sqlalchemy import func, or_, select
 
 from ramq.kit.errors import UsageError
 from storage.models import SCORE_SCALE, Tag
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
+    from numpy.typing import NDArray
     from sqlalchemy.orm import Session
+
+Name = TypeVar("Name", str, str | None)
 
 
 class UnknownTagError(UsageError):
@@ -23,7 +28,7 @@ class UnknownTagError(UsageError):
     code = "unknown-tag"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Names:
     """A vocabulary in memory: names and thresholds by tag id. Vocabularies never change, so it may be kept."""
 
@@ -35,6 +40,52 @@ class Names:
     def units(self, tag_id: int, threshold: float | None) -> int:
         """Return the threshold of a tag in stored units: its own, or ``threshold`` (0..1) for all."""
         return round((self.thresholds[tag_id] if threshold is None else threshold) * SCORE_SCALE)
+
+    def all_units(self, threshold: float | None) -> NDArray[np.int32]:
+        """Return ``units`` of every tag, (T,)."""
+        if threshold is not None:
+            return np.full(len(self.names), round(threshold * SCORE_SCALE), dtype=np.int32)
+        return np.rint(np.array(self.thresholds, dtype=np.float64) * SCORE_SCALE).astype(np.int32)
+
+    def find(self, text: str) -> tuple[int, ...]:
+        """Return the ids of the tags that ``text`` names: in English whatever the case, in Chinese, or as an id.
+
+        A name may be shared by several tags; then all of them are meant.
+
+        Raises:
+            UnknownTagError: it names none.
+        """
+        wanted = text.strip()
+        ids = {*self._by_name.get(wanted.lower(), ()), *self._by_name_zh.get(wanted, ())}
+        if not ids and wanted.isdecimal() and int(wanted) < len(self.names):
+            ids = {int(wanted)}
+        if not ids:
+            near = self.near(wanted)
+            hint = f"; near names: {', '.join(near)}" if near else ""
+            raise UnknownTagError(f"there is no tag {text!r}{hint}")
+        return tuple(sorted(ids))
+
+    def near(self, text: str, n: int = 5) -> list[str]:
+        """Return tag names that look like ``text``, the nearest first."""
+        wanted = text.lower()
+        near = difflib.get_close_matches(wanted, self._by_name, n=n, cutoff=0.6)
+        holding = sorted((name for name in self._by_name if wanted and wanted in name), key=len)
+        return [self.names[self._by_name[name][-1]] for name in dict.fromkeys([*near, *holding])][:n]
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[int]]:
+        return _places(name.lower() for name in self.names)
+
+    @cached_property
+    def _by_name_zh(self) -> dict[str | None, list[int]]:
+        return _places(self.names_zh)
+
+
+def _places(names: Iterable[Name]) -> dict[Name, list[int]]:
+    places: dict[Name, list[int]] = {}
+    for place, name in enumerate(names):
+        places.setdefault(name, []).append(place)
+    return places
 
 
 def load(session: Session, vocabulary_id: int) -> Names:
@@ -48,36 +99,6 @@ def load(session: Session, vocabulary_id: int) -> Names:
         tuple(row.name_zh for row in rows),
         tuple(row.threshold for row in rows),
     )
-
-
-def resolve(session: Session, vocabulary_id: int, text: str) -> list[int]:
-    """Return the ids of the tags that ``text`` names: in English whatever the case, in Chinese, or as an id.
-
-    A name may be shared by several tags; then all of them are meant.
-
-    Raises:
-        UnknownTagError: it names none.
-    """
-    wanted = text.strip()
-    by_name = or_(func.lower(Tag.name) == wanted.lower(), Tag.name_zh == wanted)
-    ids = session.scalars(select(Tag.id).where(Tag.vocabulary_id == vocabulary_id, by_name).order_by(Tag.id)).all()
-    if not ids and wanted.isdecimal() and int(wanted) < 2**15:
-        ids = session.scalars(select(Tag.id).where(Tag.vocabulary_id == vocabulary_id, Tag.id == int(wanted))).all()
-    if not ids:
-        near = suggest(session, vocabulary_id, wanted)
-        hint = f"; near names: {', '.join(near)}" if near else ""
-        raise UnknownTagError(f"there is no tag {text!r}{hint}")
-    return list(ids)
-
-
-def suggest(session: Session, vocabulary_id: int, text: str, n: int = 5) -> list[str]:
-    """Return tag names that look like ``text``, the nearest first."""
-    names: Sequence[str] = session.scalars(select(Tag.name).where(Tag.vocabulary_id == vocabulary_id)).all()
-    by_lower = {name.lower(): name for name in names}
-    wanted = text.lower()
-    near = difflib.get_close_matches(wanted, by_lower, n=n, cutoff=0.6)
-    holding = sorted((name for name in by_lower if wanted and wanted in name), key=len)
-    return [by_lower[name] for name in dict.fromkeys([*near, *holding])][:n]
 
 
 def completions(session: Session, vocabulary_id: int, prefix: str, limit: int) -> list[int]:

@@ -1,0 +1,119 @@
+"""The images of a generation that meet a condition: all parts of the index as one, nothing asked of Postgres."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from heapq import merge
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pyroaring import BitMap
+
+from storage.index.bitmaps import rows_in
+from storage.index.evaluate import best_by_tags, count_tags, matching, score_sums
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from storage.condition import Condition
+    from storage.index.evaluate import Terms
+    from storage.index.index import View
+    from storage.index.part import Part
+
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Images of one view; immutable, and good for as long as it is held, whatever is published meanwhile.
+
+    Attributes:
+        parts: each part with the rows that are selected; None: all that are live.
+        is_narrowed: whether a condition selected them.
+    """
+
+    parts: tuple[tuple[Part, BitMap | None], ...]
+    is_narrowed: bool
+
+    @classmethod
+    def of(cls, view: View, condition: Condition | None) -> Selection:
+        """Return the images that meet ``condition`` (None: all)."""
+        if condition is None:
+            return cls(tuple((part, part.live) for part in view.parts), is_narrowed=False)
+        chosen = []
+        for part in view.parts:
+            found = matching(part.rows, condition)
+            chosen.append((part, found if part.live is None else found & part.live))
+        return cls(tuple(chosen), is_narrowed=True)
+
+    def __len__(self) -> int:
+        return sum(len(part.rows) if rows is None else len(rows) for part, rows in self.parts)
+
+    def __contains__(self, image_id: int) -> bool:
+        for part, selected in self.parts:
+            found = part.rows_of(np.array([image_id], dtype=np.int64))
+            if len(found) and (selected is None or int(found[0]) in selected):
+                return True
+        return False
+
+    def count_tags(self, units: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Return for each tag how many of the images have it with a score above its ``units`` (T,), as (T,)."""
+        counts = np.zeros(len(units), dtype=np.int64)
+        for part, selected in self.parts:
+            if self.is_narrowed or selected is None:
+                counts += count_tags(part.rows, selected, units)
+            else:
+                # The counts of all rows stand in the part, and the dead are few.
+                dead = BitMap(range(len(part.rows))) - selected
+                counts += count_tags(part.rows, None, units) - count_tags(part.rows, dead, units)
+        return counts
+
+    def best_by_tags(
+        self, terms: Terms, k: int, after: tuple[int, int] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return up to ``k`` (image ids, score sums), best first; see ``evaluate.best_by_tags``."""
+        found = [best_by_tags(part.rows, selected, terms, k, after) for part, selected in self.parts]
+        ids = np.concatenate([np.empty(0, dtype=np.int64), *(ids for ids, _ in found)])
+        sums = np.concatenate([np.empty(0, dtype=np.int64), *(sums for _, sums in found)])
+        best = np.lexsort((-ids, -sums))[:k]
+        return ids[best], sums[best]
+
+    def nearest(self, query: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return up to ``k`` (image ids, cosine similarities), best first, equal ones by id.
+
+        Args:
+            query: (D,) of length 1.
+            k: at least 1.
+        """
+        ids, scores = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.float32)]
+        for part, selected in self.parts:
+            rows, found = part.nearest(query, k, selected if self.is_narrowed else None)
+            ids.append(part.rows.ids[rows])
+            scores.append(found)
+        all_ids, all_scores = np.concatenate(ids), np.concatenate(scores)
+        best = np.lexsort((all_ids, -all_scores))[:k]
+        return all_ids[best], all_scores[best]
+
+    def cosines(self, query: NDArray[np.float32], image_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the cosine similarity of images of this selection, in any order, with ``query`` (D,)."""
+        order = np.argsort(image_ids)
+        cosines = np.empty(len(image_ids), dtype=np.float32)
+        for part, _ in self.parts:
+            rows = part.rows_of(image_ids[order])
+            of = order[np.searchsorted(image_ids[order], part.rows.ids[rows])]
+            cosines[of] = part.vectors.codes(rows).astype(np.float32) @ query
+        return cosines
+
+    def by_id(self, terms: Terms) -> Iterator[tuple[int, int]]:
+        """Yield every (image id, score sum), ids ascending, in bounded memory."""
+        return merge(*(_by_id(part, selected, terms) for part, selected in self.parts))
+
+
+def _by_id(part: Part, selected: BitMap | None, terms: Terms) -> Iterator[tuple[int, int]]:
+    chosen = np.arange(len(part.rows), dtype=np.uint32) if selected is None else rows_in(selected)
+    for start in range(0, len(chosen), _ROWS_AT_ONCE):
+        rows = chosen[start : start + _ROWS_AT_ONCE]
+        sums = score_sums(part.rows, rows, terms)
+        yield from zip(part.rows.ids[rows].tolist(), sums.tolist(), strict=True)
