@@ -191,7 +191,9 @@ class Services:
     def archives(self) -> list[ArchiveView]:
         """Return every archive, oldest first."""
         with unit_of_work(self.engine) as session:
-            return archives.views(session)
+            serving = generations.default(session)
+            recorded = {} if serving is None else self._index().archive_counts(session, serving.id)
+            return archives.views(session, recorded)
 
     def index_status(self) -> list[IndexView]:
         """Return the state of the vector index of every generation."""

@@ -117,13 +117,19 @@ class Generation(Base):
 
 
 class Archive(Base):
-    """A bucket and prefix, or a folder. ``uri`` is its name: ``s3://bucket/prefix`` or ``file:///folder``."""
+    """A bucket and prefix, or a folder. ``uri`` is its name: ``s3://bucket/prefix`` or ``file:///folder``.
+
+    ``images`` and ``missing`` are counted by triggers on ``image``. Whoever adds, deletes or marks images locks the
+    archive first (``repositories.archives.lock``), so that two of them cannot wait for each other.
+    """
 
     __tablename__ = "archive"
 
     id: Mapped[int] = mapped_column(Integer, Identity(), primary_key=True)
     uri: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    images: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    missing: Mapped[int] = mapped_column(BigInteger, server_default="0")
 
 
 class Image(Base):

@@ -198,7 +198,10 @@ class JobReport:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveView:
-    """An archive: how many keys of it were listed and recorded, and how many a later listing did not find."""
+    """An archive: how many keys of it were listed, and how many a later listing did not find.
+
+    ``recorded`` counts the images with a record of the generation that serves search.
+    """
 
     id: int
     uri: str

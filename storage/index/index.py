@@ -8,6 +8,7 @@ while nothing is published, are read from Postgres and searched just as exactly.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -178,6 +179,13 @@ class VectorIndex:
     def status(self, session: Session, generation_id: int) -> IndexView:
         """Return what is published, against the database. Raises ``NotFoundError``."""
         return index_status(session, self.store, generation_id)
+
+    def archive_counts(self, session: Session, generation_id: int) -> Counter[int]:
+        """Return how many images of each archive the generation has. Raises as ``view``."""
+        counts: Counter[int] = Counter()
+        for part in self.view(session, generation_id).parts:
+            counts.update(part.archive_counts())
+        return counts
 
     def damaged(self, generation_id: int) -> tuple[str, ...]:
         """Return what could not be read at the last search and is served from Postgres, one line each."""

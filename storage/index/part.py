@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from storage.index.columns import columns, joined, raw_rows
 from storage.index.vectors import build_vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,11 +31,13 @@ class Part:
         rows: the columns.
         vectors: row by row.
         live: the rows that count: neither replaced by a newer part nor erased; None: all of them. Not to be changed.
+        archives: how many rows each archive has, dead ones included; None: nobody counted them.
     """
 
     rows: Rows
     vectors: Vectors
     live: BitMap | None = None
+    archives: Mapping[int, int] | None = None
 
     @property
     def live_count(self) -> int:
@@ -57,7 +60,17 @@ class Part:
         if len(gone) == 0:
             return self
         live = BitMap(range(len(self.rows))) if self.live is None else self.live
-        return Part(self.rows, self.vectors, live - bitmap_of(gone.astype(np.uint32)))
+        return replace(self, live=live - bitmap_of(gone.astype(np.uint32)))
+
+    def archive_counts(self) -> Counter[int]:
+        """Return how many live rows each archive has."""
+        if self.archives is None:
+            return _counted(self.rows.archives if self.live is None else self.rows.archives[rows_in(self.live)])
+        counts = Counter(self.archives)
+        if self.live is not None:
+            dead = BitMap(range(len(self.rows))) - self.live
+            counts.subtract(_counted(self.rows.archives[rows_in(dead)]))
+        return counts
 
     def nearest(
         self, query: NDArray[np.float32], k: int, selected: BitMap | None = None
@@ -76,6 +89,11 @@ class Part:
     def vector(self, row: int) -> NDArray[np.float32]:
         """Return the vector of a row as (D,)."""
         return self.vectors.vector(row)
+
+
+def _counted(archives: NDArray[np.int32]) -> Counter[int]:
+    ids, counts = np.unique(archives, return_counts=True)
+    return Counter(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
 
 
 def build_part(

@@ -53,9 +53,7 @@ def write(part: Part, folder: Path, *, generation_id: int, lo: int, hi: int) -> 
         "format": FORMAT,
         "generation_id": generation_id,
         "rows": len(part.rows),
-        "archives": dict(
-            zip(*(found.tolist() for found in np.unique(part.rows.archives, return_counts=True)), strict=True)
-        ),
+        "archives": {str(archive_id): count for archive_id, count in part.archive_counts().items()},
         "vector_size": part.vectors.vector_size,
         "index": EXACT,
         "coarse": part.vectors.facts(),
@@ -116,7 +114,8 @@ def open_segment(folder: Path, name: str) -> Part:
     shape = (len(vectors), vectors.vector_size, len(rows))
     if shape != (description["rows"], description["vector_size"], description["rows"]):
         raise DamagedError(f"{folder} holds {shape}, not what it says")
-    return Part(rows, vectors)
+    archives = {int(archive_id): count for archive_id, count in description["archives"].items()}
+    return Part(rows, vectors, archives=archives)
 
 
 def sync_folder(folder: Path) -> None:

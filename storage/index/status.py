@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from storage.index.manifest import DamagedError
 from storage.repositories import generations
 from storage.repositories import vectors as repository
@@ -11,6 +13,8 @@ from storage.repositories.vectors import Window
 from storage.views import IndexView
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.orm import Session
 
     from storage.index.manifest import SegmentEntry
@@ -46,8 +50,28 @@ def index_status(session: Session, store: SegmentStore, generation_id: int) -> I
         listed_segments=len(recalls),
         lowest_recall=min(recalls, default=None),
         vectors_indexed=sum(entry.rows - entry.dead_rows for entry in segments),
-        vectors_stored=repository.count(session, Window(generation_id)),
+        vectors_stored=_stored(session, store, generation_id, segments, watermark),
         delta=repository.count(session, Window(generation_id, watermark)),
         bytes=sum(entry.size_bytes for entry in segments),
         published_at=pointer.published_at,
     )
+
+
+def _stored(
+    session: Session, store: SegmentStore, generation_id: int, segments: Sequence[SegmentEntry], watermark: int
+) -> int:
+    """Return how many images have a vector in the database, of which only those newer than the segments are counted."""
+    newest = Window(generation_id, watermark)
+    if not segments:
+        return repository.count(session, newest)
+    ids = repository.ids(session, newest)
+    changed = np.union1d(ids, repository.erased(session, newest))
+    stored = len(ids)
+    for entry in segments:
+        try:
+            segment, dead = store.segment(generation_id, entry.name), store.dead(generation_id, entry)
+        except DamagedError:
+            stored += repository.count(session, Window(generation_id, entry.lo, entry.hi))
+        else:
+            stored += entry.rows - len(np.union1d(dead, segment.rows.ids[segment.rows_of(changed)]))
+    return stored

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from ramq.kit.errors import NotFoundError
-from storage.models import Archive, Image, Record
+from storage.models import Archive
 from storage.objects.source import Source, parse_source
 from storage.views import ArchiveView
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from sqlalchemy.orm import Session
 
 
@@ -74,30 +76,23 @@ def _containing(session: Session, source: Source) -> tuple[Archive, str] | None:
     return archive, source.root.removeprefix(parse_source(archive.uri).root).strip("/")
 
 
-def views(session: Session) -> list[ArchiveView]:
-    """Return every archive with its counts, oldest first."""
-    images = (
-        select(Image.archive_id, func.count().label("n"), func.count(Image.missing_since).label("missing"))
-        .group_by(Image.archive_id)
-        .subquery()
-    )
-    recorded = (
-        select(Image.archive_id, func.count(func.distinct(Record.image_id)).label("n"))
-        .join(Record, Record.image_id == Image.id)
-        .group_by(Image.archive_id)
-        .subquery()
-    )
-    rows = session.execute(
-        select(
-            Archive,
-            func.coalesce(images.c.n, 0),
-            func.coalesce(recorded.c.n, 0),
-            func.coalesce(images.c.missing, 0),
-        )
-        .outerjoin(images, images.c.archive_id == Archive.id)
-        .outerjoin(recorded, recorded.c.archive_id == Archive.id)
-        .order_by(Archive.id)
-    )
+def lock(session: Session, archive_ids: Sequence[int]) -> None:
+    """Keep others from adding, deleting or marking images of these archives until the transaction ends."""
+    chosen = select(Archive.id).where(Archive.id.in_(archive_ids)).order_by(Archive.id)
+    session.execute(chosen.with_for_update(key_share=True))
+
+
+def views(session: Session, recorded: Mapping[int, int]) -> list[ArchiveView]:
+    """Return every archive with its counts, oldest first.
+
+    Args:
+        session: a transaction.
+        recorded: how many images of each archive have a record; see ``VectorIndex.archive_counts``.
+    """
+    found = session.scalars(select(Archive).order_by(Archive.id))
     return [
-        ArchiveView(archive.id, archive.uri, n, done, missing, archive.created_at) for archive, n, done, missing in rows
+        ArchiveView(
+            archive.id, archive.uri, archive.images, recorded.get(archive.id, 0), archive.missing, archive.created_at
+        )
+        for archive in found
     ]

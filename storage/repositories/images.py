@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 from storage.database import driver_connection
 from storage.models import Image
 from storage.objects.base import MISSING_VERSION
-from storage.repositories import vectors
+from storage.repositories import archives, vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +36,7 @@ def upsert_page(session: Session, archive_id: int, page: Sequence[ObjectInfo]) -
     A version that is not known yet replaces none that is. Keys that are found again are missing no more.
     The page stays in the temporary table ``listed`` for the rest of the transaction.
     """
+    archives.lock(session, [archive_id])
     session.execute(
         text(
             "CREATE TEMP TABLE IF NOT EXISTS listed "

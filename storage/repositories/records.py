@@ -78,20 +78,22 @@ def write_records(session: Session, rows: Sequence[RecordRow], provenance: Prove
 
 def _note_versions(session: Session, ids: Sequence[int], versions: Sequence[str]) -> None:
     """Note that objects which changed after they were listed were recorded as they are now."""
-    session.execute(
+    changed = session.execute(
         text(
             """
-            WITH changed AS MATERIALIZED (
-                SELECT image.id, recorded.version
-                FROM unnest(CAST(:ids AS bigint[]), CAST(:versions AS text[])) AS recorded (id, version)
-                JOIN image ON image.id = recorded.id AND image.version <> recorded.version
-                ORDER BY image.id FOR NO KEY UPDATE OF image
-            )
-            UPDATE image SET version = changed.version FROM changed WHERE image.id = changed.id
+            SELECT image.id, recorded.version
+            FROM unnest(CAST(:ids AS bigint[]), CAST(:versions AS text[])) AS recorded (id, version)
+            JOIN image ON image.id = recorded.id AND image.version <> recorded.version
+            ORDER BY image.id FOR NO KEY UPDATE OF image
             """
         ),
         {"ids": ids, "versions": versions},
-    )
+    ).all()
+    if changed:
+        session.execute(
+            text("UPDATE image SET version = :version WHERE id = :id"),
+            [{"id": row.id, "version": row.version} for row in changed],
+        )
 
 
 def _upsert_records(

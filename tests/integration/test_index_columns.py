@@ -18,7 +18,7 @@ from storage.index.packing import pack_vectors
 from storage.index.places import FolderPlace
 from storage.index.rows import NO_DATE
 from storage.objects.base import ObjectInfo
-from storage.repositories import generations, images, records, vectors
+from storage.repositories import archives, generations, images, listings, records, results, vectors
 from tests.plain_rows import PlainRow, plain
 
 if TYPE_CHECKING:
@@ -115,6 +115,23 @@ class Archive:
     def check(self, index: VectorIndex) -> None:
         assert self.shown(index) == self.stored()
 
+    def check_counts(self, index: VectorIndex) -> None:
+        """Numbers that are kept, against numbers that are counted."""
+        with unit_of_work(self.engine) as session:
+            recorded = index.archive_counts(session, self.generation_id)
+            kept = [(view.id, view.images, view.recorded, view.missing) for view in archives.views(session, recorded)]
+            counted = session.execute(
+                text(
+                    """SELECT a.id, count(i.id), count(v.image_id), count(i.missing_since) FROM archive AS a
+                       LEFT JOIN image AS i ON i.archive_id = a.id
+                       LEFT JOIN vector AS v ON v.image_id = i.id AND v.generation_id = :id GROUP BY a.id ORDER BY 1"""
+                ),
+                {"id": self.generation_id},
+            )
+            assert kept == [tuple(row) for row in counted]
+            status = index.status(session, self.generation_id)
+            assert status.vectors_stored == sum(recorded.values())
+
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
@@ -157,10 +174,17 @@ def test_the_index_shows_what_is_stored_through_any_history(
                 with unit_of_work(archive.engine) as session:
                     vectors.erase(session, some[:2])
                     session.execute(text("DELETE FROM record WHERE image_id = ANY(:ids)"), {"ids": some[:2]})
+                    images.upsert_page(session, 1, [])
+                    listings.mark_missing(session, 1, "a" if step % 4 else "", None, None)
+                if step > 40:
+                    with unit_of_work(archive.engine) as session:
+                        results.delete(session, some[:1])
+                    ids.remove(some[0])
             case _:
                 builder.publish_new(archive.generation_id, force=True)
                 builder.compact(archive.generation_id)
         archive.check(index)
+        archive.check_counts(index)
     archive.check(VectorIndex(FolderPlace(tmp_path / "index"), tmp_path / "another-cache"))
     assert builder.verify(archive.generation_id) == []
 

@@ -271,7 +271,7 @@ def test_archives_are_listed_with_their_counts(
         records.write_records(session, [record(image_ids[0])], provenance)
     ensure(engine, "s3://empty")
     with unit_of_work(engine) as session:
-        listed_archives = [(view.uri, view.images, view.recorded) for view in archives.views(session)]
+        listed_archives = [(view.uri, view.images, view.recorded) for view in archives.views(session, {1: 1})]
     assert listed_archives == [("s3://photos", 3, 1), ("s3://empty", 0, 0)]
 
 
