@@ -8,6 +8,7 @@ from sqlalchemy import select, text
 
 from ramq.kit.errors import NotFoundError, UsageError
 from storage.models import SCORE_SCALE, Archive, Generation, Image, Record
+from storage.repositories import archives
 from storage.repositories import vectors as repository
 from storage.views import DeletionReport, HistoryView, Hit, ImageView, TagView
 
@@ -146,6 +147,9 @@ def delete(session: Session, image_ids: Sequence[int]) -> DeletionReport:
     def count(statement: str) -> int:
         return int(session.execute(text(statement), ids).rowcount)  # type: ignore[attr-defined]
 
+    # A listing locks the archive before its images; so must this.
+    held = select(Image.archive_id).where(Image.id.in_(image_ids)).distinct()
+    archives.lock(session, list(session.scalars(held)))
     # Locked first and in order, as the workers do, so that a batch under way either counts before or skips after.
     session.execute(text("SELECT id FROM image WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"), ids)
     vectors = repository.erase(session, image_ids)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -115,6 +117,22 @@ class Archive:
     def check(self, index: VectorIndex) -> None:
         assert self.shown(index) == self.stored()
 
+    def delete(self, image_id: int) -> None:
+        with unit_of_work(self.engine) as session:
+            results.delete(session, [image_id])
+
+    @property
+    def is_somebody_waiting(self) -> bool:
+        with unit_of_work(self.engine) as session:
+            return bool(
+                session.scalar(
+                    text(
+                        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                        "AND wait_event_type = 'Lock'"
+                    )
+                )
+            )
+
     def check_counts(self, index: VectorIndex) -> None:
         """Numbers that are kept, against numbers that are counted."""
         with unit_of_work(self.engine) as session:
@@ -177,8 +195,7 @@ def test_the_index_shows_what_is_stored_through_any_history(
                     images.upsert_page(session, 1, [])
                     listings.mark_missing(session, 1, "a" if step % 4 else "", None, None)
                 if step > 40:
-                    with unit_of_work(archive.engine) as session:
-                        results.delete(session, some[:1])
+                    archive.delete(some[0])
                     ids.remove(some[0])
             case _:
                 builder.publish_new(archive.generation_id, force=True)
@@ -268,3 +285,22 @@ def test_what_was_changed_behind_the_back_of_the_index_is_reported(
         session.execute(text(change), {"id": archive.ids[4]})
     (problem,) = builder.verify(archive.generation_id)
     assert problem.endswith(f"shows 1 of its images otherwise than the database, for example image {archive.ids[4]}")
+
+
+def test_a_listing_and_a_deletion_of_the_same_images_do_not_wait_for_each_other_in_a_ring(
+    archive: Archive, index: VectorIndex
+) -> None:
+    """A deletion that locked images first would hold what the listing wants next, and want what it holds."""
+    first = archive.ids[0]
+    with ThreadPoolExecutor(1) as thread:
+        with unit_of_work(archive.engine) as listing:
+            images.upsert_page(listing, 1, [])
+            deletion = thread.submit(archive.delete, first)
+            deadline = time.monotonic() + 30
+            while not archive.is_somebody_waiting and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert archive.is_somebody_waiting
+            assert listings.mark_missing(listing, 1, "", None, None) == 4
+        deletion.result(30)
+    assert first not in archive.ids
+    archive.check_counts(index)
