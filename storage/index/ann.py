@@ -10,6 +10,7 @@ and a sixth of the space; what one bit a dimension gets wrong is mended by scori
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from math import isqrt
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ramq.kit.logs import get_logger
-from storage.index.vectors import ROWS_AT_ONCE, TUNED_K, Tuning, Vectors, faiss
+from storage.index.vectors import ROWS_AT_ONCE, TUNED_K, Tuning, Vectors, faiss, in_one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 FLAT_ROWS = 20_000
 """Up to so many rows are scanned: half a millisecond for vectors of 512, as long as a search by way of lists takes."""
+
+ALONE_ROWS = 100_000
+"""Up to so many rows, lists are learnt in one thread: some ten seconds, where several would slow down the workers."""
 
 LISTS_PER_ROOT = 4
 """Lists for N rows: 4 √N, as FAISS' guidelines have it; finding the lists then costs as much as looking into them."""
@@ -68,16 +72,8 @@ def learnt(vectors: Vectors, *, flat_rows: int = FLAT_ROWS) -> Vectors:
     plan = choose(len(vectors), flat_rows=flat_rows)
     if plan.lists == 0:
         return vectors
-    start = time.monotonic()
-    try:
-        coarse = _coarse(vectors.exact, plan, _on_gpus)
-    except RuntimeError as error:
-        if faiss.get_num_gpus() == 0:
-            raise
-        get_logger().warning("the index is built without the GPU, which failed", reason=str(error))
-        coarse = _coarse(vectors.exact, plan, lambda index: index)
-    tuning = _tuned(vectors, coarse, plan)
-    return Vectors(vectors.exact, coarse, replace(tuning, build_seconds=round(time.monotonic() - start, 3)))
+    with in_one_thread() if len(vectors) <= ALONE_ROWS else nullcontext():
+        return _learnt(vectors, plan)
 
 
 def made_up_queries(vectors: Vectors, count: int = MEASURING_QUERIES) -> NDArray[np.float32]:
@@ -100,6 +96,19 @@ def made_up_queries(vectors: Vectors, count: int = MEASURING_QUERIES) -> NDArray
 def recall(vectors: Vectors, queries: NDArray[np.float32], k: int = TUNED_K) -> float:
     """Return the share of the true best ``k`` that searches find, over ``queries`` (Q, D)."""
     return _recall(vectors, queries, _worst_of_best(vectors, queries, k), k)
+
+
+def _learnt(vectors: Vectors, plan: Plan) -> Vectors:
+    start = time.monotonic()
+    try:
+        coarse = _coarse(vectors.exact, plan, _on_gpus)
+    except RuntimeError as error:
+        if faiss.get_num_gpus() == 0:
+            raise
+        get_logger().warning("the index is built without the GPU, which failed", reason=str(error))
+        coarse = _coarse(vectors.exact, plan, lambda index: index)
+    tuning = _tuned(vectors, coarse, plan)
+    return Vectors(vectors.exact, coarse, replace(tuning, build_seconds=round(time.monotonic() - start, 3)))
 
 
 def _tuned(vectors: Vectors, coarse: Any, plan: Plan) -> Tuning:

@@ -113,7 +113,7 @@ class VectorIndex:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the ``k`` nearest images as (image ids, cosine similarities), best first; fewer if there are fewer.
 
-        Exact over everything that is committed when the call begins.
+        Over everything that is committed when the call begins, and as exact as ``Vectors.search``.
 
         Args:
             session: a transaction; what it has written itself is seen too.

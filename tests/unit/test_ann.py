@@ -16,10 +16,9 @@ from pyroaring import BitMap
 from storage.index import ann
 from storage.index import vectors as searching
 from storage.index.bitmaps import packed
-from storage.index.vectors import EXACT_FILE, GATHERED_ROWS, Tuning, Vectors, build_vectors, open_vectors
+from storage.index.vectors import EXACT_FILE, GATHERED_ROWS, Tuning, Vectors, build_vectors, in_one_thread, open_vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -41,16 +40,8 @@ def built(rows: NDArray[np.float32], flat_rows: int = ann.FLAT_ROWS) -> Vectors:
     return ann.learnt(build_vectors(rows.astype(np.float16)), flat_rows=flat_rows)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)  # tests run beside each other, and waiting for each other's threads takes longer
-    yield
-    faiss.omp_set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
-def many(_one_thread: None) -> Vectors:
+def many() -> Vectors:
     return built(np.concatenate([clustered(ROWS // 2, seed) for seed in (0, 1)]), flat_rows=10_000)
 
 
@@ -274,6 +265,19 @@ def test_threads_with_different_efforts_do_not_disturb_each_other(many: Vectors)
                 [threads.submit(many.search, query, k, selected) for query in queries] for k, selected in wishes
             ]
             assert [[search.result()[0].tolist() for search in row] for row in together] == alone
+
+
+def test_a_search_leaves_the_number_of_threads_as_it_was(many: Vectors) -> None:
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(3)
+    try:
+        many.search(clustered(1)[0], 10)
+        assert faiss.omp_get_max_threads() == 3
+        with in_one_thread(), ThreadPoolExecutor(1) as other:
+            assert faiss.omp_get_max_threads() == 1
+            assert other.submit(faiss.omp_get_max_threads).result() != 1 or before == 1
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def test_the_same_rows_give_the_same_index() -> None:
