@@ -1,0 +1,280 @@
+"""A typed client of ramq's HTTP API, for programs on other machines.
+
+    from ramq.client import Client
+
+    with Client("https://ramq.example.org", token="…") as ramq:
+        job = ramq.enqueue("s3://photos/2024/")
+        job = ramq.wait(job.id)
+        for hit in ramq.search("a red boat", not_tags=["people"]):
+            print(hit.key, hit.score)
+
+Answers are the models of the API itself, so a field that the API gains is a field here. Everything that can be asked
+again without harm is: after a lost connection, a 429 or a 503, with the wait that the server names.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
+
+import urllib3
+from pydantic import BaseModel, ValidationError
+from urllib3.util import Retry, Timeout
+
+from ramq.web.api.schemas import (
+    ArchiveOut,
+    DeletionOut,
+    FacetOut,
+    FailureOut,
+    GenerationStateOut,
+    HitOut,
+    ImageOut,
+    IndexOut,
+    JobOut,
+    PageOut,
+    WorkerOut,
+)
+from ramq.web.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from storage.views import Priority
+
+Model = TypeVar("Model", bound=BaseModel)
+
+PAGE = 100
+"""Items asked for at once by the iterators."""
+
+_HARMLESS = frozenset({"GET", "PUT", "DELETE"})
+
+
+class ProblemError(Exception):
+    """The server refused. ``problem`` is its problem document (RFC 9457); decide by ``problem.type``."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(f"{problem.detail} ({problem.type}, {problem.status})")
+        self.problem = problem
+
+
+class UnreachableError(Exception):
+    """The server did not answer, or what answered is not ramq."""
+
+
+class Client:
+    """Speaks to one server. Thread-safe.
+
+    Args:
+        url: the server's address, for example ``http://127.0.0.1:8765``.
+        token: sent as a bearer token.
+        timeout_seconds: for a connection, and for each silence while an answer is read.
+        attempts: how often a harmless request is made before it fails.
+    """
+
+    def __init__(self, url: str, *, token: str | None = None, timeout_seconds: float = 60, attempts: int = 5) -> None:
+        self._url = url.rstrip("/")
+        retry = Retry(
+            total=attempts - 1,
+            backoff_factor=0.5,
+            backoff_jitter=0.5,
+            status_forcelist=(429, 502, 503, 504),
+            allowed_methods=_HARMLESS,
+            redirect=False,  # a token is for this server alone
+            raise_on_status=False,
+        )
+        headers = {"Accept": "application/json"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        timeout = Timeout(connect=min(timeout_seconds, 10), read=timeout_seconds)
+        self._pool = urllib3.PoolManager(retries=retry, timeout=timeout, headers=headers)
+
+    def __enter__(self) -> Self:
+        """Return the client itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close the connections."""
+        self._pool.clear()
+
+    # Jobs ----------------------------------------------------------------------------------------------------------
+
+    def enqueue(
+        self, source: str, *, model: str | None = None, caption: bool | None = None, priority: Priority = "normal"
+    ) -> JobOut:
+        """Start a job over ``s3://bucket/prefix``, a folder of the server, or a manifest."""
+        wanted = {"source": source, "model": model, "caption": caption, "priority": priority}
+        body = {name: value for name, value in wanted.items() if value is not None}
+        return self._ask(JobOut, "POST", "/v1/jobs", body=body)
+
+    def job(self, job_id: int) -> JobOut:
+        """Return a job with its books."""
+        return self._ask(JobOut, "GET", f"/v1/jobs/{job_id}")
+
+    def jobs(self) -> Iterator[JobOut]:
+        """Yield every job, newest first."""
+        return self._items(JobOut, "/v1/jobs", {})
+
+    def wait(self, job_id: int, *, timeout_seconds: float | None = None, poll_seconds: float = 1.0) -> JobOut:
+        """Return the job when it is over. Raises ``TimeoutError`` if it is not in time; the job goes on then."""
+        end = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while not (job := self.job(job_id)).is_over:
+            if end is not None and time.monotonic() + poll_seconds > end:
+                raise TimeoutError(f"job {job_id} is {job.state} with {job.pending:,} images pending")
+            time.sleep(poll_seconds)
+        return job
+
+    def pause(self, job_id: int) -> JobOut:
+        """Stop a job within one batch; nothing done is lost."""
+        return self._ask(JobOut, "POST", f"/v1/jobs/{job_id}/pause")
+
+    def resume(self, job_id: int) -> JobOut:
+        """Let a paused or failed job go on."""
+        return self._ask(JobOut, "POST", f"/v1/jobs/{job_id}/resume")
+
+    def cancel(self, job_id: int) -> JobOut:
+        """End a job within one batch; what is recorded stays."""
+        return self._ask(JobOut, "POST", f"/v1/jobs/{job_id}/cancel")
+
+    def retry(self, job_id: int, error_class: str | None = None) -> JobOut:
+        """Try the failed images again, all of them or those of one class."""
+        return self._ask(JobOut, "POST", f"/v1/jobs/{job_id}/retry", {"class": error_class})
+
+    def failures(self, job_id: int, error_class: str | None = None) -> Iterator[FailureOut]:
+        """Yield every image of a job that failed, with the reason."""
+        return self._items(FailureOut, f"/v1/jobs/{job_id}/failures", {"class": error_class})
+
+    def workers(self) -> list[WorkerOut]:
+        """Return the workers that live or lived lately."""
+        return self._ask(PageOut[WorkerOut], "GET", "/v1/workers").items
+
+    # Search --------------------------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        tags: Sequence[str] = (),
+        any_tags: Sequence[str] = (),
+        not_tags: Sequence[str] = (),
+        like: int | None = None,
+        **filters: str | float | None,
+    ) -> Iterator[HitOut]:
+        """Yield hits, best first, for as long as they are taken.
+
+        Args:
+            text: words and the query language.
+            tags: all of these.
+            any_tags: at least one of these.
+            not_tags: none of these.
+            like: similar to this image.
+            **filters: the other parameters of ``GET /v1/search``: ``archive``, ``job``, ``prefix``, ``threshold``.
+        """
+        wanted = {"q": text, "tag": tags, "any": any_tags, "not": not_tags, "like": like, **filters}
+        return self._items(HitOut, "/v1/search", wanted)
+
+    def search_by_image(self, picture: bytes, *, limit: int = 20, **filters: str | float | None) -> list[HitOut]:
+        """Return the images nearest to a picture, given as the bytes of a file."""
+        page = self._ask(PageOut[HitOut], "POST", "/v1/search/image", {"limit": limit, **filters}, picture=picture)
+        return page.items
+
+    def tags(
+        self, text: str | None = None, *, tags: Sequence[str] = (), limit: int = 50, **filters: str | float | None
+    ) -> list[FacetOut]:
+        """Return the tags of the images that match, the most frequent first."""
+        wanted = {"q": text, "tag": tags, "limit": limit, **filters}
+        return self._ask(PageOut[FacetOut], "GET", "/v1/tags", wanted).items
+
+    # Images --------------------------------------------------------------------------------------------------------
+
+    def image(self, image_id: int) -> ImageOut:
+        """Return all that is known about an image."""
+        return self._ask(ImageOut, "GET", f"/v1/images/{image_id}")
+
+    def thumbnail(self, image_id: int, size: int = 320) -> bytes:
+        """Return a JPEG with a longest side of about ``size`` pixels."""
+        return self._send("GET", f"/v1/images/{image_id}/thumbnail", {"size": size}).data
+
+    def delete(self, image_id: int) -> DeletionOut:
+        """Erase what is known about an image; the original stays."""
+        return self._ask(DeletionOut, "DELETE", f"/v1/images/{image_id}")
+
+    def archives(self) -> list[ArchiveOut]:
+        """Return the archives and how much of each is listed and recorded."""
+        return self._ask(PageOut[ArchiveOut], "GET", "/v1/archives").items
+
+    def index(self) -> list[IndexOut]:
+        """Return the state of the index of each generation."""
+        return self._ask(PageOut[IndexOut], "GET", "/v1/index").items
+
+    def generations(self) -> list[GenerationStateOut]:
+        """Return every generation and how much it has recorded."""
+        return self._ask(PageOut[GenerationStateOut], "GET", "/v1/generations").items
+
+    # Requests ------------------------------------------------------------------------------------------------------
+
+    def _items(self, model: type[Model], path: str, parameters: Mapping[str, object]) -> Iterator[Model]:
+        cursor: str | None = None
+        while True:
+            page = self._ask(PageOut[model], "GET", path, {"limit": PAGE, **parameters, "cursor": cursor})  # type: ignore[valid-type]  # a type made at run time
+            yield from page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def _ask(
+        self,
+        model: type[Model],
+        method: str,
+        path: str,
+        parameters: Mapping[str, object] | None = None,
+        *,
+        body: Mapping[str, object] | None = None,
+        picture: bytes | None = None,
+    ) -> Model:
+        response = self._send(method, path, parameters or {}, body=body, picture=picture)
+        try:
+            return model.model_validate_json(response.data)
+        except ValidationError as error:
+            raise UnreachableError(f"what answers at {self._url} is not this version of ramq") from error
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, object],
+        *,
+        body: Mapping[str, object] | None = None,
+        picture: bytes | None = None,
+    ) -> urllib3.BaseHTTPResponse:
+        url = f"{self._url}{path}?{urlencode(_pairs(parameters))}"
+        sent: dict[str, Any] = {}
+        if body is not None:
+            sent["json"] = body
+        if picture is not None:
+            sent = {"body": picture, "headers": {**self._pool.headers, "Content-Type": "image/*"}}
+        try:
+            response = self._pool.request(method, url, **sent)
+        except urllib3.exceptions.HTTPError as error:
+            raise UnreachableError(f"{self._url} does not answer: {error}") from error
+        if response.status >= 300:
+            raise _refusal(self._url, response)
+        return response
+
+
+def _pairs(parameters: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Return the query string's pairs; what is None or empty is not sent."""
+    pairs = []
+    for name, value in parameters.items():
+        values = value if isinstance(value, (list, tuple)) else [value]
+        pairs += [(name, str(each)) for each in values if each is not None and each != ""]
+    return pairs
+
+
+def _refusal(url: str, response: urllib3.BaseHTTPResponse) -> Exception:
+    try:
+        return ProblemError(Problem.model_validate_json(response.data))
+    except ValidationError:
+        return UnreachableError(f"{url} answered {response.status} in a way that ramq does not")

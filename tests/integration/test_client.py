@@ -1,0 +1,206 @@
+"""The client library against a real server, and against servers that fail."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ramq.client import Client, ProblemError, UnreachableError
+from ramq.web.server import listen, make_server, url_of
+from ramq.wiring import Services
+from storage.database import make_engine
+from tests.services.recognised import CAT, PHOTOGRAPHS, make_worker, settings_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starlette.testclient import TestClient
+
+    from tests.services.postgres import PostgresServer
+
+pytestmark = pytest.mark.services
+
+LEFT_OUT = {
+    "the report and its lines: meant for audits, by hand": {
+        ("get", "/v1/jobs/{job_id}/report"),
+        ("get", "/v1/jobs/{job_id}/report/lines"),
+    },
+    "events: `wait` asks instead": {("get", "/v1/jobs/{job_id}/events")},
+    "putting generations to use is for whoever runs the server": {
+        ("get", "/v1/generations/compare"),
+        ("post", "/v1/generations/rollback"),
+        ("post", "/v1/generations/{generation_id}/use"),
+        ("delete", "/v1/generations/{generation_id}"),
+    },
+}
+"""Operations that the client does not cover, by the reason."""
+
+
+@pytest.fixture
+def services(postgres_server: PostgresServer, recognised: str, stage: Path, broker_url: str) -> Iterator[Services]:
+    url = postgres_server.create_database(template=recognised)
+    engine = make_engine(url)
+    yield Services(settings_for(stage / "data"), engine, broker_url, is_reachable=False)
+    engine.dispose()
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture
+def ramq(services: Services) -> Iterator[Client]:
+    listener = listen(services, "127.0.0.1", 0)
+    server = make_server(services)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    with Client(url_of(listener)) as client:
+        yield client
+    server.should_exit = True
+    thread.join()
+
+
+@contextmanager
+def answering(*answers: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[str, list[str]]]:
+    """Give the address of a server with these answers, one after the other, and the requests it had."""
+    left = list(answers)
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            seen.append(f"{self.command} {self.path} {self.headers.get('Authorization', '')}".strip())
+            status, headers, body = left.pop(0)
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = do_DELETE = answer  # noqa: N815  (http.server's names)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (http.server's name)
+            """Say nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", seen
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+WORKERS = b'{"items": [], "next_cursor": null}'
+
+
+def test_a_job_is_started_waited_for_and_searched(ramq: Client, services: Services, archive: Path) -> None:
+    job = ramq.enqueue(str(archive), priority="high")
+    assert (job.priority, job.is_over) == ("high", False)
+    worker = make_worker(services)
+    while not services.jobs.get(job.id).is_over:
+        worker.work()
+    worker.leave()
+
+    over = ramq.wait(job.id, timeout_seconds=30)
+
+    assert over.listed == over.done + over.skipped + over.failed
+    assert next(ramq.jobs()).id == job.id
+    keys = {hit.key for hit in ramq.search(tags=[CAT])}
+    assert keys == {"chelsea.png"}
+
+
+def test_a_search_goes_on_over_pages_to_the_last_image(ramq: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ramq.client.PAGE", 4)
+    ids = [hit.image_id for hit in ramq.search()]
+    assert len(ids) == len(set(ids)) == PHOTOGRAPHS + 1
+
+
+def test_images_are_seen_compared_and_erased(ramq: Client) -> None:
+    (cat,) = ramq.search(tags=[CAT])
+    assert ramq.image(cat.image_id).key == "chelsea.png"
+    assert ramq.thumbnail(cat.image_id).startswith(b"\xff\xd8")
+    assert CAT in {facet.name for facet in ramq.tags(limit=500)}
+    nearest = ramq.search_by_image(ramq.thumbnail(cat.image_id, 640), limit=1)
+    assert [hit.image_id for hit in nearest] == [cat.image_id]
+    assert ramq.delete(cat.image_id).images == 1
+    with pytest.raises(ProblemError) as refused:
+        ramq.image(cat.image_id)
+    assert refused.value.problem.type == "urn:ramq:problem:not-found"
+
+
+def test_a_job_is_steered_and_its_failures_listed(ramq: Client, archive: Path) -> None:
+    first = list(ramq.jobs())[-1]
+    assert {failure.key for failure in ramq.failures(first.id)} == {"notes.jpg", "half.png"}
+    assert list(ramq.failures(first.id, "forbidden")) == []
+    assert ramq.retry(first.id).pending == 2
+    job = ramq.enqueue(str(archive))
+    assert ramq.pause(job.id).state == "paused"
+    assert ramq.resume(job.id).state == "running"
+    assert ramq.cancel(job.id).state == "cancelled"
+    assert isinstance(ramq.workers(), list)
+    assert [each.is_default for each in ramq.generations()] == [True]
+    assert [each.images for each in ramq.archives()] == [PHOTOGRAPHS + 3]
+    assert [each.model for each in ramq.index()] == ["lite"]
+
+
+def test_waiting_ends_in_time_and_leaves_the_job_alone(ramq: Client, archive: Path) -> None:
+    job = ramq.enqueue(str(archive))
+    with pytest.raises(TimeoutError, match="pending"):
+        ramq.wait(job.id, timeout_seconds=0.2, poll_seconds=0.1)
+    assert ramq.job(job.id).state == "running"
+
+
+def test_every_operation_of_the_api_is_covered_or_left_out_for_a_reason(client: TestClient) -> None:
+    paths = client.get("/v1/openapi.json").json()["paths"]
+    offered = {(method, path) for path, operations in paths.items() for method in operations if path.startswith("/v1/")}
+    source = Path(__file__).parents[2].joinpath("ramq", "client.py").read_text()
+    written = re.findall(r'"(?:(GET|POST|PUT|DELETE)", )?f?"?(/v1/[^"]*)"', source)
+    covered = {((method or "GET").lower(), re.sub(r"\{\w+\}", "{}", path)) for method, path in written}
+    left_out = set.union(*LEFT_OUT.values())
+    assert left_out <= offered
+    missing = {(m, p) for m, p in offered - left_out if (m, re.sub(r"\{\w+\}", "{}", p)) not in covered}
+    assert missing == set()
+
+
+def test_a_busy_server_is_asked_again_when_asking_does_no_harm() -> None:
+    busy = (503, {"Retry-After": "0"}, b"{}")
+    with answering(busy, (429, {"Retry-After": "0"}, b"{}"), (200, {}, WORKERS)) as (url, seen), Client(url) as client:
+        assert client.workers() == []
+    assert len(seen) == 3
+
+
+def test_a_job_is_not_started_twice_by_asking_again() -> None:
+    problem = {"type": "urn:ramq:problem:service-unavailable", "title": "-", "status": 503, "detail": "away"}
+    busy = (503, {"Retry-After": "0"}, json.dumps(problem).encode())
+    with answering(busy) as (url, seen), Client(url) as client, pytest.raises(ProblemError, match="away"):
+        client.enqueue("s3://photos/")
+    assert len(seen) == 1
+
+
+def test_a_token_is_sent_and_does_not_follow_a_redirect() -> None:
+    with answering((302, {"Location": "http://127.0.0.1:9/"}, b"")) as (url, seen):
+        with Client(url, token="secret") as client, pytest.raises(UnreachableError, match="302"):
+            client.workers()
+        assert seen == ["GET /v1/workers? Bearer secret"]
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"items": "none"}'])
+def test_a_server_that_is_not_ramq_is_said_to_be_none(body: bytes) -> None:
+    with (
+        answering((200, {}, body)) as (url, _),
+        Client(url) as client,
+        pytest.raises(UnreachableError, match="not this"),
+    ):
+        client.workers()
+
+
+def test_a_server_that_is_away_is_named() -> None:
+    with Client("http://127.0.0.1:9", attempts=1) as client, pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"):
+        client.workers()
