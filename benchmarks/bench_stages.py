@@ -156,7 +156,7 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
             found |= ledger.measure_plan(root / "keys", keys)
             found |= ledger.measure_write()
             found |= ledger.measure_publish()
-            found |= ledger.measure_end_to_end(root / "pictures")
+            found |= ledger.measure_end_to_end(root / "pictures", rounds)
             ledger.close()
     return found
 

@@ -23,6 +23,7 @@ from obstore.store import S3Store as ObstoreS3
 
 from ramq.kit.errors import ForbiddenError, NotFoundError, PermanentError, RamqError
 from ramq.kit.logs import without_secrets
+from storage.objects.ahead import KeyPage, list_ahead
 from storage.objects.base import (
     PAGE_SIZE,
     BadKeyError,
@@ -145,7 +146,7 @@ class S3Store:
 
     def check(self) -> None:
         """Raise what a job would meet at once: no such bucket, no permission, no answer, no credentials."""
-        self._list(MaxKeys=1)
+        self.list_objects(MaxKeys=1)
 
     def pages(self, prefix: str, after: str | None) -> Iterator[list[ObjectInfo]]:
         """Yield pages of the keys at or below ``prefix``; see ``ObjectStore.pages``."""
@@ -158,21 +159,14 @@ class S3Store:
         yield from self._pages_of(f"{folder}/", after or "")
 
     def _named(self, key: str) -> list[ObjectInfo]:
-        answer = self._list(Prefix=key, MaxKeys=1)
+        answer = self.list_objects(Prefix=key, MaxKeys=1)
         return [_info(item) for item in answer.get("Contents", []) if item["Key"] == key]
 
     def _pages_of(self, prefix: str, start: str) -> Iterator[list[ObjectInfo]]:
-        while True:
-            answer = self._list(Prefix=prefix, StartAfter=start, MaxKeys=PAGE_SIZE)
-            contents = answer.get("Contents", [])
-            if contents:
-                yield [_info(item) for item in contents]
-            if not answer.get("IsTruncated") or not contents:
-                return
-            # Not the continuation token: a listing must go on after a restart, when the token is gone.
-            start = contents[-1]["Key"]
+        return list_ahead(_FolderLister(self, prefix), prefix, start, PAGE_SIZE)
 
-    def _list(self, **options: Any) -> Any:
+    def list_objects(self, **options: Any) -> Any:
+        """Ask for one page of keys, in S3's own words. Raises what concerns the whole bucket."""
         try:
             return self._client.list_objects_v2(Bucket=self.bucket, **options)
         except Exception as error:
@@ -304,6 +298,25 @@ class S3Store:
         if isinstance(error, botocore.exceptions.ClientError):
             return StoreUnavailableError(f"{where} answers {code}: {_first_line(error)}")
         return StoreUnavailableError(f"{where} cannot be reached: {_first_line(error)}")
+
+
+class _FolderLister:
+    """The requests that list what is below one folder of a bucket."""
+
+    def __init__(self, store: S3Store, prefix: str) -> None:
+        self._store = store
+        self._prefix = prefix
+
+    def page(self, after: str) -> KeyPage:
+        # After a key, not with a continuation token: a listing must go on after a restart, when the token is gone.
+        answer = self._store.list_objects(Prefix=self._prefix, StartAfter=after, MaxKeys=PAGE_SIZE)
+        contents = answer.get("Contents", [])
+        keys = [item["Key"] for item in contents]
+        return KeyPage(keys, [_info(item) for item in contents], not contents or not answer.get("IsTruncated"))
+
+    def folders(self, above: str, after: str) -> list[str]:
+        answer = self._store.list_objects(Prefix=above, StartAfter=after, Delimiter="/", MaxKeys=PAGE_SIZE)
+        return [item["Prefix"] for item in answer.get("CommonPrefixes", [])]
 
 
 def _info(item: Any) -> ObjectInfo:

@@ -1,0 +1,272 @@
+"""Listing a large bucket ahead of its reader: several ranges of keys at once, given out in the order of the keys.
+
+A listing has one cursor, so pages must come in order; one request after the other, that is a wait for each thousand
+keys. So the keys that are left are cut into ranges, at folders or at guesses where there are none, and threads list the
+first ranges that are not finished. What is read ahead is bounded. Any cut is right, since a range is all keys after
+one string and up to another; a poor one only costs time.
+
+That holds where keys come in the order of their bytes, as S3 promises. Servers on a file system may order folders
+differently (``a/b`` before ``a-b``). They are found out, and listed in their own order, one request after the other.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os.path
+import threading
+from bisect import bisect_right
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from storage.objects.base import ObjectInfo
+
+WIDTH = 8
+"""Requests at a time. The ledger takes in pages more slowly than so many bring them."""
+
+MOST_PAGES = 96
+"""Pages that are kept until their turn comes: some 40 MB."""
+
+MOST_PAGES_OF_RANGE = 8
+"""Pages that a range may be ahead; then threads rather go on to the next."""
+
+CUT_AFTER = 2
+"""A range that has given so many pages is cut when a thread has nothing to read; where it cannot be, later again."""
+
+
+class KeyPage(NamedTuple):
+    """What one request found: keys as the server has them, what is known of each, and whether there are more."""
+
+    keys: list[str]
+    infos: list[ObjectInfo]
+    is_last: bool
+
+
+class Lister(Protocol):
+    """The two requests. Called from several threads."""
+
+    def page(self, after: str) -> KeyPage:
+        """Return the first keys after a string."""
+
+    def folders(self, above: str, after: str) -> list[str]:
+        """Return some folders (ending in ``/``) right below the folder ``above`` that hold keys after a string."""
+
+
+@dataclass(eq=False, slots=True)
+class _Range:
+    """Keys after ``after``, up to and with ``until``. ``pages`` were read and not given out yet."""
+
+    after: str
+    until: str | None
+    pages: deque[KeyPage] = field(default_factory=deque)
+    reads: int = 0
+    cut_at: int = CUT_AFTER
+    last_keys: list[str] = field(default_factory=list)
+    is_busy: bool = False
+    is_being_cut: bool = False
+    is_done: bool = False
+    error: Exception | None = None
+
+
+def list_ahead(lister: Lister, prefix: str, after: str, page_size: int) -> Iterator[list[ObjectInfo]]:
+    """Yield everything after ``after``, in order, in pages of ``page_size``.
+
+    Args:
+        lister: makes the requests.
+        prefix: the folder that is listed, ending in ``/``, or empty.
+        after: goes on behind this key.
+        page_size: objects in a page; the last one, and the one before an error, may have fewer.
+
+    Raises:
+        Exception: what ``lister`` raised, in its place: after all pages before it.
+    """
+    first = lister.page(after)
+    if first.infos:
+        yield first.infos
+    if first.is_last:
+        return
+    ahead = _Ahead(lister, prefix, first.keys[-1])
+    left: list[ObjectInfo] = []
+    try:
+        for page in itertools.chain(ahead, _one_by_one(lister, ahead)):
+            left += page.infos
+            while len(left) >= page_size:
+                yield left[:page_size]
+                del left[:page_size]
+    except GeneratorExit:
+        raise
+    except Exception:
+        if left:
+            yield left
+        raise
+    finally:
+        ahead.stop()
+    if left:
+        yield left
+
+
+def _one_by_one(lister: Lister, ahead: _Ahead) -> Iterator[KeyPage]:
+    """Go on in the server's own order where ``ahead`` had to leave off."""
+    if not ahead.is_disordered:
+        return
+    is_last, after = False, ahead.given
+    while not is_last:
+        page = lister.page(after)
+        yield page
+        is_last, after = page.is_last, page.keys[-1] if page.keys else after
+
+
+class _Ahead:
+    """The ranges of one listing and the threads on them.
+
+    Attributes:
+        given: the last key that was given out.
+        is_disordered: the server does not order keys by their bytes: nothing more is given out.
+    """
+
+    def __init__(self, lister: Lister, prefix: str, after: str) -> None:
+        self._lister = lister
+        self._prefix = prefix
+        self._ranges = [_Range(after, None)]
+        self.given = after
+        self.is_disordered = False
+        self._changed = threading.Condition()
+        self._is_stopped = False
+        for number in range(WIDTH):
+            threading.Thread(target=self._work, name=f"list-{number}", daemon=True).start()
+
+    def __iter__(self) -> Iterator[KeyPage]:
+        while self._ranges:
+            with self._changed:
+                self._changed.wait_for(self._has_news)
+                if self.is_disordered:
+                    return
+                head = self._ranges[0]
+                page = head.pages.popleft() if head.pages else None
+                if page is None:
+                    if head.error is not None:
+                        raise head.error
+                    del self._ranges[0]
+                self._changed.notify_all()
+            if page is not None:
+                self.given = page.keys[-1]
+                yield page
+
+    def _has_news(self) -> bool:
+        head = self._ranges[0]
+        return bool(head.pages) or head.is_done or head.error is not None or self.is_disordered
+
+    def stop(self) -> None:
+        """Let the threads end after the request that each has under way."""
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify_all()
+
+    # Threads -------------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_stopped or self._next() is not None)
+                if self._is_stopped:
+                    return
+                task = self._next()
+                assert task is not None
+                chosen, is_cut = task
+                if is_cut:
+                    chosen.is_being_cut = True
+                else:
+                    chosen.is_busy = True
+            if is_cut:
+                self._cut(chosen)
+            else:
+                self._read(chosen)
+
+    def _next(self) -> tuple[_Range, bool] | None:
+        """Choose the range to read, or (True) to cut; None while there is nothing to do."""
+        kept = sum(len(one.pages) + one.is_busy for one in self._ranges)
+        for position, one in enumerate(self._ranges):
+            has_room = kept < MOST_PAGES or (position == 0 and not one.pages)
+            if has_room and self._can_go_on(one) and not one.is_busy and len(one.pages) < MOST_PAGES_OF_RANGE:
+                return one, False
+        if kept < MOST_PAGES:  # not the reader is slow: there are too few ranges
+            for one in self._ranges:
+                if self._can_go_on(one) and one.reads >= one.cut_at and not one.is_being_cut:
+                    return one, True
+        return None
+
+    @staticmethod
+    def _can_go_on(one: _Range) -> bool:
+        return not one.is_done and one.error is None
+
+    def _read(self, one: _Range) -> None:
+        found, error = None, None
+        try:
+            found = self._lister.page(one.after)
+        except Exception as caught:  # noqa: BLE001  (raised again where the reader gets there)
+            error = caught
+        with self._changed:
+            one.is_busy = False
+            one.error = error
+            if found is not None:
+                one.reads += 1
+                self.is_disordered |= not _is_ascending([one.after, *found.keys])
+                # The range may have been cut since: what is beyond it belongs to others.
+                count = len(found.keys) if one.until is None else bisect_right(found.keys, one.until)
+                one.is_done = found.is_last or count < len(found.keys)
+                if count:
+                    one.after, one.last_keys = found.keys[count - 1], found.keys[:count]
+                    one.pages.append(KeyPage(found.keys[:count], found.infos[:count], one.is_done))
+            self._changed.notify_all()
+
+    def _cut(self, one: _Range) -> None:
+        try:
+            cuts = self._folders_within(one.after, one.until) or _guesses(one.last_keys)
+        except Exception:  # noqa: BLE001  (the listing itself will meet the same, or go on without being cut)
+            cuts = []
+        with self._changed:
+            cuts = [cut for cut in cuts if cut > one.after and (one.until is None or cut < one.until)]
+            if one.is_done or not cuts:
+                one.cut_at *= 2
+            else:
+                ends: Sequence[str | None] = [*cuts[1:], one.until]
+                at = self._ranges.index(one) + 1
+                self._ranges[at:at] = [_Range(cut, end) for cut, end in zip(cuts, ends, strict=True)]
+                one.until, one.reads, one.cut_at = cuts[0], 0, CUT_AFTER
+            one.is_being_cut = False
+            self._changed.notify_all()
+
+    def _folders_within(self, after: str, until: str | None) -> list[str]:
+        """Return up to ``WIDTH`` folders between two keys: first those that lie nearest, then of higher levels."""
+        levels = [self._prefix]
+        if after.startswith(self._prefix):
+            names = after[len(self._prefix) :].split("/")[:-1]
+            levels = list(itertools.accumulate((f"{name}/" for name in names), initial=self._prefix))
+        cuts: list[str] = []
+        for above in reversed(levels):
+            found = self._lister.folders(above, after)
+            self.is_disordered |= not _is_ascending(found)
+            inside = [folder for folder in found if folder > after and (until is None or folder < until)]
+            cuts += inside[:: -(-len(inside) // WIDTH) or 1]
+            if len(cuts) >= WIDTH:
+                break
+        return cuts[:WIDTH]
+
+
+def _guesses(keys: list[str]) -> list[str]:
+    """Guess where keys go on, from some that lie one behind the other: behind 0017 and 0019 may come 002.
+
+    Only letters and digits are guessed, with those that the keys have where they begin to differ.
+    """
+    common = os.path.commonprefix([keys[0], keys[-1]])  # noqa: RUF071  (of strings is what is meant)
+    stem, last = common[:-1], common[-1:]
+    signs = sorted({key[len(common)] for key in keys if len(key) > len(common)})
+    inside = [sign for sign in signs if sign > last and sign.isascii() and sign.isalnum()]
+    return [stem + sign for sign in inside[:: -(-len(inside) // WIDTH) or 1]] if last.isalnum() else []
+
+
+def _is_ascending(keys: list[str]) -> bool:
+    return all(one < other for one, other in itertools.pairwise(keys))
