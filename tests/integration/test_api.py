@@ -50,6 +50,7 @@ def test_pages_hold_every_image_exactly_once(client: TestClient) -> None:
         page = client.get("/v1/search", params={"limit": 4, **({"cursor": cursor} if cursor else {})}).json()
         seen += [item["image_id"] for item in page["items"]]
         cursor = page["next_cursor"]
+        assert page["total"] == PHOTOGRAPHS + 1
         if cursor is None:
             break
 

@@ -10,7 +10,7 @@ from ramq.web.api.schemas import (
     ArchiveOut,
     DeletionOut,
     FacetOut,
-    HitOut,
+    HitsOut,
     ImageOut,
     IndexOut,
     PageOut,
@@ -38,19 +38,19 @@ router = APIRouter(prefix="/v1", tags=["search"])
 
 
 @router.get("/search")
-def search(request: Request, services: Reach, query: Search) -> PageOut[HitOut]:
+def search(request: Request, services: Reach, query: Search) -> HitsOut:
     """Find images by text, tags and similarity, alone or together."""
     with request.app.state.metrics.search_seconds("query"):
-        return PageOut[HitOut].model_validate(services.search(query))
+        return HitsOut.model_validate(services.search(query))
 
 
 @router.post("/search/image", openapi_extra=_PICTURE_BODY)
-async def search_by_image(request: Request, services: Reach, query: Search) -> PageOut[HitOut]:
+async def search_by_image(request: Request, services: Reach, query: Search) -> HitsOut:
     """Find images like an uploaded picture: a form with the field `image`, or the picture itself as the body."""
     picture = await read_picture(request)
     with request.app.state.metrics.search_seconds("image"):
         page = await run_in_threadpool(services.search_by_image, picture, query)
-    return PageOut[HitOut].model_validate(page)
+    return HitsOut.model_validate(page)
 
 
 @router.get("/tags")

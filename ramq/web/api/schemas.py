@@ -44,6 +44,12 @@ class HitOut(FromView):
     caption: str | None
 
 
+class HitsOut(PageOut[HitOut]):
+    """Some hits."""
+
+    total: int | None = Field(description="how many images match, on all pages together")
+
+
 class FacetOut(FromView):
     """A tag and how many of the images that match have it."""
 
