@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ramq.cli.context import services
 from ramq.cli.output import err, print_json, print_table
-from ramq.cli.search import AnyTags, ArchiveOf, JobOf, Json, NotTags, PrefixOf, Tags, ThresholdOf, query_of
+from ramq.cli.search import (
+    AnyTags,
+    ArchiveOf,
+    JobOf,
+    Json,
+    NotTags,
+    PrefixOf,
+    Query,
+    Tags,
+    ThresholdOf,
+    pointing_into,
+    query_of,
+)
 from ramq.export import FORMATS, write_rows
 from ramq.kit.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ramq.wiring import Services
-    from storage.views import Hit, SearchQuery
-
-_PAGE = 500
 
 
 def register(app: typer.Typer) -> None:
@@ -45,6 +49,7 @@ def archives(as_json: Json = False) -> None:
 
 
 def export(
+    query: Query = None,
     tag: Tags = None,
     any_tag: AnyTags = None,
     not_tag: NotTags = None,
@@ -62,28 +67,19 @@ def export(
         raise UsageError(f"there is no format {format_!r}; formats: {', '.join(FORMATS)}")
     if format_ == "parquet" and sys.stdout.isatty():
         raise UsageError("parquet is not for a terminal: send it to a file with > results.parquet")
-    query = query_of(
-        tag=tag,
-        any_=any_tag,
-        not_=not_tag,
-        archive=archive,
-        job=job,
-        prefix=prefix,
-        threshold=threshold,
-        limit=_PAGE,
-    )
-    with services() as ramq:
-        write_rows(_hits(ramq, query), format_, sys.stdout.buffer)
-
-
-def _hits(ramq: Services, query: SearchQuery) -> Iterator[Hit]:
-    cursor: str | None = None
-    while True:
-        page = ramq.search(query.after(cursor))
-        yield from page.items
-        cursor = page.next_cursor
-        if cursor is None:
-            return
+    with pointing_into(query):
+        asked = query_of(
+            text=query,
+            tag=tag,
+            any_=any_tag,
+            not_=not_tag,
+            archive=archive,
+            job=job,
+            prefix=prefix,
+            threshold=threshold,
+        )
+        with services() as ramq:
+            write_rows(ramq.every_hit(asked), format_, sys.stdout.buffer)
 
 
 def delete(

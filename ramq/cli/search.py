@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ramq.cli.context import services
 from ramq.cli.output import err, out, print_json, print_table, shown, visible
+from ramq.kit.errors import UsageError
+from storage.language import asking, pointer
 from storage.views import SearchQuery
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storage.views import Hit, Page
+
+Query = Annotated[
+    str | None, typer.Argument(metavar="[QUERY]", help='Tags and filters: "(dog OR cat) -people after:2024-01-01"')
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="T", help="Has this tag; may be repeated.")]
 AnyTags = Annotated[list[str] | None, typer.Option("--any", metavar="T", help="Has at least one of these.")]
@@ -41,12 +53,9 @@ def query_of(
     threshold: float | None = None,
     limit: int = 20,
     cursor: str | None = None,
-    like: int | None = None,
 ) -> SearchQuery:
-    """Put the options that several verbs share into a query."""
-    return SearchQuery(
-        text=text or None,
-        like=like,
+    """Put the options that several verbs share, and what the text says, into a query."""
+    options = SearchQuery(
         tags=tuple(tag or ()),
         any_tags=tuple(any_ or ()),
         not_tags=tuple(not_ or ()),
@@ -57,10 +66,24 @@ def query_of(
         limit=limit,
         cursor=cursor,
     )
+    return asking(options, text)
+
+
+@contextmanager
+def pointing_into(text: str | None) -> Iterator[None]:
+    """Show where in ``text`` a mistake is, before the line that says which."""
+    try:
+        yield
+    except UsageError as error:
+        if text and error.at is not None:
+            err.print(pointer(text, error), markup=False, soft_wrap=True)
+        raise
 
 
 def search(
-    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="What is in the picture, in English.")] = None,
+    text: Annotated[
+        str | None, typer.Argument(metavar="[TEXT]", help="What is in the picture, in English; tags and filters.")
+    ] = None,
     tag: Tags = None,
     any_tag: AnyTags = None,
     not_tag: NotTags = None,
@@ -78,26 +101,23 @@ def search(
     """Search by text, by tags, by similarity, alone or together.
 
     Example: ramq search "a cat on a sofa" --not dog --limit 5
+
+    Example: ramq search 'sunset (dog OR cat) -people "red boat" after:2024-01-01'
     """
-    with services() as ramq:
-        base = {
-            "text": text,
-            "tag": tag,
-            "any_": any_tag,
-            "not_": not_tag,
-            "archive": archive,
-            "job": job,
-            "prefix": prefix,
-            "threshold": threshold,
-            "limit": limit,
-            "cursor": cursor,
-        }
-        if like is None:
-            page = ramq.search(query_of(**base))  # type: ignore[arg-type]  # the options above, by name
-        elif not like.isdecimal() and Path(like).is_file():
-            page = ramq.search_by_image(Path(like).read_bytes(), query_of(**base))  # type: ignore[arg-type]
-        else:
-            page = ramq.search(query_of(**base, like=ramq.find_image(like, archive)))  # type: ignore[arg-type]
+    with pointing_into(text):
+        query = query_of(
+            text=text,
+            tag=tag,
+            any_=any_tag,
+            not_=not_tag,
+            archive=archive,
+            job=job,
+            prefix=prefix,
+            threshold=threshold,
+            limit=limit,
+            cursor=cursor,
+        )
+        page = _page(query, like, archive)
     if as_json:
         print_json(page)
         return
@@ -111,10 +131,22 @@ def search(
     if not page.items:
         err.print("Nothing matches. `ramq tags` lists what there is.", style="dim")
     if page.next_cursor:
-        err.print(f"There are more: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
+        err.print(f"{page.total:,} match. There are more: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
+
+
+def _page(query: SearchQuery, like: str | None, archive: str | None) -> Page[Hit]:
+    if like is not None and query.like is not None:
+        raise UsageError("--like and like: cannot both be meant; leave one away")
+    with services() as ramq:
+        if like is None:
+            return ramq.search(query)
+        if not like.isdecimal() and Path(like).is_file():
+            return ramq.search_by_image(Path(like).read_bytes(), query)
+        return ramq.search(replace(query, like=ramq.find_image(like, archive)))
 
 
 def tags(
+    query: Query = None,
     tag: Tags = None,
     any_tag: AnyTags = None,
     not_tag: NotTags = None,
@@ -129,11 +161,19 @@ def tags(
 
     Example: ramq tags --archive s3://holiday --limit 20
     """
-    with services() as ramq:
-        facets = ramq.facets(
-            query_of(tag=tag, any_=any_tag, not_=not_tag, archive=archive, job=job, prefix=prefix, threshold=threshold),
-            limit,
+    with pointing_into(query):
+        asked = query_of(
+            text=query,
+            tag=tag,
+            any_=any_tag,
+            not_=not_tag,
+            archive=archive,
+            job=job,
+            prefix=prefix,
+            threshold=threshold,
         )
+        with services() as ramq:
+            facets = ramq.facets(asked, limit)
     if as_json:
         print_json({"items": facets})
         return

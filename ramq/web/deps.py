@@ -1,6 +1,6 @@
 """What routes take: the services of the application, ids that fit the database, the search in the query string."""
 
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, NamedTuple, cast
 from urllib.parse import urlencode
 
 from fastapi import Depends, Path, Query, Request
@@ -9,6 +9,7 @@ from pydantic import BeforeValidator
 
 from ramq.web.pages.render import Screens
 from ramq.wiring import Services
+from storage.language import Parsed, asking, format  # noqa: A004  (the inverse of its parse)
 from storage.views import SearchQuery
 
 MAX_ID = 2**63 - 1
@@ -45,9 +46,24 @@ def _tags(values: list[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value.strip() for value in values or () if value.strip()))
 
 
-def search_query(  # noqa: PLR0913, PLR0917  (one argument for each parameter of the query string)
+class Typed(NamedTuple):
+    """The search in the query string: what stands in the box, and what the other parameters say."""
+
+    q: str | None
+    others: SearchQuery
+
+
+def typed_query(  # noqa: PLR0913, PLR0917  (one argument for each parameter of the query string)
     request: Request,
-    q: Annotated[str | None, Query(max_length=MAX_TEXT, description="free text"), _MAYBE_BLANK] = None,
+    q: Annotated[
+        str | None,
+        Query(
+            max_length=MAX_TEXT,
+            description="free text, tags and filters in the query language",
+            examples=["beach (dog OR cat) -people after:2024-01-01"],
+        ),
+        _MAYBE_BLANK,
+    ] = None,
     tag: _Tags = None,
     any: _Tags = None,  # noqa: A002  (the parameter's public name)
     not_: Annotated[list[str] | None, Query(alias="not", max_length=MAX_TAGS, description="tags to leave out")] = None,
@@ -60,15 +76,14 @@ def search_query(  # noqa: PLR0913, PLR0917  (one argument for each parameter of
     threshold: Annotated[float | None, Query(ge=0, le=1), _MAYBE_BLANK] = None,
     limit: Limit = 20,
     cursor: Cursor = None,
-) -> SearchQuery:
-    """Read a search from the query string; the API and the page take the same one."""
+) -> Typed:
+    """Read a search from the query string, without taking the text in its box apart."""
     for name, value in request.query_params.multi_items():
         if "\0" in value:
             raise RequestValidationError(
                 [{"loc": ("query", name), "msg": "must not contain NUL", "type": "value_error"}]
             )
-    return SearchQuery(
-        text=q.strip() if q else None,
+    others = SearchQuery(
         like=like,
         tags=_tags(tag),
         any_tags=_tags(any),
@@ -80,6 +95,15 @@ def search_query(  # noqa: PLR0913, PLR0917  (one argument for each parameter of
         limit=limit,
         cursor=cursor,
     )
+    return Typed(q, others)
+
+
+Asked = Annotated[Typed, Depends(typed_query)]
+
+
+def search_query(asked: Asked) -> SearchQuery:
+    """Read a search from the query string; the API and the page take the same one. Raises ``QuerySyntaxError``."""
+    return asking(asked.others, asked.q)
 
 
 Search = Annotated[SearchQuery, Depends(search_query)]
@@ -87,8 +111,8 @@ Search = Annotated[SearchQuery, Depends(search_query)]
 
 def query_string(query: SearchQuery) -> str:
     """The query string that asks for ``query`` again, without its limit. The inverse of ``search_query``."""
-    pairs: list[tuple[str, str]] = []
-    pairs += [("q", query.text)] if query.text else []
+    q = format(Parsed(query.text, query.where, generation=query.generation))
+    pairs = [("q", q)] if q else []
     pairs += [("tag", tag) for tag in query.tags]
     pairs += [("any", tag) for tag in query.any_tags]
     pairs += [("not", tag) for tag in query.not_tags]

@@ -23,6 +23,7 @@ from ramq.kit.errors import (
     UsageError,
 )
 from ramq.web.security import SECURITY_HEADERS
+from storage.language import pointer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -82,12 +83,14 @@ class Problem(BaseModel):
     status: int
     detail: str
     errors: list[FieldProblem] | None = Field(None, description="the fields at fault, for `invalid-request`")
+    at: int | None = Field(None, description="the character of `q` at fault, counted from 0")
+    pointer: str | None = Field(None, description="two lines: `q`, and a caret below the character at fault")
 
 
-def make_problem(status: int, code: str, detail: str, errors: list[FieldProblem] | None = None) -> Problem:
-    """Return the problem document for ``code``."""
+def make_problem(status: int, code: str, detail: str, **more: Any) -> Problem:
+    """Return the problem document for ``code``; ``more`` are the fields that only some problems have."""
     title = _TITLES.get(status, "Error")
-    return Problem(type=f"urn:ramq:problem:{code}", title=title, status=status, detail=detail, errors=errors)
+    return Problem(type=f"urn:ramq:problem:{code}", title=title, status=status, detail=detail, **more)
 
 
 def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
@@ -96,10 +99,12 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
     return JSONResponse(content, status_code=problem.status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 
-def problem_of(error: RamqError) -> Problem:
-    """Say whose fault ``error`` was, in HTTP's words."""
+def problem_of(error: RamqError, q: str | None = None) -> Problem:
+    """Say whose fault ``error`` was, in HTTP's words, and where in the query's text ``q`` it is."""
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-    return make_problem(status, error.code, str(error))
+    if not q or not isinstance(error, UsageError) or error.at is None:
+        return make_problem(status, error.code, str(error))
+    return make_problem(status, error.code, str(error), at=error.at, pointer=pointer(q, error))
 
 
 def wants_html(request: HTTPConnection) -> bool:
@@ -120,7 +125,7 @@ def install_problem_handlers(app: FastAPI, render: Callable[[Request, Problem], 
 
     def on_ramq_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RamqError)
-        problem = problem_of(error)
+        problem = problem_of(error, request.query_params.get("q"))
         if problem.status == 500:
             structlog.get_logger().error("request_failed", path=request.url.path, code=error.code, detail=str(error))
         return answer(request, problem, {"Retry-After": str(RETRY_AFTER_SECONDS)} if problem.status == 503 else None)
@@ -129,7 +134,7 @@ def install_problem_handlers(app: FastAPI, render: Callable[[Request, Problem], 
         assert isinstance(error, RequestValidationError)
         fields = [_field_problem(item) for item in error.errors()]
         detail = "; ".join(f"{field.field}: {field.detail}" for field in fields)
-        return answer(request, make_problem(422, "invalid-request", detail, fields))
+        return answer(request, make_problem(422, "invalid-request", detail, errors=fields))
 
     def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -19,7 +19,7 @@ OPERATORS: Final = frozenset({"OR", "AND", "NOT"})
 _QUOTES = '"\u201c\u201d\uff02\u300c\u300d'
 # What a Chinese keyboard writes for the signs of the language (a full-width form is its sign's code plus 0xFEE0). One
 # character for one, so that positions stay.
-_SIGNS = str.maketrans({chr(ord(sign) + 0xFEE0): sign for sign in "():>-#"} | dict.fromkeys(_QUOTES, '"'))
+SIGNS = str.maketrans({chr(ord(sign) + 0xFEE0): sign for sign in "():>-#"} | dict.fromkeys(_QUOTES, '"'))
 _NUMBER = r"\d+(?:\.\d*)?(?:e-?\d+)?|\.\d+(?:e-?\d+)?"
 _ITEM = re.compile(
     rf"""
@@ -75,7 +75,7 @@ class Token:
 
 def tokens(text: str) -> Iterator[Token]:
     """Yield the items of ``text``. Raises ``QuerySyntaxError`` for a score that is none."""
-    plain = text.translate(_SIGNS)
+    plain = text.translate(SIGNS)
     at = 0
     while at < len(text):
         match = _ITEM.match(plain, at)
@@ -120,7 +120,7 @@ def _score(number: str, at: int) -> float:
 
 def near_field(word: str) -> str | None:
     """Return the field that a word such as ``archve:x`` misspells, if it does."""
-    match = _LIKE_A_FIELD.match(word.translate(_SIGNS))
+    match = _LIKE_A_FIELD.match(word.translate(SIGNS))
     return next(iter(difflib.get_close_matches(match[1].lower(), FIELDS, 1, 0.8)), None) if match else None
 
 

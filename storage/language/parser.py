@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from ramq.kit.errors import UsageError
-from storage.language.lexer import FILTERS, Token, near_field, quoted, tokens
+from storage.language.lexer import FILTERS, SIGNS, Token, near_field, quoted, tokens
 from storage.language.tree import (
     AllOf,
     AnyOf,
@@ -214,8 +214,9 @@ def _checked(token: Token) -> Token:
     """Give a term back unless it looks like a filter whose name is misspelt."""
     is_bare = token.field is None and not token.is_quoted
     if is_bare and (near := near_field(token.value)):
-        hint = f"did you mean {near}: ? For the word itself write text:{quoted(token.value)}"
-        raise QuerySyntaxError(token.at, f"there is no filter {token.value.partition(':')[0]}:, {hint}")
+        wrong, _, value = token.value.translate(SIGNS).partition(":")
+        hint = f"did you mean {near}:{value} ? For the word itself write text:{quoted(token.value)}"
+        raise QuerySyntaxError(token.at, f"there is no filter {wrong!r}; {hint}")
     return token
 
 

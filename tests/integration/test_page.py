@@ -75,10 +75,3 @@ def test_a_dropped_picture_has_a_link_of_its_own(client: TestClient, archive: Pa
     forgotten = client.get("/", params={"picture": "0" * 64}, headers={"accept": "text/html"})
     assert forgotten.status_code == 404
     assert "choose it again" in forgotten.text
-
-
-def test_tags_are_completed_while_they_are_typed(client: TestClient) -> None:
-    text = client.get("/suggest", params={"tag": ["sofa", "egyptian c"]}).text
-
-    assert f'value="{CAT}"' in text
-    assert client.get("/suggest", params={"tag": ""}).text.strip() == ""

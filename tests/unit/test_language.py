@@ -1,8 +1,10 @@
 # ruff: noqa: RUF001  (full-width signs are what is tested)
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -315,3 +317,28 @@ def test_the_language_is_there_at_once() -> None:
     code = "import sys, storage.language; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"sqlalchemy", "numpy", "pydantic"} & set(done.stdout.split()) == set()
+
+
+def documented() -> tuple[list[str], str]:
+    """The forms of the table in docs/search.md, and the mistake that it shows."""
+    page = (Path(__file__).parents[2] / "docs/search.md").read_text(encoding="utf-8")
+    section = page.partition("## The query language")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.+?`) \| ", section, re.MULTILINE)
+    return [form for row in rows for form in re.findall(r"`([^`]+)`", row)], section.partition("```\n$ ")[2]
+
+
+def test_every_documented_form_is_understood_and_only_the_first_is_mere_text() -> None:
+    forms, _ = documented()
+    assert len(forms) > 25
+    read = {form: parse(form) for form in forms}
+    mere_text = [form for form, parsed in read.items() if parsed == Parsed(parsed.text)]
+    assert mere_text == ["a cat on a sofa", "text:OR", 'text:"dog OR (cat"']
+    assert all(parse(format(parsed)) == parsed for parsed in read.values())
+
+
+def test_the_documented_mistake_is_shown_as_documented() -> None:
+    _, shown = documented()
+    query = "beach (dog OR"
+    with pytest.raises(QuerySyntaxError) as raised:
+        parse(query)
+    assert shown.startswith(f"ramq search '{query}'\n{pointer(query, raised.value)}\nramq: {raised.value}\n")

@@ -10,10 +10,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
 from ramq.kit.errors import PermanentError, UsageError
-from ramq.web.deps import Reach, Search, query_string, screens_of
+from ramq.web.deps import MAX_TEXT, Asked, Reach, Search, query_string, screens_of
+from ramq.web.pages.completion import completions
 from ramq.web.problems import Problem, problem_of
 from ramq.web.uploads import picture_type, read_picture
 from ramq.wiring import Services
+from storage.language import AllOf, Expression, NotOf, Parsed, TagTerm, all_of, asking, pieces, wanted_tags
+from storage.language.writer import Piece
 from storage.views import Hit, Page, SearchQuery
 
 HITS_PER_SCREEN = 60
@@ -26,26 +29,49 @@ Picture = Annotated[str | None, Query(pattern="^([0-9a-f]{64})?$")]
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """The search that is shown, and the links that change one thing about it."""
+    """The search that is shown, and the links that change one thing about it.
+
+    Attributes:
+        query: what is searched for.
+        picture: the name of a picture that is searched with.
+        unread: the text in the box if it cannot be read; every link keeps it.
+    """
 
     query: SearchQuery
     picture: str | None
+    unread: str | None = None
 
     def to(self, query: SearchQuery) -> str:
         """The link that shows ``query`` with the same picture."""
-        parts = [query_string(query), urlencode({"picture": self.picture}) if self.picture else ""]
-        return "/?" + "&".join(part for part in parts if part)
+        kept = {"q": self.unread, "picture": self.picture}
+        parts = [urlencode({name: value for name, value in kept.items() if value}), query_string(query)]
+        return "/?" + "&".join(part for part in reversed(parts) if part)
 
     def changed(self, **changes: object) -> str:
         """The link with ``changes`` made to the query, from its first page."""
         return self.to(replace(self.query, **{"cursor": None, **changes}))  # type: ignore[arg-type]  # fields of the query
 
-    def adding(self, field: str, tag: str) -> str:
-        """The link that also asks for ``tag`` in ``field`` (``tags``, ``any_tags`` or ``not_tags``)."""
-        return self.changed(**{field: (*getattr(self.query, field), tag)})
+    def with_tag(self, tag: str) -> str:
+        """The link that also asks for ``tag``."""
+        return self.changed(where=all_of([*self._parts, TagTerm(tag)]))
+
+    def without_tag(self, tag: str) -> str:
+        """The link that does not ask for ``tag`` by itself any more."""
+        left = [part for part in self._parts if not (isinstance(part, TagTerm) and _is_same(part.name, tag))]
+        tags = tuple(other for other in self.query.tags if not _is_same(other, tag))
+        return self.changed(where=all_of(left), tags=tags)
+
+    def toggling(self, tag: str) -> str:
+        """The link that asks for ``tag``, or no longer does where it is asked for by itself."""
+        without = self.without_tag(tag)
+        return self.with_tag(tag) if without == self.changed() else without
+
+    def excluding(self, tag: str) -> str:
+        """The link that leaves out the images with ``tag``."""
+        return self.changed(where=all_of([*self._parts, NotOf(TagTerm(tag))]))
 
     def dropping(self, field: str, tag: str) -> str:
-        """The link that no longer asks for ``tag``."""
+        """The link that no longer asks for ``tag`` in the parameter of ``field``."""
         return self.changed(**{field: tuple(other for other in getattr(self.query, field) if other != tag)})
 
     def after(self, cursor: str) -> str:
@@ -57,9 +83,19 @@ class Links:
         return replace(self, picture=None).changed()
 
     @property
+    def chips(self) -> list[tuple[Piece, str]]:
+        """What the text in the box asks for, piece by piece, each with the link that drops it."""
+        parsed = Parsed(self.query.text, self.query.where, generation=self.query.generation)
+        return [
+            (piece, self.changed(text=piece.rest.text, where=piece.rest.where, generation=piece.rest.generation))
+            for piece in pieces(parsed)
+        ]
+
+    @property
     def asked(self) -> frozenset[str]:
         """The tags asked for, as names in lower case and ids: what explains a match."""
-        return frozenset(tag.casefold() for tag in (*self.query.tags, *self.query.any_tags))
+        terms = [term.name for term in wanted_tags(self.query.where)]
+        return frozenset(tag.casefold() for tag in (*terms, *self.query.tags, *self.query.any_tags))
 
     @property
     def is_ranked(self) -> bool:
@@ -69,39 +105,55 @@ class Links:
     @property
     def is_everything(self) -> bool:
         """Whether nothing narrows the search."""
-        return not self.is_ranked and not query_string(replace(self.query, cursor=None))
+        return not self.is_ranked and not self.unread and not query_string(replace(self.query, cursor=None))
+
+    @property
+    def _parts(self) -> tuple[Expression, ...]:
+        where = self.query.where
+        return where.parts if isinstance(where, AllOf) else () if where is None else (where,)
+
+
+def _is_same(tag: str, other: str) -> bool:
+    return tag.casefold() == other.casefold()
 
 
 @router.get("/")
-def show_search(request: Request, services: Reach, query: Search, picture: Picture = None) -> Response:
+def show_search(request: Request, services: Reach, asked: Asked, picture: Picture = None) -> Response:
     """Show the hits, the facets that narrow them, and the form that asks again."""
     picture = picture or None
+    problem = None
+    try:
+        links = Links(asking(asked.others, asked.q), picture)
+    except UsageError as error:
+        links, problem = Links(asked.others, picture, unread=asked.q), problem_of(error, asked.q)
     is_partial = request.headers.get("hx-request") == "true"
     if not is_partial and _has_blanks(request.query_params.multi_items()):
         # Forms send empty fields; the link that a person copies should not have them.
-        return RedirectResponse(Links(query, picture).to(query), status_code=303)
+        return RedirectResponse(links.to(links.query), status_code=303)
     if "limit" not in request.query_params:
-        query = replace(query, limit=HITS_PER_SCREEN)
-    links = Links(query, picture)
-    hits, problem = _find(request, services, links)
-    if is_partial and query.cursor and problem is None:
+        links = replace(links, query=replace(links.query, limit=HITS_PER_SCREEN))
+    hits: Page[Hit] = Page(items=[])
+    if problem is None:
+        hits, problem = _find(request, services, links, asked.q)
+    if is_partial and links.query.cursor and problem is None:
         return _show(request, "_hits.html", links=links, hits=hits)
     archives = services.archives()
     return _show(
         request,
         "search.html",
         status=problem.status if problem else 200,
+        asked=asked,
         links=links,
         hits=hits,
         problem=problem,
-        facets=[] if problem else services.facets(query, limit=FACETS),
+        facets=[] if problem else services.facets(links.query, limit=FACETS),
         archives=archives,
         can_show_picture=_can_show(request, picture),
     )
 
 
-def _find(request: Request, services: Services, links: Links) -> tuple[Page[Hit], Problem | None]:
-    """Search; what the person got wrong becomes a line above the form instead of a dead end."""
+def _find(request: Request, services: Services, links: Links, q: str | None) -> tuple[Page[Hit], Problem | None]:
+    """Search; what the person got wrong becomes a line below the form instead of a dead end."""
     try:
         if links.picture is None:
             with request.app.state.metrics.search_seconds("query"):
@@ -110,7 +162,7 @@ def _find(request: Request, services: Services, links: Links) -> tuple[Page[Hit]
         with request.app.state.metrics.search_seconds("image"):
             return services.search_by_image(picture, links.query), None
     except (UsageError, PermanentError) as error:
-        return Page(items=[]), problem_of(error)
+        return Page(items=[]), problem_of(error, q)
 
 
 def _can_show(request: Request, picture: str | None) -> bool:
@@ -147,8 +199,13 @@ def show_picture(request: Request, name: str) -> Response:
 
 
 @router.get("/suggest")
-def suggest(request: Request, services: Reach, tag: Annotated[list[str] | None, Query()] = None) -> HTMLResponse:
-    """The options that complete the tag being typed, which is the last one the form holds."""
-    typed = (tag or [""])[-1].strip().replace("\0", "")
-    facets = services.suggest_tags(typed, limit=12) if typed else []
-    return _show(request, "_suggestions.html", facets=facets)
+def suggest(
+    request: Request,
+    services: Reach,
+    q: Annotated[str, Query(max_length=MAX_TEXT)] = "",
+    at: Annotated[int | None, Query(ge=0, description="where the cursor stands; at the end if not given")] = None,
+) -> HTMLResponse:
+    """The options that complete the term that ends at the cursor."""
+    text = q.replace("\0", " ")
+    options = completions(services, text, len(text) if at is None else min(at, len(text)), limit=12)
+    return _show(request, "_suggestions.html", options=options)

@@ -66,11 +66,88 @@ document.addEventListener("submit", (event) => {
   if (question && !window.confirm(question)) event.preventDefault();
 });
 
+// The search box completes the term at the cursor: a combobox with a list, as the ARIA practices describe it.
+const box = document.getElementById("q");
+const options = document.getElementById("q-options");
+if (box && options) {
+  const said = document.createElement("p");
+  said.className = "sr";
+  said.setAttribute("role", "status");
+  box.closest(".combo").append(said);
+  for (const [name, value] of [["role", "combobox"], ["aria-autocomplete", "list"], ["aria-controls", options.id], ["aria-expanded", "false"]]) box.setAttribute(name, value);
+
+  let active = -1, timer = 0, request = null;
+  const activate = (index) => {
+    active = index;
+    Array.from(options.children).forEach((option, place) => option.setAttribute("aria-selected", String(place === index)));
+    if (index < 0) return box.removeAttribute("aria-activedescendant");
+    box.setAttribute("aria-activedescendant", options.children[index].id);
+    options.children[index].scrollIntoView({ block: "nearest" });
+  };
+  const show = (html) => {
+    options.innerHTML = html;
+    const count = options.children.length;
+    options.hidden = count === 0;
+    box.setAttribute("aria-expanded", String(count > 0));
+    said.textContent = count ? `${count} completions` : "";
+    activate(-1);
+  };
+  const close = () => { clearTimeout(timer); request?.abort(); show(""); };
+  const complete = async () => {
+    request?.abort();
+    request = new AbortController();
+    // The server counts characters, a browser counts half of an emoji as one.
+    const at = Array.from(box.value.slice(0, box.selectionStart)).length;
+    const address = `/suggest?${new URLSearchParams({ q: box.value, at })}`;
+    try {
+      const response = await fetch(address, { signal: request.signal });
+      if (response.ok) show(await response.text());
+    } catch (error) {
+      if (error.name !== "AbortError") close(); // without the server there are no completions, and the box still works
+    }
+  };
+  const take = (option) => {
+    const { text, at } = option.dataset;
+    const cursor = Array.from(text).slice(0, Number(at)).join("").length;
+    close();
+    box.value = text;
+    box.setSelectionRange(cursor, cursor);
+    box.dispatchEvent(new InputEvent("input", { bubbles: true, inputType: "insertReplacementText" }));
+  };
+
+  box.addEventListener("input", (event) => {
+    clearTimeout(timer);
+    if (event.isComposing) return; // a Chinese keyboard is still choosing characters
+    if (event.inputType === "insertReplacementText" && !/[:>]$/.test(box.value.slice(0, box.selectionStart))) return;
+    timer = setTimeout(complete, 150);
+  });
+  box.addEventListener("compositionend", () => { timer = setTimeout(complete, 150); });
+  box.addEventListener("blur", close);
+  box.addEventListener("keydown", (event) => {
+    const count = options.children.length;
+    if (!count || event.isComposing) return;
+    if (event.key === "ArrowDown") activate(active + 1 < count ? active + 1 : -1);
+    else if (event.key === "ArrowUp") activate(active < 0 ? count - 1 : active - 1);
+    else if (event.key === "Escape") close();
+    else if ((event.key === "Enter" || event.key === "Tab") && active >= 0) take(options.children[active]);
+    else {
+      if (event.key === "Enter") close();
+      return;
+    }
+    event.preventDefault();
+  });
+  // Pressing the button must not take the focus out of the box, which would close the list before the click.
+  options.addEventListener("mousedown", (event) => event.preventDefault());
+  options.addEventListener("click", (event) => {
+    const option = event.target.closest("[role=option]");
+    if (option) take(option);
+  });
+}
+
 // "/" puts the cursor into the search box.
 document.addEventListener("keydown", (event) => {
   const isTyping = event.target.closest?.("input, textarea, select");
   if (event.key !== "/" || isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
-  const box = document.getElementById("q");
   if (box) {
     event.preventDefault();
     box.focus();

@@ -1,0 +1,126 @@
+"""The query language in the search box: typed, completed, corrected and taken apart again."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.services.recognised import CAT, PHOTOGRAPHS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = [pytest.mark.browser, pytest.mark.services]
+
+with_scripts = pytest.mark.parametrize("has_scripts", [True], ids=["scripts"], indirect=True)
+
+
+def test_a_query_is_typed_and_taken_apart_by_its_chips(page: Page) -> None:
+    page.goto("/")
+    page.locator("#q").fill(f'"{CAT}" OR espresso archive:1')
+    page.locator("#q").press("Enter")
+    expect(page).to_have_url(re.compile(r"q="))
+    expect(page.locator(".hit")).to_have_count(2)
+    expect(page.locator(".chip")).to_have_count(2)
+
+    page.locator(".chip", has_text="espresso").click()
+    expect(page.locator(".hit")).to_have_count(PHOTOGRAPHS + 1)
+    expect(page.locator("#q")).to_have_value("archive:1")
+
+
+def test_a_mistake_is_shown_with_its_place(page: Page) -> None:
+    page.goto("/")
+    page.locator("#q").fill("cat (espresso OR")
+    page.locator("#q").press("Enter")
+
+    expect(page.get_by_role("alert")).to_contain_text("OR needs a tag behind it")
+    expect(page.locator(".pointer mark")).to_have_text("O")
+    expect(page.locator("#q")).to_have_value("cat (espresso OR")
+
+
+def test_an_unknown_tag_is_explained_at_its_place(page: Page) -> None:
+    page.goto("/")
+    page.locator("#q").fill('cat -"Egyptian cab"')
+    page.locator("#q").press("Enter")
+
+    expect(page.get_by_role("alert")).to_contain_text(CAT)
+    expect(page.locator(".pointer mark")).to_have_text('"')
+
+
+def test_a_facet_puts_its_tag_into_the_box(page: Page) -> None:
+    page.goto("/")
+    page.locator(".facets").get_by_role("link", name=CAT, exact=False).first.click()
+    expect(page.locator("#q")).to_have_value(f'"{CAT}"')
+    expect(page.locator(".hit")).to_have_count(1)
+
+    page.locator(".facets .asked .facet").first.click()
+    expect(page.locator("#q")).to_have_value("")
+
+
+@with_scripts
+def test_a_tag_is_completed_with_the_keyboard_alone(page: Page) -> None:
+    page.goto("/")
+    box = page.get_by_role("combobox", name="What to look for")
+    box.press_sequentially("(espresso OR egyp")
+    option = page.get_by_role("option", name=CAT)
+    expect(option).to_be_visible()
+    expect(box).to_have_attribute("aria-expanded", "true")
+
+    box.press("ArrowDown")
+    expect(option).to_have_attribute("aria-selected", "true")
+    expect(box).to_have_attribute("aria-activedescendant", re.compile("^q-option-"))
+    box.press("Enter")
+    expect(box).to_have_value(f'(espresso OR "{CAT}" ')
+    expect(box).to_have_attribute("aria-expanded", "false")
+    box.press_sequentially(")")
+    box.press("Enter")
+    expect(page.locator(".hit")).to_have_count(2)
+
+
+@with_scripts
+def test_a_completion_is_taken_with_the_mouse_in_the_middle_of_a_query(page: Page) -> None:
+    page.goto("/")
+    box = page.locator("#q")
+    box.fill("🐈 espr archive:1")
+    for _ in " archive:1":
+        box.press("ArrowLeft")
+    box.press_sequentially("e")
+    page.get_by_role("option", name="espresso").first.click()
+
+    expect(box).to_have_value("🐈 tag:espresso archive:1")
+    before_cursor = "document.activeElement.value.slice(0, document.activeElement.selectionStart)"
+    assert page.evaluate(before_cursor) == "🐈 tag:espresso "
+    expect(page).to_have_url(re.compile("tag%3Aespresso"))
+
+
+@with_scripts
+def test_fields_and_archives_are_completed(page: Page) -> None:
+    page.goto("/")
+    box = page.locator("#q")
+    box.press_sequentially("arch")
+    expect(page.get_by_role("option", name="archive:")).to_be_visible()
+    box.press("ArrowUp")
+    expect(page.locator('#q-options [aria-selected="true"]')).to_contain_text("archive:")
+    box.press("Tab")
+    expect(box).to_have_value("archive:")
+    archive = page.locator("#q-options").get_by_role("option", name="photographs")
+    expect(archive).to_contain_text(str(PHOTOGRAPHS + 1))
+    archive.click()
+    expect(box).to_have_value(re.compile(r"^archive:\S+photographs $"))
+    expect(page.locator(".hit")).to_have_count(PHOTOGRAPHS + 1)
+
+
+@with_scripts
+def test_escape_closes_the_completions_and_enter_then_searches(page: Page) -> None:
+    page.goto("/")
+    box = page.locator("#q")
+    box.press_sequentially("tag:espresso")
+    expect(page.get_by_role("option").first).to_be_visible()
+    box.press("Escape")
+    expect(page.locator("#q-options")).to_be_hidden()
+    expect(box).to_have_value("tag:espresso")
+    box.press("Enter")
+    expect(page).to_have_url(re.compile(r"q=tag%3Aespresso"))
