@@ -3,8 +3,8 @@
 How many lists are looked into is not guessed: queries are made up from the part's own vectors and answered both ways,
 and the effort is raised until the answers agree. What was measured is stored with the part.
 
-One kind serves all sizes. Over 500,000 clustered vectors of 512 it found as much as IVF with 8-bit numbers in less time
-and a sixth of the space; what one bit a dimension gets wrong is mended by scoring 200 candidates again.
+One kind serves all sizes. It finds as much as IVF with 8-bit numbers in less time and a sixth of the space
+(``benchmarks/bench_ann.py``); what one bit a dimension gets wrong is mended by scoring 200 candidates again.
 """
 
 from __future__ import annotations

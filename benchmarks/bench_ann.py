@@ -1,0 +1,124 @@
+"""Which coarse index finds as much in less time and space: what ``storage.index.ann`` chose, against other kinds.
+
+    python -m benchmarks.bench_ann --rows 500000
+
+Made-up vectors, once as they are and once with a few dimensions of large numbers, as trained encoders have them. Every
+kind takes its candidates from as many lists and has them scored again with float16 by FAISS itself, in one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import faiss as _faiss
+import numpy as np
+
+from benchmarks.search_data import CHUNK, WIDTH, Maker
+from storage.index.ann import POINTS_PER_LIST, ROUNDS, choose
+from storage.index.vectors import QUERY_BITS, exact_index, in_one_thread
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+faiss: Any = _faiss
+
+RESULTS = Path(__file__).parent / "results"
+KINDS = ("RR{d},IVF{n},RaBitQ", "IVF{n},RaBitQ", "IVF{n},SQ8", "IVF{n},SQfp16", "IVF{n},PQ64x4fs")
+EFFORTS = ((32, 200), (64, 200), (128, 800), (256, 800))
+K = 10
+LARGE_DIMENSIONS, LARGE = 6, 10.0
+_FLAT = (1_000, 10_000, 20_000, 50_000)
+
+
+def measure(exact: Any, queries: NDArray[np.float32]) -> dict[str, Any]:
+    """Build every kind over the vectors; return seconds, bytes, and recall and milliseconds for each effort."""
+    bars = exact.search(queries, K)[0][:, -1]
+    plan = choose(exact.ntotal, flat_rows=0)
+    sample = exact.reconstruct_batch(np.linspace(0, exact.ntotal - 1, plan.training_rows).astype(np.int64))
+    found = {}
+    for kind in KINDS:
+        index = faiss.index_factory(WIDTH, kind.format(d=WIDTH, n=plan.lists), faiss.METRIC_INNER_PRODUCT)
+        lists = faiss.extract_index_ivf(index)
+        lists.cp.niter, lists.cp.max_points_per_centroid = ROUNDS, POINTS_PER_LIST
+        began = time.perf_counter()
+        index.train(sample)
+        for start in range(0, exact.ntotal, CHUNK):
+            index.add(exact.reconstruct_n(start, min(CHUNK, exact.ntotal - start)))
+        figures: dict[str, Any] = {"build_seconds": round(time.perf_counter() - began, 1)}
+        figures["bytes_a_row"] = round(len(faiss.serialize_index(index)) / exact.ntotal, 1)
+        refined = faiss.IndexRefine(index, exact)
+        for probes, candidates in EFFORTS:
+            near = (
+                faiss.IVFRaBitQSearchParameters(nprobe=probes, qb=QUERY_BITS)
+                if "RaBitQ" in kind
+                else faiss.SearchParametersIVF(nprobe=probes)
+            )
+            if kind.startswith("RR"):
+                near = faiss.SearchParametersPreTransform(index_params=near)
+            parameters = faiss.IndexRefineSearchParameters(k_factor=candidates / K, base_index_params=near)
+            good, began = 0, time.perf_counter()
+            with in_one_thread():
+                for query, bar in zip(queries, bars, strict=True):
+                    good += int(np.count_nonzero(refined.search(query[np.newaxis], K, params=parameters)[0] >= bar))
+            taken = 1000 * (time.perf_counter() - began) / len(queries)
+            figures[f"{probes} lists, {candidates} candidates"] = {
+                "recall_at_10": round(good / K / len(queries), 4),
+                "ms": round(taken, 3),
+            }
+        found[kind] = figures
+        print(json.dumps({kind: figures}), flush=True)
+    return found
+
+
+def scans(exact: Any, queries: NDArray[np.float32]) -> dict[str, float]:
+    """Return the milliseconds that scanning takes, by rows."""
+    taken = {}
+    for rows in _FLAT:
+        few = exact_index(WIDTH)
+        few.add(exact.reconstruct_n(0, min(rows, exact.ntotal)))
+        with in_one_thread():
+            began = time.perf_counter()
+            for query in queries:
+                few.search(query[np.newaxis], K)
+        taken[f"{few.ntotal} rows"] = round(1000 * (time.perf_counter() - began) / len(queries), 3)
+    return taken
+
+
+def main() -> None:
+    """Measure both sorts of vectors and write a file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=500_000)
+    parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--name", default="local", help="of the machine, in the result's file name")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    chosen = parser.parse_args()
+    taken_at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    report: dict[str, Any] = {"taken_at": taken_at, "rows": chosen.rows, "load_before": os.getloadavg()[0]}
+    maker = Maker()
+    for name, scale in (("even dimensions", 1.0), ("a few large dimensions", LARGE)):
+        scales = np.ones(WIDTH, dtype=np.float32)
+        scales[:LARGE_DIMENSIONS] = scale
+        exact = exact_index(WIDTH)
+        for number, start in enumerate(range(0, chosen.rows, CHUNK)):
+            exact.add(_unit(maker.chunk(number, min(CHUNK, chosen.rows - start)).vectors.astype(np.float32) * scales))
+        queries = _unit(maker.queries(chosen.queries) * scales)
+        report[name] = {"scan_ms": scans(exact, queries), **measure(exact, queries)}
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    path = chosen.output / f"ann-{taken_at[:10]}-{chosen.name}.json"
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(path)
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return found
+
+
+if __name__ == "__main__":
+    main()
