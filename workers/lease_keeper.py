@@ -67,12 +67,12 @@ class LeaseKeeper:
         """Prolong the leases that are held; called every third of a lease by the worker's heart."""
         for lease in self.held:
             if time.monotonic() - lease.progress_at > STUCK_SECONDS:
-                log.error("no progress, lease not prolonged", shard=lease.shard.id, job=lease.shard.job_id)
+                log.error("no progress, lease not prolonged", **lease.labels)
                 continue
             with unit_of_work(self._engine) as session:
                 held = shards.renew(session, lease.shard.id, lease.shard.epoch, self._lease_seconds)
             if not held and not lease.is_over and lease in self._held:
-                log.warning("lease lost", shard=lease.shard.id, job=lease.shard.job_id)
+                log.warning("lease lost", **lease.labels)
                 self.drop(lease)
 
     def finish(self, lease: Lease) -> None:
@@ -94,6 +94,8 @@ class LeaseKeeper:
                     shards.close(session, shard.id, shard.epoch, dict(lease.stage_seconds))
 
         self.patiently(lease, end)
+        if not lease.is_over:
+            log.info("shard ended", **lease.labels, waiting=len(lease.pending))
         self.drop(lease)
 
     def give_up(self, lease: Lease) -> None:
@@ -107,7 +109,7 @@ class LeaseKeeper:
         try:
             end()
         except ServiceUnavailableError as error:  # the lease runs out by itself
-            log.warning("lease not given back", shard=lease.shard.id, error=str(error))
+            log.warning("lease not given back", **lease.labels, error=str(error))
         self.drop(lease)
 
     def drop(self, lease: Lease) -> None:
@@ -124,10 +126,10 @@ class LeaseKeeper:
             try:
                 return action()
             except shards.FencedError as error:
-                log.warning("fenced", shard=lease.shard.id, job=lease.shard.job_id, error=str(error))
+                log.warning("fenced", **lease.labels, error=str(error))
                 self.drop(lease)
             except ServiceUnavailableError as error:
-                log.warning("database away", error=str(error), tries=tries)
+                log.warning("database away", **lease.labels, error=str(error), tries=tries)
                 if self._stopping.wait(backoff_seconds(tries, first=0.2, most=5.0)):
                     self.drop(lease)  # it runs out by itself, and its images are taken up again
                 tries += 1

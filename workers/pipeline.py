@@ -13,6 +13,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from structlog.contextvars import bind_contextvars, reset_contextvars
+
 from ram_core.errors import ModelError
 from ramq.kit.errors import FatalError, ServiceUnavailableError
 from ramq.kit.logs import get_logger
@@ -145,6 +147,7 @@ class Pipeline:
     def feed(self, shard: ClaimedShard, lease: Lease) -> None:
         """Send the pending images of a shard on their way. Blocks while the queues are full."""
         self.leases.add(lease)
+        log.info("shard begun", **lease.labels, images=lease.left, attempts=shard.attempts)
         if lease.is_careful:
             # Alone means alone: an image of another shard that kills the worker must not be held against this one's.
             self.wait_until_at_most(1)
@@ -239,7 +242,7 @@ class Pipeline:
                 )
             else:
                 work.reserved_bytes = self._budget.acquire(work.image.size_bytes)
-                with _Timed(self, work.lease, "fetch", self._options.fetch_threads):
+                with _Timed(self, work.lease, "fetch", self._options.fetch_threads, key=work.image.key):
                     try:
                         fetch(work, self._options.max_object_bytes)
                     except Exception as error:  # noqa: BLE001  (the table of errors judges it)
@@ -256,7 +259,7 @@ class Pipeline:
             if not self._drops(work.lease):
                 preprocessing = self._models.get(work.lease.shard.model).recognizer.preprocessing
                 assert work.body is not None
-                with _Timed(self, work.lease, "decode", self._options.decoders):
+                with _Timed(self, work.lease, "decode", self._options.decoders, key=work.image.key):
                     try:
                         work.pixels, work.width, work.height = self._decoders.decode(work.body, preprocessing)
                     except Exception as error:  # noqa: BLE001
@@ -342,6 +345,8 @@ class Pipeline:
         if verdict(error).action is Action.STOP:
             raise error
         work.trouble = Trouble.of(error)
+        outcome = "image waits" if work.trouble.is_passing else "image failed"
+        log.info(outcome, error_class=work.trouble.code, error=work.trouble.detail)
 
     def _release(self, work: Work) -> None:
         self._budget.release(work.reserved_bytes)
@@ -370,12 +375,16 @@ def _is_orderly(error: BaseException) -> bool:
 
 
 class _Timed:
-    def __init__(self, pipeline: Pipeline, lease: Lease, stage: str, width: int) -> None:
-        self._pipeline, self._lease, self._stage, self._width = pipeline, lease, stage, width
+    """Counts the time of a stage, and puts on every line that is logged meanwhile what the stage is about."""
+
+    def __init__(self, pipeline: Pipeline, lease: Lease, stage: str, width: int, **about: str) -> None:
+        self._pipeline, self._lease, self._stage, self._width, self._about = pipeline, lease, stage, width, about
 
     def __enter__(self) -> None:
+        self._outside = bind_contextvars(**self._lease.labels, stage=self._stage, **self._about)
         self._began = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
         seconds = (time.perf_counter() - self._began) / self._width
         self._pipeline.note_seconds(self._lease, self._stage, seconds)
+        reset_contextvars(**self._outside)

@@ -10,6 +10,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from structlog.contextvars import bound_contextvars
+
 from ram_core.errors import ModelError
 from ramq.kit.errors import FatalError, RamqError, TransientError
 from ramq.kit.logs import get_logger
@@ -85,13 +87,18 @@ class Planner:
         if listing.attempts > MOST_ATTEMPTS:
             self._fail(listing, f"the listing came no further in {MOST_ATTEMPTS} attempts: see the workers' logs")
             return True
+        with bound_contextvars(job=listing.job_id):
+            self._go_on(listing, should_stop)
+        return True
+
+    def _go_on(self, listing: ClaimedListing, should_stop: Callable[[], bool]) -> None:
         try:
             self._list(listing, should_stop)
         except jobs.ListingLostError as error:
-            log.info("listing lost", job=listing.job_id, error=str(error))
+            log.info("listing lost", error=str(error))
         except (TransientError, CredentialsError) as error:
             delay = backoff_seconds(listing.attempts)
-            log.warning("listing waits", job=listing.job_id, error=str(error), seconds=delay)
+            log.warning("listing waits", error=str(error), seconds=delay)
             self._end(listing, f"waiting: {error}", delay_seconds=delay)
         except ModelError as error:
             self._fail(listing, str(error))
@@ -104,7 +111,6 @@ class Planner:
             note = f"waiting: the listing failed unexpectedly ({type(error).__name__}): see the workers' logs"
             self._end(listing, note, delay_seconds=backoff_seconds(listing.attempts))
             raise
-        return True
 
     def _fail(self, listing: ClaimedListing, reason: str) -> None:
         log.error("job failed", job=listing.job_id, error=reason)
@@ -204,4 +210,4 @@ class Planner:
                 skipped=n_listed - len(pending),
                 lease_seconds=LEASE_SECONDS,
             )
-        log.info("listed", job=listing.job_id, keys=n_listed, to_do=len(pending))
+        log.info("listed", keys=n_listed, to_do=len(pending))

@@ -100,6 +100,11 @@ class Lease:
         self.progress_at = time.monotonic()
 
     @property
+    def labels(self) -> dict[str, int]:
+        """What every log line about this shard carries."""
+        return {"job": self.shard.job_id, "shard": self.shard.id}
+
+    @property
     def is_over(self) -> bool:
         """Whether the lease was lost or ended: what is still on the way is dropped."""
         return self._is_over

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -187,6 +188,18 @@ def test_pictures_that_kill_hang_or_starve_their_decoder_cost_nobody_but_themsel
     assert failures == {name: code for name, (_, code) in fatal.items()}
     with unit_of_work(services.engine) as session:
         assert session.scalar(text("SELECT max(attempts) FROM shard")) <= 1
+    lines = [json.loads(line) for line in crew.log().splitlines() if line.startswith("{")]
+    told = {line["key"]: line for line in lines if line["event"] == "image failed"}
+    assert {key: line["error_class"] for key, line in told.items()} == failures
+    assert {(line["job"], line["stage"]) for line in told.values()} == {(job.id, "decode")}
+    begun = {line["shard"] for line in lines if line["event"] == "shard begun"}
+    assert (
+        {line["shard"] for line in told.values()}
+        <= begun
+        == {line["shard"] for line in lines if line["event"] == "shard ended"}
+    )
+    assert all("job" in line for line in lines if "shard" in line or line["event"] == "listed")
+    assert not any(word in crew.log() for word in ("postgresql+psycopg://", "AWS_SECRET"))
     check_books(services, job.id)
     check_results(services, files, set(fatal))
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+KEYS_LOGGED = 3
+"""Keys named on a line about a batch that failed: it is halved until the one at fault stands alone."""
+
 
 def infer(batch: Batch, model: LoadedModel, captioner: str) -> None:
     """Fill in predictions and captions. Raises only what concerns the worker as a whole."""
@@ -39,7 +42,12 @@ def _predict(works: Sequence[Work], model: LoadedModel, captioner: str) -> None:
             raise
         if _is_device_lost(error):
             raise DeviceLostError(f"the device failed and answers nothing more in this process: {error}") from error
-        log.warning("batch failed", images=len(works), error=f"{type(error).__name__}: {error}")
+        log.warning(
+            "batch failed",
+            keys=[work.image.key for work in works[:KEYS_LOGGED]],
+            images=len(works),
+            error=f"{type(error).__name__}: {error}",
+        )
         if len(works) == 1:
             works[0].trouble = Trouble.of(ModelFailedError(f"{type(error).__name__}: {error}"))
             return
