@@ -26,3 +26,7 @@ class ImageError(ModelError):
 
 class DeviceError(ModelError):
     """The device or number format asked for is not available here."""
+
+
+class FeaturesError(ModelError):
+    """What was kept of an image is not what this model takes."""

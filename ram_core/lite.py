@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor, nn
 
+    from ram_core.lite_openset import ZeroShotLite
     from ram_core.recognition import TextEncoder
 
 _CLASSES = 1000
@@ -60,11 +61,18 @@ class Lite:
         weights_sha256: hash of what the network and the text encoder were loaded from.
         vocabulary: names, thresholds and descriptions of the classes.
         embeddings: (1000, D) unit vectors of the classes.
+        cache_dir: where the embeddings of other tags are kept.
     """
 
     def __init__(
-        self, network: nn.Module, weights_sha256: str, vocabulary: TagVocabulary, embeddings: NDArray[np.float32]
+        self,
+        network: nn.Module,
+        weights_sha256: str,
+        vocabulary: TagVocabulary,
+        embeddings: NDArray[np.float32],
+        cache_dir: Path | str | None = None,
     ) -> None:
+        self._cache_dir = cache_dir
         first = next(network.parameters())
         self._device, self._dtype = first.device, first.dtype
         self._network = network
@@ -100,6 +108,12 @@ class Lite:
     def score_floor(self) -> float:
         """Scores below this are not kept."""
         return _SCORE_FLOOR
+
+    def with_vocabulary(self, vocabulary: TagVocabulary) -> ZeroShotLite:
+        """Return the same weights for other tags, by their names (zero-shot)."""
+        from ram_core.lite_openset import zero_shot  # noqa: PLC0415  (few need it, and it knows this module)
+
+        return zero_shot(self, vocabulary, self._cache_dir)
 
     @torch.inference_mode()
     def tag_logits(self, pixels: Tensor) -> Tensor:
@@ -200,7 +214,7 @@ def load_lite(
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256")
     digest.update(bytes.fromhex(encoder.sha256))
-    return Lite(network, digest.hexdigest(), vocabulary, _embeddings(encoder, vocabulary, cache_dir))
+    return Lite(network, digest.hexdigest(), vocabulary, _embeddings(encoder, vocabulary, cache_dir), cache_dir)
 
 
 def _embeddings(encoder: TextEncoder, vocabulary: TagVocabulary, cache_dir: Path | str | None) -> NDArray[np.float32]:

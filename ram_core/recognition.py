@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,12 +54,14 @@ class Prediction:
         scores: (K,) float32 in 0..1, aligned with ``tag_ids``; each at least ``Recognizer.score_floor``.
         vector: (D,) float32, unit length.
         caption: a sentence or None.
+        features: (R,) uint8 packed image tokens (``ram_core.features``), when they were asked for.
     """
 
     tag_ids: NDArray[np.int32]
     scores: NDArray[np.float32]
     vector: NDArray[np.float32]
     caption: str | None = None
+    features: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,20 @@ class Recognizer(Protocol):
 
     def recognize(self, images: Sequence[Image.Image], *, caption: bool = True) -> list[Recognition]:
         """Recognise pictures as a person would ask: assigned tags, vector, caption."""
+
+
+class Retagger(Recognizer, Protocol):
+    """A model that can give other tags without the picture, from what was kept of it."""
+
+    @property
+    def retags_from(self) -> Literal["vector", "tokens"]:
+        """What ``retag`` takes: the image's vector, or its packed tokens."""
+
+    def with_vocabulary(self, vocabulary: TagVocabulary) -> Retagger:
+        """Return the same weights for other tags (open set)."""
+
+    def retag(self, kept: NDArray[Any]) -> list[Prediction]:
+        """Predict from (B, D) float32 vectors, or (B, R) uint8 packed tokens, as ``retags_from`` says."""
 
 
 class TextEncoder(Protocol):

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch.nn import functional
 from typing_extensions import override
 
-from ram_core.errors import ImageError, ModelError, VocabularyError
+from ram_core.errors import FeaturesError, ImageError, ModelError, VocabularyError
+from ram_core.features import pack, unpack_tokens
 from ram_core.generation import SearchOptions
 from ram_core.modeling.captioner import CaptionWords, caption_ids
 from ram_core.modeling.ram import RAM, Tagger
 from ram_core.modeling.ram_plus import RAMPlus
 from ram_core.modeling.tag2text import Tag2Text
-from ram_core.recognition import ModelSpec, Prediction, Recognition, TagScore
+from ram_core.recognition import ModelSpec, Prediction, Recognition, assigned_tags
 from ram_core.transforms import SquashTransform, normalise
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from ram_core.features import Kind
     from ram_core.modeling.ram import Tagged
     from ram_core.modeling.runner import Runner
     from ram_core.recognition import TextEncoder
@@ -115,11 +117,18 @@ class NetworkRecognizer(Generic[N]):
         """
         return self.runner(self._checked(pixels)).logits
 
-    def predict(self, pixels: NDArray[np.uint8], *, caption: bool = False) -> list[Prediction]:
-        """Recognise (B, S, S, 3) uint8 pixels made by ``preprocessing``; captions where the model can write them."""
+    def predict(
+        self, pixels: NDArray[np.uint8], *, caption: bool = False, features: Kind | None = None
+    ) -> list[Prediction]:
+        """Recognise (B, S, S, 3) uint8 pixels made by ``preprocessing``; captions where the model can write them.
+
+        ``features`` asks for the image tokens too, packed, all or the global one.
+        """
         if not len(pixels):
             return []
-        tagged = self.runner(self._normalised(pixels))
+        return self._predictions(self.runner(self._normalised(pixels)), caption=caption, features=features)
+
+    def _predictions(self, tagged: Tagged, *, caption: bool = False, features: Kind | None = None) -> list[Prediction]:
         scores = tagged.logits.sigmoid()  # (B, T)
         vectors = functional.normalize(self._vectors(tagged, scores).float(), dim=1)  # (B, D)
         packed = torch.cat([scores, vectors], dim=1).cpu().numpy()  # the one copy from the device
@@ -127,10 +136,11 @@ class NetworkRecognizer(Generic[N]):
         captions: Sequence[str | None] = [None] * len(table)
         if caption and self.words is not None:
             captions = self._captions(tagged.tokens, self._assigned_names(table), SearchOptions())
+        kept = [None] * len(table) if features is None else pack(tagged.tokens, features)
         predictions, floor = [], self.score_floor
-        for row, vector, sentence in zip(table, unit, captions, strict=True):
+        for row, vector, sentence, feature in zip(table, unit, captions, kept, strict=True):
             ids = np.flatnonzero(row >= floor).astype(np.int32)
-            predictions.append(Prediction(ids, row[ids], vector.copy(), sentence))
+            predictions.append(Prediction(ids, row[ids], vector.copy(), sentence, feature))
         return predictions
 
     def recognize(self, images: Sequence[Image.Image], *, caption: bool = True) -> list[Recognition]:
@@ -138,17 +148,11 @@ class NetworkRecognizer(Generic[N]):
         recognitions = []
         for start in range(0, len(images), PICTURES_AT_ONCE):
             pixels = np.stack([self.preprocessing(image) for image in images[start : start + PICTURES_AT_ONCE]])
-            recognitions += [self._recognition(each) for each in self.predict(pixels, caption=caption)]
+            recognitions += [
+                Recognition(assigned_tags(each, self.vocabulary), each.vector, each.caption)
+                for each in self.predict(pixels, caption=caption)
+            ]
         return recognitions
-
-    def _recognition(self, prediction: Prediction) -> Recognition:
-        on = self.vocabulary.assigned(prediction.scores, prediction.tag_ids)
-        tags = [
-            TagScore(int(tag_id), self.vocabulary.names[tag_id], float(score))
-            for tag_id, score in zip(prediction.tag_ids[on], prediction.scores[on], strict=True)
-        ]
-        tags.sort(key=lambda tag: tag.score, reverse=True)
-        return Recognition(tags, prediction.vector, prediction.caption)
 
     def _normalised(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
         """(B, S, S, 3) uint8 -> (B, 3, S, S) float32 on the device."""
@@ -226,6 +230,8 @@ class RamRecognizer(NetworkRecognizer[RAM]):
         **settings: of ``NetworkRecognizer``.
     """
 
+    retags_from: Literal["tokens"] = "tokens"
+
     def __init__(self, *, cache_dir: Path | None, models_dir: Path | None, **settings: Any) -> None:
         super().__init__(**settings)
         self.cache_dir = cache_dir
@@ -247,6 +253,18 @@ class RamRecognizer(NetworkRecognizer[RAM]):
             (B, 512) float32, the projected global token, not of unit length, on the model's device.
         """
         return self.runner.embed(self._checked(pixels))[:, 0].float()
+
+    def retag(self, kept: NDArray[np.uint8]) -> list[Prediction]:
+        """Predict from (B, R) image tokens that ``predict(…, features="tokens")`` packed, with these weights.
+
+        Raises:
+            FeaturesError: they are no such tokens.
+        """
+        try:
+            tokens = unpack_tokens(kept, self.vector_size)
+        except ValueError as error:
+            raise FeaturesError(str(error)) from error
+        return self._predictions(self.runner.decode(tokens))
 
     def with_vector_kind(self, vector_kind: str) -> RamRecognizer:
         """Return the same model with vectors of another kind, ``image`` or ``tags``."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from ramq.kit.errors import ConflictError, UsageError
 from storage.comparison import Side, compare
 from storage.database import unit_of_work
+from storage.features import folder_of as features_folder
+from storage.generation_views import DropReport, GenerationComparison, GenerationState
 from storage.index.manifest import generation_folder
 from storage.repositories import archives, generations, serving, tags
-from storage.views import DropReport, GenerationComparison, GenerationState, GenerationView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.index.index import VectorIndex
+    from storage.views import GenerationView
 
 
 class GenerationClient:
@@ -116,7 +118,9 @@ class GenerationClient:
         with unit_of_work(self._engine) as session:
             report = serving.drop(session, generation_id)
         # Behind the commit: without them the database would still be right, and whatever stays is garbage.
-        self._index().store.place.delete(generation_folder(generation_id))
+        place = self._index().store.place
+        place.delete(generation_folder(generation_id))
+        place.delete(features_folder(generation_id))
         return report
 
     def _one(self, session: Session, generation_id: int) -> GenerationState:

@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     model: Literal["lite", "ram", "ram_plus"] = "lite"
     captioner: Literal["none", "template", "tag2text"] = "template"
     models_dir: Path | None = Field(None, description="checkpoints; empty: data_dir/models")
+    features: Literal["none", "global", "tokens"] = Field(
+        "none", description="what jobs keep of each image for new tags later; tokens: 75 kB an image with ram, ram_plus"
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     batch_size: int = Field(32, ge=1, le=1024, description="images per model call and per transaction")
 

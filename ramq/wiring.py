@@ -15,6 +15,7 @@ from ram_core.errors import ModelError
 from ramq.generations import GenerationClient
 from ramq.kit.errors import FatalError, RamqError, ServiceUnavailableError, UsageError
 from ramq.thumbnails import Thumbnails
+from ramq.vocabularies import VocabularyClient
 from storage import query as queries
 from storage.database import make_engine, unit_of_work
 from storage.objects.source import open_store, parse_source
@@ -63,9 +64,11 @@ class Services:
                 archive_allow=settings.archive_allow,
                 is_reachable=is_reachable,
                 s3_endpoint_url=settings.s3_endpoint_url,
+                features=settings.features,
             ),
         )
         self.generations = GenerationClient(engine, self._index)
+        self.vocabularies = VocabularyClient(engine)
         self._search = Search(self._index)
         self._thumbnails = Thumbnails(settings.cache_path / "thumbnails")
         self._lock = threading.Lock()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from pyroaring import BitMap
 
-from storage.views import GenerationComparison, TagChange
+from storage.generation_views import GenerationComparison, TagChange
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -90,6 +90,7 @@ class Tag(Base):
     name: Mapped[str]
     name_zh: Mapped[str | None]
     threshold: Mapped[float] = mapped_column(REAL)
+    descriptions: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
 
 
 class Generation(Base):
@@ -171,6 +172,11 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(SmallInteger)
     state: Mapped[str] = mapped_column(server_default="running")
     generation_id: Mapped[int | None] = mapped_column(ForeignKey(Generation.id))
+    # Other tags than the model's own; what is kept of each image; and where tags are given anew from what is kept, by
+    # which generation that was recorded.
+    vocabulary_id: Mapped[int | None] = mapped_column(ForeignKey(Vocabulary.id))
+    features: Mapped[str] = mapped_column(server_default="none")
+    from_generation_id: Mapped[int | None] = mapped_column(ForeignKey(Generation.id))
     # Of the manifest that `source` names, when the job began; None where an archive is listed.
     manifest_version: Mapped[str | None]
     # The listing: where it got to, who is at it, and whether it is complete.
@@ -316,6 +322,34 @@ class Erasure(Base):
     generation_id: Mapped[int] = mapped_column(ForeignKey(Generation.id), primary_key=True)
     xid: Mapped[int] = mapped_column(XID8, server_default=text("pg_current_xact_id()"))
     erased_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class FeatureFile(Base):
+    """A file of stored features beside the index: never changed, named by its content."""
+
+    __tablename__ = "feature_file"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    generation_id: Mapped[int] = mapped_column(ForeignKey(Generation.id))
+    kind: Mapped[str]
+    name: Mapped[str] = mapped_column(unique=True)
+    rows: Mapped[int] = mapped_column(Integer)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    # When another file took its place: whoever is reading it may finish.
+    retired_at: Mapped[datetime | None]
+
+
+class Feature(Base):
+    """Where the features of one image lie. ``version`` is the object's that they were made of."""
+
+    __tablename__ = "feature"
+    __table_args__ = (Index("ix_feature_file_id", "file_id"),)
+
+    image_id: Mapped[int] = mapped_column(ForeignKey(Image.id, ondelete="CASCADE"), primary_key=True)
+    generation_id: Mapped[int] = mapped_column(ForeignKey(Generation.id), primary_key=True)
+    file_id: Mapped[int] = mapped_column(ForeignKey(FeatureFile.id))
+    position: Mapped[int] = mapped_column(Integer)
+    version: Mapped[str]
 
 
 class Failure(Base):

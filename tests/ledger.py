@@ -12,7 +12,7 @@ from sqlalchemy import text
 from storage.database import unit_of_work
 from storage.objects.base import ObjectInfo
 from storage.objects.source import parse_source
-from storage.repositories import archives, images, jobs, records, shards
+from storage.repositories import archives, images, jobs, records, retries, shards
 from tests.vector_archive import SIZE, add_generation
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Ledger:
 
     def reopen(self, job_id: int, error_class: str | None = None) -> int:
         with unit_of_work(self.engine) as session:
-            return jobs.reopen_failed(session, job_id, error_class)
+            return retries.reopen_failed(session, job_id, error_class)
 
     def set_state(self, job_id: int, to: Any) -> None:
         with unit_of_work(self.engine) as session:

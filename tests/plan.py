@@ -29,12 +29,12 @@ class OneModel:
     pinned: str | None = None
     error: Exception | None = None
 
-    def get(self, name: str) -> OneModel:
+    def get(self, name: str, vocabulary_id: int | None = None) -> OneModel:
         if self.error:
             raise self.error
         return self
 
-    def register(self, session: Session, name: str) -> int:
+    def register(self, session: Session, name: str, vocabulary_id: int | None = None) -> int:
         return self.generation_id
 
     def __getattr__(self, name: str) -> Any:

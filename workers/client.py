@@ -7,19 +7,23 @@ from typing import TYPE_CHECKING
 
 from ramq.kit.errors import UsageError
 from storage.database import unit_of_work
+from storage.models import Archive
 from storage.objects.manifest import Manifest, is_manifest
 from storage.objects.source import open_store, parse_source, require_allowed
-from storage.repositories import archives, failures, jobs, reports
+from storage.repositories import archives, failures, features, generations, jobs, reports, retries, vocabularies
 from storage.repositories import workers as worker_rows
 from storage.views import PRIORITIES, FailureView, JobReport, JobState, JobView, Page, Priority, WorkerView
-from workers.messages import ANY_MODEL
+from workers.messages import ANY_MODEL, MODELS_WITH_TOKENS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
 
+    from storage.models import Generation
     from storage.objects.source import Source
+    from storage.repositories.features import Stock
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class ClientOptions:
         archive_allow: roots that jobs may read.
         is_reachable: whether other machines can reach this service, so that an empty list allows nothing.
         s3_endpoint_url: where buckets are; None for AWS.
+        features: what new jobs keep of each image: ``none``, ``global`` or ``tokens``.
     """
 
     model: str
@@ -39,6 +44,7 @@ class ClientOptions:
     archive_allow: tuple[str, ...]
     is_reachable: bool
     s3_endpoint_url: str | None
+    features: str = "none"
 
 
 class JobClient:
@@ -55,6 +61,7 @@ class JobClient:
         model: str | None = None,
         caption: bool | None = None,
         priority: str = "normal",
+        vocabulary: str | None = None,
     ) -> JobView:
         """Start a job on ``source``, registering the archive if it is new.
 
@@ -63,6 +70,7 @@ class JobClient:
             model: name of the model; None for the set one.
             caption: whether to caption; None for what is set.
             priority: ``low``, ``normal`` or ``high``.
+            vocabulary: other tags than the model's own: a name that ``ramq vocab list`` shows.
 
         Raises:
             UsageError: an argument makes no sense, or the source is not there.
@@ -79,6 +87,7 @@ class JobClient:
         if captioner == "tag2text" and chosen == "lite":
             raise UsageError("the captioner tag2text goes with ram and ram_plus: set RAMQ_CAPTIONER=template for lite")
         with unit_of_work(self._engine) as session:
+            own_tags = vocabularies.find(session, vocabulary).id if vocabulary else None
             archive, prefix = archives.ensure(session, place)
             job_id = jobs.create(
                 session,
@@ -89,8 +98,59 @@ class JobClient:
                 model=chosen,
                 captioner=captioner,
                 priority=_priority(priority),
+                # The vector is all that lite can be asked from, and every record has it.
+                features=self._options.features if chosen in MODELS_WITH_TOKENS else "none",
+                vocabulary_id=own_tags,
             )
             return jobs.view(session, job_id)
+
+    def retag(
+        self,
+        vocabulary: str,
+        *,
+        from_generation: int | None = None,
+        archive: str | None = None,
+        skip_missing: bool = False,
+    ) -> list[JobView]:
+        """Give the tags of another vocabulary to what was recorded, without reading any archive: one job for each.
+
+        Args:
+            vocabulary: a name that ``ramq vocab list`` shows, or its id.
+            from_generation: whose vectors and features to use; the one that serves when not given.
+            archive: only this one (its URI, one below it, or its id).
+            skip_missing: leave out the images whose features are not kept.
+
+        Raises:
+            NotFoundError: there is no such vocabulary, generation or archive.
+            UsageError: the generation has these tags, has recorded nothing, or lacks the features of some images.
+        """
+        with unit_of_work(self._engine) as session:
+            wanted = vocabularies.find(session, vocabulary)
+            source = _source_of(session, from_generation)
+            if wanted.id == source.vocabulary_id:
+                raise UsageError(f"generation {source.id} has the tags of {wanted.name!r} already")
+            within = archives.resolve(session, archive) if archive else None
+            stock = [each for each in features.stock(session, source.id) if not within or each.archive_id == within[0]]
+            if not stock:
+                raise UsageError(f"generation {source.id} has recorded nothing there: see `ramq generations`")
+            if source.model in MODELS_WITH_TOKENS and not skip_missing:
+                _require_tokens(source.id, stock)
+            jobs_ = [
+                jobs.create(
+                    session,
+                    archive=place,
+                    source=place.uri,
+                    prefix=within[1] if within else "",
+                    model=source.model,
+                    captioner="none",  # captions come along
+                    priority="normal",
+                    vocabulary_id=wanted.id,
+                    from_generation_id=source.id,
+                )
+                for each in stock
+                if (place := session.get(Archive, each.archive_id)) is not None
+            ]
+            return [jobs.view(session, job_id) for job_id in jobs_]
 
     def get(self, job_id: int) -> JobView:
         """Return a job. Raises ``NotFoundError``."""
@@ -118,7 +178,7 @@ class JobClient:
         """
         with unit_of_work(self._engine) as session:
             before = jobs.view(session, job_id)
-            if not jobs.reopen_failed(session, job_id, error_class):
+            if not retries.reopen_failed(session, job_id, error_class):
                 classes = ", ".join(before.failures_by_class) or "none"
                 wanted = f"no failure of class {error_class!r}" if error_class else "no failures"
                 raise UsageError(f"job {job_id} has {wanted}; classes it has: {classes}")
@@ -176,6 +236,25 @@ class JobClient:
         """Return jobs, newest first."""
         with unit_of_work(self._engine) as session:
             return jobs.views(session, limit=limit, before=before)
+
+
+def _source_of(session: Session, generation_id: int | None) -> Generation:
+    if generation_id is not None:
+        return generations.get(session, generation_id)
+    serving = generations.default(session)
+    if serving is None:
+        raise UsageError("nothing was recorded yet: `ramq enqueue` an archive first")
+    return serving
+
+
+def _require_tokens(generation_id: int, stock: Sequence[Stock]) -> None:
+    images, kept = sum(each.images for each in stock), sum(each.with_tokens for each in stock)
+    if kept < images:
+        raise UsageError(
+            f"of {images - kept:,} of {images:,} images of generation {generation_id} the image tokens are not kept: "
+            "enqueue the archive with RAMQ_FEATURES=tokens, which recognises these again, or leave them out with "
+            "--skip-missing"
+        )
 
 
 def _priority(name: str) -> Priority:

@@ -22,6 +22,8 @@ from sqlalchemy import text
 from ramq.kit.errors import FatalError, RamqError, ServiceUnavailableError
 from ramq.kit.logs import get_logger
 from storage.database import unit_of_work
+from storage.feature_upkeep import compact as compact_features
+from storage.features import FeatureFiles
 from storage.objects.source import open_store, parse_source
 from storage.repositories import generations, jobs, shards
 from storage.repositories import workers as worker_rows
@@ -89,6 +91,7 @@ class Worker:
         self._options = options
         self._decoders = Decoders(options.decoders, options.max_pixels)
         self._builder = builder
+        self._files = FeatureFiles(builder.store.place)
         self._ring = ring
         self._s3_endpoint_url = s3_endpoint_url
         self._planner = Planner(engine, models, shard_size=shard_size, s3_endpoint_url=s3_endpoint_url)
@@ -165,7 +168,12 @@ class Worker:
     def _take_turn(self) -> int:
         until = time.monotonic() + TURN_SECONDS
         with Pipeline(
-            self._engine, self._models, self._options, decoders=self._decoders, metrics=self.metrics
+            self._engine,
+            self._models,
+            self._options,
+            decoders=self._decoders,
+            files=self._files,
+            metrics=self.metrics,
         ) as pipeline:
             self._pipeline = pipeline
             while not self._stopping.is_set() and time.monotonic() < until:
@@ -190,7 +198,8 @@ class Worker:
             if shard is None:
                 break
             self._job_id = shard.job_id
-            pipeline.feed(shard, Lease(shard, self._store(shard.archive_uri)))
+            reads_archive = shard.from_generation_id is None
+            pipeline.feed(shard, Lease(shard, self._store(shard.archive_uri) if reads_archive else None))
         pipeline.wait_until_at_most(0)
 
     def _store(self, archive_uri: str) -> ObjectStore:
@@ -266,3 +275,4 @@ class Worker:
         if time.monotonic() - self._swept_at > SWEEP_SECONDS:
             self._swept_at = time.monotonic()
             self._builder.collect_garbage()
+            compact_features(self._engine, self._builder.store.place)

@@ -19,3 +19,7 @@ def queue_of(model: str) -> str:
 def queues_of(models: tuple[str, ...] | None) -> list[str]:
     """Return the queues for these models; None means every model."""
     return [queue_of(model) for model in models or ANY_MODEL]
+
+
+MODELS_WITH_TOKENS = ("ram", "ram_plus")
+"""These can give other tags from stored image tokens; ``lite`` from the vector, which every record has."""

@@ -5,25 +5,30 @@ from __future__ import annotations
 import gc
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
 
 from ram_core import load_model
 from ram_core.captions import template_caption
 from ram_core.errors import CheckpointError
+from ram_core.vocabulary import TagVocabulary
 from ramq.kit.logs import get_logger
-from storage.repositories import generations
+from storage.database import unit_of_work
+from storage.repositories import generations, vocabularies
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
     from typing import Any
 
-    import numpy as np
     from numpy.typing import NDArray
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from ram_core.recognition import Prediction, Recognizer
+    from ram_core.features import Kind
+    from ram_core.recognition import Prediction, Recognizer, Retagger
+    from ram_core.recognizer import RamRecognizer
 
 log = get_logger()
 
@@ -62,17 +67,30 @@ class LoadedModel:
     options: ModelOptions
     _tag2text: Any = field(default=None)
 
+    @property
+    def retagger(self) -> Retagger:
+        """The model as one that gives tags from what was kept of images. Only with a vocabulary of its own."""
+        return cast("Retagger", self.recognizer)
+
+    def predict(self, pixels: NDArray[np.uint8], features: str) -> list[Prediction]:
+        """Recognise (B, S, S, 3) pixels, with what is to be kept of the images (``none``, ``global``, ``tokens``)."""
+        if features == "none":
+            return self.recognizer.predict(pixels)
+        return cast("RamRecognizer", self.recognizer).predict(pixels, features=cast("Kind", features))
+
+    def caption_of_tags(self, prediction: Prediction) -> str | None:
+        """Return the sentence that the template makes of the assigned tags."""
+        return template_caption(self._assigned(prediction), are_things=self.recognizer.vocabulary.name == "imagenet")
+
     def captions(
         self, captioner: str, pixels: NDArray[np.uint8], predictions: Sequence[Prediction]
     ) -> list[str | None]:
         """Return a caption for each of (B, S, S, 3) pixels, as ``captioner`` makes them (None for ``none``)."""
         if captioner == "none":
             return [None] * len(predictions)
-        assigned = [self._assigned(prediction) for prediction in predictions]
         if captioner == "template":
-            are_things = self.recognizer.vocabulary.name == "imagenet"
-            return [template_caption(names, are_things=are_things) for names in assigned]
-        return list(self._sentences(pixels, assigned))
+            return [self.caption_of_tags(prediction) for prediction in predictions]
+        return list(self._sentences(pixels, [self._assigned(prediction) for prediction in predictions]))
 
     def _sentences(self, pixels: NDArray[np.uint8], assigned: list[list[str]]) -> list[str]:
         """Caption with Tag2Text, which takes the same pixels as RAM and RAM++."""
@@ -110,6 +128,8 @@ class ModelHolder:
         self._options = options
         self._lock = threading.Lock()
         self._loaded: LoadedModel | None = None
+        # The loaded model with other tags, by the id of the vocabulary. All share its weights.
+        self._variants: dict[int, LoadedModel] = {}
         self.pinned = pinned
 
     @property
@@ -127,18 +147,43 @@ class ModelHolder:
         """The device that was asked for."""
         return self._options.device
 
-    def get(self, name: str) -> LoadedModel:
+    def get(self, name: str, vocabulary_id: int | None = None) -> LoadedModel:
         """Return a model, loading it in place of another if need be.
 
+        Args:
+            name: of the model.
+            vocabulary_id: other tags than its own.
+
         Raises:
-            ModelError: it cannot be loaded; the message says what to do.
+            ModelError: it cannot be loaded, or cannot take these tags; the message says what to do.
         """
         with self._lock:
             if self._loaded is None or self._loaded.name != name:
                 self._loaded = None  # before the next is loaded: two may not fit
+                self._variants.clear()
                 gc.collect()
                 self._loaded = self._load(name)
-            return self._loaded
+            if vocabulary_id is None:
+                return self._loaded
+            if vocabulary_id not in self._variants:
+                self._variants[vocabulary_id] = self._with_vocabulary(self._loaded, vocabulary_id)
+            return self._variants[vocabulary_id]
+
+    def _with_vocabulary(self, model: LoadedModel, vocabulary_id: int) -> LoadedModel:
+        with unit_of_work(self._engine) as session:
+            view = vocabularies.view(session, vocabulary_id)
+            tags = vocabularies.tags(session, vocabulary_id)
+        described = tags[0].descriptions is not None
+        vocabulary = TagVocabulary(
+            view.name,
+            tuple(tag.name for tag in tags),
+            tuple(tag.name_zh for tag in tags),
+            np.array([tag.threshold for tag in tags], dtype=np.float32),
+            tuple(tuple(tag.descriptions or ()) for tag in tags) if described else None,
+        )
+        log.info("embedding vocabulary", model=model.name, vocabulary=view.name, tags=len(tags))
+        recognizer = cast("Retagger", model.recognizer).with_vocabulary(vocabulary)
+        return LoadedModel(model.name, recognizer, vocabulary.thresholds, self._options)
 
     def _load(self, name: str) -> LoadedModel:
         log.info("loading model", model=name, device=self._options.device)
@@ -146,7 +191,7 @@ class ModelHolder:
         log.info("model is ready", model=name)
         return LoadedModel(name, recognizer, recognizer.vocabulary.thresholds, self._options)
 
-    def register(self, session: Session, name: str) -> int:
+    def register(self, session: Session, name: str, vocabulary_id: int | None = None) -> int:
         """Return the id of a model's generation, which cannot be dropped before the transaction ends.
 
         Asked for each job and not kept: a generation may be dropped while the model stays loaded.
@@ -154,7 +199,7 @@ class ModelHolder:
         Raises:
             ModelError: it cannot be loaded; the message says what to do.
         """
-        recognizer = self.get(name).recognizer
+        recognizer = self.get(name, vocabulary_id).recognizer
         spec, vocabulary = recognizer.spec, recognizer.vocabulary
         return generations.ensure(
             session,
@@ -172,5 +217,6 @@ class ModelHolder:
                 names=vocabulary.names,
                 names_zh=vocabulary.names_zh,
                 thresholds=[float(threshold) for threshold in vocabulary.thresholds],
+                descriptions=vocabulary.descriptions,
             ),
         )

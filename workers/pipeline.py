@@ -19,12 +19,12 @@ from ram_core.errors import ModelError
 from ramq.kit.errors import FatalError, ServiceUnavailableError
 from ramq.kit.logs import get_logger
 from storage.database import unit_of_work
-from storage.repositories import images, shards
+from storage.repositories import features, images, shards
 from workers import work as words
 from workers.lease_keeper import LeaseKeeper
 from workers.retry import Action, DeviceLostError, WorkerCrashedError, tries_allowed, verdict
 from workers.stages.batch import Batcher
-from workers.stages.fetch import BytesBudget, fetch
+from workers.stages.fetch import BytesBudget, fetch, recall
 from workers.stages.infer import infer
 from workers.stages.write import write
 from workers.work import Lease, Trouble, Work
@@ -35,10 +35,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from storage.features import FeatureFiles
     from storage.repositories.shards import ClaimedShard
     from workers.decoders import Decoders
     from workers.metrics import WorkerMetrics
-    from workers.model_holder import ModelHolder
+    from workers.model_holder import LoadedModel, ModelHolder
     from workers.work import Batch
 
 log = get_logger()
@@ -70,11 +71,13 @@ class Pipeline:
         options: PipelineOptions,
         *,
         decoders: Decoders,
+        files: FeatureFiles,
         metrics: WorkerMetrics,
     ) -> None:
         self._engine = engine
         self._models = models
         self._decoders = decoders
+        self._files = files
         self._options = options
         self._metrics = metrics
         self._budget = BytesBudget(options.budget_bytes)
@@ -154,6 +157,8 @@ class Pipeline:
         self._raise_fatal()
         with unit_of_work(self._engine) as session:
             known = images.keys(session, shard.image_ids)
+            source = shard.from_generation_id
+            kept = {} if source is None else features.kept(session, source, shard.image_ids)
         pending = lease.pending
         if not pending:
             self.leases.finish(lease)
@@ -163,7 +168,7 @@ class Pipeline:
                 break
             image_id = shard.image_ids[position]
             key = known.get(image_id) or images.ImageKey(image_id, "", "", 0)
-            work = Work(lease, position, key, key.version)
+            work = Work(lease, position, key, key.version, kept.get(image_id))
             if image_id not in known:  # deleted while it waited: the write stage finds no row and skips it
                 work.trouble = Trouble(is_passing=False, code="missing", about_content=False, detail="deleted")
                 self._to_infer.put(work)
@@ -241,23 +246,29 @@ class Pipeline:
                     is_passing=True, code="store_unavailable", about_content=False, detail="put off with its neighbours"
                 )
             else:
-                work.reserved_bytes = self._budget.acquire(work.image.size_bytes)
+                if work.lease.store is not None:
+                    work.reserved_bytes = self._budget.acquire(work.image.size_bytes)
                 with _Timed(self, work.lease, "fetch", self._options.fetch_threads, key=work.image.key):
                     try:
-                        fetch(work, self._options.max_object_bytes)
+                        self._get(work)
                     except Exception as error:  # noqa: BLE001  (the table of errors judges it)
                         self._judge(work, error)
                 work.lease.note_fetch(work.trouble)
             if work.trouble is not None:
                 self._release(work)
-                self._to_infer.put(work)
-            else:
-                self._to_decode.put(work)
+            (self._to_decode if work.body is not None else self._to_infer).put(work)
+
+    def _get(self, work: Work) -> None:
+        """Get an image's bytes, or what was kept of it."""
+        if work.lease.store is None:
+            recall(work, self._model_of(work.lease).retagger.retags_from, self._files)
+        else:
+            fetch(work, self._options.max_object_bytes)
 
     def _decode(self) -> None:
         while (work := self._to_decode.get()) is not None:
             if not self._drops(work.lease):
-                preprocessing = self._models.get(work.lease.shard.model).recognizer.preprocessing
+                preprocessing = self._model_of(work.lease).recognizer.preprocessing
                 assert work.body is not None
                 with _Timed(self, work.lease, "decode", self._options.decoders, key=work.image.key):
                     try:
@@ -290,7 +301,7 @@ class Pipeline:
             return
         with self._lock:
             self._in_hand += 1
-        model = self._models.get(batch.lease.shard.model)
+        model = self._model_of(batch.lease)
         with _Timed(self, batch.lease, "infer", 1):
             infer(batch, model, batch.lease.shard.captioner)
         self._to_write.put(batch)
@@ -305,11 +316,11 @@ class Pipeline:
 
     def _write_batch(self, batch: Batch) -> None:
         lease = batch.lease
-        thresholds = self._models.get(lease.shard.model).thresholds
+        thresholds = self._model_of(lease).thresholds
         self._resolve_old_troubles(batch)
         with _Timed(self, lease, "write", 1):
             state = self.leases.patiently(
-                lease, lambda: write(self._engine, batch, thresholds, self._options.lease_seconds)
+                lease, lambda: write(self._engine, batch, thresholds, self._options.lease_seconds, self._files)
             )
         if state is None:
             return
@@ -347,6 +358,9 @@ class Pipeline:
         work.trouble = Trouble.of(error)
         outcome = "image waits" if work.trouble.is_passing else "image failed"
         log.info(outcome, error_class=work.trouble.code, error=work.trouble.detail)
+
+    def _model_of(self, lease: Lease) -> LoadedModel:
+        return self._models.get(lease.shard.model, lease.shard.vocabulary_id)
 
     def _release(self, work: Work) -> None:
         self._budget.release(work.reserved_bytes)

@@ -20,6 +20,7 @@ from storage.objects.base import CredentialsError
 from storage.objects.manifest import Manifest
 from storage.objects.source import open_store, parse_source
 from storage.repositories import images, jobs, listings, shards
+from workers.recorded import list_recorded
 from workers.retry import backoff_seconds
 
 if TYPE_CHECKING:
@@ -134,10 +135,15 @@ class Planner:
     def _list(self, listing: ClaimedListing, should_stop: Callable[[], bool]) -> None:
         generation_id = listing.generation_id
         if generation_id is None:
-            self._models.get(listing.model)  # it may take a while to load, and no transaction waits for it
+            self._models.get(
+                listing.model, listing.vocabulary_id
+            )  # it may take a while to load, and no transaction waits for it
             with unit_of_work(self._engine) as session:
-                generation_id = self._models.register(session, listing.model)
+                generation_id = self._models.register(session, listing.model, listing.vocabulary_id)
                 jobs.set_generation(session, listing.job_id, generation_id)
+        if listing.from_generation_id is not None:
+            list_recorded(self._engine, listing, generation_id, self._shard_size, should_stop)
+            return
         until, after = time.monotonic() + STEP_SECONDS, listing.cursor
         if listing.manifest_version is not None:
             Manifest(listing.source, self._s3_endpoint_url).require_unchanged(listing.manifest_version)
@@ -190,7 +196,9 @@ class Planner:
         with unit_of_work(self._engine) as session:
             jobs.require_listing(session, listing.job_id, listing.epoch)
             images.upsert_page(session, listing.archive_id, pictures)
-            pending = images.pending_of_page(session, listing.archive_id, generation_id, listing.captioner)
+            pending = images.pending_of_page(
+                session, listing.archive_id, generation_id, listing.captioner, listing.features
+            )
             listed, n_listed = images.ids_of_page(session, listing.archive_id), len(page)
             if listing.manifest_version is None:
                 listings.mark_missing(session, listing.archive_id, listing.prefix, after, cursor)

@@ -123,6 +123,13 @@ class ModelFailedError(PermanentError):
     about_content = False
 
 
+class FeaturesMissingError(PermanentError):
+    """New tags were to be given from what was kept of this image, and it is not there."""
+
+    code = "features_missing"
+    about_content = False
+
+
 class UnstorableResultError(PermanentError):
     """The database refused this image's results."""
 
@@ -174,6 +181,7 @@ _TABLE: dict[type[Exception], Verdict] = {
     DecoderMemoryError: Verdict(Action.RECORD, "decoder_memory"),
     # About what was done with it.
     ModelFailedError: Verdict(Action.RECORD, "model_error"),
+    FeaturesMissingError: Verdict(Action.RECORD, "features_missing"),
     UnstorableResultError: Verdict(Action.RECORD, "unstorable"),
     WorkerCrashedError: Verdict(Action.RECORD, "worker_crash", about_content=True),
     # About the worker.

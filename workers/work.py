@@ -6,7 +6,7 @@ import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from storage.repositories import shards
 from workers.retry import Action, verdict
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ram_core.recognition import Prediction
     from storage.objects.base import ObjectStore
+    from storage.repositories.features import Kept
     from storage.repositories.images import ImageKey
     from storage.repositories.shards import ClaimedShard
 
@@ -59,6 +60,8 @@ class Work:
     position: int
     image: ImageKey
     version: str
+    kept: Kept | None = None
+    feature: NDArray[Any] | None = None  # (D,) vector or (R,) packed tokens, where new tags are given from them
     body: bytes | memoryview | None = None
     reserved_bytes: int = 0
     pixels: NDArray[np.uint8] | None = None  # (S, S, 3)
@@ -66,6 +69,7 @@ class Work:
     height: int = 0
     prediction: Prediction | None = None
     caption: str | None = None
+    captioner: str | None = None  # who wrote it, where that is not what the job says
     trouble: Trouble | None = None
 
 
@@ -83,9 +87,12 @@ class Batch:
 
 
 class Lease:
-    """A shard while this worker holds it: its outcomes so far, and how much of it is still on the way."""
+    """A shard while this worker holds it: its outcomes so far, and how much of it is still on the way.
 
-    def __init__(self, shard: ClaimedShard, store: ObjectStore) -> None:
+    Without a ``store`` nothing is fetched: new tags are given from what was kept of the images.
+    """
+
+    def __init__(self, shard: ClaimedShard, store: ObjectStore | None) -> None:
         self.shard = shard
         self.store = store
         self.outcomes = bytearray(shard.outcomes)

@@ -86,6 +86,20 @@ class Runner(Generic[N]):
             tokens: torch.Tensor = self.network.embed(pixels.to(self.device, torch.float32, non_blocking=True))
         return tokens
 
+    @torch.inference_mode()
+    def decode(self, tokens: torch.Tensor) -> Tagged:
+        """Tag (B, 1 + N, E) image tokens that ``embed`` gave before.
+
+        Raises:
+            CheckpointError: the network gives numbers that are not finite.
+        """
+        tokens = tokens.to(self.device, torch.float32)
+        with self._autocast(self.dtype):
+            logits = self.network.decode(tokens, self.network.tags)
+        if not bool(logits.isfinite().all()):
+            raise CheckpointError("the network gives numbers that are not finite; its checkpoint is damaged: verify it")
+        return Tagged(logits, tokens)
+
     def autocast(self) -> torch.autocast:
         """Context in which other parts of the network run as this one does."""
         return self._autocast(self.dtype)

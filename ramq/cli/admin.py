@@ -133,6 +133,7 @@ def index_verify(as_json: Json = False) -> None:
 
 def _for_each_generation(action: str) -> None:
     from ramq.wiring import make_builder  # noqa: PLC0415
+    from storage.feature_upkeep import compact as compact_features  # noqa: PLC0415
 
     with services() as ramq:
         builder = make_builder(ramq.settings, ramq.engine)
@@ -143,6 +144,8 @@ def _for_each_generation(action: str) -> None:
                 builder.publish_new(view.id, force=True)
                 builder.compact(view.id, purge=True)
         removed = builder.collect_garbage()
+        if action == "compact":
+            compact_features(ramq.engine, builder.store.place, purge=True)
         for status in ramq.index_status():
             err.print(
                 f"generation {status.generation_id} ({status.model}): {status.vectors_indexed:,} of "

@@ -38,6 +38,7 @@ def enqueue(
     model: Annotated[str | None, typer.Option(help="lite, ram or ram_plus; default: RAMQ_MODEL.")] = None,
     caption: Annotated[bool | None, typer.Option("--caption/--no-caption", help="Write captions too.")] = None,
     priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",
+    vocabulary: Annotated[str | None, typer.Option(metavar="NAME", help="Tags of your own: see `ramq vocab`.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -49,11 +50,11 @@ def enqueue(
     """
     settings = settings_for()
     with services(settings) as ramq:
-        created = ramq.jobs.create(source, model=model, caption=caption, priority=priority)
+        created = ramq.jobs.create(source, model=model, caption=caption, priority=priority, vocabulary=vocabulary)
         if not as_json:
             out.print(created.id)
         if wait:
-            finished = _watch(ramq, settings, created.id, is_quiet=as_json)
+            finished = wait_for_end(ramq, settings, created.id, is_quiet=as_json)
             _report(finished, as_json=as_json)
             if finished.failed or finished.state != "done":
                 raise typer.Exit(1)
@@ -103,14 +104,14 @@ def job(
     settings = settings_for()
     with services(settings) as ramq:
         if watch and (report or lines):
-            _watch(ramq, settings, job_id, is_quiet=as_json)
+            wait_for_end(ramq, settings, job_id, is_quiet=as_json)
         if lines:
             sys.stdout.buffer.writelines(ramq.jobs.report_lines(job_id))
             return
         if report:
             _print_report(ramq.jobs.report(job_id), as_json=as_json)
             return
-        shown = _watch(ramq, settings, job_id, is_quiet=as_json) if watch else ramq.jobs.get(job_id)
+        shown = wait_for_end(ramq, settings, job_id, is_quiet=as_json) if watch else ramq.jobs.get(job_id)
     _report(shown, as_json=as_json)
 
 
@@ -198,7 +199,7 @@ def _print_report(report: JobReport, *, as_json: bool) -> None:
         sys.stdout.write(f"{name:<11} {visible(value)}\n")
 
 
-def _watch(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) -> JobView:
+def wait_for_end(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) -> JobView:
     """Follow a job to its end. On the embedded stack with no worker alive, one runs for as long as we watch."""
     try:
         return _follow(ramq, settings, job_id, is_quiet=is_quiet)

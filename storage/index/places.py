@@ -136,6 +136,7 @@ class FolderPlace:
         target = self.root / name
         staged = target.with_name(f"{_STAGING}{uuid4().hex}")
         with self._errors_named():
+            target.parent.mkdir(parents=True, exist_ok=True)
             _write_new(staged, data)
             staged.replace(target)
             sync_folder(target.parent)

@@ -9,8 +9,8 @@ from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from ramq.kit.errors import NotFoundError
-from storage.models import Generation, Tag, Vocabulary
-from storage.repositories import partitions
+from storage.models import Generation, Vocabulary
+from storage.repositories import partitions, vocabularies
 from storage.views import GenerationView
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class VocabularySpec:
     names: Sequence[str]
     names_zh: Sequence[str | None]
     thresholds: Sequence[float]
+    descriptions: Sequence[Sequence[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def ensure(session: Session, spec: GenerationSpec, vocabulary: VocabularySpec) -
         partitions.ensure(session, known.id)
         return known.id
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": DEFAULT_LOCK})
-    vocabulary_id = _ensure_vocabulary(session, vocabulary)
+    vocabulary_id = vocabularies.ensure(session, vocabulary)
     is_first = session.scalar(select(func.count()).select_from(Generation).where(Generation.is_default)) == 0
     session.execute(
         insert(Generation)
@@ -78,25 +79,6 @@ def ensure(session: Session, spec: GenerationSpec, vocabulary: VocabularySpec) -
     generation_id = session.scalars(select(Generation.id).where(Generation.fingerprint == spec.fingerprint)).one()
     partitions.ensure(session, generation_id)
     return generation_id
-
-
-def _ensure_vocabulary(session: Session, vocabulary: VocabularySpec) -> int:
-    known = session.scalar(select(Vocabulary.id).where(Vocabulary.sha256 == vocabulary.sha256))
-    if known is not None:
-        return known
-    row = Vocabulary(sha256=vocabulary.sha256, name=vocabulary.name, size=len(vocabulary.names))
-    session.add(row)
-    session.flush()
-    session.execute(
-        insert(Tag),
-        [
-            {"vocabulary_id": row.id, "id": number, "name": name, "name_zh": name_zh, "threshold": threshold}
-            for number, (name, name_zh, threshold) in enumerate(
-                zip(vocabulary.names, vocabulary.names_zh, vocabulary.thresholds, strict=True)
-            )
-        ],
-    )
-    return row.id
 
 
 def default(session: Session) -> Generation | None:

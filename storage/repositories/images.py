@@ -101,10 +101,13 @@ def settled(session: Session, archive_id: int, generation_id: int, keys: Sequenc
     return set(rows.scalars())
 
 
-def pending_of_page(session: Session, archive_id: int, generation_id: int, captioner: str) -> list[int]:
+def pending_of_page(
+    session: Session, archive_id: int, generation_id: int, captioner: str, features: str = "none"
+) -> list[int]:
     """Return, in key order, the images of the page in ``listed`` that still want recognising.
 
-    Left out are those with a record of the same version, generation and captioner, and those whose very bytes were
+    Left out are those with a record of the same version, generation and captioner, and the features that are to be kept
+    (``none``, ``global`` or ``tokens``), and those whose very bytes were
     found unusable before.
     """
     rows = session.execute(
@@ -115,6 +118,10 @@ def pending_of_page(session: Session, archive_id: int, generation_id: int, capti
             WHERE NOT EXISTS (
                 SELECT FROM record r WHERE r.image_id = image.id AND r.generation_id = :generation_id
                 AND r.version = image.version AND (:captioner = 'none' OR r.captioner = :captioner)
+                AND (:features = 'none' OR EXISTS (
+                    SELECT FROM feature JOIN feature_file ON feature_file.id = feature.file_id
+                    WHERE feature.image_id = r.image_id AND feature.generation_id = :generation_id
+                    AND feature.version = r.version AND feature_file.kind IN ('tokens', :features)))
             ) AND NOT EXISTS (
                 SELECT FROM failure f WHERE f.image_id = image.id AND f.generation_id = :generation_id
                 AND f.version = image.version AND f.about_content AND NOT f.retrying
@@ -122,7 +129,7 @@ def pending_of_page(session: Session, archive_id: int, generation_id: int, capti
             ORDER BY page.key
             """
         ),
-        {"archive_id": archive_id, "generation_id": generation_id, "captioner": captioner},
+        {"archive_id": archive_id, "generation_id": generation_id, "captioner": captioner, "features": features},
     )
     return list(rows.scalars())
 

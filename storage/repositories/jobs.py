@@ -45,6 +45,9 @@ class ClaimedListing:
     model: str
     captioner: str
     generation_id: int | None
+    features: str
+    vocabulary_id: int | None
+    from_generation_id: int | None
 
 
 def create(  # noqa: PLR0913  (a job's columns)
@@ -57,6 +60,9 @@ def create(  # noqa: PLR0913  (a job's columns)
     captioner: str,
     priority: Priority,
     manifest_version: str | None = None,
+    features: str = "none",
+    vocabulary_id: int | None = None,
+    from_generation_id: int | None = None,
 ) -> int:
     """Add a job whose listing has yet to begin; return its id. ``manifest_version``: if ``source`` is a manifest."""
     job = Job(
@@ -67,6 +73,9 @@ def create(  # noqa: PLR0913  (a job's columns)
         model=model,
         captioner=captioner,
         priority=PRIORITIES[priority],
+        features=features,
+        vocabulary_id=vocabulary_id,
+        from_generation_id=from_generation_id,
     )
     session.add(job)
     session.flush()
@@ -94,7 +103,8 @@ def claim_listing(
             WITH candidate AS (
                 SELECT id FROM job WHERE state = 'running' AND listed_all_at IS NULL
                   AND (CAST(:models AS text[]) IS NULL OR model = ANY(:models))
-                  AND (generation_id IS NOT NULL OR model IS NOT DISTINCT FROM CAST(:loaded AS text)) = :is_begun
+                  AND (generation_id IS NOT NULL
+                       OR (vocabulary_id IS NULL AND model IS NOT DISTINCT FROM CAST(:loaded AS text))) = :is_begun
                   AND (list_lease_until IS NULL OR list_lease_until < now())
                   AND (list_next_at IS NULL OR list_next_at <= now())
                 ORDER BY priority DESC, id LIMIT 1 FOR UPDATE SKIP LOCKED
@@ -105,7 +115,7 @@ def claim_listing(
             FROM candidate, archive WHERE job.id = candidate.id AND archive.id = job.archive_id
             RETURNING job.id AS job_id, job.list_epoch AS epoch, job.list_attempts AS attempts, job.archive_id,
                 archive.uri AS archive_uri, job.source, job.manifest_version, job.prefix, job.list_cursor AS cursor,
-                job.model, job.captioner, job.generation_id
+                job.model, job.captioner, job.generation_id, job.features, job.vocabulary_id, job.from_generation_id
             """
         ),
         {
@@ -237,72 +247,11 @@ def set_state(session: Session, job_id: int, *, to: JobState, allowed: Sequence[
     )
 
 
-def reopen_failed(session: Session, job_id: int, error_class: str | None) -> int:
-    """Make the failed images of a job pending again, all or those of one class; return how many.
-
-    The failures stay, marked as being retried, until each image has a new outcome.
-    """
-    ids = set(
-        session.execute(
-            text(
-                """UPDATE failure SET retrying = true WHERE job_id = :id AND NOT retrying
-                   AND (CAST(:error_class AS text) IS NULL OR error_class = :error_class) RETURNING image_id"""
-            ),
-            {"id": job_id, "error_class": error_class},
-        ).scalars()
-    )
-    if not ids:
-        return 0
-    shards = session.execute(
-        text(
-            """SELECT id, state, image_ids, outcomes, n_done, n_failed, n_skipped FROM shard
-               WHERE job_id = :id AND n_failed > 0 AND image_ids && CAST(:ids AS bigint[]) ORDER BY id FOR UPDATE"""
-        ),
-        {"id": job_id, "ids": list(ids)},
-    ).all()
-    reopened = sum(_reopen(session, job_id, shard, ids) for shard in shards)
-    session.execute(
-        text("UPDATE job SET state = 'running', finished_at = NULL, note = NULL WHERE id = :id AND state <> 'paused'"),
-        {"id": job_id},
-    )
-    return reopened
-
-
-def _reopen(session: Session, job_id: int, shard: Row[tuple[object, ...]], ids: set[int]) -> int:
-    failed = 2
-    outcomes = bytearray(shard.outcomes)
-    positions = [
-        position
-        for position, image_id in enumerate(shard.image_ids)
-        if image_id in ids and outcomes[position] == failed
-    ]
-    for position in positions:
-        outcomes[position] = 0
-    if shard.state == "done":
-        # Its counts go back from the job to the shard, which is open again.
-        session.execute(
-            text(
-                """UPDATE job SET done = done - :n_done, failed = failed - :n_failed, skipped = skipped - :n_skipped
-                   WHERE id = :id"""
-            ),
-            {"id": job_id, "n_done": shard.n_done, "n_failed": shard.n_failed, "n_skipped": shard.n_skipped},
-        )
-    # A new epoch fences a holder that would still write the outcomes as it knew them.
-    session.execute(
-        text(
-            """UPDATE shard SET state = 'ready', epoch = epoch + 1, attempts = 0, tries = 0, next_try_at = NULL,
-               owner = NULL, lease_until = NULL, probe = NULL, probe_deaths = 0, outcomes = :outcomes,
-               n_failed = :n_failed WHERE id = :id"""
-        ),
-        {"id": shard.id, "outcomes": bytes(outcomes), "n_failed": outcomes.count(failed)},
-    )
-    return len(positions)
-
-
 # Reading -----------------------------------------------------------------------------------------------------------
 
 _BOOKS = """
     SELECT job.*, archive.uri AS archive_uri,
+        (SELECT name FROM vocabulary WHERE vocabulary.id = job.vocabulary_id) AS vocabulary,
         job.done + coalesce(begun.n_done, 0) AS all_done, job.failed + coalesce(begun.n_failed, 0) AS all_failed,
         job.skipped + coalesce(begun.n_skipped, 0) AS all_skipped,
         coalesce(alive.workers, 0) AS workers, alive.rate,
@@ -370,6 +319,10 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         prefix=row.prefix,
         model=row.model,
         captioner=row.captioner,
+        features=row.features,
+        vocabulary=row.vocabulary,
+        from_generation_id=row.from_generation_id,
+        generation_id=row.generation_id,
         priority=names[row.priority],
         state=cast("JobState", row.state),
         is_listing=is_listing,

@@ -42,11 +42,12 @@ class FailureRow:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Which job and generation the rows of a batch belong to."""
+    """Which job and generation the rows of a batch belong to, and whether they come from the objects as they are."""
 
     job_id: int
     generation_id: int
     captioner: str
+    reads_archive: bool = True
 
 
 def lock_existing(session: Session, image_ids: Sequence[int]) -> set[int]:
@@ -67,7 +68,8 @@ def write_records(session: Session, rows: Sequence[RecordRow], provenance: Prove
         return
     ordered = sorted(rows, key=lambda row: row.image_id)
     ids = [row.image_id for row in ordered]
-    _note_versions(session, ids, [row.version for row in ordered])
+    if provenance.reads_archive:
+        _note_versions(session, ids, [row.version for row in ordered])
     changed = _upsert_records(session, ordered, ids, provenance)
     vectors.upsert(session, provenance.generation_id, ids, [row.vector for row in ordered], changed)
     session.execute(

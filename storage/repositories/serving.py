@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select, text, update
 
 from ramq.kit.errors import ConflictError, NotFoundError
+from storage.generation_views import DropReport
 from storage.models import Generation
-from storage.repositories import generations
+from storage.repositories import features, generations, partitions
 from storage.repositories.vectors import lock_builder
-from storage.views import DropReport
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -92,10 +92,12 @@ def drop(session: Session, generation_id: int) -> DropReport:
     values = {"id": generation_id}
     records = _count(session, "record", generation_id)
     vectors = _count(session, "vector", generation_id)
-    for table in ("record", "vector", "erasure", "index_state"):
+    erased = features.erase_generation(session, generation_id)
+    partitions.empty(session, generation_id)
+    for table in ("erasure", "index_state"):
         session.execute(text(f"DELETE FROM {table} WHERE generation_id = :id"), values)  # noqa: S608  (constants)
     session.execute(text("UPDATE generation SET dropped_at = now(), served_until = NULL WHERE id = :id"), values)
-    return DropReport(generation_id, records, vectors, features=0)
+    return DropReport(generation_id, records, vectors, features=erased)
 
 
 def _count(session: Session, table: str, generation_id: int) -> int:

@@ -43,6 +43,9 @@ class ClaimedShard:
         probe: position that the last holder tried alone when it died, or None.
         probe_deaths: how many holders died alone with that image.
         outcomes: one byte per image.
+        features: what is kept of each image beside its results.
+        vocabulary_id: other tags than the model's own.
+        from_generation_id: where new tags are given from what that generation kept, instead of from the archive.
     """
 
     id: int
@@ -58,6 +61,9 @@ class ClaimedShard:
     generation_id: int
     model: str
     captioner: str
+    features: str
+    vocabulary_id: int | None
+    from_generation_id: int | None
 
 
 def add(session: Session, job_id: int, shards: Sequence[Sequence[int]]) -> None:
@@ -111,7 +117,7 @@ def claim(session: Session, *, owner: str, models: Sequence[str] | None, lease_s
             WHERE shard.id = candidate.id AND job.id = shard.job_id AND archive.id = job.archive_id
             RETURNING shard.id, shard.job_id, shard.epoch, shard.attempts, shard.tries, shard.probe,
                 shard.probe_deaths, shard.image_ids, shard.outcomes, archive.uri AS archive_uri,
-                job.generation_id, job.model, job.captioner
+                job.generation_id, job.model, job.captioner, job.features, job.vocabulary_id, job.from_generation_id
             """  # noqa: S608
         ),
         {"job_id": job_id, "owner": owner, "lease_seconds": lease_seconds},

@@ -10,7 +10,7 @@ import pytest
 
 from ramq.kit.errors import ConflictError, NotFoundError
 from storage.database import make_engine, unit_of_work
-from storage.repositories import failures, jobs, results, shards
+from storage.repositories import failures, jobs, results, retries, shards
 from storage.repositories.shards import DONE, FAILED, PENDING, SKIPPED, FencedError
 from tests.ledger import LEASE_SECONDS, Ledger
 
@@ -344,7 +344,7 @@ def test_a_retry_at_the_very_end_of_a_job_keeps_it_open(ledger: Ledger, engine: 
     finished: list[list[int]] = []
     thread = threading.Thread(target=lambda: finished.append(ledger.finish()))
     with unit_of_work(engine) as session:
-        jobs.reopen_failed(session, job_id, None)
+        retries.reopen_failed(session, job_id, None)
         thread.start()
         thread.join(timeout=1)  # either it waits for this transaction or it passes the job by
     thread.join()

@@ -12,7 +12,6 @@ from storage.database import make_engine
 from storage.index.builder import IndexBuilder
 from storage.index.places import open_place
 from tests.services.embeddings import with_embeddings
-from tests.services.embeddings import with_embeddings
 from tests.services.missing import missing
 from workers.lifecycle import Worker
 from workers.model_holder import ModelHolder, ModelOptions

@@ -7,9 +7,12 @@ import time
 from typing import TYPE_CHECKING
 
 from ramq.kit.errors import TransientError
-from workers.retry import EmptyFileError, backoff_seconds
+from storage.index.manifest import DamagedError
+from storage.index.packing import CODE, unpack_vectors
+from workers.retry import EmptyFileError, FeaturesMissingError, backoff_seconds
 
 if TYPE_CHECKING:
+    from storage.features import FeatureFiles
     from storage.objects.base import Fetched, ObjectStore
     from workers.work import Work
 
@@ -44,10 +47,33 @@ class BytesBudget:
 
 def fetch(work: Work, max_bytes: int) -> None:
     """Fill in ``work.body``. Raises the store's errors and ``EmptyFileError``."""
+    assert work.lease.store is not None
     fetched = _with_tries(work.lease.store, work.image.key, work.version, max_bytes)
     if not len(fetched.body):
         raise EmptyFileError("the object has no bytes")
     work.body, work.version = fetched.body, fetched.version
+
+
+def recall(work: Work, retags_from: str, files: FeatureFiles) -> None:
+    """Fill in ``work.feature`` from what was kept of the image: no object is read.
+
+    Raises:
+        FeaturesMissingError: it was not kept, or is damaged.
+        ServiceUnavailableError: the place of the feature files does not answer.
+    """
+    kept = work.kept
+    if kept is None:
+        raise FeaturesMissingError("its record is gone: recognise it again")
+    work.version, work.width, work.height = kept.version, kept.width, kept.height
+    if retags_from == "vector":
+        work.feature = unpack_vectors(kept.vector, len(kept.vector) // CODE.itemsize)[0]
+        return
+    if kept.file is None or kept.position is None:
+        raise FeaturesMissingError("its image tokens are not kept: recognise it again with RAMQ_FEATURES=tokens")
+    try:
+        work.feature = files.row(kept.file, kept.position)
+    except DamagedError as error:
+        raise FeaturesMissingError(f"{error}: recognise it again with RAMQ_FEATURES=tokens") from error
 
 
 def _with_tries(store: ObjectStore, key: str, version: str, max_bytes: int) -> Fetched:

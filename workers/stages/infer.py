@@ -13,6 +13,7 @@ from workers.work import Trouble
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ram_core.recognition import Prediction
     from workers.model_holder import LoadedModel
     from workers.work import Batch, Work
 
@@ -23,19 +24,25 @@ KEYS_LOGGED = 3
 
 
 def infer(batch: Batch, model: LoadedModel, captioner: str) -> None:
-    """Fill in predictions and captions. Raises only what concerns the worker as a whole."""
+    """Fill in predictions and captions, from pixels or from what was kept of the images.
+
+    Raises only what concerns the worker as a whole.
+    """
     _predict(batch.sound, model, captioner)
     for work in batch.works:
-        work.pixels = None
+        work.pixels = work.feature = None
 
 
 def _predict(works: Sequence[Work], model: LoadedModel, captioner: str) -> None:
     if not works:
         return
     try:
-        pixels = np.stack([work.pixels for work in works if work.pixels is not None])  # (B, S, S, 3)
-        predictions = model.recognizer.predict(pixels)
-        captions = model.captions(captioner, pixels, predictions)
+        if works[0].kept is not None:
+            predictions, captions = _retag(works, model)
+        else:
+            pixels = np.stack([work.pixels for work in works if work.pixels is not None])  # (B, S, S, 3)
+            predictions = model.predict(pixels, works[0].lease.shard.features)
+            captions = model.captions(captioner, pixels, predictions)
     # Whatever a model raises, from a CUDA error to a bad picture: halving finds out whether an image is at fault.
     except Exception as error:
         if verdict(error).action is Action.STOP:
@@ -57,6 +64,19 @@ def _predict(works: Sequence[Work], model: LoadedModel, captioner: str) -> None:
         return
     for work, prediction, caption in zip(works, predictions, captions, strict=True):
         work.prediction, work.caption = prediction, caption
+
+
+def _retag(works: Sequence[Work], model: LoadedModel) -> tuple[list[Prediction], list[str | None]]:
+    """Give new tags. Captions stay, but for those that were made of the tags."""
+    kept = np.stack([work.feature for work in works if work.feature is not None])
+    predictions = model.retagger.retag(kept)
+    captions = []
+    for work, prediction in zip(works, predictions, strict=True):
+        assert work.kept is not None
+        work.captioner = work.kept.captioner
+        made_of_tags = work.captioner == "template"
+        captions.append(model.caption_of_tags(prediction) if made_of_tags else work.kept.caption)
+    return predictions, captions
 
 
 def _is_device_lost(error: Exception) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from storage.database import unit_of_work
 from storage.index.packing import pack_vectors
 from storage.models import SCORE_SCALE
-from storage.repositories import records, shards
+from storage.repositories import features, records, shards
 from workers.retry import UnstorableResultError
 from workers.work import Trouble
 
@@ -22,11 +23,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy import Engine
 
+    from storage.features import FeatureFiles
     from workers.work import Batch, Lease, Work
 
 
-def write(engine: Engine, batch: Batch, thresholds: NDArray[np.float32], lease_seconds: float) -> str:
+def write(
+    engine: Engine,
+    batch: Batch,
+    thresholds: NDArray[np.float32],
+    lease_seconds: float,
+    files: FeatureFiles | None = None,
+) -> str:
     """Commit the outcomes of a batch and return the state of its job.
+
+    What is kept of the images beside their results is in a file before the transaction begins that speaks of it.
 
     Results that the database refuses are halved until the image at fault stands alone, and recorded as its failure.
 
@@ -34,32 +44,45 @@ def write(engine: Engine, batch: Batch, thresholds: NDArray[np.float32], lease_s
         FencedError: the lease was lost; nothing was written.
         ServiceUnavailableError: the database is away; the same call may be made again.
     """
-    return _write(engine, batch.lease, batch.works, thresholds, lease_seconds)
+    return _write(engine, batch.lease, batch.works, _How(thresholds, lease_seconds, files))
 
 
-def _write(
-    engine: Engine, lease: Lease, works: Sequence[Work], thresholds: NDArray[np.float32], lease_seconds: float
-) -> str:
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What is the same for all of a batch."""
+
+    thresholds: NDArray[np.float32]
+    lease_seconds: float
+    files: FeatureFiles | None
+
+
+def _write(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> str:
     try:
-        return _commit(engine, lease, works, thresholds, lease_seconds)
+        return _commit(engine, lease, works, how)
     except (DataError, SqlalchemyDataError, IntegrityError, ValueError) as error:
         if len(works) == 1:
             reason = str(error).strip().splitlines()[0]
             works[0].trouble = Trouble.of(UnstorableResultError(reason))
-            return _commit(engine, lease, works, thresholds, lease_seconds)
+            return _commit(engine, lease, works, how)
     middle = len(works) // 2
-    _write(engine, lease, works[:middle], thresholds, lease_seconds)
-    return _write(engine, lease, works[middle:], thresholds, lease_seconds)
+    _write(engine, lease, works[:middle], how)
+    return _write(engine, lease, works[middle:], how)
 
 
-def _commit(
-    engine: Engine, lease: Lease, works: Sequence[Work], thresholds: NDArray[np.float32], lease_seconds: float
-) -> str:
+def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> str:
     shard = lease.shard
-    provenance = records.Provenance(shard.job_id, shard.generation_id, shard.captioner)
+    is_retag = shard.from_generation_id is not None
+    provenance = records.Provenance(shard.job_id, shard.generation_id, shard.captioner, reads_archive=not is_retag)
     done = [work for work in works if work.trouble is None]
     failed = [work for work in works if work.trouble is not None and not work.trouble.is_passing]
     outcomes = bytearray(lease.outcomes)
+    stored = [work for work in done if work.prediction is not None and work.prediction.features is not None]
+    file = None
+    if stored and how.files is not None:
+        rows = np.stack(
+            [work.prediction.features for work in stored if work.prediction and work.prediction.features is not None]
+        )
+        file = how.files.write(shard.generation_id, shard.features, rows)
     with unit_of_work(engine) as session:
         # The fence first: it holds the shard's row until the commit. Its outcomes are completed below.
         shards.require_held(session, shard.id, shard.epoch)
@@ -68,9 +91,15 @@ def _commit(
             present = work.image.id in existing
             outcome = shards.DONE if work.trouble is None else shards.FAILED
             outcomes[work.position] = outcome if present else shards.SKIPPED
-        records.write_records(session, _records(done, existing, thresholds), provenance)
+        for captioner in {work.captioner for work in done}:
+            own = [work for work in done if work.captioner == captioner]
+            written = replace(provenance, captioner=captioner or shard.captioner)
+            records.write_records(session, _records(own, existing, how.thresholds), written)
+        if file is not None:
+            at = {work.image.id: (n, work.version) for n, work in enumerate(stored) if work.image.id in existing}
+            features.link(session, shard.generation_id, file, at)
         records.write_failures(session, _failures(failed, existing), provenance)
-        state = shards.advance(session, shard.id, shard.epoch, bytes(outcomes), lease_seconds)
+        state = shards.advance(session, shard.id, shard.epoch, bytes(outcomes), how.lease_seconds)
     lease.outcomes[:] = outcomes
     return state
 

@@ -111,6 +111,10 @@ class JobOut(FromView):
     prefix: str
     model: str
     captioner: str
+    features: str = Field(description="what is kept of each image: `none`, `global` or `tokens`")
+    vocabulary: str | None = Field(description="other tags than the model's own")
+    from_generation_id: int | None = Field(description="new tags are given to what it recorded; no archive is read")
+    generation_id: int | None = Field(description="what the results belong to; null until a worker begins")
     priority: Priority
     state: JobState
     is_listing: bool

@@ -10,7 +10,7 @@ from ramq.web.api.generations import MAX_GENERATION, GenerationId
 from ramq.web.deps import MAX_TEXT, Reach, screens_of
 from ramq.web.problems import make_problem
 from ramq.wiring import Services
-from storage.views import GenerationComparison
+from storage.generation_views import GenerationComparison
 
 router = APIRouter(include_in_schema=False)
 

@@ -1,0 +1,129 @@
+"""Vocabularies of one's own from a file: names alone, or a table with thresholds, Chinese names and descriptions."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ram_core.errors import VocabularyError
+from ram_core.openset import OPEN_THRESHOLD
+from ram_core.vocabulary import TagVocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_COLUMNS = ("name", "name_zh", "threshold", "description", "descriptions")
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    line: int
+    name: str
+    name_zh: str | None
+    threshold: float
+    descriptions: tuple[str, ...]
+
+
+def read_vocabulary(path: Path | str, name: str | None = None) -> TagVocabulary:
+    """Read a vocabulary.
+
+    Args:
+        path: ``.txt``, one name a line; ``.csv`` with a header, or ``.jsonl``, with ``name`` and, if wanted,
+            ``name_zh``, ``threshold`` (0.5 if not given) and ``description`` or ``descriptions`` (in a CSV parted by
+            ``|``). Empty lines do not count.
+        name: what to call it; the file's stem when not given.
+
+    Raises:
+        VocabularyError: the file is not there or of another kind, or a line makes no sense; the message names it.
+    """
+    path = Path(path)
+    readers = {".txt": _names, ".csv": _table, ".jsonl": _objects}
+    if path.suffix.lower() not in readers:
+        raise VocabularyError(f"{path} is no vocabulary: give a .txt, .csv or .jsonl file")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError as error:
+        raise VocabularyError(f"{path} is not there") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise VocabularyError(f"{path} cannot be read as text in UTF-8: {error}") from error
+    entries = [_entry(path, line, fields) for line, fields in readers[path.suffix.lower()](path, lines)]
+    if not entries:
+        raise VocabularyError(f"{path} names no tags; write one a line")
+    _check(path, entries)
+    described = any(entry.descriptions for entry in entries)
+    return TagVocabulary(
+        name or path.stem,
+        tuple(entry.name for entry in entries),
+        tuple(entry.name_zh for entry in entries),
+        np.array([entry.threshold for entry in entries], dtype=np.float32),
+        tuple(entry.descriptions for entry in entries) if described else None,
+    )
+
+
+def _names(_path: Path, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    yield from ((number, {"name": line}) for number, line in enumerate(lines, start=1) if line.strip())
+
+
+def _table(path: Path, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    rows = csv.DictReader(lines)
+    if "name" not in (rows.fieldnames or ()):
+        raise VocabularyError(f"{path}, line 1: no column `name`; the columns are {', '.join(_COLUMNS)}")
+    for fields in rows:
+        if None in fields:
+            raise VocabularyError(f"{path}, line {rows.line_num}: more fields than columns; quote what holds a comma")
+        if any((value or "").strip() for value in fields.values()):
+            told = {key: value for key, value in fields.items() if (value or "").strip()}
+            if "descriptions" in told:
+                told["descriptions"] = [part for part in told["descriptions"].split("|") if part.strip()]
+            yield rows.line_num, told
+
+
+def _objects(path: Path, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            fields = json.loads(line)
+        except ValueError as error:
+            raise VocabularyError(f"{path}, line {number}: no JSON ({error})") from error
+        if not isinstance(fields, dict):
+            raise VocabularyError(f'{path}, line {number}: not an object such as {{"name": "dog"}}')
+        yield number, {key: value for key, value in fields.items() if value is not None}
+
+
+def _entry(path: Path, line: int, fields: dict[str, Any]) -> _Entry:
+    where = f"{path}, line {line}"
+    if unknown := [key for key in fields if key not in _COLUMNS]:
+        raise VocabularyError(f"{where}: unknown field {unknown[0]!r}; the fields are {', '.join(_COLUMNS)}")
+    name = fields.get("name")
+    if not isinstance(name, str) or not name.strip():
+        raise VocabularyError(f"{where}: no name")
+    name_zh = fields.get("name_zh")
+    sentences = fields.get("descriptions", [fields["description"]] if "description" in fields else [])
+    texts = sentences if isinstance(sentences, list) else [sentences]
+    if not all(isinstance(text, str) and text.strip() for text in (*texts, name_zh or "-")):
+        raise VocabularyError(f"{where}: Chinese name and descriptions must be texts")
+    try:
+        threshold = float(fields.get("threshold", OPEN_THRESHOLD))
+    except (TypeError, ValueError) as error:
+        raise VocabularyError(f"{where}: threshold {fields['threshold']!r} is no number; write one in 0..1") from error
+    if not 0 <= threshold <= 1:
+        raise VocabularyError(f"{where}: threshold {threshold:g} is outside 0..1")
+    spelled = " ".join(name.split())
+    return _Entry(line, spelled, name_zh, threshold, tuple(" ".join(text.split()) for text in texts))
+
+
+def _check(path: Path, entries: list[_Entry]) -> None:
+    seen: dict[str, int] = {}
+    described = [entry for entry in entries if entry.descriptions]
+    for entry in entries:
+        before = seen.setdefault(entry.name.casefold(), entry.line)
+        if before != entry.line:
+            raise VocabularyError(f"{path}, line {entry.line}: {entry.name!r} stands in line {before} already")
+        if described and not entry.descriptions:
+            raise VocabularyError(f"{path}, line {entry.line}: {entry.name!r} has no description; describe all or none")

@@ -1,0 +1,279 @@
+"""Stored features: in which file those of an image lie, and what a job that gives new tags from them needs to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A file that was just written, and whose rows it holds."""
+
+    kind: str
+    name: str
+    rows: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of one image under one generation.
+
+    Attributes:
+        version: of the object that it was made of.
+        captioner: who wrote the caption.
+        vector: packed float16.
+        file: where its image tokens are; None if they are not kept, or are of another version.
+        position: their row there.
+    """
+
+    version: str
+    caption: str | None
+    captioner: str
+    width: int
+    height: int
+    vector: bytes
+    file: str | None
+    position: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """How many images of one archive a generation has recorded, and of how many of them it has the tokens."""
+
+    archive_id: int
+    images: int
+    with_tokens: int
+
+
+def link(session: Session, generation_id: int, file: NewFile, rows: Mapping[int, tuple[int, str]]) -> None:
+    """Say where the features of images lie: image id to (position in the file, version), in place of others."""
+    file_id = _add_file(session, generation_id, file)
+    ids = sorted(rows)
+    session.execute(
+        text(
+            """
+            INSERT INTO feature (image_id, generation_id, file_id, position, version)
+            SELECT image_id, :generation_id, :file_id, position, version
+            FROM unnest(CAST(:ids AS bigint[]), CAST(:positions AS int[]), CAST(:versions AS text[]))
+                AS fresh (image_id, position, version) ORDER BY image_id
+            ON CONFLICT (image_id, generation_id) DO UPDATE
+            SET file_id = excluded.file_id, position = excluded.position, version = excluded.version
+            """
+        ),
+        {
+            "generation_id": generation_id,
+            "file_id": file_id,
+            "ids": ids,
+            "positions": [rows[image_id][0] for image_id in ids],
+            "versions": [rows[image_id][1] for image_id in ids],
+        },
+    )
+
+
+def _add_file(session: Session, generation_id: int, file: NewFile) -> int:
+    added: int = session.execute(
+        text(
+            """INSERT INTO feature_file (generation_id, kind, name, rows, size_bytes)
+               VALUES (:generation_id, :kind, :name, :rows, :size_bytes) RETURNING id"""
+        ),
+        {
+            "generation_id": generation_id,
+            "kind": file.kind,
+            "name": file.name,
+            "rows": file.rows,
+            "size_bytes": file.size_bytes,
+        },
+    ).scalar_one()
+    return added
+
+
+def kept(session: Session, generation_id: int, image_ids: Sequence[int]) -> dict[int, Kept]:
+    """Return what is kept of these images, by id; those without a record are left out."""
+    rows = session.execute(
+        text(
+            """
+            SELECT record.image_id, record.version, record.caption, record.captioner, record.width, record.height,
+                vector.v, feature_file.name, feature.position
+            FROM record JOIN vector USING (image_id, generation_id)
+            LEFT JOIN feature ON feature.image_id = record.image_id AND feature.generation_id = record.generation_id
+                AND feature.version = record.version
+            LEFT JOIN feature_file ON feature_file.id = feature.file_id AND feature_file.kind = 'tokens'
+            WHERE record.generation_id = :generation_id AND record.image_id = ANY(:ids)
+            """
+        ),
+        {"generation_id": generation_id, "ids": list(image_ids)},
+    )
+    return {
+        row.image_id: Kept(
+            row.version, row.caption, row.captioner, row.width, row.height, row.v, row.name, row.position
+        )
+        for row in rows
+    }
+
+
+def stock(session: Session, generation_id: int) -> list[Stock]:
+    """Count, for each archive, the images that a generation has recorded and those whose tokens are kept."""
+    rows = session.execute(
+        text(
+            """
+            SELECT image.archive_id, count(*) AS images, count(feature_file.id) AS with_tokens
+            FROM record JOIN image ON image.id = record.image_id
+            LEFT JOIN feature ON feature.image_id = record.image_id AND feature.generation_id = record.generation_id
+                AND feature.version = record.version
+            LEFT JOIN feature_file ON feature_file.id = feature.file_id AND feature_file.kind = 'tokens'
+            WHERE record.generation_id = :generation_id GROUP BY image.archive_id ORDER BY image.archive_id
+            """
+        ),
+        {"generation_id": generation_id},
+    )
+    return [Stock(row.archive_id, int(row.images), int(row.with_tokens)) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedPage:
+    """Some images that a generation has recorded, in order of their ids, and those of them that want new tags."""
+
+    ids: list[int]
+    pending: list[int]
+
+
+def recorded_page(  # noqa: PLR0913  (the conditions of one query)
+    session: Session,
+    *,
+    archive_id: int,
+    prefix: str,
+    from_generation_id: int,
+    generation_id: int,
+    needs_tokens: bool,
+    after: int,
+    limit: int,
+) -> RecordedPage:
+    """Return the next images that can be given new tags, and those that have none of the same version yet."""
+    rows = session.execute(
+        text(
+            """
+            SELECT source.image_id, EXISTS (
+                SELECT FROM record AS target WHERE target.generation_id = :generation_id
+                AND target.image_id = source.image_id AND target.version = source.version) AS is_done
+            FROM record AS source JOIN image ON image.id = source.image_id
+            WHERE source.generation_id = :from_generation_id AND source.image_id > :after
+              AND image.archive_id = :archive_id AND starts_with(image.key, :prefix)
+              AND (NOT :needs_tokens OR EXISTS (
+                SELECT FROM feature JOIN feature_file ON feature_file.id = feature.file_id
+                WHERE feature.image_id = source.image_id AND feature.generation_id = :from_generation_id
+                AND feature.version = source.version AND feature_file.kind = 'tokens'))
+            ORDER BY source.image_id LIMIT :limit
+            """
+        ),
+        {
+            "archive_id": archive_id,
+            "prefix": prefix,
+            "from_generation_id": from_generation_id,
+            "generation_id": generation_id,
+            "needs_tokens": needs_tokens,
+            "after": after,
+            "limit": limit,
+        },
+    ).all()
+    return RecordedPage([row.image_id for row in rows], [row.image_id for row in rows if not row.is_done])
+
+
+# Keeping files in order --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DyingFile:
+    """A file of which only some rows are still wanted."""
+
+    id: int
+    generation_id: int
+    kind: str
+    name: str
+
+
+def dying_files(session: Session, dead_share: float) -> list[DyingFile]:
+    """Return the files of which more than this share of the rows belongs to nobody."""
+    rows = session.execute(
+        text(
+            """
+            SELECT file.id, file.generation_id, file.kind, file.name FROM feature_file AS file
+            WHERE file.retired_at IS NULL AND file.rows * (1 - CAST(:dead_share AS float8)) >
+                (SELECT count(*) FROM feature WHERE feature.file_id = file.id) ORDER BY file.id
+            """
+        ),
+        {"dead_share": dead_share},
+    )
+    return [DyingFile(row.id, row.generation_id, row.kind, row.name) for row in rows]
+
+
+def rows_of(session: Session, file_id: int) -> list[tuple[int, int, str]]:
+    """Return (image id, position, version) of the rows of a file that are wanted."""
+    rows = session.execute(
+        text("SELECT image_id, position, version FROM feature WHERE file_id = :id ORDER BY image_id"), {"id": file_id}
+    )
+    return [(row.image_id, row.position, row.version) for row in rows]
+
+
+def replace_file(session: Session, old: DyingFile, new: NewFile | None, positions: Mapping[int, int]) -> None:
+    """Let the rows that are still in ``old`` be those of ``new``, at these positions by image id; retire ``old``."""
+    if new is not None:
+        file_id = _add_file(session, old.generation_id, new)
+        session.execute(
+            text(
+                """
+                UPDATE feature SET file_id = :file_id, position = moved.position
+                FROM unnest(CAST(:ids AS bigint[]), CAST(:positions AS int[])) AS moved (image_id, position)
+                WHERE feature.image_id = moved.image_id AND feature.generation_id = :generation_id
+                  AND feature.file_id = :old_id
+                """
+            ),
+            {
+                "file_id": file_id,
+                "old_id": old.id,
+                "generation_id": old.generation_id,
+                "ids": list(positions),
+                "positions": list(positions.values()),
+            },
+        )
+    session.execute(text("UPDATE feature_file SET retired_at = now() WHERE id = :id"), {"id": old.id})
+
+
+def retired_files(session: Session, grace_seconds: float) -> list[tuple[int, str]]:
+    """Return (id, name) of the files that were replaced so long ago that nobody reads them."""
+    rows = session.execute(
+        text(
+            """SELECT id, name FROM feature_file AS file
+               WHERE retired_at < now() - make_interval(secs => :grace_seconds)
+               AND NOT EXISTS (SELECT FROM feature WHERE feature.file_id = file.id) ORDER BY id"""
+        ),
+        {"grace_seconds": grace_seconds},
+    )
+    return [(row.id, row.name) for row in rows]
+
+
+def forget_file(session: Session, file_id: int) -> None:
+    """Take a file out of the books that is deleted."""
+    session.execute(text("DELETE FROM feature_file WHERE id = :id"), {"id": file_id})
+
+
+def known_names(session: Session, names: Sequence[str]) -> set[str]:
+    """Return those of these files that the books know."""
+    rows = session.execute(text("SELECT name FROM feature_file WHERE name = ANY(:names)"), {"names": list(names)})
+    return set(rows.scalars())
+
+
+def erase_generation(session: Session, generation_id: int) -> int:
+    """Forget all features of a generation; return of how many images they were."""
+    values = {"id": generation_id}
+    erased = session.execute(text("DELETE FROM feature WHERE generation_id = :id"), values)
+    session.execute(text("DELETE FROM feature_file WHERE generation_id = :id"), values)
+    return int(erased.rowcount)  # type: ignore[attr-defined]  # a DELETE's result is a CursorResult

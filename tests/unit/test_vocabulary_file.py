@@ -1,0 +1,67 @@
+"""Vocabularies of one's own, from files of three kinds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ram_core.errors import VocabularyError
+from ram_core.vocabulary_file import read_vocabulary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write(tmp_path: Path, name: str, content: str) -> Path:
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def test_names_alone_are_read_a_line_each(tmp_path: Path) -> None:
+    read = read_vocabulary(write(tmp_path, "birds.txt", "\ufeffgreat  tit\n\n robin \n"))
+    assert (read.name, read.names, read.descriptions) == ("birds", ("great tit", "robin"), None)
+    assert read.thresholds.tolist() == [0.5, 0.5]
+
+
+def test_a_table_has_thresholds_chinese_names_and_descriptions(tmp_path: Path) -> None:
+    content = 'name,name_zh,threshold,descriptions\nrobin,知更鸟,0.6,"red breast, small|sings"\ntit,,,yellow\n'
+    read = read_vocabulary(write(tmp_path, "birds.csv", content), "garden")
+    assert (read.name, read.names, read.names_zh) == ("garden", ("robin", "tit"), ("知更鸟", None))
+    assert read.thresholds.tolist() == pytest.approx([0.6, 0.5])
+    assert read.descriptions == (("red breast, small", "sings"), ("yellow",))
+
+
+def test_lines_of_json_say_the_same(tmp_path: Path) -> None:
+    content = '{"name": "robin", "descriptions": ["red", "sings"]}\n\n{"name": "tit", "description": "yellow"}\n'
+    read = read_vocabulary(write(tmp_path, "birds.jsonl", content))
+    assert read.descriptions == (("red", "sings"), ("yellow",))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("a.txt", "dog\ncat\nDog\n", "line 3: 'Dog' stands in line 1 already"),
+        ("a.txt", "\n\n", "names no tags"),
+        ("a.pdf", "dog", "is no vocabulary"),
+        ("a.csv", "tag\ndog\n", "line 1: no column `name`"),
+        ("a.csv", "name,threshold\ndog,high\n", "line 2: threshold 'high' is no number"),
+        ("a.csv", "name,threshold\ndog,0.5\ncat,1.5\n", "line 3: threshold 1.5 is outside"),
+        ("a.csv", "name,threshold\ndog,0.5,a\n", "line 2: more fields than columns"),
+        ("a.csv", "name,colour\ndog,red\n", "line 2: unknown field 'colour'"),
+        ("a.csv", "name,description\ndog,barks\ncat,\n", "line 3: 'cat' has no description"),
+        ("a.jsonl", '{"name": "dog"}\n{"name"\n', "line 2: no JSON"),
+        ("a.jsonl", '["dog"]\n', "line 1: not an object"),
+        ("a.jsonl", '{"name": 3}\n', "line 1: no name"),
+        ("a.jsonl", '{"name": "dog", "descriptions": [1]}\n', "line 1: Chinese name and descriptions"),
+    ],
+)
+def test_what_makes_no_sense_is_named_with_its_line(tmp_path: Path, name: str, content: str, complaint: str) -> None:
+    with pytest.raises(VocabularyError, match=complaint):
+        read_vocabulary(write(tmp_path, name, content))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(VocabularyError, match=r"birds\.txt is not there"):
+        read_vocabulary(tmp_path / "birds.txt")
