@@ -12,6 +12,7 @@ import redis
 
 from ram_core import load_model, load_text_encoder
 from ram_core.errors import ModelError
+from ram_core.text_encoder import cached_embeddings
 from ramq.generations import GenerationClient
 from ramq.kit.errors import FatalError, RamqError, ServiceUnavailableError, UsageError
 from ramq.thumbnails import Thumbnails
@@ -19,6 +20,7 @@ from ramq.vocabularies import VocabularyClient
 from storage import query as queries
 from storage.database import make_engine, unit_of_work
 from storage.objects.source import open_store, parse_source
+from storage.ranking import SAMPLE, spread
 from storage.repositories import archives, generations, results
 from storage.revision import bring_up_to_date, require_current
 from storage.search import Search
@@ -33,10 +35,12 @@ if TYPE_CHECKING:
     from PIL import Image
     from sqlalchemy import Engine
 
+    from ram_core.recognition import TextEncoder
     from ramq.settings import Settings
     from storage.index.builder import IndexBuilder
     from storage.index.index import VectorIndex
     from storage.models import Generation
+    from storage.repositories.tags import Names
     from storage.views import ArchiveView, Hit, ImageView, IndexView
 
 _BROKER_TIMEOUT_SECONDS = 5
@@ -72,7 +76,8 @@ class Services:
         self._search = Search(self._index)
         self._thumbnails = Thumbnails(settings.cache_path / "thumbnails")
         self._lock = threading.Lock()
-        self._encoders: dict[str, Any] = {}
+        self._encoders: dict[str, TextEncoder] = {}
+        self._name_vectors: dict[tuple[str, int], NDArray[np.float32]] = {}
         self._models: dict[str, Any] = {}
         self._opened_index: VectorIndex | None = None
 
@@ -87,18 +92,18 @@ class Services:
 
     def search(self, query: SearchQuery) -> Page[Hit]:
         """Return a page of hits, best first. Raises ``UsageError`` and its kin for what the query names wrongly."""
-        vector = self._vector_of_text(query)
+        vectors = self._vectors_of_text(query)
         with unit_of_work(self.engine) as session:
-            return self._search.page(session, query, vector)
+            return self._search.page(session, query, *vectors)
 
     def every_hit(self, query: SearchQuery) -> Iterator[Hit]:
         """Return all hits on all pages, by id, or best first where a vector ranks; in bounded memory.
 
         What was found when it was called, with the content of when it is read; what is deleted until then is left out.
         """
-        vector = self._vector_of_text(query)
+        vectors = self._vectors_of_text(query)
         with unit_of_work(self.engine) as session:
-            found = self._search.everything(session, query, vector)
+            found = self._search.everything(session, query, *vectors)
         return iter(()) if found is None else self._read(query, *found)
 
     def _read(self, query: SearchQuery, match: queries.Match, found: Iterator[tuple[int, float]]) -> Iterator[Hit]:
@@ -108,12 +113,17 @@ class Services:
                 hits = self._search.hits(session, match, query, scores)
             yield from hits
 
-    def _vector_of_text(self, query: SearchQuery) -> NDArray[np.float32] | None:
+    def _vectors_of_text(self, query: SearchQuery) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
+        """Return the vector of the query's text, and those of some tags' names, which tell how near is near."""
         if not query.text:
-            return None
+            return None, None
         queries.check(query)
-        generation = self._generation(query)
-        return None if generation is None else self._encode(generation.model, query.text)
+        with unit_of_work(self.engine) as session:
+            generation = queries.generation(session, query)
+            if generation is None:
+                return None, None
+            vocabulary = self._search.vocabulary(session, generation.vocabulary_id)
+        return self._encode(generation.model, query.text), self._encode_names(generation.model, vocabulary)
 
     def search_by_image(self, picture: bytes, query: SearchQuery) -> Page[Hit]:
         """Return the images nearest to a picture. Raises ``UsageError`` when it is not one."""
@@ -219,13 +229,25 @@ class Services:
 
     def _encode(self, model: str, text: str) -> NDArray[np.float32]:
         with self._lock:
-            try:
-                if model not in self._encoders:
-                    self._encoders[model] = load_text_encoder(model, models_dir=self.settings.models_path)
-                vector: NDArray[np.float32] = self._encoders[model].encode([text])[0]
-            except ModelError as error:
-                raise UsageError(str(error)) from error
+            vector: NDArray[np.float32] = self._encoder(model).encode([text])[0]
         return vector
+
+    def _encode_names(self, model: str, vocabulary: Names) -> NDArray[np.float32]:
+        """Return vectors of some names of a vocabulary: computed once a machine, kept in the cache's folder."""
+        with self._lock:
+            key = (model, vocabulary.vocabulary_id)
+            if key not in self._name_vectors:
+                names = [vocabulary.names[i] for i in spread(len(vocabulary.names), SAMPLE)]
+                self._name_vectors[key] = cached_embeddings(self._encoder(model), names, self.settings.cache_path)
+            return self._name_vectors[key]
+
+    def _encoder(self, model: str) -> TextEncoder:
+        try:
+            if model not in self._encoders:
+                self._encoders[model] = load_text_encoder(model, models_dir=self.settings.models_path)
+        except ModelError as error:
+            raise UsageError(str(error)) from error
+        return self._encoders[model]
 
     def _vector_of_picture(self, picture: bytes, generation: Generation) -> NDArray[np.float32]:
         from workers.retry import UndecodableError  # noqa: PLC0415

@@ -65,8 +65,10 @@ def check(query: SearchQuery) -> None:
     """Raise ``UsageError`` where the query's own values make no sense."""
     if not 1 <= query.limit <= MAX_LIMIT:
         raise UsageError(f"limit must be in 1..{MAX_LIMIT}, not {query.limit}")
-    if query.threshold is not None and not 0 <= query.threshold <= 1:
-        raise UsageError(f"threshold must be in 0..1, not {query.threshold}")
+    for name in ("threshold", "relevance"):
+        share = getattr(query, name)
+        if share is not None and not 0 <= share <= 1:
+            raise UsageError(f"{name} must be in 0..1, not {share}")
     leaves = [] if query.where is None else list(_leaves(query.where, MAX_DEPTH))
     if len(query.tags) + len(query.any_tags) + len(query.not_tags) + len(leaves) > MAX_TERMS:
         raise UsageError(f"at most {MAX_TERMS} tags and filters in one query")

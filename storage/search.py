@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ramq.kit.errors import NotFoundError
 from storage import query as queries
-from storage.condition import HasTag
+from storage.condition import All, HasTag
 from storage.index.selection import Selection
-from storage.models import SCORE_SCALE
+from storage.orders import ByTags, ByText, ByVector, mean_score
+from storage.ranking import DEFAULT_RELEVANCE
+from storage.relevance import Floors
 from storage.repositories import generations, results, tags
-from storage.views import Facet, Hit, ImageView, Page, SearchQuery
+from storage.views import Facet, Hit, ImageView, Page, SearchQuery, Why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,74 +23,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
-    from storage.index.evaluate import Terms
     from storage.index.index import VectorIndex
     from storage.models import Generation
+    from storage.orders import Order
     from storage.query import Match
     from storage.repositories.tags import Names
-
-
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """An image in its place. ``after`` is where the next page begins if this image is the last of its own."""
-
-    image_id: int
-    score: float
-    after: tuple[int, ...]
-
-
-class Ranking(Protocol):
-    """An order of the images that match."""
-
-    cursor_length: ClassVar[int]
-    """How many numbers there are in ``Ranked.after``."""
-
-    def take(self, after: tuple[int, ...] | None, k: int) -> list[Ranked]:
-        """Return up to ``k`` images behind the place ``after`` (None: from the first on), fewer only at the end."""
-
-
-@dataclass(frozen=True, slots=True)
-class ByTags:
-    """By the mean of the best scores of the terms; equal ones, and all without terms, the newest first."""
-
-    cursor_length: ClassVar[int] = 2
-    found: Selection
-    terms: Terms
-
-    def take(self, after: tuple[int, ...] | None, k: int) -> list[Ranked]:
-        """Return the next images; the place is the score and the id of the last one."""
-        ids, sums = self.found.best_by_tags(self.terms, k, (after[0], after[1]) if after else None)
-        return [
-            Ranked(image_id, _mean(total, self.terms), (total, image_id))
-            for image_id, total in zip(ids.tolist(), sums.tolist(), strict=True)
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class ByVector:
-    """By likeness to a vector, ``queries.MAX_OFFSET`` images deep; less one image, which would be its own nearest."""
-
-    cursor_length: ClassVar[int] = 1
-    found: Selection
-    vector: NDArray[np.float32]
-    without: int | None
-
-    def take(self, after: tuple[int, ...] | None, k: int) -> list[Ranked]:
-        """Return the next images; the place is how many came before."""
-        begin = after[0] if after else 0
-        end = min(begin + k, queries.MAX_OFFSET)
-        if begin >= end:
-            return []
-        ids, scores = self.found.nearest(self.vector, end + 1)
-        others = [
-            (image_id, score)
-            for image_id, score in zip(ids.tolist(), scores.tolist(), strict=True)
-            if image_id != self.without
-        ]
-        return [
-            Ranked(image_id, score, (place,))
-            for place, (image_id, score) in enumerate(others[begin:end], start=begin + 1)
-        ]
 
 
 class Search:
@@ -101,6 +40,7 @@ class Search:
     def __init__(self, index: Callable[[], VectorIndex]) -> None:
         self._index = index
         self._names: dict[int, Names] = {}
+        self._floors = Floors()
 
     def vocabulary(self, session: Session, vocabulary_id: int) -> Names:
         """Return a vocabulary, kept in memory from its first use on."""
@@ -108,14 +48,22 @@ class Search:
             self._names[vocabulary_id] = tags.load(session, vocabulary_id)
         return self._names[vocabulary_id]
 
-    def page(self, session: Session, query: SearchQuery, vector: NDArray[np.float32] | None = None) -> Page[Hit]:
-        """Return a page of hits, best first, and how many images match.
+    def page(
+        self,
+        session: Session,
+        query: SearchQuery,
+        vector: NDArray[np.float32] | None = None,
+        names: NDArray[np.float32] | None = None,
+    ) -> Page[Hit]:
+        """Return a page of hits, best first, and how many there are.
 
         Args:
             session: a transaction.
             query: what to look for.
             vector: (D,) of length 1, in the space of the vectors of ``queries.generation``: the text or the picture.
                 Made by the caller, before the transaction, because that may take a model.
+            names: (M, D) unit vectors of names of tags, by the encoder of the text, which tell how near is near; None:
+                a text ranks all images.
 
         Raises:
             UsageError: see ``storage.query.resolve``; the image to be similar to is not there or has no vector.
@@ -123,24 +71,28 @@ class Search:
         match = self._match(session, query, vector)
         if match is None:
             return Page([], total=0)
-        found, ranking = self._ranked(session, query, match, vector)
-        after = queries.decode_cursor(query.cursor, ranking.cursor_length) if query.cursor else None
+        order = self._order(session, query, match, vector, names)
+        after = queries.decode_cursor(query.cursor, order.cursor_length) if query.cursor else None
         hits: list[Hit] = []
         while True:
             missing = query.limit - len(hits)
-            ranked = ranking.take(after, missing + 1)
-            shown = ranked[:missing]
+            taken = order.take(after, missing + 1)
+            shown = taken.images[:missing]
             # What was deleted since the view was taken is left out, and others take its place.
             hits += self.hits(session, match, query, {image.image_id: image.score for image in shown})
-            is_last = len(ranked) <= missing
+            is_last = len(taken.images) <= missing
             after = shown[-1].after if shown else after
             if is_last or len(hits) == query.limit:
                 break
-        total = len(found) - (query.like is not None and query.like in found)
-        return Page(hits, None if is_last or after is None else queries.encode_cursor(after), total)
+        cursor = None if is_last or after is None else queries.encode_cursor(after)
+        return Page(hits, cursor, taken.total, taken.below)
 
     def everything(
-        self, session: Session, query: SearchQuery, vector: NDArray[np.float32] | None = None
+        self,
+        session: Session,
+        query: SearchQuery,
+        vector: NDArray[np.float32] | None = None,
+        names: NDArray[np.float32] | None = None,
     ) -> tuple[Match, Iterator[tuple[int, float]]] | None:
         """Return all that ``page`` would, on all its pages, as (image id, score); None while nothing was recorded.
 
@@ -150,14 +102,19 @@ class Search:
         match = self._match(session, query, vector)
         if match is None:
             return None
-        found, ranking = self._ranked(session, query, match, vector)
-        if isinstance(ranking, ByTags):
-            return match, ((image_id, _mean(total, match.terms)) for image_id, total in found.by_id(match.terms))
-        return match, ((image.image_id, image.score) for image in ranking.take(None, queries.MAX_OFFSET))
+        order = self._order(session, query, match, vector, names)
+        if isinstance(order, ByTags):
+            by_id = order.found.by_id(match.terms)
+            return match, ((image_id, mean_score(total, match.terms)) for image_id, total in by_id)
+        return match, ((image.image_id, image.score) for image in order.take(None, queries.MAX_OFFSET).images)
 
     def hits(self, session: Session, match: Match, query: SearchQuery, scores: dict[int, float]) -> list[Hit]:
         """Return hits for images with scores, in this order; deleted images are left out."""
-        return results.hits(session, match.generation.id, scores, match.names, query.threshold)
+        hits = results.hits(session, match.generation.id, scores, match.names, query.threshold)
+        if not query.text:
+            return hits
+        named = {tag_id for term in match.names.in_texts.mentioned(query.text).terms for tag_id in term}
+        return [replace(hit, why=Why(hit.score, [tag.id for tag in hit.tags if tag.id in named])) for hit in hits]
 
     def facets(self, session: Session, query: SearchQuery, limit: int) -> list[Facet]:
         """Count the tags of all images that match the query's tags and filters; its text does not narrow.
@@ -197,13 +154,33 @@ class Search:
     def _selection(self, session: Session, match: Match) -> Selection:
         return Selection.of(self._index().view(session, match.generation.id), match.condition)
 
-    def _ranked(
-        self, session: Session, query: SearchQuery, match: Match, vector: NDArray[np.float32] | None
-    ) -> tuple[Selection, Ranking]:
+    def _order(
+        self,
+        session: Session,
+        query: SearchQuery,
+        match: Match,
+        vector: NDArray[np.float32] | None,
+        names: NDArray[np.float32] | None,
+    ) -> Order:
         if vector is None and query.like is not None:
             vector = self._vector_of(session, match.generation, query.like)
         found = self._selection(session, match)
-        return found, ByTags(found, match.terms) if vector is None else ByVector(found, vector, query.like)
+        if vector is None:
+            return ByTags(found, match.terms)
+        if not query.text:
+            return ByVector(found, vector, query.like)
+        view = self._index().view(session, match.generation.id)
+        # Where tags are asked for they say what is found, and the text has only to put it in order.
+        usual = 0.0 if match.terms else DEFAULT_RELEVANCE
+        relevance = usual if query.relevance is None else query.relevance
+        floor = -np.inf if names is None else self._floors.floor(view, names, relevance)
+        mention = match.names.in_texts.mentioned(query.text)
+        named = np.empty(0, dtype=np.int64)
+        if mention.terms:
+            has = (HasTag(tuple((i, match.names.units(i, query.threshold)) for i in term)) for term in mention.terms)
+            has_all = All((*has, *([] if match.condition is None else [match.condition])))
+            named, _ = Selection.of(view, has_all).best_by_tags(mention.terms, queries.MAX_OFFSET)
+        return ByText(found, vector, floor, named, mention.is_whole)
 
     def _vector_of(self, session: Session, generation: Generation, image_id: int) -> NDArray[np.float32]:
         results.place(session, image_id)
@@ -211,10 +188,6 @@ class Search:
         if vector is None:
             raise NotFoundError(f"image {image_id} has no vector of {generation.model} to compare with")
         return vector
-
-
-def _mean(total: int, terms: Terms) -> float:
-    return total / (SCORE_SCALE * len(terms)) if terms else 0.0
 
 
 def _facet(names: Names, tag_id: int, count: int) -> Facet:

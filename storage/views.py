@@ -29,6 +29,14 @@ class TagView:
 
 
 @dataclass(frozen=True, slots=True)
+class Why:
+    """Why a search by text found an image: the cosine of their vectors, and which tags of the image the text names."""
+
+    similarity: float
+    tags: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One image that a search found.
 
@@ -42,18 +50,21 @@ class Hit:
     score: float
     tags: list[TagView]
     caption: str | None
+    why: Why | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
     """Some items, and the cursor that asks for those after them (None: these were the last).
 
-    ``total`` is how many there are on all pages together; None where that is not known.
+    ``total`` is how many there are on all pages together; None where that is not known. ``below`` is how many more
+    match but are less like a text than its ``relevance`` asks for; None without a text, or far from the list's end.
     """
 
     items: list[Item]
     next_cursor: str | None = None
     total: int | None = None
+    below: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +308,8 @@ class SearchQuery:
         tags, any_tags, not_tags: names (English or Chinese) or ids; all, at least one, none of them.
         archive: the URI, or the id, of an archive; a URI below an archive narrows to that prefix.
         threshold: one threshold for every tag, in 0..1, instead of each tag's own.
+        relevance: how near to the text an image must be: nearer than this share (0 to 1) of pairs of a picture and
+            something else; 0: however far; None: ``ranking.DEFAULT_RELEVANCE``, or 0 where tags are asked for as well.
         cursor: ``next_cursor`` of the page before.
         where: what an image must also meet, from the query language.
         generation: the generation to be searched, instead of the one that serves.
@@ -311,6 +324,7 @@ class SearchQuery:
     job: int | None = None
     prefix: str | None = None
     threshold: float | None = None
+    relevance: float | None = None
     limit: int = 20
     cursor: str | None = None
     where: Expression | None = None

@@ -12,6 +12,7 @@ from sqlalchemy import func, or_, select
 
 from ramq.kit.errors import UsageError
 from storage.models import SCORE_SCALE, Tag
+from storage.ranking import TagNames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,6 +72,11 @@ class Names:
         near = difflib.get_close_matches(wanted, self._by_name, n=n, cutoff=0.6)
         holding = sorted((name for name in self._by_name if wanted and wanted in name), key=len)
         return [self.names[self._by_name[name][-1]] for name in dict.fromkeys([*near, *holding])][:n]
+
+    @cached_property
+    def in_texts(self) -> TagNames:
+        """What finds the names in texts."""
+        return TagNames(self.names, self.names_zh)
 
     @cached_property
     def _by_name(self) -> dict[str, list[int]]:

@@ -1,0 +1,54 @@
+"""Where a search by text ends: the floor of each generation, from its own pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from storage.index.bitmaps import rows_in
+from storage.ranking import SAMPLE, Background, spread
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from storage.index.index import View
+    from storage.index.part import Part
+
+_GROWTH = 2  # an archive that doubled may show other things
+
+
+class Floors:
+    """Knows how near a text must come to a picture. Thread-safe; a background that two threads measure is the same."""
+
+    def __init__(self) -> None:
+        self._backgrounds: dict[int, tuple[int, Background]] = {}
+
+    def floor(self, view: View, names: NDArray[np.float32], relevance: float) -> float:
+        """Return the least cosine of a picture that has something to do with a text.
+
+        Args:
+            view: whose pictures the background is measured with: some of them, until there are twice as many.
+            names: (M, D) unit vectors of names of tags.
+            relevance: share of the background that is less alike, 0 to 1; 0: no floor.
+        """
+        count = sum(part.live_count for part in view.parts)
+        if relevance <= 0 or not count or not len(names):
+            return -np.inf
+        measured, background = self._backgrounds.get(view.generation_id, (0, None))
+        if background is None or not measured / _GROWTH < count < measured * _GROWTH:
+            background = Background.of(_some_vectors(view.parts, count), names)
+            self._backgrounds[view.generation_id] = count, background
+        return background.floor(relevance)
+
+
+def _some_vectors(parts: tuple[Part, ...], count: int) -> NDArray[np.float32]:
+    """(S, D) vectors, evenly spaced among the ``count`` live rows of all parts."""
+    wanted, begin, found = spread(count, SAMPLE), 0, []
+    for part in parts:
+        here = wanted[(wanted >= begin) & (wanted < begin + part.live_count)] - begin
+        if len(here):
+            rows = here if part.live is None else rows_in(part.live)[here]
+            found.append(part.vectors.codes(rows).astype(np.float32))
+        begin += part.live_count
+    return np.concatenate(found)
