@@ -124,9 +124,8 @@ class Search:
         match = queries.resolve(session, query, self.vocabulary)
         if match is None:
             return []
-        counts = self._selection(session, match).count_tags(match.names.all_units(query.threshold))
-        most = np.argsort(-counts, kind="stable")[:limit]
-        return [_facet(match.names, tag_id, int(counts[tag_id])) for tag_id in most.tolist() if counts[tag_id]]
+        counts = self._selection(session, match).most_common(match.names.all_units(query.threshold), limit)
+        return [_facet(match.names, tag_id, count) for tag_id, count in counts]
 
     def suggest(self, session: Session, prefix: str, limit: int) -> list[Facet]:
         """Return tags whose name begins with ``prefix``, with how many images have them."""

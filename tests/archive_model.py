@@ -45,15 +45,15 @@ SPELLINGS = (
     {"Cat": (0,), "sea": (1,), "dog": (2,), "1": (1,)},
 )
 KEYS = ("2024/a {n}.jpg", "2024/x/{n}.png", "2023/{n}", "é/{n}", "zz{n}", "20%_{n}")
-ARCHIVES = ("s3://photos", "s3://photos-of-others", "file:///archive/work")
+ARCHIVES = ("s3://photos", "s3://photos-of-others", "file:///archive/office")
 # How each may be asked for: its number in ARCHIVES, and what keys begin with then.
 ARCHIVE_SPELLINGS = {
     "s3://photos": (0, ""),
     "s3://photos/2024": (0, "2024/"),
     "photos": (0, ""),
     "s3://photos-of-others": (1, ""),
-    "work": (2, ""),
-    "file:///archive/work/2024/x": (2, "2024/x/"),
+    "office": (2, ""),
+    "file:///archive/office/2024/x": (2, "2024/x/"),
 }
 DAY = datetime(2024, 3, 1, tzinfo=UTC)
 DATES = ("2024-03-02", "2024-03-03T12:00", "2024-03-04T00:00+02:00", "2024", "2024-04")

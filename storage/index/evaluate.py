@@ -72,11 +72,22 @@ def count_tags(rows: Rows, selected: BitMap | None, units: NDArray[np.int32]) ->
         (T,).
     """
     tags = rows.tags
-    if selected is None and np.array_equal(tags.assigned_units[: len(units)], units):
+    if selected is None and has_bitmaps(rows, units):
         return _padded(tags.assigned_counts, len(units))
     if selected is not None and FEW * len(selected) < len(rows):
         return _count_by_row(rows, rows_in(selected), units)
     return _count_by_tag(rows, selected, units)
+
+
+def has_bitmaps(rows: Rows, units: NDArray[np.int32]) -> bool:
+    """Return whether ``units`` (T,) are the thresholds for which the part has the rows of each tag at hand."""
+    return np.array_equal(rows.tags.assigned_units[: len(units)], units)
+
+
+def count_tag(rows: Rows, selected: BitMap | None, tag_id: int, units: int) -> int:
+    """Return how many of the ``selected`` rows (None: all) have a tag with a score above ``units``."""
+    above = rows.tags.above(tag_id, units)
+    return len(above) if selected is None else above.intersection_cardinality(selected)
 
 
 def score_sums(rows: Rows, chosen: NDArray[np.uint32], terms: Terms) -> NDArray[np.int64]:

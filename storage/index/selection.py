@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from dataclasses import dataclass
 from heapq import merge
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import numpy as np
 from pyroaring import BitMap
 
 from storage.index.bitmaps import rows_in
-from storage.index.evaluate import best_by_tags, count_tags, matching, score_sums
+from storage.index.evaluate import FEW, best_by_tags, count_tag, count_tags, has_bitmaps, matching, score_sums
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +70,32 @@ class Selection:
                 dead = BitMap(range(len(part.rows))) - selected
                 counts += count_tags(part.rows, None, units) - count_tags(part.rows, dead, units)
         return counts
+
+    def most_common(self, units: NDArray[np.int32], limit: int) -> list[tuple[int, int]]:
+        """Return up to ``limit`` (tag, count) of ``count_tags``, the most frequent first, equal ones by id; no 0."""
+        if self.is_narrowed and self._is_broad(units):
+            return self._most_common_of_many(units, limit)
+        counts = self.count_tags(units)
+        most = np.argsort(-counts, kind="stable")[:limit].tolist()
+        return [(tag_id, int(counts[tag_id])) for tag_id in most if counts[tag_id]]
+
+    def _is_broad(self, units: NDArray[np.int32]) -> bool:
+        """Whether so many rows are selected that their own tags are many, and all tags have stored bitmaps."""
+        rows = sum(len(part.rows) for part, _ in self.parts)
+        return FEW * len(self) >= rows and all(has_bitmaps(part.rows, units) for part, _ in self.parts)
+
+    def _most_common_of_many(self, units: NDArray[np.int32], limit: int) -> list[tuple[int, int]]:
+        """Count tags from the most frequent one of all rows on, until no other can be among the first."""
+        of_all = sum((count_tags(part.rows, None, units) for part, _ in self.parts), np.zeros(len(units), np.int64))
+        most: list[tuple[int, int]] = []  # (count, -tag), ascending
+        for tag_id in np.argsort(-of_all, kind="stable").tolist():
+            if of_all[tag_id] == 0 or (len(most) == limit and of_all[tag_id] < most[0][0]):
+                break
+            count = sum(count_tag(part.rows, selected, tag_id, int(units[tag_id])) for part, selected in self.parts)
+            if count:
+                insort(most, (count, -tag_id))
+                del most[:-limit]
+        return [(-negative, count) for count, negative in reversed(most)]
 
     def best_by_tags(
         self, terms: Terms, k: int, after: tuple[int, int] | None = None

@@ -16,7 +16,10 @@ from pyroaring import BitMap
 from storage.condition import All, Any, Below, ByJob, HasTag, InArchive, Modified, Not, Sized
 from storage.index.columns import RawRows, columns
 from storage.index.evaluate import FEW, best_by_tags, count_tags, matching, score_sums
+from storage.index.part import Part
 from storage.index.rows import NO_DATE
+from storage.index.selection import Selection
+from storage.index.vectors import build_vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -176,6 +179,28 @@ def test_tags_are_counted_alike_whether_few_rows_are_looked_at_or_many(
 
     looked_at = stored if selected is None else stored[list(selected)]
     assert counts.tolist() == (looked_at[:, : len(units)] > np.maximum(units, 0)).sum(axis=0).tolist()
+
+
+@pytest.mark.parametrize("units", [UNITS, np.full(TAGS, 400, dtype=np.int32)])
+@given(data=st.data())
+def test_the_most_common_tags_of_several_parts_are_those_of_all_their_rows(
+    data: st.DataObject, units: NDArray[np.int32]
+) -> None:
+    limit = data.draw(st.integers(1, TAGS))
+    parts, expected = [], np.zeros(TAGS, dtype=np.int64)
+    for images in (data.draw(archives), data.draw(archives)):
+        rows = rows_of(images)
+        selected = BitMap(data.draw(st.sets(st.integers(0, max(0, len(rows) - 1)))) if len(rows) else ())
+        vectors = build_vectors(np.zeros((len(rows), 2), dtype=np.float16))
+        parts.append((Part(rows, vectors), selected))
+        expected += count_tags(rows, selected, units)
+
+    found = Selection(tuple(parts), is_narrowed=True).most_common(units, limit)
+
+    ordered = sorted(
+        ((tag, count) for tag, count in enumerate(expected.tolist()) if count), key=lambda t: (-t[1], t[0])
+    )
+    assert found == ordered[:limit]
 
 
 @given(archives, terms_of, st.sets(st.integers(0, 39)))
