@@ -140,6 +140,24 @@ def test_wrong_usage_ends_with_two_and_no_traceback(run: Run, words: tuple[str, 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("verb", ["search", "tags", "export"])
+def test_a_query_that_cannot_be_read_is_pointed_into(run: Run, verb: str) -> None:
+    done = run(verb, "beach (dog OR")
+    assert (done.returncode, done.stdout) == (2, "")
+    text, caret, message = done.stderr.splitlines()
+    assert (text, caret) == ("beach (dog OR", " " * 11 + "^")
+    assert "OR needs a tag behind it" in message
+
+
+def test_a_query_narrows_what_every_verb_prints(run: Run, recorded: Recorded) -> None:
+    query = "prefix:0 OR prefix:1"
+    items = json.loads(run("search", query, "--json", **recorded.environment).stdout)["items"]
+    exported = run("export", query, **recorded.environment).stdout.splitlines()
+    facets = json.loads(run("tags", query, "--json", **recorded.environment).stdout)["items"]
+    assert {item["key"] for item in items} == {json.loads(line)["key"] for line in exported} == {"0.png", "1.png"}
+    assert max(facet["count"] for facet in facets) <= 2
+
+
 def test_a_wrong_setting_is_one_line(run: Run) -> None:
     assert_one_line(run("jobs", RAMQ_BATCH_SIZE="none"), 2, "RAMQ_BATCH_SIZE")
 
