@@ -170,7 +170,8 @@ class Client:
             any_tags: at least one of these.
             not_tags: none of these.
             like: similar to this image.
-            **filters: the other parameters of ``GET /v1/search``: ``archive``, ``job``, ``prefix``, ``threshold``.
+            **filters: the other parameters of ``GET /v1/search``: ``archive``, ``job``, ``prefix``, ``threshold``,
+                ``relevance``.
         """
         wanted = {"q": text, "tag": tags, "any": any_tags, "not": not_tags, "like": like, **filters}
         return self._items(HitOut, "/v1/search", wanted)

@@ -17,6 +17,7 @@ from ramq.cli.search import (
     NotTags,
     PrefixOf,
     Query,
+    RelevanceOf,
     Tags,
     ThresholdOf,
     pointing_into,
@@ -57,6 +58,7 @@ def export(
     job: JobOf = None,
     prefix: PrefixOf = None,
     threshold: ThresholdOf = None,
+    relevance: RelevanceOf = None,
     format_: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "jsonl",
 ) -> None:
     """Write results to stdout, a row per image, in bounded memory.
@@ -77,6 +79,7 @@ def export(
             job=job,
             prefix=prefix,
             threshold=threshold,
+            relevance=relevance,
         )
         with services() as ramq:
             write_rows(ramq.every_hit(asked), format_, sys.stdout.buffer)

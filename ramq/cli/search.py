@@ -33,6 +33,10 @@ PrefixOf = Annotated[str | None, typer.Option("--prefix", metavar="P", help="Key
 ThresholdOf = Annotated[
     float | None, typer.Option("--threshold", metavar="X", help="One threshold for all tags, 0..1.")
 ]
+RelevanceOf = Annotated[
+    float | None,
+    typer.Option("--relevance", metavar="X", help="How near to the text, 0..1; 0 ranks every image."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -51,6 +55,7 @@ def query_of(
     job: int | None = None,
     prefix: str | None = None,
     threshold: float | None = None,
+    relevance: float | None = None,
     limit: int = 20,
     cursor: str | None = None,
 ) -> SearchQuery:
@@ -63,6 +68,7 @@ def query_of(
         job=job,
         prefix=prefix,
         threshold=threshold,
+        relevance=relevance,
         limit=limit,
         cursor=cursor,
     )
@@ -94,6 +100,7 @@ def search(
     job: JobOf = None,
     prefix: PrefixOf = None,
     threshold: ThresholdOf = None,
+    relevance: RelevanceOf = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=500)] = 20,
     cursor: Annotated[str | None, typer.Option(help="next_cursor of the page before.")] = None,
     as_json: Json = False,
@@ -114,6 +121,7 @@ def search(
             job=job,
             prefix=prefix,
             threshold=threshold,
+            relevance=relevance,
             limit=limit,
             cursor=cursor,
         )
@@ -123,15 +131,21 @@ def search(
         return
     print_table(
         ("image", "score", "key", "tags", "caption"),
-        (
-            (str(hit.image_id), hit.score, hit.key, ", ".join(t.name for t in hit.tags[:5]), hit.caption)
-            for hit in page.items
-        ),
+        ((str(hit.image_id), hit.score, hit.key, _tags_of(hit), hit.caption) for hit in page.items),
     )
     if not page.items:
         err.print("Nothing matches. `ramq tags` lists what there is.", style="dim")
     if page.next_cursor:
-        err.print(f"{page.total:,} match. There are more: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
+        count = "" if page.total is None else f"{page.total:,} match. "
+        err.print(f"{count}There are more: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
+    elif page.below:
+        err.print(f"{page.below:,} more are less like the text: --relevance 0 shows them.", style="dim")
+
+
+def _tags_of(hit: Hit) -> str:
+    """Name a hit's tags, those that the text names first."""
+    named = hit.why.tags if hit.why else []
+    return ", ".join(tag.name for tag in sorted(hit.tags, key=lambda tag: tag.id not in named)[:5])
 
 
 def _page(query: SearchQuery, like: str | None, archive: str | None) -> Page[Hit]:

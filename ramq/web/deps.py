@@ -74,6 +74,11 @@ def typed_query(  # noqa: PLR0913, PLR0917  (one argument for each parameter of 
     job: MaybeId = None,
     prefix: Annotated[str | None, Query(max_length=MAX_TEXT, description="how the key begins"), _MAYBE_BLANK] = None,
     threshold: Annotated[float | None, Query(ge=0, le=1), _MAYBE_BLANK] = None,
+    relevance: Annotated[
+        float | None,
+        Query(ge=0, le=1, description="how near to the text an image must be; 0 ranks all of them"),
+        _MAYBE_BLANK,
+    ] = None,
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> Typed:
@@ -92,6 +97,7 @@ def typed_query(  # noqa: PLR0913, PLR0917  (one argument for each parameter of 
         job=job,
         prefix=prefix,
         threshold=threshold,
+        relevance=relevance,
         limit=limit,
         cursor=cursor,
     )
@@ -116,7 +122,7 @@ def query_string(query: SearchQuery) -> str:
     pairs += [("tag", tag) for tag in query.tags]
     pairs += [("any", tag) for tag in query.any_tags]
     pairs += [("not", tag) for tag in query.not_tags]
-    for name in ("like", "archive", "job", "prefix", "threshold", "cursor"):
+    for name in ("like", "archive", "job", "prefix", "threshold", "relevance", "cursor"):
         value = getattr(query, name)
         if value is not None:
             pairs.append((name, f"{value:g}" if isinstance(value, float) else str(value)))

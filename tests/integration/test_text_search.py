@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import itertools
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -110,3 +112,32 @@ def test_a_likeness_has_no_end(services: Services) -> None:
 
     assert (len(page.items), page.total, page.below) == (EVERYTHING - 1, EVERYTHING - 1, None)
     assert all(hit.why is None for hit in page.items)
+
+
+def test_programs_are_told_where_the_list_ends_and_why_a_hit_is_there(client: TestClient) -> None:
+    page = client.get("/v1/search", params={"q": "an espresso"}).json()
+    all_of_them = client.get("/v1/search", params={"q": "an espresso", "relevance": 0, "limit": 500}).json()
+
+    assert page["items"][0]["why"]["similarity"] == page["items"][0]["score"]
+    (named,) = page["items"][0]["why"]["tags"]
+    assert named in {tag["id"] for tag in page["items"][0]["tags"] if tag["name"] == "espresso"}
+    assert page["total"] + page["below"] == EVERYTHING
+    assert len(all_of_them["items"]) == all_of_them["total"] == EVERYTHING
+    assert client.get("/v1/search", params={"q": "cat", "relevance": 2}).status_code == 422
+
+
+def test_the_page_links_to_what_it_left_out(client: TestClient) -> None:
+    for text in ("a cup of coffee", "asdf qwerty"):
+        page = client.get("/", params={"q": text}, headers={"Accept": "text/html"}).text
+        link, left = re.findall(r'href="/\?([^"]*)">Show (\d+) images? less like the text', page)[0]
+        everything = client.get("/?" + html.unescape(link), headers={"Accept": "text/html"}).text
+
+        assert page.count('class="hit"') + int(left) == everything.count('class="hit"') == EVERYTHING
+        assert "less like the text" not in everything
+        assert 'name="relevance" form="search" min="0" max="1" step="0.01" value="0"' in everything
+
+
+def test_the_page_shows_the_tags_that_the_text_names(client: TestClient) -> None:
+    page = client.get("/", params={"q": "an espresso"}, headers={"Accept": "text/html"}).text
+
+    assert re.search(r'class="tag asked"[^>]*>espresso <span', page)

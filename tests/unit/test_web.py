@@ -9,7 +9,8 @@ from starlette.datastructures import Headers
 from ramq.kit.errors import NotFoundError
 from ramq.web.deps import query_string
 from ramq.web.pages.render import duration, file_name, moment, number, plain, size, visible
-from ramq.web.security import Tokens, is_loopback, is_same_origin
+from ramq.web.security import is_loopback, is_same_origin
+from ramq.web.tokens import Tokens
 from ramq.web.uploads import Pictures, picture_type
 from storage.views import SearchQuery
 
@@ -85,6 +86,7 @@ def test_the_query_string_holds_all_of_a_query_and_nothing_empty() -> None:
         job=3,
         prefix="2024/#1",
         threshold=0.5,
+        relevance=0.0,
         cursor="x=1",
     )
 
@@ -99,6 +101,7 @@ def test_the_query_string_holds_all_of_a_query_and_nothing_empty() -> None:
         ("job", "3"),
         ("prefix", "2024/#1"),
         ("threshold", "0.5"),
+        ("relevance", "0"),
         ("cursor", "x=1"),
     ]
     assert query_string(SearchQuery()) == ""

@@ -33,6 +33,13 @@ class TagOut(FromView):
     threshold: float
 
 
+class WhyOut(FromView):
+    """Why a search by text found an image."""
+
+    similarity: float = Field(description="cosine of the text and the image")
+    tags: list[int] = Field(description="ids of the image's tags that the text names")
+
+
 class HitOut(FromView):
     """One image that a search found."""
 
@@ -42,12 +49,18 @@ class HitOut(FromView):
     score: float = Field(description="cosine similarity, or the mean score of the tags asked for")
     tags: list[TagOut]
     caption: str | None
+    why: WhyOut | None = None
 
 
 class HitsOut(PageOut[HitOut]):
     """Some hits."""
 
-    total: int | None = Field(description="how many images match, on all pages together")
+    total: int | None = Field(
+        description="how many images match, on all pages together; null for a text while its end is far"
+    )
+    below: int | None = Field(
+        default=None, description="how many more match the rest of the query but are too unlike the text, where known"
+    )
 
 
 class FacetOut(FromView):
