@@ -181,6 +181,18 @@ def cutoff(kept: dict[str, NDArray[np.bool_]], asked: Asked, is_right: NDArray[n
     return result
 
 
+def quality_of_hits(order: NDArray[Any], kept: NDArray[np.bool_], is_right: NDArray[np.bool_]) -> dict[str, float]:
+    """Judge lists that end, as ``quality`` does those that do not: a right picture that was dropped is not found."""
+    places = np.argsort(np.where(kept, -order, np.inf), axis=1, kind="stable")
+    found = np.take_along_axis(is_right & kept, places, axis=1)
+    reciprocal = np.where(found.any(axis=1), 1 / (1 + found.argmax(axis=1)), 0)
+    recall = found[:, :RANK].sum(axis=1) / np.minimum(is_right.sum(axis=1), RANK)
+    return {
+        "mean_reciprocal_rank": round(float(reciprocal.mean()), 4),
+        f"recall_at_{RANK}": round(float(recall.mean()), 4),
+    }
+
+
 def _first_right(asked: Asked, is_right: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
     order = _first(asked.cosines, asked.cosines.shape[1])
     place = np.take_along_axis(is_right, order, axis=1).argmax(axis=1)
@@ -219,10 +231,15 @@ def measure(labelled: Labelled, model: Any, encoder: Any, floors: dict[str, floa
         floors = {rule: float(np.quantile(v[rows, first][in_ten], 1 - _KEPT)) for rule, v in values["labelled"].items()}
     background = Background.of(vectors[spread(len(vectors), SAMPLE)], names[spread(len(names), SAMPLE)])
     shipped = {}
+    order = fused(asked.cosines, asked.named, 0.25)
     for relevance in (0.0, 0.8, 0.9, DEFAULT_RELEVANCE, 0.97, 0.98, 0.99):
         floor = background.floor(relevance)
         kept = {name: (each.cosines >= floor) | each.is_exempt for name, each in every.items()}
-        shipped[f"{relevance:g}"] = {"cosine": round(floor, 3) if relevance else None, **cutoff(kept, asked, is_right)}
+        shipped[f"{relevance:g}"] = {
+            "cosine": round(floor, 3) if relevance else None,
+            **quality_of_hits(order, kept["labelled"], is_right),
+            **cutoff(kept, asked, is_right),
+        }
     by_rule = {
         rule: {"floor": round(at, 3)} | cutoff({name: values[name][rule] >= at for name in every}, asked, is_right)
         for rule, at in floors.items()
