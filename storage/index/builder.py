@@ -99,6 +99,7 @@ class IndexBuilder:
         self.min_rows = min_rows
         self.max_age_seconds = max_age_seconds
         self.max_segment_rows = max_segment_rows
+        self._seen_usable: dict[int, int] = {}
         self.flat_rows = flat_rows
 
     def publish_new(self, generation_id: int, *, force: bool = False) -> Published | None:
@@ -167,12 +168,27 @@ class IndexBuilder:
 
     def _is_due(self, session: Session, generation_id: int, *, force: bool) -> bool:
         head = repository.head(session, generation_id)
+        if not self._is_usable(session, generation_id, head.pointer):
+            return True
         fresh = Window(generation_id, head.pointer.watermark, head.xmin)
         rows = repository.count(session, fresh)
         if rows == 0 and len(repository.erased(session, fresh)) == 0:
             return False
         age = repository.published_seconds_ago(session, generation_id)
         return force or rows >= self.min_rows or age is None or age >= self.max_age_seconds
+
+    def _is_usable(self, session: Session, generation_id: int, pointer: repository.Pointer) -> bool:
+        """Say whether the published manifest can be built upon; one that could once is not read again."""
+        if pointer.manifest in (0, self._seen_usable.get(generation_id)):
+            return True
+        try:
+            manifest = self.store.manifest(generation_id, pointer.manifest)
+        except DamagedError:
+            return False
+        if manifest.system_identifier != repository.system_identifier(session):
+            return False
+        self._seen_usable[generation_id] = pointer.manifest
+        return True
 
     @contextmanager
     def _turn(self, generation_id: int, *, wait: bool) -> Iterator[_Turn | None]:

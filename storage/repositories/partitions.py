@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from ramq.kit.errors import ConflictError
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -14,6 +18,9 @@ TABLES = ("record", "vector")
 PARTS = 8
 """Hash partitions of a generation: of a billion images each has 125 million, which can be vacuumed, indexed again and
 moved to another disk by themselves."""
+
+PATIENCE = "10s"
+"""How long emptying a generation waits for those who read it; who comes after waits for it in turn."""
 
 _LOCK = 7_263_774
 """Advisory lock: two workers that register the same generation must not both make its partitions."""
@@ -47,9 +54,19 @@ def empty(session: Session, generation_id: int) -> None:
     """Erase all results of a generation at once, whatever their number; the disk has room again after the commit.
 
     The partitions stay, empty: to take them away, every search would have to wait.
+
+    Raises:
+        ConflictError: somebody reads or writes these results for longer than ``PATIENCE``.
     """
-    for table in TABLES:
-        session.execute(text(f"TRUNCATE {partition(table, generation_id)}"))
+    session.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}'"))
+    try:
+        for table in TABLES:
+            session.execute(text(f"TRUNCATE {partition(table, generation_id)}"))
+    except OperationalError as error:
+        if not isinstance(error.orig, LockNotAvailable):
+            raise
+        raise ConflictError(f"the results of generation {generation_id} are in use just now: try again") from error
+    session.execute(text("SET LOCAL lock_timeout = DEFAULT"))
 
 
 def partition(table: str, generation_id: int) -> str:

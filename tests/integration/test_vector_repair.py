@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from ramq.kit.errors import ServiceUnavailableError
 from storage.database import make_engine, unit_of_work
+from storage.index import manifest, segment
 from storage.index.builder import IndexBuilder
 from storage.index.garbage import collect_garbage
 from storage.index.index import VectorIndex
@@ -139,12 +140,32 @@ def test_a_database_restored_from_a_dump_is_not_searched_through_the_old_index(
     archive.check(reader)
     assert "another database" in reader.damaged(archive.generation_id)[0]
     archive.write([archive.images[150]])
-    rebuilt = builder.publish_new(archive.generation_id)
-    assert rebuilt is not None or builder.rebuild(archive.generation_id) is not None
+    assert builder.publish_new(archive.generation_id) is not None
     assert builder.verify(archive.generation_id) == []
     archive.check(reader)
     with unit_of_work(archive.engine) as session:
         assert reader.status(session, archive.generation_id).delta == 0
+
+
+def test_an_index_of_the_version_before_is_not_read_and_is_built_again_though_nothing_is_new(
+    archive: VectorArchive, builder: IndexBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.write(archive.images[:100])
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest, "FORMAT", 1)
+        patch.setattr(segment, "FORMAT", 1)
+        builder.publish_new(archive.generation_id, force=True)
+    reader = a_fresh_index(tmp_path)
+    archive.check(reader)
+    assert "another version" in reader.damaged(archive.generation_id)[0]
+    fresh_builder = IndexBuilder(archive.engine, builder.store.place, tmp_path / "builder-cache")
+    rebuilt = fresh_builder.publish_new(archive.generation_id)
+    assert rebuilt is not None
+    assert rebuilt.new_rows == 100
+    assert fresh_builder.publish_new(archive.generation_id) is None
+    archive.check(reader)
+    assert not reader.damaged(archive.generation_id)
+    assert fresh_builder.verify(archive.generation_id) == []
 
 
 def test_a_manifest_number_is_not_used_again_after_the_database_was_set_back(

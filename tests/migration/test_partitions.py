@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from ramq.kit.errors import ConflictError
 from storage import migrate
 from storage.database import make_engine, unit_of_work
 from storage.repositories import generations, partitions
@@ -129,6 +130,18 @@ def test_a_reader_and_a_writer_of_results_do_not_wait_for_a_new_generation(engin
             other.execute(text("SET lock_timeout = '5s'"))
             assert other.scalar(text("SELECT count(*) FROM vector")) == 0
         busy.rollback()
+
+
+def test_a_generation_that_is_read_just_now_is_not_emptied_and_the_message_says_so(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate.upgrade(engine)
+    generation_id = a_generation(engine)
+    monkeypatch.setattr(partitions, "PATIENCE", "100ms")
+    with engine.connect() as busy:
+        busy.execute(text("SELECT count(*) FROM record"))
+        with pytest.raises(ConflictError, match="in use just now: try again"), unit_of_work(engine) as session:
+            partitions.empty(session, generation_id)
 
 
 def test_a_generation_that_is_emptied_leaves_the_others_as_they_were(engine: Engine) -> None:
