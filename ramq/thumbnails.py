@@ -13,6 +13,9 @@ from PIL import Image
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+    from numpy.typing import NDArray
+
 SIZES = (160, 320, 640, 1280)
 """Longest sides that are kept, in pixels; others are rounded up, so that nobody can fill the disk with sizes."""
 
@@ -33,8 +36,10 @@ class Thumbnails:
         self._max_bytes = max_bytes
         self._made = 0
 
-    def get(self, image_id: int, version: str, size: int, make: Callable[[int], Image.Image]) -> tuple[bytes, str]:
-        """Return a JPEG and its ETag, asking ``make(size)`` for a picture at least that large if there is none yet."""
+    def get(
+        self, image_id: int, version: str, size: int, make: Callable[[int], NDArray[np.uint8]]
+    ) -> tuple[bytes, str]:
+        """Return a JPEG and its ETag, asking ``make(side)`` for (H, W, 3) pixels if there is none yet."""
         side = next((known for known in SIZES if known >= size), SIZES[-1])
         tag = hashlib.sha256(f"{version}:{side}".encode()).hexdigest()[:32]
         path = self._path(image_id) / f"{tag}.jpg"
@@ -42,8 +47,7 @@ class Thumbnails:
             return path.read_bytes(), tag
         except FileNotFoundError:
             pass
-        picture = make(side).convert("RGB")
-        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+        picture = Image.fromarray(make(side))
         buffer = io.BytesIO()
         # Nothing of the original but its pixels: a comment would be copied otherwise.
         picture.save(buffer, "JPEG", quality=_JPEG_QUALITY, optimize=True, progressive=True, comment=b"")

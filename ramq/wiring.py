@@ -32,18 +32,21 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-    from PIL import Image
     from sqlalchemy import Engine
 
-    from ram_core.recognition import TextEncoder
+    from ram_core.recognition import Recognizer, TextEncoder
     from ramq.settings import Settings
     from storage.index.builder import IndexBuilder
     from storage.index.index import VectorIndex
     from storage.models import Generation
     from storage.repositories.tags import Names
     from storage.views import ArchiveView, Hit, ImageView, IndexView
+    from workers.decoders import Decoders
 
 _BROKER_TIMEOUT_SECONDS = 5
+
+DECODERS = 2
+"""Pictures that a web server decodes at the same time."""
 
 
 class Services:
@@ -78,7 +81,8 @@ class Services:
         self._lock = threading.Lock()
         self._encoders: dict[str, TextEncoder] = {}
         self._name_vectors: dict[tuple[str, int], NDArray[np.float32]] = {}
-        self._models: dict[str, Any] = {}
+        self._models: dict[str, Recognizer] = {}
+        self._made_decoders: Decoders | None = None
         self._opened_index: VectorIndex | None = None
 
     def _index(self) -> VectorIndex:
@@ -177,12 +181,12 @@ class Services:
         with unit_of_work(self.engine) as session:
             uri, key, version = results.place(session, image_id)
 
-        def make(side: int) -> Image.Image:
-            from workers.stages.decode import open_picture  # noqa: PLC0415  (only here does the web touch decoding)
+        def make(side: int) -> NDArray[np.uint8]:
+            from workers.stages.decode import Shrinking  # noqa: PLC0415  (Pillow; not every verb needs it)
 
             store = open_store(parse_source(uri), self.settings.s3_endpoint_url)
             fetched = store.fetch(key, version, self.settings.max_object_bytes)
-            return open_picture(fetched.body, side, self.settings.max_pixels)[0]
+            return self._decoders().decode(fetched.body, Shrinking(side)).pixels
 
         return self._thumbnails.get(image_id, version, size, make)
 
@@ -251,8 +255,17 @@ class Services:
 
     def _vector_of_picture(self, picture: bytes, generation: Generation) -> NDArray[np.float32]:
         from workers.retry import UndecodableError  # noqa: PLC0415
-        from workers.stages.decode import decode  # noqa: PLC0415
 
+        model = self._model_of(generation)
+        try:  # outside the lock: a picture may take its time
+            decoded = self._decoders().decode(picture, model.preprocessing)
+        except UndecodableError as error:
+            raise UsageError(f"the uploaded file cannot be searched by: {error}") from error
+        with self._lock:
+            vector: NDArray[np.float32] = model.predict(decoded.pixels[None])[0].vector
+        return vector
+
+    def _model_of(self, generation: Generation) -> Recognizer:
         with self._lock:
             if generation.model not in self._models:
                 self._models[generation.model] = load_model(
@@ -266,12 +279,16 @@ class Services:
                 raise FatalError(
                     f"the {generation.model} of this machine is not the one that made the archive's vectors"
                 )
-            try:
-                decoded = decode(picture, model.preprocessing, self.settings.max_pixels)
-            except UndecodableError as error:
-                raise UsageError(f"the uploaded file cannot be searched by: {error}") from error
-            vector: NDArray[np.float32] = model.predict(decoded.pixels[None])[0].vector
-        return vector
+            return model
+
+    def _decoders(self) -> Decoders:
+        """Return the processes that decode what people send and look at, made when they are first needed."""
+        from workers.decoders import Decoders  # noqa: PLC0415  (Pillow; not every verb needs it)
+
+        with self._lock:
+            if self._made_decoders is None:
+                self._made_decoders = Decoders(min(DECODERS, self.settings.decode_threads), self.settings.max_pixels)
+            return self._made_decoders
 
 
 def make_index(settings: Settings) -> VectorIndex:

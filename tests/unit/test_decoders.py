@@ -25,7 +25,7 @@ from tests.services.marked_decoder import marked
 from workers import decoders
 from workers.decoders import Decoders
 from workers.retry import DecoderCrashedError, DecoderMemoryError, DecoderTimeoutError, TooManyPixelsError, verdict
-from workers.stages.decode import decode, guard_pillow
+from workers.stages.decode import Shrinking, decode, guard_pillow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -214,3 +214,11 @@ def test_children_go_when_their_parent_does_even_from_a_picture_that_hangs(signa
         parent.send_signal(signal_number)
     _, alive = psutil.wait_procs(left, timeout=10)
     assert alive == []
+
+
+def test_a_picture_is_shrunk_for_people_in_its_own_shape(pool: Decoders) -> None:
+    body = poison.encoded(poison.scene(900, 300), "JPEG")
+    small = pool.decode(body, Shrinking(160))
+    assert small.pixels.shape == (53, 160, 3)
+    assert (small.width, small.height) == (900, 300)
+    assert pool.decode(picture(), Shrinking(160)).pixels.shape == (40, 50, 3)

@@ -10,12 +10,15 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ram_core.errors import ImageError
+from ram_core.transforms import to_rgb
 from workers.retry import (
     CorruptImageError,
     NotAnImageError,
@@ -25,7 +28,6 @@ from workers.retry import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from ram_core.recognition import Preprocessing
@@ -71,9 +73,31 @@ _DECODED = (
 class Decoded(NamedTuple):
     """Pixels for the model, and the true size of the picture as people see it (after EXIF orientation)."""
 
-    pixels: NDArray[np.uint8]  # (S, S, 3)
+    pixels: NDArray[np.uint8]  # (S, S, 3), or what else the preprocessing makes
     width: int
     height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shrinking:
+    """Prepares a picture for people instead of a model: its own shape, as it was, but smaller.
+
+    Attributes:
+        side: the longest that its longer side may be, in pixels.
+    """
+
+    side: int
+
+    @property
+    def size(self) -> int:
+        """What a draft goes by: so that it keeps no less than ``side``."""
+        return self.side // DRAFT_FACTOR
+
+    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return (H, W, 3) uint8 RGB."""
+        small = to_rgb(image)
+        small.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
+        return np.asarray(small)
 
 
 def decode(body: bytes | memoryview, preprocessing: Preprocessing, max_pixels: int) -> Decoded:
