@@ -63,7 +63,10 @@ class Settings(BaseSettings):
         (), description="roots that jobs may read, comma separated: s3://bucket/prefix, /folder"
     )
     api_tokens: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), repr=False, description="bearer tokens, comma separated"
+        (), repr=False, description="bearer tokens, comma separated, each TOKEN or NAME:read|write|admin:TOKEN"
+    )
+    rate_limit: int | None = Field(
+        None, ge=0, description="requests a minute that a token or address may make; 0: any; empty: 3000 with tokens"
     )
     metrics_address: str | None = Field(None, description="host:port on which a worker serves its Prometheus metrics")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -76,7 +79,14 @@ class Settings(BaseSettings):
         return value
 
     @field_validator(
-        "database_url", "broker_url", "index_url", "s3_endpoint_url", "models_dir", "metrics_address", mode="before"
+        "database_url",
+        "broker_url",
+        "index_url",
+        "s3_endpoint_url",
+        "models_dir",
+        "metrics_address",
+        "rate_limit",
+        mode="before",
     )
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:

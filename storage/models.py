@@ -312,6 +312,18 @@ class Vector(Base):
     xid: Mapped[int] = mapped_column(XID8, server_default=text("pg_current_xact_id()"))
 
 
+class JobRequest(Base):
+    """A request for a job that named itself, for a day, so that it may be sent twice."""
+
+    __tablename__ = "job_request"
+    __table_args__ = (Index("ix_job_request_created_at", "created_at"),)
+
+    key: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+    job_id: Mapped[int] = mapped_column(ForeignKey(Job.id))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class Erasure(Base):
     """An image that was deleted: the index must forget it, and reports tell that it did."""
 

@@ -10,7 +10,17 @@ from storage.database import unit_of_work
 from storage.models import Archive
 from storage.objects.manifest import Manifest, is_manifest
 from storage.objects.source import open_store, parse_source, require_allowed
-from storage.repositories import archives, failures, features, generations, jobs, reports, retries, vocabularies
+from storage.repositories import (
+    archives,
+    failures,
+    features,
+    generations,
+    jobs,
+    reports,
+    requests,
+    retries,
+    vocabularies,
+)
 from storage.repositories import workers as worker_rows
 from storage.views import PRIORITIES, FailureView, JobReport, JobState, JobView, Page, Priority, WorkerView
 from workers.messages import ANY_MODEL, MODELS_WITH_TOKENS
@@ -24,6 +34,7 @@ if TYPE_CHECKING:
     from storage.models import Generation
     from storage.objects.source import Source
     from storage.repositories.features import Stock
+    from storage.repositories.requests import RequestKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,7 @@ class JobClient:
         caption: bool | None = None,
         priority: str = "normal",
         vocabulary: str | None = None,
+        request: RequestKey | None = None,
     ) -> JobView:
         """Start a job on ``source``, registering the archive if it is new.
 
@@ -71,11 +83,13 @@ class JobClient:
             caption: whether to caption; None for what is set.
             priority: ``low``, ``normal`` or ``high``.
             vocabulary: other tags than the model's own: a name that ``ramq vocab list`` shows.
+            request: what the request calls itself; one that comes again is given the job that it started.
 
         Raises:
             UsageError: an argument makes no sense, or the source is not there.
             ForbiddenError: the source may not be read, by the allow-list or by its own permissions.
             StoreUnavailableError, CredentialsError: the object store cannot be asked.
+            ConflictError: another request called itself the same.
         """
         chosen = model or self._options.model
         if chosen not in ANY_MODEL:
@@ -87,6 +101,9 @@ class JobClient:
         if captioner == "tag2text" and chosen == "lite":
             raise UsageError("the captioner tag2text goes with ram and ram_plus: set RAMQ_CAPTIONER=template for lite")
         with unit_of_work(self._engine) as session:
+            known = requests.job_of(session, request) if request is not None else None
+            if known is not None:
+                return jobs.view(session, known)
             own_tags = vocabularies.find(session, vocabulary).id if vocabulary else None
             archive, prefix = archives.ensure(session, place)
             job_id = jobs.create(
@@ -102,6 +119,8 @@ class JobClient:
                 features=self._options.features if chosen in MODELS_WITH_TOKENS else "none",
                 vocabulary_id=own_tags,
             )
+            if request is not None:
+                requests.remember(session, request, job_id)
             return jobs.view(session, job_id)
 
     def retag(

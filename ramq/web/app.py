@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,18 @@ from ramq.web.pages import house, search
 from ramq.web.pages import images as image_pages
 from ramq.web.pages import jobs as job_pages
 from ramq.web.pages.render import STATIC, Screens
-from ramq.web.problems import MEDIA_TYPE, Problem, install_problem_handlers, make_problem, problem_response, wants_html
-from ramq.web.security import Gate, Tokens
+from ramq.web.problems import (
+    CODES,
+    MEDIA_TYPE,
+    Problem,
+    install_problem_handlers,
+    make_problem,
+    problem_response,
+    wants_html,
+)
+from ramq.web.rate_limit import RateLimit
+from ramq.web.security import Gate
+from ramq.web.tokens import Tokens
 from ramq.web.uploads import Pictures
 
 if TYPE_CHECKING:
@@ -32,16 +43,23 @@ if TYPE_CHECKING:
 
     from ramq.wiring import Services
 
+REQUESTS_PER_MINUTE = 3_000
+"""A screen of sixty hits is sixty thumbnails too, so a person may look at nearly one a second."""
+
 REMEMBERED_PICTURES_BYTES = 128 * 1024 * 1024
 
 # Each operation of the API may answer with any of these; all are problem documents.
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": description}
     for status, description in (
+        (400, "The request cannot be read"),
         (401, "A token is needed"),
+        (403, "Not allowed, or not with this token"),
         (404, "Not found"),
         (409, "Conflict with the state of the thing"),
+        (413, "The request is too large"),
         (422, "The request makes no sense"),
+        (429, "Too many requests"),
         (503, "A service that is needed does not answer"),
     )
 }
@@ -67,12 +85,15 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
         is_stopping: whether the server is shutting down; event streams end when it says so.
     """
     tokens = Tokens(services.settings.api_tokens)
+    per_minute = services.settings.rate_limit
+    if per_minute is None:  # without tokens only this machine asks
+        per_minute = REQUESTS_PER_MINUTE if tokens.are_set else 0
+    limit = RateLimit(per_minute, time.monotonic)
     metrics = WebMetrics(services)
     screens = Screens(has_tokens=tokens.are_set)
 
     def refuse(connection: HTTPConnection, error: HTTPException) -> Response:
-        codes = {401: "unauthorized", 403: "forbidden", 413: "too-large", 421: "wrong-host"}
-        problem = make_problem(error.status_code, codes[error.status_code], error.detail)
+        problem = make_problem(error.status_code, CODES[error.status_code], error.detail)
         if wants_html(connection):
             return screens.show_problem(connection, problem)
         return problem_response(problem, error.headers)
@@ -85,7 +106,7 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
         docs_url=None,
         redoc_url=None,
         separate_input_output_schemas=False,
-        middleware=[Middleware(metrics.counting), Middleware(Gate, tokens=tokens, refuse=refuse)],
+        middleware=[Middleware(metrics.counting), Middleware(Gate, tokens=tokens, limit=limit, refuse=refuse)],
     )
     app.state.services = services
     app.state.tokens = tokens

@@ -51,12 +51,14 @@ _TITLES = {
     405: "Method not allowed",
     409: "Conflict",
     413: "Too large",
+    415: "Unsupported media type",
     421: "Wrong host",
     422: "The request makes no sense",
+    429: "Too many requests",
     500: "Something went wrong here",
     503: "A service is not available",
 }
-_CODES = {
+CODES = {
     400: "bad-request",
     401: "unauthorized",
     403: "forbidden",
@@ -65,6 +67,7 @@ _CODES = {
     413: "too-large",
     415: "unsupported-media-type",
     421: "wrong-host",
+    429: "too-many-requests",
 }
 
 
@@ -138,7 +141,7 @@ def install_problem_handlers(app: FastAPI, render: Callable[[Request, Problem], 
 
     def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        code = _CODES.get(error.status_code, f"http-{error.status_code}")
+        code = CODES.get(error.status_code, f"http-{error.status_code}")
         return answer(request, make_problem(error.status_code, code, error.detail), error.headers)
 
     def on_bug(request: Request, error: Exception) -> Response:

@@ -6,15 +6,16 @@ The rules, in the order in which they are applied:
    points a name of its own at 127.0.0.1 (DNS rebinding) is refused.
 2. With tokens everything but health and static files needs one: ``Authorization: Bearer``, or the cookie that the
    page's sign-in sets. The cookie holds a digest of the token, ``HttpOnly`` and ``SameSite=Strict``.
-3. A request that changes something and was not made with a bearer token must not come from another site.
-4. Bodies are limited in size, whether their length is declared or not.
+3. A token does what its scope includes (``ramq.web.tokens``).
+4. A caller, by token or else by address, asks no more often than the limit allows.
+5. A request that changes something and was not made with a bearer token must not come from another site.
+6. Bodies are limited in size, whether their length is declared or not.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
+import math
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
@@ -23,17 +24,20 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 
+from ramq.web.tokens import SAFE_METHODS, UPLOAD_PATHS, bearer_token, scope_needed
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-COOKIE = "ramq_session"
-UPLOAD_PATHS = frozenset({"/v1/search/image", "/search/image"})
+    from ramq.web.rate_limit import RateLimit
+    from ramq.web.tokens import Tokens
+
 MAX_UPLOAD_BYTES = 32 * 1024 * 1024
 MAX_BODY_BYTES = 256 * 1024
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/login"})
+UNLIMITED_PATHS = frozenset({"/healthz", "/readyz"})
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -47,45 +51,6 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-
-
-class Tokens:
-    """The tokens that are accepted. Compared in constant time; none set means that none is needed."""
-
-    def __init__(self, tokens: tuple[str, ...]) -> None:
-        self._tokens = tuple(token.encode() for token in tokens)
-        self._sessions = tuple(_session(token) for token in self._tokens)
-
-    @property
-    def are_set(self) -> bool:
-        """Whether a token is needed at all."""
-        return bool(self._tokens)
-
-    def session_of(self, token: str) -> str | None:
-        """Return the cookie's value for ``token``, or None if it is not one of ours."""
-        found = None
-        for known, session in zip(self._tokens, self._sessions, strict=True):
-            if hmac.compare_digest(known, token.strip().encode()):
-                found = session
-        return found
-
-    def allow(self, connection: HTTPConnection) -> bool:
-        """Whether ``connection`` carries a token or a session of ours."""
-        token = bearer_token(connection.headers)
-        if token is not None:
-            return self.session_of(token) is not None
-        cookie = connection.cookies.get(COOKIE, "").encode()
-        return any(hmac.compare_digest(session.encode(), cookie) for session in self._sessions)
-
-
-def _session(token: bytes) -> str:
-    return hmac.digest(token, b"ramq page session", hashlib.sha256).hex()
-
-
-def bearer_token(headers: Headers) -> str | None:
-    """Return the token of ``Authorization: Bearer``, or None."""
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
 
 
 def is_loopback(host: str) -> bool:
@@ -112,10 +77,16 @@ class Gate:
     """The layer around the application that applies the rules above and adds the headers to every answer."""
 
     def __init__(
-        self, app: ASGIApp, *, tokens: Tokens, refuse: Callable[[HTTPConnection, HTTPException], Response]
+        self,
+        app: ASGIApp,
+        *,
+        tokens: Tokens,
+        limit: RateLimit,
+        refuse: Callable[[HTTPConnection, HTTPException], Response],
     ) -> None:
         self._app = app
         self._tokens = tokens
+        self._limit = limit
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,6 +104,7 @@ class Gate:
 
         connection = HTTPConnection(scope)
         try:
+            self._check_rate(connection)
             if self._must_sign_in(connection):
                 await _sign_in(connection)(scope, receive, send_with_headers)
                 return
@@ -151,7 +123,19 @@ class Gate:
         path = connection.url.path
         if not self._tokens.are_set or path in OPEN_PATHS or path.startswith("/static/"):
             return True
-        return self._tokens.allow(connection)
+        return self._tokens.of(connection) is not None
+
+    def _check_rate(self, connection: HTTPConnection) -> None:
+        path = connection.url.path
+        if path in UNLIMITED_PATHS or path.startswith("/static/"):
+            return
+        token = self._tokens.of(connection)
+        # An address of its own for those without a token: who guesses tokens is slowed down as well.
+        caller = f"token {token.name}" if token else f"address {connection.client.host if connection.client else ''}"
+        wait = self._limit.wait_seconds(caller)
+        if wait:
+            detail = "You ask more often than RAMQ_RATE_LIMIT allows: wait as long as Retry-After says."
+            raise HTTPException(429, detail, headers={"Retry-After": str(math.ceil(wait))})
 
     def _check(self, connection: HTTPConnection) -> None:
         headers = connection.headers
@@ -161,6 +145,9 @@ class Gate:
         if not self._is_open(connection):
             detail = "Send one of the tokens in RAMQ_API_TOKENS as `Authorization: Bearer TOKEN`."
             raise HTTPException(401, detail, headers={"WWW-Authenticate": "Bearer"})
+        token, needed = self._tokens.of(connection), scope_needed(connection.scope["method"], connection.url.path)
+        if token is not None and not token.may(needed):
+            raise HTTPException(403, f"This needs a token of scope {needed}; {token.name} has {token.scope}.")
         is_by_token = self._tokens.are_set and bearer_token(headers) is not None
         if connection.scope["method"] not in SAFE_METHODS and not is_by_token and not is_same_origin(headers):
             raise HTTPException(403, "A request that changes something must come from this site's own pages.")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -37,6 +37,45 @@ def test_everything_but_health_needs_a_token_when_tokens_are_set(make_client: Ca
     assert client.get("/readyz").json() == {"database": "ok", "broker": "ok"}
     elsewhere = {**bearer, "host": "photos.example.org"}
     assert client.get("/v1/jobs", headers=elsewhere).status_code == 200
+
+
+def test_a_token_does_what_its_scope_includes_also_through_the_page(
+    make_client: Callable[..., TestClient], archive: Path
+) -> None:
+    client = make_client(api_tokens=("eye:read:r-secret", "hand:write:w-secret", "head:admin:a-secret"))
+    new = {"source": str(archive)}
+
+    def status(secret: str, method: str, path: str, **more: Any) -> int:
+        return client.request(method, path, headers={"authorization": f"Bearer {secret}"}, **more).status_code
+
+    assert status("r-secret", "GET", "/v1/search") == 200
+    refused = client.post("/v1/jobs", json=new, headers={"authorization": "Bearer r-secret"})
+    assert_problem(refused, 403, "forbidden")
+    assert "scope write; eye has read" in refused.json()["detail"]
+    assert status("w-secret", "POST", "/v1/jobs", json=new) == 201
+    assert status("w-secret", "DELETE", "/v1/images/1") == 403
+    assert status("a-secret", "DELETE", "/v1/images/1") in {200, 404}
+
+    client.post("/login", data={"token": "r-secret"})
+    assert client.get("/jobs").status_code == 200
+    assert client.post("/jobs", data=new).status_code == 403
+
+
+def test_who_asks_too_often_is_told_when_to_come_back(make_client: Callable[..., TestClient]) -> None:
+    client = make_client(api_tokens=("ann:read:first-secret", "bob:read:second-secret"), rate_limit=3)
+    first, second = ({"authorization": f"Bearer {secret}"} for secret in ("first-secret", "second-secret"))
+    assert [client.get("/v1/jobs", headers=first).status_code for _ in range(3)] == [200] * 3
+    refused = client.get("/v1/jobs", headers=first)
+    assert_problem(refused, 429, "too-many-requests")
+    assert 1 <= int(refused.headers["retry-after"]) <= 20
+    assert client.get("/v1/jobs", headers=second).status_code == 200
+    guesses = [client.get("/v1/jobs", headers={"authorization": f"Bearer {n}"}).status_code for n in range(5)]
+    assert guesses == [401, 401, 401, 429, 429]
+    assert {client.get("/healthz").status_code for _ in range(9)} == {200}
+
+
+def test_this_machine_alone_is_not_limited(client: TestClient) -> None:
+    assert {client.get("/v1/openapi.json").status_code for _ in range(40)} == {200}
 
 
 def test_a_wrong_bearer_token_is_not_made_up_for_by_a_session(make_client: Callable[..., TestClient]) -> None:

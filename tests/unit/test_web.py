@@ -9,7 +9,8 @@ from starlette.datastructures import Headers
 from ramq.kit.errors import NotFoundError
 from ramq.web.deps import query_string
 from ramq.web.pages.render import duration, file_name, moment, number, plain, size, visible
-from ramq.web.security import Tokens, is_loopback, is_same_origin
+from ramq.web.security import is_loopback, is_same_origin
+from ramq.web.tokens import Tokens
 from ramq.web.uploads import Pictures, picture_type
 from storage.views import SearchQuery
 

@@ -20,7 +20,7 @@ def readyz(request: Request, services: Reach) -> JSONResponse:
     """Every service that is needed answers: name and `ok`, or what is wrong."""
     states = services.ready()
     is_ready = all(state == "ok" for state in states.values())
-    if not request.app.state.tokens.allow(request) and request.app.state.tokens.are_set:
+    if request.app.state.tokens.of(request) is None and request.app.state.tokens.are_set:
         # Without a token only the outline is told: reasons name hosts and users.
         states = {name: "ok" if state == "ok" else "not ready" for name, state in states.items()}
     return JSONResponse(states, status_code=200 if is_ready else 503)

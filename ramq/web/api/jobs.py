@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response, status
+from fastapi import APIRouter, Header, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -13,6 +13,7 @@ from ramq.kit.errors import NotFoundError, RamqError, TransientError, UsageError
 from ramq.web.api.schemas import FailureOut, JobOut, NewJob, PageOut, ReportOut, WorkerOut
 from ramq.web.deps import Cursor, Id, Limit, MaybeId, Reach
 from ramq.web.problems import problem_of
+from storage.repositories.requests import RequestKey
 from storage.views import JobView
 
 EVENT_SECONDS = 1.0
@@ -25,16 +26,31 @@ LINES_AT_ONCE = 1_000
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 workers_router = APIRouter(prefix="/v1/workers", tags=["jobs"])
 
+IdempotencyKey = Annotated[
+    str | None, Header(min_length=1, max_length=255, description="a name of your choice for this request")
+]
 ErrorClass = Annotated[
     str | None, Query(alias="class", max_length=200, pattern=r"^[^\x00]*$", description="an error class")
 ]
 
 
 @router.post("", status_code=status.HTTP_201_CREATED)
-def create_job(services: Reach, new: NewJob, response: Response) -> JobOut:
-    """Start a job: register the archive if it is new, list it, recognise what is new or changed."""
+def create_job(
+    http: Request, services: Reach, new: NewJob, response: Response, idempotency_key: IdempotencyKey = None
+) -> JobOut:
+    """Start a job: register the archive if it is new, list it, recognise what is new or changed.
+
+    With the header `Idempotency-Key` the same request may be sent again for a day: it is answered with the job that
+    it started.
+    """
+    request = None
+    if idempotency_key is not None:
+        token = http.app.state.tokens.of(http)
+        request = RequestKey.of(token.name if token else "", idempotency_key, new.model_dump_json())
     try:
-        job = services.jobs.create(new.source, model=new.model, caption=new.caption, priority=new.priority)
+        job = services.jobs.create(
+            new.source, model=new.model, caption=new.caption, priority=new.priority, request=request
+        )
     except NotFoundError as error:
         # What is missing is named in the body: the address that was asked is fine, so this is no 404.
         raise UsageError(str(error)) from error

@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from ramq.web.deps import Reach, screens_of
 from ramq.web.problems import make_problem
-from ramq.web.security import COOKIE
+from ramq.web.tokens import COOKIE
 
 router = APIRouter(include_in_schema=False)
 

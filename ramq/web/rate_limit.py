@@ -1,0 +1,39 @@
+"""How often somebody may ask: a bucket of permits for each token or address, in the memory of one process."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MOST_CALLERS = 10_000
+"""Callers that are remembered; those that asked longest ago are forgotten first."""
+
+
+class RateLimit:
+    """Permits that come back evenly: a minute's may be used at once. Not thread-safe: belongs to the event loop.
+
+    Args:
+        per_minute: requests that one caller may make in a minute; 0 for any number.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(self, per_minute: int, clock: Callable[[], float]) -> None:
+        self._per_minute = per_minute
+        self._clock = clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait_seconds(self, caller: str) -> float:
+        """Take a permit and return 0, or return how long it takes until there is one."""
+        if not self._per_minute:
+            return 0.0
+        now, rate = self._clock(), self._per_minute / 60
+        permits, since = self._buckets.pop(caller, (float(self._per_minute), now))
+        permits = min(float(self._per_minute), permits + (now - since) * rate)
+        is_allowed = permits >= 1
+        self._buckets[caller] = (permits - is_allowed, now)
+        if len(self._buckets) > MOST_CALLERS:
+            self._buckets.popitem(last=False)
+        return 0.0 if is_allowed else (1 - permits) / rate

@@ -1,0 +1,96 @@
+"""Tokens: who may do what. Each entry of ``RAMQ_API_TOKENS`` is ``NAME:SCOPE:TOKEN``, or a token alone, for everything.
+
+A scope includes the ones before it: ``read`` looks and searches, ``write`` starts and steers jobs, ``admin`` also
+erases images and chooses what is served.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from starlette.datastructures import Headers
+    from starlette.requests import HTTPConnection
+
+COOKIE = "ramq_session"
+SCOPES = ("read", "write", "admin")
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+UPLOAD_PATHS = frozenset({"/v1/search/image", "/search/image"})
+
+_ENTRY = re.compile(r"(?P<name>[\w.-]+):(?P<scope>read|write|admin):(?P<secret>.+)", re.DOTALL)
+_JOBS = re.compile(r"(/v1)?/jobs(/\d+/(pause|resume|cancel|retry))?/?")
+_FOR_ANYBODY = frozenset({"/login", "/logout"})
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Somebody who may ask: a name for logs and limits, and the most that they may do."""
+
+    name: str
+    scope: str
+
+    def may(self, scope: str) -> bool:
+        """Whether this token's scope includes ``scope``."""
+        return SCOPES.index(scope) <= SCOPES.index(self.scope)
+
+
+class Tokens:
+    """The tokens that are accepted. Compared in constant time; none set means that none is needed."""
+
+    def __init__(self, entries: tuple[str, ...]) -> None:
+        self._known: list[tuple[Token, bytes, bytes]] = []
+        for number, entry in enumerate(entries, 1):
+            found = _ENTRY.fullmatch(entry)
+            token = Token(found["name"], found["scope"]) if found else Token(f"token-{number}", "admin")
+            secret = (found["secret"] if found else entry).encode()
+            self._known.append((token, _digest(secret), _session(secret)))
+
+    @property
+    def are_set(self) -> bool:
+        """Whether a token is needed at all."""
+        return bool(self._known)
+
+    def session_of(self, secret: str) -> str | None:
+        """Return the cookie's value for a token's secret, or None if it is not one of ours."""
+        presented = _digest(secret.strip().encode())
+        found = None
+        for _, known, session in self._known:
+            if hmac.compare_digest(known, presented):
+                found = session.decode()
+        return found
+
+    def of(self, connection: HTTPConnection) -> Token | None:
+        """Return the token that ``connection`` carries, in its header or as a session; None for none of ours."""
+        secret = bearer_token(connection.headers)
+        # Digests are compared, so that not even the length of a token shows in the time that it takes.
+        presented = _digest((secret if secret is not None else connection.cookies.get(COOKIE, "")).encode())
+        found = None
+        for token, known, session in self._known:
+            if hmac.compare_digest(known if secret is not None else _digest(session), presented):
+                found = token
+        return found
+
+
+def scope_needed(method: str, path: str) -> str:
+    """Return the scope that a request needs. What changes something and is not known to be less needs ``admin``."""
+    if method in SAFE_METHODS or path in UPLOAD_PATHS or path in _FOR_ANYBODY:
+        return "read"
+    return "write" if method == "POST" and _JOBS.fullmatch(path) else "admin"
+
+
+def bearer_token(headers: Headers) -> str | None:
+    """Return the token of ``Authorization: Bearer``, or None."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def _digest(secret: bytes) -> bytes:
+    return hashlib.sha256(secret).digest()
+
+
+def _session(secret: bytes) -> bytes:
+    return hmac.digest(secret, b"ramq page session", hashlib.sha256).hex().encode()

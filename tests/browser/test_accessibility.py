@@ -1,0 +1,60 @@
+"""Every screen is free of what axe-core can find, in both colour schemes, on a phone and on a desk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from ramq.wiring import Services
+
+pytestmark = [pytest.mark.browser, pytest.mark.services]
+
+SCREENS = (
+    "/",
+    "/?q=cat",
+    "/?q=nothing+is+called+thus&tag=no-such-tag",
+    "/images/{image}",
+    "/jobs",
+    "/jobs/{job}",
+    "/jobs/{job}/failures",
+    "/archives",
+    "/generations",
+    "/docs",
+    "/login",
+    "/images/999999",
+)
+SIZES = {"phone": (390, 844), "desk": (1280, 900)}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_screen_can_be_used_by_everybody(
+    browser: Browser, base_url: str, services: Services, scheme: str, size: str
+) -> None:
+    [job] = services.jobs.list().items
+    image = services.find_image("coffee.png")
+    width, height = SIZES[size]
+    context = browser.new_context(
+        base_url=base_url,
+        color_scheme="dark" if scheme == "dark" else "light",
+        viewport={"width": width, "height": height},
+        bypass_csp=True,  # axe is put into the page from outside
+    )
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    found = []
+    for screen in SCREENS:
+        page.goto(screen.format(image=image, job=job.id))
+        for violation in Axe().run(page).response["violations"]:
+            places = ", ".join(str(node["target"]) for node in violation["nodes"][:3])
+            found.append(f"{screen}: {violation['id']} ({violation['impact']}): {violation['help']}: {places}")
+        overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        if overflow > 0:
+            found.append(f"{screen}: {overflow} pixels wider than the window")
+    context.close()
+    assert found == [], "\n".join(found)
