@@ -57,13 +57,16 @@ class Chunk:
 class Maker:
     """Makes images whose vectors lie in clusters of very different sizes, and whose tags are as uneven as words.
 
-    The clusters are in a space of 64 dimensions, with noise in all 512 and a mean that is not zero, as trained encoders
-    have it: neighbours are neither obvious nor arbitrary.
+    The clusters are in a space of 64 dimensions, with noise in all of the vector's and a mean that is not zero, as
+    trained encoders have it: neighbours are neither obvious nor arbitrary.
+
+    Args:
+        width: numbers in a vector.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = WIDTH) -> None:
         rng = np.random.default_rng(0)
-        self._basis = rng.standard_normal((_LATENT, WIDTH)).astype(np.float32) / np.float32(np.sqrt(_LATENT))
+        self._basis = rng.standard_normal((_LATENT, width)).astype(np.float32) / np.float32(np.sqrt(_LATENT))
         self._centres = rng.standard_normal((_CLUSTERS, _LATENT)).astype(np.float32)
         self._share = _zipf(_CLUSTERS, 0.7)
         self._tag_share = _zipf(TAGS - TAGS_EACH, 1.0)
@@ -94,18 +97,19 @@ class Maker:
     def _vectors(self, rng: np.random.Generator, count: int) -> NDArray[np.float32]:
         latent = self._centres[rng.choice(_CLUSTERS, count, p=self._share)]
         latent = latent + 0.7 * rng.standard_normal(latent.shape, dtype=np.float32)
-        vectors = latent @ self._basis + 0.3 * rng.standard_normal((count, WIDTH), dtype=np.float32) + np.float32(0.5)
+        noise = 0.3 * rng.standard_normal((count, self._basis.shape[1]), dtype=np.float32)
+        vectors = latent @ self._basis + noise + np.float32(0.5)
         unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit
 
 
-def prepare(engine: Engine) -> Provenance:
-    """Register a generation of ``TAGS`` tags with vectors of ``WIDTH``, an archive and its job."""
+def prepare(engine: Engine, uri: str = "s3://made-up/", width: int = WIDTH) -> Provenance:
+    """Register a generation of ``TAGS`` tags with vectors of ``width``, an archive at ``uri`` and its job."""
     names = [f"tag {number}" for number in range(TAGS)]
     vocabulary = VocabularySpec("made up", "made up", names, [None] * TAGS, [0.68] * TAGS)
     with unit_of_work(engine) as session:
-        generation_id = generations.ensure(session, GenerationSpec("made up", "lite", "", "", "", WIDTH), vocabulary)
-        archive = Archive(uri="s3://made-up/")
+        generation_id = generations.ensure(session, GenerationSpec("made up", "lite", "", "", "", width), vocabulary)
+        archive = Archive(uri=uri)
         session.add(archive)
         session.flush()
         job = Job(
@@ -136,7 +140,8 @@ def load(engine: Engine, chunk: Chunk, provenance: Provenance, *, with_records: 
         "job_id": (">i8", provenance.job_id), "version": ("S1", b"1"), "tags": _array_of(chunk.tags),
         "scores": _array_of(chunk.scores), "captioner": ("S4", b"none"), "width": (">i4", 640), "height": (">i4", 480),
     }  # fmt: skip
-    vectors = owned | {"v": (f"V{2 * WIDTH}", chunk.vectors.view(f"V{2 * WIDTH}")[:, 0])}
+    packed = f"V{2 * chunk.vectors.shape[1]}"
+    vectors = owned | {"v": (packed, chunk.vectors.view(packed)[:, 0])}
     with unit_of_work(engine) as session:
         tables: list[tuple[str, dict[str, Any]]] = [("image", images)]
         if with_records:

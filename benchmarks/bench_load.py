@@ -1,0 +1,328 @@
+"""How the web server answers many people at once: real PostgreSQL, real index, real HTTP, made-up images.
+
+    python -m benchmarks.bench_load --rows 1000000
+
+``ramq web`` runs in a process of its own, as it does for people; the generator speaks to it over loopback with
+connections that are kept. Every client asks again as soon as it is answered, so that milliseconds are those of a busy
+server. First each kind of request is measured alone, then all of them mixed as a person's clicks make them: a search
+brings a page, and with it the thumbnails of its hits. Generator and database share the machine with the server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import os
+import platform
+import random
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+import urllib3
+
+from benchmarks.search_data import CHUNK, Maker, load, prepare
+from ram_core import load_text_encoder
+from ramq.demo_photos import installed_photographs
+from ramq.embedded import embedded
+from ramq.embedded.process import spawn
+from storage.database import driver_connection, make_engine, unit_of_work
+from storage.index.builder import MAX_SEGMENT_ROWS, IndexBuilder
+from storage.index.places import FolderPlace
+from storage.migrate import upgrade
+from storage.objects.source import open_store, parse_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from sqlalchemy import Engine
+
+    from ramq.embedded import EmbeddedServices
+
+RESULTS = Path(__file__).parent / "results"
+PICTURES = 240
+"""Images whose file exists, so that thumbnails are made of photographs."""
+
+THUMBNAIL_BYTES = 1_000
+"""Anything smaller is no photograph."""
+
+WORDS = ("red", "old", "small", "wet", "wooden", "a dog on", "people at", "a car by", "the sea and", "food on")
+PLACES = ("a table", "a street", "the beach", "grass", "a kitchen", "snow", "a bridge", "a tree", "a window", "a boat")
+MIX = {"page: text": 2, "page: tag": 2, "API: text": 1, "API: facets": 1, "API: image": 2, "thumbnail": 12}
+"""How often each kind is asked for in the mixed run."""
+
+
+@dataclass
+class Tally:
+    """What became of some requests.
+
+    Attributes:
+        seconds: each answer took, those of errors too.
+        statuses: how often each came; 0 is no answer.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+
+    def report(self, wall_seconds: float) -> dict[str, float]:
+        """Return the figures of requests that were made in so many seconds."""
+        middle, late = np.percentile(self.seconds, (50, 95))
+        return {
+            "requests": len(self.seconds),
+            "errors": len(self.seconds) - self.statuses[200],
+            "per_second": round(len(self.seconds) / wall_seconds, 1),
+            "p50_ms": round(1000 * middle, 2),
+            "p95_ms": round(1000 * late, 2),
+            "slowest_ms": round(1000 * max(self.seconds), 2),
+        }
+
+
+class Generator:
+    """Asks one server from several threads.
+
+    Args:
+        url: of the server.
+        rows: images in the database, numbered from 1.
+        pictures: ids of images that have a file.
+        clients: how many ask at the same time.
+    """
+
+    def __init__(self, url: str, rows: int, pictures: Sequence[int], clients: int) -> None:
+        self._url = url.rstrip("/")
+        self._rows, self._pictures, self._clients = rows, pictures, clients
+        self._pool = urllib3.PoolManager(maxsize=clients, retries=False, timeout=60)
+        self.kinds: dict[str, Callable[[random.Random], str]] = {
+            "health": lambda _: "/healthz",
+            "API: tag": lambda rng: f"/v1/search?tag={_tag(rng)}",
+            "API: text": lambda rng: f"/v1/search?q={_text(rng)}&relevance=0",
+            "API: text and tag": lambda rng: f"/v1/search?q={_text(rng)}&relevance=0&tag={_tag(rng)}",
+            "API: facets": lambda rng: f"/v1/tags?tag={_tag(rng)}",
+            "API: image": lambda rng: f"/v1/images/{rng.randint(1, self._rows)}",
+            "page: tag": lambda rng: f"/?tag={_tag(rng)}",
+            "page: text": lambda rng: f"/?q={_text(rng)}&relevance=0",
+            "page: image": lambda rng: f"/images/{rng.randint(1, self._rows)}",
+            "thumbnail": lambda rng: f"/v1/images/{rng.choice(self._pictures)}/thumbnail",
+        }
+
+    def check(self) -> None:
+        """Ask once for everything, and stop if an answer is not what it should be: an error is quick to measure."""
+        rng = random.Random(0)
+        for kind, path in self.kinds.items():
+            answer = self._pool.request("GET", self._url + path(rng))
+            is_empty = len(answer.data) < THUMBNAIL_BYTES if kind == "thumbnail" else b'"items":[]' in answer.data
+            if answer.status != 200 or is_empty or (kind.startswith("page") and b"/images/" not in answer.data):
+                raise SystemExit(f"{kind}: {answer.status}: {answer.data[:500]!r}")
+
+    def alone(self, kind: str, requests: int) -> dict[str, float]:
+        """Make so many requests of one kind."""
+        (tally,), wall_seconds = self._run([kind], requests)
+        return tally.report(wall_seconds)
+
+    def mixed(self, requests: int) -> dict[str, Any]:
+        """Make so many requests of all kinds, as often as ``MIX`` says."""
+        kinds = [kind for kind, weight in MIX.items() for _ in range(weight)]
+        tallies, wall_seconds = self._run(kinds, requests)
+        names = list(dict.fromkeys(kinds))
+        everything = Tally([second for tally in tallies for second in tally.seconds], Counter())
+        for tally in tallies:
+            everything.statuses += tally.statuses
+        found = dict(zip(names, (tally.report(wall_seconds) for tally in tallies), strict=True))
+        return {"all": everything.report(wall_seconds), **found}
+
+    def _run(self, kinds: list[str], requests: int) -> tuple[list[Tally], float]:
+        """Return a tally for each of the different kinds, and the seconds that all took."""
+        names = list(dict.fromkeys(kinds))
+
+        def client(number: int) -> dict[str, Tally]:
+            rng = random.Random(number)
+            tallies = {kind: Tally() for kind in names}
+            for _ in range(requests // self._clients):
+                kind = rng.choice(kinds)
+                status, seconds = self._ask(self.kinds[kind](rng))
+                tallies[kind].seconds.append(seconds)
+                tallies[kind].statuses[status] += 1
+            return tallies
+
+        began = time.perf_counter()
+        with ThreadPoolExecutor(self._clients) as threads:
+            parts = list(threads.map(client, range(self._clients)))
+        wall_seconds = time.perf_counter() - began
+        merged = []
+        for kind in names:
+            tally = Tally([second for part in parts for second in part[kind].seconds])
+            for part in parts:
+                tally.statuses += part[kind].statuses
+            merged.append(tally)
+        return merged, wall_seconds
+
+    def _ask(self, path: str) -> tuple[int, float]:
+        began = time.perf_counter()
+        try:
+            status = self._pool.request("GET", self._url + path).status
+        except urllib3.exceptions.HTTPError:
+            status = 0
+        return status, time.perf_counter() - began
+
+
+def fill(engine: Engine, folder: Path, rows: int) -> list[int]:
+    """Make a database, its index and some of its files; return the ids of the images that have one."""
+    upgrade(engine)
+    width = int(load_text_encoder("lite").encode(["a cat"]).shape[1])
+    archive = folder / "archive"
+    provenance = prepare(engine, archive.as_uri(), width)
+    maker = Maker(width)
+    builder = IndexBuilder(engine, FolderPlace(folder / "index"), folder / "cache")
+    published = 0
+    for first in range(0, rows, CHUNK):
+        load(engine, maker.chunk(first // CHUNK, min(CHUNK, rows - first)), provenance)
+        done = min(rows, first + CHUNK)
+        if done - published + CHUNK > MAX_SEGMENT_ROWS or done == rows:
+            builder.publish_new(provenance.generation_id, force=True)
+            published = done
+    while builder.compact(provenance.generation_id):
+        pass
+    pictures = _give_files(engine, archive, rows)
+    with unit_of_work(engine) as session:
+        driver_connection(session).execute("ANALYZE")
+    return pictures
+
+
+def _give_files(engine: Engine, archive: Path, rows: int) -> list[int]:
+    """Put photographs where some of the keys are, and tell the database which version that is."""
+    photographs = installed_photographs()
+    if not photographs:
+        raise SystemExit("no photographs are installed: pip install scikit-image scikit-learn")
+    with unit_of_work(engine) as session:
+        every = max(1, rows // PICTURES)
+        found = driver_connection(session).execute("SELECT id, key FROM image WHERE id %% %s = 0", (every,)).fetchall()
+        for place, (_, key) in enumerate(found):
+            path = archive / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(photographs[place % len(photographs)], path)
+        store = open_store(parse_source(str(archive)), None)
+        versions = {info.key: info.version for page in store.pages("", None) for info in page}
+        for image_id, key in found:
+            driver_connection(session).execute("UPDATE image SET version = %s WHERE id = %s", (versions[key], image_id))
+    return [image_id for image_id, _ in found]
+
+
+@contextmanager
+def serving(services: EmbeddedServices, folder: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """Run ``ramq web`` on what was filled; give its address and its process."""
+    log = folder / "web.log"
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("RAMQ_")},
+        "RAMQ_DATA_DIR": str(folder / "web"),
+        "RAMQ_DATABASE_URL": services.database_url,
+        "RAMQ_BROKER_URL": services.broker_url,
+        "RAMQ_INDEX_URL": (folder / "index").as_uri(),
+        "RAMQ_RATE_LIMIT": "0",
+        "COLUMNS": "200",
+    }
+    process = spawn(
+        [sys.executable, "-m", "ramq.cli.main", "web", "--port", "0"],
+        cwd=Path(__file__).parents[1],
+        log=log,
+        stop_signal=signal.SIGTERM,
+        env=environment,
+    )
+    try:
+        yield _address(log, lambda: process.poll() is None), psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _address(log: Path, is_alive: Callable[[], bool]) -> str:
+    while is_alive():
+        if found := re.search(r"http://\S+", log.read_text(encoding="utf-8")):
+            return found[0]
+        time.sleep(0.05)
+    raise SystemExit(f"ramq web did not start: {log.read_text(encoding='utf-8')}")
+
+
+def _tag(rng: random.Random) -> str:
+    return f"tag%20{rng.randint(0, 1500)}"  # from frequent to rare
+
+
+def _text(rng: random.Random) -> str:
+    return f"{rng.choice(WORDS)} {rng.choice(PLACES)}".replace(" ", "+")
+
+
+def table(found: dict[str, dict[str, float]]) -> str:
+    """Return a line for each kind."""
+    head = f"{'':20}{'requests':>10}{'errors':>8}{'per s':>9}{'p50 ms':>10}{'p95 ms':>10}"
+    return "\n".join(
+        [head]
+        + [
+            f"{kind:20}{one['requests']:>10,}{one['errors']:>8,}{one['per_second']:>9,.1f}"
+            f"{one['p50_ms']:>10,.2f}{one['p95_ms']:>10,.2f}"
+            for kind, one in found.items()
+        ]
+    )
+
+
+def main() -> None:
+    """Fill a database, serve it, ask, print a table and write a file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="images in the database")
+    parser.add_argument("--clients", type=int, default=8, help="that ask at the same time")
+    parser.add_argument("--requests", type=int, default=2_000, help="of each kind")
+    parser.add_argument("--name", default="local", help="of the machine, in the result's file name")
+    parser.add_argument("--folder", type=Path, help="where the database and the index lie meanwhile")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    chosen = parser.parse_args()
+    taken_at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    load_before = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(dir=chosen.folder) as name, embedded(Path(name) / "services") as services:
+        folder = Path(name)
+        engine = make_engine(services.database_url)
+        began = time.perf_counter()
+        pictures = fill(engine, folder, chosen.rows)
+        engine.dispose()
+        filled_seconds = round(time.perf_counter() - began, 1)
+        with serving(services, folder) as (url, server):
+            generator = Generator(url, chosen.rows, pictures, chosen.clients)
+            generator.check()
+            alone = {kind: generator.alone(kind, chosen.requests) for kind in generator.kinds}
+            mixed = generator.mixed(chosen.requests * 4)
+            memory_mb = round(server.memory_full_info().uss / 2**20, 1)
+    print(
+        f"{chosen.rows:,} images, {chosen.clients} clients, one kind at a time\n{table(alone)}\n\nmixed\n{table(mixed)}"
+    )
+    machine = {
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30),
+        "load_before": load_before,
+    }
+    report = {
+        "taken_at": taken_at,
+        "machine": machine,
+        "rows": chosen.rows,
+        "clients": chosen.clients,
+        "filled_seconds": filled_seconds,
+        "server_own_mb": memory_mb,
+        "alone": alone,
+        "mixed": mixed,
+    }
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    path = chosen.output / f"load-{taken_at[:10]}-{chosen.name}.json"
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
