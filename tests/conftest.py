@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ramq.embedded import EmbeddedError, EmbeddedServices, embedded
+from ramq.settings import Settings
+from tests.services.crew import client_services, running_crew
 from tests.services.fault_proxy import FaultProxy, fault_proxy
 from tests.services.missing import missing
 from tests.services.postgres import PostgresServer
@@ -17,6 +20,10 @@ from tests.services.s3 import s3_server as run_s3_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from ramq.wiring import Services
+    from tests.services.crew import Crew
 
 
 @pytest.fixture(scope="session")
@@ -90,3 +97,34 @@ def s3_proxy(s3_server: S3Server) -> Iterator[FaultProxy]:
     """A proxy in front of the S3 server, for misfortune."""
     with fault_proxy(s3_server.endpoint_url) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def no_ramq_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings come from the test alone."""
+    for name in [name for name in os.environ if name.startswith("RAMQ_") and name != "RAMQ_SHARED_DIR"]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str, broker_url: str, no_ramq_environment: None) -> Settings:
+    return Settings(data_dir=tmp_path / "data", database_url=database_url, broker_url=broker_url)
+
+
+@pytest.fixture
+def s3_settings(settings: Settings, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return settings.model_copy(update={"s3_endpoint_url": s3_server.endpoint_url})
+
+
+@pytest.fixture
+def crew(settings: Settings, tmp_path: Path) -> Iterator[Crew]:
+    with running_crew(settings, tmp_path) as crew:
+        yield crew
+
+
+@pytest.fixture
+def services(settings: Settings) -> Iterator[Services]:
+    with client_services(settings) as services:
+        yield services

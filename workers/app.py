@@ -6,6 +6,7 @@ doubled message; it is enough that a live worker hears one now and then.
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
     import redis
 
 KEY_PREFIX = "ramq:"
-BELL_SECONDS = 60
-"""A bell that nobody heard for so long is dropped; the ringer sends new ones while there is work."""
+_RINGING_MS = 2_000
+# Options of Linux; elsewhere the system's own times hold.
+_KEEPALIVE = {
+    getattr(socket, name): value
+    for name, value in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+    if hasattr(socket, name)
+}
 
 
 def make_app(broker_url: str, models: tuple[str, ...] | None = None) -> Celery:
@@ -56,6 +62,8 @@ def make_app(broker_url: str, models: tuple[str, ...] | None = None) -> Celery:
             "visibility_timeout": 3600,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
+            # Or an idle worker on a connection that is dead at the other end would hear nothing for two hours.
+            "socket_keepalive_options": _KEEPALIVE,
             "health_check_interval": 5,
         },
     )
@@ -72,6 +80,12 @@ class Bells:
     def ring(self, model: str, wanted: int) -> None:
         """See to it that ``wanted`` bells for ``model`` wait to be heard. Raises ``redis.RedisError``."""
         queue = queue_of(model)
+        ringing = f"{KEY_PREFIX}ringing:{queue}"
+        # One at a time: several that count at once would each send all that are wanted.
+        if not self._broker.set(ringing, 1, nx=True, px=_RINGING_MS):
+            return
         waiting: Any = self._broker.llen(f"{KEY_PREFIX}{queue}")
         for _ in range(wanted - int(waiting)):
-            self._app.send_task(WAKE, args=(model,), queue=queue, expires=BELL_SECONDS, retry=False)
+            # Without a time to expire at: the clocks of sender and hearer may differ, and there are few of them anyway.
+            self._app.send_task(WAKE, args=(model,), queue=queue, retry=False)
+        self._broker.delete(ringing)

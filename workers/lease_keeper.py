@@ -112,6 +112,17 @@ class LeaseKeeper:
             log.warning("lease not given back", **lease.labels, error=str(error))
         self.drop(lease)
 
+    def refuse(self, lease: Lease, note: str) -> None:
+        """Leave a lease to workers that are fit for it; ``note`` says why on the job."""
+        log.warning("refused", shard=lease.shard.id, job=lease.shard.job_id, reason=note)
+
+        def end() -> None:
+            with unit_of_work(self._engine) as session:
+                shards.refuse(session, lease.shard.id, lease.shard.epoch, note)
+
+        self.patiently(lease, end)
+        self.drop(lease)
+
     def drop(self, lease: Lease) -> None:
         """Let a lease go without a word to the ledger: it was lost, ended, or is to run out."""
         lease.end()

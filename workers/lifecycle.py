@@ -21,7 +21,7 @@ from sqlalchemy import text
 
 from ramq.kit.errors import FatalError, RamqError, ServiceUnavailableError
 from ramq.kit.logs import get_logger
-from storage.database import unit_of_work
+from storage.database import limit_idleness, unit_of_work
 from storage.feature_upkeep import compact as compact_features
 from storage.features import FeatureFiles
 from storage.objects.source import open_store, parse_source
@@ -194,7 +194,13 @@ class Worker:
             held = pipeline.leases.held
             models = (held[0].shard.model,) if held else self._models.served
             with unit_of_work(self._engine) as session:
-                shard = shards.claim(session, owner=self.id, models=models, lease_seconds=self._options.lease_seconds)
+                shard = shards.claim(
+                    session,
+                    owner=self.id,
+                    models=models,
+                    lease_seconds=self._options.lease_seconds,
+                    foreign=self._models.foreign,
+                )
             if shard is None:
                 break
             self._job_id = shard.job_id
@@ -257,6 +263,7 @@ class Worker:
     def _ring_bells(self) -> None:
         """Send as many bells as there are workers to hear them, and not more than there is work."""
         with unit_of_work(self._engine) as session:
+            limit_idleness(session)
             if not session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _RINGER_LOCK}):
                 return
             jobs.finish_completed(session)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ram_core.features import Kind
     from ram_core.recognition import Prediction, Recognizer, Retagger
     from ram_core.recognizer import RamRecognizer
+    from storage.repositories.shards import ClaimedShard
 
 log = get_logger()
 
@@ -131,6 +132,8 @@ class ModelHolder:
         # The loaded model with other tags, by the id of the vocabulary. All share its weights.
         self._variants: dict[int, LoadedModel] = {}
         self.pinned = pinned
+        self.foreign: set[int] = set()
+        """Generations of jobs that were refused here: other weights go by the name of their model."""
 
     @property
     def served(self) -> tuple[str, ...] | None:
@@ -190,6 +193,17 @@ class ModelHolder:
         recognizer = load_model(name, **self._options.arguments)
         log.info("model is ready", model=name)
         return LoadedModel(name, recognizer, recognizer.vocabulary.thresholds, self._options)
+
+    def is_fit_for(self, shard: ClaimedShard) -> bool:
+        """Tell whether a shard's job belongs to the generation that its model makes here.
+
+        Raises:
+            ModelError: the model cannot be loaded; the message says what to do.
+        """
+        ours: str = self.get(shard.model, shard.vocabulary_id).recognizer.spec.fingerprint
+        if ours != shard.fingerprint:
+            self.foreign.add(shard.generation_id)
+        return ours == shard.fingerprint
 
     def register(self, session: Session, name: str, vocabulary_id: int | None = None) -> int:
         """Return the id of a model's generation, which cannot be dropped before the transaction ends.

@@ -155,6 +155,8 @@ class Pipeline:
             # Alone means alone: an image of another shard that kills the worker must not be held against this one's.
             self.wait_until_at_most(1)
         self._raise_fatal()
+        if not self._is_of_our_generation(lease):
+            return
         with unit_of_work(self._engine) as session:
             known = images.keys(session, shard.image_ids)
             source = shard.from_generation_id
@@ -189,6 +191,18 @@ class Pipeline:
             lambda: len(self.leases.held) <= leases or self._fatal is not None or self._stopping.is_set()
         )
         self._raise_fatal()
+
+    def _is_of_our_generation(self, lease: Lease) -> bool:
+        """Refuse a shard whose job belongs to other weights than those that are loaded under the model's name here."""
+        shard = lease.shard
+        try:
+            if self._models.is_fit_for(shard):
+                return True
+        except ModelError as error:
+            raise FatalError(str(error)) from error
+        note = f"waiting for workers with the {shard.model} of generation {shard.generation_id}; others have another"
+        self.leases.refuse(lease, note)
+        return False
 
     # Feeding -------------------------------------------------------------------------------------------------------
 

@@ -132,9 +132,10 @@ class Lease:
         return self._troubles_in_a_row >= TROUBLE_LIMIT
 
     def note_fetch(self, trouble: Trouble | None) -> None:
-        """Count passing troubles in a row."""
+        """Count passing troubles in a row; refused credentials concern every image, so that one is enough."""
         with self._lock:
-            self._troubles_in_a_row = self._troubles_in_a_row + 1 if trouble and trouble.is_passing else 0
+            step = TROUBLE_LIMIT if trouble and trouble.code == "credentials" else 1
+            self._troubles_in_a_row = self._troubles_in_a_row + step if trouble and trouble.is_passing else 0
 
     def add_seconds(self, stage: str, seconds: float) -> None:
         """Add to the time that this shard took in a stage."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from sqlalchemy import text
 
 from ramq.kit.errors import ConflictError, NotFoundError, RamqError
+from storage.database import limit_idleness
 from storage.models import Archive, Job
 from storage.views import PRIORITIES, JobState, JobView, Page, Priority, StageView
 
@@ -138,6 +139,7 @@ def set_generation(session: Session, job_id: int, generation_id: int) -> None:
 
 def require_listing(session: Session, job_id: int, epoch: int) -> None:
     """Lock a job's row if this planner still holds its listing. Raises ``ListingLostError``."""
+    limit_idleness(session)
     held = session.scalar(
         text(
             """SELECT true FROM job WHERE id = :id AND list_epoch = :epoch AND state = 'running'

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from ramq.kit.errors import RamqError
+from storage.database import limit_idleness
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -59,6 +60,7 @@ class ClaimedShard:
     outcomes: bytes
     archive_uri: str
     generation_id: int
+    fingerprint: str
     model: str
     captioner: str
     features: str
@@ -75,7 +77,14 @@ def add(session: Session, job_id: int, shards: Sequence[Sequence[int]]) -> None:
         )
 
 
-def claim(session: Session, *, owner: str, models: Sequence[str] | None, lease_seconds: float) -> ClaimedShard | None:
+def claim(
+    session: Session,
+    *,
+    owner: str,
+    models: Sequence[str] | None,
+    lease_seconds: float,
+    foreign: Collection[int] = (),
+) -> ClaimedShard | None:
     """Lease the next shard: highest priority first, then the job with the fewest workers on it, then the oldest.
 
     Args:
@@ -83,6 +92,7 @@ def claim(session: Session, *, owner: str, models: Sequence[str] | None, lease_s
         owner: who leases.
         models: the models this worker can run; None for any.
         lease_seconds: for how long, unless renewed.
+        foreign: generations whose jobs are left to others.
     """
     job_id = session.scalar(
         text(
@@ -90,6 +100,7 @@ def claim(session: Session, *, owner: str, models: Sequence[str] | None, lease_s
             SELECT job.id FROM job
             WHERE job.state = 'running' AND job.generation_id IS NOT NULL
               AND (CAST(:models AS text[]) IS NULL OR job.model = ANY(:models))
+              AND job.generation_id <> ALL(CAST(:foreign AS int[]))
               AND EXISTS (SELECT FROM shard WHERE shard.job_id = job.id
                           AND shard.state IN ('ready', 'leased') AND {_CLAIMABLE})
             ORDER BY job.priority DESC,
@@ -99,7 +110,10 @@ def claim(session: Session, *, owner: str, models: Sequence[str] | None, lease_s
             LIMIT 1
             """  # noqa: S608  (a constant of this module, no input)
         ),
-        {"models": None if models is None else list(models)},
+        {
+            "models": None if models is None else list(models),
+            "foreign": list(foreign),
+        },
     )
     if job_id is None:
         return None
@@ -113,11 +127,13 @@ def claim(session: Session, *, owner: str, models: Sequence[str] | None, lease_s
             UPDATE shard SET state = 'leased', epoch = epoch + 1, attempts = attempts + 1, owner = :owner,
                 lease_until = now() + make_interval(secs => :lease_seconds),
                 probe_deaths = CASE WHEN probe IS NULL THEN 0 ELSE probe_deaths + 1 END
-            FROM candidate, job, archive
+            FROM candidate, job, archive, generation
             WHERE shard.id = candidate.id AND job.id = shard.job_id AND archive.id = job.archive_id
+              AND generation.id = job.generation_id
             RETURNING shard.id, shard.job_id, shard.epoch, shard.attempts, shard.tries, shard.probe,
                 shard.probe_deaths, shard.image_ids, shard.outcomes, archive.uri AS archive_uri,
-                job.generation_id, job.model, job.captioner, job.features, job.vocabulary_id, job.from_generation_id
+                job.generation_id, generation.fingerprint, job.model, job.captioner, job.features, job.vocabulary_id,
+                job.from_generation_id
             """  # noqa: S608
         ),
         {"job_id": job_id, "owner": owner, "lease_seconds": lease_seconds},
@@ -239,10 +255,29 @@ def give_back(
         {"id": shard_id, "epoch": epoch, "is_trouble": is_trouble, "delay_seconds": delay_seconds},
     )
     if was_held and note is not None:
-        session.execute(
-            text("UPDATE job SET note = :note FROM shard WHERE shard.id = :id AND job.id = shard.job_id"),
-            {"id": shard_id, "note": note},
-        )
+        _note_on_job(session, shard_id, note)
+
+
+def refuse(session: Session, shard_id: int, epoch: int, note: str) -> None:
+    """Give a shard back that this worker is not fit for, as if it had never been claimed; say why on the job."""
+    was_held = _touched(
+        session,
+        """
+        UPDATE shard SET state = 'ready', owner = NULL, lease_until = NULL, attempts = greatest(attempts - 1, 0),
+            probe_deaths = greatest(probe_deaths - 1, 0)
+        WHERE id = :id AND epoch = :epoch AND state = 'leased'
+        """,
+        {"id": shard_id, "epoch": epoch},
+    )
+    if was_held:
+        _note_on_job(session, shard_id, note)
+
+
+def _note_on_job(session: Session, shard_id: int, note: str) -> None:
+    session.execute(
+        text("UPDATE job SET note = :note FROM shard WHERE shard.id = :id AND job.id = shard.job_id"),
+        {"id": shard_id, "note": note},
+    )
 
 
 def release_all(session: Session, owner: str) -> int:
@@ -284,7 +319,11 @@ def _touched(session: Session, statement: str, values: dict[str, object]) -> boo
 
 
 def require_held(session: Session, shard_id: int, epoch: int) -> None:
-    """Lock a shard's row if this lease still holds it. Raises ``FencedError``."""
+    """Lock a shard's row if this lease still holds it. Raises ``FencedError``.
+
+    A holder that is stopped before it commits loses the lock soon: nobody can take the shard over before that.
+    """
+    limit_idleness(session)
     held = session.scalar(
         text("SELECT true FROM shard WHERE id = :id AND epoch = :epoch AND state = 'leased' FOR UPDATE"),
         {"id": shard_id, "epoch": epoch},

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
 import signal
 import time
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-from PIL import Image
 from sqlalchemy import text
 
-from ram_core.transforms import SquashTransform
 from storage.database import unit_of_work
-from storage.index.packing import unpack_vectors
-from storage.models import SCORE_SCALE
 from tests.services import marked_decoder as marks
+from tests.services.checker import check_results, fill, prepared
 from tests.services.crew import check_books, wait_for
-from tests.services.null_worker import SIZE, VECTOR_SIZE, digest, expected
+from tests.services.null_worker import digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,42 +24,6 @@ if TYPE_CHECKING:
     from tests.services.redis import RedisServer
 
 pytestmark = pytest.mark.services
-
-
-def picture(seed: int) -> bytes:
-    """A small PNG that no other seed gives."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def prepared(body: bytes) -> np.ndarray:
-    return SquashTransform(SIZE)(Image.open(io.BytesIO(body)))
-
-
-def fill(folder: Path, count: int) -> dict[str, bytes]:
-    folder.mkdir()
-    files = {f"{number:05}.png": picture(number) for number in range(count)}
-    for name, body in files.items():
-        (folder / name).write_bytes(body)
-    return files
-
-
-def check_results(services: Services, files: dict[str, bytes], failed: set[str] = frozenset()) -> None:
-    """Every record holds what its picture's bytes say, and nobody else's."""
-    with unit_of_work(services.engine) as session:
-        rows = session.execute(
-            text(
-                "SELECT key, tags, scores, v FROM image JOIN record ON image_id = image.id JOIN vector USING (image_id)"
-            )
-        ).all()
-    assert {row.key for row in rows} == set(files) - failed
-    for row in rows:
-        wanted = expected(prepared(files[row.key]))
-        assert row.tags == wanted.tag_ids.tolist()
-        assert row.scores == pytest.approx((wanted.scores * SCORE_SCALE).tolist(), abs=1)
-        assert unpack_vectors(row.v, VECTOR_SIZE)[0] == pytest.approx(wanted.vector, abs=1e-3)
 
 
 def test_a_worker_killed_in_the_middle_costs_nothing_that_can_be_seen(

@@ -6,6 +6,7 @@ Each request travels on a connection of its own, so a fault hits requests, not w
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import socket
 import struct
@@ -23,9 +24,10 @@ _CHUNK_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class Status:
-    """The proxy answers by itself, as S3 would: 503 SlowDown, 403 AccessDenied, 500 InternalError."""
+    """The proxy answers by itself, as S3 would: 503 SlowDown, 403 AccessDenied, 500 InternalError, or as is said."""
 
     code: int = 503
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,25 @@ class Refuse:
     """Nobody listens any more."""
 
 
-Fault = Status | Cut | Stall | Reset | Refuse
+@dataclass(frozen=True)
+class Trickle:
+    """The body comes a few bytes at a time, until the fault is lifted."""
+
+    bytes_per_second: int = 1
+
+
+Fault = Status | Cut | Stall | Reset | Refuse | Trickle
+
+
+@dataclass
+class Rule:
+    """Which requests meet a fault: those whose path contains ``only``, a ``share`` of them, ``times`` at most."""
+
+    fault: Fault
+    share: float = 1.0
+    only: str = ""
+    times: int | None = None
+
 
 _CODES = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 503: "SlowDown"}
 
@@ -70,9 +90,8 @@ class FaultProxy:
         assert parts.hostname is not None
         assert parts.port is not None
         self._upstream = (parts.hostname, parts.port)
-        self._fault: Fault | None = None
-        self._only = ""
-        self._left: int | None = None
+        self._rules: tuple[Rule, ...] = ()
+        self._random = random.Random(0)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
         self._thread.start()
@@ -86,11 +105,16 @@ class FaultProxy:
 
     def fail(self, fault: Fault, *, only: str = "", times: int | None = None) -> None:
         """Lets requests whose path contains ``only`` meet a fault, the next ``times`` of them or until :meth:`heal`."""
-        self._call(self._change(fault, only, times))
+        self.storm(Rule(fault, only=only, times=times))
+
+    def storm(self, *rules: Rule, seed: int = 0) -> None:
+        """Lets requests meet the first fault whose rule hits them, drawn from ``seed``, until :meth:`heal`."""
+        self._random = random.Random(seed)
+        self._call(self._change(rules))
 
     def heal(self) -> None:
         """Ends the fault; what stalled goes on."""
-        self._call(self._change(None, "", None))
+        self._call(self._change(()))
 
     def close(self) -> None:
         """Stops listening and drops what is open."""
@@ -106,14 +130,15 @@ class FaultProxy:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
-    async def _change(self, fault: Fault | None, only: str, times: int | None) -> None:
-        self._fault, self._only, self._left = fault, only, times
+    async def _change(self, rules: tuple[Rule, ...]) -> None:
+        self._rules = rules
         self._lifted.set()
         self._lifted = asyncio.Event()
-        if isinstance(fault, Refuse) and self._server is not None:
+        is_refused = any(isinstance(rule.fault, Refuse) for rule in rules)
+        if is_refused and self._server is not None:
             self._server.close()
             self._server = None
-        elif not isinstance(fault, Refuse) and self._server is None:
+        elif not is_refused and self._server is None:
             await self._listen()
 
     async def _shut(self) -> None:
@@ -124,11 +149,12 @@ class FaultProxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _next_fault(self, path: str) -> Fault | None:
-        if self._fault is None or self._only not in path or self._left == 0:
-            return None
-        if self._left is not None:
-            self._left -= 1
-        return self._fault
+        for rule in self._rules:
+            if rule.only in path and rule.times != 0 and self._random.random() < rule.share:
+                if rule.times is not None:
+                    rule.times -= 1
+                return rule.fault
+        return None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -149,7 +175,7 @@ class FaultProxy:
         if isinstance(fault, Reset):
             _reset(writer)
         elif isinstance(fault, Status):
-            writer.write(_answer(fault.code))
+            writer.write(_answer(fault))
             await writer.drain()
         else:
             await self._forward(_close_after(head), reader, writer, fault)
@@ -174,6 +200,8 @@ class FaultProxy:
                     await writer.drain()
                 if isinstance(fault, Stall) and fault.after_bytes:
                     await self._lifted.wait()
+                if isinstance(fault, Trickle):
+                    await self._trickle(up_reader, writer, fault)
                 if not isinstance(fault, Cut):
                     await _pump(up_reader, writer)
             finally:
@@ -182,6 +210,14 @@ class FaultProxy:
                     await upload
         finally:
             up_writer.close()
+
+    async def _trickle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Trickle) -> None:
+        lifted = self._lifted
+        while not lifted.is_set() and (chunk := await reader.read(fault.bytes_per_second)):
+            writer.write(chunk)
+            await writer.drain()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(lifted.wait(), 1.0)
 
 
 @contextmanager
@@ -213,8 +249,8 @@ def _close_after(head: bytes) -> bytes:
     return head[:-2] + b"Connection: close\r\n\r\n"
 
 
-def _answer(code: int) -> bytes:
-    name = _CODES.get(code, "Error")
+def _answer(status: Status) -> bytes:
+    code, name = status.code, status.error or _CODES.get(status.code, "Error")
     body = f'<?xml version="1.0"?><Error><Code>{name}</Code><Message>{name}</Message></Error>'.encode()
     head = f"HTTP/1.1 {code} {name}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + b"Connection: close\r\n\r\n" + body

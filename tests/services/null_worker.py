@@ -5,7 +5,8 @@ pixels alone, so that a test can compute what every record must hold.
 
 ``NULL_MODEL_SECONDS`` (float): how long a batch takes. ``NULL_MODEL_POISON`` (hex digest of pixels, comma separated):
 images that kill the process as a segmentation fault would. ``NULL_MODEL_COUNT``: a file that grows by a byte for each
-image.
+image. ``NULL_MODEL_WEIGHTS`` (hex): the weights' hash, by which a generation is known. What else can go wrong in it is
+in ``tests.services.misfortune``.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import hashlib
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ram_core import registry
 from ram_core.recognition import ModelSpec, Prediction
 from ram_core.transforms import SquashTransform
 from ram_core.vocabulary import TagVocabulary
@@ -67,17 +68,28 @@ class NullModel:
         return [expected(image) for image in pixels]
 
 
-def load_null(**_options: object) -> NullModel:
-    """Stand in for the loader of ``lite``."""
-    return NullModel()
+def load_null(_name: str, **_options: object) -> NullModel:
+    """Stand in for ``load_model``."""
+    model = NullModel()
+    model.spec = replace(model.spec, weights_sha256=os.environ.get("NULL_MODEL_WEIGHTS", model.spec.weights_sha256))
+    return model
+
+
+def main() -> None:
+    """Run ``ramq worker`` with the null model, which needs no torch and so starts in half the time."""
+    import sys  # noqa: PLC0415
+
+    from ramq.cli import main as cli  # noqa: PLC0415
+    from tests.services import misfortune  # noqa: PLC0415
+    from workers import model_holder  # noqa: PLC0415
+
+    model_holder.load_model = load_null  # type: ignore[assignment]
+    model_holder.ModelOptions.arguments = {}  # type: ignore[assignment,misc]
+    use_marked_decoder()
+    misfortune.prepare(os.environ)
+    sys.argv = ["ramq", "worker"]
+    cli.main()
 
 
 if __name__ == "__main__":
-    use_marked_decoder()
-    registry._MODELS["lite"] = "tests.services.null_worker:load_null"
-    import sys
-
-    from ramq.cli import main
-
-    sys.argv = ["ramq", "worker"]
-    main.main()
+    main()

@@ -1,0 +1,72 @@
+"""What a store says of single objects is told by class, exactly; where it says no to most, the job ends early."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.services.checker import check_report, check_results, picture
+from tests.services.crew import check_books, client_services, running_crew, wait_for
+from tests.services.fault_proxy import Rule, Status
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ramq.settings import Settings
+    from tests.services.fault_proxy import FaultProxy
+    from tests.services.s3 import S3Server
+
+NASTY = (
+    "a b.png", "a+b.png", "a%20b.png", "ü/é.png", "日本/写真.png", "🐈.png", "a&b=c?d.png", "q'uote\".png",
+    "<tag>.png", "tab\there.png", "~tilde.png", "#hash.png", "{brace}.png", "[1].png",
+    "semi;colon.png", "a@b:c.png", "..hidden.png", "end.", "x" * 200 + ".png", "*.png",
+)  # fmt: skip
+
+
+@pytest.fixture
+def proxied(s3_settings: Settings, s3_proxy: FaultProxy) -> Settings:
+    return s3_settings.model_copy(update={"s3_endpoint_url": s3_proxy.url})
+
+
+@pytest.mark.slow
+def test_every_answer_of_a_store_about_an_object_has_its_own_class(
+    proxied: Settings, s3_server: S3Server, s3_proxy: FaultProxy, bucket: str, tmp_path: Path
+) -> None:
+    """One code each; a changed object ends with what its new content says; a marker of a folder is no picture."""
+    files = {key: picture(number) for number, key in enumerate(NASTY)}
+    files |= {f"wrong/{name}.png": picture(1_000) for name in ("gone", "denied", "kms", "frozen", "empty")}
+    files |= {"wrong/empty.png": b"", "changed.png": picture(2_000), "folder/": b""}
+    s3_server.put(bucket, files)
+    wrong = {
+        "wrong/gone.png": "missing",
+        "wrong/denied.png": "forbidden",
+        "wrong/kms.png": "forbidden",
+        "wrong/frozen.png": "archived",
+        "wrong/empty.png": "empty",
+    }
+    environment = {"RAMQ_S3_ENDPOINT_URL": s3_proxy.url}
+    with client_services(proxied) as services, running_crew(proxied, tmp_path, **environment) as crew:
+        s3_proxy.fail(Status(503), only=".")  # listed, but nothing is fetched yet
+        job = services.jobs.create(f"s3://{bucket}")
+        crew.start(1)
+        wait_for(services, job.id, crew, lambda view: view.listed == len(files) and not view.is_listing)
+        client = s3_server.client()
+        client.delete_object(Bucket=bucket, Key="wrong/gone.png")
+        client.close()
+        files["changed.png"] = picture(2_001)
+        s3_server.put(bucket, {"changed.png": files["changed.png"]})
+        s3_proxy.storm(
+            Rule(Status(403), only="denied.png"),
+            Rule(Status(403, "KMS.DisabledException"), only="kms.png"),
+            Rule(Status(403, "InvalidObjectState"), only="frozen.png"),
+        )
+        view = wait_for(services, job.id, crew, lambda view: view.is_over)
+        assert (view.state, view.failed, view.skipped) == ("done", len(wrong), 1)
+        del files["folder/"]
+        check_books(services, job.id)
+        check_results(services, files, wrong)
+        check_report(
+            services, job.id, {key: ("failed", wrong[key]) if key in wrong else ("done", None) for key in files}
+        )
+        assert services.jobs.report(job.id).folder_markers == 1

@@ -1,0 +1,112 @@
+"""Whoever rings the bells may be many, may stop with the lock, may die: bells stay few and somebody hears one."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from sqlalchemy import text
+
+from ramq.wiring import broker_client
+from storage.database import LOCKED_IDLE_SECONDS, unit_of_work
+from storage.repositories import workers as worker_rows
+from tests.ledger import Ledger
+from tests.plan import OneModel
+from tests.services.checker import check_job, fill
+from tests.services.crew import wait_for
+from tests.services.watch import wait_until_stopped
+from workers.app import KEY_PREFIX, Bells, make_app
+from workers.lifecycle import BELLS_PER_WORKER, Worker
+from workers.messages import queue_of
+from workers.pipeline import PipelineOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ramq.wiring import Services
+    from storage.index.builder import IndexBuilder
+    from tests.services.crew import Crew
+    from workers.model_holder import ModelHolder
+
+RINGERS = 5
+IMAGES = 1_000_000
+SHARD = 256
+
+
+@pytest.mark.slow
+def test_a_job_of_a_million_images_is_a_handful_of_messages_however_many_ring(
+    services: Services, broker_url: str, amount: Callable[[int, int], int]
+) -> None:
+    """The queue never holds more than twice the bells that are wanted; the broker takes less than 20 MB."""
+    ledger = Ledger.new(services.engine)
+    job_id = ledger.make_job([1])
+    ledger.execute(
+        """INSERT INTO shard (job_id, image_ids, outcomes)
+           SELECT :job_id, array(SELECT generate_series(n * :size, (n + 1) * :size - 1)), CAST(:outcomes AS bytea)
+           FROM generate_series(1, :shards) AS n""",
+        job_id=job_id,
+        size=SHARD,
+        shards=IMAGES // SHARD,
+        outcomes=bytes(SHARD),
+    )
+    with unit_of_work(services.engine) as session:
+        for number in range(RINGERS):
+            worker_rows.beat(
+                session, f"w{number}", host="h", pid=1, device="cpu", model=None, job_id=None, images_per_second=0,
+                stages={},
+            )  # fmt: skip
+    broker = broker_client(broker_url)
+    longest, over = 0, threading.Event()
+
+    def ring_all_the_time(_number: int) -> None:
+        bells = Bells(make_app(broker_url), broker_client(broker_url))
+        worker = Worker(
+            services.engine,
+            cast("ModelHolder", OneModel(1)),
+            PipelineOptions(8, 1, 1, 30.0, 1, 1),
+            builder=cast("IndexBuilder", None),
+            ring=bells.ring,
+            shard_size=SHARD,
+            s3_endpoint_url=None,
+        )
+        while not over.is_set():
+            worker._ring_bells()
+
+    with ThreadPoolExecutor(RINGERS) as pool:
+        ringing = [pool.submit(ring_all_the_time, number) for number in range(RINGERS)]
+        until = time.monotonic() + amount(5, 60)
+        while time.monotonic() < until:
+            longest = max(longest, cast("int", broker.llen(f"{KEY_PREFIX}{queue_of('lite')}")))
+            if longest and int(time.monotonic() * 10) % 5 == 0:
+                broker.ltrim(f"{KEY_PREFIX}{queue_of('lite')}", 1, 0)  # heard, all at once
+        over.set()
+        for one in ringing:
+            one.result()
+    assert BELLS_PER_WORKER * RINGERS <= longest <= 2 * BELLS_PER_WORKER * RINGERS
+    memory = cast("dict[str, int]", broker.info("memory"))
+    assert memory["used_memory"] < 20_000_000
+
+
+@pytest.mark.slow
+def test_a_ringer_that_stops_with_the_lock_silences_the_bells_only_for_a_while(
+    services: Services, crew: Crew, tmp_path: Path
+) -> None:
+    """The database ends its transaction; another worker, which was idle, is rung for and does the job."""
+    [sleeper] = crew.start(1, MISFORTUNE_STOP="while_ringing")
+    wait_until_stopped(sleeper, crew)
+    with unit_of_work(services.engine) as session:
+        assert session.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")) == 1
+    files = fill(tmp_path / "photos", 100)
+    job = services.jobs.create(str(tmp_path / "photos"))
+    crew.start(1)
+    wait_for(services, job.id, crew, lambda view: view.is_over, timeout=LOCKED_IDLE_SECONDS + 60)
+    check_job(services, job.id, files)
+    sleeper.send_signal(signal.SIGCONT)
+    second = services.jobs.create(str(tmp_path / "photos"))
+    assert wait_for(services, second.id, crew, lambda view: view.is_over).skipped == 100
+    assert sleeper.poll() is None

@@ -1,0 +1,156 @@
+"""What can go wrong inside a worker process at a chosen point, told to ``null_worker`` through its environment.
+
+* ``MISFORTUNE_STOP``: the process stops itself (SIGSTOP), once: ``before_write`` (the batch is inferred, its
+  transaction has not begun), ``in_write`` (in the middle of it), ``while_ringing`` (holding the ringers' lock).
+* ``MISFORTUNE_SKEW_SECONDS``: its clock is wrong by so much, in every way that Python tells the time of day.
+* ``MISFORTUNE_PAGE_SECONDS``: every page of a listing takes so much longer.
+* ``MISFORTUNE_TURN_SECONDS``: it goes back to wait for a bell after so long, so that bells matter.
+* ``MISFORTUNE_NO_FENCE``: its writes do not ask whether the lease is still held. What passes with this proves nothing.
+* ``MISFORTUNE_ACKNOWLEDGED``: not a misfortune but its witness: a file that gets the id of each image whose commit
+  was acknowledged.
+* ``MISFORTUNE_MADE_UP``: every archive has so many pictures, made from their keys, in place of what is there.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+def prepare(environment: Mapping[str, str]) -> None:
+    """Arrange for what the environment asks for, in this process."""
+    if skew := environment.get("MISFORTUNE_SKEW_SECONDS"):
+        set_clock_wrong(float(skew))
+    if seconds := environment.get("MISFORTUNE_PAGE_SECONDS"):
+        _slow_pages(float(seconds))
+    if seconds := environment.get("MISFORTUNE_TURN_SECONDS"):
+        _shorten_turns(float(seconds))
+    if environment.get("MISFORTUNE_NO_FENCE"):
+        _remove_fence()
+    if count := environment.get("MISFORTUNE_MADE_UP"):
+        _make_up_archives(int(count))
+    if path := environment.get("MISFORTUNE_ACKNOWLEDGED"):
+        _note_commits(Path(path))
+    if point := environment.get("MISFORTUNE_STOP"):
+        _stop_at(point)
+
+
+def set_clock_wrong(skew_seconds: float) -> None:
+    """Shift what this process believes to be the time of day. Modules that are loaded already are told too."""
+    real_time, real_datetime = time.time, dt.datetime
+    skew = dt.timedelta(seconds=skew_seconds)
+
+    class OfAnyClock(type):
+        def __instancecheck__(cls, instance: object) -> bool:
+            return isinstance(instance, real_datetime)
+
+    class Wrong(dt.datetime, metaclass=OfAnyClock):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # type: ignore[override]
+            return real_datetime.now(tz) + skew
+
+        @classmethod
+        def utcnow(cls) -> dt.datetime:  # type: ignore[override]
+            return real_datetime.now(dt.UTC).replace(tzinfo=None) + skew
+
+    def wrong_time() -> float:
+        return real_time() + skew_seconds
+
+    for module in list(sys.modules.values()):
+        for name, value in list(vars(module).items()):
+            if value is real_datetime:
+                setattr(module, name, Wrong)
+            elif value is real_time:
+                setattr(module, name, wrong_time)
+
+
+def _slow_pages(seconds: float) -> None:
+    from workers.planner import Planner  # noqa: PLC0415
+
+    record = Planner._record
+
+    def slowly(self: Planner, *arguments: Any) -> None:
+        time.sleep(seconds)
+        record(self, *arguments)
+
+    Planner._record = slowly  # type: ignore[method-assign]
+
+
+def _shorten_turns(seconds: float) -> None:
+    from workers import lifecycle  # noqa: PLC0415
+
+    lifecycle.TURN_SECONDS = seconds
+
+
+def _make_up_archives(count: int) -> None:
+    from tests.services.made_up import MadeUpStore  # noqa: PLC0415
+    from workers import lifecycle, planner  # noqa: PLC0415
+
+    for module in (lifecycle, planner):
+        module.open_store = lambda *_: MadeUpStore(count)  # type: ignore[attr-defined]
+
+
+def _remove_fence() -> None:
+    from storage.repositories import shards  # noqa: PLC0415
+
+    advance = shards.advance
+
+    def advance_whoever_asks(session: Any, shard_id: int, _epoch: int, *more: Any) -> str:
+        from sqlalchemy import text  # noqa: PLC0415
+
+        shard = session.execute(text("SELECT epoch, state FROM shard WHERE id = :id"), {"id": shard_id}).one()
+        if shard.state != "leased":
+            return "running"
+        return advance(session, shard_id, shard.epoch, *more)
+
+    shards.require_held = lambda *_: None  # type: ignore[assignment]
+    shards.advance = advance_whoever_asks  # type: ignore[assignment]
+
+
+def _note_commits(path: Path) -> None:
+    from workers import pipeline  # noqa: PLC0415
+
+    write = pipeline.write
+
+    def write_and_tell(engine: Any, batch: Any, *more: Any) -> str:
+        state = write(engine, batch, *more)
+        done = [work.image.id for work in batch.works if work.trouble is None]
+        with path.open("ab", buffering=0) as file:
+            file.write("".join(f"{number}\n" for number in done).encode())
+        return state
+
+    pipeline.write = write_and_tell  # type: ignore[assignment]
+
+
+def _stop_at(point: str) -> None:
+    from storage.repositories import records, shards  # noqa: PLC0415
+    from workers import pipeline  # noqa: PLC0415
+
+    if point == "before_write":
+        pipeline.write = _stopping_before(pipeline.write)
+    elif point == "in_write":
+        records.write_records = _stopping_before(records.write_records)
+    elif point == "while_ringing":
+        shards.backlog = _stopping_before(shards.backlog)
+    else:
+        raise ValueError(f"no such point: {point}")
+
+
+def _stopping_before(function: Callable[..., Any]) -> Callable[..., Any]:
+    once = threading.Lock()
+
+    def stop_then_go_on(*arguments: Any, **named: Any) -> Any:
+        if once.acquire(blocking=False):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return function(*arguments, **named)
+
+    return stop_then_go_on

@@ -1,0 +1,75 @@
+"""What a test sees of shards and workers from outside, in the database."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from storage.database import unit_of_work
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from ramq.wiring import Services
+    from tests.services.crew import Crew
+
+
+def scalar(services: Services, statement: str, **values: object) -> object:
+    """The one value that a statement gives."""
+    with unit_of_work(services.engine) as session:
+        return session.scalar(text(statement), values)
+
+
+def leases_of(services: Services, process: subprocess.Popen[bytes]) -> dict[int, int]:
+    """The shards that a worker process holds, each with its epoch."""
+    with unit_of_work(services.engine) as session:
+        rows = session.execute(
+            text("SELECT id, epoch FROM shard WHERE state = 'leased' AND owner LIKE :owner"),
+            {"owner": f"%-{process.pid}-%"},
+        )
+        return {row.id: row.epoch for row in rows}
+
+
+def seconds_until_taken_over(services: Services, leases: dict[int, int], limit_seconds: float) -> float:
+    """Wait until every one of these leases has a later epoch; return how long the last one took."""
+    began = time.monotonic()
+    while True:
+        with unit_of_work(services.engine) as session:
+            rows = session.execute(text("SELECT id, epoch FROM shard WHERE id = ANY(:ids)"), {"ids": list(leases)})
+            left = [row.id for row in rows if row.epoch <= leases[row.id]]
+        waited = time.monotonic() - began
+        if not left:
+            return waited
+        assert waited < limit_seconds, f"shards {left} were not taken over within {limit_seconds} s"
+        time.sleep(0.05)
+
+
+def is_stopped(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process is halted by SIGSTOP."""
+    try:
+        status = Path(f"/proc/{process.pid}/stat").read_text()
+    except FileNotFoundError:  # no Linux, or gone
+        return False
+    return status.rpartition(")")[2].split()[0] in "Tt"
+
+
+def wait_until_stopped(process: subprocess.Popen[bytes], crew: Crew, limit_seconds: float = 60.0) -> None:
+    """Wait until a worker has stopped itself where it was told to."""
+    deadline = time.monotonic() + limit_seconds
+    while not is_stopped(process):
+        assert process.poll() is None, crew.log()[-3000:]
+        assert time.monotonic() < deadline, crew.log()[-3000:]
+        time.sleep(0.02)
+
+
+def acknowledged(path: Path) -> list[int]:
+    """The images whose commit a worker was told of (see ``misfortune``), a line that is being written left out."""
+    return [int(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
+
+
+def size_of(path: Path) -> int:
+    """How many bytes a file has; none if it is not there."""
+    return path.stat().st_size if path.exists() else 0
