@@ -285,6 +285,8 @@ def upsert(
 
 def touch(session: Session, image_ids: Sequence[int]) -> None:
     """Let the index read these images again, in every generation: something that it shows of them has changed."""
+    if not image_ids:
+        return
     session.execute(
         text(
             """
