@@ -190,6 +190,8 @@ class Job(Base):
     skipped: Mapped[int] = mapped_column(BigInteger, server_default="0")
     done: Mapped[int] = mapped_column(BigInteger, server_default="0")
     failed: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    # Resumed after it failed: it goes on however many of its images are forbidden.
+    breaker_is_off: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     stage_seconds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     note: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

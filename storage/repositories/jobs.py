@@ -243,7 +243,8 @@ def set_state(session: Session, job_id: int, *, to: JobState, allowed: Sequence[
     session.execute(
         text(
             """UPDATE job SET state = :to, note = NULL, list_attempts = 0, list_next_at = NULL,
-               finished_at = CASE WHEN :to IN ('done', 'cancelled', 'failed') THEN now() END WHERE id = :id"""
+               finished_at = CASE WHEN :to IN ('done', 'cancelled', 'failed') THEN now() END,
+               breaker_is_off = breaker_is_off OR (state = 'failed' AND :to = 'running') WHERE id = :id"""
         ),
         {"id": job_id, "to": to},
     )

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.services.checker import check_report, check_results, picture
+from tests.services.checker import check_job, check_report, check_results, picture, pictures
 from tests.services.crew import check_books, client_services, running_crew, wait_for
 from tests.services.fault_proxy import Rule, Status
+from tests.services.watch import leases_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,3 +71,44 @@ def test_every_answer_of_a_store_about_an_object_has_its_own_class(
             services, job.id, {key: ("failed", wrong[key]) if key in wrong else ("done", None) for key in files}
         )
         assert services.jobs.report(job.id).folder_markers == 1
+
+
+@pytest.mark.slow
+def test_a_job_that_may_not_read_its_archive_ends_early_and_can_be_taken_up_again(
+    proxied: Settings, s3_server: S3Server, s3_proxy: FaultProxy, bucket: str, tmp_path: Path
+) -> None:
+    """1,100 attempts at most, in an archive of any size; then permission is given and the failures are tried again."""
+    files = pictures(1_600)
+    s3_server.put(bucket, files)
+    environment = {"RAMQ_S3_ENDPOINT_URL": s3_proxy.url, "RAMQ_SHARD_SIZE": "256"}
+    with client_services(proxied) as services, running_crew(proxied, tmp_path, **environment) as crew:
+        s3_proxy.fail(Status(403), only="/0")
+        job = services.jobs.create(f"s3://{bucket}")
+        crew.start(2)
+        view = wait_for(services, job.id, crew, lambda view: view.is_over)
+        assert view.state == "failed"
+        assert view.note is not None
+        assert f"ramq retry {job.id} --class forbidden" in view.note
+        wait_for(services, job.id, crew, lambda _: not any(leases_of(services, one) for one in crew.processes))
+        assert len([path for _, path in s3_proxy.requests if "/0" in path]) <= 1_100
+        s3_proxy.heal()
+        services.jobs.retry(job.id, "forbidden")
+        wait_for(services, job.id, crew, lambda view: view.is_over)
+        check_job(services, job.id, files)
+
+
+@pytest.mark.slow
+def test_a_job_that_is_resumed_goes_on_although_most_of_it_is_forbidden(
+    proxied: Settings, s3_server: S3Server, s3_proxy: FaultProxy, bucket: str, tmp_path: Path
+) -> None:
+    files = pictures(1_000)
+    s3_server.put(bucket, files)
+    environment = {"RAMQ_S3_ENDPOINT_URL": s3_proxy.url}
+    with client_services(proxied) as services, running_crew(proxied, tmp_path, **environment) as crew:
+        s3_proxy.fail(Status(403), only="/0")
+        job = services.jobs.create(f"s3://{bucket}")
+        crew.start(1)
+        assert wait_for(services, job.id, crew, lambda view: view.is_over).state == "failed"
+        services.jobs.resume(job.id)
+        view = wait_for(services, job.id, crew, lambda view: view.is_over)
+        assert (view.state, view.failed, view.failures_by_class) == ("done", 1_000, {"forbidden": 1_000})

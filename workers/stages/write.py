@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from storage.database import unit_of_work
 from storage.index.packing import pack_vectors
 from storage.models import SCORE_SCALE
-from storage.repositories import features, records, shards
+from storage.repositories import breaker, features, records, shards
 from workers.retry import UnstorableResultError
 from workers.work import Trouble
 
@@ -100,6 +100,8 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
             features.link(session, shard.generation_id, file, at)
         records.write_failures(session, _failures(failed, existing), provenance)
         state = shards.advance(session, shard.id, shard.epoch, bytes(outcomes), how.lease_seconds)
+        if any(work.trouble.code == breaker.FORBIDDEN for work in failed if work.trouble is not None):
+            state = "failed" if breaker.trip(session, shard.job_id) else state
     lease.outcomes[:] = outcomes
     return state
 
