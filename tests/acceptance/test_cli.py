@@ -92,7 +92,11 @@ def recorded(
     (folder / "notes.jpg").write_text("no picture")
     url = postgres_server.create_migrated_database()
     settings = Settings(data_dir=with_embeddings(base / "data"), database_url=url, broker_url=redis_server.url)
-    environment = {"RAMQ_DATABASE_URL": url, "RAMQ_BROKER_URL": redis_server.url}
+    environment = {
+        "RAMQ_DATABASE_URL": url,
+        "RAMQ_BROKER_URL": redis_server.url,
+        "RAMQ_DATA_DIR": str(settings.data_dir),  # where the index is
+    }
     with running_crew(settings, base) as crew, client_services(settings) as services:
         crew.start()
         job = services.jobs.create(str(folder))
