@@ -100,8 +100,8 @@ class _Books(Collector):
 
 
 def _job_metrics(jobs: list[JobView]) -> Iterator[Metric]:
-    images = GaugeMetricFamily("ramq_job_images", "Images of a job by outcome.", labels=["job", "outcome"])
-    rate = GaugeMetricFamily("ramq_job_images_per_second", "Current rate of a job.", labels=["job"])
+    images = GaugeMetricFamily("ramq_job_images", "Images of a job by outcome.", labels=["job_id", "outcome"])
+    rate = GaugeMetricFamily("ramq_job_images_per_second", "Current rate of a job.", labels=["job_id"])
     for job in jobs:
         for outcome in ("done", "skipped", "failed", "pending"):
             images.add_metric([str(job.id), outcome], getattr(job, outcome))

@@ -331,8 +331,8 @@ def test_health_is_told_and_metrics_agree_with_the_books(client: TestClient) -> 
 
     assert client.get("/healthz").text == "ok"
     assert client.get("/readyz").json() == {"database": "ok", "broker": "ok"}
-    assert f'ramq_job_images{{job="{job["id"]}",outcome="done"}} {float(job["done"])}' in text
-    assert f'ramq_job_images{{job="{job["id"]}",outcome="failed"}} {float(job["failed"])}' in text
+    assert f'ramq_job_images{{job_id="{job["id"]}",outcome="done"}} {float(job["done"])}' in text
+    assert f'ramq_job_images{{job_id="{job["id"]}",outcome="failed"}} {float(job["failed"])}' in text
     assert 'ramq_search_seconds_count{kind="query"} 1.0' in text
     assert 'route="/v1/search",status="200"' in text
     assert 'ramq_service_up{service="database"} 1.0' in text
