@@ -55,20 +55,30 @@ def mark_missing(session: Session, archive_id: int, prefix: str, after: str | No
         after: the last key of the page before; None at the beginning.
         until: the last key of the page; None for the end of the listing.
     """
+    # Only the bounds that there are: with "or none" in it, a prepared statement would read the whole archive each time.
+    bounds = ["key > :after" if after is not None else "", "key <= :until" if until is not None else ""]
+    if prefix.strip("/"):
+        bounds += ["key >= :prefix", "key < :prefix || '0'", "(key = :prefix OR key >= :prefix || '/')"]
+    within = " AND ".join(filter(None, bounds)) or "true"
     result = session.execute(
         text(
-            """
-            UPDATE image SET missing_since = now()
-            WHERE archive_id = :archive_id AND missing_since IS NULL
-              AND (CAST(:after AS text) IS NULL OR key > :after) AND (CAST(:until AS text) IS NULL OR key <= :until)
-              AND (:prefix = '' OR key = :prefix OR (key >= :prefix || '/' AND key < :prefix || '0'))
-              AND NOT EXISTS (SELECT FROM listed WHERE listed.key = image.key)
-              AND NOT EXISTS (
-                SELECT FROM generate_series(1, cardinality(string_to_array(image.key, '/')) - 1) AS depth
-                JOIN image AS folder ON folder.archive_id = :archive_id AND folder.version = :unreadable
-                  AND folder.key = array_to_string((string_to_array(image.key, '/'))[1:depth], '/') || '/'
-              )
-            """
+            f"""
+            WITH gone AS MATERIALIZED (
+                SELECT id, key FROM image
+                WHERE archive_id = :archive_id AND missing_since IS NULL AND {within}
+                  AND NOT EXISTS (SELECT FROM listed WHERE listed.key = image.key)
+            )
+            UPDATE image SET missing_since = now() FROM gone
+            WHERE image.id = gone.id AND NOT EXISTS (
+                -- Looked up by name; OFFSET keeps it from becoming a join, which would read all keys of the archive.
+                SELECT FROM image AS folder
+                WHERE folder.archive_id = :archive_id AND folder.version = :unreadable AND folder.key = ANY (ARRAY(
+                    SELECT array_to_string(parts[1:depth], '/') || '/'
+                    FROM string_to_array(gone.key, '/') AS parts, generate_series(1, cardinality(parts) - 1) AS depth
+                ))
+                OFFSET 0
+            )
+            """  # noqa: S608  (put together from the words above)
         ),
         {
             "archive_id": archive_id,

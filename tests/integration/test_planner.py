@@ -7,13 +7,15 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import text
 
 from ram_core.errors import ModelError
 from ramq.kit.errors import FatalError
 from storage.database import make_engine, unit_of_work
 from storage.objects import folder, s3
+from storage.objects.base import ObjectInfo
 from storage.objects.source import parse_source
-from storage.repositories import archives
+from storage.repositories import archives, images, listings
 from tests.plan import Plan
 from tests.services.fault_proxy import Refuse, Status
 from workers import planner as planner_module
@@ -308,3 +310,26 @@ def test_a_folder_below_a_known_archive_belongs_to_it(engine: Engine, plan: Plan
     with unit_of_work(engine) as session:
         archive, prefix = archives.ensure(session, parse_source(str(root / "b")))
         assert (archive.id, prefix) == (plan.ledger.archive.id, "b")
+
+
+def test_a_page_costs_no_more_in_a_large_archive(engine: Engine, root: Path) -> None:
+    with unit_of_work(engine) as session:
+        archive, _ = archives.ensure(session, parse_source(str(root)))
+    keys = [f"{number // 50:03}/{number:05}.jpg" for number in range(6_000)]
+
+    def rows_read(page: list[str], after: str | None, prefix: str) -> int:
+        with unit_of_work(engine) as session:
+            read = text(
+                """SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)
+                   FROM pg_stat_xact_user_tables WHERE relname = 'image'"""
+            )
+            images.upsert_page(session, archive.id, [ObjectInfo(key, "v", 1, None) for key in page])
+            before = int(session.scalar(read) or 0)
+            listings.mark_missing(session, archive.id, prefix, after, page[-1])
+            return int(session.scalar(read) or 0) - before
+
+    for begin in range(0, len(keys), 200):
+        rows_read(keys[begin : begin + 200], keys[begin - 1] if begin else None, "")
+    page = keys[3_000:3_200:2]
+    assert rows_read(page, keys[2_999], "") < 10 * len(page)
+    assert rows_read([keys[5_901]], None, "118") < 10 * 50
