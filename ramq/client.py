@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import urllib3
 from pydantic import BaseModel, ValidationError
@@ -193,6 +193,14 @@ class Client:
     def image(self, image_id: int) -> ImageOut:
         """Return all that is known about an image."""
         return self._ask(ImageOut, "GET", f"/v1/images/{image_id}")
+
+    def correct(self, image_id: int, tag: str, *, present: bool) -> ImageOut:
+        """Say that an image has a tag, or that it has not, whatever the model says."""
+        return self._ask(ImageOut, "PUT", f"/v1/images/{image_id}/tags/{quote(tag)}", body={"present": present})
+
+    def reset_tag(self, image_id: int, tag: str) -> ImageOut:
+        """Let the model decide again about a tag of an image."""
+        return self._ask(ImageOut, "DELETE", f"/v1/images/{image_id}/tags/{quote(tag)}")
 
     def thumbnail(self, image_id: int, size: int = 320) -> bytes:
         """Return a JPEG with a longest side of about ``size`` pixels."""

@@ -13,6 +13,7 @@ import redis
 from ram_core import load_model, load_text_encoder
 from ram_core.errors import ModelError
 from ram_core.text_encoder import cached_embeddings
+from ramq.corrections import CorrectionClient
 from ramq.generations import GenerationClient
 from ramq.kit.errors import FatalError, RamqError, ServiceUnavailableError, UsageError
 from ramq.thumbnails import Thumbnails
@@ -77,6 +78,7 @@ class Services:
         self.generations = GenerationClient(engine, self._index)
         self.vocabularies = VocabularyClient(engine)
         self._search = Search(self._index)
+        self.corrections = CorrectionClient(engine, self._search)
         self._thumbnails = Thumbnails(settings.cache_path / "thumbnails")
         self._lock = threading.Lock()
         self._encoders: dict[str, TextEncoder] = {}

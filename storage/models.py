@@ -35,6 +35,9 @@ from sqlalchemy.types import UserDefinedType
 SCORE_SCALE = 10_000
 """Scores are stored as whole numbers of 1/10,000, so that a threshold compares exactly."""
 
+PERSON_UNITS = SCORE_SCALE + 1
+"""The score of a tag that a person gave: above every threshold. Shown as 1. Written into ``corrected_tags``, too."""
+
 
 class XID8(UserDefinedType[int]):
     """Postgres' 64-bit transaction id. Not a number to Postgres: compare it with values cast to ``xid8``."""
@@ -272,7 +275,8 @@ class Record(Base):
     ``tags`` is ascending and holds every tag above the model's score floor; ``scores[i]`` belongs to ``tags[i]``, in
     units of ``1 / SCORE_SCALE``. A tag is assigned when its score is above its threshold: a matter of the query.
 
-    Whoever changes tags, scores or the job of a record must touch its vector (``repositories.vectors.touch``).
+    Whoever changes tags, scores or the job of a record must touch its vector (``repositories.vectors.touch``). What
+    people say of the tags is apart, in ``correction``; the SQL function ``corrected_tags`` puts both together.
     """
 
     __tablename__ = "record"
@@ -324,6 +328,23 @@ class JobRequest(Base):
     content: Mapped[bytes] = mapped_column(LargeBinary)
     job_id: Mapped[int] = mapped_column(ForeignKey(Job.id))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Correction(Base):
+    """What a person said of one tag of an image: that it is there, or that it is not, whatever any model says.
+
+    By name, since it holds under each generation whose vocabulary has a tag of that name. ``name`` is in lower case.
+    """
+
+    __tablename__ = "correction"
+
+    image_id: Mapped[int] = mapped_column(ForeignKey(Image.id, ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    spelling: Mapped[str]  # as it was typed
+    is_present: Mapped[bool] = mapped_column(Boolean)
+    # The name of the token that it was said with, or "local".
+    said_by: Mapped[str]
+    said_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Erasure(Base):

@@ -19,13 +19,32 @@ PRIORITIES: dict[Priority, int] = {"low": -10, "normal": 0, "high": 10}
 
 @dataclass(frozen=True, slots=True)
 class TagView:
-    """A tag of an image. ``score`` is in 0..1; ``threshold`` is the one in force for this answer."""
+    """A tag of an image. ``score`` is in 0..1; ``threshold`` is the one in force for this answer.
+
+    A tag that a person added has the source ``person`` and the score 1, and is assigned whatever the threshold.
+    """
 
     id: int
     name: str
     name_zh: str | None
     score: float
     threshold: float
+    source: Literal["model", "person"] = "model"
+
+    @property
+    def is_assigned(self) -> bool:
+        """Whether the image has the tag, for this answer."""
+        return self.source == "person" or self.score > self.threshold
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionView:
+    """What a person said of a tag of an image: whether it has it. ``said_by`` is a token's name, or ``local``."""
+
+    name: str
+    is_present: bool
+    said_by: str
+    said_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +113,10 @@ class HistoryView:
 
 @dataclass(frozen=True, slots=True)
 class ImageView:
-    """All that is known about one image. ``tags`` holds every stored score, assigned or not."""
+    """All that is known about one image. ``tags`` holds every stored score, assigned or not.
+
+    What people said of its tags is in ``corrections``: tags that they removed are not among ``tags``.
+    """
 
     image_id: int
     key: str
@@ -112,6 +134,7 @@ class ImageView:
     model: str | None
     tags: list[TagView]
     history: list[HistoryView]
+    corrections: list[CorrectionView]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ from sqlalchemy import text
 from storage.database import unit_of_work
 from storage.index.packing import pack_vectors
 from storage.language import AllOf, AnyOf, FieldTerm, NotOf, TagTerm
-from storage.models import SCORE_SCALE
+from storage.models import PERSON_UNITS, SCORE_SCALE
 from storage.objects.base import ObjectInfo
 from storage.objects.source import parse_source
-from storage.repositories import archives, generations, images, jobs, records, results
+from storage.repositories import archives, corrections, generations, images, jobs, records, results
+from storage.repositories.corrections import Said
 from storage.repositories.generations import GenerationSpec, VocabularySpec
 from storage.repositories.records import Provenance, RecordRow
 from storage.views import SearchQuery
@@ -88,6 +89,8 @@ class ArchiveModel:
         self.facts: dict[int, Fact] = {}
         self.results: list[dict[int, Result]] = [{}, {}]
         self.jobs: list[list[int]] = [[], []]
+        # What people said: whether an image has the tag of this name, whatever the generation.
+        self.said: dict[int, dict[str, bool]] = {}
         with unit_of_work(engine) as session:
             self.archives = [archives.ensure(session, parse_source(uri))[0] for uri in ARCHIVES]
             self.generations = [
@@ -165,8 +168,25 @@ class ArchiveModel:
             results.delete(session, image_ids)
         for image_id in image_ids:
             del self.facts[image_id]
+            self.said.pop(image_id, None)
             for held in self.results:
                 held.pop(image_id, None)
+
+    def correct(self, image_ids: Sequence[int]) -> None:
+        """Let a person say something of a tag of these images, or take it back."""
+        name = str(self.rng.choice(["dog", "Cat", "beach", "red boat", "sea", "people"]))
+        kind = int(self.rng.integers(3))
+        with unit_of_work(self.engine) as session:
+            if kind == 2:
+                corrections.reset(session, image_ids, [name])
+            else:
+                corrections.put(session, image_ids, [Said(name, name, is_present=kind == 1)], "ann")
+        for image_id in image_ids:
+            said = self.said.setdefault(image_id, {})
+            if kind == 2:
+                said.pop(name.lower(), None)
+            else:
+                said[name.lower()] = kind == 1
 
     def some(self, among: Iterable[int], share: float) -> list[int]:
         """Return some of these ids."""
@@ -185,6 +205,18 @@ class ArchiveModel:
         hours = int(self.rng.integers(0, 100))
         return None if hours < 15 else DAY + timedelta(hours=hours)
 
+    def tags(self, generation: int, image_id: int) -> dict[int, int]:
+        """Return the tags of an image with their scores, as people corrected them."""
+        found = dict(self.results[generation][image_id].tags)
+        said = self.said.get(image_id, {})
+        for tag, name in enumerate(VOCABULARIES[generation].names):
+            match said.get(name.lower()):
+                case True:
+                    found[tag] = PERSON_UNITS
+                case False:
+                    found.pop(tag, None)
+        return found
+
     # What must be found -----------------------------------------------------------------------------------------------
 
     def matching(self, generation: int, query: SearchQuery) -> list[int]:
@@ -200,8 +232,8 @@ class ArchiveModel:
             terms += self._terms(generation, query.where)
 
         def score(image_id: int) -> float:
-            tags = self.results[generation][image_id].tags
-            best = sum(max(tags.get(tag, 0) for tag in term) for term in terms)
+            tags = self.tags(generation, image_id)
+            best = sum(min(SCORE_SCALE, max(tags.get(tag, 0) for tag in term)) for term in terms)
             return best / (SCORE_SCALE * len(terms)) if terms else 0.0
 
         scored = [(image_id, score(image_id)) for image_id in self.matching(generation, query)]
@@ -219,18 +251,19 @@ class ArchiveModel:
         """Return how many of the images that match have each tag assigned."""
         counts: dict[int, int] = {}
         for image_id in self.matching(generation, query):
-            for tag, units in self.results[generation][image_id].tags.items():
-                if units > self._units(generation, tag, query.threshold):
+            for tag, units in self.tags(generation, image_id).items():
+                if units > self.units(generation, tag, query.threshold):
                     counts[tag] = counts.get(tag, 0) + 1
         return counts
 
-    def _units(self, generation: int, tag: int, threshold: float | None) -> int:
+    def units(self, generation: int, tag: int, threshold: float | None) -> int:
+        """Return above which score a tag is assigned."""
         own = VOCABULARIES[generation].thresholds[tag]
         return round((own if threshold is None else threshold) * SCORE_SCALE)
 
     def _has(self, generation: int, image_id: int, name: str, threshold: float | None) -> bool:
-        tags = self.results[generation][image_id].tags
-        return any(tags.get(tag, 0) > self._units(generation, tag, threshold) for tag in SPELLINGS[generation][name])
+        tags = self.tags(generation, image_id)
+        return any(tags.get(tag, 0) > self.units(generation, tag, threshold) for tag in SPELLINGS[generation][name])
 
     def _matches(self, generation: int, image_id: int, query: SearchQuery) -> bool:
         fact = self.facts[image_id]

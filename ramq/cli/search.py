@@ -215,9 +215,14 @@ def show(
         markup=False,
     )
     print_table(
-        ("tag", "name", "score", "threshold", "assigned"),
-        ((str(t.id), t.name, t.score, t.threshold, t.score > t.threshold) for t in view.tags),
+        ("tag", "name", "score", "threshold", "assigned", "by"),
+        ((str(t.id), t.name, t.score, t.threshold, t.is_assigned, t.source) for t in view.tags),
     )
+    if view.corrections:
+        print_table(
+            ("tag", "a person says", "who", "when"),
+            ((c.name, "is there" if c.is_present else "is not there", c.said_by, c.said_at) for c in view.corrections),
+        )
     print_table(
         ("when", "job", "model", "outcome", "detail"),
         ((h.at, h.job_id, h.model, h.error_class or h.outcome, h.detail) for h in view.history),

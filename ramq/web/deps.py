@@ -7,6 +7,7 @@ from fastapi import Depends, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BeforeValidator
 
+from ramq.corrections import LOCAL
 from ramq.web.pages.render import Screens
 from ramq.wiring import Services
 from storage.language import Parsed, asking, format  # noqa: A004  (the inverse of its parse)
@@ -25,6 +26,12 @@ def services_of(request: Request) -> Services:
 def screens_of(request: Request) -> Screens:
     """The templates of the application."""
     return cast("Screens", request.app.state.screens)
+
+
+def caller_of(request: Request) -> str:
+    """Who asks: the name of the token, or ``local`` where none is needed."""
+    token = request.app.state.tokens.of(request)
+    return LOCAL if token is None else str(token.name)
 
 
 def _blank_is_unset(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Tokens: who may do what. Each entry of ``RAMQ_API_TOKENS`` is ``NAME:SCOPE:TOKEN``, or a token alone, for everything.
 
-A scope includes the ones before it: ``read`` looks and searches, ``write`` starts and steers jobs, ``admin`` also
+A scope includes the ones before it: ``read`` looks and searches, ``write`` starts and steers jobs and
+corrects tags, ``admin`` also
 erases images and chooses what is served.
 """
 
@@ -23,6 +24,7 @@ UPLOAD_PATHS = frozenset({"/v1/search/image", "/search/image"})
 
 _ENTRY = re.compile(r"(?P<name>[\w.-]+):(?P<scope>read|write|admin):(?P<secret>.+)", re.DOTALL)
 _JOBS = re.compile(r"(/v1)?/jobs(/\d+/(pause|resume|cancel|retry))?/?")
+_CORRECTIONS = re.compile(r"/images/\d+/tags|/v1/images/\d+/tags/.+", re.DOTALL)
 _FOR_ANYBODY = frozenset({"/login", "/logout"})
 
 
@@ -79,7 +81,8 @@ def scope_needed(method: str, path: str) -> str:
     """Return the scope that a request needs. What changes something and is not known to be less needs ``admin``."""
     if method in SAFE_METHODS or path in UPLOAD_PATHS or path in _FOR_ANYBODY:
         return "read"
-    return "write" if method == "POST" and _JOBS.fullmatch(path) else "admin"
+    is_less = (method == "POST" and _JOBS.fullmatch(path)) or _CORRECTIONS.fullmatch(path)
+    return "write" if is_less else "admin"
 
 
 def bearer_token(headers: Headers) -> str | None:

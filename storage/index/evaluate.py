@@ -17,6 +17,7 @@ from storage.condition import All, Below, ByJob, HasTag, InArchive, Modified, No
 from storage.condition import Any as AnyOf
 from storage.index.bitmaps import bitmap_of, rows_in
 from storage.index.rows import NO_DATE
+from storage.models import SCORE_SCALE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,7 +101,7 @@ def score_sums(rows: Rows, chosen: NDArray[np.uint32], terms: Terms) -> NDArray[
         best = np.zeros(len(chosen), dtype=np.int16)
         for tag_id in term:
             np.maximum(best, _scores_of(rows, tag_id, chosen), out=best)
-        sums += best
+        sums += np.minimum(best, SCORE_SCALE)  # what a person gave is stored above it
     return sums
 
 

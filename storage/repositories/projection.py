@@ -38,9 +38,10 @@ _EPOCH_MICROSECONDS = 946_684_800_000_000
 _QUERY = """
     COPY (
         SELECT v.image_id, i.archive_id, coalesce(r.job_id, 0), coalesce(i.modified_at, '-infinity'), i.size, v.v,
-            i.key, coalesce(r.tags, '{{}}'), coalesce(r.scores, '{{}}')
+            i.key, coalesce(c.tags, '{{}}'), coalesce(c.scores, '{{}}')
         FROM vector AS v JOIN image AS i ON i.id = v.image_id
         LEFT JOIN record AS r ON r.image_id = v.image_id AND r.generation_id = v.generation_id
+        CROSS JOIN LATERAL corrected_tags(v.image_id, v.generation_id, r.tags, r.scores) AS c
         WHERE {condition} ORDER BY v.image_id
     ) TO STDOUT (FORMAT binary)
 """

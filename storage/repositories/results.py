@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, text
+from sqlalchemy import select, text, true
 
 from ramq.kit.errors import NotFoundError, UsageError
-from storage.models import SCORE_SCALE, Archive, Generation, Image, Record
-from storage.repositories import archives
+from storage.models import PERSON_UNITS, SCORE_SCALE, Archive, Generation, Image, Record
+from storage.repositories import archives, corrections
 from storage.repositories import vectors as repository
 from storage.views import DeletionReport, HistoryView, Hit, ImageView, TagView
 
@@ -24,8 +24,11 @@ def hits(
     session: Session, generation_id: int, scores: dict[int, float], names: Names, threshold: float | None
 ) -> list[Hit]:
     """Return the hits for image ids with scores, in the order of the dictionary; deleted images are left out."""
+    corrected = corrections.corrected()
     rows = session.execute(
-        select(Record.image_id, Record.tags, Record.scores, Record.caption, Image.key, Archive.uri)
+        select(Record.image_id, corrected.c.tags, corrected.c.scores, Record.caption, Image.key, Archive.uri)
+        .select_from(Record)
+        .join(corrected, true())
         .join(Image, Image.id == Record.image_id)
         .join(Archive, Archive.id == Image.archive_id)
         .where(Record.generation_id == generation_id, Record.image_id.in_(list(scores)))
@@ -37,7 +40,7 @@ def hits(
             key=row.key,
             archive=row.uri,
             score=score,
-            tags=[tag for tag in _tags(row.tags, row.scores, names, threshold) if tag.score > tag.threshold],
+            tags=[tag for tag in _tags(row.tags, row.scores, names, threshold) if tag.is_assigned],
             caption=row.caption,
         )
         for image_id, score in scores.items()
@@ -46,7 +49,7 @@ def hits(
 
 
 def _tags(tag_ids: Sequence[int], scores: Sequence[int], names: Names, threshold: float | None) -> list[TagView]:
-    """Return every stored tag of a record, highest score first.
+    """Return every tag of a record, as people corrected it, highest score first.
 
     The thresholds are rounded as the scores are, so that a tag is above its own here just where a search says so.
     """
@@ -55,8 +58,9 @@ def _tags(tag_ids: Sequence[int], scores: Sequence[int], names: Names, threshold
             id=tag_id,
             name=names.names[tag_id],
             name_zh=names.names_zh[tag_id],
-            score=units / SCORE_SCALE,
+            score=min(units, SCORE_SCALE) / SCORE_SCALE,
             threshold=names.units(tag_id, threshold) / SCORE_SCALE,
+            source="person" if units == PERSON_UNITS else "model",
         )
         for tag_id, units in zip(tag_ids, scores, strict=True)
     ]
@@ -71,18 +75,20 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
     if row is None:
         raise NotFoundError(f"there is no image {image_id}")
     found, uri = row
-    records = session.execute(
-        select(Record, Generation)
+    corrected = corrections.corrected()
+    newest = session.execute(
+        select(Record, Generation, corrected.c.tags, corrected.c.scores)
+        .select_from(Record)
         .join(Generation, Generation.id == Record.generation_id)
+        .join(corrected, true())
         .where(Record.image_id == image_id)
         .order_by(Generation.is_default.desc(), Record.recorded_at.desc())
-    ).all()
-    record, generation = records[0] if records else (None, None)
-    tags = (
-        _tags(record.tags, record.scores, vocabulary(session, generation.vocabulary_id), None)
-        if record and generation
-        else []
-    )
+        .limit(1)
+    ).one_or_none()
+    record, generation, tags = None, None, []
+    if newest is not None:
+        record, generation = newest[0], newest[1]
+        tags = _tags(newest.tags, newest.scores, vocabulary(session, generation.vocabulary_id), None)
     return ImageView(
         image_id=found.id,
         key=found.key,
@@ -100,6 +106,7 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
         model=generation.model if generation else None,
         tags=tags,
         history=_history(session, image_id),
+        corrections=corrections.of_image(session, image_id),
     )
 
 

@@ -13,6 +13,7 @@ from storage.index.builder import IndexBuilder
 from storage.index.index import VectorIndex
 from storage.index.places import FolderPlace
 from storage.language import AllOf, AnyOf, FieldTerm, NotOf, QuerySyntaxError, TagTerm
+from storage.models import SCORE_SCALE
 from storage.repositories import results
 from storage.repositories.tags import UnknownTagError
 from storage.search import Search
@@ -79,9 +80,14 @@ def check(archive: ArchiveModel, search: Search, generation: int) -> None:
     assert total == len(expected)
     for hit in hits[:3]:
         assert hit.key == archive.facts[hit.image_id].key
-        assert {tag.id: round(tag.score * 10_000) for tag in hit.tags}.items() <= (
-            archive.results[generation][hit.image_id].tags.items()
-        )
+        tags = archive.tags(generation, hit.image_id)
+        assert {tag.id for tag in hit.tags} == {
+            tag for tag, units in tags.items() if units > archive.units(generation, tag, query.threshold)
+        }
+        for tag in hit.tags:
+            assert (tag.score, tag.source) == (
+                (1, "person") if tags[tag.id] > SCORE_SCALE else (tags[tag.id] / SCORE_SCALE, "model")
+            )
 
     with unit_of_work(archive.engine) as session:
         facets = search.facets(session, query, 500)
@@ -108,7 +114,7 @@ def test_every_kind_of_search_finds_what_plain_python_finds_while_the_archive_ch
     def change() -> None:
         generation = int(rng.integers(2))
         held = archive.results[generation]
-        match int(rng.integers(7)):
+        match int(rng.integers(8)):
             case 0 | 1:
                 archive.record(generation, archive.some(archive.facts, 0.3))
             case 2:
@@ -120,6 +126,8 @@ def test_every_kind_of_search_finds_what_plain_python_finds_while_the_archive_ch
                 keys = [fact.key for fact in archive.facts.values() if fact.archive == archive_number]
                 archive.list_again(archive_number, [str(key) for key in rng.choice(keys, size=20)])
             case 5:
+                archive.correct(archive.some(archive.facts, 0.1))
+            case 6:
                 builder.publish_new(archive.generations[generation], force=True)
             case _:
                 builder.compact(archive.generations[generation])

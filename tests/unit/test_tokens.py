@@ -69,6 +69,10 @@ def test_a_session_tells_nothing_of_its_token_and_is_not_one() -> None:
         ("POST", "/v1/jobs/../images/3", "admin"),
         ("POST", "/v1/something/new", "admin"),
         ("PUT", "/v1/jobs", "admin"),
+        ("PUT", "/v1/images/3/tags/a/b", "write"),
+        ("DELETE", "/v1/images/3/tags/dog", "write"),
+        ("POST", "/images/3/tags", "write"),
+        ("DELETE", "/v1/images/3/tags/", "admin"),
     ],
 )
 def test_what_changes_something_needs_more_than_reading(method: str, path: str, scope: str) -> None:

@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from ramq.thumbnails import SIZES
 from ramq.web.api.schemas import (
     ArchiveOut,
+    Correction,
     DeletionOut,
     FacetOut,
     HitsOut,
@@ -15,7 +16,7 @@ from ramq.web.api.schemas import (
     IndexOut,
     PageOut,
 )
-from ramq.web.deps import Id, Limit, Reach, Search
+from ramq.web.deps import MAX_TEXT, Id, Limit, Reach, Search, caller_of
 from ramq.web.uploads import read_picture
 
 _PICTURE_BODY = {
@@ -33,6 +34,8 @@ _PICTURE_BODY = {
         },
     }
 }
+
+TagName = Annotated[str, Path(min_length=1, max_length=MAX_TEXT, description="name of a tag, or its id")]
 
 router = APIRouter(prefix="/v1", tags=["search"])
 
@@ -84,6 +87,21 @@ def get_thumbnail(
     if known & {tag, "*"}:
         return Response(status_code=304, headers=headers)
     return Response(content, media_type="image/jpeg", headers=headers)
+
+
+@router.put("/images/{image_id}/tags/{tag:path}")
+def put_tag(request: Request, services: Reach, image_id: Id, tag: TagName, body: Correction) -> ImageOut:
+    """Say that the image has this tag, or that it has not, under every generation and whatever jobs still find."""
+    said = {"add": [tag]} if body.present else {"remove": [tag]}
+    services.corrections.tag([image_id], **said, by=caller_of(request))
+    return ImageOut.model_validate(services.image(image_id))
+
+
+@router.delete("/images/{image_id}/tags/{tag:path}")
+def reset_tag(services: Reach, image_id: Id, tag: TagName) -> ImageOut:
+    """Let the model decide again about this tag."""
+    services.corrections.tag([image_id], reset=[tag])
+    return ImageOut.model_validate(services.image(image_id))
 
 
 @router.delete("/images/{image_id}")

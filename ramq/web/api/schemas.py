@@ -31,6 +31,7 @@ class TagOut(FromView):
     name_zh: str | None
     score: float = Field(description="0..1")
     threshold: float
+    source: Literal["model", "person"] = Field(description="a person's tags are assigned whatever the threshold")
 
 
 class WhyOut(FromView):
@@ -86,6 +87,23 @@ class HistoryOut(FromView):
     attempts: int | None
 
 
+class CorrectionOut(FromView):
+    """What a person said of a tag of an image."""
+
+    name: str = Field(description="in lower case")
+    is_present: bool
+    said_by: str = Field(description="a token's name, or `local`")
+    said_at: datetime
+
+
+class Correction(BaseModel):
+    """What is said of a tag."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    present: bool = Field(description="whether the image has the tag, whatever the model says")
+
+
 class ImageOut(FromView):
     """All that is known about one image; `tags` holds every stored score, assigned or not."""
 
@@ -105,6 +123,7 @@ class ImageOut(FromView):
     model: str | None
     tags: list[TagOut]
     history: list[HistoryOut]
+    corrections: list[CorrectionOut]
 
 
 class StageOut(FromView):

@@ -1,11 +1,14 @@
 """The screen of one image."""
 
-import structlog
-from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
+from typing import Annotated, Literal
 
-from ramq.kit.errors import RamqError
-from ramq.web.deps import Id, Reach, screens_of
+import structlog
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from ramq.kit.errors import NotFoundError, RamqError, UsageError
+from ramq.web.deps import MAX_TEXT, Id, Reach, caller_of, screens_of
+from ramq.web.problems import make_problem
 from ramq.wiring import Services
 from storage.views import Hit, SearchQuery
 
@@ -17,15 +20,45 @@ router = APIRouter(include_in_schema=False, prefix="/images")
 @router.get("/{image_id}")
 def show_image(request: Request, services: Reach, image_id: Id) -> HTMLResponse:
     """Show the picture with all its tags, scores and thresholds, its neighbours and its history."""
+    return _screen(request, services, image_id)
+
+
+@router.post("/{image_id}/tags")
+def correct_tag(
+    request: Request,
+    services: Reach,
+    image_id: Id,
+    name: Annotated[str, Form(max_length=MAX_TEXT)],
+    say: Annotated[Literal["present", "absent", "nothing"], Form()],
+) -> Response:
+    """Keep what a person says of a tag, or take it back; a tag that is not known is refused on the same screen."""
+    try:
+        services.corrections.tag(
+            [image_id],
+            add=[name] if say == "present" else [],
+            remove=[name] if say == "absent" else [],
+            reset=[name] if say == "nothing" else [],
+            by=caller_of(request),
+        )
+    except NotFoundError:
+        raise
+    except UsageError as error:
+        return _screen(request, services, image_id, refusal=error)
+    return RedirectResponse(f"/images/{image_id}", status_code=303)
+
+
+def _screen(request: Request, services: Services, image_id: int, refusal: UsageError | None = None) -> HTMLResponse:
     image = services.image(image_id)
-    tags = sorted(image.tags, key=lambda tag: tag.score, reverse=True)
     return screens_of(request).show(
         request,
         "image.html",
+        status=200 if refusal is None else 422,
         image=image,
-        assigned=[tag for tag in tags if tag.score >= tag.threshold],
-        others=[tag for tag in tags if tag.score < tag.threshold],
+        assigned=[tag for tag in image.tags if tag.is_assigned],
+        others=[tag for tag in image.tags if not tag.is_assigned],
+        said={correction.name: correction for correction in image.corrections},
         neighbours=_neighbours(services, image_id),
+        problem=None if refusal is None else make_problem(422, refusal.code, str(refusal)),
     )
 
 

@@ -1,0 +1,43 @@
+"""Verbs with which people have the last word: tag."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ramq.cli.context import services
+from ramq.cli.output import err, print_json
+from ramq.cli.search import ArchiveOf, Json  # noqa: TC001  (typer reads the annotations)
+from ramq.kit.errors import UsageError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.command()(tag)
+
+
+def tag(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE…", help="Numbers, keys or URIs.")],
+    add: Annotated[list[str] | None, typer.Option(metavar="T", help="They have this tag; may be repeated.")] = None,
+    remove: Annotated[list[str] | None, typer.Option(metavar="T", help="They have it not; may be repeated.")] = None,
+    reset: Annotated[
+        list[str] | None, typer.Option(metavar="T", help="Let the model decide again; may be repeated.")
+    ] = None,
+    archive: ArchiveOf = None,
+    as_json: Json = False,
+) -> None:
+    """Say which tags images have and have not, whatever any model says, now or in later jobs.
+
+    Example: ramq tag 12 13 --add dog --remove wolf
+    """
+    if not (add or remove or reset):
+        raise UsageError("say what to change: --add T, --remove T or --reset T")
+    with services() as ramq:
+        ids = list(dict.fromkeys(ramq.find_image(image, archive) for image in images))
+        ramq.corrections.tag(ids, add=add or (), remove=remove or (), reset=reset or ())
+        views = [ramq.image(image_id) for image_id in ids] if as_json else []
+    if as_json:
+        print_json({"items": views})
+        return
+    err.print(f"{len(ids):,} image{'s' if len(ids) > 1 else ''} corrected. `ramq show IMAGE` tells who said what.")
