@@ -141,8 +141,8 @@ def measure_fetch(server: S3Server, folder: Path, rounds: int, count: int) -> di
     return found
 
 
-def run(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Measure every stage."""
+def run(chosen: argparse.Namespace) -> tuple[dict[str, Any], dict[str, float]]:
+    """Measure every stage; return the rates, and the bytes that an image takes."""
     rounds, keys, count = (3, 4_096, 256) if chosen.quick else (7, 20_480, 1_024)
     found = measure_decode(3 * rounds) | measure_children(rounds)
     with tempfile.TemporaryDirectory() as name:
@@ -156,9 +156,10 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
             found |= ledger.measure_plan(root / "keys", keys)
             found |= ledger.measure_write()
             found |= ledger.measure_publish()
+            sizes = ledger.measure_bytes()
             found |= ledger.measure_end_to_end(root / "pictures", rounds)
             ledger.close()
-    return found
+    return found, sizes
 
 
 def main() -> None:
@@ -170,11 +171,18 @@ def main() -> None:
     chosen = parser.parse_args()
     taken_at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     load = os.getloadavg()[0]
-    stages = run(chosen)
+    stages, sizes = run(chosen)
     for name, figures in stages.items():
         print(f"{name:60} " + "  ".join(f"{key} {value}" for key, value in figures.items()))
+    print("bytes per image", sizes)
     machine = {"python": platform.python_version(), "cores": os.cpu_count(), "load_before": load}
-    report = {"taken_at": taken_at, "machine": machine, "quick": chosen.quick, "stages": stages}
+    report = {
+        "taken_at": taken_at,
+        "machine": machine,
+        "quick": chosen.quick,
+        "stages": stages,
+        "bytes_per_image": sizes,
+    }
     chosen.output.mkdir(parents=True, exist_ok=True)
     path = chosen.output / f"stages-{taken_at[:10]}-{chosen.name}.json"
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

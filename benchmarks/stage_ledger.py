@@ -104,6 +104,7 @@ class Ledger:
             None,
         )
         self._builder = IndexBuilder(self._engine, open_place(settings.index_location), settings.cache_path / "index")
+        self._index_folder = settings.data_dir / "index"
         self._written = 0
 
     def close(self) -> None:
@@ -166,6 +167,19 @@ class Ledger:
         self._builder.publish_new(generation_id, force=True)
         ours = time.perf_counter() - began
         return {"index, vectors (baseline: read the rows)": _rates(self._written / ours, self._written / baseline)}
+
+    def measure_bytes(self) -> dict[str, float]:
+        """Return the bytes that an image takes in each table, with its indexes, and in the files of the index."""
+        with unit_of_work(self._engine) as session:
+            sizes = driver_connection(session).execute(
+                """SELECT name, pg_total_relation_size(name::regclass) + coalesce(
+                       (SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree(name::regclass)), 0)
+                   FROM unnest(%s::text[]) AS name""",
+                (["image", "record", "vector", "shard"],),
+            )
+            found = {name: int(size) for name, size in sizes}
+        found["index files"] = sum(path.stat().st_size for path in self._index_folder.rglob("*") if path.is_file())
+        return {name: round(size / self._written, 1) for name, size in found.items()}
 
     def measure_end_to_end(self, folder: Path, rounds: int) -> dict[str, Any]:
         """Run a job with one worker in this process, against the same with decoding in its threads, and alone."""
