@@ -1,75 +1,89 @@
-"""What is reachable, which versions, which device: each check in one line, none of them raising."""
+"""What is reachable, which versions, which device: each check in a line; none raises, faults say what to type next."""
 
 from __future__ import annotations
 
 import platform
 import shutil
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import text
 
-from ramq.kit.errors import RamqError
+from ramq.kit.errors import RamqError, ServiceUnavailableError
 from ramq.kit.logs import without_secrets
 from ramq.wiring import addresses, broker_client, check_broker
 from storage import revision
 from storage.database import make_engine, unit_of_work
 from storage.objects.source import open_store, parse_source
-from storage.repositories import generations
+from storage.repositories import generations, shards
 from storage.repositories import workers as worker_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy import Engine
 
     from ramq.settings import Settings
 
 _LEAST_FREE_BYTES = 2 * 1024**3
 _CLOCK_SECONDS = 5.0
+_MANY_WAITING = 100_000
+"""So many vectors outside the segments make searches slow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check: ``ok``, ``note`` (works, but you may want to know) or ``fault``."""
+    """One check.
+
+    Attributes:
+        state: ``ok``, ``note`` (works, but you may want to know) or ``fault``.
+        next: the command to type next; empty where there is nothing to do.
+    """
 
     name: str
     state: Literal["ok", "note", "fault"]
     detail: str
+    next: str = ""
 
 
 def examine(settings: Settings, source: str | None = None) -> list[Finding]:
-    """Run every check and return what was found."""
-    findings = [_versions(), _disk(settings), _device(settings), _models(settings)]
+    """Run every check and return what was found.
+
+    Args:
+        settings: the effective ones.
+        source: an archive to look at besides those of ``RAMQ_ARCHIVE_ALLOW``.
+    """
+    findings = [_versions(), *_disks(settings), _device(settings), *_models(settings)]
     try:
         with addresses(settings) as (database_url, broker_url):
             engine = make_engine(database_url)
-            if settings.is_embedded:
-                revision.bring_up_to_date(engine)
-            findings += [
-                _checked("database", lambda: _database(engine)),
-                _checked("clock", lambda: _clock(engine)),
-                _checked("broker", lambda: _broker(broker_url)),
-                _checked("workers", lambda: _workers(engine)),
-                _checked("index", lambda: _index(settings, engine)),
-            ]
-            engine.dispose()
+            try:
+                findings += _services(settings, engine, broker_url)
+            finally:
+                engine.dispose()
     except RamqError as error:
-        findings.append(Finding("database", "fault", without_secrets(str(error))))
-    if source is not None:
-        findings.append(_checked("source", lambda: _source(settings, source)))
+        next_command = f"tail {settings.data_dir}/logs/*.log" if settings.is_embedded else 'psql "$RAMQ_DATABASE_URL"'
+        findings.append(Finding("database", "fault", without_secrets(str(error)), next_command))
+    for archive in dict.fromkeys([*settings.archive_allow, *([source] if source else [])]):
+        findings += _archive(settings, archive)
     return findings
 
 
-def _checked(name: str, check: Callable[[], tuple[Literal["ok", "note", "fault"], str]]) -> Finding:
-    try:
-        state, detail = check()
-    except RamqError as error:
-        return Finding(name, "fault", without_secrets(str(error)))
-    return Finding(name, state, detail)
+def _services(settings: Settings, engine: Engine, broker_url: str | None) -> list[Finding]:
+    if settings.is_embedded:
+        revision.bring_up_to_date(engine)
+    found = [_broker(broker_url), _database(engine)]
+    if found[-1].state == "fault":
+        return found  # the others would say the same again
+    return [*found, _database_clock(engine), _workers(engine), *_index(settings, engine)]
+
+
+def _fault(name: str, error: RamqError, next_command: str) -> Finding:
+    return Finding(name, "fault", without_secrets(str(error)), next_command)
 
 
 def _versions() -> Finding:
@@ -83,82 +97,171 @@ def _versions() -> Finding:
     return Finding("versions", "ok", f"Python {platform.python_version()}, {', '.join(found)}")
 
 
-def _disk(settings: Settings) -> Finding:
-    folder = settings.data_dir
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    detail = f"{free / 1024**3:,.1f} GiB free at {settings.data_dir}"
-    return Finding("disk", "ok" if free > _LEAST_FREE_BYTES else "fault", detail)
+def _disks(settings: Settings) -> list[Finding]:
+    """Look at each folder that is written to; those on one disk, once."""
+    folders = [settings.data_dir, settings.cache_path]
+    index = urlsplit(settings.index_location)
+    if index.scheme == "file":
+        folders.append(Path(unquote(index.path)))
+    seen: dict[int, Finding] = {}
+    for folder in folders:
+        existing = folder
+        while not existing.exists():
+            existing = existing.parent
+        seen.setdefault(existing.stat().st_dev, _disk(folder, existing))
+    return list(seen.values())
+
+
+def _disk(folder: Path, existing: Path) -> Finding:
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        return Finding("disk", "fault", f"{existing} cannot be written to: {error.strerror}", f"ls -ld {existing}")
+    free = shutil.disk_usage(existing).free
+    detail = f"{free / 1024**3:,.1f} GiB free at {folder}"
+    if free < _LEAST_FREE_BYTES:
+        return Finding("disk", "fault", f"{detail}: workers will stop when it is full", f"du -sh {folder}/*")
+    return Finding("disk", "ok", detail)
 
 
 def _device(settings: Settings) -> Finding:
     if find_spec("torch") is None:
-        return Finding("device", "fault", "torch is not installed: pip install ramq again")
+        return Finding("device", "fault", "torch is not installed", "pip install --force-reinstall ramq")
     import torch  # noqa: PLC0415  (seconds; only this check needs it)
 
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    if settings.device.startswith("cuda") and not gpus:
-        return Finding("device", "fault", f"RAMQ_DEVICE is {settings.device}, but torch sees no GPU")
+    if settings.device.startswith("cuda"):
+        number = int(settings.device.partition(":")[2] or 0)
+        if number >= len(gpus):
+            detail = f"RAMQ_DEVICE is {settings.device}, but torch sees {len(gpus) or 'no'} GPUs"
+            return Finding("device", "fault", detail, "nvidia-smi")
     return Finding("device", "ok", f"{', '.join(gpus)}" if gpus else "no GPU; the CPU is used")
 
 
-def _models(settings: Settings) -> Finding:
-    if settings.model == "lite":
-        return Finding("model files", "ok", "lite comes with ramq")
-    from ram_core.checkpoints import find  # noqa: PLC0415
+def _models(settings: Settings) -> list[Finding]:
+    """Read the files of the models that the settings name and compare their hashes."""
+    from ram_core.checkpoints import FileState, find, verify  # noqa: PLC0415
     from ram_core.errors import ModelError  # noqa: PLC0415
 
+    if settings.model == "lite" and settings.captioner != "tag2text":
+        return [Finding("model files", "ok", "lite comes with ramq")]
+    findings = []
+    for name in dict.fromkeys([settings.model, *(["tag2text"] if settings.captioner == "tag2text" else [])]):
+        if name == "lite":
+            continue
+        damaged = [file for file in verify(name, settings.models_path) if file.state is FileState.DAMAGED]
+        if damaged:
+            detail = "; ".join(f"{file.path}: {file.detail}" for file in damaged)
+            findings.append(Finding("model files", "fault", detail, f"ramq models verify {name}"))
+            continue
+        try:
+            files = find(name, settings.models_path)
+        except ModelError as error:
+            findings.append(Finding("model files", "fault", str(error), f"ramq models pull {name}"))
+        else:
+            findings.append(Finding("model files", "ok", f"{name}: {len(files)} files in {settings.models_path}"))
+    return findings
+
+
+def _database(engine: Engine) -> Finding:
     try:
-        files = find(settings.model, settings.models_path)
-    except ModelError as error:
-        return Finding("model files", "fault", str(error))
-    return Finding("model files", "ok", f"{settings.model}: {len(files)} files in {settings.models_path}")
+        if revision.current(engine) is None:
+            return Finding("database", "fault", "it is empty: ramq's tables are not made yet", "ramq db upgrade")
+        revision.require_current(engine)
+        with unit_of_work(engine) as session:
+            server = session.scalar(text("SHOW server_version"))
+    except ServiceUnavailableError as error:
+        return _fault("database", error, 'psql "$RAMQ_DATABASE_URL"')
+    except RamqError as error:
+        return _fault("database", error, "ramq db upgrade")
+    return Finding("database", "ok", f"PostgreSQL {server}, revision {revision.head()}")
 
 
-def _database(engine: Engine) -> tuple[Literal["ok"], str]:
-    revision.require_current(engine)
+def _database_clock(engine: Engine) -> Finding:
     with unit_of_work(engine) as session:
-        server = session.scalar(text("SHOW server_version"))
-    return "ok", f"PostgreSQL {server}, revision {revision.head()}"
+        return _clock(session.scalars(text("SELECT clock_timestamp()")).one(), "the database's")
 
 
-def _clock(engine: Engine) -> tuple[Literal["ok", "fault"], str]:
-    with unit_of_work(engine) as session:
-        theirs = session.scalars(text("SELECT clock_timestamp()")).one()
+def _clock(theirs: datetime, whose: str) -> Finding:
     off = abs((datetime.now(UTC) - theirs).total_seconds())
     if off > _CLOCK_SECONDS:
-        return "fault", f"this clock and the database's differ by {off:.0f} s: S3 refuses requests from a wrong clock"
-    return "ok", f"{off:.2f} s from the database's"
+        detail = f"this clock and {whose} differ by {off:,.0f} s: S3 refuses requests from a wrong clock"
+        return Finding("clock", "fault", detail, "timedatectl status")
+    return Finding("clock", "ok", f"{off:.2f} s from {whose}")
 
 
-def _broker(url: str | None) -> tuple[Literal["ok", "fault"], str]:
+def _broker(url: str | None) -> Finding:
     if url is None:
-        return "fault", "RAMQ_BROKER_URL is not set: workers hear no bells"
-    check_broker(url)
-    info = broker_client(url).info("server")
-    return "ok", f"Redis {info['redis_version']}"
+        return Finding("broker", "fault", "RAMQ_BROKER_URL is not set: workers hear no bells", "env | grep RAMQ_")
+    try:
+        check_broker(url)
+        info = broker_client(url).info("server")
+    except RamqError as error:
+        return _fault("broker", error, 'redis-cli -u "$RAMQ_BROKER_URL" ping')
+    return Finding("broker", "ok", f"Redis {info['redis_version']}")
 
 
-def _workers(engine: Engine) -> tuple[Literal["ok", "note"], str]:
+def _workers(engine: Engine) -> Finding:
     with unit_of_work(engine) as session:
-        alive = [view for view in worker_rows.views(session) if view.is_alive]
+        views = worker_rows.views(session)
+        waiting = bool(shards.backlog(session))
+    alive = sum(view.is_alive for view in views)
+    if waiting and not alive:
+        return Finding("workers", "fault", "work waits and no worker is alive", "ramq worker")
+    # A worker that stops in good order takes its row along.
+    silent = [f"{view.host} (process {view.pid})" for view in views if not view.is_alive]
+    if silent:
+        return Finding("workers", "note", f"{alive} alive; gone without a word: {', '.join(silent)}", "ramq workers")
     if not alive:
-        return "note", "none is running: `ramq up` or `ramq worker` starts one"
-    return "ok", f"{len(alive)} alive"
+        return Finding("workers", "note", "none is running", "ramq up")
+    return Finding("workers", "ok", f"{alive} alive")
 
 
-def _index(settings: Settings, engine: Engine) -> tuple[Literal["ok"], str]:
+def _index(settings: Settings, engine: Engine) -> list[Finding]:
     from ramq.wiring import make_index  # noqa: PLC0415  (faiss)
 
-    index = make_index(settings)
-    with unit_of_work(engine) as session:
-        views = [index.status(session, view.id) for view in generations.views(session)]
+    try:
+        index = make_index(settings)
+        with unit_of_work(engine) as session:
+            views = [index.status(session, view.id) for view in generations.views(session)]
+    except RamqError as error:
+        return [_fault("index", error, "ramq index status")]
+    findings = []
+    for view in views:
+        if view.manifest is not None and not view.segments and view.vectors_stored:
+            detail = f"generation {view.generation_id}: what is published at {settings.index_location} cannot be read"
+            findings.append(Finding("index", "fault", without_secrets(detail), "ramq index rebuild"))
+        elif view.delta > _MANY_WAITING:
+            detail = f"generation {view.generation_id}: {view.delta:,} vectors are not in segments, searches are slow"
+            findings.append(Finding("index", "fault", detail, "ramq index compact"))
+    if findings:
+        return findings
     stored, indexed = sum(view.vectors_stored for view in views), sum(view.vectors_indexed for view in views)
-    return "ok", f"{indexed:,} of {stored:,} vectors in segments at {settings.index_location}"
+    place = without_secrets(settings.index_location)
+    return [Finding("index", "ok", f"{indexed:,} of {stored:,} vectors in segments at {place}")]
 
 
-def _source(settings: Settings, source: str) -> tuple[Literal["ok"], str]:
-    place = parse_source(source)
-    open_store(place, settings.s3_endpoint_url).check()
-    return "ok", f"{place.uri} can be listed"
+def _archive(settings: Settings, source: str) -> list[Finding]:
+    """List an archive and look at its first object: two permissions, either of which may be missing."""
+    try:
+        place = parse_source(source)
+        store = open_store(place, settings.s3_endpoint_url)
+        store.check()
+        first = next((info for page in store.pages(place.prefix, None) for info in page), None)
+        version_now = store.stat(first.key).version if first else ""
+    except RamqError as error:
+        next_command = f"aws s3 ls {source}" if source.startswith("s3://") else f"ls -ld {source}"
+        return [_fault("archive", error, next_command)]
+    name = without_secrets(place.uri)
+    if first and version_now.startswith("!"):
+        detail = f"{name} can be listed, but {first.key} not read ({version_now[1:]}): allow s3:GetObject"
+        return [Finding("archive", "fault", detail, f"aws s3 cp '{name}/{first.key}' -")]
+    able = "can be listed and read" if first else "can be listed, and is empty"
+    findings = [Finding("archive", "ok", f"{name} {able}")]
+    if place.scheme == "s3":
+        from storage.objects.s3 import S3Store  # noqa: PLC0415  (boto3)
+
+        theirs = S3Store(place.root, settings.s3_endpoint_url).time()
+        findings += [_clock(theirs, "S3's")] if theirs else []
+    return findings

@@ -77,7 +77,7 @@ def broker_url(redis_server: RedisServer) -> str:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """An S3 server with one identity."""
+    """An S3 server."""
     folder = tmp_path_factory.mktemp("s3")
     with run_s3_server(folder) as server:
         yield server

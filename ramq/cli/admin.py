@@ -172,9 +172,9 @@ def workers(as_json: Json = False) -> None:
 
 def doctor(
     as_json: Json = False,
-    source: Annotated[str | None, typer.Option(help="Also check that this archive can be listed.")] = None,
+    source: Annotated[str | None, typer.Option(help="Also check that this archive can be listed and read.")] = None,
 ) -> None:
-    """Check what ramq needs, and say what is wrong; exit 1 if anything is.
+    """Check what ramq needs, and say what is wrong and what to type next; exit 1 if anything is wrong.
 
     Example: ramq doctor --source s3://holiday
     """
@@ -185,7 +185,7 @@ def doctor(
     if as_json:
         print_json({"checks": findings, "settings": settings.public()})
     else:
-        print_table(("check", "state", "detail"), ((f.name, f.state, f.detail) for f in findings))
+        print_table(("check", "state", "detail", "type next"), ((f.name, f.state, f.detail, f.next) for f in findings))
         print_table(("setting", "value"), ((name, str(value)) for name, value in settings.public().items()))
     if any(finding.state == "fault" for finding in findings):
         raise typer.Exit(1)

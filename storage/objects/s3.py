@@ -7,7 +7,8 @@ tenth of the CPU per object (``docs/decisions``). Keys that obstore would rewrit
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -147,6 +148,11 @@ class S3Store:
     def check(self) -> None:
         """Raise what a job would meet at once: no such bucket, no permission, no answer, no credentials."""
         self.list_objects(MaxKeys=1)
+
+    def time(self) -> datetime | None:
+        """Return what time it is there, to the second; None where the server does not say. Raises as ``check``."""
+        said = self.list_objects(MaxKeys=1)["ResponseMetadata"]["HTTPHeaders"].get("date")
+        return parsedate_to_datetime(said) if said else None
 
     def pages(self, prefix: str, after: str | None) -> Iterator[list[ObjectInfo]]:
         """Yield pages of the keys at or below ``prefix``; see ``ObjectStore.pages``."""

@@ -1,4 +1,4 @@
-"""A real S3 server for tests: SeaweedFS with one identity, on loopback, gone when its parent is."""
+"""A real S3 server for tests: SeaweedFS, on loopback, gone when its parent is."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ _ATTEMPTS = 3  # a port may be taken between finding it free and using it
 
 @dataclass(frozen=True)
 class S3Server:
-    """A running server and the one identity it knows."""
+    """A running server and the identities it knows: one that may do anything, one that may list and not read."""
 
     endpoint_url: str
     access_key: str = "test-access-key"
     secret_key: str = "test-secret-key"
+    listing_access_key: str = "listing-access-key"
     region: str = "us-east-1"
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -121,7 +122,9 @@ def _command(binary: Path, folder: Path, server: S3Server, ports: list[int]) -> 
     identities = folder / "identities.json"
     credentials = [{"accessKey": server.access_key, "secretKey": server.secret_key}]
     identity = {"name": "test", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
-    identities.write_text(json.dumps({"identities": [identity]}))
+    credentials = [{"accessKey": server.listing_access_key, "secretKey": server.secret_key}]
+    lister = {"name": "lister", "credentials": credentials, "actions": ["List"]}
+    identities.write_text(json.dumps({"identities": [identity, lister]}))
     objects = folder / "objects"
     objects.mkdir(exist_ok=True)
     names = ["s3.port", "s3.port.grpc", "s3.port.iceberg", "master.port", "master.port.grpc"]
