@@ -9,7 +9,8 @@
             print(hit.key, hit.score)
 
 Answers are the models of the API itself, so a field that the API gains is a field here. Everything that can be asked
-again without harm is: after a lost connection, a 429 or a 503, with the wait that the server names.
+again without harm is: after a lost connection, a 429 or a 503, with the wait that the server names. A job is asked for
+under a key of its own, so that asking twice starts one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
+from uuid import uuid4
 
 import urllib3
 from pydantic import BaseModel, ValidationError
@@ -49,7 +51,10 @@ Model = TypeVar("Model", bound=BaseModel)
 PAGE = 100
 """Items asked for at once by the iterators."""
 
-_HARMLESS = frozenset({"GET", "PUT", "DELETE"})
+ONCE = "Idempotency-Key"
+"""The header under which a job may be asked for again."""
+
+_HARMLESS = ("GET", "PUT", "DELETE")
 
 
 class ProblemError(Exception):
@@ -90,6 +95,7 @@ class Client:
             headers["Authorization"] = f"Bearer {token}"
         timeout = Timeout(connect=min(timeout_seconds, 10), read=timeout_seconds)
         self._pool = urllib3.PoolManager(retries=retry, timeout=timeout, headers=headers)
+        self._whatever_the_method = retry.new(allowed_methods=None)
 
     def __enter__(self) -> Self:
         """Return the client itself."""
@@ -107,7 +113,7 @@ class Client:
         """Start a job over ``s3://bucket/prefix``, a folder of the server, or a manifest."""
         wanted = {"source": source, "model": model, "caption": caption, "priority": priority}
         body = {name: value for name, value in wanted.items() if value is not None}
-        return self._ask(JobOut, "POST", "/v1/jobs", body=body)
+        return self._ask(JobOut, "POST", "/v1/jobs", json=body, headers={ONCE: str(uuid4())})
 
     def job(self, job_id: int) -> JobOut:
         """Return a job with its books."""
@@ -178,8 +184,8 @@ class Client:
 
     def search_by_image(self, picture: bytes, *, limit: int = 20, **filters: str | float | None) -> list[HitOut]:
         """Return the images nearest to a picture, given as the bytes of a file."""
-        page = self._ask(PageOut[HitOut], "POST", "/v1/search/image", {"limit": limit, **filters}, picture=picture)
-        return page.items
+        sent = {"body": picture, "headers": {"Content-Type": "image/*"}}
+        return self._ask(PageOut[HitOut], "POST", "/v1/search/image", {"limit": limit, **filters}, **sent).items
 
     def tags(
         self, text: str | None = None, *, tags: Sequence[str] = (), limit: int = 50, **filters: str | float | None
@@ -196,11 +202,13 @@ class Client:
 
     def correct(self, image_id: int, tag: str, *, present: bool) -> ImageOut:
         """Say that an image has a tag, or that it has not, whatever the model says."""
-        return self._ask(ImageOut, "PUT", f"/v1/images/{image_id}/tags/{quote(tag)}", body={"present": present})
+        return self._ask(
+            ImageOut, "PUT", f"/v1/images/{image_id}/tags/{quote(tag, safe='')}", json={"present": present}
+        )
 
     def reset_tag(self, image_id: int, tag: str) -> ImageOut:
         """Let the model decide again about a tag of an image."""
-        return self._ask(ImageOut, "DELETE", f"/v1/images/{image_id}/tags/{quote(tag)}")
+        return self._ask(ImageOut, "DELETE", f"/v1/images/{image_id}/tags/{quote(tag, safe='')}")
 
     def thumbnail(self, image_id: int, size: int = 320) -> bytes:
         """Return a JPEG with a longest side of about ``size`` pixels."""
@@ -234,16 +242,9 @@ class Client:
                 return
 
     def _ask(
-        self,
-        model: type[Model],
-        method: str,
-        path: str,
-        parameters: Mapping[str, object] | None = None,
-        *,
-        body: Mapping[str, object] | None = None,
-        picture: bytes | None = None,
+        self, model: type[Model], method: str, path: str, parameters: Mapping[str, object] | None = None, **sent: Any
     ) -> Model:
-        response = self._send(method, path, parameters or {}, body=body, picture=picture)
+        response = self._send(method, path, parameters or {}, **sent)
         try:
             return model.model_validate_json(response.data)
         except ValidationError as error:
@@ -255,17 +256,14 @@ class Client:
         path: str,
         parameters: Mapping[str, object],
         *,
-        body: Mapping[str, object] | None = None,
-        picture: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        **sent: Any,
     ) -> urllib3.BaseHTTPResponse:
+        if headers and ONCE in headers:
+            sent["retries"] = self._whatever_the_method
         url = f"{self._url}{path}?{urlencode(_pairs(parameters))}"
-        sent: dict[str, Any] = {}
-        if body is not None:
-            sent["json"] = body
-        if picture is not None:
-            sent = {"body": picture, "headers": {**self._pool.headers, "Content-Type": "image/*"}}
         try:
-            response = self._pool.request(method, url, **sent)
+            response = self._pool.request(method, url, headers={**self._pool.headers, **(headers or {})}, **sent)
         except urllib3.exceptions.HTTPError as error:
             raise UnreachableError(f"{self._url} does not answer: {error}") from error
         if response.status >= 300:

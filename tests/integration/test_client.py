@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ramq.client import Client, ProblemError, UnreachableError
+from ramq.client import ONCE, Client, ProblemError, UnreachableError
+from ramq.web.api.schemas import JobOut
 from ramq.web.server import listen, make_server, url_of
 from ramq.wiring import Services
 from storage.database import make_engine
@@ -73,7 +74,8 @@ def answering(*answers: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[str
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            seen.append(f"{self.command} {self.path} {self.headers.get('Authorization', '')}".strip())
+            token, key = self.headers.get("Authorization", ""), self.headers.get("Idempotency-Key")
+            seen.append(f"{self.command} {self.path} {token}".strip() + (f" key {key}" if key else ""))
             status, headers, body = left.pop(0)
             self.send_response(status)
             for name, value in {"Content-Length": str(len(body)), **headers}.items():
@@ -162,10 +164,10 @@ def test_every_operation_of_the_api_is_covered_or_left_out_for_a_reason(client: 
     offered = {(method, path) for path, operations in paths.items() for method in operations if path.startswith("/v1/")}
     source = Path(__file__).parents[2].joinpath("ramq", "client.py").read_text()
     written = re.findall(r'"(?:(GET|POST|PUT|DELETE)", )?f?"?(/v1/[^"]*)"', source)
-    covered = {((method or "GET").lower(), re.sub(r"\{\w+\}", "{}", path)) for method, path in written}
+    covered = {((method or "GET").lower(), re.sub(r"\{[^}]*\}", "{}", path)) for method, path in written}
     left_out = set.union(*LEFT_OUT.values())
     assert left_out <= offered
-    missing = {(m, p) for m, p in offered - left_out if (m, re.sub(r"\{\w+\}", "{}", p)) not in covered}
+    missing = {(m, p) for m, p in offered - left_out if (m, re.sub(r"\{[^}]*\}", "{}", p)) not in covered}
     assert missing == set()
 
 
@@ -176,12 +178,27 @@ def test_a_busy_server_is_asked_again_when_asking_does_no_harm() -> None:
     assert len(seen) == 3
 
 
-def test_a_job_is_not_started_twice_by_asking_again() -> None:
+def test_a_job_is_not_started_twice_by_asking_again(ramq: Client, archive: Path) -> None:
+    before = len(list(ramq.jobs()))
+    key = "the same request"
+    jobs = [
+        ramq._ask(JobOut, "POST", "/v1/jobs", json={"source": str(archive)}, headers={ONCE: key}).id for _ in range(2)
+    ]
+    assert jobs[0] == jobs[1]
+    assert len(list(ramq.jobs())) == before + 1
+
+
+def test_a_job_is_asked_for_again_under_the_same_key_and_steered_once() -> None:
     problem = {"type": "urn:ramq:problem:service-unavailable", "title": "-", "status": 503, "detail": "away"}
     busy = (503, {"Retry-After": "0"}, json.dumps(problem).encode())
-    with answering(busy) as (url, seen), Client(url) as client, pytest.raises(ProblemError, match="away"):
-        client.enqueue("s3://photos/")
-    assert len(seen) == 1
+    with answering(busy, busy, busy) as (url, seen), Client(url, attempts=2) as client:
+        with pytest.raises(ProblemError, match="away"):
+            client.enqueue("s3://photos/")
+        with pytest.raises(ProblemError, match="away"):
+            client.cancel(1)
+    keys = [line.partition("key ")[2] for line in seen]
+    assert keys[0] == keys[1] != ""
+    assert keys[2:] == [""]
 
 
 def test_a_token_is_sent_and_does_not_follow_a_redirect() -> None:
