@@ -203,12 +203,12 @@ class Client:
     def correct(self, image_id: int, tag: str, *, present: bool) -> ImageOut:
         """Say that an image has a tag, or that it has not, whatever the model says."""
         return self._ask(
-            ImageOut, "PUT", f"/v1/images/{image_id}/tags/{quote(tag, safe='')}", json={"present": present}
+            ImageOut, "PUT", f"/v1/images/{image_id}/tags/{quote(tag)}", json={"present": present}
         )
 
     def reset_tag(self, image_id: int, tag: str) -> ImageOut:
         """Let the model decide again about a tag of an image."""
-        return self._ask(ImageOut, "DELETE", f"/v1/images/{image_id}/tags/{quote(tag, safe='')}")
+        return self._ask(ImageOut, "DELETE", f"/v1/images/{image_id}/tags/{quote(tag)}")
 
     def thumbnail(self, image_id: int, size: int = 320) -> bytes:
         """Return a JPEG with a longest side of about ``size`` pixels."""
