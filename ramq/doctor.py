@@ -239,7 +239,7 @@ def _index(settings: Settings, engine: Engine) -> list[Finding]:
         return findings
     stored, indexed = sum(view.vectors_stored for view in views), sum(view.vectors_indexed for view in views)
     place = without_secrets(settings.index_location)
-    return [Finding("index", "ok", f"{indexed:,} of {stored:,} vectors in segments at {place}")]
+    return [Finding("index", "ok", f"{indexed:,} of {stored:,} vectors in the index at {place}")]
 
 
 def _archive(settings: Settings, source: str) -> list[Finding]:

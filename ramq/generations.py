@@ -93,7 +93,7 @@ class GenerationClient:
 
         Raises:
             NotFoundError: a generation or the archive is not there.
-            UsageError: it is the same generation twice.
+            UsageError: it is the same generation twice, or the index is in Milvus.
         """
         if a == b:
             raise UsageError(f"generation {a} is the same as itself: name two")
@@ -104,8 +104,12 @@ class GenerationClient:
             for generation_id in (a, b):
                 generation = generations.get(session, generation_id)
                 names = tags.load(session, generation.vocabulary_id)
-                parts = self._index().view(session, generation_id).parts
-                sides.append(Side(views[generation_id], parts, names, within))
+                index = self._index().view(session, generation_id)
+                if index.far is not None:
+                    raise UsageError(
+                        "generations can be compared with an index in segments only, not with one in Milvus"
+                    )
+                sides.append(Side(views[generation_id], index.parts, names, within))
             return compare(*sides, limit=limit, samples=samples)
 
     def drop(self, generation_id: int) -> DropReport:

@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -40,7 +41,9 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=_default_data_dir, description="embedded stack and local files")
     database_url: str | None = Field(None, repr=False, description="PostgreSQL; empty: the embedded one in data_dir")
     broker_url: str | None = Field(None, repr=False, description="Redis; empty: the embedded one in data_dir")
-    index_url: str | None = Field(None, description="where index segments are published: file:///… or s3://…")
+    index_url: str | None = Field(
+        None, description="where the index is published: file:///…, s3://… or milvus+http://…"
+    )
 
     model: Literal["lite", "ram", "ram_plus"] = "lite"
     captioner: Literal["none", "template", "tag2text"] = "template"
@@ -135,8 +138,21 @@ class Settings(BaseSettings):
 
     @property
     def index_location(self) -> str:
-        """The URL under which index segments are published."""
+        """The URL under which the index is published."""
         return self.index_url or (self.data_dir / "index").absolute().as_uri()
+
+    @property
+    def is_index_in_milvus(self) -> bool:
+        """Whether the index is in Milvus and not in segments."""
+        return self.index_location.startswith("milvus+")
+
+    @property
+    def index_files_location(self) -> str:
+        """The URL under which the files of the index are, and those of kept image tokens."""
+        if not self.is_index_in_milvus:
+            return self.index_location
+        named = parse_qs(urlsplit(self.index_location).query).get("files")
+        return named[0] if named else (self.data_dir / "index").absolute().as_uri()
 
     @property
     def is_embedded(self) -> bool:

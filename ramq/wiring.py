@@ -298,8 +298,13 @@ def make_index(settings: Settings) -> VectorIndex:
     from storage.index.index import VectorIndex  # noqa: PLC0415  (faiss takes a while; not every verb needs it)
     from storage.index.places import open_place  # noqa: PLC0415
 
-    place = open_place(settings.index_location, endpoint_url=settings.s3_endpoint_url)
-    return VectorIndex(place, settings.cache_path / "index")
+    place = open_place(settings.index_files_location, endpoint_url=settings.s3_endpoint_url)
+    if not settings.is_index_in_milvus:
+        return VectorIndex(place, settings.cache_path / "index")
+    from storage.index.milvus.client import Milvus  # noqa: PLC0415
+    from storage.index.milvus.reader import MilvusIndex  # noqa: PLC0415
+
+    return MilvusIndex(Milvus(settings.index_location), place, settings.cache_path / "index")
 
 
 def make_builder(settings: Settings, engine: Engine) -> IndexBuilder:
@@ -307,8 +312,13 @@ def make_builder(settings: Settings, engine: Engine) -> IndexBuilder:
     from storage.index.builder import IndexBuilder  # noqa: PLC0415
     from storage.index.places import open_place  # noqa: PLC0415
 
-    place = open_place(settings.index_location, endpoint_url=settings.s3_endpoint_url)
-    return IndexBuilder(engine, place, settings.cache_path / "index")
+    place = open_place(settings.index_files_location, endpoint_url=settings.s3_endpoint_url)
+    if not settings.is_index_in_milvus:
+        return IndexBuilder(engine, place, settings.cache_path / "index")
+    from storage.index.milvus.builder import MilvusBuilder  # noqa: PLC0415
+    from storage.index.milvus.client import Milvus  # noqa: PLC0415
+
+    return MilvusBuilder(Milvus(settings.index_location), engine, place, settings.cache_path / "index")
 
 
 def check_broker(url: str) -> None:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from storage.index.index import View
-    from storage.index.part import Part
 
 _GROWTH = 2  # an archive that doubled may show other things
 
@@ -32,20 +31,23 @@ class Floors:
             names: (M, D) unit vectors of names of tags.
             relevance: share of the background that is less alike, 0 to 1; 0: no floor.
         """
-        count = sum(part.live_count for part in view.parts)
+        in_parts = sum(part.live_count for part in view.parts)
+        count = in_parts if view.far is None else in_parts + len(view.far.select(None))
         if relevance <= 0 or not count or not len(names):
             return -np.inf
         measured, background = self._backgrounds.get(view.generation_id, (0, None))
         if background is None or not measured / _GROWTH < count < measured * _GROWTH:
-            background = Background.of(_some_vectors(view.parts, count), names)
+            background = Background.of(_some_vectors(view, in_parts, count), names)
             self._backgrounds[view.generation_id] = count, background
         return background.floor(relevance)
 
 
-def _some_vectors(parts: tuple[Part, ...], count: int) -> NDArray[np.float32]:
-    """(S, D) vectors, evenly spaced among the ``count`` live rows of all parts."""
+def _some_vectors(view: View, in_parts: int, count: int) -> NDArray[np.float32]:
+    """(S, D) vectors, evenly spaced among the ``count`` images of a view, of which ``in_parts`` are in parts."""
     wanted, begin, found = spread(count, SAMPLE), 0, []
-    for part in parts:
+    if view.far is not None and count > in_parts:
+        found.append(view.far.sample(int(np.count_nonzero(wanted >= in_parts))))
+    for part in view.parts:
         here = wanted[(wanted >= begin) & (wanted < begin + part.live_count)] - begin
         if len(here):
             rows = here if part.live is None else rows_in(part.live)[here]

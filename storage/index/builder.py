@@ -58,7 +58,7 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
+class Turn:
     """The right to publish the next manifest of a generation, until a later epoch begins."""
 
     generation_id: int
@@ -94,7 +94,7 @@ class IndexBuilder:
     ) -> None:
         self.engine = engine
         # Reading at one snapshot: rows, what they replace and what was erased must fit together.
-        self._snapshot_engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        self.snapshot_engine = engine.execution_options(isolation_level="REPEATABLE READ")
         self.store = SegmentStore(place, cache_dir)
         self.min_rows = min_rows
         self.max_age_seconds = max_age_seconds
@@ -120,8 +120,7 @@ class IndexBuilder:
         with self._turn(generation_id, wait=False) as turn:
             if turn is None:
                 return None
-            base = self._base(turn)
-            return self._rebuild(turn) if base is None else self._extend(turn, base)
+            return self._go_on(turn)
 
     def compact(self, generation_id: int, *, purge: bool = False) -> Published | None:
         """Merge small segments, write those again that are damaged or largely dead; rows come from the database.
@@ -159,7 +158,7 @@ class IndexBuilder:
 
     def verify(self, generation_id: int) -> list[str]:
         """Read every byte of the index and compare its ids with the database; return what is wrong, one line each."""
-        with unit_of_work(self._snapshot_engine) as session:
+        with unit_of_work(self.snapshot_engine) as session:
             return problems(session, self.store, generation_id)
 
     def collect_garbage(self) -> int:
@@ -191,7 +190,7 @@ class IndexBuilder:
         return True
 
     @contextmanager
-    def _turn(self, generation_id: int, *, wait: bool) -> Iterator[_Turn | None]:
+    def _turn(self, generation_id: int, *, wait: bool) -> Iterator[Turn | None]:
         """Become the builder of a generation, or yield None if another one is.
 
         The lock keeps builders from working in vain; what keeps them from overwriting each other, should the lock's
@@ -207,10 +206,10 @@ class IndexBuilder:
                     raise NotFoundError(f"there is no generation {generation_id}")
                 epoch = repository.begin_epoch(session, generation_id)
                 pointer = repository.head(session, generation_id).pointer
-                turn = _Turn(generation_id, epoch, size, repository.system_identifier(session), pointer)
+                turn = Turn(generation_id, epoch, size, repository.system_identifier(session), pointer)
             yield turn
 
-    def _base(self, turn: _Turn) -> Manifest | None:
+    def _base(self, turn: Turn) -> Manifest | None:
         """Return the published manifest, an empty one if nothing is published, or None if it cannot be built upon."""
         if turn.pointer.manifest == 0:
             return Manifest(turn.generation_id, 0, 0, turn.system_identifier, turn.vector_size, ())
@@ -224,8 +223,13 @@ class IndexBuilder:
             return None
         return base
 
-    def _extend(self, turn: _Turn, base: Manifest) -> Published | None:
-        with unit_of_work(self._snapshot_engine) as session:
+    def _go_on(self, turn: Turn) -> Published | None:
+        """Publish what is newer than the published manifest."""
+        base = self._base(turn)
+        return self._rebuild(turn) if base is None else self._extend(turn, base)
+
+    def _extend(self, turn: Turn, base: Manifest) -> Published | None:
+        with unit_of_work(self.snapshot_engine) as session:
             watermark = repository.head(session, turn.generation_id).xmin
             fresh = Window(turn.generation_id, base.watermark, watermark)
             part = _read(session, turn, fresh)
@@ -236,24 +240,31 @@ class IndexBuilder:
             entries.append(self._write(turn, fresh, part))
         return self._publish(turn, watermark, [entry for entry in entries if entry is not None], base)
 
-    def _rebuild(self, turn: _Turn) -> Published | None:
-        generation_id = turn.generation_id
+    def _rebuild(self, turn: Turn) -> Published | None:
+        watermark = self._new_watermark(turn)
+        entries = [self._from_database(turn, window) for window in self._slices(turn, watermark)]
+        return self._publish(turn, watermark, [entry for entry in entries if entry is not None], None)
+
+    def _new_watermark(self, turn: Turn) -> int:
+        """Return where an index that is built from the database alone ends, no row claiming to be from the future."""
         stamped = RESTAMP_ROWS
         while stamped == RESTAMP_ROWS:
             with unit_of_work(self.engine) as session:
-                stamped = repository.restamp(session, generation_id, RESTAMP_ROWS)
+                stamped = repository.restamp(session, turn.generation_id, RESTAMP_ROWS)
         with unit_of_work(self.engine) as session:
-            watermark = repository.head(session, generation_id).xmin
-        entries = []
+            return repository.head(session, turn.generation_id).xmin
+
+    def _slices(self, turn: Turn, watermark: int) -> Iterator[Window]:
+        """Yield windows of about ``max_segment_rows`` up to a watermark."""
         lo = 0
         while lo < watermark:
             with unit_of_work(self.engine) as session:
-                hi = repository.end_of_slice(session, Window(generation_id, lo, watermark), self.max_segment_rows)
-            entries.append(self._from_database(turn, Window(generation_id, lo, hi)))
+                rest = Window(turn.generation_id, lo, watermark)
+                hi = repository.end_of_slice(session, rest, self.max_segment_rows)
+            yield Window(turn.generation_id, lo, hi)
             lo = hi
-        return self._publish(turn, watermark, [entry for entry in entries if entry is not None], None)
 
-    def _merged(self, turn: _Turn, base: Manifest, runs: list[range]) -> list[SegmentEntry]:
+    def _merged(self, turn: Turn, base: Manifest, runs: list[range]) -> list[SegmentEntry]:
         starts = {run.start: run for run in runs}
         replaced = {position for run in runs for position in run}
         entries = []
@@ -267,7 +278,7 @@ class IndexBuilder:
                 entries.append(entry)
         return entries
 
-    def _with_dead(self, turn: _Turn, entry: SegmentEntry, changed: NDArray[np.int64]) -> SegmentEntry | None:
+    def _with_dead(self, turn: Turn, entry: SegmentEntry, changed: NDArray[np.int64]) -> SegmentEntry | None:
         """Return a segment's entry with those of the changed images that it has marked dead.
 
         A segment that cannot be read is written again; None if nothing of it is left.
@@ -286,16 +297,16 @@ class IndexBuilder:
         name = self.store.write_dead(turn.generation_id, more)
         return replace(entry, dead=name, dead_rows=len(more))
 
-    def _from_database(self, turn: _Turn, window: Window) -> SegmentEntry | None:
+    def _from_database(self, turn: Turn, window: Window) -> SegmentEntry | None:
         """Write a segment of what a window holds now; None if that is nothing.
 
         Rows that left the window since the watermark are newer than it, and searches find them in the delta.
         """
-        with unit_of_work(self._snapshot_engine) as session:
+        with unit_of_work(self.snapshot_engine) as session:
             part = _read(session, turn, window)
         return self._write(turn, window, part) if len(part.rows) else None
 
-    def _write(self, turn: _Turn, window: Window, part: Part) -> SegmentEntry:
+    def _write(self, turn: Turn, window: Window, part: Part) -> SegmentEntry:
         assert window.hi is not None
         part = replace(part, vectors=learnt(part.vectors, flat_rows=self.flat_rows))
         folder = generation_folder(turn.generation_id)
@@ -313,7 +324,7 @@ class IndexBuilder:
         return SegmentEntry(name, window.lo, window.hi, len(part.rows), size_bytes, recall=recall)
 
     def _publish(
-        self, turn: _Turn, watermark: int, entries: list[SegmentEntry], base: Manifest | None
+        self, turn: Turn, watermark: int, entries: list[SegmentEntry], base: Manifest | None
     ) -> Published | None:
         number = self._next_number(turn)
         while not self.store.write_manifest(
@@ -338,13 +349,13 @@ class IndexBuilder:
             new_bytes=sum(entry.size_bytes for entry in new),
         )
 
-    def _next_number(self, turn: _Turn) -> int:
+    def _next_number(self, turn: Turn) -> int:
         """Return a manifest number that was never used, not even by a database that was since set back in time."""
         names = self.store.place.names(generation_folder(turn.generation_id))
         used = [int(name.removeprefix("manifest-").removesuffix(".json")) for name in names if "manifest-" in name]
         return max([turn.pointer.manifest, *used]) + 1
 
-    def _is_readable(self, turn: _Turn, entry: SegmentEntry) -> bool:
+    def _is_readable(self, turn: Turn, entry: SegmentEntry) -> bool:
         try:
             self.store.segment(turn.generation_id, entry.name)
             self.store.dead(turn.generation_id, entry)
@@ -352,7 +363,7 @@ class IndexBuilder:
             return False
         return True
 
-    def _is_sound(self, turn: _Turn, name: str) -> bool:
+    def _is_sound(self, turn: Turn, name: str) -> bool:
         try:
             self.store.check(turn.generation_id, name)
         except DamagedError:
@@ -360,6 +371,6 @@ class IndexBuilder:
         return True
 
 
-def _read(session: Session, turn: _Turn, window: Window) -> Part:
+def _read(session: Session, turn: Turn, window: Window) -> Part:
     units = repository.assigned_units(session, turn.generation_id)
     return build_part(projection.rows(session, window, turn.vector_size), turn.vector_size, units)

@@ -17,6 +17,7 @@ import numpy as np
 
 from ramq.kit.errors import NotFoundError, ServiceUnavailableError
 from ramq.kit.logs import get_logger
+from storage.condition import InArchive
 from storage.index import delta
 from storage.index.bitmaps import bitmap_of
 from storage.index.manifest import DamagedError
@@ -24,7 +25,7 @@ from storage.index.packing import CODE, require_unit_length
 from storage.index.part import build_part
 from storage.index.status import index_status
 from storage.index.store import SegmentStore
-from storage.repositories import projection
+from storage.repositories import archives, projection
 from storage.repositories import vectors as repository
 from storage.repositories.vectors import Window
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.index.manifest import Manifest
+    from storage.index.milvus.far import Far
     from storage.index.part import Part
     from storage.index.places import Place
     from storage.repositories.vectors import Head, Pointer
@@ -60,6 +62,7 @@ class View:
         segments: what is published, oldest first; and what of it had to be read from Postgres.
         newer: what is newer, in memory.
         damaged: what could not be read, one line each.
+        far: what is published elsewhere than in segments; None: nothing.
     """
 
     generation_id: int
@@ -71,16 +74,36 @@ class View:
     newer: tuple[Part, ...]
     damaged: tuple[str, ...]
     opened_at: float
+    far: Far | None = None
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """All parts; each image has one live row in one of them."""
+        """All parts in memory; each image has one live row in one of them or in ``far``."""
         return self.segments + self.newer
 
     @property
     def is_to_be_opened_again(self) -> bool:
         """Whether it is worth another look at segments that could not be read."""
         return bool(self.damaged) and time.monotonic() - self.opened_at > RETRY_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What is published of a generation.
+
+    Attributes:
+        watermark: rows of transactions before it are published.
+        segments: those that could be opened.
+        missing: whose rows have to be read from Postgres.
+        damaged: why, one line each.
+        far: what is published elsewhere than in segments.
+    """
+
+    watermark: int = 0
+    segments: tuple[Part, ...] = ()
+    missing: tuple[Window, ...] = ()
+    damaged: tuple[str, ...] = ()
+    far: Far | None = None
 
 
 @dataclass(slots=True)
@@ -183,8 +206,12 @@ class VectorIndex:
     def archive_counts(self, session: Session, generation_id: int) -> Counter[int]:
         """Return how many images of each archive the generation has. Raises as ``view``."""
         counts: Counter[int] = Counter()
-        for part in self.view(session, generation_id).parts:
+        view = self.view(session, generation_id)
+        for part in view.parts:
             counts.update(part.archive_counts())
+        if view.far is not None:
+            for archive_id in archives.ids(session):
+                counts[archive_id] += len(view.far.select(InArchive(archive_id)))
         return counts
 
     def damaged(self, generation_id: int) -> tuple[str, ...]:
@@ -202,6 +229,37 @@ class VectorIndex:
         if size is None:
             raise NotFoundError(f"there is no generation {generation_id}")
         units = repository.assigned_units(session, generation_id)
+        base = self._base(session, generation_id, head, units)
+        newest = Window(generation_id, base.watermark)
+        windows = [*base.missing, newest]
+        _require_room(generation_id, sum(repository.count(session, window) for window in windows), size)
+        read = (build_part(projection.rows(session, window, size), size, units) for window in base.missing)
+        segments = (*base.segments, *read)
+        recent = build_part(projection.rows(session, newest, size), size, units)
+        # Read last: what was erased while the rows were read must not stay.
+        gone = repository.erased(session, newest)
+        if base.damaged:
+            get_logger().warning(
+                "parts of the index cannot be read and are served from the database: run `ramq index rebuild`",
+                generation_id=generation_id,
+                damaged=base.damaged,
+            )
+        changed = np.union1d(recent.rows.ids, gone)
+        return View(
+            generation_id,
+            size,
+            units,
+            head.pointer,
+            head.snapshot,
+            delta.without(segments, changed),
+            delta.grown((), recent.without(gone)),
+            base.damaged,
+            time.monotonic(),
+            base.far and base.far.without(changed),
+        )
+
+    def _base(self, session: Session, generation_id: int, head: Head, units: NDArray[np.int32]) -> Base:  # noqa: ARG002 - units are for those who keep tags elsewhere
+        """Return what is published, as far as it can be read."""
         manifest, damaged = self._manifest(session, generation_id, head.pointer)
         segments: list[Part] = []
         missing: list[Window] = []
@@ -212,31 +270,10 @@ class VectorIndex:
             except (DamagedError, ServiceUnavailableError) as error:
                 damaged.append(str(error))
                 missing.append(Window(generation_id, entry.lo, entry.hi))
-        newest = Window(generation_id, manifest.watermark if manifest else 0)
-        _require_room(generation_id, sum(repository.count(session, window) for window in [*missing, newest]), size)
-        segments += [build_part(projection.rows(session, window, size), size, units) for window in missing]
-        recent = build_part(projection.rows(session, newest, size), size, units)
-        # Read last: what was erased while the rows were read must not stay.
-        gone = repository.erased(session, newest)
-        if damaged:
-            get_logger().warning(
-                "parts of the index cannot be read and are served from the database: run `ramq index rebuild`",
-                generation_id=generation_id,
-                damaged=damaged,
-            )
         if manifest is not None and not head.is_private:
             self.store.keep_open(generation_id, {entry.name for entry in manifest.segments})
-        return View(
-            generation_id,
-            size,
-            units,
-            head.pointer,
-            head.snapshot,
-            delta.without(tuple(segments), np.union1d(recent.rows.ids, gone)),
-            delta.grown((), recent.without(gone)),
-            tuple(damaged),
-            time.monotonic(),
-        )
+        watermark = manifest.watermark if manifest else 0
+        return Base(watermark, tuple(segments), tuple(missing), tuple(damaged))
 
     def _manifest(self, session: Session, generation_id: int, pointer: Pointer) -> tuple[Manifest | None, list[str]]:
         """Return the published manifest, or None and the reason why it cannot be used."""
@@ -268,7 +305,13 @@ def _advance(session: Session, view: View, head: Head) -> View:
         return replace(view, snapshot=head.snapshot)
     newer = delta.grown(delta.without(view.newer, dead), newest.without(gone))
     _require_room(view.generation_id, sum(part.live_count for part in newer), view.vector_size)
-    return replace(view, snapshot=head.snapshot, segments=delta.without(view.segments, dead), newer=newer)
+    return replace(
+        view,
+        snapshot=head.snapshot,
+        segments=delta.without(view.segments, dead),
+        newer=newer,
+        far=view.far and view.far.without(dead),
+    )
 
 
 def _require_room(generation_id: int, rows: int, size: int) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from storage.condition import Condition
     from storage.index.evaluate import Terms
     from storage.index.index import View
+    from storage.index.milvus.far import FarSelection
     from storage.index.part import Part
 
 _ROWS_AT_ONCE = 4096
@@ -33,35 +34,39 @@ class Selection:
     Attributes:
         parts: each part with the rows that are selected; None: all that are live.
         is_narrowed: whether a condition selected them.
+        far: those that are published elsewhere than in segments; None: nothing is.
     """
 
     parts: tuple[tuple[Part, BitMap | None], ...]
     is_narrowed: bool
+    far: FarSelection | None = None
 
     @classmethod
     def of(cls, view: View, condition: Condition | None) -> Selection:
         """Return the images that meet ``condition`` (None: all)."""
+        far = None if view.far is None else view.far.select(condition)
         if condition is None:
-            return cls(tuple((part, part.live) for part in view.parts), is_narrowed=False)
+            return cls(tuple((part, part.live) for part in view.parts), is_narrowed=False, far=far)
         chosen = []
         for part in view.parts:
             found = matching(part.rows, condition)
             chosen.append((part, found if part.live is None else found & part.live))
-        return cls(tuple(chosen), is_narrowed=True)
+        return cls(tuple(chosen), is_narrowed=True, far=far)
 
     def __len__(self) -> int:
-        return sum(len(part.rows) if rows is None else len(rows) for part, rows in self.parts)
+        here = sum(len(part.rows) if rows is None else len(rows) for part, rows in self.parts)
+        return here if self.far is None else here + len(self.far)
 
     def __contains__(self, image_id: int) -> bool:
         for part, selected in self.parts:
             found = part.rows_of(np.array([image_id], dtype=np.int64))
             if len(found) and (selected is None or int(found[0]) in selected):
                 return True
-        return False
+        return self.far is not None and image_id in self.far
 
     def count_tags(self, units: NDArray[np.int32]) -> NDArray[np.int64]:
         """Return for each tag how many of the images have it with a score above its ``units`` (T,), as (T,)."""
-        counts = np.zeros(len(units), dtype=np.int64)
+        counts = np.zeros(len(units), dtype=np.int64) if self.far is None else self.far.count_tags(units)
         for part, selected in self.parts:
             if self.is_narrowed or selected is None:
                 counts += count_tags(part.rows, selected, units)
@@ -81,6 +86,8 @@ class Selection:
 
     def _is_broad(self, units: NDArray[np.int32]) -> bool:
         """Whether so many rows are selected that their own tags are many, and all tags have stored bitmaps."""
+        if self.far is not None:
+            return False
         rows = sum(len(part.rows) for part, _ in self.parts)
         return FEW * len(self) >= rows and all(has_bitmaps(part.rows, units) for part, _ in self.parts)
 
@@ -102,6 +109,8 @@ class Selection:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return up to ``k`` (image ids, score sums), best first; see ``evaluate.best_by_tags``."""
         found = [best_by_tags(part.rows, selected, terms, k, after) for part, selected in self.parts]
+        if self.far is not None:
+            found.append(self.far.best_by_tags(terms, k, after))
         ids = np.concatenate([np.empty(0, dtype=np.int64), *(ids for ids, _ in found)])
         sums = np.concatenate([np.empty(0, dtype=np.int64), *(sums for _, sums in found)])
         best = np.lexsort((-ids, -sums))[:k]
@@ -119,6 +128,10 @@ class Selection:
             rows, found = part.nearest(query, k, selected if self.is_narrowed else None)
             ids.append(part.rows.ids[rows])
             scores.append(found)
+        if self.far is not None:
+            far_ids, far_scores = self.far.nearest(query, k)
+            ids.append(far_ids)
+            scores.append(far_scores)
         all_ids, all_scores = np.concatenate(ids), np.concatenate(scores)
         best = np.lexsort((all_ids, -all_scores))[:k]
         return all_ids[best], all_scores[best]
@@ -131,11 +144,15 @@ class Selection:
             rows = part.rows_of(image_ids[order])
             of = order[np.searchsorted(image_ids[order], part.rows.ids[rows])]
             cosines[of] = part.vectors.codes(rows).astype(np.float32) @ query
+        if self.far is not None:
+            for image_id, cosine in self.far.cosines(query, image_ids.tolist()).items():
+                cosines[image_ids == image_id] = cosine
         return cosines
 
     def by_id(self, terms: Terms) -> Iterator[tuple[int, int]]:
         """Yield every (image id, score sum), ids ascending, in bounded memory."""
-        return merge(*(_by_id(part, selected, terms) for part, selected in self.parts))
+        far = () if self.far is None else self.far.by_id(terms)
+        return merge(*(_by_id(part, selected, terms) for part, selected in self.parts), far)
 
 
 def _by_id(part: Part, selected: BitMap | None, terms: Terms) -> Iterator[tuple[int, int]]:

@@ -76,6 +76,11 @@ def _containing(session: Session, source: Source) -> tuple[Archive, str] | None:
     return archive, source.root.removeprefix(parse_source(archive.uri).root).strip("/")
 
 
+def ids(session: Session) -> Sequence[int]:
+    """Return the id of every archive, oldest first."""
+    return session.scalars(select(Archive.id).order_by(Archive.id)).all()
+
+
 def lock(session: Session, archive_ids: Sequence[int]) -> None:
     """Keep others from adding, deleting or marking images of these archives until the transaction ends."""
     chosen = select(Archive.id).where(Archive.id.in_(archive_ids)).order_by(Archive.id)

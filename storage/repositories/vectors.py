@@ -14,7 +14,7 @@ from sqlalchemy import select, text
 
 from storage.database import driver_connection
 from storage.index.packing import CODE, unpack_vectors
-from storage.models import SCORE_SCALE, Generation, Tag, Vector
+from storage.models import SCORE_SCALE, Generation, IndexState, Tag, Vector
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -204,6 +204,11 @@ def begin_epoch(session: Session, generation_id: int) -> int:
         {"generation_id": generation_id},
     ).scalar_one()
     return epoch
+
+
+def epoch(session: Session, generation_id: int) -> int:
+    """Return the present epoch of the index; 0 if none began."""
+    return session.scalar(select(IndexState.epoch).where(IndexState.generation_id == generation_id)) or 0
 
 
 def publish(session: Session, generation_id: int, *, epoch: int, manifest: int, watermark: int) -> bool:

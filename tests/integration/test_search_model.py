@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 from ramq.kit.errors import NotFoundError, UsageError
@@ -13,19 +12,17 @@ from storage.index.builder import IndexBuilder
 from storage.index.index import VectorIndex
 from storage.index.places import FolderPlace
 from storage.language import AllOf, AnyOf, FieldTerm, NotOf, QuerySyntaxError, TagTerm
-from storage.models import SCORE_SCALE
 from storage.repositories import results
 from storage.repositories.tags import UnknownTagError
 from storage.search import Search
 from storage.views import SearchQuery
 from tests.archive_model import ArchiveModel
-from tests.vector_archive import unit_vectors
+from tests.search_checks import all_pages, check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from numpy.typing import NDArray
     from sqlalchemy import Engine
 
     from storage.language import Expression
@@ -55,55 +52,6 @@ def builder(engine: Engine, tmp_path: Path) -> IndexBuilder:
 def search(tmp_path: Path) -> Search:
     index = VectorIndex(FolderPlace(tmp_path / "index"), tmp_path / "reader-cache")
     return Search(lambda: index)
-
-
-def all_pages(
-    archive: ArchiveModel, search: Search, query: SearchQuery, vector: NDArray[np.float32] | None = None
-) -> tuple[list[Hit], int | None]:
-    hits: list[Hit] = []
-    while True:
-        with unit_of_work(archive.engine) as session:
-            page = search.page(session, query, vector)
-        hits += page.items
-        if page.next_cursor is None:
-            return hits, page.total
-        assert len(page.items) == query.limit
-        query = query.after(page.next_cursor)
-
-
-def check(archive: ArchiveModel, search: Search, generation: int) -> None:
-    """Compare one query of each kind with the model."""
-    query = archive.a_query(generation)
-    hits, total = all_pages(archive, search, query)
-    expected = archive.by_tags(generation, query)
-    assert [(hit.image_id, hit.score) for hit in hits] == expected, query
-    assert total == len(expected)
-    for hit in hits[:3]:
-        assert hit.key == archive.facts[hit.image_id].key
-        tags = archive.tags(generation, hit.image_id)
-        assert {tag.id for tag in hit.tags} == {
-            tag for tag, units in tags.items() if units > archive.units(generation, tag, query.threshold)
-        }
-        for tag in hit.tags:
-            assert (tag.score, tag.source) == (
-                (1, "person") if tags[tag.id] > SCORE_SCALE else (tags[tag.id] / SCORE_SCALE, "model")
-            )
-
-    with unit_of_work(archive.engine) as session:
-        facets = search.facets(session, query, 500)
-        assert search.facets(session, query, 2) == facets[:2]
-        every = search.everything(session, query)
-    assert {facet.id: facet.count for facet in facets} == archive.facets(generation, query), query
-    assert [(-facet.count, facet.id) for facet in facets] == sorted((-facet.count, facet.id) for facet in facets)
-    assert every is not None
-    assert list(every[1]) == sorted(expected), query
-
-    vector = unit_vectors(1, archive.rng)[0]
-    vector /= np.linalg.norm(vector)
-    hits, total = all_pages(archive, search, query, vector)
-    nearest = archive.nearest(generation, query, vector)
-    assert [hit.image_id for hit in hits] == nearest, query
-    assert total == len(nearest)
 
 
 def test_every_kind_of_search_finds_what_plain_python_finds_while_the_archive_changes(

@@ -17,7 +17,7 @@ from ramq.web.uploads import picture_type, read_picture
 from ramq.wiring import Services
 from storage.language import AllOf, Expression, NotOf, Parsed, TagTerm, all_of, asking, pieces, wanted_tags
 from storage.language.writer import Piece
-from storage.views import Hit, Page, SearchQuery
+from storage.views import Facet, Hit, Page, SearchQuery
 
 HITS_PER_SCREEN = 60
 FACETS = 40
@@ -146,7 +146,7 @@ def show_search(request: Request, services: Reach, asked: Asked, picture: Pictur
         links=links,
         hits=hits,
         problem=problem,
-        facets=[] if problem else services.facets(links.query, limit=FACETS),
+        facets=[] if problem else _facets(services, links.query),
         archives=archives,
         can_show_picture=_can_show(request, picture),
     )
@@ -163,6 +163,14 @@ def _find(request: Request, services: Services, links: Links, q: str | None) -> 
             return services.search_by_image(picture, links.query), None
     except (UsageError, PermanentError) as error:
         return Page(items=[]), problem_of(error, q)
+
+
+def _facets(services: Services, query: SearchQuery) -> list[Facet]:
+    """Return the tags that narrow; none where an index elsewhere cannot count those of so many images."""
+    try:
+        return services.facets(query, limit=FACETS)
+    except UsageError:
+        return []
 
 
 def _can_show(request: Request, picture: str | None) -> bool:

@@ -1,0 +1,199 @@
+"""The builder of an index in Milvus: one collection per generation, brought up to each watermark by upserts.
+
+Rows are written again, not added, and the watermark moves in Postgres when all of them are there. So a crash anywhere
+leaves rows that searches do not count yet, and that the next builder writes once more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ramq.kit.errors import NotFoundError, ServiceUnavailableError
+from ramq.kit.logs import get_logger
+from storage.database import unit_of_work
+from storage.index.builder import IndexBuilder, Published, Turn
+from storage.index.garbage import GRACE_SECONDS
+from storage.index.milvus import filters
+from storage.index.milvus.client import facts_of
+from storage.index.milvus.reader import collection_name, collections_of
+from storage.repositories import projection
+from storage.repositories import vectors as repository
+from storage.repositories.vectors import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
+
+    from storage.index.columns import RawRows
+    from storage.index.milvus.client import Milvus
+    from storage.index.places import Place
+
+_FACTS = ("archive", "job", "modified", "size", "key", "scores", "vector")
+
+
+class MilvusBuilder(IndexBuilder):
+    """Builds and keeps the index. Any number may run, in any number of processes: they take turns.
+
+    Args:
+        milvus: where collections are.
+        engine: the database.
+        place: where the files are that stand beside an index.
+        cache_dir: a folder of this machine.
+        min_rows: new vectors that are published at once.
+        max_age_seconds: fewer are published when the last publication is this long ago.
+    """
+
+    def __init__(
+        self,
+        milvus: Milvus,
+        engine: Engine,
+        place: Place,
+        cache_dir: Path,
+        *,
+        min_rows: int = 20_000,
+        max_age_seconds: float = 60.0,
+    ) -> None:
+        super().__init__(engine, place, cache_dir, min_rows=min_rows, max_age_seconds=max_age_seconds)
+        self.milvus = milvus
+
+    def compact(self, generation_id: int, *, purge: bool = False) -> Published | None:
+        """Publish what was erased, and have Milvus remove it from its files, with ``purge``; it merges by itself."""
+        if not purge:
+            return None
+        published = self.publish_new(generation_id, force=True)
+        with self._turn(generation_id, wait=True) as turn:
+            assert turn is not None
+            if turn.pointer.manifest and self.milvus.has(_name(turn)):
+                self.milvus.compact(_name(turn))
+        return published
+
+    def verify(self, generation_id: int) -> list[str]:
+        """Compare every image in the collection with the database; return what is wrong, one line each."""
+        with unit_of_work(self.snapshot_engine) as session:
+            size = repository.vector_size(session, generation_id)
+            if size is None:
+                raise NotFoundError(f"there is no generation {generation_id}")
+            pointer = repository.head(session, generation_id).pointer
+            if pointer.manifest == 0:
+                return []
+            name = collection_name(repository.system_identifier(session), generation_id, pointer.manifest)
+            if not self.milvus.has(name):
+                return [f"Milvus has no collection {name}: run `ramq index rebuild`"]
+            newest = Window(generation_id, pointer.watermark)
+            changed = np.union1d(repository.ids(session, newest), repository.erased(session, newest))
+            published = projection.rows(session, Window(generation_id, 0, pointer.watermark), size)
+            return self._differences(name, published, changed)
+
+    def collect_garbage(self) -> int:
+        """Drop collections that are not published any more; return how many."""
+        with unit_of_work(self.engine) as session:
+            found = collections_of(self.milvus, repository.system_identifier(session))
+        return sum(self._drop_garbage(name, *of) for name, of in found.items())
+
+    def _drop_garbage(self, name: str, generation_id: int, number: int) -> bool:
+        with unit_of_work(self.engine) as session:
+            if not repository.lock_builder(session, generation_id, wait=False):
+                return False  # it may be the one that is being built
+            if repository.vector_size(session, generation_id) is not None:
+                age = repository.published_seconds_ago(session, generation_id)
+                if repository.head(session, generation_id).pointer.manifest == number:
+                    return False
+                if age is not None and age < GRACE_SECONDS:
+                    return False  # a search may still read it
+            self.milvus.drop(name)
+        return True
+
+    def _go_on(self, turn: Turn) -> Published | None:
+        if turn.pointer.manifest == 0 or not self.milvus.has(_name(turn)):
+            return self._rebuild(turn)
+        with unit_of_work(self.snapshot_engine) as session:
+            watermark = repository.head(session, turn.generation_id).xmin
+            fresh = Window(turn.generation_id, turn.pointer.watermark, watermark)
+            written = self._write_rows(turn, _name(turn), session, fresh)
+            self.milvus.delete(_name(turn), repository.erased(session, fresh).tolist())
+        return self._point_at(turn, turn.pointer.manifest, watermark, written)
+
+    def _rebuild(self, turn: Turn) -> Published | None:
+        used = collections_of(self.milvus, turn.system_identifier).values()
+        numbers = [number for generation_id, number in used if generation_id == turn.generation_id]
+        number = max([turn.pointer.manifest, *numbers]) + 1
+        name = collection_name(turn.system_identifier, turn.generation_id, number)
+        self.milvus.create(name, turn.vector_size)
+        watermark = self._new_watermark(turn)
+        written = 0
+        for window in self._slices(turn, watermark):
+            with unit_of_work(self.snapshot_engine) as session:
+                written += self._write_rows(turn, name, session, window)
+        return self._point_at(turn, number, watermark, written)
+
+    def _write_rows(self, turn: Turn, collection: str, session: Session, window: Window) -> int:
+        units = repository.assigned_units(session, turn.generation_id)
+        written = 0
+        for raw, vectors in projection.rows(session, window, turn.vector_size):
+            self._require_turn(turn)
+            self.milvus.upsert(collection, raw, vectors, units)
+            written += len(raw.ids)
+        return written
+
+    def _require_turn(self, turn: Turn) -> None:
+        """Stop whoever lost the turn before it writes older rows over those of its successor."""
+        with unit_of_work(self.engine) as session:
+            if repository.epoch(session, turn.generation_id) != turn.epoch:
+                raise ServiceUnavailableError("another builder of the index took over: nothing has to be done")
+
+    def _point_at(self, turn: Turn, number: int, watermark: int, written: int) -> Published | None:
+        with unit_of_work(self.engine) as session:
+            is_published = repository.publish(
+                session, turn.generation_id, epoch=turn.epoch, manifest=number, watermark=watermark
+            )
+        if not is_published:
+            get_logger().warning("another builder took over", generation_id=turn.generation_id)
+            return None
+        return Published(turn.generation_id, number, watermark, segments=1, new_rows=written, new_bytes=0)
+
+    def _differences(
+        self, collection: str, stored: Iterable[tuple[RawRows, NDArray[np.float16]]], changed: NDArray[np.int64]
+    ) -> list[str]:
+        """Return what a collection shows otherwise than the ``stored`` rows, ids ascending, apart from changed ones."""
+        lacking: list[int] = []
+        other: list[int] = []
+        ghosts: list[int] = []
+        seen = 0
+        for raw, vectors in stored:
+            last = int(raw.ids[-1])
+            shown = self._shown(collection, f"pk < {-seen} and pk >= {-last}")
+            for row, image_id in enumerate(raw.ids.tolist()):
+                found = shown.pop(image_id, None)
+                if found is None:
+                    lacking.append(image_id)
+                elif not _is_same(found, raw, row, vectors[row]):
+                    other.append(image_id)
+            ghosts += shown
+            seen = last
+        ghosts += [-row["pk"] for row in self.milvus.rows(collection, f"pk < {-seen}", ())]
+        ghosts = np.setdiff1d(np.array(ghosts, dtype=np.int64), changed).tolist()
+        lines = {"lacks": lacking, "shows otherwise than the database": other, "has, but the database deleted,": ghosts}
+        return [
+            f"{collection} {what} {len(ids)} images, for example image {min(ids)}: run `ramq index rebuild`"
+            for what, ids in lines.items()
+            if ids
+        ]
+
+    def _shown(self, collection: str, filter_: str) -> dict[int, dict[str, object]]:
+        return {-row["pk"]: row for row in self.milvus.rows(collection, filters.both(filter_), _FACTS)}
+
+
+def _name(turn: Turn) -> str:
+    return collection_name(turn.system_identifier, turn.generation_id, turn.pointer.manifest)
+
+
+def _is_same(found: dict[str, object], raw: RawRows, row: int, vector: NDArray[np.float16]) -> bool:
+    facts = facts_of(raw, row)
+    is_near = np.array_equal(np.asarray(found["vector"], dtype=np.float32), vector.astype(np.float32))
+    return is_near and all(found[name] == value for name, value in facts.items())

@@ -1,0 +1,232 @@
+"""What is said to Milvus: collections, rows, filters, nearest vectors.
+
+A row's key, ``pk``, is the negative of its image's id: Milvus gives rows in ascending order of their keys and no other,
+and the newest images are wanted first.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import cached_property
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+
+from ramq.kit.errors import ServiceUnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+    from pymilvus import MilvusClient
+
+    from storage.index.columns import RawRows
+
+SCHEMES = ("milvus+http", "milvus+https", "milvus+file")
+
+ROWS_AT_ONCE = 10_000
+"""Rows in an answer; Milvus gives 16,384 at most."""
+
+MOST_NEAREST = 16_384
+"""Milvus' own limit of the nearest vectors that can be asked for."""
+
+_ROWS_PER_UPSERT = 2_000  # some 8 MB with vectors of 1,024 numbers: a message may have 64
+_KEY_DIGITS = 16_384
+_MOST_TAGS = 4_096  # of an array, Milvus' own limit
+_FILTERED = ("archive", "job", "modified", "size", "key", "assigned")
+
+
+class Milvus:
+    """A Milvus database, connected to when it is first needed. Thread-safe.
+
+    Args:
+        url: ``milvus+http://user:password@host:19530/database``, with ``https`` likewise, or ``milvus+file:///path.db``:
+            a file that one process at a time can open, by milvus-lite.
+
+    Raises:
+        UsageError: another kind of URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._is_file = parts.scheme == "milvus+file"
+        is_told = bool(parts.path.strip("/")) if self._is_file else bool(parts.hostname)
+        if parts.scheme not in SCHEMES or not is_told:
+            raise UsageError(
+                f"the index cannot be kept in {parts.scheme}://{parts.hostname or ''}: RAMQ_INDEX_URL must be "
+                "milvus+http://host:19530/database, milvus+https://… or milvus+file:///path.db"
+            )
+        self._options: dict[str, Any] = {"uri": unquote(parts.path)}
+        if not self._is_file:
+            port = parts.port or (443 if parts.scheme == "milvus+https" else 19530)
+            self._options = {"uri": f"{parts.scheme.removeprefix('milvus+')}://{parts.hostname}:{port}"}
+            if parts.username:
+                self._options["token"] = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            if parts.path.strip("/"):
+                self._options["db_name"] = parts.path.strip("/")
+        self._lock = Lock()
+
+    @cached_property
+    def _opened(self) -> MilvusClient:
+        try:
+            from pymilvus import MilvusClient  # noqa: PLC0415  (an extra, and slow to import)
+        except ImportError as error:
+            raise UsageError(
+                "an index in Milvus needs a package that is not installed: pip install 'ramq[milvus]'"
+            ) from error
+        return MilvusClient(**self._options)
+
+    @contextmanager
+    def opened(self) -> Iterator[MilvusClient]:
+        """Give the client, and errors that say what happened.
+
+        Raises:
+            UsageError: the package is missing.
+            ServiceUnavailableError: Milvus cannot be reached, or refused.
+        """
+        try:
+            with self._lock:  # so that only one thread connects
+                client = self._opened
+        except UsageError:
+            raise
+        except Exception as error:  # pymilvus' own classes may not be there to be named
+            raise ServiceUnavailableError(f"Milvus cannot be reached at {self._options['uri']}: {error}") from error
+        from pymilvus.exceptions import MilvusException  # noqa: PLC0415
+
+        try:
+            yield client
+        except MilvusException as error:
+            raise ServiceUnavailableError(f"Milvus refused: {error.message}") from error
+
+    def close(self) -> None:
+        """Let go of the connection or the file, if there is one."""
+        with self._lock:
+            if "_opened" in self.__dict__:
+                self._opened.close()
+
+    # Collections ------------------------------------------------------------------------------------------------------
+
+    def collections(self) -> list[str]:
+        """Return the names of all collections."""
+        with self.opened() as client:
+            return list(client.list_collections())
+
+    def has(self, collection: str) -> bool:
+        """Return whether there is such a collection."""
+        with self.opened() as client:
+            return bool(client.has_collection(collection))
+
+    def create(self, collection: str, vector_size: int) -> None:
+        """Create an empty collection for vectors of ``vector_size`` numbers, and let it be searched."""
+        with self.opened() as client:
+            from pymilvus import DataType  # noqa: PLC0415
+
+            schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+            schema.add_field("pk", DataType.INT64, is_primary=True)
+            schema.add_field("vector", DataType.FLOAT_VECTOR, dim=vector_size)
+            for name in ("archive", "job", "modified", "size"):
+                schema.add_field(name, DataType.INT64)
+            schema.add_field("key", DataType.VARCHAR, max_length=_KEY_DIGITS)
+            schema.add_field("assigned", DataType.ARRAY, element_type=DataType.INT16, max_capacity=_MOST_TAGS)
+            schema.add_field("scores", DataType.JSON)
+            indexes = client.prepare_index_params()
+            indexes.add_index("vector", index_type="FLAT" if self._is_file else "AUTOINDEX", metric_type="IP")
+            for name in () if self._is_file else _FILTERED:  # milvus-lite has no such indexes of arrays
+                indexes.add_index(name, index_type="INVERTED")
+            # A search must see what was written before the watermark that it read, whoever wrote it.
+            client.create_collection(collection, schema=schema, index_params=indexes, consistency_level="Strong")
+
+    def drop(self, collection: str) -> None:
+        """Drop a collection with all that is in it."""
+        with self.opened() as client:
+            client.drop_collection(collection)
+
+    def load(self, collection: str) -> None:
+        """Let a collection be searched, which a server that was started again may have to be told."""
+        with self.opened() as client:
+            client.load_collection(collection)
+
+    def compact(self, collection: str) -> None:
+        """Ask for what was deleted to be removed from the files, which takes place later."""
+        if self._is_file:
+            return  # milvus-lite does it by itself and cannot be asked
+        with self.opened() as client:
+            client.compact(collection)
+
+    # Rows -------------------------------------------------------------------------------------------------------------
+
+    def upsert(
+        self, collection: str, raw: RawRows, vectors: NDArray[np.float16], assigned_units: NDArray[np.int32]
+    ) -> None:
+        """Write rows with their vectors (N, D) in place of whatever these images had."""
+        for start in range(0, len(raw.ids), _ROWS_PER_UPSERT):
+            rows = range(start, min(start + _ROWS_PER_UPSERT, len(raw.ids)))
+            with self.opened() as client:
+                client.upsert(collection, [_entity(raw, row, vectors[row], assigned_units) for row in rows])
+
+    def delete(self, collection: str, image_ids: Sequence[int]) -> None:
+        """Delete images; those that are not there are deleted already."""
+        for start in range(0, len(image_ids), ROWS_AT_ONCE):
+            with self.opened() as client:
+                client.delete(collection, ids=[-image_id for image_id in image_ids[start : start + ROWS_AT_ONCE]])
+
+    def count(self, collection: str, filter_: str) -> int:
+        """Return how many rows a filter leaves."""
+        with self.opened() as client:
+            return int(client.query(collection, filter=filter_, output_fields=["count(*)"])[0]["count(*)"])
+
+    def rows(
+        self, collection: str, filter_: str, fields: Sequence[str], limit: int | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield fields, and ``pk``, of the rows that a filter leaves, the newest image first, ``limit`` at most."""
+        last = None
+        left = limit
+        while left is None or left > 0:
+            asked = ROWS_AT_ONCE if left is None else min(left, ROWS_AT_ONCE)
+            following = filter_ if last is None else f"({filter_}) and pk > {last}"
+            with self.opened() as client:
+                # milvus-lite keeps the order only where it is told that there may be more to ask for.
+                found = client.query(
+                    collection, filter=following, output_fields=["pk", *fields], limit=asked, iterator="True"
+                )
+            yield from found
+            if len(found) < asked:
+                return
+            last = found[-1]["pk"]
+            left = None if left is None else left - len(found)
+
+    def nearest(
+        self, collection: str, filter_: str, query: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return up to ``k`` (image ids, inner products with ``query`` (D,)) of what a filter leaves, best first."""
+        with self.opened() as client:
+            hits = client.search(collection, data=[query], filter=filter_, limit=min(k, MOST_NEAREST))[0]
+        ids = np.array([-hit["pk"] for hit in hits], dtype=np.int64)
+        return ids, np.array([hit["distance"] for hit in hits], dtype=np.float32)
+
+
+def _entity(
+    raw: RawRows, row: int, vector: NDArray[np.float16], assigned_units: NDArray[np.int32]
+) -> dict[str, object]:
+    facts = facts_of(raw, row)
+    tags = {int(tag): units for tag, units in facts["scores"].items()}
+    assigned = [tag for tag, units in tags.items() if tag < len(assigned_units) and units > assigned_units[tag]]
+    return {**facts, "vector": vector.astype(np.float32), "assigned": assigned}
+
+
+def facts_of(raw: RawRows, row: int) -> dict[str, Any]:
+    """Return what a row has beside its vector, by field."""
+    key = slice(int(raw.key_offsets[row]), int(raw.key_offsets[row + 1]))
+    tags = slice(int(raw.tag_offsets[row]), int(raw.tag_offsets[row + 1]))
+    scores = zip(raw.tags[tags].tolist(), raw.scores[tags].tolist(), strict=True)
+    return {
+        "pk": -int(raw.ids[row]),
+        "archive": int(raw.archives[row]),
+        "job": int(raw.jobs[row]),
+        "modified": int(raw.modified[row]),
+        "size": int(raw.sizes[row]),
+        "key": raw.key_bytes[key].tobytes().hex(),
+        "scores": {str(tag): units for tag, units in scores},
+    }

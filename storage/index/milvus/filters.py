@@ -1,0 +1,148 @@
+"""From conditions to Milvus' boolean expressions.
+
+They are made of field names, numbers and hexadecimal digits alone, so that nothing in them has to be escaped. A tag
+that an image does not have is missing in its scores, and what a server makes of ``not`` around a comparison with
+something missing has changed between versions; so ``not`` stands directly before what always has an answer.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from storage.condition import All, Below, ByJob, HasTag, InArchive, Modified, Not, Sized
+from storage.condition import Any as AnyOf
+from storage.index.rows import NO_DATE
+from storage.models import SCORE_SCALE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from storage.condition import Condition
+
+EVERYTHING = "pk <= 0"
+NOTHING = "pk > 0"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def filter_of(  # noqa: PLR0911 - one for each kind of condition
+    condition: Condition, assigned_units: NDArray[np.int32], *, holds: bool = True
+) -> str:
+    """Return the expression for the images that meet a condition, or for those that do not.
+
+    Args:
+        condition: with every name looked up.
+        assigned_units: (T,) the vocabulary's own thresholds, in the units of scores.
+        holds: False: the images that do not meet it.
+    """
+    match condition:
+        case All(parts):
+            inner = [filter_of(part, assigned_units, holds=holds) for part in parts]
+            return _joined(inner, is_any=not holds)
+        case AnyOf(parts):
+            inner = [filter_of(part, assigned_units, holds=holds) for part in parts]
+            return _joined(inner, is_any=holds)
+        case Not(part):
+            return filter_of(part, assigned_units, holds=not holds)
+        case HasTag(tags):
+            return _joined([_has(tag, units, assigned_units, holds=holds) for tag, units in tags], is_any=holds)
+        case InArchive(archive_id):
+            return f"archive {_equal(holds=holds)} {archive_id}"
+        case ByJob(job_id):
+            return f"job {_equal(holds=holds)} {job_id}"
+        case Below(prefix):
+            return _below(prefix, holds=holds)
+        case Modified(since, until):
+            earliest = NO_DATE + 1 if since is None else _microseconds(since)
+            end = None if until is None else _microseconds(until)
+            return _between("modified", earliest, end, holds=holds)
+        case Sized(at_least, below):
+            return _between("size", at_least or 0, below, holds=holds)
+
+
+def both(*filters: str) -> str:
+    """Return the expression for what meets all of several."""
+    return _joined([part for part in filters if part != EVERYTHING], is_any=False)
+
+
+def none_of(image_ids: Sequence[int]) -> str:
+    """Return the expression for all images but some."""
+    return f"pk not in [{_listed(image_ids)}]" if image_ids else EVERYTHING
+
+
+def one_of(image_ids: Sequence[int]) -> str:
+    """Return the expression for some images."""
+    return f"pk in [{_listed(image_ids)}]" if image_ids else NOTHING
+
+
+def best_at_least(term: Iterable[int], units: int) -> str:
+    """Return the expression for the images whose best score of some tags is ``units`` or more; 0: all images.
+
+    What is stored above ``SCORE_SCALE``, because a person said it, is as good as that.
+    """
+    if units <= 0:
+        return EVERYTHING
+    if units > SCORE_SCALE:
+        return NOTHING
+    return _joined([f'scores["{tag_id}"] >= {units}' for tag_id in term], is_any=True)
+
+
+def best_below(term: Iterable[int], units: int) -> str:
+    """Return the expression for the images that ``best_at_least`` leaves out."""
+    if units <= 0:
+        return NOTHING
+    if units > SCORE_SCALE:
+        return EVERYTHING
+    return _joined([_missing_or(tag_id, f"< {units}") for tag_id in term], is_any=False)
+
+
+def hexadecimal(key: str) -> str:
+    """Return a key as it is kept, without special characters: prefixes stay prefixes."""
+    # What is no text of Unicode is no key either, but may come in from a command line.
+    return key.encode(errors="surrogatepass").hex()
+
+
+def _has(tag_id: int, units: int, assigned_units: NDArray[np.int32], *, holds: bool) -> str:
+    if tag_id < len(assigned_units) and units == assigned_units[tag_id]:
+        is_assigned = f"array_contains(assigned, {tag_id})"
+        return is_assigned if holds else f"(not {is_assigned})"
+    return f'scores["{tag_id}"] > {units}' if holds else _missing_or(tag_id, f"<= {units}")
+
+
+def _missing_or(tag_id: int, comparison: str) -> str:
+    return f'((not exists scores["{tag_id}"]) or scores["{tag_id}"] {comparison})'
+
+
+def _below(prefix: str, *, holds: bool) -> str:
+    if not prefix:
+        return EVERYTHING if holds else NOTHING
+    begins = f'key like "{hexadecimal(prefix)}%"'
+    return begins if holds else f"(not ({begins}))"
+
+
+def _between(field: str, low: int, high: int | None, *, holds: bool) -> str:
+    if holds:
+        return f"{field} >= {low}" if high is None else f"({field} >= {low} and {field} < {high})"
+    return f"{field} < {low}" if high is None else f"({field} < {low} or {field} >= {high})"
+
+
+def _joined(parts: Sequence[str], *, is_any: bool) -> str:
+    if not parts:
+        return NOTHING if is_any else EVERYTHING
+    return parts[0] if len(parts) == 1 else f"({(' or ' if is_any else ' and ').join(parts)})"
+
+
+def _equal(*, holds: bool) -> str:
+    return "==" if holds else "!="
+
+
+def _listed(image_ids: Sequence[int]) -> str:
+    return ",".join(str(-image_id) for image_id in image_ids)
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -1,0 +1,97 @@
+"""The reader of an index in Milvus: what is published is there, what is newer comes from Postgres as ever.
+
+Postgres says which collection is published, as it says which manifest is: its number stands in the name, beside the
+database's own identifier, since transaction ids mean nothing in another database. So a collection is seen whole or not
+at all, and nothing in Milvus has to be switched. Rows that a builder wrote, but did not publish yet, are newer than the
+watermark; Postgres gives them, and what is here of these images does not count.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from storage.index.index import Base, VectorIndex
+from storage.index.milvus.far import Far
+from storage.repositories import generations
+from storage.repositories import vectors as repository
+from storage.repositories.vectors import Window
+from storage.views import IndexView
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from sqlalchemy.orm import Session
+
+    from storage.index.milvus.client import Milvus
+    from storage.index.places import Place
+    from storage.repositories.vectors import Head
+
+_COLLECTION = re.compile(r"ramq_(\d+)_(\d+)_(\d+)")
+
+
+def collection_name(system_identifier: str, generation_id: int, number: int) -> str:
+    """Return the name of a generation's collection."""
+    return f"ramq_{system_identifier}_{generation_id}_{number}"
+
+
+def collections_of(milvus: Milvus, system_identifier: str) -> dict[str, tuple[int, int]]:
+    """Return (generation, number) of each collection of a database, by name."""
+    matches = {name: _COLLECTION.fullmatch(name) for name in milvus.collections()}
+    return {
+        name: (int(match[2]), int(match[3]))
+        for name, match in matches.items()
+        if match and match[1] == system_identifier
+    }
+
+
+class MilvusIndex(VectorIndex):
+    """Searches the images of any generation. One per process; thread-safe.
+
+    Args:
+        milvus: where collections are.
+        place: where the files are that stand beside an index.
+        cache_dir: a folder of this machine.
+    """
+
+    def __init__(self, milvus: Milvus, place: Place, cache_dir: Path) -> None:
+        super().__init__(place, cache_dir)
+        self.milvus = milvus
+
+    def status(self, session: Session, generation_id: int) -> IndexView:
+        """Return what is published, against the database. Raises ``NotFoundError``."""
+        generation = generations.get(session, generation_id)
+        head = repository.head(session, generation_id)
+        base = self._base(session, generation_id, head, np.empty(0, dtype=np.int32))
+        newest = Window(generation_id, base.watermark)
+        ids = repository.ids(session, newest)
+        indexed = kept = 0
+        if base.far is not None:
+            indexed = len(base.far.select(None))
+            kept = len(base.far.without(np.union1d(ids, repository.erased(session, newest))).select(None))
+        return IndexView(
+            generation_id=generation_id,
+            model=generation.model,
+            manifest=head.pointer.manifest or None,
+            segments=0 if base.far is None else 1,
+            listed_segments=0,
+            lowest_recall=None,
+            vectors_indexed=indexed,
+            vectors_stored=kept + len(ids),
+            delta=len(ids),
+            bytes=0,
+            published_at=head.pointer.published_at,
+        )
+
+    def _base(self, session: Session, generation_id: int, head: Head, units: NDArray[np.int32]) -> Base:
+        pointer = head.pointer
+        if pointer.manifest == 0:
+            return Base()
+        name = collection_name(repository.system_identifier(session), generation_id, pointer.manifest)
+        if not self.milvus.has(name):
+            return Base(damaged=(f"Milvus has no collection {name}",))
+        self.milvus.load(name)
+        return Base(pointer.watermark, far=Far(self.milvus, name, units, np.empty(0, dtype=np.int64)))
