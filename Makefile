@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test tools lint format types bench up lock clean
+.PHONY: help install demo test tools lint format types bench up lock audit clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -44,6 +44,9 @@ up: $(VENV)/.run ## Run the whole stack until Ctrl-C
 
 lock: $(VENV)/.dev ## Write requirements/*.txt anew from pyproject.toml
 	@sh requirements/lock.sh $(BIN)/uv
+
+audit: $(VENV)/.dev ## Ask whether a locked package has a known vulnerability; needs a network
+	@sh requirements/audit.sh $(CURDIR)/$(BIN)/pip-audit
 
 clean: ## Remove what was built, downloaded or demonstrated here
 	rm -rf $(VENV) demo-data dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -148,3 +148,24 @@ def test_the_wheel_works_where_the_source_is_not(wheel: Path, head: str, tmp_pat
     assert shown == f"ramq {PROJECT['version']} ({head or 'commit unknown'})"
     assert python("from storage import revision; print(revision.head())")
     assert python("from ramq.web.pages.render import WEB; print((WEB / 'static' / 'app.css').is_file())") == "True"
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "expected"),
+    [
+        ("No known vulnerabilities found", 0, 0),
+        ("Found 2 known vulnerabilities in 1 package", 1, 1),
+        ("some: Dependency not found on PyPI and could not be audited: some (1.0)", 1, 3),
+        ("requests.exceptions.ConnectionError: no route to host", 1, 3),
+    ],
+)
+def test_an_audit_tells_packages_that_are_harmless_from_those_nobody_could_look_up(
+    tmp_path: Path, said: str, code: int, expected: int
+) -> None:
+    auditor = tmp_path / "pip-audit"
+    auditor.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit {code}\n")
+    auditor.chmod(0o755)
+    script = ROOT / "requirements" / "audit.sh"
+    done = subprocess.run(["sh", str(script), str(auditor)], capture_output=True, text=True, check=False)
+    assert done.returncode == expected, done.stdout
+    assert (said in done.stdout) == (code != 0)
