@@ -6,11 +6,13 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from ramq.kit.errors import ConflictError, UsageError
+from storage import condition as conditions
 from storage.comparison import Side, compare
 from storage.database import unit_of_work
 from storage.features import folder_of as features_folder
 from storage.generation_views import DropReport, GenerationComparison, GenerationState
 from storage.index.manifest import generation_folder
+from storage.index.selection import Selection
 from storage.repositories import archives, generations, serving, tags
 
 if TYPE_CHECKING:
@@ -121,11 +123,65 @@ class GenerationClient:
         """
         with unit_of_work(self._engine) as session:
             report = serving.drop(session, generation_id)
-        # Behind the commit: without them the database would still be right, and whatever stays is garbage.
+        self._delete_files(generation_id)
+        return report
+
+    def forget(
+        self, generation_id: int, *, prefix: str = "", archive: str | None = None, sure: bool = False
+    ) -> DropReport:
+        """Erase what a generation recorded, of all images or of some; keys and what people said stay.
+
+        Of some images it takes several transactions; cut off, it goes on when it is asked for again.
+
+        Args:
+            generation_id: whose results.
+            prefix: only of images whose keys begin so.
+            archive: only of images of this archive: its URI, one below it, or its id.
+            sure: although it serves search.
+
+        Raises:
+            NotFoundError: the generation or the archive is not there.
+            ConflictError: an open job records with it; or it serves search, and nobody is sure.
+        """
+        with unit_of_work(self._engine) as session:
+            is_serving = generations.get(session, generation_id).is_default
+            archive_id, below = archives.resolve(session, archive) if archive else (None, "")
+            if is_serving and not sure:
+                inside = [conditions.Below(part) for part in (prefix, below) if part]
+                within = [] if archive_id is None else [conditions.InArchive(archive_id)]
+                view = self._index().view(session, generation_id)
+                gone = len(Selection.of(view, conditions.All((*within, *inside))))
+                rest = len(Selection.of(view, None)) - gone
+                raise ConflictError(
+                    f"generation {generation_id} serves search, which would find {rest:,} images instead of "
+                    f"{rest + gone:,} until they are recognised again: say --yes if that is meant"
+                )
+        if archive_id is None and not prefix:
+            with unit_of_work(self._engine) as session:
+                report = serving.forget(session, generation_id)
+            self._delete_files(generation_id)
+            return report
+        total = DropReport(generation_id, 0, 0, 0)
+        last: int | None = 0
+        while last is not None:
+            with unit_of_work(self._engine) as session:
+                some, last = serving.forget_some(session, generation_id, archive_id, (below, prefix), last)
+            total = DropReport(
+                generation_id,
+                total.records + some.records,
+                total.vectors + some.vectors,
+                total.features + some.features,
+            )
+        return total
+
+    def _delete_files(self, generation_id: int) -> None:
+        """Delete the files of a generation without results.
+
+        Behind the commit: without them the database would still be right, and whatever stays is garbage.
+        """
         place = self._index().store.place
         place.delete(generation_folder(generation_id))
         place.delete(features_folder(generation_id))
-        return report
 
     def _one(self, session: Session, generation_id: int) -> GenerationState:
         view = next(view for view in generations.views(session) if view.id == generation_id)

@@ -54,6 +54,10 @@ class Thumbnails:
         self._keep(path, buffer.getvalue())
         return buffer.getvalue(), tag
 
+    def count(self, image_id: int) -> int:
+        """Return how many thumbnails of an image are kept."""
+        return len(list(self._path(image_id).glob("*.jpg")))
+
     def forget(self, image_id: int) -> int:
         """Delete the thumbnails of an image; return how many there were."""
         folder = self._path(image_id)

@@ -14,6 +14,7 @@ from ram_core import load_model, load_text_encoder
 from ram_core.errors import ModelError
 from ram_core.text_encoder import cached_embeddings
 from ramq.corrections import CorrectionClient
+from ramq.erasures import ErasureClient
 from ramq.generations import GenerationClient
 from ramq.kit.errors import FatalError, RamqError, ServiceUnavailableError, UsageError
 from ramq.thumbnails import Thumbnails
@@ -25,11 +26,11 @@ from storage.ranking import SAMPLE, spread
 from storage.repositories import archives, generations, results
 from storage.revision import bring_up_to_date, require_current
 from storage.search import Search
-from storage.views import DeletionReport, Facet, Page, SearchQuery
+from storage.views import Facet, Page, SearchQuery
 from workers.client import ClientOptions, JobClient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -80,6 +81,7 @@ class Services:
         self._search = Search(self._index)
         self.corrections = CorrectionClient(engine, self._search)
         self._thumbnails = Thumbnails(settings.cache_path / "thumbnails")
+        self.erasures = ErasureClient(engine, self._index, self._thumbnails)
         self._lock = threading.Lock()
         self._encoders: dict[str, TextEncoder] = {}
         self._name_vectors: dict[tuple[str, int], NDArray[np.float32]] = {}
@@ -168,10 +170,7 @@ class Services:
             UsageError: it means none, or several.
         """
         with unit_of_work(self.engine) as session:
-            if text.isdecimal() and int(text) < 2**63:
-                results.place(session, int(text))
-                return int(text)
-            return results.find(session, text, archives.resolve(session, archive)[0] if archive else None)
+            return results.meant(session, text, archives.resolve(session, archive)[0] if archive else None)
 
     def thumbnail(self, image_id: int, size: int = 320) -> tuple[bytes, str]:
         """Return a JPEG no larger than ``size`` (rounded up to a kept size) and its ETag.
@@ -191,19 +190,6 @@ class Services:
             return self._decoders().decode(fetched.body, Shrinking(side)).pixels
 
         return self._thumbnails.get(image_id, version, size, make)
-
-    def delete(self, image_ids: Sequence[int]) -> DeletionReport:
-        """Erase images and everything derived from them; the originals are never touched."""
-        with unit_of_work(self.engine) as session:
-            report = results.delete(session, image_ids)
-        thumbnails = sum(self._thumbnails.forget(image_id) for image_id in image_ids)
-        return DeletionReport(report.images, report.records, report.vectors, report.failures, thumbnails)
-
-    def ids_below(self, prefix: str, archive: str | None = None) -> list[int]:
-        """Return the ids of the images whose keys begin with ``prefix``."""
-        with unit_of_work(self.engine) as session:
-            archive_id = archives.resolve(session, archive)[0] if archive else None
-            return results.ids_below(session, archive_id, prefix)
 
     # State ---------------------------------------------------------------------------------------------------------
 

@@ -359,6 +359,40 @@ class Erasure(Base):
     erased_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class Deletion(Base):
+    """What somebody wanted deleted. It names no key: those may be what has to be forgotten.
+
+    ``sha256`` is over the ids of all its images, ``request_sha256`` over the words that asked for them.
+    """
+
+    __tablename__ = "deletion"
+    __table_args__ = (CheckConstraint("kind IN ('images', 'prefix', 'archive')", name="kind"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    request_sha256: Mapped[str]
+    kind: Mapped[str]
+    archive_id: Mapped[int | None] = mapped_column(ForeignKey(Archive.id))
+    said_by: Mapped[str]
+    images: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    counts: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    feature_files: Mapped[list[int]] = mapped_column(ARRAY(BigInteger), server_default="{}")
+    begun_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+
+
+class DeletionPart(Base):
+    """Some images of a deletion, and whether all that was here of them is gone. ``keys`` only where asked for."""
+
+    __tablename__ = "deletion_part"
+
+    deletion_id: Mapped[int] = mapped_column(ForeignKey(Deletion.id), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    image_ids: Mapped[list[Range[int]]] = mapped_column(INT8MULTIRANGE)
+    keys: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    is_done: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+
+
 class FeatureFile(Base):
     """A file of stored features beside the index: never changed, named by its content."""
 

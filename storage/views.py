@@ -311,17 +311,6 @@ class IndexView:
 
 
 @dataclass(frozen=True, slots=True)
-class DeletionReport:
-    """What a delete erased. Vectors leave the index at once and its files at the next compaction."""
-
-    images: int
-    records: int
-    vectors: int
-    failures: int
-    thumbnails: int
-
-
-@dataclass(frozen=True, slots=True)
 class SearchQuery:
     """What to look for. Empty parts do not narrow.
 

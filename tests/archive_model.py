@@ -15,7 +15,7 @@ from storage.language import AllOf, AnyOf, FieldTerm, NotOf, TagTerm
 from storage.models import PERSON_UNITS, SCORE_SCALE
 from storage.objects.base import ObjectInfo
 from storage.objects.source import parse_source
-from storage.repositories import archives, corrections, generations, images, jobs, records, results
+from storage.repositories import archives, corrections, erasures, generations, images, jobs, records
 from storage.repositories.corrections import Said
 from storage.repositories.generations import GenerationSpec, VocabularySpec
 from storage.repositories.records import Provenance, RecordRow
@@ -165,7 +165,7 @@ class ArchiveModel:
     def delete(self, image_ids: Sequence[int]) -> None:
         """Delete images, as a person does."""
         with unit_of_work(self.engine) as session:
-            results.delete(session, image_ids)
+            erasures.erase(session, image_ids)
         for image_id in image_ids:
             del self.facts[image_id]
             self.said.pop(image_id, None)

@@ -1,4 +1,4 @@
-"""Verbs that take results out or away: export, delete, archives."""
+"""Verbs that take results out or away: export, archives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ramq.cli.context import services
-from ramq.cli.output import err, print_json, print_table
+from ramq.cli.output import print_json, print_table
 from ramq.cli.search import (
     AnyTags,
     ArchiveOf,
@@ -29,7 +29,7 @@ from ramq.kit.errors import UsageError
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
-    for verb in (archives, export, delete):
+    for verb in (archives, export):
         app.command()(verb)
 
 
@@ -83,33 +83,3 @@ def export(
         )
         with services() as ramq:
             write_rows(ramq.every_hit(asked), format_, sys.stdout.buffer)
-
-
-def delete(
-    images: Annotated[list[str] | None, typer.Argument(metavar="IMAGE", help="Numbers, keys or URIs.")] = None,
-    prefix: Annotated[str | None, typer.Option(metavar="P", help="Every image whose key begins so.")] = None,
-    archive: ArchiveOf = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Erase results, vectors and index entries of images. The originals are never touched.
-
-    Example: ramq delete --prefix 2019/private/ --archive s3://holiday
-    """
-    if not images and prefix is None:
-        raise UsageError("name the images to delete, or a --prefix")
-    with services() as ramq:
-        ids = [ramq.find_image(image, archive) for image in images or ()]
-        if prefix is not None:
-            ids += ramq.ids_below(prefix, archive)
-        ids = list(dict.fromkeys(ids))
-        if prefix is not None and not yes and sys.stdin.isatty():
-            typer.confirm(f"Erase the results of {len(ids):,} images?", abort=True, err=True)
-        report = ramq.delete(ids)
-    if as_json:
-        print_json(report)
-        return
-    err.print(
-        f"Erased {report.images:,} images: {report.records:,} records, {report.vectors:,} vectors, "
-        f"{report.failures:,} failures, {report.thumbnails:,} thumbnails. The originals are where they were."
-    )

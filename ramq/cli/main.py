@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ramq.cli import admin, archive, generations, jobs, models, people, search, stack, vocab
+from ramq.cli import admin, archive, erase, generations, jobs, models, people, search, stack, vocab
 from ramq.cli.output import err, visible
 from ramq.kit.errors import ConflictError, ForbiddenError, RamqError, TransientError, UsageError
 from ramq.kit.logs import without_secrets
@@ -40,7 +40,7 @@ def root(
     """Tag, caption and search large image archives."""
 
 
-for _module in (stack, jobs, search, people, archive, admin):
+for _module in (stack, jobs, search, people, archive, erase, admin):
     _module.register(app)
 app.add_typer(models.app, name="models")
 app.add_typer(generations.app, name="generations")

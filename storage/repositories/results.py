@@ -8,9 +8,8 @@ from sqlalchemy import select, text, true
 
 from ramq.kit.errors import NotFoundError, UsageError
 from storage.models import PERSON_UNITS, SCORE_SCALE, Archive, Generation, Image, Record
-from storage.repositories import archives, corrections
-from storage.repositories import vectors as repository
-from storage.views import DeletionReport, HistoryView, Hit, ImageView, TagView
+from storage.repositories import corrections
+from storage.views import HistoryView, Hit, ImageView, TagView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -147,31 +146,27 @@ def place(session: Session, image_id: int) -> tuple[str, str, str]:
     return row.uri, row.key, row.version
 
 
-def delete(session: Session, image_ids: Sequence[int]) -> DeletionReport:
-    """Erase images: records, vectors, failures and the keys themselves; the index is told to forget them."""
-    ids = {"ids": list(image_ids)}
-
-    def count(statement: str) -> int:
-        return int(session.execute(text(statement), ids).rowcount)  # type: ignore[attr-defined]
-
-    # A listing locks the archive before its images; so must this.
-    held = select(Image.archive_id).where(Image.id.in_(image_ids)).distinct()
-    archives.lock(session, list(session.scalars(held)))
-    # Locked first and in order, as the workers do, so that a batch under way either counts before or skips after.
-    session.execute(text("SELECT id FROM image WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"), ids)
-    vectors = repository.erase(session, image_ids)
-    recorded = count("DELETE FROM record WHERE image_id = ANY(:ids)")
-    failures = count("DELETE FROM failure WHERE image_id = ANY(:ids)")
-    images = count("DELETE FROM image WHERE id = ANY(:ids)")
-    return DeletionReport(images=images, records=recorded, vectors=vectors, failures=failures, thumbnails=0)
-
-
-def ids_below(session: Session, archive_id: int | None, prefix: str) -> list[int]:
-    """Return the ids of the images whose keys begin with ``prefix``, in one archive or in all."""
-    statement = select(Image.id).where(Image.key >= prefix, Image.key.startswith(prefix, autoescape=True))
+def ids_below(session: Session, archive_id: int | None, *prefixes: str) -> list[int]:
+    """Return the ids of the images whose keys begin with all of ``prefixes``, in one archive or in all."""
+    statement = select(Image.id)
+    for prefix in prefixes:
+        statement = statement.where(Image.key >= prefix, Image.key.startswith(prefix, autoescape=True))
     if archive_id is not None:
         statement = statement.where(Image.archive_id == archive_id)
     return list(session.scalars(statement.order_by(Image.id)))
+
+
+def meant(session: Session, text: str, archive_id: int | None) -> int:
+    """Return the id of the image that ``text`` means: an id, a key, or a URI.
+
+    Raises:
+        NotFoundError: it means none.
+        UsageError: it means several.
+    """
+    if text.isdecimal() and int(text) < 2**63:
+        place(session, int(text))
+        return int(text)
+    return find(session, text, archive_id)
 
 
 def find(session: Session, text: str, archive_id: int | None) -> int:

@@ -12,11 +12,13 @@ from sqlalchemy import func, select, text, update
 
 from ramq.kit.errors import ConflictError, NotFoundError
 from storage.generation_views import DropReport
-from storage.models import Generation
-from storage.repositories import features, generations, partitions
-from storage.repositories.vectors import lock_builder
+from storage.models import Generation, Image, Record
+from storage.repositories import features, generations, partitions, vectors
+from storage.repositories.erasures import IMAGES_AT_ONCE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.orm import Session
 
 
@@ -69,6 +71,70 @@ def drop(session: Session, generation_id: int) -> DropReport:
         ConflictError: it serves search, an open job records with it, or its index is being built just now.
     """
     generations.get(session, generation_id)
+    if _begin_erasing(session, generation_id):
+        raise ConflictError(
+            f"generation {generation_id} serves search: let another one serve first (`ramq generations use`)"
+        )
+    report = _empty(session, generation_id)
+    values = {"id": generation_id}
+    session.execute(text("UPDATE generation SET dropped_at = now(), served_until = NULL WHERE id = :id"), values)
+    return report
+
+
+def forget(session: Session, generation_id: int) -> DropReport:
+    """Erase what a generation recorded, though it may serve search; it stays, and can record again.
+
+    Raises:
+        NotFoundError: there is no such generation.
+        ConflictError: an open job records with it, or its index is being built just now.
+    """
+    generations.get(session, generation_id)
+    _begin_erasing(session, generation_id)
+    return _empty(session, generation_id)
+
+
+def forget_some(
+    session: Session, generation_id: int, archive_id: int | None, prefixes: Sequence[str], after: int
+) -> tuple[DropReport, int | None]:
+    """Erase what a generation recorded of the next few images whose keys begin with all of ``prefixes``.
+
+    Args:
+        session: a transaction.
+        generation_id: whose results.
+        archive_id: only those of this archive; None: of all.
+        prefixes: of keys.
+        after: the last image of the time before; 0 at first.
+
+    Returns:
+        What went, and the last image; None when there was nothing left to do.
+
+    Raises:
+        ConflictError: an open job records with it.
+    """
+    _begin_erasing(session, generation_id)
+    chosen = (
+        select(Image.id)
+        .join(Record, (Record.image_id == Image.id) & (Record.generation_id == generation_id))
+        .where(Image.id > after)
+        .order_by(Image.id)
+        .limit(IMAGES_AT_ONCE)
+        .with_for_update(of=Image)
+    )
+    if archive_id is not None:
+        chosen = chosen.where(Image.archive_id == archive_id)
+    for prefix in prefixes:
+        chosen = chosen.where(Image.key.startswith(prefix, autoescape=True))
+    ids = list(session.scalars(chosen))
+    erased = vectors.erase(session, ids, generation_id)
+    counts = []
+    for table in ("record", "feature"):
+        statement = text(f"DELETE FROM {table} WHERE generation_id = :id AND image_id = ANY(:ids)")  # noqa: S608  (constants)
+        counts.append(int(session.execute(statement, {"id": generation_id, "ids": ids}).rowcount))  # type: ignore[attr-defined]
+    return DropReport(generation_id, counts[0], erased, features=counts[1]), ids[-1] if ids else None
+
+
+def _begin_erasing(session: Session, generation_id: int) -> bool:
+    """Let no batch be written under a generation from now on, and return whether it serves search."""
     # A worker may still be about to write the last batch of a cancelled job: from now on it is fenced off. Shards
     # before the generation, as in a worker's transaction.
     session.execute(
@@ -79,25 +145,25 @@ def drop(session: Session, generation_id: int) -> DropReport:
         {"id": generation_id},
     )
     is_default = session.scalar(select(Generation.is_default).where(Generation.id == generation_id).with_for_update())
-    if is_default:
-        raise ConflictError(
-            f"generation {generation_id} serves search: let another one serve first (`ramq generations use`)"
-        )
     if open_ := open_jobs(session).get(generation_id):
         raise ConflictError(
             f"{open_} open job{'s' if open_ > 1 else ''} record with generation {generation_id}: wait or cancel first"
         )
-    if not lock_builder(session, generation_id, wait=False):
+    return bool(is_default)
+
+
+def _empty(session: Session, generation_id: int) -> DropReport:
+    """Erase all results of a generation, and what is known of its index."""
+    if not vectors.lock_builder(session, generation_id, wait=False):
         raise ConflictError(f"the index of generation {generation_id} is being built just now: try again")
     values = {"id": generation_id}
-    records = _count(session, "record", generation_id)
-    vectors = _count(session, "vector", generation_id)
+    recorded = _count(session, "record", generation_id)
+    with_vector = _count(session, "vector", generation_id)
     erased = features.erase_generation(session, generation_id)
     partitions.empty(session, generation_id)
     for table in ("erasure", "index_state"):
         session.execute(text(f"DELETE FROM {table} WHERE generation_id = :id"), values)  # noqa: S608  (constants)
-    session.execute(text("UPDATE generation SET dropped_at = now(), served_until = NULL WHERE id = :id"), values)
-    return DropReport(generation_id, records, vectors, features=erased)
+    return DropReport(generation_id, recorded, with_vector, features=erased)
 
 
 def _count(session: Session, table: str, generation_id: int) -> int:

@@ -307,17 +307,20 @@ def touch(session: Session, image_ids: Sequence[int]) -> None:
     )
 
 
-def erase(session: Session, image_ids: Sequence[int]) -> int:
-    """Delete the vectors of these images, of every generation, and note it for the index; return how many."""
+def erase(session: Session, image_ids: Sequence[int], generation_id: int | None = None) -> int:
+    """Delete the vectors of these images, of one or every generation, and note it for the index; return how many."""
     erased_rows = session.execute(
         text(
             """
-            WITH gone AS (DELETE FROM vector WHERE image_id = ANY(:image_ids) RETURNING image_id, generation_id)
+            WITH gone AS (
+                DELETE FROM vector WHERE image_id = ANY(:image_ids)
+                AND (CAST(:generation_id AS smallint) IS NULL OR generation_id = :generation_id)
+                RETURNING image_id, generation_id)
             INSERT INTO erasure (image_id, generation_id) SELECT image_id, generation_id FROM gone
             ON CONFLICT (image_id, generation_id) DO UPDATE SET xid = pg_current_xact_id(), erased_at = now()
             RETURNING 1
             """
         ),
-        {"image_ids": list(image_ids)},
+        {"image_ids": list(image_ids), "generation_id": generation_id},
     )
     return len(erased_rows.all())

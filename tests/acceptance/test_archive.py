@@ -123,7 +123,7 @@ def test_a_folder_and_a_bucket_give_the_same_archive(
 
         # What is deleted is gone at once, and nothing else is.
         victim = coffee.items[0]
-        services.delete([victim.image_id])
+        services.erasures.delete([victim.image_id])
         left = services.search(SearchQuery(tags=("espresso",)))
         assert {hit.image_id for hit in left.items} == {hit.image_id for hit in coffee.items} - {victim.image_id}
         near = services.search(SearchQuery(text="a cup of coffee", limit=100))

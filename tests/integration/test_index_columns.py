@@ -20,7 +20,7 @@ from storage.index.packing import pack_vectors
 from storage.index.places import FolderPlace
 from storage.index.rows import NO_DATE
 from storage.objects.base import ObjectInfo
-from storage.repositories import archives, generations, images, listings, records, results, vectors
+from storage.repositories import archives, erasures, generations, images, listings, records, vectors
 from tests.plain_rows import PlainRow, plain
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Archive:
 
     def delete(self, image_id: int) -> None:
         with unit_of_work(self.engine) as session:
-            results.delete(session, [image_id])
+            erasures.erase(session, [image_id])
 
     @property
     def is_somebody_waiting(self) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from ramq.kit.errors import ConflictError, NotFoundError
 from storage.database import make_engine, unit_of_work
-from storage.repositories import failures, jobs, results, retries, shards
+from storage.repositories import erasures, failures, jobs, retries, shards
 from storage.repositories.shards import DONE, FAILED, PENDING, SKIPPED, FencedError
 from tests.ledger import LEASE_SECONDS, Ledger
 
@@ -279,7 +279,7 @@ def test_an_image_deleted_while_its_shard_waits_leaves_no_trace_and_can_be_skipp
     job_id = ledger.make_job([2])
     shard = ledger.must_claim()
     with unit_of_work(engine) as session:
-        assert results.delete(session, [shard.image_ids[0]]).images == 1
+        assert erasures.erase(session, [shard.image_ids[0]]).images == 1
     ledger.write(shard, outcomes(SKIPPED, DONE))
     ledger.close(shard)
     assert ledger.finish() == [job_id]

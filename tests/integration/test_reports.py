@@ -10,7 +10,7 @@ import pytest
 
 from ramq.kit.errors import NotFoundError
 from storage.database import make_engine, unit_of_work
-from storage.repositories import images, listings, reports, results
+from storage.repositories import erasures, images, listings, reports
 from storage.repositories.shards import DONE, FAILED, PENDING
 from tests.ledger import Ledger, listed
 from tests.services.web import job_of
@@ -131,7 +131,7 @@ def test_an_erased_image_is_counted_but_its_key_is_nowhere(ledger: Ledger) -> No
     victim = ledger.scalar("SELECT id FROM image WHERE key = 'a'")
 
     with unit_of_work(ledger.engine) as session:
-        results.delete(session, [victim])
+        erasures.erase(session, [victim])
 
     report = summary(ledger, job_id)
     assert "a" not in outcomes(ledger, job_id)

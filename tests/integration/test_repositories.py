@@ -13,7 +13,7 @@ from ramq.kit.errors import NotFoundError, UsageError
 from storage.database import make_engine, unit_of_work
 from storage.objects.base import MAX_KEY_BYTES
 from storage.objects.source import parse_source
-from storage.repositories import archives, failures, generations, images, records, results
+from storage.repositories import archives, erasures, failures, generations, images, records
 from storage.repositories.generations import GenerationSpec, VocabularySpec
 from storage.repositories.records import FailureRow, Provenance, RecordRow
 from tests.ledger import VECTOR, Ledger, listed
@@ -126,7 +126,7 @@ def test_images_that_are_gone_are_left_out(ledger: Ledger, engine: Engine) -> No
     upsert(ledger, listed("a", "b"))
     first, second = (image_id for (image_id,) in rows(engine, "SELECT id FROM image ORDER BY key"))
     with unit_of_work(engine) as session:
-        results.delete(session, [first])
+        erasures.erase(session, [first])
         assert set(images.keys(session, [first, second, 10**12])) == {second}
         assert records.lock_existing(session, [first, second]) == {second}
 

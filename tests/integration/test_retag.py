@@ -229,7 +229,7 @@ def test_features_of_deleted_images_leave_their_file_and_what_nobody_needs_is_de
     place = make_worker(services)._builder.store.place
     first = place.names("features/generation-1")
     ids = [image for (image,) in rows(services, "SELECT image_id FROM feature ORDER BY 1")]
-    services.delete(ids[:1])
+    services.erasures.delete(ids[:1])
     assert rows(services, "SELECT count(*) FROM feature") == [(PHOTOGRAPHS - 1,)]
     assert compact(services.engine, place) == 0  # a sixth is dead
     assert compact(services.engine, place, purge=True, grace_seconds=0) == len(first) == 1
@@ -237,7 +237,7 @@ def test_features_of_deleted_images_leave_their_file_and_what_nobody_needs_is_de
     assert kept[0] == PHOTOGRAPHS - 1
     assert list(place.names("features/generation-1")) == [kept[1].rpartition("/")[2]]
     assert not set(first) & set(place.names("features/generation-1"))
-    services.delete(ids[1:])
+    services.erasures.delete(ids[1:])
     compact(services.engine, place, grace_seconds=0)
     assert place.names("features/generation-1") == {}
     assert rows(services, "SELECT count(*) FROM feature_file") == [(0,)]

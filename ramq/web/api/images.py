@@ -105,10 +105,10 @@ def reset_tag(services: Reach, image_id: Id, tag: TagName) -> ImageOut:
 
 
 @router.delete("/images/{image_id}")
-def delete_image(services: Reach, image_id: Id) -> DeletionOut:
+def delete_image(request: Request, services: Reach, image_id: Id) -> DeletionOut:
     """Erase what is known about an image: records, vectors, index entries, thumbnails. The original stays."""
     services.image(image_id)
-    return DeletionOut.model_validate(services.delete([image_id]))
+    return DeletionOut.model_validate(services.erasures.delete([image_id], by=caller_of(request)))
 
 
 @router.get("/archives")

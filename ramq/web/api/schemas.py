@@ -321,10 +321,13 @@ class DropOut(FromView):
 class DeletionOut(FromView):
     """What a delete erased."""
 
+    deletion_id: int
     images: int
     records: int
     vectors: int
     failures: int
+    corrections: int
+    features: int
     thumbnails: int
 
 

@@ -76,5 +76,5 @@ def _neighbours(services: Services, image_id: int) -> list[Hit] | None:
 def delete_image(request: Request, services: Reach, image_id: Id) -> HTMLResponse:
     """Erase the results of the image and tell what was erased."""
     image = services.image(image_id)
-    report = services.delete([image_id])
+    report = services.erasures.delete([image_id], by=caller_of(request))
     return screens_of(request).show(request, "deleted.html", image=image, report=report)

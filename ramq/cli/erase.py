@@ -1,0 +1,128 @@
+"""Verbs that take away for good: delete, erasures, forget."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path  # noqa: TC003  (typer reads the annotations)
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ramq.cli.context import services
+from ramq.cli.output import as_data, err, out, print_json, print_table, visible
+from ramq.cli.search import ArchiveOf, Json  # noqa: TC001  (typer reads the annotations)
+from ramq.kit.errors import UsageError
+
+if TYPE_CHECKING:
+    from storage.erasure_views import ErasureReport
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    for verb in (delete, erasures, forget):
+        app.command()(verb)
+
+
+def delete(
+    images: Annotated[list[str] | None, typer.Argument(metavar="IMAGE", help="Numbers, keys or URIs.")] = None,
+    prefix: Annotated[str | None, typer.Option(metavar="P", help="Every image whose key begins so.")] = None,
+    archive: ArchiveOf = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every image of the archive.")] = False,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Prove it: write what was found after.")] = None,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Keep the keys for reports; without, they are forgotten.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Erase results, vectors and index entries of images. The originals are never touched.
+
+    Cut off in the middle, the same command goes on where it was.
+
+    Example: ramq delete --prefix 2019/private/ --archive s3://holiday --report erased.json
+    """
+    if sum((bool(images), bool(prefix), everything)) != 1:
+        raise UsageError("name the images to delete, or a --prefix, or an archive and --all")
+    if everything and archive is None:
+        raise UsageError("--all is for one archive: name it with --archive")
+    with services() as ramq:
+        if images:
+            done = ramq.erasures.delete(images, archive, keeps_keys=keys)
+        else:
+            if not yes and sys.stdin.isatty():
+                count = ramq.erasures.count_below(prefix or "", archive)
+                typer.confirm(f"Erase the results of {count:,} images?", abort=True, err=True)
+            done = ramq.erasures.delete_below(prefix or "", archive, keeps_keys=keys)
+        if report is not None:
+            proof = ramq.erasures.verify(done.deletion_id, tells_images=True)
+            report.write_text(json.dumps(as_data(proof), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    if as_json:
+        print_json(done)
+        return
+    err.print(
+        f"Deletion {done.deletion_id} erased {done.images:,} images: {done.records:,} records, {done.vectors:,} "
+        f"vectors, {done.failures:,} failures, {done.thumbnails:,} thumbnails. The originals are where they were."
+    )
+
+
+def erasures(
+    verify: Annotated[bool, typer.Option("--verify", help="Look for traces in every table and every file.")] = False,
+    keys: Annotated[bool, typer.Option("--keys", help="With --verify --json: list the ids, and keys if kept.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the deletions; with --verify, look for what they erased, and exit 1 if anything is left.
+
+    Example: ramq erasures --verify
+    """
+    with services() as ramq:
+        listed = ramq.erasures.list()
+        reports = [ramq.erasures.verify(each.id, tells_images=keys) for each in listed] if verify else []
+    if as_json:
+        print_json({"items": reports if verify else listed})
+    else:
+        print_table(
+            ("deletion", "asked by", "begun", "finished", "named", "archive", "images", "hash of ids"),
+            (
+                (str(d.id), d.said_by, d.begun_at, d.finished_at, d.kind, d.archive, d.images, d.sha256[:12])
+                for d in listed
+            ),
+        )
+        for report in reports:
+            _tell(report)
+    if not all(report.is_clean for report in reports):
+        raise typer.Exit(1)
+
+
+def forget(
+    generation: Annotated[int, typer.Option(metavar="G", min=1, max=2**15 - 1, help="Whose results.")],
+    archive: ArchiveOf = None,
+    prefix: Annotated[str, typer.Option(metavar="P", help="Only of images whose keys begin so.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Although it serves search.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Erase what a model wrote: records, vectors, features. Keys and what people said of tags stay.
+
+    Example: ramq forget --generation 2 --archive s3://holiday
+    """
+    with services() as ramq:
+        done = ramq.generations.forget(generation, prefix=prefix, archive=archive, sure=yes)
+    if as_json:
+        print_json(done)
+        return
+    err.print(
+        f"Generation {generation} forgot {done.records:,} records, {done.vectors:,} vectors and the features of "
+        f"{done.features:,} images."
+    )
+
+
+def _tell(report: ErasureReport) -> None:
+    number = report.deletion.id
+    if report.is_clean:
+        out.print(f"deletion {number}: nothing left", markup=False)
+    if report.deletion.finished_at is None:
+        out.print(f"deletion {number}: not finished; run the same `ramq delete` again", markup=False)
+    for trace in report.traces:
+        if trace.left:
+            line = f"deletion {number}: {trace.left:,} left in {trace.place}; {trace.remedy}"
+            out.print(visible(line), markup=False, soft_wrap=True)
