@@ -1,6 +1,6 @@
 """How throughput grows with workers, and what share of the time is not the model's.
 
-    python -m benchmarks.bench_throughput --images 6000
+    python -m benchmarks.bench_throughput --images 12000
 
 One, two and three worker processes with a model that answers at once share a job on a folder of small pictures: the
 machine room alone, with its services on the same cores. Then one worker with ``lite`` archives real photographs: of the
@@ -115,7 +115,7 @@ def lite_worker(running: BreakableServices, folder: Path) -> dict[str, Any]:
 def main() -> None:
     """Measure, print, write a file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=6_000)
+    parser.add_argument("--images", type=int, default=12_000)
     parser.add_argument("--without-lite", action="store_true")
     parser.add_argument("--name", default="local", help="of the machine, in the result's file name")
     parser.add_argument("--output", type=Path, default=RESULTS)

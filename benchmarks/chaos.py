@@ -76,14 +76,16 @@ class Stage:
         )
 
 
-def follow(services: Services, job_id: int, crew: Crew, nemesis: Nemesis | None, pause: Callable[[], float]) -> JobView:
+def follow(
+    services: Services, job_id: int, crew: Crew, nemesis: Nemesis | None, most_faults: int, pause: Callable[[], float]
+) -> JobView:
     """Return the finished job; its books must balance whenever they can be read."""
     began = time.monotonic()
     next_strike = began + pause()
     while True:
         if nemesis is not None:
             nemesis.tend()
-            if time.monotonic() > next_strike:
+            if time.monotonic() > next_strike and sum(nemesis.faults.values()) < most_faults:
                 nemesis.strike()
                 next_strike = time.monotonic() + pause()
         try:
@@ -98,7 +100,9 @@ def follow(services: Services, job_id: int, crew: Crew, nemesis: Nemesis | None,
         time.sleep(0.1)
 
 
-def run(stage: Stage, workers: int, seed: int | None, seconds_between: float = 1.0) -> dict[str, Any]:
+def run(
+    stage: Stage, workers: int, seed: int | None, most_faults: int = 0, seconds_between: float = 1.0
+) -> dict[str, Any]:
     """Archive the stage's pictures with ``workers`` processes; under a nemesis if there is a seed. Return figures.
 
     Raises:
@@ -126,7 +130,7 @@ def run(stage: Stage, workers: int, seed: int | None, seconds_between: float = 1
         while services.jobs.get(job.id).done == 0:
             time.sleep(0.05)  # the workers' start is not what is measured
         began = time.monotonic()
-        follow(services, job.id, crew, nemesis, lambda: seconds_between * chance.uniform(0.5, 1.5))
+        follow(services, job.id, crew, nemesis, most_faults, lambda: seconds_between * chance.uniform(0.5, 1.5))
         seconds = time.monotonic() - began
         if nemesis is not None:
             nemesis.rest()
@@ -147,7 +151,7 @@ def run(stage: Stage, workers: int, seed: int | None, seconds_between: float = 1
 
 
 def compare(images: int, workers: int, faults: int, seed: int) -> dict[str, Any]:
-    """Run in peace, then under about ``faults`` misfortunes. Return both runs' figures."""
+    """Run in peace, then under ``faults`` misfortunes. Return both runs' figures."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ramq-chaos-")))
         running = stack.enter_context(breakable_services(folder / "services"))
@@ -159,7 +163,7 @@ def compare(images: int, workers: int, faults: int, seed: int) -> dict[str, Any]
         stage = Stage(folder, running, proxy, bucket, files)
         calm = run(stage, workers, None)
         print("calm: ", calm, flush=True)
-        rough = run(stage, workers, seed, seconds_between=float(calm["seconds"]) / faults)
+        rough = run(stage, workers, seed, faults, seconds_between=float(calm["seconds"]) / faults)
         print("chaos:", rough, flush=True)
     assert rough["outcomes_sha256"] == calm["outcomes_sha256"]
     struck = sum(rough["faults"].values())
@@ -176,7 +180,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=3)
-    parser.add_argument("--faults", type=int, default=40, help="about so many in the time of the calm run")
+    parser.add_argument("--faults", type=int, default=40, help="spread over the time of the calm run")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--soak", action="store_true", help="one long run on an archive that lies nowhere")
     parser.add_argument("--minutes", type=float, default=10.0, help="of a soak, at most")

@@ -243,6 +243,7 @@ def set_state(session: Session, job_id: int, *, to: JobState, allowed: Sequence[
     session.execute(
         text(
             """UPDATE job SET state = :to, note = NULL, list_attempts = 0, list_next_at = NULL,
+               list_lease_until = NULL,
                finished_at = CASE WHEN :to IN ('done', 'cancelled', 'failed') THEN now() END,
                breaker_is_off = breaker_is_off OR (state = 'failed' AND :to = 'running') WHERE id = :id"""
         ),

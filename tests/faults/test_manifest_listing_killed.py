@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.services.crew import Crew
     from tests.services.s3 import S3Server
 
-COUNT = 2_500
+COUNT = 2_100
 DOUBLED = 700
 
 
@@ -36,7 +36,7 @@ def doubled(names: list[str]) -> list[str]:
 
 def run_with_deaths(services: Services, crew: Crew, source: str, files: dict[str, bytes]) -> None:
     """Kill the worker after each page; the next one goes on."""
-    crew.environment |= {"MISFORTUNE_PAGE_SECONDS": "0.7", "RAMQ_LEASE_SECONDS": "1"}
+    crew.environment |= {"MISFORTUNE_PAGE_SECONDS": "0.7", "RAMQ_LEASE_SECONDS": "1", "RAMQ_BATCH_SIZE": "64"}
     job = services.jobs.create(source)
     for pages in range(2):
         [victim] = crew.start(1)
