@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test tools lint format types bench up lock audit clean
+.PHONY: help install demo test tools lint format types bench up reference lock audit clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -41,6 +41,9 @@ bench: $(VENV)/.dev ## Run the benchmarks; figures go to benchmarks/results
 
 up: $(VENV)/.run ## Run the whole stack until Ctrl-C
 	@$(BIN)/ramq up
+
+reference: $(VENV)/.dev ## Write docs/api.md and docs/cli.md anew from the code
+	@$(BIN)/python docs/references.py
 
 lock: $(VENV)/.dev ## Write requirements/*.txt anew from pyproject.toml
 	@sh requirements/lock.sh $(BIN)/uv

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -159,3 +160,9 @@ def test_pages_have_no_placeholders() -> None:
     for page in PAGES:
         found = re.findall(r"\b(?:[A-Z]+_TABLE|TODO|FIXME|XXX)\b", page.read_text(encoding="utf-8"))
         assert found == [], page.name
+
+
+@pytest.mark.parametrize("name", ["api.md", "cli.md"])
+def test_a_reference_says_what_the_code_says(name: str) -> None:
+    made = runpy.run_path(str(DOCS / "references.py"))["pages"]()
+    assert text(name) == made[name], "run `make reference`"

@@ -114,7 +114,14 @@ def test_the_source_archive_holds_what_its_own_tests_need(tmp_path: Path) -> Non
     (archive,) = tmp_path.glob("*.tar.gz")
     listing = subprocess.run(["tar", "-tzf", str(archive)], check=True, capture_output=True, text=True).stdout
     held = {name.partition("/")[2] for name in listing.splitlines()}
-    assert {"Makefile", "requirements/dev.txt", "tests/conftest.py", "docker-compose.yml", "LICENSE"} <= held
+    assert {
+        "Makefile",
+        "requirements/dev.txt",
+        "examples/library.py",
+        "tests/conftest.py",
+        "docker-compose.yml",
+        "LICENSE",
+    } <= held
 
 
 def test_a_wheel_built_from_the_source_archive_names_the_same_commit(head: str, tmp_path: Path) -> None:
