@@ -202,9 +202,7 @@ class Client:
 
     def correct(self, image_id: int, tag: str, *, present: bool) -> ImageOut:
         """Say that an image has a tag, or that it has not, whatever the model says."""
-        return self._ask(
-            ImageOut, "PUT", f"/v1/images/{image_id}/tags/{quote(tag)}", json={"present": present}
-        )
+        return self._ask(ImageOut, "PUT", f"/v1/images/{image_id}/tags/{quote(tag)}", json={"present": present})
 
     def reset_tag(self, image_id: int, tag: str) -> ImageOut:
         """Let the model decide again about a tag of an image."""

@@ -105,14 +105,19 @@ class Services:
             return self._search.page(session, query, *vectors)
 
     def every_hit(self, query: SearchQuery) -> Iterator[Hit]:
-        """Return all hits on all pages, by id, or best first where a vector ranks; in bounded memory.
+        """Return all hits on all pages; see ``export``."""
+        return self.export(query)[1]
+
+    def export(self, query: SearchQuery) -> tuple[queries.Match | None, Iterator[Hit]]:
+        """Return what all hits were made by, and the hits on all pages, by id, or best first where a vector ranks.
 
         What was found when it was called, with the content of when it is read; what is deleted until then is left out.
+        Memory does not grow with their number. Nothing has made any while nothing was recorded.
         """
         vectors = self._vectors_of_text(query)
         with unit_of_work(self.engine) as session:
             found = self._search.everything(session, query, *vectors)
-        return iter(()) if found is None else self._read(query, *found)
+        return (None, iter(())) if found is None else (found[0], self._read(query, *found))
 
     def _read(self, query: SearchQuery, match: queries.Match, found: Iterator[tuple[int, float]]) -> Iterator[Hit]:
         while scores := dict(islice(found, queries.MAX_LIMIT)):

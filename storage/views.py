@@ -60,7 +60,7 @@ class Hit:
     """One image that a search found.
 
     ``score`` is the cosine similarity for text and similarity searches, else the mean score of the tags asked for.
-    ``tags`` are the assigned ones, highest score first.
+    ``tags`` are the assigned ones, highest score first. ``width`` and ``height`` are the picture's, in pixels.
     """
 
     image_id: int
@@ -69,6 +69,9 @@ class Hit:
     score: float
     tags: list[TagView]
     caption: str | None
+    generation_id: int
+    width: int
+    height: int
     why: Why | None = None
 
 

@@ -82,4 +82,5 @@ def export(
             relevance=relevance,
         )
         with services() as ramq:
-            write_rows(ramq.every_hit(asked), format_, sys.stdout.buffer)
+            made_by, hits = ramq.export(asked)
+            write_rows(hits, format_, sys.stdout.buffer, made_by)

@@ -25,7 +25,16 @@ def hits(
     """Return the hits for image ids with scores, in the order of the dictionary; deleted images are left out."""
     corrected = corrections.corrected()
     rows = session.execute(
-        select(Record.image_id, corrected.c.tags, corrected.c.scores, Record.caption, Image.key, Archive.uri)
+        select(
+            Record.image_id,
+            corrected.c.tags,
+            corrected.c.scores,
+            Record.caption,
+            Record.width,
+            Record.height,
+            Image.key,
+            Archive.uri,
+        )
         .select_from(Record)
         .join(corrected, true())
         .join(Image, Image.id == Record.image_id)
@@ -41,6 +50,9 @@ def hits(
             score=score,
             tags=[tag for tag in _tags(row.tags, row.scores, names, threshold) if tag.is_assigned],
             caption=row.caption,
+            generation_id=generation_id,
+            width=row.width,
+            height=row.height,
         )
         for image_id, score in scores.items()
         if (row := found.get(image_id))

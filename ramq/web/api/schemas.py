@@ -50,6 +50,9 @@ class HitOut(FromView):
     score: float = Field(description="cosine similarity, or the mean score of the tags asked for")
     tags: list[TagOut]
     caption: str | None
+    generation_id: int
+    width: int = Field(description="of the picture, in pixels")
+    height: int
     why: WhyOut | None = None
 
 
