@@ -40,6 +40,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(default_factory=_default_data_dir, description="embedded stack and local files")
     database_url: str | None = Field(None, repr=False, description="PostgreSQL; empty: the embedded one in data_dir")
+    search_database_url: str | None = Field(None, repr=False, description="a standby to search; empty: none")
     broker_url: str | None = Field(None, repr=False, description="Redis; empty: the embedded one in data_dir")
     index_url: str | None = Field(
         None, description="where the index is published: file:///…, s3://… or milvus+http://…"
@@ -83,6 +84,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "database_url",
+        "search_database_url",
         "broker_url",
         "index_url",
         "s3_endpoint_url",
@@ -102,7 +104,7 @@ class Settings(BaseSettings):
             raise ValueError("must be host:port, for example 127.0.0.1:9100")
         return value
 
-    @field_validator("database_url")
+    @field_validator("database_url", "search_database_url")
     @classmethod
     def _psycopg(cls, value: str | None) -> str | None:
         if value is None:
@@ -187,4 +189,6 @@ def load_settings(**overrides: object) -> Settings:
         raise UsageError(
             "settings: RAMQ_BROKER_URL is set but RAMQ_DATABASE_URL is not; set both, or neither for the embedded stack"
         )
+    if settings.database_url is None and settings.search_database_url is not None:
+        raise UsageError("settings: RAMQ_SEARCH_DATABASE_URL is set but RAMQ_DATABASE_URL, whose standby it is, is not")
     return settings

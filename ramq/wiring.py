@@ -59,11 +59,21 @@ class Services:
         engine: the database, at this version's revision.
         broker_url: where bells go, None where nothing is rung.
         is_reachable: whether other machines can reach whoever uses this.
+        search_engine: a standby of the database that is searched in its place; None: the database itself.
     """
 
-    def __init__(self, settings: Settings, engine: Engine, broker_url: str | None, *, is_reachable: bool) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        broker_url: str | None,
+        *,
+        is_reachable: bool,
+        search_engine: Engine | None = None,
+    ) -> None:
         self.settings = settings
         self.engine = engine
+        self.search_engine = search_engine or engine
         self.broker_url = broker_url
         self.jobs = JobClient(
             engine,
@@ -79,6 +89,8 @@ class Services:
         self.generations = GenerationClient(engine, self._index)
         self.vocabularies = VocabularyClient(engine)
         self._search = Search(self._index)
+        # A standby is behind: a reader of its own, that does not go back and forth between the two.
+        self._searched = self._search if search_engine is None else Search(lambda: self._index(of_standby=True))
         self.corrections = CorrectionClient(engine, self._search)
         self._thumbnails = Thumbnails(settings.cache_path / "thumbnails")
         self.erasures = ErasureClient(engine, self._index, self._thumbnails)
@@ -87,22 +99,22 @@ class Services:
         self._name_vectors: dict[tuple[str, int], NDArray[np.float32]] = {}
         self._models: dict[str, Recognizer] = {}
         self._made_decoders: Decoders | None = None
-        self._opened_index: VectorIndex | None = None
+        self._opened_indexes: dict[bool, VectorIndex] = {}
 
-    def _index(self) -> VectorIndex:
+    def _index(self, *, of_standby: bool = False) -> VectorIndex:
         """Return this process's reader of the vector index, opened when it is first needed."""
         with self._lock:
-            if self._opened_index is None:
-                self._opened_index = make_index(self.settings)
-            return self._opened_index
+            if of_standby not in self._opened_indexes:
+                self._opened_indexes[of_standby] = make_index(self.settings)
+            return self._opened_indexes[of_standby]
 
     # Search --------------------------------------------------------------------------------------------------------
 
     def search(self, query: SearchQuery) -> Page[Hit]:
         """Return a page of hits, best first. Raises ``UsageError`` and its kin for what the query names wrongly."""
         vectors = self._vectors_of_text(query)
-        with unit_of_work(self.engine) as session:
-            return self._search.page(session, query, *vectors)
+        with unit_of_work(self.search_engine) as session:
+            return self._searched.page(session, query, *vectors)
 
     def every_hit(self, query: SearchQuery) -> Iterator[Hit]:
         """Return all hits on all pages; see ``export``."""
@@ -115,15 +127,15 @@ class Services:
         Memory does not grow with their number. Nothing has made any while nothing was recorded.
         """
         vectors = self._vectors_of_text(query)
-        with unit_of_work(self.engine) as session:
-            found = self._search.everything(session, query, *vectors)
+        with unit_of_work(self.search_engine) as session:
+            found = self._searched.everything(session, query, *vectors)
         return (None, iter(())) if found is None else (found[0], self._read(query, *found))
 
     def _read(self, query: SearchQuery, match: queries.Match, found: Iterator[tuple[int, float]]) -> Iterator[Hit]:
         while scores := dict(islice(found, queries.MAX_LIMIT)):
             # A transaction for each, since whoever takes the hits may take their time.
-            with unit_of_work(self.engine) as session:
-                hits = self._search.hits(session, match, query, scores)
+            with unit_of_work(self.search_engine) as session:
+                hits = self._searched.hits(session, match, query, scores)
             yield from hits
 
     def _vectors_of_text(self, query: SearchQuery) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
@@ -131,11 +143,11 @@ class Services:
         if not query.text:
             return None, None
         queries.check(query)
-        with unit_of_work(self.engine) as session:
+        with unit_of_work(self.search_engine) as session:
             generation = queries.generation(session, query)
             if generation is None:
                 return None, None
-            vocabulary = self._search.vocabulary(session, generation.vocabulary_id)
+            vocabulary = self._searched.vocabulary(session, generation.vocabulary_id)
         return self._encode(generation.model, query.text), self._encode_names(generation.model, vocabulary)
 
     def search_by_image(self, picture: bytes, query: SearchQuery) -> Page[Hit]:
@@ -144,22 +156,22 @@ class Services:
         if generation is None:
             return Page([])
         vector = self._vector_of_picture(picture, generation)
-        with unit_of_work(self.engine) as session:
-            return self._search.page(session, query, vector)
+        with unit_of_work(self.search_engine) as session:
+            return self._searched.page(session, query, vector)
 
     def _generation(self, query: SearchQuery) -> Generation | None:
-        with unit_of_work(self.engine) as session:
+        with unit_of_work(self.search_engine) as session:
             return queries.generation(session, query)
 
     def facets(self, query: SearchQuery, limit: int = 50) -> list[Facet]:
         """Count the tags of all images that match the query's tags and filters, the most frequent first."""
-        with unit_of_work(self.engine) as session:
-            return self._search.facets(session, query, limit)
+        with unit_of_work(self.search_engine) as session:
+            return self._searched.facets(session, query, limit)
 
     def suggest_tags(self, prefix: str, limit: int = 10) -> list[Facet]:
         """Return tags whose name begins with ``prefix``, with how many images have them."""
-        with unit_of_work(self.engine) as session:
-            return self._search.suggest(session, prefix, limit)
+        with unit_of_work(self.search_engine) as session:
+            return self._searched.suggest(session, prefix, limit)
 
     # Images --------------------------------------------------------------------------------------------------------
 
@@ -212,7 +224,10 @@ class Services:
 
     def ready(self) -> dict[str, str]:
         """Return, for each service that is needed, ``ok`` or what is wrong, in one line."""
-        return {"database": _state(self._check_database), "broker": _state(self._check_broker)}
+        states = {"database": _state(self._check_database), "broker": _state(self._check_broker)}
+        if self.search_engine is not self.engine:
+            states["search"] = _state(lambda: require_current(self.search_engine))
+        return states
 
     def _check_database(self) -> None:
         require_current(self.engine)
@@ -343,14 +358,18 @@ def open_services(settings: Settings, *, is_reachable: bool = False) -> Iterator
     """
     with addresses(settings) as (database_url, broker_url):
         engine = make_engine(database_url, pool_size=20 if is_reachable else 5)
+        standby_url = settings.search_database_url
+        standby = None if standby_url is None else make_engine(standby_url, pool_size=20 if is_reachable else 5)
         try:
             if settings.is_embedded:
                 bring_up_to_date(engine)
             else:
                 require_current(engine)
-            yield Services(settings, engine, broker_url, is_reachable=is_reachable)
+            yield Services(settings, engine, broker_url, is_reachable=is_reachable, search_engine=standby)
         finally:
             engine.dispose()
+            if standby is not None:
+                standby.dispose()
 
 
 @contextmanager

@@ -190,7 +190,7 @@ class VectorIndex:
             view = generation.view
             if view is None or view.pointer != head.pointer or view.is_to_be_opened_again:
                 view = self._open(session, generation_id, head)
-            elif view.snapshot != head.snapshot:
+            elif view.snapshot != head.snapshot or not head.is_exact:
                 view = _advance(session, view, head)
             generation.view = view
             return view
@@ -289,7 +289,8 @@ class VectorIndex:
 
 
 def _is_current(view: View, head: Head) -> bool:
-    return view.pointer == head.pointer and view.snapshot == head.snapshot and not view.is_to_be_opened_again
+    is_same = view.pointer == head.pointer and view.snapshot == head.snapshot
+    return is_same and head.is_exact and not view.is_to_be_opened_again
 
 
 def _advance(session: Session, view: View, head: Head) -> View:

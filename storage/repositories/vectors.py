@@ -71,11 +71,14 @@ class Head:
     """A session's snapshot, and what it sees as published.
 
     Attributes:
-        snapshot: Postgres' text form: ``xmin:xmax:xip,…``.
+        snapshot: Postgres' text form: ``xmin:xmax:xip,…``. On a standby, which does not tell the transactions that run:
+            as if none had ended since the oldest that runs, so that who goes on from it reads some rows again.
+        is_exact: whether the same text will always mean the same rows.
         is_private: the session sees more or less than others do now: it wrote something itself, or keeps one snapshot.
     """
 
     snapshot: str
+    is_exact: bool
     is_private: bool
     pointer: Pointer
 
@@ -90,18 +93,21 @@ def head(session: Session, generation_id: int) -> Head:
     row = session.execute(
         text(
             """
-            SELECT pg_current_snapshot()::text AS snapshot,
+            SELECT CASE WHEN pg_is_in_recovery() THEN format('%1$s:%1$s:', pg_snapshot_xmin(snapshot))
+                    ELSE snapshot::text END AS snapshot,
+                NOT pg_is_in_recovery() OR pg_snapshot_xmin(snapshot) = pg_snapshot_xmax(snapshot) AS is_exact,
                 pg_current_xact_id_if_assigned() IS NOT NULL
                     OR current_setting('transaction_isolation') <> 'read committed' AS is_private,
                 coalesce(state.manifest, 0) AS manifest, coalesce(state.watermark::text, '0') AS watermark,
                 state.published_at
-            FROM (SELECT 1) AS one LEFT JOIN index_state AS state ON state.generation_id = :generation_id
+            FROM pg_current_snapshot() AS snapshot
+            LEFT JOIN index_state AS state ON state.generation_id = :generation_id
             """
         ),
         {"generation_id": generation_id},
     ).one()
     pointer = Pointer(row.manifest, int(row.watermark), row.published_at if row.manifest else None)
-    return Head(row.snapshot, row.is_private, pointer)
+    return Head(row.snapshot, row.is_exact, row.is_private, pointer)
 
 
 def system_identifier(session: Session) -> str:
