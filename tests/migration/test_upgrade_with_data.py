@@ -113,5 +113,5 @@ def test_an_older_database_is_upgraded_with_its_books_and_searched_right_after(
     (archive,) = services.archives()
     assert (archive.images, archive.recorded) == (12, RECORDED)
     assert services.jobs.resume(2).state == "running"
-    assert services.delete([1]).records == 1
+    assert services.erasures.delete([1]).records == 1
     assert found(services, SearchQuery(tags=("cat",))) == [3, 5, 7, 9]
