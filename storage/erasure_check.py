@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 AGAIN = "run the same `ramq delete` again"
 COMPACT = "`ramq index compact` writes the file again; what it replaces goes 15 minutes later, at the next compaction"
 
+PUBLISH = "`ramq index compact` deletes them there"
+
 _GENERATION = re.compile(r"generation-(\d+)")
 
 
@@ -41,10 +43,12 @@ def in_database(session: Session, index: VectorIndex, deletion_id: int, ids: NDA
     """
     found = [Trace(f"table {table}", left, AGAIN) for table, left in erasures.left(session, deletion_id).items()]
     for generation in generations.views(session):
-        parts = index.view(session, generation.id).parts
-        found.append(
-            Trace(f"searches under generation {generation.id}", sum(_live(part, ids) for part in parts), AGAIN)
-        )
+        view = index.view(session, generation.id)
+        shown = sum(_live(part, ids) for part in view.parts)
+        if view.far is not None:
+            shown += view.far.count_of(np.setdiff1d(ids, view.far.dead))
+            found.append(Trace(f"collection {view.far.collection}", view.far.count_of(ids), PUBLISH))
+        found.append(Trace(f"searches under generation {generation.id}", shown, AGAIN))
     return found
 
 

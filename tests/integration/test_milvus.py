@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from ramq.kit.errors import NotFoundError, ServiceUnavailableError, UsageError
 from storage.database import make_engine, unit_of_work
+from storage.erasure_check import in_database
 from storage.index.milvus import far
 from storage.index.milvus.builder import MilvusBuilder
 from storage.index.milvus.client import Milvus
@@ -250,6 +251,27 @@ def test_status_and_archives_are_counted_exactly(
     assert status.segments == 1
     wanted = {a: sum(archive.facts[i].archive == n for i in held) for n, a in enumerate(sorted(counts))}
     assert dict(counts) == wanted
+
+
+def test_deleted_images_are_looked_for_in_the_collection_too(
+    archive: ArchiveModel, builder: MilvusBuilder, index: MilvusIndex
+) -> None:
+    archive.record(0, list(archive.facts))
+    builder.publish_new(archive.generations[0], force=True)
+    victims = sorted(archive.facts)[:4]
+    archive.delete(victims)
+
+    of = archive.generations[0]
+
+    def left() -> list[int]:
+        with unit_of_work(archive.engine) as session:
+            traces = in_database(session, index, 0, np.array(victims))
+        places = ("collection", f"searches under generation {of}")
+        return [trace.left for trace in traces if trace.place.startswith(places)]
+
+    assert left() == [4, 0]
+    builder.compact(of, purge=True)
+    assert left() == [0, 0]
 
 
 def test_a_text_ends_where_it_does_with_segments(archive: ArchiveModel, builder: MilvusBuilder, search: Search) -> None:

@@ -54,6 +54,11 @@ class Far:
         meets = filters.EVERYTHING if condition is None else filters.filter_of(condition, self.assigned_units)
         return FarSelection(self, filters.both(meets, filters.none_of(self.dead.tolist())))
 
+    def count_of(self, image_ids: NDArray[np.int64]) -> int:
+        """Return how many of some images the collection has, also of those that do not count."""
+        slices = (image_ids[start : start + _SLICE].tolist() for start in range(0, len(image_ids), _SLICE))
+        return sum(self.milvus.count(self.collection, filters.one_of(some)) for some in slices)
+
     def sample(self, count: int) -> NDArray[np.float32]:
         """Return about ``count`` vectors (S, D), from all over the collection."""
         everything = self.select(None)
