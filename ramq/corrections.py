@@ -58,7 +58,7 @@ class CorrectionClient:
             UsageError: two things are said of one tag.
         """
         with unit_of_work(self._engine) as session:
-            known = self._vocabularies(session)
+            known = self.vocabularies(session)
             said = [Said(corrections.meant(known, typed), typed, is_present=True) for typed in add]
             said += [Said(corrections.meant(known, typed), typed, is_present=False) for typed in remove]
             free = [corrections.meant(known, typed) for typed in reset]
@@ -71,7 +71,7 @@ class CorrectionClient:
             if said:
                 corrections.put(session, image_ids, said, by)
 
-    def _vocabularies(self, session: Session) -> list[Names]:
+    def vocabularies(self, session: Session) -> list[Names]:
         """Return every vocabulary, that of the generation that serves first."""
         serving = generations.default(session)
         first = [] if serving is None else [serving.vocabulary_id]

@@ -17,6 +17,7 @@ from ramq.corrections import CorrectionClient
 from ramq.erasures import ErasureClient
 from ramq.generations import GenerationClient
 from ramq.kit.errors import FatalError, RamqError, ServiceUnavailableError, UsageError
+from ramq.policies import PolicyClient
 from ramq.thumbnails import Thumbnails
 from ramq.vocabularies import VocabularyClient
 from storage import query as queries
@@ -92,6 +93,7 @@ class Services:
         # A standby is behind: a reader of its own, that does not go back and forth between the two.
         self._searched = self._search if search_engine is None else Search(lambda: self._index(of_standby=True))
         self.corrections = CorrectionClient(engine, self._search)
+        self.policies = PolicyClient(engine, self.corrections)
         self._thumbnails = Thumbnails(settings.cache_path / "thumbnails")
         self.erasures = ErasureClient(engine, self._index, self._thumbnails)
         self._lock = threading.Lock()

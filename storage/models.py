@@ -25,6 +25,7 @@ from sqlalchemy import (
     MetaData,
     SmallInteger,
     Text,
+    UniqueConstraint,
     func,
     text,
 )
@@ -357,6 +358,23 @@ class Erasure(Base):
     generation_id: Mapped[int] = mapped_column(ForeignKey(Generation.id), primary_key=True)
     xid: Mapped[int] = mapped_column(XID8, server_default=text("pg_current_xact_id()"))
     erased_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class TagPolicy(Base):
+    """That a tag (its name in lower case) counts in an archive (None: in all) or not; see ``storage.policy``."""
+
+    __tablename__ = "tag_policy"
+    __table_args__ = (
+        CheckConstraint("kind IN ('allow', 'deny')", name="kind"),
+        UniqueConstraint("archive_id", "name", postgresql_nulls_not_distinct=True),
+    )
+
+    id: Mapped[int] = mapped_column(Integer, Identity(), primary_key=True)
+    archive_id: Mapped[int | None] = mapped_column(ForeignKey(Archive.id))
+    name: Mapped[str]
+    kind: Mapped[str]
+    said_by: Mapped[str]
+    said_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Deletion(Base):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -14,7 +14,8 @@ from ramq.kit.errors import NotFoundError, UsageError
 from storage import condition as conditions
 from storage.language import AllOf, AnyOf, FieldTerm, NotOf, QuerySyntaxError, TagTerm
 from storage.models import Generation, Job
-from storage.repositories import archives, generations
+from storage.policy import Policy
+from storage.repositories import archives, generations, policies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -53,12 +54,14 @@ class Match:
         names: its vocabulary.
         condition: what an image must meet; None: nothing.
         terms: what it is scored by: the mean over the terms of the best score of their tags; none: 0.
+        policy: which tags count where. Scores do not heed it: of an image that matches they only tell the order.
     """
 
     generation: Generation
     names: Names
     condition: Condition | None
     terms: Terms
+    policy: Policy = field(default_factory=Policy)
 
 
 def check(query: SearchQuery) -> None:
@@ -92,7 +95,8 @@ def resolve(session: Session, query: SearchQuery, vocabulary: Callable[[Session,
     if searched is None:
         return None
     names = vocabulary(session, searched.vocabulary_id)
-    resolver = _Resolver(session, names, query.threshold)
+    policy = policies.load(session, names)
+    resolver = _Resolver(session, names, query.threshold, policy)
     wanted, optional, unwanted = (
         [names.find(term) for term in terms] for terms in (query.tags, query.any_tags, query.not_tags)
     )
@@ -105,7 +109,7 @@ def resolve(session: Session, query: SearchQuery, vocabulary: Callable[[Session,
     if query.where is not None:
         parts.append(resolver.condition(query.where))
         terms += resolver.terms(query.where)
-    return Match(searched, names, conditions.All(tuple(parts)) if parts else None, tuple(terms))
+    return Match(searched, names, conditions.All(tuple(parts)) if parts else None, tuple(terms), policy)
 
 
 def generation(session: Session, query: SearchQuery) -> Generation | None:
@@ -132,11 +136,12 @@ class _Resolver:
     session: Session
     names: Names
     threshold: float | None
+    policy: Policy
 
     def has(self, tag_ids: Sequence[int], above: float | None = None) -> Condition:
         """Return the condition to have one of these tags, above a threshold or what the query says for all."""
         threshold = self.threshold if above is None else above
-        return conditions.HasTag(tuple((tag_id, self.names.units(tag_id, threshold)) for tag_id in tag_ids))
+        return self.policy.has((tag_id, self.names.units(tag_id, threshold)) for tag_id in tag_ids)
 
     def condition(self, tree: Expression) -> Condition:
         """Return what a tree says."""

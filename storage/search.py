@@ -9,12 +9,12 @@ import numpy as np
 
 from ramq.kit.errors import NotFoundError
 from storage import query as queries
-from storage.condition import All, HasTag
-from storage.index.selection import Selection
+from storage.condition import All, InArchive
+from storage.index.selection import Selection, most_common
 from storage.orders import ByTags, ByText, ByVector, mean_score
 from storage.ranking import DEFAULT_RELEVANCE
 from storage.relevance import Floors
-from storage.repositories import generations, results, tags
+from storage.repositories import generations, policies, results, tags
 from storage.views import Facet, Hit, ImageView, Page, SearchQuery, Why
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Search:
 
     def hits(self, session: Session, match: Match, query: SearchQuery, scores: dict[int, float]) -> list[Hit]:
         """Return hits for images with scores, in this order; deleted images are left out."""
-        hits = results.hits(session, match.generation.id, scores, match.names, query.threshold)
+        hits = results.hits(session, match.generation.id, scores, match.names, query.threshold, match.policy)
         if not query.text:
             return hits
         named = {tag_id for term in match.names.in_texts.mentioned(query.text).terms for tag_id in term}
@@ -124,8 +124,23 @@ class Search:
         match = queries.resolve(session, query, self.vocabulary)
         if match is None:
             return []
-        counts = self._selection(session, match).most_common(match.names.all_units(query.threshold), limit)
+        units = match.names.all_units(query.threshold)
+        found = self._selection(session, match)
+        if match.policy.is_empty:
+            counts = found.most_common(units, limit)
+        else:
+            counts = most_common(self._counted(session, match, found, units), limit)
         return [_facet(match.names, tag_id, count) for tag_id, count in counts]
+
+    def _counted(self, session: Session, match: Match, found: Selection, units: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Return how many of the images found have each tag with a score above its ``units``, where it counts; (T,)."""
+        view = self._index().view(session, match.generation.id)
+        narrowed = () if match.condition is None else (match.condition,)
+
+        def in_archive(archive_id: int) -> NDArray[np.int64]:
+            return Selection.of(view, All((*narrowed, InArchive(archive_id)))).count_tags(units)
+
+        return match.policy.counted(found.count_tags(units), in_archive)
 
     def suggest(self, session: Session, prefix: str, limit: int) -> list[Facet]:
         """Return tags whose name begins with ``prefix``, with how many images have them."""
@@ -134,9 +149,10 @@ class Search:
             return []
         names = self.vocabulary(session, generation.vocabulary_id)
         ids = tags.completions(session, generation.vocabulary_id, prefix, limit)
+        policy = policies.load(session, names)
 
         def count(tag_id: int) -> int:
-            has = HasTag(((tag_id, names.units(tag_id, None)),))
+            has = policy.has([(tag_id, names.units(tag_id, None))])
             return len(self._selection(session, queries.Match(generation, names, has, ())))
 
         return [_facet(names, tag_id, count(tag_id)) for tag_id in ids]
@@ -176,7 +192,8 @@ class Search:
         mention = match.names.in_texts.mentioned(query.text)
         named = np.empty(0, dtype=np.int64)
         if mention.terms:
-            has = (HasTag(tuple((i, match.names.units(i, query.threshold)) for i in term)) for term in mention.terms)
+            units = match.names.all_units(query.threshold).tolist()
+            has = (match.policy.has((i, units[i]) for i in term) for term in mention.terms)
             has_all = All((*has, *([] if match.condition is None else [match.condition])))
             named, _ = Selection.of(view, has_all).best_by_tags(mention.terms, queries.MAX_OFFSET)
         return ByText(found, vector, floor, named, mention.is_whole)

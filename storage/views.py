@@ -48,6 +48,17 @@ class CorrectionView:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyView:
+    """That a tag counts in an archive (None: in all) and others do not (``allow``), or that it does not (``deny``)."""
+
+    name: str
+    kind: str
+    archive: str | None
+    said_by: str
+    said_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Why:
     """Why a search by text found an image: the cosine of their vectors, and which tags of the image the text names."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,11 +15,22 @@ from storage.language import AllOf, AnyOf, FieldTerm, NotOf, TagTerm
 from storage.models import PERSON_UNITS, SCORE_SCALE
 from storage.objects.base import ObjectInfo
 from storage.objects.source import parse_source
-from storage.repositories import archives, corrections, erasures, generations, images, jobs, records
+from storage.repositories import archives, corrections, erasures, generations, images, jobs, policies, records
 from storage.repositories.corrections import Said
-from storage.repositories.generations import GenerationSpec, VocabularySpec
+from storage.repositories.generations import GenerationSpec
 from storage.repositories.records import Provenance, RecordRow
 from storage.views import SearchQuery
+from tests.archive_words import (
+    ARCHIVE_SPELLINGS,
+    ARCHIVES,
+    DATES,
+    DAY,
+    KEYS,
+    SIZES,
+    SPELLINGS,
+    VOCABULARIES,
+    moment,
+)  # fmt: skip
 from tests.vector_archive import SIZE, unit_vectors
 
 if TYPE_CHECKING:
@@ -29,36 +40,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from storage.language import Expression
-
-VOCABULARIES = (
-    VocabularySpec(
-        "a",
-        "animals",
-        ("dog", "Cat", "beach", "red boat", "dog", "people", "rare"),
-        ("狗", "猫", None, "船", "犬", "船", None),
-        (0.5, 0.3, 0.68, 0.5, 0.7, 0.999, 0.2),
-    ),
-    VocabularySpec("b", "others", ("cat", "sea", "dog"), (None, None, None), (0.2, 0.5, 0.6)),
-)
-# How each may be asked for, and which tags are meant.
-SPELLINGS = (
-    {"dog": (0, 4), "狗": (0,), "cat": (1,), "船": (3, 5), "BEACH": (2,), "red boat": (3,), "people": (5,), "6": (6,)},
-    {"Cat": (0,), "sea": (1,), "dog": (2,), "1": (1,)},
-)
-KEYS = ("2024/a {n}.jpg", "2024/x/{n}.png", "2023/{n}", "é/{n}", "zz{n}", "20%_{n}")
-ARCHIVES = ("s3://photos", "s3://photos-of-others", "file:///archive/office")
-# How each may be asked for: its number in ARCHIVES, and what keys begin with then.
-ARCHIVE_SPELLINGS = {
-    "s3://photos": (0, ""),
-    "s3://photos/2024": (0, "2024/"),
-    "photos": (0, ""),
-    "s3://photos-of-others": (1, ""),
-    "office": (2, ""),
-    "file:///archive/office/2024/x": (2, "2024/x/"),
-}
-DAY = datetime(2024, 3, 1, tzinfo=UTC)
-DATES = ("2024-03-02", "2024-03-03T12:00", "2024-03-04T00:00+02:00", "2024", "2024-04")
-SIZES = {"1kB": 1000, "1KiB": 1024, "1.5 MB": 1_500_000, "0": 0, "3000000": 3_000_000}
 
 
 @dataclass
@@ -91,6 +72,8 @@ class ArchiveModel:
         self.jobs: list[list[int]] = [[], []]
         # What people said: whether an image has the tag of this name, whatever the generation.
         self.said: dict[int, dict[str, bool]] = {}
+        # Which tags count: by archive (None: all) and name, what is allowed or denied.
+        self.rules: dict[tuple[int | None, str], str] = {}
         with unit_of_work(engine) as session:
             self.archives = [archives.ensure(session, parse_source(uri))[0] for uri in ARCHIVES]
             self.generations = [
@@ -188,6 +171,20 @@ class ArchiveModel:
             else:
                 said[name.lower()] = kind == 1
 
+    def rule(self) -> None:
+        """Let somebody allow or deny a tag, in an archive or in all, or take back all that was said of it there."""
+        name = str(self.rng.choice(["dog", "Cat", "beach", "red boat"]))
+        archive = [None, 0, 1][int(self.rng.integers(3))]
+        archive_id = None if archive is None else self.archives[archive].id
+        kind = [None, None, "allow", "deny"][int(self.rng.integers(4))]
+        with unit_of_work(self.engine) as session:
+            if kind is None:
+                was_there = policies.clear(session, name, archive_id)
+                assert was_there == (self.rules.pop((archive, name.lower()), None) is not None)
+            else:
+                policies.put(session, name, kind, archive_id, "ann")
+                self.rules[archive, name.lower()] = kind
+
     def some(self, among: Iterable[int], share: float) -> list[int]:
         """Return some of these ids."""
         return [int(image_id) for image_id in among if self.rng.random() < share]
@@ -216,6 +213,22 @@ class ArchiveModel:
                 case False:
                     found.pop(tag, None)
         return found
+
+    def tags_that_count(self, generation: int, image_id: int) -> dict[int, int]:
+        """Return ``tags`` less those that do not count in the image's archive."""
+        here = [
+            (name, kind)
+            for (archive, name), kind in self.rules.items()
+            if archive is None or archive == self.facts[image_id].archive
+        ]
+        allowed = {name for name, kind in here if kind == "allow"}
+        denied = {name for name, kind in here if kind == "deny"}
+        names = [name.lower() for name in VOCABULARIES[generation].names]
+        return {
+            tag: units
+            for tag, units in self.tags(generation, image_id).items()
+            if names[tag] not in denied and (not allowed or names[tag] in allowed)
+        }
 
     # What must be found -----------------------------------------------------------------------------------------------
 
@@ -251,7 +264,7 @@ class ArchiveModel:
         """Return how many of the images that match have each tag assigned."""
         counts: dict[int, int] = {}
         for image_id in self.matching(generation, query):
-            for tag, units in self.tags(generation, image_id).items():
+            for tag, units in self.tags_that_count(generation, image_id).items():
                 if units > self.units(generation, tag, query.threshold):
                     counts[tag] = counts.get(tag, 0) + 1
         return counts
@@ -262,7 +275,7 @@ class ArchiveModel:
         return round((own if threshold is None else threshold) * SCORE_SCALE)
 
     def _has(self, generation: int, image_id: int, name: str, threshold: float | None) -> bool:
-        tags = self.tags(generation, image_id)
+        tags = self.tags_that_count(generation, image_id)
         return any(tags.get(tag, 0) > self.units(generation, tag, threshold) for tag in SPELLINGS[generation][name])
 
     def _matches(self, generation: int, image_id: int, query: SearchQuery) -> bool:
@@ -367,14 +380,3 @@ class ArchiveModel:
             FieldTerm("larger", str(self.rng.choice(list(SIZES)))),
             FieldTerm("smaller", str(self.rng.choice(list(SIZES)))),
         ][int(self.rng.integers(7))]
-
-
-def moment(text: str) -> datetime:
-    """Return the moment of one of ``DATES``."""
-    return {
-        "2024-03-02": DAY + timedelta(days=1),
-        "2024-03-03T12:00": DAY + timedelta(days=2, hours=12),
-        "2024-03-04T00:00+02:00": DAY + timedelta(days=2, hours=22),
-        "2024": datetime(2024, 1, 1, tzinfo=UTC),
-        "2024-04": datetime(2024, 4, 1, tzinfo=UTC),
-    }[text]

@@ -41,7 +41,7 @@ def check(archive: ArchiveModel, search: Search, generation: int) -> None:
     assert total == len(expected)
     for hit in hits[:3]:
         assert hit.key == archive.facts[hit.image_id].key
-        tags = archive.tags(generation, hit.image_id)
+        tags = archive.tags_that_count(generation, hit.image_id)
         assert {tag.id for tag in hit.tags} == {
             tag for tag, units in tags.items() if units > archive.units(generation, tag, query.threshold)
         }

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ramq.cli import admin, archive, erase, generations, jobs, models, people, search, stack, vocab
+from ramq.cli import admin, archive, erase, generations, jobs, models, people, policy, search, stack, vocab
 from ramq.cli.output import err, visible
 from ramq.kit.errors import ConflictError, ForbiddenError, RamqError, TransientError, UsageError
 from ramq.kit.logs import without_secrets
@@ -45,6 +45,7 @@ for _module in (stack, jobs, search, people, archive, erase, admin):
 app.add_typer(models.app, name="models")
 app.add_typer(generations.app, name="generations")
 app.add_typer(vocab.app, name="vocab")
+app.add_typer(policy.app, name="policy")
 
 
 def main() -> None:

@@ -80,9 +80,7 @@ class Selection:
         """Return up to ``limit`` (tag, count) of ``count_tags``, the most frequent first, equal ones by id; no 0."""
         if self.is_narrowed and self._is_broad(units):
             return self._most_common_of_many(units, limit)
-        counts = self.count_tags(units)
-        most = np.argsort(-counts, kind="stable")[:limit].tolist()
-        return [(tag_id, int(counts[tag_id])) for tag_id in most if counts[tag_id]]
+        return most_common(self.count_tags(units), limit)
 
     def _is_broad(self, units: NDArray[np.int32]) -> bool:
         """Whether so many rows are selected that their own tags are many, and all tags have stored bitmaps."""
@@ -153,6 +151,12 @@ class Selection:
         """Yield every (image id, score sum), ids ascending, in bounded memory."""
         far = () if self.far is None else self.far.by_id(terms)
         return merge(*(_by_id(part, selected, terms) for part, selected in self.parts), far)
+
+
+def most_common(counts: NDArray[np.int64], limit: int) -> list[tuple[int, int]]:
+    """Return up to ``limit`` (tag, count), the most frequent first, equal ones by id; no 0."""
+    most = np.argsort(-counts, kind="stable")[:limit].tolist()
+    return [(tag_id, int(counts[tag_id])) for tag_id in most if counts[tag_id]]
 
 
 def _by_id(part: Part, selected: BitMap | None, terms: Terms) -> Iterator[tuple[int, int]]:

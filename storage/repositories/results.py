@@ -8,7 +8,7 @@ from sqlalchemy import select, text, true
 
 from ramq.kit.errors import NotFoundError, UsageError
 from storage.models import PERSON_UNITS, SCORE_SCALE, Archive, Generation, Image, Record
-from storage.repositories import corrections
+from storage.repositories import corrections, policies
 from storage.views import HistoryView, Hit, ImageView, TagView
 
 if TYPE_CHECKING:
@@ -16,11 +16,17 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from storage.policy import Policy
     from storage.repositories.tags import Names
 
 
 def hits(
-    session: Session, generation_id: int, scores: dict[int, float], names: Names, threshold: float | None
+    session: Session,
+    generation_id: int,
+    scores: dict[int, float],
+    names: Names,
+    threshold: float | None,
+    policy: Policy,
 ) -> list[Hit]:
     """Return the hits for image ids with scores, in the order of the dictionary; deleted images are left out."""
     corrected = corrections.corrected()
@@ -34,6 +40,7 @@ def hits(
             Record.height,
             Image.key,
             Archive.uri,
+            Image.archive_id,
         )
         .select_from(Record)
         .join(corrected, true())
@@ -48,7 +55,11 @@ def hits(
             key=row.key,
             archive=row.uri,
             score=score,
-            tags=[tag for tag in _tags(row.tags, row.scores, names, threshold) if tag.is_assigned],
+            tags=[
+                tag
+                for tag in _tags(row.tags, row.scores, names, threshold)
+                if tag.is_assigned and tag.id not in policy.denied(row.archive_id)
+            ],
             caption=row.caption,
             generation_id=generation_id,
             width=row.width,
@@ -99,7 +110,9 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
     record, generation, tags = None, None, []
     if newest is not None:
         record, generation = newest[0], newest[1]
-        tags = _tags(newest.tags, newest.scores, vocabulary(session, generation.vocabulary_id), None)
+        names = vocabulary(session, generation.vocabulary_id)
+        denied = policies.load(session, names).denied(found.archive_id)
+        tags = [tag for tag in _tags(newest.tags, newest.scores, names, None) if tag.id not in denied]
     return ImageView(
         image_id=found.id,
         key=found.key,

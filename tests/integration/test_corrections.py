@@ -173,3 +173,36 @@ def test_the_page_removes_adds_and_takes_back_with_plain_forms(client: TestClien
     )
     assert foreign.status_code == 403
     assert with_tag(services, CAT) == [cat]
+
+
+# Which tags count -----------------------------------------------------------------------------------------------------
+
+
+def test_a_denied_tag_is_not_found_counted_shown_or_exported(client: TestClient) -> None:
+    services = services_of(client)
+    cat, cup = cat_and_cup(services)
+    services.corrections.tag([cup], add=[CAT])
+    path = f"/v1/policies/{quote(CAT)}"
+    [rule] = client.put(path, params={"archive": "1"}, json={"kind": "deny"}).json()["items"]
+    assert (rule["name"], rule["kind"], rule["said_by"]) == (CAT.lower(), "deny", "local")
+    assert with_tag(services, CAT) == []
+    assert CAT not in {facet.name for facet in services.facets(SearchQuery(), 500)}
+    assert CAT not in {tag.name for tag in services.image(cat).tags}
+    for hit in services.every_hit(SearchQuery()):
+        assert CAT not in {tag.name for tag in hit.tags}
+    assert {cat, cup} <= {hit.image_id for hit in services.search(SearchQuery(not_tags=(CAT,), limit=100)).items}
+    assert client.delete(path, params={"archive": "1"}).json()["items"] == []
+    assert with_tag(services, CAT) == [cup, cat]
+    assert_problem(client.delete(path, params={"archive": "1"}), 404, "not-found")
+
+
+def test_where_a_tag_is_allowed_no_other_counts(client: TestClient) -> None:
+    services = services_of(client)
+    cat, _ = cat_and_cup(services)
+    services.policies.put(CAT, "allow", by="ann")
+    assert [(facet.name, facet.count) for facet in services.facets(SearchQuery(), 500)] == [(CAT, 1)]
+    assert with_tag(services, CAT) == [cat]
+    services.policies.put(CAT, "deny", "1")
+    assert services.facets(SearchQuery(), 500) == []
+    with pytest.raises(UnknownTagError):
+        services.policies.put("no such thing", "deny")

@@ -75,6 +75,7 @@ def test_every_kind_of_search_finds_what_plain_python_finds_while_the_archive_ch
                 archive.list_again(archive_number, [str(key) for key in rng.choice(keys, size=20)])
             case 5:
                 archive.correct(archive.some(archive.facts, 0.1))
+                archive.rule()
             case 6:
                 builder.publish_new(archive.generations[generation], force=True)
             case _:

@@ -14,7 +14,9 @@ from ramq.web.api.schemas import (
     HitsOut,
     ImageOut,
     IndexOut,
+    NewPolicy,
     PageOut,
+    PolicyOut,
 )
 from ramq.web.deps import MAX_TEXT, Id, Limit, Reach, Search, caller_of
 from ramq.web.uploads import read_picture
@@ -109,6 +111,31 @@ def delete_image(request: Request, services: Reach, image_id: Id) -> DeletionOut
     """Erase what is known about an image: records, vectors, index entries, thumbnails. The original stays."""
     services.image(image_id)
     return DeletionOut.model_validate(services.erasures.delete([image_id], by=caller_of(request)))
+
+
+ArchiveName = Annotated[str | None, Query(max_length=MAX_TEXT, description="an archive's id or URI; without: all")]
+
+
+@router.get("/policies")
+def list_policies(services: Reach) -> PageOut[PolicyOut]:
+    """The rules about which tags count in which archive."""
+    return PageOut[PolicyOut](items=[PolicyOut.model_validate(rule) for rule in services.policies.list()])
+
+
+@router.put("/policies/{tag:path}")
+def put_policy(
+    request: Request, services: Reach, tag: TagName, body: NewPolicy, archive: ArchiveName = None
+) -> PageOut[PolicyOut]:
+    """Allow or deny a tag; it counts from the next search on, and no record is changed."""
+    services.policies.put(tag, body.kind, archive, by=caller_of(request))
+    return list_policies(services)
+
+
+@router.delete("/policies/{tag:path}")
+def clear_policy(services: Reach, tag: TagName, archive: ArchiveName = None) -> PageOut[PolicyOut]:
+    """Take a rule back."""
+    services.policies.clear(tag, archive)
+    return list_policies(services)
 
 
 @router.get("/archives")

@@ -107,6 +107,24 @@ class Correction(BaseModel):
     present: bool = Field(description="whether the image has the tag, whatever the model says")
 
 
+class PolicyOut(FromView):
+    """Whether a tag counts in an archive."""
+
+    name: str = Field(description="in lower case")
+    kind: Literal["allow", "deny"]
+    archive: str | None = Field(description="null: all archives")
+    said_by: str
+    said_at: datetime
+
+
+class NewPolicy(BaseModel):
+    """A rule that is wanted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["allow", "deny"] = Field(description="with any tag allowed, only allowed ones count")
+
+
 class ImageOut(FromView):
     """All that is known about one image; `tags` holds every stored score, assigned or not."""
 

@@ -1,0 +1,66 @@
+"""``ramq policy``: which tags count in which archive."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ramq.cli.context import services
+from ramq.cli.output import err, print_json, print_table
+from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
+
+app = typer.Typer(no_args_is_help=True, help="Which tags count in which archive.\n\nExample: ramq policy deny weapon")
+
+TagName = Annotated[str, typer.Argument(metavar="TAG", help="Name or number of a tag.")]
+Within = Annotated[str | None, typer.Option("--archive", metavar="A", help="Only in this archive, by number or URI.")]
+
+
+@app.command("list")
+def list_rules(as_json: Json = False) -> None:
+    """List the rules.
+
+    Example: ramq policy list
+    """
+    with services() as ramq:
+        rules = ramq.policies.list()
+    if as_json:
+        print_json({"items": rules})
+        return
+    print_table(
+        ("tag", "rule", "archive", "who", "when"),
+        ((rule.name, rule.kind, rule.archive or "all", rule.said_by, rule.said_at) for rule in rules),
+    )
+
+
+@app.command()
+def deny(tag: TagName, archive: Within = None) -> None:
+    """Let a tag count no more: not searched, not counted, not shown, not exported.
+
+    Example: ramq policy deny weapon --archive 1
+    """
+    with services() as ramq:
+        ramq.policies.put(tag, "deny", archive)
+    err.print("It counts no more, from the next search on.")
+
+
+@app.command()
+def allow(tag: TagName, archive: Within = None) -> None:
+    """Let a tag count, and none that is not allowed as well.
+
+    Example: ramq policy allow canoe --archive 1
+    """
+    with services() as ramq:
+        ramq.policies.put(tag, "allow", archive)
+    err.print("It counts, and others count only if they are allowed too.")
+
+
+@app.command()
+def clear(tag: TagName, archive: Within = None) -> None:
+    """Take back what was said of a tag.
+
+    Example: ramq policy clear weapon --archive 1
+    """
+    with services() as ramq:
+        ramq.policies.clear(tag, archive)
+    err.print("The rule is gone.")
