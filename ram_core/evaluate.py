@@ -157,7 +157,7 @@ def _model(chosen: argparse.Namespace, benchmark: Benchmark) -> Any:
     )
     if not chosen.open_set:
         return model
-    if not hasattr(model, "with_vocabulary"):
+    if not hasattr(model, "runner"):  # lite answers from a vector: it has no logits of other tags
         raise ModelError(f"{chosen.model} cannot take other tags; --open-set is for ram and ram_plus")
     tags = list(dict.fromkeys(benchmark.tags))
     return model.with_vocabulary(read_descriptions(chosen.descriptions, tags) if chosen.descriptions else tags)

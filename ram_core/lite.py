@@ -29,7 +29,7 @@ from ram_core.transforms import CENTRED_MEAN, CENTRED_STD, SquashTransform, norm
 from ram_core.vocabulary import TagVocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from PIL import Image
@@ -109,11 +109,25 @@ class Lite:
         """Scores below this are not kept."""
         return _SCORE_FLOOR
 
-    def with_vocabulary(self, vocabulary: TagVocabulary) -> ZeroShotLite:
-        """Return the same weights for other tags, by their names (zero-shot)."""
-        from ram_core.lite_openset import zero_shot  # noqa: PLC0415  (few need it, and it knows this module)
+    def with_vocabulary(
+        self,
+        vocabulary: TagVocabulary | Sequence[str] | Mapping[str, Sequence[str]] | Path | str,
+        *,
+        threshold: float | Sequence[float] | None = None,
+    ) -> ZeroShotLite:
+        """Return the same weights for other tags, by the likeness of an image's vector to their names (zero-shot).
 
-        return zero_shot(self, vocabulary, self._cache_dir)
+        Args:
+            vocabulary: names; names with sentences that describe them; a JSON file of the latter; or a vocabulary.
+            threshold: one for all tags or one for each; 0.5, or the vocabulary's own, when not given.
+
+        Raises:
+            VocabularyError: no tags, a tag without a description where others have one, thresholds that do not fit.
+        """
+        from ram_core.lite_openset import zero_shot  # noqa: PLC0415  (few need it, and it knows this module)
+        from ram_core.openset import open_vocabulary  # noqa: PLC0415
+
+        return zero_shot(self, open_vocabulary(vocabulary, threshold), self._cache_dir)
 
     @torch.inference_mode()
     def tag_logits(self, pixels: Tensor) -> Tensor:

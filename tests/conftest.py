@@ -18,6 +18,10 @@ from tests.services.redis import RedisServer
 from tests.services.s3 import S3Server
 from tests.services.s3 import s3_server as run_s3_server
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several test processes share the cores: threads of each that wait for one another cost many times what they give.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
