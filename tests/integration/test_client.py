@@ -34,6 +34,11 @@ LEFT_OUT = {
         ("get", "/v1/jobs/{job_id}/report/lines"),
     },
     "events: `wait` asks instead": {("get", "/v1/jobs/{job_id}/events")},
+    "what tags an archive allows is for whoever runs the server": {
+        ("get", "/v1/policies"),
+        ("put", "/v1/policies/{tag}"),
+        ("delete", "/v1/policies/{tag}"),
+    },
     "putting generations to use is for whoever runs the server": {
         ("get", "/v1/generations/compare"),
         ("post", "/v1/generations/rollback"),
