@@ -16,6 +16,7 @@ from ram_core.lite import Lite, _installed_weights, imagenet_vocabulary, load_li
 from ram_core.registry import model_names
 from ram_core.text_encoder import MiniLMTextEncoder
 from ram_core.transforms import normalise
+from tests.services.embeddings import with_embeddings
 
 PHOTOS = Path(skimage.__file__).parent / "data"
 
@@ -26,7 +27,7 @@ def photo(name: str) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+    return with_embeddings(tmp_path_factory.mktemp("data")) / "cache"
 
 
 @pytest.fixture(scope="module")
@@ -164,9 +165,14 @@ def test_the_generation_names_how_pixels_and_vectors_are_made(lite: Lite) -> Non
     assert lite.spec.vector_kind == "tags-name+definition-20-root"
 
 
-def test_another_text_encoder_is_another_generation(lite: Lite, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_text_encoder_is_another_generation(
+    lite: Lite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(MiniLMTextEncoder, "sha256", "00" * 32)
-    assert load_lite(device=torch.device("cpu"), cache_dir=cache).spec.fingerprint != lite.spec.fingerprint
+    monkeypatch.setattr(
+        MiniLMTextEncoder, "encode", lambda _self, texts: np.eye(384, dtype=np.float32)[[0] * len(texts)]
+    )
+    assert load_lite(device=torch.device("cpu"), cache_dir=tmp_path).spec.fingerprint != lite.spec.fingerprint
 
 
 def test_a_vocabulary_of_another_length_is_refused_with_both_counts(cache: Path) -> None:
