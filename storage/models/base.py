@@ -1,0 +1,46 @@
+"""What the tables have in common: names of constraints, types that SQLAlchemy does not know, the unit of scores."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import DateTime, MetaData, Text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.types import UserDefinedType
+
+SCORE_SCALE = 10_000
+"""Scores are stored as whole numbers of 1/10,000, so that a threshold compares exactly."""
+
+PERSON_UNITS = SCORE_SCALE + 1
+"""The score of a tag that a person gave: above every threshold. Shown as 1. Written into ``corrected_tags``, too."""
+
+
+class XID8(UserDefinedType[int]):
+    """Postgres' 64-bit transaction id. Not a number to Postgres: compare it with values cast to ``xid8``."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_kw: Any) -> str:
+        """Return the name of the type in DDL."""
+        return "xid8"
+
+
+class Base(DeclarativeBase):
+    """Base of the tables; names constraints so that migrations can name them again."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012  (SQLAlchemy's own spelling)
+        str: Text,
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+    }
