@@ -215,7 +215,7 @@ def close(session: Session, shard_id: int, epoch: int, stage_seconds: Mapping[st
         text(
             """
             UPDATE job SET done = done + :n_done, failed = failed + :n_failed, skipped = skipped + :n_skipped,
-                note = NULL,
+                note = CASE WHEN state = 'failed' THEN note END,
                 stage_seconds = (
                     SELECT coalesce(jsonb_object_agg(stage, total), '{}') FROM (
                         SELECT stage, sum(value::float) AS total FROM (
@@ -275,7 +275,10 @@ def refuse(session: Session, shard_id: int, epoch: int, note: str) -> None:
 
 def _note_on_job(session: Session, shard_id: int, note: str) -> None:
     session.execute(
-        text("UPDATE job SET note = :note FROM shard WHERE shard.id = :id AND job.id = shard.job_id"),
+        text(
+            """UPDATE job SET note = :note FROM shard
+            WHERE shard.id = :id AND job.id = shard.job_id AND job.state IN ('running', 'paused')"""
+        ),
         {"id": shard_id, "note": note},
     )
 

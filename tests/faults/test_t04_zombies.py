@@ -11,7 +11,7 @@ import pytest
 from storage.database import LOCKED_IDLE_SECONDS
 from tests.services.checker import check_job, fill, picture
 from tests.services.crew import wait_for
-from tests.services.watch import leases_of, seconds_until_taken_over, wait_until_stopped
+from tests.services.watch import acknowledged, leases_of, seconds_until_taken_over, wait_until_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,8 +57,14 @@ def test_a_batch_that_comes_after_its_lease_is_fenced_and_newer_results_stand(
 @pytest.mark.slow
 def test_without_the_fence_the_checks_of_a_zombie_fail(services: Services, crew: Crew, tmp_path: Path) -> None:
     """Shows that the test above bites: the same story, with a worker whose writes ask for no lease."""
-    job_id, files = run_with_a_zombie(services, crew, tmp_path / "photos", MISFORTUNE_NO_FENCE="1")
-    time.sleep(2)  # what the zombie had in its hands arrives
+    told = tmp_path / "acknowledged"
+    job_id, files = run_with_a_zombie(
+        services, crew, tmp_path / "photos", MISFORTUNE_NO_FENCE="1", MISFORTUNE_ACKNOWLEDGED=str(told)
+    )
+    deadline = time.monotonic() + 30
+    while not acknowledged(told):  # what the zombie had in its hands arrives
+        assert time.monotonic() < deadline, crew.log()[-3000:]
+        time.sleep(0.05)
     with pytest.raises(AssertionError):
         check_job(services, job_id, files)
 

@@ -164,6 +164,18 @@ def test_trouble_is_counted_noted_and_waited_for(ledger: Ledger) -> None:
     assert ledger.view(job_id).note is None
 
 
+def test_why_a_job_failed_is_said_whatever_its_last_shards_do(ledger: Ledger, engine: Engine) -> None:
+    """The batches that were in flight when it failed are closed, or given back with news of their own, after it."""
+    job_id = ledger.make_job([1, 1])
+    closing, giving_back = ledger.must_claim(), ledger.must_claim()
+    with unit_of_work(engine) as session:
+        jobs.fail(session, job_id, "stopped: may not read")
+    ledger.write(closing, outcomes(DONE))
+    ledger.close(closing)
+    ledger.give_back(giving_back, is_trouble=True, note="waiting: the store is down")
+    assert (ledger.view(job_id).state, ledger.view(job_id).note) == ("failed", "stopped: may not read")
+
+
 def test_a_worker_that_leaves_gives_back_all_it_holds_and_nothing_else(ledger: Ledger, engine: Engine) -> None:
     ledger.make_job([1, 1, 1])
     for owner in ("leaving", "leaving", "staying"):
