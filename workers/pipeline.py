@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
-
-from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from ram_core.errors import ModelError
 from ramq.kit.errors import FatalError, ServiceUnavailableError
@@ -23,6 +19,7 @@ from storage.repositories import features, images, shards
 from workers import work as words
 from workers.lease_keeper import LeaseKeeper
 from workers.retry import Action, DeviceLostError, WorkerCrashedError, tries_allowed, verdict
+from workers.stages.base import Stage
 from workers.stages.batch import Batcher
 from workers.stages.fetch import BytesBudget, fetch, recall
 from workers.stages.infer import infer
@@ -30,7 +27,6 @@ from workers.stages.write import write
 from workers.work import Lease, Trouble, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
     from sqlalchemy import Engine
@@ -43,9 +39,6 @@ if TYPE_CHECKING:
     from workers.work import Batch
 
 log = get_logger()
-
-_CLOSE = None
-"""What a queue holds behind its last image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +74,13 @@ class Pipeline:
         self._options = options
         self._metrics = metrics
         self._budget = BytesBudget(options.budget_bytes)
-        self._to_fetch: queue.Queue[Work | None] = queue.Queue(2 * options.fetch_threads)
-        self._to_decode: queue.Queue[Work | None] = queue.Queue(options.fetch_threads + 2 * options.decoders)
-        self._to_infer: queue.Queue[Work | None] = queue.Queue(2 * options.batch_size)
-        self._to_write: queue.Queue[Batch | None] = queue.Queue(2)
-        self._threads: list[threading.Thread] = []
+        fetchers = options.fetch_threads
+        self._fetching: Stage[Work] = Stage("fetch", fetchers, 2 * fetchers, metrics)
+        self._decoding: Stage[Work] = Stage("decode", options.decoders, fetchers + 2 * options.decoders, metrics)
+        self._inferring: Stage[Work] = Stage("infer", 1, 2 * options.batch_size, metrics)
+        self._writing: Stage[Batch] = Stage("write", 1, 2, metrics)
+        self._stages: tuple[Stage[Any], ...] = (self._fetching, self._decoding, self._inferring, self._writing)
         self._fatal: BaseException | None = None
-        self._busy: defaultdict[str, float] = defaultdict(float)
         self._stopping = threading.Event()
         self.leases = LeaseKeeper(engine, options.lease_seconds, self._stopping)
         self._in_hand = 0
@@ -95,15 +88,9 @@ class Pipeline:
         self.settled = 0
 
     def __enter__(self) -> Self:
-        widths = {"fetch": self._options.fetch_threads, "decode": self._options.decoders, "infer": 1, "write": 1}
-        loops = {"fetch": self._fetch, "decode": self._decode, "infer": self._infer, "write": self._write}
-        for stage, width in widths.items():
-            for number in range(width):
-                thread = threading.Thread(
-                    target=self._guard, args=(loops[stage],), name=f"{stage}-{number}", daemon=True
-                )
-                thread.start()
-                self._threads.append(thread)
+        loops = (self._fetch, self._decode, self._infer, self._write)
+        for stage, loop in zip(self._stages, loops, strict=True):
+            stage.start(loop, self._fail)
         return self
 
     def __exit__(
@@ -117,35 +104,20 @@ class Pipeline:
                 self.leases.give_up(lease)
             else:
                 self.leases.drop(lease)
-        threads = iter(self._threads)
-        stages: tuple[tuple[queue.Queue[Any], int], ...] = (
-            (self._to_fetch, self._options.fetch_threads),
-            (self._to_decode, self._options.decoders),
-            (self._to_infer, 1),
-            (self._to_write, 1),
-        )
-        for inbox, width in stages:  # in the order of the stream, so that nothing is put behind a closed door
-            for _ in range(width):
-                inbox.put(_CLOSE)
-            for _ in range(width):
-                next(threads).join()
+        for stage in self._stages:  # in the order of the stream, so that nothing is put behind a closed door
+            stage.close()
 
     # What the worker asks ------------------------------------------------------------------------------------------
 
     @property
     def depths(self) -> dict[str, int]:
         """How many images wait before each stage."""
-        return {
-            "fetch": self._to_fetch.qsize(),
-            "decode": self._to_decode.qsize(),
-            "infer": self._to_infer.qsize(),
-            "write": self._to_write.qsize(),
-        }
+        return {stage.name: stage.inbox.qsize() for stage in self._stages}
 
     @property
     def busy_seconds(self) -> dict[str, float]:
         """Seconds that each stage worked so far, divided by its number of threads."""
-        return dict(self._busy)
+        return {stage.name: stage.busy_seconds for stage in self._stages if stage.busy_seconds}
 
     def feed(self, shard: ClaimedShard, lease: Lease) -> None:
         """Send the pending images of a shard on their way. Blocks while the queues are full."""
@@ -173,11 +145,11 @@ class Pipeline:
             work = Work(lease, position, key, key.version, kept.get(image_id))
             if image_id not in known:  # deleted while it waited: the write stage finds no row and skips it
                 work.trouble = Trouble(is_passing=False, code="missing", about_content=False, detail="deleted")
-                self._to_infer.put(work)
+                self._inferring.inbox.put(work)
             elif lease.is_careful:
                 self._feed_alone(work)
             else:
-                self._to_fetch.put(work)
+                self._fetching.inbox.put(work)
         self._raise_fatal()
 
     def stop(self) -> None:
@@ -220,7 +192,7 @@ class Pipeline:
             work.trouble = Trouble.of(
                 WorkerCrashedError(f"{shard.probe_deaths} workers died while they had only this image in their hands")
             )
-            self._to_infer.put(work)
+            self._inferring.inbox.put(work)
         else:
             try:
                 with unit_of_work(self._engine) as session:
@@ -228,31 +200,25 @@ class Pipeline:
             except shards.FencedError:
                 self.leases.drop(lease)
                 return
-            self._to_fetch.put(work)
+            self._fetching.inbox.put(work)
         left = lease.left - 1
         while not lease.wait_until_left(left, 0.5) and not self._drops(lease):
             pass
 
     # Stages --------------------------------------------------------------------------------------------------------
 
-    def _guard(self, loop: Callable[[], None]) -> None:
-        """Run a stage; after an error that concerns the worker, go on so that the queue before it drains."""
-        while True:
-            try:
-                loop()
-            except Exception as error:  # noqa: BLE001  (handed to the thread that feeds, which raises it)
-                self._fatal = self._fatal or error
-                self._in_hand = 0
-                self.leases.notify()
-            else:
-                return
+    def _fail(self, error: Exception) -> None:
+        """Keep the first error of a stage for the thread that feeds, and let nobody wait for what it had in hand."""
+        self._fatal = self._fatal or error
+        self._in_hand = 0
+        self.leases.notify()
 
     def _drops(self, lease: Lease) -> bool:
         """Tell whether images of this lease are not worth another step."""
         return lease.is_over or self._stopping.is_set() or self._fatal is not None
 
     def _fetch(self) -> None:
-        while (work := self._to_fetch.get()) is not None:
+        while (work := self._fetching.inbox.get()) is not None:
             if self._drops(work.lease):
                 continue
             if work.lease.is_troubled:
@@ -262,7 +228,7 @@ class Pipeline:
             else:
                 if work.lease.store is not None:
                     work.reserved_bytes = self._budget.acquire(work.image.size_bytes)
-                with _Timed(self, work.lease, "fetch", self._options.fetch_threads, key=work.image.key):
+                with self._fetching.timed(work.lease, key=work.image.key):
                     try:
                         self._get(work)
                     except Exception as error:  # noqa: BLE001  (the table of errors judges it)
@@ -270,7 +236,7 @@ class Pipeline:
                 work.lease.note_fetch(work.trouble)
             if work.trouble is not None:
                 self._release(work)
-            (self._to_decode if work.body is not None else self._to_infer).put(work)
+            (self._decoding.inbox if work.body is not None else self._inferring.inbox).put(work)
 
     def _get(self, work: Work) -> None:
         """Get an image's bytes, or what was kept of it."""
@@ -280,18 +246,18 @@ class Pipeline:
             fetch(work, self._options.max_object_bytes)
 
     def _decode(self) -> None:
-        while (work := self._to_decode.get()) is not None:
+        while (work := self._decoding.inbox.get()) is not None:
             if not self._drops(work.lease):
                 preprocessing = self._model_of(work.lease).recognizer.preprocessing
                 assert work.body is not None
-                with _Timed(self, work.lease, "decode", self._options.decoders, key=work.image.key):
+                with self._decoding.timed(work.lease, key=work.image.key):
                     try:
                         work.pixels, work.width, work.height = self._decoders.decode(work.body, preprocessing)
                     except Exception as error:  # noqa: BLE001
                         self._judge(work, error)
             self._release(work)
             if not self._drops(work.lease):
-                self._to_infer.put(work)
+                self._inferring.inbox.put(work)
 
     def _infer(self) -> None:
         batcher = Batcher(self._options.batch_size)
@@ -299,7 +265,7 @@ class Pipeline:
             for batch in batcher.overdue():
                 self._infer_batch(batch)
             try:
-                work = self._to_infer.get(timeout=0.2)
+                work = self._inferring.inbox.get(timeout=0.2)
             except queue.Empty:
                 continue
             if work is None:
@@ -316,12 +282,12 @@ class Pipeline:
         with self._lock:
             self._in_hand += 1
         model = self._model_of(batch.lease)
-        with _Timed(self, batch.lease, "infer", 1):
+        with self._inferring.timed(batch.lease):
             infer(batch, model, batch.lease.shard.captioner)
-        self._to_write.put(batch)
+        self._writing.inbox.put(batch)
 
     def _write(self) -> None:
-        while (batch := self._to_write.get()) is not None:
+        while (batch := self._writing.inbox.get()) is not None:
             if not batch.lease.is_over and self._fatal is None:
                 self._write_batch(batch)
             with self._lock:
@@ -332,7 +298,7 @@ class Pipeline:
         lease = batch.lease
         thresholds = self._model_of(lease).thresholds
         self._resolve_old_troubles(batch)
-        with _Timed(self, lease, "write", 1):
+        with self._writing.timed(lease):
             state = self.leases.patiently(
                 lease, lambda: write(self._engine, batch, thresholds, self._options.lease_seconds, self._files)
             )
@@ -384,13 +350,6 @@ class Pipeline:
         if self._fatal is not None:
             raise FatalError(f"the pipeline stopped: {self._fatal}") from self._fatal
 
-    def note_seconds(self, lease: Lease, stage: str, seconds: float) -> None:
-        """Count time that a stage worked, as that of one full-time worker of the stage."""
-        lease.add_seconds(stage, seconds)
-        with self._lock:
-            self._busy[stage] += seconds
-        self._metrics.busy(stage, seconds)
-
 
 def _is_orderly(error: BaseException) -> bool:
     """Tell whether a fatal error says of itself that no image is to blame.
@@ -400,19 +359,3 @@ def _is_orderly(error: BaseException) -> bool:
     """
     expected = isinstance(error, FatalError | ModelError | ServiceUnavailableError)
     return expected and not isinstance(error, DeviceLostError)
-
-
-class _Timed:
-    """Counts the time of a stage, and puts on every line that is logged meanwhile what the stage is about."""
-
-    def __init__(self, pipeline: Pipeline, lease: Lease, stage: str, width: int, **about: str) -> None:
-        self._pipeline, self._lease, self._stage, self._width, self._about = pipeline, lease, stage, width, about
-
-    def __enter__(self) -> None:
-        self._outside = bind_contextvars(**self._lease.labels, stage=self._stage, **self._about)
-        self._began = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        seconds = (time.perf_counter() - self._began) / self._width
-        self._pipeline.note_seconds(self._lease, self._stage, seconds)
-        reset_contextvars(**self._outside)

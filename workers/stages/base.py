@@ -1,0 +1,93 @@
+"""What every stage of the pipeline stands on: the queue before it, the threads that run it, the time they worked."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from structlog.contextvars import bind_contextvars, reset_contextvars
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from workers.metrics import WorkerMetrics
+    from workers.work import Lease
+
+T = TypeVar("T")
+
+_CLOSE = None
+"""What a queue holds behind its last image."""
+
+
+class Stage(Generic[T]):
+    """One stage: threads that take from one bounded queue.
+
+    Args:
+        name: what logs, metrics and threads call it.
+        width: how many threads run it.
+        places: how many things may wait before it.
+        metrics: told how long the threads worked.
+    """
+
+    def __init__(self, name: str, width: int, places: int, metrics: WorkerMetrics) -> None:
+        self.name = name
+        self.inbox: queue.Queue[T | None] = queue.Queue(places)
+        self.busy_seconds = 0.0
+        self._width = width
+        self._metrics = metrics
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+
+    def start(self, loop: Callable[[], None], on_error: Callable[[Exception], None]) -> None:
+        """Run ``loop`` in the stage's threads until it returns; it takes from the inbox and returns at a None."""
+        for number in range(self._width):
+            thread = threading.Thread(target=_guard, args=(loop, on_error), name=f"{self.name}-{number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def close(self) -> None:
+        """Let the threads end behind what waits now. Nothing may be put into the inbox any more."""
+        for _ in self._threads:
+            self.inbox.put(_CLOSE)
+        for thread in self._threads:
+            thread.join()
+
+    def timed(self, lease: Lease, **about: str) -> _Timed[T]:
+        """Count the time of a ``with`` block as work of this stage over a shard."""
+        return _Timed(self, lease, about)
+
+    def note_seconds(self, lease: Lease, seconds: float) -> None:
+        """Count time that one thread worked, as that of one full-time worker of the stage."""
+        share = seconds / self._width
+        lease.add_seconds(self.name, share)
+        with self._lock:
+            self.busy_seconds += share
+        self._metrics.busy(self.name, share)
+
+
+def _guard(loop: Callable[[], None], on_error: Callable[[Exception], None]) -> None:
+    """Run a stage; after an error that concerns the worker, go on so that the queue before it drains."""
+    while True:
+        try:
+            loop()
+        except Exception as error:  # noqa: BLE001  (handed to the thread that feeds, which raises it)
+            on_error(error)
+        else:
+            return
+
+
+class _Timed(Generic[T]):
+    """Counts the time of a stage, and puts on every line that is logged meanwhile what the stage is about."""
+
+    def __init__(self, stage: Stage[T], lease: Lease, about: dict[str, str]) -> None:
+        self._stage, self._lease, self._about = stage, lease, about
+
+    def __enter__(self) -> None:
+        self._outside = bind_contextvars(**self._lease.labels, stage=self._stage.name, **self._about)
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._stage.note_seconds(self._lease, time.perf_counter() - self._began)
+        reset_contextvars(**self._outside)
