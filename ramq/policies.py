@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from ramq.corrections import LOCAL
-from ramq.kit.errors import NotFoundError
+from ramq.kit.errors import NotFoundError, UsageError
 from storage.database import unit_of_work
 from storage.repositories import archives, corrections, policies
+from storage.repositories.tags import UnknownTagError
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
 
     from ramq.corrections import CorrectionClient
     from storage.views import PolicyView
@@ -39,17 +41,33 @@ class PolicyClient:
         Raises:
             UnknownTagError: no vocabulary has it.
             NotFoundError: there is no such archive.
+            UsageError: a part of an archive is meant.
         """
         with unit_of_work(self._engine) as session:
-            archive_id = archives.resolve(session, archive)[0] if archive else None
+            archive_id = _archive_id(session, archive)
             name = corrections.meant(self._people.vocabularies(session), tag)
             policies.put(session, name, kind, archive_id, by)
 
     def clear(self, tag: str, archive: str | None = None) -> None:
         """Take a rule back. Raises ``NotFoundError`` where there is none."""
         with unit_of_work(self._engine) as session:
-            archive_id = archives.resolve(session, archive)[0] if archive else None
-            name = corrections.meant(self._people.vocabularies(session), tag)
+            archive_id = _archive_id(session, archive)
+            try:
+                name = corrections.meant(self._people.vocabularies(session), tag)
+            except UnknownTagError:
+                # A rule may outlive the vocabulary that its name came from.
+                if policies.clear(session, tag, archive_id):
+                    return
+                raise
             if not policies.clear(session, name, archive_id):
                 where = f"in {archive}" if archive else "for all archives"
                 raise NotFoundError(f"there is no rule for the tag {tag!r} {where}: see `ramq policy list`")
+
+
+def _archive_id(session: Session, archive: str | None) -> int | None:
+    if not archive:
+        return None
+    archive_id, prefix = archives.resolve(session, archive)
+    if prefix:
+        raise UsageError(f"a rule holds for a whole archive: name archive {archive_id}, not {archive}")
+    return archive_id

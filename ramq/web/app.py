@@ -18,6 +18,7 @@ from ramq.web.pages import generations as generation_pages
 from ramq.web.pages import house, search
 from ramq.web.pages import images as image_pages
 from ramq.web.pages import jobs as job_pages
+from ramq.web.pages import policies as policy_pages
 from ramq.web.pages.render import STATIC, Screens
 from ramq.web.problems import (
     CODES,
@@ -90,7 +91,7 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
         per_minute = REQUESTS_PER_MINUTE if tokens.are_set else 0
     limit = RateLimit(per_minute, time.monotonic)
     metrics = WebMetrics(services)
-    screens = Screens(has_tokens=tokens.are_set)
+    screens = Screens(tokens)
 
     def refuse(connection: HTTPConnection, error: HTTPException) -> Response:
         problem = make_problem(error.status_code, CODES[error.status_code], error.detail)
@@ -117,8 +118,8 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     install_problem_handlers(app, screens.show_problem)
     for router in (api_jobs.router, api_jobs.workers_router, images.router, api_generations.router):
         app.include_router(router, responses=_PROBLEMS)
-    pages = (search.router, image_pages.router, job_pages.router, generation_pages.router, house.router)
-    for router in (health.router, *pages):
+    pages = (search, image_pages, job_pages, generation_pages, policy_pages, house)
+    for router in (health.router, *(page.router for page in pages)):
         app.include_router(router)
     app.mount("/static", _KeptFiles(directory=STATIC), name="static")
     _describe(app, has_tokens=tokens.are_set)

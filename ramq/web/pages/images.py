@@ -56,6 +56,7 @@ def _screen(request: Request, services: Services, image_id: int, refusal: UsageE
         image=image,
         assigned=[tag for tag in image.tags if tag.is_assigned],
         others=[tag for tag in image.tags if not tag.is_assigned],
+        names={tag.name.lower() for tag in image.tags},
         said={correction.name: correction for correction in image.corrections},
         neighbours=_neighbours(services, image_id),
         problem=None if refusal is None else make_problem(422, refusal.code, str(refusal)),

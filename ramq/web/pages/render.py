@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
 
     from ramq.web.problems import Problem
+    from ramq.web.tokens import Tokens
 
 WEB = Path(__file__).resolve().parent.parent
 STATIC = WEB / "static"
@@ -97,7 +98,8 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 class Screens:
     """Renders templates. One per application."""
 
-    def __init__(self, *, has_tokens: bool) -> None:
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
         self._environment = Environment(
             loader=FileSystemLoader(WEB / "templates"),
             autoescape=select_autoescape(default=True),
@@ -120,12 +122,17 @@ class Screens:
         self._environment.globals |= {
             "static": lambda name: f"/static/{name}?v={stamps[name]}",
             "version": version("ramq"),
-            "has_tokens": has_tokens,
+            "has_tokens": tokens.are_set,
         }
 
     def show(self, request: HTTPConnection, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
-        """Return the screen ``template``. Screens show live data, so they are not stored."""
-        html = self._environment.get_template(template).render(path=request.url.path, **context)
+        """Return the screen ``template``, which offers what ``request`` may do. It shows live data, so it is not stored."""
+        token = self._tokens.of(request)
+
+        def may(scope: str) -> bool:
+            return not self._tokens.are_set or (token is not None and token.may(scope))
+
+        html = self._environment.get_template(template).render(path=request.url.path, may=may, token=token, **context)
         return HTMLResponse(html, status_code=status, headers={"Cache-Control": "no-store"})
 
     def show_problem(self, request: HTTPConnection, problem: Problem) -> HTMLResponse:

@@ -1,0 +1,61 @@
+"""The screen of policies: which tags count, in all archives and in one."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from ramq.kit.errors import UsageError
+from ramq.web.deps import MAX_TEXT, Reach, caller_of, screens_of
+from ramq.web.problems import problem_of
+from ramq.wiring import Services
+
+if TYPE_CHECKING:
+    from storage.views import PolicyView
+
+router = APIRouter(include_in_schema=False, prefix="/archives/policies")
+
+
+@router.get("")
+def show_policies(
+    request: Request, services: Reach, archive: Annotated[str, Query(max_length=MAX_TEXT)] = ""
+) -> HTMLResponse:
+    """Show the rules, those for all archives first, and the form that adds one, for ``archive`` if it is given."""
+    return _screen(request, services, form={"archive": archive})
+
+
+@router.post("")
+def change_policy(
+    request: Request,
+    services: Reach,
+    say: Annotated[Literal["deny", "allow", "nothing"], Form()],
+    tag: Annotated[str, Form(max_length=MAX_TEXT)] = "",
+    archive: Annotated[str, Form(max_length=MAX_TEXT)] = "",
+) -> Response:
+    """Add a rule, or take one back; a tag that is not known is refused on the same screen, with near names."""
+    try:
+        if say == "nothing":
+            services.policies.clear(tag, archive or None)
+        else:
+            services.policies.put(tag.strip(), say, archive or None, by=caller_of(request))
+    except UsageError as error:
+        return _screen(request, services, form={"tag": tag, "say": say, "archive": archive}, refusal=error)
+    return RedirectResponse("/archives/policies", status_code=303)
+
+
+def _screen(
+    request: Request, services: Services, *, form: dict[str, str], refusal: UsageError | None = None
+) -> HTMLResponse:
+    problem = None if refusal is None else problem_of(refusal)
+    rules: dict[str, list[PolicyView]] = {}
+    for rule in services.policies.list():
+        rules.setdefault(rule.archive or "", []).append(rule)
+    return screens_of(request).show(
+        request,
+        "policies.html",
+        status=problem.status if problem else 200,
+        rules=rules,
+        archives=services.archives(),
+        form={"tag": "", "say": "deny", "archive": ""} | form,
+        problem=problem,
+    )

@@ -1,0 +1,90 @@
+"""The screen of policies says and changes which tags count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+
+from ramq.kit.errors import UsageError
+from storage.database import unit_of_work
+from storage.repositories.tags import UnknownTagError
+from storage.views import SearchQuery
+from tests.services.recognised import CAT
+from tests.services.web import services_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.testclient import TestClient
+
+pytestmark = pytest.mark.services
+
+SCREEN = "/archives/policies"
+
+
+def counts(client: TestClient, tag: str) -> bool:
+    return tag in {facet.name for facet in services_of(client).facets(SearchQuery(), 500)}
+
+
+def test_a_rule_is_added_and_taken_back(client: TestClient) -> None:
+    assert "Every tag counts" in client.get(SCREEN).text
+    for archive in ("", "1"):
+        added = client.post(SCREEN, data={"tag": CAT, "say": "deny", "archive": archive})
+        assert (added.status_code, added.headers["location"]) == (303, SCREEN)
+        assert not counts(client, CAT)
+        [rule] = services_of(client).policies.list()
+        shown = client.get(SCREEN).text
+        assert "denied" in shown
+        assert f'name="archive" value="{rule.archive or ""}"' in shown
+
+        data = {"tag": rule.name, "say": "nothing", "archive": rule.archive or ""}
+        assert client.post(SCREEN, data=data).status_code == 303
+        assert counts(client, CAT)
+
+
+def test_where_a_tag_is_allowed_the_screen_says_that_no_other_counts(client: TestClient) -> None:
+    client.post(SCREEN, data={"tag": CAT, "say": "allow"})
+    assert counts(client, CAT)
+    assert not counts(client, "espresso")
+    assert "Only tags that are allowed count" in client.get(SCREEN).text
+
+
+def test_what_cannot_be_a_rule_is_refused_on_the_screen(client: TestClient) -> None:
+    unknown = client.post(SCREEN, data={"tag": "Egyptian cab", "say": "deny"}, headers={"accept": "text/html"})
+    assert unknown.status_code == 422
+    assert CAT in unknown.text
+    assert 'value="Egyptian cab"' in unknown.text
+    twice = client.post(SCREEN, data={"tag": CAT, "say": "nothing"}, headers={"accept": "text/html"})
+    assert twice.status_code == 404
+    assert "there is no rule" in twice.text
+    [archive] = services_of(client).archives()
+    with pytest.raises(UsageError, match="a whole archive"):
+        services_of(client).policies.put(CAT, "deny", f"{archive.uri}/odd")
+    assert services_of(client).policies.list() == []
+
+
+def test_a_rule_goes_though_its_vocabulary_is_gone(client: TestClient) -> None:
+    services = services_of(client)
+    with unit_of_work(services.engine) as session:
+        session.execute(text("INSERT INTO tag_policy (name, kind, said_by) VALUES ('an old word', 'deny', 'ann')"))
+    assert "an old word" in client.get(SCREEN).text
+    assert client.post(SCREEN, data={"tag": "an old word", "say": "nothing"}).status_code == 303
+    assert services.policies.list() == []
+    with pytest.raises(UnknownTagError):
+        services.policies.clear("an old word")
+
+
+def test_a_tag_that_was_added_but_does_not_count_is_not_lost_from_sight(
+    client: TestClient, make_client: Callable[..., TestClient]
+) -> None:
+    services = services_of(client)
+    cup = services.find_image("coffee.png")
+    services.corrections.tag([cup], add=[CAT], by="ann")
+    assert "not counted here" not in client.get(f"/images/{cup}").text
+    services.policies.put(CAT, "deny")
+    page = make_client().get(f"/images/{cup}").text
+    assert "not counted here" in page
+    assert "added by ann" in page
+    assert f'href="{SCREEN}"' in page

@@ -1,0 +1,82 @@
+"""The page offers what the token may do, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ramq.web.tokens import SCOPES, scope_needed
+from tests.services.recognised import CAT
+from tests.services.web import services_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from starlette.testclient import TestClient
+
+pytestmark = pytest.mark.services
+
+TOKENS = ("eye:read:r-secret", "hand:write:w-secret", "head:admin:a-secret")
+FOR_ANYBODY = {"/logout", "/search/image"}
+
+
+def offered(client: TestClient, path: str) -> set[str]:
+    """Where the buttons of a screen lead that change something."""
+    answer = client.get(path, headers={"accept": "text/html"})
+    assert answer.status_code == 200, path
+    actions = re.findall(r'<form[^>]*method="post"[^>]*action="([^"?]+)', answer.text)
+    return set(actions) - FOR_ANYBODY
+
+
+@pytest.fixture
+def screens(make_client: Callable[..., TestClient], archive: Path) -> list[str]:
+    """Screens that have something to press: a rule, a job that runs, two generations, corrections, failures."""
+    services = services_of(make_client())
+    [job] = services.jobs.list().items
+    cat = services.find_image("chelsea.png")
+    services.corrections.tag([cat], remove=[CAT])
+    services.policies.put("espresso", "deny")
+    running = services.jobs.create(str(archive))
+    return [
+        "/",
+        f"/images/{cat}",
+        "/jobs",
+        f"/jobs/{running.id}",
+        f"/jobs/{job.id}",
+        f"/jobs/{job.id}/failures",
+        "/archives",
+        "/archives/policies",
+        "/generations",
+    ]
+
+
+@pytest.mark.parametrize(("secret", "scope"), [("r-secret", "read"), ("w-secret", "write"), ("a-secret", "admin")])
+def test_a_screen_offers_what_the_token_may_do_and_no_more(
+    make_client: Callable[..., TestClient], screens: list[str], secret: str, scope: str
+) -> None:
+    everything = {action for path in screens for action in offered(make_client(), path)}
+    assert {scope_needed("POST", action) for action in everything} == {"write", "admin"}
+    client = make_client(api_tokens=TOKENS)
+    client.post("/login", data={"token": secret})
+
+    seen = {action for path in screens for action in offered(client, path)}
+
+    allowed = SCOPES[: SCOPES.index(scope) + 1]
+    assert seen == {action for action in everything if scope_needed("POST", action) in allowed}
+
+
+def test_a_reader_is_told_who_they_are_and_sees_no_way_to_start_a_job(
+    make_client: Callable[..., TestClient],
+) -> None:
+    client = make_client(api_tokens=TOKENS)
+    client.post("/login", data={"token": "r-secret"})
+
+    jobs = client.get("/jobs").text
+    assert "eye, read" in jobs
+    assert "New job" not in jobs
+    assert "New job" not in client.get("/archives").text
+    assert "Add a tag" not in client.get("/images/1").text
+    assert "Sign out" not in make_client().get("/jobs").text
