@@ -67,7 +67,10 @@ class Settings(BaseSettings):
         (), description="roots that jobs may read, comma separated: s3://bucket/prefix, /folder"
     )
     api_tokens: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), repr=False, description="bearer tokens, comma separated, each TOKEN or NAME:read|write|admin:TOKEN"
+        (),
+        repr=False,
+        description="bearer tokens, comma separated, each TOKEN or NAME:read|write|admin:TOKEN; "
+        "sha256:HEX may stand for TOKEN",
     )
     rate_limit: int | None = Field(
         None, ge=0, description="requests a minute that a token or address may make; 0: any; empty: 3000 with tokens"
@@ -80,6 +83,15 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("api_tokens")
+    @classmethod
+    def _whole_hashes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for number, entry in enumerate(value, 1):
+            # One that is mistyped would count as a token, which whoever sees the settings could use.
+            if "sha256:" in entry and not re.fullmatch(r"([\w.-]+:(read|write|admin):)?sha256:[0-9a-fA-F]{64}", entry):
+                raise ValueError(f"entry {number}: write NAME:SCOPE:sha256:HEX, as `ramq token new NAME` prints it")
         return value
 
     @field_validator(

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ramq.cli import admin, archive, erase, generations, jobs, models, people, policy, search, stack, vocab
+from ramq.cli import admin, archive, erase, generations, jobs, models, people, policy, search, stack, token, vocab
 from ramq.cli.output import err, visible
 from ramq.kit.errors import ConflictError, ForbiddenError, RamqError, TransientError, UsageError
 from ramq.kit.logs import without_secrets
@@ -46,6 +46,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(generations.app, name="generations")
 app.add_typer(vocab.app, name="vocab")
 app.add_typer(policy.app, name="policy")
+app.add_typer(token.app, name="token")
 
 
 def main() -> None:

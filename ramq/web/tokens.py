@@ -1,8 +1,9 @@
 """Tokens: who may do what. Each entry of ``RAMQ_API_TOKENS`` is ``NAME:SCOPE:TOKEN``, or a token alone, for everything.
 
+In place of a token may stand ``sha256:`` and its SHA-256 in hex: then nothing that the server holds lets anybody in.
+
 A scope includes the ones before it: ``read`` looks and searches, ``write`` starts and steers jobs and
-corrects tags, ``admin`` also
-erases images and chooses what is served.
+corrects tags, ``admin`` also erases images and chooses what is served.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from ramq.kit.errors import UsageError
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
@@ -23,6 +27,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 UPLOAD_PATHS = frozenset({"/v1/search/image", "/search/image"})
 
 _ENTRY = re.compile(r"(?P<name>[\w.-]+):(?P<scope>read|write|admin):(?P<secret>.+)", re.DOTALL)
+_HASH = re.compile(r"sha256:(?P<digest>[0-9a-fA-F]{64})")
 _JOBS = re.compile(r"(/v1)?/jobs(/\d+/(pause|resume|cancel|retry))?/?")
 _CORRECTIONS = re.compile(r"/images/\d+/tags|/v1/images/\d+/tags/.+", re.DOTALL)
 _FOR_ANYBODY = frozenset({"/login", "/logout"})
@@ -45,11 +50,16 @@ class Tokens:
 
     def __init__(self, entries: tuple[str, ...]) -> None:
         self._known: list[tuple[Token, bytes, bytes]] = []
+        sessions_key = secrets.token_bytes(32)
         for number, entry in enumerate(entries, 1):
             found = _ENTRY.fullmatch(entry)
             token = Token(found["name"], found["scope"]) if found else Token(f"token-{number}", "admin")
-            secret = (found["secret"] if found else entry).encode()
-            self._known.append((token, _digest(secret), _session(secret)))
+            secret = found["secret"] if found else entry
+            hashed = _HASH.fullmatch(secret)
+            digest = bytes.fromhex(hashed["digest"]) if hashed else _digest(secret.encode())
+            # A session must not follow from a hash alone, or whoever reads the hash could make one.
+            key = sessions_key + digest if hashed else secret.encode()
+            self._known.append((token, digest, _session(key)))
 
     @property
     def are_set(self) -> bool:
@@ -91,9 +101,22 @@ def bearer_token(headers: Headers) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
+def make_token(name: str, scope: str) -> tuple[str, str]:
+    """Return a token made at random and the entry of ``RAMQ_API_TOKENS`` that accepts it.
+
+    Raises:
+        UsageError: the name or the scope cannot stand in an entry.
+    """
+    token = f"ramq_{secrets.token_urlsafe(32)}"
+    entry = f"{name}:{scope}:sha256:{_digest(token.encode()).hex()}"
+    if not _ENTRY.fullmatch(entry) or "," in entry:
+        raise UsageError(f"a name has letters, digits, dots and dashes, a scope is one of {', '.join(SCOPES)}")
+    return token, entry
+
+
 def _digest(secret: bytes) -> bytes:
     return hashlib.sha256(secret).digest()
 
 
-def _session(secret: bytes) -> bytes:
-    return hmac.digest(secret, b"ramq page session", hashlib.sha256).hex().encode()
+def _session(key: bytes) -> bytes:
+    return hmac.digest(key, b"ramq page session", hashlib.sha256).hex().encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -132,6 +133,14 @@ def test_the_version_is_that_of_the_package(run: Run) -> None:
     done = run("--version")
     assert (done.returncode, done.stdout) == (0, f"ramq {described()}\n")
     assert version("ramq") in done.stdout
+
+
+def test_a_new_token_is_one_line_and_its_entry_another(run: Run) -> None:
+    done = run("token", "new", "ann", "--scope", "write")
+    token, entry = done.stdout.splitlines()
+    assert (done.returncode, entry) == (0, f"ann:write:sha256:{hashlib.sha256(token.encode()).hexdigest()}")
+    assert token not in done.stderr
+    assert set(json.loads(run("token", "new", "ann", "--json").stdout)) == {"token", "entry"}
 
 
 @pytest.mark.parametrize(

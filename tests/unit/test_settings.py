@@ -110,6 +110,21 @@ def test_lists_are_separated_by_commas_and_may_be_untidy(monkeypatch: pytest.Mon
     assert settings.archive_allow == ("s3://photos", "/srv/pictures")
 
 
+@pytest.mark.parametrize(
+    "entry", ["sha256:0", f"sha256:{'0' * 63}", f"ann:reed:sha256:{'0' * 64}", f"sha256:{'g' * 64}"]
+)
+def test_a_mistyped_hash_is_refused_and_does_not_become_a_token(monkeypatch: pytest.MonkeyPatch, entry: str) -> None:
+    monkeypatch.setenv("RAMQ_API_TOKENS", f"one,{entry}")
+    with pytest.raises(UsageError, match=r"RAMQ_API_TOKENS: .*entry 2: .*`ramq token new NAME`") as refused:
+        load_settings()
+    assert entry not in str(refused.value)
+
+
+def test_whole_hashes_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAMQ_API_TOKENS", f"sha256:{'0' * 64},ann:read:sha256:{'aF' * 32}")
+    assert len(load_settings().api_tokens) == 2
+
+
 def test_what_is_shown_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAMQ_DATABASE_URL", "postgresql://ramq:hunter2@db/ramq")
     monkeypatch.setenv("RAMQ_BROKER_URL", "redis://:hunter3@redis/0")

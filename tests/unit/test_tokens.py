@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
 from starlette.requests import HTTPConnection
 
+from ramq.kit.errors import UsageError
 from ramq.web.rate_limit import MOST_CALLERS, RateLimit
-from ramq.web.tokens import COOKIE, SCOPES, Token, Tokens, scope_needed
+from ramq.web.tokens import COOKIE, SCOPES, Token, Tokens, make_token, scope_needed
 
 ENTRIES = ("reader:read:r-secret", "ann.b-1:write:w:secret", "boss:admin:a-secret", "an-old-token", "no:scope:x")
 
@@ -48,6 +50,52 @@ def test_a_session_tells_nothing_of_its_token_and_is_not_one() -> None:
     assert "secret" not in session
     assert tokens.of(asking(authorization=f"Bearer {session}")) is None
     assert tokens.of(asking(authorization="Bearer wrong", cookie=f"{COOKIE}={session}")) is None
+
+
+def hash_of(secret: str) -> str:
+    return f"sha256:{hashlib.sha256(secret.encode()).hexdigest()}"
+
+
+@pytest.mark.parametrize(
+    ("entry", "token"),
+    [
+        (f"ann:write:{hash_of('w-secret')}", Token("ann", "write")),
+        (hash_of("w-secret"), Token("token-1", "admin")),
+        (f"ann:read:sha256:{hashlib.sha256(b'w-secret').hexdigest().upper()}", Token("ann", "read")),
+    ],
+)
+def test_the_hash_of_a_token_stands_for_it_and_lets_nobody_in_by_itself(entry: str, token: Token) -> None:
+    tokens = Tokens(("other:read:o-secret", entry) if token.name == "ann" else (entry,))
+    assert tokens.of(asking(authorization="Bearer w-secret")) == token
+    session = tokens.session_of("w-secret")
+    assert tokens.of(asking(cookie=f"{COOKIE}={session}")) == token
+    hashed = entry.rpartition(":")[2]
+    for wrong in (entry, f"sha256:{hashed}", hashed, bytes.fromhex(hashed).decode("latin-1"), "w-secre", ""):
+        assert tokens.session_of(wrong) is None
+        assert tokens.of(asking(authorization=f"Bearer {wrong}".encode().decode("latin-1"))) is None
+
+
+def test_who_knows_the_hash_of_a_token_cannot_make_its_session() -> None:
+    first, second = Tokens((hash_of("a-secret"),)), Tokens((hash_of("a-secret"),))
+    session = first.session_of("a-secret")
+    assert session
+    assert session != second.session_of("a-secret")
+    assert second.of(asking(cookie=f"{COOKIE}={session}")) is None
+
+
+def test_a_new_token_is_told_once_and_its_entry_holds_the_hash_alone() -> None:
+    token, entry = make_token("ann.b-1", "write")
+    assert entry == f"ann.b-1:write:{hash_of(token)}"
+    assert Tokens((entry,)).of(asking(authorization=f"Bearer {token}")) == Token("ann.b-1", "write")
+    assert make_token("ann.b-1", "write") != (token, entry)
+
+
+@pytest.mark.parametrize(
+    ("name", "scope"), [("", "read"), ("a b", "read"), ("a,b", "read"), ("a:b", "read"), ("a", "all")]
+)
+def test_a_name_or_a_scope_that_no_entry_could_hold_is_refused(name: str, scope: str) -> None:
+    with pytest.raises(UsageError, match="read, write, admin"):
+        make_token(name, scope)
 
 
 @pytest.mark.parametrize(

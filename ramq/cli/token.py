@@ -1,0 +1,32 @@
+"""``ramq token``: tokens of the API and the page."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ramq.cli.output import err, out, print_json
+from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
+
+app = typer.Typer(no_args_is_help=True, help="Tokens of the API and the page.\n\nExample: ramq token new ann")
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, for logs and limits.")],
+    scope: Annotated[str, typer.Option(help="read, write or admin; each includes the ones before it.")] = "read",
+    as_json: Json = False,
+) -> None:
+    """Make a token. Prints it, and the entry for RAMQ_API_TOKENS, which holds its hash alone. Nothing is kept.
+
+    Example: ramq token new ann --scope write
+    """
+    from ramq.web.tokens import make_token  # noqa: PLC0415  (`--help` needs none of it)
+
+    token, entry = make_token(name, scope)
+    if as_json:
+        print_json({"token": token, "entry": entry})
+        return
+    out.print(f"{token}\n{entry}", markup=False, soft_wrap=True)
+    err.print("The first line is for the one who asks, and is not shown again; the second joins RAMQ_API_TOKENS.")
