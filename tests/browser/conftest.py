@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -78,17 +79,33 @@ def services(postgres_server: PostgresServer, recognised: str, stage: Path, brok
     postgres_server.drop_database(url)
 
 
-@pytest.fixture
-def base_url(services: Services) -> Iterator[str]:
-    """The address of a server that runs while the test does."""
+@contextmanager
+def serving(services: Services) -> Iterator[str]:
+    """The address of a server over ``services`` that runs while the block does."""
     listener = listen(services, "127.0.0.1", 0)
     server = make_server(services)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    yield url_of(listener).rstrip("/")
-    server.should_exit = True
-    thread.join()
-    listener.close()
+    try:
+        yield url_of(listener).rstrip("/")
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+@pytest.fixture
+def base_url(services: Services) -> Iterator[str]:
+    with serving(services) as url:
+        yield url
+
+
+@pytest.fixture
+def guarded_url(services: Services) -> Iterator[str]:
+    """The address of a server over the same database that asks for the token ``r-secret`` (read) or ``w-secret``."""
+    settings = settings_for(services.settings.data_dir, api_tokens=("eye:read:r-secret", "hand:write:w-secret"))
+    with serving(Services(settings, services.engine, services.broker_url, is_reachable=False)) as url:
+        yield url
 
 
 @pytest.fixture(params=[True, False], ids=["scripts", "no-scripts"])

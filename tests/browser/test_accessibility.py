@@ -23,6 +23,7 @@ SCREENS = (
     "/jobs/{job}",
     "/jobs/{job}/failures",
     "/archives",
+    "/archives/policies",
     "/generations",
     "/docs",
     "/login",
@@ -38,6 +39,9 @@ def test_a_screen_can_be_used_by_everybody(
 ) -> None:
     [job] = services.jobs.list().items
     image = services.find_image("coffee.png")
+    services.corrections.tag([image], add=["canoe", "espresso"], remove=["plate"])
+    services.policies.put("canoe", "deny")
+    services.policies.put("toyshop", "deny", job.archive)
     width, height = SIZES[size]
     context = browser.new_context(
         base_url=base_url,

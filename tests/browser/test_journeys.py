@@ -155,6 +155,7 @@ def test_no_screen_is_wider_than_a_phone(page: Page) -> None:
         "/jobs/1",
         "/jobs/1/failures",
         "/archives",
+        "/archives/policies",
         "/generations",
         "/docs",
     ):
@@ -185,6 +186,7 @@ def test_text_stands_out_from_what_is_behind_it(browser: Browser, base_url: str,
         "/jobs/1",
         "/jobs/1/failures",
         "/archives",
+        "/archives/policies",
         "/generations",
     ):
         page.goto(path)

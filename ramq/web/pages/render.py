@@ -126,7 +126,7 @@ class Screens:
         }
 
     def show(self, request: HTTPConnection, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
-        """Return the screen ``template``, which offers what ``request`` may do. It shows live data, so it is not stored."""
+        """Return the screen ``template``, offering what ``request`` may do. It shows live data, so it is not stored."""
         token = self._tokens.of(request)
 
         def may(scope: str) -> bool:
