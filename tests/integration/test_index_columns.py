@@ -6,7 +6,7 @@ import dataclasses
 import datetime as dt
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -304,3 +304,36 @@ def test_a_listing_and_a_deletion_of_the_same_images_do_not_wait_for_each_other_
         deletion.result(30)
     assert first not in archive.ids
     archive.check_counts(index)
+
+
+def test_images_that_nobody_spoke_about_cost_no_look_at_the_vocabulary(engine: Engine, archive: Archive) -> None:
+    names = [f"name {n}" for n in range(2000)]
+    query = """SELECT c.tags, c.scores FROM image CROSS JOIN LATERAL
+               corrected_tags(image.id, CAST(:generation_id AS smallint), '{3,8}', '{1000,2000}') AS c
+               ORDER BY image.id"""
+    with unit_of_work(engine) as session:
+        generation_id = generations.ensure(
+            session,
+            generations.GenerationSpec("h", "lite", "h", "", "", SIZE),
+            generations.VocabularySpec("w", "large", names, [None] * len(names), [0.5] * len(names)),
+        )
+        # Nobody has counted the tags yet, which is when Postgres guessed wrong.
+        explained = f"EXPLAIN (ANALYZE, FORMAT JSON) {query}"
+        plan = session.execute(text(explained), {"generation_id": generation_id}).scalar_one()[0]["Plan"]
+        assert [node["Actual Loops"] for node in nodes(plan) if node.get("Relation Name") == "tag"] == [0]
+        session.execute(
+            text(
+                """INSERT INTO correction (image_id, name, spelling, is_present, said_by)
+                   VALUES (:id, 'name 7', 'Name 7', true, 'ann'), (:id, 'name 8', 'name 8', false, 'ann')"""
+            ),
+            {"id": archive.ids[0]},
+        )
+        first, *others = session.execute(text(query), {"generation_id": generation_id}).all()
+    assert first == ([3, 7], [1000, 10_001])
+    assert others == [([3, 8], [1000, 2000])] * (len(archive.ids) - 1)
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
