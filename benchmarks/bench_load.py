@@ -42,6 +42,7 @@ from storage.database import driver_connection, make_engine, unit_of_work
 from storage.index.builder import MAX_SEGMENT_ROWS, IndexBuilder
 from storage.index.places import FolderPlace
 from storage.migrate import upgrade
+from storage.objects.base import S3Options
 from storage.objects.source import open_store, parse_source
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ def _give_files(engine: Engine, archive: Path, rows: int) -> list[int]:
             path = archive / key
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(photographs[place % len(photographs)], path)
-        store = open_store(parse_source(str(archive)), None)
+        store = open_store(parse_source(str(archive)), S3Options())
         versions = {info.key: info.version for page in store.pages("", None) for info in page}
         for image_id, key in found:
             driver_connection(session).execute("UPDATE image SET version = %s WHERE id = %s", (versions[key], image_id))

@@ -22,6 +22,7 @@ from storage.database import driver_connection, make_engine, unit_of_work
 from storage.index.builder import IndexBuilder
 from storage.index.packing import pack_vectors
 from storage.index.places import open_place
+from storage.objects.base import S3Options
 from storage.objects.folder import FolderStore
 from storage.repositories import images, shards
 from workers.lifecycle import Worker
@@ -210,7 +211,7 @@ class Ledger:
             builder=self._builder,
             ring=lambda _model, _wanted: None,
             shard_size=SHARD_SIZE,
-            s3_endpoint_url=None,
+            s3=S3Options(),
         )
         if decoders is not None:
             worker._decoders = decoders  # type: ignore[assignment]  # noqa: SLF001  (a worker has no such choice)
@@ -229,7 +230,7 @@ class Ledger:
         return seconds
 
     def _plan(self) -> None:
-        planner = Planner(self._engine, self._models, shard_size=SHARD_SIZE, s3_endpoint_url=None)
+        planner = Planner(self._engine, self._models, shard_size=SHARD_SIZE, s3=S3Options())
         while planner.begin(lambda: False) or planner.go_on(lambda: False):
             pass
 

@@ -20,7 +20,7 @@ from ramq.kit.logs import without_secrets
 from ramq.wiring import addresses, broker_client, check_broker
 from storage import revision
 from storage.database import make_engine, unit_of_work
-from storage.objects.source import open_store, parse_source
+from storage.objects.source import open_bucket, open_store, parse_source
 from storage.repositories import generations, shards
 from storage.repositories import workers as worker_rows
 
@@ -246,7 +246,7 @@ def _archive(settings: Settings, source: str) -> list[Finding]:
     """List an archive and look at its first object: two permissions, either of which may be missing."""
     try:
         place = parse_source(source)
-        store = open_store(place, settings.s3_endpoint_url)
+        store = open_store(place, settings.s3)
         store.check()
         first = next((info for page in store.pages(place.prefix, None) for info in page), None)
         version_now = store.stat(first.key).version if first else ""
@@ -260,8 +260,6 @@ def _archive(settings: Settings, source: str) -> list[Finding]:
     able = "can be listed and read" if first else "can be listed, and is empty"
     findings = [Finding("archive", "ok", f"{name} {able}")]
     if place.scheme == "s3":
-        from storage.objects.s3 import S3Store  # noqa: PLC0415  (boto3)
-
-        theirs = S3Store(place.root, settings.s3_endpoint_url).time()
+        theirs = open_bucket(place.root, settings.s3).time()
         findings += [_clock(theirs, "S3's")] if theirs else []
     return findings

@@ -20,6 +20,7 @@ from pydantic_settings import (
 
 from ramq.kit.errors import UsageError
 from ramq.kit.logs import without_secrets
+from storage.objects.base import S3Options
 
 _SECRET = {"api_tokens"}
 
@@ -63,6 +64,9 @@ class Settings(BaseSettings):
     max_pixels: int = Field(178_956_970, ge=1, description="larger pictures are not decoded")
 
     s3_endpoint_url: str | None = Field(None, description="an S3-compatible server; empty: AWS")
+    s3_requester_pays: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="buckets that bill whoever reads them, and may bill us, comma separated: s3://bucket"
+    )
     archive_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="roots that jobs may read, comma separated: s3://bucket/prefix, /folder"
     )
@@ -78,11 +82,19 @@ class Settings(BaseSettings):
     metrics_address: str | None = Field(None, description="host:port on which a worker serves its Prometheus metrics")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("archive_allow", "api_tokens", mode="before")
+    @field_validator("archive_allow", "s3_requester_pays", "api_tokens", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("s3_requester_pays")
+    @classmethod
+    def _whole_buckets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            if not re.fullmatch(r"s3://[\w.-]{3,63}/?", entry):
+                raise ValueError(f"{entry!r} is no bucket: write s3://bucket, since S3 bills for buckets as a whole")
         return value
 
     @field_validator("api_tokens")
@@ -167,6 +179,12 @@ class Settings(BaseSettings):
             return self.index_location
         named = parse_qs(urlsplit(self.index_location).query).get("files")
         return named[0] if named else (self.data_dir / "index").absolute().as_uri()
+
+    @property
+    def s3(self) -> S3Options:
+        """How buckets are reached."""
+        buckets = (entry.removeprefix("s3://").rstrip("/") for entry in self.s3_requester_pays)
+        return S3Options(self.s3_endpoint_url, frozenset(buckets))
 
     @property
     def is_embedded(self) -> bool:

@@ -83,7 +83,7 @@ class Services:
                 captioner=settings.captioner,
                 archive_allow=settings.archive_allow,
                 is_reachable=is_reachable,
-                s3_endpoint_url=settings.s3_endpoint_url,
+                s3=settings.s3,
                 features=settings.features,
             ),
         )
@@ -204,7 +204,7 @@ class Services:
         def make(side: int) -> NDArray[np.uint8]:
             from workers.stages.decode import Shrinking  # noqa: PLC0415  (Pillow; not every verb needs it)
 
-            store = open_store(parse_source(uri), self.settings.s3_endpoint_url)
+            store = open_store(parse_source(uri), self.settings.s3)
             fetched = store.fetch(key, version, self.settings.max_object_bytes)
             return self._decoders().decode(fetched.body, Shrinking(side)).pixels
 

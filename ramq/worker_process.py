@@ -64,7 +64,7 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
                 broker=broker_client(broker_url),
                 broker_url=broker_url,
                 shard_size=settings.shard_size,
-                s3_endpoint_url=settings.s3_endpoint_url,
+                s3=settings.s3,
                 queues=queues,
                 metrics_address=settings.metrics_address,
             )

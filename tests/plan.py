@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from storage.database import unit_of_work
+from storage.objects.base import S3Options
 from storage.repositories import jobs, shards
 from storage.repositories.shards import DONE, FAILED
 from tests.ledger import Ledger
@@ -55,7 +56,7 @@ class Plan:
 
     def another(self, shard_size: int = 4, s3_endpoint_url: str | None = None) -> Planner:
         models = cast("ModelHolder", self.models)
-        return Planner(self.engine, models, shard_size=shard_size, s3_endpoint_url=s3_endpoint_url)
+        return Planner(self.engine, models, shard_size=shard_size, s3=S3Options(s3_endpoint_url))
 
     def start(self, prefix: str = "", captioner: str = "none") -> int:
         with unit_of_work(self.engine) as session:

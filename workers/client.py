@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.models import Generation
+    from storage.objects.base import S3Options
     from storage.objects.source import Source
     from storage.repositories.features import Stock
     from storage.repositories.requests import RequestKey
@@ -46,7 +47,7 @@ class ClientOptions:
         captioner: ``none``, ``template`` or ``tag2text``.
         archive_allow: roots that jobs may read.
         is_reachable: whether other machines can reach this service, so that an empty list allows nothing.
-        s3_endpoint_url: where buckets are; None for AWS.
+        s3: how buckets are reached.
         features: what new jobs keep of each image: ``none``, ``global`` or ``tokens``.
     """
 
@@ -54,7 +55,7 @@ class ClientOptions:
     captioner: str
     archive_allow: tuple[str, ...]
     is_reachable: bool
-    s3_endpoint_url: str | None
+    s3: S3Options
     features: str = "none"
 
 
@@ -230,13 +231,13 @@ class JobClient:
         """Return the archive that a source means, the source's own name, and its version if it is a manifest."""
         allowed, reachable = self._options.archive_allow, self._options.is_reachable
         if is_manifest(source):
-            manifest = Manifest(source, self._options.s3_endpoint_url)
+            manifest = Manifest(source, self._options.s3)
             require_allowed(manifest.place, allowed, reachable=reachable)
             version = manifest.version()
             return manifest.survey(allowed, reachable=reachable), manifest.uri, version
         place = parse_source(source)
         require_allowed(place, allowed, reachable=reachable)
-        open_store(place, self._options.s3_endpoint_url).check()
+        open_store(place, self._options.s3).check()
         return place, place.uri, None
 
     def _captioner(self, *, caption: bool | None) -> str:

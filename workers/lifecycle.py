@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from storage.index.builder import IndexBuilder
-    from storage.objects.base import ObjectStore
+    from storage.objects.base import ObjectStore, S3Options
     from workers.model_holder import ModelHolder
 
 log = get_logger()
@@ -69,7 +69,7 @@ class Worker:
         builder: publishes the vector index.
         ring: ``ring(model, n)`` sees to it that about ``n`` bells for a model are waiting to be heard.
         shard_size: images per shard when listing.
-        s3_endpoint_url: where buckets are.
+        s3: how buckets are reached.
     """
 
     def __init__(  # noqa: PLR0913  (built in one place, by keyword)
@@ -81,7 +81,7 @@ class Worker:
         builder: IndexBuilder,
         ring: Callable[[str, int], None],
         shard_size: int,
-        s3_endpoint_url: str | None,
+        s3: S3Options,
     ) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.metrics = WorkerMetrics()
@@ -93,8 +93,8 @@ class Worker:
         self._builder = builder
         self._files = FeatureFiles(builder.store.place)
         self._ring = ring
-        self._s3_endpoint_url = s3_endpoint_url
-        self._planner = Planner(engine, models, shard_size=shard_size, s3_endpoint_url=s3_endpoint_url)
+        self._s3 = s3
+        self._planner = Planner(engine, models, shard_size=shard_size, s3=s3)
         self._stopping = threading.Event()
         self._pipeline: Pipeline | None = None
         self._turn = threading.Lock()
@@ -212,7 +212,7 @@ class Worker:
         """Return the store of an archive. Kept for a while: its sessions and connections cost more than a shard."""
         opened_at, store = self._stores.get(archive_uri, (0.0, None))
         if store is None or time.monotonic() - opened_at > STORE_SECONDS:
-            store = open_store(parse_source(archive_uri), self._s3_endpoint_url)
+            store = open_store(parse_source(archive_uri), self._s3)
             self._stores = {**dict(list(self._stores.items())[-MOST_STORES:]), archive_uri: (time.monotonic(), store)}
         return store
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from storage.objects.base import ObjectInfo
+    from storage.objects.base import ObjectInfo, S3Options
     from storage.repositories.jobs import ClaimedListing
     from workers.model_holder import ModelHolder
 
@@ -55,14 +55,14 @@ class Planner:
         engine: the database.
         models: needed because what is already recorded depends on what the model is.
         shard_size: images per shard.
-        s3_endpoint_url: where buckets are, None for AWS.
+        s3: how buckets are reached.
     """
 
-    def __init__(self, engine: Engine, models: ModelHolder, *, shard_size: int, s3_endpoint_url: str | None) -> None:
+    def __init__(self, engine: Engine, models: ModelHolder, *, shard_size: int, s3: S3Options) -> None:
         self._engine = engine
         self._models = models
         self._shard_size = shard_size
-        self._s3_endpoint_url = s3_endpoint_url
+        self._s3 = s3
         # The source that was read last, where it gave way: a manifest is not read from its beginning at every step.
         self._readings: dict[tuple[int, str | None], Iterator[tuple[str, list[ObjectInfo]]]] = {}
 
@@ -146,7 +146,7 @@ class Planner:
             return
         until, after = time.monotonic() + STEP_SECONDS, listing.cursor
         if listing.manifest_version is not None:
-            Manifest(listing.source, self._s3_endpoint_url).require_unchanged(listing.manifest_version)
+            Manifest(listing.source, self._s3).require_unchanged(listing.manifest_version)
         pages = self._readings.pop((listing.job_id, after), None) or self._pages(listing)
         for cursor, page in pages:
             self._record(listing, generation_id, page, after, cursor)
@@ -170,9 +170,9 @@ class Planner:
         """Give the pages from the listing's cursor on, each with the cursor behind it."""
         archive = parse_source(listing.archive_uri)
         if listing.manifest_version is not None:
-            manifest = Manifest(listing.source, self._s3_endpoint_url)
+            manifest = Manifest(listing.source, self._s3)
             return manifest.pages(archive, listing.prefix, listing.cursor)
-        store = open_store(archive, self._s3_endpoint_url)
+        store = open_store(archive, self._s3)
         return ((page[-1].key, page) for page in store.pages(listing.prefix, listing.cursor))
 
     def _look_again(self, listing: ClaimedListing, generation_id: int, page: list[ObjectInfo]) -> list[ObjectInfo]:
@@ -184,7 +184,7 @@ class Planner:
             settled = sorted(images.settled(session, listing.archive_id, generation_id, unknown))
         if not settled:
             return page
-        store = open_store(parse_source(listing.archive_uri), self._s3_endpoint_url)
+        store = open_store(parse_source(listing.archive_uri), self._s3)
         with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
             seen = dict(zip(settled, pool.map(store.stat, settled), strict=True))
         return [seen.get(info.key, info) for info in page]

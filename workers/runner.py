@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from storage.index.builder import IndexBuilder
+    from storage.objects.base import S3Options
     from workers.model_holder import ModelHolder
     from workers.pipeline import PipelineOptions
 
@@ -36,7 +37,7 @@ class WorkerParts:
     broker: redis.Redis
     broker_url: str
     shard_size: int
-    s3_endpoint_url: str | None
+    s3: S3Options
     queues: tuple[str, ...] | None
     metrics_address: str | None
 
@@ -57,7 +58,7 @@ def run(parts: WorkerParts) -> None:
         builder=parts.builder,
         ring=Bells(app, parts.broker).ring,
         shard_size=parts.shard_size,
-        s3_endpoint_url=parts.s3_endpoint_url,
+        s3=parts.s3,
     )
     register(app, worker)
     if parts.metrics_address is not None:

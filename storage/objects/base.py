@@ -25,6 +25,19 @@ UNREADABLE_VERSION = "!unreadable-folder"
 
 
 @dataclass(frozen=True, slots=True)
+class S3Options:
+    """How buckets are reached, beside the credentials, which boto3 finds.
+
+    Attributes:
+        endpoint_url: an S3-compatible server, or None for AWS.
+        requester_pays: the buckets that are told with each request that we pay for it.
+    """
+
+    endpoint_url: str | None = None
+    requester_pays: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """One key as it was listed.
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, unquote_plus, urlsplit
 
 from ramq.kit.errors import ConflictError, NotFoundError, UsageError
-from storage.objects.base import MAX_KEY_BYTES, PAGE_SIZE, ObjectInfo, is_below
+from storage.objects.base import MAX_KEY_BYTES, PAGE_SIZE, ObjectInfo, S3Options, is_below
 from storage.objects.folder import FolderStore
-from storage.objects.source import Source, parse_source, require_allowed
+from storage.objects.source import Source, open_bucket, parse_source, require_allowed
 from storage.objects.tables import KEY_COLUMNS, Row, column_name, read_rows
 
 if TYPE_CHECKING:
@@ -71,13 +71,13 @@ class Manifest:
 
     Args:
         uri: where it is, as a user may type it.
-        s3_endpoint_url: where buckets are; None for AWS.
+        s3: how buckets are reached.
     """
 
-    def __init__(self, uri: str, s3_endpoint_url: str | None) -> None:
+    def __init__(self, uri: str, s3: S3Options) -> None:
         self.place = parse_source(uri)
         self._folder = os.path.dirname(self.place.root)  # noqa: PTH120  (text in, text out, for every entry)
-        self._s3_endpoint_url = s3_endpoint_url
+        self._s3 = s3
 
     @property
     def uri(self) -> str:
@@ -147,19 +147,14 @@ class Manifest:
 
     def _version_of(self, place: Source) -> str:
         if place.scheme == "s3":
-            version = self._store(place.root).stat(place.prefix).version
+            version = open_bucket(place.root, self._s3).stat(place.prefix).version
             if version.startswith("!"):
                 raise NotFoundError(f"{place.uri} cannot be read: {version.removeprefix('!')}")
-            return str(version)
+            return version
         path = Path(place.root)
         if not path.is_file():
             raise NotFoundError(f"there is no manifest {path}")
         return FolderStore(path.parent).stat(path.name).version
-
-    def _store(self, bucket: str) -> Any:
-        from storage.objects.s3 import S3Store  # noqa: PLC0415  (boto3 takes a third of a second to import)
-
-        return S3Store(bucket, self._s3_endpoint_url)
 
     @contextmanager
     def _local(self, place: Source) -> Iterator[Path]:
@@ -168,7 +163,7 @@ class Manifest:
             yield Path(place.root)
             return
         with tempfile.NamedTemporaryFile(prefix="ramq-manifest-") as file:
-            self._store(place.root).download(place.prefix, file)
+            open_bucket(place.root, self._s3).download(place.prefix, file)
             yield Path(file.name)
 
     def _document(self) -> dict[str, Any]:

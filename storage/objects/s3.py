@@ -58,6 +58,8 @@ _TRANSIENT_CODES = {
     "RequestLimitExceeded", "500", "502", "503", "504",
 }  # fmt: skip
 
+_PAYS = re.compile(r"request(?:er)?[ -]?pay", re.IGNORECASE)
+
 _BAD_NAME = "!bad-name"
 """Version that a listing gives to a key that cannot be stored; ``fetch`` answers it with the reason."""
 
@@ -72,11 +74,13 @@ class S3Store:
     Args:
         bucket: its name.
         endpoint_url: an S3-compatible server, or None for AWS.
+        requester_pays: whether every request says that we pay for it.
     """
 
-    def __init__(self, bucket: str, endpoint_url: str | None = None) -> None:
+    def __init__(self, bucket: str, endpoint_url: str | None = None, *, requester_pays: bool = False) -> None:
         self.bucket = bucket
         self.endpoint_url = endpoint_url
+        self.requester_pays = requester_pays
 
     @cached_property
     def _session(self) -> boto3.Session:
@@ -84,7 +88,7 @@ class S3Store:
 
     @cached_property
     def _client(self) -> S3Client:
-        return self._session.client(
+        client = self._session.client(
             "s3",
             endpoint_url=self.endpoint_url,
             region_name=self._session.region_name or "us-east-1",
@@ -99,6 +103,10 @@ class S3Store:
                 s3={"addressing_style": "path"} if self.endpoint_url else {},
             ),
         )
+        if self.requester_pays:
+            # For all operations at once: HeadBucket needs the header too, and has no parameter for it.
+            client.meta.events.register("before-call.s3", _say_that_we_pay)
+        return client
 
     @cached_property
     def _fast(self) -> ObstoreS3:
@@ -110,6 +118,7 @@ class S3Store:
             self.bucket,
             region=self._region_of_bucket() if is_aws else self._client.meta.region_name,
             virtual_hosted_style_request=False,
+            request_payer=self.requester_pays,
             credential_provider=Boto3CredentialProvider(self._session),
             client_options={
                 "allow_http": endpoint.startswith("http://"),
@@ -263,12 +272,6 @@ class S3Store:
                 return answer["ETag"].strip('"')
         raise AssertionError  # the last attempt returned or raised
 
-    def presign(self, key: str, expires_seconds: int = 300) -> str:
-        """Return a link with which a browser can read one object for a while."""
-        return self._client.generate_presigned_url(
-            "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=expires_seconds
-        )
-
     def _about_object(self, error: Exception) -> RamqError:
         code, status = _code(error)
         if code in {"NoSuchKey", "NoSuchVersion"} or status == 404:
@@ -278,8 +281,17 @@ class S3Store:
         if code == "InvalidObjectState":
             return ObjectArchivedError("the object is in cold storage: restore it first")
         if code not in _CREDENTIAL_CODES and status == 403:
-            return ObjectForbiddenError(f"s3://{self.bucket} answers {code}")
+            return ObjectForbiddenError(f"s3://{self.bucket} answers {code}{self._hint(error)}")
         return self._about_bucket(error)
+
+    def _hint(self, error: Exception) -> str:
+        """Return what else may be amiss where S3 says 403: mostly it does not tell that the requester is to pay."""
+        setting = f"RAMQ_S3_REQUESTER_PAYS=s3://{self.bucket}"
+        if self.requester_pays:
+            return ""
+        if _PAYS.search(str(error)):
+            return f": whoever reads it pays for it; set {setting} to do so"
+        return "" if self.endpoint_url else f"; if whoever reads it pays for it, set {setting}"
 
     def _about_bucket(self, error: Exception) -> RamqError:  # noqa: PLR0911  (a list of causes, read from the top)
         """Name an error that concerns the whole bucket, in one line that says what to do."""
@@ -296,7 +308,7 @@ class S3Store:
         if code == "NoSuchBucket" or status == 404:
             return NotFoundError(f"there is no bucket {where}")
         if status in {401, 403}:
-            return ForbiddenError(f"{where} may not be read with these credentials ({code})")
+            return ForbiddenError(f"{where} may not be read with these credentials ({code}){self._hint(error)}")
         if code in _TRANSIENT_CODES or status >= 500:
             return StoreUnavailableError(f"{where} answers {code}: try again later")
         if isinstance(error, botocore.exceptions.ParamValidationError):
@@ -323,6 +335,10 @@ class _FolderLister:
     def folders(self, above: str, after: str) -> list[str]:
         answer = self._store.list_objects(Prefix=above, StartAfter=after, Delimiter="/", MaxKeys=PAGE_SIZE)
         return [item["Prefix"] for item in answer.get("CommonPrefixes", [])]
+
+
+def _say_that_we_pay(params: dict[str, Any], **_: Any) -> None:
+    params["headers"]["x-amz-request-payer"] = "requester"
 
 
 def _info(item: Any) -> ObjectInfo:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 from ramq.kit.errors import ForbiddenError, UsageError
-from storage.objects.base import ObjectStore, is_below
+from storage.objects.base import ObjectStore, S3Options, is_below
 from storage.objects.folder import FolderStore
+
+if TYPE_CHECKING:
+    from storage.objects.s3 import S3Store
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]", re.IGNORECASE)
 
@@ -79,13 +83,16 @@ def parse_source(text: str) -> Source:
     return Source("file", str(path), "")
 
 
-def open_store(source: Source, s3_endpoint_url: str | None) -> ObjectStore:
+def open_store(source: Source, s3: S3Options) -> ObjectStore:
     """Return the store behind a source; nothing is contacted yet."""
-    if source.scheme == "file":
-        return FolderStore(Path(source.root))
+    return FolderStore(Path(source.root)) if source.scheme == "file" else open_bucket(source.root, s3)
+
+
+def open_bucket(bucket: str, s3: S3Options) -> S3Store:
+    """Return the store of a bucket; nothing is contacted yet."""
     from storage.objects.s3 import S3Store  # noqa: PLC0415  (boto3 takes a third of a second to import)
 
-    return S3Store(source.root, s3_endpoint_url)
+    return S3Store(bucket, s3.endpoint_url, requester_pays=bucket in s3.requester_pays)
 
 
 def require_allowed(source: Source, allowed: tuple[str, ...], *, reachable: bool) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from ramq.wiring import broker_client, make_builder
 from storage.database import LOCKED_IDLE_SECONDS, unit_of_work
+from storage.objects.base import S3Options
 from storage.repositories import workers as worker_rows
 from tests.ledger import Ledger
 from tests.plan import OneModel
@@ -70,7 +71,7 @@ def test_a_job_of_a_million_images_is_a_handful_of_messages_however_many_ring(
             builder=make_builder(services.settings, services.engine),
             ring=bells.ring,
             shard_size=SHARD,
-            s3_endpoint_url=None,
+            s3=S3Options(),
         )
         while not over.is_set():
             worker._ring_bells()

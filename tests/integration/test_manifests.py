@@ -15,6 +15,7 @@ from pyarrow import orc, parquet
 from ramq.kit.errors import ForbiddenError, NotFoundError, UsageError
 from storage.database import make_engine
 from storage.objects import manifest as manifest_module
+from storage.objects.base import S3Options
 from tests.plan import Plan
 from workers.client import ClientOptions, JobClient
 
@@ -53,7 +54,7 @@ def plan(engine: Engine) -> Plan:
 
 
 def client(engine: Engine, endpoint: str | None = None, allow: tuple[str, ...] = ()) -> JobClient:
-    return JobClient(engine, ClientOptions("lite", "none", allow, False, endpoint))
+    return JobClient(engine, ClientOptions("lite", "none", allow, False, S3Options(endpoint)))
 
 
 def run(plan: Plan, source: Path | str, endpoint: str | None = None) -> JobView:

@@ -11,6 +11,7 @@ from ramq.wiring import Services
 from storage.database import make_engine
 from storage.index.builder import IndexBuilder
 from storage.index.places import open_place
+from storage.objects.base import S3Options
 from tests.services.embeddings import with_embeddings
 from tests.services.missing import missing
 from workers.lifecycle import Worker
@@ -76,7 +77,7 @@ def make_worker(services: Services) -> Worker:
         builder=IndexBuilder(services.engine, open_place(settings.index_location), settings.cache_path / "index"),
         ring=lambda _model, _wanted: None,
         shard_size=settings.shard_size,
-        s3_endpoint_url=None,
+        s3=S3Options(),
     )
 
 

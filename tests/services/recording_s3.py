@@ -5,26 +5,57 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_PAYER = "x-amz-request-payer"
+_HEADERS = {"ETag": '"e"', "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}
+_LISTING = b"""<?xml version="1.0"?><ListBucketResult><IsTruncated>false</IsTruncated>
+<Contents><Key>a.jpg</Key><ETag>"e"</ETag><Size>1</Size><LastModified>2015-10-21T07:28:00Z</LastModified></Contents>
+</ListBucketResult>"""
+_REFUSAL = b"<Error><Code>AccessDenied</Code><Message>%s</Message></Error>"
+
+
+class Asked(NamedTuple):
+    """A request: its signature covers the header that says who pays, if ``is_signed``."""
+
+    method: str
+    path: str
+    payer: str | None
+    is_signed: bool
+
 
 @contextmanager
-def recording_server() -> Iterator[tuple[str, list[str]]]:
-    """Answers every GET with an object and writes down which path was asked for."""
-    paths: list[str] = []
+def recording_server(refusal: str | None = None) -> Iterator[tuple[str, list[Asked]]]:
+    """Answers with an object or a listing and writes down what was asked for.
+
+    Args:
+        refusal: what it says with 403 to those who do not say that they pay; None: they need not.
+    """
+    asked: list[Asked] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            paths.append(self.path)
-            self.send_response(200)
-            for name, value in {"ETag": '"e"', "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}.items():
+            payer = self.headers[_PAYER]
+            is_signed = _PAYER in self.headers.get("authorization", "")
+            asked.append(Asked(self.command, self.path, payer, is_signed))
+            if refusal is not None and payer != "requester":
+                self._answer(403, _REFUSAL % refusal.encode())
+            else:
+                self._answer(200, _LISTING if "list-type=2" in self.path else b"x")
+
+        do_HEAD = do_GET  # noqa: N815  (the base class calls it so)
+
+        def _answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            for name, value in _HEADERS.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", "1")
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(b"x")
+            if self.command == "GET":
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class calls it so)
             """Stay silent."""
@@ -33,7 +64,7 @@ def recording_server() -> Iterator[tuple[str, list[str]]]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", paths
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
     finally:
         server.shutdown()
         server.server_close()

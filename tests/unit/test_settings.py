@@ -125,6 +125,19 @@ def test_whole_hashes_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(load_settings().api_tokens) == 2
 
 
+def test_the_buckets_that_we_pay_for_are_named_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().s3.requester_pays == frozenset()
+    monkeypatch.setenv("RAMQ_S3_REQUESTER_PAYS", "s3://photos, s3://maps.example/")
+    assert load_settings().s3.requester_pays == {"photos", "maps.example"}
+
+
+@pytest.mark.parametrize("entry", ["s3://photos/2024", "photos", "s3://", "*", "/srv/pictures"])
+def test_only_whole_buckets_can_be_paid_for(monkeypatch: pytest.MonkeyPatch, entry: str) -> None:
+    monkeypatch.setenv("RAMQ_S3_REQUESTER_PAYS", f"s3://fine,{entry}")
+    with pytest.raises(UsageError, match=r"RAMQ_S3_REQUESTER_PAYS: .* write s3://bucket"):
+        load_settings()
+
+
 def test_what_is_shown_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAMQ_DATABASE_URL", "postgresql://ramq:hunter2@db/ramq")
     monkeypatch.setenv("RAMQ_BROKER_URL", "redis://:hunter3@redis/0")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramq.kit.errors import ForbiddenError, UsageError
-from storage.objects.base import is_below
+from storage.objects.base import S3Options, is_below
 from storage.objects.folder import FolderStore
 from storage.objects.s3 import S3Store
 from storage.objects.source import open_store, parse_source, require_allowed
@@ -128,9 +128,9 @@ def test_a_link_out_of_an_allowed_folder_is_not_allowed(tmp_path: Path) -> None:
 
 
 def test_a_source_opens_as_what_it_is_and_contacts_nobody() -> None:
-    folder = open_store(parse_source("/no-such-folder"), None)
+    folder = open_store(parse_source("/no-such-folder"), S3Options())
     assert isinstance(folder, FolderStore)
     assert folder.root == Path("/no-such-folder")
-    bucket = open_store(parse_source("s3://photos/x"), "http://127.0.0.1:1")
+    bucket = open_store(parse_source("s3://photos/x"), S3Options("http://127.0.0.1:1"))
     assert isinstance(bucket, S3Store)
     assert bucket.bucket == "photos"
