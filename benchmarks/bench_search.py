@@ -39,7 +39,7 @@ from storage.index.vectors import QUERY_BITS, Vectors, in_one_thread, open_vecto
 from storage.language import AllOf, AnyOf, FieldTerm, NotOf, TagTerm
 from storage.migrate import upgrade
 from storage.query import resolve
-from storage.repositories.records import write_records
+from storage.repositories.records import lock_existing, write_records
 from storage.search import Search
 from storage.views import SearchQuery
 
@@ -139,6 +139,7 @@ class Bench:
                 batch = rows[start : start + size]
                 began = time.perf_counter()
                 with unit_of_work(self.engine) as session:
+                    lock_existing(session, [row.image_id for row in batch])
                     write_records(session, batch, self.provenance)
                 between = time.perf_counter()
                 with (

@@ -39,10 +39,7 @@ class Record(Base):
     """
 
     __tablename__ = "record"
-    __table_args__ = (
-        Index("ix_record_job_id", "job_id", "image_id"),
-        {"postgresql_partition_by": "LIST (generation_id)"},
-    )
+    __table_args__ = ({"postgresql_partition_by": "LIST (generation_id)"},)
 
     image_id: Mapped[int] = mapped_column(ForeignKey(Image.id, ondelete="CASCADE"), primary_key=True)
     # No foreign key: only a generation that is registered has a partition (``repositories.partitions``).

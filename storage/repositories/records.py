@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from storage.database import driver_connection
 from storage.repositories import vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    import psycopg
     from sqlalchemy.orm import Session
 
 
@@ -42,20 +44,29 @@ class FailureRow:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Which job and generation the rows of a batch belong to, and whether they come from the objects as they are."""
+    """Which job and generation the rows of a batch belong to, and who wrote the captions."""
 
     job_id: int
     generation_id: int
     captioner: str
-    reads_archive: bool = True
 
 
-def lock_existing(session: Session, image_ids: Sequence[int]) -> set[int]:
-    """Return which of these images still exist, and keep them from being deleted until the transaction ends."""
+def lock_existing(session: Session, image_ids: Sequence[int]) -> dict[int, str]:
+    """Return the versions of those images that still exist, and keep them from being deleted in this transaction."""
     rows = session.execute(
-        text("SELECT id FROM image WHERE id = ANY(:ids) ORDER BY id FOR KEY SHARE"), {"ids": list(image_ids)}
+        text("SELECT id, version FROM image WHERE id = ANY(:ids) ORDER BY id FOR KEY SHARE"), {"ids": list(image_ids)}
     )
-    return set(rows.scalars())
+    return {row.id: row.version for row in rows}
+
+
+def note_versions(session: Session, listed: Mapping[int, str], recorded: Mapping[int, str]) -> None:
+    """Note that objects which changed after they were ``listed`` were ``recorded`` as they are now. Both by image."""
+    changed = sorted(image_id for image_id, version in recorded.items() if listed.get(image_id, version) != version)
+    if changed:
+        session.execute(
+            text("UPDATE image SET version = :version WHERE id = :id"),
+            [{"id": image_id, "version": recorded[image_id]} for image_id in changed],
+        )
 
 
 def write_records(session: Session, rows: Sequence[RecordRow], provenance: Provenance) -> None:
@@ -68,60 +79,33 @@ def write_records(session: Session, rows: Sequence[RecordRow], provenance: Prove
         return
     ordered = sorted(rows, key=lambda row: row.image_id)
     ids = [row.image_id for row in ordered]
-    if provenance.reads_archive:
-        _note_versions(session, ids, [row.version for row in ordered])
-    changed = _upsert_records(session, ordered, ids, provenance)
-    vectors.upsert(session, provenance.generation_id, ids, [row.vector for row in ordered], changed)
-    session.execute(
-        text("DELETE FROM failure WHERE job_id = :job_id AND image_id = ANY(:ids)"),
-        {"job_id": provenance.job_id, "ids": ids},
-    )
-
-
-def _note_versions(session: Session, ids: Sequence[int], versions: Sequence[str]) -> None:
-    """Note that objects which changed after they were listed were recorded as they are now."""
-    changed = session.execute(
-        text(
-            """
-            SELECT image.id, recorded.version
-            FROM unnest(CAST(:ids AS bigint[]), CAST(:versions AS text[])) AS recorded (id, version)
-            JOIN image ON image.id = recorded.id AND image.version <> recorded.version
-            ORDER BY image.id FOR NO KEY UPDATE OF image
-            """
-        ),
-        {"ids": ids, "versions": versions},
-    ).all()
-    if changed:
-        session.execute(
-            text("UPDATE image SET version = :version WHERE id = :id"),
-            [{"id": row.id, "version": row.version} for row in changed],
-        )
+    connection = driver_connection(session)
+    with connection.pipeline():  # none of them needs the answer of the one before: one round trip
+        _upsert_records(connection, ordered, ids, provenance)
+        vectors.upsert(connection, provenance.generation_id, ids, [row.vector for row in ordered])
+        connection.execute("DELETE FROM failure WHERE job_id = %s AND image_id = ANY(%b)", (provenance.job_id, ids))
 
 
 def _upsert_records(
-    session: Session, rows: Sequence[RecordRow], ids: Sequence[int], provenance: Provenance
-) -> list[int]:
-    """Return the images whose record is new or another than before."""
-    changed = session.execute(
-        text(
-            """
-            INSERT INTO record
-                (image_id, generation_id, job_id, version, tags, scores, caption, captioner, width, height)
-            SELECT image_id, :generation_id, :job_id, version, CAST(tags AS smallint[]), CAST(scores AS smallint[]),
-                caption, :captioner, width, height
-            FROM unnest(CAST(:ids AS bigint[]), CAST(:versions AS text[]), CAST(:tags AS text[]),
-                CAST(:scores AS text[]), CAST(:captions AS text[]), CAST(:widths AS int[]), CAST(:heights AS int[]))
-                AS recognised (image_id, version, tags, scores, caption, width, height)
-            ORDER BY image_id
-            ON CONFLICT (image_id, generation_id) DO UPDATE SET job_id = excluded.job_id, version = excluded.version,
-                tags = excluded.tags, scores = excluded.scores, caption = excluded.caption,
-                captioner = excluded.captioner, width = excluded.width, height = excluded.height, recorded_at = now()
-            WHERE (record.job_id, record.version, record.tags, record.scores, record.caption, record.captioner)
-                IS DISTINCT FROM (excluded.job_id, excluded.version, excluded.tags, excluded.scores, excluded.caption,
-                    excluded.captioner)
-            RETURNING image_id
-            """
-        ),
+    connection: psycopg.Connection[Any], rows: Sequence[RecordRow], ids: Sequence[int], provenance: Provenance
+) -> None:
+    connection.execute(
+        """
+        INSERT INTO record
+            (image_id, generation_id, job_id, version, tags, scores, caption, captioner, width, height)
+        SELECT image_id, %(generation_id)s, %(job_id)s, version, CAST(tags AS smallint[]), CAST(scores AS smallint[]),
+            caption, %(captioner)s, width, height
+        FROM unnest(CAST(%(ids)b AS bigint[]), CAST(%(versions)b AS text[]), CAST(%(tags)b AS text[]),
+            CAST(%(scores)b AS text[]), CAST(%(captions)b AS text[]), CAST(%(widths)b AS int[]),
+            CAST(%(heights)b AS int[])) AS recognised (image_id, version, tags, scores, caption, width, height)
+        ORDER BY image_id
+        ON CONFLICT (image_id, generation_id) DO UPDATE SET job_id = excluded.job_id, version = excluded.version,
+            tags = excluded.tags, scores = excluded.scores, caption = excluded.caption,
+            captioner = excluded.captioner, width = excluded.width, height = excluded.height, recorded_at = now()
+        WHERE (record.job_id, record.version, record.tags, record.scores, record.caption, record.captioner)
+            IS DISTINCT FROM (excluded.job_id, excluded.version, excluded.tags, excluded.scores, excluded.caption,
+                excluded.captioner)
+        """,
         {
             "job_id": provenance.job_id,
             "generation_id": provenance.generation_id,
@@ -136,7 +120,6 @@ def _upsert_records(
             "heights": [row.height for row in rows],
         },
     )
-    return list(changed.scalars())
 
 
 def _array(numbers: Sequence[int]) -> str:

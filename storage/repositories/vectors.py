@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    import psycopg
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
@@ -268,29 +269,30 @@ def restamp(session: Session, generation_id: int, limit: int) -> int:
 
 
 def upsert(
-    session: Session, generation_id: int, image_ids: Sequence[int], packed: Sequence[bytes], changed: Sequence[int]
+    connection: psycopg.Connection[Any], generation_id: int, image_ids: Sequence[int], packed: Sequence[bytes]
 ) -> None:
-    """Store vectors; the index reads again those that are new or another than before, and those of ``changed`` images.
+    """Store vectors; the index reads again those that are new or another than before, as their record may be.
 
     Args:
-        session: a transaction.
+        connection: in the transaction that wrote the records.
         generation_id: whose vectors.
         image_ids: ascending.
         packed: a vector for each image.
-        changed: images that the index must read again though their vector may be the same.
     """
-    session.execute(
-        text(
-            """
-            INSERT INTO vector (image_id, generation_id, v)
-            SELECT image_id, :generation_id, v
-            FROM unnest(CAST(:ids AS bigint[]), CAST(:packed AS bytea[])) AS recognised (image_id, v)
-            ORDER BY image_id
-            ON CONFLICT (image_id, generation_id) DO UPDATE SET v = excluded.v, xid = pg_current_xact_id()
-            WHERE vector.v IS DISTINCT FROM excluded.v OR vector.image_id = ANY(:changed)
-            """
-        ),
-        {"generation_id": generation_id, "ids": image_ids, "packed": packed, "changed": changed},
+    # In binary: to write vectors as text and to read them again took half of the time of a batch.
+    connection.execute(
+        """
+        INSERT INTO vector (image_id, generation_id, v)
+        SELECT image_id, %(generation_id)s, v
+        FROM unnest(CAST(%(ids)b AS bigint[]), CAST(%(packed)b AS bytea[])) AS recognised (image_id, v)
+        ORDER BY image_id
+        ON CONFLICT (image_id, generation_id) DO UPDATE SET v = excluded.v, xid = pg_current_xact_id()
+        WHERE vector.v IS DISTINCT FROM excluded.v OR EXISTS (
+            SELECT FROM record WHERE record.image_id = vector.image_id AND record.generation_id = %(generation_id)s
+            AND recorded_at = now()
+        )
+        """,
+        {"generation_id": generation_id, "ids": image_ids, "packed": packed},
     )
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from psycopg import DataError
+from psycopg import DataError, IntegrityError
 from sqlalchemy.exc import DataError as SqlalchemyDataError
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError as SqlalchemyIntegrityError
 
 from storage.database import unit_of_work
 from storage.index.packing import pack_vectors
@@ -18,7 +18,7 @@ from workers.retry import UnstorableResultError
 from workers.work import Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from sqlalchemy import Engine
@@ -59,7 +59,7 @@ class _How:
 def _write(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> str:
     try:
         return _commit(engine, lease, works, how)
-    except (DataError, SqlalchemyDataError, IntegrityError, ValueError) as error:
+    except (DataError, IntegrityError, SqlalchemyDataError, SqlalchemyIntegrityError, ValueError) as error:
         if len(works) == 1:
             reason = str(error).strip().splitlines()[0]
             works[0].trouble = Trouble.of(UnstorableResultError(reason))
@@ -71,8 +71,7 @@ def _write(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> st
 
 def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> str:
     shard = lease.shard
-    is_retag = shard.from_generation_id is not None
-    provenance = records.Provenance(shard.job_id, shard.generation_id, shard.captioner, reads_archive=not is_retag)
+    provenance = records.Provenance(shard.job_id, shard.generation_id, shard.captioner)
     done = [work for work in works if work.trouble is None]
     failed = [work for work in works if work.trouble is not None and not work.trouble.is_passing]
     outcomes = bytearray(lease.outcomes)
@@ -87,6 +86,8 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
         # The fence first: it holds the shard's row until the commit. Its outcomes are completed below.
         shards.require_held(session, shard.id, shard.epoch)
         existing = records.lock_existing(session, [work.image.id for work in (*done, *failed)])
+        if shard.from_generation_id is None:  # what was kept of an object says nothing of how it is now
+            records.note_versions(session, existing, {work.image.id: work.version for work in done})
         for work in (*done, *failed):
             present = work.image.id in existing
             outcome = shards.DONE if work.trouble is None else shards.FAILED
@@ -106,7 +107,9 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
     return state
 
 
-def _records(works: Sequence[Work], existing: set[int], thresholds: NDArray[np.float32]) -> list[records.RecordRow]:
+def _records(
+    works: Sequence[Work], existing: Mapping[int, str], thresholds: NDArray[np.float32]
+) -> list[records.RecordRow]:
     kept = [work for work in works if work.image.id in existing]
     if not kept:
         return []
@@ -131,7 +134,7 @@ def _records(works: Sequence[Work], existing: set[int], thresholds: NDArray[np.f
     return rows
 
 
-def _failures(works: Sequence[Work], existing: set[int]) -> list[records.FailureRow]:
+def _failures(works: Sequence[Work], existing: Mapping[int, str]) -> list[records.FailureRow]:
     return [
         records.FailureRow(
             work.image.id, work.version, work.trouble.code, work.trouble.about_content, work.trouble.detail
