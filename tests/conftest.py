@@ -10,6 +10,7 @@ import pytest
 
 from ramq.embedded import EmbeddedError, EmbeddedServices, embedded
 from ramq.settings import Settings
+from storage.database import make_engine
 from tests.services.crew import client_services, running_crew
 from tests.services.fault_proxy import FaultProxy, fault_proxy
 from tests.services.missing import missing
@@ -25,6 +26,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from sqlalchemy import Engine
 
     from ramq.wiring import Services
     from tests.services.crew import Crew
@@ -56,6 +59,13 @@ def database_url(postgres_server: PostgresServer) -> Iterator[str]:
     url = postgres_server.create_migrated_database()
     yield url
     postgres_server.drop_database(url)
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = make_engine(database_url, pool_size=20)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture

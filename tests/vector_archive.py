@@ -9,19 +9,21 @@ import numpy as np
 from sqlalchemy import text
 
 from storage.database import unit_of_work
+from storage.index.index import VectorIndex
 from storage.index.packing import pack_vectors
+from storage.index.places import FolderPlace
 from storage.models import Archive, Generation, Image, Vocabulary
 from storage.repositories import partitions
 from storage.repositories import vectors as repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from storage.index.index import VectorIndex
 
 SIZE = 24
 
@@ -68,6 +70,17 @@ def write(session: Session, generation_id: int, ids: Iterable[int], vectors: NDA
     session.execute(
         WRITE, {"generation_id": generation_id, "ids": [int(n) for n in ids], "packed": pack_vectors(vectors)}
     )
+
+
+def a_fresh_index(tmp_path: Path) -> VectorIndex:
+    """A reader beside the fixture ``index`` that has fetched nothing as yet."""
+    return VectorIndex(FolderPlace(tmp_path / "index"), tmp_path / "another-cache")
+
+
+def published(archive: VectorArchive) -> int:
+    """Return the number of the manifest that searches read."""
+    with unit_of_work(archive.engine) as session:
+        return repository.head(session, archive.generation_id).pointer.manifest
 
 
 class VectorArchive:

@@ -1,4 +1,4 @@
-"""The web application on a database in which photographs are recognised, a fresh copy for each test."""
+"""The web application on a copy of a database with recognised photographs; a ledger and an index on an empty one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from starlette.testclient import TestClient
 from ramq.web.app import create_app
 from ramq.wiring import Services
 from storage.database import make_engine
+from storage.index.builder import IndexBuilder
+from storage.index.index import VectorIndex
+from storage.index.places import FolderPlace
+from storage.search import Search
+from tests.ledger import Ledger
 from tests.services.recognised import make_recognised_database, settings_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from sqlalchemy import Engine
 
     from tests.services.postgres import PostgresServer
 
@@ -61,3 +68,23 @@ def make_client(
 @pytest.fixture
 def client(make_client: Callable[..., TestClient]) -> TestClient:
     return make_client()
+
+
+@pytest.fixture
+def ledger(engine: Engine) -> Ledger:
+    return Ledger.new(engine)
+
+
+@pytest.fixture
+def builder(engine: Engine, tmp_path: Path) -> IndexBuilder:
+    return IndexBuilder(engine, FolderPlace(tmp_path / "index"), tmp_path / "builder-cache")
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> VectorIndex:
+    return VectorIndex(FolderPlace(tmp_path / "index"), tmp_path / "reader-cache")
+
+
+@pytest.fixture
+def search(index: VectorIndex) -> Search:
+    return Search(lambda: index)

@@ -8,24 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from storage.database import make_engine
 from storage.repositories import shards
 from storage.repositories.shards import DONE, FAILED, PENDING, SKIPPED, FencedError
-from tests.ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from storage.repositories.shards import ClaimedShard
+    from tests.ledger import Ledger
 
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture
-def ledger(database_url: str) -> Iterator[Ledger]:
-    engine = make_engine(database_url)
-    yield Ledger.new(engine)
-    engine.dispose()
 
 
 class Model:

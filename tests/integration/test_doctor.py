@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from sqlalchemy import Engine
+
     from tests.services.postgres import PostgresServer
     from tests.services.s3 import S3Server
 
@@ -74,12 +76,10 @@ def test_a_database_that_does_not_answer_is_told_once(look: Any) -> None:
     assert "their-password" not in str(fault)
 
 
-def test_a_database_at_another_revision_or_without_any(look: Any, database_url: str, empty_database_url: str) -> None:
+def test_a_database_at_another_revision_or_without_any(look: Any, engine: Engine, empty_database_url: str) -> None:
     assert the_fault(look(database_url=empty_database_url)).next == "ramq db upgrade"
-    engine = make_engine(database_url)
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
-    engine.dispose()
     fault = the_fault(look())
     assert (fault.next, "at revision 0002" in fault.detail) == ("ramq db upgrade", True)
 
@@ -154,8 +154,7 @@ def test_a_folder_that_cannot_be_written_to_and_a_disk_that_is_nearly_full(
     assert (fault.name, fault.next.startswith("du -sh ")) == ("disk", True)
 
 
-def test_work_that_waits_while_the_only_worker_is_gone(look: Any, database_url: str, tmp_path: Path) -> None:
-    engine = make_engine(database_url)
+def test_work_that_waits_while_the_only_worker_is_gone(look: Any, engine: Engine) -> None:
     with unit_of_work(engine) as session:
         worker_rows.beat(
             session, "w", host="attic", pid=7, device="cpu", model=None, job_id=None, images_per_second=0, stages={}
@@ -172,7 +171,6 @@ def test_work_that_waits_while_the_only_worker_is_gone(look: Any, database_url: 
                    VALUES (1, 'file:///photos', '', 'lite', 'none', 0, 'running')"""
             )
         )
-    engine.dispose()
     assert the_fault(look()).next == "ramq worker"
 
 

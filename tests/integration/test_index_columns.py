@@ -12,16 +12,14 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from storage.database import make_engine, unit_of_work
-from storage.index.builder import IndexBuilder
+from storage.database import unit_of_work
 from storage.index.columns import raw_rows
-from storage.index.index import VectorIndex
 from storage.index.packing import pack_vectors
-from storage.index.places import FolderPlace
 from storage.index.rows import NO_DATE
 from storage.objects.base import ObjectInfo
 from storage.repositories import archives, erasures, generations, images, listings, records, vectors
 from tests.plain_rows import PlainRow, plain
+from tests.vector_archive import a_fresh_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +27,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
+
+    from storage.index.builder import IndexBuilder
+    from storage.index.index import VectorIndex
 
 pytestmark = pytest.mark.services
 
@@ -152,28 +153,11 @@ class Archive:
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = make_engine(database_url, pool_size=5)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
 def archive(engine: Engine) -> Archive:
     archive = Archive(engine)
     archive.list(["a/1.jpg", "b/ü 漢.jpg", "a/%_\\2.jpg", "z.jpg"])
     archive.list([f"two/{n}.jpg" for n in range(30)], archive_id=2)
     return archive
-
-
-@pytest.fixture
-def builder(engine: Engine, tmp_path: Path) -> IndexBuilder:
-    return IndexBuilder(engine, FolderPlace(tmp_path / "index"), tmp_path / "builder-cache")
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> VectorIndex:
-    return VectorIndex(FolderPlace(tmp_path / "index"), tmp_path / "reader-cache")
 
 
 def test_the_index_shows_what_is_stored_through_any_history(
@@ -202,7 +186,7 @@ def test_the_index_shows_what_is_stored_through_any_history(
                 builder.compact(archive.generation_id)
         archive.check(index)
         archive.check_counts(index)
-    archive.check(VectorIndex(FolderPlace(tmp_path / "index"), tmp_path / "another-cache"))
+    archive.check(a_fresh_index(tmp_path))
     assert builder.verify(archive.generation_id) == []
 
 

@@ -9,31 +9,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ramq.kit.errors import ConflictError, NotFoundError
-from storage.database import make_engine, unit_of_work
+from storage.database import unit_of_work
 from storage.repositories import erasures, failures, jobs, retries, shards
 from storage.repositories.shards import DONE, FAILED, PENDING, SKIPPED, FencedError
 from tests.ledger import LEASE_SECONDS, Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from sqlalchemy import Engine
 
     from storage.repositories.shards import ClaimedShard
 
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = make_engine(database_url, pool_size=20)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def ledger(engine: Engine) -> Ledger:
-    return Ledger.new(engine)
 
 
 def outcomes(*values: int) -> bytes:

@@ -13,15 +13,12 @@ import pytest
 from pyarrow import orc, parquet
 
 from ramq.kit.errors import ForbiddenError, NotFoundError, UsageError
-from storage.database import make_engine
 from storage.objects import manifest as manifest_module
 from storage.objects.base import S3Options
 from tests.plan import Plan
 from workers.client import ClientOptions, JobClient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy import Engine
 
     from storage.views import JobView
@@ -30,13 +27,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.services
 
 NAMES = ["a.jpg", "b/c.jpg", "b/é 1.jpg", "z.jpg"]
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = make_engine(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

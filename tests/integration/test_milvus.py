@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from ramq.kit.errors import NotFoundError, ServiceUnavailableError, UsageError
-from storage.database import make_engine, unit_of_work
+from storage.database import unit_of_work
 from storage.erasure_check import in_database
 from storage.index.milvus import far
 from storage.index.milvus.builder import MilvusBuilder
@@ -18,7 +18,6 @@ from storage.index.milvus.client import Milvus
 from storage.index.milvus.reader import MilvusIndex
 from storage.index.places import FolderPlace
 from storage.repositories import vectors as repository
-from storage.search import Search
 from storage.views import SearchQuery
 from tests.archive_model import ArchiveModel
 from tests.search_checks import all_pages, check
@@ -30,14 +29,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from storage.search import Search
+
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = make_engine(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture
@@ -60,11 +54,6 @@ def builder(milvus: Milvus, engine: Engine, tmp_path: Path) -> MilvusBuilder:
 @pytest.fixture
 def index(milvus: Milvus, tmp_path: Path) -> MilvusIndex:
     return MilvusIndex(milvus, FolderPlace(tmp_path / "index"), tmp_path / "reader-cache")
-
-
-@pytest.fixture
-def search(index: MilvusIndex) -> Search:
-    return Search(lambda: index)
 
 
 def check_both(archive: ArchiveModel, search: Search, times: int = 3) -> None:

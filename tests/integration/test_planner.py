@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from ram_core.errors import ModelError
 from ramq.kit.errors import FatalError
-from storage.database import make_engine, unit_of_work
+from storage.database import unit_of_work
 from storage.objects import folder, s3
 from storage.objects.base import ObjectInfo
 from storage.objects.source import parse_source
@@ -22,7 +22,6 @@ from workers import planner as planner_module
 from workers.planner import Planner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from sqlalchemy import Engine
@@ -32,13 +31,6 @@ if TYPE_CHECKING:
     from tests.services.s3 import S3Server
 
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = make_engine(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -9,33 +9,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ramq.kit.errors import NotFoundError
-from storage.database import make_engine, unit_of_work
+from storage.database import unit_of_work
 from storage.repositories import erasures, images, listings, reports
 from storage.repositories.shards import DONE, FAILED, PENDING
 from tests.ledger import Ledger, listed
 from tests.services.web import job_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from sqlalchemy import Engine
     from starlette.testclient import TestClient
 
     from storage.views import JobReport
 
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = make_engine(database_url)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def ledger(engine: Engine) -> Ledger:
-    return Ledger.new(engine)
 
 
 def summary(ledger: Ledger, job_id: int) -> JobReport:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from ramq.kit.errors import NotFoundError, UsageError
-from storage.database import make_engine, unit_of_work
+from storage.database import unit_of_work
 from storage.objects.base import MAX_KEY_BYTES
 from storage.objects.source import parse_source
 from storage.repositories import archives, erasures, failures, generations, images, records
@@ -19,25 +19,13 @@ from storage.repositories.records import FailureRow, Provenance, RecordRow
 from tests.ledger import VECTOR, Ledger, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy import Engine
 
     from storage.objects.base import ObjectInfo
 
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = make_engine(database_url)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def ledger(engine: Engine) -> Ledger:
-    return Ledger.new(engine)
 
 
 def rows(engine: Engine, statement: str) -> list[tuple[Any, ...]]:
@@ -128,7 +116,7 @@ def test_images_that_are_gone_are_left_out(ledger: Ledger, engine: Engine) -> No
     with unit_of_work(engine) as session:
         erasures.erase(session, [first])
         assert set(images.keys(session, [first, second, 10**12])) == {second}
-        assert records.lock_existing(session, [first, second]) == {second}
+        assert records.lock_existing(session, [first, second]) == {second: "v1"}
 
 
 # Records -----------------------------------------------------------------------------------------------------------
@@ -163,7 +151,7 @@ def test_writing_the_same_twice_changes_nothing(engine: Engine, image_ids: list[
     assert rows(engine, "SELECT DISTINCT caption, width, height FROM record") == [("\u732b \U0001f600 \t\\N", 640, 480)]
 
 
-def test_a_newer_result_takes_the_place_of_the_old_and_the_image_gets_its_version(
+def test_a_newer_result_takes_the_place_of_the_old(
     engine: Engine, image_ids: list[int], provenance: Provenance
 ) -> None:
     with unit_of_work(engine) as session:
@@ -171,6 +159,13 @@ def test_a_newer_result_takes_the_place_of_the_old_and_the_image_gets_its_versio
     with unit_of_work(engine) as session:
         records.write_records(session, [record(image_ids[0], "v2", (1, 2, 3))], provenance)
     assert rows(engine, "SELECT version, tags, scores FROM record") == [("v2", [0, 1, 2], [1, 2, 3])]
+
+
+def test_an_image_gets_the_version_that_was_recorded(engine: Engine, image_ids: list[int]) -> None:
+    first, second, third = image_ids
+    with unit_of_work(engine) as session:
+        listed_versions = records.lock_existing(session, [first, second])
+        records.note_versions(session, listed_versions, {first: "v2", second: "v1", third: "v3"})
     assert rows(engine, "SELECT version FROM image ORDER BY key") == [("v2",), ("v1",), ("v1",)]
 
 

@@ -15,15 +15,17 @@ from ram_core.modeling.tiny import write_tiny_models
 from ramq.demo_photos import installed_photographs
 from ramq.kit.errors import NotFoundError, UsageError
 from ramq.wiring import Services
-from storage.database import make_engine, unit_of_work
+from storage.database import unit_of_work
 from storage.feature_upkeep import compact
 from storage.index.packing import unpack_vectors
 from tests.services.missing import missing
 from tests.services.recognised import make_worker, recognise, settings_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
+
+    from sqlalchemy import Engine
 
     from storage.views import JobView
 
@@ -92,14 +94,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make_services(database_url: str, tmp_path: Path) -> Iterator[Make]:
-    engine = make_engine(database_url)
-
+def make_services(engine: Engine, tmp_path: Path) -> Make:
     def make(**changes: object) -> Services:
         return Services(settings_for(tmp_path / "data", **changes), engine, None, is_reachable=False)
 
-    yield make
-    engine.dispose()
+    return make
 
 
 def run(services: Services, jobs: list[JobView]) -> list[JobView]:

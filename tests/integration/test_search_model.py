@@ -7,35 +7,26 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ramq.kit.errors import NotFoundError, UsageError
-from storage.database import make_engine, unit_of_work
+from storage.database import unit_of_work
 from storage.index.builder import IndexBuilder
-from storage.index.index import VectorIndex
 from storage.index.places import FolderPlace
 from storage.language import AllOf, AnyOf, FieldTerm, NotOf, QuerySyntaxError, TagTerm
 from storage.repositories import results
 from storage.repositories.tags import UnknownTagError
-from storage.search import Search
 from storage.views import SearchQuery
 from tests.archive_model import ArchiveModel
 from tests.search_checks import all_pages, check
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from sqlalchemy import Engine
 
     from storage.language import Expression
+    from storage.search import Search
     from storage.views import Hit
 
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = make_engine(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture
@@ -46,12 +37,6 @@ def archive(engine: Engine) -> ArchiveModel:
 @pytest.fixture
 def builder(engine: Engine, tmp_path: Path) -> IndexBuilder:
     return IndexBuilder(engine, FolderPlace(tmp_path / "index"), tmp_path / "builder-cache", min_rows=1)
-
-
-@pytest.fixture
-def search(tmp_path: Path) -> Search:
-    index = VectorIndex(FolderPlace(tmp_path / "index"), tmp_path / "reader-cache")
-    return Search(lambda: index)
 
 
 def test_every_kind_of_search_finds_what_plain_python_finds_while_the_archive_changes(

@@ -12,49 +12,27 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from ramq.kit.errors import FatalError, NotFoundError, ServiceUnavailableError
-from storage.database import make_engine, unit_of_work
+from storage.database import unit_of_work
 from storage.index import delta
 from storage.index import index as index_module
-from storage.index.builder import IndexBuilder
 from storage.index.garbage import collect_garbage
-from storage.index.index import VectorIndex
-from storage.index.places import FolderPlace
 from storage.repositories import vectors as repository
-from tests.vector_archive import SIZE, VectorArchive, unit_vectors, write
+from tests.vector_archive import SIZE, VectorArchive, a_fresh_index, unit_vectors, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from sqlalchemy import Engine
+
+    from storage.index.builder import IndexBuilder
+    from storage.index.index import VectorIndex
 
 pytestmark = pytest.mark.services
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = make_engine(database_url, pool_size=10)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
 def archive(engine: Engine) -> VectorArchive:
     return VectorArchive(engine)
-
-
-@pytest.fixture
-def builder(engine: Engine, tmp_path: Path) -> IndexBuilder:
-    return IndexBuilder(engine, FolderPlace(tmp_path / "index"), tmp_path / "builder-cache")
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> VectorIndex:
-    return VectorIndex(FolderPlace(tmp_path / "index"), tmp_path / "reader-cache")
-
-
-def a_fresh_index(tmp_path: Path) -> VectorIndex:
-    return VectorIndex(FolderPlace(tmp_path / "index"), tmp_path / "another-cache")
 
 
 # What a search finds

@@ -9,17 +9,17 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from ramq.kit.errors import ServiceUnavailableError
-from storage.database import make_engine, unit_of_work
+from storage.database import unit_of_work
 from storage.index import manifest, segment
 from storage.index.builder import IndexBuilder
 from storage.index.garbage import collect_garbage
 from storage.index.index import VectorIndex
-from storage.index.places import BucketPlace, FolderPlace
+from storage.index.places import BucketPlace
 from storage.repositories import vectors as repository
-from tests.vector_archive import VectorArchive
+from tests.vector_archive import VectorArchive, a_fresh_index, published
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from sqlalchemy import Engine
 
@@ -29,34 +29,8 @@ pytestmark = pytest.mark.services
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = make_engine(database_url, pool_size=10)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
 def archive(engine: Engine) -> VectorArchive:
     return VectorArchive(engine)
-
-
-@pytest.fixture
-def builder(engine: Engine, tmp_path: Path) -> IndexBuilder:
-    return IndexBuilder(engine, FolderPlace(tmp_path / "index"), tmp_path / "builder-cache")
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> VectorIndex:
-    return VectorIndex(FolderPlace(tmp_path / "index"), tmp_path / "reader-cache")
-
-
-def a_fresh_index(tmp_path: Path) -> VectorIndex:
-    return VectorIndex(FolderPlace(tmp_path / "index"), tmp_path / "another-cache")
-
-
-def published(archive: VectorArchive) -> int:
-    with unit_of_work(archive.engine) as session:
-        return repository.head(session, archive.generation_id).pointer.manifest
 
 
 # Damage

@@ -12,24 +12,15 @@ from sqlalchemy.exc import IntegrityError
 
 from ramq.kit.errors import ConflictError
 from storage import migrate
-from storage.database import make_engine, unit_of_work
+from storage.database import unit_of_work
 from storage.repositories import generations, partitions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy import Engine
 
 pytestmark = pytest.mark.services
 
 IMAGES = 60
-
-
-@pytest.fixture
-def engine(empty_database_url: str) -> Iterator[Engine]:
-    engine = make_engine(empty_database_url)
-    yield engine
-    engine.dispose()
 
 
 def fill(engine: Engine) -> None:

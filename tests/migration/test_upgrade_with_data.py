@@ -11,12 +11,11 @@ from sqlalchemy import text
 from ramq.settings import Settings
 from ramq.wiring import Services, make_builder
 from storage import migrate
-from storage.database import make_engine, unit_of_work
+from storage.database import unit_of_work
 from storage.index.packing import pack_vectors
 from storage.views import SearchQuery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from sqlalchemy import Engine
@@ -52,13 +51,6 @@ ROWS = (
            FROM generate_series(1, {RECORDED}) AS n CROSS JOIN LATERAL (SELECT array_agg(id ORDER BY id) AS ids FROM
                (VALUES (0, n % 2 = 1), (1, n % 3 = 0), (2, true)) AS each (id, has) WHERE has) AS tags""",
 )
-
-
-@pytest.fixture
-def engine(empty_database_url: str) -> Iterator[Engine]:
-    engine = make_engine(empty_database_url)
-    yield engine
-    engine.dispose()
 
 
 def fill(engine: Engine) -> None:
