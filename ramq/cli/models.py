@@ -80,7 +80,7 @@ def pull(
 
     Example: ramq models pull ram_plus
 
-    Without a network: ramq models pull ram_plus --from /media/usb
+    Example: ramq models pull ram_plus --from /media/usb
     """
     from ram_core import checkpoints  # noqa: PLC0415
 

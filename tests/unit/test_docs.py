@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,14 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")])
 _INLINE = re.compile(r"`(ramq [^`\n]+)`")
-_FENCED = re.compile(r"^```[a-z]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_FENCED = re.compile(r"^ *```([a-z]*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
+_MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 _LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)(?:#([^)\s]+))?\)")
+
+
+# Programs of others, of which only their own manuals know whether a line is right.
+ELSEWHERE = frozenset({"cp", "curl", "docker", "export", "ls", "pg_dump", "pg_restore", "rm", "sha256sum"})
 
 
 def text(name: str) -> str:
@@ -36,28 +43,62 @@ def first_cells(page: str) -> set[str]:
     return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
 
 
-def commands() -> list[tuple[str, str]]:
+def shell_lines(content: str) -> list[str]:
+    """What a person types of a page's blocks: ``sh`` blocks, and behind each ``$`` of ``console`` blocks."""
     found = []
-    for page in PAGES:
-        content = page.read_text(encoding="utf-8")
-        blocks = "\n".join(_FENCED.findall(content))
-        lines = [line.strip().removeprefix("$ ") for line in blocks.splitlines()]
-        listed = [line for line in lines if line.startswith("ramq ")]
-        listed += _INLINE.findall(_FENCED.sub("", content))
-        found += [(page.relative_to(ROOT).as_posix(), line) for line in dict.fromkeys(listed)]
+    for language, block in _FENCED.findall(content):
+        lines = textwrap.dedent(block).replace("\\\n", " ").splitlines()
+        if language == "console":
+            lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+        elif language != "sh":
+            continue
+        found += [line for line in lines if line.strip() and not line.startswith("#")]
     return found
 
 
-def parse(line: str) -> None:
-    """Parse a documented command as ``ramq`` would, up to a pipe or a comment, without running it."""
+def commands_of(line: str) -> list[list[str]]:
+    """The commands that a line of shell consists of, each as its words, without redirections and assignments."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars="|&>;")
     lexer.commenters, lexer.whitespace_split = "#", True
-    words: list[str] = []
-    for word in lexer:
-        if set(word) <= set("|&>;"):
-            break
-        words.append(word)
-    command, rest = get_command(app), [word for word in words[1:] if word != "…"]
+    found: list[list[str]] = [[]]
+    words = iter(lexer)
+    for word in words:
+        if set(word) == {">"}:
+            next(words)
+        elif set(word) <= set("|&;"):
+            found.append([])
+        elif found[-1] or not _ASSIGNMENT.match(word):
+            found[-1].append(word)
+    return [command for command in found if command]
+
+
+def documented() -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        content = page.read_text(encoding="utf-8")
+        listed = shell_lines(content) + _INLINE.findall(_FENCED.sub("", content))
+        found += [(page.relative_to(ROOT).as_posix(), line.strip()) for line in dict.fromkeys(listed)]
+    return found
+
+
+def check(line: str) -> None:
+    """Hold a documented line against what there is. Raises ``TyperException`` for what ramq does not understand."""
+    for program, *words in commands_of(line):
+        if program == "ramq":
+            parse(words)
+        elif program == "make":
+            targets = [word for word in words if "=" not in word]
+            assert set(targets) <= set(re.findall(r"^([a-z]+):", _MAKEFILE, re.MULTILINE)), targets
+        elif program == "python":
+            assert words[0] == "-m", "a documented python runs a module"
+            assert (ROOT / words[1].replace(".", "/")).with_suffix(".py").is_file(), words[1]
+        else:
+            assert program in ELSEWHERE, f"{program} is not known here: add it to ELSEWHERE if nobody can check it"
+
+
+def parse(words: list[str]) -> None:
+    """Parse a command as ``ramq`` would, without running it."""
+    command, rest = get_command(app), [word for word in words if word != "…"]
     context = command.make_context("ramq", ["a verb"])
     while isinstance(command, TyperGroup) and rest:
         name, found, rest = command.resolve_command(context, rest)
@@ -104,18 +145,45 @@ def test_every_metric_is_documented() -> None:
     assert names <= {name.partition("{")[0] for name in first_cells(text("operations.md"))}
 
 
-@pytest.mark.parametrize(("page", "line"), commands())
-def test_a_documented_command_is_one_that_ramq_understands(page: str, line: str) -> None:
+@pytest.mark.parametrize(("page", "line"), documented())
+def test_a_documented_command_is_one_that_there_is(page: str, line: str) -> None:
     try:
-        parse(line)
+        check(line)
     except TyperException as error:
         pytest.fail(f"{page}: {line}: {error}")
 
 
 def test_the_check_of_commands_notices_wrong_ones() -> None:
-    for line in ("ramq serach cat", "ramq search --colour red", "ramq index mend", "ramq job one"):
+    wrong = ["ramq serach cat", "ramq search --colour red", "ramq index mend", "ramq job one"]
+    wrong += [
+        "RAMQ_MODEL=ram ramq seek",
+        "cp a b && ramq seek",
+        "ramq jobs | ramq seek",
+        "ramq jobs > jobs.txt; ramq seek",
+    ]
+    for line in wrong:
         with pytest.raises(TyperException):
-            parse(line)
+            check(line)
+    for line in ("make coffee", "python -m benchmarks.bench_nothing", "ducker compose up"):
+        with pytest.raises(AssertionError):
+            check(line)
+
+
+def test_the_check_of_commands_reads_blocks_as_a_person_does() -> None:
+    page = "```sh\nramq jobs \\\n  --limit 5   # few\n```\n"
+    page += "* a point\n\n  ```console\n  $ ramq tags\n  ramq: said\n  ```\n"
+    assert [commands_of(line) for line in shell_lines(page)] == [[["ramq", "jobs", "--limit", "5"]], [["ramq", "tags"]]]
+
+
+def test_commands_stand_in_blocks_that_are_checked() -> None:
+    unchecked = [
+        f"{page.name}: {line}"
+        for page in PAGES
+        for language, block in _FENCED.findall(page.read_text(encoding="utf-8"))
+        for line in textwrap.dedent(block).splitlines()
+        if language not in {"sh", "console"} and re.match(r"(\$|ramq|make|docker|python) ", line)
+    ]
+    assert unchecked == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
