@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from ramq.kit.errors import ServiceUnavailableError
@@ -255,11 +256,36 @@ def test_only_one_builder_of_a_generation_works_at_a_time(
         assert first.result() is not None
 
 
+class Sequence:
+    """A table whose rows are numbered by a sequence, and a reader that takes the last number for how far it is."""
+
+    NEXT = text("INSERT INTO numbered DEFAULT VALUES")
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        with unit_of_work(engine) as session:
+            session.execute(text("CREATE TABLE numbered (n bigserial)"))
+
+    def after(self, number: int) -> list[int]:
+        with unit_of_work(self._engine) as session:
+            return list(session.scalars(text("SELECT n FROM numbered WHERE n > :after ORDER BY n"), {"after": number}))
+
+    def follow(self, done: threading.Event) -> set[int]:
+        seen: list[int] = []
+        while not done.is_set():
+            seen += self.after(max(seen, default=0))
+        return set(seen)
+
+
 @pytest.mark.slow
 def test_nothing_is_missed_with_long_transactions_rollbacks_and_three_builders(
     archive: VectorArchive, builder: IndexBuilder, index: VectorIndex, tmp_path: Path
 ) -> None:
-    """Four writers, each with images of its own, commit late, early or never, while three builders publish."""
+    """Four writers, each with images of its own, commit late, early or never, while three builders publish.
+
+    That the writers are a trial is shown by a reader that goes by the numbers of a sequence: it misses some of them.
+    """
+    sequence = Sequence(archive.engine)
     results: list[dict[int, np.ndarray]] = []
     done = threading.Event()
 
@@ -272,6 +298,7 @@ def test_nothing_is_missed_with_long_transactions_rollbacks_and_three_builders(
             vectors = unit_vectors(10, rng)
             with Session(archive.engine) as session:
                 write(session, archive.generation_id, ids[:5], vectors[:5])
+                session.execute(Sequence.NEXT)
                 done.wait(float(rng.exponential(0.03)))
                 write(session, archive.generation_id, ids[5:], vectors[5:])
                 if rng.random() < 0.2:
@@ -294,13 +321,15 @@ def test_nothing_is_missed_with_long_transactions_rollbacks_and_three_builders(
             mine.compact(archive.generation_id)
         return count
 
-    with ThreadPoolExecutor(7) as threads:
+    with ThreadPoolExecutor(8) as threads:
+        follower = threads.submit(sequence.follow, done)
         builders = [threads.submit(keep_building, number) for number in range(3)]
         writers = [threads.submit(keep_writing, number) for number in range(4)]
         for writer in writers:
             writer.result()
         done.set()
         assert sum(future.result() for future in builders) > 5
+    assert follower.result() < set(sequence.after(0))
     for held in results:
         archive.held.update(held)
     archive.check(index)
