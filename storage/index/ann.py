@@ -42,7 +42,10 @@ MEASURING_QUERIES = 128
 ENOUGH_RECALL = 0.99
 """Of made-up queries, of which the midpoints are harder than vectors that were held out."""
 
-EFFORTS = ((16, 200), (32, 200), (64, 200), (64, 400), (128, 400), (256, 400), (256, 800), (512, 800), (1024, 1600))
+EFFORTS = (
+    (16, 200), (32, 200), (64, 200), (96, 400), (128, 400), (192, 400), (256, 400), (384, 400), (512, 800), (768, 800),
+    (1024, 1600),
+)  # fmt: skip
 """(Lists looked into, candidates scored again) for the best ``TUNED_K``, tried until the recall is enough."""
 
 _SEED = 20_240_521

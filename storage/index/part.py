@@ -11,7 +11,7 @@ from pyroaring import BitMap
 
 from storage.index.bitmaps import bitmap_of, rows_in
 from storage.index.columns import columns, joined, raw_rows
-from storage.index.vectors import build_vectors
+from storage.index.vectors import Vectors, add_codes, build_vectors, exact_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from storage.index.columns import RawRows
     from storage.index.rows import Rows
-    from storage.index.vectors import Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +105,11 @@ def build_part(
         vector_size: D.
         assigned_units: (T,) the threshold of each tag of the vocabulary, in the units of scores.
     """
-    raw, codes = [], [np.empty((0, vector_size), dtype=np.float16)]
+    raw, exact = [], exact_index(vector_size)
     for chunk, vectors in chunks:
         raw.append(chunk)
-        codes.append(vectors)
-    return Part(columns(joined(raw), assigned_units), build_vectors(np.concatenate(codes)))
+        add_codes(exact, vectors)
+    return Part(columns(joined(raw), assigned_units), Vectors(exact))
 
 
 def merge(parts: Sequence[Part]) -> Part:

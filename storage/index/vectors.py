@@ -212,11 +212,15 @@ def exact_index(vector_size: int) -> Any:
     return faiss.IndexScalarQuantizer(vector_size, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
 
 
+def add_codes(exact: Any, codes: NDArray[np.float16]) -> None:
+    """Add rows (N, D) to an exact index, which keeps these very bytes."""
+    exact.add_sa_codes(np.ascontiguousarray(codes).view(np.uint8))
+
+
 def build_vectors(codes: NDArray[np.float16]) -> Vectors:
     """Return vectors (N, D), in memory, without a coarse index."""
     exact = exact_index(codes.shape[1])
-    for start in range(0, len(codes), ROWS_AT_ONCE):
-        exact.add(codes[start : start + ROWS_AT_ONCE].astype(np.float32))
+    add_codes(exact, codes)
     return Vectors(exact)
 
 
