@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from ramq.cli.context import services
 from ramq.cli.output import print_json, print_table
-from ramq.cli.search import (
-    AnyTags,
-    ArchiveOf,
-    JobOf,
-    Json,
-    NotTags,
-    PrefixOf,
-    Query,
-    RelevanceOf,
-    Tags,
-    ThresholdOf,
-    pointing_into,
-    query_of,
-)
+from ramq.cli.search import Json, Query, RelevanceOf, narrowed, pointing_into
 from ramq.export import FORMATS, write_rows
 from ramq.kit.errors import UsageError
+from storage.language import asking
+from storage.views import SearchQuery  # noqa: TC001  (the decorator reads the annotations)
 
 
 def register(app: typer.Typer) -> None:
@@ -49,15 +39,10 @@ def archives(as_json: Json = False) -> None:
     )
 
 
+@narrowed
 def export(
+    narrow: SearchQuery,
     query: Query = None,
-    tag: Tags = None,
-    any_tag: AnyTags = None,
-    not_tag: NotTags = None,
-    archive: ArchiveOf = None,
-    job: JobOf = None,
-    prefix: PrefixOf = None,
-    threshold: ThresholdOf = None,
     relevance: RelevanceOf = None,
     format_: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "jsonl",
 ) -> None:
@@ -70,17 +55,7 @@ def export(
     if format_ == "parquet" and sys.stdout.isatty():
         raise UsageError("parquet is not for a terminal: send it to a file with > results.parquet")
     with pointing_into(query):
-        asked = query_of(
-            text=query,
-            tag=tag,
-            any_=any_tag,
-            not_=not_tag,
-            archive=archive,
-            job=job,
-            prefix=prefix,
-            threshold=threshold,
-            relevance=relevance,
-        )
+        asked = asking(replace(narrow, relevance=relevance), query)
         with services() as ramq:
             made_by, hits = ramq.export(asked)
             write_rows(hits, format_, sys.stdout.buffer, made_by)

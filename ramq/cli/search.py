@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import wraps
+from inspect import Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +18,7 @@ from storage.language import asking, pointer
 from storage.views import SearchQuery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from storage.views import Hit, Page
 
@@ -45,34 +47,38 @@ def register(app: typer.Typer) -> None:
         app.command()(verb)
 
 
-def query_of(
-    *,
-    text: str | None = None,
-    tag: list[str] | None = None,
-    any_: list[str] | None = None,
-    not_: list[str] | None = None,
-    archive: str | None = None,
-    job: int | None = None,
-    prefix: str | None = None,
-    threshold: float | None = None,
-    relevance: float | None = None,
-    limit: int = 20,
-    cursor: str | None = None,
+def _narrow(
+    tag: Tags = None,
+    any_tag: AnyTags = None,
+    not_tag: NotTags = None,
+    archive: ArchiveOf = None,
+    job: JobOf = None,
+    prefix: PrefixOf = None,
+    threshold: ThresholdOf = None,
 ) -> SearchQuery:
-    """Put the options that several verbs share, and what the text says, into a query."""
-    options = SearchQuery(
+    return SearchQuery(
         tags=tuple(tag or ()),
-        any_tags=tuple(any_ or ()),
-        not_tags=tuple(not_ or ()),
+        any_tags=tuple(any_tag or ()),
+        not_tags=tuple(not_tag or ()),
         archive=archive,
         job=job,
         prefix=prefix,
         threshold=threshold,
-        relevance=relevance,
-        limit=limit,
-        cursor=cursor,
     )
-    return asking(options, text)
+
+
+def narrowed(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the options of ``_narrow``, behind its argument; it is called with the query that they make first."""
+    shared = signature(_narrow, eval_str=True).parameters
+    _, argument, *others = signature(verb, eval_str=True).parameters.values()
+
+    @wraps(verb)
+    def with_options(**given: Any) -> None:
+        options = {name: given.pop(name) for name in shared}
+        verb(_narrow(**options), **given)
+
+    with_options.__signature__ = Signature([argument, *shared.values(), *others])  # type: ignore[attr-defined]
+    return with_options
 
 
 @contextmanager
@@ -86,20 +92,15 @@ def pointing_into(text: str | None) -> Iterator[None]:
         raise
 
 
+@narrowed
 def search(
+    narrow: SearchQuery,
     text: Annotated[
         str | None, typer.Argument(metavar="[TEXT]", help="What is in the picture, in English; tags and filters.")
     ] = None,
-    tag: Tags = None,
-    any_tag: AnyTags = None,
-    not_tag: NotTags = None,
     like: Annotated[
         str | None, typer.Option(metavar="IMAGE", help="Similar to this one: number, key or a file.")
     ] = None,
-    archive: ArchiveOf = None,
-    job: JobOf = None,
-    prefix: PrefixOf = None,
-    threshold: ThresholdOf = None,
     relevance: RelevanceOf = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=500)] = 20,
     cursor: Annotated[str | None, typer.Option(help="next_cursor of the page before.")] = None,
@@ -112,20 +113,8 @@ def search(
     Example: ramq search 'sunset (dog OR cat) -people "red boat" after:2024-01-01'
     """
     with pointing_into(text):
-        query = query_of(
-            text=text,
-            tag=tag,
-            any_=any_tag,
-            not_=not_tag,
-            archive=archive,
-            job=job,
-            prefix=prefix,
-            threshold=threshold,
-            relevance=relevance,
-            limit=limit,
-            cursor=cursor,
-        )
-        page = _page(query, like, archive)
+        query = asking(replace(narrow, relevance=relevance, limit=limit, cursor=cursor), text)
+        page = _page(query, like)
     if as_json:
         print_json(page)
         return
@@ -148,7 +137,7 @@ def _tags_of(hit: Hit) -> str:
     return ", ".join(tag.name for tag in sorted(hit.tags, key=lambda tag: tag.id not in named)[:5])
 
 
-def _page(query: SearchQuery, like: str | None, archive: str | None) -> Page[Hit]:
+def _page(query: SearchQuery, like: str | None) -> Page[Hit]:
     if like is not None and query.like is not None:
         raise UsageError("--like and like: cannot both be meant; leave one away")
     with services() as ramq:
@@ -156,18 +145,13 @@ def _page(query: SearchQuery, like: str | None, archive: str | None) -> Page[Hit
             return ramq.search(query)
         if not like.isdecimal() and Path(like).is_file():
             return ramq.search_by_image(Path(like).read_bytes(), query)
-        return ramq.search(replace(query, like=ramq.find_image(like, archive)))
+        return ramq.search(replace(query, like=ramq.find_image(like, query.archive)))
 
 
+@narrowed
 def tags(
+    narrow: SearchQuery,
     query: Query = None,
-    tag: Tags = None,
-    any_tag: AnyTags = None,
-    not_tag: NotTags = None,
-    archive: ArchiveOf = None,
-    job: JobOf = None,
-    prefix: PrefixOf = None,
-    threshold: ThresholdOf = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=500)] = 50,
     as_json: Json = False,
 ) -> None:
@@ -176,16 +160,7 @@ def tags(
     Example: ramq tags --archive s3://holiday --limit 20
     """
     with pointing_into(query):
-        asked = query_of(
-            text=query,
-            tag=tag,
-            any_=any_tag,
-            not_=not_tag,
-            archive=archive,
-            job=job,
-            prefix=prefix,
-            threshold=threshold,
-        )
+        asked = asking(narrow, query)
         with services() as ramq:
             facets = ramq.facets(asked, limit)
     if as_json:
