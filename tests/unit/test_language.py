@@ -324,7 +324,7 @@ def documented() -> tuple[list[str], str]:
     page = (Path(__file__).parents[2] / "docs/search.md").read_text(encoding="utf-8")
     section = page.partition("## The query language")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (`.+?`) \| ", section, re.MULTILINE)
-    return [form for row in rows for form in re.findall(r"`([^`]+)`", row)], section.partition("```\n$ ")[2]
+    return [form for row in rows for form in re.findall(r"`([^`]+)`", row)], section.partition("```console\n$ ")[2]
 
 
 def test_every_documented_form_is_understood_and_only_the_first_is_mere_text() -> None:
