@@ -21,7 +21,7 @@ from ramq.wiring import addresses, broker_client, check_broker
 from storage import revision
 from storage.database import make_engine, unit_of_work
 from storage.objects.source import open_bucket, open_store, parse_source
-from storage.repositories import generations, shards
+from storage.repositories import generations, notices, shards
 from storage.repositories import workers as worker_rows
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _services(settings: Settings, engine: Engine, broker_url: str | None) -> lis
     found = [_broker(broker_url), _database(engine)]
     if found[-1].state == "fault":
         return found  # the others would say the same again
-    return [*found, _database_clock(engine), _workers(engine), *_index(settings, engine)]
+    return [*found, _database_clock(engine), _workers(engine), *_webhook(settings, engine), *_index(settings, engine)]
 
 
 def _fault(name: str, error: RamqError, next_command: str) -> Finding:
@@ -216,6 +216,15 @@ def _workers(engine: Engine) -> Finding:
     if not alive:
         return Finding("workers", "note", "none is running", "ramq up")
     return Finding("workers", "ok", f"{alive} alive")
+
+
+def _webhook(settings: Settings, engine: Engine) -> list[Finding]:
+    with unit_of_work(engine) as session:
+        again, lost, job_id = notices.troubled(session)
+    if job_id is not None:
+        detail = f"ended jobs that it could not be told of: {again} are tried again, {lost} were given up"
+        return [Finding("webhook", "note", detail, f"ramq job {job_id}")]
+    return [Finding("webhook", "ok", "it was told of every job that ended")] if settings.webhook_url else []
 
 
 def _index(settings: Settings, engine: Engine) -> list[Finding]:

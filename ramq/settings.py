@@ -22,7 +22,7 @@ from ramq.kit.errors import UsageError
 from ramq.kit.logs import without_secrets
 from storage.objects.base import S3Options
 
-_SECRET = {"api_tokens"}
+_SECRET = {"api_tokens", "webhook_url", "webhook_secret"}
 
 
 def _default_data_dir() -> Path:
@@ -79,6 +79,8 @@ class Settings(BaseSettings):
     rate_limit: int | None = Field(
         None, ge=0, description="requests a minute that a token or address may make; 0: any; empty: 3000 with tokens"
     )
+    webhook_url: str | None = Field(None, repr=False, description="where workers post that a job ended; empty: nowhere")
+    webhook_secret: str | None = Field(None, repr=False, description="whsec_ and the base64 of 24 bytes or more")
     metrics_address: str | None = Field(None, description="host:port on which a worker serves its Prometheus metrics")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -115,6 +117,8 @@ class Settings(BaseSettings):
         "models_dir",
         "metrics_address",
         "rate_limit",
+        "webhook_url",
+        "webhook_secret",
         mode="before",
     )
     @classmethod
@@ -126,6 +130,24 @@ class Settings(BaseSettings):
     def _host_and_port(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r".+:\d{1,5}", value):
             raise ValueError("must be host:port, for example 127.0.0.1:9100")
+        return value
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "")
+        if value is not None and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.username):
+            raise ValueError("must be https://host/path, without a password; the receiver knows us by the signature")
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _key(cls, value: str | None) -> str | None:
+        # 24 bytes or more, as Standard Webhooks ask for; their libraries take the key in this form.
+        if value is not None and not re.fullmatch(
+            r"whsec_(?:[A-Za-z0-9+/]{4}){8,}(?:[A-Za-z0-9+/]{2,3}={1,2})?", value
+        ):
+            raise ValueError("must be whsec_ and a key in base64: echo whsec_$(openssl rand -base64 32)")
         return value
 
     @field_validator("database_url", "search_database_url")
@@ -196,7 +218,8 @@ class Settings(BaseSettings):
         values: dict[str, object] = {}
         for name, value in self.model_dump(mode="json").items():
             if name in _SECRET:
-                values[name] = f"{len(value)} set" if value else "none set"
+                count = f"{len(value)} " if isinstance(value, list) else ""
+                values[name] = f"{count}set" if value else "none set"
             else:
                 values[name] = without_secrets(value) if isinstance(value, str) else value
         return values
@@ -221,4 +244,8 @@ def load_settings(**overrides: object) -> Settings:
         )
     if settings.database_url is None and settings.search_database_url is not None:
         raise UsageError("settings: RAMQ_SEARCH_DATABASE_URL is set but RAMQ_DATABASE_URL, whose standby it is, is not")
+    if settings.webhook_url is not None and settings.webhook_secret is None:
+        raise UsageError(
+            "settings: RAMQ_WEBHOOK_URL is set but RAMQ_WEBHOOK_SECRET, which signs what is posted, is not"
+        )
     return settings

@@ -13,6 +13,7 @@ from workers.messages import ANY_MODEL
 from workers.model_holder import ModelHolder, ModelOptions
 from workers.pipeline import PipelineOptions
 from workers.runner import WorkerParts, run
+from workers.webhook import Webhook
 
 if TYPE_CHECKING:
     from ramq.settings import Settings
@@ -67,6 +68,13 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
                 s3=settings.s3,
                 queues=queues,
                 metrics_address=settings.metrics_address,
+                webhook=_webhook(settings),
             )
         )
         engine.dispose()
+
+
+def _webhook(settings: Settings) -> Webhook | None:
+    if settings.webhook_url is None or settings.webhook_secret is None:
+        return None
+    return Webhook(settings.webhook_url, settings.webhook_secret)

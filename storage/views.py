@@ -169,6 +169,7 @@ class JobView:
         vocabulary: other tags than the model's own, by their name.
         from_generation_id: where it gives new tags to what that generation recorded, without reading the archive.
         generation_id: what its results belong to; None until a worker begins it.
+        webhook: whether the webhook was told that it ended; None where it need not be.
     """
 
     id: int
@@ -198,6 +199,7 @@ class JobView:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    webhook: str | None
     failures_by_class: dict[str, int] = field(default_factory=dict)
 
     @property

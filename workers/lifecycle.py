@@ -4,6 +4,7 @@
 * The *lister* goes on with listings that have begun.
 * The *ringer* wakes workers when the ledger has work: any worker may do it for all, one at a time.
 * The *indexer* publishes new vectors, one worker at a time.
+* The *teller* sends notices of ended jobs, where a webhook is set.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from storage.index.builder import IndexBuilder
     from storage.objects.base import ObjectStore, S3Options
     from workers.model_holder import ModelHolder
+    from workers.webhook import Webhook
 
 log = get_logger()
 
@@ -51,6 +53,7 @@ BEAT_SECONDS = 2.0
 LIST_SECONDS = 0.5
 RING_SECONDS = 0.5
 INDEX_SECONDS = 5.0
+TELL_SECONDS = 1.0
 SWEEP_SECONDS = 600.0
 STORE_SECONDS = 600.0
 """New credentials are seen after this, if the ones in use do not renew themselves."""
@@ -70,6 +73,7 @@ class Worker:
         ring: ``ring(model, n)`` sees to it that about ``n`` bells for a model are waiting to be heard.
         shard_size: images per shard when listing.
         s3: how buckets are reached.
+        webhook: who is told that jobs ended; None for nobody.
     """
 
     def __init__(  # noqa: PLR0913  (built in one place, by keyword)
@@ -82,6 +86,7 @@ class Worker:
         ring: Callable[[str, int], None],
         shard_size: int,
         s3: S3Options,
+        webhook: Webhook | None = None,
     ) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.metrics = WorkerMetrics()
@@ -94,6 +99,7 @@ class Worker:
         self._files = FeatureFiles(builder.store.place)
         self._ring = ring
         self._s3 = s3
+        self._webhook = webhook
         self._planner = Planner(engine, models, shard_size=shard_size, s3=s3)
         self._stopping = threading.Event()
         self._pipeline: Pipeline | None = None
@@ -112,13 +118,15 @@ class Worker:
     def start(self) -> None:
         """Begin to live: the threads beside the pipeline start."""
         self._beat()
-        loops = (
+        loops = [
             ("heart", self._beat, lambda: min(BEAT_SECONDS, self._options.lease_seconds / 3)),
             # What any worker does for all is done about as often however many there are.
             ("lister", self._list, lambda: LIST_SECONDS * self._listening),
             ("ringer", self._ring_bells, lambda: RING_SECONDS * self._listening),
             ("indexer", self._publish, lambda: INDEX_SECONDS * self._listening),
-        )
+        ]
+        if self._webhook is not None:
+            loops.append(("teller", self._tell, lambda: TELL_SECONDS * self._listening))
         for name, action, pause in loops:
             thread = threading.Thread(target=self._repeat, args=(name, action, pause), name=name, daemon=True)
             thread.start()
@@ -245,6 +253,7 @@ class Worker:
                 job_id=self._job_id if pipeline is not None else None,
                 images_per_second=rate if pipeline is not None else 0.0,
                 stages=pipeline.busy_seconds if pipeline is not None else {},
+                sends_notices=self._webhook is not None,
             )
 
     def _measure_rate(self) -> float:
@@ -272,6 +281,10 @@ class Worker:
             self._listening = max(1, sum(view.is_alive for view in worker_rows.views(session)))
         for model, waiting in backlog.items():
             self._ring(model, min(waiting, BELLS_PER_WORKER * self._listening))
+
+    def _tell(self) -> None:
+        while self._webhook is not None and not self._stopping.is_set() and self._webhook.deliver(self._engine):
+            pass
 
     def _publish(self) -> None:
         with unit_of_work(self._engine) as session:

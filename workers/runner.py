@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from storage.objects.base import S3Options
     from workers.model_holder import ModelHolder
     from workers.pipeline import PipelineOptions
+    from workers.webhook import Webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class WorkerParts:
     s3: S3Options
     queues: tuple[str, ...] | None
     metrics_address: str | None
+    webhook: Webhook | None
 
 
 def run(parts: WorkerParts) -> None:
@@ -59,6 +61,7 @@ def run(parts: WorkerParts) -> None:
         ring=Bells(app, parts.broker).ring,
         shard_size=parts.shard_size,
         s3=parts.s3,
+        webhook=parts.webhook,
     )
     register(app, worker)
     if parts.metrics_address is not None:

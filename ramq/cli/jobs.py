@@ -293,4 +293,6 @@ def _report(view: JobView, *, as_json: bool) -> None:
         lines.append(f"  failed: {classes}   (ramq failures {view.id})")
     if view.note:
         lines.append(f"  {visible(view.note)}")
+    if view.webhook:
+        lines.append(f"  webhook: {visible(view.webhook)}")
     err.print("\n".join(lines), markup=False)

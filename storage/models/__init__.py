@@ -18,6 +18,7 @@ from storage.models.ledger import Image as Image
 from storage.models.ledger import Job as Job
 from storage.models.ledger import JobRequest as JobRequest
 from storage.models.ledger import Naming as Naming
+from storage.models.ledger import Notice as Notice
 from storage.models.ledger import Shard as Shard
 from storage.models.ledger import Skip as Skip
 from storage.models.ledger import Worker as Worker

@@ -206,6 +206,21 @@ class Failure(Base):
     failed_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class Notice(Base):
+    """That a job ended, for the webhook: owed while ``due_at`` is set, told at ``sent_at``."""
+
+    __tablename__ = "notice"
+    __table_args__ = (Index("ix_notice_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),)
+
+    job_id: Mapped[int] = mapped_column(ForeignKey(Job.id), primary_key=True)
+    # Which end of the job it is about: a job that is tried again ends again.
+    ended_at: Mapped[datetime]
+    due_at: Mapped[datetime | None]
+    tries: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    sent_at: Mapped[datetime | None]
+    error: Mapped[str | None]
+
+
 class Worker(Base):
     """A worker process that lives, or lived until ``heartbeat_at``."""
 
@@ -219,5 +234,6 @@ class Worker(Base):
     job_id: Mapped[int | None] = mapped_column(BigInteger)
     images_per_second: Mapped[float] = mapped_column(Float, server_default="0")
     stages: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    sends_notices: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from ramq.kit.errors import ConflictError, NotFoundError, RamqError
 from storage.database import limit_idleness
 from storage.models import Archive, Job
+from storage.repositories import notices
 from storage.views import PRIORITIES, JobState, JobView, Page, Priority, StageView
 
 if TYPE_CHECKING:
@@ -196,13 +197,14 @@ def set_note(session: Session, job_id: int, note: str | None) -> None:
 
 def fail(session: Session, job_id: int, reason: str) -> None:
     """End a running job that cannot go on."""
-    session.execute(
+    ended = session.execute(
         text(
             """UPDATE job SET state = 'failed', note = :note, finished_at = now(), list_lease_until = NULL
-               WHERE id = :id AND state IN ('running', 'paused')"""
+               WHERE id = :id AND state IN ('running', 'paused') RETURNING id"""
         ),
         {"id": job_id, "note": reason},
     )
+    notices.follow(session, ended.scalars().all())
 
 
 def finish_completed(session: Session) -> list[int]:
@@ -215,14 +217,16 @@ def finish_completed(session: Session) -> list[int]:
     ids = list(session.scalars(text(f"SELECT id FROM job WHERE {complete} ORDER BY id FOR UPDATE SKIP LOCKED")))  # noqa: S608
     if not ids:
         return []
-    rows = session.execute(
+    ended = session.execute(
         text(
             f"""UPDATE job SET state = 'done', finished_at = now(), note = NULL
             WHERE id = ANY(:ids) AND {complete} RETURNING id"""  # noqa: S608  (a constant of this function)
         ),
         {"ids": ids},
     )
-    return list(rows.scalars())
+    done = list(ended.scalars())
+    notices.follow(session, done)
+    return done
 
 
 # Steering ----------------------------------------------------------------------------------------------------------
@@ -249,6 +253,8 @@ def set_state(session: Session, job_id: int, *, to: JobState, allowed: Sequence[
         ),
         {"id": job_id, "to": to},
     )
+    if state != to:
+        notices.follow(session, [job_id])
 
 
 # Reading -----------------------------------------------------------------------------------------------------------
@@ -259,8 +265,10 @@ _BOOKS = """
         job.done + coalesce(begun.n_done, 0) AS all_done, job.failed + coalesce(begun.n_failed, 0) AS all_failed,
         job.skipped + coalesce(begun.n_skipped, 0) AS all_skipped,
         coalesce(alive.workers, 0) AS workers, alive.rate,
-        extract(epoch FROM coalesce(job.finished_at, now()) - job.started_at)::float AS running_seconds
-    FROM job JOIN archive ON archive.id = job.archive_id
+        extract(epoch FROM coalesce(job.finished_at, now()) - job.started_at)::float AS running_seconds,
+        notice.ended_at AS notice_ended_at, notice.due_at AS notice_due_at, notice.sent_at AS notice_sent_at,
+        notice.tries AS notice_tries, notice.error AS notice_error
+    FROM job JOIN archive ON archive.id = job.archive_id LEFT JOIN notice ON notice.job_id = job.id
     LEFT JOIN LATERAL (
         SELECT sum(n_done)::bigint AS n_done, sum(n_failed)::bigint AS n_failed, sum(n_skipped)::bigint AS n_skipped
         FROM shard WHERE shard.job_id = job.id AND shard.state <> 'done' AND n_done + n_failed + n_skipped > 0
@@ -344,5 +352,6 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
+        webhook=notices.described(row),
         failures_by_class=failures_by_class,
     )

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from storage.repositories import notices
+
 if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
@@ -39,6 +41,7 @@ def reopen_failed(session: Session, job_id: int, error_class: str | None) -> int
         text("UPDATE job SET state = 'running', finished_at = NULL, note = NULL WHERE id = :id AND state <> 'paused'"),
         {"id": job_id},
     )
+    notices.follow(session, [job_id])
     return reopened
 
 

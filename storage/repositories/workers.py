@@ -27,13 +27,14 @@ def beat(  # noqa: PLR0913  (a worker's columns)
     job_id: int | None,
     images_per_second: float,
     stages: Mapping[str, Any],
+    sends_notices: bool = False,
 ) -> None:
     """Note that a worker lives and what it does."""
     session.execute(
         text(
             """
-            INSERT INTO worker (id, host, pid, device, model, job_id, images_per_second, stages)
-            VALUES (:id, :host, :pid, :device, :model, :job_id, :rate, CAST(:stages AS jsonb))
+            INSERT INTO worker (id, host, pid, device, model, job_id, images_per_second, stages, sends_notices)
+            VALUES (:id, :host, :pid, :device, :model, :job_id, :rate, CAST(:stages AS jsonb), :sends_notices)
             ON CONFLICT (id) DO UPDATE SET model = excluded.model, job_id = excluded.job_id,
                 images_per_second = excluded.images_per_second, stages = excluded.stages, heartbeat_at = now()
             """
@@ -47,6 +48,7 @@ def beat(  # noqa: PLR0913  (a worker's columns)
             "job_id": job_id,
             "rate": images_per_second,
             "stages": json.dumps(stages),
+            "sends_notices": sends_notices,
         },
     )
 

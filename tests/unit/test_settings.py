@@ -138,6 +138,44 @@ def test_only_whole_buckets_can_be_paid_for(monkeypatch: pytest.MonkeyPatch, ent
         load_settings()
 
 
+HOOK, KEY = "https://hooks.example/T0/hunter7?key=hunter8", "whsec_hunter9hunter9hunter9hunter9hunter9A"
+
+
+def test_a_webhook_needs_a_secret_and_neither_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAMQ_WEBHOOK_URL", HOOK)
+    with pytest.raises(UsageError, match="RAMQ_WEBHOOK_SECRET"):
+        load_settings()
+    monkeypatch.setenv("RAMQ_WEBHOOK_SECRET", KEY)
+    settings = load_settings()
+    assert (settings.webhook_url, settings.webhook_secret) == (HOOK, KEY)
+    assert "hunter" not in f"{settings!r} {settings.public()}"
+    assert settings.public()["webhook_secret"] == "set"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RAMQ_WEBHOOK_URL", "hooks.example"),
+        ("RAMQ_WEBHOOK_URL", "ftp://hooks.example/"),
+        ("RAMQ_WEBHOOK_URL", "https:///hunter7"),
+        ("RAMQ_WEBHOOK_URL", "https://ann:hunter7@hooks.example/"),
+        ("RAMQ_WEBHOOK_SECRET", "hunter7"),
+        ("RAMQ_WEBHOOK_SECRET", "whsec_hunter7"),
+        ("RAMQ_WEBHOOK_SECRET", f"{KEY}!"),
+        ("RAMQ_WEBHOOK_SECRET", f"{KEY}a"),
+    ],
+)
+def test_a_webhook_that_could_not_work_is_refused_without_repeating_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv("RAMQ_WEBHOOK_URL", HOOK)
+    monkeypatch.setenv("RAMQ_WEBHOOK_SECRET", KEY)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=f"^settings: {name}: ") as refused:
+        load_settings()
+    assert "hunter" not in str(refused.value)
+
+
 def test_what_is_shown_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAMQ_DATABASE_URL", "postgresql://ramq:hunter2@db/ramq")
     monkeypatch.setenv("RAMQ_BROKER_URL", "redis://:hunter3@redis/0")

@@ -186,6 +186,7 @@ class JobOut(FromView):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    webhook: str | None = Field(description="whether the webhook was told that it ended; null where it need not be")
     failures_by_class: dict[str, int]
 
 

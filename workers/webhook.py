@@ -1,0 +1,101 @@
+"""Tells one address, which the operator set, that jobs ended: each end at least once.
+
+Headers and signature are those of Standard Webhooks 1.0 (standardwebhooks.com), for which receivers have libraries.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import urllib3
+
+from ramq.kit.logs import get_logger
+from ramq.version import described
+from storage.database import unit_of_work
+from storage.repositories import jobs, notices
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from storage.repositories.notices import Notice
+    from storage.views import JobView
+
+log = get_logger()
+
+TIMEOUT_SECONDS = 10.0
+SECRET_PREFIX = "whsec_"  # noqa: S105  (it says that a secret follows)
+
+
+class Webhook:
+    """The address and the secret it shares with us. Thread-safe.
+
+    Args:
+        url: where to post to; neither it nor an answer's body is logged, since both may hold secrets.
+        secret: ``whsec_`` and the key in base64.
+    """
+
+    def __init__(self, url: str, secret: str) -> None:
+        self._url = url
+        self._key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
+        self._http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(total=TIMEOUT_SECONDS))
+        self.host = urlsplit(url).hostname
+
+    def deliver(self, engine: Engine) -> bool:
+        """Send the notice that has been due for longest; False if none is."""
+        with unit_of_work(engine) as session:
+            notice = notices.claim(session)
+            if notice is None:
+                return False
+            job = jobs.view(session, notice.job_id)
+        error = self._post(notice, job)
+        with unit_of_work(engine) as session:
+            notices.settle(session, notice, error)
+        if error is None:
+            log.info("webhook told", job=job.id, host=self.host)
+        else:
+            log.warning("webhook not told", job=job.id, host=self.host, error=error, tries=notice.tries)
+        return True
+
+    def _post(self, notice: Notice, job: JobView) -> str | None:
+        """Post one notice; return what went wrong, in words that follow "it"."""
+        body = _body(notice, job)
+        # The same for every try: receivers know by it what they have got already.
+        name = f"job-{job.id}-{notice.ended_at.timestamp():.6f}"
+        moment = str(int(time.time()))
+        headers = {
+            "content-type": "application/json",
+            "user-agent": f"ramq {described()}",
+            "webhook-id": name,
+            "webhook-timestamp": moment,
+            "webhook-signature": f"v1,{self._signature(name, moment, body)}",
+        }
+        try:
+            # A redirect would carry the notice to an address that nobody set.
+            answer = self._http.request(
+                "POST", self._url, body=body, headers=headers, redirect=False, preload_content=False
+            )
+            answer.close()
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            return f"did not answer ({type(error).__name__})"
+        return None if 200 <= answer.status < 300 else f"answered {answer.status}"
+
+    def _signature(self, name: str, moment: str, body: bytes) -> str:
+        signed = hmac.digest(self._key, f"{name}.{moment}.".encode() + body, hashlib.sha256)
+        return base64.b64encode(signed).decode()
+
+
+def _body(notice: Notice, job: JobView) -> bytes:
+    names = (
+        "id", "source", "archive", "model", "generation_id", "state", "note", "listed", "done", "skipped", "failed",
+        "pending", "failures_by_class",
+    )  # fmt: skip
+    times = ("created_at", "started_at", "finished_at")
+    data = {name: getattr(job, name) for name in names}
+    data |= {name: moment.isoformat() if (moment := getattr(job, name)) else None for name in times}
+    return json.dumps({"type": "job.ended", "timestamp": notice.ended_at.isoformat(), "data": data}).encode()
