@@ -8,17 +8,14 @@ kind takes its candidates from as many lists and has them scored again with floa
 
 from __future__ import annotations
 
-import argparse
-import datetime as dt
 import json
-import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import faiss as _faiss
 import numpy as np
 
+from benchmarks.report import begin, options, write
 from benchmarks.search_data import CHUNK, WIDTH, Maker
 from storage.index.ann import POINTS_PER_LIST, ROUNDS, choose
 from storage.index.vectors import QUERY_BITS, exact_index, in_one_thread
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
 
 faiss: Any = _faiss
 
-RESULTS = Path(__file__).parent / "results"
 KINDS = ("RR{d},IVF{n},RaBitQ", "IVF{n},RaBitQ", "IVF{n},SQ8", "IVF{n},SQfp16", "IVF{n},PQ64x4fs")
 EFFORTS = ((32, 200), (64, 200), (128, 800), (256, 800))
 K = 10
@@ -92,14 +88,11 @@ def scans(exact: Any, queries: NDArray[np.float32]) -> dict[str, float]:
 
 def main() -> None:
     """Measure both sorts of vectors and write a file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--queries", type=int, default=300)
-    parser.add_argument("--name", default="local", help="of the machine, in the result's file name")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     chosen = parser.parse_args()
-    taken_at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    report: dict[str, Any] = {"taken_at": taken_at, "rows": chosen.rows, "load_before": os.getloadavg()[0]}
+    report = begin() | {"rows": chosen.rows}
     maker = Maker()
     for name, scale in (("even dimensions", 1.0), ("a few large dimensions", LARGE)):
         scales = np.ones(WIDTH, dtype=np.float32)
@@ -109,10 +102,7 @@ def main() -> None:
             exact.add(_unit(maker.chunk(number, min(CHUNK, chosen.rows - start)).vectors.astype(np.float32) * scales))
         queries = _unit(maker.queries(chosen.queries) * scales)
         report[name] = {"scan_ms": scans(exact, queries), **measure(exact, queries)}
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    path = chosen.output / f"ann-{taken_at[:10]}-{chosen.name}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(path)
+    write(chosen, "ann", report)
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -7,11 +7,7 @@ Runs on a real S3 server on this machine; the way there is made long by waiting 
 
 from __future__ import annotations
 
-import argparse
-import datetime as dt
-import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -19,15 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.report import begin, options, write
 from storage.objects.s3 import S3Store
 from tests.services.s3 import s3_server
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
 
     from tests.services.s3 import S3Server
 
-RESULTS = Path(__file__).parent / "results"
 PAGE = 1_000
 
 
@@ -112,23 +109,16 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print a table, write a file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer keys")
     parser.add_argument("--milliseconds", type=int, default=100, help="added to each request")
-    parser.add_argument("--name", default="local", help="of the machine, in the result's file name")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     chosen = parser.parse_args()
-    taken_at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    load = os.getloadavg()[0]
+    report = begin()
     listing = run(chosen)
     for name, figures in listing.items():
         print(f"{name:75} " + "  ".join(f"{key} {value}" for key, value in figures.items()))
-    machine = {"python": platform.python_version(), "cores": os.cpu_count(), "load_before": load}
-    report = {"taken_at": taken_at, "machine": machine, "quick": chosen.quick, "listing": listing}
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    path = chosen.output / f"listing-{taken_at[:10]}-{chosen.name}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(path)
+    report |= {"quick": chosen.quick, "listing": listing}
+    write(chosen, "listing", report)
 
 
 if __name__ == "__main__":

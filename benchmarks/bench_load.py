@@ -10,11 +10,7 @@ brings a page, and with it the thumbnails of its hits. Generator and database sh
 
 from __future__ import annotations
 
-import argparse
-import datetime as dt
-import json
 import os
-import platform
 import random
 import re
 import shutil
@@ -33,6 +29,7 @@ import numpy as np
 import psutil
 import urllib3
 
+from benchmarks.report import begin, options, write
 from benchmarks.search_data import CHUNK, Maker, load, prepare
 from ram_core import load_text_encoder
 from ramq.demo_photos import installed_photographs
@@ -52,7 +49,6 @@ if TYPE_CHECKING:
 
     from ramq.embedded import EmbeddedServices
 
-RESULTS = Path(__file__).parent / "results"
 PICTURES = 240
 """Images whose file exists, so that thumbnails are made of photographs."""
 
@@ -277,16 +273,13 @@ def table(found: dict[str, dict[str, float]]) -> str:
 
 def main() -> None:
     """Fill a database, serve it, ask, print a table and write a file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="images in the database")
     parser.add_argument("--clients", type=int, default=8, help="that ask at the same time")
     parser.add_argument("--requests", type=int, default=2_000, help="of each kind")
-    parser.add_argument("--name", default="local", help="of the machine, in the result's file name")
     parser.add_argument("--folder", type=Path, help="where the database and the index lie meanwhile")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     chosen = parser.parse_args()
-    taken_at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    load_before = os.getloadavg()[0]
+    report = begin(memory_gb=round(psutil.virtual_memory().total / 2**30))
     with tempfile.TemporaryDirectory(dir=chosen.folder) as name, embedded(Path(name) / "services") as services:
         folder = Path(name)
         engine = make_engine(services.database_url)
@@ -303,15 +296,7 @@ def main() -> None:
     print(
         f"{chosen.rows:,} images, {chosen.clients} clients, one kind at a time\n{table(alone)}\n\nmixed\n{table(mixed)}"
     )
-    machine = {
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "memory_gb": round(psutil.virtual_memory().total / 2**30),
-        "load_before": load_before,
-    }
-    report = {
-        "taken_at": taken_at,
-        "machine": machine,
+    report |= {
         "rows": chosen.rows,
         "clients": chosen.clients,
         "filled_seconds": filled_seconds,
@@ -319,10 +304,7 @@ def main() -> None:
         "alone": alone,
         "mixed": mixed,
     }
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    path = chosen.output / f"load-{taken_at[:10]}-{chosen.name}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(path)
+    write(chosen, "load", report)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,12 @@ says what the machine can do. Needs torch, timm, transformers, numpy and Pillow 
 
 from __future__ import annotations
 
-import argparse
-import datetime as dt
 import gc
 import json
 import os
 import platform
 import sys
 import time
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +24,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.memory import extra_bytes
+from benchmarks.report import begin, options, write
 from benchmarks.straightforward import Straightforward
 from ram_core.generation import SearchOptions, search
 from ram_core.modeling.label_embeddings import reweight
@@ -37,11 +35,11 @@ from ram_core.modeling.tiny import TAG2TEXT_TAGS, build, made_up_weights
 from ram_core.weights import load_into
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
 
     Job = Callable[[], object]
 
-RESULTS = Path(__file__).parent / "results"
 RAM_TAGS = 4585
 FORMATS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 PROMPT = (30522, 1037, 3861, 1997)  # [DEC] a picture of
@@ -217,7 +215,7 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
     with FlopCounterMode(display=False) as counter:
         bench.plain.logits(bench.pixels(1))
     flops = counter.get_total_flops()
-    report: dict[str, Any] = {"model": chosen.model, "machine": _machine(bench.device), "flops_per_image": flops}
+    report: dict[str, Any] = {"model": chosen.model, "flops_per_image": flops}
     reference = bench.plain.logits(bench.pixels(4)).cpu()
     for number_format in chosen.formats:
         runner = bench.load(number_format)
@@ -257,7 +255,6 @@ def _agreement(reference: torch.Tensor, logits: torch.Tensor) -> dict[str, float
 
 def _machine(device: torch.device) -> dict[str, Any]:
     found = {
-        "python": platform.python_version(),
         "torch": torch.__version__,
         "processor": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
@@ -273,7 +270,7 @@ def _say(line: str) -> None:
 
 def main() -> None:
     """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--model", choices=("ram", "ram_plus", "tag2text"), default="ram_plus")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batches", type=int, nargs="*", default=[1, 2, 4, 8], help="none: stages only")
@@ -283,23 +280,12 @@ def main() -> None:
     parser.add_argument("--chunk-size", type=int)
     parser.add_argument("--compiled", action="store_true")
     parser.add_argument("--tiny", action="store_true", help="try the script, not the models")
-    parser.add_argument("--name", default="local", help="of the machine, in the result's file name")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     chosen = parser.parse_args()
     on_gpu = torch.device(chosen.device).type == "cuda"
     chosen.formats = chosen.formats or (["float32", "float16", "bfloat16"] if on_gpu else ["float32"])
-    # A load well above the number of processors says that neighbours worked too, and how little a ratio then means.
-    report = {
-        "taken_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "rounds": chosen.rounds,
-        "load_average_before": os.getloadavg()[0],
-        **run(chosen),
-        "load_average_after": os.getloadavg()[0],
-    }
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    path = chosen.output / f"models-{chosen.model}-{report['taken_at'][:16].replace(':', '')}-{chosen.name}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(path)
+    report = begin(**_machine(torch.device(chosen.device)))
+    report |= {"rounds": chosen.rounds, **run(chosen), "load_average_after": os.getloadavg()[0]}
+    write(chosen, f"models-{chosen.model}", report, to_the_minute=True)
 
 
 if __name__ == "__main__":

@@ -12,17 +12,14 @@ pictures of the next best thing are left.
 
 from __future__ import annotations
 
-import argparse
-import datetime as dt
 import json
-import os
-import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.bench_retrieval import RANK, RESULTS, Labelled, photographs, quality, stamps
+from benchmarks.bench_retrieval import RANK, Labelled, photographs, quality, stamps
+from benchmarks.report import begin, options, write
 from ram_core import load_model, load_text_encoder
 from storage.ranking import DEFAULT_RELEVANCE, FUSION_DEPTH, SAMPLE, Background, Mention, TagNames, fuse, spread
 
@@ -256,19 +253,15 @@ def measure(labelled: Labelled, model: Any, encoder: Any, floors: dict[str, floa
 
 def main() -> None:
     """Choose on the stamps, report on both; write a file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--stamps", type=Path, default=Path("/usr/share/tuxpaint/stamps"))
-    parser.add_argument("--name", default="local", help="of the machine, in the result's file name")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     chosen = parser.parse_args()
     sets = {"stamps": stamps(chosen.stamps), "photographs": photographs()}
     for name, labelled in sets.items():
         if not labelled.paths:
             parser.error(f"no {name}: see `python -m benchmarks.bench_retrieval --help` for where they come from")
     model, encoder = load_model("lite"), load_text_encoder("lite")
-    report: dict[str, Any] = {
-        "taken_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "machine": {"python": platform.python_version(), "cores": os.cpu_count()},
+    report = begin() | {
         "unanswerable": UNANSWERABLE,
         "unanswerable_unseen": UNANSWERABLE_UNSEEN,
         "stamps": measure(sets["stamps"], model, encoder, None),
@@ -277,10 +270,7 @@ def main() -> None:
     for name in sets:
         del report[name]["floors"]
         print(name, json.dumps(report[name], indent=1))
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    path = chosen.output / f"ranking-lite-{report['taken_at'][:10]}-{chosen.name}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(path)
+    write(chosen, "ranking-lite", report)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,7 @@ moves by rounding. With trained weights the share of tag sets that change will d
 
 from __future__ import annotations
 
-import argparse
-import datetime as dt
 import json
-import os
 import platform
 import tempfile
 import time
@@ -22,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
+from benchmarks.report import begin, options, write
 from ram_core import load_model
 from ram_core.features import pack, unpack_tokens
 from ram_core.modeling.tiny import build, made_up_weights, write_tiny_models
@@ -29,7 +27,6 @@ from ram_core.modeling.tiny import build, made_up_weights, write_tiny_models
 if TYPE_CHECKING:
     from ram_core.recognizer import RamRecognizer
 
-RESULTS = Path(__file__).parent / "results"
 FULL_TAGS = 4585
 
 
@@ -83,26 +80,18 @@ def measure(model: RamRecognizer, images: int, rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--full", action="store_true", help="also the released size: some GB of memory and disk")
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
+    report = begin(processor=platform.machine(), threads=torch.get_num_threads())
     found: dict[str, Any] = {}
     for name, full in (("tiny", False), *((("full", True),) if chosen.full else ())):
         with tempfile.TemporaryDirectory() as folder:
             found[name] = measure(load(Path(folder), full=full), chosen.images, chosen.rounds)
-    report = {
-        "script": "benchmarks/bench_retag.py",
-        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg()[0]},
-        "threads": torch.get_num_threads(),
-        "results": found,
-    }
-    text = json.dumps(report, indent=2)
-    print(text)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{dt.datetime.now(dt.UTC):%Y-%m-%d}-retag.json").write_text(f"{text}\n")
+    print(json.dumps(found, indent=1))
+    write(chosen, "retag", report | {"results": found})
 
 
 if __name__ == "__main__":

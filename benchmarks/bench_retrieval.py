@@ -10,12 +10,7 @@ files. A text that several pictures share has all of them as right answers.
 
 from __future__ import annotations
 
-import argparse
-import datetime as dt
 import itertools
-import json
-import os
-import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +22,7 @@ import torch
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
+from benchmarks.report import begin, options, write
 from ram_core import load_model, load_text_encoder
 from ram_core.text_encoder import unit
 from ram_core.transforms import normalise, to_rgb
@@ -37,7 +33,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-RESULTS = Path(__file__).parent / "results"
 RANK = 10
 _BATCH = 32
 # Drawings, signs with a rule for a text, and pictures that repeat another.
@@ -177,22 +172,15 @@ def _opened(path: Path, prepare: Callable[[Image.Image], Any]) -> Any:
 
 def main() -> None:
     """Measure the sets that are there; write a file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--stamps", type=Path, default=Path("/usr/share/tuxpaint/stamps"))
-    parser.add_argument("--name", default="local", help="of the machine, in the result's file name")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     chosen = parser.parse_args()
     sets = {"stamps": stamps(chosen.stamps), "photographs": photographs()}
     sets = {name: labelled for name, labelled in sets.items() if labelled.paths}
     if not sets:
         parser.error("no labelled pictures: run `python tests/photographs.py`, or see --help for the stamps")
-    taken_at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    machine = {"python": platform.python_version(), "torch": torch.__version__, "cores": os.cpu_count()}
-    report = {"taken_at": taken_at, "machine": machine, **run(sets)}
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    path = chosen.output / f"retrieval-lite-{taken_at[:10]}-{chosen.name}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(path)
+    report = begin(torch=torch.__version__) | run(sets)
+    write(chosen, "retrieval-lite", report)
 
 
 if __name__ == "__main__":

@@ -8,23 +8,20 @@ too. With more threads wall time is what counts, and needs a quiet machine: the 
 
 from __future__ import annotations
 
-import argparse
-import datetime as dt
 import json
 import os
 import time
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from torch.nn import functional
 
+from benchmarks.report import begin, options, write
 from benchmarks.straightforward import Straightforward
 from ram_core.modeling.label_embeddings import reweight
 from ram_core.modeling.load import DESCRIPTIONS
 
-RESULTS = Path(__file__).parent / "results"
 TAGS, WIDTH = 4585, 512
 SCALE = 1 / 0.07  # where training starts it
 
@@ -39,12 +36,12 @@ def clocks(job: Any) -> tuple[float, float]:
 @torch.inference_mode()
 def main() -> None:
     """Take turns, print and write the medians."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--name", default="local")
     chosen = parser.parse_args()
+    report = begin()
     generator = torch.Generator().manual_seed(0)
     labels = functional.normalize(torch.randn(TAGS * DESCRIPTIONS, WIDTH, generator=generator), dim=1)
     plain = Straightforward.__new__(Straightforward)  # its re-weighting needs no image encoder
@@ -73,10 +70,7 @@ def main() -> None:
                 }
             )
             print(json.dumps(rows[-1]), flush=True)
-    taken_at = dt.datetime.now(dt.UTC).isoformat(timespec="minutes")[:16]
-    path = RESULTS / f"reweighting-{taken_at.replace(':', '')}-{chosen.name}.json"
-    path.write_text(json.dumps({"taken_at": taken_at, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    print(path)
+    write(chosen, "reweighting", report | {"rows": rows}, to_the_minute=True)
 
 
 if __name__ == "__main__":

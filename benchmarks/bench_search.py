@@ -9,11 +9,7 @@ the same vectors. 10,000,000 images need some 45 GB of disk.
 
 from __future__ import annotations
 
-import argparse
-import datetime as dt
 import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -26,6 +22,7 @@ import faiss as _faiss
 import numpy as np
 import psutil
 
+from benchmarks.report import begin, options, write
 from benchmarks.search_data import CHUNK, DAYS, NEWEST, Maker, load, prepare, record_rows
 from ramq.embedded import embedded
 from storage.database import driver_connection, make_engine, unit_of_work
@@ -48,7 +45,6 @@ if TYPE_CHECKING:
 
 faiss: Any = _faiss
 
-RESULTS = Path(__file__).parent / "results"
 QUERIES = 200
 WARM_UP = 20
 LIMIT = 10
@@ -300,14 +296,11 @@ def table(sizes: Sequence[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure at every size, print a table, write a file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="images, ascending")
-    parser.add_argument("--name", default="local", help="of the machine, in the result's file name")
     parser.add_argument("--folder", type=Path, help="where the database and the index lie meanwhile")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     chosen = parser.parse_args()
-    taken_at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    load_before = os.getloadavg()[0]
+    report = begin(faiss=faiss.__version__, memory_gb=round(psutil.virtual_memory().total / 2**30))
     sizes = []
     with tempfile.TemporaryDirectory(dir=chosen.folder) as name, embedded(Path(name) / "services") as services:
         bench = Bench(services.database_url, Path(name))
@@ -318,18 +311,8 @@ def main() -> None:
         ingest = bench.ingest()
         bench.engine.dispose()
     print(json.dumps(ingest, indent=1))
-    machine = {
-        "python": platform.python_version(),
-        "faiss": faiss.__version__,
-        "cores": os.cpu_count(),
-        "memory_gb": round(psutil.virtual_memory().total / 2**30),
-        "load_before": load_before,
-    }
-    report = {"taken_at": taken_at, "machine": machine, "sizes": sizes, "ingest": ingest}
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    path = chosen.output / f"search-{taken_at[:10]}-{chosen.name}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(path)
+    report |= {"sizes": sizes, "ingest": ingest}
+    write(chosen, "search", report)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,8 @@ much less.
 
 from __future__ import annotations
 
-import argparse
-import datetime as dt
 import io
-import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -24,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.report import begin, options, write
 from benchmarks.stage_ledger import Ledger
 from ram_core.transforms import SquashTransform
 from ramq.embedded import embedded
@@ -35,11 +32,11 @@ from workers.decoders import Decoders
 from workers.stages.decode import decode
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Iterable
 
     from tests.services.s3 import S3Server
 
-RESULTS = Path(__file__).parent / "results"
 MEGAPIXELS = {"12": (4000, 3000), "2": (1632, 1224), "0.3": (640, 480)}
 _MAX_BYTES = 1 << 30
 _MAX_PIXELS = 1 << 28
@@ -164,29 +161,16 @@ def run(chosen: argparse.Namespace) -> tuple[dict[str, Any], dict[str, float]]:
 
 def main() -> None:
     """Measure, print a table, write a file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds and images")
-    parser.add_argument("--name", default="local", help="of the machine, in the result's file name")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     chosen = parser.parse_args()
-    taken_at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    load = os.getloadavg()[0]
+    report = begin()
     stages, sizes = run(chosen)
     for name, figures in stages.items():
         print(f"{name:60} " + "  ".join(f"{key} {value}" for key, value in figures.items()))
     print("bytes per image", sizes)
-    machine = {"python": platform.python_version(), "cores": os.cpu_count(), "load_before": load}
-    report = {
-        "taken_at": taken_at,
-        "machine": machine,
-        "quick": chosen.quick,
-        "stages": stages,
-        "bytes_per_image": sizes,
-    }
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    path = chosen.output / f"stages-{taken_at[:10]}-{chosen.name}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(path)
+    report |= {"quick": chosen.quick, "stages": stages, "bytes_per_image": sizes}
+    write(chosen, "stages", report)
 
 
 if __name__ == "__main__":

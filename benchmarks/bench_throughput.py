@@ -9,11 +9,7 @@ time that the job runs, how much does the model not work?
 
 from __future__ import annotations
 
-import argparse
-import datetime as dt
-import json
 import os
-import platform
 import shutil
 import tempfile
 import time
@@ -21,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.report import begin, options, write
 from ramq.demo_photos import installed_photographs
 from ramq.settings import Settings
 from storage.migrate import upgrade
@@ -36,7 +33,6 @@ if TYPE_CHECKING:
     from storage.views import JobView
     from tests.services.crew import Crew
 
-RESULTS = Path(__file__).parent / "results"
 MOST_WORKERS = 3
 COPIES = 8
 """Of each photograph, so that a job with lite is long enough."""
@@ -114,30 +110,19 @@ def lite_worker(running: BreakableServices, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print, write a file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--images", type=int, default=12_000)
     parser.add_argument("--without-lite", action="store_true")
-    parser.add_argument("--name", default="local", help="of the machine, in the result's file name")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     chosen = parser.parse_args()
-    taken_at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    load = os.getloadavg()[0]
+    report = begin()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ramq-throughput-")))
         running = stack.enter_context(breakable_services(folder / "services"))
-        report: dict[str, Any] = {
-            "taken_at": taken_at,
-            "machine": {"python": platform.python_version(), "cores": os.cpu_count(), "load_before": load},
-            "images": chosen.images,
-            "null_model": null_workers(running, folder, chosen.images),
-        }
+        report |= {"images": chosen.images, "null_model": null_workers(running, folder, chosen.images)}
         if not chosen.without_lite:
             report["lite"] = lite_worker(running, folder)
             print(report["lite"])
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    path = chosen.output / f"throughput-{taken_at[:10]}-{chosen.name}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(path)
+    write(chosen, "throughput", report)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from benchmarks.report import RESULTS
 from ramq.settings import Settings
 from storage.objects.ahead import WIDTH
 from storage.objects.base import PAGE_SIZE
 from workers.lifecycle import BEAT_SECONDS, BELLS_PER_WORKER
 
-RESULTS = Path(__file__).parent / "results"
 CONNECTIONS_PER_WORKER = 10
 LIST_SECONDS = 0.1
 """How long a bucket takes to answer with a page of keys: an assumption."""

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.report import RESULTS
 from ram_core import TagVocabulary, load_model
 from tests.reference import bits, official_file, official_vocabulary, reference
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
