@@ -228,7 +228,8 @@ class _Ahead:
         except Exception:  # noqa: BLE001  (the listing itself will meet the same, or go on without being cut)
             cuts = []
         with self._changed:
-            cuts = [cut for cut in cuts if cut > one.after and (one.until is None or cut < one.until)]
+            # Each once and in order: some servers name folders below those they are asked for, at every level again.
+            cuts = sorted({cut for cut in cuts if cut > one.after and (one.until is None or cut < one.until)})
             if one.is_done or not cuts:
                 one.cut_at *= 2
             else:

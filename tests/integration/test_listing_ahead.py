@@ -87,6 +87,17 @@ def test_a_listing_goes_on_after_any_key(shape: str) -> None:
         assert found == [key for key in keys.keys if key > after]
 
 
+@pytest.mark.parametrize("page_size", [1, 7, 50])
+def test_a_server_that_names_folders_below_those_it_is_asked_for_gives_every_key_once(page_size: int) -> None:
+    class Talkative(Keys):
+        def folders(self, above: str, after: str) -> list[str]:
+            beside = "".join(after.rpartition("/")[0].rpartition("/")[:2])
+            return sorted({*super().folders(above, after), *super().folders(beside, after)})
+
+    keys = Talkative(SHAPES["by day"], page_size, 0.0005)
+    assert [info.key for page in list_ahead(keys, "", "", page_size) for info in page] == keys.keys
+
+
 def test_folders_are_listed_several_at_a_time() -> None:
     keys = Keys(SHAPES["by day"], 10, 0.005)
     list(list_ahead(keys, "", "", 10))
