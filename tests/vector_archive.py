@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from sqlalchemy import text
 
 from storage.database import unit_of_work
+from storage.index.bitmaps import bitmap_of
 from storage.index.index import VectorIndex
 from storage.index.packing import pack_vectors
 from storage.index.places import FolderPlace
+from storage.index.selection import Selection
 from storage.models import Archive, Generation, Image, Vocabulary
 from storage.repositories import partitions
 from storage.repositories import vectors as repository
@@ -132,9 +135,8 @@ class VectorArchive:
         self, index: VectorIndex, query: NDArray[np.float32], k: int, allowed: Sequence[int] | None = None
     ) -> list[int]:
         """Return what the index finds."""
-        allowed_ids = None if allowed is None else np.array(allowed, dtype=np.int64)
         with unit_of_work(self.engine) as session:
-            ids, scores = index.search(session, self.generation_id, query, k, allowed_ids=allowed_ids)
+            ids, scores = nearest(index, session, self.generation_id, query, k, allowed)
         assert np.all(np.diff(scores) <= 0)
         found: list[int] = ids.tolist()
         return found
@@ -151,3 +153,20 @@ class VectorArchive:
             allowed = self.rng.choice(self.images, size=int(self.rng.integers(0, 300))).tolist()
             assert self.found(index, query, k) == self.expected(query, k)
             assert self.found(index, query, k, allowed) == self.expected(query, k, allowed)
+
+
+def nearest(
+    index: VectorIndex,
+    session: Session,
+    generation_id: int,
+    query: NDArray[np.float32],
+    k: int,
+    allowed: Sequence[int] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return up to ``k`` (image ids, cosines) that the session's transaction finds, among the ``allowed`` images."""
+    selection = Selection.of(index.view(session, generation_id), None)
+    if allowed is not None:
+        ids = np.unique(np.array(allowed, dtype=np.int64))
+        chosen = tuple((part, bitmap_of(part.rows_of(ids).astype(np.uint32))) for part, _ in selection.parts)
+        selection = replace(selection, parts=chosen, is_narrowed=True)
+    return selection.nearest(query, k)

@@ -19,9 +19,8 @@ from ramq.kit.errors import NotFoundError, ServiceUnavailableError
 from ramq.kit.logs import get_logger
 from storage.condition import InArchive
 from storage.index import delta
-from storage.index.bitmaps import bitmap_of
 from storage.index.manifest import DamagedError
-from storage.index.packing import CODE, require_unit_length
+from storage.index.packing import CODE
 from storage.index.part import build_part
 from storage.index.status import index_status
 from storage.index.store import SegmentStore
@@ -113,7 +112,7 @@ class _Generation:
 
 
 class VectorIndex:
-    """Searches the vectors of any generation. One per process; thread-safe.
+    """Shows the images of any generation. One per process; thread-safe.
 
     Args:
         place: where segments are published.
@@ -124,49 +123,6 @@ class VectorIndex:
         self.store = SegmentStore(place, cache_dir)
         self._generations: dict[int, _Generation] = {}
         self._lock = Lock()
-
-    def search(
-        self,
-        session: Session,
-        generation_id: int,
-        query: NDArray[np.float32],
-        k: int,
-        *,
-        allowed_ids: NDArray[np.int64] | None = None,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the ``k`` nearest images as (image ids, cosine similarities), best first; fewer if there are fewer.
-
-        Over everything that is committed when the call begins, and as exact as ``Vectors.search``.
-
-        Args:
-            session: a transaction; what it has written itself is seen too.
-            generation_id: whose vectors.
-            query: (D,) of length 1.
-            k: at least 1.
-            allowed_ids: only these images; None: all.
-
-        Raises:
-            ValueError: the query is not a unit vector of the generation's size, or ``k`` is below 1.
-            NotFoundError: there is no such generation.
-            ServiceUnavailableError: too much of the index is missing to be served from the database.
-        """
-        if k < 1:
-            raise ValueError(f"k must be at least 1, not {k}")
-        view = self.view(session, generation_id)
-        if query.shape != (view.vector_size,):
-            raise ValueError(f"the query must have the shape ({view.vector_size},), not {query.shape}")
-        query = np.ascontiguousarray(query, dtype=np.float32)
-        require_unit_length(query[np.newaxis])
-        allowed = None if allowed_ids is None else np.unique(allowed_ids.astype(np.int64, copy=False))
-        ids, scores = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.float32)]
-        for part in view.parts:
-            selected = None if allowed is None else bitmap_of(part.rows_of(allowed).astype(np.uint32))
-            rows, found = part.nearest(query, k, selected)
-            ids.append(part.rows.ids[rows])
-            scores.append(found)
-        all_ids, all_scores = np.concatenate(ids), np.concatenate(scores)
-        best = np.lexsort((all_ids, -all_scores))[:k]  # equal scores in order of id, so that pages are stable
-        return all_ids[best], all_scores[best]
 
     def view(self, session: Session, generation_id: int) -> View:
         """Return all images of a generation, as the session's transaction sees them.

@@ -12,6 +12,7 @@ from pyroaring import BitMap
 
 from storage.index.bitmaps import rows_in
 from storage.index.evaluate import FEW, best_by_tags, count_tag, count_tags, has_bitmaps, matching, score_sums
+from storage.index.packing import require_unit_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,7 +121,13 @@ class Selection:
         Args:
             query: (D,) of length 1.
             k: at least 1.
+
+        Raises:
+            ValueError: the query is not a unit vector of the generation's size, or ``k`` is below 1.
         """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, not {k}")
+        require_unit_length(np.atleast_2d(query))
         ids, scores = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.float32)]
         for part, selected in self.parts:
             rows, found = part.nearest(query, k, selected if self.is_narrowed else None)

@@ -122,7 +122,12 @@ class Vectors:
             query: (D,).
             k: at least 1.
             selected: rows that may be found; None: all of them.
+
+        Raises:
+            ValueError: the query is not (D,).
         """
+        if query.shape != (self.vector_size,):
+            raise ValueError(f"the query must have the shape ({self.vector_size},), not {query.shape}")
         rows = len(self) if selected is None else len(selected)
         k = min(k, rows)
         if k == 0:

@@ -17,7 +17,7 @@ from storage.index import delta
 from storage.index import index as index_module
 from storage.index.garbage import collect_garbage
 from storage.repositories import vectors as repository
-from tests.vector_archive import SIZE, VectorArchive, a_fresh_index, unit_vectors, write
+from tests.vector_archive import SIZE, VectorArchive, a_fresh_index, nearest, unit_vectors, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,7 +86,7 @@ def test_an_unknown_generation_is_said_to_be_unknown(
     archive: VectorArchive, index: VectorIndex, builder: IndexBuilder
 ) -> None:
     with unit_of_work(archive.engine) as session, pytest.raises(NotFoundError, match="generation 999"):
-        index.search(session, 999, unit_vectors(1, archive.rng)[0], 1)
+        index.view(session, 999)
     with pytest.raises(NotFoundError, match="generation 999"):
         builder.rebuild(999)
     with pytest.raises(NotFoundError, match="generation 999"):
@@ -99,13 +99,14 @@ def test_an_unknown_generation_is_said_to_be_unknown(
 def test_a_query_that_is_not_one_unit_vector_is_refused(
     archive: VectorArchive, index: VectorIndex, query: np.ndarray
 ) -> None:
+    archive.write(archive.images[:3])
     with unit_of_work(archive.engine) as session, pytest.raises(ValueError, match=r"length|shape"):
-        index.search(session, archive.generation_id, query.astype(np.float32), 3)
+        nearest(index, session, archive.generation_id, query.astype(np.float32), 3)
 
 
 def test_asking_for_no_neighbours_is_refused(archive: VectorArchive, index: VectorIndex) -> None:
     with unit_of_work(archive.engine) as session, pytest.raises(ValueError, match="at least 1"):
-        index.search(session, archive.generation_id, np.eye(SIZE, dtype=np.float32)[0], 0)
+        nearest(index, session, archive.generation_id, np.eye(SIZE, dtype=np.float32)[0], 0)
 
 
 def test_the_vector_of_an_image_is_the_one_that_was_written(archive: VectorArchive, index: VectorIndex) -> None:
@@ -162,12 +163,14 @@ def test_another_process_finds_a_vector_as_soon_as_it_is_committed(
         from storage.database import make_engine, unit_of_work
         from storage.index.index import VectorIndex
         from storage.index.places import FolderPlace
+        from storage.index.selection import Selection
         url, folder, generation_id, size = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
         engine, index = make_engine(url), VectorIndex(FolderPlace(folder / "index"), folder / "cache")
         for line in sys.stdin:
             query = np.array(line.split(), dtype=np.float32)
             with unit_of_work(engine) as session:
-                print(index.search(session, generation_id, query, 1)[0][0], flush=True)
+                found = Selection.of(index.view(session, generation_id), None)
+                print(found.nearest(query, 1)[0][0], flush=True)
         """
     )
     url = archive.engine.url.render_as_string(hide_password=False)
@@ -193,7 +196,7 @@ def test_a_transaction_finds_what_it_wrote_and_nobody_else_does_until_it_commits
     with Session(archive.engine) as session:
         write(session, archive.generation_id, [mine], vector)
         repository.erase(session, [archive.images[0]])
-        ids, _ = index.search(session, archive.generation_id, vector[0], 100)
+        ids, _ = nearest(index, session, archive.generation_id, vector[0], 100)
         assert ids[0] == mine
         assert archive.images[0] not in ids
         archive.check(index)
@@ -261,7 +264,7 @@ def test_threads_search_exactly_while_vectors_are_written_and_published(
         while not done:
             image_id = int(rng.choice(settled))
             with unit_of_work(archive.engine) as session:
-                ids, _ = index.search(session, archive.generation_id, held[image_id], 3, allowed_ids=np.array(settled))
+                ids, _ = nearest(index, session, archive.generation_id, held[image_id], 3, settled)
             assert ids[0] == image_id
             assert len(ids) == 3
             count += 1

@@ -16,7 +16,7 @@ from storage.index.garbage import collect_garbage
 from storage.index.index import VectorIndex
 from storage.index.places import BucketPlace
 from storage.repositories import vectors as repository
-from tests.vector_archive import VectorArchive, a_fresh_index, published
+from tests.vector_archive import VectorArchive, a_fresh_index, nearest, published
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,7 +186,7 @@ def test_garbage_is_what_no_recent_manifest_needs_and_open_readers_do_not_mind(
         archive.check(index)
         # Whoever still looks at the time before finds everything, though its files are gone.
         image_id = archive.images[0]
-        ids, _ = a_fresh_index(tmp_path).search(late, archive.generation_id, archive.held[image_id], 1)
+        ids, _ = nearest(a_fresh_index(tmp_path), late, archive.generation_id, archive.held[image_id], 1)
         assert ids.tolist() == [image_id]
     assert builder.verify(archive.generation_id) == []
 
