@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.services.recognised import CAT, make_worker
 from tests.services.web import services_of
-from tests.unit.test_docs import parse
+from tests.unit.test_docs import check
 
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
@@ -115,4 +115,4 @@ def test_every_alert_says_what_is_wrong_and_what_to_type() -> None:
     assert len({rule["alert"] for rule in alerts()}) == len(alerts())
     for rule in alerts():
         assert rule["annotations"]["summary"].endswith("."), rule["alert"]
-        parse(re.sub(r"\{\{.*?\}\}", "1", rule["annotations"]["action"]))
+        check(re.sub(r"\{\{.*?\}\}", "1", rule["annotations"]["action"]))
