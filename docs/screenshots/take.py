@@ -10,14 +10,22 @@ from playwright.sync_api import sync_playwright
 
 # Screen, path, colour scheme, width and height of the window.
 SCREENS = (
-    ("search", "/?q=an+animal+in+the+snow", "light", 1280, 860),
-    ("search-dark", "/", "dark", 1280, 860),
+    ("search", "/?q=a+wild+animal", "light", 1280, 820),
+    ("search-dark", "/?q=%28castle+OR+palace%29+-monastery", "dark", 1280, 720),
     ("search-phone", "/?q=a+musical+instrument", "light", 390, 780),
     ("image", "/images/{image}", "light", 1280, 860),
+    ("image-phone", "/images/{image}", "dark", 390, 780),
     ("jobs", "/jobs", "light", 1280, 860),
-    ("job", "/jobs/{job}", "light", 1280, 1000),
-    ("failures", "/jobs/{job}/failures", "dark", 1280, 560),
+    ("job", "/jobs/{job}", "light", 1280, 860),
+    ("job-phone", "/jobs/{job}", "dark", 390, 780),
+    ("failures", "/jobs/{failed}/failures", "dark", 1280, 480),
+    ("archives", "/archives", "light", 1280, 420),
+    ("policies", "/archives/policies", "light", 1280, 700),
+    ("generations", "/generations?a=1&b=2", "light", 1280, 860),
+    ("generations-dark", "/generations", "dark", 1280, 860),
 )
+_ALL_SHOWN = """() => Array.from(document.images).every(
+  (image) => image.complete || image.getBoundingClientRect().top > innerHeight)"""
 FLAGS = ["--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
 
 
@@ -26,8 +34,10 @@ def take(url: str, folder: Path, names: list[str]) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         data = browser.new_page()
-        image = data.request.get(f"{url}/v1/search?q=elephant&limit=1").json()["items"][0]["image_id"]
-        job = data.request.get(f"{url}/v1/jobs?limit=1").json()["items"][0]["id"]
+        image = data.request.get(f"{url}/v1/search?tag=castle&limit=1").json()["items"][0]["image_id"]
+        jobs = data.request.get(f"{url}/v1/jobs").json()["items"]
+        job = jobs[0]["id"]
+        failed = jobs[-1]["id"]
         for name, path, scheme, width, height in SCREENS:
             if names and name not in names:
                 continue
@@ -35,9 +45,9 @@ def take(url: str, folder: Path, names: list[str]) -> None:
                 viewport={"width": width, "height": height}, color_scheme="dark" if scheme == "dark" else "light"
             )
             page = context.new_page()
-            page.goto(url + path.format(image=image, job=job), wait_until="load")
-            page.wait_for_timeout(1500)  # thumbnails that are made for the first time
-            page.screenshot(path=folder / f"{name}.jpg", type="jpeg", quality=82)
+            page.goto(url + path.format(image=image, job=job, failed=failed), wait_until="load")
+            page.wait_for_function(_ALL_SHOWN)  # thumbnails may be made for the first time
+            page.screenshot(path=folder / f"{name}.jpg", type="jpeg", quality=68)
             context.close()
         browser.close()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import runpy
-import shlex
 import textwrap
 from pathlib import Path
 
@@ -16,15 +15,11 @@ from typer.main import get_command
 from ramq.cli.main import app
 from ramq.settings import Settings
 from storage.models import Base
+from tests.documents import DOCS, FENCED, PAGES, ROOT, commands_of, typed
 from workers import metrics as worker_metrics
 from workers import retry
 
-ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs"
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")])
 _INLINE = re.compile(r"`(ramq [^`\n]+)`")
-_FENCED = re.compile(r"^ *```([a-z]*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
-_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 _LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)(?:#([^)\s]+))?\)")
 
@@ -43,40 +38,11 @@ def first_cells(page: str) -> set[str]:
     return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
 
 
-def shell_lines(content: str) -> list[str]:
-    """What a person types of a page's blocks: ``sh`` blocks, and behind each ``$`` of ``console`` blocks."""
-    found = []
-    for language, block in _FENCED.findall(content):
-        lines = textwrap.dedent(block).replace("\\\n", " ").splitlines()
-        if language == "console":
-            lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
-        elif language != "sh":
-            continue
-        found += [line for line in lines if line.strip() and not line.startswith("#")]
-    return found
-
-
-def commands_of(line: str) -> list[list[str]]:
-    """The commands that a line of shell consists of, each as its words, without redirections and assignments."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&>;")
-    lexer.commenters, lexer.whitespace_split = "#", True
-    found: list[list[str]] = [[]]
-    words = iter(lexer)
-    for word in words:
-        if set(word) == {">"}:
-            next(words)
-        elif set(word) <= set("|&;"):
-            found.append([])
-        elif found[-1] or not _ASSIGNMENT.match(word):
-            found[-1].append(word)
-    return [command for command in found if command]
-
-
 def documented() -> list[tuple[str, str]]:
     found = []
     for page in PAGES:
         content = page.read_text(encoding="utf-8")
-        listed = shell_lines(content) + _INLINE.findall(_FENCED.sub("", content))
+        listed = [one.line for one in typed(content)] + _INLINE.findall(FENCED.sub("", content))
         found += [(page.relative_to(ROOT).as_posix(), line.strip()) for line in dict.fromkeys(listed)]
     return found
 
@@ -172,14 +138,16 @@ def test_the_check_of_commands_notices_wrong_ones() -> None:
 def test_the_check_of_commands_reads_blocks_as_a_person_does() -> None:
     page = "```sh\nramq jobs \\\n  --limit 5   # few\n```\n"
     page += "* a point\n\n  ```console\n  $ ramq tags\n  ramq: said\n  ```\n"
-    assert [commands_of(line) for line in shell_lines(page)] == [[["ramq", "jobs", "--limit", "5"]], [["ramq", "tags"]]]
+    lines = typed(page)
+    assert [commands_of(one.line) for one in lines] == [[["ramq", "jobs", "--limit", "5"]], [["ramq", "tags"]]]
+    assert [one.answer for one in lines] == [None, "ramq: said\n"]
 
 
 def test_commands_stand_in_blocks_that_are_checked() -> None:
     unchecked = [
         f"{page.name}: {line}"
         for page in PAGES
-        for language, block in _FENCED.findall(page.read_text(encoding="utf-8"))
+        for language, block in FENCED.findall(page.read_text(encoding="utf-8"))
         for line in textwrap.dedent(block).splitlines()
         if language not in {"sh", "console"} and re.match(r"(\$|ramq|make|docker|python) ", line)
     ]

@@ -1,0 +1,139 @@
+"""The quick start and the page about searching, typed into a shell line by line, as a newcomer would."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ramq.demo_photos import installed_photographs
+from tests.documents import DOCS, Typed, commands_of, typed
+from tests.services.embeddings import with_embeddings
+from tests.services.missing import missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.services.s3 import S3Server
+
+# Some forty processes one after the other, each of which loads its libraries.
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("docs"), pytest.mark.timeout(1200)]
+
+BUCKET = "holiday"
+IN_FOLDER, IN_BUCKET = 6, 8
+NOT_TYPED = {
+    "export": "each line has a shell of its own here",
+    "make": "it makes the environment that the tests run in",
+    "rm": "a slip in this test must not delete a person's data",
+}
+
+
+class Newcomer:
+    """Somebody with an empty home but for some pictures, at a shell. Leaves nothing running."""
+
+    def __init__(self, home: Path, s3: S3Server) -> None:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAMQ_", "XDG_", "AWS_"))}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+        self._environment = kept | s3.environment | {"HOME": str(home), "PATH": path, "COLUMNS": "200"}
+        self._home = home
+        self._up: subprocess.Popen[str] | None = None
+        self._url = ""
+
+    def type(self, one: Typed) -> None:
+        """Type a line and hold it to its success, or to the answer that the page shows."""
+        [program, *words] = commands_of(one.line)[0]
+        if program in NOT_TYPED:
+            return
+        if [program, *words] == ["ramq", "up"]:
+            self._start()
+            return
+        said = subprocess.run(
+            ["bash", "-c", one.line.replace("http://127.0.0.1:8765/", self._url)],
+            cwd=self._home,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        if one.answer is None:
+            assert said.returncode == 0, f"$ {one.line}\n{said.stdout}"
+        else:
+            assert said.stdout == one.answer, one.line
+
+    def _start(self) -> None:
+        self._up = subprocess.Popen(
+            ["ramq", "up", "--port", "0"],
+            cwd=self._home,
+            env=self._environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._up.stderr is not None
+        lines: list[str] = []
+        for line in self._up.stderr:
+            lines.append(line)
+            if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
+                self._url = found[0]
+                return
+        pytest.fail("".join(lines))
+
+    def leave(self) -> None:
+        """Press Ctrl-C."""
+        if self._up is not None:
+            self._up.send_signal(signal.SIGINT)
+            self._up.communicate(timeout=120)
+
+
+@pytest.fixture
+def newcomer(tmp_path: Path, s3_server: S3Server) -> Iterator[Newcomer]:
+    if shutil.which("curl") is None:
+        missing("no curl is installed: apt-get install curl")
+    pictures = [path for path in installed_photographs() if path.suffix in {".jpg", ".png"}]
+    assert len(pictures) >= IN_FOLDER + IN_BUCKET
+    (tmp_path / "Pictures").mkdir()
+    for path in pictures[:IN_FOLDER]:
+        shutil.copy(path, tmp_path / "Pictures")
+    shutil.copy(next(path for path in pictures if path.suffix == ".jpg"), tmp_path / "photo.jpg")
+    s3_server.make_bucket(BUCKET)
+    client = s3_server.client()
+    for path in pictures[-IN_BUCKET:]:
+        client.put_object(Bucket=BUCKET, Key=f"2024/{path.name}", Body=path.read_bytes())
+    client.close()
+    with_embeddings(tmp_path / ".local" / "share" / "ramq")
+    person = Newcomer(tmp_path, s3_server)
+    yield person
+    person.leave()
+    s3_server.delete_bucket(BUCKET)
+
+
+def lines_of(page: str) -> list[Typed]:
+    return typed((DOCS / page).read_text(encoding="utf-8"))
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="the data folder is another one there")
+def test_the_quick_start_does_what_it_says(newcomer: Newcomer) -> None:
+    lines = lines_of("quickstart.md")
+    assert len(lines) > 15
+    for one in lines:
+        newcomer.type(one)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="the data folder is another one there")
+def test_every_search_of_the_page_about_searching_is_answered(newcomer: Newcomer) -> None:
+    for line in ("ramq up", "ramq enqueue ~/Pictures --wait", f"ramq enqueue s3://{BUCKET} --wait"):
+        newcomer.type(Typed(line))
+    lines = lines_of("search.md")
+    assert len(lines) > 10
+    for one in lines:
+        newcomer.type(one)
