@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import runpy
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,21 +21,10 @@ class CommitHook(BuildHookInterface[Any]):
         root = Path(self.root)
         if version == "editable" or (root / HELD_AT).exists():
             return
-        commit = os.environ.get("RAMQ_BUILD_COMMIT") or _head(root)
+        of_checkout = runpy.run_path(str(root / "ramq/version.py"))["of_checkout"]  # ramq itself is not installed yet
+        commit = os.environ.get("RAMQ_BUILD_COMMIT") or of_checkout(root)
         if commit:
             self._folder = tempfile.TemporaryDirectory()
             path = Path(self._folder.name) / "commit.txt"
             path.write_text(f"{commit}\n")
             build_data["force_include"][str(path)] = HELD_AT
-
-
-def _head(root: Path) -> str | None:
-    """Return the commit of a checkout, with a mark if files differ from it; None where this is not one."""
-    if not (root / ".git").exists():
-        return None
-    describe = ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty"]
-    try:
-        done = subprocess.run(describe, cwd=root, capture_output=True, text=True, check=True)  # noqa: S603 - constants
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()

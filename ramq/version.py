@@ -14,11 +14,15 @@ def release() -> str:
 
 
 def commit() -> str | None:
-    """Return the commit, with ``-dirty`` where files differ from it; None when neither a build nor git can tell."""
+    """Return the commit, as ``of_checkout`` does; None when neither a build nor git can tell."""
     built = files("ramq") / "commit.txt"
     if built.is_file():
         return built.read_text().strip()
-    root = Path(__file__).resolve().parents[1]
+    return of_checkout(Path(__file__).resolve().parents[1])
+
+
+def of_checkout(root: Path) -> str | None:
+    """Return the commit of a checkout, with ``-dirty`` where files differ from it; None where ``root`` is not one."""
     if not (root / ".git").exists():
         return None
     describe = ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty"]

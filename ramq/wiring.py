@@ -118,10 +118,6 @@ class Services:
         with unit_of_work(self.search_engine) as session:
             return self._searched.page(session, query, *vectors)
 
-    def every_hit(self, query: SearchQuery) -> Iterator[Hit]:
-        """Return all hits on all pages; see ``export``."""
-        return self.export(query)[1]
-
     def export(self, query: SearchQuery) -> tuple[queries.Match | None, Iterator[Hit]]:
         """Return what all hits were made by, and the hits on all pages, by id, or best first where a vector ranks.
 

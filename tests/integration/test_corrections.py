@@ -54,7 +54,7 @@ def test_an_added_tag_is_found_counted_and_shown_whatever_the_threshold(client: 
     assert [tag.name for tag in hit.tags] == [CAT]
     [facet] = [facet for facet in services.facets(SearchQuery(), 500) if facet.name == CAT]
     assert facet.count == 2
-    assert [tag.name for tag in next(iter(services.every_hit(SearchQuery(tags=(CAT,))))).tags].count(CAT) == 1
+    assert [tag.name for tag in next(services.export(SearchQuery(tags=(CAT,)))[1]).tags].count(CAT) == 1
 
 
 def test_a_removed_tag_is_gone_until_it_is_taken_back(client: TestClient) -> None:
@@ -188,7 +188,7 @@ def test_a_denied_tag_is_not_found_counted_shown_or_exported(client: TestClient)
     assert with_tag(services, CAT) == []
     assert CAT not in {facet.name for facet in services.facets(SearchQuery(), 500)}
     assert CAT not in {tag.name for tag in services.image(cat).tags}
-    for hit in services.every_hit(SearchQuery()):
+    for hit in services.export(SearchQuery())[1]:
         assert CAT not in {tag.name for tag in hit.tags}
     assert {cat, cup} <= {hit.image_id for hit in services.search(SearchQuery(not_tags=(CAT,), limit=100)).items}
     assert client.delete(path, params={"archive": "1"}).json()["items"] == []

@@ -103,7 +103,7 @@ def test_beside_a_tag_that_is_asked_for_the_text_only_orders(services: Services)
 def test_an_export_by_text_ends_where_the_pages_do(services: Services) -> None:
     query = SearchQuery(text="a cup of coffee", limit=500)
 
-    assert list(services.every_hit(query)) == services.search(query).items
+    assert list(services.export(query)[1]) == services.search(query).items
 
 
 def test_a_likeness_has_no_end(services: Services) -> None:
