@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from storage.index.places import Place
 
 MAX_SEGMENT_ROWS = 2_000_000
-"""No segment is merged beyond this: it is built in memory, 2 GB for vectors of 512."""
+"""No segment is merged beyond this: it is built in memory, where a million vectors of 512 take 3 GB at the most."""
 
 RESTAMP_ROWS = 200_000
 
