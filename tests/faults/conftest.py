@@ -10,8 +10,6 @@ import pytest
 
 from ramq.embedded import EmbeddedError
 from ramq.settings import Settings
-from storage.database import make_engine
-from storage.migrate import upgrade
 from tests.services.breakable import BreakableServices, breakable_services
 from tests.services.missing import missing
 from tests.services.postgres import PostgresServer
@@ -55,9 +53,6 @@ def breakable_settings(breakable: BreakableServices, tmp_path: Path, no_ramq_env
     """A fresh database and an empty broker on services that may be broken."""
     server = PostgresServer(breakable.database_url)
     breakable.empty_redis()
-    url = server.create_database()
-    engine = make_engine(url)
-    upgrade(engine)
-    engine.dispose()
+    url = server.create_migrated_database()
     yield Settings(data_dir=tmp_path / "data", database_url=url, broker_url=breakable.broker_url)
     server.drop_database(url)

@@ -15,16 +15,15 @@ import pytest
 from ramq.client import ONCE, Client, ProblemError, UnreachableError
 from ramq.web.api.schemas import JobOut
 from ramq.web.server import listen, make_server, url_of
-from ramq.wiring import Services
-from storage.database import make_engine
-from tests.services.recognised import CAT, PHOTOGRAPHS, make_worker, settings_for
+from tests.services.recognised import CAT, PHOTOGRAPHS, make_worker
+from tests.services.web import services_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from starlette.testclient import TestClient
 
-    from tests.services.postgres import PostgresServer
+    from ramq.wiring import Services
 
 pytestmark = pytest.mark.services
 
@@ -50,12 +49,8 @@ LEFT_OUT = {
 
 
 @pytest.fixture
-def services(postgres_server: PostgresServer, recognised: str, stage: Path, broker_url: str) -> Iterator[Services]:
-    url = postgres_server.create_database(template=recognised)
-    engine = make_engine(url)
-    yield Services(settings_for(stage / "data"), engine, broker_url, is_reachable=False)
-    engine.dispose()
-    postgres_server.drop_database(url)
+def services(client: TestClient) -> Services:
+    return services_of(client)
 
 
 @pytest.fixture
