@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ram_core.checkpoints import CatalogueEntry, Patience, RemoteFile, published
+from ram_core import checkpoints
+from ram_core.checkpoints import CatalogueEntry, FileStatus, Patience, RemoteFile, published
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
+
+    from tests.services.broken_http import BrokenHTTP
 
 BODY = random.Random(1).randbytes(300_000)
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -23,6 +26,11 @@ def offer(monkeypatch: pytest.MonkeyPatch, sha256: str | None, *, exact_size: bo
     file = RemoteFile("weights.pth", "https://models.example/a/weights.pth", len(BODY), sha256, exact_size)
     monkeypatch.setattr(published, "_ENTRIES", (CatalogueEntry("toy", "a toy", (file,)),))
     return file
+
+
+def pull_toy(server: BrokenHTTP, models_dir: Path, **options: Any) -> list[FileStatus]:
+    """Pull ``toy`` from a server, without long pauses."""
+    return checkpoints.pull("toy", models_dir, mirror=server.url, patience=QUICK, **options)
 
 
 def kept(models_dir: Path) -> set[str]:

@@ -10,7 +10,7 @@ import sys
 import threading
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -24,38 +24,15 @@ from ram_core.modeling.tiny import write_tiny_models
 from ram_core.registry import load_model
 from ramq.cli import models as cli
 from ramq.kit.errors import RamqError, ServiceUnavailableError, UsageError
-from tests.services.broken_http import BrokenHTTP, Hosted, broken_http
-from tests.toy_checkpoint import BODY, QUICK, SHA, kept, offer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def server() -> Iterator[BrokenHTTP]:
-    with broken_http() as running:
-        yield running
-
-
-@pytest.fixture
-def pinned(monkeypatch: pytest.MonkeyPatch) -> RemoteFile:
-    return offer(monkeypatch, SHA)
-
-
-@pytest.fixture
-def unpinned(monkeypatch: pytest.MonkeyPatch) -> RemoteFile:
-    return offer(monkeypatch, None)
-
-
-def _pull(server: BrokenHTTP, tmp_path: Path, **options: Any) -> list[checkpoints.FileStatus]:
-    return checkpoints.pull("toy", tmp_path, mirror=server.url, patience=QUICK, **options)
+from tests.services.broken_http import BrokenHTTP, Hosted
+from tests.toy_checkpoint import BODY, QUICK, SHA, kept, pull_toy
 
 
 def test_the_first_pull_of_an_unpinned_file_says_and_keeps_the_hash_it_saw(
     server: BrokenHTTP, tmp_path: Path, unpinned: RemoteFile
 ) -> None:
     server.files["/a/weights.pth"] = Hosted(BODY)
-    (status,) = _pull(server, tmp_path)
+    (status,) = pull_toy(server, tmp_path)
     assert status.detail == f"no hash is published; recorded the one seen now, {SHA}, in weights.pth.sha256"
     assert not status.pinned
     assert f"{SHA}  weights.pth\n" in (tmp_path / "toy/weights.pth.sha256").read_text()
@@ -67,21 +44,21 @@ def test_a_recorded_hash_holds_for_later_verifications_and_pulls(
     server: BrokenHTTP, tmp_path: Path, unpinned: RemoteFile
 ) -> None:
     server.files["/a/weights.pth"] = Hosted(BODY)
-    _pull(server, tmp_path)
+    pull_toy(server, tmp_path)
     target = tmp_path / "toy/weights.pth"
     target.write_bytes(bytes(len(BODY)))
     assert [each.state for each in checkpoints.verify("toy", tmp_path)] == [FileState.DAMAGED]
     server.files["/a/weights.pth"] = Hosted(bytes(len(BODY)))
     with pytest.raises(CheckpointError, match=r"not the one recorded earlier.*delete .*weights.pth.sha256"):
-        _pull(server, tmp_path)
+        pull_toy(server, tmp_path)
     assert not target.exists()
 
 
 def test_a_damaged_file_is_fetched_again(server: BrokenHTTP, tmp_path: Path, pinned: RemoteFile) -> None:
     server.files["/a/weights.pth"] = Hosted(BODY)
-    _pull(server, tmp_path)
+    pull_toy(server, tmp_path)
     (tmp_path / "toy/weights.pth").write_bytes(BODY[:-1] + b"?")
-    assert _pull(server, tmp_path)[0].state is FileState.OK
+    assert pull_toy(server, tmp_path)[0].state is FileState.OK
     assert (tmp_path / "toy/weights.pth").read_bytes() == BODY
     assert kept(tmp_path) == {"weights.pth"}
 
@@ -90,9 +67,9 @@ def test_a_file_that_is_there_and_right_is_not_fetched_again(
     server: BrokenHTTP, tmp_path: Path, pinned: RemoteFile
 ) -> None:
     server.files["/a/weights.pth"] = Hosted(BODY)
-    _pull(server, tmp_path)
+    pull_toy(server, tmp_path)
     server.requests.clear()
-    assert _pull(server, tmp_path)[0].state is FileState.OK
+    assert pull_toy(server, tmp_path)[0].state is FileState.OK
     assert server.requests == []
 
 
@@ -108,7 +85,7 @@ def test_two_pulls_at_once_fetch_the_file_once(server: BrokenHTTP, tmp_path: Pat
 
     def pull(listener: Listener) -> None:
         try:
-            _pull(server, tmp_path, listener=listener)
+            pull_toy(server, tmp_path, listener=listener)
         except BaseException as error:  # noqa: BLE001  (shown by the assertion below)
             failures.append(error)
 
@@ -168,7 +145,7 @@ def test_an_unknown_model_is_answered_with_the_known_ones(tmp_path: Path) -> Non
         checkpoints.pull("rampage", tmp_path)
 
 
-def test_lite_needs_no_pull(tmp_path: Path) -> None:
+def test_lite_needs_nopull(tmp_path: Path) -> None:
     assert checkpoints.pull("lite", tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 

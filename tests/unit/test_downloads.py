@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,39 +11,18 @@ from ram_core import checkpoints
 from ram_core.checkpoints import FileState, Listener, RemoteFile, UnreachableError
 from ram_core.checkpoints import download as download_module
 from ram_core.errors import CheckpointError
-from tests.services.broken_http import BrokenHTTP, Hosted, broken_http
-from tests.toy_checkpoint import BODY, QUICK, SHA, kept, offer
+from tests.services.broken_http import BrokenHTTP, Hosted
+from tests.toy_checkpoint import BODY, QUICK, SHA, kept, offer, pull_toy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture
-def server() -> Iterator[BrokenHTTP]:
-    with broken_http() as running:
-        yield running
-
-
-@pytest.fixture
-def pinned(monkeypatch: pytest.MonkeyPatch) -> RemoteFile:
-    return offer(monkeypatch, SHA)
-
-
-@pytest.fixture
-def unpinned(monkeypatch: pytest.MonkeyPatch) -> RemoteFile:
-    return offer(monkeypatch, None)
-
-
-def _pull(server: BrokenHTTP, tmp_path: Path, **options: Any) -> list[checkpoints.FileStatus]:
-    return checkpoints.pull("toy", tmp_path, mirror=server.url, patience=QUICK, **options)
 
 
 def test_a_pulled_file_is_whole_and_leaves_nothing_beside_it(
     server: BrokenHTTP, tmp_path: Path, pinned: RemoteFile
 ) -> None:
     server.files["/a/weights.pth"] = Hosted(BODY)
-    (status,) = _pull(server, tmp_path)
+    (status,) = pull_toy(server, tmp_path)
     assert status.state is FileState.OK
     assert status.pinned
     assert (tmp_path / "toy/weights.pth").read_bytes() == BODY
@@ -56,7 +35,7 @@ def test_a_connection_that_breaks_several_times_is_continued_where_it_broke(
 ) -> None:
     server.files["/a/weights.pth"] = Hosted(BODY, break_after=[100_000, 50_000, 1, 7])
     notes: list[str] = []
-    _pull(server, tmp_path, listener=Listener(note=notes.append))
+    pull_toy(server, tmp_path, listener=Listener(note=notes.append))
     assert (tmp_path / "toy/weights.pth").read_bytes() == BODY
     assert [each.range for each in server.requests] == [
         None, "bytes=100000-", "bytes=150000-", "bytes=150001-", "bytes=150008-",
@@ -69,7 +48,7 @@ def test_more_breaks_than_attempts_are_survived_while_each_try_brings_something(
     server: BrokenHTTP, tmp_path: Path, pinned: RemoteFile
 ) -> None:
     server.files["/a/weights.pth"] = Hosted(BODY, break_after=[20_000] * 12)
-    _pull(server, tmp_path)
+    pull_toy(server, tmp_path)
     assert len(server.requests) == 13
     assert (tmp_path / "toy/weights.pth").read_bytes() == BODY
 
@@ -80,12 +59,12 @@ def test_a_later_pull_continues_what_an_earlier_one_left(
     hosted = server.files["/a/weights.pth"] = Hosted(BODY, break_after=[100_000], statuses=[])
     hosted.break_after += [0] * 10
     with pytest.raises(CheckpointError, match=r"weights.pth.*100,000 bytes are kept, run the same command again"):
-        _pull(server, tmp_path)
+        pull_toy(server, tmp_path)
     (status,) = checkpoints.status("toy", tmp_path)
     assert (status.state, status.size_bytes) == (FileState.PARTIAL, 100_000)
     hosted.break_after.clear()
     server.requests.clear()
-    _pull(server, tmp_path)
+    pull_toy(server, tmp_path)
     assert [each.range for each in server.requests] == ["bytes=100000-"]
     assert (tmp_path / "toy/weights.pth").read_bytes() == BODY
 
@@ -94,7 +73,7 @@ def test_a_server_that_ignores_ranges_is_read_from_the_beginning(
     server: BrokenHTTP, tmp_path: Path, pinned: RemoteFile
 ) -> None:
     server.files["/a/weights.pth"] = Hosted(BODY, break_after=[100_000], ranges=False)
-    _pull(server, tmp_path)
+    pull_toy(server, tmp_path)
     assert len(server.requests) == 2
     assert (tmp_path / "toy/weights.pth").read_bytes() == BODY
 
@@ -107,7 +86,7 @@ def test_a_file_that_changes_between_two_tries_is_not_mixed(
     def swap(_line: str) -> None:
         hosted.body, hosted.etag = BODY, '"two"'
 
-    _pull(server, tmp_path, listener=Listener(note=swap))
+    pull_toy(server, tmp_path, listener=Listener(note=swap))
     assert (tmp_path / "toy/weights.pth").read_bytes() == BODY
 
 
@@ -121,7 +100,7 @@ def test_a_server_that_overlooks_if_range_cannot_mix_two_versions(
         # The old tag stays acceptable as a condition, but the answer carries the new one.
         hosted.body, hosted.last_modified, hosted.etag = BODY, '"one"', '"two"'
 
-    _pull(server, tmp_path, listener=Listener(note=swap))
+    pull_toy(server, tmp_path, listener=Listener(note=swap))
     assert (tmp_path / "toy/weights.pth").read_bytes() == BODY
 
 
@@ -129,13 +108,13 @@ def test_without_a_validator_an_unpinned_file_is_never_continued(
     server: BrokenHTTP, tmp_path: Path, unpinned: RemoteFile
 ) -> None:
     server.files["/a/weights.pth"] = Hosted(BODY, etag=None, break_after=[100_000])
-    _pull(server, tmp_path)
+    pull_toy(server, tmp_path)
     assert [each.range for each in server.requests] == [None, None]
 
 
 def test_a_weak_tag_does_not_vouch_for_a_range(server: BrokenHTTP, tmp_path: Path, unpinned: RemoteFile) -> None:
     server.files["/a/weights.pth"] = Hosted(BODY, etag='W/"one"', break_after=[100_000])
-    _pull(server, tmp_path)
+    pull_toy(server, tmp_path)
     assert [each.range for each in server.requests] == [None, None]
 
 
@@ -144,7 +123,7 @@ def test_a_date_vouches_for_a_range_where_there_is_no_tag(
 ) -> None:
     date = "Wed, 21 Oct 2015 07:28:00 GMT"
     server.files["/a/weights.pth"] = Hosted(BODY, etag=None, last_modified=date, break_after=[100_000])
-    _pull(server, tmp_path)
+    pull_toy(server, tmp_path)
     assert [(each.range, each.if_range) for each in server.requests] == [(None, None), ("bytes=100000-", date)]
 
 
@@ -156,7 +135,7 @@ def test_a_continued_download_that_does_not_add_up_is_fetched_once_more(
     def swap(_line: str) -> None:
         hosted.body = BODY
 
-    _pull(server, tmp_path, listener=Listener(note=swap))
+    pull_toy(server, tmp_path, listener=Listener(note=swap))
     assert [each.range for each in server.requests] == [None, "bytes=100000-", None]
     assert (tmp_path / "toy/weights.pth").read_bytes() == BODY
 
@@ -164,7 +143,7 @@ def test_a_continued_download_that_does_not_add_up_is_fetched_once_more(
 def test_wrong_bytes_are_refused_and_nothing_iskept(server: BrokenHTTP, tmp_path: Path, pinned: RemoteFile) -> None:
     server.files["/a/weights.pth"] = Hosted(bytes(len(BODY)))
     with pytest.raises(CheckpointError, match=f"published is {SHA}; nothing was kept"):
-        _pull(server, tmp_path)
+        pull_toy(server, tmp_path)
     assert kept(tmp_path) == set()
 
 
@@ -174,14 +153,14 @@ def test_a_file_of_another_length_is_refused(
 ) -> None:
     server.files["/a/weights.pth"] = Hosted(BODY + b"more", chunked=chunked)
     with pytest.raises(CheckpointError, match="another mirror"):
-        _pull(server, tmp_path)
+        pull_toy(server, tmp_path)
     assert kept(tmp_path) == set()
 
 
 def test_a_page_of_html_is_no_checkpoint(server: BrokenHTTP, tmp_path: Path, unpinned: RemoteFile) -> None:
     server.files["/a/weights.pth"] = Hosted(BODY, content_type="text/html; charset=utf-8")
     with pytest.raises(CheckpointError, match="answers with a page, not the file"):
-        _pull(server, tmp_path)
+        pull_toy(server, tmp_path)
     assert kept(tmp_path) == set()
 
 
@@ -191,7 +170,7 @@ def test_the_pointer_of_an_lfs_file_is_no_checkpoint(
     offer(monkeypatch, None, exact_size=False)
     server.files["/a/weights.pth"] = Hosted(b"version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(CheckpointError, match="expected about 300,000; it is another file"):
-        _pull(server, tmp_path)
+        pull_toy(server, tmp_path)
     assert kept(tmp_path) == set()
 
 
@@ -199,20 +178,20 @@ def test_a_missing_file_fails_at_once_and_says_what_to_do(
     server: BrokenHTTP, tmp_path: Path, pinned: RemoteFile
 ) -> None:
     with pytest.raises(CheckpointError, match=r"answers 404.*RAMQ_MODELS_MIRROR.*--from DIR"):
-        _pull(server, tmp_path)
+        pull_toy(server, tmp_path)
     assert len(server.requests) == 1
 
 
 def test_a_busy_server_is_asked_again(server: BrokenHTTP, tmp_path: Path, pinned: RemoteFile) -> None:
     server.files["/a/weights.pth"] = Hosted(BODY, statuses=[503, 429, 500], headers={"Retry-After": "0"})
-    assert _pull(server, tmp_path)[0].state is FileState.OK
+    assert pull_toy(server, tmp_path)[0].state is FileState.OK
     assert len(server.requests) == 4
 
 
 def test_a_server_that_stays_busy_is_given_up(server: BrokenHTTP, tmp_path: Path, pinned: RemoteFile) -> None:
     server.files["/a/weights.pth"] = Hosted(BODY, statuses=[503] * 9, headers={"Retry-After": "3600"})
     with pytest.raises(CheckpointError, match=r"failed 4 times in a row .the server answers 503"):
-        _pull(server, tmp_path)
+        pull_toy(server, tmp_path)
 
 
 def test_a_server_that_falls_silent_is_continued(server: BrokenHTTP, tmp_path: Path, pinned: RemoteFile) -> None:
@@ -232,12 +211,12 @@ def test_everything_that_arrived_before_a_crash_is_not_fetched_again(
 ) -> None:
     hosted = server.files["/a/weights.pth"] = Hosted(BODY, break_after=[100_000] + [0] * 10)
     with pytest.raises(CheckpointError):
-        _pull(server, tmp_path)
+        pull_toy(server, tmp_path)
     part = tmp_path / "toy/weights.pth.part"
     part.write_bytes(BODY)
     hosted.break_after.clear()
     server.requests.clear()
-    _pull(server, tmp_path)
+    pull_toy(server, tmp_path)
     assert [each.range for each in server.requests] == [f"bytes={len(BODY)}-"]
     assert (tmp_path / "toy/weights.pth").read_bytes() == BODY
 
@@ -247,7 +226,7 @@ def test_a_partial_file_from_another_address_is_not_continued(
 ) -> None:
     hosted = server.files["/a/weights.pth"] = Hosted(BODY, break_after=[100_000] + [0] * 10)
     with pytest.raises(CheckpointError):
-        _pull(server, tmp_path)
+        pull_toy(server, tmp_path)
     hosted.break_after.clear()
     server.files["/other/a/weights.pth"] = Hosted(BODY)
     server.requests.clear()
@@ -260,7 +239,7 @@ def test_a_redirect_on_the_web_is_followed_with_its_range(
 ) -> None:
     server.redirects["/a/weights.pth"] = f"{server.url}/cdn/x"
     server.files["/cdn/x"] = Hosted(BODY, break_after=[100_000])
-    _pull(server, tmp_path)
+    pull_toy(server, tmp_path)
     assert [(each.path, each.range) for each in server.requests][-1] == ("/cdn/x", "bytes=100000-")
     assert (tmp_path / "toy/weights.pth").read_bytes() == BODY
 
@@ -271,7 +250,7 @@ def test_a_redirect_off_the_web_is_refused(
 ) -> None:
     server.redirects["/a/weights.pth"] = target
     with pytest.raises(CheckpointError, match=r"not followed|not allowed"):
-        _pull(server, tmp_path)
+        pull_toy(server, tmp_path)
     assert kept(tmp_path) == set()
 
 
@@ -299,5 +278,5 @@ def test_a_full_disk_is_noticed_before_the_download(
     monkeypatch.setattr(download_module.shutil, "disk_usage", lambda _path: usage._replace(free=299_999))
     server.files["/a/weights.pth"] = Hosted(BODY)
     with pytest.raises(CheckpointError, match=r"needs 300,000 more bytes .* 299,999 free"):
-        _pull(server, tmp_path)
+        pull_toy(server, tmp_path)
     assert kept(tmp_path) == set()
