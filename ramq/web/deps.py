@@ -5,7 +5,8 @@ from urllib.parse import urlencode
 
 from fastapi import Depends, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BeforeValidator
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core.core_schema import CoreSchema, no_info_before_validator_function
 
 from ramq.corrections import LOCAL
 from ramq.web.pages.render import Screens
@@ -35,15 +36,27 @@ def caller_of(request: Request) -> str:
 
 
 def _blank_is_unset(value: Any) -> Any:
-    """A form sends its empty fields too: they do not narrow a search."""
-    return None if isinstance(value, str) and not value.strip() else value
+    return None if value == "" else value
+
+
+class _Blankable:
+    """A form sends its empty fields too: they do not narrow a search, and the API's document says so."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_before_validator_function(_blank_is_unset, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        described = handler(schema)
+        if not any(kind.get("type") == "string" for kind in described["anyOf"]):
+            described["anyOf"].append({"type": "string", "maxLength": 0})
+        return described
 
 
 Reach = Annotated[Services, Depends(services_of)]
 Id = Annotated[int, Path(ge=1, le=MAX_ID)]
 Limit = Annotated[int, Query(ge=1, le=500, description="items on a page")]
 # Behind the constraints, or pydantic would apply them to the None that it returns.
-_MAYBE_BLANK = BeforeValidator(_blank_is_unset)
+_MAYBE_BLANK = _Blankable()
 Cursor = Annotated[str | None, Query(max_length=1_000, description="`next_cursor` of the page before"), _MAYBE_BLANK]
 MaybeId = Annotated[int | None, Query(ge=1, le=MAX_ID), _MAYBE_BLANK]
 _Tags = Annotated[list[str] | None, Query(max_length=MAX_TAGS, description="tag names (English or Chinese) or ids")]

@@ -24,6 +24,9 @@ pytestmark = [pytest.mark.services, pytest.mark.slow]
 EXAMPLES = 10
 """Requests for each operation and way of making them up: as documented, and not."""
 
+PATIENCE_SECONDS = 120
+"""The first search by text loads an encoder, which takes its time where other tests want the processor too."""
+
 ENDLESS = "/v1/jobs/{job_id}/events"
 
 
@@ -43,7 +46,9 @@ def complaints(operation: APIOperation, mode: GenerationMode) -> list[str]:
     def ask(case: schemathesis.Case) -> None:
         try:
             # What is written rightly may still make no sense here: such a job or archive need not exist.
-            case.call_and_validate(base_url="http://localhost", excluded_checks=[positive_data_acceptance])
+            case.call_and_validate(
+                base_url="http://localhost", excluded_checks=[positive_data_acceptance], timeout=PATIENCE_SECONDS
+            )
         except (FailureGroup, Failure) as error:
             for one in getattr(error, "exceptions", [error]):
                 found.setdefault(one.title, f"{operation.label}: {one}\n{case.as_curl_command()}")
