@@ -155,6 +155,25 @@ def test_many_equal_pictures_are_as_good_as_each_other() -> None:
     assert vectors.tuning.recall >= ann.ENOUGH_RECALL
 
 
+@pytest.mark.parametrize("kinds", [64, 1000])
+def test_pictures_that_are_kept_many_times_are_found_and_crowd_out_nothing(kinds: int) -> None:
+    """Centroids lie on them, up to the last digits, where FAISS' rounding breaks down."""
+    some = np.random.default_rng(3).standard_normal((kinds, 64))
+    rows = np.tile(some / np.linalg.norm(some, axis=1, keepdims=True), (24_000 // kinds, 1)).astype(np.float32)
+    vectors = built(rows)
+    assert vectors.tuning is not None
+    assert vectors.tuning.recall >= ann.ENOUGH_RECALL
+    for row in range(0, len(rows), 97):
+        assert vectors.search(rows[row], 1)[1][0] == pytest.approx(1, abs=2e-3)
+
+
+def test_lists_that_find_too_little_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ann, "EFFORTS", ((1, 10),))
+    shapeless = np.random.default_rng(4).standard_normal((4_000, SIZE))
+    vectors = built(shapeless / np.linalg.norm(shapeless, axis=1, keepdims=True), flat_rows=1_000)
+    assert (vectors.coarse, vectors.tuning) == (None, None)
+
+
 def test_made_up_queries_are_unit_vectors_and_none_of_the_rows(many: Vectors) -> None:
     queries = ann.made_up_queries(many)
     np.testing.assert_allclose(np.linalg.norm(queries, axis=1), 1.0, atol=1e-5)
