@@ -128,6 +128,7 @@ class ModelHolder:
         self._engine = engine
         self._options = options
         self._lock = threading.Lock()
+        self._device = options.device
         self._loaded: LoadedModel | None = None
         # The loaded model with other tags, by the id of the vocabulary. All share its weights.
         self._variants: dict[int, LoadedModel] = {}
@@ -147,8 +148,8 @@ class ModelHolder:
 
     @property
     def device(self) -> str:
-        """The device that was asked for."""
-        return self._options.device
+        """The device that models are on; before the first is loaded, the one that was asked for."""
+        return self._device
 
     def get(self, name: str, vocabulary_id: int | None = None) -> LoadedModel:
         """Return a model, loading it in place of another if need be.
@@ -190,8 +191,10 @@ class ModelHolder:
 
     def _load(self, name: str) -> LoadedModel:
         log.info("loading model", model=name, device=self._options.device)
-        recognizer = load_model(name, **self._options.arguments)
-        log.info("model is ready", model=name)
+        arguments = self._options.arguments
+        recognizer = load_model(name, **arguments)
+        self._device = str(arguments.get("device", self._device))
+        log.info("model is ready", model=name, device=self._device)
         return LoadedModel(name, recognizer, recognizer.vocabulary.thresholds, self._options)
 
     def is_fit_for(self, shard: ClaimedShard) -> bool:

@@ -95,6 +95,7 @@ def test_a_folder_and_a_bucket_give_the_same_archive(
             view = wait_for(services, job.id, crew, lambda view: view.is_over, timeout=240)
             assert (view.state, view.listed, view.done, view.failed) == ("done", count, count, 0), crew.log()[-2000:]
             check_books(services, job.id)
+        assert [worker.device for worker in services.jobs.workers()] in (["cpu"], ["cuda"])  # not "auto"
         check_alike(records(services, from_bucket.id), records(services, from_folder.id))
 
         again = services.jobs.create(f"s3://{bucket}/holiday")
