@@ -36,11 +36,13 @@ SKEWS = (600, -600, 0)
 
 
 class Sizes:
-    """How large each worker process was when it was warm, and how large it became."""
+    """How large each worker process was from when it was warm: what it keeps is told from what it takes for a while.
+
+    Who publishes the index takes memory for it and gives it back; what is never given back again is a leak.
+    """
 
     def __init__(self) -> None:
-        self._first: dict[int, int] = {}
-        self._last: dict[int, int] = {}
+        self._sizes: dict[int, list[int]] = {}
 
     def look(self, crew: Crew) -> None:
         """Measure every worker that is old enough."""
@@ -48,15 +50,19 @@ class Sizes:
             try:
                 seen = psutil.Process(process.pid)
                 if time.time() - seen.create_time() > WARM_SECONDS:
-                    self._last[process.pid] = seen.memory_info().rss
-                    self._first.setdefault(process.pid, self._last[process.pid])
+                    self._sizes.setdefault(process.pid, []).append(seen.memory_info().rss)
             except psutil.NoSuchProcess:
                 continue
 
     @property
-    def growth_bytes(self) -> int:
-        """Of the process that grew most; 0 if none became old enough."""
-        return max((self._last[pid] - first for pid, first in self._first.items()), default=0)
+    def kept_bytes(self) -> int:
+        """How far the process that grew most never fell back to its first size, in the last third of its life."""
+        return max((min(sizes[-(len(sizes) // 3 + 1) :]) - sizes[0] for sizes in self._sizes.values()), default=0)
+
+    @property
+    def peak_bytes(self) -> int:
+        """By how much a process was larger than at first, at most."""
+        return max((max(sizes) - sizes[0] for sizes in self._sizes.values()), default=0)
 
 
 def soak(images: int, workers: int, minutes: float, seed: int) -> dict[str, Any]:
@@ -142,7 +148,8 @@ def _watch(
     return {
         "seconds": round(elapsed, 1),
         "images_per_second": round(done / elapsed, 1),
-        "most_growth_of_a_worker_mb": round(sizes.growth_bytes / 1e6, 1),
+        "most_kept_by_a_worker_mb": round(sizes.kept_bytes / 1e6, 1),
+        "most_taken_by_a_worker_mb": round(sizes.peak_bytes / 1e6, 1),
         "redis_most_mb": round(most_redis / 1e6, 2),
         "longest_queue": longest,
     }
