@@ -54,8 +54,11 @@ GATHERED_ROWS = 10_000
 GATHER_BLOCK = 2048
 """Rows gathered at a time. More do not stay in the processor's cache: 30,000 at once took ten times as long a row."""
 
-NEARLY_ALL = 0.9
-"""A selection of a larger share lies about the query as all rows do."""
+FEW_LEFT_OUT = 8
+"""A selection that leaves out less than an eighth of the rows that are looked at may be searched like all rows.
+
+A share of all rows would not do: "dog -dog" leaves out few, and just those that lie in the nearest lists.
+"""
 
 WIDENED = 4
 """If what was looked at may not hold the best, so many times more is."""
@@ -141,7 +144,8 @@ class Vectors:
             if candidates * DEEP_SHARE <= rows:
                 # Among few selected rows the best are as far away as if there were only those few.
                 probes = int(self.tuning.probes * depth * (len(self) / rows))
-                is_like_all = rows >= NEARLY_ALL * len(self)
+                looked_at = len(self) * probes // self.tuning.lists
+                is_like_all = FEW_LEFT_OUT * (len(self) - rows) <= looked_at
                 return self._probe(query, k, selector, probes, candidates, is_like_all=is_like_all)
         return self._scan(query, k, selector)
 

@@ -218,6 +218,16 @@ def test_a_selection_far_from_the_query_is_found_all_the_same(many: Vectors, mon
     assert len(np.intersect1d(found, ranked[-4000:-3980])) >= 8
 
 
+def test_a_selection_that_leaves_out_just_the_nearest_finds_the_next(many: Vectors) -> None:
+    """As "dog -dog" does, of which most pictures are no dogs."""
+    shares = []
+    for query in clustered(16, seed=9):
+        ranked, _ = Vectors(many.exact).search(query, ROWS)
+        found, _ = many.search(query, 10, BitMap(ranked[700:].tolist()))
+        shares.append(len(np.intersect1d(found, ranked[700:710])) / 10)
+    assert np.mean(shares) >= 0.95
+
+
 @given(
     st.sets(st.integers(0, 200_000), max_size=300), st.sets(st.tuples(st.integers(0, 190_000), st.integers(1, 9000)))
 )
