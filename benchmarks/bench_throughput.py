@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tests.services.crew import Crew
 
 MOST_WORKERS = 3
-COPIES = 8
+COPIES = 40
 """Of each photograph, so that a job with lite is long enough."""
 LIMIT_SECONDS = 3_600.0
 
