@@ -35,7 +35,7 @@ def beat(  # noqa: PLR0913  (a worker's columns)
             """
             INSERT INTO worker (id, host, pid, device, model, job_id, images_per_second, stages, sends_notices)
             VALUES (:id, :host, :pid, :device, :model, :job_id, :rate, CAST(:stages AS jsonb), :sends_notices)
-            ON CONFLICT (id) DO UPDATE SET model = excluded.model, job_id = excluded.job_id,
+            ON CONFLICT (id) DO UPDATE SET device = excluded.device, model = excluded.model, job_id = excluded.job_id,
                 images_per_second = excluded.images_per_second, stages = excluded.stages, heartbeat_at = now()
             """
         ),
