@@ -242,18 +242,24 @@ def test_a_reader_that_has_enough_is_no_error(recorded: Recorded) -> None:
 def test_ctrl_c_while_waiting_says_how_to_go_on(on_services: dict[str, str], tmp_path: Path) -> None:
     folder = tmp_path / "empty"
     folder.mkdir()
-    command = [*COMMAND, "enqueue", str(folder), "--wait"]
+    # As in a terminal, also where the tests run in the background, whose processes do not hear Ctrl-C.
+    hearing = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{hearing}; from ramq.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "enqueue", str(folder), "--wait"]
     with subprocess.Popen(
         command, env={**os.environ, **on_services}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        assert process.stderr is not None
         job_id = process.stdout.readline().strip()
         assert job_id.isdecimal()
         time.sleep(0.5)  # into the waiting, where no worker will ever end it
         process.send_signal(signal.SIGINT)
-        complaint = process.stderr.read()
-        assert process.wait(60) == 130
+        try:
+            _, complaint = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    assert process.returncode == 130
     assert "Traceback" not in complaint
     assert f"ramq job {job_id} --watch" in complaint
 
