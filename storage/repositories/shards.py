@@ -143,6 +143,8 @@ def claim(
 
 def renew(session: Session, shard_id: int, epoch: int, lease_seconds: float) -> bool:
     """Prolong a lease; False when it was lost."""
+    # It may wait for a write of its own process, and get the lock when that has been stopped.
+    limit_idleness(session)
     return _touched(
         session,
         """UPDATE shard SET lease_until = now() + make_interval(secs => :lease_seconds)
