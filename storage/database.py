@@ -54,6 +54,14 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
         connection.execute("SET timezone = 'UTC'")
         connection.commit()
 
+    @event.listens_for(engine, "do_executemany")
+    def _one_by_one(cursor: Any, statement: str, rows: Any, _context: Any) -> bool:
+        # psycopg would send them as a pipeline, and after one PostgreSQL 18 does not count how long the transaction is
+        # idle: a process that is stopped then would keep its locks, and the index's watermark, for ever.
+        for row in rows:
+            cursor.execute(statement, row)
+        return True
+
     return engine
 
 

@@ -80,10 +80,9 @@ def write_records(session: Session, rows: Sequence[RecordRow], provenance: Prove
     ordered = sorted(rows, key=lambda row: row.image_id)
     ids = [row.image_id for row in ordered]
     connection = driver_connection(session)
-    with connection.pipeline():  # none of them needs the answer of the one before: one round trip
-        _upsert_records(connection, ordered, ids, provenance)
-        vectors.upsert(connection, provenance.generation_id, ids, [row.vector for row in ordered])
-        connection.execute("DELETE FROM failure WHERE job_id = %s AND image_id = ANY(%b)", (provenance.job_id, ids))
+    _upsert_records(connection, ordered, ids, provenance)
+    vectors.upsert(connection, provenance.generation_id, ids, [row.vector for row in ordered])
+    connection.execute("DELETE FROM failure WHERE job_id = %s AND image_id = ANY(%b)", (provenance.job_id, ids))
 
 
 def _upsert_records(
@@ -130,26 +129,28 @@ def write_failures(session: Session, rows: Sequence[FailureRow], provenance: Pro
     """Store why images failed; a second failure of the same image in the same job counts its attempts up."""
     if not rows:
         return
+    ordered = sorted(rows, key=lambda row: row.image_id)
     session.execute(
         text(
             """
             INSERT INTO failure (job_id, image_id, generation_id, version, error_class, about_content, detail, attempts)
-            VALUES (:job_id, :image_id, :generation_id, :version, :error_class, :about_content, :detail, 1)
+            SELECT :job_id, image_id, :generation_id, version, error_class, about_content, detail, 1
+            FROM unnest(CAST(:ids AS bigint[]), CAST(:versions AS text[]), CAST(:classes AS text[]),
+                CAST(:about_content AS boolean[]), CAST(:details AS text[]))
+                AS failed (image_id, version, error_class, about_content, detail)
+            ORDER BY image_id
             ON CONFLICT (job_id, image_id) DO UPDATE SET version = excluded.version,
                 error_class = excluded.error_class, about_content = excluded.about_content, detail = excluded.detail,
                 attempts = failure.attempts + 1, retrying = false, failed_at = now()
             """
         ),
-        [
-            {
-                "job_id": provenance.job_id,
-                "generation_id": provenance.generation_id,
-                "image_id": row.image_id,
-                "version": row.version,
-                "error_class": row.error_class,
-                "about_content": row.about_content,
-                "detail": row.detail.replace("\x00", "\\0")[:500],
-            }
-            for row in sorted(rows, key=lambda row: row.image_id)
-        ],
+        {
+            "job_id": provenance.job_id,
+            "generation_id": provenance.generation_id,
+            "ids": [row.image_id for row in ordered],
+            "versions": [row.version for row in ordered],
+            "classes": [row.error_class for row in ordered],
+            "about_content": [row.about_content for row in ordered],
+            "details": [row.detail.replace("\x00", "\\0")[:500] for row in ordered],
+        },
     )
