@@ -15,6 +15,7 @@ from tests.services.crew import client_services, running_crew
 from tests.services.fault_proxy import FaultProxy, fault_proxy
 from tests.services.missing import missing
 from tests.services.postgres import PostgresServer
+from tests.services.recognised import make_recognised_database
 from tests.services.redis import RedisServer
 from tests.services.s3 import S3Server
 from tests.services.s3 import s3_server as run_s3_server
@@ -142,3 +143,35 @@ def crew(settings: Settings, tmp_path: Path) -> Iterator[Crew]:
 def services(settings: Settings) -> Iterator[Services]:
     with client_services(settings) as services:
         yield services
+
+
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the photographs that are recognised once, and of the data of whoever searches them."""
+    return tmp_path_factory.mktemp("stage")
+
+
+@pytest.fixture(scope="session")
+def archive(stage: Path) -> Path:
+    folder = stage / "photographs"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recognised(postgres_server: PostgresServer, stage: Path, archive: Path) -> Iterator[str]:
+    """The name of a database that holds a finished job, to be copied."""
+    url = postgres_server.create_migrated_database()
+    make_recognised_database(url, stage / "data", archive)
+    yield url.rpartition("/")[2].partition("?")[0]
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture
+def recognised_engine(postgres_server: PostgresServer, recognised: str) -> Iterator[Engine]:
+    """A copy of that database, of this test alone."""
+    url = postgres_server.create_database(template=recognised)
+    engine = make_engine(url)
+    yield engine
+    engine.dispose()
+    postgres_server.drop_database(url)

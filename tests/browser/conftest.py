@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import shutil
-import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import Error, sync_playwright
 
-from ramq.web.server import listen, make_server, url_of
 from ramq.wiring import Services
-from storage.database import make_engine
 from tests.services.missing import missing
-from tests.services.recognised import make_recognised_database, settings_for
+from tests.services.recognised import settings_for
+from tests.services.web import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from playwright.sync_api import Browser, Page
-
-    from tests.services.postgres import PostgresServer
+    from sqlalchemy import Engine
 
 FLAGS = (
     "--no-sandbox",
@@ -49,49 +45,9 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("browser")
-
-
-@pytest.fixture(scope="session")
-def archive(stage: Path) -> Path:
-    folder = stage / "photographs"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture(scope="session")
-def recognised(postgres_server: PostgresServer, stage: Path, archive: Path) -> Iterator[str]:
-    """The name of a database that holds a finished job, to be copied."""
-    url = postgres_server.create_migrated_database()
-    make_recognised_database(url, stage / "data", archive)
-    yield url.rpartition("/")[2].partition("?")[0]
-    postgres_server.drop_database(url)
-
-
 @pytest.fixture
-def services(postgres_server: PostgresServer, recognised: str, stage: Path, broker_url: str) -> Iterator[Services]:
-    url = postgres_server.create_database(template=recognised)
-    engine = make_engine(url)
-    yield Services(settings_for(stage / "data"), engine, broker_url, is_reachable=False)
-    engine.dispose()
-    postgres_server.drop_database(url)
-
-
-@contextmanager
-def serving(services: Services) -> Iterator[str]:
-    """The address of a server over ``services`` that runs while the block does."""
-    listener = listen(services, "127.0.0.1", 0)
-    server = make_server(services)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        yield url_of(listener).rstrip("/")
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
+def services(recognised_engine: Engine, stage: Path, broker_url: str) -> Services:
+    return Services(settings_for(stage / "data"), recognised_engine, broker_url, is_reachable=False)
 
 
 @pytest.fixture

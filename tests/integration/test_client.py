@@ -14,9 +14,8 @@ import pytest
 
 from ramq.client import ONCE, Client, ProblemError, UnreachableError
 from ramq.web.api.schemas import JobOut
-from ramq.web.server import listen, make_server, url_of
 from tests.services.recognised import CAT, PHOTOGRAPHS, make_worker
-from tests.services.web import services_of
+from tests.services.web import services_of, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,14 +54,8 @@ def services(client: TestClient) -> Services:
 
 @pytest.fixture
 def ramq(services: Services) -> Iterator[Client]:
-    listener = listen(services, "127.0.0.1", 0)
-    server = make_server(services)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    with Client(url_of(listener)) as client:
+    with serving(services) as url, Client(url) as client:
         yield client
-    server.should_exit = True
-    thread.join()
 
 
 @contextmanager

@@ -1,14 +1,35 @@
-"""What tests of the web ask of an answer."""
+"""A running server, and what tests of the web ask of an answer."""
 
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ramq.web.server import listen, make_server, url_of
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from httpx2 import Response
     from starlette.testclient import TestClient
 
     from ramq.wiring import Services
+
+
+@contextmanager
+def serving(services: Services) -> Iterator[str]:
+    """The address of a server over ``services`` that runs while the block does."""
+    listener = listen(services, "127.0.0.1", 0)
+    server = make_server(services)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield url_of(listener).rstrip("/")
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
 
 
 def services_of(client: TestClient) -> Services:
