@@ -1,4 +1,8 @@
-"""Rules about which tags count in which archive."""
+"""Rules about which tags count in which archive.
+
+Names are put in lower case here and not by PostgreSQL: searches compare them with names that Python made so, and the
+two differ beyond ASCII.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ def load(session: Session, names: Names) -> Policy:
 
 def put(session: Session, name: str, kind: str, archive_id: int | None, said_by: str) -> None:
     """Allow or deny a tag, in one archive or in all (None), in place of what was said of it there before."""
-    statement = insert(TagPolicy).values(archive_id=archive_id, name=func.lower(name), kind=kind, said_by=said_by)
+    statement = insert(TagPolicy).values(archive_id=archive_id, name=name.lower(), kind=kind, said_by=said_by)
     session.execute(
         statement.on_conflict_do_update(
             index_elements=[TagPolicy.archive_id, TagPolicy.name],
@@ -37,7 +41,7 @@ def put(session: Session, name: str, kind: str, archive_id: int | None, said_by:
 def clear(session: Session, name: str, archive_id: int | None) -> bool:
     """Take back what was said of a tag; return whether anything was."""
     held = delete(TagPolicy).where(
-        TagPolicy.name == func.lower(name), TagPolicy.archive_id.is_not_distinct_from(archive_id)
+        TagPolicy.name == name.lower(), TagPolicy.archive_id.is_not_distinct_from(archive_id)
     )
     return session.execute(held.returning(TagPolicy.id)).first() is not None
 
