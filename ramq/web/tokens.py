@@ -26,7 +26,8 @@ SCOPES = ("read", "write", "admin")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 UPLOAD_PATHS = frozenset({"/v1/search/image", "/search/image"})
 
-_ENTRY = re.compile(r"(?P<name>[\w.-]+):(?P<scope>read|write|admin):(?P<secret>.+)", re.DOTALL)
+_NAME = re.compile(r"[\w.-]+")
+_ENTRY = re.compile(rf"(?P<name>{_NAME.pattern}):(?P<scope>read|write|admin):(?P<secret>.+)", re.DOTALL)
 _HASH = re.compile(r"sha256:(?P<digest>[0-9a-fA-F]{64})")
 _JOBS = re.compile(r"(/v1)?/jobs(/\d+/(pause|resume|cancel|retry))?/?")
 _CORRECTIONS = re.compile(r"/images/\d+/tags|/v1/images/\d+/tags/.+", re.DOTALL)
@@ -107,11 +108,10 @@ def make_token(name: str, scope: str) -> tuple[str, str]:
     Raises:
         UsageError: the name or the scope cannot stand in an entry.
     """
-    token = f"ramq_{secrets.token_urlsafe(32)}"
-    entry = f"{name}:{scope}:sha256:{_digest(token.encode()).hex()}"
-    if not _ENTRY.fullmatch(entry) or "," in entry:
+    if not _NAME.fullmatch(name) or scope not in SCOPES:
         raise UsageError(f"a name has letters, digits, dots and dashes, a scope is one of {', '.join(SCOPES)}")
-    return token, entry
+    token = f"ramq_{secrets.token_urlsafe(32)}"
+    return token, f"{name}:{scope}:sha256:{_digest(token.encode()).hex()}"
 
 
 def _digest(secret: bytes) -> bytes:

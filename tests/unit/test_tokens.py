@@ -91,7 +91,8 @@ def test_a_new_token_is_told_once_and_its_entry_holds_the_hash_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "scope"), [("", "read"), ("a b", "read"), ("a,b", "read"), ("a:b", "read"), ("a", "all")]
+    ("name", "scope"),
+    [("", "read"), ("a b", "read"), ("a,b", "read"), ("a:b", "read"), ("ann:admin:x", "read"), ("a", "all")],
 )
 def test_a_name_or_a_scope_that_no_entry_could_hold_is_refused(name: str, scope: str) -> None:
     with pytest.raises(UsageError, match="read, write, admin"):
