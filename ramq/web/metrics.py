@@ -68,7 +68,7 @@ class WebMetrics:
 def _method(scope: Scope) -> str:
     # Clients may invent methods; labels may not be invented by clients.
     method: str = scope["method"]
-    return method if method in {"GET", "HEAD", "POST", "DELETE"} else "other"
+    return method if method in {"GET", "HEAD", "POST", "PUT", "DELETE"} else "other"
 
 
 class _Books(Collector):

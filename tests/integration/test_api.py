@@ -326,6 +326,7 @@ def test_state_can_be_read_as_data(client: TestClient, archive: Path) -> None:
 def test_health_is_told_and_metrics_agree_with_the_books(client: TestClient) -> None:
     job = job_of(client)
     client.get("/v1/search", params={"tag": CAT})
+    client.put(f"/v1/policies/{CAT}", json={"kind": "deny"})
 
     text = client.get("/metrics").text
 
@@ -334,7 +335,8 @@ def test_health_is_told_and_metrics_agree_with_the_books(client: TestClient) -> 
     assert f'ramq_job_images{{job_id="{job["id"]}",outcome="done"}} {float(job["done"])}' in text
     assert f'ramq_job_images{{job_id="{job["id"]}",outcome="failed"}} {float(job["failed"])}' in text
     assert 'ramq_search_seconds_count{kind="query"} 1.0' in text
-    assert 'route="/v1/search",status="200"' in text
+    assert 'method="GET",route="/v1/search",status="200"' in text
+    assert 'method="PUT",route="/v1/policies/{tag:path}",status="200"' in text
     assert 'ramq_service_up{service="database"} 1.0' in text
 
 
