@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from ramq.corrections import LOCAL
 from ramq.kit.errors import NotFoundError
 from storage.database import unit_of_work
-from storage.erasure_check import AGAIN, in_database, in_files
 from storage.erasure_views import DeletionReport, ErasureReport, Trace
 from storage.models import Deletion
 from storage.repositories import archives, erasures, results
@@ -97,6 +96,8 @@ class ErasureClient:
         Raises:
             NotFoundError: there is no such deletion.
         """
+        from storage.erasure_check import AGAIN, in_database, in_files  # noqa: PLC0415  (faiss; only this needs it)
+
         with unit_of_work(self._engine) as session:
             found = erasures.views(session, deletion_id)
             if not found:

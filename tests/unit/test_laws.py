@@ -172,7 +172,7 @@ def test_importing_any_module_does_nothing() -> None:
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("module", ["ramq.cli.main", "workers.messages", "ramq.settings"])
+@pytest.mark.parametrize("module", ["ramq.cli.main", "workers.messages", "ramq.settings", "ramq.wiring"])
 def test_a_light_module_loads_nothing_heavy(module: str) -> None:
     heavy = ("torch", "transformers", "timm", "celery", "alembic", "faiss", "fastapi", "boto3", "pyarrow")
     code = f"import sys, {module}; print(*(name for name in {heavy!r} if name in sys.modules))"
