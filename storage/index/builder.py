@@ -47,14 +47,13 @@ RESTAMP_ROWS = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became the index. ``new_rows`` and ``new_bytes`` are those of the segments that were written for it."""
+    """What became the index. ``new_rows`` are those of the segments that were written for it."""
 
     generation_id: int
     manifest: int
     watermark: int
     segments: int
     new_rows: int
-    new_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,15 +338,8 @@ class IndexBuilder:
             get_logger().warning("another builder took over", generation_id=turn.generation_id)
             return None
         known = {entry.name for entry in base.segments} if base else set()
-        new = [entry for entry in entries if entry.name not in known]
-        return Published(
-            turn.generation_id,
-            number,
-            watermark,
-            segments=len(entries),
-            new_rows=sum(entry.rows for entry in new),
-            new_bytes=sum(entry.size_bytes for entry in new),
-        )
+        new_rows = sum(entry.rows for entry in entries if entry.name not in known)
+        return Published(turn.generation_id, number, watermark, segments=len(entries), new_rows=new_rows)
 
     def _next_number(self, turn: Turn) -> int:
         """Return a manifest number that was never used, not even by a database that was since set back in time."""

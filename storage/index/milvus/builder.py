@@ -155,7 +155,7 @@ class MilvusBuilder(IndexBuilder):
         if not is_published:
             get_logger().warning("another builder took over", generation_id=turn.generation_id)
             return None
-        return Published(turn.generation_id, number, watermark, segments=1, new_rows=written, new_bytes=0)
+        return Published(turn.generation_id, number, watermark, segments=1, new_rows=written)
 
     def _differences(
         self, collection: str, stored: Iterable[tuple[RawRows, NDArray[np.float16]]], changed: NDArray[np.int64]
