@@ -38,7 +38,7 @@ def ensure(session: Session, spec: VocabularySpec) -> int:
     session.flush()
     described = spec.descriptions or (None,) * len(spec.names)
     session.execute(
-        insert(Tag),
+        insert(Tag).returning(Tag.id),  # with an answer, SQLAlchemy inserts a thousand at a time, not one by one
         [
             {
                 "vocabulary_id": row.id,
