@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from storage.condition import Condition
 
-DENIED_NOWHERE: frozenset[int] = frozenset()
-
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -28,7 +26,7 @@ class Policy:
         within: in those that have, by the archive's id; the rules for all archives are in it already.
     """
 
-    elsewhere: frozenset[int] = DENIED_NOWHERE
+    elsewhere: frozenset[int] = frozenset()
     within: Mapping[int, frozenset[int]] = field(default_factory=dict)
 
     @property
@@ -45,13 +43,13 @@ class Policy:
         free: list[tuple[int, int]] = []
         parts: list[Condition] = []
         for tag_id, units in tags:
-            allowing = [archive_id for archive_id, denied in self.within.items() if tag_id not in denied]
             has = HasTag(((tag_id, units),))
+            denying = [InArchive(archive_id) for archive_id, denied in self.within.items() if tag_id in denied]
             if tag_id in self.elsewhere:
-                parts.append(All((has, Any(tuple(map(InArchive, allowing))))))
-            elif len(allowing) < len(self.within):
-                denying = [archive_id for archive_id in self.within if archive_id not in allowing]
-                parts.append(All((has, *(Not(InArchive(archive_id)) for archive_id in denying))))
+                allowing = [InArchive(archive_id) for archive_id, denied in self.within.items() if tag_id not in denied]
+                parts.append(All((has, Any(tuple(allowing)))))
+            elif denying:
+                parts.append(All((has, *map(Not, denying))))
             else:
                 free.append((tag_id, units))
         if not parts:
