@@ -97,7 +97,7 @@ def errors_named(engine: Engine) -> Iterator[None]:
 
 
 def driver_connection(session: Session) -> psycopg.Connection[Any]:
-    """Return the psycopg connection of the session's transaction, for COPY."""
+    """Return the psycopg connection of the session's transaction: for COPY, and for values in binary."""
     connection: psycopg.Connection[Any] | None = session.connection().connection.driver_connection
     if connection is None:
         raise ServiceUnavailableError("the database connection was lost")

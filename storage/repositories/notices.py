@@ -104,7 +104,7 @@ def described(row: Row[Any]) -> str | None:
 
 
 def troubled(session: Session) -> tuple[int, int, int | None]:
-    """Return how many notices are tried again, how many were given up, and the job of the latest of these."""
+    """Return how many notices are tried again, how many were given up, and the latest job of all these."""
     row = session.execute(
         text(
             """SELECT count(due_at) AS again, count(*) - count(due_at) AS lost, max(job_id) AS job_id FROM notice
