@@ -13,12 +13,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from math import ceil, sqrt
 from typing import TYPE_CHECKING, Any
 
 import faiss as _faiss
 import numpy as np
 
-from storage.index.bitmaps import packed, rows_in
+from storage.index.bitmaps import bitmap_of, packed, rows_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,8 +46,8 @@ TUNED_K = 10
 DEPTH_POWER = 0.7
 """For ``n * TUNED_K`` hits, lists and candidates grow by ``n`` to this power, which keeps the recall."""
 
-DEEP_SHARE = 10
-"""Where a tenth of all rows would be candidates, all are scanned."""
+SCANNED_PER_CANDIDATE = 30
+"""So many rows are scanned in the time that it takes to come to one candidate by way of lists and to score it."""
 
 GATHERED_ROWS = 10_000
 """A selection of so few rows is scored row by row: exact, and no slower than by way of lists, 1 to 2 ms."""
@@ -54,14 +55,11 @@ GATHERED_ROWS = 10_000
 GATHER_BLOCK = 2048
 """Rows gathered at a time. More do not stay in the processor's cache: 30,000 at once took ten times as long a row."""
 
-FEW_LEFT_OUT = 8
-"""A selection that leaves out less than an eighth of the rows that are looked at may be searched like all rows.
+RANK_SPREAD = 2.0
+"""Standard deviations that are allowed for, of the rank that the last of ``k`` selected rows has among all rows."""
 
-A share of all rows would not do: "dog -dog" leaves out few, and just those that lie in the nearest lists.
-"""
-
-WIDENED = 4
-"""If what was looked at may not hold the best, so many times more is."""
+DEEPER = 4
+"""Where that rank was not enough, so many times as many of all rows are looked for."""
 
 QUERY_BITS = 8
 """How finely RaBitQ rounds the query."""
@@ -118,8 +116,9 @@ class Vectors:
     def search(self, query: NDArray[np.float32], k: int, selected: BitMap | None = None) -> Found:
         """Return the best ``k`` rows, fewer only if there are fewer.
 
-        Exact without a coarse index, for a selection of up to ``GATHERED_ROWS`` and for a very large ``k``; otherwise
-        as good as ``Tuning.recall`` says. The scores are exact always.
+        Exact without a coarse index, for a selection of up to ``GATHERED_ROWS``, for a very large ``k``, and where a
+        selection leaves out so many of the nearest that a scan is faster; otherwise as good as ``Tuning.recall`` says.
+        The scores are exact always.
 
         Args:
             query: (D,).
@@ -137,17 +136,8 @@ class Vectors:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
         if selected is not None and rows <= GATHERED_ROWS:
             return self._best_among(rows_in(selected), query, k)
-        selector = None if selected is None else faiss.IDSelectorBitmap(packed(selected, len(self)))
-        if self.tuning is not None:
-            depth = max(1.0, k / TUNED_K) ** DEPTH_POWER
-            candidates = int(self.tuning.candidates * depth)
-            if candidates * DEEP_SHARE <= rows:
-                # Among few selected rows the best are as far away as if there were only those few.
-                probes = int(self.tuning.probes * depth * (len(self) / rows))
-                looked_at = len(self) * probes // self.tuning.lists
-                is_like_all = FEW_LEFT_OUT * (len(self) - rows) <= looked_at
-                return self._probe(query, k, selector, probes, candidates, is_like_all=is_like_all)
-        return self._scan(query, k, selector)
+        found = None if self.tuning is None else self._look_up(query, k, selected, self.tuning)
+        return self._scan(query, k, selected) if found is None else found
 
     def vector(self, row: int) -> NDArray[np.float32]:
         """Return the vector of a row as (D,)."""
@@ -168,29 +158,35 @@ class Vectors:
         """Return the tuning for ``open_vectors``, ready for JSON; None without a coarse index."""
         return None if self.tuning is None else asdict(self.tuning)
 
-    def _scan(self, query: NDArray[np.float32], k: int, selector: Any) -> Found:
-        return _found(self.exact, query, k, None if selector is None else faiss.SearchParameters(sel=selector))
+    def _look_up(self, query: NDArray[np.float32], k: int, selected: BitMap | None, tuning: Tuning) -> Found | None:
+        """Return the best ``k`` by way of lists; None where a scan is faster.
 
-    def _probe(
-        self, query: NDArray[np.float32], k: int, selector: Any, probes: int, candidates: int, *, is_like_all: bool
-    ) -> Found:
-        """Look into the ``probes`` nearest lists; into more of them, as long as that finds better.
-
-        A selection may be of rows that are all far from the query: then its best are scattered over many lists.
+        The best of all rows are looked for, so many that ``k`` selected ones should be among them. If they are, they
+        are the best of the selection, whatever it has to do with the query; if not, more are looked for.
         """
-        assert self.tuning is not None
-        best: Found | None = None
+        rows = len(self) if selected is None else len(selected)
+        share = rows / len(self)
+        # Where a row is selected with probability ``share``: the mean and deviation of a negative binomial.
+        rank = (k + RANK_SPREAD * sqrt(k * (1 - share))) / share
         while True:
-            near = faiss.IVFRaBitQSearchParameters(nprobe=min(probes, self.tuning.lists), qb=QUERY_BITS, sel=selector)
-            rows, _ = _found(self.coarse, query, candidates, faiss.SearchParametersPreTransform(index_params=near))
-            before, best = best, self._best_among(rows, query, k)
-            is_settled = is_like_all or (before is not None and before[1][-1:] == best[1][-1:])
-            if len(best[0]) == k and (is_settled or probes >= self.tuning.lists):
-                return best
-            if probes >= self.tuning.lists:
-                return self._scan(query, k, selector)
-            probes *= WIDENED
-            candidates *= WIDENED
+            depth = max(1.0, rank / TUNED_K) ** DEPTH_POWER
+            candidates = int(tuning.candidates * depth)
+            if candidates * SCANNED_PER_CANDIDATE > rows:
+                return None
+            lists = min(int(tuning.probes * depth), tuning.lists)
+            near = faiss.IVFRaBitQSearchParameters(nprobe=lists, qb=QUERY_BITS)
+            found, _ = _found(self.coarse, query, candidates, faiss.SearchParametersPreTransform(index_params=near))
+            best, scores = self._best_among(found, query, ceil(rank))
+            if selected is not None:
+                is_selected = np.isin(best, rows_in(selected & bitmap_of(best.astype(np.uint32))))
+                best, scores = best[is_selected], scores[is_selected]
+            if len(best) >= k:
+                return best[:k], scores[:k]
+            rank *= DEEPER
+
+    def _scan(self, query: NDArray[np.float32], k: int, selected: BitMap | None) -> Found:
+        selector = None if selected is None else faiss.IDSelectorBitmap(packed(selected, len(self)))
+        return _found(self.exact, query, k, None if selector is None else faiss.SearchParameters(sel=selector))
 
     def _best_among(self, rows: NDArray[Any], query: NDArray[np.float32], k: int) -> Found:
         """Return the best of these rows, scored by the same code that scans all of them."""

@@ -45,6 +45,13 @@ def many() -> Vectors:
     return built(np.concatenate([clustered(ROWS // 2, seed) for seed in (0, 1)]), flat_rows=10_000)
 
 
+@pytest.fixture
+def never_scanned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lists have to find everything, however long a scan would be the faster way."""
+    monkeypatch.setattr(searching, "GATHERED_ROWS", 0)
+    monkeypatch.setattr(searching, "SCANNED_PER_CANDIDATE", 0)
+
+
 def few(count: int = 500) -> Vectors:
     return built(clustered(count))
 
@@ -134,6 +141,7 @@ def test_recall_counts_what_was_missed(many: Vectors) -> None:
     assert expected < 0.95
 
 
+@pytest.mark.usefixtures("never_scanned")
 @pytest.mark.parametrize("k", [10, 100, 400])
 def test_vectors_that_were_held_out_find_nearly_all_their_neighbours(many: Vectors, k: int) -> None:
     assert ann.recall(many, clustered(64, seed=9), k) >= 0.98
@@ -196,36 +204,35 @@ def test_a_narrow_selection_is_searched_exactly(many: Vectors, count: int) -> No
         assert set(rows.tolist()) <= set(selected)
 
 
-def test_a_wide_selection_finds_nearly_all_of_its_best(many: Vectors) -> None:
-    rng = np.random.default_rng(3)
+@pytest.mark.usefixtures("never_scanned")
+@pytest.mark.parametrize("share", [0.999, 0.75, 0.3, 0.05])
+def test_a_selection_at_random_finds_nearly_all_of_its_best(many: Vectors, share: float) -> None:
+    selected = BitMap(np.flatnonzero(np.random.default_rng(3).random(ROWS) < share).astype(np.uint32))
+    assert _share_found(many, clustered(32, seed=9), [selected] * 32) >= 0.99
+
+
+@pytest.mark.parametrize("scanned_per_candidate", [0, searching.SCANNED_PER_CANDIDATE])
+@pytest.mark.parametrize("left_out", [20, 200, 700, 7000, ROWS - 3000])
+def test_a_selection_that_leaves_out_just_the_nearest_finds_the_next(
+    many: Vectors, never_scanned: None, monkeypatch: pytest.MonkeyPatch, left_out: int, scanned_per_candidate: int
+) -> None:
+    """As "dog -dog" does, of which most pictures are no dogs; or a filter by what the query has nothing to do with."""
+    monkeypatch.setattr(searching, "SCANNED_PER_CANDIDATE", scanned_per_candidate)
+    queries = clustered(16, seed=9)
+    ranked = [Vectors(many.exact).search(query, ROWS)[0] for query in queries]
+    assert _share_found(many, queries, [BitMap(rows[left_out:].tolist()) for rows in ranked]) >= 0.95
+
+
+def _share_found(vectors: Vectors, queries: NDArray[np.float32], selections: list[BitMap]) -> float:
+    """Return the share of the best ten of each selection that are found; nothing but what is selected may be."""
     shares = []
-    for query in clustered(32, seed=9):
-        selected = BitMap(np.sort(rng.choice(ROWS, GATHERED_ROWS + 500, replace=False)).astype(np.uint32))
-        found, _ = many.search(query, 10, selected)
-        truth, _ = Vectors(many.exact).search(query, 10, selected)
+    for query, selected in zip(queries, selections, strict=True):
+        found, _ = vectors.search(query, 10, selected)
         assert set(found.tolist()) <= set(selected)
+        truth, _ = Vectors(vectors.exact).search(query, 10, selected)
+        assert len(found) == len(truth) == 10
         shares.append(len(np.intersect1d(found, truth)) / 10)
-    assert np.mean(shares) >= 0.99
-
-
-def test_a_selection_far_from_the_query_is_found_all_the_same(many: Vectors, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searching, "GATHERED_ROWS", 0)  # so that the lists have to find it
-    query = clustered(1, seed=9)[0]
-    ranked, _ = Vectors(many.exact).search(query, ROWS)
-    farthest = BitMap(ranked[-4000:].tolist())
-    found, _ = many.search(query, 10, farthest)
-    assert len(found) == 10
-    assert len(np.intersect1d(found, ranked[-4000:-3980])) >= 8
-
-
-def test_a_selection_that_leaves_out_just_the_nearest_finds_the_next(many: Vectors) -> None:
-    """As "dog -dog" does, of which most pictures are no dogs."""
-    shares = []
-    for query in clustered(16, seed=9):
-        ranked, _ = Vectors(many.exact).search(query, ROWS)
-        found, _ = many.search(query, 10, BitMap(ranked[700:].tolist()))
-        shares.append(len(np.intersect1d(found, ranked[700:710])) / 10)
-    assert np.mean(shares) >= 0.95
+    return float(np.mean(shares))
 
 
 @given(
