@@ -13,21 +13,18 @@ The model is the null model of the tests: what is measured is the machine room. 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
 import random
-import sys
 import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.nemesis import Nemesis
+from benchmarks.report import begin, options, write
 from benchmarks.soak import soak
 from ramq.kit.errors import RamqError
 from ramq.settings import Settings
@@ -175,32 +172,26 @@ def compare(images: int, workers: int, faults: int, seed: int) -> dict[str, Any]
     return {"calm": calm, "chaos": rough, "faults": struck, "time_ratio": round(ratio, 3)}
 
 
-def main() -> int:
-    """Run the comparison or the soak, print it and keep the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> None:
+    """Run the comparison or the soak, print it and write a file."""
+    parser = options(__doc__)
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--faults", type=int, default=40, help="spread over the time of the calm run")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--soak", action="store_true", help="one long run on an archive that lies nowhere")
     parser.add_argument("--minutes", type=float, default=10.0, help="of a soak, at most")
-    parser.add_argument("--out", type=Path, help="where to write the figures as JSON")
-    options = parser.parse_args()
-    print(f"seed {options.seed}", flush=True)
-    if options.soak:
-        figures = soak(options.images, options.workers, options.minutes, options.seed)
-        print(json.dumps(figures, indent=2))
+    chosen = parser.parse_args()
+    print(f"seed {chosen.seed}", flush=True)
+    report = begin()
+    if chosen.soak:
+        figures = soak(chosen.images, chosen.workers, chosen.minutes, chosen.seed)
+        print(json.dumps(figures, indent=1))
+        write(chosen, "soak", report | figures)
     else:
-        figures = compare(options.images, options.workers, options.faults, options.seed)
-    if options.out:
-        figures = {
-            "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
-            **figures,
-        }
-        options.out.write_text(json.dumps(figures, indent=2) + "\n")
-    return 0
+        figures = compare(chosen.images, chosen.workers, chosen.faults, chosen.seed)
+        write(chosen, f"chaos-{chosen.faults}-faults", report | figures)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
