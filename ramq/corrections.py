@@ -58,7 +58,7 @@ class CorrectionClient:
             UsageError: two things are said of one tag.
         """
         with unit_of_work(self._engine) as session:
-            known = self.vocabularies(session)
+            known = every_vocabulary(session, self._search)
             said = [Said(corrections.meant(known, typed), typed, is_present=True) for typed in add]
             said += [Said(corrections.meant(known, typed), typed, is_present=False) for typed in remove]
             free = [corrections.meant(known, typed) for typed in reset]
@@ -71,9 +71,10 @@ class CorrectionClient:
             if said:
                 corrections.put(session, image_ids, said, by)
 
-    def vocabularies(self, session: Session) -> list[Names]:
-        """Return every vocabulary, that of the generation that serves first."""
-        serving = generations.default(session)
-        first = [] if serving is None else [serving.vocabulary_id]
-        ids = dict.fromkeys([*first, *(view.id for view in vocabularies.views(session))])
-        return [self._search.vocabulary(session, vocabulary_id) for vocabulary_id in ids]
+
+def every_vocabulary(session: Session, search: Search) -> list[Names]:
+    """Return every vocabulary, that of the generation that serves first."""
+    serving = generations.default(session)
+    first = [] if serving is None else [serving.vocabulary_id]
+    ids = dict.fromkeys([*first, *(view.id for view in vocabularies.views(session))])
+    return [search.vocabulary(session, vocabulary_id) for vocabulary_id in ids]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from ramq.corrections import LOCAL
+from ramq.corrections import LOCAL, every_vocabulary
 from ramq.kit.errors import NotFoundError, UsageError
 from storage.database import unit_of_work
 from storage.repositories import archives, corrections, policies
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from ramq.corrections import CorrectionClient
+    from storage.search import Search
     from storage.views import PolicyView
 
 
@@ -23,12 +23,12 @@ class PolicyClient:
 
     Args:
         engine: the database.
-        people: knows the vocabularies.
+        search: knows the vocabularies.
     """
 
-    def __init__(self, engine: Engine, people: CorrectionClient) -> None:
+    def __init__(self, engine: Engine, search: Search) -> None:
         self._engine = engine
-        self._people = people
+        self._search = search
 
     def list(self) -> list[PolicyView]:
         """Return every rule, those for all archives first."""
@@ -45,7 +45,7 @@ class PolicyClient:
         """
         with unit_of_work(self._engine) as session:
             archive_id = _archive_id(session, archive)
-            name = corrections.meant(self._people.vocabularies(session), tag)
+            name = corrections.meant(every_vocabulary(session, self._search), tag)
             policies.put(session, name, kind, archive_id, by)
 
     def clear(self, tag: str, archive: str | None = None) -> None:
@@ -53,7 +53,7 @@ class PolicyClient:
         with unit_of_work(self._engine) as session:
             archive_id = _archive_id(session, archive)
             try:
-                name = corrections.meant(self._people.vocabularies(session), tag)
+                name = corrections.meant(every_vocabulary(session, self._search), tag)
             except UnknownTagError:
                 # A rule may outlive the vocabulary that its name came from.
                 if policies.clear(session, tag, archive_id):
