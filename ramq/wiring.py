@@ -93,7 +93,7 @@ class Services:
         # A standby is behind: a reader of its own, that does not go back and forth between the two.
         self._searched = self._search if search_engine is None else Search(lambda: self._index(of_standby=True))
         self.corrections = CorrectionClient(engine, self._search)
-        self.policies = PolicyClient(engine, self.corrections)
+        self.policies = PolicyClient(engine, self._search)
         self._thumbnails = Thumbnails(settings.cache_path / "thumbnails")
         self.erasures = ErasureClient(engine, self._index, self._thumbnails)
         self._lock = threading.Lock()
@@ -222,13 +222,10 @@ class Services:
 
     def ready(self) -> dict[str, str]:
         """Return, for each service that is needed, ``ok`` or what is wrong, in one line."""
-        states = {"database": _state(self._check_database), "broker": _state(self._check_broker)}
+        states = {"database": _state(lambda: require_current(self.engine)), "broker": _state(self._check_broker)}
         if self.search_engine is not self.engine:
             states["search"] = _state(lambda: require_current(self.search_engine))
         return states
-
-    def _check_database(self) -> None:
-        require_current(self.engine)
 
     def _check_broker(self) -> None:
         if self.broker_url is None:
@@ -355,9 +352,10 @@ def open_services(settings: Settings, *, is_reachable: bool = False) -> Iterator
         FatalError: the database is at another revision than this version needs.
     """
     with addresses(settings) as (database_url, broker_url):
-        engine = make_engine(database_url, pool_size=20 if is_reachable else 5)
+        pool_size = 20 if is_reachable else 5
+        engine = make_engine(database_url, pool_size=pool_size)
         standby_url = settings.search_database_url
-        standby = None if standby_url is None else make_engine(standby_url, pool_size=20 if is_reachable else 5)
+        standby = None if standby_url is None else make_engine(standby_url, pool_size=pool_size)
         try:
             if settings.is_embedded:
                 bring_up_to_date(engine)
