@@ -5,12 +5,13 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from workers.metrics import WorkerMetrics
     from workers.work import Lease
@@ -54,17 +55,23 @@ class Stage(Generic[T]):
         for thread in self._threads:
             thread.join()
 
-    def timed(self, lease: Lease, **about: str) -> _Timed[T]:
-        """Count the time of a ``with`` block as work of this stage over a shard."""
-        return _Timed(self, lease, about)
+    @contextmanager
+    def timed(self, lease: Lease, **about: str) -> Iterator[None]:
+        """Count the time of a ``with`` block as that of one full-time worker of the stage.
 
-    def note_seconds(self, lease: Lease, seconds: float) -> None:
-        """Count time that one thread worked, as that of one full-time worker of the stage."""
-        share = seconds / self._width
-        lease.add_seconds(self.name, share)
-        with self._lock:
-            self.busy_seconds += share
-        self._metrics.busy(self.name, share)
+        Every line that is logged meanwhile says what the block is about.
+        """
+        outside = bind_contextvars(**lease.labels, stage=self.name, **about)
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = (time.perf_counter() - began) / self._width
+            lease.add_seconds(self.name, seconds)
+            with self._lock:
+                self.busy_seconds += seconds
+            self._metrics.busy(self.name, seconds)
+            reset_contextvars(**outside)
 
 
 def _guard(loop: Callable[[], None], on_error: Callable[[Exception], None]) -> None:
@@ -76,18 +83,3 @@ def _guard(loop: Callable[[], None], on_error: Callable[[Exception], None]) -> N
             on_error(error)
         else:
             return
-
-
-class _Timed(Generic[T]):
-    """Counts the time of a stage, and puts on every line that is logged meanwhile what the stage is about."""
-
-    def __init__(self, stage: Stage[T], lease: Lease, about: dict[str, str]) -> None:
-        self._stage, self._lease, self._about = stage, lease, about
-
-    def __enter__(self) -> None:
-        self._outside = bind_contextvars(**self._lease.labels, stage=self._stage.name, **self._about)
-        self._began = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._stage.note_seconds(self._lease, time.perf_counter() - self._began)
-        reset_contextvars(**self._outside)
