@@ -79,7 +79,8 @@ def _services(settings: Settings, engine: Engine, broker_url: str | None) -> lis
     found = [_broker(broker_url), _database(engine)]
     if found[-1].state == "fault":
         return found  # the others would say the same again
-    return [*found, _database_clock(engine), _workers(engine), *_webhook(settings, engine), *_index(settings, engine)]
+    found += [_database_clock(engine), *_standby(settings), _workers(engine)]
+    return [*found, *_webhook(settings, engine), *_index(settings, engine)]
 
 
 def _fault(name: str, error: RamqError, next_command: str) -> Finding:
@@ -181,6 +182,19 @@ def _database(engine: Engine) -> Finding:
 def _database_clock(engine: Engine) -> Finding:
     with unit_of_work(engine) as session:
         return _clock(session.scalars(text("SELECT clock_timestamp()")).one(), "the database's")
+
+
+def _standby(settings: Settings) -> list[Finding]:
+    if settings.search_database_url is None:
+        return []
+    engine = make_engine(settings.search_database_url)
+    try:
+        revision.require_current(engine)
+    except RamqError as error:
+        return [_fault("standby", error, 'psql "$RAMQ_SEARCH_DATABASE_URL"')]
+    finally:
+        engine.dispose()
+    return [Finding("standby", "ok", "searches read it")]
 
 
 def _clock(theirs: datetime, whose: str) -> Finding:

@@ -76,6 +76,14 @@ def test_a_database_that_does_not_answer_is_told_once(look: Any) -> None:
     assert "their-password" not in str(fault)
 
 
+def test_a_standby_that_does_not_answer(look: Any, database_url: str) -> None:
+    assert "standby" not in {finding.name for finding in look()}
+    assert "standby" in {finding.name for finding in look(search_database_url=database_url) if finding.state == "ok"}
+    fault = the_fault(look(search_database_url="postgresql+psycopg://somebody:their-password@127.0.0.1:1/ramq"))
+    assert (fault.name, fault.next) == ("standby", 'psql "$RAMQ_SEARCH_DATABASE_URL"')
+    assert "their-password" not in str(fault)
+
+
 def test_a_database_at_another_revision_or_without_any(look: Any, engine: Engine, empty_database_url: str) -> None:
     assert the_fault(look(database_url=empty_database_url)).next == "ramq db upgrade"
     with engine.begin() as connection:
