@@ -30,10 +30,8 @@ pytestmark = pytest.mark.services
 
 
 @pytest.fixture
-def primary(database_url: str) -> Iterator[Engine]:
-    engine = make_engine(database_url)
-    yield engine
-    engine.dispose()
+def primary(engine: Engine) -> Engine:
+    return engine
 
 
 @pytest.fixture

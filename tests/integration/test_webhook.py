@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from ramq.settings import Settings
-    from storage.views import JobView
     from tests.ledger import Ledger
     from tests.services.receiver import Receiver
 
@@ -61,11 +60,6 @@ def finished(ledger: Ledger) -> int:
     return job_id
 
 
-def job(engine: Engine, job_id: int) -> JobView:
-    with unit_of_work(engine) as session:
-        return jobs.view(session, job_id)
-
-
 def fall_due(ledger: Ledger) -> None:
     """Let the time until the next try pass."""
     ledger.execute("UPDATE notice SET due_at = now() WHERE due_at IS NOT NULL")
@@ -79,11 +73,11 @@ def test_the_end_of_a_job_is_told_once_with_its_figures_and_a_signature(
 ) -> None:
     sender(ledger.engine)
     job_id = finished(ledger)
-    assert job(ledger.engine, job_id).webhook == "not told yet"
+    assert ledger.view(job_id).webhook == "not told yet"
     assert webhook.deliver(ledger.engine)
     assert not webhook.deliver(ledger.engine)
     (post,) = receiver.posts
-    view = job(ledger.engine, job_id)
+    view = ledger.view(job_id)
     assert view.webhook == "told"
     assert post.path == PATH
     assert post.is_signed()
@@ -106,7 +100,7 @@ def test_a_job_that_is_tried_again_is_told_again_under_another_name(
     assert webhook.deliver(ledger.engine)
     with unit_of_work(ledger.engine) as session:
         assert retries.reopen_failed(session, job_id, None) == 1
-    assert job(ledger.engine, job_id).webhook is None
+    assert ledger.view(job_id).webhook is None
     assert not webhook.deliver(ledger.engine)
     shard = ledger.must_claim()
     ledger.write(shard, bytes([DONE, DONE, DONE]))
@@ -148,7 +142,7 @@ def test_nothing_is_owed_where_no_worker_sends_notices_nor_later(
     assert ledger.scalar("SELECT count(*) FROM notice") == 0
     sender(ledger.engine)
     assert not webhook.deliver(ledger.engine)
-    assert (receiver.posts, job(ledger.engine, job_id).webhook) == ([], None)
+    assert (receiver.posts, ledger.view(job_id).webhook) == ([], None)
 
 
 # When it cannot be sent --------------------------------------------------------------------------------------------
@@ -165,11 +159,11 @@ def test_any_other_answer_than_success_is_tried_again_and_no_redirect_followed(
     assert not webhook.deliver(ledger.engine)  # not before its time
     fall_due(ledger)
     assert webhook.deliver(ledger.engine)
-    assert job(ledger.engine, job_id).webhook == f"not told yet: it answered {status}, 2 of 15 tries"
+    assert ledger.view(job_id).webhook == f"not told yet: it answered {status}, 2 of 15 tries"
     fall_due(ledger)
     assert webhook.deliver(ledger.engine)
     assert not webhook.deliver(ledger.engine)
-    assert job(ledger.engine, job_id).webhook == "told"
+    assert ledger.view(job_id).webhook == "told"
     assert [post.path for post in receiver.posts] == [PATH] * 3
     assert len({post.headers["webhook-id"] for post in receiver.posts}) == 1
     assert all(post.is_signed() for post in receiver.posts)
@@ -189,7 +183,7 @@ def test_the_waits_double_up_to_hours_and_the_tries_end_after_a_day(ledger: Ledg
     assert waits[:3] == pytest.approx([30, 60, 120], abs=20)
     assert max(waits) <= 4 * 3600
     assert 20 * 3600 < sum(waits) < 28 * 3600
-    said = job(ledger.engine, job_id).webhook
+    said = ledger.view(job_id).webhook
     assert said == "not told, given up: it did not answer (NewConnectionError), 15 of 15 tries"
 
 
@@ -201,7 +195,7 @@ def test_a_receiver_that_never_answers_is_left_after_a_while(
     sender(ledger.engine)
     job_id = finished(ledger)
     assert Webhook(receiver.url, SECRET).deliver(ledger.engine)
-    said = job(ledger.engine, job_id).webhook
+    said = ledger.view(job_id).webhook
     assert said == "not told yet: it did not answer (ReadTimeoutError), 1 of 15 tries"
 
 
@@ -215,7 +209,7 @@ def test_what_is_being_sent_is_nobody_elses_and_comes_back_if_its_sender_dies(
     assert not webhook.deliver(ledger.engine)
     fall_due(ledger)
     assert webhook.deliver(ledger.engine)
-    assert job(ledger.engine, job_id).webhook == "told"
+    assert ledger.view(job_id).webhook == "told"
     assert len(receiver.posts) == 1
 
 
@@ -231,7 +225,7 @@ def test_a_job_that_ends_again_while_it_is_told_is_told_of_that_end_too(ledger: 
         jobs.fail(session, job_id, "enough")
     with unit_of_work(ledger.engine) as session:
         notices.settle(session, slow, None)
-    assert job(ledger.engine, job_id).webhook == "not told yet"
+    assert ledger.view(job_id).webhook == "not told yet"
     assert webhook.deliver(ledger.engine)
 
 

@@ -145,7 +145,7 @@ def test_an_unknown_model_is_answered_with_the_known_ones(tmp_path: Path) -> Non
         checkpoints.pull("rampage", tmp_path)
 
 
-def test_lite_needs_nopull(tmp_path: Path) -> None:
+def test_lite_needs_no_pull(tmp_path: Path) -> None:
     assert checkpoints.pull("lite", tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 

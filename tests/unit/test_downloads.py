@@ -140,7 +140,7 @@ def test_a_continued_download_that_does_not_add_up_is_fetched_once_more(
     assert (tmp_path / "toy/weights.pth").read_bytes() == BODY
 
 
-def test_wrong_bytes_are_refused_and_nothing_iskept(server: BrokenHTTP, tmp_path: Path, pinned: RemoteFile) -> None:
+def test_wrong_bytes_are_refused_and_nothing_is_kept(server: BrokenHTTP, tmp_path: Path, pinned: RemoteFile) -> None:
     server.files["/a/weights.pth"] = Hosted(bytes(len(BODY)))
     with pytest.raises(CheckpointError, match=f"published is {SHA}; nothing was kept"):
         pull_toy(server, tmp_path)
