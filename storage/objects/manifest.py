@@ -13,7 +13,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,8 @@ from storage.objects.tables import KEY_COLUMNS, Row, column_name, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from storage.objects.s3 import S3Store
 
 _LIST = re.compile(r"\.(?:(txt|csv|jsonl)(?:\.gz)?|(parquet))$", re.IGNORECASE)
 _INVENTORY = "manifest.json"
@@ -145,9 +147,14 @@ class Manifest:
 
     # Files ---------------------------------------------------------------------------------------------------------
 
+    @cached_property
+    def _store(self) -> S3Store:
+        """The bucket of the manifest and all its files: to open it again for each takes longer than the request."""
+        return open_bucket(self.place.root, self._s3)
+
     def _version_of(self, place: Source) -> str:
         if place.scheme == "s3":
-            version = open_bucket(place.root, self._s3).stat(place.prefix).version
+            version = self._store.stat(place.prefix).version
             if version.startswith("!"):
                 raise NotFoundError(f"{place.uri} cannot be read: {version.removeprefix('!')}")
             return version
@@ -163,7 +170,7 @@ class Manifest:
             yield Path(place.root)
             return
         with tempfile.NamedTemporaryFile(prefix="ramq-manifest-") as file:
-            open_bucket(place.root, self._s3).download(place.prefix, file)
+            self._store.download(place.prefix, file)
             yield Path(file.name)
 
     def _document(self) -> dict[str, Any]:
