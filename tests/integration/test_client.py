@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ import pytest
 
 from ramq.client import ONCE, Client, ProblemError, UnreachableError
 from ramq.web.api.schemas import JobOut
+from tests.services.loopback import answering_with
 from tests.services.recognised import CAT, PHOTOGRAPHS, make_worker
 from tests.services.web import services_of, serving
 
@@ -78,18 +78,8 @@ def answering(*answers: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[str
 
         do_GET = do_POST = do_DELETE = answer  # noqa: N815  (http.server's names)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (http.server's name)
-            """Say nothing."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", seen
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with answering_with(Handler) as url:
+        yield url, seen
 
 
 WORKERS = b'{"items": [], "next_cursor": null}'

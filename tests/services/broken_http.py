@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
+
+from tests.services.loopback import answering_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,47 +50,26 @@ class Request:
     if_range: str | None
 
 
+@dataclass(slots=True)
 class BrokenHTTP:
     """The server. ``files`` may change while it runs; ``requests`` are those it got."""
 
-    def __init__(self) -> None:
-        self.files: dict[str, Hosted] = {}
-        self.redirects: dict[str, str] = {}
-        self.requests: list[Request] = []
-        handler = type("Handler", (_Handler,), {"script": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    url: str = ""
+    files: dict[str, Hosted] = field(default_factory=dict)
+    redirects: dict[str, str] = field(default_factory=dict)
+    requests: list[Request] = field(default_factory=list)
 
 
 @contextlib.contextmanager
 def broken_http() -> Iterator[BrokenHTTP]:
     server = BrokenHTTP()
-    server.start()
-    try:
+    with answering_with(type("Handler", (_Handler,), {"script": server})) as server.url:
         yield server
-    finally:
-        server.stop()
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     script: BrokenHTTP
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class calls it so)
-        """Stay silent."""
 
     def do_GET(self) -> None:
         self.close_connection = True

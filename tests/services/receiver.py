@@ -9,8 +9,10 @@ import json
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
+
+from tests.services.loopback import answering_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,18 +74,10 @@ def running_receiver() -> Iterator[Receiver]:
             except ConnectionError:
                 """The sender was killed."""
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class calls it so)
-            """Stay silent."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    receiver = Receiver(f"http://127.0.0.1:{server.server_address[1]}{PATH}")
-    receiver.gate.set()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield receiver
-    finally:
+    with answering_with(Handler) as url:
+        receiver = Receiver(f"{url}{PATH}")
         receiver.gate.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        try:
+            yield receiver
+        finally:
+            receiver.gate.set()
