@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, text, true
 
@@ -12,8 +12,9 @@ from storage.repositories import corrections, policies
 from storage.views import HistoryView, Hit, ImageView, TagView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection
 
+    from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
     from storage.policy import Policy
@@ -55,11 +56,7 @@ def hits(
             key=row.key,
             archive=row.uri,
             score=score,
-            tags=[
-                tag
-                for tag in _tags(row.tags, row.scores, names, threshold)
-                if tag.is_assigned and tag.id not in policy.denied(row.archive_id)
-            ],
+            tags=[tag for tag in _tags(row, names, threshold, policy.denied(row.archive_id)) if tag.is_assigned],
             caption=row.caption,
             generation_id=generation_id,
             width=row.width,
@@ -70,8 +67,8 @@ def hits(
     ]
 
 
-def _tags(tag_ids: Sequence[int], scores: Sequence[int], names: Names, threshold: float | None) -> list[TagView]:
-    """Return every tag of a record, as people corrected it, highest score first.
+def _tags(row: Row[Any], names: Names, threshold: float | None, denied: Collection[int]) -> list[TagView]:
+    """Return every tag of a record that counts, as people corrected it, highest score first.
 
     The thresholds are rounded as the scores are, so that a tag is above its own here just where a search says so.
     """
@@ -84,7 +81,8 @@ def _tags(tag_ids: Sequence[int], scores: Sequence[int], names: Names, threshold
             threshold=names.units(tag_id, threshold) / SCORE_SCALE,
             source="person" if units == PERSON_UNITS else "model",
         )
-        for tag_id, units in zip(tag_ids, scores, strict=True)
+        for tag_id, units in zip(row.tags, row.scores, strict=True)
+        if tag_id not in denied
     ]
     return sorted(views, key=lambda tag: (-tag.score, tag.id))
 
@@ -111,8 +109,7 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
     if newest is not None:
         record, generation = newest[0], newest[1]
         names = vocabulary(session, generation.vocabulary_id)
-        denied = policies.load(session, names).denied(found.archive_id)
-        tags = [tag for tag in _tags(newest.tags, newest.scores, names, None) if tag.id not in denied]
+        tags = _tags(newest, names, None, policies.load(session, names).denied(found.archive_id))
     return ImageView(
         image_id=found.id,
         key=found.key,
