@@ -20,10 +20,6 @@ from tests.services.redis import RedisServer
 from tests.services.s3 import S3Server
 from tests.services.s3 import s3_server as run_s3_server
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # Several test processes share the cores: threads of each that wait for one another cost many times what they give.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -32,6 +28,16 @@ if TYPE_CHECKING:
 
     from ramq.wiring import Services
     from tests.services.crew import Crew
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let several test processes that share the cores have a thread each.
+
+    Threads of each that wait for one another cost many times what they give. This is said before the processes begin:
+    what they import at once would not hear it later.
+    """
+    if config.getoption("numprocesses", None):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
