@@ -128,6 +128,16 @@ def no_ramq_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def no_aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials come from the test alone."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/dev/null")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture
 def settings(tmp_path: Path, database_url: str, broker_url: str, no_ramq_environment: None) -> Settings:
     return Settings(data_dir=tmp_path / "data", database_url=database_url, broker_url=broker_url)
 
