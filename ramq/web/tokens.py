@@ -3,7 +3,7 @@
 In place of a token may stand ``sha256:`` and its SHA-256 in hex: then nothing that the server holds lets anybody in.
 
 A scope includes the ones before it: ``read`` looks and searches, ``write`` starts and steers jobs and
-corrects tags, ``admin`` also erases images and chooses what is served.
+corrects tags, ``admin`` also erases images, says which tags count and chooses what is served.
 """
 
 from __future__ import annotations
