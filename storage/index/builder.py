@@ -58,8 +58,13 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The right to publish the next manifest of a generation, until a later epoch begins."""
+    """The right to publish the next manifest of a generation, until a later epoch begins.
 
+    Attributes:
+        guard: a session whose transaction has the builders' lock.
+    """
+
+    guard: Session
     generation_id: int
     epoch: int
     vector_size: int
@@ -205,8 +210,13 @@ class IndexBuilder:
                     raise NotFoundError(f"there is no generation {generation_id}")
                 epoch = repository.begin_epoch(session, generation_id)
                 pointer = repository.head(session, generation_id).pointer
-                turn = Turn(generation_id, epoch, size, repository.system_identifier(session), pointer)
+                turn = Turn(guard, generation_id, epoch, size, repository.system_identifier(session), pointer)
             yield turn
+
+    def _require_turn(self, turn: Turn) -> None:
+        """Stop whoever lost the turn from working in vain; as a statement of the guard's, this keeps its lock."""
+        if repository.epoch(turn.guard, turn.generation_id) != turn.epoch:
+            raise ServiceUnavailableError("another builder of the index took over: nothing has to be done")
 
     def _base(self, turn: Turn) -> Manifest | None:
         """Return the published manifest, an empty one if nothing is published, or None if it cannot be built upon."""
@@ -307,6 +317,7 @@ class IndexBuilder:
 
     def _write(self, turn: Turn, window: Window, part: Part) -> SegmentEntry:
         assert window.hi is not None
+        self._require_turn(turn)
         part = replace(part, vectors=learnt(part.vectors, flat_rows=self.flat_rows))
         folder = generation_folder(turn.generation_id)
         place = self.store.place

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 BUILDER_LOCK = 7_263_773
 """First key of the advisory lock of a generation's index builder; the generation's id is the second."""
 
+BUILDER_IDLE_SECONDS = 3600
+"""How long a builder may be silent: a segment takes minutes, and a process that was stopped must not keep the lock."""
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -187,12 +190,12 @@ def published_seconds_ago(session: Session, generation_id: int) -> float | None:
 
 
 def lock_builder(session: Session, generation_id: int, *, wait: bool) -> bool:
-    """Make this session's transaction the only builder of a generation; it may then stay idle as long as it needs.
+    """Make this session's transaction the only builder of a generation, until it ends or is idle for too long.
 
     An idle transaction that wrote nothing does not hold the watermark back.
     """
     keys = {"lock": BUILDER_LOCK, "generation_id": generation_id}
-    session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+    session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{BUILDER_IDLE_SECONDS}s'"))
     if wait:
         session.execute(text("SELECT pg_advisory_xact_lock(:lock, :generation_id)"), keys)
         return True
@@ -274,7 +277,7 @@ def upsert(
     """Store vectors; the index reads again those that are new or another than before, as their record may be.
 
     Args:
-        connection: in the transaction that wrote the records.
+        connection: in the transaction that wrote the records, before this.
         generation_id: whose vectors.
         image_ids: ascending.
         packed: a vector for each image.

@@ -217,45 +217,6 @@ def test_an_error_at_a_step_of_publication_changes_nothing_and_the_next_try_succ
 # More than one at a time
 
 
-def test_a_builder_that_lost_its_turn_cannot_publish(
-    archive: VectorArchive, builder: IndexBuilder, index: VectorIndex, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    archive.write(archive.images[:50])
-    write_manifest = builder.store.write_manifest
-
-    def lose_the_turn(*args: object) -> bool:
-        with unit_of_work(archive.engine) as session:
-            repository.begin_epoch(session, archive.generation_id)
-        return write_manifest(*args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(builder.store, "write_manifest", lose_the_turn)
-    assert builder.publish_new(archive.generation_id, force=True) is None
-    assert published(archive) == 0
-    archive.check(index)
-
-
-def test_only_one_builder_of_a_generation_works_at_a_time(
-    archive: VectorArchive, builder: IndexBuilder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    archive.write(archive.images[:50])
-    is_building, may_go_on = threading.Event(), threading.Event()
-    build = builder_module.build_part
-
-    def slowly(*args: object) -> object:
-        is_building.set()
-        assert may_go_on.wait(30)
-        return build(*args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(builder_module, "build_part", slowly)
-    second = IndexBuilder(archive.engine, builder.store.place, tmp_path / "second-cache")
-    with ThreadPoolExecutor(1) as thread:
-        first = thread.submit(builder.publish_new, archive.generation_id, force=True)
-        assert is_building.wait(30)
-        assert second.publish_new(archive.generation_id, force=True) is None
-        may_go_on.set()
-        assert first.result() is not None
-
-
 class Sequence:
     """A table whose rows are numbered by a sequence, and a reader that takes the last number for how far it is."""
 

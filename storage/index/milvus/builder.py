@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ramq.kit.errors import NotFoundError, ServiceUnavailableError
+from ramq.kit.errors import NotFoundError
 from ramq.kit.logs import get_logger
 from storage.database import unit_of_work
 from storage.index.builder import IndexBuilder, Published, Turn
@@ -140,12 +140,6 @@ class MilvusBuilder(IndexBuilder):
             self.milvus.upsert(collection, raw, vectors, units)
             written += len(raw.ids)
         return written
-
-    def _require_turn(self, turn: Turn) -> None:
-        """Stop whoever lost the turn before it writes older rows over those of its successor."""
-        with unit_of_work(self.engine) as session:
-            if repository.epoch(session, turn.generation_id) != turn.epoch:
-                raise ServiceUnavailableError("another builder of the index took over: nothing has to be done")
 
     def _point_at(self, turn: Turn, number: int, watermark: int, written: int) -> Published | None:
         with unit_of_work(self.engine) as session:
