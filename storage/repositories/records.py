@@ -62,18 +62,28 @@ def lock_existing(session: Session, image_ids: Sequence[int]) -> dict[int, str]:
 def note_versions(session: Session, listed: Mapping[int, str], recorded: Mapping[int, str]) -> None:
     """Note that objects which changed after they were ``listed`` were ``recorded`` as they are now. Both by image."""
     changed = sorted(image_id for image_id, version in recorded.items() if listed.get(image_id, version) != version)
-    if changed:
-        session.execute(
-            text("UPDATE image SET version = :version WHERE id = :id"),
-            [{"id": image_id, "version": recorded[image_id]} for image_id in changed],
-        )
+    if not changed:
+        return
+    session.execute(
+        text(
+            """
+            WITH held AS (
+                SELECT image.id, recorded.version
+                FROM unnest(CAST(:ids AS bigint[]), CAST(:versions AS text[])) AS recorded (id, version)
+                JOIN image USING (id) ORDER BY image.id FOR NO KEY UPDATE OF image
+            )
+            UPDATE image SET version = held.version FROM held WHERE image.id = held.id
+            """
+        ),
+        {"ids": changed, "versions": [recorded[image_id] for image_id in changed]},
+    )
 
 
 def write_records(session: Session, rows: Sequence[RecordRow], provenance: Provenance) -> None:
     """Store results, replacing those of the same image and generation; writing the same twice changes nothing.
 
-    Tables are written in the order image, record, vector, failure, and each of them in order of id, so that
-    transactions with some images in common cannot wait for each other in a ring.
+    The caller has locked the images. Tables are written in the order record, vector, failure, and each of them in order
+    of id, so that transactions with some images in common cannot wait for each other in a ring.
     """
     if not rows:
         return
