@@ -125,22 +125,18 @@ class Search:
         if match is None:
             return []
         units = match.names.all_units(query.threshold)
-        found = self._selection(session, match)
+        view = self._index().view(session, match.generation.id)
+        found = Selection.of(view, match.condition)
         if match.policy.is_empty:
             counts = found.most_common(units, limit)
         else:
-            counts = most_common(self._counted(session, match, found, units), limit)
+            narrowed = () if match.condition is None else (match.condition,)
+
+            def in_archive(archive_id: int) -> NDArray[np.int64]:
+                return Selection.of(view, All((*narrowed, InArchive(archive_id)))).count_tags(units)
+
+            counts = most_common(match.policy.counted(found.count_tags(units), in_archive), limit)
         return [_facet(match.names, tag_id, count) for tag_id, count in counts]
-
-    def _counted(self, session: Session, match: Match, found: Selection, units: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Return how many of the images found have each tag with a score above its ``units``, where it counts; (T,)."""
-        view = self._index().view(session, match.generation.id)
-        narrowed = () if match.condition is None else (match.condition,)
-
-        def in_archive(archive_id: int) -> NDArray[np.int64]:
-            return Selection.of(view, All((*narrowed, InArchive(archive_id)))).count_tags(units)
-
-        return match.policy.counted(found.count_tags(units), in_archive)
 
     def suggest(self, session: Session, prefix: str, limit: int) -> list[Facet]:
         """Return tags whose name begins with ``prefix``, with how many images have them."""
@@ -150,10 +146,10 @@ class Search:
         names = self.vocabulary(session, generation.vocabulary_id)
         ids = tags.completions(session, generation.vocabulary_id, prefix, limit)
         policy = policies.load(session, names)
+        view = self._index().view(session, generation.id)
 
         def count(tag_id: int) -> int:
-            has = policy.has([(tag_id, names.units(tag_id, None))])
-            return len(self._selection(session, queries.Match(generation, names, has, ())))
+            return len(Selection.of(view, policy.has([(tag_id, names.units(tag_id, None))])))
 
         return [_facet(names, tag_id, count(tag_id)) for tag_id in ids]
 
@@ -166,9 +162,6 @@ class Search:
             return None  # the caller saw no generation yet whose text encoder to take
         return queries.resolve(session, query, self.vocabulary)
 
-    def _selection(self, session: Session, match: Match) -> Selection:
-        return Selection.of(self._index().view(session, match.generation.id), match.condition)
-
     def _order(
         self,
         session: Session,
@@ -179,12 +172,12 @@ class Search:
     ) -> Order:
         if vector is None and query.like is not None:
             vector = self._vector_of(session, match.generation, query.like)
-        found = self._selection(session, match)
+        view = self._index().view(session, match.generation.id)
+        found = Selection.of(view, match.condition)
         if vector is None:
             return ByTags(found, match.terms)
         if not query.text:
             return ByVector(found, vector, query.like)
-        view = self._index().view(session, match.generation.id)
         # Where tags are asked for they say what is found, and the text has only to put it in order.
         usual = 0.0 if match.terms else DEFAULT_RELEVANCE
         relevance = usual if query.relevance is None else query.relevance
