@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis
@@ -50,6 +50,13 @@ _BROKER_TIMEOUT_SECONDS = 5
 
 DECODERS = 2
 """Pictures that a web server decodes at the same time."""
+
+
+class ArchiveName(NamedTuple):
+    """What an archive is called."""
+
+    id: int
+    uri: str
 
 
 class Services:
@@ -150,16 +157,13 @@ class Services:
 
     def search_by_image(self, picture: bytes, query: SearchQuery) -> Page[Hit]:
         """Return the images nearest to a picture. Raises ``UsageError`` when it is not one."""
-        generation = self._generation(query)
+        with unit_of_work(self.search_engine) as session:
+            generation = queries.generation(session, query)
         if generation is None:
             return Page([])
         vector = self._vector_of_picture(picture, generation)
         with unit_of_work(self.search_engine) as session:
             return self._searched.page(session, query, vector)
-
-    def _generation(self, query: SearchQuery) -> Generation | None:
-        with unit_of_work(self.search_engine) as session:
-            return queries.generation(session, query)
 
     def facets(self, query: SearchQuery, limit: int = 50) -> list[Facet]:
         """Count the tags of all images that match the query's tags and filters, the most frequent first."""
@@ -214,6 +218,11 @@ class Services:
             serving = generations.default(session)
             recorded = {} if serving is None else self._index().archive_counts(session, serving.id)
             return archives.views(session, recorded)
+
+    def archive_names(self) -> list[ArchiveName]:
+        """Return what every archive is called, oldest first, without counting what is recorded of each."""
+        with unit_of_work(self.engine) as session:
+            return [ArchiveName(view.id, view.uri) for view in archives.views(session, {})]
 
     def index_status(self) -> list[IndexView]:
         """Return the state of the vector index of every generation."""

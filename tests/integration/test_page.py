@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
+from storage.index.index import VectorIndex
 from tests.services.recognised import CAT, HOSTILE_KEY
 from tests.services.web import job_of
 
@@ -30,6 +32,19 @@ def test_the_page_shows_what_the_api_tells(client: TestClient) -> None:
     assert "notes.jpg" in failures
     assert "lite" in client.get("/generations").text
     assert "/v1/search/image" in client.get("/docs").text
+
+
+def test_only_the_screen_of_archives_counts_what_is_recorded_of_each(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In Milvus that reads the ids of all of them, and searches go to a standby to spare the database."""
+    counted: list[int] = []
+    monkeypatch.setattr(VectorIndex, "archive_counts", lambda *_: counted.append(1) or Counter())
+    uri = client.get("/v1/archives").json()["items"][0]["uri"]
+    for path in ("/", "/archives/policies"):
+        assert f">{uri}</option>" in client.get(path).text
+    assert client.get("/generations").status_code == 200
+    assert len(counted) == 1
 
 
 def test_a_hostile_key_is_shown_and_does_nothing(client: TestClient) -> None:

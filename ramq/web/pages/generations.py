@@ -91,7 +91,7 @@ def _screen(  # noqa: PLR0913  (what the template shows, by keyword)
         "generations.html",
         status=status,
         generations=services.generations.list(),
-        archives=services.archives(),
+        archives=services.archive_names(),
         comparison=comparison,
         problem=None if refusal is None else make_problem(status, refusal.code, str(refusal)),
         refused_use=refused_use,

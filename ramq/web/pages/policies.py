@@ -55,7 +55,7 @@ def _screen(
         "policies.html",
         status=problem.status if problem else 200,
         rules=rules,
-        archives=services.archives(),
+        archives=services.archive_names(),
         form={"tag": "", "say": "deny", "archive": ""} | form,
         problem=problem,
     )

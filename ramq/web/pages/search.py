@@ -137,7 +137,6 @@ def show_search(request: Request, services: Reach, asked: Asked, picture: Pictur
         hits, problem = _find(request, services, links, asked.q)
     if is_partial and links.query.cursor and problem is None:
         return _show(request, "_hits.html", links=links, hits=hits)
-    archives = services.archives()
     return _show(
         request,
         "search.html",
@@ -147,7 +146,7 @@ def show_search(request: Request, services: Reach, asked: Asked, picture: Pictur
         hits=hits,
         problem=problem,
         facets=[] if problem else _facets(services, links.query),
-        archives=archives,
+        archives=services.archive_names(),
         can_show_picture=_can_show(request, picture),
     )
 
