@@ -145,7 +145,7 @@ class Settings(BaseSettings):
     def _key(cls, value: str | None) -> str | None:
         # 24 bytes or more, as Standard Webhooks ask for; their libraries take the key in this form.
         if value is not None and not re.fullmatch(
-            r"whsec_(?:[A-Za-z0-9+/]{4}){8,}(?:[A-Za-z0-9+/]{2,3}={1,2})?", value
+            r"whsec_(?:[A-Za-z0-9+/]{4}){8,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", value
         ):
             raise ValueError("must be whsec_ and a key in base64: echo whsec_$(openssl rand -base64 32)")
         return value

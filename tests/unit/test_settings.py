@@ -163,6 +163,7 @@ def test_a_webhook_needs_a_secret_and_neither_is_shown(monkeypatch: pytest.Monke
         ("RAMQ_WEBHOOK_SECRET", "whsec_hunter7"),
         ("RAMQ_WEBHOOK_SECRET", f"{KEY}!"),
         ("RAMQ_WEBHOOK_SECRET", f"{KEY}a"),
+        ("RAMQ_WEBHOOK_SECRET", f"{KEY}aa="),
     ],
 )
 def test_a_webhook_that_could_not_work_is_refused_without_repeating_it(
