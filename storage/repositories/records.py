@@ -82,8 +82,8 @@ def note_versions(session: Session, listed: Mapping[int, str], recorded: Mapping
 def write_records(session: Session, rows: Sequence[RecordRow], provenance: Provenance) -> None:
     """Store results, replacing those of the same image and generation; writing the same twice changes nothing.
 
-    The caller has locked the images. Tables are written in the order record, vector, failure, and each of them in order
-    of id, so that transactions with some images in common cannot wait for each other in a ring.
+    The caller has locked the images. Tables are written in the order record, failure, vector, and rows in order of
+    id, so that transactions with some images in common cannot wait for each other in a ring.
     """
     if not rows:
         return
@@ -92,7 +92,6 @@ def write_records(session: Session, rows: Sequence[RecordRow], provenance: Prove
     connection = driver_connection(session)
     _upsert_records(connection, ordered, ids, provenance)
     vectors.upsert(connection, provenance.generation_id, ids, [row.vector for row in ordered])
-    connection.execute("DELETE FROM failure WHERE job_id = %s AND image_id = ANY(%b)", (provenance.job_id, ids))
 
 
 def _upsert_records(
@@ -100,6 +99,7 @@ def _upsert_records(
 ) -> None:
     connection.execute(
         """
+        WITH mended AS (DELETE FROM failure WHERE job_id = %(job_id)s AND image_id = ANY(%(ids)b))
         INSERT INTO record
             (image_id, generation_id, job_id, version, tags, scores, caption, captioner, width, height)
         SELECT image_id, %(generation_id)s, %(job_id)s, version, CAST(tags AS smallint[]), CAST(scores AS smallint[]),
