@@ -163,7 +163,7 @@ def services(settings: Settings) -> Iterator[Services]:
 
 @pytest.fixture(scope="session")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the photographs that are recognised once, and of the data of whoever searches them."""
+    """The folder of the photographs that are recognised once."""
     return tmp_path_factory.mktemp("stage")
 
 

@@ -46,8 +46,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def services(recognised_engine: Engine, stage: Path, broker_url: str) -> Services:
-    return Services(settings_for(stage / "data"), recognised_engine, broker_url, is_reachable=False)
+def services(recognised_engine: Engine, tmp_path: Path, broker_url: str) -> Services:
+    return Services(settings_for(tmp_path / "data"), recognised_engine, broker_url, is_reachable=False)
 
 
 @pytest.fixture

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def make_client(recognised_engine: Engine, stage: Path, broker_url: str) -> Callable[..., TestClient]:
+def make_client(recognised_engine: Engine, tmp_path: Path, broker_url: str) -> Callable[..., TestClient]:
     """Makes clients of one application each, all on one copy of the recognised database."""
 
     def make(**changes: Any) -> TestClient:
-        settings = settings_for(stage / "data", **changes)
+        settings = settings_for(tmp_path / "data", **changes)
         app = create_app(Services(settings, recognised_engine, broker_url, is_reachable=False))
         return TestClient(app, base_url="http://localhost", raise_server_exceptions=False, follow_redirects=False)
 
