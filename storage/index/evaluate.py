@@ -15,7 +15,7 @@ from pyroaring import BitMap
 
 from storage.condition import All, Below, ByJob, HasTag, InArchive, Modified, Not, Sized
 from storage.condition import Any as AnyOf
-from storage.index.bitmaps import bitmap_of, rows_in
+from storage.index.bitmaps import bitmap_of, bitmap_where, rows_in
 from storage.index.rows import NO_DATE
 from storage.models import SCORE_SCALE
 
@@ -172,7 +172,7 @@ def _between(column: NDArray[Any], low: int, high: int | None, within: BitMap | 
     held = np.count_nonzero(is_held)
     if held == len(column):  # as for the archive of most parts
         return BitMap(range(held)) if within is None else within
-    return _of(within, bitmap_of(np.flatnonzero(is_held).astype(np.uint32)) if held else BitMap())
+    return _of(within, bitmap_where(is_held))
 
 
 def _effort(rows: Rows, condition: Condition) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from pyroaring import BitMap
 
 from storage.index import ann
 from storage.index import vectors as searching
-from storage.index.bitmaps import packed
+from storage.index.bitmaps import bitmap_where, packed
 from storage.index.vectors import EXACT_FILE, GATHERED_ROWS, Tuning, Vectors, build_vectors, in_one_thread, open_vectors
 
 if TYPE_CHECKING:
@@ -247,15 +247,17 @@ def test_bits_say_the_same_as_the_set(members: set[int], runs: set[tuple[int, in
     expected = np.zeros(200_001, dtype=np.bool_)
     expected[np.array(selected.to_array(), dtype=np.int64)] = True
     np.testing.assert_array_equal(packed(selected, 200_001), np.packbits(expected, bitorder="little"))
+    assert bitmap_where(expected) == selected
     selected.run_optimize()
     np.testing.assert_array_equal(packed(selected, 200_001), np.packbits(expected, bitorder="little"))
 
 
 def test_scattered_dense_and_listed_members_become_bits() -> None:
-    for share in (0.001, 0.03, 0.5, 0.97):
+    for share in (0, 0.001, 0.03, 0.0625, 0.5, 0.97, 1):
         is_member = np.random.default_rng(0).random(300_007) < share
         selected = BitMap(np.flatnonzero(is_member).astype(np.uint32))
         np.testing.assert_array_equal(packed(selected, 300_007), np.packbits(is_member, bitorder="little"))
+        assert bitmap_where(is_member) == selected
 
 
 # Files, threads, devices
