@@ -57,8 +57,10 @@ def parse_source(text: str) -> Source:
     Raises:
         UsageError: it is neither a bucket nor a folder.
     """
-    if not text.strip() or "\x00" in text:
+    if not text.strip():
         raise UsageError("a source is s3://bucket/prefix or a folder; this one is empty")
+    if "\x00" in text:
+        raise UsageError("a source is s3://bucket/prefix or a folder; no name of one has a NUL character")
     if text.startswith("s3://"):
         bucket, _, prefix = text.removeprefix("s3://").partition("/")
         if not _BUCKET.fullmatch(bucket):
