@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from tests.services.recognised import CAT, PHOTOGRAPHS
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 pytestmark = [pytest.mark.browser, pytest.mark.services]
 
@@ -94,6 +94,28 @@ def test_a_completion_is_taken_with_the_mouse_in_the_middle_of_a_query(page: Pag
     before_cursor = "document.activeElement.value.slice(0, document.activeElement.selectionStart)"
     assert page.evaluate(before_cursor) == "🐈 tag:espresso "
     expect(page).to_have_url(re.compile("tag%3Aespresso"))
+
+
+@with_scripts
+def test_what_was_typed_last_is_shown_however_long_earlier_searches_take(page: Page) -> None:
+    """Two more are asked for while the answer to the first is still out: none of them may win over the last one."""
+    held: list[Route] = []
+
+    def hold_the_first(route: Route) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.goto("/")
+    page.route(re.compile("/\\?q="), hold_the_first)
+    box = page.locator("#q")
+    for typed in ("cup", "cup of", "tag:espresso"):
+        box.fill(typed)
+        page.wait_for_timeout(1000)  # longer than the page waits for more to be typed
+    assert held
+    expect(page).to_have_url(re.compile("tag%3Aespresso"))
+    expect(page.locator(".hit")).to_have_count(1)
 
 
 @with_scripts
