@@ -258,6 +258,7 @@ class IndexBuilder:
         """Return where an index that is built from the database alone ends, no row claiming to be from the future."""
         stamped = RESTAMP_ROWS
         while stamped == RESTAMP_ROWS:
+            self._require_turn(turn)
             with unit_of_work(self.engine) as session:
                 stamped = repository.restamp(session, turn.generation_id, RESTAMP_ROWS)
         with unit_of_work(self.engine) as session:
@@ -292,6 +293,7 @@ class IndexBuilder:
 
         A segment that cannot be read is written again; None if nothing of it is left.
         """
+        self._require_turn(turn)
         try:
             segment = self.store.segment(turn.generation_id, entry.name)
             dead = self.store.dead(turn.generation_id, entry)
@@ -359,6 +361,7 @@ class IndexBuilder:
         return max([turn.pointer.manifest, *used]) + 1
 
     def _is_readable(self, turn: Turn, entry: SegmentEntry) -> bool:
+        self._require_turn(turn)
         try:
             self.store.segment(turn.generation_id, entry.name)
             self.store.dead(turn.generation_id, entry)

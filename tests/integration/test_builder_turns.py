@@ -109,3 +109,36 @@ def test_a_builder_that_works_for_long_keeps_its_turn(
     rebuilt = builder.rebuild(archive.generation_id)
     assert rebuilt is not None
     assert rebuilt.segments == 5
+
+
+def test_a_builder_that_stamps_many_rows_anew_keeps_its_turn(
+    archive: VectorArchive, builder: IndexBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a dump was restored, when every row claims to be from the future."""
+    monkeypatch.setattr(repository, "BUILDER_IDLE_SECONDS", 3)
+    archive.write(archive.images[:50])
+    stamped = iter([builder_module.RESTAMP_ROWS] * 5 + [0])
+
+    def slowly(*_: object) -> int:
+        time.sleep(0.8)
+        return next(stamped)
+
+    monkeypatch.setattr(repository, "restamp", slowly)
+    assert builder.rebuild(archive.generation_id) is not None
+
+
+def test_a_builder_that_reads_many_segments_keeps_its_turn(
+    archive: VectorArchive, builder: IndexBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for start in range(0, 250, 50):
+        archive.write(archive.images[start : start + 50])
+        builder.publish_new(archive.generation_id, force=True)
+    monkeypatch.setattr(repository, "BUILDER_IDLE_SECONDS", 3)
+    read = builder.store.segment
+
+    def slowly(generation_id: int, name: str) -> object:
+        time.sleep(0.8)
+        return read(generation_id, name)
+
+    monkeypatch.setattr(builder.store, "segment", slowly)
+    assert builder.compact(archive.generation_id) is not None
