@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from psycopg import OperationalError as PsycopgOperationalError
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 
     import psycopg
 
+IDLE_SECONDS = 60
+"""How long a transaction may do nothing before PostgreSQL ends it: an idle one freezes the index's watermark."""
+
 LOCKED_IDLE_SECONDS = 5
 """How long a transaction that holds a lock which others need may do nothing."""
+
+_IS_POOLED = "is_pooled"
 
 
 def make_engine(url: str, *, pool_size: int = 5) -> Engine:
@@ -36,8 +41,6 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
         connect_args={
             "connect_timeout": 10,
             "application_name": "ramq",
-            # pgbouncer in transaction mode cannot keep prepared statements.
-            "prepare_threshold": None,
             # A dead peer is noticed within a minute rather than hours.
             "keepalives_idle": 20,
             "keepalives_interval": 10,
@@ -48,11 +51,25 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
     )
 
     @event.listens_for(engine, "connect")
-    def _on_connect(connection: Any, _record: Any) -> None:
-        # An idle transaction freezes the index's watermark: Postgres ends it.
-        connection.execute("SET idle_in_transaction_session_timeout = '60s'")
-        connection.execute("SET timezone = 'UTC'")
+    def _on_connect(connection: psycopg.Connection[Any], record: Any) -> None:
+        found = connection.execute(
+            """SELECT pg_backend_pid(), set_config('timezone', 'UTC', FALSE),
+                   set_config('idle_in_transaction_session_timeout', %s, FALSE)""",
+            [f"{IDLE_SECONDS}s"],
+        ).fetchone()
         connection.commit()
+        # A pool of connections in between (pgbouncer) names its clients a process of its own making, and may give the
+        # next transaction to another server process, which knows neither settings nor prepared statements. Otherwise
+        # psycopg prepares what is sent often: to plan a statement over partitions takes longer than to run it.
+        assert found is not None
+        if found[0] != connection.info.backend_pid:
+            connection.prepare_threshold = None
+            record.info[_IS_POOLED] = True
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        if _IS_POOLED in connection.info:
+            connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
 
     @event.listens_for(engine, "do_executemany")
     def _one_by_one(cursor: Any, statement: str, rows: Any, _context: Any) -> bool:

@@ -1,6 +1,6 @@
 """At least 300 real photographs for the tests; ``python tests/photographs.py`` installs those that pip cannot.
 
-It installs the browser of the page's tests too, where it is root and finds none.
+It installs the browser of the page's tests and pgbouncer too, where it is root and finds none.
 
 Two sources: what Python packages ship (see ``ramq.demo_photos``), and Debian's ``gcompris-qt-data`` (44 MB), whose
 photographs of animals, monuments, tools and musicians have English names and, in its ``copyright`` file, a free licence
@@ -46,6 +46,9 @@ _RESOURCES = {
     "explore_world_music.rcc": ("",),
     "solar_system.rcc": ("",),
 }
+# Debian's packages, each by the names under which it may be there already.
+_PROGRAMS = (("chromium", "chromium-browser", "google-chrome"), ("pgbouncer",))
+
 _IS_FOLDER = 2
 _IS_COMPRESSED = 1 | 4
 
@@ -119,15 +122,20 @@ def _pictures(resource: bytes) -> Iterator[tuple[str, bytes]]:
     yield from walk(0, "")
 
 
-def install_browser() -> None:
-    """Install chromium, which the tests of the page drive, where that is possible; say what is missing where not."""
-    if any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+def install_programs() -> None:
+    """Install what the tests drive and pip does not have, where that is possible; say what is missing where not."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin"
+    wanted = [
+        programs[0] for programs in _PROGRAMS if not any(shutil.which(program, path=path) for program in programs)
+    ]
+    if not wanted:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        sys.stderr.write("no chromium here, so the tests of the page will be skipped: apt-get install chromium\n")
+        names = " ".join(wanted)
+        sys.stderr.write(f"no {names} here, so the tests that need it will be skipped: apt-get install {names}\n")
         return
     _run(["apt-get", "update", "-q"], Path("/"))
-    _run(["apt-get", "install", "-q", "-y", "--no-install-recommends", "chromium"], Path("/"))
+    _run(["apt-get", "install", "-q", "-y", "--no-install-recommends", *wanted], Path("/"))
 
 
 def _run(command: list[str], cwd: Path) -> None:
@@ -136,5 +144,5 @@ def _run(command: list[str], cwd: Path) -> None:
 
 if __name__ == "__main__":
     install()
-    install_browser()
+    install_programs()
     sys.stdout.write(f"{len(list(UNPACKED.rglob('*.webp')))} photographs in {UNPACKED}\n")

@@ -40,13 +40,13 @@ class Names:
 
     def units(self, tag_id: int, threshold: float | None) -> int:
         """Return the threshold of a tag in stored units: its own, or ``threshold`` (0..1) for all."""
-        return round((self.thresholds[tag_id] if threshold is None else threshold) * SCORE_SCALE)
+        return self._own_units[tag_id] if threshold is None else round(threshold * SCORE_SCALE)
 
     def all_units(self, threshold: float | None) -> NDArray[np.int32]:
         """Return ``units`` of every tag, (T,)."""
         if threshold is not None:
             return np.full(len(self.names), round(threshold * SCORE_SCALE), dtype=np.int32)
-        return np.rint(np.array(self.thresholds, dtype=np.float64) * SCORE_SCALE).astype(np.int32)
+        return np.array(self._own_units, dtype=np.int32)
 
     def find(self, text: str) -> tuple[int, ...]:
         """Return the ids of the tags that ``text`` names: in English whatever the case, in Chinese, or as an id.
@@ -77,6 +77,10 @@ class Names:
     def in_texts(self) -> TagNames:
         """What finds the names in texts."""
         return TagNames(self.names, self.names_zh)
+
+    @cached_property
+    def _own_units(self) -> list[int]:
+        return [round(threshold * SCORE_SCALE) for threshold in self.thresholds]
 
     @cached_property
     def _by_name(self) -> dict[str, list[int]]:

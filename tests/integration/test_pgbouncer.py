@@ -1,0 +1,90 @@
+"""Behind pgbouncer in transaction mode, where each transaction may get another of the server's processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+
+from storage.database import make_engine, unit_of_work
+from tests.services.checker import check_job, fill
+from tests.services.crew import client_services, running_crew, wait_for
+from tests.services.pgbouncer import pgbouncer_to
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
+
+    from ramq.settings import Settings
+
+pytestmark = pytest.mark.services
+
+CONNECTIONS = 4
+TIMES = 10
+"""More often than psycopg needs to see a statement before it prepares it."""
+
+
+@pytest.fixture
+def pooled_url(database_url: str, tmp_path: Path) -> Iterator[str]:
+    with pgbouncer_to(database_url, tmp_path / "pgbouncer", CONNECTIONS) as url:
+        yield url
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a transaction found."""
+
+    process: int
+    timezone: str
+    may_be_idle: str
+    prepared: int
+
+
+def _look(session: Session) -> _Seen:
+    row = session.execute(
+        text(
+            """SELECT pg_backend_pid(), current_setting('TimeZone'),
+                   current_setting('idle_in_transaction_session_timeout'),
+                   (SELECT count(*) FROM pg_prepared_statements)"""
+        )
+    ).one()
+    return _Seen(*row)
+
+
+def test_every_transaction_has_its_limits_whichever_process_serves_it(pooled_url: str) -> None:
+    engine = make_engine(pooled_url)
+    found = []
+    with engine.connect(), engine.connect():
+        pass  # both connections are made by way of one process: the other knows of no settings
+    for _ in range(TIMES):
+        with unit_of_work(engine) as one, unit_of_work(engine) as other:
+            found += [_look(one), _look(other)]
+    engine.dispose()
+    assert len({seen.process for seen in found}) == 2
+    assert {(seen.timezone, seen.may_be_idle, seen.prepared) for seen in found} == {("UTC", "1min", 0)}
+
+
+def test_what_is_sent_often_is_prepared_where_the_connection_is_ones_own(engine: Engine) -> None:
+    found = []
+    for _ in range(TIMES):
+        with unit_of_work(engine) as session:
+            found.append(_look(session))
+    assert len({seen.process for seen in found}) == 1
+    assert found[0].prepared == 0
+    assert found[-1].prepared > 0
+    assert {(seen.timezone, seen.may_be_idle) for seen in found} == {("UTC", "1min")}
+
+
+def test_workers_do_a_job_and_its_index_is_built(settings: Settings, pooled_url: str, tmp_path: Path) -> None:
+    pooled = settings.model_copy(update={"database_url": pooled_url})
+    files = fill(tmp_path / "photos", 400)
+    with running_crew(pooled, tmp_path) as crew, client_services(pooled) as services:
+        job = services.jobs.create(str(tmp_path / "photos"))
+        crew.start(2)
+        wait_for(services, job.id, crew, lambda view: view.is_over)
+        check_job(services, job.id, files)
