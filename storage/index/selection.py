@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from bisect import insort
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from heapq import merge
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from pyroaring import BitMap
@@ -15,7 +18,7 @@ from storage.index.evaluate import FEW, best_by_tags, count_tag, count_tags, has
 from storage.index.packing import require_unit_length
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -26,6 +29,11 @@ if TYPE_CHECKING:
     from storage.index.part import Part
 
 _ROWS_AT_ONCE = 4096
+
+_LARGE = 100_000
+"""Rows of a part with which a thread is kept busy for longer than it costs, a fraction of a millisecond."""
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +54,15 @@ class Selection:
     def of(cls, view: View, condition: Condition | None) -> Selection:
         """Return the images that meet ``condition`` (None: all)."""
         far = None if view.far is None else view.far.select(condition)
+        parts = tuple((part, part.live) for part in view.parts)
         if condition is None:
-            return cls(tuple((part, part.live) for part in view.parts), is_narrowed=False, far=far)
-        chosen = []
-        for part in view.parts:
+            return cls(parts, is_narrowed=False, far=far)
+
+        def chosen(part: Part, live: BitMap | None) -> tuple[Part, BitMap]:
             found = matching(part.rows, condition)
-            chosen.append((part, found if part.live is None else found & part.live))
-        return cls(tuple(chosen), is_narrowed=True, far=far)
+            return part, found if live is None else found & live
+
+        return cls(tuple(_of_each(parts, chosen)), is_narrowed=True, far=far)
 
     def __len__(self) -> int:
         here = sum(len(part.rows) if rows is None else len(rows) for part, rows in self.parts)
@@ -128,16 +138,16 @@ class Selection:
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
         require_unit_length(np.atleast_2d(query))
-        ids, scores = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.float32)]
-        for part, selected in self.parts:
-            rows, found = part.nearest(query, k, selected if self.is_narrowed else None)
-            ids.append(part.rows.ids[rows])
-            scores.append(found)
+
+        def nearest(part: Part, selected: BitMap | None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+            rows, scores = part.nearest(query, k, selected if self.is_narrowed else None)
+            return part.rows.ids[rows], scores
+
+        found = _of_each(self.parts, nearest)
         if self.far is not None:
-            far_ids, far_scores = self.far.nearest(query, k)
-            ids.append(far_ids)
-            scores.append(far_scores)
-        all_ids, all_scores = np.concatenate(ids), np.concatenate(scores)
+            found.append(self.far.nearest(query, k))
+        all_ids = np.concatenate([np.empty(0, dtype=np.int64), *(ids for ids, _ in found)])
+        all_scores = np.concatenate([np.empty(0, dtype=np.float32), *(scores for _, scores in found)])
         best = np.lexsort((all_ids, -all_scores))[:k]
         return all_ids[best], all_scores[best]
 
@@ -164,6 +174,20 @@ def most_common(counts: NDArray[np.int64], limit: int) -> list[tuple[int, int]]:
     """Return up to ``limit`` (tag, count), the most frequent first, equal ones by id; no 0."""
     most = np.argsort(-counts, kind="stable")[:limit].tolist()
     return [(tag_id, int(counts[tag_id])) for tag_id in most if counts[tag_id]]
+
+
+def _of_each(
+    parts: tuple[tuple[Part, BitMap | None], ...], of: Callable[[Part, BitMap | None], Result]
+) -> list[Result]:
+    """Return what ``of`` gives for each part; of several large ones at the same time, as NumPy and FAISS allow it."""
+    if sum(len(part.rows) >= _LARGE for part, _ in parts) <= 1:
+        return [of(part, selected) for part, selected in parts]
+    return list(_threads().map(lambda pair: of(*pair), parts))
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="search")
 
 
 def _by_id(part: Part, selected: BitMap | None, terms: Terms) -> Iterator[tuple[int, int]]:

@@ -52,6 +52,9 @@ SCANNED_PER_CANDIDATE = 30
 GATHERED_ROWS = 10_000
 """A selection of so few rows is scored row by row: exact, and no slower than by way of lists, 1 to 2 ms."""
 
+GATHERED_SHARE = 16
+"""So is one of one row in so many: a scan, which passes over all rows, takes longer."""
+
 GATHER_BLOCK = 2048
 """Rows gathered at a time. More do not stay in the processor's cache: 30,000 at once took ten times as long a row."""
 
@@ -134,7 +137,7 @@ class Vectors:
         k = min(k, rows)
         if k == 0:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
-        if selected is not None and rows <= GATHERED_ROWS:
+        if selected is not None and rows <= max(GATHERED_ROWS, len(self) // GATHERED_SHARE):
             return self._best_among(rows_in(selected), query, k)
         found = None if self.tuning is None else self._look_up(query, k, selected, self.tuning)
         return self._scan(query, k, selected) if found is None else found

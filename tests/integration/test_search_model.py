@@ -8,6 +8,7 @@ import pytest
 
 from ramq.kit.errors import NotFoundError, UsageError
 from storage.database import unit_of_work
+from storage.index import selection
 from storage.index.builder import IndexBuilder
 from storage.index.places import FolderPlace
 from storage.language import AllOf, AnyOf, FieldTerm, NotOf, QuerySyntaxError, TagTerm
@@ -40,7 +41,7 @@ def builder(engine: Engine, tmp_path: Path) -> IndexBuilder:
 
 
 def test_every_kind_of_search_finds_what_plain_python_finds_while_the_archive_changes(
-    archive: ArchiveModel, builder: IndexBuilder, search: Search
+    archive: ArchiveModel, builder: IndexBuilder, search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = archive.rng
 
@@ -68,6 +69,7 @@ def test_every_kind_of_search_finds_what_plain_python_finds_while_the_archive_ch
 
     for _ in range(40):
         change()
+        monkeypatch.setattr(selection, "_LARGE", int(rng.choice([1, 1000])))  # its parts in threads, or in turns
         for generation in (0, 1):
             check(archive, search, generation)
 

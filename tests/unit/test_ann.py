@@ -49,6 +49,7 @@ def many() -> Vectors:
 def never_scanned(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lists have to find everything, however long a scan would be the faster way."""
     monkeypatch.setattr(searching, "GATHERED_ROWS", 0)
+    monkeypatch.setattr(searching, "GATHERED_SHARE", ROWS)
     monkeypatch.setattr(searching, "SCANNED_PER_CANDIDATE", 0)
 
 
