@@ -25,6 +25,7 @@ ClassOf = Annotated[str | None, typer.Option("--class", metavar="C", help="Only 
 
 _POLL_SECONDS = 0.5
 _LONELY_SECONDS = 10.0
+_LINE_SECONDS = 30.0  # where there is no terminal to draw a bar on: a log, a container
 
 
 def register(app: typer.Typer) -> None:
@@ -233,22 +234,32 @@ def _follow(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) 
                 TextColumn("{task.fields[rate]}"),
                 TextColumn("{task.fields[note]}", style="yellow"),
                 console=err,
-                disable=is_quiet,
+                disable=is_quiet or not err.is_terminal,
                 transient=True,
             )
         )
         task = progress.add_task(f"job {job_id}", total=None, rate="", note="")
+        told, next_line = "", started
         while True:
             if crew is not None:
                 crew.require_alive()
             view = ramq.jobs.get(job_id)
+            is_lonely = view.workers == 0 and time.monotonic() - started > _LONELY_SECONDS
+            if is_lonely and view.is_listing:  # to which workers of other jobs lend a hand
+                is_lonely = not any(worker.is_alive for worker in ramq.jobs.workers())
+            note = _note(view, is_lonely=is_lonely)
             progress.update(
                 task,
                 total=None if view.is_listing and not view.listed else view.listed,
                 completed=view.listed - view.pending,
                 rate=_rate(view),
-                note=_note(view, lonely=time.monotonic() - started > _LONELY_SECONDS),
+                note=note,
             )
+            if not is_quiet and not err.is_terminal and (note != told or time.monotonic() >= next_line):
+                counts = f"{view.listed - view.pending:,} of {view.listed:,}"
+                parts = (f"job {job_id}: {counts}", _rate(view), note)
+                err.print("  ".join(part for part in parts if part), markup=False, soft_wrap=True)
+                told, next_line = note, time.monotonic() + _LINE_SECONDS
             if view.is_over or view.state == "paused":
                 return view
             time.sleep(_POLL_SECONDS)
@@ -261,10 +272,10 @@ def _rate(view: JobView) -> str:
     return f"{view.images_per_second:,.1f} images/s{left}"
 
 
-def _note(view: JobView, *, lonely: bool) -> str:
+def _note(view: JobView, *, is_lonely: bool) -> str:
     if view.note:
         return visible(view.note)
-    if view.workers == 0 and view.pending and lonely and not view.images_per_second:
+    if is_lonely and (view.pending or view.is_listing) and not view.images_per_second:
         return f"no worker runs {view.model}: start one with `ramq worker`"
     return ""
 

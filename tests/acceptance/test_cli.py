@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -250,9 +249,12 @@ def test_ctrl_c_while_waiting_says_how_to_go_on(on_services: dict[str, str], tmp
         command, env={**os.environ, **on_services}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         job_id = process.stdout.readline().strip()
         assert job_id.isdecimal()
-        time.sleep(0.5)  # into the waiting, where no worker will ever end it
+        assert process.stderr.readline().startswith(f"job {job_id}: 0 of 0")
+        # No worker will ever end it; without a terminal, that is told in a line.
+        assert "start one with `ramq worker`" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
         try:
             _, complaint = process.communicate(timeout=60)

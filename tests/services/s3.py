@@ -108,6 +108,7 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
         server = S3Server(f"http://127.0.0.1:{ports[0]}")
         process = spawn(_command(binary, folder, server, ports), cwd=folder, log=log, stop_signal=signal.SIGKILL)
         with ExitStack() as cleanup:
+            cleanup.callback(_remove_sockets, ports)
             cleanup.callback(stop, process, signal.SIGKILL)  # its objects are thrown away with it
             deadline = time.monotonic() + _START_TIMEOUT_SECONDS
             while process.poll() is None and time.monotonic() < deadline:
@@ -163,6 +164,13 @@ def _can_write(server: S3Server) -> bool:
     finally:
         client.close()
     return True
+
+
+def _remove_sockets(ports: list[int]) -> None:
+    """Remove what the server leaves behind, however it ends."""
+    for port in ports:
+        for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+            path.unlink(missing_ok=True)
 
 
 def _free_ports(count: int) -> list[int]:
