@@ -68,7 +68,7 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:
-        if _IS_POOLED in connection.info:
+        if is_pooled(connection):
             connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
 
     @event.listens_for(engine, "do_executemany")
@@ -80,6 +80,11 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
         return True
 
     return engine
+
+
+def is_pooled(connection: Connection) -> bool:
+    """Whether the next transaction may be another server process's: nothing that belongs to a session lasts."""
+    return _IS_POOLED in connection.info
 
 
 @contextmanager

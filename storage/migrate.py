@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.base import ischema_names
 
 from ramq.kit.errors import FatalError
-from storage.database import errors_named
+from storage.database import errors_named, is_pooled
 from storage.models import XID8, Base
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
     """Migrate up to ``revision``. Safe to call from several processes at once.
 
     Raises:
-        FatalError: the database is at a revision that this version does not know (it is newer).
+        FatalError: the database is at a revision that this version does not know (it is newer), or a pool of
+            connections is in between.
     """
     _run(engine, lambda config: command.upgrade(config, revision))
 
@@ -63,6 +64,10 @@ def _config() -> Config:
 def _run(engine: Engine, action: Callable[[Config], None]) -> None:
     with errors_named(engine), engine.connect() as connection:
         _refuse_unknown(connection)
+        if is_pooled(connection):  # the lock would be left to a server process that may never let go of it
+            raise FatalError(
+                "migrations cannot go by way of pgbouncer: set RAMQ_DATABASE_URL to PostgreSQL's own address"
+            )
         # A session lock, because each migration commits by itself; closing the connection would free it too.
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
         connection.commit()

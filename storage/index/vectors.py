@@ -119,8 +119,9 @@ class Vectors:
     def search(self, query: NDArray[np.float32], k: int, selected: BitMap | None = None) -> Found:
         """Return the best ``k`` rows, fewer only if there are fewer.
 
-        Exact without a coarse index, for a selection of up to ``GATHERED_ROWS``, for a very large ``k``, and where a
-        selection leaves out so many of the nearest that a scan is faster; otherwise as good as ``Tuning.recall`` says.
+        Exact without a coarse index, for a selection of up to ``GATHERED_ROWS`` or one row in ``GATHERED_SHARE``, for
+        a very large ``k``, and where a selection leaves out so many of the nearest that a scan is faster; otherwise as
+        good as ``Tuning.recall`` says.
         The scores are exact always.
 
         Args:

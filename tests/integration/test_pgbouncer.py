@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
+from ramq.kit.errors import FatalError
 from storage.database import make_engine, unit_of_work
+from storage.migrate import upgrade
 from tests.services.checker import check_job, fill
 from tests.services.crew import client_services, running_crew, wait_for
 from tests.services.pgbouncer import pgbouncer_to
@@ -78,6 +80,16 @@ def test_what_is_sent_often_is_prepared_where_the_connection_is_ones_own(engine:
     assert found[0].prepared == 0
     assert found[-1].prepared > 0
     assert {(seen.timezone, seen.may_be_idle) for seen in found} == {("UTC", "1min")}
+
+
+def test_a_migration_is_refused_before_it_locks_anything(pooled_url: str, engine: Engine) -> None:
+    pooled = make_engine(pooled_url)
+    with pytest.raises(FatalError, match="PostgreSQL's own address"):
+        upgrade(pooled)
+    pooled.dispose()
+    with unit_of_work(engine) as session:
+        held = "SELECT count(*) FROM pg_locks JOIN pg_database ON database = oid WHERE locktype = 'advisory'"
+        assert session.scalar(text(f"{held} AND datname = current_database()")) == 0
 
 
 def test_workers_do_a_job_and_its_index_is_built(settings: Settings, pooled_url: str, tmp_path: Path) -> None:
