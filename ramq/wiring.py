@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis
 
-from ram_core import load_model, load_text_encoder
-from ram_core.errors import ModelError
-from ram_core.text_encoder import cached_embeddings
 from ramq.corrections import CorrectionClient
 from ramq.erasures import ErasureClient
 from ramq.generations import GenerationClient
-from ramq.kit.errors import FatalError, RamqError, ServiceUnavailableError, UsageError
+from ramq.kit.errors import RamqError, ServiceUnavailableError, UsageError
 from ramq.policies import PolicyClient
+from ramq.query_models import QueryModels
 from ramq.thumbnails import Thumbnails
 from ramq.vocabularies import VocabularyClient
 from storage import query as queries
 from storage.database import make_engine, unit_of_work
 from storage.objects.source import open_store, parse_source
-from storage.ranking import SAMPLE, spread
 from storage.repositories import archives, generations, results
 from storage.revision import bring_up_to_date, require_current
-from storage.search import Search
+from storage.search import Search, between
 from storage.views import Facet, Page, SearchQuery
 from workers.client import ClientOptions, JobClient
 
@@ -37,19 +35,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy import Engine
 
-    from ram_core.recognition import Recognizer, TextEncoder
     from ramq.settings import Settings
     from storage.index.builder import IndexBuilder
     from storage.index.index import VectorIndex
-    from storage.models import Generation
-    from storage.repositories.tags import Names
     from storage.views import ArchiveView, Hit, ImageView, IndexView
-    from workers.decoders import Decoders
 
 _BROKER_TIMEOUT_SECONDS = 5
-
-DECODERS = 2
-"""Pictures that a web server decodes at the same time."""
 
 
 class ArchiveName(NamedTuple):
@@ -104,10 +95,7 @@ class Services:
         self._thumbnails = Thumbnails(settings.cache_path / "thumbnails")
         self.erasures = ErasureClient(engine, self._index, self._thumbnails)
         self._lock = threading.Lock()
-        self._encoders: dict[str, TextEncoder] = {}
-        self._name_vectors: dict[tuple[str, int], NDArray[np.float32]] = {}
-        self._models: dict[str, Recognizer] = {}
-        self._made_decoders: Decoders | None = None
+        self._models = QueryModels(settings)
         self._opened_indexes: dict[bool, VectorIndex] = {}
 
     def _index(self, *, of_standby: bool = False) -> VectorIndex:
@@ -153,17 +141,26 @@ class Services:
             if generation is None:
                 return None, None
             vocabulary = self._searched.vocabulary(session, generation.vocabulary_id)
-        return self._encode(generation.model, query.text), self._encode_names(generation.model, vocabulary)
+        return self._models.of_text(generation.model, query.text), self._models.of_names(generation.model, vocabulary)
 
     def search_by_image(self, picture: bytes, query: SearchQuery) -> Page[Hit]:
-        """Return the images nearest to a picture. Raises ``UsageError`` when it is not one."""
+        """Return the images nearest to a picture, and to the query's text if it has one.
+
+        Raises:
+            UsageError: it is no picture; the query wants neighbours of another one as well.
+        """
+        if query.like is not None:
+            raise UsageError("search by a picture or by an image of the archive, not by both")
         with unit_of_work(self.search_engine) as session:
             generation = queries.generation(session, query)
         if generation is None:
             return Page([])
-        vector = self._vector_of_picture(picture, generation)
+        vector = self._models.of_picture(picture, generation)
+        text, _ = self._vectors_of_text(query)
+        if text is not None:
+            vector = between(vector, text)
         with unit_of_work(self.search_engine) as session:
-            return self._searched.page(session, query, vector)
+            return self._searched.page(session, replace(query, text=None), vector)
 
     def facets(self, query: SearchQuery, limit: int = 50) -> list[Facet]:
         """Count the tags of all images that match the query's tags and filters, the most frequent first."""
@@ -206,7 +203,7 @@ class Services:
 
             store = open_store(parse_source(uri), self.settings.s3)
             fetched = store.fetch(key, version, self.settings.max_object_bytes)
-            return self._decoders().decode(fetched.body, Shrinking(side)).pixels
+            return self._models.decoders().decode(fetched.body, Shrinking(side)).pixels
 
         return self._thumbnails.get(image_id, version, size, make)
 
@@ -240,67 +237,6 @@ class Services:
         if self.broker_url is None:
             raise ServiceUnavailableError("RAMQ_BROKER_URL is not set")
         check_broker(self.broker_url)
-
-    # Models --------------------------------------------------------------------------------------------------------
-
-    def _encode(self, model: str, text: str) -> NDArray[np.float32]:
-        with self._lock:
-            vector: NDArray[np.float32] = self._encoder(model).encode([text])[0]
-        return vector
-
-    def _encode_names(self, model: str, vocabulary: Names) -> NDArray[np.float32]:
-        """Return vectors of some names of a vocabulary: computed once a machine, kept in the cache's folder."""
-        with self._lock:
-            key = (model, vocabulary.vocabulary_id)
-            if key not in self._name_vectors:
-                names = [vocabulary.names[i] for i in spread(len(vocabulary.names), SAMPLE)]
-                self._name_vectors[key] = cached_embeddings(self._encoder(model), names, self.settings.cache_path)
-            return self._name_vectors[key]
-
-    def _encoder(self, model: str) -> TextEncoder:
-        try:
-            if model not in self._encoders:
-                self._encoders[model] = load_text_encoder(model, models_dir=self.settings.models_path)
-        except ModelError as error:
-            raise UsageError(str(error)) from error
-        return self._encoders[model]
-
-    def _vector_of_picture(self, picture: bytes, generation: Generation) -> NDArray[np.float32]:
-        from workers.retry import UndecodableError  # noqa: PLC0415
-
-        model = self._model_of(generation)
-        try:  # outside the lock: a picture may take its time
-            decoded = self._decoders().decode(picture, model.preprocessing)
-        except UndecodableError as error:
-            raise UsageError(f"the uploaded file cannot be searched by: {error}") from error
-        with self._lock:
-            vector: NDArray[np.float32] = model.predict(decoded.pixels[None])[0].vector
-        return vector
-
-    def _model_of(self, generation: Generation) -> Recognizer:
-        with self._lock:
-            if generation.model not in self._models:
-                self._models[generation.model] = load_model(
-                    generation.model,
-                    device=self.settings.device,
-                    models_dir=self.settings.models_path,
-                    cache_dir=self.settings.cache_path,
-                )
-            model = self._models[generation.model]
-            if model.spec.fingerprint != generation.fingerprint:
-                raise FatalError(
-                    f"the {generation.model} of this machine is not the one that made the archive's vectors"
-                )
-            return model
-
-    def _decoders(self) -> Decoders:
-        """Return the processes that decode what people send and look at, made when they are first needed."""
-        from workers.decoders import Decoders  # noqa: PLC0415  (Pillow; not every verb needs it)
-
-        with self._lock:
-            if self._made_decoders is None:
-                self._made_decoders = Decoders(min(DECODERS, self.settings.decode_threads), self.settings.max_pixels)
-            return self._made_decoders
 
 
 def make_index(settings: Settings) -> VectorIndex:

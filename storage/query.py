@@ -75,8 +75,6 @@ def check(query: SearchQuery) -> None:
     leaves = [] if query.where is None else list(_leaves(query.where, MAX_DEPTH))
     if len(query.tags) + len(query.any_tags) + len(query.not_tags) + len(leaves) > MAX_TERMS:
         raise UsageError(f"at most {MAX_TERMS} tags and filters in one query")
-    if query.text and query.like is not None:
-        raise UsageError("search by text or by a similar image, not by both")
     for name in ("text", "archive", "prefix"):
         if "\x00" in (getattr(query, name) or ""):
             raise UsageError(f"{name} must not contain a NUL character")

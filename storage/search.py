@@ -60,8 +60,8 @@ class Search:
         Args:
             session: a transaction.
             query: what to look for.
-            vector: (D,) of length 1, in the space of the vectors of ``queries.generation``: the text or the picture.
-                Made by the caller, before the transaction, because that may take a model.
+            vector: (D,) of length 1, in the space of the vectors of ``queries.generation``: of the query's text or,
+                where it has none, of a picture. Made by the caller, before the transaction: that may take a model.
             names: (M, D) unit vectors of names of tags, by the encoder of the text, which tell how near is near; None:
                 a text ranks all images.
 
@@ -111,7 +111,7 @@ class Search:
     def hits(self, session: Session, match: Match, query: SearchQuery, scores: dict[int, float]) -> list[Hit]:
         """Return hits for images with scores, in this order; deleted images are left out."""
         hits = results.hits(session, match.generation.id, scores, match.names, query.threshold, match.policy)
-        if not query.text:
+        if not query.text or query.like is not None:
             return hits
         named = {tag_id for term in match.names.in_texts.mentioned(query.text).terms for tag_id in term}
         return [replace(hit, why=Why(hit.score, [tag.id for tag in hit.tags if tag.id in named])) for hit in hits]
@@ -170,13 +170,14 @@ class Search:
         vector: NDArray[np.float32] | None,
         names: NDArray[np.float32] | None,
     ) -> Order:
-        if vector is None and query.like is not None:
-            vector = self._vector_of(session, match.generation, query.like)
+        if query.like is not None:
+            liked = self._vector_of(session, match.generation, query.like)
+            vector = liked if vector is None else between(vector, liked)
         view = self._index().view(session, match.generation.id)
         found = Selection.of(view, match.condition)
         if vector is None:
             return ByTags(found, match.terms)
-        if not query.text:
+        if not query.text or query.like is not None:
             return ByVector(found, vector, query.like)
         # Where tags are asked for they say what is found, and the text has only to put it in order.
         usual = 0.0 if match.terms else DEFAULT_RELEVANCE
@@ -197,6 +198,14 @@ class Search:
         if vector is None:
             raise NotFoundError(f"image {image_id} has no vector of {generation.model} to compare with")
         return vector
+
+
+def between(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the vector (D,) of length 1 in the middle of two such vectors: what is like both is nearest to it."""
+    middle = one + other
+    length = np.linalg.norm(middle)
+    # Opposite ones have no middle; the first is as good as any then.
+    return one if length == 0 else (middle / length).astype(np.float32)
 
 
 def _facet(names: Names, tag_id: int, count: int) -> Facet:

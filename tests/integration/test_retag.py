@@ -18,6 +18,7 @@ from ramq.wiring import Services
 from storage.database import unit_of_work
 from storage.feature_upkeep import compact
 from storage.index.packing import unpack_vectors
+from storage.views import SearchQuery
 from tests.services.missing import missing
 from tests.services.recognised import make_worker, recognise, settings_for
 
@@ -141,6 +142,7 @@ def test_lite_gives_new_tags_from_its_vectors_with_the_archive_gone(
     services = make_services()
     assert recognise(services, str(folder)).done == PHOTOGRAPHS
     before = tags_of(services, 1)
+    cat = (folder / "chelsea.png").read_bytes()
     shutil.rmtree(folder)
     add(services, tmp_path, "cat", "coffee", "motorcycle", "rocket", "clock", "flower", "building")
     [job] = run(services, services.jobs.retag("own"))
@@ -161,6 +163,8 @@ def test_lite_gives_new_tags_from_its_vectors_with_the_archive_gone(
     [again] = run(services, services.jobs.retag("own", from_generation=1))
     assert (again.done, again.skipped) == (0, PHOTOGRAPHS)
     assert services.generations.use(2).is_default
+    [found] = services.search_by_image(cat, SearchQuery(limit=1)).items
+    assert (found.key, found.generation_id) == ("chelsea.png", 2)
 
 
 def test_ram_plus_gives_the_same_tags_from_kept_tokens_as_from_the_pictures(
