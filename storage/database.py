@@ -26,6 +26,11 @@ LOCKED_IDLE_SECONDS = 5
 
 _IS_POOLED = "is_pooled"
 
+# A plan that was made for any values can be far worse than one for these: a range may be a sliver or all, and it locks
+# the partitions of every generation that a parameter could mean. So psycopg is told what to prepare (``prepare=True``):
+# statements that are sent with every search or batch, over partitions that they name.
+_ONLY_WHEN_ASKED = 2**31
+
 
 def make_engine(url: str, *, pool_size: int = 5) -> Engine:
     """Return an engine for ``url`` (``postgresql+psycopg://…``).
@@ -41,6 +46,7 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
         connect_args={
             "connect_timeout": 10,
             "application_name": "ramq",
+            "prepare_threshold": _ONLY_WHEN_ASKED,
             # A dead peer is noticed within a minute rather than hours.
             "keepalives_idle": 20,
             "keepalives_interval": 10,
@@ -59,11 +65,10 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
         ).fetchone()
         connection.commit()
         # A pool of connections in between (pgbouncer) names its clients a process of its own making, and may give the
-        # next transaction to another server process, which knows neither settings nor prepared statements. Otherwise
-        # psycopg prepares what is sent often: to plan a statement over partitions takes longer than to run it.
+        # next transaction to another server process, which knows neither settings nor prepared statements.
         assert found is not None
         if found[0] != connection.info.backend_pid:
-            connection.prepare_threshold = None
+            connection.prepare_threshold = None  # whoever asks
             record.info[_IS_POOLED] = True
 
     @event.listens_for(engine, "begin")

@@ -128,6 +128,7 @@ def _upsert_records(
             "widths": [row.width for row in rows],
             "heights": [row.height for row in rows],
         },
+        prepare=True,
     )
 
 
