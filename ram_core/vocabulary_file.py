@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _COLUMNS = ("name", "name_zh", "threshold", "description", "descriptions")
+
+# NUL, which shows that a file is of another encoding, and halves of surrogate pairs, which JSON can spell. No database
+# holds either.
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +108,24 @@ def _entry(path: Path, line: int, fields: dict[str, Any]) -> _Entry:
     name = fields.get("name")
     if not isinstance(name, str) or not name.strip():
         raise VocabularyError(f"{where}: no name")
-    name_zh = fields.get("name_zh")
+    name_zh = fields.get("name_zh", "")
     sentences = fields.get("descriptions", [fields["description"]] if "description" in fields else [])
     texts = sentences if isinstance(sentences, list) else [sentences]
-    if not all(isinstance(text, str) and text.strip() for text in (*texts, name_zh or "-")):
+    if not isinstance(name_zh, str) or not all(isinstance(text, str) and text.strip() for text in texts):
         raise VocabularyError(f"{where}: Chinese name and descriptions must be texts")
+    if wrong := [text for text in (name, name_zh, *texts) if _NO_TEXT.search(text)]:
+        raise VocabularyError(f"{where}: {wrong[0]!r} has characters that are no text; is the file in UTF-8?")
     try:
         threshold = float(fields.get("threshold", OPEN_THRESHOLD))
     except (TypeError, ValueError) as error:
         raise VocabularyError(f"{where}: threshold {fields['threshold']!r} is no number; write one in 0..1") from error
     if not 0 <= threshold <= 1:
         raise VocabularyError(f"{where}: threshold {threshold:g} is outside 0..1")
-    spelled = " ".join(name.split())
-    return _Entry(line, spelled, name_zh, threshold, tuple(" ".join(text.split()) for text in texts))
+    return _Entry(line, _clean(name), _clean(name_zh) or None, threshold, tuple(map(_clean, texts)))
+
+
+def _clean(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _check(path: Path, entries: list[_Entry]) -> None:

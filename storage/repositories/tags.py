@@ -11,6 +11,7 @@ import numpy as np
 from sqlalchemy import func, or_, select
 
 from ramq.kit.errors import UsageError
+from ramq.kit.texts import fold, id_in
 from storage.models import SCORE_SCALE, Tag
 from storage.ranking import TagNames
 
@@ -51,15 +52,18 @@ class Names:
     def find(self, text: str) -> tuple[int, ...]:
         """Return the ids of the tags that ``text`` names: in English whatever the case, in Chinese, or as an id.
 
-        A name may be shared by several tags; then all of them are meant.
+        A name may be shared by several tags; then all of them are meant. Where none is written so, all are meant whose
+        names differ only in case, width, white space or in how their letters are composed.
 
         Raises:
             UnknownTagError: it names none.
         """
         wanted = text.strip()
         ids = {*self._by_name.get(wanted.lower(), ()), *self._by_name_zh.get(wanted, ())}
-        if not ids and wanted.isdecimal() and int(wanted) < len(self.names):
-            ids = {int(wanted)}
+        if not ids:
+            ids = {place for place, _ in self._by_folded_name.get(fold(text), ())}
+        if not ids and (tag_id := id_in(wanted, below=len(self.names))) is not None:
+            ids = {tag_id}
         if not ids:
             near = self.near(wanted)
             hint = f"; near names: {', '.join(near)}" if near else ""
@@ -67,11 +71,11 @@ class Names:
         return tuple(sorted(ids))
 
     def near(self, text: str, n: int = 5) -> list[str]:
-        """Return tag names that look like ``text``, the nearest first."""
-        wanted = text.lower()
-        near = difflib.get_close_matches(wanted, self._by_name, n=n, cutoff=0.6)
-        holding = sorted((name for name in self._by_name if wanted and wanted in name), key=len)
-        return [self.names[self._by_name[name][-1]] for name in dict.fromkeys([*near, *holding])][:n]
+        """Return tag names, English or Chinese, that look like ``text``, the nearest first."""
+        wanted = fold(text)
+        near = difflib.get_close_matches(wanted, self._by_folded_name, n=n, cutoff=0.6)
+        holding = sorted((name for name in self._by_folded_name if wanted and wanted in name), key=len)
+        return [self._by_folded_name[name][0][1] for name in dict.fromkeys([*near, *holding])][:n]
 
     @cached_property
     def in_texts(self) -> TagNames:
@@ -89,6 +93,16 @@ class Names:
     @cached_property
     def _by_name_zh(self) -> dict[str | None, list[int]]:
         return _places(self.names_zh)
+
+    @cached_property
+    def _by_folded_name(self) -> dict[str, list[tuple[int, str]]]:
+        """Ids and spellings of the tags by their names in either language, as ``fold`` writes them."""
+        found: dict[str, list[tuple[int, str]]] = {}
+        for names in (self.names, self.names_zh):
+            for tag_id, name in enumerate(names):
+                if name:
+                    found.setdefault(fold(name), []).append((tag_id, name))
+        return found
 
 
 def _places(names: Iterable[Name]) -> dict[Name, list[int]]:

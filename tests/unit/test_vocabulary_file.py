@@ -33,6 +33,13 @@ def test_a_table_has_thresholds_chinese_names_and_descriptions(tmp_path: Path) -
     assert read.descriptions == (("red breast, small", "sings"), ("yellow",))
 
 
+def test_names_in_both_languages_are_stored_without_needless_white_space(tmp_path: Path) -> None:
+    read = read_vocabulary(write(tmp_path, "animals.csv", "name,name_zh\n dog , 狗\ncat,\u3000大  猫 \ncow, \n"))
+    assert (read.names, read.names_zh) == (("dog", "cat", "cow"), ("狗", "大 猫", None))
+    spaced = '{"name": "dog", "name_zh": " 狗\\n"}\n{"name": "cat", "name_zh": ""}\n'
+    assert read_vocabulary(write(tmp_path, "animals.jsonl", spaced)).names_zh == ("狗", None)
+
+
 def test_lines_of_json_say_the_same(tmp_path: Path) -> None:
     content = '{"name": "robin", "descriptions": ["red", "sings"]}\n\n{"name": "tit", "description": "yellow"}\n'
     read = read_vocabulary(write(tmp_path, "birds.jsonl", content))
@@ -55,11 +62,22 @@ def test_lines_of_json_say_the_same(tmp_path: Path) -> None:
         ("a.jsonl", '["dog"]\n', "line 1: not an object"),
         ("a.jsonl", '{"name": 3}\n', "line 1: no name"),
         ("a.jsonl", '{"name": "dog", "descriptions": [1]}\n', "line 1: Chinese name and descriptions"),
+        ("a.jsonl", '{"name": "dog", "name_zh": 0}\n', "line 1: Chinese name and descriptions"),
+        ("a.txt", "dog\nc\0at\n", r"line 2: 'c\\x00at' has characters that are no text; is the file in UTF-8"),
+        ("a.jsonl", '{"name": "dog", "name_zh": "\\u0000"}\n', "line 1: .* no text"),
+        ("a.jsonl", '{"name": "dog", "description": "a \\ud800"}\n', "line 1: .* no text"),
     ],
 )
 def test_what_makes_no_sense_is_named_with_its_line(tmp_path: Path, name: str, content: str, complaint: str) -> None:
     with pytest.raises(VocabularyError, match=complaint):
         read_vocabulary(write(tmp_path, name, content))
+
+
+def test_a_file_in_utf_16_without_a_mark_is_told_by_its_first_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("dog\ncat\n".encode("utf-16-le"))
+    with pytest.raises(VocabularyError, match=r"line 1: .* is the file in UTF-8"):
+        read_vocabulary(path)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

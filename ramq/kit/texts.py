@@ -1,0 +1,33 @@
+"""What people type, before it is looked up: names that are one, ids, and texts that cannot be in a database."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# NUL, and halves of surrogate pairs: what is not UTF-8 on a command line arrives as such.
+_NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def fold(name: str) -> str:
+    """Bring names that a person would call equal to one form (case, width, white space).
+
+    ``ram_core`` folds the names of its vocabularies in the same way; it may import nothing of ours.
+    """
+    return " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
+
+
+def id_in(text: str, below: int = 2**63) -> int | None:
+    """Return the id that ``text`` writes in digits; None for other text, and for an id that is not below ``below``."""
+    if not text.isdecimal():
+        return None
+    try:
+        number = int(text)
+    except ValueError:  # Python reads 4,300 digits at most
+        return None
+    return number if number < below else None
+
+
+def is_storable(text: str) -> bool:
+    """Tell whether PostgreSQL can hold ``text``; what it cannot hold is the name of nothing there."""
+    return not _NOT_STORABLE.search(text)
