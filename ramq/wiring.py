@@ -186,7 +186,8 @@ class Services:
             UsageError: it means none, or several.
         """
         with unit_of_work(self.engine) as session:
-            return results.meant(session, text, archives.resolve(session, archive)[0] if archive else None)
+            inside = [archive_id for archive_id, _ in archives.meant(session, archive)] if archive else None
+            return results.meant(session, text, inside)
 
     def thumbnail(self, image_id: int, size: int = 320) -> tuple[bytes, str]:
         """Return a JPEG no larger than ``size`` (rounded up to a kept size) and its ETag.

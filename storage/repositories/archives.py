@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from ramq.kit.errors import NotFoundError
+from ramq.kit.texts import id_in, is_storable
 from storage.models import Archive
 from storage.objects.source import Source, parse_source
 from storage.views import ArchiveView
@@ -37,9 +38,9 @@ def resolve(session: Session, text: str) -> tuple[int, str]:
         NotFoundError: there is none; the message lists those there are.
     """
     if text.isdecimal():
-        archive = session.get(Archive, int(text)) if int(text) < 2**31 else None
-        if archive is not None:
-            return archive.id, ""
+        numbered = _numbered(session, text)
+        if numbered is not None:
+            return numbered.id, ""
     else:
         found = _containing(session, parse_source(text))
         if found is not None:
@@ -53,14 +54,22 @@ def resolve(session: Session, text: str) -> tuple[int, str]:
 def meant(session: Session, text: str) -> list[tuple[int, str]]:
     """Return what ``resolve`` does; or, when ``text`` is the last word of archives' URIs, each of these archives.
 
+    A number that is an archive's id means that archive, also where others end in it, as folders of years do.
+
     Raises:
         NotFoundError: it means none.
     """
-    if text and "/" not in text and not text.isdecimal():
+    if text and "/" not in text and is_storable(text) and _numbered(session, text) is None:
         named = session.scalars(select(Archive).where(Archive.uri.endswith(f"/{text}", autoescape=True))).all()
         if named:
             return [(archive.id, "") for archive in named]
     return [resolve(session, text)]
+
+
+def _numbered(session: Session, text: str) -> Archive | None:
+    """Return the archive whose id ``text`` is."""
+    archive_id = id_in(text, below=2**31)
+    return None if archive_id is None else session.get(Archive, archive_id)
 
 
 def _containing(session: Session, source: Source) -> tuple[Archive, str] | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select, text, true
 
 from ramq.kit.errors import NotFoundError, UsageError
+from ramq.kit.texts import id_in, is_storable
 from storage.models import PERSON_UNITS, SCORE_SCALE, Archive, Generation, Image, Record
 from storage.repositories import corrections, policies
 from storage.views import HistoryView, Hit, ImageView, TagView
@@ -128,9 +129,14 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
 
 
 def _uri(archive_uri: str, key: str) -> str:
+    return f"{_root(archive_uri)}{key}"
+
+
+def _root(archive_uri: str) -> str:
+    """Return what stands before keys in the URIs of images: a folder, or a bucket, for S3 keys include the prefix."""
     if archive_uri.startswith("s3://"):
-        return f"s3://{archive_uri.removeprefix('s3://').partition('/')[0]}/{key}"
-    return f"{archive_uri}/{key}"
+        return f"s3://{archive_uri.removeprefix('s3://').partition('/')[0]}/"
+    return f"{archive_uri.removesuffix('/')}/"  # only file:/// ends in a slash
 
 
 def _history(session: Session, image_id: int) -> list[HistoryView]:
@@ -166,6 +172,8 @@ def place(session: Session, image_id: int) -> tuple[str, str, str]:
 
 def ids_below(session: Session, archive_id: int | None, *prefixes: str) -> list[int]:
     """Return the ids of the images whose keys begin with all of ``prefixes``, in one archive or in all."""
+    if not all(map(is_storable, prefixes)):
+        return []
     statement = select(Image.id)
     for prefix in prefixes:
         statement = statement.where(Image.key >= prefix, Image.key.startswith(prefix, autoescape=True))
@@ -174,36 +182,52 @@ def ids_below(session: Session, archive_id: int | None, *prefixes: str) -> list[
     return list(session.scalars(statement.order_by(Image.id)))
 
 
-def meant(session: Session, text: str, archive_id: int | None) -> int:
+def meant(session: Session, text: str, archives: int | Collection[int] | None) -> int:
     """Return the id of the image that ``text`` means: an id, a key, or a URI.
+
+    Args:
+        session: a transaction.
+        text: what somebody typed.
+        archives: in which a key is looked for, by id; None: in all.
 
     Raises:
         NotFoundError: it means none.
         UsageError: it means several.
     """
-    if text.isdecimal() and int(text) < 2**63:
-        place(session, int(text))
-        return int(text)
-    return find(session, text, archive_id)
+    image_id = id_in(text)
+    if image_id is None:
+        return find(session, text, [archives] if isinstance(archives, int) else archives)
+    place(session, image_id)
+    return image_id
 
 
-def find(session: Session, text: str, archive_id: int | None) -> int:
-    """Return the id of the image with this key or URI.
+def find(session: Session, text: str, archive_ids: Collection[int] | None) -> int:
+    """Return the id of the image with this key or URI, in some archives or in all.
 
     Raises:
         NotFoundError: there is none.
         UsageError: there are several, in several archives.
     """
-    statement = select(Image.id, Archive.uri, Image.key).join(Archive, Archive.id == Image.archive_id)
-    if archive_id is not None:
-        statement = statement.where(Image.archive_id == archive_id)
-    keys = [text]
-    if text.startswith("s3://"):
-        keys.append(text.removeprefix("s3://").partition("/")[2])
-    rows = session.execute(statement.where(Image.key.in_(keys)).limit(10)).all()
-    exact = [row for row in rows if text in (row.key, _uri(row.uri, row.key))]
-    if not exact:
-        raise NotFoundError(f"there is no image {text!r}: give its id, its key or its s3:// URI")
-    if len(exact) > 1:
-        raise UsageError(f"{text!r} is a key of several archives: give one of the ids {[row.id for row in exact]}")
-    return int(exact[0].id)
+    found = _named(session, text, archive_ids) if is_storable(text) else []
+    if not found:
+        raise NotFoundError(f"there is no image {text!r}: give its id, its key or its URI")
+    if len(found) > 1:
+        raise UsageError(f"{text!r} is a key of several archives: give one of the ids {found[:10]}")
+    return found[0]
+
+
+def _named(session: Session, text: str, archive_ids: Collection[int] | None) -> list[int]:
+    """Return the ids of the images with this key or URI, oldest first."""
+    is_inside = true() if archive_ids is None else Archive.id.in_(archive_ids)
+    keys = {text}
+    if "://" in text:
+        roots = map(_root, session.scalars(select(Archive.uri).where(is_inside)))
+        keys.update(text.removeprefix(root) for root in roots if text.startswith(root))
+    rows = session.execute(
+        select(Image.id, Archive.uri, Image.key)
+        .join(Archive, Archive.id == Image.archive_id)
+        .where(is_inside, Image.key.in_(keys))
+        .order_by(Image.id)
+    )
+    # The rest of a URI may be a key of other archives, too.
+    return [row.id for row in rows if text in (row.key, _uri(row.uri, row.key))]
