@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from ramq.kit.errors import UsageError
+from ramq.query_models import QueryModels
 from storage.database import unit_of_work
 from storage.index.packing import unpack_vectors
 from storage.views import SearchQuery
@@ -85,6 +86,6 @@ def test_a_picture_and_an_image_of_the_archive_are_too_much(services: Services, 
 
 
 def test_a_model_that_cannot_be_loaded_is_told_in_a_line(services: Services, archive: Path) -> None:
-    services.settings.device = "cuda:9"
+    services._models = QueryModels(services.settings.model_copy(update={"device": "cuda:9"}))
     with pytest.raises(UsageError, match="cuda:9"):
         services.search_by_image((archive / "chelsea.png").read_bytes(), SearchQuery())
