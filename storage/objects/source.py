@@ -67,10 +67,7 @@ def parse_source(text: str) -> Source:
             raise UsageError(f"{text!r} names no bucket: write s3://bucket/prefix")
         return Source("s3", bucket, prefix.strip("/"))
     if text.startswith("file://"):
-        parts = urlsplit(text)
-        if parts.netloc not in {"", "localhost"}:
-            raise UsageError(f"{text!r} names another machine: write file:///folder")
-        text = unquote(parts.path)
+        text = _path_of(text)
     elif re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE):
         raise UsageError(
             f"{text.partition('://')[0]}:// is not a source ramq reads: write s3://bucket/prefix or a folder"
@@ -83,6 +80,16 @@ def parse_source(text: str) -> Source:
     except (RuntimeError, OSError) as error:  # a link that leads to itself, an unknown user's home
         raise UsageError(f"{text!r} is not a folder: {error}") from None
     return Source("file", str(path), "")
+
+
+def _path_of(uri: str) -> str:
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # a bracket where a machine is named
+        raise UsageError(f"{uri!r} is no URI: write file:///folder") from None
+    if parts.netloc not in {"", "localhost"}:
+        raise UsageError(f"{uri!r} names another machine: write file:///folder")
+    return unquote(parts.path)
 
 
 def open_store(source: Source, s3: S3Options) -> ObjectStore:

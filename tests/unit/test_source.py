@@ -68,6 +68,7 @@ def test_a_relative_folder_and_links_in_it_mean_the_folder_itself(
         ("http://example.org/x", "http:// is not a source"),
         ("gs://bucket", "gs:// is not a source"),
         ("file://another-machine/x", "names another machine"),
+        ("file://[", "is no URI"),
         ("~no-such-user-here/x", "is not a folder"),
         ("/bad\udcff", "not valid UTF-8"),
     ],
