@@ -123,19 +123,23 @@ def _type(schema: dict[str, Any]) -> str:
         name = schema["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"
     if "anyOf" in schema:
-        return " or ".join(_type(each) for each in schema["anyOf"])
+        return ", ".join([" or ".join(_type(each) for each in schema["anyOf"]), *_default(schema)])
     if "enum" in schema:
         return " or ".join(f"`{each}`" for each in schema["enum"])
     if schema.get("type") == "array":
         return f"list of {_type(schema['items'])}"
     if schema.get("type") == "object" and "properties" in schema:
         return f"form with {', '.join(f'`{name}`' for name in schema['properties'])}"
-    kind = " ".join(str(schema[part]) for part in ("type", "format") if part in schema)
+    is_blank = schema.get("maxLength") == 0
+    kind = "blank" if is_blank else " ".join(str(schema[part]) for part in ("type", "format") if part in schema)
     bounds = (("minimum", "from"), ("maximum", "to"))
     limits = [f"{word} {schema[key]}" for key, word in bounds if abs(schema.get(key, MOST)) < MOST]
+    return ", ".join([kind, *limits, *_default(schema)])
+
+
+def _default(schema: dict[str, Any]) -> list[str]:
     default = schema.get("default")
-    limits += [f"{default} if not given"] if default not in {None, ""} else []
-    return f"{kind}, {', '.join(limits)}" if limits else kind
+    return [] if default in {None, ""} else [f"{default} if not given"]
 
 
 def _joined(text: str) -> str:

@@ -16,6 +16,7 @@ under a key of its own, so that asking twice starts one.
 from __future__ import annotations
 
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 from uuid import uuid4
@@ -50,6 +51,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 PAGE = 100
 """Items asked for at once by the iterators."""
+
+MOST = 500
+"""Items that a page may have."""
 
 ONCE = "Idempotency-Key"
 """The header under which a job may be asked for again."""
@@ -188,11 +192,17 @@ class Client:
         return self._ask(PageOut[HitOut], "POST", "/v1/search/image", {"limit": limit, **filters}, **sent).items
 
     def tags(
-        self, text: str | None = None, *, tags: Sequence[str] = (), limit: int = 50, **filters: str | float | None
+        self,
+        text: str | None = None,
+        *,
+        tags: Sequence[str] = (),
+        limit: int | None = 50,
+        **filters: str | float | None,
     ) -> list[FacetOut]:
-        """Return the tags of the images that match, the most frequent first."""
-        wanted = {"q": text, "tag": tags, "limit": limit, **filters}
-        return self._ask(PageOut[FacetOut], "GET", "/v1/tags", wanted).items
+        """Return the tags of the images that match, the most frequent first: ``limit`` at most, or all of them."""
+        at_once = MOST if limit is None else min(limit, MOST)
+        wanted = {"q": text, "tag": tags, "limit": at_once, **filters}
+        return list(islice(self._items(FacetOut, "/v1/tags", wanted), limit))
 
     # Images --------------------------------------------------------------------------------------------------------
 

@@ -1,11 +1,14 @@
 """What routes take: the services of the application, ids that fit the database, the search in the query string."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any, NamedTuple, cast
 from urllib.parse import urlencode
 
 from fastapi import Depends, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, StringConstraints
+from pydantic_core import PydanticUseDefault
 from pydantic_core.core_schema import CoreSchema, no_info_before_validator_function
 
 from ramq.corrections import LOCAL
@@ -36,34 +39,53 @@ def caller_of(request: Request) -> str:
 
 
 def _blank_is_unset(value: Any) -> Any:
-    return None if value == "" else value
+    if value == "":
+        raise PydanticUseDefault
+    return value
 
 
 class _Blankable:
-    """A form sends its empty fields too: they do not narrow a search, and the API's document says so."""
+    """A form sends its empty fields too: they count as not given, and the API's document says so."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return no_info_before_validator_function(_blank_is_unset, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         described = handler(schema)
-        if not any(kind.get("type") == "string" for kind in described["anyOf"]):
-            described["anyOf"].append({"type": "string", "maxLength": 0})
-        return described
+        kinds = described.get("anyOf", [described])
+        if any(kind.get("type") == "string" for kind in kinds):
+            return described
+        return {"anyOf": [*kinds, {"type": "string", "maxLength": 0}]}
 
 
 Reach = Annotated[Services, Depends(services_of)]
 Id = Annotated[int, Path(ge=1, le=MAX_ID)]
-Limit = Annotated[int, Query(ge=1, le=500, description="items on a page")]
-# Behind the constraints, or pydantic would apply them to the None that it returns.
-_MAYBE_BLANK = _Blankable()
-Cursor = Annotated[str | None, Query(max_length=1_000, description="`next_cursor` of the page before"), _MAYBE_BLANK]
-MaybeId = Annotated[int | None, Query(ge=1, le=MAX_ID), _MAYBE_BLANK]
-_Tags = Annotated[list[str] | None, Query(max_length=MAX_TAGS, description="tag names (English or Chinese) or ids")]
+# Behind the constraints, or pydantic would ask the blank to meet them.
+MAYBE_BLANK = _Blankable()
+Limit = Annotated[int, Query(ge=1, le=500, description="items on a page"), MAYBE_BLANK]
+Cursor = Annotated[str | None, Query(max_length=1_000, description="`next_cursor` of the page before"), MAYBE_BLANK]
+MaybeId = Annotated[int | None, Query(ge=1, le=MAX_ID), MAYBE_BLANK]
+_Tag = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
+_Tags = Annotated[list[_Tag] | None, Query(max_length=MAX_TAGS, description="tag names (English or Chinese) or ids")]
 
 
 def _tags(values: list[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value.strip() for value in values or () if value.strip()))
+
+
+def takes_only(*names: str) -> Callable[[Request], None]:
+    """Return a dependency that refuses all other parameters of a query string.
+
+    For what erases: who narrows it by a parameter that the route does not know must not erase more than they meant.
+    """
+
+    def check(request: Request) -> None:
+        for name in request.query_params:
+            if name not in names:
+                message = "is not taken here, and nothing was done: leave it out"
+                raise RequestValidationError([{"loc": ("query", name), "msg": message, "type": "value_error"}])
+
+    return check
 
 
 class Typed(NamedTuple):
@@ -73,7 +95,19 @@ class Typed(NamedTuple):
     others: SearchQuery
 
 
-def typed_query(  # noqa: PLR0913, PLR0917  (one argument for each parameter of the query string)
+class Paging(NamedTuple):
+    """Which page of the hits, and how long it may be."""
+
+    limit: int
+    cursor: str | None
+
+
+def paging(limit: Limit = 20, cursor: Cursor = None) -> Paging:
+    """Read which page of the hits is wanted."""
+    return Paging(limit, cursor)
+
+
+def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each parameter of the query string)
     request: Request,
     q: Annotated[
         str | None,
@@ -82,27 +116,25 @@ def typed_query(  # noqa: PLR0913, PLR0917  (one argument for each parameter of 
             description="free text, tags and filters in the query language",
             examples=["beach (dog OR cat) -people after:2024-01-01"],
         ),
-        _MAYBE_BLANK,
+        MAYBE_BLANK,
     ] = None,
     tag: _Tags = None,
     any: _Tags = None,  # noqa: A002  (the parameter's public name)
-    not_: Annotated[list[str] | None, Query(alias="not", max_length=MAX_TAGS, description="tags to leave out")] = None,
+    not_: Annotated[list[_Tag] | None, Query(alias="not", max_length=MAX_TAGS, description="tags to leave out")] = None,
     like: MaybeId = None,
     archive: Annotated[
-        str | None, Query(max_length=MAX_TEXT, description="an archive's id or URI"), _MAYBE_BLANK
+        str | None, Query(max_length=MAX_TEXT, description="an archive's id or URI"), MAYBE_BLANK
     ] = None,
     job: MaybeId = None,
-    prefix: Annotated[str | None, Query(max_length=MAX_TEXT, description="how the key begins"), _MAYBE_BLANK] = None,
-    threshold: Annotated[float | None, Query(ge=0, le=1), _MAYBE_BLANK] = None,
+    prefix: Annotated[str | None, Query(max_length=MAX_TEXT, description="how the key begins"), MAYBE_BLANK] = None,
+    threshold: Annotated[float | None, Query(ge=0, le=1), MAYBE_BLANK] = None,
     relevance: Annotated[
         float | None,
         Query(ge=0, le=1, description="how near to the text an image must be; 0 ranks all of them"),
-        _MAYBE_BLANK,
+        MAYBE_BLANK,
     ] = None,
-    limit: Limit = 20,
-    cursor: Cursor = None,
 ) -> Typed:
-    """Read a search from the query string, without taking the text in its box apart."""
+    """Read what is looked for from the query string, without taking the text in its box apart."""
     for name, value in request.query_params.multi_items():
         if "\0" in value:
             raise RequestValidationError(
@@ -118,10 +150,16 @@ def typed_query(  # noqa: PLR0913, PLR0917  (one argument for each parameter of 
         prefix=prefix,
         threshold=threshold,
         relevance=relevance,
-        limit=limit,
-        cursor=cursor,
     )
     return Typed(q, others)
+
+
+Filtered = Annotated[Typed, Depends(typed_filters)]
+
+
+def typed_query(typed: Filtered, page: Annotated[Paging, Depends(paging)]) -> Typed:
+    """Read a page of a search from the query string, without taking the text in its box apart."""
+    return Typed(typed.q, replace(typed.others, limit=page.limit, cursor=page.cursor))
 
 
 Asked = Annotated[Typed, Depends(typed_query)]
@@ -133,6 +171,14 @@ def search_query(asked: Asked) -> SearchQuery:
 
 
 Search = Annotated[SearchQuery, Depends(search_query)]
+
+
+def filter_query(typed: Filtered) -> SearchQuery:
+    """Read what is looked for from the query string, for a route with pages of its own."""
+    return asking(typed.others, typed.q)
+
+
+Filters = Annotated[SearchQuery, Depends(filter_query)]
 
 
 def query_string(query: SearchQuery) -> str:

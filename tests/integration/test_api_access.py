@@ -119,7 +119,7 @@ def test_the_page_asks_for_a_token_and_goes_back_to_where_one_was(make_client: C
 
 
 @pytest.mark.parametrize(
-    "target", ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:x", "jobs"]
+    "target", ["https://evil.example", "//evil.example", "/\\evil.example", "//[", "http://[", "javascript:x", "jobs"]
 )
 def test_signing_in_never_leads_to_another_site(make_client: Callable[..., TestClient], target: str) -> None:
     client = make_client(api_tokens=(TOKEN,))
@@ -134,7 +134,12 @@ def test_another_site_cannot_change_anything_through_a_browser(
 ) -> None:
     for client in (make_client(), make_client(api_tokens=(TOKEN,))):
         client.post("/login", data={"token": TOKEN})
-        for headers in ({"sec-fetch-site": "cross-site"}, {"origin": "http://evil.example"}, {"origin": "null"}):
+        for headers in (
+            {"sec-fetch-site": "cross-site"},
+            {"origin": "http://evil.example"},
+            {"origin": "null"},
+            {"origin": "http://["},
+        ):
             refused = client.post("/jobs", data={"source": str(archive)}, headers=headers)
             assert_problem(refused, 403, "forbidden")
         ours = {"origin": "http://localhost", "sec-fetch-site": "same-origin"}

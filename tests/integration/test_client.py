@@ -107,6 +107,14 @@ def test_a_search_goes_on_over_pages_to_the_last_image(ramq: Client, monkeypatch
     assert len(ids) == len(set(ids)) == PHOTOGRAPHS + 1
 
 
+def test_tags_come_over_pages_as_many_as_are_wanted(ramq: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = ramq.tags(limit=None, threshold=0)
+    monkeypatch.setattr("ramq.client.MOST", 40)
+    assert ramq.tags(limit=None, threshold=0) == every
+    assert [len(ramq.tags(limit=limit, threshold=0)) for limit in (0, 40, 41)] == [0, 40, 41]
+    assert ramq.tags(threshold=0) == every[:50] != every
+
+
 def test_images_are_seen_compared_and_erased(ramq: Client) -> None:
     (cat,) = ramq.search(tags=[CAT])
     assert ramq.image(cat.image_id).key == "chelsea.png"

@@ -2,7 +2,9 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 from starlette.concurrency import run_in_threadpool
 
 from ramq.thumbnails import SIZES
@@ -18,8 +20,9 @@ from ramq.web.api.schemas import (
     PageOut,
     PolicyOut,
 )
-from ramq.web.deps import MAX_TEXT, Id, Limit, Reach, Search, caller_of
+from ramq.web.deps import MAX_TEXT, MAYBE_BLANK, Cursor, Filters, Id, Limit, Reach, Search, caller_of, takes_only
 from ramq.web.uploads import read_picture
+from storage.query import decode_cursor, encode_cursor
 
 _PICTURE_BODY = {
     "requestBody": {
@@ -38,6 +41,10 @@ _PICTURE_BODY = {
 }
 
 TagName = Annotated[str, Path(min_length=1, max_length=MAX_TEXT, description="name of a tag, or its id")]
+
+TAGS_CURSOR_LENGTH = 3
+"""How many tags came before, and count and id of the last: more numbers than a search gives, so that both refuse
+each other's."""
 
 router = APIRouter(prefix="/v1", tags=["search"])
 
@@ -59,9 +66,14 @@ async def search_by_image(request: Request, services: Reach, query: Search) -> H
 
 
 @router.get("/tags")
-def list_tags(services: Reach, query: Search, limit: Limit = 50) -> PageOut[FacetOut]:
-    """Facets: the tags of the images that match, most frequent first."""
-    return PageOut[FacetOut](items=[FacetOut.model_validate(facet) for facet in services.facets(query, limit=limit)])
+def list_tags(services: Reach, query: Filters, limit: Limit = 50, cursor: Cursor = None) -> PageOut[FacetOut]:
+    """Facets: the tags of the images that match, most frequent first. Free text does not narrow them."""
+    begin = decode_cursor(cursor, TAGS_CURSOR_LENGTH)[0] if cursor else 0
+    found = services.facets(query, limit=begin + limit + 1)[begin:]
+    items = [FacetOut.model_validate(facet) for facet in found[:limit]]
+    is_last = len(found) <= limit
+    after = None if is_last else encode_cursor((begin + limit, items[-1].count, items[-1].id))
+    return PageOut[FacetOut](items=items, next_cursor=after)
 
 
 @router.get("/images/{image_id}")
@@ -79,7 +91,9 @@ def get_thumbnail(
     request: Request,
     services: Reach,
     image_id: Id,
-    size: Annotated[int, Query(ge=1, le=SIZES[-1], description="longest side, in pixels, rounded up")] = 320,
+    size: Annotated[
+        int, Query(ge=1, le=SIZES[-1], description="longest side, in pixels, rounded up"), MAYBE_BLANK
+    ] = 320,
 ) -> Response:
     """A small JPEG of the image, made from the original by this server."""
     content, etag = services.thumbnail(image_id, size=size)
@@ -99,21 +113,32 @@ def put_tag(request: Request, services: Reach, image_id: Id, tag: TagName, body:
     return ImageOut.model_validate(services.image(image_id))
 
 
-@router.delete("/images/{image_id}/tags/{tag:path}")
+@router.delete("/images/{image_id}/tags/{tag:path}", dependencies=[Depends(takes_only())])
 def reset_tag(services: Reach, image_id: Id, tag: TagName) -> ImageOut:
     """Let the model decide again about this tag."""
     services.corrections.tag([image_id], reset=[tag])
     return ImageOut.model_validate(services.image(image_id))
 
 
-@router.delete("/images/{image_id}")
+@router.delete("/images/{image_id}", dependencies=[Depends(takes_only())])
 def delete_image(request: Request, services: Reach, image_id: Id) -> DeletionOut:
     """Erase what is known about an image: records, vectors, index entries, thumbnails. The original stays."""
     services.image(image_id)
     return DeletionOut.model_validate(services.erasures.delete([image_id], by=caller_of(request)))
 
 
-ArchiveName = Annotated[str | None, Query(max_length=MAX_TEXT, description="an archive's id or URI; without: all")]
+def _named(value: object) -> object:
+    if isinstance(value, str) and not value.strip():
+        raise PydanticCustomError("blank", "must not be blank: name an archive, or leave it out to mean all of them")
+    return value
+
+
+# Blank is refused and not "not given" here: a name that got lost on its way must not change the rules of all archives.
+ArchiveName = Annotated[
+    str | None,
+    Query(max_length=MAX_TEXT, pattern=r"\S", description="an archive's id or URI, not blank; without: all"),
+    BeforeValidator(_named),
+]
 
 
 @router.get("/policies")
@@ -122,7 +147,7 @@ def list_policies(services: Reach) -> PageOut[PolicyOut]:
     return PageOut[PolicyOut](items=[PolicyOut.model_validate(rule) for rule in services.policies.list()])
 
 
-@router.put("/policies/{tag:path}")
+@router.put("/policies/{tag:path}", dependencies=[Depends(takes_only("archive"))])
 def put_policy(
     request: Request, services: Reach, tag: TagName, body: NewPolicy, archive: ArchiveName = None
 ) -> PageOut[PolicyOut]:
@@ -131,7 +156,7 @@ def put_policy(
     return list_policies(services)
 
 
-@router.delete("/policies/{tag:path}")
+@router.delete("/policies/{tag:path}", dependencies=[Depends(takes_only("archive"))])
 def clear_policy(services: Reach, tag: TagName, archive: ArchiveName = None) -> PageOut[PolicyOut]:
     """Take a rule back."""
     services.policies.clear(tag, archive)

@@ -1,7 +1,6 @@
 """The screens around the archive: which archives there are, the API's reference, signing in and out."""
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -58,6 +57,6 @@ def logout() -> RedirectResponse:
 
 def _own_path(target: str) -> str:
     """Return ``target`` if it is a path of this site, else the start: a link must not send people elsewhere."""
-    parts = urlsplit(target)
-    is_own = not parts.scheme and not parts.netloc and target.startswith("/") and "\\" not in target
-    return target if is_own and not target.startswith("//") and target.isprintable() else "/"
+    # Browsers read a backslash as a slash and drop what cannot be printed, so either could make a `//` of it.
+    is_own = target.startswith("/") and not target.startswith("//") and "\\" not in target
+    return target if is_own and target.isprintable() else "/"

@@ -130,7 +130,7 @@ def show_search(request: Request, services: Reach, asked: Asked, picture: Pictur
     if not is_partial and _has_blanks(request.query_params.multi_items()):
         # Forms send empty fields; the link that a person copies should not have them.
         return RedirectResponse(links.to(links.query), status_code=303)
-    if "limit" not in request.query_params:
+    if not request.query_params.get("limit"):
         links = replace(links, query=replace(links.query, limit=HITS_PER_SCREEN))
     hits: Page[Hit] = Page(items=[])
     if problem is None:
