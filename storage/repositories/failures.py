@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from ramq.kit.errors import UsageError
+from ramq.kit.texts import id_in
 from storage.views import FailureView, Page
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ def views(
     session: Session, job_id: int, *, error_class: str | None, limit: int, cursor: str | None
 ) -> Page[FailureView]:
     """Return failures of a job in the order of image ids; those being retried are pending, not failed."""
-    if cursor is not None and not cursor.isdecimal():
+    after = 0 if cursor is None else id_in(cursor)
+    if after is None:
         raise UsageError("the cursor of a list of failures is a number: take next_cursor of the page before")
     rows = session.execute(
         text(
@@ -29,7 +31,7 @@ def views(
             ORDER BY failure.image_id LIMIT :limit
             """
         ),
-        {"job_id": job_id, "error_class": error_class, "after": int(cursor or 0), "limit": limit + 1},
+        {"job_id": job_id, "error_class": error_class, "after": after, "limit": limit + 1},
     ).all()
     items = [FailureView(*row) for row in rows[:limit]]
     return Page(items, str(items[-1].image_id) if len(rows) > limit else None)

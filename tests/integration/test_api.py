@@ -199,6 +199,8 @@ def test_the_failures_of_a_job_have_class_and_reason(client: TestClient) -> None
     assert {failure["key"] for failure in failures} == {"half.png", "notes.jpg"}
     assert all(failure["detail"] and failure["attempts"] >= 1 for failure in failures)
     assert job["failures_by_class"] == {failure["error_class"]: 1 for failure in failures}
+    for cursor in ("x", "9" * 30):
+        assert_problem(client.get(f"/v1/jobs/{job['id']}/failures", params={"cursor": cursor}), 422, "usage")
     one = failures[0]
     chosen = client.get(f"/v1/jobs/{job['id']}/failures", params={"class": one["error_class"]}).json()["items"]
     assert [failure["key"] for failure in chosen] == [one["key"]]
