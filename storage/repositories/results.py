@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from psycopg.rows import namedtuple_row
 from sqlalchemy import select, text, true
 
 from ramq.kit.errors import NotFoundError, UsageError
 from ramq.kit.texts import id_in, is_storable
+from storage.database import driver_connection
 from storage.models import PERSON_UNITS, SCORE_SCALE, Archive, Generation, Image, Record
 from storage.repositories import corrections, policies
 from storage.views import HistoryView, Hit, ImageView, TagView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
 
-    from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
     from storage.policy import Policy
@@ -23,17 +24,16 @@ if TYPE_CHECKING:
 
 
 # Joined to a list of ids, and not chosen by it, each id is looked up in its own partition instead of in all of them.
-_HITS = text(
-    """
+# The generation is part of the statement: as a parameter it would lock, and plan for, the partitions of all of them.
+_HITS = """
     SELECT record.image_id, corrected.tags, corrected.scores, record.caption, record.width, record.height,
         image.key, archive.uri, image.archive_id
-    FROM unnest(CAST(:ids AS bigint[])) AS wanted (id)
-    JOIN record ON record.image_id = wanted.id AND record.generation_id = :generation_id
+    FROM unnest(%(ids)s::bigint[]) AS wanted (id)
+    JOIN record ON record.image_id = wanted.id AND record.generation_id = {generation_id:d}
     JOIN image ON image.id = record.image_id
     JOIN archive ON archive.id = image.archive_id
     CROSS JOIN LATERAL corrected_tags(record.image_id, record.generation_id, record.tags, record.scores) AS corrected
-    """
-)
+"""
 
 
 def hits(
@@ -45,8 +45,10 @@ def hits(
     policy: Policy,
 ) -> list[Hit]:
     """Return the hits for image ids with scores, in the order of the dictionary; deleted images are left out."""
-    rows = session.execute(_HITS, {"generation_id": generation_id, "ids": list(scores)})
-    found = {row.image_id: row for row in rows}
+    with driver_connection(session).cursor(row_factory=namedtuple_row) as cursor:
+        cursor.execute(_HITS.format(generation_id=generation_id), {"ids": list(scores)}, prepare=True)
+        rows: Iterable[Any] = cursor
+        found = {row.image_id: row for row in rows}
     return [
         Hit(
             image_id=image_id,
@@ -64,7 +66,7 @@ def hits(
     ]
 
 
-def _tags(row: Row[Any], names: Names, threshold: float | None, denied: Collection[int]) -> list[TagView]:
+def _tags(row: Any, names: Names, threshold: float | None, denied: Collection[int]) -> list[TagView]:
     """Return every tag of a record that counts, as people corrected it, highest score first.
 
     The thresholds are rounded as the scores are, so that a tag is above its own here just where a search says so.
