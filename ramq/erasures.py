@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from ramq.corrections import LOCAL
-from ramq.kit.errors import NotFoundError
+from ramq.kit.errors import NotFoundError, UsageError
 from storage.database import unit_of_work
 from storage.erasure_views import DeletionReport, ErasureReport, Trace
 from storage.models import Deletion
@@ -47,7 +47,7 @@ class ErasureClient:
 
         Args:
             images: ids, keys or URIs.
-            archive: of which archive the keys are.
+            archive: of which archive the keys are; None: of any.
             by: who wants it.
             keeps_keys: the report tells their keys, which are then kept with it.
 
@@ -56,7 +56,7 @@ class ErasureClient:
         """
 
         def planned(session: Session) -> tuple[Deletion, Sequence[int]]:
-            archive_id = archives.resolve(session, archive)[0] if archive else None
+            archive_id = archives.resolve(session, archive)[0] if archive is not None else None
             ids = [results.meant(session, str(image), archive_id) for image in images]
             return Deletion(kind="images", archive_id=archive_id, said_by=by), ids
 
@@ -66,10 +66,17 @@ class ErasureClient:
     def delete_below(
         self, prefix: str, archive: str | None = None, *, by: str = LOCAL, keeps_keys: bool = False
     ) -> DeletionReport:
-        """Erase every image whose key begins with ``prefix``, in one archive or in all; see ``delete``."""
+        """Erase every image whose key begins with ``prefix``, in one archive or, with None, in all; see ``delete``.
+
+        Raises:
+            NotFoundError: there is no such archive.
+            UsageError: the archive is blank, or neither an archive nor a prefix is named.
+        """
+        if archive is None and not prefix:
+            raise UsageError("this would erase all images of all archives: name an archive or a prefix")
 
         def planned(session: Session) -> tuple[Deletion, Sequence[int]]:
-            archive_id, below = archives.resolve(session, archive) if archive else (None, "")
+            archive_id, below = archives.resolve(session, archive) if archive is not None else (None, "")
             ids = results.ids_below(session, archive_id, below, prefix)
             return Deletion(kind="prefix" if prefix else "archive", archive_id=archive_id, said_by=by), ids
 
@@ -78,7 +85,7 @@ class ErasureClient:
     def count_below(self, prefix: str, archive: str | None = None) -> int:
         """Return how many images ``delete_below`` would erase."""
         with unit_of_work(self._engine) as session:
-            archive_id, below = archives.resolve(session, archive) if archive else (None, "")
+            archive_id, below = archives.resolve(session, archive) if archive is not None else (None, "")
             return len(results.ids_below(session, archive_id, below, prefix))
 
     def list(self) -> list[DeletionView]:

@@ -100,7 +100,7 @@ class GenerationClient:
         if a == b:
             raise UsageError(f"generation {a} is the same as itself: name two")
         with unit_of_work(self._engine) as session:
-            within = archives.resolve(session, archive) if archive else None
+            within = archives.resolve(session, archive) if archive is not None else None
             views = {view.id: view for view in generations.views(session)}
             sides = []
             for generation_id in (a, b):
@@ -127,7 +127,7 @@ class GenerationClient:
         return report
 
     def forget(
-        self, generation_id: int, *, prefix: str = "", archive: str | None = None, sure: bool = False
+        self, generation_id: int, *, prefix: str | None = None, archive: str | None = None, sure: bool = False
     ) -> DropReport:
         """Erase what a generation recorded, of all images or of some; keys and what people said stay.
 
@@ -135,17 +135,20 @@ class GenerationClient:
 
         Args:
             generation_id: whose results.
-            prefix: only of images whose keys begin so.
-            archive: only of images of this archive: its URI, one below it, or its id.
+            prefix: only of images whose keys begin so; None: whatever their keys.
+            archive: only of images of this archive: its URI, one below it, or its id; None: of all.
             sure: although it serves search.
 
         Raises:
             NotFoundError: the generation or the archive is not there.
+            UsageError: the archive is blank, or the prefix empty.
             ConflictError: an open job records with it; or it serves search, and nobody is sure.
         """
+        if prefix == "":
+            raise UsageError("every key begins with an empty prefix: name one, or none at all for all images")
         with unit_of_work(self._engine) as session:
             is_serving = generations.get(session, generation_id).is_default
-            archive_id, below = archives.resolve(session, archive) if archive else (None, "")
+            archive_id, below = archives.resolve(session, archive) if archive is not None else (None, "")
             if is_serving and not sure:
                 inside = [conditions.Below(part) for part in (prefix, below) if part]
                 within = [] if archive_id is None else [conditions.InArchive(archive_id)]
@@ -156,7 +159,7 @@ class GenerationClient:
                     f"generation {generation_id} serves search, which would find {rest:,} images instead of "
                     f"{rest + gone:,} until they are recognised again: say --yes if that is meant"
                 )
-        if archive_id is None and not prefix:
+        if archive_id is None and prefix is None:
             with unit_of_work(self._engine) as session:
                 report = serving.forget(session, generation_id)
             self._delete_files(generation_id)
@@ -165,7 +168,7 @@ class GenerationClient:
         last: int | None = 0
         while last is not None:
             with unit_of_work(self._engine) as session:
-                some, last = serving.forget_some(session, generation_id, archive_id, (below, prefix), last)
+                some, last = serving.forget_some(session, generation_id, archive_id, (below, prefix or ""), last)
             total = DropReport(
                 generation_id,
                 total.records + some.records,

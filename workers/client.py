@@ -137,19 +137,20 @@ class JobClient:
         Args:
             vocabulary: a name that ``ramq vocab list`` shows, or its id.
             from_generation: whose vectors and features to use; the one that serves when not given.
-            archive: only this one (its URI, one below it, or its id).
+            archive: only this one (its URI, one below it, or its id); None: all.
             skip_missing: leave out the images whose features are not kept.
 
         Raises:
             NotFoundError: there is no such vocabulary, generation or archive.
-            UsageError: the generation has these tags, has recorded nothing, or lacks the features of some images.
+            UsageError: the generation has these tags, has recorded nothing, or lacks the features of some images; the
+                archive is blank.
         """
         with unit_of_work(self._engine) as session:
             wanted = vocabularies.find(session, vocabulary)
             source = _source_of(session, from_generation)
             if wanted.id == source.vocabulary_id:
                 raise UsageError(f"generation {source.id} has the tags of {wanted.name!r} already")
-            within = archives.resolve(session, archive) if archive else None
+            within = archives.resolve(session, archive) if archive is not None else None
             stock = [each for each in features.stock(session, source.id) if not within or each.archive_id == within[0]]
             if not stock:
                 raise UsageError(f"generation {source.id} has recorded nothing there: see `ramq generations`")

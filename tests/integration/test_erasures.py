@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from ramq.kit.errors import ConflictError, NotFoundError
+from ramq.kit.errors import ConflictError, NotFoundError, UsageError
 from ramq.wiring import make_builder
 from storage.database import unit_of_work
 from storage.feature_upkeep import compact as compact_features
@@ -158,6 +158,34 @@ def test_a_prefix_below_an_archive_takes_what_is_there_and_nothing_beside(client
     assert services.erasures.delete_below("", f"{archive}/odd").images == 1
     assert len(every_id(services)) == len(every) - 1
     assert_problem(client.delete("/v1/images/999999"), 404, "not-found")
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+def test_an_archive_without_a_name_is_not_all_of_them(client: TestClient, blank: str) -> None:
+    services = services_of(client)
+    every = every_id(services)
+    for destroy in (
+        lambda: services.erasures.delete(["coffee.png"], blank),
+        lambda: services.erasures.delete_below("", blank),
+        lambda: services.erasures.delete_below("c", blank),
+        lambda: services.erasures.count_below("", blank),
+        lambda: services.generations.forget(1, archive=blank, sure=True),
+        lambda: services.generations.compare(1, 2, archive=blank),
+    ):
+        with pytest.raises(UsageError, match="this one is empty"):
+            destroy()
+    assert every_id(services) == every
+    assert services.erasures.list() == []
+
+
+def test_all_images_of_all_archives_are_not_erased_at_once(client: TestClient) -> None:
+    services = services_of(client)
+    every = every_id(services)
+    with pytest.raises(UsageError, match="name an archive or a prefix"):
+        services.erasures.delete_below("")
+    with pytest.raises(UsageError, match="empty prefix"):
+        services.generations.forget(1, prefix="", sure=True)
+    assert every_id(services) == every
 
 
 # Forgetting what a model wrote ----------------------------------------------------------------------------------------
