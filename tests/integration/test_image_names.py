@@ -69,12 +69,12 @@ def test_a_uri_names_one_image_although_many_archives_have_its_key(services: Ser
 
 
 def test_keys_are_looked_for_in_every_archive_that_a_word_means(services: Services, engine: Engine) -> None:
-    ours = fill(engine, "/home/photos", "a.jpg", "both.jpg")
+    ours = fill(engine, "/srv/photos", "a.jpg", "both.jpg")
     theirs = fill(engine, "s3://theirs/photos", "photos/b.jpg", "both.jpg")
     fill(engine, "/elsewhere", "a.jpg", "c.jpg")
     assert services.find_image("a.jpg", "photos") == ours["a.jpg"]
     assert services.find_image("s3://theirs/photos/b.jpg", "photos") == theirs["photos/b.jpg"]
-    assert services.find_image("both.jpg", "/home/photos") == ours["both.jpg"]
+    assert services.find_image("both.jpg", "/srv/photos") == ours["both.jpg"]
     with pytest.raises(UsageError, match="key of several archives"):
         services.find_image("both.jpg", "photos")
     with pytest.raises(NotFoundError, match="no image"):
