@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ramq.cli.context import services
-from ramq.cli.output import print_json, print_table
-from ramq.cli.search import Json, Query, RelevanceOf, narrowed, pointing_into
+from ramq.cli.output import err, print_json, print_table
+from ramq.cli.search import Json, LikeOf, Query, RelevanceOf, liking, narrowed, pointing_into
 from ramq.export import FORMATS, write_rows
 from ramq.kit.errors import UsageError
 from storage.language import asking
 from storage.views import SearchQuery  # noqa: TC001  (the decorator reads the annotations)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storage.views import Hit
 
 
 def register(app: typer.Typer) -> None:
@@ -43,10 +48,11 @@ def archives(as_json: Json = False) -> None:
 def export(
     narrow: SearchQuery,
     query: Query = None,
+    like: LikeOf = None,
     relevance: RelevanceOf = None,
     format_: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "jsonl",
 ) -> None:
-    """Write results to stdout, a row per image, in bounded memory.
+    """Write results to stdout, a row per image, in bounded memory. A text or a likeness ranks 10,000 images at most.
 
     Example: ramq export --tag dog --format csv > dogs.csv
     """
@@ -57,5 +63,24 @@ def export(
     with pointing_into(query):
         asked = asking(replace(narrow, relevance=relevance), query)
         with services() as ramq:
+            asked = liking(ramq, asked, like)
             made_by, hits = ramq.export(asked)
+            if asked.text or asked.like is not None:
+                hits = _to_the_depth(hits)
             write_rows(hits, format_, sys.stdout.buffer, made_by)
+
+
+def _to_the_depth(hits: Iterator[Hit]) -> Iterator[Hit]:
+    """Pass on the hits of a ranking, and say so where it is at its end because no ranking is deeper."""
+    from storage import query as queries  # noqa: PLC0415  (`--help` needs none of it)
+
+    number = 0
+    for hit in hits:
+        yield hit
+        number += 1
+    if number == queries.MAX_OFFSET:
+        err.print(
+            f"These are the best {number:,} images: a text or a likeness ranks no more, and there may be others. "
+            "Narrow them by tags or filters, or leave the text or the likeness away.",
+            soft_wrap=True,
+        )

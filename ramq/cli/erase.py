@@ -11,11 +11,12 @@ import typer
 
 from ramq.cli.context import services
 from ramq.cli.output import as_data, err, out, print_json, print_table, visible
-from ramq.cli.search import ArchiveOf, Json  # noqa: TC001  (typer reads the annotations)
-from ramq.kit.errors import UsageError
+from ramq.cli.search import ArchiveOf, Json, not_empty
+from ramq.kit.errors import RamqError, UsageError
 
 if TYPE_CHECKING:
-    from storage.erasure_views import ErasureReport
+    from ramq.wiring import Services
+    from storage.erasure_views import DeletionReport, ErasureReport
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +27,9 @@ def register(app: typer.Typer) -> None:
 
 def delete(
     images: Annotated[list[str] | None, typer.Argument(metavar="IMAGE", help="Numbers, keys or URIs.")] = None,
-    prefix: Annotated[str | None, typer.Option(metavar="P", help="Every image whose key begins so.")] = None,
+    prefix: Annotated[
+        str | None, typer.Option(metavar="P", help="Every image whose key begins so.", callback=not_empty)
+    ] = None,
     archive: ArchiveOf = None,
     everything: Annotated[bool, typer.Option("--all", help="Every image of the archive.")] = False,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Prove it: write what was found after.")] = None,
@@ -42,10 +45,12 @@ def delete(
 
     Example: ramq delete --prefix 2019/private/ --archive s3://holiday --report erased.json
     """
-    if sum((bool(images), bool(prefix), everything)) != 1:
+    if sum((bool(images), prefix is not None, everything)) != 1:
         raise UsageError("name the images to delete, or a --prefix, or an archive and --all")
     if everything and archive is None:
         raise UsageError("--all is for one archive: name it with --archive")
+    if report is not None:
+        _require_writable(report)
     with services() as ramq:
         if images:
             done = ramq.erasures.delete(images, archive, keeps_keys=keys)
@@ -54,16 +59,9 @@ def delete(
                 count = ramq.erasures.count_below(prefix or "", archive)
                 typer.confirm(f"Erase the results of {count:,} images?", abort=True, err=True)
             done = ramq.erasures.delete_below(prefix or "", archive, keeps_keys=keys)
+        _tell_done(done, as_json=as_json)
         if report is not None:
-            proof = ramq.erasures.verify(done.deletion_id, tells_images=True)
-            report.write_text(json.dumps(as_data(proof), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    if as_json:
-        print_json(done)
-        return
-    err.print(
-        f"Deletion {done.deletion_id} erased {done.images:,} images: {done.records:,} records, {done.vectors:,} "
-        f"vectors, {done.failures:,} failures, {done.thumbnails:,} thumbnails. The originals are where they were."
-    )
+            _prove(ramq, done, report)
 
 
 def erasures(
@@ -97,7 +95,9 @@ def erasures(
 def forget(
     generation: Annotated[int, typer.Option(metavar="G", min=1, max=2**15 - 1, help="Whose results.")],
     archive: ArchiveOf = None,
-    prefix: Annotated[str, typer.Option(metavar="P", help="Only of images whose keys begin so.")] = "",
+    prefix: Annotated[
+        str | None, typer.Option(metavar="P", help="Only of images whose keys begin so.", callback=not_empty)
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Although it serves search.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -114,6 +114,42 @@ def forget(
         f"Generation {generation} forgot {done.records:,} records, {done.vectors:,} vectors and the features of "
         f"{done.features:,} images."
     )
+
+
+def _require_writable(file: Path) -> None:
+    """Refuse a report that could not be written, while nothing is erased; what the file holds stays until then."""
+    try:
+        is_new = not file.exists()
+        if is_new or file.is_file() or file.is_dir():  # not a pipe, whose reader takes a first end for the last
+            file.open("ab").close()
+        if is_new:
+            file.resolve().unlink()
+    except OSError as error:
+        raise UsageError(
+            f"nothing was erased, as the report cannot be written to {file}: {error.strerror}; name another file"
+        ) from error
+
+
+def _tell_done(done: DeletionReport, *, as_json: bool) -> None:
+    if as_json:
+        print_json(done)
+        return
+    err.print(
+        f"Deletion {done.deletion_id} erased {done.images:,} images: {done.records:,} records, {done.vectors:,} "
+        f"vectors, {done.failures:,} failures, {done.thumbnails:,} thumbnails. The originals are where they were."
+    )
+
+
+def _prove(ramq: Services, done: DeletionReport, file: Path) -> None:
+    """Write what is left of a deletion, which is done by now and stays so if the file cannot be written."""
+    try:
+        proof = ramq.erasures.verify(done.deletion_id, tells_images=True)
+        file.write_text(json.dumps(as_data(proof), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise RamqError(
+            f"deletion {done.deletion_id} is done, but its report could not be written to {file}: {error.strerror}; "
+            "`ramq erasures --verify --keys --json` gives the same proof"
+        ) from error
 
 
 def _tell(report: ErasureReport) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from ramq.cli.context import services
 from ramq.cli.output import err, out, print_json, print_table
-from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
+from ramq.cli.search import ArchiveOf, Json  # noqa: TC001  (typer reads the annotations)
 
 if TYPE_CHECKING:
     from storage.generation_views import GenerationComparison, GenerationState
@@ -78,7 +78,7 @@ def rollback(as_json: Json = False) -> None:
 def compare(
     a: GenerationId,
     b: GenerationId,
-    archive: Annotated[str | None, typer.Option(help="Only this archive: its URI, one below it, or its id.")] = None,
+    archive: ArchiveOf = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Tags to show, those that change most first.")] = 30,
     as_json: Json = False,
 ) -> None:

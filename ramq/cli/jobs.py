@@ -71,7 +71,7 @@ def enqueue(
 
 def jobs(
     limit: Annotated[int, typer.Option(min=1, max=500)] = 20,
-    before: Annotated[int | None, typer.Option(help="Only jobs older than this one.", min=1)] = None,
+    before: Annotated[int | None, typer.Option(help="Only jobs older than this one.", min=1, max=2**63 - 1)] = None,
     as_json: Json = False,
 ) -> None:
     """List jobs, newest first.

@@ -54,8 +54,18 @@ def main() -> None:
     try:
         app()
     except RamqError as error:
-        err.print(f"ramq: {visible(without_secrets(str(error)))}", style="red", markup=False)
+        err.print(f"ramq: {visible(without_secrets(str(error)))}", style="red", markup=False, soft_wrap=True)
         sys.exit(_exit_code(error))
+    except UnicodeEncodeError as error:
+        # An argument that is no text, on its way into the database, or text for which this terminal has no signs.
+        odd = visible(error.object[error.start : error.end])
+        err.print(
+            f"ramq: {odd} cannot be written as {error.encoding}: see what was typed, and LANG",
+            style="red",
+            markup=False,
+            soft_wrap=True,
+        )
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 

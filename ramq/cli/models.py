@@ -150,11 +150,11 @@ def convert(
 
     Example: ramq models convert ram_plus_swin_large_14m.pth ram_plus_swin_large_14m.safetensors
     """
-    if not checkpoint.is_file():
-        raise UsageError(f"{checkpoint} is not there")
-    from ram_core.weights import convert as convert_weights  # noqa: PLC0415  (torch loads here)
-
     with _model_errors():
+        if not checkpoint.is_file():
+            raise UsageError(f"{checkpoint} is not there")
+        from ram_core.weights import convert as convert_weights  # noqa: PLC0415  (torch loads here)
+
         size = convert_weights(checkpoint, to)
     err.print(f"{to}: {_size(size)}, was {_size(checkpoint.stat().st_size)}", markup=False)
 
@@ -175,7 +175,7 @@ def _model_errors() -> Iterator[None]:
         raise UsageError(str(error)) from error
     except UnreachableError as error:
         raise ServiceUnavailableError(str(error)) from error
-    except ModelError as error:
+    except (ModelError, OSError) as error:  # OSError: a full disk, a folder that may not be written
         raise RamqError(str(error)) from error
 
 

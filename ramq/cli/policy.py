@@ -8,12 +8,11 @@ import typer
 
 from ramq.cli.context import services
 from ramq.cli.output import err, print_json, print_table
-from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
+from ramq.cli.search import ArchiveOf, Json  # noqa: TC001  (typer reads the annotations)
 
 app = typer.Typer(no_args_is_help=True, help="Which tags count in which archive.\n\nExample: ramq policy deny weapon")
 
 TagName = Annotated[str, typer.Argument(metavar="TAG", help="Name or number of a tag.")]
-Within = Annotated[str | None, typer.Option("--archive", metavar="A", help="Only in this archive, by number or URI.")]
 
 
 @app.command("list")
@@ -34,7 +33,7 @@ def list_rules(as_json: Json = False) -> None:
 
 
 @app.command()
-def deny(tag: TagName, archive: Within = None) -> None:
+def deny(tag: TagName, archive: ArchiveOf = None) -> None:
     """Let a tag count no more: not searched, not counted, not shown, not exported.
 
     Example: ramq policy deny weapon --archive 1
@@ -45,7 +44,7 @@ def deny(tag: TagName, archive: Within = None) -> None:
 
 
 @app.command()
-def allow(tag: TagName, archive: Within = None) -> None:
+def allow(tag: TagName, archive: ArchiveOf = None) -> None:
     """Let a tag count, and none that is not allowed as well.
 
     Example: ramq policy allow canoe --archive 1
@@ -56,7 +55,7 @@ def allow(tag: TagName, archive: Within = None) -> None:
 
 
 @app.command()
-def clear(tag: TagName, archive: Within = None) -> None:
+def clear(tag: TagName, archive: ArchiveOf = None) -> None:
     """Take back what was said of a tag.
 
     Example: ramq policy clear weapon --archive 1

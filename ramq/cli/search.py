@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
+from errno import ENAMETOOLONG
 from functools import wraps
 from inspect import Signature, signature
 from pathlib import Path
@@ -20,7 +21,16 @@ from storage.views import SearchQuery
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ramq.wiring import Services
     from storage.views import Hit, Page
+
+
+def not_empty(option: typer.CallbackParam, value: str | None) -> str | None:
+    """Refuse the empty text that a shell makes of a variable that was never set: it must not come to mean all."""
+    if value == "":
+        raise UsageError(f"{option.opts[0]} is empty: say which, or leave the option away")
+    return value
+
 
 Query = Annotated[
     str | None, typer.Argument(metavar="[QUERY]", help='Tags and filters: "(dog OR cat) -people after:2024-01-01"')
@@ -29,12 +39,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and not
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="T", help="Has this tag; may be repeated.")]
 AnyTags = Annotated[list[str] | None, typer.Option("--any", metavar="T", help="Has at least one of these.")]
 NotTags = Annotated[list[str] | None, typer.Option("--not", metavar="T", help="Has none of these.")]
-ArchiveOf = Annotated[str | None, typer.Option("--archive", metavar="A", help="URI or number of an archive.")]
+ArchiveOf = Annotated[
+    str | None, typer.Option("--archive", metavar="A", help="URI or number of an archive.", callback=not_empty)
+]
 JobOf = Annotated[int | None, typer.Option("--job", metavar="J", min=1, help="Recorded by this job.")]
-PrefixOf = Annotated[str | None, typer.Option("--prefix", metavar="P", help="Keys that begin so.")]
+PrefixOf = Annotated[str | None, typer.Option("--prefix", metavar="P", help="Keys that begin so.", callback=not_empty)]
 ThresholdOf = Annotated[
     float | None, typer.Option("--threshold", metavar="X", help="One threshold for all tags, 0..1.")
 ]
+LikeOf = Annotated[str | None, typer.Option("--like", metavar="IMAGE", help="Similar to this one: number, key or URI.")]
 RelevanceOf = Annotated[
     float | None,
     typer.Option("--relevance", metavar="X", help="How near to the text, 0..1; 0 ranks every image."),
@@ -99,7 +112,7 @@ def search(
         str | None, typer.Argument(metavar="[TEXT]", help="What is in the picture, in English; tags and filters.")
     ] = None,
     like: Annotated[
-        str | None, typer.Option(metavar="IMAGE", help="Similar to this one: number, key or a file.")
+        str | None, typer.Option(metavar="IMAGE", help="Similar to this one: number, key, URI or a file.")
     ] = None,
     relevance: RelevanceOf = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=500)] = 20,
@@ -138,31 +151,57 @@ def _tags_of(hit: Hit) -> str:
 
 
 def _page(query: SearchQuery, like: str | None) -> Page[Hit]:
-    if like is not None and query.like is not None:
-        raise UsageError("--like and like: cannot both be meant; leave one away")
     with services() as ramq:
-        if like is None:
-            return ramq.search(query)
-        if not like.isdecimal() and Path(like).is_file():
-            return ramq.search_by_image(Path(like).read_bytes(), query)
-        return ramq.search(replace(query, like=ramq.find_image(like, query.archive)))
+        picture = None if like is None else _picture(like)
+        if picture is None:
+            return ramq.search(liking(ramq, query, like))
+        return ramq.search_by_image(picture, query)
+
+
+def _picture(like: str) -> bytes | None:
+    """Return what the file holds that is meant, None where an image of the archive is."""
+    file = Path(like)
+    try:
+        return None if like.isdecimal() or not file.is_file() else file.read_bytes()
+    except OSError as error:
+        if error.errno == ENAMETOOLONG:  # keys may be longer than names of files
+            return None
+        raise UsageError(f"{like} cannot be read: {error.strerror}") from error
+
+
+def liking(ramq: Services, query: SearchQuery, like: str | None) -> SearchQuery:
+    """Return ``query``, ranked by likeness to the image that ``--like`` names."""
+    if like is None:
+        return query
+    if query.like is not None:
+        raise UsageError("--like and like: cannot both be meant; leave one away")
+    return replace(query, like=ramq.find_image(like, query.archive))
 
 
 @narrowed
 def tags(
     narrow: SearchQuery,
     query: Query = None,
+    like: LikeOf = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=500)] = 50,
     as_json: Json = False,
 ) -> None:
-    """Count the tags of the images that match, the most frequent first.
+    """Count the tags of the images that match, the most frequent first. A text or a likeness does not narrow them.
 
     Example: ramq tags --archive s3://holiday --limit 20
     """
     with pointing_into(query):
         asked = asking(narrow, query)
         with services() as ramq:
+            asked = liking(ramq, asked, like)
             facets = ramq.facets(asked, limit)
+    if asked.text or asked.like is not None:
+        err.print(
+            "A text or a likeness ranks and does not narrow: counted are the tags of all images that match the rest. "
+            "Write tag:beach to narrow by a tag.",
+            style="dim",
+            soft_wrap=True,
+        )
     if as_json:
         print_json({"items": facets})
         return

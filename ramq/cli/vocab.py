@@ -10,7 +10,7 @@ import typer
 from ramq.cli.context import services, settings_for
 from ramq.cli.jobs import wait_for_end
 from ramq.cli.output import err, out, print_json, print_table
-from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
+from ramq.cli.search import ArchiveOf, Json  # noqa: TC001  (typer reads the annotations)
 
 app = typer.Typer(
     no_args_is_help=True, help="Vocabularies: lists of tags of your own.\n\nExample: ramq vocab add birds.txt"
@@ -78,7 +78,7 @@ def retag(
     from_generation: Annotated[
         int | None, typer.Option("--from", metavar="GENERATION", help="Default: the one that serves.", min=1)
     ] = None,
-    archive: Annotated[str | None, typer.Option(help="Only this archive: its URI, one below it, or its id.")] = None,
+    archive: ArchiveOf = None,
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Leave out images whose features are not kept.")
     ] = False,

@@ -43,6 +43,12 @@ def verbs(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 
 
 VERBS = dict(verbs(get_command(app)))
+NARROWING = [
+    (*path, option)
+    for path, verb in VERBS.items()
+    for option in ("--archive", "--prefix")
+    if any(option in parameter.opts for parameter in verb.params)
+]
 
 
 @pytest.fixture
@@ -143,13 +149,28 @@ def test_a_new_token_is_one_line_and_its_entry_another(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("search", "--colour", "red"), ("serch",), ("job",), ("job", "many"), ("tags", "--limit", "0")]
+    "words",
+    [
+        ("search", "--colour", "red"),
+        ("serch",),
+        ("job",),
+        ("job", "many"),
+        ("jobs", "--before", f"{2**63}"),
+        ("tags", "--limit", "0"),
+    ],
 )
 def test_wrong_usage_ends_with_two_and_no_traceback(run: Run, words: tuple[str, ...]) -> None:
     done = run(*words)
     assert done.returncode == 2
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", NARROWING, ids=" ".join)
+def test_what_a_shell_makes_of_a_variable_that_was_never_set_does_not_mean_everything(
+    run: Run, words: tuple[str, ...]
+) -> None:
+    assert_one_line(run(*words, ""), 2, f"{words[-1]} is empty")
 
 
 @pytest.mark.parametrize("verb", ["search", "tags", "export"])
@@ -168,6 +189,77 @@ def test_a_query_narrows_what_every_verb_prints(run: Run, recorded: Recorded) ->
     facets = json.loads(run("tags", query, "--json", **recorded.environment).stdout)["items"]
     assert {item["key"] for item in items} == {json.loads(line)["key"] for line in exported} == {"0.png", "1.png"}
     assert max(facet["count"] for facet in facets) <= 2
+
+
+def test_an_image_or_an_archive_without_a_name_is_none(run: Run, recorded: Recorded) -> None:
+    for words in (("delete", ""), ("delete", "--all", "--archive", " "), ("show", "1", "--archive", " ")):
+        assert_one_line(run(*words, **recorded.environment), 2)
+    assert_one_line(run("enqueue", "", **recorded.environment), 2, "this one is empty")
+    assert run("show", "1", **recorded.environment).returncode == 0
+    assert len(json.loads(run("jobs", "--json", **recorded.environment).stdout)["items"]) == 1
+
+
+@pytest.mark.parametrize("like", [("--like", "1"), ("like:1",)], ids=" ".join)
+def test_likeness_ranks_what_is_exported_and_does_not_narrow_what_is_counted(
+    run: Run, recorded: Recorded, like: tuple[str, ...]
+) -> None:
+    found = json.loads(run("search", *like, "--json", **recorded.environment).stdout)["items"]
+    exported = run("export", *like, **recorded.environment).stdout.splitlines()
+    assert [json.loads(line)["image_id"] for line in exported] == [item["image_id"] for item in found]
+    assert len(found) == PICTURES - 1
+    counted = run("tags", *like, "--json", **recorded.environment)
+    assert counted.stdout == run("tags", "--json", **recorded.environment).stdout
+    assert "does not narrow" in counted.stderr
+
+
+def test_likeness_is_to_one_image(run: Run, recorded: Recorded) -> None:
+    for verb in ("search", "tags", "export"):
+        done = run(verb, "like:1", "--like", "2", **recorded.environment)
+        assert_one_line(done, 2, "--like and like: cannot both be meant")
+
+
+@pytest.mark.parametrize(("depth", "is_told"), [(PICTURES - 1, True), (PICTURES, False)])
+def test_an_export_that_ends_where_rankings_do_says_so(recorded: Recorded, depth: int, is_told: bool) -> None:
+    code = f"from storage import query; query.MAX_OFFSET = {depth}; from ramq.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "export", "like:1"],
+        env={**os.environ, **recorded.environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(done.stdout.splitlines()) == PICTURES - 1
+    assert len(done.stderr.splitlines()) == is_told
+    assert (f"These are the best {depth} images" in done.stderr) == is_told
+
+
+def test_nothing_is_erased_where_no_report_could_be_written(run: Run, recorded: Recorded, tmp_path: Path) -> None:
+    erase = ("delete", "1", "--json", "--report")
+    for file in (tmp_path / "nowhere" / "x.json", tmp_path, tmp_path / ("x" * 300)):
+        assert_one_line(run(*erase, str(file), **recorded.environment), 2, "nothing was erased", str(tmp_path))
+    assert run("show", "1", **recorded.environment).returncode == 0
+    earlier, new = tmp_path / "earlier.json", tmp_path / "new.json"
+    earlier.write_text("an earlier report")
+    for file in (earlier, new):
+        assert_one_line(run("delete", "no such image", "--report", str(file), **recorded.environment), 2)
+    assert earlier.read_text() == "an earlier report"
+    assert not new.exists()
+
+
+def test_a_deletion_whose_report_is_lost_says_that_it_is_done(run: Run, recorded: Recorded) -> None:
+    done = run("delete", "--prefix", "no such key", "--json", "--report", "/dev/full", **recorded.environment)
+    number = json.loads(done.stdout)["deletion_id"]
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert f"deletion {number} is done" in line
+    assert "ramq erasures --verify --keys --json" in line
+
+
+def test_arguments_that_no_file_and_no_database_takes_are_one_line(run: Run, recorded: Recorded) -> None:
+    assert_one_line(run("search", "--like", "x" * 300, **recorded.environment), 2, "there is no image")
+    assert_one_line(run("models", "convert", "x" * 300, "out.safetensors"), 1, "File name too long")
+    for words in (("show", "\udcff"), ("vocab", "show", "\udcff"), ("policy", "clear", "\udcff")):
+        assert_one_line(run(*words, **recorded.environment), 2, "\\udcff")
 
 
 def test_a_wrong_setting_is_one_line(run: Run) -> None:
