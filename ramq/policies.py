@@ -65,7 +65,7 @@ class PolicyClient:
 
 
 def _archive_id(session: Session, archive: str | None) -> int | None:
-    if not archive:
+    if archive is None:
         return None
     archive_id, prefix = archives.resolve(session, archive)
     if prefix:

@@ -35,9 +35,9 @@ def change_policy(
     """Add a rule, or take one back; a tag that is not known is refused on the same screen, with near names."""
     try:
         if say == "nothing":
-            services.policies.clear(tag, archive)
+            services.policies.clear(tag, archive or None)
         else:
-            services.policies.put(tag, say, archive, by=caller_of(request))
+            services.policies.put(tag, say, archive or None, by=caller_of(request))
     except UsageError as error:
         return _screen(request, services, form={"tag": tag, "say": say, "archive": archive}, refusal=error)
     return RedirectResponse("/archives/policies", status_code=303)
