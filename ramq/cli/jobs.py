@@ -245,9 +245,7 @@ def _follow(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) 
                 crew.require_alive()
             view = ramq.jobs.get(job_id)
             is_lonely = view.workers == 0 and time.monotonic() - started > _LONELY_SECONDS
-            if is_lonely and view.is_listing:  # to which workers of other jobs lend a hand
-                is_lonely = not any(worker.is_alive for worker in ramq.jobs.workers())
-            note = _note(view, is_lonely=is_lonely)
+            note = _note(view, is_lonely=is_lonely and not _has_worker(ramq, view))
             progress.update(
                 task,
                 total=None if view.is_listing and not view.listed else view.listed,
@@ -270,6 +268,13 @@ def _rate(view: JobView) -> str:
         return "listing" if view.is_listing else ""
     left = f", {duration(view.eta_seconds)} left" if view.eta_seconds is not None else ", listing"
     return f"{view.images_per_second:,.1f} images/s{left}"
+
+
+def _has_worker(ramq: Services, view: JobView) -> bool:
+    """Whether anybody is there for a job: anyone lists; to recognise, one with its model, or none loaded yet."""
+    return any(
+        worker.is_alive and (view.is_listing or worker.model in {None, view.model}) for worker in ramq.jobs.workers()
+    )
 
 
 def _note(view: JobView, *, is_lonely: bool) -> str:
