@@ -266,8 +266,8 @@ def _follow(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) 
 def _rate(view: JobView) -> str:
     if not view.images_per_second:
         return "listing" if view.is_listing else ""
-    left = f", {duration(view.eta_seconds)} left" if view.eta_seconds is not None else ", listing"
-    return f"{view.images_per_second:,.1f} images/s{left}"
+    left = f", {duration(view.eta_seconds)} left" if view.eta_seconds is not None else ""
+    return f"{view.images_per_second:,.1f} images/s{', listing' if view.is_listing else left}"
 
 
 def _has_worker(ramq: Services, view: JobView) -> bool:
