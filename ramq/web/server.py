@@ -76,12 +76,15 @@ def listen(services: Services, host: str, port: int) -> socket.socket:
     require_tokens(services.settings, host)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
+        listener = socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
             f"cannot listen on {host} port {port}: {reason}; choose another with --host or --port"
         ) from error
+    # asyncio sets TCP_NODELAY only on connections of a socket that names its protocol. Without that option an answer
+    # is sent in two pieces of which the second waits for the client's delayed acknowledgement: 40 ms.
+    return socket.socket(listener.family, listener.type, socket.IPPROTO_TCP, fileno=listener.detach())
 
 
 def url_of(listener: socket.socket) -> str:
