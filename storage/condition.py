@@ -54,6 +54,13 @@ class Sized:
 
 
 @dataclass(frozen=True, slots=True)
+class OneOf:
+    """Is one of these images; ids ascending."""
+
+    image_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class All:
     """Every part holds; no parts: everything does."""
 
@@ -74,4 +81,4 @@ class Not:
     part: Condition
 
 
-Condition = HasTag | InArchive | Below | ByJob | Modified | Sized | All | Any | Not
+Condition = HasTag | InArchive | Below | ByJob | Modified | Sized | OneOf | All | Any | Not

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pyroaring import BitMap
 
-from storage.condition import All, Below, ByJob, HasTag, InArchive, Modified, Not, Sized
+from storage.condition import All, Below, ByJob, HasTag, InArchive, Modified, Not, OneOf, Sized
 from storage.condition import Any as AnyOf
 from storage.index.bitmaps import bitmap_of, bitmap_where, rows_in
 from storage.index.rows import NO_DATE
@@ -56,8 +56,18 @@ def matching(rows: Rows, condition: Condition, within: BitMap | None = None) -> 
             # What is no text of Unicode is no key either, but may come in from a command line.
             below = rows.keys.below(prefix.encode(errors="surrogatepass"))
             found = _of(within, _everything(rows) if len(below) == len(rows) else bitmap_of(below))
+        case OneOf(image_ids):
+            found = _of(within, bitmap_of(_rows_of(rows, image_ids)))
         case InArchive() | ByJob() | Modified() | Sized():
             found = _between(*_range(rows, condition), within)
+    return found
+
+
+def _rows_of(rows: Rows, image_ids: tuple[int, ...]) -> NDArray[np.uint32]:
+    wanted = np.array(image_ids, dtype=np.int64)
+    places = np.searchsorted(rows.ids, wanted)
+    places, wanted = places[places < len(rows.ids)], wanted[places < len(rows.ids)]
+    found: NDArray[np.uint32] = places[rows.ids[places] == wanted].astype(np.uint32)
     return found
 
 
@@ -181,7 +191,7 @@ def _effort(rows: Rows, condition: Condition) -> tuple[int, int]:
         case HasTag(tags):
             counts = rows.tags.assigned_counts
             return 0, sum(int(counts[tag_id]) for tag_id, _ in tags if tag_id < len(counts))
-        case Below():
+        case Below() | OneOf():
             return 1, 0
         case InArchive() | ByJob() | Modified() | Sized():
             return 2, 0

@@ -47,7 +47,10 @@ class Image(Base):
     """One key of an archive and the version of the object that was last listed there."""
 
     __tablename__ = "image"
-    __table_args__ = (Index("uq_image_archive_id_key", "archive_id", "key", unique=True),)
+    __table_args__ = (
+        Index("uq_image_archive_id_key", "archive_id", "key", unique=True),
+        Index("ix_image_missing", "id", postgresql_where=text("missing_since IS NOT NULL")),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     archive_id: Mapped[int] = mapped_column(ForeignKey(Archive.id))

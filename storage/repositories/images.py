@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from storage.objects.base import ObjectInfo
 
 
+def missing(session: Session) -> tuple[int, ...]:
+    """Return the ids, ascending, of the images whose originals the last listing did not find."""
+    return tuple(session.scalars(select(Image.id).where(Image.missing_since.is_not(None)).order_by(Image.id)))
+
+
 @dataclass(frozen=True, slots=True)
 class ImageKey:
     """What a worker needs in order to fetch an image."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from storage.condition import All, Below, ByJob, HasTag, InArchive, Modified, Not, Sized
+from storage.condition import All, Below, ByJob, HasTag, InArchive, Modified, Not, OneOf, Sized
 from storage.condition import Any as AnyOf
 from storage.index.rows import NO_DATE
 from storage.models import SCORE_SCALE
@@ -29,7 +29,7 @@ NOTHING = "pk > 0"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def filter_of(  # noqa: PLR0911 - one for each kind of condition
+def filter_of(  # noqa: C901, PLR0911 - one for each kind of condition
     condition: Condition, assigned_units: NDArray[np.int32], *, holds: bool = True
 ) -> str:
     """Return the expression for the images that meet a condition, or for those that do not.
@@ -54,6 +54,8 @@ def filter_of(  # noqa: PLR0911 - one for each kind of condition
             return f"archive {_equal(holds=holds)} {archive_id}"
         case ByJob(job_id):
             return f"job {_equal(holds=holds)} {job_id}"
+        case OneOf(image_ids):
+            return one_of(image_ids) if holds else none_of(image_ids)
         case Below(prefix):
             return _below(prefix, holds=holds)
         case Modified(since, until):
