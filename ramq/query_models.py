@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from ram_core import load_model, load_text_encoder
@@ -25,8 +26,14 @@ DECODERS = 2
 """Pictures that a web server decodes at the same time."""
 
 
+REMEMBERED_TEXTS = 256
+"""Vectors of the texts that were searched for last: each page of hits, and its facets, ask for the same one."""
+
+
 class QueryModels:
-    """Models and decoders, loaded when they are first needed. Thread-safe; one thread at a time has a model.
+    """Models and decoders, loaded when they are first needed. Thread-safe.
+
+    Each kind has a lock of its own: texts and thumbnails do not wait while a model of pictures is loaded or used.
 
     Args:
         settings: where files are, which device, and the limits of pictures.
@@ -34,21 +41,29 @@ class QueryModels:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._lock = threading.Lock()
+        self._encoder_lock = threading.Lock()
+        self._recognizer_lock = threading.Lock()
+        self._decoder_lock = threading.Lock()
         self._encoders: dict[str, TextEncoder] = {}
         self._name_vectors: dict[tuple[str, int], NDArray[np.float32]] = {}
+        self._text_vectors: OrderedDict[tuple[str, str], NDArray[np.float32]] = OrderedDict()
         self._recognizers: dict[str, Recognizer] = {}
         self._decoders: Decoders | None = None
 
     def of_text(self, model: str, text: str) -> NDArray[np.float32]:
         """Return the vector (D,) of a text, in the space of a model's. Raises ``UsageError``: no such encoder here."""
-        with self._lock:
-            vector: NDArray[np.float32] = self._encoder(model).encode([text])[0]
-        return vector
+        key = (model, text)
+        with self._encoder_lock:
+            if key not in self._text_vectors:
+                self._text_vectors[key] = self._encoder(model).encode([text])[0]
+                if len(self._text_vectors) > REMEMBERED_TEXTS:
+                    self._text_vectors.popitem(last=False)
+            self._text_vectors.move_to_end(key)
+            return self._text_vectors[key]
 
     def of_names(self, model: str, vocabulary: Names) -> NDArray[np.float32]:
         """Return vectors (M, D) of some names of a vocabulary: computed once a machine, kept in the cache's folder."""
-        with self._lock:
+        with self._encoder_lock:
             key = (model, vocabulary.vocabulary_id)
             if key not in self._name_vectors:
                 names = [vocabulary.names[i] for i in spread(len(vocabulary.names), SAMPLE)]
@@ -69,7 +84,7 @@ class QueryModels:
             decoded = self.decoders().decode(picture, model.preprocessing)
         except UndecodableError as error:
             raise UsageError(f"the uploaded file cannot be searched by: {error}") from error
-        with self._lock:
+        with self._recognizer_lock:
             vector: NDArray[np.float32] = model.predict(decoded.pixels[None])[0].vector
         return vector
 
@@ -77,7 +92,7 @@ class QueryModels:
         """Return the processes that decode what people send and look at, made when they are first needed."""
         from workers.decoders import Decoders  # noqa: PLC0415  (Pillow; not every verb needs it)
 
-        with self._lock:
+        with self._decoder_lock:
             if self._decoders is None:
                 self._decoders = Decoders(min(DECODERS, self._settings.decode_threads), self._settings.max_pixels)
             return self._decoders
@@ -91,7 +106,7 @@ class QueryModels:
         return self._encoders[model]
 
     def _recognizer(self, generation: Generation) -> Recognizer:
-        with self._lock:
+        with self._recognizer_lock:
             if generation.model not in self._recognizers:
                 try:
                     self._recognizers[generation.model] = load_model(
