@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.bench_retrieval import RANK, Labelled, photographs, quality, stamps
 from benchmarks.report import begin, options, write
 from ram_core import load_model, load_text_encoder
-from storage.ranking import DEFAULT_RELEVANCE, FUSION_DEPTH, SAMPLE, Background, Mention, TagNames, fuse, spread
+from storage.ranking import DEFAULT_RELEVANCE, SAMPLE, TAG_WEIGHT, Background, Mention, TagNames, spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,16 +98,10 @@ def near(asked: Asked, scores: NDArray[np.float32], least: float) -> NDArray[Any
     return np.stack([(row * scores).max(axis=1) for row in weights])
 
 
-def fused(cosines: NDArray[Any], evidence: NDArray[Any], weight: float) -> NDArray[Any]:
-    """(Q, N) numbers that order the pictures as the fusion of both rankings does."""
-    result = np.empty(cosines.shape)
-    for row, (cosine, score) in enumerate(zip(cosines, evidence, strict=True)):
-        by_tags = np.argsort(-score, kind="stable")[: int((score > 0).sum())]
-        nearest = np.argsort(-cosine, kind="stable")
-        first = fuse(nearest[:FUSION_DEPTH], by_tags[:FUSION_DEPTH], weight)
-        order = np.concatenate([first, nearest[~np.isin(nearest, first)]])
-        result[row, order] = -np.arange(len(order))
-    return result
+def summed(cosines: NDArray[Any], evidence: NDArray[Any], weight: float) -> NDArray[Any]:
+    """(Q, N) cosines, and a share of the evidence by tags on top."""
+    total: NDArray[Any] = cosines + weight * evidence
+    return total
 
 
 def ranking(asked: Asked, scores: NDArray[np.float32], is_right: NDArray[np.bool_]) -> dict[str, Any]:
@@ -117,7 +111,8 @@ def ranking(asked: Asked, scores: NDArray[np.float32], is_right: NDArray[np.bool
     kinds |= {f"tags nearer than {least}": near(asked, scores, least) for least in (0.6, 0.7, 0.8)}
     for name, evidence in kinds.items():
         orders |= {
-            f"{name}, fused, weight {weight}": fused(asked.cosines, evidence, weight) for weight in (0.25, 0.5, 1, 2)
+            f"{name}, weight {weight}": summed(asked.cosines, evidence, weight)
+            for weight in (0.02, 0.05, 0.1, 0.2, 0.5)
         }
     names_a_tag = np.array([bool(mention.terms) for mention in asked.mentions])
     orders |= {name: _only(evidence) for name, evidence in kinds.items()}
@@ -228,7 +223,7 @@ def measure(labelled: Labelled, model: Any, encoder: Any, floors: dict[str, floa
         floors = {rule: float(np.quantile(v[rows, first][in_ten], 1 - _KEPT)) for rule, v in values["labelled"].items()}
     background = Background.of(vectors[spread(len(vectors), SAMPLE)], names[spread(len(names), SAMPLE)])
     shipped = {}
-    order = fused(asked.cosines, asked.named, 0.25)
+    order = summed(asked.cosines, asked.named, TAG_WEIGHT)
     for relevance in (0.0, 0.8, 0.9, DEFAULT_RELEVANCE, 0.97, 0.98, 0.99):
         floor = background.floor(relevance)
         kept = {name: (each.cosines >= floor) | each.is_exempt for name, each in every.items()}

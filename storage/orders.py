@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Protocol, overload
 
 import numpy as np
 
 from storage import query as queries
 from storage.models import SCORE_SCALE
-from storage.ranking import FUSION_DEPTH, fuse
+from storage.ranking import TAG_WEIGHT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,14 +17,25 @@ if TYPE_CHECKING:
     from storage.index.evaluate import Terms
     from storage.index.selection import Selection
 
+_FIRST_LOOK = 1_000
+"""Most lists of a text end sooner, and this many are found as fast as a page of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """An image in its place. ``after`` is where the next page begins if this image is the last of its own."""
+    """An image in its place.
+
+    Attributes:
+        image_id: which.
+        score: the number that ranks: it never grows along an order.
+        after: where the next page begins if this image is the last of its own.
+        similarity: the cosine with a text, of an order by a text.
+    """
 
     image_id: int
     score: float
     after: tuple[int, ...]
+    similarity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,10 @@ class Order(Protocol):
 
     cursor_length: ClassVar[int]
     """How many numbers there are in ``Ranked.after``."""
+
+    @property
+    def found(self) -> Selection:
+        """The images that match."""
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
         """Return up to ``k`` images behind the place ``after`` (None: from the first on), fewer only at the end."""
@@ -94,14 +109,16 @@ class ByVector:
 class ByText:
     """By likeness to a text and by the tags that it names, down to a floor; ``queries.MAX_OFFSET`` images deep.
 
-    The first ``FUSION_DEPTH`` of both rankings are fused, then the nearest follow alone. An image with all the tags of
-    a text that names tags and nothing else matches, however unlike its vector is: such images come last.
+    The score of an image is its cosine, and ``ranking.TAG_WEIGHT`` times the mean score of the tags that the text names
+    where it has all of them. An image with all the tags of a text that names tags and nothing else matches, however
+    unlike its vector is.
 
     Attributes:
         found: images.
         vector: (D,) of length 1, of the text.
         floor: cosine that is near enough; below it are images that have nothing to do with the text.
         named: ids of the images with all tags that the text names, best first, ``queries.MAX_OFFSET`` at most.
+        named_scores: (N,) the mean scores of these tags, 0 to 1.
         is_whole: whether the text says nothing but those tags.
     """
 
@@ -110,39 +127,77 @@ class ByText:
     vector: NDArray[np.float32]
     floor: float
     named: NDArray[np.int64]
+    named_scores: NDArray[np.float64]
     is_whole: bool
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
-        """Return the next images, scored by cosine, which is nearly their order; the place is how many came before."""
+        """Return the next images; the place is how many came before."""
         begin, end = _window(after, k)
-        listed, is_complete = self._listed(end)
-        shown = listed[begin:end]
-        images = _placed(shown, self.found.cosines(self.vector, shown), begin)
+        listed, scores, is_complete = self._listed(end)
+        shown, shown_scores = listed[begin:end], scores[begin:end]
+        images = [
+            replace(image, similarity=similarity)
+            for image, similarity in zip(
+                _placed(shown, shown_scores, begin), (shown_scores - self._shares(shown)).tolist(), strict=True
+            )
+        ]
         if self.floor == -np.inf:
             return Taken(images, len(self.found))
         if not is_complete:
             return Taken(images, None)
         return Taken(images, len(listed), len(self.found) - len(listed))
 
-    def _listed(self, count: int) -> tuple[NDArray[np.int64], bool]:
-        """Return the first ``count`` images or more, and whether they are all."""
-        asked = max(count, FUSION_DEPTH) if len(self.named) else count
-        ids, cosines = self.found.nearest(self.vector, max(1, asked))
-        near = ids[cosines >= self.floor]
-        is_complete = len(near) < len(ids) or len(ids) == len(self.found)
-        if not len(self.named):
-            return near, is_complete
-        top, by_tags = near[:FUSION_DEPTH], self.named[:FUSION_DEPTH]
-        first = fuse(top, by_tags if self.is_whole else by_tags[np.isin(by_tags, top)])
-        listed = np.concatenate([first, near[~np.isin(near, first)]])
-        if self.is_whole and is_complete:
-            listed = np.concatenate([listed, self.named[~np.isin(self.named, listed)]])
-        return listed, is_complete
+    def hits(self) -> NDArray[np.int64] | None:
+        """Return the ids of all images of the order, the best first; None where these are all that match.
+
+        Of an order that is longer than ``queries.MAX_OFFSET``, at least the first so many.
+        """
+        if self.floor == -np.inf:
+            return None
+        for count in (_FIRST_LOOK, queries.MAX_OFFSET):
+            listed, _, is_complete = self._listed(count)
+            if is_complete:
+                break
+        return listed
+
+    def _listed(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32], bool]:
+        """Return the first ``count`` images or more, their scores, and whether they are all."""
+        ids, cosines = self.found.nearest(self.vector, max(1, count))
+        is_all = len(ids) == len(self.found)
+        others = self.named[~np.isin(self.named, ids)]
+        is_complete = is_all or bool(cosines[-1] < self.floor)
+        # Whatever was not looked at is less alike than the last one, and has no share from tags.
+        least = -np.inf if is_all else float(cosines[-1])
+        ids = np.concatenate([ids, others])
+        cosines = np.concatenate([cosines, self.found.cosines(self.vector, others)])
+        scores = cosines + self._shares(ids)
+        is_hit = cosines >= self.floor
+        if self.is_whole:
+            is_hit |= np.isin(ids, self.named)
+        if not is_complete:
+            is_hit &= scores >= least
+        ids, scores = ids[is_hit], scores[is_hit]
+        order = np.lexsort((ids, -scores))
+        return ids[order], scores[order], is_complete
+
+    def _shares(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return (N,) what the tags that the text names add to the scores of images."""
+        shares = np.zeros(len(ids), dtype=np.float32)
+        if len(self.named):
+            by_id = np.argsort(self.named)
+            places = np.minimum(np.searchsorted(self.named[by_id], ids), len(by_id) - 1)
+            is_named = self.named[by_id][places] == ids
+            shares[is_named] = TAG_WEIGHT * self.named_scores[by_id][places[is_named]]
+        return shares
 
 
-def mean_score(total: int, terms: Terms) -> float:
+@overload
+def mean_score(total: int, terms: Terms) -> float: ...
+@overload
+def mean_score(total: NDArray[np.int64], terms: Terms) -> NDArray[np.float64]: ...
+def mean_score(total: int | NDArray[np.int64], terms: Terms) -> float | NDArray[np.float64]:
     """Return the score, 0 to 1, of an image whose best scores of the terms add up to ``total`` units."""
-    return total / (SCORE_SCALE * len(terms)) if terms else 0.0
+    return total / (SCORE_SCALE * max(1, len(terms)))
 
 
 def _window(after: tuple[int, ...] | None, k: int) -> tuple[int, int]:

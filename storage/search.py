@@ -11,14 +11,14 @@ from ramq.kit.errors import NotFoundError
 from storage import query as queries
 from storage.condition import All, InArchive
 from storage.index.selection import Selection, most_common
-from storage.orders import ByTags, ByText, ByVector, mean_score
+from storage.orders import ByTags, ByText, ByVector, Ranked, mean_score
 from storage.ranking import DEFAULT_RELEVANCE
 from storage.relevance import Floors
 from storage.repositories import generations, policies, results, tags
 from storage.views import Facet, Hit, ImageView, Page, SearchQuery, Why
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from storage.orders import Order
     from storage.query import Match
     from storage.repositories.tags import Names
+
+_CANDIDATES = 4
+"""Names that are counted for each one that is suggested."""
 
 
 class Search:
@@ -79,7 +82,7 @@ class Search:
             taken = order.take(after, missing + 1)
             shown = taken.images[:missing]
             # What was deleted since the view was taken is left out, and others take its place.
-            hits += self.hits(session, match, query, {image.image_id: image.score for image in shown})
+            hits += self.hits(session, match, query, shown)
             is_last = len(taken.images) <= missing
             after = shown[-1].after if shown else after
             if is_last or len(hits) == query.limit:
@@ -93,8 +96,8 @@ class Search:
         query: SearchQuery,
         vector: NDArray[np.float32] | None = None,
         names: NDArray[np.float32] | None = None,
-    ) -> tuple[Match, Iterator[tuple[int, float]]] | None:
-        """Return all that ``page`` would, on all its pages, as (image id, score); None while nothing was recorded.
+    ) -> tuple[Match, Iterable[Ranked]] | None:
+        """Return all that ``page`` would, on all its pages; None while nothing was recorded.
 
         By id, except where a vector ranks. All of it is of one moment and asks for no transaction; ``hits`` gives it
         content. Memory does not grow with the number of images.
@@ -105,53 +108,77 @@ class Search:
         order = self._order(session, query, match, vector, names)
         if isinstance(order, ByTags):
             by_id = order.found.by_id(match.terms)
-            return match, ((image_id, mean_score(total, match.terms)) for image_id, total in by_id)
-        return match, ((image.image_id, image.score) for image in order.take(None, queries.MAX_OFFSET).images)
+            return match, (Ranked(image_id, mean_score(total, match.terms), ()) for image_id, total in by_id)
+        return match, order.take(None, queries.MAX_OFFSET).images
 
-    def hits(self, session: Session, match: Match, query: SearchQuery, scores: dict[int, float]) -> list[Hit]:
-        """Return hits for images with scores, in this order; deleted images are left out."""
+    def hits(self, session: Session, match: Match, query: SearchQuery, images: Sequence[Ranked]) -> list[Hit]:
+        """Return hits for images, in this order; deleted images are left out."""
+        scores = {image.image_id: image.score for image in images}
         hits = results.hits(session, match.generation.id, scores, match.names, query.threshold, match.policy)
         if not query.text or query.like is not None:
             return hits
         named = {tag_id for term in match.names.in_texts.mentioned(query.text).terms for tag_id in term}
-        return [replace(hit, why=Why(hit.score, [tag.id for tag in hit.tags if tag.id in named])) for hit in hits]
+        similarities = {image.image_id: image.similarity for image in images if image.similarity is not None}
+        return [
+            replace(hit, why=Why(similarities[hit.image_id], [tag.id for tag in hit.tags if tag.id in named]))
+            for hit in hits
+        ]
 
-    def facets(self, session: Session, query: SearchQuery, limit: int) -> list[Facet]:
-        """Count the tags of all images that match the query's tags and filters; its text does not narrow.
+    def facets(
+        self,
+        session: Session,
+        query: SearchQuery,
+        limit: int,
+        vector: NDArray[np.float32] | None = None,
+        names: NDArray[np.float32] | None = None,
+    ) -> list[Facet]:
+        """Count the tags of the images that ``page`` finds on all its pages.
 
-        The most frequent first, ``limit`` at most; what no image has is left out.
+        The most frequent first, ``limit`` at most; what no image has is left out. Where a text finds more than
+        ``queries.MAX_OFFSET`` images, of these its first.
         """
-        match = queries.resolve(session, query, self.vocabulary)
+        match = self._match(session, query, vector)
         if match is None:
             return []
+        order = self._order(session, query, match, vector, names)
+        hits = order.hits() if isinstance(order, ByText) else None
+        found = order.found if hits is None else order.found.among(hits)
         units = match.names.all_units(query.threshold)
-        view = self._index().view(session, match.generation.id)
-        found = Selection.of(view, match.condition)
         if match.policy.is_empty:
             counts = found.most_common(units, limit)
         else:
+            view = self._index().view(session, match.generation.id)
             narrowed = () if match.condition is None else (match.condition,)
 
             def in_archive(archive_id: int) -> NDArray[np.int64]:
-                return Selection.of(view, All((*narrowed, InArchive(archive_id)))).count_tags(units)
+                inside = Selection.of(view, All((*narrowed, InArchive(archive_id))))
+                return (inside if hits is None else inside.among(hits)).count_tags(units)
 
             counts = most_common(match.policy.counted(found.count_tags(units), in_archive), limit)
         return [_facet(match.names, tag_id, count) for tag_id, count in counts]
 
     def suggest(self, session: Session, prefix: str, limit: int) -> list[Facet]:
-        """Return tags whose name begins with ``prefix``, with how many images have them."""
+        """Return tags whose name begins with ``prefix``, those that images have first, with how many have them."""
         generation = generations.default(session)
         if generation is None or not prefix.strip():
             return []
         names = self.vocabulary(session, generation.vocabulary_id)
-        ids = tags.completions(session, generation.vocabulary_id, prefix, limit)
+        ids = tags.completions(session, generation.vocabulary_id, prefix, limit * _CANDIDATES)
         policy = policies.load(session, names)
         view = self._index().view(session, generation.id)
 
         def count(tag_id: int) -> int:
             return len(Selection.of(view, policy.has([(tag_id, names.units(tag_id, None))])))
 
-        return [_facet(names, tag_id, count(tag_id)) for tag_id in ids]
+        facets = [_facet(names, tag_id, count(tag_id)) for tag_id in ids]
+        return sorted(facets, key=lambda facet: facet.count == 0)[:limit]
+
+    def count(self, session: Session, query: SearchQuery) -> int:
+        """Return how many images meet the tags and filters of a query. Raises ``UsageError``: see ``page``."""
+        match = queries.resolve(session, query, self.vocabulary)
+        if match is None:
+            return 0
+        return len(Selection.of(self._index().view(session, match.generation.id), match.condition))
 
     def image(self, session: Session, image_id: int) -> ImageView:
         """Return one image. Raises ``NotFoundError``."""
@@ -184,13 +211,13 @@ class Search:
         relevance = usual if query.relevance is None else query.relevance
         floor = -np.inf if names is None else self._floors.floor(view, names, relevance)
         mention = match.names.in_texts.mentioned(query.text)
-        named = np.empty(0, dtype=np.int64)
+        named, sums = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
         if mention.terms:
             units = match.names.all_units(query.threshold).tolist()
             has = (match.policy.has((i, units[i]) for i in term) for term in mention.terms)
             has_all = All((*has, *([] if match.condition is None else [match.condition])))
-            named, _ = Selection.of(view, has_all).best_by_tags(mention.terms, queries.MAX_OFFSET)
-        return ByText(found, vector, floor, named, mention.is_whole)
+            named, sums = Selection.of(view, has_all).best_by_tags(mention.terms, queries.MAX_OFFSET)
+        return ByText(found, vector, floor, named, mean_score(sums, mention.terms), mention.is_whole)
 
     def _vector_of(self, session: Session, generation: Generation, image_id: int) -> NDArray[np.float32]:
         results.place(session, image_id)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from storage.language.reading import Note
     from storage.language.tree import Expression
 
 Item = TypeVar("Item")
@@ -60,7 +61,10 @@ class PolicyView:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """Why a search by text found an image: the cosine of their vectors, and which tags of the image the text names."""
+    """Why a search by text found an image: the cosine of their vectors, and which tags of the image the text names.
+
+    The score of the hit is the cosine and, of an image with all the tags that the text names, a share of theirs.
+    """
 
     similarity: float
     tags: list[int]
@@ -72,6 +76,7 @@ class Hit:
 
     ``score`` is the cosine similarity for text and similarity searches, else the mean score of the tags asked for.
     ``tags`` are the assigned ones, highest score first. ``width`` and ``height`` are the picture's, in pixels.
+    ``missing_since`` is when a listing first did not find the original any more.
     """
 
     image_id: int
@@ -83,7 +88,13 @@ class Hit:
     generation_id: int
     width: int
     height: int
+    missing_since: datetime | None = None
     why: Why | None = None
+
+    @property
+    def missing(self) -> bool:
+        """Whether the last listing did not find the original."""
+        return self.missing_since is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +103,14 @@ class Page(Generic[Item]):
 
     ``total`` is how many there are on all pages together; None where that is not known. ``below`` is how many more
     match but are less like a text than its ``relevance`` asks for; None without a text, or far from the list's end.
+    ``notes`` say how the text of a search was read where that may not be what was meant.
     """
 
     items: list[Item]
     next_cursor: str | None = None
     total: int | None = None
     below: int | None = None
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +354,8 @@ class SearchQuery:
         cursor: ``next_cursor`` of the page before.
         where: what an image must also meet, from the query language.
         generation: the generation to be searched, instead of the one that serves.
+        read_for: the generation that the query was read for. It is searched even if another one serves by now, since
+            the text's vector and the names of tags are of this one.
     """
 
     text: str | None = None
@@ -357,6 +372,8 @@ class SearchQuery:
     cursor: str | None = None
     where: Expression | None = None
     generation: int | None = None
+    read_for: int | None = None
+    notes: tuple[Note, ...] = ()
 
     def after(self, cursor: str | None) -> SearchQuery:
         """Return the query for the page that begins at ``cursor``."""

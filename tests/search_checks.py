@@ -57,7 +57,7 @@ def check(archive: ArchiveModel, search: Search, generation: int) -> None:
     assert {facet.id: facet.count for facet in facets} == archive.facets(generation, query), query
     assert [(-facet.count, facet.id) for facet in facets] == sorted((-facet.count, facet.id) for facet in facets)
     assert every is not None
-    assert list(every[1]) == sorted(expected), query
+    assert [(image.image_id, image.score) for image in every[1]] == sorted(expected), query
 
     vector = unit_vectors(1, archive.rng)[0]
     vector /= np.linalg.norm(vector)

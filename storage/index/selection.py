@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from pyroaring import BitMap
 
-from storage.index.bitmaps import rows_in
+from storage.index.bitmaps import bitmap_of, rows_in
 from storage.index.evaluate import FEW, best_by_tags, count_tag, count_tags, has_bitmaps, matching, score_sums
 from storage.index.packing import require_unit_length
 
@@ -63,6 +63,17 @@ class Selection:
             return part, found if live is None else found & live
 
         return cls(tuple(_of_each(parts, chosen)), is_narrowed=True, far=far)
+
+    def among(self, image_ids: NDArray[np.int64]) -> Selection:
+        """Return those of these images that are among ``image_ids``."""
+        wanted = np.sort(image_ids)
+
+        def chosen(part: Part, selected: BitMap | None) -> tuple[Part, BitMap]:
+            found = bitmap_of(part.rows_of(wanted).astype(np.uint32))
+            return part, found if selected is None else found & selected
+
+        far = None if self.far is None else self.far.among(wanted.tolist())
+        return Selection(tuple(_of_each(self.parts, chosen)), is_narrowed=True, far=far)
 
     def __len__(self) -> int:
         here = sum(len(part.rows) if rows is None else len(rows) for part, rows in self.parts)

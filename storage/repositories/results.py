@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # The generation is part of the statement: as a parameter it would lock, and plan for, the partitions of all of them.
 _HITS = """
     SELECT record.image_id, corrected.tags, corrected.scores, record.caption, record.width, record.height,
-        image.key, archive.uri, image.archive_id
+        image.key, image.missing_since, archive.uri, image.archive_id
     FROM unnest(%(ids)s::bigint[]) AS wanted (id)
     JOIN record ON record.image_id = wanted.id AND record.generation_id = {generation_id:d}
     JOIN image ON image.id = record.image_id
@@ -60,6 +60,7 @@ def hits(
             generation_id=generation_id,
             width=row.width,
             height=row.height,
+            missing_since=row.missing_since,
         )
         for image_id, score in scores.items()
         if (row := found.get(image_id))

@@ -117,9 +117,9 @@ def test_what_is_read_out_is_of_one_moment_whatever_changes_meanwhile(
     with unit_of_work(archive.engine) as session:
         every = search.everything(session, SearchQuery())
     assert every is not None
-    _, found = every
+    found = iter(every[1])
     before = sorted(archive.results[0])
-    seen = [next(found)[0] for _ in range(30)]
+    seen = [next(found).image_id for _ in range(30)]
 
     archive.record(0, before[20:40])
     archive.record(0, list(archive.facts)[150:])
@@ -127,7 +127,7 @@ def test_what_is_read_out_is_of_one_moment_whatever_changes_meanwhile(
     builder.compact(archive.generations[0], purge=True)
     builder.collect_garbage()
 
-    assert seen + [image_id for image_id, _ in found] == before
+    assert seen + [image.image_id for image in found] == before
 
 
 def test_completions_count_the_images_that_have_the_tag(

@@ -12,7 +12,7 @@ from storage.index.columns import RawRows
 from storage.index.part import Part, build_part
 from storage.index.selection import Selection
 from storage.orders import ByText, ByVector
-from storage.ranking import FUSION_DEPTH
+from storage.ranking import TAG_WEIGHT
 
 COUNT = 700
 SIZE = 16
@@ -76,20 +76,24 @@ def some(archive: Archive, count: int) -> np.ndarray:
     return np.random.default_rng(count).permutation(np.array(list(archive.cosines)))[:count]
 
 
+def shares(named: np.ndarray) -> np.ndarray:
+    """Mean scores of the tags that a text names, of the images that have them all."""
+    return np.linspace(0.9, 0.3, len(named))
+
+
+def by_text(archive: Archive, floor: float, named: np.ndarray, *, is_whole: bool = False) -> ByText:
+    return ByText(archive.found, archive.query, floor, named, shares(named), is_whole)
+
+
 def expected(archive: Archive, floor: float, named: np.ndarray, *, is_whole: bool) -> list[int]:
     """The same order, from its description."""
-    near = [image_id for image_id in archive.nearest if archive.cosines[image_id] >= floor]
-    scores = {image_id: 1 / (60 + rank) for rank, image_id in enumerate(near[:FUSION_DEPTH], start=1)}
-    tags = named.tolist()[:FUSION_DEPTH]
-    if not is_whole:
-        tags = [image_id for image_id in tags if image_id in scores]
-    for rank, image_id in enumerate(tags, start=1):
-        scores[image_id] = scores.get(image_id, 0) + 0.25 / (60 + rank)
-    order = near
-    if tags:
-        first = sorted(scores, key=lambda image_id: (-scores[image_id], image_id))
-        order = first + [image_id for image_id in near if image_id not in scores]
-    return order + [image_id for image_id in named.tolist() if is_whole and image_id not in order]
+    scores = dict(archive.cosines)
+    for image_id, share in zip(named.tolist(), shares(named).tolist(), strict=True):
+        scores[image_id] += TAG_WEIGHT * share
+    hits = {image_id for image_id, cosine in archive.cosines.items() if cosine >= floor}
+    if is_whole:
+        hits |= set(named.tolist())
+    return sorted(hits, key=lambda image_id: (-scores[image_id], image_id))
 
 
 def paged(order: ByText, size: int) -> list[int]:
@@ -109,41 +113,59 @@ def test_a_text_orders_as_described_whatever_the_size_of_its_pages(
 ) -> None:
     floor = -np.inf if kept is None else archive.floor(kept)
     named = some(archive, tagged)
-    order = ByText(archive.found, archive.query, floor, named, is_whole)
+    order = by_text(archive, floor, named, is_whole=is_whole)
     wanted = expected(archive, floor, named, is_whole=is_whole)
     assert paged(order, len(archive.cosines)) == wanted
     assert paged(order, 19) == wanted
     assert order.take(None, len(archive.cosines)).total == len(wanted)
 
 
-def test_the_score_of_a_hit_is_its_cosine_also_where_a_tag_brought_it(archive: Archive) -> None:
-    far = archive.nearest[-1]
-    order = ByText(archive.found, archive.query, archive.floor(3), np.array([far]), is_whole=True)
-    images = order.take(None, 10).images
-    assert far in {image.image_id for image in images}
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_scores_are_the_numbers_that_rank(archive: Archive, *, is_whole: bool) -> None:
+    named = some(archive, 40)
+    order = by_text(archive, archive.floor(60), named, is_whole=is_whole)
+    images = [image for begin in range(0, 100, 10) for image in order.take((begin,), 10).images]
+    scores = [image.score for image in images]
+    assert scores == sorted(scores, reverse=True)
+    added = dict(zip(named.tolist(), shares(named).tolist(), strict=True))
     for image in images:
-        assert image.score == pytest.approx(archive.cosines[image.image_id], abs=1e-5)
+        wanted = archive.cosines[image.image_id] + TAG_WEIGHT * added.get(image.image_id, 0)
+        assert image.score == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("kept", [1, 60, 430])
+def test_the_hits_of_a_text_are_those_of_all_its_pages(archive: Archive, kept: int) -> None:
+    order = by_text(archive, archive.floor(kept), some(archive, 40), is_whole=True)
+    hits = order.hits()
+    assert hits is not None
+    assert hits.tolist() == paged(order, 50)
+    chosen = archive.found.among(hits)
+    assert len(chosen) == len(hits)
+    assert all(image_id in chosen for image_id in hits.tolist())
+    assert by_text(archive, -np.inf, some(archive, 40)).hits() is None
 
 
 def test_what_is_below_the_floor_is_not_taken_and_the_total_says_so(archive: Archive) -> None:
-    order = ByText(archive.found, archive.query, 1.5, np.empty(0, dtype=np.int64), is_whole=False)
+    order = by_text(archive, 1.5, np.empty(0, dtype=np.int64))
     taken = order.take(None, 10)
     assert (taken.images, taken.total) == ([], 0)
 
 
 def test_the_total_is_unknown_until_the_end_was_seen(archive: Archive) -> None:
     nothing = np.empty(0, dtype=np.int64)
-    order = ByText(archive.found, archive.query, archive.floor(50), nothing, is_whole=False)
+    order = by_text(archive, archive.floor(50), nothing)
     assert order.take(None, 50).total is None
     assert order.take(None, 51).total == 50
-    everything = ByText(archive.found, archive.query, -np.inf, nothing, is_whole=False)
+    everything = by_text(archive, -np.inf, nothing)
     assert everything.take(None, 5).total == len(archive.cosines)
 
 
 def test_a_text_that_names_no_tag_orders_as_its_vector_does(archive: Archive) -> None:
-    by_text = ByText(archive.found, archive.query, -np.inf, np.empty(0, dtype=np.int64), is_whole=False)
+    text = by_text(archive, -np.inf, np.empty(0, dtype=np.int64))
     by_vector = ByVector(archive.found, archive.query, None)
-    assert [image.image_id for image in by_text.take(None, 30).images] == [
+    assert [image.image_id for image in text.take(None, 30).images] == [
         image.image_id for image in by_vector.take(None, 30).images
     ]
-    assert by_text.take((12,), 7) == by_vector.take((12,), 7)
+    ours, its = text.take((12,), 7).images, by_vector.take((12,), 7).images
+    assert [(image.image_id, image.score) for image in ours] == [(image.image_id, image.score) for image in its]
+    assert all(image.similarity == image.score for image in ours)

@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.ranking import DEFAULT_RELEVANCE, Background, TagNames, fuse, spread
+from storage.ranking import DEFAULT_RELEVANCE, Background, TagNames, spread
 
 NAMES = ("dog", "hot dog", "pony", "crane", "crane", "glass", "bus", "coffee cup", "Egyptian cat", "box", "cup")
 NAMES_ZH = ("狗", "热狗", "小马", "鹤", "起重机", "玻璃", "巴士", None, "埃及猫", "盒子", None)
 VOCABULARY = TagNames(NAMES, NAMES_ZH)
-Ids = st.lists(st.integers(1, 400), unique=True, max_size=40).map(lambda ids: np.array(ids, dtype=np.int64))
 
 
 @pytest.mark.parametrize(
@@ -57,32 +56,6 @@ def test_an_empty_vocabulary_names_nothing() -> None:
 @given(st.text(max_size=60))
 def test_any_text_can_be_asked(text: str) -> None:
     assert all(0 <= tag_id < len(NAMES) for term in VOCABULARY.mentioned(text).terms for tag_id in term)
-
-
-@given(Ids, Ids)
-def test_fusing_adds_the_reciprocals_of_ranks(by_vector: np.ndarray, by_tags: np.ndarray) -> None:
-    scores: dict[int, float] = {}
-    for weight, ranking in ((1.0, by_vector), (0.5, by_tags)):
-        for rank, image_id in enumerate(ranking.tolist(), start=1):
-            scores[image_id] = scores.get(image_id, 0.0) + weight / (60 + rank)
-    fused = fuse(by_vector, by_tags, 0.5).tolist()
-    assert sorted(fused) == sorted(scores)
-    assert fused == sorted(scores, key=lambda image_id: (-scores[image_id], image_id))
-
-
-@given(Ids)
-def test_a_ranking_fused_with_nothing_or_with_itself_stays(ranking: np.ndarray) -> None:
-    nothing = np.empty(0, dtype=np.int64)
-    assert fuse(ranking, nothing).tolist() == fuse(nothing, ranking).tolist() == ranking.tolist()
-    assert fuse(ranking, ranking).tolist() == ranking.tolist()
-
-
-def test_images_in_equal_places_are_ordered_by_id() -> None:
-    assert fuse(np.array([9, 4]), np.array([4, 9]), 1.0).tolist() == [4, 9]
-
-
-def test_an_image_that_both_rankings_know_comes_before_its_neighbours() -> None:
-    assert fuse(np.arange(1, 50), np.array([11])).tolist()[0] == 11
 
 
 def test_the_floor_lets_through_the_share_of_the_background_that_it_says() -> None:

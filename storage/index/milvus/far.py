@@ -90,6 +90,10 @@ class FarSelection:
     def __contains__(self, image_id: int) -> bool:
         return self.count(filters.one_of([image_id])) > 0
 
+    def among(self, image_ids: list[int]) -> FarSelection:
+        """Return those of these images that are among some others."""
+        return FarSelection(self.far, filters.both(self.filter, filters.one_of(image_ids)))
+
     @cached_property
     def _count(self) -> int:
         return self.count()
