@@ -5,7 +5,7 @@
     with Client("https://ramq.example.org", token="…") as ramq:
         job = ramq.enqueue("s3://photos/2024/")
         job = ramq.wait(job.id)
-        for hit in ramq.search("a red boat", not_tags=["people"]):
+        for hit in ramq.search("a red boat", not_tags=["palace"]):
             print(hit.key, hit.score)
 
 Answers are the models of the API itself, so a field that the API gains is a field here. Everything that can be asked

@@ -21,6 +21,7 @@ from ramq.thumbnails import Thumbnails
 from ramq.vocabularies import VocabularyClient
 from storage import query as queries
 from storage.database import make_engine, unit_of_work
+from storage.language import asking, wanted_tags
 from storage.objects.source import open_store, parse_source
 from storage.repositories import archives, generations, results
 from storage.revision import bring_up_to_date, require_current
@@ -29,7 +30,7 @@ from storage.views import Facet, Page, SearchQuery
 from workers.client import ClientOptions, JobClient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -38,9 +39,13 @@ if TYPE_CHECKING:
     from ramq.settings import Settings
     from storage.index.builder import IndexBuilder
     from storage.index.index import VectorIndex
+    from storage.orders import Ranked
     from storage.views import ArchiveView, Hit, ImageView, IndexView
 
 _BROKER_TIMEOUT_SECONDS = 5
+
+EXAMPLES = ("castle", "palace", "daisy")
+"""Tags that most vocabularies have, for examples of queries."""
 
 
 class ArchiveName(NamedTuple):
@@ -48,6 +53,14 @@ class ArchiveName(NamedTuple):
 
     id: int
     uri: str
+
+
+class _WithVectors(NamedTuple):
+    """A query, the vector (D,) of its text, and vectors (M, D) of some names of tags; None without a text."""
+
+    query: SearchQuery
+    text: NDArray[np.float32] | None
+    names: NDArray[np.float32] | None
 
 
 class Services:
@@ -107,11 +120,37 @@ class Services:
 
     # Search --------------------------------------------------------------------------------------------------------
 
+    def read(self, query: SearchQuery, text: str | None, *, is_strict: bool = False) -> SearchQuery:
+        """Return ``query``, narrowed further by what a person typed, to be searched for.
+
+        What cannot be read as tags and filters is searched as words, and the query's ``notes`` say so. So are tags
+        beside words if no image has them.
+
+        Args:
+            query: what is asked for beside the text.
+            text: in the query language, or anything else.
+            is_strict: whether the text is a program's: what cannot be read is an error then.
+
+        Raises:
+            UsageError: ``query`` names what is not there; with ``is_strict`` also ``text``.
+        """
+        if is_strict:
+            return asking(query, text)
+        if not text or not text.strip():
+            return query
+        with unit_of_work(self.search_engine) as session:
+            asked = queries.read(session, query, text, self._searched.vocabulary)
+            if not asked.text or next(wanted_tags(asked.where), None) is None or self._searched.count(session, asked):
+                return asked
+            # "We are #1" names tag 1 by accident: words that find something are better than no hits at all.
+            as_words = queries.read(session, query, text, self._searched.vocabulary, are_tags_words=True)
+            return as_words if self._searched.count(session, as_words) else asked
+
     def search(self, query: SearchQuery) -> Page[Hit]:
         """Return a page of hits, best first. Raises ``UsageError`` and its kin for what the query names wrongly."""
-        vectors = self._vectors_of_text(query)
+        query, *vectors = self._with_vectors_of_text(query)
         with unit_of_work(self.search_engine) as session:
-            return self._searched.page(session, query, *vectors)
+            return replace(self._searched.page(session, query, *vectors), notes=query.notes)
 
     def export(self, query: SearchQuery) -> tuple[queries.Match | None, Iterator[Hit]]:
         """Return what all hits were made by, and the hits on all pages, by id, or best first where a vector ranks.
@@ -119,29 +158,37 @@ class Services:
         What was found when it was called, with the content of when it is read; what is deleted until then is left out.
         Memory does not grow with their number. Nothing has made any while nothing was recorded.
         """
-        vectors = self._vectors_of_text(query)
+        query, *vectors = self._with_vectors_of_text(query)
         with unit_of_work(self.search_engine) as session:
             found = self._searched.everything(session, query, *vectors)
-        return (None, iter(())) if found is None else (found[0], self._read(query, *found))
+        return (None, iter(())) if found is None else (found[0], self._contents(query, *found))
 
-    def _read(self, query: SearchQuery, match: queries.Match, found: Iterator[tuple[int, float]]) -> Iterator[Hit]:
-        while scores := dict(islice(found, queries.MAX_LIMIT)):
+    def _contents(self, query: SearchQuery, match: queries.Match, found: Iterable[Ranked]) -> Iterator[Hit]:
+        left = iter(found)
+        while images := list(islice(left, queries.MAX_LIMIT)):
             # A transaction for each, since whoever takes the hits may take their time.
             with unit_of_work(self.search_engine) as session:
-                hits = self._searched.hits(session, match, query, scores)
+                hits = self._searched.hits(session, match, query, images)
             yield from hits
 
-    def _vectors_of_text(self, query: SearchQuery) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
-        """Return the vector of the query's text, and those of some tags' names, which tell how near is near."""
+    def _with_vectors_of_text(self, query: SearchQuery) -> _WithVectors:
+        """Return the query, the vector of its text, and those of some tags' names, which tell how near is near.
+
+        The query is bound to the generation that they are of: another may serve before the search begins.
+        """
         if not query.text:
-            return None, None
+            return _WithVectors(query, None, None)
         queries.check(query)
         with unit_of_work(self.search_engine) as session:
             generation = queries.generation(session, query)
             if generation is None:
-                return None, None
+                return _WithVectors(query, None, None)
             vocabulary = self._searched.vocabulary(session, generation.vocabulary_id)
-        return self._models.of_text(generation.model, query.text), self._models.of_names(generation.model, vocabulary)
+        return _WithVectors(
+            replace(query, read_for=generation.id),
+            self._models.of_text(generation.model, query.text),
+            self._models.of_names(generation.model, vocabulary),
+        )
 
     def search_by_image(self, picture: bytes, query: SearchQuery) -> Page[Hit]:
         """Return the images nearest to a picture, and to the query's text if it has one.
@@ -156,21 +203,29 @@ class Services:
         if generation is None:
             return Page([])
         vector = self._models.of_picture(picture, generation)
-        text, _ = self._vectors_of_text(query)
+        query, text, _ = self._with_vectors_of_text(replace(query, read_for=generation.id))
         if text is not None:
             vector = between(vector, text)
         with unit_of_work(self.search_engine) as session:
-            return self._searched.page(session, replace(query, text=None), vector)
+            return replace(self._searched.page(session, replace(query, text=None), vector), notes=query.notes)
 
     def facets(self, query: SearchQuery, limit: int = 50) -> list[Facet]:
-        """Count the tags of all images that match the query's tags and filters, the most frequent first."""
+        """Count the tags of the images that a search finds, the most frequent first."""
+        query, *vectors = self._with_vectors_of_text(query)
         with unit_of_work(self.search_engine) as session:
-            return self._searched.facets(session, query, limit)
+            return self._searched.facets(session, query, limit, *vectors)
 
     def suggest_tags(self, prefix: str, limit: int = 10) -> list[Facet]:
         """Return tags whose name begins with ``prefix``, with how many images have them."""
         with unit_of_work(self.search_engine) as session:
             return self._searched.suggest(session, prefix, limit)
+
+    def example_tags(self) -> list[str]:
+        """Return three names of tags that the generation in use has, for examples of queries."""
+        with unit_of_work(self.search_engine) as session:
+            generation = generations.default(session)
+            names = None if generation is None else self._searched.vocabulary(session, generation.vocabulary_id)
+        return list(EXAMPLES) if names is None else names.examples(EXAMPLES)
 
     # Images --------------------------------------------------------------------------------------------------------
 

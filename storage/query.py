@@ -5,17 +5,21 @@ from __future__ import annotations
 import base64
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ramq.kit.errors import NotFoundError, UsageError
 from storage import condition as conditions
-from storage.language import AllOf, AnyOf, FieldTerm, NotOf, QuerySyntaxError, TagTerm
+from storage.language import AllOf, AnyOf, FieldTerm, NotOf, QuerySyntaxError, TagTerm, wanted_tags
+from storage.language.parser import Setting
+from storage.language.reading import MAX_NOTES, clean
+from storage.language.reading import read as language_read
 from storage.models import Generation, Job
 from storage.policy import Policy
-from storage.repositories import archives, generations, policies
+from storage.repositories import archives, generations, images, policies, results
+from storage.repositories.tags import UnknownTagError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 
     from storage.condition import Condition
     from storage.index.evaluate import Terms
-    from storage.language import Expression
+    from storage.language import Expression, Parsed
     from storage.repositories.tags import Names
     from storage.views import SearchQuery
 
@@ -113,8 +117,11 @@ def resolve(session: Session, query: SearchQuery, vocabulary: Callable[[Session,
 def generation(session: Session, query: SearchQuery) -> Generation | None:
     """Return the generation that a query searches; None while nothing was recorded. Raises ``NotFoundError``.
 
-    It is the one that the query names, else that of the job whose images are wanted, else the one that serves.
+    It is the one that the query was read for, else the one that it names, else that of the job whose images are wanted,
+    else the one that serves.
     """
+    if query.read_for is not None:
+        return generations.get(session, query.read_for)
     if query.generation is not None:
         return generations.get(session, query.generation)
     term = _job_term(query.where) if query.job is None else None
@@ -125,6 +132,91 @@ def generation(session: Session, query: SearchQuery) -> Generation | None:
     if job is None:
         raise _at(NotFoundError(f"there is no job {job_id}"), term)
     return generations.get(session, job.generation_id) if job.generation_id is not None else None
+
+
+def read(
+    session: Session,
+    query: SearchQuery,
+    text: str,
+    vocabulary: Callable[[Session, int], Names],
+    *,
+    are_tags_words: bool = False,
+) -> SearchQuery:
+    """Return ``query``, narrowed further by what a person typed. Never fails on ``text``: see ``language.reading``.
+
+    Args:
+        session: a transaction.
+        query: what is asked for beside the text.
+        text: what was typed.
+        vocabulary: gives a vocabulary by its id.
+        are_tags_words: whether tags that are asked for are searched as words too.
+
+    Raises:
+        UsageError: ``query`` itself names what is not there.
+    """
+    typed, cut = clean(text)
+    parsed, notes = language_read(typed, lambda item: _require_job_or_generation(session, item))
+    searched = generation(session, _with(query, parsed))
+    if not typed.strip():
+        return replace(query, read_for=None if searched is None else searched.id)
+    if searched is not None:
+        names = vocabulary(session, searched.vocabulary_id)
+        reader = _Reader(session, names, query, are_tags_words=are_tags_words)
+        parsed, notes = language_read(typed, reader.check)
+    return replace(_with(query, parsed), notes=(*cut, *notes), read_for=None if searched is None else searched.id)
+
+
+def _with(query: SearchQuery, parsed: Parsed) -> SearchQuery:
+    return replace(
+        query,
+        text=parsed.text,
+        where=parsed.where,
+        like=query.like if parsed.like is None else parsed.like,
+        generation=parsed.generation,
+    )
+
+
+def _require_job_or_generation(session: Session, item: Expression | Setting) -> None:
+    """Raise ``UsageError`` for a job or a generation that is not there."""
+    if isinstance(item, Setting):
+        if item.field == "generation":
+            generations.get(session, item.number)
+        return
+    for leaf in _leaves(item, MAX_DEPTH):
+        if isinstance(leaf, FieldTerm) and leaf.name == "job":
+            number = _number(leaf)
+            if number >= _BIGINT or session.get(Job, number) is None:
+                raise NotFoundError(f"there is no job {leaf.value}")
+
+
+class _Reader:
+    """Says whether an item of a typed query names something."""
+
+    def __init__(self, session: Session, names: Names, query: SearchQuery, *, are_tags_words: bool) -> None:
+        self._session = session
+        self._are_tags_words = are_tags_words
+        self._query = query
+        self._resolver = _Resolver(session, names, None, Policy())
+        self._unknown = 0
+
+    def check(self, item: Expression | Setting) -> None:
+        """Raise ``UsageError`` if ``item`` names what is not there."""
+        _require_job_or_generation(self._session, item)
+        if isinstance(item, Setting):
+            if item.field == "like":
+                if self._query.like not in {None, item.number}:
+                    raise UsageError(f"the search is already by likeness to image {self._query.like}")
+                results.place(self._session, item.number)
+            return
+        for leaf in _leaves(item, MAX_DEPTH):
+            if isinstance(leaf, TagTerm) and not self._resolver.names.ids(leaf.name):
+                self._unknown += 1
+                # Comparing a name with all others takes 10 ms, and a long text may have hundreds.
+                near = self._resolver.names.near(leaf.name) if self._unknown <= MAX_NOTES else ()
+                raise UnknownTagError(leaf.name, near)
+        self._resolver.condition(item)
+        if self._are_tags_words and next(wanted_tags(item), None) is not None:
+            raise UsageError("no image matches it together with the rest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +305,16 @@ def _field(session: Session, term: FieldTerm) -> Condition:  # noqa: PLR0911  (a
             return conditions.Sized(at_least=_bytes(term))
         case "smaller":
             return conditions.Sized(below=_bytes(term))
+        case "missing":
+            is_missing = conditions.OneOf(images.missing(session))
+            return is_missing if _yes_or_no(term) else conditions.Not(is_missing)
+
+
+def _yes_or_no(term: FieldTerm) -> bool:
+    value = term.value.strip().casefold()
+    if value not in {"yes", "no"}:
+        raise QuerySyntaxError(term.at, f"{term.name}: takes yes or no, such as {term.name}:no")
+    return value == "yes"
 
 
 def _number(term: FieldTerm) -> int:

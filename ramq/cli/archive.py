@@ -10,10 +10,9 @@ import typer
 
 from ramq.cli.context import services
 from ramq.cli.output import err, print_json, print_table
-from ramq.cli.search import Json, LikeOf, Query, RelevanceOf, liking, narrowed, pointing_into
+from ramq.cli.search import Json, LikeOf, Query, RelevanceOf, Strict, liking, narrowed, pointing_into, read
 from ramq.export import FORMATS, write_rows
 from ramq.kit.errors import UsageError
-from storage.language import asking
 from storage.views import SearchQuery  # noqa: TC001  (the decorator reads the annotations)
 
 if TYPE_CHECKING:
@@ -51,23 +50,22 @@ def export(
     like: LikeOf = None,
     relevance: RelevanceOf = None,
     format_: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "jsonl",
+    strict: Strict = False,
 ) -> None:
     """Write results to stdout, a row per image, in bounded memory. A text or a likeness ranks 10,000 images at most.
 
-    Example: ramq export --tag dog --format csv > dogs.csv
+    Example: ramq export --tag castle --format csv > castles.csv
     """
     if format_ not in FORMATS:
         raise UsageError(f"there is no format {format_!r}; formats: {', '.join(FORMATS)}")
     if format_ == "parquet" and sys.stdout.isatty():
         raise UsageError("parquet is not for a terminal: send it to a file with > results.parquet")
-    with pointing_into(query):
-        asked = asking(replace(narrow, relevance=relevance), query)
-        with services() as ramq:
-            asked = liking(ramq, asked, like)
-            made_by, hits = ramq.export(asked)
-            if asked.text or asked.like is not None:
-                hits = _to_the_depth(hits)
-            write_rows(hits, format_, sys.stdout.buffer, made_by)
+    with pointing_into(query), services() as ramq:
+        asked = liking(ramq, read(ramq, replace(narrow, relevance=relevance), query, is_strict=strict), like)
+        made_by, hits = ramq.export(asked)
+        if asked.text or asked.like is not None:
+            hits = _to_the_depth(hits)
+        write_rows(hits, format_, sys.stdout.buffer, made_by)
 
 
 def _to_the_depth(hits: Iterator[Hit]) -> Iterator[Hit]:

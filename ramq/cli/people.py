@@ -29,7 +29,7 @@ def tag(
 ) -> None:
     """Say which tags images have and have not, whatever any model says, now or in later jobs.
 
-    Example: ramq tag 12 13 --add dog --remove wolf
+    Example: ramq tag 12 13 --add castle --remove palace
     """
     if not (add or remove or reset):
         raise UsageError("say what to change: --add T, --remove T or --reset T")

@@ -15,7 +15,7 @@ import typer
 from ramq.cli.context import services
 from ramq.cli.output import err, out, print_json, print_table, shown, visible
 from ramq.kit.errors import UsageError
-from storage.language import asking, pointer
+from storage.language import pointer
 from storage.views import SearchQuery
 
 if TYPE_CHECKING:
@@ -33,8 +33,10 @@ def not_empty(option: typer.CallbackParam, value: str | None) -> str | None:
 
 
 Query = Annotated[
-    str | None, typer.Argument(metavar="[QUERY]", help='Tags and filters: "(dog OR cat) -people after:2024-01-01"')
+    str | None,
+    typer.Argument(metavar="[QUERY]", help="Words, tags and filters: '(castle OR palace) -daisy after:2024-01-01'"),
 ]
+Strict = Annotated[bool, typer.Option("--strict", help="Fail if the text cannot be read as tags and filters.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="T", help="Has this tag; may be repeated.")]
 AnyTags = Annotated[list[str] | None, typer.Option("--any", metavar="T", help="Has at least one of these.")]
@@ -117,17 +119,20 @@ def search(
     relevance: RelevanceOf = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=500)] = 20,
     cursor: Annotated[str | None, typer.Option(help="next_cursor of the page before.")] = None,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """Search by text, by tags, by similarity, alone or together.
 
-    Example: ramq search "a cat on a sofa" --not dog --limit 5
+    What cannot be read as tags and filters is searched as words, and a note says so.
 
-    Example: ramq search 'sunset (dog OR cat) -people "red boat" after:2024-01-01'
+    Example: ramq search "a castle by the sea" --not palace --limit 5
+
+    Example: ramq search 'sunset (castle OR palace) -"suspension bridge" after:2024-01-01'
     """
-    with pointing_into(text):
-        query = asking(replace(narrow, relevance=relevance, limit=limit, cursor=cursor), text)
-        page = _page(query, like)
+    query = replace(narrow, relevance=relevance, limit=limit, cursor=cursor)
+    with pointing_into(text), services() as ramq:
+        page = _page(ramq, read(ramq, query, text, is_strict=strict), like)
     if as_json:
         print_json(page)
         return
@@ -150,12 +155,19 @@ def _tags_of(hit: Hit) -> str:
     return ", ".join(tag.name for tag in sorted(hit.tags, key=lambda tag: tag.id not in named)[:5])
 
 
-def _page(query: SearchQuery, like: str | None) -> Page[Hit]:
-    with services() as ramq:
-        picture = None if like is None else _picture(like)
-        if picture is None:
-            return ramq.search(liking(ramq, query, like))
-        return ramq.search_by_image(picture, query)
+def read(ramq: Services, query: SearchQuery, text: str | None, *, is_strict: bool) -> SearchQuery:
+    """Return ``query``, narrowed by what was typed; how that was read goes to stderr where it may surprise."""
+    asked = ramq.read(query, text, is_strict=is_strict)
+    for note in asked.notes:
+        err.print(visible(note.line), style="dim", markup=False, soft_wrap=True)
+    return asked
+
+
+def _page(ramq: Services, query: SearchQuery, like: str | None) -> Page[Hit]:
+    picture = None if like is None else _picture(like)
+    if picture is None:
+        return ramq.search(liking(ramq, query, like))
+    return ramq.search_by_image(picture, query)
 
 
 def _picture(like: str) -> bytes | None:
@@ -183,27 +195,20 @@ def tags(
     narrow: SearchQuery,
     query: Query = None,
     like: LikeOf = None,
+    relevance: RelevanceOf = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=500)] = 50,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Count the tags of the images that match, the most frequent first. A text or a likeness does not narrow them.
+    """Count the tags of the images that a search finds, the most frequent first.
 
-    Example: ramq tags --archive s3://holiday --limit 20
+    Example: ramq tags "a castle by the sea" --archive s3://holiday --limit 20
     """
-    with pointing_into(query):
-        asked = asking(narrow, query)
-        with services() as ramq:
-            asked = liking(ramq, asked, like)
-            facets = ramq.facets(asked, limit)
-    if asked.text or asked.like is not None:
-        err.print(
-            "A text or a likeness ranks and does not narrow: counted are the tags of all images that match the rest. "
-            "Write tag:beach to narrow by a tag.",
-            style="dim",
-            soft_wrap=True,
-        )
+    with pointing_into(query), services() as ramq:
+        asked = read(ramq, replace(narrow, relevance=relevance), query, is_strict=strict)
+        facets = ramq.facets(liking(ramq, asked, like), limit)
     if as_json:
-        print_json({"items": facets})
+        print_json({"items": facets, "notes": asked.notes})
         return
     print_table(("tag", "name", "chinese", "images"), ((str(f.id), f.name, f.name_zh, f.count) for f in facets))
 

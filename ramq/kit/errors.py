@@ -39,14 +39,21 @@ class FatalError(RamqError):
 
 
 class UsageError(RamqError):
-    """What was asked for makes no sense: an unknown tag, a folder that is not there, a wrong option.
+    """What was asked for cannot be done: an unknown tag, a folder that is not there, a wrong option.
 
     Attributes:
         at: the character of a query's text that it is about, counted from 0; None when it is not about such a text.
+        near: names that may have been meant, the nearest first.
     """
 
     code = "usage"
     at: int | None = None
+    near: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, without its place in a text and without suggestions."""
+        return str(self)
 
 
 class NotFoundError(UsageError):

@@ -14,7 +14,7 @@ from pydantic_core.core_schema import CoreSchema, no_info_before_validator_funct
 from ramq.corrections import LOCAL
 from ramq.web.pages.render import Screens
 from ramq.wiring import Services
-from storage.language import Parsed, asking, format  # noqa: A004  (the inverse of its parse)
+from storage.language import Parsed, format  # noqa: A004  (the inverse of its parse)
 from storage.views import SearchQuery
 
 MAX_ID = 2**63 - 1
@@ -93,6 +93,7 @@ class Typed(NamedTuple):
 
     q: str | None
     others: SearchQuery
+    is_strict: bool
 
 
 class Paging(NamedTuple):
@@ -112,9 +113,9 @@ def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each parameter o
     q: Annotated[
         str | None,
         Query(
-            max_length=MAX_TEXT,
-            description="free text, tags and filters in the query language",
-            examples=["beach (dog OR cat) -people after:2024-01-01"],
+            description="free text, tags and filters in the query language. What cannot be read as tags and filters is "
+            "searched as words, and `notes` say so",
+            examples=["a red boat (castle OR palace) -daisy after:2024-01-01"],
         ),
         MAYBE_BLANK,
     ] = None,
@@ -133,10 +134,13 @@ def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each parameter o
         Query(ge=0, le=1, description="how near to the text an image must be; 0 ranks all of them"),
         MAYBE_BLANK,
     ] = None,
+    strict: Annotated[  # noqa: FBT002  (a parameter of the query string)
+        bool, Query(description="whether `q` is refused if it cannot be read as tags and filters"), MAYBE_BLANK
+    ] = False,
 ) -> Typed:
     """Read what is looked for from the query string, without taking the text in its box apart."""
     for name, value in request.query_params.multi_items():
-        if "\0" in value:
+        if "\0" in value and name != "q":
             raise RequestValidationError(
                 [{"loc": ("query", name), "msg": "must not contain NUL", "type": "value_error"}]
             )
@@ -151,7 +155,7 @@ def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each parameter o
         threshold=threshold,
         relevance=relevance,
     )
-    return Typed(q, others)
+    return Typed(q, others, strict)
 
 
 Filtered = Annotated[Typed, Depends(typed_filters)]
@@ -159,23 +163,23 @@ Filtered = Annotated[Typed, Depends(typed_filters)]
 
 def typed_query(typed: Filtered, page: Annotated[Paging, Depends(paging)]) -> Typed:
     """Read a page of a search from the query string, without taking the text in its box apart."""
-    return Typed(typed.q, replace(typed.others, limit=page.limit, cursor=page.cursor))
+    return typed._replace(others=replace(typed.others, limit=page.limit, cursor=page.cursor))
 
 
 Asked = Annotated[Typed, Depends(typed_query)]
 
 
-def search_query(asked: Asked) -> SearchQuery:
-    """Read a search from the query string; the API and the page take the same one. Raises ``QuerySyntaxError``."""
-    return asking(asked.others, asked.q)
+def search_query(services: Reach, asked: Asked) -> SearchQuery:
+    """Read a search from the query string; the API and the page take the same one."""
+    return services.read(asked.others, asked.q, is_strict=asked.is_strict)
 
 
 Search = Annotated[SearchQuery, Depends(search_query)]
 
 
-def filter_query(typed: Filtered) -> SearchQuery:
+def filter_query(services: Reach, typed: Filtered) -> SearchQuery:
     """Read what is looked for from the query string, for a route with pages of its own."""
-    return asking(typed.others, typed.q)
+    return services.read(typed.others, typed.q, is_strict=typed.is_strict)
 
 
 Filters = Annotated[SearchQuery, Depends(filter_query)]

@@ -29,6 +29,7 @@ _ITEM = re.compile(
     """,
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
+_WORD_END = re.compile(r"(?=[\s()])|\Z")
 _ESCAPED = re.compile(rf"\\([\\{_QUOTES}])")
 _TO_ESCAPE = re.compile(rf"([\\{_QUOTES}])")
 _SCORED = re.compile(rf"(.+?)>({_NUMBER})", re.DOTALL | re.IGNORECASE)
@@ -49,6 +50,7 @@ class Token:
         above: the score behind ``>``.
         is_quoted: whether it was in quotes.
         is_unclosed: whether its quote is never closed; its value then reaches to the end of the text.
+        is_literal: whether it is a plain word, whatever its characters are.
     """
 
     kind: Literal["open", "close", "minus", "term"]
@@ -60,11 +62,13 @@ class Token:
     above: float | None = None
     is_quoted: bool = False
     is_unclosed: bool = False
+    is_literal: bool = False
 
     @property
     def is_operator(self) -> bool:
         """Whether it is OR, AND or NOT."""
-        return self.kind == "term" and self.field is None and not self.is_quoted and self.value in OPERATORS
+        is_bare = self.kind == "term" and self.field is None and not self.is_quoted and not self.is_literal
+        return is_bare and self.value in OPERATORS
 
     @property
     def is_free(self) -> bool:
@@ -73,8 +77,16 @@ class Token:
         return is_plain and self.value not in OPERATORS
 
 
-def tokens(text: str) -> Iterator[Token]:
-    """Yield the items of ``text``. Raises ``QuerySyntaxError`` for a score that is none."""
+def tokens(text: str, *, is_lenient: bool = False) -> Iterator[Token]:
+    """Yield the items of ``text``.
+
+    Args:
+        text: of a query.
+        is_lenient: whether what is no item (a quote that is not closed, a score that is not a number) is a plain word.
+
+    Raises:
+        QuerySyntaxError: a score is not a number; never if ``is_lenient``.
+    """
     plain = text.translate(SIGNS)
     at = 0
     while at < len(text):
@@ -83,9 +95,24 @@ def tokens(text: str) -> Iterator[Token]:
         kind = match.lastgroup
         if kind in {"open", "close", "minus"}:
             yield Token(kind, at, match.end())  # type: ignore[arg-type]  # mypy does not narrow str to Literal
+        elif match["unclosed"] and is_lenient:
+            end = _WORD_END.search(plain, match.end()).start()  # type: ignore[union-attr]  # it matches the text's end
+            yield word(text, at, end)
+            at = end
+            continue
         elif not match[0].isspace():
-            yield _term(text, plain, match)
+            try:
+                yield _term(text, plain, match)
+            except QuerySyntaxError:
+                if not is_lenient:
+                    raise
+                yield word(text, at, match.end())
         at = len(text) if match["unclosed"] else match.end()
+
+
+def word(text: str, at: int, end: int) -> Token:
+    """Return the characters from ``at`` to ``end`` as a word that means nothing but itself."""
+    return Token("term", at, end, value=text[at:end], value_at=at, is_literal=True)
 
 
 def _term(text: str, plain: str, match: re.Match[str]) -> Token:

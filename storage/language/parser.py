@@ -12,7 +12,7 @@ A word is free, and ranks, only at the top and where no operator takes it.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ramq.kit.errors import UsageError
 from storage.language.lexer import FILTERS, SIGNS, Token, near_field, quoted, tokens
@@ -49,7 +49,22 @@ def parse(text: str) -> Parsed:
     for at, character in enumerate(text):
         if character == "\0" or "\ud800" <= character <= "\udfff":
             raise QuerySyntaxError(at, f"{character!r} is not a character of text; take it away")
-    return _Parser(text).query()
+    parser = Parser(text, list(tokens(text)))
+    words: list[str] = []
+    parts: list[Expression] = []
+    numbers: dict[str, int] = {}
+    while (item := parser.item()) is not None:
+        if isinstance(item, Words):
+            words.append(item.text)
+        elif isinstance(item, Setting):
+            if item.field in numbers:
+                raise QuerySyntaxError(parser.at(-1), f"{item.field}: stands here a second time; remove one of them")
+            numbers[item.field] = item.number
+        else:
+            parts.append(item)
+    where = all_of(parts)
+    check_depth(where, MAX_DEPTH)
+    return Parsed(" ".join(filter(None, words)) or None, where, **numbers)
 
 
 def asking(query: SearchQuery, text: str | None) -> SearchQuery:
@@ -73,39 +88,69 @@ def asking(query: SearchQuery, text: str | None) -> SearchQuery:
     )
 
 
-class _Parser:
-    """Descends over the tokens of one text."""
+class Setting(NamedTuple):
+    """``like:12`` or ``generation:2``."""
 
-    def __init__(self, text: str) -> None:
+    field: str
+    number: int
+
+
+class Words(NamedTuple):
+    """Words that rank."""
+
+    text: str
+
+
+class Parser:
+    """Descends over the tokens of one text, an item of the query at a time.
+
+    Args:
+        text: of a query.
+        found: its tokens.
+    """
+
+    def __init__(self, text: str, found: list[Token]) -> None:
         self._end = len(text)
-        self._tokens = list(tokens(text))
+        self._tokens = found
         self._next = 0
         self._terms = 0
         self._parentheses = 0
 
-    def query(self) -> Parsed:
-        words: list[str] = []
-        parts: list[Expression] = []
-        numbers: dict[str, int] = {}
-        while (token := self._peek()) is not None:
-            if token.kind == "close":
-                raise QuerySyntaxError(token.at, "there is no ( before this ); take it away, or add one")
-            if token.field == "text":
-                self._next += 1
-                words += _value(token).split()
-            elif token.field in _NUMBERS:
-                self._next += 1
-                if token.field in numbers:
-                    raise QuerySyntaxError(token.at, f"{token.field}: stands here a second time; leave one away")
-                numbers[token.field] = _number(token)
-            elif token.is_free and not self._is_binary(self._peek(1)):
-                self._next += 1
-                words.append(_checked(token).value)
-            else:
-                parts.append(self._chain())
-        where = all_of(parts)
-        _check_depth(where, MAX_DEPTH)
-        return Parsed(" ".join(words) or None, where, **numbers)
+    @property
+    def place(self) -> int:
+        """How many tokens have been read."""
+        return self._next
+
+    def item(self) -> Words | Setting | Expression | None:
+        """Return the next item; None at the end.
+
+        Raises:
+            QuerySyntaxError: it cannot be read. ``place`` is behind what was read of it.
+        """
+        token = self._peek()
+        if token is None:
+            return None
+        if token.kind == "close":
+            raise QuerySyntaxError(token.at, "there is no ( before this ); remove it, or add one")
+        if token.field == "text":
+            self._next += 1
+            return Words(" ".join(_value(token).split()))
+        if token.field in _NUMBERS:
+            self._next += 1
+            return Setting(token.field, _number(token))
+        if token.is_free and not self._is_binary(self._peek(1)):
+            self._next += 1
+            return Words(_checked(token).value)
+        return self._chain()
+
+    def skip(self, place: int) -> None:
+        """Go on behind token ``place``, at the top of the query."""
+        self._next = place
+        self._parentheses = 0
+
+    def at(self, ahead: int) -> int:
+        """Return the character where the token stands that is ``ahead`` of the next one."""
+        return self._tokens[self._next + ahead].at
 
     def _peek(self, ahead: int = 0) -> Token | None:
         place = self._next + ahead
@@ -162,7 +207,7 @@ class _Parser:
         if not name:
             raise QuerySyntaxError(token.value_at, "this name is empty; put a tag between the quotes")
         if token.field == "score" and token.above is None:
-            raise QuerySyntaxError(token.value_at, "a tag and its least score are expected; write score:dog>0.8")
+            raise QuerySyntaxError(token.value_at, "a tag and its least score are expected; write score:castle>0.8")
         return TagTerm(name, token.above, token.value_at)
 
     def _group(self, opening: Token) -> Expression:
@@ -212,7 +257,7 @@ def _number(token: Token) -> int:
 
 def _checked(token: Token) -> Token:
     """Give a term back unless it looks like a filter whose name is misspelt."""
-    is_bare = token.field is None and not token.is_quoted
+    is_bare = token.field is None and not token.is_quoted and not token.is_literal
     if is_bare and (near := near_field(token.value)):
         wrong, _, value = token.value.translate(SIGNS).partition(":")
         hint = f"did you mean {near}:{value} ? For the word itself write text:{quoted(token.value)}"
@@ -220,12 +265,13 @@ def _checked(token: Token) -> Token:
     return token
 
 
-def _check_depth(part: Expression | None, left: int) -> None:
+def check_depth(part: Expression | None, left: int) -> None:
+    """Raise ``QuerySyntaxError`` if more than ``left`` levels are nested."""
     if left == 0 and isinstance(part, AllOf | AnyOf | NotOf):
         raise _too_deep(_first_at(part))
     inner = part.parts if isinstance(part, AllOf | AnyOf) else (part.part,) if isinstance(part, NotOf) else ()
     for each in inner:
-        _check_depth(each, left - 1)
+        check_depth(each, left - 1)
 
 
 def _first_at(part: Expression) -> int:

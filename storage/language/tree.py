@@ -11,7 +11,7 @@ from ramq.kit.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-FieldName = Literal["archive", "job", "prefix", "after", "before", "larger", "smaller"]
+FieldName = Literal["archive", "job", "prefix", "after", "before", "larger", "smaller", "missing"]
 
 _COLUMNS_BEFORE, _COLUMNS_BEHIND = 56, 20  # of what a pointer shows of a long text
 
@@ -28,6 +28,12 @@ class QuerySyntaxError(UsageError):
     def __init__(self, at: int, what: str) -> None:
         super().__init__(f"character {at + 1}: {what}")
         self.at = at
+        self._what = what
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, without its place."""
+        return self._what
 
 
 @dataclass(frozen=True, slots=True)

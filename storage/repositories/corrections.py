@@ -51,13 +51,15 @@ def meant(vocabularies: Sequence[Names], typed: str) -> str:
     """
     if "\x00" in typed:
         raise UsageError("a tag must not contain a NUL character")
-    unknown = UnknownTagError(f"there is no tag {typed!r}: nothing was recorded yet, and no vocabulary is known")
+    unknown = UnknownTagError(typed, (), "No vocabulary is known yet: recognise an archive first.")
     for number, names in enumerate(vocabularies):
         try:
             found = [names.names[tag_id] for tag_id in names.find(typed)]
         except UnknownTagError as error:
             if number == 0:
-                unknown = UnknownTagError(f"{error}; new names come with `ramq vocab add`")
+                unknown = UnknownTagError(
+                    typed, error.near, "To use your own tags, add a vocabulary: `ramq vocab add`."
+                )
             continue
         if len({name.lower() for name in found}) > 1:
             raise UsageError(f"{typed!r} means several tags: name one of {', '.join(found)}")

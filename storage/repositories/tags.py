@@ -13,21 +13,46 @@ from sqlalchemy import func, or_, select
 from ramq.kit.errors import UsageError
 from ramq.kit.texts import fold, id_in
 from storage.models import SCORE_SCALE, Tag
-from storage.ranking import TagNames
+from storage.ranking import TagNames, spread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
 Name = TypeVar("Name", str, str | None)
 
+_SHOWN = 100
+_OWN_TAGS = "To use your own tags, add a vocabulary: `ramq vocab add`."
+_SHORTEST_NEAR = 3
+"""Latin letters of a name that others are compared with: "a" is near to every short name."""
+_LONGEST_NEAR = 60
+"""Letters of a name that is compared with all names of a vocabulary: that takes 10 ms and more."""
+
 
 class UnknownTagError(UsageError):
-    """A tag that the vocabulary does not have. The message suggests near names."""
+    """A tag that the vocabulary does not have.
+
+    Args:
+        name: what was typed.
+        near: names of tags that look like it, the nearest first.
+        hint: what else to do.
+    """
 
     code = "unknown-tag"
+
+    def __init__(self, name: str, near: Sequence[str], hint: str = "") -> None:
+        shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
+        self.near = tuple(near)
+        self._reason = f'Unknown tag "{shown}".'
+        meant = f"Did you mean {', '.join(near)}?" if near else ""
+        super().__init__(" ".join(filter(None, (self._reason, meant, hint))))
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, without suggestions."""
+        return self._reason
 
 
 @dataclass(frozen=True)
@@ -58,24 +83,39 @@ class Names:
         Raises:
             UnknownTagError: it names none.
         """
+        ids = self.ids(text)
+        if not ids:
+            near = self.near(text.strip())
+            raise UnknownTagError(text, near, "" if near else _OWN_TAGS)
+        return ids
+
+    def ids(self, text: str) -> tuple[int, ...]:
+        """Return what ``find`` does; nothing for an unknown name."""
         wanted = text.strip()
         ids = {*self._by_name.get(wanted.lower(), ()), *self._by_name_zh.get(wanted, ())}
         if not ids:
             ids = {place for place, _ in self._by_folded_name.get(fold(text), ())}
         if not ids and (tag_id := id_in(wanted, below=len(self.names))) is not None:
             ids = {tag_id}
-        if not ids:
-            near = self.near(wanted)
-            hint = f"; near names: {', '.join(near)}" if near else ""
-            raise UnknownTagError(f"there is no tag {text!r}{hint}")
         return tuple(sorted(ids))
 
     def near(self, text: str, n: int = 5) -> list[str]:
-        """Return tag names, English or Chinese, that look like ``text``, the nearest first."""
+        """Return tag names, English or Chinese, that look like ``text``, the nearest first.
+
+        None for a long text, and none for one or two letters.
+        """
         wanted = fold(text)
+        if len(text) > _LONGEST_NEAR or (wanted.isascii() and len(wanted) < _SHORTEST_NEAR):
+            return []
         near = difflib.get_close_matches(wanted, self._by_folded_name, n=n, cutoff=0.6)
         holding = sorted((name for name in self._by_folded_name if wanted and wanted in name), key=len)
         return [self._by_folded_name[name][0][1] for name in dict.fromkeys([*near, *holding])][:n]
+
+    def examples(self, preferred: Sequence[str]) -> list[str]:
+        """Return as many names of tags as ``preferred`` has: those of them that are tags, then others."""
+        known = [name for name in preferred if self.ids(name)]
+        others = (self.names[place] for place in spread(len(self.names), 2 * len(preferred)))
+        return list(dict.fromkeys([*known, *others, *preferred]))[: len(preferred)]
 
     @cached_property
     def in_texts(self) -> TagNames:

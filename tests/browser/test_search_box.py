@@ -31,23 +31,23 @@ def test_a_query_is_typed_and_taken_apart_by_its_chips(page: Page) -> None:
     expect(page.locator("#q")).to_have_value("archive:1")
 
 
-def test_a_mistake_is_shown_with_its_place(page: Page) -> None:
+def test_a_persons_words_are_searched_for_whatever_they_are(page: Page) -> None:
     page.goto("/")
-    page.locator("#q").fill("cat (espresso OR")
+    page.locator("#q").fill("a cat (a male OR")
     page.locator("#q").press("Enter")
 
-    expect(page.get_by_role("alert")).to_contain_text("OR needs a tag behind it")
-    expect(page.locator(".pointer mark")).to_have_text("O")
-    expect(page.locator("#q")).to_have_value("cat (espresso OR")
+    expect(page.locator(".notes")).to_contain_text("Searched as words")
+    expect(page.locator(".hit").first).to_be_visible()
+    expect(page.locator("#q")).to_have_value("a cat (a male OR")
 
 
-def test_an_unknown_tag_is_explained_at_its_place(page: Page) -> None:
+def test_a_note_leads_to_the_tag_that_was_meant(page: Page) -> None:
     page.goto("/")
     page.locator("#q").fill('cat -"Egyptian cab"')
     page.locator("#q").press("Enter")
 
-    expect(page.get_by_role("alert")).to_contain_text(CAT)
-    expect(page.locator(".pointer mark")).to_have_text('"')
+    page.locator(".notes").get_by_role("link", name=CAT).click()
+    expect(page.locator("#q")).to_have_value(f'cat "{CAT}"')
 
 
 def test_a_facet_puts_its_tag_into_the_box(page: Page) -> None:

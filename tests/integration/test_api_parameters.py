@@ -132,7 +132,8 @@ def test_thousands_of_digits_are_a_problem_of_whoever_sends_them(client: TestCli
 @pytest.mark.parametrize("digits", [DIGITS, DIGITS[:1_980]])
 def test_thousands_of_digits_in_the_query_language_are_one_too(client: TestClient, digits: str) -> None:
     for field in ("job", "like", "generation", "archive", "tag", "score", "after"):
-        assert_refused(client, "GET", "/v1/search", params={"q": f"{field}:{digits}"})
+        assert_refused(client, "GET", "/v1/search", params={"q": f"{field}:{digits}", "strict": True})
+        assert client.get("/v1/search", params={"q": f"{field}:{digits}"}).status_code == 200
 
 
 def test_thousands_of_digits_in_an_address_or_a_header_are_one_too(client: TestClient) -> None:

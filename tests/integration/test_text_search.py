@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from ramq.kit.errors import UsageError
+from storage.ranking import TAG_WEIGHT
 from storage.views import SearchQuery
 from tests.services.recognised import CAT, PHOTOGRAPHS
 
@@ -78,7 +79,8 @@ def test_a_hit_says_which_tags_the_text_names(services: Services) -> None:
     assert hit.key == "chelsea.png"
     assert hit.why is not None
     assert [tag.name for tag in hit.tags if tag.id in hit.why.tags] == [CAT]
-    assert hit.why.similarity == hit.score
+    (score,) = [tag.score for tag in hit.tags if tag.name == CAT]
+    assert hit.score == pytest.approx(hit.why.similarity + TAG_WEIGHT * score, abs=1e-3)
 
 
 def test_a_text_that_is_the_name_of_a_tag_finds_every_image_that_has_it(services: Services) -> None:
@@ -118,7 +120,7 @@ def test_programs_are_told_where_the_list_ends_and_why_a_hit_is_there(client: Te
     page = client.get("/v1/search", params={"q": "an espresso"}).json()
     all_of_them = client.get("/v1/search", params={"q": "an espresso", "relevance": 0, "limit": 500}).json()
 
-    assert page["items"][0]["why"]["similarity"] == page["items"][0]["score"]
+    assert page["items"][0]["why"]["similarity"] < page["items"][0]["score"]
     (named,) = page["items"][0]["why"]["tags"]
     assert named in {tag["id"] for tag in page["items"][0]["tags"] if tag["name"] == "espresso"}
     assert page["total"] + page["below"] == EVERYTHING
@@ -129,11 +131,11 @@ def test_programs_are_told_where_the_list_ends_and_why_a_hit_is_there(client: Te
 def test_the_page_links_to_what_it_left_out(client: TestClient) -> None:
     for text in ("a cup of coffee", "asdf qwerty"):
         page = client.get("/", params={"q": text}, headers={"Accept": "text/html"}).text
-        link, left = re.findall(r'href="/\?([^"]*)">Show (\d+) images? less like the text', page)[0]
+        link, left = re.findall(r'href="/\?([^"]*)">Show (\d+) less similar images?', page)[0]
         everything = client.get("/?" + html.unescape(link), headers={"Accept": "text/html"}).text
 
         assert page.count('class="hit"') + int(left) == everything.count('class="hit"') == EVERYTHING
-        assert "less like the text" not in everything
+        assert "less similar" not in everything
         assert 'name="relevance" form="search" min="0" max="1" step="0.01" value="0"' in everything
 
 

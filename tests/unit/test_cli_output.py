@@ -17,6 +17,7 @@ def test_views_become_json_that_keeps_every_language(capsys: pytest.CaptureFixtu
         "next_cursor": "next",
         "total": None,
         "below": None,
+        "notes": [],
     }
     assert "猫" in out
 

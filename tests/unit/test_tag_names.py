@@ -67,13 +67,20 @@ def test_a_name_that_is_written_so_is_meant_before_those_that_are_only_alike() -
     [("dgo", "dog"), (wide("dgo"), "dog"), ("小狗", "狗"), ("咖啡店", "咖啡馆"), ("起重", "起重机"), ("恤", "T恤")],
 )
 def test_an_unknown_tag_is_refused_with_near_names_in_either_language(typed: str, near: str) -> None:
-    with pytest.raises(UnknownTagError, match=f"near names: {near}$"):
+    with pytest.raises(UnknownTagError, match=rf"Did you mean {near}[,?]"):
         NAMES.find(typed)
+
+
+def test_one_or_two_letters_are_like_no_name() -> None:
+    assert NAMES.near("do") == []
+    assert NAMES.near("T") == []
+    with pytest.raises(UnknownTagError, match="ramq vocab add"):
+        NAMES.find("do")
 
 
 @pytest.mark.parametrize("typed", ["8", pytest.param("9" * 5000, id="long"), "", " ", "a\0b", "\udce9"])
 def test_what_is_neither_a_name_nor_an_id_is_an_unknown_tag(typed: str) -> None:
-    with pytest.raises(UnknownTagError, match="there is no tag"):
+    with pytest.raises(UnknownTagError, match="Unknown tag"):
         NAMES.find(typed)
 
 

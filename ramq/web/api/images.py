@@ -13,10 +13,12 @@ from ramq.web.api.schemas import (
     Correction,
     DeletionOut,
     FacetOut,
+    FacetsOut,
     HitsOut,
     ImageOut,
     IndexOut,
     NewPolicy,
+    NoteOut,
     PageOut,
     PolicyOut,
 )
@@ -66,14 +68,15 @@ async def search_by_image(request: Request, services: Reach, query: Search) -> H
 
 
 @router.get("/tags")
-def list_tags(services: Reach, query: Filters, limit: Limit = 50, cursor: Cursor = None) -> PageOut[FacetOut]:
-    """Facets: the tags of the images that match, most frequent first. Free text does not narrow them."""
+def list_tags(services: Reach, query: Filters, limit: Limit = 50, cursor: Cursor = None) -> FacetsOut:
+    """Facets: the tags of the images that match, most frequent first. Beside free text, of its hits."""
     begin = decode_cursor(cursor, TAGS_CURSOR_LENGTH)[0] if cursor else 0
     found = services.facets(query, limit=begin + limit + 1)[begin:]
     items = [FacetOut.model_validate(facet) for facet in found[:limit]]
     is_last = len(found) <= limit
     after = None if is_last else encode_cursor((begin + limit, items[-1].count, items[-1].id))
-    return PageOut[FacetOut](items=items, next_cursor=after)
+    notes = [NoteOut.model_validate(note) for note in query.notes]
+    return FacetsOut(items=items, next_cursor=after, notes=notes)
 
 
 @router.get("/images/{image_id}")

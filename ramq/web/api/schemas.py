@@ -47,13 +47,25 @@ class HitOut(FromView):
     image_id: int
     key: str
     archive: str
-    score: float = Field(description="cosine similarity, or the mean score of the tags asked for")
+    score: float = Field(
+        description="the number that ranks: cosine similarity, to which a text that names tags adds a share of their "
+        "scores; or the mean score of the tags asked for"
+    )
     tags: list[TagOut]
     caption: str | None
     generation_id: int
     width: int = Field(description="of the picture, in pixels")
     height: int
+    missing: bool = Field(description="whether the last listing did not find the original")
+    missing_since: datetime | None
     why: WhyOut | None = None
+
+
+class NoteOut(FromView):
+    """How a part of `q` was read, where that may not be what was meant."""
+
+    text: str = Field(validation_alias="line", examples=['Searched as words: dog. Unknown tag "dog".'])
+    suggestions: list[str] = Field(description="names of tags that may have been meant, the nearest first")
 
 
 class HitsOut(PageOut[HitOut]):
@@ -65,6 +77,7 @@ class HitsOut(PageOut[HitOut]):
     below: int | None = Field(
         default=None, description="how many more match the rest of the query but are too unlike the text, where known"
     )
+    notes: list[NoteOut] = Field(default=[], description="how `q` was read where it was not read as tags and filters")
 
 
 class FacetOut(FromView):
@@ -74,6 +87,12 @@ class FacetOut(FromView):
     name: str
     name_zh: str | None
     count: int
+
+
+class FacetsOut(PageOut[FacetOut]):
+    """Some tags."""
+
+    notes: list[NoteOut] = Field(default=[], description="how `q` was read where it was not read as tags and filters")
 
 
 class HistoryOut(FromView):

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from storage.language.completion import Filled, Partial
 
 FIELDS = {
-    "tag": "a tag: tag:beach",
-    "score": "a tag and its least score: score:dog>0.8",
+    "tag": "a tag: tag:castle",
+    "score": "a tag and its least score: score:castle>0.8",
     "archive": "images of an archive",
-    "prefix": "keys that begin so: prefix:2024/",
+    "prefix": "keys starting with this: prefix:2024/",
     "after": "modified on that day or later: after:2024-01-31",
     "before": "modified before that day: before:2024-01-31",
     "larger": "files of that size or more: larger:2MB",
     "smaller": "files below that size: smaller:100kB",
+    "missing": "whether the original is missing: missing:no",
     "job": "recorded by a job, by its number",
     "like": "like an image, by its number",
     "generation": "search another generation, by its number",

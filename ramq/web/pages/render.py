@@ -13,6 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
+from storage.language.writer import tag_text
+
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
 
@@ -95,6 +97,11 @@ def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def term(name: str) -> str:
+    """Return the name of a tag as it is written behind ``tag:``, ``-`` or OR."""
+    return tag_text(name, is_top=False)
+
+
 class Screens:
     """Renders templates. One per application."""
 
@@ -116,6 +123,7 @@ class Screens:
             "size": size,
             "moment": moment,
             "plural": plural,
+            "term": term,
         }
         # Addresses of static files change with their content, so that browsers may keep them for ever.
         stamps = {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in STATIC.iterdir()}

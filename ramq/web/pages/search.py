@@ -15,7 +15,7 @@ from ramq.web.pages.completion import completions
 from ramq.web.problems import Problem, problem_of
 from ramq.web.uploads import picture_type, read_picture
 from ramq.wiring import Services
-from storage.language import AllOf, Expression, NotOf, Parsed, TagTerm, all_of, asking, pieces, wanted_tags
+from storage.language import AllOf, Expression, NotOf, Parsed, TagTerm, all_of, pieces, wanted_tags
 from storage.language.writer import Piece
 from storage.views import Facet, Hit, Page, SearchQuery
 
@@ -34,18 +34,15 @@ class Links:
     Attributes:
         query: what is searched for.
         picture: the name of a picture that is searched with.
-        unread: the text in the box if it cannot be read; every link keeps it.
     """
 
     query: SearchQuery
     picture: str | None
-    unread: str | None = None
 
     def to(self, query: SearchQuery) -> str:
         """The link that shows ``query`` with the same picture."""
-        kept = {"q": self.unread, "picture": self.picture}
-        parts = [urlencode({name: value for name, value in kept.items() if value}), query_string(query)]
-        return "/?" + "&".join(part for part in reversed(parts) if part)
+        picture = urlencode({"picture": self.picture}) if self.picture else ""
+        return "/?" + "&".join(filter(None, (query_string(query), picture)))
 
     def changed(self, **changes: object) -> str:
         """The link with ``changes`` made to the query, from its first page."""
@@ -105,7 +102,7 @@ class Links:
     @property
     def is_everything(self) -> bool:
         """Whether nothing narrows the search."""
-        return not self.is_ranked and not self.unread and not query_string(replace(self.query, cursor=None))
+        return not self.is_ranked and not query_string(replace(self.query, cursor=None))
 
     @property
     def _parts(self) -> tuple[Expression, ...]:
@@ -123,18 +120,19 @@ def show_search(request: Request, services: Reach, asked: Asked, picture: Pictur
     picture = picture or None
     problem = None
     try:
-        links = Links(asking(asked.others, asked.q), picture)
+        links = Links(services.read(asked.others, asked.q), picture)
     except UsageError as error:
-        links, problem = Links(asked.others, picture, unread=asked.q), problem_of(error, asked.q)
+        links, problem = Links(asked.others, picture), problem_of(error)
     is_partial = request.headers.get("hx-request") == "true"
     if not is_partial and _has_blanks(request.query_params.multi_items()):
         # Forms send empty fields; the link that a person copies should not have them.
-        return RedirectResponse(links.to(links.query), status_code=303)
+        filled = [(name, value) for name, value in request.query_params.multi_items() if value.strip()]
+        return RedirectResponse(f"/?{urlencode(filled)}", status_code=303)
     if not request.query_params.get("limit"):
         links = replace(links, query=replace(links.query, limit=HITS_PER_SCREEN))
     hits: Page[Hit] = Page(items=[])
     if problem is None:
-        hits, problem = _find(request, services, links, asked.q)
+        hits, problem = _find(request, services, links)
     if is_partial and links.query.cursor and problem is None:
         return _show(request, "_hits.html", links=links, hits=hits)
     return _show(
@@ -147,11 +145,12 @@ def show_search(request: Request, services: Reach, asked: Asked, picture: Pictur
         problem=problem,
         facets=[] if problem else _facets(services, links.query),
         archives=services.archive_names(),
+        examples=services.example_tags(),
         can_show_picture=_can_show(request, picture),
     )
 
 
-def _find(request: Request, services: Services, links: Links, q: str | None) -> tuple[Page[Hit], Problem | None]:
+def _find(request: Request, services: Services, links: Links) -> tuple[Page[Hit], Problem | None]:
     """Search; what the person got wrong becomes a line below the form instead of a dead end."""
     try:
         if links.picture is None:
@@ -161,7 +160,7 @@ def _find(request: Request, services: Services, links: Links, q: str | None) -> 
         with request.app.state.metrics.search_seconds("image"):
             return services.search_by_image(picture, links.query), None
     except (UsageError, PermanentError) as error:
-        return Page(items=[]), problem_of(error, q)
+        return Page(items=[]), problem_of(error)
 
 
 def _facets(services: Services, query: SearchQuery) -> list[Facet]:
@@ -209,10 +208,11 @@ def show_picture(request: Request, name: str) -> Response:
 def suggest(
     request: Request,
     services: Reach,
-    q: Annotated[str, Query(max_length=MAX_TEXT)] = "",
+    q: str = "",
     at: Annotated[int | None, Query(ge=0, description="where the cursor stands; at the end if not given")] = None,
 ) -> HTMLResponse:
     """The options that complete the term that ends at the cursor."""
     text = q.replace("\0", " ")
-    options = completions(services, text, len(text) if at is None else min(at, len(text)), limit=12)
+    is_short = len(text) <= MAX_TEXT
+    options = completions(services, text, len(text) if at is None else min(at, len(text)), limit=12) if is_short else []
     return _show(request, "_suggestions.html", options=options)
