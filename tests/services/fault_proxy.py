@@ -96,7 +96,7 @@ class FaultProxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
         self._thread.start()
         self._lifted = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self.requests: list[tuple[str, str]] = []
         self._port = 0
         self._server: asyncio.Server | None = None
@@ -127,7 +127,7 @@ class FaultProxy:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def _change(self, rules: tuple[Rule, ...]) -> None:
@@ -144,9 +144,20 @@ class FaultProxy:
     async def _shut(self) -> None:
         if self._server is not None:
             self._server.close()
-        for task in self._tasks:
+        await asyncio.sleep(0)  # what was accepted just now gets its task
+        clients = dict(self._clients)
+        for task in clients:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*clients, return_exceptions=True)
+        for writer in clients.values():
+            writer.transport.abort()
+        await asyncio.sleep(0)  # the loop lets go of their sockets
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task that is cancelled before its first step closes nothing: who closes is known from here on.
+        task = self._loop.create_task(self._serve(reader, writer))
+        self._clients[task] = writer
+        task.add_done_callback(lambda done: self._clients.pop(done).close())
 
     def _next_fault(self, path: str) -> Fault | None:
         for rule in self._rules:
@@ -157,15 +168,8 @@ class FaultProxy:
         return None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        try:
-            with suppress(ConnectionError, asyncio.IncompleteReadError):  # the other side went away: nothing to tell
-                await self._handle(reader, writer)
-        finally:
-            writer.close()
+        with suppress(ConnectionError, asyncio.IncompleteReadError):  # the other side went away: nothing to tell
+            await self._handle(reader, writer)
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")

@@ -27,8 +27,7 @@ class TcpProxy:
         self._upstream = upstream
         self._delay_seconds = 0.0
         self._is_silent = False
-        self._open: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tcp-proxy", daemon=True)
         self._thread.start()
@@ -65,11 +64,11 @@ class TcpProxy:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _reset(self) -> None:
-        for writer in self._open:
+        for writer in self._clients.values():
             raw: socket.socket = writer.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
@@ -77,31 +76,33 @@ class TcpProxy:
     async def _shut(self) -> None:
         assert self._server is not None
         self._server.close()
-        for task in self._tasks:
+        await asyncio.sleep(0)  # what was accepted just now gets its task
+        clients = dict(self._clients)
+        for task in clients:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*clients, return_exceptions=True)
+        for writer in clients.values():
+            writer.transport.abort()
+        await asyncio.sleep(0)  # the loop lets go of their sockets
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task that is cancelled before its first step closes nothing: who closes is known from here on.
+        task = self._loop.create_task(self._serve(reader, writer))
+        self._clients[task] = writer
+        task.add_done_callback(lambda done: self._clients.pop(done).close())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        self._open.add(writer)
-        try:
-            # One of the two sides went away, and so does the other; or the proxy is being closed.
-            with suppress(OSError, asyncio.CancelledError):
-                up_reader, up_writer = await asyncio.open_unix_connection(self._upstream)
-                try:
-                    pumps = (self._pump(reader, up_writer), self._pump(up_reader, writer))
-                    _, left = await asyncio.wait(map(asyncio.ensure_future, pumps), return_when="FIRST_COMPLETED")
-                    for pump in left:
-                        pump.cancel()
-                    await asyncio.gather(*left, return_exceptions=True)
-                finally:
-                    up_writer.close()
-        finally:
-            self._open.discard(writer)
-            writer.close()
+        # One of the two sides went away, and so does the other.
+        with suppress(OSError):
+            up_reader, up_writer = await asyncio.open_unix_connection(self._upstream)
+            try:
+                pumps = (self._pump(reader, up_writer), self._pump(up_reader, writer))
+                _, left = await asyncio.wait(map(asyncio.ensure_future, pumps), return_when="FIRST_COMPLETED")
+                for pump in left:
+                    pump.cancel()
+                await asyncio.gather(*left, return_exceptions=True)
+            finally:
+                up_writer.close()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
