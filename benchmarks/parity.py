@@ -21,7 +21,6 @@ from benchmarks.report import RESULTS
 from ram_core import TagVocabulary, load_model
 from tests.reference import bits, official_file, official_vocabulary, reference
 
-
 FORMATS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
