@@ -201,7 +201,7 @@ def load_lite(
     models_dir: Path | str | None = None,
     cache_dir: Path | str | None = None,
 ) -> Lite:
-    """Load ``lite``; the first time on a machine takes some seconds more, to embed the names of its classes.
+    """Load ``lite``; the first time with other names takes some seconds more, to embed them.
 
     Args:
         device: where to run.

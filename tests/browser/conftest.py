@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Error, sync_playwright
+from playwright.sync_api import Error, expect, sync_playwright
 
 from ramq.wiring import Services
 from tests.services.missing import missing
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page
     from sqlalchemy import Engine
+
+PATIENCE_MS = 20_000
+"""For what is waited for: other work may run beside the tests, and a test fails when it does not come at all."""
+expect.set_options(timeout=PATIENCE_MS)
 
 FLAGS = (
     "--no-sandbox",
@@ -74,7 +78,7 @@ def has_scripts(request: pytest.FixtureRequest) -> bool:
 def page(browser: Browser, base_url: str, has_scripts: bool) -> Iterator[Page]:
     """A tab. A script error or a breach of the content security policy fails the test."""
     context = browser.new_context(base_url=base_url, java_script_enabled=has_scripts)
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))

