@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from tests.browser.conftest import PATIENCE_MS
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
@@ -49,7 +51,7 @@ def test_a_screen_can_be_used_by_everybody(
         viewport={"width": width, "height": height},
         bypass_csp=True,  # axe is put into the page from outside
     )
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     found = []
     for screen in SCREENS:
