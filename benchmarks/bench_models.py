@@ -61,23 +61,12 @@ class Bench:
         self.plain = Straightforward(weights, DESCRIPTIONS if chosen.model == "ram_plus" else 1)
         network.chunk_size = chosen.chunk_size or (CPU_CHUNK if self.device.type == "cpu" else None)
         self.network = network
-        self.dtype = torch.float32
 
     def load(self, number_format: str) -> Runner[Any]:
-        """Prepare a copy for a number format: preparing casts the weights. The transcription follows by autocast."""
-        self.dtype = FORMATS[number_format]
+        """Prepare a copy for a number format: preparing casts the weights."""
         network = copy.deepcopy(self.network)
-        self.runner = Runner(network, self.device, self.dtype, compiled=self.chosen.compiled)
+        self.runner = Runner(network, self.device, FORMATS[number_format], compiled=self.chosen.compiled)
         return self.runner
-
-    def plainly(self, job: Job) -> Job:
-        """Let the transcription compute in the same format as ours, with PyTorch's own autocast."""
-
-        def run() -> object:
-            with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-                return job()
-
-        return run
 
     def pixels(self, batch: int) -> torch.Tensor:
         """(batch, 3, S, S) noise."""
@@ -127,11 +116,11 @@ class Bench:
         float_tokens = tokens.float()
         found = {
             "encoder": self.compare(
-                self.plainly(lambda: plain.memory(plain.encode(pixels))), lambda: runner.embed(pixels), batch
+                self.in_format(lambda: plain.memory(plain.encode(pixels))), lambda: runner.embed(pixels), batch
             ),
             "decoder with queries": self.compare(
-                self.plainly(lambda: plain.decode(plain.queries(float_tokens), float_tokens)),
-                self._cast(lambda: network.decode(tokens, network.tags)),
+                self.in_format(lambda: plain.decode(plain.queries(float_tokens), float_tokens)),
+                self.in_format(lambda: network.decode(tokens, network.tags)),
                 batch,
             ),
         }
@@ -139,19 +128,21 @@ class Bench:
             images = functional.normalize(float_tokens[:, 0], dim=-1)
             labels = network.label_embed.view(-1, network.descriptions, images.shape[1])
             found["re-weighting"] = self.compare(
-                self.plainly(lambda: plain.reweight(float_tokens[:, 0])),
-                self._cast(lambda: reweight(labels, images, network.reweight_scale.exp())),
+                self.in_format(lambda: plain.reweight(float_tokens[:, 0])),
+                self.in_format(lambda: reweight(labels, images, network.reweight_scale.exp())),
                 batch,
             )
         if hasattr(network, "text_decoder"):
             found["caption"] = self.compare(
-                self._cast(lambda: _captions(network, tokens, cached=False)),
-                self._cast(lambda: _captions(network, tokens, cached=True)),
+                self.in_format(lambda: _captions(network, tokens, cached=False)),
+                self.in_format(lambda: _captions(network, tokens, cached=True)),
                 batch,
             )
         return found
 
-    def _cast(self, job: Job) -> Job:
+    def in_format(self, job: Job) -> Job:
+        """Let a job compute as the runner does: the transcription too, or the ratio would be of formats."""
+
         def run() -> object:
             with self.runner.autocast():
                 return job()
@@ -237,7 +228,7 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
         for batch in chosen.batches:
             pixels = bench.pixels(batch)
             row: dict[str, Any] = {"batch": batch}
-            plain = bench.plainly(lambda: bench.plain.logits(pixels))  # noqa: B023
+            plain = bench.in_format(lambda: bench.plain.logits(pixels))  # noqa: B023
             row |= bench.compare(plain, lambda: runner(pixels), batch)  # noqa: B023
             gc.collect()
             row["straightforward_extra_bytes"] = extra_bytes(plain, bench.device)

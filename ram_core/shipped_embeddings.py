@@ -32,9 +32,10 @@ def shipped_embeddings(encoder_sha256: str, texts: Sequence[str]) -> NDArray[np.
     Raises:
         CheckpointError: the package's file is missing or damaged.
     """
-    encoder, rows, vectors = _table()
-    if encoder != encoder_sha256:
+    table = _table(encoder_sha256)
+    if table is None:
         return None
+    rows, vectors = table
     found = [rows.get(_digest(text)) for text in texts]
     if None in found:
         return None
@@ -42,14 +43,15 @@ def shipped_embeddings(encoder_sha256: str, texts: Sequence[str]) -> NDArray[np.
 
 
 @functools.cache
-def _table() -> tuple[str, dict[bytes, int], NDArray[np.float32]]:
-    """Hash of the encoder, the row of each text by the text's digest, and the rows."""
+def _table(encoder_sha256: str) -> tuple[dict[bytes, int], NDArray[np.float32]] | None:
+    """The row of each text by the text's digest, and the rows; None, and nothing read, for another encoder."""
     try:
         with np.load(PATH, allow_pickle=False) as kept:
-            encoder, digests, vectors = kept["encoder"].tobytes().hex(), kept["digests"], kept["vectors"]
+            if kept["encoder"].tobytes().hex() != encoder_sha256:
+                return None
+            return {digest.tobytes(): i for i, digest in enumerate(kept["digests"])}, kept["vectors"]
     except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
         raise CheckpointError(f"{PATH} is missing or damaged ({type(error).__name__}); install ramq again") from error
-    return encoder, {digest.tobytes(): i for i, digest in enumerate(digests)}, vectors
 
 
 def _digest(text: str) -> bytes:
