@@ -86,6 +86,8 @@ class ZeroShotLite:
     def recognize(self, images: Sequence[Image.Image], *, caption: bool = True) -> list[Recognition]:
         """Recognise pictures as a person would ask: assigned tags and vector."""
         del caption
+        if not images:
+            return []
         found = self.retag(np.stack([each.vector for each in self._base.recognize(images, caption=False)]))
         return [Recognition(assigned_tags(each, self._vocabulary), each.vector, None) for each in found]
 

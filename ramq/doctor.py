@@ -223,6 +223,10 @@ def _workers(engine: Engine) -> Finding:
     alive = sum(view.is_alive for view in views)
     if waiting and not alive:
         return Finding("workers", "fault", "work waits and no worker is alive", "ramq worker")
+    unfit = [(view, each) for view in views if view.is_alive for each in view.unfit]
+    if unfit:
+        detail = "; ".join(f"{v.host} (process {v.pid}) is unfit for {each.label}: {each.reason}" for v, each in unfit)
+        return Finding("workers", "fault", without_secrets(f"{alive} alive; {detail}"), "ramq workers")
     # A worker that stops in good order takes its row along.
     silent = [f"{view.host} (process {view.pid})" for view in views if not view.is_alive]
     if silent:

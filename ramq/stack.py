@@ -46,12 +46,13 @@ class Workers:
         self._count = count
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._quick_deaths = 0
+        # How often in a row each died as soon as it was started; a watch writes only its own.
+        self._quick_deaths = dict.fromkeys(range(count), 0)
 
     def require_alive(self) -> None:
         """Raise ``FatalError`` if workers die as soon as they are started."""
-        if self._quick_deaths >= _QUICK_DEATHS:
-            log = self._log_path(0)
+        for number in [number for number, deaths in self._quick_deaths.items() if deaths >= _QUICK_DEATHS]:
+            log = self._log_path(number)
             lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
             raise FatalError(f"the worker does not start: {lines[-1] if lines else 'it says nothing'} (see {log})")
 
@@ -80,9 +81,10 @@ class Workers:
                 stop(process, signal.SIGTERM, timeout_seconds=STOP_SECONDS)
                 return
             if time.monotonic() - began > _QUICK_SECONDS:
-                self._quick_deaths, pause = 0, 1.0
+                self._quick_deaths[number], pause = 0, 1.0
             else:
-                self._quick_deaths, pause = self._quick_deaths + 1, min(2 * pause, _MOST_PAUSE_SECONDS)
+                self._quick_deaths[number] += 1
+                pause = min(2 * pause, _MOST_PAUSE_SECONDS)
             log.error(
                 "a worker ended",
                 exit_code=process.returncode,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ram_core.errors import ModelError
-from ramq.kit.errors import FatalError, UsageError
+from ramq.kit.errors import UsageError
 from ramq.wiring import addresses, broker_client, check_broker, make_builder
 from storage import revision
 from storage.database import make_engine
+from workers.fitness import Fitness, UnfitError
 from workers.messages import ANY_MODEL
 from workers.model_holder import ModelHolder, ModelOptions
 from workers.pipeline import PipelineOptions
@@ -29,7 +29,7 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
 
     Raises:
         ServiceUnavailableError: database or broker cannot be reached at the start.
-        FatalError: this worker must not go on, for example because of a wrong checkpoint.
+        FatalError: this worker must not go on, for example because its device was lost.
     """
     if model is not None and model not in ANY_MODEL:
         raise UsageError(f"there is no model {model!r}; models: {', '.join(ANY_MODEL)}")
@@ -44,15 +44,16 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
             revision.require_current(engine)
         options = ModelOptions(settings.device, settings.models_path, settings.cache_path)
         models = ModelHolder(engine, options, model)
-        if model is not None:
-            try:
-                models.get(model)
-            except ModelError as error:
-                raise FatalError(str(error)) from error
+        fitness = Fitness()
+        try:
+            models.check()
+        except UnfitError as error:  # it stays, tells everybody why, and works once that is mended
+            fitness.declare(error)
         run(
             WorkerParts(
                 engine=engine,
                 models=models,
+                fitness=fitness,
                 options=PipelineOptions(
                     batch_size=settings.batch_size,
                     fetch_threads=settings.fetch_threads,

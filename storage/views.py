@@ -182,6 +182,8 @@ class JobView:
         vocabulary: other tags than the model's own, by their name.
         from_generation_id: where it gives new tags to what that generation recorded, without reading the archive.
         generation_id: what its results belong to; None until a worker begins it.
+        active_seconds: how long it was worked on, without pauses, waits and loading.
+        note: what it waits for or why it ended.
         webhook: whether the webhook was told that it ended; None where it need not be.
     """
 
@@ -212,6 +214,7 @@ class JobView:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    active_seconds: float
     webhook: str | None
     failures_by_class: dict[str, int] = field(default_factory=dict)
 
@@ -286,8 +289,28 @@ class ArchiveView:
 
 
 @dataclass(frozen=True, slots=True)
+class Unfitness:
+    """What a worker cannot do now, for a reason of its own.
+
+    Attributes:
+        kind: ``everything``, ``model`` or ``archive``; ``index`` where it recognises but cannot publish vectors.
+        name: of the model or captioner, or the archive's URI; else empty.
+        reason: one line that says what to do.
+    """
+
+    kind: str
+    name: str
+    reason: str
+
+    @property
+    def label(self) -> str:
+        """What it cannot do, in a word or two."""
+        return self.name or {"everything": "any work", "index": "publishing vectors"}.get(self.kind, self.kind)
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerView:
-    """A worker process. It is alive if its heartbeat is recent."""
+    """A worker process. It is alive if its heartbeat is recent. ``unfit`` is what it cannot do now, and why."""
 
     id: str
     host: str
@@ -298,6 +321,8 @@ class WorkerView:
     images_per_second: float
     heartbeat_age_seconds: float
     is_alive: bool
+    models: list[str] | None = None
+    unfit: list[Unfitness] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ class Ledger:
 
     def give_back(self, shard: ClaimedShard, *, is_trouble: bool = False, **more: Any) -> None:
         with unit_of_work(self.engine) as session:
-            shards.give_back(session, shard.id, shard.epoch, is_trouble=is_trouble, **more)
+            shards.give_back(session, shard, is_trouble=is_trouble, **more)
 
     def finish(self) -> list[int]:
         with unit_of_work(self.engine) as session:

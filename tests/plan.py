@@ -10,6 +10,7 @@ from storage.objects.base import S3Options
 from storage.repositories import jobs, shards
 from storage.repositories.shards import DONE, FAILED
 from tests.ledger import Ledger
+from workers.fitness import Fitness
 from workers.planner import Planner
 
 if TYPE_CHECKING:
@@ -52,11 +53,12 @@ class Plan:
         self.engine = engine
         self.ledger = Ledger.new(engine, uri)
         self.models = OneModel(self.ledger.generation_id)
+        self.fitness = Fitness()
         self.planner = self.another(shard_size, s3_endpoint_url)
 
     def another(self, shard_size: int = 4, s3_endpoint_url: str | None = None) -> Planner:
         models = cast("ModelHolder", self.models)
-        return Planner(self.engine, models, shard_size=shard_size, s3=S3Options(s3_endpoint_url))
+        return Planner(self.engine, models, fitness=self.fitness, shard_size=shard_size, s3=S3Options(s3_endpoint_url))
 
     def start(self, prefix: str = "", captioner: str = "none") -> int:
         with unit_of_work(self.engine) as session:

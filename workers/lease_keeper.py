@@ -84,43 +84,32 @@ class LeaseKeeper:
                 if lease.pending:
                     shards.give_back(
                         session,
-                        shard.id,
-                        shard.epoch,
+                        shard,
                         is_trouble=True,
                         delay_seconds=backoff_seconds(shard.tries),
                         note=f"waiting: {lease.troubles[-1].detail}" if lease.troubles else None,
                     )
                 else:
-                    shards.close(session, shard.id, shard.epoch, dict(lease.stage_seconds))
+                    active = time.monotonic() - lease.began_at
+                    shards.close(session, shard.id, shard.epoch, dict(lease.stage_seconds), active)
 
         self.patiently(lease, end)
         if not lease.is_over:
             log.info("shard ended", **lease.labels, waiting=len(lease.pending))
         self.drop(lease)
 
-    def give_up(self, lease: Lease) -> None:
-        """End a lease with work left: the job was paused or cancelled, or the worker stops."""
+    def give_up(self, lease: Lease, note: str | None = None) -> None:
+        """End a lease with work left: the job was paused, the worker stops or is not fit for it; ``note`` says why."""
         lease.end()  # before it is given back, so that nothing more of it is written
 
         def end() -> None:
             with unit_of_work(self._engine) as session:
-                shards.give_back(session, lease.shard.id, lease.shard.epoch, is_trouble=False)
+                shards.give_back(session, lease.shard, note=note)
 
         try:
             end()
         except ServiceUnavailableError as error:  # the lease runs out by itself
             log.warning("lease not given back", **lease.labels, error=str(error))
-        self.drop(lease)
-
-    def refuse(self, lease: Lease, note: str) -> None:
-        """Leave a lease to workers that are fit for it; ``note`` says why on the job."""
-        log.warning("refused", shard=lease.shard.id, job=lease.shard.job_id, reason=note)
-
-        def end() -> None:
-            with unit_of_work(self._engine) as session:
-                shards.refuse(session, lease.shard.id, lease.shard.epoch, note)
-
-        self.patiently(lease, end)
         self.drop(lease)
 
     def drop(self, lease: Lease) -> None:

@@ -29,6 +29,7 @@ from storage.objects.source import open_store, parse_source
 from storage.repositories import generations, jobs, shards
 from storage.repositories import workers as worker_rows
 from workers.decoders import Decoders
+from workers.fitness import INDEX, UnfitError, of_archive
 from workers.metrics import WorkerMetrics
 from workers.pipeline import Pipeline, PipelineOptions
 from workers.planner import Planner
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from storage.index.builder import IndexBuilder
     from storage.objects.base import ObjectStore, S3Options
+    from workers.fitness import Fitness
     from workers.model_holder import ModelHolder
     from workers.webhook import Webhook
 
@@ -69,6 +71,7 @@ class Worker:
         engine: the database.
         models: the model of this process.
         options: the pipeline's.
+        fitness: what this worker cannot do now.
         builder: publishes the vector index.
         ring: ``ring(model, n)`` sees to it that about ``n`` bells for a model are waiting to be heard.
         shard_size: images per shard when listing.
@@ -82,6 +85,7 @@ class Worker:
         models: ModelHolder,
         options: PipelineOptions,
         *,
+        fitness: Fitness,
         builder: IndexBuilder,
         ring: Callable[[str, int], None],
         shard_size: int,
@@ -93,6 +97,7 @@ class Worker:
         self.fatal: FatalError | None = None
         self._engine = engine
         self._models = models
+        self.fitness = fitness
         self._options = options
         self._decoders = Decoders(options.decoders, options.max_pixels)
         self._builder = builder
@@ -100,7 +105,7 @@ class Worker:
         self._ring = ring
         self._s3 = s3
         self._webhook = webhook
-        self._planner = Planner(engine, models, shard_size=shard_size, s3=s3)
+        self._planner = Planner(engine, models, fitness=self.fitness, shard_size=shard_size, s3=s3)
         self._stopping = threading.Event()
         self._pipeline: Pipeline | None = None
         self._turn = threading.Lock()
@@ -148,7 +153,6 @@ class Worker:
             thread.join(timeout=10)
         try:
             with unit_of_work(self._engine) as session:
-                shards.release_all(session, self.id)
                 worker_rows.leave(session, self.id)
         except ServiceUnavailableError as error:
             log.warning("could not take leave", error=str(error))
@@ -181,6 +185,7 @@ class Worker:
             self._options,
             decoders=self._decoders,
             files=self._files,
+            fitness=self.fitness,
             metrics=self.metrics,
         ) as pipeline:
             self._pipeline = pipeline
@@ -201,6 +206,9 @@ class Worker:
             # While images of a shard are on the way, only shards of the same model may follow: one is loaded.
             held = pipeline.leases.held
             models = (held[0].shard.model,) if held else self._models.served
+            barred = self.fitness.barred()
+            if barred.everything:
+                break
             with unit_of_work(self._engine) as session:
                 shard = shards.claim(
                     session,
@@ -208,6 +216,7 @@ class Worker:
                     models=models,
                     lease_seconds=self._options.lease_seconds,
                     foreign=self._models.foreign,
+                    barred=barred,
                 )
             if shard is None:
                 break
@@ -219,7 +228,8 @@ class Worker:
     def _store(self, archive_uri: str) -> ObjectStore:
         """Return the store of an archive. Kept for a while: its sessions and connections cost more than a shard."""
         opened_at, store = self._stores.get(archive_uri, (0.0, None))
-        if store is None or time.monotonic() - opened_at > STORE_SECONDS:
+        is_old = time.monotonic() - opened_at > STORE_SECONDS
+        if store is None or is_old or self.fitness.doubts(of_archive(archive_uri)):
             store = open_store(parse_source(archive_uri), self._s3)
             self._stores = {**dict(list(self._stores.items())[-MOST_STORES:]), archive_uri: (time.monotonic(), store)}
         return store
@@ -241,7 +251,7 @@ class Worker:
         if pipeline is not None:
             pipeline.leases.renew_all()
             self.metrics.observe(pipeline.depths, len(pipeline.leases.held))
-        rate = self._measure_rate()
+        rate = self._measure_rate(is_working=pipeline is not None)
         with unit_of_work(self._engine) as session:
             worker_rows.beat(
                 session,
@@ -251,18 +261,22 @@ class Worker:
                 device=self._models.device,
                 model=self._models.current or self._models.pinned,
                 job_id=self._job_id if pipeline is not None else None,
-                images_per_second=rate if pipeline is not None else 0.0,
+                images_per_second=rate,
                 stages=pipeline.busy_seconds if pipeline is not None else {},
                 sends_notices=self._webhook is not None,
+                models=self._models.served,
+                unfit=self.fitness.reasons(),
             )
 
-    def _measure_rate(self) -> float:
-        """Return images per second, smoothed over about three beats."""
+    def _measure_rate(self, *, is_working: bool) -> float:
+        """Return images per second, smoothed over about three beats. Idleness is not part of it."""
         now, images = time.monotonic(), self.metrics.images_settled
         elapsed, settled = now - self._measured_at, images - self._measured_images
         self._measured_at, self._measured_images = now, images
         fresh = settled / elapsed if elapsed else 0.0
         self._rate = fresh if not self._rate else 0.7 * self._rate + 0.3 * fresh
+        if not is_working:
+            self._rate = 0.0
         return self._rate
 
     def _list(self) -> None:
@@ -287,6 +301,14 @@ class Worker:
             pass
 
     def _publish(self) -> None:
+        try:
+            self._publish_new()
+        except (RamqError, OSError) as error:
+            self.fitness.declare(UnfitError(INDEX, f"new vectors are not published: {error}"))
+            return
+        self.fitness.prove(INDEX)
+
+    def _publish_new(self) -> None:
         with unit_of_work(self._engine) as session:
             ids = [view.id for view in generations.views(session)]
         for generation_id in ids:

@@ -11,11 +11,13 @@ import numpy as np
 
 from ram_core import load_model
 from ram_core.captions import template_caption
-from ram_core.errors import CheckpointError
+from ram_core.errors import CheckpointError, DeviceError, ModelError, VocabularyError
 from ram_core.vocabulary import TagVocabulary
+from ramq.kit.errors import UsageError
 from ramq.kit.logs import get_logger
 from storage.database import unit_of_work
 from storage.repositories import generations, vocabularies
+from workers.fitness import EVERYTHING, UnfitError, is_out_of_memory, of_model, out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +102,7 @@ class LoadedModel:
         from ram_core.transforms import normalise  # noqa: PLC0415
 
         if self._tag2text is None:
-            self._tag2text = load_model("tag2text", **self.options.arguments)
+            self._tag2text = load_here("tag2text", self.options)
         squash = self._tag2text.preprocessing
         if squash.name != getattr(self.recognizer.preprocessing, "name", None):
             raise CheckpointError(f"the captioner tag2text does not go with {self.name}: use ram, ram_plus or template")
@@ -113,6 +115,25 @@ class LoadedModel:
         order = prediction.scores[above].argsort()[::-1]
         names = self.recognizer.vocabulary.names
         return [names[tag] for tag in prediction.tag_ids[above][order].tolist()]
+
+
+def load_here(name: str, options: ModelOptions) -> Any:
+    """Load a model on this worker's device.
+
+    Raises:
+        UnfitError: its files are not here or damaged, the device is not, or there is too little memory. Another worker
+            may have all that.
+    """
+    try:
+        return load_model(name, **options.arguments)
+    except ModelError as error:
+        if isinstance(error, DeviceError):
+            raise UnfitError(EVERYTHING, str(error)) from error
+        raise UnfitError(of_model(name), str(error)) from error
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise UnfitError(of_model(name), out_of_memory(name, error)) from error
+        raise
 
 
 class ModelHolder:
@@ -151,6 +172,16 @@ class ModelHolder:
         """The device that models are on; before the first is loaded, the one that was asked for."""
         return self._device
 
+    def check(self) -> None:
+        """Raise ``UnfitError`` if the device is not here, or the only model of this worker cannot be loaded."""
+        if self.pinned is not None:
+            self.get(self.pinned)
+            return
+        try:
+            self._device = str(self._options.arguments.get("device", self._device))
+        except DeviceError as error:
+            raise UnfitError(EVERYTHING, str(error)) from error
+
     def get(self, name: str, vocabulary_id: int | None = None) -> LoadedModel:
         """Return a model, loading it in place of another if need be.
 
@@ -159,7 +190,8 @@ class ModelHolder:
             vocabulary_id: other tags than its own.
 
         Raises:
-            ModelError: it cannot be loaded, or cannot take these tags; the message says what to do.
+            UnfitError: it cannot be loaded here; the message says what to do.
+            UsageError: it cannot take these tags, here or elsewhere.
         """
         with self._lock:
             if self._loaded is None or self._loaded.name != name:
@@ -186,14 +218,16 @@ class ModelHolder:
             tuple(tuple(tag.descriptions or ()) for tag in tags) if described else None,
         )
         log.info("embedding vocabulary", model=model.name, vocabulary=view.name, tags=len(tags))
-        recognizer = cast("Retagger", model.recognizer).with_vocabulary(vocabulary)
+        try:
+            recognizer = cast("Retagger", model.recognizer).with_vocabulary(vocabulary)
+        except VocabularyError as error:  # the job's fault, not this worker's: it would fit no other one either
+            raise UsageError(f"the tags of {view.name!r} do not go with {model.name}: {error}") from error
         return LoadedModel(model.name, recognizer, vocabulary.thresholds, self._options)
 
     def _load(self, name: str) -> LoadedModel:
         log.info("loading model", model=name, device=self._options.device)
-        arguments = self._options.arguments
-        recognizer = load_model(name, **arguments)
-        self._device = str(arguments.get("device", self._device))
+        recognizer = load_here(name, self._options)
+        self._device = str(self._options.arguments.get("device", self._device))
         log.info("model is ready", model=name, device=self._device)
         return LoadedModel(name, recognizer, recognizer.vocabulary.thresholds, self._options)
 
@@ -201,7 +235,7 @@ class ModelHolder:
         """Tell whether a shard's job belongs to the generation that its model makes here.
 
         Raises:
-            ModelError: the model cannot be loaded; the message says what to do.
+            UnfitError: the model cannot be loaded here; the message says what to do.
         """
         ours: str = self.get(shard.model, shard.vocabulary_id).recognizer.spec.fingerprint
         if ours != shard.fingerprint:
@@ -214,7 +248,7 @@ class ModelHolder:
         Asked for each job and not kept: a generation may be dropped while the model stays loaded.
 
         Raises:
-            ModelError: it cannot be loaded; the message says what to do.
+            UnfitError: it cannot be loaded here; the message says what to do.
         """
         recognizer = self.get(name, vocabulary_id).recognizer
         spec, vocabulary = recognizer.spec, recognizer.vocabulary

@@ -17,6 +17,7 @@ from ramq.kit.logs import get_logger
 from storage.database import unit_of_work
 from storage.repositories import features, images, shards
 from workers import work as words
+from workers.fitness import EVERYTHING, UnfitError, of_archive, of_model, own_trouble_with
 from workers.lease_keeper import LeaseKeeper
 from workers.retry import Action, DeviceLostError, WorkerCrashedError, tries_allowed, verdict
 from workers.stages.base import Stage
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from storage.features import FeatureFiles
     from storage.repositories.shards import ClaimedShard
     from workers.decoders import Decoders
+    from workers.fitness import Fitness
     from workers.metrics import WorkerMetrics
     from workers.model_holder import LoadedModel, ModelHolder
     from workers.work import Batch
@@ -57,7 +59,7 @@ class PipelineOptions:
 class Pipeline:
     """Runs claimed shards. Use as a context manager; ``feed`` from one thread."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (built in one place, by keyword)
         self,
         engine: Engine,
         models: ModelHolder,
@@ -65,9 +67,11 @@ class Pipeline:
         *,
         decoders: Decoders,
         files: FeatureFiles,
+        fitness: Fitness,
         metrics: WorkerMetrics,
     ) -> None:
         self._engine = engine
+        self._fitness = fitness
         self._models = models
         self._decoders = decoders
         self._files = files
@@ -127,8 +131,9 @@ class Pipeline:
             # Alone means alone: an image of another shard that kills the worker must not be held against this one's.
             self.wait_until_at_most(1)
         self._raise_fatal()
-        if not self._is_of_our_generation(lease):
+        if not self._is_for_us(lease):
             return
+        lease.begin()
         with unit_of_work(self._engine) as session:
             known = images.keys(session, shard.image_ids)
             source = shard.from_generation_id
@@ -164,17 +169,27 @@ class Pipeline:
         )
         self._raise_fatal()
 
-    def _is_of_our_generation(self, lease: Lease) -> bool:
-        """Refuse a shard whose job belongs to other weights than those that are loaded under the model's name here."""
+    def _is_for_us(self, lease: Lease) -> bool:
+        """Leave a shard to others whose model cannot be loaded here, or is another by the same name."""
         shard = lease.shard
         try:
             if self._models.is_fit_for(shard):
                 return True
-        except ModelError as error:
-            raise FatalError(str(error)) from error
+        except Exception as error:  # noqa: BLE001  (raised again unless it is our own trouble)
+            self._leave_to_others(lease, error)
+            return False
         note = f"waiting for workers with the {shard.model} of generation {shard.generation_id}; others have another"
-        self.leases.refuse(lease, note)
+        log.warning("refused", **lease.labels, reason=note)
+        self.leases.give_up(lease, note)
         return False
+
+    def _leave_to_others(self, lease: Lease, error: Exception) -> None:
+        """Give a shard back over this worker's own trouble with it. Any other error is raised."""
+        unfit = own_trouble_with(lease, error)
+        if unfit is None:
+            raise error
+        self._fitness.declare(unfit)
+        self.leases.give_up(lease)
 
     # Feeding -------------------------------------------------------------------------------------------------------
 
@@ -234,7 +249,7 @@ class Pipeline:
                     except Exception as error:  # noqa: BLE001  (the table of errors judges it)
                         self._judge(work, error)
                 work.lease.note_fetch(work.trouble)
-            if work.trouble is not None:
+            if work.trouble is not None or work.lease.is_over:
                 self._release(work)
             (self._decoding.inbox if work.body is not None else self._inferring.inbox).put(work)
 
@@ -282,14 +297,21 @@ class Pipeline:
         with self._lock:
             self._in_hand += 1
         model = self._model_of(batch.lease)
-        with self._inferring.timed(batch.lease):
-            infer(batch, model, batch.lease.shard.captioner)
+        try:
+            with self._inferring.timed(batch.lease):
+                infer(batch, model, batch.lease.shard.captioner)
+        except Exception as error:  # noqa: BLE001  (raised again unless it is our own trouble)
+            self._leave_to_others(batch.lease, error)
+        # Also where its lease is over: behind the last stage it is not in hand any more.
         self._writing.inbox.put(batch)
 
     def _write(self) -> None:
         while (batch := self._writing.inbox.get()) is not None:
             if not batch.lease.is_over and self._fatal is None:
-                self._write_batch(batch)
+                try:
+                    self._write_batch(batch)
+                except Exception as error:  # noqa: BLE001  (raised again unless it is our own trouble)
+                    self._leave_to_others(batch.lease, error)
             with self._lock:
                 self._in_hand = max(0, self._in_hand - 1)
             self.leases.notify()
@@ -304,6 +326,9 @@ class Pipeline:
             )
         if state is None:
             return
+        if batch.sound:
+            proved = [EVERYTHING, of_model(lease.shard.model), of_model(lease.shard.captioner)]
+            self._fitness.prove(*proved, *([of_archive(lease.shard.archive_uri)] if lease.store else []))
         lease.troubles += [work.trouble for work in batch.works if work.trouble and work.trouble.is_passing]
         self.settled += len(batch.works)
         self._metrics.settled(len(batch.works))
@@ -333,8 +358,12 @@ class Pipeline:
     # Small things --------------------------------------------------------------------------------------------------
 
     def _judge(self, work: Work, error: Exception) -> None:
-        if verdict(error).action is Action.STOP:
+        action = verdict(error).action
+        if action is Action.STOP:
             raise error
+        if action is Action.UNFIT or isinstance(error, UnfitError):
+            self._leave_to_others(work.lease, error)
+            return
         work.trouble = Trouble.of(error)
         outcome = "image waits" if work.trouble.is_passing else "image failed"
         log.info(outcome, error_class=work.trouble.code, error=work.trouble.detail)

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 from structlog.contextvars import bound_contextvars
 
-from ram_core.errors import ModelError
-from ramq.kit.errors import FatalError, RamqError, TransientError
+from ramq.kit.errors import ForbiddenError, RamqError, TransientError
 from ramq.kit.logs import get_logger
 from storage.database import unit_of_work
-from storage.objects.base import CredentialsError
 from storage.objects.manifest import Manifest
 from storage.objects.source import open_store, parse_source
 from storage.repositories import images, jobs, listings, shards
+from workers.fitness import EVERYTHING, UnfitError, of_archive, of_model, own_trouble
 from workers.recorded import list_recorded
 from workers.retry import backoff_seconds
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from storage.objects.base import ObjectInfo, S3Options
     from storage.repositories.jobs import ClaimedListing
+    from workers.fitness import Fitness
     from workers.model_holder import ModelHolder
 
 log = get_logger()
@@ -54,13 +54,17 @@ class Planner:
     Args:
         engine: the database.
         models: needed because what is already recorded depends on what the model is.
+        fitness: what this worker cannot do now.
         shard_size: images per shard.
         s3: how buckets are reached.
     """
 
-    def __init__(self, engine: Engine, models: ModelHolder, *, shard_size: int, s3: S3Options) -> None:
+    def __init__(
+        self, engine: Engine, models: ModelHolder, *, fitness: Fitness, shard_size: int, s3: S3Options
+    ) -> None:
         self._engine = engine
         self._models = models
+        self._fitness = fitness
         self._shard_size = shard_size
         self._s3 = s3
         # The source that was read last, where it gave way: a manifest is not read from its beginning at every step.
@@ -75,6 +79,9 @@ class Planner:
         return self._step(should_stop, is_begun=True)
 
     def _step(self, should_stop: Callable[[], bool], *, is_begun: bool) -> bool:
+        barred = self._fitness.barred()
+        if barred.everything:
+            return False
         with unit_of_work(self._engine) as session:
             listing = jobs.claim_listing(
                 session,
@@ -82,6 +89,7 @@ class Planner:
                 loaded=self._models.current,
                 is_begun=is_begun,
                 lease_seconds=LEASE_SECONDS,
+                barred=barred,
             )
         if listing is None:
             return False
@@ -97,21 +105,29 @@ class Planner:
             self._list(listing, should_stop)
         except jobs.ListingLostError as error:
             log.info("listing lost", error=str(error))
-        except (TransientError, CredentialsError) as error:
+        except TransientError as error:
             delay = backoff_seconds(listing.attempts)
             log.warning("listing waits", error=str(error), seconds=delay)
             self._end(listing, f"waiting: {error}", delay_seconds=delay)
-        except ModelError as error:
-            self._fail(listing, str(error))
-            if self._models.pinned is not None:
-                raise FatalError(str(error)) from error
-        except RamqError as error:
-            self._fail(listing, str(error))
         except Exception as error:
+            unfit = own_trouble(error, model=listing.model, archive=listing.archive_uri)
+            if isinstance(error, ForbiddenError):  # whoever enqueued it could list it: it is our host that may not
+                unfit = UnfitError(of_archive(listing.archive_uri), str(error))
+            if unfit is not None:
+                self._fitness.declare(unfit)
+                self._leave_to_others(listing)
+                return
+            if isinstance(error, RamqError):
+                self._fail(listing, str(error))
+                return
             # A fault of ours: it must show on the job too, not only in a log.
             note = f"waiting: the listing failed unexpectedly ({type(error).__name__}): see the workers' logs"
             self._end(listing, note, delay_seconds=backoff_seconds(listing.attempts))
             raise
+
+    def _leave_to_others(self, listing: ClaimedListing) -> None:
+        with unit_of_work(self._engine) as session:
+            jobs.give_listing_back(session, listing.job_id, listing.epoch)
 
     def _fail(self, listing: ClaimedListing, reason: str) -> None:
         log.error("job failed", job=listing.job_id, error=reason)
@@ -141,6 +157,7 @@ class Planner:
             with unit_of_work(self._engine) as session:
                 generation_id = self._models.register(session, listing.model, listing.vocabulary_id)
                 jobs.set_generation(session, listing.job_id, generation_id)
+            self._fitness.prove(EVERYTHING, of_model(listing.model))
         if listing.from_generation_id is not None:
             list_recorded(self._engine, listing, generation_id, self._shard_size, should_stop)
             return
@@ -218,4 +235,5 @@ class Planner:
                 skipped=n_listed - len(pending),
                 lease_seconds=LEASE_SECONDS,
             )
+        self._fitness.prove(of_archive(listing.archive_uri))
         log.info("listed", keys=n_listed, to_do=len(pending))

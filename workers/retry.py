@@ -1,4 +1,4 @@
-"""The one table of errors: for each class, whether to try again, to record it on the image, or to stop the worker.
+"""The one table of errors: try again, record it on the image, leave the work to other workers, or stop the worker.
 
 Every leaf class of error that a stage may raise stands here; a test holds the table complete. The codes are stable:
 they are stored, filtered by (``ramq failures --class``) and documented in ``docs/errors.md``.
@@ -6,6 +6,7 @@ they are stored, filtered by (``ramq failures --class``) and documented in ``doc
 
 from __future__ import annotations
 
+import errno
 import random
 from dataclasses import dataclass
 from enum import Enum
@@ -38,6 +39,7 @@ class Action(Enum):
 
     RETRY = "retry"
     RECORD = "record"
+    UNFIT = "unfit"
     STOP = "stop"
 
 
@@ -46,7 +48,7 @@ class Verdict:
     """What an error means for the image at hand.
 
     Attributes:
-        action: try the shard again later, record a failure and go on, or stop the worker.
+        action: try the shard again later, record a failure and go on, leave the work to others, or stop the worker.
         code: the stable name of the class of failure.
         about_content: whether the bytes are to blame, so that they need not be read again while they are the same.
     """
@@ -157,7 +159,6 @@ _TABLE: dict[type[Exception], Verdict] = {
     # Passing trouble of the surroundings: nobody's fault, the shard is tried again later.
     StoreUnavailableError: Verdict(Action.RETRY, "store_unavailable"),
     ServiceUnavailableError: Verdict(Action.RETRY, "service_unavailable"),
-    CredentialsError: Verdict(Action.RETRY, "credentials"),
     # About one object.
     ObjectMissingError: Verdict(Action.RECORD, "missing"),
     ObjectForbiddenError: Verdict(Action.RECORD, "forbidden"),
@@ -184,11 +185,13 @@ _TABLE: dict[type[Exception], Verdict] = {
     FeaturesMissingError: Verdict(Action.RECORD, "features_missing"),
     UnstorableResultError: Verdict(Action.RECORD, "unstorable"),
     WorkerCrashedError: Verdict(Action.RECORD, "worker_crash", about_content=True),
-    # About the worker.
-    CheckpointError: Verdict(Action.STOP, "checkpoint"),
-    VocabularyError: Verdict(Action.STOP, "vocabulary"),
-    DeviceError: Verdict(Action.STOP, "device"),
-    UnknownModelError: Verdict(Action.STOP, "model"),
+    # About the worker: another may be able to do it, and this one too, once it is mended.
+    CheckpointError: Verdict(Action.UNFIT, "checkpoint"),
+    VocabularyError: Verdict(Action.UNFIT, "vocabulary"),
+    UnknownModelError: Verdict(Action.UNFIT, "model"),
+    DeviceError: Verdict(Action.UNFIT, "device"),
+    CredentialsError: Verdict(Action.UNFIT, "credentials"),
+    # About the process: it must end.
     DeviceLostError: Verdict(Action.STOP, "device_lost"),
     FatalError: Verdict(Action.STOP, "fatal"),
 }
@@ -200,6 +203,9 @@ _FAMILIES: dict[type[RamqError], Action] = {
 }
 
 
+_DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+
 def verdict(error: Exception) -> Verdict:
     """Say what to do about ``error``: by its own class, else its nearest base, else record it as unexpected."""
     for kind in type(error).__mro__:
@@ -207,6 +213,8 @@ def verdict(error: Exception) -> Verdict:
             return _TABLE[kind]
         if kind in _FAMILIES:
             return Verdict(_FAMILIES[kind], getattr(error, "code", "error"))
+    if isinstance(error, OSError) and error.errno in _DISK_TROUBLE:
+        return Verdict(Action.UNFIT, "disk_full")
     if isinstance(error, MemoryError):
         return Verdict(Action.RECORD, "out_of_memory")
     return Verdict(Action.RECORD, "unexpected")
@@ -214,7 +222,7 @@ def verdict(error: Exception) -> Verdict:
 
 def codes() -> list[str]:
     """Return the codes that a failure may have, in alphabetical order."""
-    recorded = {entry.code for entry in _TABLE.values() if entry.action is not Action.STOP}
+    recorded = {entry.code for entry in _TABLE.values() if entry.action in {Action.RETRY, Action.RECORD}}
     return sorted(recorded | {"out_of_memory", "unexpected"})
 
 

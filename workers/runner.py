@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from storage.index.builder import IndexBuilder
     from storage.objects.base import S3Options
+    from workers.fitness import Fitness
     from workers.model_holder import ModelHolder
     from workers.pipeline import PipelineOptions
     from workers.webhook import Webhook
@@ -33,6 +34,7 @@ class WorkerParts:
 
     engine: Engine
     models: ModelHolder
+    fitness: Fitness
     options: PipelineOptions
     builder: IndexBuilder
     broker: redis.Redis
@@ -57,6 +59,7 @@ def run(parts: WorkerParts) -> None:
         parts.engine,
         parts.models,
         parts.options,
+        fitness=parts.fitness,
         builder=parts.builder,
         ring=Bells(app, parts.broker).ring,
         shard_size=parts.shard_size,

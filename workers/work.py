@@ -104,7 +104,7 @@ class Lease:
         self._at_batcher = self._left
         self._troubles_in_a_row = 0
         self._is_over = False
-        self.progress_at = time.monotonic()
+        self.began_at = self.progress_at = time.monotonic()
 
     @property
     def labels(self) -> dict[str, int]:
@@ -132,10 +132,9 @@ class Lease:
         return self._troubles_in_a_row >= TROUBLE_LIMIT
 
     def note_fetch(self, trouble: Trouble | None) -> None:
-        """Count passing troubles in a row; refused credentials concern every image, so that one is enough."""
+        """Count passing troubles in a row."""
         with self._lock:
-            step = TROUBLE_LIMIT if trouble and trouble.code == "credentials" else 1
-            self._troubles_in_a_row = self._troubles_in_a_row + step if trouble and trouble.is_passing else 0
+            self._troubles_in_a_row = self._troubles_in_a_row + 1 if trouble and trouble.is_passing else 0
 
     def add_seconds(self, stage: str, seconds: float) -> None:
         """Add to the time that this shard took in a stage."""
@@ -155,6 +154,10 @@ class Lease:
             self.progress_at = time.monotonic()
             self._settled.notify_all()
             return self._left == 0
+
+    def begin(self) -> None:
+        """Note that work on the images begins now: the model is loaded."""
+        self.began_at = self.progress_at = time.monotonic()
 
     def end(self) -> None:
         """Mark the lease as over."""

@@ -155,7 +155,7 @@ def _for_each_generation(action: str) -> None:
 
 
 def workers(as_json: Json = False) -> None:
-    """List the worker processes.
+    """List the worker processes, with what each cannot do now and why.
 
     Example: ramq workers
     """
@@ -165,8 +165,14 @@ def workers(as_json: Json = False) -> None:
         print_json({"items": views})
         return
     print_table(
-        ("worker", "alive", "device", "model", "job", "images/s", "heartbeat, s ago"),
-        ((v.id, v.is_alive, v.device, v.model, v.job_id, v.images_per_second, v.heartbeat_age_seconds) for v in views),
+        ("worker", "alive", "device", "model", "job", "images/s", "heartbeat, s ago", "unfit"),
+        (
+            (
+                *(v.id, v.is_alive, v.device, v.model, v.job_id, v.images_per_second, v.heartbeat_age_seconds),
+                "; ".join(f"{each.label}: {each.reason}" for each in v.unfit),
+            )
+            for v in views
+        ),
     )
 
 

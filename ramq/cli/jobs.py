@@ -12,6 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from ramq.cli.context import services, settings_for
 from ramq.cli.output import duration, err, out, print_json, print_table, visible
+from ramq.kit.errors import FatalError
+from storage.waiting import waits_for
 
 if TYPE_CHECKING:
     from ramq.settings import Settings
@@ -245,7 +247,11 @@ def _follow(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) 
                 crew.require_alive()
             view = ramq.jobs.get(job_id)
             is_lonely = view.workers == 0 and time.monotonic() - started > _LONELY_SECONDS
-            note = _note(view, is_lonely=is_lonely and not _has_worker(ramq, view))
+            alive = [worker for worker in ramq.jobs.workers() if worker.is_alive] if is_lonely or crew else []
+            note = _note(view, is_lonely=is_lonely and not alive)
+            if crew is not None and (stuck := waits_for(view, alive)):
+                # Nobody but us could mend it, and nobody would see that it waits.
+                raise FatalError(f"job {job_id} is {stuck}. Then: ramq job {job_id} --watch")
             progress.update(
                 task,
                 total=None if view.is_listing and not view.listed else view.listed,
@@ -270,18 +276,11 @@ def _rate(view: JobView) -> str:
     return f"{view.images_per_second:,.1f} images/s{', listing' if view.is_listing else left}"
 
 
-def _has_worker(ramq: Services, view: JobView) -> bool:
-    """Whether anybody is there for a job: anyone lists; to recognise, one with its model, or none loaded yet."""
-    return any(
-        worker.is_alive and (view.is_listing or worker.model in {None, view.model}) for worker in ramq.jobs.workers()
-    )
-
-
 def _note(view: JobView, *, is_lonely: bool) -> str:
     if view.note:
         return visible(view.note)
     if is_lonely and (view.pending or view.is_listing) and not view.images_per_second:
-        return f"no worker runs {view.model}: start one with `ramq worker`"
+        return "no worker is running: start one with `ramq worker`"
     return ""
 
 

@@ -71,12 +71,13 @@ def visible(text: str) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a length of time as people say it: ``45 s``, ``3 min``, ``2 h 05 min``."""
+    """Return a length of time as people say it: ``45 s``, ``3 min``, ``3 min 20 s``, ``2 h 05 min``."""
     if seconds is None:
         return "-"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+        return f"{whole // 60} min {whole % 60:02} s" if whole % 60 else f"{whole // 60} min"
+    minutes = whole // 60
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes % 60 else f"{minutes // 60} h"

@@ -59,7 +59,7 @@ class UsageError(RamqError):
 class NotFoundError(UsageError):
     """The job, image or archive that was named does not exist."""
 
-    code = "not-found"
+    code = "not_found"
 
 
 class ConflictError(UsageError):
@@ -77,4 +77,4 @@ class ForbiddenError(UsageError):
 class ServiceUnavailableError(TransientError):
     """A service that is needed (database, broker, object store) cannot be reached."""
 
-    code = "service-unavailable"
+    code = "service_unavailable"

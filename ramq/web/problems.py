@@ -1,6 +1,6 @@
 """Errors as RFC 9457 problem documents for machines and as a screen for people.
 
-``type`` is ``urn:ramq:problem:CODE``, where CODE is the stable code of the error (``ramq.kit.errors``).
+``type`` is ``urn:ramq:problem:CODE``, where CODE is the stable code of the error (``ramq.kit.errors``) with hyphens.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Problem(BaseModel):
 def make_problem(status: int, code: str, detail: str, **more: Any) -> Problem:
     """Return the problem document for ``code``; ``more`` are the fields that only some problems have."""
     title = _TITLES.get(status, "Error")
-    return Problem(type=f"urn:ramq:problem:{code}", title=title, status=status, detail=detail, **more)
+    return Problem(type=f"urn:ramq:problem:{code.replace('_', '-')}", title=title, status=status, detail=detail, **more)
 
 
 def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:

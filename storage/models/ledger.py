@@ -20,7 +20,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, INT8MULTIRANGE, Range
+from sqlalchemy.dialects.postgresql import ARRAY, INT8MULTIRANGE, JSONB, Range
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.models.base import Base
@@ -106,6 +106,9 @@ class Job(Base):
     # Resumed after it failed: it goes on however many of its images are forbidden.
     breaker_is_off: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     stage_seconds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    # Seconds in which shards of it that were completed were worked on, by however many workers at a time.
+    active_seconds: Mapped[float] = mapped_column(Float, server_default="0")
+    active_until: Mapped[datetime | None]
     note: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
@@ -237,6 +240,10 @@ class Worker(Base):
     job_id: Mapped[int | None] = mapped_column(BigInteger)
     images_per_second: Mapped[float] = mapped_column(Float, server_default="0")
     stages: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    # The models that it takes jobs for; NULL for any.
+    models: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    # What it cannot do now and why, a list of {kind, name, reason}.
+    unfit: Mapped[list[Any]] = mapped_column(JSONB, server_default=text("'[]'"))
     sends_notices: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())

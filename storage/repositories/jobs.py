@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import text
@@ -11,7 +11,10 @@ from ramq.kit.errors import ConflictError, NotFoundError, RamqError
 from storage.database import limit_idleness
 from storage.models import Archive, Job
 from storage.repositories import notices
+from storage.repositories import workers as worker_rows
+from storage.repositories.workers import WORKER_ALIVE_SECONDS
 from storage.views import PRIORITIES, JobState, JobView, Page, Priority, StageView
+from storage.waiting import NOTHING_BARRED, Barred, waits_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,9 +23,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 STAGES = ("fetch", "decode", "infer", "write")
-
-WORKER_ALIVE_SECONDS = 15
-"""A worker whose heartbeat is older than this is shown as gone."""
 
 
 class ListingLostError(RamqError):
@@ -88,7 +88,13 @@ def create(  # noqa: PLR0913  (a job's columns)
 
 
 def claim_listing(
-    session: Session, *, models: Sequence[str] | None, loaded: str | None, is_begun: bool, lease_seconds: float
+    session: Session,
+    *,
+    models: Sequence[str] | None,
+    loaded: str | None,
+    is_begun: bool,
+    lease_seconds: float,
+    barred: Barred = NOTHING_BARRED,
 ) -> ClaimedListing | None:
     """Lease the listing of the most urgent job that has not been listed to the end.
 
@@ -98,18 +104,22 @@ def claim_listing(
         loaded: the model at hand, whose generation is known.
         is_begun: whether the generation must be known, from the job or from the model at hand, or must be found out.
         lease_seconds: for how long, unless a page is recorded.
+        barred: what is left to others.
     """
     row = session.execute(
         text(
             """
             WITH candidate AS (
-                SELECT id FROM job WHERE state = 'running' AND listed_all_at IS NULL
+                SELECT job.id FROM job JOIN archive AS place ON place.id = job.archive_id
+                WHERE state = 'running' AND listed_all_at IS NULL
+                  AND model <> ALL(CAST(:barred_models AS text[]))
+                  AND (place.uri <> ALL(CAST(:barred_archives AS text[])) OR from_generation_id IS NOT NULL)
                   AND (CAST(:models AS text[]) IS NULL OR model = ANY(:models))
                   AND (generation_id IS NOT NULL
                        OR (vocabulary_id IS NULL AND model IS NOT DISTINCT FROM CAST(:loaded AS text))) = :is_begun
                   AND (list_lease_until IS NULL OR list_lease_until < now())
                   AND (list_next_at IS NULL OR list_next_at <= now())
-                ORDER BY priority DESC, id LIMIT 1 FOR UPDATE SKIP LOCKED
+                ORDER BY priority DESC, job.id LIMIT 1 FOR UPDATE OF job SKIP LOCKED
             )
             UPDATE job SET list_epoch = list_epoch + 1, list_attempts = list_attempts + 1,
                 list_lease_until = now() + make_interval(secs => :lease_seconds),
@@ -125,6 +135,8 @@ def claim_listing(
             "loaded": loaded,
             "is_begun": is_begun,
             "lease_seconds": lease_seconds,
+            "barred_models": list(barred.models),
+            "barred_archives": list(barred.archives),
         },
     ).one_or_none()
     return None if row is None else ClaimedListing(**row._mapping)  # noqa: SLF001  (SQLAlchemy's documented name)
@@ -172,6 +184,17 @@ def advance_listing(  # noqa: PLR0913
             "skipped": skipped,
             "lease_seconds": lease_seconds,
         },
+    )
+
+
+def give_listing_back(session: Session, job_id: int, epoch: int) -> None:
+    """Leave a listing to another worker, as if it had not been claimed: this one is not fit for it."""
+    session.execute(
+        text(
+            """UPDATE job SET list_lease_until = NULL, list_attempts = greatest(list_attempts - 1, 0)
+               WHERE id = :id AND list_epoch = :epoch AND listed_all_at IS NULL"""
+        ),
+        {"id": job_id, "epoch": epoch},
     )
 
 
@@ -265,7 +288,6 @@ _BOOKS = """
         job.done + coalesce(begun.n_done, 0) AS all_done, job.failed + coalesce(begun.n_failed, 0) AS all_failed,
         job.skipped + coalesce(begun.n_skipped, 0) AS all_skipped,
         coalesce(alive.workers, 0) AS workers, alive.rate,
-        extract(epoch FROM coalesce(job.finished_at, now()) - job.started_at)::float AS running_seconds,
         notice.ended_at AS notice_ended_at, notice.due_at AS notice_due_at, notice.sent_at AS notice_sent_at,
         notice.tries AS notice_tries, notice.error AS notice_error
     FROM job JOIN archive ON archive.id = job.archive_id LEFT JOIN notice ON notice.job_id = job.id
@@ -294,7 +316,7 @@ def view(session: Session, job_id: int) -> JobView:
         ),
         {"id": job_id},
     )
-    return _view(row, {name: int(n) for name, n in classes})
+    return _saying_what_for(session, [_view(row, {name: int(n) for name, n in classes})])[0]
 
 
 def views(session: Session, *, limit: int, before: int | None) -> Page[JobView]:
@@ -306,18 +328,28 @@ def views(session: Session, *, limit: int, before: int | None) -> Page[JobView]:
         ),
         {"before": before, "limit": limit + 1, "alive_seconds": WORKER_ALIVE_SECONDS},
     ).all()
-    shown = [_view(row, {}) for row in rows[:limit]]
+    shown = _saying_what_for(session, [_view(row, {}) for row in rows[:limit]])
     return Page(shown, str(shown[-1].id) if len(rows) > limit else None)
+
+
+def _saying_what_for(session: Session, jobs: list[JobView]) -> list[JobView]:
+    """Note on each job that no worker can do which kind of worker it waits for."""
+    if not any(job.state == "running" for job in jobs):
+        return jobs
+    workers = worker_rows.views(session)
+    return [replace(job, note=waits_for(job, workers) or job.note) for job in jobs]
 
 
 def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> JobView:
     decided = row.all_done + row.all_failed
     pending = row.listed - row.all_skipped - decided
-    is_over = row.state in {"done", "cancelled", "failed"}
-    average = decided / row.running_seconds if decided and row.running_seconds else None
-    rate = average if is_over or not row.rate else float(row.rate)
-    is_listing = row.listed_all_at is None and row.state == "running"
-    eta = pending / rate if rate and not is_over and not is_listing else None
+    is_running, is_listing = row.state == "running", row.listed_all_at is None and row.state == "running"
+    closed = row.done + row.failed  # what the active seconds are of
+    average = closed / row.active_seconds if closed and row.active_seconds else None
+    rate = float(row.rate) if is_running and row.rate else average
+    # Nobody knows how long a pause or a wait takes.
+    is_moving = is_running and row.workers and not is_listing
+    eta = pending / rate if rate and is_moving and row.note is None else None
     stages = [
         StageView(stage, seconds, decided / seconds if seconds and decided else None)
         for stage in STAGES
@@ -352,6 +384,7 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
+        active_seconds=row.active_seconds,
         webhook=notices.described(row),
         failures_by_class=failures_by_class,
     )

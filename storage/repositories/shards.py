@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from ramq.kit.errors import RamqError
 from storage.database import limit_idleness
+from storage.waiting import NOTHING_BARRED, Barred
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -84,6 +85,7 @@ def claim(
     models: Sequence[str] | None,
     lease_seconds: float,
     foreign: Collection[int] = (),
+    barred: Barred = NOTHING_BARRED,
 ) -> ClaimedShard | None:
     """Lease the next shard: highest priority first, then the job with the fewest workers on it, then the oldest.
 
@@ -93,12 +95,16 @@ def claim(
         models: the models this worker can run; None for any.
         lease_seconds: for how long, unless renewed.
         foreign: generations whose jobs are left to others.
+        barred: what is left to others.
     """
     job_id = session.scalar(
         text(
             f"""
-            SELECT job.id FROM job
+            SELECT job.id FROM job JOIN archive ON archive.id = job.archive_id
             WHERE job.state = 'running' AND job.generation_id IS NOT NULL
+              AND job.model <> ALL(CAST(:barred_models AS text[]))
+              AND job.captioner <> ALL(CAST(:barred_models AS text[]))
+              AND (archive.uri <> ALL(CAST(:barred_archives AS text[])) OR job.from_generation_id IS NOT NULL)
               AND (CAST(:models AS text[]) IS NULL OR job.model = ANY(:models))
               AND job.generation_id <> ALL(CAST(:foreign AS int[]))
               AND EXISTS (SELECT FROM shard WHERE shard.job_id = job.id
@@ -113,6 +119,8 @@ def claim(
         {
             "models": None if models is None else list(models),
             "foreign": list(foreign),
+            "barred_models": list(barred.models),
+            "barred_archives": list(barred.archives),
         },
     )
     if job_id is None:
@@ -198,8 +206,13 @@ def advance(session: Session, shard_id: int, epoch: int, outcomes: bytes, lease_
     return str(state)
 
 
-def close(session: Session, shard_id: int, epoch: int, stage_seconds: Mapping[str, float]) -> None:
-    """Close a shard in which nothing is pending, and add its counts to the job's. Raises ``FencedError``."""
+def close(
+    session: Session, shard_id: int, epoch: int, stage_seconds: Mapping[str, float], active_seconds: float = 0.0
+) -> None:
+    """Close a shard in which nothing is pending, and add its counts to the job's. Raises ``FencedError``.
+
+    ``active_seconds`` is how long this holder worked on it until now; where several did at a time, it counts once.
+    """
     row = session.execute(
         text(
             """
@@ -217,6 +230,9 @@ def close(session: Session, shard_id: int, epoch: int, stage_seconds: Mapping[st
         text(
             """
             UPDATE job SET done = done + :n_done, failed = failed + :n_failed, skipped = skipped + :n_skipped,
+                active_seconds = active_seconds + extract(epoch FROM
+                    now() - least(now(), greatest(active_until, now() - make_interval(secs => :active)))),
+                active_until = now(),
                 note = CASE WHEN state = 'failed' THEN note END,
                 stage_seconds = (
                     SELECT coalesce(jsonb_object_agg(stage, total), '{}') FROM (
@@ -229,50 +245,54 @@ def close(session: Session, shard_id: int, epoch: int, stage_seconds: Mapping[st
             WHERE id = :job_id
             """
         ),
-        {**row._mapping, "seconds": json.dumps(stage_seconds)},  # noqa: SLF001
+        {**row._mapping, "seconds": json.dumps(stage_seconds), "active": active_seconds},  # noqa: SLF001
     )
 
 
 def give_back(
     session: Session,
-    shard_id: int,
-    epoch: int,
+    shard: ClaimedShard,
     *,
-    is_trouble: bool,
+    is_trouble: bool = False,
     delay_seconds: float = 0.0,
     note: str | None = None,
 ) -> None:
-    """End a lease in good order with work left: for a pause, a shutdown, or trouble of the surroundings.
+    """End a lease in good order with work left; but for what was written, it is as if there had been none.
 
-    Attempts count holders that died without a word, so an orderly end clears them. A lost lease is left alone.
+    This is the only way to end one early. A holder that dies, or whose device does, says nothing: its lease runs out,
+    and the next holder finds that attempt counted. A lease that was lost is left alone.
+
+    Args:
+        session: its transaction ends the lease.
+        shard: as it was claimed.
+        is_trouble: whether the surroundings were at fault, so that rounds are counted.
+        delay_seconds: how long nobody takes it.
+        note: what the job is said to wait for.
     """
     was_held = _touched(
         session,
         """
-        UPDATE shard SET state = 'ready', owner = NULL, lease_until = NULL, probe = NULL, probe_deaths = 0,
-            attempts = 0, tries = CASE WHEN :is_trouble THEN least(tries + 1, 1000) ELSE tries END,
+        UPDATE shard SET state = 'ready', owner = NULL, lease_until = NULL,
+            -- Whatever was written set these back: this holder's claim is not counted any more then.
+            attempts = CASE WHEN attempts = 0 THEN 0 ELSE :attempts END,
+            probe = CASE WHEN attempts = 0 THEN NULL ELSE CAST(:probe AS smallint) END,
+            probe_deaths = CASE WHEN attempts = 0 THEN 0 ELSE :probe_deaths END,
+            tries = CASE WHEN :is_trouble THEN least(tries + 1, 1000) ELSE tries END,
             next_try_at = now() + make_interval(secs => :delay_seconds)
         WHERE id = :id AND epoch = :epoch AND state = 'leased'
         """,
-        {"id": shard_id, "epoch": epoch, "is_trouble": is_trouble, "delay_seconds": delay_seconds},
+        {
+            "id": shard.id,
+            "epoch": shard.epoch,
+            "attempts": max(0, shard.attempts - 1),
+            "probe": shard.probe,
+            "probe_deaths": max(0, shard.probe_deaths - 1),
+            "is_trouble": is_trouble,
+            "delay_seconds": delay_seconds,
+        },
     )
     if was_held and note is not None:
-        _note_on_job(session, shard_id, note)
-
-
-def refuse(session: Session, shard_id: int, epoch: int, note: str) -> None:
-    """Give a shard back that this worker is not fit for, as if it had never been claimed; say why on the job."""
-    was_held = _touched(
-        session,
-        """
-        UPDATE shard SET state = 'ready', owner = NULL, lease_until = NULL, attempts = greatest(attempts - 1, 0),
-            probe_deaths = greatest(probe_deaths - 1, 0)
-        WHERE id = :id AND epoch = :epoch AND state = 'leased'
-        """,
-        {"id": shard_id, "epoch": epoch},
-    )
-    if was_held:
-        _note_on_job(session, shard_id, note)
+        _note_on_job(session, shard.id, note)
 
 
 def _note_on_job(session: Session, shard_id: int, note: str) -> None:
@@ -283,18 +303,6 @@ def _note_on_job(session: Session, shard_id: int, note: str) -> None:
         ),
         {"id": shard_id, "note": note},
     )
-
-
-def release_all(session: Session, owner: str) -> int:
-    """Give back every shard that ``owner`` holds; return how many. Called when a worker leaves in good order."""
-    result = session.execute(
-        text(
-            """UPDATE shard SET state = 'ready', owner = NULL, lease_until = NULL, probe = NULL, probe_deaths = 0,
-               attempts = greatest(attempts - 1, 0) WHERE owner = :owner AND state = 'leased'"""
-        ),
-        {"owner": owner},
-    )
-    return int(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
 
 
 def backlog(session: Session) -> dict[str, int]:

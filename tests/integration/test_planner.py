@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text
 
-from ram_core.errors import ModelError
-from ramq.kit.errors import FatalError
+from ram_core.errors import CheckpointError, DeviceError
+from ramq.kit.errors import UsageError
 from storage.database import unit_of_work
 from storage.objects import folder, s3
-from storage.objects.base import ObjectInfo
+from storage.objects.base import ObjectInfo, S3Options
 from storage.objects.source import parse_source
 from storage.repositories import archives, images, listings
 from tests.plan import Plan
 from tests.services.fault_proxy import Refuse, Status
 from workers import planner as planner_module
+from workers.fitness import EVERYTHING, Fitness, of_model
 from workers.planner import Planner
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from storage.views import JobView
     from tests.services.fault_proxy import FaultProxy
     from tests.services.s3 import S3Server
+    from workers.fitness import Key
 
 pytestmark = pytest.mark.services
 
@@ -214,13 +218,33 @@ def test_an_archive_that_is_gone_fails_the_job_with_one_line(plan: Plan, root: P
     assert view.note == f"there is no folder {root}"
 
 
-def test_a_model_that_cannot_be_loaded_fails_the_job_and_stops_a_worker_that_has_no_other(plan: Plan) -> None:
-    plan.models.error = ModelError("no checkpoint: run `ramq models pull ram`")
-    assert plan.run().note == "no checkpoint: run `ramq models pull ram`"
-    plan.models.pinned = "lite"
-    plan.start()
-    with pytest.raises(FatalError, match="no checkpoint"):
-        plan.planner.begin(lambda: False)
+@pytest.mark.parametrize(
+    ("error", "key"),
+    [
+        (CheckpointError("no checkpoint: run `ramq models pull lite`"), of_model("lite")),
+        (DeviceError("device cuda:0 is not here"), EVERYTHING),
+        (OSError(errno.ENOSPC, "No space left on device"), EVERYTHING),
+    ],
+)
+def test_a_workers_own_trouble_leaves_the_listing_to_others(plan: Plan, error: Exception, key: Key) -> None:
+    plan.models.error = error
+    job_id = plan.start()
+    plan.planner.begin(lambda: False)
+    assert plan.fitness.doubts(key)
+    assert not plan.planner.begin(lambda: False)  # not before a while has passed
+    assert (plan.ledger.view(job_id).state, plan.ledger.view(job_id).note) == ("running", None)
+    assert plan.ledger.scalar("SELECT list_attempts FROM job") == 0
+    plan.models.error, other = None, Fitness()
+    Planner(engine=plan.engine, models=plan.planner._models, fitness=other, shard_size=4, s3=S3Options()).begin(
+        lambda: False
+    )
+    assert plan.ledger.view(job_id).listed == 5
+
+
+def test_tags_that_fit_no_worker_fail_the_job(plan: Plan) -> None:
+    plan.models.error = UsageError("the tags of 'mine' do not go with ram")
+    view = plan.run()
+    assert (view.state, view.note) == ("failed", "the tags of 'mine' do not go with ram")
 
 
 # Buckets -----------------------------------------------------------------------------------------------------------
@@ -264,18 +288,26 @@ def test_an_outage_in_the_middle_of_a_listing_is_waited_for_and_the_listing_goes
     assert bucket_plan.waiting() == ALL
 
 
-def test_credentials_that_are_refused_are_waited_for_with_advice_on_the_job(
-    bucket_plan: Plan, monkeypatch: pytest.MonkeyPatch, s3_server: S3Server
+@pytest.mark.parametrize("is_forbidden", [False, True])
+def test_a_worker_that_a_bucket_refuses_leaves_it_to_others(
+    bucket_plan: Plan, monkeypatch: pytest.MonkeyPatch, s3_server: S3Server, s3_proxy: FaultProxy, is_forbidden: bool
 ) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    """The credentials were good where the job was enqueued: it is this host that lacks them."""
+    if is_forbidden:
+        s3_proxy.fail(Status(403))
+    else:
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     view = bucket_plan.run()
-    assert view.state == "running"
-    assert view.note is not None
-    assert "refuses the credentials" in view.note
+    assert (view.state, view.note) == ("running", None)
+    [unfit] = bucket_plan.fitness.reasons()
+    assert (unfit.kind, unfit.name) == ("archive", view.archive)
+    assert ("may not be read" if is_forbidden else "refuses the credentials") in unfit.reason
+    s3_proxy.heal()
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
-    bucket_plan.ledger.execute("UPDATE job SET list_next_at = now()")
+    monkeypatch.setattr(time, "monotonic", lambda: 1e9)
     bucket_plan.go_through()
     assert bucket_plan.ledger.view(view.id).pending == 5
+    assert not bucket_plan.fitness.reasons()
 
 
 def test_a_bucket_that_is_gone_fails_the_job_with_one_line(bucket_plan: Plan, s3_server: S3Server) -> None:

@@ -6,6 +6,7 @@
 * ``MISFORTUNE_PAGE_SECONDS``: every page of a listing takes so much longer.
 * ``MISFORTUNE_TURN_SECONDS``: it goes back to wait for a bell after so long, so that bells matter.
 * ``MISFORTUNE_NO_FENCE``: its writes do not ask whether the lease is still held. What passes with this proves nothing.
+* ``MISFORTUNE_FULL_DISK``: no result can be written, since the disk is full, as long as the file of this name is there.
 * ``MISFORTUNE_ACKNOWLEDGED``: not a misfortune but its witness: a file that gets the id of each image whose commit
   was acknowledged.
 * ``MISFORTUNE_MADE_UP``: every archive has so many pictures, made from their keys, in place of what is there.
@@ -14,6 +15,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import os
 import signal
 import sys
@@ -38,6 +40,8 @@ def prepare(environment: Mapping[str, str]) -> None:
         _remove_fence()
     if count := environment.get("MISFORTUNE_MADE_UP"):
         _make_up_archives(int(count))
+    if path := environment.get("MISFORTUNE_FULL_DISK"):
+        _fill_disk(Path(path))
     if path := environment.get("MISFORTUNE_ACKNOWLEDGED"):
         _note_commits(Path(path))
     if point := environment.get("MISFORTUNE_STOP"):
@@ -114,6 +118,19 @@ def _remove_fence() -> None:
 
     shards.require_held = lambda *_: None  # type: ignore[assignment]
     shards.advance = advance_whoever_asks  # type: ignore[assignment]
+
+
+def _fill_disk(path: Path) -> None:
+    from workers import pipeline  # noqa: PLC0415
+
+    write = pipeline.write
+
+    def write_if_there_is_room(*arguments: Any) -> str:
+        if path.exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(*arguments)
+
+    pipeline.write = write_if_there_is_room
 
 
 def _note_commits(path: Path) -> None:

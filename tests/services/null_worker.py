@@ -5,8 +5,10 @@ pixels alone, so that a test can compute what every record must hold.
 
 ``NULL_MODEL_SECONDS`` (float): how long a batch takes. ``NULL_MODEL_POISON`` (hex digest of pixels, comma separated):
 images that kill the process as a segmentation fault would. ``NULL_MODEL_COUNT``: a file that grows by a byte for each
-image. ``NULL_MODEL_WEIGHTS`` (hex): the weights' hash, by which a generation is known. What else can go wrong in it is
-in ``tests.services.misfortune``.
+image. ``NULL_MODEL_WEIGHTS`` (hex): the weights' hash, by which a generation is known. ``NULL_MODEL_TROUBLE``: its
+``checkpoint`` cannot be loaded, or the ``memory`` is not enough for any batch. ``NULL_MODEL_LOSES_DEVICE`` (as
+``NULL_MODEL_POISON``): images at which the device fails. What else can go wrong in it is in
+``tests.services.misfortune``.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ram_core.errors import CheckpointError
 from ram_core.recognition import ModelSpec, Prediction
 from ram_core.transforms import SquashTransform
 from ram_core.vocabulary import TagVocabulary
@@ -64,15 +67,32 @@ class NullModel:
         if count_path := os.environ.get("NULL_MODEL_COUNT"):
             with Path(count_path).open("ab", buffering=0) as file:  # appends are atomic, also between processes
                 file.write(b"." * len(pixels))
+        lost = set(filter(None, os.environ.get("NULL_MODEL_LOSES_DEVICE", "").split(",")))
+        if lost and any(digest(image) in lost for image in pixels):
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        if os.environ.get("NULL_MODEL_TROUBLE") == "memory":
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4096 bytes")
         time.sleep(float(os.environ.get("NULL_MODEL_SECONDS", "0")))
         return [expected(image) for image in pixels]
 
 
 def load_null(_name: str, **_options: object) -> NullModel:
     """Stand in for ``load_model``."""
+    if os.environ.get("NULL_MODEL_TROUBLE") == "checkpoint":
+        raise CheckpointError("lite.safetensors is damaged: run `ramq models pull lite`")
     model = NullModel()
     model.spec = replace(model.spec, weights_sha256=os.environ.get("NULL_MODEL_WEIGHTS", model.spec.weights_sha256))
     return model
+
+
+def arguments(_options: object) -> dict[str, object]:
+    """Stand in for what ``load_model`` is given: only a GPU that is asked for is looked for, which takes torch."""
+    device = os.environ.get("RAMQ_DEVICE", "cpu")
+    if device.startswith("cuda"):
+        from ram_core.registry import resolve_device  # noqa: PLC0415
+
+        return {"device": resolve_device(device)}
+    return {}
 
 
 def main() -> None:
@@ -84,7 +104,7 @@ def main() -> None:
     from workers import model_holder  # noqa: PLC0415
 
     model_holder.load_model = load_null  # type: ignore[assignment]
-    model_holder.ModelOptions.arguments = {}  # type: ignore[assignment,misc]
+    model_holder.ModelOptions.arguments = property(arguments)  # type: ignore[assignment]
     use_marked_decoder()
     misfortune.prepare(os.environ)
     sys.argv = ["ramq", "worker"]

@@ -12,6 +12,7 @@ from storage.database import unit_of_work
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Callable
 
     from ramq.wiring import Services
     from tests.services.crew import Crew
@@ -31,6 +32,14 @@ def leases_of(services: Services, process: subprocess.Popen[bytes]) -> dict[int,
             {"owner": f"%-{process.pid}-%"},
         )
         return {row.id: row.epoch for row in rows}
+
+
+def until(is_so: Callable[[], bool], crew: Crew, limit_seconds: float = 120.0) -> None:
+    """Wait until something holds; a test that waits in vain shows what the workers said."""
+    deadline = time.monotonic() + limit_seconds
+    while not is_so():
+        assert time.monotonic() < deadline, crew.log()[-4000:]
+        time.sleep(0.1)
 
 
 def seconds_until_taken_over(services: Services, leases: dict[int, int], limit_seconds: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import pkgutil
 from typing import TYPE_CHECKING
@@ -72,7 +73,8 @@ def test_the_table_and_the_errors_agree_about_names_and_blame() -> None:
         (CorruptImageError("x"), Action.RECORD, "corrupt"),
         (MemoryError(), Action.RECORD, "out_of_memory"),
         (ZeroDivisionError(), Action.RECORD, "unexpected"),
-        (CheckpointError("x"), Action.STOP, "checkpoint"),
+        (CheckpointError("x"), Action.UNFIT, "checkpoint"),
+        (OSError(errno.ENOSPC, "x"), Action.UNFIT, "disk_full"),
         (FatalError("x"), Action.STOP, "fatal"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import structlog
 
+from workers.fitness import UnfitError, is_out_of_memory, of_model, out_of_memory
 from workers.retry import Action, DeviceLostError, ModelFailedError, verdict
 from workers.work import Trouble
 
@@ -45,7 +46,7 @@ def _predict(works: Sequence[Work], model: LoadedModel, captioner: str) -> None:
             captions = model.captions(captioner, pixels, predictions)
     # Whatever a model raises, from a CUDA error to a bad picture: halving finds out whether an image is at fault.
     except Exception as error:
-        if verdict(error).action is Action.STOP:
+        if isinstance(error, UnfitError) or verdict(error).action in {Action.STOP, Action.UNFIT}:
             raise
         if _is_device_lost(error):
             raise DeviceLostError(f"the device failed and answers nothing more in this process: {error}") from error
@@ -55,6 +56,9 @@ def _predict(works: Sequence[Work], model: LoadedModel, captioner: str) -> None:
             images=len(works),
             error=f"{type(error).__name__}: {error}",
         )
+        if len(works) == 1 and is_out_of_memory(error):
+            # The model takes as much for any picture: it is the machine that has too little left.
+            raise UnfitError(of_model(model.name), out_of_memory(model.name, error)) from error
         if len(works) == 1:
             works[0].trouble = Trouble.of(ModelFailedError(f"{type(error).__name__}: {error}"))
             return

@@ -196,15 +196,16 @@ class JobOut(FromView):
     skipped: int
     failed: int
     pending: int
-    images_per_second: float | None
-    eta_seconds: float | None
+    images_per_second: float | None = Field(description="without pauses, waits and loading")
+    eta_seconds: float | None = Field(description="null while nobody works on it")
     stages: list[StageOut]
     bottleneck: str | None
     workers: int
-    note: str | None
+    note: str | None = Field(description="what it waits for or why it ended, in one line")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    active_seconds: float = Field(description="how long it was worked on, without pauses, waits and loading")
     webhook: str | None = Field(description="whether the webhook was told that it ended; null where it need not be")
     failures_by_class: dict[str, int]
 
@@ -249,6 +250,14 @@ class FailureOut(FromView):
     failed_at: datetime
 
 
+class UnfitnessOut(FromView):
+    """What a worker cannot do now, for a reason of its own."""
+
+    kind: str = Field(description="`everything`, `model`, `archive`, or `index` (it cannot publish vectors)")
+    name: str = Field(description="of the model or captioner, or the archive's URI; else empty")
+    reason: str
+
+
 class WorkerOut(FromView):
     """A worker process."""
 
@@ -261,6 +270,8 @@ class WorkerOut(FromView):
     images_per_second: float
     heartbeat_age_seconds: float
     is_alive: bool
+    models: list[str] | None = Field(description="the models that it takes jobs for; null for any")
+    unfit: list[UnfitnessOut] = Field(description="what it leaves to others until it is mended")
 
 
 class ArchiveOut(FromView):
