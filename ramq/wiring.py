@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from storage.views import ArchiveView, Hit, ImageView, IndexView
 
 _BROKER_TIMEOUT_SECONDS = 5
+_PROBE = "ramq:probe"
 
 EXAMPLES = ("castle", "palace", "daisy")
 """Tags that most vocabularies have, for examples of queries."""
@@ -324,9 +325,13 @@ def make_builder(settings: Settings, engine: Engine) -> IndexBuilder:
 
 
 def check_broker(url: str) -> None:
-    """Raise ``ServiceUnavailableError`` unless the broker answers."""
+    """Raise ``ServiceUnavailableError`` unless the broker answers and takes what is written to it."""
     try:
-        broker_client(url).ping()
+        broker_client(url).set(_PROBE, 1, px=1_000)
+    except redis.ResponseError as error:  # full, a replica, short of replicas, or its disk is full
+        raise ServiceUnavailableError(
+            f"the broker refuses writes, so workers hear no bells and look for work only now and then: {error}"
+        ) from error
     except redis.RedisError as error:
         raise ServiceUnavailableError(f"the broker cannot be reached: {error}") from error
 

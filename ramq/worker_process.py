@@ -8,7 +8,6 @@ from ramq.kit.errors import UsageError
 from ramq.wiring import addresses, broker_client, check_broker, make_builder
 from storage import revision
 from storage.database import make_engine
-from workers.fitness import Fitness, UnfitError
 from workers.messages import ANY_MODEL
 from workers.model_holder import ModelHolder, ModelOptions
 from workers.pipeline import PipelineOptions
@@ -44,16 +43,10 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
             revision.require_current(engine)
         options = ModelOptions(settings.device, settings.models_path, settings.cache_path)
         models = ModelHolder(engine, options, model)
-        fitness = Fitness()
-        try:
-            models.check()
-        except UnfitError as error:  # it stays, tells everybody why, and works once that is mended
-            fitness.declare(error)
         run(
             WorkerParts(
                 engine=engine,
                 models=models,
-                fitness=fitness,
                 options=PipelineOptions(
                     batch_size=settings.batch_size,
                     fetch_threads=settings.fetch_threads,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import OperationalError as PsycopgOperationalError
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from ramq.kit.errors import ServiceUnavailableError
@@ -115,6 +116,8 @@ def errors_named(engine: Engine) -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError) as error:
         raise ServiceUnavailableError(_unreachable(engine, error)) from error
+    except PoolTimeoutError as error:
+        raise ServiceUnavailableError(_exhausted(engine)) from error
     except DBAPIError as error:
         if error.connection_invalidated:
             raise ServiceUnavailableError(_unreachable(engine, error)) from error
@@ -129,6 +132,10 @@ def driver_connection(session: Session) -> psycopg.Connection[Any]:
     if connection is None:
         raise ServiceUnavailableError("the database connection was lost")
     return connection
+
+
+def _exhausted(engine: Engine) -> str:
+    return f"all connections of this process to the database are in use ({engine.pool.status()}): try again in a moment"
 
 
 def _unreachable(engine: Engine, error: Exception) -> str:

@@ -4,6 +4,7 @@
 * The *lister* goes on with listings that have begun.
 * The *ringer* wakes workers when the ledger has work: any worker may do it for all, one at a time.
 * The *indexer* publishes new vectors, one worker at a time.
+* The *self-starter* takes a turn where no bell was heard although there is work: Redis may be full, read-only or away.
 * The *teller* sends notices of ended jobs, where a webhook is set.
 """
 
@@ -29,7 +30,7 @@ from storage.objects.source import open_store, parse_source
 from storage.repositories import generations, jobs, shards
 from storage.repositories import workers as worker_rows
 from workers.decoders import Decoders
-from workers.fitness import INDEX, UnfitError, of_archive
+from workers.fitness import INDEX, Fitness, UnfitError, of_archive
 from workers.metrics import WorkerMetrics
 from workers.pipeline import Pipeline, PipelineOptions
 from workers.planner import Planner
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
     from storage.index.builder import IndexBuilder
     from storage.objects.base import ObjectStore, S3Options
-    from workers.fitness import Fitness
     from workers.model_holder import ModelHolder
     from workers.webhook import Webhook
 
@@ -61,6 +61,8 @@ STORE_SECONDS = 600.0
 """New credentials are seen after this, if the ones in use do not renew themselves."""
 MOST_STORES = 16
 BELLS_PER_WORKER = 2
+SILENCE_SECONDS = 10.0
+"""A worker that heard no bell for so long looks for work without one."""
 _RINGER_LOCK = 7_263_773
 
 
@@ -71,7 +73,6 @@ class Worker:
         engine: the database.
         models: the model of this process.
         options: the pipeline's.
-        fitness: what this worker cannot do now.
         builder: publishes the vector index.
         ring: ``ring(model, n)`` sees to it that about ``n`` bells for a model are waiting to be heard.
         shard_size: images per shard when listing.
@@ -85,7 +86,6 @@ class Worker:
         models: ModelHolder,
         options: PipelineOptions,
         *,
-        fitness: Fitness,
         builder: IndexBuilder,
         ring: Callable[[str, int], None],
         shard_size: int,
@@ -95,9 +95,11 @@ class Worker:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.metrics = WorkerMetrics()
         self.fatal: FatalError | None = None
+        self.take_turn: Callable[[], object] = self.work
+        """What is done where no bell is heard: what answers a bell, which also ends the process after a fatal error."""
         self._engine = engine
         self._models = models
-        self.fitness = fitness
+        self.fitness = Fitness()
         self._options = options
         self._decoders = Decoders(options.decoders, options.max_pixels)
         self._builder = builder
@@ -115,13 +117,17 @@ class Worker:
         self._listening = 1
         self._measured_at = time.monotonic()
         self._measured_images = 0
-        self._swept_at = time.monotonic()
+        self._swept_at = self._heard_at = time.monotonic()
         self._threads: list[threading.Thread] = []
 
     # Life ----------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to live: the threads beside the pipeline start."""
+        """Begin to live: the threads beside the pipeline start. Without its device or model it stays, and says so."""
+        try:
+            self._models.check()
+        except UnfitError as error:
+            self.fitness.declare(error)
         self._beat()
         loops = [
             ("heart", self._beat, lambda: min(BEAT_SECONDS, self._options.lease_seconds / 3)),
@@ -129,6 +135,7 @@ class Worker:
             ("lister", self._list, lambda: LIST_SECONDS * self._listening),
             ("ringer", self._ring_bells, lambda: RING_SECONDS * self._listening),
             ("indexer", self._publish, lambda: INDEX_SECONDS * self._listening),
+            ("self-starter", self._start_unasked, lambda: SILENCE_SECONDS / 2),
         ]
         if self._webhook is not None:
             loops.append(("teller", self._tell, lambda: TELL_SECONDS * self._listening))
@@ -143,6 +150,15 @@ class Worker:
         pipeline = self._pipeline
         if pipeline is not None:
             pipeline.stop()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it takes nothing new any more."""
+        return self._stopping.is_set()
+
+    def wait(self, seconds: float) -> None:
+        """Wait, but not longer than until it is to stop."""
+        self._stopping.wait(seconds)
 
     def leave(self) -> None:
         """Wait for the turn to end and take leave of the ledger."""
@@ -159,8 +175,13 @@ class Worker:
 
     # The task ------------------------------------------------------------------------------------------------------
 
+    def hear(self) -> int:
+        """Answer a bell; see ``work``."""
+        self._heard_at = time.monotonic()
+        return self.work()
+
     def work(self) -> int:
-        """Answer a bell: list and recognise until there is nothing to do or the turn is over; return images settled.
+        """Take a turn: list and recognise until there is nothing to do or the turn is over; return images settled.
 
         Raises:
             FatalError: this worker must not go on.
@@ -175,6 +196,7 @@ class Worker:
             raise
         finally:
             self._pipeline = None
+            self._heard_at = time.monotonic()
             self._turn.release()
 
     def _take_turn(self) -> int:
@@ -295,6 +317,17 @@ class Worker:
             self._listening = max(1, sum(view.is_alive for view in worker_rows.views(session)))
         for model, waiting in backlog.items():
             self._ring(model, min(waiting, BELLS_PER_WORKER * self._listening))
+
+    def _start_unasked(self) -> None:
+        """Take a turn without a bell. Bells save the database from being asked; what is to be done, it knows itself."""
+        if self._turn.locked() or time.monotonic() - self._heard_at < SILENCE_SECONDS:
+            return
+        with unit_of_work(self._engine) as session:
+            waiting = shards.backlog(session)
+        served = self._models.served
+        if any(served is None or model in served for model in waiting):
+            log.info("no bell was heard, though there is work")
+            self.take_turn()
 
     def _tell(self) -> None:
         while self._webhook is not None and not self._stopping.is_set() and self._webhook.deliver(self._engine):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,20 +13,28 @@ from celery.exceptions import SecurityWarning
 from prometheus_client import start_http_server
 
 from ramq.kit.errors import FatalError
+from ramq.kit.logs import get_logger
 from workers.app import Bells, make_app
 from workers.lifecycle import Worker
+from workers.retry import backoff_seconds
 from workers.tasks import register
 
 if TYPE_CHECKING:
     import redis
+    from celery import Celery
     from sqlalchemy import Engine
 
     from storage.index.builder import IndexBuilder
     from storage.objects.base import S3Options
-    from workers.fitness import Fitness
     from workers.model_holder import ModelHolder
     from workers.pipeline import PipelineOptions
     from workers.webhook import Webhook
+
+
+log = get_logger()
+
+_LONG_SECONDS = 60.0
+"""A connection that lasted so long was a good one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +43,6 @@ class WorkerParts:
 
     engine: Engine
     models: ModelHolder
-    fitness: Fitness
     options: PipelineOptions
     builder: IndexBuilder
     broker: redis.Redis
@@ -59,7 +67,6 @@ def run(parts: WorkerParts) -> None:
         parts.engine,
         parts.models,
         parts.options,
-        fitness=parts.fitness,
         builder=parts.builder,
         ring=Bells(app, parts.broker).ring,
         shard_size=parts.shard_size,
@@ -71,20 +78,38 @@ def run(parts: WorkerParts) -> None:
         host, _, port = parts.metrics_address.rpartition(":")
         start_http_server(int(port), host.strip("[]"), registry=worker.metrics.registry)
     worker.start()
-    celery = CeleryWorker(
-        app=app,
-        hostname=worker.id,
-        queues=list(parts.queues) if parts.queues else None,
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-        quiet=True,
-    )
     try:
-        celery.start()
+        _hear(app, worker, parts.queues)
     finally:
         # Celery has let go of the signals; a second one must not tear the leave-taking apart.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         worker.leave()
     if worker.fatal is not None:
         raise FatalError(str(worker.fatal)) from worker.fatal
+
+
+def _hear(app: Celery, worker: Worker, queues: tuple[str, ...] | None) -> None:
+    """Hear bells until the worker is to stop.
+
+    Celery waits for a Redis that is away, but ends over one that answers with an error: it is full, read-only, or lacks
+    its replicas. It is begun anew then, until Redis is well; meanwhile the worker looks for work without bells.
+    """
+    tries = 0
+    while not worker.is_stopping:
+        began = time.monotonic()
+        celery = CeleryWorker(
+            app=app,
+            hostname=worker.id,
+            queues=list(queues) if queues else None,
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            quiet=True,
+        )
+        celery.start()
+        if worker.is_stopping or not celery.exitcode:
+            return
+        tries = 0 if time.monotonic() - began > _LONG_SECONDS else tries + 1
+        pause = backoff_seconds(tries, most=30.0)
+        log.error("the broker answered with an error: a new connection is made", seconds=round(pause, 1))
+        worker.wait(pause)

@@ -12,6 +12,8 @@ from ramq.kit.logs import get_logger
 from workers.messages import WAKE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from celery import Celery
 
     from workers.lifecycle import Worker
@@ -26,14 +28,19 @@ def register(app: Celery, worker: Worker) -> None:
 
     @app.task(name=WAKE, acks_late=True)
     def wake(_model: str) -> None:
+        take(worker.hear)
+
+    def take(turn: Callable[[], int]) -> None:
         try:
-            worker.work()
+            turn()
         except FatalError as error:
             log.error("worker stops", error=str(error))  # noqa: TRY400  (the message is the point, not the trace)
             state.should_stop = _EXIT_FAILED  # type: ignore[assignment]  # typed as None, documented as a number
         except RamqError as error:
             # The ledger still has the work and the ringer rings again: nothing is lost by saying so and going on.
             log.warning("turn ended early", error=str(error))
+
+    worker.take_turn = lambda: take(worker.work)
 
     def on_shutting_down(**_: Any) -> None:
         worker.stop()

@@ -5,6 +5,7 @@
 * ``MISFORTUNE_SKEW_SECONDS``: its clock is wrong by so much, in every way that Python tells the time of day.
 * ``MISFORTUNE_PAGE_SECONDS``: every page of a listing takes so much longer.
 * ``MISFORTUNE_TURN_SECONDS``: it goes back to wait for a bell after so long, so that bells matter.
+* ``MISFORTUNE_SILENCE_SECONDS``: it looks for work without a bell after so long.
 * ``MISFORTUNE_NO_FENCE``: its writes do not ask whether the lease is still held. What passes with this proves nothing.
 * ``MISFORTUNE_FULL_DISK``: no result can be written, since the disk is full, as long as the file of this name is there.
 * ``MISFORTUNE_ACKNOWLEDGED``: not a misfortune but its witness: a file that gets the id of each image whose commit
@@ -36,6 +37,8 @@ def prepare(environment: Mapping[str, str]) -> None:
         _slow_pages(float(seconds))
     if seconds := environment.get("MISFORTUNE_TURN_SECONDS"):
         _shorten_turns(float(seconds))
+    if seconds := environment.get("MISFORTUNE_SILENCE_SECONDS"):
+        _shorten_silence(float(seconds))
     if environment.get("MISFORTUNE_NO_FENCE"):
         _remove_fence()
     if count := environment.get("MISFORTUNE_MADE_UP"):
@@ -93,6 +96,12 @@ def _shorten_turns(seconds: float) -> None:
     from workers import lifecycle  # noqa: PLC0415
 
     lifecycle.TURN_SECONDS = seconds
+
+
+def _shorten_silence(seconds: float) -> None:
+    from workers import lifecycle  # noqa: PLC0415
+
+    lifecycle.SILENCE_SECONDS = seconds
 
 
 def _make_up_archives(count: int) -> None:

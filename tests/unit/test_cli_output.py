@@ -52,7 +52,16 @@ def test_a_key_cannot_style_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(None, "-"), (0, "0 s"), (59.4, "59 s"), (60, "1 min"), (7200, "2 h"), (3599, "59 min 59 s"), (7500, "2 h 05 min")],
+    [
+        (None, "-"),
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (60, "1 min"),
+        (7200, "2 h"),
+        (3599, "59 min 59 s"),
+        (7500, "2 h 05 min"),
+    ],
 )
-def test_lengths_of_time_are_written_as_people_say_them(seconds: float | None, text: str) -> None:
+def test_lengths_of_time_are_written_as_people_say_them(seconds: float, text: str) -> None:
+    assert duration(None) == "-"
     assert duration(seconds) == text
