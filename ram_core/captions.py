@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MOST_TAGS = 3
+_OF_THINGS = "A photograph that may show"
 # Names of ImageNet classes that are said without an article.
 _PLURALS = frozenset({"binoculars", "parallel bars", "sunglasses", "swimming trunks"})
 
@@ -25,7 +26,12 @@ def template_caption(names: Sequence[str], *, are_things: bool = True) -> str | 
         return None
     words = [_with_article(name) for name in distinct] if are_things else distinct
     listed = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-    return f"A photograph that may show {listed}." if are_things else f"A picture tagged {listed}."
+    return f"{_OF_THINGS} {listed}." if are_things else f"A picture tagged {listed}."
+
+
+def composed_again(caption: str, names: Sequence[str]) -> str | None:
+    """Compose a sentence of other tags in the style of ``caption``, which ``template_caption`` made."""
+    return template_caption(names, are_things=caption.startswith(_OF_THINGS))
 
 
 def _with_article(name: str) -> str:

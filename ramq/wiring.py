@@ -11,10 +11,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis
 
+from ramq import captions
 from ramq.corrections import CorrectionClient
 from ramq.erasures import ErasureClient
 from ramq.generations import GenerationClient
 from ramq.kit.errors import RamqError, ServiceUnavailableError, UsageError
+from ramq.originals import Original
 from ramq.policies import PolicyClient
 from ramq.query_models import QueryModels
 from ramq.thumbnails import Thumbnails
@@ -22,7 +24,7 @@ from ramq.vocabularies import VocabularyClient
 from storage import query as queries
 from storage.database import make_engine, unit_of_work
 from storage.language import asking, wanted_tags
-from storage.objects.source import open_store, parse_source
+from storage.objects.source import open_store, parse_source, require_allowed
 from storage.repositories import archives, generations, results
 from storage.revision import bring_up_to_date, require_current
 from storage.search import Search, between
@@ -88,6 +90,7 @@ class Services:
         self.engine = engine
         self.search_engine = search_engine or engine
         self.broker_url = broker_url
+        self._is_reachable = is_reachable
         self.jobs = JobClient(
             engine,
             ClientOptions(
@@ -151,7 +154,8 @@ class Services:
         """Return a page of hits, best first. Raises ``UsageError`` and its kin for what the query names wrongly."""
         query, *vectors = self._with_vectors_of_text(query)
         with unit_of_work(self.search_engine) as session:
-            return replace(self._searched.page(session, query, *vectors), notes=query.notes)
+            page = self._searched.page(session, query, *vectors)
+        return replace(page, items=[captions.as_corrected(hit) for hit in page.items], notes=query.notes)
 
     def export(self, query: SearchQuery) -> tuple[queries.Match | None, Iterator[Hit]]:
         """Return what all hits were made by, and the hits on all pages, by id, or best first where a vector ranks.
@@ -170,7 +174,7 @@ class Services:
             # A transaction for each, since whoever takes the hits may take their time.
             with unit_of_work(self.search_engine) as session:
                 hits = self._searched.hits(session, match, query, images)
-            yield from hits
+            yield from map(captions.as_corrected, hits)
 
     def _with_vectors_of_text(self, query: SearchQuery) -> _WithVectors:
         """Return the query, the vector of its text, and those of some tags' names, which tell how near is near.
@@ -208,7 +212,8 @@ class Services:
         if text is not None:
             vector = between(vector, text)
         with unit_of_work(self.search_engine) as session:
-            return replace(self._searched.page(session, replace(query, text=None), vector), notes=query.notes)
+            page = self._searched.page(session, replace(query, text=None), vector)
+        return replace(page, items=[captions.as_corrected(hit) for hit in page.items], notes=query.notes)
 
     def facets(self, query: SearchQuery, limit: int = 50) -> list[Facet]:
         """Count the tags of the images that a search finds, the most frequent first."""
@@ -233,7 +238,7 @@ class Services:
     def image(self, image_id: int) -> ImageView:
         """Return one image. Raises ``NotFoundError``."""
         with unit_of_work(self.engine) as session:
-            return self._search.image(session, image_id)
+            return captions.as_corrected(self._search.image(session, image_id))
 
     def find_image(self, text: str, archive: str | None = None) -> int:
         """Return the id of the image that ``text`` means: an id, a key, or a URI.
@@ -263,6 +268,21 @@ class Services:
             return self._models.decoders().decode(fetched.body, Shrinking(side)).pixels
 
         return self._thumbnails.get(image_id, version, size, make)
+
+    def original(self, image_id: int) -> Original:
+        """Return an image's original, to be read in parts. The archive must be one that may be read here.
+
+        Raises:
+            NotFoundError: there is no such image.
+            ForbiddenError: the archive is not on the list of those that may be read.
+            PermanentError: its object is gone or may not be read.
+            StoreUnavailableError: the store does not answer.
+        """
+        with unit_of_work(self.engine) as session:
+            uri, key, _ = results.place(session, image_id)
+        source = parse_source(uri)
+        require_allowed(source, self.settings.archive_allow, reachable=self._is_reachable)
+        return Original(open_store(source, self.settings.s3), key)
 
     # State ---------------------------------------------------------------------------------------------------------
 

@@ -76,7 +76,8 @@ class Hit:
 
     ``score`` is the cosine similarity for text and similarity searches, else the mean score of the tags asked for.
     ``tags`` are the assigned ones, highest score first. ``width`` and ``height`` are the picture's, in pixels.
-    ``missing_since`` is when a listing first did not find the original any more.
+    ``missing_since`` is when a listing first did not find the original any more. ``captioner`` is who wrote the
+    caption; ``is_corrected`` says whether its tags are not what the model gave.
     """
 
     image_id: int
@@ -90,6 +91,8 @@ class Hit:
     height: int
     missing_since: datetime | None = None
     why: Why | None = None
+    captioner: str | None = None
+    is_corrected: bool = False
 
     @property
     def missing(self) -> bool:
@@ -162,6 +165,7 @@ class ImageView:
     tags: list[TagView]
     history: list[HistoryView]
     corrections: list[CorrectionView]
+    is_corrected: bool = False
 
 
 @dataclass(frozen=True, slots=True)

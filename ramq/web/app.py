@@ -6,13 +6,15 @@ import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, Response
+from fastapi import Depends, FastAPI, Response
 from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
 from ramq.web.api import generations as api_generations
 from ramq.web.api import health, images
 from ramq.web.api import jobs as api_jobs
+from ramq.web.deps import takes_known_parameters
+from ramq.web.head import Head
 from ramq.web.metrics import WebMetrics
 from ramq.web.pages import generations as generation_pages
 from ramq.web.pages import house, search
@@ -107,7 +109,11 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
         docs_url=None,
         redoc_url=None,
         separate_input_output_schemas=False,
-        middleware=[Middleware(metrics.counting), Middleware(Gate, tokens=tokens, limit=limit, refuse=refuse)],
+        middleware=[
+            Middleware(metrics.counting),
+            Middleware(Gate, tokens=tokens, limit=limit, refuse=refuse),
+            Middleware(Head),
+        ],
     )
     app.state.services = services
     app.state.tokens = tokens
@@ -117,7 +123,7 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     app.state.is_stopping = is_stopping
     install_problem_handlers(app, screens.show_problem)
     for router in (api_jobs.router, api_jobs.workers_router, images.router, api_generations.router):
-        app.include_router(router, responses=_PROBLEMS)
+        app.include_router(router, responses=_PROBLEMS, dependencies=[Depends(takes_known_parameters)])
     pages = (search, image_pages, job_pages, generation_pages, policy_pages, house)
     for router in (health.router, *(page.router for page in pages)):
         app.include_router(router)
@@ -127,8 +133,16 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
 
 
 def _describe(app: FastAPI, *, has_tokens: bool) -> None:
-    """Say in the OpenAPI document what FastAPI cannot know: problems are problem documents, and tokens are needed."""
+    """Say in the OpenAPI document what FastAPI cannot know, and keep what it says of parameters.
+
+    Problems are problem documents, and tokens are needed.
+    """
     document = app.openapi()
+    app.state.parameters = {
+        (method.upper(), path): {each["name"] for each in operation.get("parameters", []) if each["in"] == "query"}
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
     for operations in document["paths"].values():
         for operation in operations.values():
             for status, answer in operation["responses"].items():

@@ -1,6 +1,5 @@
 """What routes take: the services of the application, ids that fit the database, the search in the query string."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, NamedTuple, cast
 from urllib.parse import urlencode
@@ -12,6 +11,7 @@ from pydantic_core import PydanticUseDefault
 from pydantic_core.core_schema import CoreSchema, no_info_before_validator_function
 
 from ramq.corrections import LOCAL
+from ramq.kit.errors import UsageError
 from ramq.web.pages.render import Screens
 from ramq.wiring import Services
 from storage.language import Parsed, format  # noqa: A004  (the inverse of its parse)
@@ -73,19 +73,25 @@ def _tags(values: list[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value.strip() for value in values or () if value.strip()))
 
 
-def takes_only(*names: str) -> Callable[[Request], None]:
-    """Return a dependency that refuses all other parameters of a query string.
+def takes_known_parameters(request: Request) -> None:
+    """Refuse a parameter that the route does not take: who narrows by it must not get, or erase, everything."""
+    known = request.app.state.parameters[request.method, request.scope["route"].path]
+    for name in request.query_params:
+        if name not in known:
+            takes = f"takes {', '.join(sorted(known))}" if known else "takes no parameters"
+            message = f"is not taken here, and nothing was done: this address {takes}"
+            raise RequestValidationError([{"loc": ("query", name), "msg": message, "type": "value_error"}])
 
-    For what erases: who narrows it by a parameter that the route does not know must not erase more than they meant.
+
+def absolute_source(text: str) -> str:
+    """Return what names an archive over HTTP. A relative folder would be looked for where the server was started.
+
+    Raises:
+        UsageError: it is relative.
     """
-
-    def check(request: Request) -> None:
-        for name in request.query_params:
-            if name not in names:
-                message = "is not taken here, and nothing was done: leave it out"
-                raise RequestValidationError([{"loc": ("query", name), "msg": message, "type": "value_error"}])
-
-    return check
+    if "://" not in text and not text.startswith("/"):
+        raise UsageError(f"{text!r} is relative: over HTTP, name s3://bucket/prefix or the whole path of a folder, /…")
+    return text
 
 
 class Typed(NamedTuple):

@@ -24,6 +24,7 @@ from ramq.kit.errors import (
 )
 from ramq.web.security import SECURITY_HEADERS
 from storage.language import pointer
+from storage.objects.base import CredentialsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,6 +43,7 @@ _STATUS: tuple[tuple[type[RamqError], int], ...] = (
     (UsageError, 422),
     (PermanentError, 422),
     (TransientError, 503),
+    (CredentialsError, 503),
 )
 _TITLES = {
     400: "Bad request",

@@ -10,17 +10,10 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import UploadFile
 
 from ramq.kit.errors import NotFoundError, UsageError
+from ramq.originals import media_type_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-
-_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\xff\xd8\xff", "image/jpeg"),
-    (0, b"\x89PNG\r\n\x1a\n", "image/png"),
-    (0, b"GIF8", "image/gif"),
-    (8, b"WEBP", "image/webp"),
-    (8, b"avif", "image/avif"),
-)
 
 
 async def read_picture(request: Request) -> bytes:
@@ -42,10 +35,10 @@ async def read_picture(request: Request) -> bytes:
 
 def picture_type(picture: bytes) -> str:
     """Return the media type that the first bytes of ``picture`` speak of; raises ``NotFoundError`` for any other."""
-    for offset, signature, media_type in _SIGNATURES:
-        if picture[offset : offset + len(signature)] == signature:
-            return media_type
-    raise NotFoundError("a browser cannot show this kind of picture")
+    media_type = media_type_of(picture)
+    if media_type is None:
+        raise NotFoundError("a browser cannot show this kind of picture")
+    return media_type
 
 
 class Pictures:

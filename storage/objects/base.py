@@ -90,6 +90,17 @@ class ObjectStore(Protocol):
             CredentialsError: nothing can be fetched until the set-up is mended.
         """
 
+    def open(self, key: str, version: str, start: int, length: int) -> Iterator[bytes]:
+        """Return ``length`` bytes of an object from ``start`` on, in chunks, in bounded memory.
+
+        Raises:
+            ObjectMissingError, ObjectForbiddenError, ObjectChangedError: about this object, before the first chunk.
+            StoreUnavailableError, CredentialsError: as ``fetch``; when it breaks off in the middle, between chunks.
+        """
+
+
+CHUNK_BYTES = 256 * 1024
+
 
 class ObjectMissingError(PermanentError):
     """The key was listed but there is no object now."""

@@ -6,10 +6,11 @@ import errno
 import os
 import stat
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from ramq.kit.errors import ForbiddenError, NotFoundError
 from storage.objects.base import (
+    CHUNK_BYTES,
     MAX_KEY_BYTES,
     MISSING_VERSION,
     PAGE_SIZE,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 # The version that a listing gives to a name that it could see but not use; ``fetch`` answers with the reason.
 _BAD_NAME = "!bad-name"
+_BAD_NAME_REASON = "the file name is not valid UTF-8 or too long to store: rename the file"
 _READS = 3
 """How often a file that changes under our hands is read before that is reported."""
 
@@ -142,7 +144,7 @@ class FolderStore:
     def fetch(self, key: str, version: str, max_bytes: int) -> Fetched:
         """Read one file; see ``ObjectStore.fetch``."""
         if version == _BAD_NAME:
-            raise BadKeyError("the file name is not valid UTF-8 or too long to store: rename the file")
+            raise BadKeyError(_BAD_NAME_REASON)
         if version == UNREADABLE_VERSION:
             raise ObjectForbiddenError("this folder may not be read by the worker's user")
         descriptor = self._open(key)
@@ -167,6 +169,20 @@ class FolderStore:
                 if _version(os.fstat(file.fileno())) == _version(before) and len(body) == before.st_size:
                     return Fetched(body, _version(before))
         raise ObjectChangedError("the file kept changing while it was read")
+
+    def open(self, key: str, version: str, start: int, length: int) -> Iterator[bytes]:
+        """Read a part of one file; see ``ObjectStore.open``."""
+        if version == _BAD_NAME:
+            raise BadKeyError(_BAD_NAME_REASON)
+        file = os.fdopen(self._open(key), "rb")
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            file.close()
+            raise ObjectForbiddenError("not a regular file")
+        if version and not version.startswith("!") and version != _version(status):
+            file.close()
+            raise ObjectChangedError("the file changed while it was read")
+        return _chunks(file, start, length)
 
     def _open(self, key: str) -> int:
         """Open a file below the root and return its descriptor; every refusal is named."""
@@ -218,6 +234,17 @@ def _open_below(root: int, key: str) -> int:
         return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     finally:
         os.close(folder)
+
+
+def _chunks(file: IO[bytes], start: int, length: int) -> Iterator[bytes]:
+    with file:
+        try:
+            file.seek(start)
+            while length > 0 and (chunk := file.read(min(CHUNK_BYTES, length))):
+                yield chunk
+                length -= len(chunk)
+        except OSError as error:
+            raise StoreUnavailableError(f"{error.strerror}: {file.name}") from error
 
 
 def _version(status: os.stat_result) -> str:

@@ -26,6 +26,7 @@ from ramq.kit.errors import ForbiddenError, NotFoundError, PermanentError, RamqE
 from ramq.kit.logs import without_secrets
 from storage.objects.ahead import KeyPage, list_ahead
 from storage.objects.base import (
+    CHUNK_BYTES,
     PAGE_SIZE,
     BadKeyError,
     CredentialsError,
@@ -42,6 +43,7 @@ from storage.objects.base import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
 
 # obstore normalises paths: only keys that it is sure to leave alone go through it.
@@ -246,6 +248,32 @@ class S3Store:
             raise named from error
         return ObjectInfo(key, answer["ETag"].strip('"'), answer["ContentLength"], answer["LastModified"])
 
+    def open(self, key: str, version: str, start: int, length: int) -> Iterator[bytes]:
+        """Read a part of one object; see ``ObjectStore.open``."""
+        condition: dict[str, Any] = {"IfMatch": f'"{version}"'} if version and not version.startswith("!") else {}
+        if length:
+            condition["Range"] = f"bytes={start}-{start + length - 1}"
+        try:
+            answer = self._client.get_object(Bucket=self.bucket, Key=key, **condition)
+        except Exception as error:
+            raise self._about_object(error) from error
+        ignored = 0 if answer.get("ContentRange") else start  # some servers know no ranges
+        return self._chunks(answer["Body"], ignored, length)
+
+    def _chunks(self, body: StreamingBody, ignored: int, length: int) -> Iterator[bytes]:
+        with body:
+            try:
+                for chunk in body.iter_chunks(CHUNK_BYTES) if length else ():
+                    wanted = chunk[ignored : ignored + length]
+                    ignored = max(0, ignored - len(chunk))
+                    length -= len(wanted)
+                    if wanted:
+                        yield wanted
+                    if not length:
+                        return
+            except Exception as error:
+                raise self._about_object(error) from error
+
     def download(self, key: str, file: IO[bytes]) -> str:
         """Write a whole object to ``file`` in bounded memory and return its version.
 
@@ -299,7 +327,8 @@ class S3Store:
         code, status = _code(error)
         if isinstance(error, botocore.exceptions.NoCredentialsError | botocore.exceptions.PartialCredentialsError):
             return CredentialsError(
-                f"no credentials for {where}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+                f"no credentials for {where}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, "
+                "for this process, where it is started"
             )
         if isinstance(error, botocore.exceptions.ProfileNotFound):
             return CredentialsError(f"{error}: check AWS_PROFILE")

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 # Joined to a list of ids, and not chosen by it, each id is looked up in its own partition instead of in all of them.
 # The generation is part of the statement: as a parameter it would lock, and plan for, the partitions of all of them.
 _HITS = """
-    SELECT record.image_id, corrected.tags, corrected.scores, record.caption, record.width, record.height,
+    SELECT record.image_id, corrected.tags, corrected.scores, record.caption, record.captioner,
+        record.width, record.height,
+        (record.tags, record.scores) IS DISTINCT FROM (corrected.tags, corrected.scores) AS is_corrected,
         image.key, image.missing_since, archive.uri, image.archive_id
     FROM unnest(%(ids)s::bigint[]) AS wanted (id)
     JOIN record ON record.image_id = wanted.id AND record.generation_id = {generation_id:d}
@@ -57,6 +59,8 @@ def hits(
             score=score,
             tags=[tag for tag in _tags(row, names, threshold, policy.denied(row.archive_id)) if tag.is_assigned],
             caption=row.caption,
+            captioner=row.captioner if row.caption else None,
+            is_corrected=row.is_corrected,
             generation_id=generation_id,
             width=row.width,
             height=row.height,
@@ -105,10 +109,11 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
         .order_by(Generation.is_default.desc(), Record.recorded_at.desc())
         .limit(1)
     ).one_or_none()
-    record, generation, tags = None, None, []
+    record, generation, tags, is_corrected = None, None, [], False
     if newest is not None:
         record, generation = newest[0], newest[1]
         names = vocabulary(session, generation.vocabulary_id)
+        is_corrected = (newest.tags, newest.scores) != (record.tags, record.scores)
         tags = _tags(newest, names, None, policies.load(session, names).denied(found.archive_id))
     return ImageView(
         image_id=found.id,
@@ -123,6 +128,7 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
         height=record.height if record else None,
         caption=record.caption if record else None,
         captioner=record.captioner if record and record.caption else None,
+        is_corrected=is_corrected,
         generation_id=generation.id if generation else None,
         model=generation.model if generation else None,
         tags=tags,

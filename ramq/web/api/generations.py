@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Path, Query
 
 from ramq.web.api.schemas import ComparisonOut, DropOut, GenerationStateOut, PageOut, UseGeneration
-from ramq.web.deps import MAX_TEXT, Limit, Reach, takes_only
+from ramq.web.deps import MAX_TEXT, Limit, Reach
 
 MAX_GENERATION = 2**15 - 1
 
@@ -48,7 +48,7 @@ def rollback_generation(services: Reach) -> GenerationStateOut:
     return GenerationStateOut.model_validate(services.generations.rollback())
 
 
-@router.delete("/{generation_id}", dependencies=[Depends(takes_only())])
+@router.delete("/{generation_id}")
 def drop_generation(services: Reach, generation_id: GenerationId) -> DropOut:
     """Erase all that a generation recorded: records, vectors, features and its index."""
     return DropOut.model_validate(services.generations.drop(generation_id))

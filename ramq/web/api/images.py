@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 from starlette.concurrency import run_in_threadpool
@@ -22,7 +23,8 @@ from ramq.web.api.schemas import (
     PageOut,
     PolicyOut,
 )
-from ramq.web.deps import MAX_TEXT, MAYBE_BLANK, Cursor, Filters, Id, Limit, Reach, Search, caller_of, takes_only
+from ramq.web.deps import MAX_TEXT, MAYBE_BLANK, Cursor, Filters, Id, Limit, Reach, Search, caller_of
+from ramq.web.ranges import answer_with
 from ramq.web.uploads import read_picture
 from storage.query import decode_cursor, encode_cursor
 
@@ -108,6 +110,24 @@ def get_thumbnail(
     return Response(content, media_type="image/jpeg", headers=headers)
 
 
+@router.get(
+    "/images/{image_id}/original",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"image/*": {}, "application/octet-stream": {}}},
+        206: {"description": "the part that `Range` asks for"},
+        304: {"description": "as the client has it"},
+        416: {"description": "there is no such part"},
+    },
+)
+def get_original(request: Request, services: Reach, image_id: Id) -> Response:
+    """The original from its archive, whole or in part (`Range: bytes=0-1023`), as it is there now.
+
+    The archive must be one that may be read (`RAMQ_ARCHIVE_ALLOW`). What browsers do not show is sent as a download.
+    """
+    return answer_with(services.original(image_id), request.headers)
+
+
 @router.put("/images/{image_id}/tags/{tag:path}")
 def put_tag(request: Request, services: Reach, image_id: Id, tag: TagName, body: Correction) -> ImageOut:
     """Say that the image has this tag, or that it has not, under every generation and whatever jobs still find."""
@@ -116,14 +136,14 @@ def put_tag(request: Request, services: Reach, image_id: Id, tag: TagName, body:
     return ImageOut.model_validate(services.image(image_id))
 
 
-@router.delete("/images/{image_id}/tags/{tag:path}", dependencies=[Depends(takes_only())])
+@router.delete("/images/{image_id}/tags/{tag:path}")
 def reset_tag(services: Reach, image_id: Id, tag: TagName) -> ImageOut:
     """Let the model decide again about this tag."""
     services.corrections.tag([image_id], reset=[tag])
     return ImageOut.model_validate(services.image(image_id))
 
 
-@router.delete("/images/{image_id}", dependencies=[Depends(takes_only())])
+@router.delete("/images/{image_id}")
 def delete_image(request: Request, services: Reach, image_id: Id) -> DeletionOut:
     """Erase what is known about an image: records, vectors, index entries, thumbnails. The original stays."""
     services.image(image_id)
@@ -150,7 +170,7 @@ def list_policies(services: Reach) -> PageOut[PolicyOut]:
     return PageOut[PolicyOut](items=[PolicyOut.model_validate(rule) for rule in services.policies.list()])
 
 
-@router.put("/policies/{tag:path}", dependencies=[Depends(takes_only("archive"))])
+@router.put("/policies/{tag:path}")
 def put_policy(
     request: Request, services: Reach, tag: TagName, body: NewPolicy, archive: ArchiveName = None
 ) -> PageOut[PolicyOut]:
@@ -159,7 +179,7 @@ def put_policy(
     return list_policies(services)
 
 
-@router.delete("/policies/{tag:path}", dependencies=[Depends(takes_only("archive"))])
+@router.delete("/policies/{tag:path}")
 def clear_policy(services: Reach, tag: TagName, archive: ArchiveName = None) -> PageOut[PolicyOut]:
     """Take a rule back."""
     services.policies.clear(tag, archive)

@@ -11,8 +11,9 @@ from starlette.concurrency import run_in_threadpool
 
 from ramq.kit.errors import NotFoundError, RamqError, TransientError, UsageError
 from ramq.web.api.schemas import FailureOut, JobOut, NewJob, PageOut, ReportOut, WorkerOut
-from ramq.web.deps import Cursor, Id, Limit, MaybeId, Reach
+from ramq.web.deps import Cursor, Id, Limit, MaybeId, Reach, absolute_source
 from ramq.web.problems import problem_of
+from storage.objects.base import CredentialsError
 from storage.repositories.requests import RequestKey
 from storage.views import JobView
 
@@ -49,11 +50,13 @@ def create_job(
         request = RequestKey.of(token.name if token else "", idempotency_key, new.model_dump_json())
     try:
         job = services.jobs.create(
-            new.source, model=new.model, caption=new.caption, priority=new.priority, request=request
+            absolute_source(new.source), model=new.model, caption=new.caption, priority=new.priority, request=request
         )
     except NotFoundError as error:
         # What is missing is named in the body: the address that was asked is fine, so this is no 404.
         raise UsageError(str(error)) from error
+    except CredentialsError as error:
+        raise CredentialsError(f"this server cannot read {new.source}: {error}") from error
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return JobOut.model_validate(job)
 

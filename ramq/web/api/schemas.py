@@ -53,6 +53,8 @@ class HitOut(FromView):
     )
     tags: list[TagOut]
     caption: str | None
+    captioner: str | None = Field(description="who wrote the caption; `template`: it is composed from the tags")
+    is_corrected: bool = Field(description="whether people changed its tags")
     generation_id: int
     width: int = Field(description="of the picture, in pixels")
     height: int

@@ -7,9 +7,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from ramq.kit.errors import NotFoundError, UsageError
 from ramq.web.api.jobs import ErrorClass
-from ramq.web.deps import Cursor, Id, MaybeId, Reach, screens_of
+from ramq.web.deps import Cursor, Id, MaybeId, Reach, absolute_source, screens_of
 from ramq.web.problems import Problem, make_problem, problem_of
 from ramq.wiring import Services
+from storage.objects.base import CredentialsError
 from storage.views import JobView, Priority
 
 JOBS_PER_SCREEN = 20
@@ -41,11 +42,13 @@ def create_job(
         return _jobs(request, services, form=form, problem=problem)
     wants_caption = {"yes": True, "no": False}.get(caption)
     try:
-        job = services.jobs.create(source.strip(), model=model or None, caption=wants_caption, priority=priority)
+        job = services.jobs.create(
+            absolute_source(source.strip()), model=model or None, caption=wants_caption, priority=priority
+        )
     except NotFoundError as error:
         # The archive that the form names is missing, not this screen.
         return _jobs(request, services, form=form, problem=problem_of(UsageError(str(error))))
-    except UsageError as error:
+    except (UsageError, CredentialsError) as error:
         return _jobs(request, services, form=form, problem=problem_of(error))
     return RedirectResponse(f"/jobs/{job.id}", status_code=303)
 

@@ -1,0 +1,63 @@
+"""An original as an answer: whole, in part, or not at all where the client has it already (RFC 9110, section 14)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from starlette.responses import Response, StreamingResponse
+
+from ramq.originals import DOWNLOADED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ramq.originals import Original
+    from storage.objects.base import ObjectInfo
+
+_RANGE = re.compile(r"bytes=(?=.*\d)(\d{0,18})-(\d{0,18})")
+
+
+def answer_with(original: Original, asked: Mapping[str, str]) -> Response:
+    """Return the answer to a request with the headers ``asked``. Raises what reading the original raises."""
+    info = original.info()
+    tag = f'"{quote(info.version)}"'
+    headers = {
+        "Accept-Ranges": "bytes",
+        "ETag": tag,
+        "Cache-Control": "private, no-cache",
+        # Whatever the bytes are, they run nothing here.
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+    }
+    known = {part.strip().removeprefix("W/") for part in asked.get("if-none-match", "").split(",")}
+    if known & {tag, "*"}:
+        return Response(status_code=304, headers=headers)
+    start, end, status = 0, info.size_bytes, 200
+    if asked.get("if-range", tag) == tag and (found := _RANGE.fullmatch(asked.get("range", "").strip())):
+        part = _part(found[1], found[2], info.size_bytes)
+        if part is None:
+            headers["Content-Range"] = f"bytes */{info.size_bytes}"
+            return Response(status_code=416, headers=headers)
+        start, end, status = *part, 206
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{info.size_bytes}"
+    media_type = original.media_type(info)
+    how = "attachment" if media_type == DOWNLOADED else "inline"
+    name = quote(original.key.rstrip("/").rpartition("/")[2] or original.key, safe="")
+    headers |= {"Content-Disposition": f"{how}; filename*=UTF-8''{name}", "Content-Length": str(end - start)}
+    # Its first bytes could be read, so what is wrong with it was told by a status; an answer to HEAD reads no more.
+    content = _content(original, info, start, end - start)
+    return StreamingResponse(content, status_code=status, media_type=media_type, headers=headers)
+
+
+def _content(original: Original, info: ObjectInfo, start: int, length: int) -> Iterator[bytes]:
+    yield from original.read(info, start, length)
+
+
+def _part(first: str, last: str, size: int) -> tuple[int, int] | None:
+    """Return where a part begins and ends, the end not included; None if there is no such part."""
+    if not first:
+        length = min(int(last or 0), size)
+        return (size - length, size) if length else None
+    start, end = int(first), min(int(last or size - 1) + 1, size)
+    return (start, end) if start < end else None
