@@ -117,7 +117,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
     except RuntimeError as error:
         raise DeviceError(f"{device!r} is no device; use cpu, cuda, cuda:0, … or auto") from error
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise DeviceError(f"device {device} is not here ({torch.cuda.device_count()} GPUs found); use cpu or auto")
+        raise DeviceError(f"No such device: {device} ({torch.cuda.device_count()} GPUs found). Use cpu or auto.")
     return found
 
 

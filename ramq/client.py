@@ -226,6 +226,14 @@ class Client:
         """Erase what is known about an image; the original stays."""
         return self._ask(DeletionOut, "DELETE", f"/v1/images/{image_id}")
 
+    def rename_archive(self, archive_id: int, uri: str, *, force: bool = False) -> ArchiveOut:
+        """Say where an archive is now; ``force``: even if none of its images is there yet."""
+        return self._ask(ArchiveOut, "PATCH", f"/v1/archives/{archive_id}", json={"uri": uri, "force": force})
+
+    def remove_archive(self, archive_id: int) -> DeletionOut:
+        """Erase all that is known of an archive; its originals stay."""
+        return self._ask(DeletionOut, "DELETE", f"/v1/archives/{archive_id}")
+
     def archives(self) -> list[ArchiveOut]:
         """Return the archives and how much of each is listed and recorded."""
         return self._ask(PageOut[ArchiveOut], "GET", "/v1/archives").items

@@ -83,7 +83,7 @@ class QueryModels:
         try:  # outside the lock: a picture may take its time
             decoded = self.decoders().decode(picture, model.preprocessing)
         except UndecodableError as error:
-            raise UsageError(f"the uploaded file cannot be searched by: {error}") from error
+            raise UsageError(f"not a picture that can be searched with: {error}") from error
         with self._recognizer_lock:
             vector: NDArray[np.float32] = model.predict(decoded.pixels[None])[0].vector
         return vector

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import redis
 
 from ramq import captions
+from ramq.archives import ArchiveClient
 from ramq.corrections import CorrectionClient
 from ramq.erasures import ErasureClient
 from ramq.generations import GenerationClient
@@ -111,6 +112,7 @@ class Services:
         self.policies = PolicyClient(engine, self._search)
         self._thumbnails = Thumbnails(settings.cache_path / "thumbnails")
         self.erasures = ErasureClient(engine, self._index, self._thumbnails)
+        self.archive_client = ArchiveClient(engine, settings, self.erasures, is_reachable=is_reachable)
         self._lock = threading.Lock()
         self._models = QueryModels(settings)
         self._opened_indexes: dict[bool, VectorIndex] = {}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path  # noqa: TC003  (typer reads the annotations)
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ramq.cli.context import services
-from ramq.cli.output import as_data, err, out, print_json, print_table, visible
+from ramq.cli.output import agree, as_data, err, out, plural, print_json, print_table, visible
 from ramq.cli.search import ArchiveOf, Json, not_empty
 from ramq.kit.errors import RamqError, UsageError
 
@@ -32,7 +31,7 @@ def delete(
     ] = None,
     archive: ArchiveOf = None,
     everything: Annotated[bool, typer.Option("--all", help="Every image of the archive.")] = False,
-    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Prove it: write what was found after.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a verification report to FILE.")] = None,
     keys: Annotated[
         bool, typer.Option("--keys", help="Keep the keys for reports; without, they are forgotten.")
     ] = False,
@@ -43,25 +42,28 @@ def delete(
 
     Cut off in the middle, the same command goes on where it was.
 
-    Example: ramq delete --prefix 2019/private/ --archive s3://holiday --report erased.json
+    Example: ramq delete --prefix 2019/private/ --archive s3://holiday --report erased.json --yes
     """
     if sum((bool(images), prefix is not None, everything)) != 1:
         raise UsageError("name the images to delete, or a --prefix, or an archive and --all")
     if everything and archive is None:
         raise UsageError("--all is for one archive: name it with --archive")
     if report is not None:
-        _require_writable(report)
+        require_writable(report)
     with services() as ramq:
         if images:
+            if not yes:
+                images = [str(ramq.find_image(image, archive)) for image in images]
+                agree(f"Erase the results of {plural(len(set(images)), 'image')}?", yes=yes)
             done = ramq.erasures.delete(images, archive, keeps_keys=keys)
         else:
-            if not yes and sys.stdin.isatty():
+            if not yes:
                 count = ramq.erasures.count_below(prefix or "", archive)
-                typer.confirm(f"Erase the results of {count:,} images?", abort=True, err=True)
+                agree(f"Erase the results of {plural(count, 'image')}?", yes=yes)
             done = ramq.erasures.delete_below(prefix or "", archive, keeps_keys=keys)
-        _tell_done(done, as_json=as_json)
+        tell_done(done, as_json=as_json)
         if report is not None:
-            _prove(ramq, done, report)
+            prove(ramq, done, report)
 
 
 def erasures(
@@ -98,14 +100,15 @@ def forget(
     prefix: Annotated[
         str | None, typer.Option(metavar="P", help="Only of images whose keys begin so.", callback=not_empty)
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Although it serves search.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, even if this generation is in use.")] = False,
     as_json: Json = False,
 ) -> None:
     """Erase what a model wrote: records, vectors, features. Keys and what people said of tags stay.
 
-    Example: ramq forget --generation 2 --archive s3://holiday
+    Example: ramq forget --generation 2 --archive s3://holiday --yes
     """
     with services() as ramq:
+        agree(f"Erase what generation {generation} recorded?", yes=yes)
         done = ramq.generations.forget(generation, prefix=prefix, archive=archive, sure=yes)
     if as_json:
         print_json(done)
@@ -116,7 +119,7 @@ def forget(
     )
 
 
-def _require_writable(file: Path) -> None:
+def require_writable(file: Path) -> None:
     """Refuse a report that could not be written, while nothing is erased; what the file holds stays until then."""
     try:
         is_new = not file.exists()
@@ -130,17 +133,19 @@ def _require_writable(file: Path) -> None:
         ) from error
 
 
-def _tell_done(done: DeletionReport, *, as_json: bool) -> None:
+def tell_done(done: DeletionReport, *, as_json: bool) -> None:
+    """Tell what a deletion erased."""
     if as_json:
         print_json(done)
         return
     err.print(
-        f"Deletion {done.deletion_id} erased {done.images:,} images: {done.records:,} records, {done.vectors:,} "
-        f"vectors, {done.failures:,} failures, {done.thumbnails:,} thumbnails. The originals are where they were."
+        f"Deletion {done.deletion_id} erased the results of {plural(done.images, 'image')}: "
+        f"{plural(done.records, 'record')}, {plural(done.vectors, 'vector')}, {plural(done.failures, 'failure')}, "
+        f"{plural(done.thumbnails, 'thumbnail')}. Originals untouched."
     )
 
 
-def _prove(ramq: Services, done: DeletionReport, file: Path) -> None:
+def prove(ramq: Services, done: DeletionReport, file: Path) -> None:
     """Write what is left of a deletion, which is done by now and stays so if the file cannot be written."""
     try:
         proof = ramq.erasures.verify(done.deletion_id, tells_images=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ramq.cli.context import services
-from ramq.cli.output import err, out, print_json, print_table
+from ramq.cli.output import agree, err, out, print_json, print_table
 from ramq.cli.search import ArchiveOf, Json  # noqa: TC001  (typer reads the annotations)
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def list_generations(context: typer.Context, as_json: Json = False) -> None:
 @app.command()
 def use(
     generation_id: GenerationId,
-    force: Annotated[bool, typer.Option("--force", help="Although it has recorded fewer images.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Even if it covers fewer images.")] = False,
     as_json: Json = False,
 ) -> None:
     """Let a generation serve search from now on.
@@ -105,8 +105,7 @@ def drop(
     Example: ramq generations drop 1 --yes
     """
     with services() as ramq:
-        if not yes:
-            typer.confirm(f"Erase everything that generation {generation_id} recorded?", abort=True, err=True)
+        agree(f"Erase everything that generation {generation_id} recorded?", yes=yes)
         report = ramq.generations.drop(generation_id)
     if as_json:
         print_json(report)

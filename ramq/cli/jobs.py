@@ -45,7 +45,7 @@ def enqueue(
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Recognise the pictures of an archive. Prints the number of the job.
+    """Tag and caption every picture in a folder or bucket; prints the job number.
 
     Pictures that are recorded already, in the same version and by the same model, are skipped.
 
@@ -302,7 +302,7 @@ def _report(view: JobView, *, as_json: bool) -> None:
         lines.append(f"  {view.images_per_second:,.1f} images/s{left}")
     if view.stages:
         stages = ", ".join(f"{s.stage} {s.images_per_second or 0:,.0f}" for s in view.stages)
-        lines.append(f"  images/s that each stage could do: {stages}; bottleneck: {view.bottleneck}")
+        lines.append(f"  maximum rate per stage, images/s: {stages}; bottleneck: {view.bottleneck}")
     if view.failures_by_class:
         classes = ", ".join(f"{name} {n:,}" for name, n in view.failures_by_class.items())
         lines.append(f"  failed: {classes}   (ramq failures {view.id})")

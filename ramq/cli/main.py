@@ -10,7 +10,21 @@ from typing import Annotated
 
 import typer
 
-from ramq.cli import admin, archive, erase, generations, jobs, models, people, policy, search, stack, token, vocab
+from ramq.cli import (
+    admin,
+    archive,
+    archive_changes,
+    erase,
+    generations,
+    jobs,
+    models,
+    people,
+    policy,
+    search,
+    stack,
+    token,
+    vocab,
+)
 from ramq.cli.output import err, visible
 from ramq.kit.errors import ConflictError, ForbiddenError, RamqError, TransientError, UsageError
 from ramq.kit.logs import without_secrets
@@ -42,6 +56,7 @@ def root(
 
 for _module in (stack, jobs, search, people, archive, erase, admin):
     _module.register(app)
+app.add_typer(archive_changes.app, name="archive")
 app.add_typer(models.app, name="models")
 app.add_typer(generations.app, name="generations")
 app.add_typer(vocab.app, name="vocab")

@@ -8,8 +8,11 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
+
+from ramq.kit.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,6 +66,25 @@ def shown(value: object) -> str:
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     return visible(str(value))
+
+
+def plural(count: int, one: str) -> str:
+    """Return for example ``1 image`` or ``1,234 images``."""
+    return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
+
+
+def agree(question: str, *, yes: bool) -> None:
+    """Ask before something is erased, unless that was agreed to with ``--yes``.
+
+    Raises:
+        UsageError: there is nobody to ask.
+        typer.Abort: the answer is no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question.removesuffix('?')}: nobody can be asked here. Say --yes to agree.")
+    typer.confirm(question, abort=True, err=True)
 
 
 def visible(text: str) -> str:

@@ -19,10 +19,10 @@ def register(app: typer.Typer) -> None:
 
 def tag(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE…", help="Numbers, keys or URIs.")],
-    add: Annotated[list[str] | None, typer.Option(metavar="T", help="They have this tag; may be repeated.")] = None,
-    remove: Annotated[list[str] | None, typer.Option(metavar="T", help="They have it not; may be repeated.")] = None,
+    add: Annotated[list[str] | None, typer.Option(metavar="T", help="Add this tag; repeatable.")] = None,
+    remove: Annotated[list[str] | None, typer.Option(metavar="T", help="Remove this tag; repeatable.")] = None,
     reset: Annotated[
-        list[str] | None, typer.Option(metavar="T", help="Let the model decide again; may be repeated.")
+        list[str] | None, typer.Option(metavar="T", help="Let the model decide again; repeatable.")
     ] = None,
     archive: ArchiveOf = None,
     as_json: Json = False,
@@ -40,4 +40,4 @@ def tag(
     if as_json:
         print_json({"items": views})
         return
-    err.print(f"{len(ids):,} image{'s' if len(ids) > 1 else ''} corrected. `ramq show IMAGE` tells who said what.")
+    err.print(f"{len(ids):,} image{'s' if len(ids) > 1 else ''} updated; see `ramq show IMAGE`.")

@@ -34,13 +34,13 @@ def list_rules(as_json: Json = False) -> None:
 
 @app.command()
 def deny(tag: TagName, archive: ArchiveOf = None) -> None:
-    """Let a tag count no more: not searched, not counted, not shown, not exported.
+    """Hide a tag: not searched, not counted, not shown, not exported.
 
     Example: ramq policy deny weapon --archive 1
     """
     with services() as ramq:
         ramq.policies.put(tag, "deny", archive)
-    err.print("It counts no more, from the next search on.")
+    err.print(f"Tag {tag!r} is now hidden.", markup=False)
 
 
 @app.command()
@@ -56,10 +56,10 @@ def allow(tag: TagName, archive: ArchiveOf = None) -> None:
 
 @app.command()
 def clear(tag: TagName, archive: ArchiveOf = None) -> None:
-    """Take back what was said of a tag.
+    """Remove the rule about a tag.
 
     Example: ramq policy clear weapon --archive 1
     """
     with services() as ramq:
         ramq.policies.clear(tag, archive)
-    err.print("The rule is gone.")
+    err.print("Rule removed.")

@@ -38,14 +38,16 @@ Query = Annotated[
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Fail if the text cannot be read as tags and filters.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
-Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="T", help="Has this tag; may be repeated.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="T", help="Require this tag (repeatable).")]
 AnyTags = Annotated[list[str] | None, typer.Option("--any", metavar="T", help="Has at least one of these.")]
 NotTags = Annotated[list[str] | None, typer.Option("--not", metavar="T", help="Has none of these.")]
 ArchiveOf = Annotated[
     str | None, typer.Option("--archive", metavar="A", help="URI or number of an archive.", callback=not_empty)
 ]
 JobOf = Annotated[int | None, typer.Option("--job", metavar="J", min=1, help="Recorded by this job.")]
-PrefixOf = Annotated[str | None, typer.Option("--prefix", metavar="P", help="Keys that begin so.", callback=not_empty)]
+PrefixOf = Annotated[
+    str | None, typer.Option("--prefix", metavar="P", help="Only keys starting with P.", callback=not_empty)
+]
 ThresholdOf = Annotated[
     float | None, typer.Option("--threshold", metavar="X", help="One threshold for all tags, 0..1.")
 ]

@@ -29,4 +29,4 @@ def new(
         print_json({"token": token, "entry": entry})
         return
     out.print(f"{token}\n{entry}", markup=False, soft_wrap=True)
-    err.print("The first line is for the one who asks, and is not shown again; the second joins RAMQ_API_TOKENS.")
+    err.print("Give the first line to the user (shown once); add the second to RAMQ_API_TOKENS.")

@@ -61,7 +61,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         (404, "Not found"),
         (409, "Conflict with the state of the thing"),
         (413, "The request is too large"),
-        (422, "The request makes no sense"),
+        (422, "Invalid request"),
         (429, "Too many requests"),
         (503, "A service that is needed does not answer"),
     )

@@ -55,9 +55,9 @@ _TITLES = {
     413: "Too large",
     415: "Unsupported media type",
     421: "Wrong host",
-    422: "The request makes no sense",
+    422: "Invalid request",
     429: "Too many requests",
-    500: "Something went wrong here",
+    500: "Server error",
     503: "A service is not available",
 }
 CODES = {

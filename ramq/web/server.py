@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import TYPE_CHECKING
 
@@ -78,9 +79,11 @@ def listen(services: Services, host: str, port: int) -> socket.socket:
     try:
         listener = socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            raise UsageError(f"Port {port} is in use; choose another with --port.") from error
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"cannot listen on {host} port {port}: {reason}; choose another with --host or --port"
+            f"Cannot listen on {host}, port {port}: {reason}. Choose others with --host, --port."
         ) from error
     # asyncio sets TCP_NODELAY only on connections of a socket that names its protocol. Without that option an answer
     # is sent in two pieces of which the second waits for the client's delayed acknowledgement: 40 ms.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from ramq.kit.errors import NotFoundError
+from ramq.kit.errors import ConflictError, NotFoundError, UsageError
 from ramq.kit.texts import id_in, is_storable
-from storage.models import Archive
+from storage.models import Archive, Image, Job
 from storage.objects.source import Source, parse_source
 from storage.views import ArchiveView
 
@@ -90,10 +90,82 @@ def ids(session: Session) -> Sequence[int]:
     return session.scalars(select(Archive.id).order_by(Archive.id)).all()
 
 
+def whole(session: Session, text: str) -> int:
+    """Return the id of the archive that ``text`` means.
+
+    Raises:
+        NotFoundError: there is none.
+        UsageError: it means a part of one.
+    """
+    archive_id, prefix = resolve(session, text)
+    if prefix:
+        raise UsageError(f"{text} is a part of archive {archive_id}: name the whole archive")
+    return archive_id
+
+
+def some_keys(session: Session, archive_id: int, limit: int) -> Sequence[str]:
+    """Return keys of images that were there when the archive was last listed."""
+    there = select(Image.key).where(Image.archive_id == archive_id, Image.missing_since.is_(None))
+    return session.scalars(there.limit(limit)).all()
+
+
+def require_no_open_job(session: Session, archive_id: int) -> None:
+    """Raise ``ConflictError`` while a job on the archive is running or paused."""
+    job_id = session.scalar(
+        select(Job.id).where(Job.archive_id == archive_id, Job.state.in_(("running", "paused"))).limit(1)
+    )
+    if job_id is not None:
+        raise ConflictError(f"job {job_id} on this archive is open: wait for it, or `ramq cancel {job_id}`")
+
+
+def rename(session: Session, archive_id: int, uri: str) -> None:
+    """Give an archive another address. Raises ``ConflictError`` if another one has it, or a job is open."""
+    archive = session.get_one(Archive, archive_id, with_for_update=True)
+    require_no_open_job(session, archive_id)
+    other = session.scalar(select(Archive.id).where(Archive.uri == uri, Archive.id != archive_id))
+    if other is not None:
+        raise ConflictError(f"archive {other} is at {uri} already")
+    archive.uri = uri
+    session.flush()
+
+
+def remove(session: Session, archive_id: int) -> None:
+    """Remove an archive without images, with its jobs and rules; deletions stay, and name it no more.
+
+    Raises:
+        ConflictError: a job on it is open, or has added images meanwhile.
+    """
+    # Whoever begins a job on it waits for this lock, and then finds no archive.
+    session.execute(text("SELECT FROM archive WHERE id = :id FOR UPDATE"), {"id": archive_id})
+    require_no_open_job(session, archive_id)
+    if session.scalar(select(Image.id).where(Image.archive_id == archive_id).limit(1)) is not None:
+        raise ConflictError(f"images were added to archive {archive_id} meanwhile: remove it again")
+    for table in ("shard", "skip", "naming", "failure", "notice", "job_request"):
+        session.execute(
+            text(f"DELETE FROM {table} WHERE job_id IN (SELECT id FROM job WHERE archive_id = :id)"),  # noqa: S608
+            {"id": archive_id},
+        )
+    for statement in (
+        "DELETE FROM job WHERE archive_id = :id",
+        "DELETE FROM tag_policy WHERE archive_id = :id",
+        "UPDATE deletion SET archive_id = NULL WHERE archive_id = :id",
+        "DELETE FROM archive WHERE id = :id",
+    ):
+        session.execute(text(statement), {"id": archive_id})
+
+
 def lock(session: Session, archive_ids: Sequence[int]) -> None:
     """Keep others from adding, deleting or marking images of these archives until the transaction ends."""
     chosen = select(Archive.id).where(Archive.id.in_(archive_ids)).order_by(Archive.id)
     session.execute(chosen.with_for_update(key_share=True))
+
+
+def view(session: Session, archive_id: int) -> ArchiveView:
+    """Return one archive, without what is recorded of it. Raises ``NotFoundError``."""
+    archive = session.get(Archive, archive_id, populate_existing=True)
+    if archive is None:
+        raise NotFoundError(f"there is no archive {archive_id}")
+    return ArchiveView(archive.id, archive.uri, archive.images, 0, archive.missing, archive.created_at)
 
 
 def views(session: Session, recorded: Mapping[int, int]) -> list[ArchiveView]:

@@ -252,6 +252,9 @@ def finish_completed(session: Session) -> list[int]:
     return done
 
 
+_STEERED: dict[str, str] = {"paused": "paused", "running": "resumed", "cancelled": "cancelled"}
+
+
 # Steering ----------------------------------------------------------------------------------------------------------
 
 
@@ -266,7 +269,7 @@ def set_state(session: Session, job_id: int, *, to: JobState, allowed: Sequence[
     if state is None:
         raise NotFoundError(f"there is no job {job_id}")
     if state not in allowed:
-        raise ConflictError(f"job {job_id} is {state}, which does not allow that")
+        raise ConflictError(f"job {job_id} is {state} and cannot be {_STEERED[to]}")
     session.execute(
         text(
             """UPDATE job SET state = :to, note = NULL, list_attempts = 0, list_next_at = NULL,

@@ -53,14 +53,14 @@ def test_two_healthy_workers_do_everything_beside_one_of_each_unfit_kind(
             crew.start(1, **trouble)
         until(lambda: len([view for view in services.jobs.workers() if view.unfit]) == len(kinds), crew)
         said = " ".join(unfit(services))
-        for words in ("cuda:7 is not here", "is damaged", "not enough memory", "No space left", "the credentials"):
+        for words in ("No such device: cuda:7", "is damaged", "not enough memory", "No space left", "the credentials"):
             assert words in said
         note = wait_for(services, ids[0], crew, lambda view: view.note is not None).note
         assert note is not None
         assert note.startswith("waiting for a worker that can ")
         [workers] = [finding for finding in examine(s3_settings) if finding.name == "workers"]
         assert workers.state == "fault"
-        assert "unfit for any work: device cuda:7 is not here" in workers.detail
+        assert "unfit for any work: No such device: cuda:7" in workers.detail
 
         crew.start(2)
         for job_id in ids:

@@ -18,12 +18,13 @@ from ramq.web.api.schemas import (
     HitsOut,
     ImageOut,
     IndexOut,
+    NewAddress,
     NewPolicy,
     NoteOut,
     PageOut,
     PolicyOut,
 )
-from ramq.web.deps import MAX_TEXT, MAYBE_BLANK, Cursor, Filters, Id, Limit, Reach, Search, caller_of
+from ramq.web.deps import MAX_TEXT, MAYBE_BLANK, Cursor, Filters, Id, Limit, Reach, Search, absolute_source, caller_of
 from ramq.web.ranges import answer_with
 from ramq.web.uploads import read_picture
 from storage.query import decode_cursor, encode_cursor
@@ -190,6 +191,19 @@ def clear_policy(services: Reach, tag: TagName, archive: ArchiveName = None) -> 
 def list_archives(services: Reach) -> PageOut[ArchiveOut]:
     """Archives and how much of each is listed and recorded."""
     return PageOut[ArchiveOut](items=[ArchiveOut.model_validate(archive) for archive in services.archives()])
+
+
+@router.patch("/archives/{archive_id}")
+def rename_archive(services: Reach, archive_id: Id, new: NewAddress) -> ArchiveOut:
+    """Say where an archive is now: a bucket that was copied, a folder that was moved. What is recorded stays."""
+    services.archive_client.rename(str(archive_id), absolute_source(new.uri), force=new.force)
+    return next(ArchiveOut.model_validate(archive) for archive in services.archives() if archive.id == archive_id)
+
+
+@router.delete("/archives/{archive_id}")
+def remove_archive(request: Request, services: Reach, archive_id: Id) -> DeletionOut:
+    """Erase all that is known of an archive: its images with their results, its jobs and rules. Originals stay."""
+    return DeletionOut.model_validate(services.archive_client.remove(str(archive_id), by=caller_of(request)))
 
 
 @router.get("/index")

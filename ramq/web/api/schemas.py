@@ -276,6 +276,17 @@ class WorkerOut(FromView):
     unfit: list[UnfitnessOut] = Field(description="what it leaves to others until it is mended")
 
 
+class NewAddress(BaseModel):
+    """Where an archive is now."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    uri: str = Field(
+        min_length=1, max_length=4_096, pattern=r"^[^\x00]*$", description="`s3://bucket/prefix` or a folder"
+    )
+    force: bool = Field(default=False, description="even if none of its images is there yet")
+
+
 class ArchiveOut(FromView):
     """An archive and how much of it is listed and recorded."""
 

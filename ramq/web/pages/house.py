@@ -5,9 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from ramq.web.deps import Reach, screens_of
-from ramq.web.problems import make_problem
+from ramq.kit.errors import ConflictError, RamqError
+from ramq.web.deps import Id, Reach, absolute_source, caller_of, screens_of
+from ramq.web.pages.render import plural
+from ramq.web.problems import Problem, make_problem, problem_of
 from ramq.web.tokens import COOKIE
+from ramq.wiring import Services
 
 router = APIRouter(include_in_schema=False)
 
@@ -15,7 +18,43 @@ router = APIRouter(include_in_schema=False)
 @router.get("/archives")
 def show_archives(request: Request, services: Reach) -> HTMLResponse:
     """Show the archives and how much of each is listed and recorded."""
-    return screens_of(request).show(request, "archives.html", archives=services.archives())
+    return _archives(request, services)
+
+
+def _archives(
+    request: Request, services: Services, *, told: str | None = None, problem: Problem | None = None
+) -> HTMLResponse:
+    status = problem.status if problem else 200
+    archives = services.archives()
+    return screens_of(request).show(
+        request, "archives.html", status=status, archives=archives, told=told, problem=problem
+    )
+
+
+@router.post("/archives/{archive_id}/rename")
+def rename_archive(
+    request: Request, services: Reach, archive_id: Id, to: Annotated[str, Form(max_length=4_096)] = ""
+) -> HTMLResponse:
+    """Give an archive the address that it moved to; what is wrong with it is said above the list."""
+    try:
+        view = services.archive_client.rename(str(archive_id), absolute_source(to.strip()))
+    except RamqError as error:
+        return _archives(request, services, problem=problem_of(error))
+    return _archives(request, services, told=f"Archive {view.id} is at {view.uri} now.")
+
+
+@router.post("/archives/{archive_id}/remove")
+def remove_archive(request: Request, services: Reach, archive_id: Id) -> HTMLResponse:
+    """Erase all that is known of an archive, and tell what was erased."""
+    try:
+        done = services.archive_client.remove(str(archive_id), by=caller_of(request))
+    except ConflictError as error:
+        return _archives(request, services, problem=problem_of(error))
+    return _archives(
+        request,
+        services,
+        told=f"Deletion {done.deletion_id} erased the results of {plural(done.images, 'image')}. Originals untouched.",
+    )
 
 
 @router.get("/docs")
@@ -39,7 +78,7 @@ def login(
     """Keep a session for a right token; ask again for a wrong one."""
     session = request.app.state.tokens.session_of(token)
     if session is None:
-        problem = make_problem(401, "unauthorized", "This is not one of the tokens in RAMQ_API_TOKENS.")
+        problem = make_problem(401, "unauthorized", "That token is not valid.")
         return screens_of(request).show(request, "login.html", status=401, next=_own_path(next), problem=problem)
     response = RedirectResponse(_own_path(next), status_code=303)
     is_secure = request.url.scheme == "https"

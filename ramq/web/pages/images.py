@@ -10,7 +10,7 @@ from ramq.kit.errors import NotFoundError, RamqError, UsageError
 from ramq.web.deps import MAX_TEXT, Id, Reach, caller_of, screens_of
 from ramq.web.problems import make_problem
 from ramq.wiring import Services
-from storage.views import Hit, SearchQuery
+from storage.views import Hit, ImageView, SearchQuery
 
 NEIGHBOURS = 12
 
@@ -58,9 +58,20 @@ def _screen(request: Request, services: Services, image_id: int, refusal: UsageE
         others=[tag for tag in image.tags if not tag.is_assigned],
         names={tag.name.lower() for tag in image.tags},
         said={correction.name: correction for correction in image.corrections},
-        neighbours=_neighbours(services, image_id),
+        # Without a record there is nothing to compare.
+        neighbours=_neighbours(services, image_id) if image.generation_id else None,
+        is_shown=image.generation_id is not None,
+        reason=_why_not_recognised(image),
         problem=None if refusal is None else make_problem(422, refusal.code, str(refusal)),
     )
+
+
+def _why_not_recognised(image: ImageView) -> str:
+    """Say why an image has no record, from what happened to it last."""
+    last = next(iter(image.history), None)
+    if last is None:
+        return "no job has read it yet."
+    return f"{last.error_class}: {last.detail or ''}".strip()
 
 
 def _neighbours(services: Services, image_id: int) -> list[Hit] | None:

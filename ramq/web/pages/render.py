@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
+from ramq.corrections import LOCAL
 from storage.language.writer import tag_text
 
 if TYPE_CHECKING:
@@ -81,7 +82,9 @@ def size(count: int) -> str:
     value = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "bytes" or value >= 10 else f"{value:.1f} {unit}"
+            if unit == "bytes":
+                return plural(count, "byte")
+            return f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
 
@@ -95,6 +98,16 @@ def moment(value: datetime) -> Markup:
 def plural(count: int, one: str, many: str | None = None) -> str:
     """Return for example ``1 image`` or ``1,234 images``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def stage(name: str) -> str:
+    """Return the name of a stage of the pipeline as people know it."""
+    return {"infer": "inference"}.get(name, name)
+
+
+def person(name: str) -> str:
+    """Return who said something: without tokens, whoever sits here."""
+    return "you" if name == LOCAL else name
 
 
 def term(name: str) -> str:
@@ -124,6 +137,8 @@ class Screens:
             "moment": moment,
             "plural": plural,
             "term": term,
+            "stage": stage,
+            "person": person,
         }
         # Addresses of static files change with their content, so that browsers may keep them for ever.
         stamps = {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in STATIC.iterdir()}

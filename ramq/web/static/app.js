@@ -29,12 +29,15 @@ const drop = document.getElementById("drop");
 if (drop) {
   const field = drop.querySelector("input[type=file]");
   const send = (files) => {
-    const picture = Array.from(files ?? []).find((file) => file.type.startsWith("image/"));
+    // Browsers know few types by name (no HEIC, no RAW): the server tells whether it is a picture.
+    const picture = Array.from(files ?? [])[0];
     if (!picture) return false;
     const transfer = new DataTransfer();
     transfer.items.add(picture);
     field.files = transfer.files;
     document.body.classList.add("busy");
+    const status = drop.querySelector("[role=status]");
+    if (status) status.textContent = `Searching with ${picture.name}… The first search loads the model and takes some seconds.`;
     drop.submit();
     return true;
   };
@@ -161,3 +164,78 @@ const isOffline = (value) => { if (offline) offline.hidden = !value; };
 document.addEventListener("htmx:error", () => isOffline(true));
 document.addEventListener("htmx:response:error", (event) => isOffline(event.detail.ctx.response.status >= 500));
 document.addEventListener("htmx:after:request", (event) => { if (event.detail.ctx.response.status < 500) isOffline(false); });
+
+// Back comes to the same place: the hits that were loaded and how far they were scrolled are kept while the tab lives.
+const PLACE = "ramq:place";
+const grid = document.getElementById("grid");
+const here = () => location.pathname + location.search;
+const remembered = () => { try { return JSON.parse(sessionStorage.getItem(PLACE)); } catch { return null; } };
+if (document.getElementById("results")) {
+  const place = remembered();
+  const isBack = performance.getEntriesByType("navigation")[0]?.type === "back_forward" || location.hash === "#back";
+  if (grid && isBack && place?.at === here() && place.hits) {
+    grid.innerHTML = place.hits;
+    window.htmx?.process(grid);
+    history.scrollRestoration = "manual";
+    window.scrollTo(0, place.scroll);
+    if (place.seen) grid.querySelector(`a.shot[href="/images/${place.seen}"]`)?.closest(".hit").scrollIntoView({ block: "nearest" });
+    if (location.hash === "#back") history.replaceState(history.state, "", here());
+  }
+  window.addEventListener("pagehide", () => {
+    const hits = document.getElementById("grid");
+    const ids = Array.from(hits?.querySelectorAll("a.shot") ?? [], (link) => Number(link.pathname.split("/").pop()));
+    const now = { at: here(), hits: hits?.innerHTML ?? "", ids, scroll: window.scrollY };
+    // A tab's storage is small: a very long list is begun anew rather than not remembered at all.
+    try { sessionStorage.setItem(PLACE, JSON.stringify(now)); } catch { sessionStorage.removeItem(PLACE); }
+  });
+}
+
+// An image that was reached from hits knows the one before and the one after it.
+const trail = document.querySelector(".place");
+if (trail) {
+  const place = remembered();
+  const id = Number(location.pathname.split("/").pop());
+  const at = place?.ids?.indexOf(id) ?? -1;
+  if (at >= 0) {
+    trail.hidden = false;
+    trail.querySelector(".back").href = `${place.at}#back`;
+    sessionStorage.setItem(PLACE, JSON.stringify({ ...place, seen: id }));
+    const links = [[".previous", place.ids[at - 1]], [".next", place.ids[at + 1]]].map(([name, other]) => {
+      const link = trail.querySelector(name);
+      if (other === undefined) { link.remove(); return null; }
+      link.href = `/images/${other}`;
+      // In place of this one, so that Back leads to the hits whatever was looked at in between.
+      link.addEventListener("click", (event) => { event.preventDefault(); location.replace(link.href); });
+      return link;
+    });
+    document.addEventListener("keydown", (event) => {
+      if (event.target.closest?.("input, textarea, select") || event.altKey || event.ctrlKey || event.metaKey) return;
+      const link = { ArrowLeft: links[0], ArrowRight: links[1] }[event.key];
+      if (link && !document.querySelector("dialog[open]")) link.click();
+    });
+  }
+}
+
+// A click on the picture shows the original over the screen, and a second one at its full size.
+const zoom = document.querySelector("a.zoom");
+if (zoom) zoom.addEventListener("click", (event) => {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  const dialog = document.createElement("dialog");
+  dialog.className = "lightbox";
+  dialog.setAttribute("aria-label", "The original");
+  const picture = document.createElement("img");
+  picture.alt = zoom.querySelector("img").alt;
+  // Some originals (TIFF, RAW) are shown by no browser: then the largest preview is.
+  picture.addEventListener("error", () => { picture.src = zoom.querySelector("img").src; }, { once: true });
+  picture.src = zoom.href;
+  picture.addEventListener("click", () => dialog.classList.toggle("full"));
+  const close = document.createElement("button");
+  close.textContent = "Close";
+  close.addEventListener("click", () => dialog.close());
+  dialog.append(close, picture);
+  dialog.addEventListener("click", (inside) => { if (inside.target === dialog) dialog.close(); });
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+});
