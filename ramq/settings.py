@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     max_pixels: int = Field(178_956_970, ge=1, description="larger pictures are not decoded")
 
     s3_endpoint_url: str | None = Field(None, description="an S3-compatible server; empty: AWS")
+    s3_addressing: Literal["auto", "path", "virtual"] = Field(
+        "auto", description="how requests name a bucket: path, virtual, or auto (the AWS config's choice)"
+    )
     s3_requester_pays: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="buckets that bill whoever reads them, and may bill us, comma separated: s3://bucket"
     )
@@ -206,7 +209,7 @@ class Settings(BaseSettings):
     def s3(self) -> S3Options:
         """How buckets are reached."""
         buckets = (entry.removeprefix("s3://").rstrip("/") for entry in self.s3_requester_pays)
-        return S3Options(self.s3_endpoint_url, frozenset(buckets))
+        return S3Options(self.s3_endpoint_url, frozenset(buckets), self.s3_addressing)
 
     @property
     def is_embedded(self) -> bool:

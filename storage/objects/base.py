@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from ramq.kit.errors import FatalError, PermanentError, TransientError
 
@@ -31,10 +31,12 @@ class S3Options:
     Attributes:
         endpoint_url: an S3-compatible server, or None for AWS.
         requester_pays: the buckets that are told with each request that we pay for it.
+        addressing: ``path`` or ``virtual``; ``auto``: what the AWS configuration says, or what suits the endpoint.
     """
 
     endpoint_url: str | None = None
     requester_pays: frozenset[str] = frozenset()
+    addressing: Literal["auto", "path", "virtual"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,13 @@ class ObjectChangedError(PermanentError):
     """The object was being written while it was read, more than once."""
 
     code = "changed"
+    about_content = False
+
+
+class ObjectRefusedError(PermanentError):
+    """The store answers that it will not give this object, whoever asks and however often: see its own words."""
+
+    code = "refused"
     about_content = False
 
 

@@ -101,7 +101,7 @@ def open_bucket(bucket: str, s3: S3Options) -> S3Store:
     """Return the store of a bucket; nothing is contacted yet."""
     from storage.objects.s3 import S3Store  # noqa: PLC0415  (boto3 takes a third of a second to import)
 
-    return S3Store(bucket, s3.endpoint_url, requester_pays=bucket in s3.requester_pays)
+    return S3Store(bucket, s3.endpoint_url, requester_pays=bucket in s3.requester_pays, addressing=s3.addressing)
 
 
 def require_allowed(source: Source, allowed: tuple[str, ...], *, reachable: bool) -> None:

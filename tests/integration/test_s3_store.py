@@ -19,6 +19,7 @@ from storage.objects.base import (
     StoreUnavailableError,
 )
 from storage.objects.s3 import S3Store
+from storage.objects.s3_listing import info_of
 from tests.services.fault_proxy import Cut, Refuse, Reset, Stall, Status
 from tests.services.recording_s3 import recording_server
 
@@ -120,7 +121,7 @@ def test_keys_that_look_like_paths_to_elsewhere_are_asked_for_letter_by_letter()
 
 
 def test_a_key_that_cannot_be_stored_is_listed_in_storable_form_and_fails_with_advice(store: S3Store) -> None:
-    info = s3._info({"Key": "a\x00b", "ETag": '"e"', "Size": 1, "LastModified": None})
+    info = info_of({"Key": "a\x00b", "ETag": '"e"', "Size": 1, "LastModified": None})
     assert info.key == r"a\x00b"
     with pytest.raises(BadKeyError, match="copy the object to another key"):
         store.fetch(info.key, info.version, 100)

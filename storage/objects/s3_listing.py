@@ -1,0 +1,133 @@
+"""Listing a bucket: ahead of the reader from key to key, or with continuation tokens where a server wants that.
+
+A listing must go on after a restart, when a token is gone, so pages begin after a key. Some servers give that key
+again, some ignore it, some refuse it. The first is dropped; the others are found out, and listed with tokens from the
+beginning, without what was listed before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from storage.objects.ahead import KeyPage, list_ahead
+from storage.objects.base import ObjectInfo, SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+BAD_NAME = "!bad-name"
+"""Version that a listing gives to a key that cannot be stored; ``fetch`` answers it with the reason."""
+
+
+class _StartKeyError(Exception):
+    """The server ignores or refuses to begin after a key."""
+
+
+class BucketLister:
+    """Lists what is below one folder of a bucket.
+
+    Args:
+        ask: makes one ListObjectsV2 request with these parameters; raises what concerns the whole bucket.
+    """
+
+    def __init__(self, ask: Callable[..., Any]) -> None:
+        self._ask = ask
+        self._takes_start_key = True
+
+    def pages(self, prefix: str, start: str, size: int) -> Iterator[list[ObjectInfo]]:
+        """Yield pages of ``size`` of what is below ``prefix`` (ending in ``/``, or empty), after the key ``start``.
+
+        Raises:
+            SourceError: the listing goes in circles; and what ``ask`` raises.
+        """
+        given = start
+        if self._takes_start_key:
+            try:
+                for page in list_ahead(_FolderLister(self._ask, prefix, size), prefix, start, size):
+                    given = page[-1].key
+                    yield page
+            except _StartKeyError:
+                self._takes_start_key = False
+            else:
+                return
+        yield from self._with_tokens(prefix, given, size)
+
+    def _with_tokens(self, prefix: str, after: str, size: int) -> Iterator[list[ObjectInfo]]:
+        """Yield pages in the server's order, from the beginning, without the keys up to ``after``."""
+        token: dict[str, str] = {}
+        seen: set[str] = set()
+        while True:
+            answer = self._ask(Prefix=prefix, MaxKeys=size, **token)
+            fresh = [item for item in answer.get("Contents", []) if item["Key"] > after]
+            if fresh:
+                yield [info_of(item) for item in fresh]
+            if not answer.get("IsTruncated"):
+                return
+            following = answer.get("NextContinuationToken", "")
+            if not following or following in seen:
+                raise SourceError("the store lists in circles: it neither begins after a key nor gives a new token")
+            seen.add(following)
+            token = {"ContinuationToken": following}
+
+
+class _FolderLister:
+    """The requests of ``list_ahead``. Called from several threads."""
+
+    def __init__(self, ask: Callable[..., Any], prefix: str, page_size: int) -> None:
+        self._ask = ask
+        self._prefix = prefix
+        self._page_size = page_size
+        self._first: str | None = None
+
+    def page(self, after: str) -> KeyPage:
+        try:
+            answer = self._ask(Prefix=self._prefix, MaxKeys=self._page_size, **({"StartAfter": after} if after else {}))
+        except SourceError as error:
+            if after:
+                raise _StartKeyError from error
+            raise
+        contents = answer.get("Contents", [])
+        is_last = not contents or not answer.get("IsTruncated")
+        # Some begin with the key itself.
+        contents = [item for item in contents if item["Key"] != after]
+        keys = [item["Key"] for item in contents]
+        if self._first is None:
+            self._first = self._very_first(keys, after)
+        if after and keys and keys[0] == self._first:  # it begins anew
+            raise _StartKeyError
+        if not keys and not is_last:
+            raise _StartKeyError
+        return KeyPage(keys, [info_of(item) for item in contents], is_last)
+
+    def _very_first(self, keys: list[str], after: str) -> str:
+        """Return the first key of the whole listing, where a first page after a key could be its beginning."""
+        if not after or not keys:
+            return keys[0] if keys else ""
+        if keys[0] > after:
+            return ""
+        return next((item["Key"] for item in self._ask(Prefix=self._prefix, MaxKeys=1).get("Contents", [])), "")
+
+    def folders(self, above: str, after: str) -> list[str]:
+        answer = self._ask(Prefix=above, StartAfter=after, Delimiter="/", MaxKeys=self._page_size)
+        return [item["Prefix"] for item in answer.get("CommonPrefixes", [])]
+
+
+def info_of(item: Any) -> ObjectInfo:
+    """Return what a listing says of one key."""
+    if "\x00" in item["Key"]:  # Postgres stores no such text
+        return ObjectInfo(item["Key"].replace("\x00", r"\x00"), BAD_NAME, item["Size"], item["LastModified"])
+    modified_at = item.get("LastModified")
+    return ObjectInfo(
+        key=item["Key"],
+        version=version_of(item.get("ETag"), item["Size"], modified_at),
+        size_bytes=item["Size"],
+        modified_at=modified_at,
+        is_marker=item["Key"].endswith("/") and item["Size"] == 0,
+    )
+
+
+def version_of(etag: str | None, size_bytes: int, modified_at: Any) -> str:
+    """Return what changes when an object does: its ETag, weak or not, or size and time where there is none."""
+    if etag:
+        return etag.removeprefix("W/").strip('"')
+    return f"{size_bytes}-{modified_at.timestamp():.0f}" if modified_at else ""
