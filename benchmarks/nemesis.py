@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from redis import RedisError
 
-from ramq.wiring import broker_client
+from ramq.broker import broker_client
 from tests.services.fault_proxy import Cut, Refuse, Reset, Status
 from workers.app import KEY_PREFIX
 from workers.messages import queue_of

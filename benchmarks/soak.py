@@ -13,9 +13,9 @@ import psutil
 from sqlalchemy import text
 
 from benchmarks.nemesis import WITHOUT_STORE, Nemesis
+from ramq.broker import broker_client
 from ramq.kit.errors import RamqError
 from ramq.settings import Settings
-from ramq.wiring import broker_client
 from storage.database import unit_of_work
 from storage.migrate import upgrade
 from tests.services.breakable import breakable_services

@@ -25,12 +25,12 @@ import urllib3
 from pydantic import BaseModel, ValidationError
 from urllib3.util import Retry, Timeout
 
+from ramq.web.api.generation_schemas import GenerationStateOut
 from ramq.web.api.schemas import (
     ArchiveOut,
     DeletionOut,
     FacetOut,
     FailureOut,
-    GenerationStateOut,
     HitOut,
     ImageOut,
     IndexOut,
@@ -38,7 +38,7 @@ from ramq.web.api.schemas import (
     PageOut,
     WorkerOut,
 )
-from ramq.web.problems import Problem
+from ramq.web.problem_document import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

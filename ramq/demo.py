@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-from ramq.demo_photos import copy_photographs
+from ramq.contact_sheet import Found, draw
+from ramq.demo_photos import copy_photographs, fetched_photographs
 from ramq.kit.errors import RamqError, UsageError
 from ramq.kit.logs import configure_logs
 from ramq.settings import Settings, load_settings
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
 console = Console(highlight=False)
 
 _POLL_SECONDS = 0.2
-_HITS = 3
-_LOADING = "the worker loads its model (a minute the first time)"
+_HITS = 5
+_OUR_TEXTS = ("a castle above a lake", "a wild animal with horns", "a bird near the water")
+_FEW_TEXTS = ("a cat", "a cup of coffee", "a rocket taking off")
+_LOADING = "the worker starts and loads its model"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,20 +72,22 @@ def _demonstrate(options: argparse.Namespace) -> None:
     configure_logs("error")
     source = _source(options.photos, data_dir)
     with ExitStack() as stack:
-        with console.status("Starting PostgreSQL, Redis and a worker …"):
+        with console.status("Starting PostgreSQL and Redis …"):
             services, crew = _start(settings, stack)
         console.print(
             f"[green]✓[/] PostgreSQL and Redis run in {escape(_short(data_dir))}, with one worker beside them"
         )
         job = _archive(services, crew, source)
-        is_ours = options.photos is None
-        text, tag = ("a cat", "espresso") if is_ours else _queries(services, job)
-        with console.status("Loading the text encoder …"):
-            found = services.search(SearchQuery(text=text, job=job.id if job.done else None, limit=_HITS))
-        _show(f'ramq search "{text}"', found.items)
-        if tag is not None:
-            tagged = services.search(SearchQuery(tags=(tag,), limit=_HITS))
-            _show(f'ramq search --tag "{tag}"', tagged.items)
+        texts = _texts(services, job, is_ours=options.photos is None)
+        found = []
+        for text in texts:
+            with console.status(f"Searching for “{escape(text)}” …"):
+                query = services.read(SearchQuery(archive=job.archive, limit=_HITS), text)
+                found.append(Found(f'ramq search "{text}"', services.search(query).items))
+            _show(*found[-1])
+        sheet = data_dir / "searches.png"
+        draw(found, lambda image_id: services.thumbnail(image_id, 320)[0], sheet)
+        console.print(f"\n[green]✓[/] These searches with their pictures: [bold]{escape(_short(sheet))}[/]")
         if options.keep:
             _serve(services, options.port)
             return
@@ -141,11 +146,11 @@ def _archive(services: Services, crew: Workers, source: Path) -> JobView:
     return job
 
 
-def _queries(services: Services, job: JobView) -> tuple[str, str | None]:
-    """Return a text and a tag that these photographs answer: their most frequent tags."""
-    facets = services.facets(SearchQuery(archive=job.archive), 2)
-    names = [facet.name for facet in facets]
-    return (names[-1] if names else "a photograph"), (names[0] if names else None)
+def _texts(services: Services, job: JobView, *, is_ours: bool) -> list[str]:
+    """Return searches that these photographs answer; of a person's own, their most frequent tags."""
+    if is_ours:
+        return list(_OUR_TEXTS if fetched_photographs() else _FEW_TEXTS)
+    return [f"a {facet.name}" for facet in services.facets(SearchQuery(archive=job.archive), 3)] or ["a photograph"]
 
 
 def _show(command: str, hits: Sequence[Hit]) -> None:

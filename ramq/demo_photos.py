@@ -26,6 +26,16 @@ _SOURCES = (
 )
 
 
+# Photographs that `make tools` fetches for the tests, where it ran: freely licensed, see `tests/photographs.py`.
+FETCHED = Path(sys.prefix) / "share" / "ramq" / "photographs"
+_SCENES = ("explore_farm_animals", "explore_monuments", "explore_world_animals", "clickgame", "details")
+
+
+def fetched_photographs() -> list[Path]:
+    """Return those of the fetched photographs that show scenes, in a stable order; empty where none were fetched."""
+    return sorted(path for scene in _SCENES for path in (FETCHED / scene).rglob("*.webp"))
+
+
 def installed_photographs() -> list[Path]:
     """Return the photographs of every known package that is installed, in a stable order; empty when there is none."""
     found: list[Path] = []
@@ -37,7 +47,7 @@ def installed_photographs() -> list[Path]:
 
 
 def copy_photographs(folder: Path) -> int:
-    """Copy the photographs into ``folder``, one sub-folder per package; return how many there are.
+    """Copy the photographs into ``folder``, one sub-folder for each source; return how many there are.
 
     Their times come along, so that a second copy is the same version of the same archive.
     """
@@ -47,7 +57,12 @@ def copy_photographs(folder: Path) -> int:
         target = folder / package / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, target)
-    return len(photographs)
+    fetched = fetched_photographs()
+    for path in fetched:
+        target = folder / path.relative_to(FETCHED)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target)
+    return len(photographs) + len(fetched)
 
 
 def main() -> int:

@@ -15,9 +15,10 @@ from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import text
 
+from ramq.broker import broker_client, check_broker
 from ramq.kit.errors import RamqError, ServiceUnavailableError
 from ramq.kit.logs import without_secrets
-from ramq.wiring import addresses, broker_client, check_broker
+from ramq.wiring import addresses
 from storage import revision
 from storage.database import make_engine, unit_of_work
 from storage.objects.source import open_bucket, open_store, parse_source
@@ -250,10 +251,11 @@ def _index(settings: Settings, engine: Engine) -> list[Finding]:
 
     try:
         index = make_index(settings)
+        index.check()
         with unit_of_work(engine) as session:
             views = [index.status(session, view.id) for view in generations.views(session)]
     except RamqError as error:
-        return [_fault("index", error, "ramq index status")]
+        return [_fault("index", error, "env | grep RAMQ_INDEX_URL")]
     findings = []
     for view in views:
         if view.manifest is not None and not view.segments and view.vectors_stored:

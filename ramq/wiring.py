@@ -4,52 +4,53 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from dataclasses import replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-import redis
-
-from ramq import captions
-from ramq.archives import ArchiveClient
-from ramq.corrections import CorrectionClient
-from ramq.erasures import ErasureClient
-from ramq.generations import GenerationClient
-from ramq.kit.errors import RamqError, ServiceUnavailableError, UsageError
-from ramq.originals import Original
-from ramq.policies import PolicyClient
-from ramq.query_models import QueryModels
-from ramq.thumbnails import Thumbnails
-from ramq.vocabularies import VocabularyClient
-from storage import query as queries
+from ramq.kit.errors import RamqError, ServiceUnavailableError
 from storage.database import make_engine, unit_of_work
-from storage.language import asking, wanted_tags
-from storage.objects.source import open_store, parse_source, require_allowed
-from storage.repositories import archives, generations, results
+from storage.repositories import archives, generations
 from storage.revision import bring_up_to_date, require_current
-from storage.search import Search, between
-from storage.views import Facet, Page, SearchQuery
-from workers.client import ClientOptions, JobClient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
-    import numpy as np
-    from numpy.typing import NDArray
     from sqlalchemy import Engine
 
+    from ramq.archives import ArchiveClient
+    from ramq.corrections import CorrectionClient
+    from ramq.erasures import ErasureClient
+    from ramq.generations import GenerationClient
+    from ramq.originals import Original
+    from ramq.policies import PolicyClient
+    from ramq.searching import SearchClient
     from ramq.settings import Settings
+    from ramq.vocabularies import VocabularyClient
     from storage.index.builder import IndexBuilder
     from storage.index.index import VectorIndex
-    from storage.orders import Ranked
-    from storage.views import ArchiveView, Hit, ImageView, IndexView
+    from storage.query import Match
+    from storage.views import ArchiveView, Facet, Hit, ImageView, IndexView, Page, SearchQuery
+    from workers.client import JobClient
 
-_BROKER_TIMEOUT_SECONDS = 5
-_PROBE = "ramq:probe"
+Made = TypeVar("Made")
 
-EXAMPLES = ("castle", "palace", "daisy")
-"""Tags that most vocabularies have, for examples of queries."""
+
+class _Once(Generic[Made]):
+    """See ``once``."""
+
+    def __init__(self, make: Callable[[Any], Made]) -> None:
+        self._make = make
+        self.__doc__ = make.__doc__
+
+    def __get__(self, services: Any, _owner: type) -> Made:
+        with services._lock:  # noqa: SLF001  (a part of it)
+            if self._make.__name__ not in services._made:  # noqa: SLF001
+                services._made[self._make.__name__] = self._make(services)  # noqa: SLF001
+            return services._made[self._make.__name__]  # type: ignore[no-any-return]  # noqa: SLF001
+
+
+def once(make: Callable[[Any], Made]) -> _Once[Made]:
+    """Make a part of the services when it is first asked for, by whichever thread, and keep it."""
+    return _Once(make)
 
 
 class ArchiveName(NamedTuple):
@@ -57,14 +58,6 @@ class ArchiveName(NamedTuple):
 
     id: int
     uri: str
-
-
-class _WithVectors(NamedTuple):
-    """A query, the vector (D,) of its text, and vectors (M, D) of some names of tags; None without a text."""
-
-    query: SearchQuery
-    text: NDArray[np.float32] | None
-    names: NDArray[np.float32] | None
 
 
 class Services:
@@ -92,30 +85,70 @@ class Services:
         self.search_engine = search_engine or engine
         self.broker_url = broker_url
         self._is_reachable = is_reachable
-        self.jobs = JobClient(
-            engine,
+        self._lock = threading.RLock()
+        self._made: dict[str, Any] = {}
+        self._opened_indexes: dict[bool, VectorIndex] = {}
+
+    # Made when it is first asked for: most commands need one of these, and each brings libraries that take a while.
+
+    @once
+    def jobs(self) -> JobClient:
+        """Jobs, their failures and reports, and workers."""
+        from workers.client import ClientOptions, JobClient  # noqa: PLC0415
+
+        return JobClient(
+            self.engine,
             ClientOptions(
-                model=settings.model,
-                captioner=settings.captioner,
-                archive_allow=settings.archive_allow,
-                is_reachable=is_reachable,
-                s3=settings.s3,
-                features=settings.features,
+                model=self.settings.model,
+                captioner=self.settings.captioner,
+                archive_allow=self.settings.archive_allow,
+                is_reachable=self._is_reachable,
+                s3=self.settings.s3,
+                features=self.settings.features,
             ),
         )
-        self.generations = GenerationClient(engine, self._index)
-        self.vocabularies = VocabularyClient(engine)
-        self._search = Search(self._index)
-        # A standby is behind: a reader of its own, that does not go back and forth between the two.
-        self._searched = self._search if search_engine is None else Search(lambda: self._index(of_standby=True))
-        self.corrections = CorrectionClient(engine, self._search)
-        self.policies = PolicyClient(engine, self._search)
-        self._thumbnails = Thumbnails(settings.cache_path / "thumbnails")
-        self.erasures = ErasureClient(engine, self._index, self._thumbnails)
-        self.archive_client = ArchiveClient(engine, settings, self.erasures, is_reachable=is_reachable)
-        self._lock = threading.Lock()
-        self._models = QueryModels(settings)
-        self._opened_indexes: dict[bool, VectorIndex] = {}
+
+    @once
+    def generations(self) -> GenerationClient:
+        """What made the results."""
+        from ramq.generations import GenerationClient  # noqa: PLC0415
+
+        return GenerationClient(self.engine, self._index)
+
+    @once
+    def vocabularies(self) -> VocabularyClient:
+        """Tags of one's own."""
+        from ramq.vocabularies import VocabularyClient  # noqa: PLC0415
+
+        return VocabularyClient(self.engine)
+
+    @once
+    def corrections(self) -> CorrectionClient:
+        """What people say of tags."""
+        from ramq.corrections import CorrectionClient  # noqa: PLC0415
+
+        return CorrectionClient(self.engine, self._searches.of_database)
+
+    @once
+    def policies(self) -> PolicyClient:
+        """Which tags count in which archive."""
+        from ramq.policies import PolicyClient  # noqa: PLC0415
+
+        return PolicyClient(self.engine, self._searches.of_database)
+
+    @once
+    def erasures(self) -> ErasureClient:
+        """Deletions."""
+        from ramq.erasures import ErasureClient  # noqa: PLC0415
+
+        return ErasureClient(self.engine, self._index, self._searches.thumbnails)
+
+    @once
+    def archive_client(self) -> ArchiveClient:
+        """Archives that are renamed and removed."""
+        from ramq.archives import ArchiveClient  # noqa: PLC0415
+
+        return ArchiveClient(self.engine, self.settings, self.erasures, is_reachable=self._is_reachable)
 
     def _index(self, *, of_standby: bool = False) -> VectorIndex:
         """Return this process's reader of the vector index, opened when it is first needed."""
@@ -124,167 +157,63 @@ class Services:
                 self._opened_indexes[of_standby] = make_index(self.settings)
             return self._opened_indexes[of_standby]
 
-    # Search --------------------------------------------------------------------------------------------------------
+    # Search and images ----------------------------------------------------------------------------------------------
 
-    def read(self, query: SearchQuery, text: str | None, *, is_strict: bool = False) -> SearchQuery:
-        """Return ``query``, narrowed further by what a person typed, to be searched for.
+    @once
+    def _searches(self) -> SearchClient:
+        from ramq.searching import SearchClient  # noqa: PLC0415
 
-        What cannot be read as tags and filters is searched as words, and the query's ``notes`` say so. So are tags
-        beside words if no image has them.
-
-        Args:
-            query: what is asked for beside the text.
-            text: in the query language, or anything else.
-            is_strict: whether the text is a program's: what cannot be read is an error then.
-
-        Raises:
-            UsageError: ``query`` names what is not there; with ``is_strict`` also ``text``.
-        """
-        if is_strict:
-            return asking(query, text)
-        if not text or not text.strip():
-            return query
-        with unit_of_work(self.search_engine) as session:
-            asked = queries.read(session, query, text, self._searched.vocabulary)
-            if not asked.text or next(wanted_tags(asked.where), None) is None or self._searched.count(session, asked):
-                return asked
-            # "We are #1" names tag 1 by accident: words that find something are better than no hits at all.
-            as_words = queries.read(session, query, text, self._searched.vocabulary, are_tags_words=True)
-            return as_words if self._searched.count(session, as_words) else asked
-
-    def search(self, query: SearchQuery) -> Page[Hit]:
-        """Return a page of hits, best first. Raises ``UsageError`` and its kin for what the query names wrongly."""
-        query, *vectors = self._with_vectors_of_text(query)
-        with unit_of_work(self.search_engine) as session:
-            page = self._searched.page(session, query, *vectors)
-        return replace(page, items=[captions.as_corrected(hit) for hit in page.items], notes=query.notes)
-
-    def export(self, query: SearchQuery) -> tuple[queries.Match | None, Iterator[Hit]]:
-        """Return what all hits were made by, and the hits on all pages, by id, or best first where a vector ranks.
-
-        What was found when it was called, with the content of when it is read; what is deleted until then is left out.
-        Memory does not grow with their number. Nothing has made any while nothing was recorded.
-        """
-        query, *vectors = self._with_vectors_of_text(query)
-        with unit_of_work(self.search_engine) as session:
-            found = self._searched.everything(session, query, *vectors)
-        return (None, iter(())) if found is None else (found[0], self._contents(query, *found))
-
-    def _contents(self, query: SearchQuery, match: queries.Match, found: Iterable[Ranked]) -> Iterator[Hit]:
-        left = iter(found)
-        while images := list(islice(left, queries.MAX_LIMIT)):
-            # A transaction for each, since whoever takes the hits may take their time.
-            with unit_of_work(self.search_engine) as session:
-                hits = self._searched.hits(session, match, query, images)
-            yield from map(captions.as_corrected, hits)
-
-    def _with_vectors_of_text(self, query: SearchQuery) -> _WithVectors:
-        """Return the query, the vector of its text, and those of some tags' names, which tell how near is near.
-
-        The query is bound to the generation that they are of: another may serve before the search begins.
-        """
-        if not query.text:
-            return _WithVectors(query, None, None)
-        queries.check(query)
-        with unit_of_work(self.search_engine) as session:
-            generation = queries.generation(session, query)
-            if generation is None:
-                return _WithVectors(query, None, None)
-            vocabulary = self._searched.vocabulary(session, generation.vocabulary_id)
-        return _WithVectors(
-            replace(query, read_for=generation.id),
-            self._models.of_text(generation.model, query.text),
-            self._models.of_names(generation.model, vocabulary),
+        return SearchClient(
+            self.settings,
+            self.engine,
+            self.search_engine,
+            lambda of_standby: self._index(of_standby=of_standby),
+            self._is_reachable,
         )
 
-    def search_by_image(self, picture: bytes, query: SearchQuery) -> Page[Hit]:
-        """Return the images nearest to a picture, and to the query's text if it has one.
+    def read(self, query: SearchQuery, text: str | None, *, is_strict: bool = False) -> SearchQuery:
+        """See ``SearchClient.read``, as of the others below."""
+        return self._searches.read(query, text, is_strict=is_strict)
 
-        Raises:
-            UsageError: it is no picture; the query wants neighbours of another one as well.
-        """
-        if query.like is not None:
-            raise UsageError("search by a picture or by an image of the archive, not by both")
-        with unit_of_work(self.search_engine) as session:
-            generation = queries.generation(session, query)
-        if generation is None:
-            return Page([])
-        vector = self._models.of_picture(picture, generation)
-        query, text, _ = self._with_vectors_of_text(replace(query, read_for=generation.id))
-        if text is not None:
-            vector = between(vector, text)
-        with unit_of_work(self.search_engine) as session:
-            page = self._searched.page(session, replace(query, text=None), vector)
-        return replace(page, items=[captions.as_corrected(hit) for hit in page.items], notes=query.notes)
+    def search(self, query: SearchQuery) -> Page[Hit]:
+        """Return a page of hits, best first."""
+        return self._searches.search(query)
+
+    def export(self, query: SearchQuery) -> tuple[Match | None, Iterator[Hit]]:
+        """Return what all hits were made by, and the hits on all pages."""
+        return self._searches.export(query)
+
+    def search_by_image(self, picture: bytes, query: SearchQuery) -> Page[Hit]:
+        """Return the images nearest to a picture, and to the query's text if it has one."""
+        return self._searches.search_by_image(picture, query)
 
     def facets(self, query: SearchQuery, limit: int = 50) -> list[Facet]:
         """Count the tags of the images that a search finds, the most frequent first."""
-        query, *vectors = self._with_vectors_of_text(query)
-        with unit_of_work(self.search_engine) as session:
-            return self._searched.facets(session, query, limit, *vectors)
+        return self._searches.facets(query, limit)
 
     def suggest_tags(self, prefix: str, limit: int = 10) -> list[Facet]:
         """Return tags whose name begins with ``prefix``, with how many images have them."""
-        with unit_of_work(self.search_engine) as session:
-            return self._searched.suggest(session, prefix, limit)
+        return self._searches.suggest_tags(prefix, limit)
 
     def example_tags(self) -> list[str]:
-        """Return three names of tags that the generation in use has, for examples of queries."""
-        with unit_of_work(self.search_engine) as session:
-            generation = generations.default(session)
-            names = None if generation is None else self._searched.vocabulary(session, generation.vocabulary_id)
-        return list(EXAMPLES) if names is None else names.examples(EXAMPLES)
-
-    # Images --------------------------------------------------------------------------------------------------------
+        """Return three names of tags that the generation in use has."""
+        return self._searches.example_tags()
 
     def image(self, image_id: int) -> ImageView:
-        """Return one image. Raises ``NotFoundError``."""
-        with unit_of_work(self.engine) as session:
-            return captions.as_corrected(self._search.image(session, image_id))
+        """Return one image."""
+        return self._searches.image(image_id)
 
     def find_image(self, text: str, archive: str | None = None) -> int:
-        """Return the id of the image that ``text`` means: an id, a key, or a URI.
-
-        Raises:
-            UsageError: it means none, or several.
-        """
-        with unit_of_work(self.engine) as session:
-            inside = [archive_id for archive_id, _ in archives.meant(session, archive)] if archive else None
-            return results.meant(session, text, inside)
+        """Return the id of the image that ``text`` means."""
+        return self._searches.find_image(text, archive)
 
     def thumbnail(self, image_id: int, size: int = 320) -> tuple[bytes, str]:
-        """Return a JPEG no larger than ``size`` (rounded up to a kept size) and its ETag.
-
-        Raises:
-            NotFoundError: there is no such image.
-            PermanentError: its object cannot be fetched or decoded.
-        """
-        with unit_of_work(self.engine) as session:
-            uri, key, version = results.place(session, image_id)
-
-        def make(side: int) -> NDArray[np.uint8]:
-            from workers.stages.decode import Shrinking  # noqa: PLC0415  (Pillow; not every verb needs it)
-
-            store = open_store(parse_source(uri), self.settings.s3)
-            fetched = store.fetch(key, version, self.settings.max_object_bytes)
-            return self._models.decoders().decode(fetched.body, Shrinking(side)).pixels
-
-        return self._thumbnails.get(image_id, version, size, make)
+        """Return a JPEG no larger than ``size`` and its ETag."""
+        return self._searches.thumbnail(image_id, size)
 
     def original(self, image_id: int) -> Original:
-        """Return an image's original, to be read in parts. The archive must be one that may be read here.
-
-        Raises:
-            NotFoundError: there is no such image.
-            ForbiddenError: the archive is not on the list of those that may be read.
-            PermanentError: its object is gone or may not be read.
-            StoreUnavailableError: the store does not answer.
-        """
-        with unit_of_work(self.engine) as session:
-            uri, key, _ = results.place(session, image_id)
-        source = parse_source(uri)
-        require_allowed(source, self.settings.archive_allow, reachable=self._is_reachable)
-        return Original(open_store(source, self.settings.s3), key)
+        """Return an image's original, to be read in parts."""
+        return self._searches.original(image_id)
 
     # State ---------------------------------------------------------------------------------------------------------
 
@@ -308,11 +237,18 @@ class Services:
     def ready(self) -> dict[str, str]:
         """Return, for each service that is needed, ``ok`` or what is wrong, in one line."""
         states = {"database": _state(lambda: require_current(self.engine)), "broker": _state(self._check_broker)}
+        states["index"] = _state(self.check_index)
         if self.search_engine is not self.engine:
             states["search"] = _state(lambda: require_current(self.search_engine))
         return states
 
+    def check_index(self) -> None:
+        """Raise ``ServiceUnavailableError`` where the vector index cannot be asked; the message says why."""
+        self._index().check()
+
     def _check_broker(self) -> None:
+        from ramq.broker import check_broker  # noqa: PLC0415  (Redis' client; few verbs need it)
+
         if self.broker_url is None:
             raise ServiceUnavailableError("RAMQ_BROKER_URL is not set")
         check_broker(self.broker_url)
@@ -344,31 +280,6 @@ def make_builder(settings: Settings, engine: Engine) -> IndexBuilder:
     from storage.index.milvus.client import Milvus  # noqa: PLC0415
 
     return MilvusBuilder(Milvus(settings.index_location), engine, place, settings.cache_path / "index")
-
-
-def check_broker(url: str) -> None:
-    """Raise ``ServiceUnavailableError`` unless the broker answers and takes what is written to it."""
-    try:
-        broker_client(url).set(_PROBE, 1, px=1_000)
-    except redis.ResponseError as error:  # full, a replica, short of replicas, or its disk is full
-        raise ServiceUnavailableError(
-            f"the broker refuses writes, so workers hear no bells and look for work only now and then: {error}"
-        ) from error
-    except redis.RedisError as error:
-        raise ServiceUnavailableError(f"the broker cannot be reached: {error}") from error
-
-
-def broker_client(url: str) -> redis.Redis:
-    """Return a client for the broker that bells go through, given its URL as Celery takes it."""
-    timeouts: dict[str, Any] = {
-        "socket_timeout": _BROKER_TIMEOUT_SECONDS,
-        "socket_connect_timeout": _BROKER_TIMEOUT_SECONDS,
-    }
-    if not url.startswith("redis+socket://"):
-        return redis.Redis.from_url(url, **timeouts)
-    parts = urlsplit(url)
-    number = parse_qs(parts.query).get("virtual_host", ["0"])[0]
-    return redis.Redis(unix_socket_path=unquote(parts.path), db=int(number), password=parts.password, **timeouts)
 
 
 @contextmanager

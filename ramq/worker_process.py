@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ramq.broker import broker_client, check_broker
 from ramq.kit.errors import UsageError
-from ramq.wiring import addresses, broker_client, check_broker, make_builder
+from ramq.wiring import addresses, make_builder
 from storage import revision
 from storage.database import make_engine
 from workers.messages import ANY_MODEL

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from storage.views import JobView, Unfitness, WorkerView
+    from storage.views import JobView
+    from storage.worker_views import Unfitness, WorkerView
 
 
 class Barred(NamedTuple):

@@ -22,7 +22,7 @@ from storage.repositories import (
     vocabularies,
 )
 from storage.repositories import workers as worker_rows
-from storage.views import PRIORITIES, FailureView, JobReport, JobState, JobView, Page, Priority, WorkerView
+from storage.views import PRIORITIES, FailureView, JobReport, JobState, JobView, Page, Priority
 from workers.messages import ANY_MODEL, MODELS_WITH_TOKENS
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from storage.objects.source import Source
     from storage.repositories.features import Stock
     from storage.repositories.requests import RequestKey
+    from storage.worker_views import WorkerView
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +209,19 @@ class JobClient:
     def failures(
         self, job_id: int, *, error_class: str | None = None, limit: int = 100, cursor: str | None = None
     ) -> Page[FailureView]:
-        """Return the failed images of a job. Raises ``NotFoundError``."""
+        """Return the failed images of a job.
+
+        Raises:
+            NotFoundError: no such job.
+            UsageError: there is no such class of failure.
+        """
+        from workers.retry import codes  # noqa: PLC0415  (the errors of models; only this needs them)
+
         with unit_of_work(self._engine) as session:
-            jobs.view(session, job_id)
+            view = jobs.view(session, job_id)
+            known = sorted({*codes(), *view.failures_by_class})
+            if error_class and error_class not in known:
+                raise UsageError(f"there is no class of failure {error_class!r}; classes: {', '.join(known)}")
             return failures.views(session, job_id, error_class=error_class, limit=limit, cursor=cursor)
 
     def report(self, job_id: int) -> JobReport:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from ramq.kit.errors import RamqError
 from ramq.kit.logs import get_logger
-from storage.views import Unfitness
 from storage.waiting import Barred
+from storage.worker_views import Unfitness
 from workers.retry import Action, backoff_seconds, verdict
 
 if TYPE_CHECKING:

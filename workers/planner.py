@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
 
     from storage.objects.base import ObjectInfo, S3Options
     from storage.repositories.jobs import ClaimedListing
@@ -175,6 +176,8 @@ class Planner:
                 return
         with unit_of_work(self._engine) as session:
             jobs.require_listing(session, listing.job_id, listing.epoch)
+            if after is None and listing.manifest_version is None and self._asks_whether_gone(session, listing):
+                return
             if listing.manifest_version is None:
                 images.upsert_page(session, listing.archive_id, [])
                 listings.mark_missing(session, listing.archive_id, listing.prefix, after, None)
@@ -182,6 +185,18 @@ class Planner:
                 listings.forget_named(session, listing.job_id)
             jobs.end_listing(session, listing.job_id, listing.epoch, is_complete=True)
             jobs.finish_completed(session)
+
+    @staticmethod
+    def _asks_whether_gone(session: Session, listing: ClaimedListing) -> bool:
+        """Pause a job that found nothing where there were images: a disk may not be mounted, a rule may hide keys."""
+        count = listings.count_there(session, listing.archive_id, listing.prefix)
+        if not count:
+            return False
+        note = (
+            f"{listing.source} is empty now, where {count:,} images were: is its disk mounted? "
+            f"`ramq resume {listing.job_id}` looks again, and marks them as missing if there is still nothing"
+        )
+        return listings.ask_whether_gone(session, listing.job_id, note)
 
     def _pages(self, listing: ClaimedListing) -> Iterator[tuple[str, list[ObjectInfo]]]:
         """Give the pages from the listing's cursor on, each with the cursor behind it."""

@@ -43,6 +43,8 @@ def register(app: Celery, worker: Worker) -> None:
     worker.take_turn = lambda: take(worker.work)
 
     def on_shutting_down(**_: Any) -> None:
+        if not worker.is_stopping:
+            log.info("stopping: the batch in hand is finished, the rest is given back")
         worker.stop()
 
     signals.worker_shutting_down.connect(on_shutting_down, weak=False)

@@ -1,4 +1,4 @@
-"""What a worker runs and what it cannot do now, and how long a job was worked on.
+"""What a worker runs and what it cannot do now; how long a job was worked on, and that it asked about an empty listing.
 
 Revision: 0016
 Follows: 0015
@@ -20,6 +20,7 @@ def upgrade() -> None:
     op.add_column("worker", sa.Column("models", postgresql.ARRAY(sa.Text()), nullable=True))
     op.add_column("worker", sa.Column("unfit", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False))
     op.add_column("job", sa.Column("active_seconds", sa.Float(), server_default="0", nullable=False))
+    op.add_column("job", sa.Column("found_nothing_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("job", sa.Column("active_until", sa.DateTime(timezone=True), nullable=True))
 
 
@@ -27,6 +28,7 @@ def downgrade() -> None:
     """Take back."""
     op.execute("SET LOCAL lock_timeout = '2s'")
     op.drop_column("job", "active_until")
+    op.drop_column("job", "found_nothing_at")
     op.drop_column("job", "active_seconds")
     op.drop_column("worker", "unfit")
     op.drop_column("worker", "models")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ramq.cli.context import services, settings_for
 from ramq.cli.output import err, out, print_json, print_table, visible
 from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
+
+if TYPE_CHECKING:
+    from ramq.doctor import Finding
 
 db = typer.Typer(no_args_is_help=True, help="The database's schema.\n\nExample: ramq db upgrade")
 index = typer.Typer(no_args_is_help=True, help="The vector index.\n\nExample: ramq index status")
@@ -73,6 +76,7 @@ def index_status(as_json: Json = False) -> None:
     Example: ramq index status
     """
     with services() as ramq:
+        ramq.check_index()
         views = ramq.index_status()
     if as_json:
         print_json({"items": views})
@@ -173,7 +177,15 @@ def workers(as_json: Json = False) -> None:
             )
             for v in views
         ),
+        keep=("alive", "unfit"),
+        empty="No workers: `ramq up` or `ramq worker` starts one.",
     )
+
+
+def _tell_finding(finding: Finding) -> None:
+    out.print(f"{finding.state:<5}  {finding.name}: {visible(finding.detail)}", markup=False, soft_wrap=True)
+    if finding.next:
+        out.print(f"       type: {visible(finding.next)}", markup=False, soft_wrap=True)
 
 
 def doctor(
@@ -191,7 +203,8 @@ def doctor(
     if as_json:
         print_json({"checks": findings, "settings": settings.public()})
     else:
-        print_table(("check", "state", "detail", "type next"), ((f.name, f.state, f.detail, f.next) for f in findings))
+        for finding in findings:
+            _tell_finding(finding)
         print_table(("setting", "value"), ((name, str(value)) for name, value in settings.public().items()))
     if any(finding.state == "fault" for finding in findings):
         raise typer.Exit(1)

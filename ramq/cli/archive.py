@@ -40,6 +40,8 @@ def archives(as_json: Json = False) -> None:
     print_table(
         ("archive", "uri", "keys", "recorded", "missing", "since"),
         ((str(a.id), a.uri, a.images, a.recorded, a.missing, a.created_at) for a in found),
+        keep=("uri",),
+        empty="No archives yet: `ramq enqueue` one.",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +16,8 @@ from ramq.kit.errors import FatalError
 from storage.waiting import waits_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ramq.settings import Settings
     from ramq.stack import Workers
     from ramq.wiring import Services
@@ -88,6 +90,8 @@ def jobs(
     print_table(
         ("job", "state", "listed", "done", "skipped", "failed", "pending", "model", "source"),
         ((j.id, _state(j), j.listed, j.done, j.skipped, j.failed, j.pending, j.model, j.source) for j in page.items),
+        keep=("state", "source"),
+        empty="No jobs yet: `ramq enqueue` an archive.",
     )
 
 
@@ -164,6 +168,8 @@ def failures(
     print_table(
         ("image", "class", "attempts", "key", "detail"),
         ((str(f.image_id), f.error_class, f.attempts, f.key, f.detail) for f in page.items),
+        keep=("class", "key", "detail"),
+        empty="No failures.",
     )
     if page.next_cursor:
         err.print(f"There are more: --cursor {page.next_cursor}", style="dim")
@@ -204,8 +210,14 @@ def _print_report(report: JobReport, *, as_json: bool) -> None:
 
 def wait_for_end(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) -> JobView:
     """Follow a job to its end. On the embedded stack with no worker alive, one runs for as long as we watch."""
+    return _follow(ramq, settings, job_id, is_quiet=is_quiet)
+
+
+@contextmanager
+def _interrupted_with_a_word(job_id: int) -> Iterator[None]:
+    """Say what becomes of a job as soon as its watching is interrupted, before a worker of ours is waited for."""
     try:
-        return _follow(ramq, settings, job_id, is_quiet=is_quiet)
+        yield
     except KeyboardInterrupt:
         err.print(
             f"\nStopped watching. Job {job_id} keeps what it has done: go on with `ramq job {job_id} --watch`, "
@@ -240,6 +252,7 @@ def _follow(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) 
                 transient=True,
             )
         )
+        cleanup.enter_context(_interrupted_with_a_word(job_id))  # the innermost: before anything is waited for
         task = progress.add_task(f"job {job_id}", total=None, rate="", note="")
         told, next_line = "", started
         while True:

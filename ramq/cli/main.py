@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
+import traceback
 from typing import Annotated
 
 import typer
@@ -25,7 +28,7 @@ from ramq.cli import (
     token,
     vocab,
 )
-from ramq.cli.output import err, visible
+from ramq.cli.output import err, shortened, visible
 from ramq.kit.errors import ConflictError, ForbiddenError, RamqError, TransientError, UsageError
 from ramq.kit.logs import without_secrets
 from ramq.version import described
@@ -69,7 +72,7 @@ def main() -> None:
     try:
         app()
     except RamqError as error:
-        err.print(f"ramq: {visible(without_secrets(str(error)))}", style="red", markup=False, soft_wrap=True)
+        err.print(f"ramq: {shortened(visible(without_secrets(str(error))))}", style="red", markup=False, soft_wrap=True)
         sys.exit(_exit_code(error))
     except UnicodeEncodeError as error:
         # An argument that is no text, on its way into the database, or text for which this terminal has no signs.
@@ -83,6 +86,25 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # whoever read our output has enough
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (or the interpreter would complain at its end)
+        sys.exit(0)
+    except Exception as error:  # noqa: BLE001  (told in a line, with its trace in a file)
+        file = _kept_trace()
+        said = shortened(visible(without_secrets(f"{type(error).__name__}: {error}".splitlines()[0])))
+        err.print(
+            f"ramq: this is a fault of ramq's own: {said}. What led to it is in {file}: please report it.",
+            style="red",
+            markup=False,
+            soft_wrap=True,
+        )
+        sys.exit(1)
+
+
+def _kept_trace() -> str:
+    with tempfile.NamedTemporaryFile("w", prefix="ramq-", suffix=".txt", delete=False) as file:
+        file.write(without_secrets(traceback.format_exc()))
+    return file.name
 
 
 def _exit_code(error: RamqError) -> int:

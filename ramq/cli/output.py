@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.table import Table
 
 from ramq.kit.errors import UsageError
 
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 
 out = Console(file=None, highlight=False, soft_wrap=False)
 err = Console(stderr=True, highlight=False)
+
+_GAP = 2
+"""Blanks between columns."""
+_LEAST_WIDTH = 12
+
+_WORD_SHOWN = 80
+_LONG_WORD = re.compile(r"\S{200,}")
 
 
 def as_data(value: Any) -> Any:
@@ -39,18 +47,65 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(as_data(value), ensure_ascii=False, indent=2) + "\n")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; numbers to the right."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    keep: Sequence[str] = (),
+    empty: str = "Nothing to list.",
+) -> None:
+    """Print rows in columns, numbers to the right; where there are none, a line on stderr.
+
+    A pipe is given every column, unwrapped, so that a line is a row. A terminal that is too narrow is given fewer
+    columns rather than broken words.
+
+    Args:
+        columns: their names.
+        rows: their cells.
+        keep: columns that are shown, if cut short, on the narrowest terminal too; the first one is in any case.
+        empty: what is said where there are no rows.
+    """
     listed = [[shown(cell) for cell in row] for row in rows]
-    for index, column in enumerate(columns):
-        numeric = bool(listed) and all(
-            row[index].replace(",", "").replace(".", "").strip("-%").isdigit() for row in listed
-        )
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in listed:
-        table.add_row(*row)
-    out.print(table, markup=False)
+    if not listed:
+        err.print(empty, style="dim")
+        return
+    widths = [max(cell_len(row[at]) for row in [list(columns), *listed]) for at in range(len(columns))]
+    is_number = [all(_looks_like_number(row[at]) for row in listed) for at in range(len(columns))]
+    left = list(range(len(columns)))
+    if out.is_terminal:
+        left = _fitted(columns, widths, keep)
+    for row in [list(columns), *listed]:
+        cells = (_padded(row[at], widths[at], is_right=is_number[at]) for at in left)
+        sys.stdout.write((" " * _GAP).join(cells).rstrip() + "\n")
+    if len(left) < len(columns):
+        names = ", ".join(name for at, name in enumerate(columns) if at not in left)
+        err.print(f"Not shown on so narrow a terminal: {names}.", style="dim", soft_wrap=True)
+
+
+def _fitted(columns: Sequence[str], widths: list[int], keep: Sequence[str]) -> list[int]:
+    """Return the columns that fit on the terminal, and cut the widest of those short if they do not fit either."""
+    left = list(range(len(columns)))
+
+    def excess() -> int:
+        return sum(widths[at] for at in left) + _GAP * (len(left) - 1) - out.width
+
+    while excess() > 0 and (spare := [at for at in left[1:] if columns[at] not in keep]):
+        left.remove(spare[-1])
+    if excess() > 0:
+        widest = max(left, key=lambda at: widths[at])
+        widths[widest] = max(_LEAST_WIDTH, widths[widest] - excess())
+    return left
+
+
+def _padded(cell: str, width: int, *, is_right: bool) -> str:
+    if cell_len(cell) > width:
+        cell = set_cell_size(cell, width - 1).rstrip() + "…"
+    blanks = " " * (width - cell_len(cell))
+    return blanks + cell if is_right else cell + blanks
+
+
+def _looks_like_number(cell: str) -> bool:
+    return cell == "-" or cell.replace(",", "").replace(".", "").strip("-%").isdigit()
 
 
 def shown(value: object) -> str:
@@ -85,6 +140,11 @@ def agree(question: str, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise UsageError(f"{question.removesuffix('?')}: nobody can be asked here. Say --yes to agree.")
     typer.confirm(question, abort=True, err=True)
+
+
+def shortened(text: str) -> str:
+    """Return a message in which no word goes on for screens: a path or a number may have thousands of characters."""
+    return _LONG_WORD.sub(lambda found: f"{found[0][:_WORD_SHOWN]}… ({len(found[0]):,} characters)", text)
 
 
 def visible(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ramq.cli.context import services
-from ramq.cli.output import err, out, print_json, print_table, shown, visible
+from ramq.cli.output import err, out, print_json, print_table, shortened, shown, visible
 from ramq.kit.errors import UsageError
 from storage.language import pointer
 from storage.views import SearchQuery
@@ -105,7 +105,7 @@ def pointing_into(text: str | None) -> Iterator[None]:
         yield
     except UsageError as error:
         if text and error.at is not None:
-            err.print(pointer(text, error), markup=False, soft_wrap=True)
+            err.print(shortened(pointer(text, error)), markup=False, soft_wrap=True)
         raise
 
 
@@ -141,9 +141,9 @@ def search(
     print_table(
         ("image", "score", "key", "tags", "caption"),
         ((str(hit.image_id), hit.score, hit.key, _tags_of(hit), hit.caption) for hit in page.items),
+        keep=("score", "key"),
+        empty="Nothing matches. `ramq tags` lists what there is.",
     )
-    if not page.items:
-        err.print("Nothing matches. `ramq tags` lists what there is.", style="dim")
     if page.next_cursor:
         count = "" if page.total is None else f"{page.total:,} match. "
         err.print(f"{count}There are more: --cursor {page.next_cursor}", style="dim", soft_wrap=True)

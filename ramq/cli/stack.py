@@ -43,7 +43,7 @@ def up(
     ):
         assert broker_url is not None or not workers
         with running_workers(settings, database_url, broker_url or "", workers):
-            serve(services, host, port, on_ready=_announce)
+            serve(services, host, port, on_ready=_announce, on_stop=_stopping_all)
 
 
 def worker(
@@ -77,7 +77,15 @@ def web(host: _HOST = "127.0.0.1", port: _PORT = 8765) -> None:
     settings = settings_for()
     require_tokens(settings, host)
     with open_services(settings, is_reachable=not is_loopback(host)) as services:
-        serve(services, host, port, on_ready=_announce)
+        serve(services, host, port, on_ready=_announce, on_stop=_stopping)
+
+
+def _stopping() -> None:
+    err.print("Stopping.", style="dim")
+
+
+def _stopping_all() -> None:
+    err.print("Stopping: workers finish the batch in hand …", style="dim")
 
 
 def _announce(url: str) -> None:

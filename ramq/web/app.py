@@ -22,10 +22,10 @@ from ramq.web.pages import images as image_pages
 from ramq.web.pages import jobs as job_pages
 from ramq.web.pages import policies as policy_pages
 from ramq.web.pages.render import STATIC, Screens
+from ramq.web.problem_document import Problem
 from ramq.web.problems import (
     CODES,
     MEDIA_TYPE,
-    Problem,
     install_problem_handlers,
     make_problem,
     problem_response,

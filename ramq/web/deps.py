@@ -75,7 +75,7 @@ def _tags(values: list[str] | None) -> tuple[str, ...]:
 
 def takes_known_parameters(request: Request) -> None:
     """Refuse a parameter that the route does not take: who narrows by it must not get, or erase, everything."""
-    known = request.app.state.parameters[request.method, request.scope["route"].path]
+    known = request.app.state.parameters[request.method, request.scope["route"].path_format]
     for name in request.query_params:
         if name not in known:
             takes = f"takes {', '.join(sorted(known))}" if known else "takes no parameters"

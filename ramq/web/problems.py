@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from ramq.kit.errors import (
@@ -22,6 +20,8 @@ from ramq.kit.errors import (
     TransientError,
     UsageError,
 )
+from ramq.kit.logs import get_logger
+from ramq.web.problem_document import FieldProblem, Problem
 from ramq.web.security import SECURITY_HEADERS
 from storage.language import pointer
 from storage.objects.base import CredentialsError
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI, Request
     from starlette.requests import HTTPConnection
+
+log = get_logger()
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
@@ -73,25 +75,6 @@ CODES = {
 }
 
 
-class FieldProblem(BaseModel):
-    """One field of the request and what is wrong with it."""
-
-    field: str = Field(examples=["query.limit"])
-    detail: str
-
-
-class Problem(BaseModel):
-    """A problem document (RFC 9457). Programs decide by ``type``; ``detail`` is for people."""
-
-    type: str = Field(examples=["urn:ramq:problem:not-found"])
-    title: str
-    status: int
-    detail: str
-    errors: list[FieldProblem] | None = Field(None, description="the fields at fault, for `invalid-request`")
-    at: int | None = Field(None, description="the character of `q` at fault, counted from 0")
-    pointer: str | None = Field(None, description="two lines: `q`, and a caret below the character at fault")
-
-
 def make_problem(status: int, code: str, detail: str, **more: Any) -> Problem:
     """Return the problem document for ``code``; ``more`` are the fields that only some problems have."""
     title = _TITLES.get(status, "Error")
@@ -132,7 +115,7 @@ def install_problem_handlers(app: FastAPI, render: Callable[[Request, Problem], 
         assert isinstance(error, RamqError)
         problem = problem_of(error, request.query_params.get("q"))
         if problem.status == 500:
-            structlog.get_logger().error("request_failed", path=request.url.path, code=error.code, detail=str(error))
+            log.error("request_failed", path=request.url.path, code=error.code, detail=str(error))
         return answer(request, problem, {"Retry-After": str(RETRY_AFTER_SECONDS)} if problem.status == 503 else None)
 
     def on_invalid(request: Request, error: Exception) -> Response:
@@ -147,7 +130,7 @@ def install_problem_handlers(app: FastAPI, render: Callable[[Request, Problem], 
         return answer(request, make_problem(error.status_code, code, error.detail), error.headers)
 
     def on_bug(request: Request, error: Exception) -> Response:
-        structlog.get_logger().error("request_crashed", path=request.url.path, exc_info=error)
+        log.error("request_crashed", path=request.url.path, exc_info=error)
         problem = make_problem(500, "internal", "The request failed here; the server's log has the reason.")
         # This answer is made outside the layer that adds the headers to all others.
         return answer(request, problem, SECURITY_HEADERS)

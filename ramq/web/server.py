@@ -14,6 +14,7 @@ from ramq.web.security import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
     from ramq.settings import Settings
     from ramq.wiring import Services
@@ -22,7 +23,14 @@ GRACE_SECONDS = 10
 """How long requests that are under way may take when the server stops."""
 
 
-def serve(services: Services, host: str, port: int, *, on_ready: Callable[[str], None] | None = None) -> None:
+def serve(
+    services: Services,
+    host: str,
+    port: int,
+    *,
+    on_ready: Callable[[str], None] | None = None,
+    on_stop: Callable[[], None] | None = None,
+) -> None:
     """Serve until SIGINT or SIGTERM; requests under way are finished.
 
     Args:
@@ -30,27 +38,39 @@ def serve(services: Services, host: str, port: int, *, on_ready: Callable[[str],
         host: the name or address to listen on.
         port: the port, 0 for any free one.
         on_ready: called with the page's URL once the port is open.
+        on_stop: called as soon as the server is told to stop.
 
     Raises:
         UsageError: ``host`` is not loopback and no tokens are set, or the address cannot be listened on.
     """
     listener = listen(services, host, port)
-    server = make_server(services)
+    server = make_server(services, on_stop=on_stop)
     if on_ready is not None:
         on_ready(url_of(listener))
     with listener:
         server.run(sockets=[listener])
 
 
-def make_server(services: Services) -> uvicorn.Server:
+class _Server(uvicorn.Server):
+    """Says at once that it heard Ctrl-C: what is under way may take some seconds to end."""
+
+    on_stop: Callable[[], None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit and self.on_stop is not None:
+            self.on_stop()
+        super().handle_exit(sig, frame)
+
+
+def make_server(services: Services, *, on_stop: Callable[[], None] | None = None) -> uvicorn.Server:
     """Return a server that is run with ``server.run(sockets=[listen(…)])`` and stopped with ``server.should_exit``."""
-    server: uvicorn.Server
+    server: _Server
 
     def is_stopping() -> bool:
         return server.should_exit
 
     app = create_app(services, is_stopping=is_stopping)
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             app,
             log_config=None,
@@ -60,6 +80,7 @@ def make_server(services: Services) -> uvicorn.Server:
             h11_max_incomplete_event_size=64 * 1024,
         )
     )
+    server.on_stop = on_stop
     return server
 
 

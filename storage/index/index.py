@@ -124,6 +124,10 @@ class VectorIndex:
         self._generations: dict[int, _Generation] = {}
         self._lock = Lock()
 
+    def check(self) -> None:
+        """Raise ``ServiceUnavailableError`` where the index cannot be asked; the message says why."""
+        self.store.place.names("")
+
     def view(self, session: Session, generation_id: int) -> View:
         """Return all images of a generation, as the session's transaction sees them.
 

@@ -1,7 +1,5 @@
 """What made a result: generations and their vocabularies."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from sqlalchemy import REAL, Boolean, ForeignKey, Identity, Index, Integer, SmallInteger, Text, func, text

@@ -1,7 +1,5 @@
 """What there is and what is to be done about it: archives, keys, jobs, shards, failures, workers."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 
@@ -109,6 +107,8 @@ class Job(Base):
     # Seconds in which shards of it that were completed were worked on, by however many workers at a time.
     active_seconds: Mapped[float] = mapped_column(Float, server_default="0")
     active_until: Mapped[datetime | None]
+    # When it was paused to ask whether all its images are gone; resumed, it takes that for a yes.
+    found_nothing_at: Mapped[datetime | None]
     note: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]

@@ -1,7 +1,5 @@
 """What came out: records, vectors and kept features, what people say of them, and what was deleted."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 

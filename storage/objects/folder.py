@@ -8,7 +8,7 @@ import stat
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING
 
-from ramq.kit.errors import ForbiddenError, NotFoundError
+from ramq.kit.errors import ForbiddenError, NotFoundError, UsageError
 from storage.objects.base import (
     CHUNK_BYTES,
     MAX_KEY_BYTES,
@@ -53,6 +53,8 @@ class FolderStore:
             raise NotFoundError(f"{self.root} is not a folder") from None
         except PermissionError:
             raise ForbiddenError(f"the folder {self.root} may not be read by this user") from None
+        except OSError as error:  # a name that is too long, a disk that fails
+            raise UsageError(f"{self.root} cannot be listed: {error.strerror}") from None
 
     def pages(self, prefix: str, after: str | None) -> Iterator[list[ObjectInfo]]:
         """Yield pages of files in byte order of their keys; see ``ObjectStore.pages``."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]", re.IGNORECASE)
 
+MAX_SOURCE = 4_096
+
 _NOT_IN_A_URI = re.compile(r"[%#?\x00-\x1f\x7f]")
 
 
@@ -59,6 +61,8 @@ def parse_source(text: str) -> Source:
     """
     if not text.strip():
         raise UsageError("a source is s3://bucket/prefix or a folder; this one is empty")
+    if len(text) > MAX_SOURCE:
+        raise UsageError(f"a source has at most {MAX_SOURCE:,} characters; this one has {len(text):,}")
     if "\x00" in text:
         raise UsageError("a source is s3://bucket/prefix or a folder; no name of one has a NUL character")
     if text.startswith("s3://"):

@@ -43,6 +43,34 @@ def forget_named(session: Session, job_id: int) -> None:
     session.execute(text("DELETE FROM naming WHERE job_id = :job_id"), {"job_id": job_id})
 
 
+def count_there(session: Session, archive_id: int, prefix: str) -> int:
+    """Return how many images of a part of an archive were there when it was last listed."""
+    below = prefix.strip("/")
+    return int(
+        session.scalar(
+            text(
+                """SELECT count(*) FROM image WHERE archive_id = :archive_id AND missing_since IS NULL
+                   AND (:below = '' OR key = :below OR (key >= :below || '/' AND key < :below || '0'))"""
+            ),
+            {"archive_id": archive_id, "below": below},
+        )
+        or 0
+    )
+
+
+def ask_whether_gone(session: Session, job_id: int, note: str) -> bool:
+    """Pause a job whose listing found nothing, to ask a person; False if it was resumed after it had asked."""
+    return bool(
+        session.scalar(
+            text(
+                """UPDATE job SET state = 'paused', note = :note, found_nothing_at = now(), list_lease_until = NULL
+                   WHERE id = :id AND found_nothing_at IS NULL RETURNING true"""
+            ),
+            {"id": job_id, "note": note},
+        )
+    )
+
+
 def mark_missing(session: Session, archive_id: int, prefix: str, after: str | None, until: str | None) -> int:
     """Mark the known keys of a stretch of a listing that were not in it; return how many.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from storage.views import Unfitness, WorkerView
+from storage.worker_views import Unfitness, WorkerView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

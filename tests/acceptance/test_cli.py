@@ -247,20 +247,20 @@ def test_an_export_that_ends_where_rankings_do_says_so(recorded: Recorded, depth
 
 
 def test_nothing_is_erased_where_no_report_could_be_written(run: Run, recorded: Recorded, tmp_path: Path) -> None:
-    erase = ("delete", "1", "--json", "--report")
+    erase = ("delete", "1", "--yes", "--json", "--report")
     for file in (tmp_path / "nowhere" / "x.json", tmp_path, tmp_path / ("x" * 300)):
         assert_one_line(run(*erase, str(file), **recorded.environment), 2, "nothing was erased", str(tmp_path))
     assert run("show", "1", **recorded.environment).returncode == 0
     earlier, new = tmp_path / "earlier.json", tmp_path / "new.json"
     earlier.write_text("an earlier report")
     for file in (earlier, new):
-        assert_one_line(run("delete", "no such image", "--report", str(file), **recorded.environment), 2)
+        assert_one_line(run("delete", "no such image", "--yes", "--report", str(file), **recorded.environment), 2)
     assert earlier.read_text() == "an earlier report"
     assert not new.exists()
 
 
 def test_a_deletion_whose_report_is_lost_says_that_it_is_done(run: Run, recorded: Recorded) -> None:
-    done = run("delete", "--prefix", "no such key", "--json", "--report", "/dev/full", **recorded.environment)
+    done = run("delete", "--prefix", "no such key", "--yes", "--json", "--report", "/dev/full", **recorded.environment)
     number = json.loads(done.stdout)["deletion_id"]
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

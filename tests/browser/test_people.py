@@ -33,13 +33,13 @@ def test_a_tag_is_added_and_taken_back(page: Page, services: Services) -> None:
 
     page.get_by_label("Add a tag").fill(CAT.upper())
     page.get_by_role("button", name="Add", exact=True).click()
-    expect(row(page, CAT).locator(".origin")).to_have_text(re.compile(r"^added by local at \d{4}-"))
+    expect(row(page, CAT).locator(".origin")).to_have_text(re.compile(r"^added by you on \d{4}-"))
     expect(row(page, CAT).locator(".figure")).to_have_text("1.000")
     page.goto(f"/?tag={CAT}")
     expect(page.locator(".hit")).to_have_count(2)
 
     page.goto(f"/images/{cup}")
-    row(page, CAT).get_by_role("button", name="Take back").click()
+    row(page, CAT).get_by_role("button", name="Undo").click()
     expect(row(page, CAT)).to_have_count(0)
     page.goto(f"/?tag={CAT}")
     expect(page.locator(".hit")).to_have_count(1)
@@ -53,9 +53,9 @@ def test_a_tag_is_removed_and_taken_back(page: Page, services: Services) -> None
     page.get_by_role("button", name=f"Remove: {CAT}").click()
     expect(row(page, CAT)).to_have_count(0)
     removed = page.locator(".removed li", has_text=CAT.lower())
-    expect(removed).to_contain_text("removed by local at")
+    expect(removed).to_contain_text("removed by you on")
 
-    removed.get_by_role("button", name="Take back").click()
+    removed.get_by_role("button", name="Undo").click()
     expect(page.get_by_role("heading", name="Removed")).to_have_count(0)
     expect(row(page, CAT).locator(".figure")).to_have_text(score)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ramq.wiring import broker_client
+from ramq.broker import broker_client
 from tests.services.checker import check_job, check_second_run, fill
 from tests.services.crew import client_services, running_crew, wait_for
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ramq.wiring import broker_client
+from ramq.broker import broker_client
 from tests.services.checker import check_job, fill
 from tests.services.crew import wait_for
 from tests.services.watch import size_of

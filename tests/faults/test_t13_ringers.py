@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from ramq.wiring import broker_client, make_builder
+from ramq.broker import broker_client
+from ramq.wiring import make_builder
 from storage.database import LOCKED_IDLE_SECONDS, unit_of_work
 from storage.objects.base import S3Options
 from storage.repositories import workers as worker_rows

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ramq.broker import broker_client
 from ramq.doctor import examine
-from ramq.wiring import broker_client
 from tests.services.checker import check_job, check_second_run, fill
 from tests.services.crew import client_services, running_crew, wait_for
 from tests.services.watch import until

@@ -159,10 +159,10 @@ def test_the_page_removes_adds_and_takes_back_with_plain_forms(client: TestClien
     assert "lite, generation 1" in page
     posted = client.post(f"/images/{cat}/tags", data={"name": CAT, "say": "absent"})
     assert (posted.status_code, posted.headers["location"]) == (303, f"/images/{cat}")
-    assert "removed by local at" in client.get(f"/images/{cat}").text
+    assert "removed by you on" in client.get(f"/images/{cat}").text
     assert with_tag(services, CAT) == []
     assert client.post(f"/images/{cat}/tags", data={"name": CAT, "say": "present"}).status_code == 303
-    assert "added by local at" in client.get(f"/images/{cat}").text
+    assert "added by you on" in client.get(f"/images/{cat}").text
     assert client.post(f"/images/{cat}/tags", data={"name": CAT, "say": "nothing"}).status_code == 303
     assert "local" not in client.get(f"/images/{cat}").text
     refused = client.post(f"/images/{cat}/tags", data={"name": "no such thing", "say": "present"})

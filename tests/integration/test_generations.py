@@ -266,7 +266,7 @@ def test_the_page_shows_generations_and_what_changed(client: TestClient) -> None
     page = client.get("/generations", params={"a": 1, "b": other, "archive": ""}).text
     assert "From generation 1 to generation 2" in page
     assert CAT in page
-    assert 'aria-current="page">Generations' in page
+    assert 'aria-current="page">Model versions' in page
 
 
 def test_the_page_switches_asks_before_it_drops_and_says_why_it_refuses(client: TestClient) -> None:
@@ -275,7 +275,7 @@ def test_the_page_switches_asks_before_it_drops_and_says_why_it_refuses(client: 
     refused = client.post(f"/generations/{other}/use")
     assert refused.status_code == 409
     assert f"has recorded {FEWER} images" in refused.text
-    assert f"Let generation {other} serve all the same" in refused.text
+    assert f"Use generation {other} anyway" in refused.text
     assert client.post(f"/generations/{other}/use", data={"force": "true"}).status_code == 303
     assert serving(services) == other
     assert client.post("/generations/rollback").status_code == 303

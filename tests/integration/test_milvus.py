@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+from ramq.doctor import examine
 from ramq.kit.errors import NotFoundError, ServiceUnavailableError, UsageError
 from storage.database import unit_of_work
 from storage.erasure_check import in_database
@@ -21,6 +24,7 @@ from storage.repositories import vectors as repository
 from storage.views import SearchQuery
 from tests.archive_model import ArchiveModel
 from tests.search_checks import all_pages, check
+from tests.services.crew import client_services
 from tests.vector_archive import unit_vectors
 
 if TYPE_CHECKING:
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from ramq.settings import Settings
     from storage.search import Search
 
 pytestmark = pytest.mark.services
@@ -299,3 +304,46 @@ def test_a_missing_package_is_told_with_how_to_install_it(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "pymilvus", None)
     with pytest.raises(UsageError, match=r"pip install 'ramq\[milvus\]'"):
         Milvus("milvus+http://127.0.0.1:1").collections()
+
+
+class _OldServer:
+    """Stands for a server of this version, which says so and refuses ramq's collections."""
+
+    def get_server_version(self) -> str:
+        return "v2.3.5-dev"
+
+
+def test_a_server_that_is_too_old_says_so_before_anything_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    milvus = Milvus("milvus+http://127.0.0.1:19530/ramq")
+    monkeypatch.setitem(milvus.__dict__, "_opened", _OldServer())
+    with pytest.raises(ServiceUnavailableError, match=r"is version v2\.3\.5-dev: ramq needs 2\.5 or newer"):
+        milvus.check()
+
+
+def test_everybody_says_that_milvus_does_not_answer(settings: Settings, tmp_path: Path) -> None:
+    """Also where nothing was published yet, so that nothing would have been asked of it."""
+    ours = settings.model_copy(update={"index_url": "milvus+http://ramq:their-password@127.0.0.1:9/ramq"})
+    said = "Milvus cannot be reached at http://127.0.0.1:9"
+    with client_services(ours) as services:
+        assert said in services.ready()["index"]
+        with pytest.raises(ServiceUnavailableError, match=said):
+            services.check_index()
+    [found] = [finding for finding in examine(ours) if finding.name == "index"]
+    assert found.state == "fault"
+    assert said in found.detail
+    assert "their-password" not in found.detail
+    done = subprocess.run(
+        [sys.executable, "-m", "ramq.cli.main", "index", "status"],
+        env={
+            **os.environ,
+            "RAMQ_DATA_DIR": str(ours.data_dir),
+            "RAMQ_DATABASE_URL": str(ours.database_url),
+            "RAMQ_INDEX_URL": str(ours.index_url),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 1
+    assert said in done.stderr

@@ -218,6 +218,35 @@ def test_an_archive_that_is_gone_fails_the_job_with_one_line(plan: Plan, root: P
     assert view.note == f"there is no folder {root}"
 
 
+def test_an_archive_that_is_suddenly_empty_asks_before_its_images_are_missing(plan: Plan, root: Path) -> None:
+    """A disk that is not mounted leaves an empty folder behind. Resumed, the job looks again."""
+    plan.run()
+    plan.work()
+    elsewhere = root.parent / "mounted"
+    root.rename(elsewhere)
+    root.mkdir()
+    view = plan.run()
+    assert view.state == "paused"
+    assert view.note is not None
+    assert "is empty now, where 5 images were" in view.note
+    assert plan.ledger.scalar("SELECT count(*) FROM image WHERE missing_since IS NOT NULL") == 0
+
+    root.rmdir()
+    elsewhere.rename(root)
+    plan.ledger.set_state(view.id, "running")
+    plan.go_through()
+    assert counts(plan.ledger.view(view.id)) == (5, 0, 5, 0, 0)
+
+    root.rename(elsewhere)
+    root.mkdir()
+    view = plan.run()
+    plan.ledger.set_state(view.id, "running")
+    plan.go_through()
+    assert plan.ledger.view(view.id).state == "done"
+    assert plan.ledger.scalar("SELECT count(*) FROM image WHERE missing_since IS NOT NULL") == 5
+    assert plan.run().state == "done"  # whose images are all missing has nothing to ask
+
+
 @pytest.mark.parametrize(
     ("error", "key"),
     [

@@ -98,9 +98,10 @@ def test_every_failure_class_is_documented_and_every_documented_one_exists() -> 
 
 
 def test_what_stops_a_worker_is_documented() -> None:
-    page = text("errors.md").partition("## What stops a worker")[2].partition("\n## ")[0]
-    stopping = {verdict.code for verdict in retry._TABLE.values() if verdict.action is retry.Action.STOP}
-    assert first_cells(page) == stopping
+    page = text("errors.md").partition("## What makes a worker unfit")[2].partition("\n## ")[0]
+    unfit = {verdict.code for verdict in retry._TABLE.values() if verdict.action is retry.Action.UNFIT}
+    assert first_cells(page) == unfit | {"disk_full", "out_of_memory"}
+    assert "`device_lost`" in text("errors.md").partition("## What ends a worker")[2]
 
 
 def test_every_metric_is_documented() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import structlog
 
+from ramq.kit.logs import get_logger
 from workers.fitness import UnfitError, is_out_of_memory, of_model, out_of_memory
 from workers.retry import Action, DeviceLostError, ModelFailedError, verdict
 from workers.work import Trouble
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from workers.model_holder import LoadedModel
     from workers.work import Batch, Work
 
-log = structlog.get_logger()
+log = get_logger()
 
 KEYS_LOGGED = 3
 """Keys named on a line about a batch that failed: it is halved until the one at fault stands alone."""

@@ -8,7 +8,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from ramq.kit.errors import ConflictError, RamqError
 from ramq.web.deps import Id, Reach, absolute_source, caller_of, screens_of
 from ramq.web.pages.render import plural
-from ramq.web.problems import Problem, make_problem, problem_of
+from ramq.web.problem_document import Problem
+from ramq.web.problems import make_problem, problem_of
 from ramq.web.tokens import COOKIE
 from ramq.wiring import Services
 

@@ -2,17 +2,19 @@
 
 from typing import Annotated, Literal
 
-import structlog
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from ramq.kit.errors import NotFoundError, RamqError, UsageError
+from ramq.kit.logs import get_logger
 from ramq.web.deps import MAX_TEXT, Id, Reach, caller_of, screens_of
 from ramq.web.problems import make_problem
 from ramq.wiring import Services
 from storage.views import Hit, ImageView, SearchQuery
 
 NEIGHBOURS = 12
+
+log = get_logger()
 
 router = APIRouter(include_in_schema=False, prefix="/images")
 
@@ -79,7 +81,7 @@ def _neighbours(services: Services, image_id: int) -> list[Hit] | None:
     try:
         page = services.search(SearchQuery(like=image_id, limit=NEIGHBOURS + 1))
     except RamqError as error:
-        structlog.get_logger().info("no_neighbours", image_id=image_id, reason=str(error))
+        log.info("no_neighbours", image_id=image_id, reason=str(error))
         return None
     return [hit for hit in page.items if hit.image_id != image_id][:NEIGHBOURS]
 

@@ -8,7 +8,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from ramq.kit.errors import NotFoundError, UsageError
 from ramq.web.api.jobs import ErrorClass
 from ramq.web.deps import Cursor, Id, MaybeId, Reach, absolute_source, screens_of
-from ramq.web.problems import Problem, make_problem, problem_of
+from ramq.web.problem_document import Problem
+from ramq.web.problems import make_problem, problem_of
 from ramq.wiring import Services
 from storage.objects.base import CredentialsError
 from storage.views import JobView, Priority

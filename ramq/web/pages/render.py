@@ -19,7 +19,7 @@ from storage.language.writer import tag_text
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
 
-    from ramq.web.problems import Problem
+    from ramq.web.problem_document import Problem
     from ramq.web.tokens import Tokens
 
 WEB = Path(__file__).resolve().parent.parent

@@ -12,7 +12,8 @@ from starlette.concurrency import run_in_threadpool
 from ramq.kit.errors import PermanentError, UsageError
 from ramq.web.deps import MAX_TEXT, Asked, Reach, Search, query_string, screens_of
 from ramq.web.pages.completion import completions
-from ramq.web.problems import Problem, problem_of
+from ramq.web.problem_document import Problem
+from ramq.web.problems import problem_of
 from ramq.web.uploads import picture_type, read_picture
 from ramq.wiring import Services
 from storage.language import AllOf, Expression, NotOf, Parsed, TagTerm, all_of, pieces, wanted_tags

@@ -6,6 +6,7 @@ and the newest images are wanted first.
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from functools import cached_property
 from threading import Lock
@@ -32,7 +33,11 @@ ROWS_AT_ONCE = 10_000
 MOST_NEAREST = 16_384
 """Milvus' own limit of the nearest vectors that can be asked for."""
 
+OLDEST = (2, 5)
+"""The first version with inverted indexes of arrays."""
+
 _ROWS_PER_UPSERT = 2_000  # some 8 MB with vectors of 1,024 numbers: a message may have 64
+_CONNECT_SECONDS = 10.0
 _KEY_DIGITS = 16_384
 _MOST_TAGS = 4_096  # of an array, Milvus' own limit
 _FILTERED = ("archive", "job", "modified", "size", "key", "assigned")
@@ -66,6 +71,7 @@ class Milvus:
                 self._options["token"] = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             if parts.path.strip("/"):
                 self._options["db_name"] = parts.path.strip("/")
+            self._options["timeout"] = _CONNECT_SECONDS
         self._lock = Lock()
 
     @cached_property
@@ -99,6 +105,17 @@ class Milvus:
             yield client
         except MilvusException as error:
             raise ServiceUnavailableError(f"Milvus refused: {error.message}") from error
+
+    def check(self) -> None:
+        """Raise ``ServiceUnavailableError`` if Milvus cannot be reached, or is too old for ramq's collections."""
+        with self.opened() as client:
+            said = str(client.get_server_version())
+        found = re.search(r"(\d+)\.(\d+)", said)
+        if not self._is_file and found and (int(found[1]), int(found[2])) < OLDEST:
+            oldest = ".".join(map(str, OLDEST))
+            raise ServiceUnavailableError(
+                f"Milvus at {self._options['uri']} is version {said}: ramq needs {oldest} or newer, upgrade it"
+            )
 
     def close(self) -> None:
         """Let go of the connection or the file, if there is one."""

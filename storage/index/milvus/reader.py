@@ -61,6 +61,11 @@ class MilvusIndex(VectorIndex):
         super().__init__(place, cache_dir)
         self.milvus = milvus
 
+    def check(self) -> None:
+        """See ``VectorIndex``: Milvus answers, and is new enough."""
+        super().check()
+        self.milvus.check()
+
     def status(self, session: Session, generation_id: int) -> IndexView:
         """Return what is published, against the database. Raises ``NotFoundError``."""
         generation = generations.get(session, generation_id)
