@@ -1,20 +1,26 @@
 """How the web server answers many people at once: real PostgreSQL, real index, real HTTP, made-up images.
 
-    python -m benchmarks.bench_load --rows 1000000
+    python -m benchmarks.bench_load --rows 1000000 --against ../older-checkout
+
+First an idle server over some thousand images answers one client, then a large one answers many. With ``--against`` the
+same is then measured of another checkout, with its own code, on this machine: what became faster is a ratio of one run.
 
 ``ramq web`` runs in a process of its own, as it does for people; the generator speaks to it over loopback with
 connections that are kept. Every client asks again as soon as it is answered, so that milliseconds are those of a busy
 server. First each kind of request is measured alone, then all of them mixed as a person's clicks make them: a search
-brings a page, and with it the thumbnails of its hits. Generator and database share the machine with the server.
+brings a page, and with it the thumbnails of its hits. ``inside_ms`` is the mean time that the server itself spent on
+the search, by its metrics. Generator and database share the machine with the server.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -124,8 +130,17 @@ class Generator:
 
     def alone(self, kind: str, requests: int) -> dict[str, float]:
         """Make so many requests of one kind."""
+        before = self._inside()
         (tally,), wall_seconds = self._run([kind], requests)
-        return tally.report(wall_seconds)
+        seconds, count = (now - then for now, then in zip(self._inside(), before, strict=True))
+        inside = {"inside_ms": round(1000 * seconds / count, 2)} if count else {}
+        return tally.report(wall_seconds) | inside
+
+    def _inside(self) -> tuple[float, float]:
+        """Return how many seconds the server has spent on searches so far, and on how many."""
+        text = self._pool.request("GET", f"{self._url}/metrics").data.decode()
+        found = dict(re.findall(r'^ramq_search_seconds_(sum|count)\{kind="query"\} (\S+)', text, re.MULTILINE))
+        return float(found.get("sum", 0)), float(found.get("count", 0))
 
     def mixed(self, requests: int) -> dict[str, Any]:
         """Make so many requests of all kinds, as often as ``MIX`` says."""
@@ -271,39 +286,81 @@ def table(found: dict[str, dict[str, float]]) -> str:
     )
 
 
-def main() -> None:
-    """Fill a database, serve it, ask, print a table and write a file."""
-    parser = options(__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000, help="images in the database")
-    parser.add_argument("--clients", type=int, default=8, help="that ask at the same time")
-    parser.add_argument("--requests", type=int, default=2_000, help="of each kind")
-    parser.add_argument("--folder", type=Path, help="where the database and the index lie meanwhile")
-    chosen = parser.parse_args()
-    report = begin(memory_gb=round(psutil.virtual_memory().total / 2**30))
-    with tempfile.TemporaryDirectory(dir=chosen.folder) as name, embedded(Path(name) / "services") as services:
+def measure(rows: int, clients: int, requests: int, parent: Path | None) -> dict[str, Any]:
+    """Fill a database, serve it, ask it from so many clients; print tables and return the figures."""
+    with tempfile.TemporaryDirectory(dir=parent) as name, embedded(Path(name) / "services") as services:
         folder = Path(name)
         engine = make_engine(services.database_url)
         began = time.perf_counter()
-        pictures = fill(engine, folder, chosen.rows)
+        pictures = fill(engine, folder, rows)
         engine.dispose()
         filled_seconds = round(time.perf_counter() - began, 1)
         with serving(services, folder) as (url, server):
-            generator = Generator(url, chosen.rows, pictures, chosen.clients)
+            generator = Generator(url, rows, pictures, clients)
             generator.check()
-            alone = {kind: generator.alone(kind, chosen.requests) for kind in generator.kinds}
-            mixed = generator.mixed(chosen.requests * 4)
+            alone = {kind: generator.alone(kind, requests) for kind in generator.kinds}
+            mixed = generator.mixed(requests * 4)
             memory_mb = round(server.memory_full_info().uss / 2**20, 1)
     print(
-        f"{chosen.rows:,} images, {chosen.clients} clients, one kind at a time\n{table(alone)}\n\nmixed\n{table(mixed)}"
+        f"{rows:,} images, {clients} clients, one kind at a time\n{table(alone)}\n\nmixed\n{table(mixed)}", flush=True
     )
-    report |= {
-        "rows": chosen.rows,
-        "clients": chosen.clients,
+    return {
+        "rows": rows,
+        "clients": clients,
         "filled_seconds": filled_seconds,
         "server_own_mb": memory_mb,
         "alone": alone,
         "mixed": mixed,
     }
+
+
+def measure_other(checkout: Path, rows: int, clients: int, requests: int, parent: Path | None) -> dict[str, Any]:
+    """Let another checkout measure itself, with its own code, on this machine."""
+    with tempfile.TemporaryDirectory(dir=parent) as name:
+        numbers = {"--rows": rows, "--clients": clients, "--requests": requests}
+        words = [str(word) for pair in numbers.items() for word in pair]
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks.bench_load", *words, "--output", name],
+            cwd=checkout,
+            env={**os.environ, "PYTHONPATH": str(checkout.absolute())},
+            check=True,
+        )
+        (file,) = Path(name).glob("load-*.json")
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return {name: found[name] for name in ("rows", "clients", "server_own_mb", "alone", "mixed")}
+
+
+def compared(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """Return a line for each kind: requests per second and milliseconds, before and after."""
+    lines = [f"{after['rows']:,} images, {after['clients']} clients{'before':>23}{'after':>20}{'ratio':>10}"]
+    kinds = {**after["alone"], "mixed": after["mixed"]["all"]}
+    for kind, now in kinds.items():
+        then = before["mixed"]["all"] if kind == "mixed" else before["alone"][kind]
+        cells = (f"{one['per_second']:,.0f}/s {one['p50_ms']:,.1f} ms" for one in (then, now))
+        ratio = now["per_second"] / then["per_second"]
+        lines.append(f"{kind:32}" + "".join(f"{cell:>20}" for cell in cells) + f"{ratio:>10.2f}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure an idle server and a busy one, here and in another checkout; print tables and write a file."""
+    parser = options(__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="images in the database")
+    parser.add_argument("--clients", type=int, default=8, help="that ask at the same time")
+    parser.add_argument("--requests", type=int, default=2_000, help="of each kind")
+    parser.add_argument("--idle-rows", type=int, default=5_000, help="images that one client asks for; 0: leave it out")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another version to measure in the same run")
+    parser.add_argument("--folder", type=Path, help="where the database and the index lie meanwhile")
+    chosen = parser.parse_args()
+    report = begin(memory_gb=round(psutil.virtual_memory().total / 2**30))
+    sizes = {"busy": (chosen.rows, chosen.clients, chosen.requests)}
+    if chosen.idle_rows:
+        sizes = {"idle": (chosen.idle_rows, 1, max(100, chosen.requests // 10)), **sizes}
+    for name, size in sizes.items():
+        report[name] = {"after": measure(*size, chosen.folder)}
+        if chosen.against is not None:
+            report[name]["before"] = measure_other(chosen.against, *size, chosen.folder)
+            print(compared(report[name]["before"], report[name]["after"]), flush=True)
     write(chosen, "load", report)
 
 

@@ -2,9 +2,10 @@
 
     python -m benchmarks.bench_search --rows 100000 1000000
 
-Everything is measured through ``Search``, as the web server calls it: resolving, the index, and reading the page's hits
-from the database. Beside it stands bare FAISS on the same files in the same run. ``recall_at_10`` is against a scan of
-the same vectors. 10,000,000 images need some 45 GB of disk.
+Every kind is measured twice: through ``Search``, as the web server calls it (resolving, the index, reading the page's
+hits from the database), and through the door, as a client of ``ramq web`` sees it on a connection that is kept. Beside
+them stands bare FAISS on the same files in the same run. ``recall_at_10`` is against a scan of the same vectors.
+10,000,000 images need some 45 GB of disk.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ from typing import TYPE_CHECKING, Any
 import faiss as _faiss
 import numpy as np
 import psutil
+import urllib3
 
+from benchmarks.bench_load import serving
 from benchmarks.report import begin, options, write
 from benchmarks.search_data import CHUNK, DAYS, NEWEST, Maker, load, prepare, record_rows
+from ram_core import load_text_encoder
 from ramq.embedded import embedded
+from ramq.web.deps import query_string
 from storage.database import driver_connection, make_engine, unit_of_work
 from storage.index.builder import MAX_SEGMENT_ROWS, IndexBuilder
 from storage.index.index import VectorIndex
@@ -66,12 +71,14 @@ class Bench:
         self.engine = make_engine(url)
         upgrade(self.engine)
         self.place = FolderPlace(folder / "index")
-        self.provenance = prepare(self.engine)
+        # As wide as lite's vectors, so that the web server can encode texts.
+        width = int(load_text_encoder("lite").encode(["a cat"]).shape[1])
+        self.provenance = prepare(self.engine, width=width)
         self.generation_id = self.provenance.generation_id
         self.builder = IndexBuilder(self.engine, self.place, folder / "cache")
         self.index = VectorIndex(self.place, folder / "cache")
         self.search = Search(lambda: self.index)
-        self.maker = Maker()
+        self.maker = Maker(width)
         self.vectors = self.maker.queries(QUERIES)
         self.rows = 0
 
@@ -117,6 +124,21 @@ class Bench:
         found["text, bare FAISS"] = timed(self._bare())
         found["text, ours / bare FAISS"] = round(found["text"]["p50_ms"] / found["text, bare FAISS"]["p50_ms"], 2)
         return {"queries": found, "memory": memory()}
+
+    def measure_door(self, url: str) -> dict[str, dict[str, float]]:
+        """Time every kind of query as an HTTP client sees it."""
+        pool = urllib3.PoolManager(maxsize=1, retries=False, timeout=60)
+
+        def ask(path: str) -> None:
+            answer = pool.request("GET", f"{url.rstrip('/')}{path}")
+            if answer.status != 200:
+                raise SystemExit(f"{path}: {answer.status}: {answer.data[:500]!r}")
+
+        def search(query: Callable[[int], SearchQuery], number: int) -> None:
+            ask(f"/v1/search?limit={LIMIT}&{query_string(query(number))}")
+
+        found = {"health": timed(lambda _: ask("/healthz"))}
+        return found | {name: timed(partial(search, query)) for name, query in self._queries().items()}
 
     def ingest(self) -> dict[str, Any]:
         """Commit results in batches, against COPY of the same bytes into a table without an index."""
@@ -285,6 +307,10 @@ def table(sizes: Sequence[dict[str, Any]]) -> str:
             recall = f" r {figure['recall_at_10']:.3f}" if "recall_at_10" in figure else ""
             cells.append(f"{figure['p50_ms']:.2f} / {figure['p95_ms']:.2f}{recall}")
         lines.append(f"{name:32}" + "".join(f"{cell:>24}" for cell in cells))
+    for name in sizes[0]["through_the_door"]:
+        figures = [size["through_the_door"][name] for size in sizes]
+        cells = [f"{figure['p50_ms']:.2f} / {figure['p95_ms']:.2f}" for figure in figures]
+        lines.append(f"HTTP, {name:26}" + "".join(f"{cell:>24}" for cell in cells))
     plain = {
         f"{name}, s": [size["index"]["seconds"][name] for size in sizes] for name in ("load", "publish", "compact")
     }
@@ -306,7 +332,10 @@ def main() -> None:
         bench = Bench(services.database_url, Path(name))
         for rows in sorted(chosen.rows):
             index = bench.grow(rows)
-            sizes.append({"rows": rows, "index": index, **bench.measure()})
+            inside = bench.measure()
+            with serving(services, Path(name)) as (url, _):
+                door = bench.measure_door(url)
+            sizes.append({"rows": rows, "index": index, **inside, "through_the_door": door})
             print(table(sizes), flush=True)
         ingest = bench.ingest()
         bench.engine.dispose()

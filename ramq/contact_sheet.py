@@ -18,7 +18,7 @@ _GAP = 16
 _HEAD = 44
 _FOOT = 46
 _PAPER, _INK, _MUTED = "#faf9f7", "#1d1b19", "#625d56"
-_MOST_LETTERS = 30
+_MOST_LETTERS = 26
 
 
 class Found(NamedTuple):

@@ -105,6 +105,14 @@ class SearchClient:
             page = self.of_standby.page(session, query, *vectors)
         return replace(page, items=[captions.as_corrected(hit) for hit in page.items], notes=query.notes)
 
+    def screen(self, query: SearchQuery, facets: int) -> tuple[Page[Hit], list[Facet]]:
+        """Return what ``search`` does, a text's hits counted, and the ``facets`` most frequent tags of all hits."""
+        query, *vectors = self._with_vectors_of_text(query)
+        with unit_of_work(self._search_engine) as session:
+            page, counted = self.of_standby.screen(session, query, facets, *vectors)
+        items = [captions.as_corrected(hit) for hit in page.items]
+        return replace(page, items=items, notes=query.notes), counted
+
     def export(self, query: SearchQuery) -> tuple[queries.Match | None, Iterator[Hit]]:
         """Return what all hits were made by, and the hits on all pages, by id, or best first where a vector ranks.
 

@@ -179,6 +179,10 @@ class Services:
         """Return a page of hits, best first."""
         return self._searches.search(query)
 
+    def screen(self, query: SearchQuery, facets: int) -> tuple[Page[Hit], list[Facet]]:
+        """Return a page of hits and the most frequent tags of all hits."""
+        return self._searches.screen(query, facets)
+
     def export(self, query: SearchQuery) -> tuple[Match | None, Iterator[Hit]]:
         """Return what all hits were made by, and the hits on all pages."""
         return self._searches.export(query)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ramq.kit.errors import NotFoundError
+from ramq.kit.errors import NotFoundError, UsageError
 from storage import query as queries
 from storage.condition import All, InArchive
 from storage.index.selection import Selection, most_common
@@ -74,7 +74,34 @@ class Search:
         match = self._match(session, query, vector)
         if match is None:
             return Page([], total=0)
+        return self._page(session, query, match, self._order(session, query, match, vector, names))
+
+    def screen(
+        self,
+        session: Session,
+        query: SearchQuery,
+        limit: int,
+        vector: NDArray[np.float32] | None = None,
+        names: NDArray[np.float32] | None = None,
+    ) -> tuple[Page[Hit], list[Facet]]:
+        """Return what ``page`` and ``facets`` do, for the work of one, and how many hits a text has.
+
+        Without facets where an index elsewhere cannot count those of so many images.
+        """
+        match = self._match(session, query, vector)
+        if match is None:
+            return Page([], total=0), []
         order = self._order(session, query, match, vector, names)
+        page = self._page(session, query, match, order)
+        hits = order.hits() if isinstance(order, ByText) else None
+        if page.total is None and hits is not None and len(hits) < queries.MAX_OFFSET:
+            page = replace(page, total=len(hits))
+        try:
+            return page, self._facets(session, query, match, order.found, hits, limit)
+        except UsageError:
+            return page, []
+
+    def _page(self, session: Session, query: SearchQuery, match: Match, order: Order) -> Page[Hit]:
         after = queries.decode_cursor(query.cursor, order.cursor_length) if query.cursor else None
         hits: list[Hit] = []
         while True:
@@ -142,7 +169,18 @@ class Search:
             return []
         order = self._order(session, query, match, vector, names)
         hits = order.hits() if isinstance(order, ByText) else None
-        found = order.found if hits is None else order.found.among(hits)
+        return self._facets(session, query, match, order.found, hits, limit)
+
+    def _facets(
+        self,
+        session: Session,
+        query: SearchQuery,
+        match: Match,
+        matching: Selection,
+        hits: NDArray[np.int64] | None,
+        limit: int,
+    ) -> list[Facet]:
+        found = matching if hits is None else matching.among(hits)
         units = match.names.all_units(query.threshold)
         if match.policy.is_empty:
             counts = found.most_common(units, limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from storage.language.lexer import near_field, quoted, tokens
@@ -56,6 +57,7 @@ def pieces(parsed: Parsed) -> list[Piece]:
     return found
 
 
+@lru_cache(4_096)
 def tag_text(name: str, *, is_top: bool) -> str:
     """Return a tag as it is written at the top of a query, or behind a sign or among names."""
     try:
@@ -86,6 +88,7 @@ def _parts(where: Expression | None) -> tuple[Expression, ...]:
     return where.parts if isinstance(where, AllOf) else (where,)
 
 
+@lru_cache(256)  # the links of a screen write the same text a hundred times
 def _text(text: str) -> str:
     try:
         is_plain = parse(text) == Parsed(text)

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ramq.cli.output import as_data, duration, print_json, print_table, shown, visible
+from ramq.cli import output
+from ramq.cli.output import as_data, duration, print_json, print_table, shortened, shown, visible
 from storage.views import Facet, Page
 
 
@@ -65,3 +66,54 @@ def test_a_key_cannot_style_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 def test_lengths_of_time_are_written_as_people_say_them(seconds: float, text: str) -> None:
     assert duration(None) == "-"
     assert duration(seconds) == text
+
+
+class _Terminal:
+    is_terminal = True
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+
+ROWS = [(1, "running", 12_000, "s3://a-rather-long-bucket/with/a/prefix"), (2, "done", 3, "s3://b")]
+
+
+def test_a_pipe_gets_every_column_and_a_row_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("job", "state", "listed", "source"), [*ROWS, (3, "done", 1, "s3://" + "x" * 300)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert lines[1].split() == ["1", "running", "12,000", "s3://a-rather-long-bucket/with/a/prefix"]
+    assert lines[3].endswith("x" * 300)
+
+
+@pytest.mark.parametrize(
+    ("width", "first"),
+    [
+        (80, "1  running  12,000  s3://a-rather-long-bucket/with/a/prefix"),
+        (50, "1  s3://a-rather-long-bucket/with/a/prefix"),
+        (30, "1  s3://a-rather-long-bucke…"),
+    ],
+)
+def test_a_narrow_terminal_loses_columns_before_words(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int, first: str
+) -> None:
+    monkeypatch.setattr(output, "out", _Terminal(width))
+    print_table(("job", "state", "listed", "source"), ROWS, keep=("source",))
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert lines[1].split() == first.split()
+    assert max(map(len, lines)) <= width
+    assert ("Not shown on so narrow a terminal" in captured.err) == (width < 80)
+
+
+def test_nothing_to_list_is_said_beside_the_output(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("job",), [], empty="No jobs yet.")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err.strip()) == ("", "No jobs yet.")
+
+
+def test_a_message_does_not_go_on_for_screens() -> None:
+    assert shortened("there is no image '" + "9" * 10_000 + "'") == (
+        "there is no image '" + "9" * 79 + "… (10,002 characters)"
+    )
+    assert shortened("short words stay " * 100) == "short words stay " * 100

@@ -31,6 +31,8 @@ _EMOJI_PARTS = frozenset("\u200d\ufe0f\ufe0e")
 
 def visible(text: str) -> Markup:
     """Return ``text`` as HTML in which no character hides: controls and direction marks become visible boxes."""
+    if text.isprintable():  # as nearly all are
+        return Markup('<bdi dir="ltr" class="key">{}</bdi>').format(text)
     parts = [_visible_character(character) for character in text]
     return Markup('<bdi dir="ltr" class="key">{}</bdi>').format(Markup("").join(parts))
 
@@ -46,6 +48,8 @@ def _visible_character(character: str) -> Markup:
 
 def plain(text: str) -> str:
     """Return ``text`` for attributes and titles: hidden characters become their escapes."""
+    if text.isprintable():
+        return text
     return "".join(
         character
         if unicodedata.category(character) not in _HIDDEN_CATEGORIES or character in _EMOJI_PARTS

@@ -1,7 +1,7 @@
 """The search screen: text, tags, similarity and pictures; every state of it is a link."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -39,6 +39,7 @@ class Links:
 
     query: SearchQuery
     picture: str | None
+    _with_tag: dict[str, str] = field(default_factory=dict)
 
     def to(self, query: SearchQuery) -> str:
         """The link that shows ``query`` with the same picture."""
@@ -50,8 +51,10 @@ class Links:
         return self.to(replace(self.query, **{"cursor": None, **changes}))  # type: ignore[arg-type]  # fields of the query
 
     def with_tag(self, tag: str) -> str:
-        """The link that also asks for ``tag``."""
-        return self.changed(where=all_of([*self._parts, TagTerm(tag)]))
+        """The link that also asks for ``tag``. Most hits on a page have the same few."""
+        if tag not in self._with_tag:
+            self._with_tag[tag] = self.changed(where=all_of([*self._parts, TagTerm(tag)]))
+        return self._with_tag[tag]
 
     def without_tag(self, tag: str) -> str:
         """The link that does not ask for ``tag`` by itself any more."""
@@ -78,7 +81,7 @@ class Links:
 
     def without_picture(self) -> str:
         """The link that no longer asks for the picture."""
-        return replace(self, picture=None).changed()
+        return Links(self.query, None).changed()
 
     @property
     def chips(self) -> list[tuple[Piece, str]]:
@@ -130,11 +133,13 @@ def show_search(request: Request, services: Reach, asked: Asked, picture: Pictur
         filled = [(name, value) for name, value in request.query_params.multi_items() if value.strip()]
         return RedirectResponse(f"/?{urlencode(filled)}", status_code=303)
     if not request.query_params.get("limit"):
-        links = replace(links, query=replace(links.query, limit=HITS_PER_SCREEN))
+        links = Links(replace(links.query, limit=HITS_PER_SCREEN), picture)
     hits: Page[Hit] = Page(items=[])
+    facets: list[Facet] = []
+    is_more = is_partial and bool(links.query.cursor)
     if problem is None:
-        hits, problem = _find(request, services, links)
-    if is_partial and links.query.cursor and problem is None:
+        hits, facets, problem = _find(request, services, links, 0 if is_more else FACETS)
+    if is_more and problem is None:
         return _show(request, "_hits.html", links=links, hits=hits)
     return _show(
         request,
@@ -144,30 +149,34 @@ def show_search(request: Request, services: Reach, asked: Asked, picture: Pictur
         links=links,
         hits=hits,
         problem=problem,
-        facets=[] if problem else _facets(services, links.query),
+        facets=facets,
         archives=services.archive_names(),
         examples=services.example_tags(),
         can_show_picture=_can_show(request, picture),
     )
 
 
-def _find(request: Request, services: Services, links: Links) -> tuple[Page[Hit], Problem | None]:
-    """Search; what the person got wrong becomes a line below the form instead of a dead end."""
+def _find(
+    request: Request, services: Services, links: Links, count: int
+) -> tuple[Page[Hit], list[Facet], Problem | None]:
+    """Search, with ``count`` facets; what the person got wrong becomes a line below the form, not a dead end."""
     try:
         if links.picture is None:
             with request.app.state.metrics.search_seconds("query"):
-                return services.search(links.query), None
+                if count:
+                    return *services.screen(links.query, count), None
+                return services.search(links.query), [], None
         picture = request.app.state.pictures.get(links.picture)
         with request.app.state.metrics.search_seconds("image"):
-            return services.search_by_image(picture, links.query), None
+            return services.search_by_image(picture, links.query), _facets(services, links.query, count), None
     except (UsageError, PermanentError) as error:
-        return Page(items=[]), problem_of(error)
+        return Page(items=[]), [], problem_of(error)
 
 
-def _facets(services: Services, query: SearchQuery) -> list[Facet]:
+def _facets(services: Services, query: SearchQuery, count: int) -> list[Facet]:
     """Return the tags that narrow; none where an index elsewhere cannot count those of so many images."""
     try:
-        return services.facets(query, limit=FACETS)
+        return services.facets(query, limit=count) if count else []
     except UsageError:
         return []
 
