@@ -157,7 +157,7 @@ class GenerationClient:
                 rest = len(Selection.of(view, None)) - gone
                 raise ConflictError(
                     f"generation {generation_id} serves search, which would find {rest:,} images instead of "
-                    f"{rest + gone:,} until they are recognised again: say --yes if that is meant"
+                    f"{rest + gone:,} until they are recognised again: confirm it if that is meant"
                 )
         if archive_id is None and prefix is None:
             with unit_of_work(self._engine) as session:

@@ -16,12 +16,13 @@ from ramq.kit.errors import FatalError
 from storage.waiting import waits_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ramq.settings import Settings
     from ramq.stack import Workers
     from ramq.wiring import Services
     from storage.views import JobReport, JobView
+    from storage.worker_views import WorkerView
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 JobId = Annotated[int, typer.Argument(metavar="ID", help="Number of the job.", min=1)]
@@ -259,9 +260,10 @@ def _follow(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) 
             if crew is not None:
                 crew.require_alive()
             view = ramq.jobs.get(job_id)
-            is_lonely = view.workers == 0 and time.monotonic() - started > _LONELY_SECONDS
-            alive = [worker for worker in ramq.jobs.workers() if worker.is_alive] if is_lonely or crew else []
-            note = _note(view, is_lonely=is_lonely and not alive)
+            is_idle = not view.images_per_second
+            alive = [worker for worker in ramq.jobs.workers() if worker.is_alive] if is_idle or crew else []
+            is_lonely = is_idle and not alive and crew is None and time.monotonic() - started > _LONELY_SECONDS
+            note = _note(view, alive, is_lonely=is_lonely, is_starting=is_idle and crew is not None and not alive)
             if crew is not None and (stuck := waits_for(view, alive)):
                 # Nobody but us could mend it, and nobody would see that it waits.
                 raise FatalError(f"job {job_id} is {stuck}. Then: ramq job {job_id} --watch")
@@ -269,7 +271,7 @@ def _follow(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) 
                 task,
                 total=None if view.is_listing and not view.listed else view.listed,
                 completed=view.listed - view.pending,
-                rate=_rate(view),
+                rate=_rate(view) if view.listed or not note else "",
                 note=note,
             )
             if not is_quiet and not err.is_terminal and (note != told or time.monotonic() >= next_line):
@@ -289,11 +291,18 @@ def _rate(view: JobView) -> str:
     return f"{view.images_per_second:,.1f} images/s{', listing' if view.is_listing else left}"
 
 
-def _note(view: JobView, *, is_lonely: bool) -> str:
+def _note(view: JobView, alive: Sequence[WorkerView], *, is_lonely: bool, is_starting: bool) -> str:
+    """Say what a job waits for, or what goes on where nothing is to be seen yet."""
     if view.note:
         return visible(view.note)
-    if is_lonely and (view.pending or view.is_listing) and not view.images_per_second:
+    if view.is_over or not (view.pending or view.is_listing):
+        return ""
+    if is_lonely:
         return "no worker is running: start one with `ramq worker`"
+    if is_starting:
+        return "starting a worker"
+    if alive and not view.done and all(worker.model != view.model for worker in alive):
+        return f"loading the model {view.model}"
     return ""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ramq.cli.jobs import _rate
+from ramq.cli.jobs import _note, _rate
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,25 @@ def test_how_fast_a_job_goes_is_told_with_what_is_left(
     job: Any = SimpleNamespace(images_per_second=rate, eta_seconds=eta, is_listing=is_listing)
 
     assert _rate(job) == expected
+
+
+@pytest.mark.parametrize(
+    ("alive", "says"),
+    [
+        ([], "starting a worker"),
+        ([None], "loading the model lite"),
+        (["ram"], "loading the model lite"),
+        (["lite"], ""),
+    ],
+)
+def test_what_goes_on_before_the_first_picture_is_told(alive: list[str | None], says: str) -> None:
+    job: Any = SimpleNamespace(note=None, is_over=False, pending=0, is_listing=True, done=0, model="lite")
+    workers: Any = [SimpleNamespace(model=model) for model in alive]
+
+    assert _note(job, workers, is_lonely=False, is_starting=not alive) == says
+
+
+def test_a_job_without_any_worker_says_how_to_start_one() -> None:
+    job: Any = SimpleNamespace(note=None, is_over=False, pending=3, is_listing=False, done=0, model="lite")
+
+    assert "start one with `ramq worker`" in _note(job, [], is_lonely=True, is_starting=False)
