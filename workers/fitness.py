@@ -73,13 +73,15 @@ class Fitness:
 
     def declare(self, unfit: UnfitError) -> None:
         """Note what this worker cannot do; the pause before it tries again doubles each time, up to a minute."""
-        key, reason = unfit.key, str(unfit).strip().splitlines()[0]
+        key, reason, now = unfit.key, str(unfit).strip().splitlines()[0], time.monotonic()
         with self._lock:
             known = self._entries.get(key)
+            if known is not None and known.again_at > now:  # several threads meet the same trouble at once
+                known.reason = reason
+                return
             tries = known.tries + 1 if known else 0
-            pause = backoff_seconds(tries)
-            self._entries[key] = _Entry(reason, tries, time.monotonic() + pause)
-        if known is None or known.reason != reason:
+            self._entries[key] = _Entry(reason, tries, now + backoff_seconds(tries))
+        if known is None:
             log.error("this worker is unfit", kind=key[0], name=key[1], reason=reason)
 
     def prove(self, *keys: Key) -> None:

@@ -84,7 +84,7 @@ def test_a_reader_looks_at_everything_and_is_offered_no_change(page: Page, guard
     page.get_by_label("Token").fill("r-secret")
     page.get_by_role("button", name="Sign in").click()
     expect(page).to_have_url(f"{guarded_url}/images/1")
-    expect(page.get_by_text("eye, read")).to_be_visible()
+    expect(page.get_by_text("eye (read-only)")).to_be_visible()
     for path in ("/images/1", "/jobs", "/jobs/1", "/jobs/1/failures", "/generations", "/archives/policies"):
         page.goto(guarded_url + path)
         expect(page.locator("main button")).to_have_count(0)

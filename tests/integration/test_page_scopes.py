@@ -75,7 +75,7 @@ def test_a_reader_is_told_who_they_are_and_sees_no_way_to_start_a_job(
     client.post("/login", data={"token": "r-secret"})
 
     jobs = client.get("/jobs").text
-    assert "eye, read" in jobs
+    assert "eye (read-only)" in jobs
     assert "New job" not in jobs
     assert "New job" not in client.get("/archives").text
     assert "Add a tag" not in client.get("/images/1").text
