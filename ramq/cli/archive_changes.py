@@ -12,7 +12,9 @@ from ramq.cli.erase import prove, require_writable, tell_done
 from ramq.cli.output import agree, err, plural, print_json
 from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
 
-app = typer.Typer(help="Rename or remove an archive.", no_args_is_help=True)
+app = typer.Typer(
+    help="Rename or remove an archive.\n\nExample: ramq archive rename 2 /mnt/new/photos", no_args_is_help=True
+)
 
 Archive = Annotated[str, typer.Argument(metavar="ARCHIVE", help="Its number or address; see `ramq archives`.")]
 

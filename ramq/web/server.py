@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 from typing import TYPE_CHECKING
@@ -55,6 +56,16 @@ class _Server(uvicorn.Server):
     """Says at once that it heard Ctrl-C: what is under way may take some seconds to end."""
 
     on_stop: Callable[[], None] | None = None
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close every connection, those too that come while the others are closed: browsers open some ahead."""
+        closing = asyncio.ensure_future(super().shutdown(sockets))
+        while not closing.done():
+            for connection in list(self.server_state.connections):
+                if not connection.transport.is_closing():
+                    connection.shutdown()
+            await asyncio.wait([closing], timeout=0.1)
+        await closing
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.should_exit and self.on_stop is not None:

@@ -62,7 +62,7 @@ def test_a_tag_is_removed_and_taken_back(page: Page, services: Services) -> None
 
 def test_a_tag_is_denied_in_an_archive_and_counts_again(page: Page) -> None:
     page.goto("/archives")
-    page.get_by_role("link", name="Tags that count").click()
+    page.get_by_role("link", name="Tag rules").click()
     expect(page.get_by_role("heading", name="Every tag counts")).to_be_visible()
 
     page.get_by_label("Tag", exact=True).fill(CAT)

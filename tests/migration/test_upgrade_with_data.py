@@ -75,7 +75,9 @@ def check_searches(services: Services) -> None:
     assert {facet.name: facet.count for facet in services.facets(SearchQuery())} == {"boat": 9, "cat": 5, "snow": 3}
     for image_id in (1, RECORDED):
         with unit_of_work(services.engine) as session:
-            page = services._search.page(session, SearchQuery(text="whatever", limit=1), VECTORS[image_id - 1])
+            page = services._searches.of_database.page(
+                session, SearchQuery(text="whatever", limit=1), VECTORS[image_id - 1]
+            )
         assert [hit.image_id for hit in page.items] == [image_id]
         shown = services.image(image_id)
         assert (shown.key, shown.caption) == (f"2019/{image_id}.jpg", f"number {image_id}")

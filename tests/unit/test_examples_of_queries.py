@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ram_core.vocabulary import TagVocabulary
-from ramq.wiring import EXAMPLES
+from ramq.searching import EXAMPLES
 from storage.language import AllOf, AnyOf, FieldTerm, NotOf, TagTerm, parse
 from storage.repositories.tags import Names
 
