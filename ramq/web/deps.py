@@ -58,7 +58,13 @@ class _Blankable:
         return {"anyOf": [*kinds, {"type": "string", "maxLength": 0}]}
 
 
-Reach = Annotated[Services, Depends(services_of)]
+async def _reached(request: Request) -> Services:
+    return services_of(request)
+
+
+# Whatever waits for nothing is `async`: FastAPI hands other dependencies to a thread each, and eight clients at a time
+# would mostly wait for those.
+Reach = Annotated[Services, Depends(_reached)]
 Id = Annotated[int, Path(ge=1, le=MAX_ID)]
 # Behind the constraints, or pydantic would ask the blank to meet them.
 MAYBE_BLANK = _Blankable()
@@ -73,7 +79,7 @@ def _tags(values: list[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value.strip() for value in values or () if value.strip()))
 
 
-def takes_known_parameters(request: Request) -> None:
+async def takes_known_parameters(request: Request) -> None:
     """Refuse a parameter that the route does not take: who narrows by it must not get, or erase, everything."""
     known = request.app.state.parameters[request.method, request.scope["route"].path_format]
     for name in request.query_params:
@@ -109,12 +115,12 @@ class Paging(NamedTuple):
     cursor: str | None
 
 
-def paging(limit: Limit = 20, cursor: Cursor = None) -> Paging:
+async def paging(limit: Limit = 20, cursor: Cursor = None) -> Paging:
     """Read which page of the hits is wanted."""
     return Paging(limit, cursor)
 
 
-def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each parameter of the query string)
+async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each parameter of the query string)
     request: Request,
     q: Annotated[
         str | None,
@@ -167,7 +173,7 @@ def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each parameter o
 Filtered = Annotated[Typed, Depends(typed_filters)]
 
 
-def typed_query(typed: Filtered, page: Annotated[Paging, Depends(paging)]) -> Typed:
+async def typed_query(typed: Filtered, page: Annotated[Paging, Depends(paging)]) -> Typed:
     """Read a page of a search from the query string, without taking the text in its box apart."""
     return typed._replace(others=replace(typed.others, limit=page.limit, cursor=page.cursor))
 
