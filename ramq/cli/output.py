@@ -18,8 +18,9 @@ from ramq.kit.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-out = Console(file=None, highlight=False, soft_wrap=False)
-err = Console(stderr=True, highlight=False)
+# A terminal is given lines that end between words; what is piped or logged, lines as they are.
+out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+err = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 _GAP = 2
 """Blanks between columns."""
