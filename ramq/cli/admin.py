@@ -177,9 +177,12 @@ def workers(as_json: Json = False) -> None:
             )
             for v in views
         ),
-        keep=("alive", "unfit"),
+        keep=("alive",),
         empty="No workers: `ramq up` or `ramq worker` starts one.",
     )
+    if out.is_terminal:  # in full, however narrow it is
+        for view, each in ((view, each) for view in views for each in view.unfit):
+            out.print(f"{view.id} is unfit for {each.label}: {visible(each.reason)}", markup=False)
 
 
 def _tell_finding(finding: Finding) -> None:
