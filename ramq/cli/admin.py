@@ -181,8 +181,8 @@ def workers(as_json: Json = False) -> None:
         empty="No workers: `ramq up` or `ramq worker` starts one.",
     )
     if out.is_terminal:  # in full, however narrow it is
-        for view, each in ((view, each) for view in views for each in view.unfit):
-            out.print(f"{view.id} is unfit for {each.label}: {visible(each.reason)}", markup=False)
+        for worker, each in ((view, each) for view in views for each in view.unfit):
+            out.print(f"{worker.id} is unfit for {each.label}: {visible(each.reason)}", markup=False)
 
 
 def _tell_finding(finding: Finding) -> None:
