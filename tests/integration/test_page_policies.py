@@ -48,7 +48,7 @@ def test_where_a_tag_is_allowed_the_screen_says_that_no_other_counts(client: Tes
     client.post(SCREEN, data={"tag": CAT, "say": "allow"})
     assert counts(client, CAT)
     assert not counts(client, "espresso")
-    assert "Only tags that are allowed count" in client.get(SCREEN).text
+    assert "Only these tags are shown" in client.get(SCREEN).text
 
 
 def test_what_cannot_be_a_rule_is_refused_on_the_screen(client: TestClient) -> None:
