@@ -1,4 +1,4 @@
-"""Changing archives: giving one the address that it moved to, and removing one with all that is known of it."""
+"""Archives: which there are, one that moved to another address, one that is removed with all that is known of it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from ramq.corrections import LOCAL
 from ramq.kit.errors import ConflictError, UsageError
 from storage.database import unit_of_work
 from storage.objects.source import open_store, parse_source, require_allowed
-from storage.repositories import archives
+from storage.repositories import archives, generations
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Engine
 
     from ramq.erasures import ErasureClient
     from ramq.settings import Settings
     from storage.erasure_views import DeletionReport
+    from storage.index.index import VectorIndex
     from storage.objects.source import Source
     from storage.views import ArchiveView
 
@@ -24,20 +27,48 @@ SAMPLES = 20
 
 
 class ArchiveClient:
-    """Archives as things that people rename and remove. Thread-safe.
+    """Archives: which there are, and those that people rename and remove. Thread-safe.
 
     Args:
         engine: the database.
         settings: how stores are reached, and which archives may be read.
-        erasures: erases what is known of images.
+        index: gives this process's reader of the index.
+        erasures: gives what erases images; called when one is removed.
         is_reachable: whether other machines can reach whoever uses this.
     """
 
-    def __init__(self, engine: Engine, settings: Settings, erasures: ErasureClient, *, is_reachable: bool) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        *,
+        index: Callable[[], VectorIndex],
+        erasures: Callable[[], ErasureClient],
+        is_reachable: bool,
+    ) -> None:
         self._engine = engine
         self._settings = settings
+        self._index = index
         self._erasures = erasures
         self._is_reachable = is_reachable
+
+    def list(self) -> list[ArchiveView]:
+        """Return every archive with its counts, oldest first."""
+        with unit_of_work(self._engine) as session:
+            serving = generations.default(session)
+            recorded = {} if serving is None else self._index().archive_counts(session, serving.id)
+            return archives.views(session, recorded)
+
+    def get(self, archive: str) -> ArchiveView:
+        """Return the archive that an id or a URI means.
+
+        Raises:
+            NotFoundError: there is none.
+            UsageError: a part of one is meant.
+        """
+        with unit_of_work(self._engine) as session:
+            archive_id = archives.whole(session, archive)
+        return self._view(archive_id)
 
     def rename(self, archive: str, to: str, *, force: bool = False) -> ArchiveView:
         """Say that an archive is at another address now: a bucket that was copied, a folder that was moved.
@@ -58,20 +89,20 @@ class ArchiveClient:
         place = parse_source(to)
         with unit_of_work(self._engine) as session:
             archive_id = archives.whole(session, archive)
-            view = archives.view(session, archive_id)
             keys = archives.some_keys(session, archive_id, SAMPLES)
-        _require_same_keys(parse_source(view.uri), place)
+        before = self._view(archive_id)
+        _require_same_keys(parse_source(before.uri), place)
         require_allowed(place, self._settings.archive_allow, reachable=self._is_reachable)
         store = open_store(place, self._settings.s3)
         store.check()
         if keys and not force and all(store.stat(key).version.startswith("!") for key in keys):
             raise ConflictError(
-                f"none of {len(keys)} images of {view.uri} that were looked for is at {place.uri}: is it the right "
+                f"none of {len(keys)} images of {before.uri} that were looked for is at {place.uri}: is it the right "
                 "place? Force it if the images are to come"
             )
         with unit_of_work(self._engine) as session:
             archives.rename(session, archive_id, place.uri)
-            return archives.view(session, archive_id)
+        return self._view(archive_id)
 
     def remove(self, archive: str, *, by: str = LOCAL, keeps_keys: bool = False) -> DeletionReport:
         """Erase all that is known of an archive: its images with their results, its jobs and rules, and itself.
@@ -91,17 +122,13 @@ class ArchiveClient:
         with unit_of_work(self._engine) as session:
             archive_id = archives.whole(session, archive)
             archives.require_no_open_job(session, archive_id)
-        report = self._erasures.delete_below("", str(archive_id), by=by, keeps_keys=keeps_keys)
+        report = self._erasures().delete_below("", str(archive_id), by=by, keeps_keys=keeps_keys)
         with unit_of_work(self._engine) as session:
             archives.remove(session, archive_id)
         return report
 
-    def count(self, archive: str) -> tuple[str, int]:
-        """Return an archive's URI and how many images ``remove`` would erase. Raises as it does."""
-        with unit_of_work(self._engine) as session:
-            archive_id = archives.whole(session, archive)
-            view = archives.view(session, archive_id)
-            return view.uri, view.images
+    def _view(self, archive_id: int) -> ArchiveView:
+        return next(view for view in self.list() if view.id == archive_id)
 
 
 def _require_same_keys(old: Source, new: Source) -> None:

@@ -43,7 +43,7 @@ class Original:
         """Return its size and version. Raises as ``read``."""
         info = self._store.stat(self.key)
         if info.version.startswith("!"):
-            self._store.open(self.key, info.version, 0, 1)  # raises the reason
+            b"".join(self._store.open(self.key, info.version, 0, 1))  # raises the reason
         return info
 
     def media_type(self, info: ObjectInfo) -> str:

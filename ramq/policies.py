@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from ramq.corrections import LOCAL, every_vocabulary
-from ramq.kit.errors import NotFoundError, UsageError
+from ramq.kit.errors import NotFoundError
 from storage.database import unit_of_work
 from storage.repositories import archives, corrections, policies
 from storage.repositories.tags import UnknownTagError
@@ -65,9 +65,4 @@ class PolicyClient:
 
 
 def _archive_id(session: Session, archive: str | None) -> int | None:
-    if archive is None:
-        return None
-    archive_id, prefix = archives.resolve(session, archive)
-    if prefix:
-        raise UsageError(f"a rule holds for a whole archive: name archive {archive_id}, not {archive}")
-    return archive_id
+    return None if archive is None else archives.whole(session, archive)

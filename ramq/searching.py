@@ -103,15 +103,14 @@ class SearchClient:
         query, *vectors = self._with_vectors_of_text(query)
         with unit_of_work(self._search_engine) as session:
             page = self.of_standby.page(session, query, *vectors)
-        return replace(page, items=[captions.as_corrected(hit) for hit in page.items], notes=query.notes)
+        return _shown(page, query)
 
     def screen(self, query: SearchQuery, facets: int) -> tuple[Page[Hit], list[Facet]]:
         """Return what ``search`` does, a text's hits counted, and the ``facets`` most frequent tags of all hits."""
         query, *vectors = self._with_vectors_of_text(query)
         with unit_of_work(self._search_engine) as session:
             page, counted = self.of_standby.screen(session, query, facets, *vectors)
-        items = [captions.as_corrected(hit) for hit in page.items]
-        return replace(page, items=items, notes=query.notes), counted
+        return _shown(page, query), counted
 
     def export(self, query: SearchQuery) -> tuple[queries.Match | None, Iterator[Hit]]:
         """Return what all hits were made by, and the hits on all pages, by id, or best first where a vector ranks.
@@ -169,7 +168,7 @@ class SearchClient:
             vector = between(vector, text)
         with unit_of_work(self._search_engine) as session:
             page = self.of_standby.page(session, replace(query, text=None), vector)
-        return replace(page, items=[captions.as_corrected(hit) for hit in page.items], notes=query.notes)
+        return _shown(page, query)
 
     def facets(self, query: SearchQuery, limit: int = 50) -> list[Facet]:
         """Count the tags of the images that a search finds, the most frequent first."""
@@ -239,3 +238,8 @@ class SearchClient:
         source = parse_source(uri)
         require_allowed(source, self._settings.archive_allow, reachable=self._is_reachable)
         return Original(open_store(source, self._settings.s3), key)
+
+
+def _shown(page: Page[Hit], query: SearchQuery) -> Page[Hit]:
+    """Return a page as people see it: with captions that fit the tags, and how the query was read."""
+    return replace(page, items=[captions.as_corrected(hit) for hit in page.items], notes=query.notes)

@@ -145,10 +145,16 @@ class Services:
 
     @once
     def archive_client(self) -> ArchiveClient:
-        """Archives that are renamed and removed."""
+        """Archives, those too that are renamed and removed."""
         from ramq.archives import ArchiveClient  # noqa: PLC0415
 
-        return ArchiveClient(self.engine, self.settings, self.erasures, is_reachable=self._is_reachable)
+        return ArchiveClient(
+            self.engine,
+            self.settings,
+            index=self._index,
+            erasures=lambda: self.erasures,
+            is_reachable=self._is_reachable,
+        )
 
     def _index(self, *, of_standby: bool = False) -> VectorIndex:
         """Return this process's reader of the vector index, opened when it is first needed."""
@@ -223,10 +229,7 @@ class Services:
 
     def archives(self) -> list[ArchiveView]:
         """Return every archive, oldest first."""
-        with unit_of_work(self.engine) as session:
-            serving = generations.default(session)
-            recorded = {} if serving is None else self._index().archive_counts(session, serving.id)
-            return archives.views(session, recorded)
+        return self.archive_client.list()
 
     def archive_names(self) -> list[ArchiveName]:
         """Return what every archive is called, oldest first, without counting what is recorded of each."""

@@ -113,6 +113,11 @@ class Fitness:
             return [Unfitness(kind, name, entry.reason) for (kind, name), entry in self._entries.items()]
 
 
+def concerns_worker(error: Exception) -> bool:
+    """Tell whether an error is about this worker or its process, and about no image."""
+    return isinstance(error, UnfitError) or verdict(error).action in {Action.UNFIT, Action.STOP}
+
+
 def own_trouble(error: Exception, *, model: str, archive: str | None = None) -> UnfitError | None:
     """Return ``error`` as this worker's own trouble with a model or an archive; None if it is not the worker's."""
     if isinstance(error, UnfitError):

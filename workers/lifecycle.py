@@ -117,7 +117,7 @@ class Worker:
         self._listening = 1
         self._measured_at = time.monotonic()
         self._measured_images = 0
-        self._swept_at = self._heard_at = time.monotonic()
+        self._swept_at = self._worked_at = time.monotonic()
         self._threads: list[threading.Thread] = []
 
     # Life ----------------------------------------------------------------------------------------------------------
@@ -175,13 +175,8 @@ class Worker:
 
     # The task ------------------------------------------------------------------------------------------------------
 
-    def hear(self) -> int:
-        """Answer a bell; see ``work``."""
-        self._heard_at = time.monotonic()
-        return self.work()
-
     def work(self) -> int:
-        """Take a turn: list and recognise until there is nothing to do or the turn is over; return images settled.
+        """Answer a bell: list and recognise until there is nothing to do or the turn is over; return images settled.
 
         Raises:
             FatalError: this worker must not go on.
@@ -196,7 +191,7 @@ class Worker:
             raise
         finally:
             self._pipeline = None
-            self._heard_at = time.monotonic()
+            self._worked_at = time.monotonic()
             self._turn.release()
 
     def _take_turn(self) -> int:
@@ -320,7 +315,7 @@ class Worker:
 
     def _start_unasked(self) -> None:
         """Take a turn without a bell. Bells save the database from being asked; what is to be done, it knows itself."""
-        if self._turn.locked() or time.monotonic() - self._heard_at < SILENCE_SECONDS:
+        if self._turn.locked() or time.monotonic() - self._worked_at < SILENCE_SECONDS:
             return
         with unit_of_work(self._engine) as session:
             waiting = shards.backlog(session)

@@ -17,9 +17,9 @@ from ramq.kit.logs import get_logger
 from storage.database import unit_of_work
 from storage.repositories import features, images, shards
 from workers import work as words
-from workers.fitness import EVERYTHING, UnfitError, of_archive, of_model, own_trouble_with
+from workers.fitness import EVERYTHING, concerns_worker, of_archive, of_model, own_trouble_with
 from workers.lease_keeper import LeaseKeeper
-from workers.retry import Action, DeviceLostError, WorkerCrashedError, tries_allowed, verdict
+from workers.retry import DeviceLostError, WorkerCrashedError, tries_allowed
 from workers.stages.base import Stage
 from workers.stages.batch import Batcher
 from workers.stages.fetch import BytesBudget, fetch, recall
@@ -358,10 +358,7 @@ class Pipeline:
     # Small things --------------------------------------------------------------------------------------------------
 
     def _judge(self, work: Work, error: Exception) -> None:
-        action = verdict(error).action
-        if action is Action.STOP:
-            raise error
-        if action is Action.UNFIT or isinstance(error, UnfitError):
+        if concerns_worker(error):
             self._leave_to_others(work.lease, error)
             return
         work.trouble = Trouble.of(error)

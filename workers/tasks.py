@@ -12,8 +12,6 @@ from ramq.kit.logs import get_logger
 from workers.messages import WAKE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from celery import Celery
 
     from workers.lifecycle import Worker
@@ -28,11 +26,11 @@ def register(app: Celery, worker: Worker) -> None:
 
     @app.task(name=WAKE, acks_late=True)
     def wake(_model: str) -> None:
-        take(worker.hear)
+        take_turn()
 
-    def take(turn: Callable[[], int]) -> None:
+    def take_turn() -> None:
         try:
-            turn()
+            worker.work()
         except FatalError as error:
             log.error("worker stops", error=str(error))  # noqa: TRY400  (the message is the point, not the trace)
             state.should_stop = _EXIT_FAILED  # type: ignore[assignment]  # typed as None, documented as a number
@@ -40,7 +38,7 @@ def register(app: Celery, worker: Worker) -> None:
             # The ledger still has the work and the ringer rings again: nothing is lost by saying so and going on.
             log.warning("turn ended early", error=str(error))
 
-    worker.take_turn = lambda: take(worker.work)
+    worker.take_turn = take_turn
 
     def on_shutting_down(**_: Any) -> None:
         if not worker.is_stopping:

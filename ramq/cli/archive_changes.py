@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003  (typer reads the annotations)
 from typing import Annotated
 
 import typer
 
 from ramq.cli.context import services
-from ramq.cli.erase import prove, require_writable, tell_done
-from ramq.cli.output import agree, err, plural, print_json
+from ramq.cli.erase import KeepKeys, ReportTo, Yes, prove, require_writable, tell_done
+from ramq.cli.output import agree, err, print_json
 from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
+from ramq.kit.texts import plural
 
 app = typer.Typer(
     help="Rename or remove an archive.\n\nExample: ramq archive rename 2 /mnt/new/photos", no_args_is_help=True
@@ -41,11 +41,9 @@ def rename(
 @app.command()
 def remove(
     archive: Archive,
-    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a verification report to FILE.")] = None,
-    keys: Annotated[
-        bool, typer.Option("--keys", help="Keep the keys for reports; without, they are forgotten.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    report: ReportTo = None,
+    keys: KeepKeys = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Erase all that is known of an archive: results, jobs, rules. The originals are never touched.
@@ -55,8 +53,9 @@ def remove(
     if report is not None:
         require_writable(report)
     with services() as ramq:
-        uri, images = ramq.archive_client.count(archive)
-        agree(f"Remove {uri} and erase the results of {plural(images, 'image')}?", yes=yes)
+        if not yes:
+            meant = ramq.archive_client.get(archive)
+            agree(f"Remove {meant.uri} and erase the results of {plural(meant.images, 'image')}?")
         done = ramq.archive_client.remove(archive, keeps_keys=keys)
         tell_done(done, as_json=as_json)
         if report is not None:

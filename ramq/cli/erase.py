@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path  # noqa: TC003  (typer reads the annotations)
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ramq.cli.context import services
-from ramq.cli.output import agree, as_data, err, out, plural, print_json, print_table, visible
+from ramq.cli.output import agree, as_data, err, out, print_json, print_table, visible
 from ramq.cli.search import ArchiveOf, Json, not_empty
 from ramq.kit.errors import RamqError, UsageError
+from ramq.kit.texts import plural
 
 if TYPE_CHECKING:
     from ramq.wiring import Services
     from storage.erasure_views import DeletionReport, ErasureReport
+
+
+ReportTo = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a verification report to FILE.")]
+KeepKeys = Annotated[bool, typer.Option("--keys", help="Keep the keys for reports; without, they are forgotten.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -31,11 +37,9 @@ def delete(
     ] = None,
     archive: ArchiveOf = None,
     everything: Annotated[bool, typer.Option("--all", help="Every image of the archive.")] = False,
-    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a verification report to FILE.")] = None,
-    keys: Annotated[
-        bool, typer.Option("--keys", help="Keep the keys for reports; without, they are forgotten.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    report: ReportTo = None,
+    keys: KeepKeys = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Erase results, vectors and index entries of images. The originals are never touched.
@@ -54,12 +58,12 @@ def delete(
         if images:
             if not yes:
                 images = [str(ramq.find_image(image, archive)) for image in images]
-                agree(f"Erase the results of {plural(len(set(images)), 'image')}?", yes=yes)
+                agree(f"Erase the results of {plural(len(set(images)), 'image')}?")
             done = ramq.erasures.delete(images, archive, keeps_keys=keys)
         else:
             if not yes:
                 count = ramq.erasures.count_below(prefix or "", archive)
-                agree(f"Erase the results of {plural(count, 'image')}?", yes=yes)
+                agree(f"Erase the results of {plural(count, 'image')}?")
             done = ramq.erasures.delete_below(prefix or "", archive, keeps_keys=keys)
         tell_done(done, as_json=as_json)
         if report is not None:
@@ -108,7 +112,8 @@ def forget(
     Example: ramq forget --generation 2 --archive s3://holiday --yes
     """
     with services() as ramq:
-        agree(f"Erase what generation {generation} recorded?", yes=yes)
+        if not yes:
+            agree(f"Erase what generation {generation} recorded?")
         done = ramq.generations.forget(generation, prefix=prefix, archive=archive, sure=yes)
     if as_json:
         print_json(done)

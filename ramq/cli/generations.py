@@ -105,7 +105,8 @@ def drop(
     Example: ramq generations drop 1 --yes
     """
     with services() as ramq:
-        agree(f"Erase everything that generation {generation_id} recorded?", yes=yes)
+        if not yes:
+            agree(f"Erase everything that generation {generation_id} recorded?")
         report = ramq.generations.drop(generation_id)
     if as_json:
         print_json(report)

@@ -72,17 +72,12 @@ def main() -> None:
     try:
         app()
     except RamqError as error:
-        err.print(f"ramq: {shortened(visible(without_secrets(str(error))))}", style="red", markup=False, soft_wrap=True)
+        _complain(without_secrets(str(error)))
         sys.exit(_exit_code(error))
     except UnicodeEncodeError as error:
         # An argument that is no text, on its way into the database, or text for which this terminal has no signs.
-        odd = visible(error.object[error.start : error.end])
-        err.print(
-            f"ramq: {odd} cannot be written as {error.encoding}: see what was typed, and LANG",
-            style="red",
-            markup=False,
-            soft_wrap=True,
-        )
+        odd = error.object[error.start : error.end]
+        _complain(f"{odd} cannot be written as {error.encoding}: see what was typed, and LANG")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -90,15 +85,14 @@ def main() -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (or the interpreter would complain at its end)
         sys.exit(0)
     except Exception as error:  # noqa: BLE001  (told in a line, with its trace in a file)
-        file = _kept_trace()
-        said = shortened(visible(without_secrets(f"{type(error).__name__}: {error}".splitlines()[0])))
-        err.print(
-            f"ramq: this is a fault of ramq's own: {said}. What led to it is in {file}: please report it.",
-            style="red",
-            markup=False,
-            soft_wrap=True,
-        )
+        said = without_secrets(f"{type(error).__name__}: {error}".splitlines()[0])
+        _complain(f"this is a fault of ramq's own: {said}. What led to it is in {_kept_trace()}: please report it.")
         sys.exit(1)
+
+
+def _complain(message: str) -> None:
+    """Say in one line what is wrong, however long the words in it are."""
+    err.print(f"ramq: {shortened(visible(message))}", style="red", markup=False, soft_wrap=True)
 
 
 def _kept_trace() -> str:

@@ -124,20 +124,13 @@ def shown(value: object) -> str:
     return visible(str(value))
 
 
-def plural(count: int, one: str) -> str:
-    """Return for example ``1 image`` or ``1,234 images``."""
-    return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
-
-
-def agree(question: str, *, yes: bool) -> None:
-    """Ask before something is erased, unless that was agreed to with ``--yes``.
+def agree(question: str) -> None:
+    """Ask before something is erased; who said ``--yes`` need not be asked.
 
     Raises:
         UsageError: there is nobody to ask.
         typer.Abort: the answer is no.
     """
-    if yes:
-        return
     if not sys.stdin.isatty():
         raise UsageError(f"{question.removesuffix('?')}: nobody can be asked here. Say --yes to agree.")
     typer.confirm(question, abort=True, err=True)

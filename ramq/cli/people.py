@@ -10,6 +10,7 @@ from ramq.cli.context import services
 from ramq.cli.output import err, print_json
 from ramq.cli.search import ArchiveOf, Json  # noqa: TC001  (typer reads the annotations)
 from ramq.kit.errors import UsageError
+from ramq.kit.texts import plural
 
 
 def register(app: typer.Typer) -> None:
@@ -40,4 +41,4 @@ def tag(
     if as_json:
         print_json({"items": views})
         return
-    err.print(f"{len(ids):,} image{'s' if len(ids) > 1 else ''} updated; see `ramq show IMAGE`.")
+    err.print(f"{plural(len(ids), 'image')} updated; see `ramq show IMAGE`.")

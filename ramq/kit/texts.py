@@ -1,4 +1,4 @@
-"""What people type, before it is looked up: names that are one, ids, and texts that cannot be in a database."""
+"""What people type, before it is looked up: names that are one, ids, texts for no database; and counts to be read."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def id_in(text: str, below: int = 2**63) -> int | None:
     except ValueError:  # Python reads 4,300 digits at most
         return None
     return number if number < below else None
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """Return for example ``1 image`` or ``1,234 images``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def is_storable(text: str) -> bool:

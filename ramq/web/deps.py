@@ -22,7 +22,7 @@ MAX_TEXT = 2_000
 MAX_TAGS = 64
 
 
-def services_of(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
     """The services that the application was created with."""
     return cast("Services", request.app.state.services)
 
@@ -58,13 +58,9 @@ class _Blankable:
         return {"anyOf": [*kinds, {"type": "string", "maxLength": 0}]}
 
 
-async def _reached(request: Request) -> Services:
-    return services_of(request)
-
-
 # Whatever waits for nothing is `async`: FastAPI hands other dependencies to a thread each, and eight clients at a time
 # would mostly wait for those.
-Reach = Annotated[Services, Depends(_reached)]
+Reach = Annotated[Services, Depends(services_of)]
 Id = Annotated[int, Path(ge=1, le=MAX_ID)]
 # Behind the constraints, or pydantic would ask the blank to meet them.
 MAYBE_BLANK = _Blankable()

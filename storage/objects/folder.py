@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 # The version that a listing gives to a name that it could see but not use; ``fetch`` answers with the reason.
 _BAD_NAME = "!bad-name"
-_BAD_NAME_REASON = "the file name is not valid UTF-8 or too long to store: rename the file"
 _READS = 3
 """How often a file that changes under our hands is read before that is reported."""
 
@@ -145,20 +144,7 @@ class FolderStore:
 
     def fetch(self, key: str, version: str, max_bytes: int) -> Fetched:
         """Read one file; see ``ObjectStore.fetch``."""
-        if version == _BAD_NAME:
-            raise BadKeyError(_BAD_NAME_REASON)
-        if version == UNREADABLE_VERSION:
-            raise ObjectForbiddenError("this folder may not be read by the worker's user")
-        descriptor = self._open(key)
-        try:
-            is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        except OSError as error:
-            os.close(descriptor)
-            raise StoreUnavailableError(f"{error.strerror}: {key}") from error
-        if not is_regular:
-            os.close(descriptor)
-            raise ObjectForbiddenError("not a regular file")
-        with os.fdopen(descriptor, "rb") as file:
+        with self._opened(key, version) as file:
             for _ in range(_READS):
                 before = os.fstat(file.fileno())
                 if before.st_size > max_bytes:
@@ -174,17 +160,28 @@ class FolderStore:
 
     def open(self, key: str, version: str, start: int, length: int) -> Iterator[bytes]:
         """Read a part of one file; see ``ObjectStore.open``."""
-        if version == _BAD_NAME:
-            raise BadKeyError(_BAD_NAME_REASON)
-        file = os.fdopen(self._open(key), "rb")
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            file.close()
-            raise ObjectForbiddenError("not a regular file")
-        if version and not version.startswith("!") and version != _version(status):
+        file = self._opened(key, version)
+        if version and not version.startswith("!") and version != _version(os.fstat(file.fileno())):
             file.close()
             raise ObjectChangedError("the file changed while it was read")
         return _chunks(file, start, length)
+
+    def _opened(self, key: str, version: str) -> IO[bytes]:
+        """Open a regular file that may be read; the version tells what a listing could not read."""
+        if version == _BAD_NAME:
+            raise BadKeyError("the file name is not valid UTF-8 or too long to store: rename the file")
+        if version == UNREADABLE_VERSION:
+            raise ObjectForbiddenError("this folder may not be read by the worker's user")
+        descriptor = self._open(key)
+        try:
+            is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        except OSError as error:
+            os.close(descriptor)
+            raise StoreUnavailableError(f"{error.strerror}: {key}") from error
+        if not is_regular:
+            os.close(descriptor)
+            raise ObjectForbiddenError("not a regular file")
+        return os.fdopen(descriptor, "rb")
 
     def _open(self, key: str) -> int:
         """Open a file below the root and return its descriptor; every refusal is named."""

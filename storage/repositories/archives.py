@@ -99,7 +99,7 @@ def whole(session: Session, text: str) -> int:
     """
     archive_id, prefix = resolve(session, text)
     if prefix:
-        raise UsageError(f"{text} is a part of archive {archive_id}: name the whole archive")
+        raise UsageError(f"{text} is a part of archive {archive_id}: only a whole archive can be meant here")
     return archive_id
 
 
@@ -158,14 +158,6 @@ def lock(session: Session, archive_ids: Sequence[int]) -> None:
     """Keep others from adding, deleting or marking images of these archives until the transaction ends."""
     chosen = select(Archive.id).where(Archive.id.in_(archive_ids)).order_by(Archive.id)
     session.execute(chosen.with_for_update(key_share=True))
-
-
-def view(session: Session, archive_id: int) -> ArchiveView:
-    """Return one archive, without what is recorded of it. Raises ``NotFoundError``."""
-    archive = session.get(Archive, archive_id, populate_existing=True)
-    if archive is None:
-        raise NotFoundError(f"there is no archive {archive_id}")
-    return ArchiveView(archive.id, archive.uri, archive.images, 0, archive.missing, archive.created_at)
 
 
 def views(session: Session, recorded: Mapping[int, int]) -> list[ArchiveView]:

@@ -45,16 +45,23 @@ def forget_named(session: Session, job_id: int) -> None:
 
 def count_there(session: Session, archive_id: int, prefix: str) -> int:
     """Return how many images of a part of an archive were there when it was last listed."""
-    below = prefix.strip("/")
-    return int(
-        session.scalar(
-            text(
-                """SELECT count(*) FROM image WHERE archive_id = :archive_id AND missing_since IS NULL
-                   AND (:below = '' OR key = :below OR (key >= :below || '/' AND key < :below || '0'))"""
-            ),
-            {"archive_id": archive_id, "below": below},
-        )
-        or 0
+    there = ["archive_id = :archive_id", "missing_since IS NULL", *_below(prefix)]
+    count = session.scalar(
+        text(f"SELECT count(*) FROM image WHERE {' AND '.join(there)}"),  # noqa: S608  (put together from these words)
+        {"archive_id": archive_id, "prefix": prefix.strip("/")},
+    )
+    return int(count or 0)
+
+
+def _below(prefix: str) -> list[str]:
+    """Return the conditions of a key that is ``prefix`` or below it, with its bounds; none for the whole archive.
+
+    Only the bounds that there are: with "or none" in it, a prepared statement would read the whole archive each time.
+    """
+    return (
+        ["key >= :prefix", "key < :prefix || '0'", "(key = :prefix OR key >= :prefix || '/')"]
+        if prefix.strip("/")
+        else []
     )
 
 
@@ -83,10 +90,11 @@ def mark_missing(session: Session, archive_id: int, prefix: str, after: str | No
         after: the last key of the page before; None at the beginning.
         until: the last key of the page; None for the end of the listing.
     """
-    # Only the bounds that there are: with "or none" in it, a prepared statement would read the whole archive each time.
-    bounds = ["key > :after" if after is not None else "", "key <= :until" if until is not None else ""]
-    if prefix.strip("/"):
-        bounds += ["key >= :prefix", "key < :prefix || '0'", "(key = :prefix OR key >= :prefix || '/')"]
+    bounds = [
+        "key > :after" if after is not None else "",
+        "key <= :until" if until is not None else "",
+        *_below(prefix),
+    ]
     within = " AND ".join(filter(None, bounds)) or "true"
     result = session.execute(
         text(

@@ -59,7 +59,8 @@ def test_an_address_that_is_taken_empty_of_another_kind_or_not_allowed_is_refuse
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConflictError, match=r"none of 17 images .* is it the right place"):
         rename("1", str(tmp_path / "empty"))
-    assert rename("1", str(tmp_path / "empty"), force=True).uri == f"file://{tmp_path / 'empty'}"
+    forced = rename("1", str(tmp_path / "empty"), force=True)
+    assert (forced.uri, forced.recorded) == (f"file://{tmp_path / 'empty'}", PHOTOGRAPHS + 1)
     rename("1", str(archive))
     with pytest.raises(UsageError, match="of different kinds"):
         rename("1", "s3://bucket")

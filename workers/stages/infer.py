@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ramq.kit.logs import get_logger
-from workers.fitness import UnfitError, is_out_of_memory, of_model, out_of_memory
-from workers.retry import Action, DeviceLostError, ModelFailedError, verdict
+from workers.fitness import UnfitError, concerns_worker, is_out_of_memory, of_model, out_of_memory
+from workers.retry import DeviceLostError, ModelFailedError
 from workers.work import Trouble
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _predict(works: Sequence[Work], model: LoadedModel, captioner: str) -> None:
             captions = model.captions(captioner, pixels, predictions)
     # Whatever a model raises, from a CUDA error to a bad picture: halving finds out whether an image is at fault.
     except Exception as error:
-        if isinstance(error, UnfitError) or verdict(error).action in {Action.STOP, Action.UNFIT}:
+        if concerns_worker(error):
             raise
         if _is_device_lost(error):
             raise DeviceLostError(f"the device failed and answers nothing more in this process: {error}") from error

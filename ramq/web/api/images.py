@@ -196,8 +196,8 @@ def list_archives(services: Reach) -> PageOut[ArchiveOut]:
 @router.patch("/archives/{archive_id}")
 def rename_archive(services: Reach, archive_id: Id, new: NewAddress) -> ArchiveOut:
     """Say where an archive is now: a bucket that was copied, a folder that was moved. What is recorded stays."""
-    services.archive_client.rename(str(archive_id), absolute_source(new.uri), force=new.force)
-    return next(ArchiveOut.model_validate(archive) for archive in services.archives() if archive.id == archive_id)
+    renamed = services.archive_client.rename(str(archive_id), absolute_source(new.uri), force=new.force)
+    return ArchiveOut.model_validate(renamed)
 
 
 @router.delete("/archives/{archive_id}")

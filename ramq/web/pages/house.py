@@ -6,8 +6,8 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from ramq.kit.errors import ConflictError, RamqError
+from ramq.kit.texts import plural
 from ramq.web.deps import Id, Reach, absolute_source, caller_of, screens_of
-from ramq.web.pages.render import plural
 from ramq.web.problem_document import Problem
 from ramq.web.problems import make_problem, problem_of
 from ramq.web.tokens import COOKIE

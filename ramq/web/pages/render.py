@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
 from ramq.corrections import LOCAL
+from ramq.kit.texts import plural
 from storage.language.writer import tag_text
 
 if TYPE_CHECKING:
@@ -97,11 +98,6 @@ def moment(value: datetime) -> Markup:
     """Return a ``<time>`` element in UTC."""
     value = value.astimezone(UTC)
     return Markup('<time datetime="{}">{}</time>').format(value.isoformat(), value.strftime("%Y-%m-%d %H:%M:%S UTC"))
-
-
-def plural(count: int, one: str, many: str | None = None) -> str:
-    """Return for example ``1 image`` or ``1,234 images``."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def stage(name: str) -> str:
