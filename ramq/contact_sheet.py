@@ -39,11 +39,12 @@ def draw(found: Sequence[Found], thumbnail: Callable[[int], bytes], file: Path) 
     Raises:
         OSError: the file cannot be written.
     """
+    title, text = ImageFont.load_default(size=22), ImageFont.load_default(size=15)
     across = max((len(each.hits) for each in found), default=0)
-    width = across * (_SIDE + _GAP) + _GAP
+    written = max((round(title.getlength(each.search)) for each in found), default=0)
+    width = max(across * (_SIDE + _GAP), written + _GAP) + _GAP
     sheet = Image.new("RGB", (width, len(found) * (_HEAD + _SIDE + _FOOT) + _GAP), _PAPER)
     pen = ImageDraw.Draw(sheet)
-    title, text = ImageFont.load_default(size=22), ImageFont.load_default(size=15)
     for row, (search, hits) in enumerate(found):
         top = row * (_HEAD + _SIDE + _FOOT)
         pen.text((_GAP, top + 12), search, font=title, fill=_INK)

@@ -57,6 +57,13 @@ def test_a_contact_sheet_shows_each_search_with_its_hits(tmp_path: Path) -> None
     assert colours == {"red", "blue"}
 
 
+def test_a_contact_sheet_is_as_wide_as_what_is_written_on_it(tmp_path: Path) -> None:
+    draw([Found("a very long search " * 4, [])], lambda _: b"", tmp_path / "long.png")
+    draw([Found("a cat", [])], lambda _: b"", tmp_path / "short.png")
+    with Image.open(tmp_path / "long.png") as long, Image.open(tmp_path / "short.png") as short:
+        assert long.width > 8 * short.width
+
+
 def grid(sheet: Image.Image) -> set[tuple[int, int, int]]:
     """The colours of a sheet, less what JPEG does to them."""
     return {tuple(value & 0xFE for value in pixel) for _, pixel in sheet.getcolors(1 << 20)}  # type: ignore[misc, union-attr]
