@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from ramq.cli.main import app
+from ramq.cli.main import command_line
 from ramq.settings import Settings
 from ramq.web.app import create_app
 from ramq.wiring import Services
@@ -44,7 +44,7 @@ def cli_page() -> str:
         MADE,
         CLI_INTRODUCTION,
     ]
-    command = get_command(app)
+    command = get_command(command_line())
     context = command.make_context("ramq", ["a verb"])
     for name, verb in _verbs("ramq", command):
         example = (verb.help or "").partition("Example:")

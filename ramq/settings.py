@@ -6,21 +6,17 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ramq.kit.errors import UsageError
 from ramq.kit.logs import without_secrets
 from storage.objects.base import S3Options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _SECRET = {"api_tokens", "webhook_url", "webhook_secret"}
 
@@ -34,10 +30,10 @@ def _default_data_dir() -> Path:
     return Path.home() / ".local" / "share" / "ramq"
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Everything that can be set. Field names are the variables' names without ``RAMQ_``, in lower case."""
 
-    model_config = SettingsConfigDict(env_prefix="RAMQ_", frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     data_dir: Path = Field(default_factory=_default_data_dir, description="embedded stack and local files")
     database_url: str | None = Field(None, repr=False, description="PostgreSQL; empty: the embedded one in data_dir")
@@ -67,13 +63,13 @@ class Settings(BaseSettings):
     s3_addressing: Literal["auto", "path", "virtual"] = Field(
         "auto", description="how requests name a bucket: path, virtual, or auto (the AWS config's choice)"
     )
-    s3_requester_pays: Annotated[tuple[str, ...], NoDecode] = Field(
+    s3_requester_pays: tuple[str, ...] = Field(
         (), description="buckets that bill whoever reads them, and may bill us, comma separated: s3://bucket"
     )
-    archive_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+    archive_allow: tuple[str, ...] = Field(
         (), description="roots that jobs may read, comma separated: s3://bucket/prefix, /folder"
     )
-    api_tokens: Annotated[tuple[str, ...], NoDecode] = Field(
+    api_tokens: tuple[str, ...] = Field(
         (),
         repr=False,
         description="bearer tokens, comma separated, each TOKEN or NAME:read|write|admin:TOKEN; "
@@ -163,20 +159,6 @@ class Settings(BaseSettings):
             raise ValueError("must start with postgresql://")
         return f"postgresql+psycopg://{rest}"
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Order of precedence: arguments, environment, the file named by ``RAMQ_CONFIG``."""
-        config = os.environ.get("RAMQ_CONFIG")
-        file = DotEnvSettingsSource(settings_cls, env_file=config) if config else dotenv_settings
-        return init_settings, env_settings, file, file_secret_settings
-
     @property
     def models_path(self) -> Path:
         """The folder that holds checkpoints."""
@@ -228,13 +210,28 @@ class Settings(BaseSettings):
         return values
 
 
+def _named(variables: Mapping[str, str | None]) -> dict[str, object]:
+    """Return what is set among ``variables``, by field; their names may be in any case."""
+    upper = {name.upper(): value for name, value in variables.items() if value is not None}
+    return {field: upper[name] for field in Settings.model_fields if (name := f"RAMQ_{field.upper()}") in upper}
+
+
 def load_settings(**overrides: object) -> Settings:
-    """Read the settings. Raises ``UsageError`` with one line per wrong value."""
+    """Read the settings: arguments go before the environment, and that before the file named by ``RAMQ_CONFIG``.
+
+    Raises:
+        UsageError: a value is wrong; one line for each.
+    """
+    given = _named(os.environ) | overrides
     config = os.environ.get("RAMQ_CONFIG")
-    if config and not Path(config).is_file():
-        raise UsageError(f"RAMQ_CONFIG names {config}, which is not a file")
+    if config:
+        if not Path(config).is_file():
+            raise UsageError(f"RAMQ_CONFIG names {config}, which is not a file")
+        from dotenv import dotenv_values  # noqa: PLC0415  (few have such a file)
+
+        given = _named(dotenv_values(config)) | given
     try:
-        settings = Settings(**overrides)  # type: ignore[arg-type]  # checked by pydantic
+        settings = Settings.model_validate(given)
     except ValidationError as error:
         problems = "; ".join(
             f"RAMQ_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"

@@ -8,8 +8,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -47,6 +45,8 @@ class Thumbnails:
             return path.read_bytes(), tag
         except FileNotFoundError:
             pass
+        from PIL import Image  # noqa: PLC0415  (a search on the command line shows no pictures)
+
         picture = Image.fromarray(make(side))
         buffer = io.BytesIO()
         # Nothing of the original but its pixels: a comment would be copied otherwise.

@@ -42,7 +42,7 @@ def db_upgrade() -> None:
         after = revision.current(engine)
         engine.dispose()
     change = "" if before == after else f", it was at {before or 'none'}"
-    err.print(f"The database is at revision {after}{change}.")
+    err().print(f"The database is at revision {after}{change}.")
 
 
 @db.command("check")
@@ -63,10 +63,10 @@ def db_check() -> None:
         finally:
             engine.dispose()
     for difference in differences:
-        out.print(visible(difference), markup=False)
+        out().print(visible(difference), markup=False)
     if differences:
         raise typer.Exit(1)
-    err.print(f"The database is at revision {revision.head()} and as it should be.")
+    err().print(f"The database is at revision {revision.head()} and as it should be.")
 
 
 @index.command("status")
@@ -128,11 +128,11 @@ def index_verify(as_json: Json = False) -> None:
     else:
         for generation_id, lines in problems.items():
             for line in lines:
-                out.print(f"generation {generation_id}: {visible(line)}", markup=False)
+                out().print(f"generation {generation_id}: {visible(line)}", markup=False)
     if any(problems.values()):
         raise typer.Exit(1)
     if not as_json:
-        err.print("The index and the database agree.")
+        err().print("The index and the database agree.")
 
 
 def _for_each_generation(action: str) -> None:
@@ -151,11 +151,11 @@ def _for_each_generation(action: str) -> None:
         if action == "compact":
             compact_features(ramq.engine, builder.store.place, purge=True)
         for status in ramq.index_status():
-            err.print(
+            err().print(
                 f"generation {status.generation_id} ({status.model}): {status.vectors_indexed:,} of "
                 f"{status.vectors_stored:,} vectors in {status.segments} segments"
             )
-        err.print(f"{removed} old files removed.", style="dim")
+        err().print(f"{removed} old files removed.", style="dim")
 
 
 def workers(as_json: Json = False) -> None:
@@ -180,15 +180,15 @@ def workers(as_json: Json = False) -> None:
         keep=("alive",),
         empty="No workers: `ramq up` or `ramq worker` starts one.",
     )
-    if out.is_terminal:  # in full, however narrow it is
+    if out().is_terminal:  # in full, however narrow it is
         for worker, each in ((view, each) for view in views for each in view.unfit):
-            out.print(f"{worker.id} is unfit for {each.label}: {visible(each.reason)}", markup=False)
+            out().print(f"{worker.id} is unfit for {each.label}: {visible(each.reason)}", markup=False)
 
 
 def _tell_finding(finding: Finding) -> None:
-    out.print(f"{finding.state:<5}  {finding.name}: {visible(finding.detail)}", markup=False, soft_wrap=True)
+    out().print(f"{finding.state:<5}  {finding.name}: {visible(finding.detail)}", markup=False, soft_wrap=True)
     if finding.next:
-        out.print(f"       type: {visible(finding.next)}", markup=False, soft_wrap=True)
+        out().print(f"       type: {visible(finding.next)}", markup=False, soft_wrap=True)
 
 
 def doctor(

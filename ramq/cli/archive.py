@@ -79,7 +79,7 @@ def _to_the_depth(hits: Iterator[Hit]) -> Iterator[Hit]:
         yield hit
         number += 1
     if number == queries.MAX_OFFSET:
-        err.print(
+        err().print(
             f"These are the best {number:,} images: a text or a likeness ranks no more, and there may be others. "
             "Narrow them by tags or filters, or leave the text or the likeness away.",
             soft_wrap=True,

@@ -16,6 +16,12 @@ app = typer.Typer(
     help="Rename or remove an archive.\n\nExample: ramq archive rename 2 /mnt/new/photos", no_args_is_help=True
 )
 
+
+def register(root: typer.Typer) -> None:
+    """Add the commands."""
+    root.add_typer(app, name="archive")
+
+
 Archive = Annotated[str, typer.Argument(metavar="ARCHIVE", help="Its number or address; see `ramq archives`.")]
 
 
@@ -35,7 +41,7 @@ def rename(
     if as_json:
         print_json(view)
         return
-    err.print(f"Archive {view.id} is at {view.uri} now.", markup=False, soft_wrap=True)
+    err().print(f"Archive {view.id} is at {view.uri} now.", markup=False, soft_wrap=True)
 
 
 @app.command()

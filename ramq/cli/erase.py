@@ -118,7 +118,7 @@ def forget(
     if as_json:
         print_json(done)
         return
-    err.print(
+    err().print(
         f"Generation {generation} forgot {done.records:,} records, {done.vectors:,} vectors and the features of "
         f"{done.features:,} images."
     )
@@ -143,7 +143,7 @@ def tell_done(done: DeletionReport, *, as_json: bool) -> None:
     if as_json:
         print_json(done)
         return
-    err.print(
+    err().print(
         f"Deletion {done.deletion_id} erased the results of {plural(done.images, 'image')}: "
         f"{plural(done.records, 'record')}, {plural(done.vectors, 'vector')}, {plural(done.failures, 'failure')}, "
         f"{plural(done.thumbnails, 'thumbnail')}. Originals untouched."
@@ -165,10 +165,10 @@ def prove(ramq: Services, done: DeletionReport, file: Path) -> None:
 def _tell(report: ErasureReport) -> None:
     number = report.deletion.id
     if report.is_clean:
-        out.print(f"deletion {number}: nothing left", markup=False)
+        out().print(f"deletion {number}: nothing left", markup=False)
     if report.deletion.finished_at is None:
-        out.print(f"deletion {number}: not finished; run the same `ramq delete` again", markup=False)
+        out().print(f"deletion {number}: not finished; run the same `ramq delete` again", markup=False)
     for trace in report.traces:
         if trace.left:
             line = f"deletion {number}: {trace.left:,} left in {trace.place}; {trace.remedy}"
-            out.print(visible(line), markup=False, soft_wrap=True)
+            out().print(visible(line), markup=False, soft_wrap=True)

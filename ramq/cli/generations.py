@@ -18,6 +18,12 @@ app = typer.Typer(
     invoke_without_command=True,
 )
 
+
+def register(root: typer.Typer) -> None:
+    """Add the commands."""
+    root.add_typer(app, name="generations")
+
+
 GenerationId = Annotated[
     int, typer.Argument(metavar="ID", help="A number that `ramq generations` shows.", min=1, max=2**15 - 1)
 ]
@@ -111,7 +117,7 @@ def drop(
     if as_json:
         print_json(report)
         return
-    err.print(
+    err().print(
         f"Generation {generation_id} is dropped: {report.records:,} records, {report.vectors:,} vectors, "
         f"{report.features:,} features."
     )
@@ -125,7 +131,7 @@ def _say_serving(state: GenerationState, *, as_json: bool) -> None:
     if as_json:
         print_json(state)
         return
-    err.print(
+    err().print(
         f"Generation {state.id} ({state.model}, {state.vocabulary}, {state.images:,} images) serves search.",
         markup=False,
     )
@@ -133,8 +139,8 @@ def _say_serving(state: GenerationState, *, as_json: bool) -> None:
 
 def _print_comparison(found: GenerationComparison) -> None:
     for side, view, images in (("a", found.a, found.images_a), ("b", found.b, found.images_b)):
-        out.print(f"{side}: generation {view.id}, {view.model}, {view.vocabulary}, {images:,} images", markup=False)
-    out.print(f"{found.images_both:,} images are in both; the tags of {found.images_changed:,} of them differ.")
+        out().print(f"{side}: generation {view.id}, {view.model}, {view.vocabulary}, {images:,} images", markup=False)
+    out().print(f"{found.images_both:,} images are in both; the tags of {found.images_changed:,} of them differ.")
     if not found.tags:
         return
     print_table(

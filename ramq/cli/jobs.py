@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 
 from ramq.cli.context import services, settings_for
 from ramq.cli.output import duration, err, out, print_json, print_table, visible
@@ -17,6 +16,8 @@ from storage.waiting import waits_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from rich.progress import Progress
 
     from ramq.settings import Settings
     from ramq.stack import Workers
@@ -58,7 +59,7 @@ def enqueue(
     with services(settings) as ramq:
         created = ramq.jobs.create(source, model=model, caption=caption, priority=priority, vocabulary=vocabulary)
         if not as_json:
-            out.print(created.id)
+            out().print(created.id)
         if wait:
             finished = wait_for_end(ramq, settings, created.id, is_quiet=as_json)
             _report(finished, as_json=as_json)
@@ -69,7 +70,7 @@ def enqueue(
             print_json(created)
         elif not any(worker.is_alive for worker in ramq.jobs.workers()):
             start = "ramq up" if settings.is_embedded else "ramq worker"
-            err.print(
+            err().print(
                 f"Recorded. No worker is running: start one with `{start}`, or follow with `--wait`.", style="dim"
             )
 
@@ -173,7 +174,7 @@ def failures(
         empty="No failures.",
     )
     if page.next_cursor:
-        err.print(f"There are more: --cursor {page.next_cursor}", style="dim")
+        err().print(f"There are more: --cursor {page.next_cursor}", style="dim")
 
 
 def retry(job_id: JobId, error_class: ClassOf = None, as_json: Json = False) -> None:
@@ -220,12 +221,36 @@ def _interrupted_with_a_word(job_id: int) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        err.print(
+        err().print(
             f"\nStopped watching. Job {job_id} keeps what it has done: go on with `ramq job {job_id} --watch`, "
             f"end it with `ramq cancel {job_id}`.",
             style="dim",
         )
         raise
+
+
+def _progress(*, is_quiet: bool) -> Progress:
+    from rich.progress import (  # noqa: PLC0415  (only who waits for a job sees bars)
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TaskProgressColumn,
+        TextColumn,
+    )
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[note]}", style="yellow"),
+        console=err(),
+        disable=is_quiet or not err().is_terminal,
+        transient=True,
+    )
 
 
 def _follow(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) -> JobView:
@@ -239,20 +264,7 @@ def _follow(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) 
             assert ramq.broker_url is not None
             database_url = ramq.engine.url.render_as_string(hide_password=False)
             crew = cleanup.enter_context(workers(settings, database_url, ramq.broker_url, 1))
-        progress = cleanup.enter_context(
-            Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TextColumn("{task.fields[note]}", style="yellow"),
-                console=err,
-                disable=is_quiet or not err.is_terminal,
-                transient=True,
-            )
-        )
+        progress = cleanup.enter_context(_progress(is_quiet=is_quiet))
         cleanup.enter_context(_interrupted_with_a_word(job_id))  # the innermost: before anything is waited for
         task = progress.add_task(f"job {job_id}", total=None, rate="", note="")
         told, next_line = "", started
@@ -274,10 +286,10 @@ def _follow(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) 
                 rate=_rate(view) if view.listed or not note else "",
                 note=note,
             )
-            if not is_quiet and not err.is_terminal and (note != told or time.monotonic() >= next_line):
+            if not is_quiet and not err().is_terminal and (note != told or time.monotonic() >= next_line):
                 counts = f"{view.listed - view.pending:,} of {view.listed:,}"
                 parts = (f"job {job_id}: {counts}", _rate(view), note)
-                err.print("  ".join(part for part in parts if part), markup=False, soft_wrap=True)
+                err().print("  ".join(part for part in parts if part), markup=False, soft_wrap=True)
                 told, next_line = note, time.monotonic() + _LINE_SECONDS
             if view.is_over or view.state == "paused":
                 return view
@@ -332,4 +344,4 @@ def _report(view: JobView, *, as_json: bool) -> None:
         lines.append(f"  {visible(view.note)}")
     if view.webhook:
         lines.append(f"  webhook: {visible(view.webhook)}")
-    err.print("\n".join(lines), markup=False)
+    err().print("\n".join(lines), markup=False)

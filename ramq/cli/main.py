@@ -7,48 +7,41 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
-import traceback
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from ramq.cli import (
-    admin,
-    archive,
-    archive_changes,
-    erase,
-    generations,
-    jobs,
-    models,
-    people,
-    policy,
-    search,
-    stack,
-    token,
-    vocab,
-)
 from ramq.cli.output import err, shortened, visible
 from ramq.kit.errors import ConflictError, ForbiddenError, RamqError, TransientError, UsageError
 from ramq.kit.logs import without_secrets
-from ramq.version import described
 
-app = typer.Typer(
-    name="ramq",
-    help="Tag, caption and search large image archives.\n\nExample: ramq enqueue ./photos --wait",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-)
+COMMANDS = {
+    "stack": ("up", "worker", "web"),
+    "jobs": ("enqueue", "jobs", "job", "pause", "resume", "cancel", "failures", "retry"),
+    "search": ("search", "tags", "show"),
+    "people": ("tag",),
+    "archive": ("archives", "export"),
+    "erase": ("delete", "erasures", "forget"),
+    "admin": ("db", "index", "doctor", "workers"),
+    "archive_changes": ("archive",),
+    "models": ("models",),
+    "generations": ("generations",),
+    "vocab": ("vocab",),
+    "policy": ("policy",),
+    "token": ("token",),
+}
+"""The files of this package, and the commands in them."""
 
 
 def _version(value: bool) -> None:
     if value:
+        from ramq.version import described  # noqa: PLC0415
+
         typer.echo(f"ramq {described()}")
         raise typer.Exit
 
 
-@app.callback()
 def root(
     show_version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
@@ -57,20 +50,29 @@ def root(
     """Tag, caption and search large image archives."""
 
 
-for _module in (stack, jobs, search, people, archive, erase, admin):
-    _module.register(app)
-app.add_typer(archive_changes.app, name="archive")
-app.add_typer(models.app, name="models")
-app.add_typer(generations.app, name="generations")
-app.add_typer(vocab.app, name="vocab")
-app.add_typer(policy.app, name="policy")
-app.add_typer(token.app, name="token")
+def command_line(typed: str = "") -> typer.Typer:
+    """Return the command line, of which only the file with the command ``typed`` is loaded; of all, if there is none.
+
+    To load and to declare all commands takes as long as to run one of them.
+    """
+    app = typer.Typer(
+        name="ramq",
+        help="Tag, caption and search large image archives.\n\nExample: ramq enqueue ./photos --wait",
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(root)
+    known = [file for file, names in COMMANDS.items() if typed in names]
+    for file in known or COMMANDS:
+        import_module(f"ramq.cli.{file}").register(app)
+    return app
 
 
 def main() -> None:
     """Run the command line; every expected error becomes one line and an exit code."""
     try:
-        app()
+        command_line(sys.argv[1] if len(sys.argv) > 1 else "")()
     except RamqError as error:
         _complain(without_secrets(str(error)))
         sys.exit(_exit_code(error))
@@ -92,10 +94,13 @@ def main() -> None:
 
 def _complain(message: str) -> None:
     """Say in one line what is wrong, however long the words in it are."""
-    err.print(f"ramq: {shortened(visible(message))}", style="red", markup=False, soft_wrap=True)
+    err().print(f"ramq: {shortened(visible(message))}", style="red", markup=False, soft_wrap=True)
 
 
 def _kept_trace() -> str:
+    import tempfile  # noqa: PLC0415
+    import traceback  # noqa: PLC0415
+
     with tempfile.NamedTemporaryFile("w", prefix="ramq-", suffix=".txt", delete=False) as file:
         file.write(without_secrets(traceback.format_exc()))
     return file.name

@@ -22,6 +22,12 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+
+def register(root: typer.Typer) -> None:
+    """Add the commands."""
+    root.add_typer(app, name="models")
+
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A name that `ramq models list` shows.")]
 ModelsDir = Annotated[
     Path | None, typer.Option("--models-dir", metavar="DIR", help="Folder of checkpoints; default: RAMQ_MODELS_DIR.")
@@ -61,7 +67,7 @@ def list_models(models_dir: ModelsDir = None, as_json: Json = False) -> None:
         ("name", "state", "size", "what"),
         [(row["name"], row["state"], row["size"], row["summary"]) for row in rows],
     )
-    err.print(f"Folder: {folder}", style="dim", markup=False)
+    err().print(f"Folder: {folder}", style="dim", markup=False)
 
 
 @app.command()
@@ -88,7 +94,7 @@ def pull(
     with _model_errors():
         wanted = checkpoints.entry(name)
         if not wanted.files:
-            err.print(f"{name} is installed with ramq; there is nothing to pull.")
+            err().print(f"{name} is installed with ramq; there is nothing to pull.")
             return
         with _progress() as listener:
             files = checkpoints.pull(name, folder, mirror=mirror or None, from_dir=from_dir, listener=listener)
@@ -99,10 +105,10 @@ def pull(
         ]
     for file in files:
         if file.detail:
-            err.print(f"{file.name}: {file.detail}", markup=False)
+            err().print(f"{file.name}: {file.detail}", markup=False)
     for other in lacking:
-        err.print(f"Searching by text, or tags of your own, also need: ramq models pull {other}")
-    out.print(str(folder / name), markup=False, soft_wrap=True)
+        err().print(f"Searching by text, or tags of your own, also need: ramq models pull {other}")
+    out().print(str(folder / name), markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -120,7 +126,7 @@ def verify(name: Name, models_dir: ModelsDir = None, as_json: Json = False) -> N
     elif files:
         print_table(("file", "state", "hash", ""), [(f.name, f.state.value, _hash(f), f.detail) for f in files])
     else:
-        err.print(f"{name} is installed with ramq; there is nothing to verify.")
+        err().print(f"{name} is installed with ramq; there is nothing to verify.")
     if any(file.state is not checkpoints.FileState.OK for file in files):
         raise typer.Exit(1)
 
@@ -138,7 +144,7 @@ def path(name: Name, models_dir: ModelsDir = None) -> None:
         if not checkpoints.entry(name).files:
             raise UsageError(f"{name} is installed with ramq and has no folder")
         checkpoints.find(name, folder)
-        out.print(str(checkpoints.path(name, folder)), markup=False, soft_wrap=True)
+        out().print(str(checkpoints.path(name, folder)), markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -156,7 +162,7 @@ def convert(
         from ram_core.weights import convert as convert_weights  # noqa: PLC0415  (torch loads here)
 
         size = convert_weights(checkpoint, to)
-    err.print(f"{to}: {_size(size)}, was {_size(checkpoint.stat().st_size)}", markup=False)
+    err().print(f"{to}: {_size(size)}, was {_size(checkpoint.stat().st_size)}", markup=False)
 
 
 def _folder(models_dir: Path | None) -> Path:
@@ -200,7 +206,7 @@ def _progress() -> Iterator[Listener]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err) as bars:
+    with Progress(*columns, console=err()) as bars:
         tasks = {}
 
         def progress(name: str, done: int, total: int | None) -> None:

@@ -7,20 +7,17 @@ import json
 import re
 import sys
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.cells import cell_len, set_cell_size
-from rich.console import Console
 
 from ramq.kit.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# A terminal is given lines that end between words; what is piped or logged, lines as they are.
-out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-err = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    from rich.console import Console
 
 _GAP = 2
 """Blanks between columns."""
@@ -28,6 +25,25 @@ _LEAST_WIDTH = 12
 
 _WORD_SHOWN = 80
 _LONG_WORD = re.compile(r"\S{200,}")
+
+
+@cache
+def out() -> Console:
+    """Return the console on stdout. A terminal is given lines that end between words, a pipe lines as they are."""
+    return _console(is_err=False)
+
+
+@cache
+def err() -> Console:
+    """Return the console on stderr."""
+    return _console(is_err=True)
+
+
+def _console(*, is_err: bool) -> Console:
+    from rich.console import Console  # noqa: PLC0415  (JSON and tables are written without it)
+
+    stream = sys.stderr if is_err else sys.stdout
+    return Console(stderr=is_err, highlight=False, soft_wrap=not stream.isatty())
 
 
 def as_data(value: Any) -> Any:
@@ -66,21 +82,23 @@ def print_table(
         keep: columns that are shown, if cut short, on the narrowest terminal too; the first one is in any case.
         empty: what is said where there are no rows.
     """
+    from rich.cells import cell_len  # noqa: PLC0415
+
     listed = [[shown(cell) for cell in row] for row in rows]
     if not listed:
-        err.print(empty, style="dim")
+        err().print(empty, style="dim")
         return
     widths = [max(cell_len(row[at]) for row in [list(columns), *listed]) for at in range(len(columns))]
     is_number = [all(_looks_like_number(row[at]) for row in listed) for at in range(len(columns))]
     left = list(range(len(columns)))
-    if out.is_terminal:
+    if sys.stdout.isatty():
         left = _fitted(columns, widths, keep)
     for row in [list(columns), *listed]:
         cells = (_padded(row[at], widths[at], is_right=is_number[at]) for at in left)
         sys.stdout.write((" " * _GAP).join(cells).rstrip() + "\n")
     if len(left) < len(columns):
         names = ", ".join(name for at, name in enumerate(columns) if at not in left)
-        err.print(f"Not shown on so narrow a terminal: {names}.", style="dim", soft_wrap=True)
+        err().print(f"Not shown on so narrow a terminal: {names}.", style="dim", soft_wrap=True)
 
 
 def _fitted(columns: Sequence[str], widths: list[int], keep: Sequence[str]) -> list[int]:
@@ -88,7 +106,7 @@ def _fitted(columns: Sequence[str], widths: list[int], keep: Sequence[str]) -> l
     left = list(range(len(columns)))
 
     def excess() -> int:
-        return sum(widths[at] for at in left) + _GAP * (len(left) - 1) - out.width
+        return sum(widths[at] for at in left) + _GAP * (len(left) - 1) - out().width
 
     while excess() > 0 and (spare := [at for at in left[1:] if columns[at] not in keep]):
         left.remove(spare[-1])
@@ -99,6 +117,8 @@ def _fitted(columns: Sequence[str], widths: list[int], keep: Sequence[str]) -> l
 
 
 def _padded(cell: str, width: int, *, is_right: bool) -> str:
+    from rich.cells import cell_len, set_cell_size  # noqa: PLC0415
+
     if cell_len(cell) > width:
         cell = set_cell_size(cell, width - 1).rstrip() + "…"
     blanks = " " * (width - cell_len(cell))

@@ -41,4 +41,4 @@ def tag(
     if as_json:
         print_json({"items": views})
         return
-    err.print(f"{plural(len(ids), 'image')} updated; see `ramq show IMAGE`.")
+    err().print(f"{plural(len(ids), 'image')} updated; see `ramq show IMAGE`.")

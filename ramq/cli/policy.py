@@ -12,6 +12,12 @@ from ramq.cli.search import ArchiveOf, Json  # noqa: TC001  (typer reads the ann
 
 app = typer.Typer(no_args_is_help=True, help="Which tags count in which archive.\n\nExample: ramq policy deny weapon")
 
+
+def register(root: typer.Typer) -> None:
+    """Add the commands."""
+    root.add_typer(app, name="policy")
+
+
 TagName = Annotated[str, typer.Argument(metavar="TAG", help="Name or number of a tag.")]
 
 
@@ -40,7 +46,7 @@ def deny(tag: TagName, archive: ArchiveOf = None) -> None:
     """
     with services() as ramq:
         ramq.policies.put(tag, "deny", archive)
-    err.print(f"Tag {tag!r} is now hidden.", markup=False)
+    err().print(f"Tag {tag!r} is now hidden.", markup=False)
 
 
 @app.command()
@@ -51,7 +57,7 @@ def allow(tag: TagName, archive: ArchiveOf = None) -> None:
     """
     with services() as ramq:
         ramq.policies.put(tag, "allow", archive)
-    err.print("It counts, and others count only if they are allowed too.")
+    err().print("It counts, and others count only if they are allowed too.")
 
 
 @app.command()
@@ -62,4 +68,4 @@ def clear(tag: TagName, archive: ArchiveOf = None) -> None:
     """
     with services() as ramq:
         ramq.policies.clear(tag, archive)
-    err.print("Rule removed.")
+    err().print("Rule removed.")

@@ -105,7 +105,7 @@ def pointing_into(text: str | None) -> Iterator[None]:
         yield
     except UsageError as error:
         if text and error.at is not None:
-            err.print(shortened(pointer(text, error)), markup=False, soft_wrap=True)
+            err().print(shortened(pointer(text, error)), markup=False, soft_wrap=True)
         raise
 
 
@@ -146,9 +146,9 @@ def search(
     )
     if page.next_cursor:
         count = "" if page.total is None else f"{page.total:,} match. "
-        err.print(f"{count}There are more: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
+        err().print(f"{count}There are more: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
     elif page.below:
-        err.print(f"{page.below:,} more are less like the text: --relevance 0 shows them.", style="dim")
+        err().print(f"{page.below:,} more are less like the text: --relevance 0 shows them.", style="dim")
 
 
 def _tags_of(hit: Hit) -> str:
@@ -161,7 +161,7 @@ def read(ramq: Services, query: SearchQuery, text: str | None, *, is_strict: boo
     """Return ``query``, narrowed by what was typed; how that was read goes to stderr where it may surprise."""
     asked = ramq.read(query, text, is_strict=is_strict)
     for note in asked.notes:
-        err.print(visible(note.line), style="dim", markup=False, soft_wrap=True)
+        err().print(visible(note.line), style="dim", markup=False, soft_wrap=True)
     return asked
 
 
@@ -230,7 +230,7 @@ def show(
         print_json(view)
         return
     size = f"{view.width} x {view.height} pixels, " if view.width else ""
-    out.print(
+    out().print(
         f"image {view.image_id}  {visible(view.uri)}\n  {size}{shown(view.size_bytes)} bytes, version {view.version}\n"
         f"  {view.caption or 'no caption'}",
         markup=False,

@@ -58,7 +58,7 @@ def worker(
     Example: ramq worker --device cuda:0 --model ram_plus
     """
     settings = settings_for(device=device)
-    err.print("Starting a worker. Ctrl-C finishes the batch in hand and gives the rest back.", style="dim")
+    err().print("Starting a worker. Ctrl-C finishes the batch in hand and gives the rest back.", style="dim")
     from ramq.worker_process import run_worker  # noqa: PLC0415  (torch)
 
     names = tuple(name.strip() for name in queues.split(",") if name.strip()) if queues else None
@@ -81,12 +81,12 @@ def web(host: _HOST = "127.0.0.1", port: _PORT = 8765) -> None:
 
 
 def _stopping() -> None:
-    err.print("Stopping.", style="dim")
+    err().print("Stopping.", style="dim")
 
 
 def _stopping_all() -> None:
-    err.print("Stopping: workers finish the batch in hand …", style="dim")
+    err().print("Stopping: workers finish the batch in hand …", style="dim")
 
 
 def _announce(url: str) -> None:
-    err.print(f"The page is at {url}   (Ctrl-C stops)")
+    err().print(f"The page is at {url}   (Ctrl-C stops)")

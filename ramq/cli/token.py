@@ -12,6 +12,11 @@ from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
 app = typer.Typer(no_args_is_help=True, help="Tokens of the API and the page.\n\nExample: ramq token new ann")
 
 
+def register(root: typer.Typer) -> None:
+    """Add the commands."""
+    root.add_typer(app, name="token")
+
+
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, for logs and limits.")],
@@ -28,5 +33,5 @@ def new(
     if as_json:
         print_json({"token": token, "entry": entry})
         return
-    out.print(f"{token}\n{entry}", markup=False, soft_wrap=True)
-    err.print("Give the first line to the user (shown once); add the second to RAMQ_API_TOKENS.")
+    out().print(f"{token}\n{entry}", markup=False, soft_wrap=True)
+    err().print("Give the first line to the user (shown once); add the second to RAMQ_API_TOKENS.")

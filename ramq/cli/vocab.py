@@ -17,6 +17,11 @@ app = typer.Typer(
 )
 
 
+def register(root: typer.Typer) -> None:
+    """Add the commands."""
+    root.add_typer(app, name="vocab")
+
+
 @app.command("list")
 def list_vocabularies(as_json: Json = False) -> None:
     """List the vocabularies, and the generations that were made with each.
@@ -49,7 +54,7 @@ def add(
     if as_json:
         print_json(view)
         return
-    err.print(f"Vocabulary {view.name}: {view.tags:,} tags.", markup=False)
+    err().print(f"Vocabulary {view.name}: {view.tags:,} tags.", markup=False)
 
 
 @app.command()
@@ -98,7 +103,7 @@ def retag(
         )
         if not as_json:
             for job in created:
-                out.print(job.id)
+                out().print(job.id)
         if wait:
             created = [wait_for_end(ramq, settings, job.id, is_quiet=as_json) for job in created]
     if as_json:

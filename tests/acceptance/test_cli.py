@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from typer.main import get_command
 
-from ramq.cli.main import app
+from ramq.cli.main import command_line
 from ramq.settings import Settings
 from ramq.version import described
 from tests.services.crew import client_services, running_crew, wait_for
@@ -42,7 +42,7 @@ def verbs(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
         yield from verbs(child, (*path, name))
 
 
-VERBS = dict(verbs(get_command(app)))
+VERBS = dict(verbs(get_command(command_line())))
 NARROWING = [
     (*path, option)
     for path, verb in VERBS.items()

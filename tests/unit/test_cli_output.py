@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -69,8 +70,6 @@ def test_lengths_of_time_are_written_as_people_say_them(seconds: float, text: st
 
 
 class _Terminal:
-    is_terminal = True
-
     def __init__(self, width: int) -> None:
         self.width = width
 
@@ -97,7 +96,8 @@ def test_a_pipe_gets_every_column_and_a_row_is_a_line(capsys: pytest.CaptureFixt
 def test_a_narrow_terminal_loses_columns_before_words(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int, first: str
 ) -> None:
-    monkeypatch.setattr(output, "out", _Terminal(width))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(output, "out", lambda: _Terminal(width))
     print_table(("job", "state", "listed", "source"), ROWS, keep=("source",))
     captured = capsys.readouterr()
     lines = captured.out.splitlines()

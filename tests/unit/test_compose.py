@@ -15,7 +15,7 @@ import yaml
 from typer.exceptions import TyperException
 from typer.main import get_command
 
-from ramq.cli.main import app
+from ramq.cli.main import command_line
 from ramq.settings import Settings
 from workers.app import KEY_PREFIX
 
@@ -28,7 +28,7 @@ OURS = {name: service for name, service in SERVICES.items() if service["image"].
 def parse(command: list[str]) -> None:
     """Parse a command line of ours as the program would, without running it."""
     assert command[0] == "ramq"
-    group, words = get_command(app), command[1:]
+    group, words = get_command(command_line()), command[1:]
     with group.make_context("ramq", words, resilient_parsing=False) as context:
         while hasattr(group, "resolve_command"):
             name, group, words = group.resolve_command(context, [*context._protected_args, *context.args])

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 from typer.main import get_command
 
-from ramq.cli.main import app
+from ramq.cli.main import command_line
 from ramq.settings import Settings
 from storage.models import Base
 from tests.documents import DOCS, FENCED, PAGES, ROOT, commands_of, typed
@@ -64,7 +64,7 @@ def check(line: str) -> None:
 
 def parse(words: list[str]) -> None:
     """Parse a command as ``ramq`` would, without running it."""
-    command, rest = get_command(app), [word for word in words if word != "…"]
+    command, rest = get_command(command_line()), [word for word in words if word != "…"]
     context = command.make_context("ramq", ["a verb"])
     while isinstance(command, TyperGroup) and rest:
         name, found, rest = command.resolve_command(context, rest)
@@ -86,7 +86,7 @@ def test_documented_defaults_are_the_ones_in_force(monkeypatch: pytest.MonkeyPat
         monkeypatch.delenv(f"RAMQ_{name.upper()}", raising=False)
     rows = re.findall(r"^\| `RAMQ_([A-Z0-9_]+)` \| `([^`]+)` \|", text("operations.md"), re.MULTILINE)
     assert len(rows) >= 10
-    settings = Settings(_env_file=None)
+    settings = Settings()
     for name, shown in rows:
         value = getattr(settings, name.lower())
         assert str(value) == shown.replace(",", "") or float(value) == float(shown.replace(",", "")), name

@@ -177,7 +177,7 @@ def test_importing_any_module_does_nothing() -> None:
 )
 def test_a_light_module_loads_nothing_heavy(module: str) -> None:
     heavy = ("torch", "transformers", "timm", "celery", "alembic", "faiss", "fastapi", "boto3", "pyarrow")
-    heavy += ("numpy", "PIL", "redis", "starlette", "structlog")
+    heavy += ("numpy", "PIL", "redis", "starlette", "structlog", "rich", "pydantic_settings")
     code = f"import sys, {module}; print(*(name for name in {heavy!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
