@@ -28,9 +28,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.memory import extra_bytes
 from benchmarks.report import begin, options, write
 from benchmarks.straightforward import Straightforward
-from ram_core.generation import SearchOptions, search
+from ram_core.modeling.beam_search import SearchOptions, search
 from ram_core.modeling.label_embeddings import reweight
-from ram_core.modeling.load import DESCRIPTIONS
+from ram_core.modeling.published import DESCRIPTIONS
 from ram_core.modeling.ram_plus import RAMPlus
 from ram_core.modeling.runner import CPU_CHUNK, Runner
 from ram_core.modeling.tiny import TAG2TEXT_TAGS, build, made_up_weights

@@ -20,7 +20,7 @@ from torch.nn import functional
 from benchmarks.report import begin, options, write
 from benchmarks.straightforward import Straightforward
 from ram_core.modeling.label_embeddings import reweight
-from ram_core.modeling.load import DESCRIPTIONS
+from ram_core.modeling.published import DESCRIPTIONS
 
 TAGS, WIDTH = 4585, 512
 SCALE = 1 / 0.07  # where training starts it

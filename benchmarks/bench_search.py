@@ -38,12 +38,12 @@ from storage.index.places import FolderPlace
 from storage.index.segment import described
 from storage.index.selection import Selection
 from storage.index.vectors import QUERY_BITS, Vectors, in_one_thread, open_vectors
-from storage.language import AllOf, AnyOf, FieldTerm, NotOf, TagTerm
 from storage.migrate import upgrade
-from storage.query import resolve
-from storage.repositories.records import lock_existing, write_records
-from storage.search import Search
-from storage.views import SearchQuery
+from storage.results.records import lock_existing, write_records
+from storage.search.language import AllOf, AnyOf, FieldTerm, NotOf, TagTerm
+from storage.search.query import resolve
+from storage.search.search import Search
+from storage.search.views import SearchQuery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

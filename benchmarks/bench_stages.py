@@ -28,8 +28,8 @@ from storage.objects.folder import FolderStore
 from storage.objects.s3 import S3Store
 from tests.services.postgres import PostgresServer
 from tests.services.s3 import s3_server
-from workers.decoders import Decoders
-from workers.stages.decode import decode
+from workers.pipeline.decode import decode
+from workers.pipeline.decoders import Decoders
 
 if TYPE_CHECKING:
     import argparse

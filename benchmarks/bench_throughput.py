@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ramq.wiring import Services
-    from storage.views import JobView
+    from storage.ledger.views import JobView
     from tests.services.crew import Crew
 
 MOST_WORKERS = 3

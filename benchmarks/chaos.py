@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.nemesis import Nemesis
 from benchmarks.report import begin, options, write
 from benchmarks.soak import soak
-from ramq.kit.errors import RamqError
 from ramq.settings import Settings
 from storage.database import make_engine
+from storage.errors import RamqError
 from storage.migrate import upgrade
 from tests.services.breakable import BreakableServices, breakable_services
 from tests.services.checker import check_job, pictures
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ramq.wiring import Services
-    from storage.views import JobView
+    from storage.ledger.views import JobView
 
 LEASE_SECONDS = 4
 MODEL_SECONDS = 0.15  # a batch of 16, so that a job is long enough to be disturbed often

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from storage.database import driver_connection, unit_of_work
-from storage.index.packing import pack_vectors
-from storage.models import Archive, Job
-from storage.repositories import generations
-from storage.repositories.generations import GenerationSpec, VocabularySpec
-from storage.repositories.records import Provenance, RecordRow
+from storage.results import generations
+from storage.results.generations import GenerationSpec
+from storage.results.packing import pack_vectors
+from storage.results.records import Provenance, RecordRow
+from storage.results.vocabularies import VocabularySpec
+from storage.tables import Archive, Job
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

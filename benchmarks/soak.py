@@ -14,9 +14,9 @@ from sqlalchemy import text
 
 from benchmarks.nemesis import WITHOUT_STORE, Nemesis
 from ramq.broker import broker_client
-from ramq.kit.errors import RamqError
 from ramq.settings import Settings
 from storage.database import unit_of_work
+from storage.errors import RamqError
 from storage.migrate import upgrade
 from tests.services.breakable import breakable_services
 from tests.services.checker import check_index

@@ -20,18 +20,19 @@ from ramq.settings import Settings
 from ramq.wiring import Services
 from storage.database import driver_connection, make_engine, unit_of_work
 from storage.index.builder import IndexBuilder
-from storage.index.packing import pack_vectors
 from storage.index.places import open_place
+from storage.ledger import shards
 from storage.objects.base import S3Options
 from storage.objects.folder import FolderStore
-from storage.repositories import images, shards
+from storage.results import images
+from storage.results.packing import pack_vectors
 from workers.lifecycle import Worker
-from workers.model_holder import ModelHolder, ModelOptions
-from workers.pipeline import PipelineOptions
+from workers.pipeline.decode import Decoded, decode
+from workers.pipeline.model_holder import ModelHolder, ModelOptions
+from workers.pipeline.pipeline import PipelineOptions
+from workers.pipeline.work import Batch, Lease, Work
+from workers.pipeline.write import write
 from workers.planner import Planner
-from workers.stages.decode import Decoded, decode
-from workers.stages.write import write
-from workers.work import Batch, Lease, Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

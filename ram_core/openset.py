@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ram_core.embeddings import cached_embeddings
 from ram_core.errors import VocabularyError
-from ram_core.text_encoder import cached_embeddings
 from ram_core.vocabulary import TagVocabulary
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,6 +156,14 @@ class TextEncoder(Protocol):
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return (len(texts), D) float32, each row of unit length."""
+
+
+@runtime_checkable
+class ShipsEmbeddings(Protocol):
+    """A text encoder with embeddings of some texts at hand, so that they need not be computed."""
+
+    def shipped(self, texts: Sequence[str]) -> NDArray[np.float32] | None:
+        """Return (len(texts), D) float32, or None where it does not have them all."""
 
 
 def assigned_tags(prediction: Prediction, vocabulary: TagVocabulary) -> list[TagScore]:

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from ram_core.errors import FeaturesError, ImageError, ModelError, VocabularyError
 from ram_core.features import pack, unpack_tokens
-from ram_core.generation import SearchOptions
+from ram_core.modeling.beam_search import SearchOptions
 from ram_core.modeling.captioner import CaptionWords, caption_ids
 from ram_core.modeling.ram import RAM, Tagger
 from ram_core.modeling.ram_plus import RAMPlus

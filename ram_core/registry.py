@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 # name -> "module:function" of its loader, which takes the keyword arguments of ``load_model``.
 _MODELS = {
-    "lite": "ram_core.lite:load_lite",
-    "ram": "ram_core.modeling.load:load_ram",
-    "ram_plus": "ram_core.modeling.load:load_ram_plus",
-    "tag2text": "ram_core.modeling.load:load_tag2text",
+    "lite": "ram_core.lite.model:load_lite",
+    "ram": "ram_core.official:load_ram",
+    "ram_plus": "ram_core.official:load_ram_plus",
+    "tag2text": "ram_core.official:load_tag2text",
 }
 
 # name -> loader of the text encoder that shares the space of the model's vectors; takes models_dir and device.
 _TEXT_ENCODERS = {
-    "lite": "ram_core.text_encoder:load_minilm",
+    "lite": "ram_core.lite.text_encoder:load_minilm",
     "ram": "ram_core.clip_text:load_clip_text",
     "ram_plus": "ram_core.clip_text:load_clip_text",
 }
@@ -69,11 +69,9 @@ def load_model(  # noqa: PLR0913  (one knob each; every one has a default but th
     """
     import torch  # noqa: PLC0415  (names and errors of this module must not cost a torch import)
 
-    from ram_core.vocabulary import TagVocabulary  # noqa: PLC0415
-
     load = _loader(_MODELS, name)
     if isinstance(vocabulary, str):
-        vocabulary = TagVocabulary.named(vocabulary, models_dir)
+        vocabulary = load_vocabulary(vocabulary, models_dir)
     model: Recognizer = load(
         checkpoint=checkpoint,
         vocabulary=vocabulary,
@@ -84,6 +82,26 @@ def load_model(  # noqa: PLR0913  (one knob each; every one has a default but th
         **options,
     )
     return model
+
+
+def load_vocabulary(name: str, models_dir: Path | str | None = None) -> TagVocabulary:
+    """Return a vocabulary by name.
+
+    Args:
+        name: ``imagenet`` (the 1,000 classes of ``lite``), ``ram`` (RAM and RAM++) or ``tag2text``.
+        models_dir: the folder with the official lists, or with the folders of the models that they came with; not
+            needed for ``imagenet``.
+
+    Raises:
+        VocabularyError: the name is unknown, or the lists are not in ``models_dir``.
+    """
+    if name == "imagenet":
+        from ram_core.lite.imagenet import imagenet_vocabulary  # noqa: PLC0415  (timm, and so torch, load here)
+
+        return imagenet_vocabulary()
+    from ram_core.vocabulary import TagVocabulary  # noqa: PLC0415
+
+    return TagVocabulary.official(name, models_dir)
 
 
 def load_text_encoder(

@@ -155,21 +155,16 @@ class TagVocabulary:
         return cls(name, cleaned, (None,) * len(cleaned), values, sentences)
 
     @classmethod
-    def named(cls, name: str, models_dir: Path | str | None = None) -> TagVocabulary:
-        """Return a vocabulary by name.
+    def official(cls, name: str, models_dir: Path | str | None = None) -> TagVocabulary:
+        """Return one of the official lists.
 
         Args:
-            name: ``imagenet`` (the 1,000 classes of ``lite``), ``ram`` (RAM and RAM++) or ``tag2text``.
-            models_dir: the folder with the official lists, or of the folders of the models that they came with; not
-                needed for ``imagenet``.
+            name: ``ram`` (RAM and RAM++) or ``tag2text``.
+            models_dir: the folder with the lists, or with the folders of the models that they came with.
 
         Raises:
             VocabularyError: the name is unknown, or the lists are not in ``models_dir``.
         """
-        if name == "imagenet":
-            from ram_core.lite import imagenet_vocabulary  # noqa: PLC0415  (timm, and so torch, load here)
-
-            return imagenet_vocabulary()
         if name not in _MODELS:
             raise VocabularyError(f"unknown vocabulary {name!r}; known are imagenet, ram, tag2text")
         if models_dir is None:

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis
 
-from ramq.kit.errors import ServiceUnavailableError
+from storage.errors import ServiceUnavailableError
 
 _TIMEOUT_SECONDS = 5
 _PROBE = "ramq:probe"

@@ -25,8 +25,9 @@ import urllib3
 from pydantic import BaseModel, ValidationError
 from urllib3.util import Retry, Timeout
 
-from ramq.web.api.generation_schemas import GenerationStateOut
-from ramq.web.api.schemas import (
+from ramq.schemas.generations import GenerationStateOut
+from ramq.schemas.problem import Problem
+from ramq.schemas.views import (
     ArchiveOut,
     DeletionOut,
     FacetOut,
@@ -38,14 +39,13 @@ from ramq.web.api.schemas import (
     PageOut,
     WorkerOut,
 )
-from ramq.web.problem_document import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
-    from storage.views import Priority
+    from storage.ledger.views import Priority
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from storage.views import Hit
+    from storage.search.views import Hit
 
 _SIDE = 220
 _GAP = 16

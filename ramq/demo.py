@@ -19,17 +19,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from ramq.contact_sheet import Found, draw
 from ramq.demo_photos import copy_photographs, fetched_photographs
-from ramq.kit.errors import RamqError, UsageError
-from ramq.kit.logs import configure_logs
+from ramq.logs import configure_logs
 from ramq.settings import Settings, load_settings
-from storage.views import JobView, SearchQuery
+from storage.errors import RamqError, UsageError
+from storage.search.views import SearchQuery
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ramq.stack import Workers
     from ramq.wiring import Services
-    from storage.views import Hit
+    from storage.ledger.views import JobView
+    from storage.search.views import Hit
 
 console = Console(highlight=False)
 

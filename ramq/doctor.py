@@ -16,14 +16,15 @@ from urllib.parse import unquote, urlsplit
 from sqlalchemy import text
 
 from ramq.broker import broker_client, check_broker
-from ramq.kit.errors import RamqError, ServiceUnavailableError
-from ramq.kit.logs import without_secrets
 from ramq.wiring import addresses
 from storage import revision
 from storage.database import make_engine, unit_of_work
+from storage.errors import RamqError, ServiceUnavailableError
+from storage.ledger import notices, shards
+from storage.ledger import workers as worker_rows
 from storage.objects.source import open_bucket, open_store, parse_source
-from storage.repositories import generations, notices, shards
-from storage.repositories import workers as worker_rows
+from storage.results import generations
+from storage.texts import without_secrets
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

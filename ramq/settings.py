@@ -11,9 +11,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ramq.kit.errors import UsageError
-from ramq.kit.logs import without_secrets
+from storage.errors import UsageError
 from storage.objects.base import S3Options
+from storage.texts import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -12,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ramq.embedded.process import spawn, stop
-from ramq.kit.errors import FatalError
-from ramq.kit.logs import get_logger
+from storage.errors import FatalError
 
 if TYPE_CHECKING:
     import subprocess
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ramq.settings import Settings
 
-log = get_logger()
+log = logging.getLogger(__name__)
 
 STOP_SECONDS = 60.0
 """A worker finishes its batch within this, or is killed; its lease runs out then."""
@@ -87,9 +87,11 @@ class Workers:
                 pause = min(2 * pause, _MOST_PAUSE_SECONDS)
             log.error(
                 "a worker ended",
-                exit_code=process.returncode,
-                log=str(self._log_path(number)),
-                restart_in_seconds=pause,
+                extra={
+                    "exit_code": process.returncode,
+                    "log": str(self._log_path(number)),
+                    "restart_in_seconds": pause,
+                },
             )
             self._stopping.wait(pause)
 

@@ -6,9 +6,9 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from ramq.kit.errors import RamqError, ServiceUnavailableError
 from storage.database import make_engine, unit_of_work
-from storage.repositories import archives, generations
+from storage.errors import RamqError, ServiceUnavailableError
+from storage.results import archives, generations
 from storage.revision import bring_up_to_date, require_current
 
 if TYPE_CHECKING:
@@ -16,20 +16,22 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from ramq.archives import ArchiveClient
-    from ramq.corrections import CorrectionClient
-    from ramq.erasures import ErasureClient
-    from ramq.generations import GenerationClient
-    from ramq.originals import Original
-    from ramq.policies import PolicyClient
-    from ramq.searching import SearchClient
+    from ramq.services.archives import ArchiveClient
+    from ramq.services.corrections import CorrectionClient
+    from ramq.services.erasures import ErasureClient
+    from ramq.services.generations import GenerationClient
+    from ramq.services.jobs import JobClient
+    from ramq.services.originals import Original
+    from ramq.services.policies import PolicyClient
+    from ramq.services.search import SearchClient
+    from ramq.services.vocabularies import VocabularyClient
     from ramq.settings import Settings
-    from ramq.vocabularies import VocabularyClient
     from storage.index.builder import IndexBuilder
     from storage.index.index import VectorIndex
-    from storage.query import Match
-    from storage.views import ArchiveView, Facet, Hit, ImageView, IndexView, Page, SearchQuery
-    from workers.client import JobClient
+    from storage.results.generation_views import IndexView
+    from storage.results.views import ArchiveView, ImageView
+    from storage.search.query import Match
+    from storage.search.views import Facet, Hit, HitPage, SearchQuery
 
 Made = TypeVar("Made")
 
@@ -94,7 +96,7 @@ class Services:
     @once
     def jobs(self) -> JobClient:
         """Jobs, their failures and reports, and workers."""
-        from workers.client import ClientOptions, JobClient  # noqa: PLC0415
+        from ramq.services.jobs import ClientOptions, JobClient  # noqa: PLC0415
 
         return JobClient(
             self.engine,
@@ -111,42 +113,42 @@ class Services:
     @once
     def generations(self) -> GenerationClient:
         """What made the results."""
-        from ramq.generations import GenerationClient  # noqa: PLC0415
+        from ramq.services.generations import GenerationClient  # noqa: PLC0415
 
         return GenerationClient(self.engine, self._index)
 
     @once
     def vocabularies(self) -> VocabularyClient:
         """Tags of one's own."""
-        from ramq.vocabularies import VocabularyClient  # noqa: PLC0415
+        from ramq.services.vocabularies import VocabularyClient  # noqa: PLC0415
 
         return VocabularyClient(self.engine)
 
     @once
     def corrections(self) -> CorrectionClient:
         """What people say of tags."""
-        from ramq.corrections import CorrectionClient  # noqa: PLC0415
+        from ramq.services.corrections import CorrectionClient  # noqa: PLC0415
 
         return CorrectionClient(self.engine, self._searches.of_database)
 
     @once
     def policies(self) -> PolicyClient:
         """Which tags count in which archive."""
-        from ramq.policies import PolicyClient  # noqa: PLC0415
+        from ramq.services.policies import PolicyClient  # noqa: PLC0415
 
         return PolicyClient(self.engine, self._searches.of_database)
 
     @once
     def erasures(self) -> ErasureClient:
         """Deletions."""
-        from ramq.erasures import ErasureClient  # noqa: PLC0415
+        from ramq.services.erasures import ErasureClient  # noqa: PLC0415
 
         return ErasureClient(self.engine, self._index, self._searches.thumbnails)
 
     @once
     def archive_client(self) -> ArchiveClient:
         """Archives, those too that are renamed and removed."""
-        from ramq.archives import ArchiveClient  # noqa: PLC0415
+        from ramq.services.archives import ArchiveClient  # noqa: PLC0415
 
         return ArchiveClient(
             self.engine,
@@ -167,7 +169,7 @@ class Services:
 
     @once
     def _searches(self) -> SearchClient:
-        from ramq.searching import SearchClient  # noqa: PLC0415
+        from ramq.services.search import SearchClient  # noqa: PLC0415
 
         return SearchClient(
             self.settings,
@@ -181,11 +183,11 @@ class Services:
         """See ``SearchClient.read``, as of the others below."""
         return self._searches.read(query, text, is_strict=is_strict)
 
-    def search(self, query: SearchQuery) -> Page[Hit]:
+    def search(self, query: SearchQuery) -> HitPage:
         """Return a page of hits, best first."""
         return self._searches.search(query)
 
-    def screen(self, query: SearchQuery, facets: int) -> tuple[Page[Hit], list[Facet]]:
+    def screen(self, query: SearchQuery, facets: int) -> tuple[HitPage, list[Facet]]:
         """Return a page of hits and the most frequent tags of all hits."""
         return self._searches.screen(query, facets)
 
@@ -193,7 +195,7 @@ class Services:
         """Return what all hits were made by, and the hits on all pages."""
         return self._searches.export(query)
 
-    def search_by_image(self, picture: bytes, query: SearchQuery) -> Page[Hit]:
+    def search_by_image(self, picture: bytes, query: SearchQuery) -> HitPage:
         """Return the images nearest to a picture, and to the query's text if it has one."""
         return self._searches.search_by_image(picture, query)
 

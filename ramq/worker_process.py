@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ramq.broker import broker_client, check_broker
-from ramq.kit.errors import UsageError
+from ramq.logs import configure_structlog
 from ramq.wiring import addresses, make_builder
 from storage import revision
 from storage.database import make_engine
+from storage.errors import UsageError
 from workers.messages import ANY_MODEL
-from workers.model_holder import ModelHolder, ModelOptions
-from workers.pipeline import PipelineOptions
+from workers.pipeline.model_holder import ModelHolder, ModelOptions
+from workers.pipeline.pipeline import PipelineOptions
 from workers.runner import WorkerParts, run
 from workers.webhook import Webhook
 
@@ -31,6 +32,7 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
         ServiceUnavailableError: database or broker cannot be reached at the start.
         FatalError: this worker must not go on, for example because its device was lost.
     """
+    configure_structlog(settings.log_level)
     if model is not None and model not in ANY_MODEL:
         raise UsageError(f"there is no model {model!r}; models: {', '.join(ANY_MODEL)}")
     with addresses(settings) as (database_url, broker_url):

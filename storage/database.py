@@ -11,8 +11,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
-from ramq.kit.errors import ServiceUnavailableError
-from ramq.kit.logs import without_secrets
+from storage.errors import ServiceUnavailableError
+from storage.texts import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

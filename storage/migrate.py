@@ -13,9 +13,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.base import ischema_names
 
-from ramq.kit.errors import FatalError
 from storage.database import errors_named, is_pooled
-from storage.models import XID8, Base
+from storage.errors import FatalError
+from storage.tables import XID8, Base
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ def downgrade(engine: Engine, revision: str) -> None:
 
 
 def differences(engine: Engine) -> list[str]:
-    """Return what differs between the tables in the database and ``storage.models``; empty when they agree."""
+    """Return what differs between the tables in the database and ``storage.tables``; empty when they agree."""
     ischema_names["xid8"] = XID8  # SQLAlchemy does not know the type by itself
     with errors_named(engine), engine.connect() as connection:
         partitions = set(connection.scalars(text("SELECT relname FROM pg_class WHERE relispartition")))

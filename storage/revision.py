@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from ramq.kit.errors import FatalError
 from storage.database import errors_named
+from storage.errors import FatalError
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

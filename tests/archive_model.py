@@ -10,16 +10,17 @@ import numpy as np
 from sqlalchemy import text
 
 from storage.database import unit_of_work
-from storage.index.packing import pack_vectors
-from storage.language import AllOf, AnyOf, FieldTerm, NotOf, TagTerm
-from storage.models import PERSON_UNITS, SCORE_SCALE
+from storage.ledger import jobs
 from storage.objects.base import ObjectInfo
 from storage.objects.source import parse_source
-from storage.repositories import archives, corrections, erasures, generations, images, jobs, policies, records
-from storage.repositories.corrections import Said
-from storage.repositories.generations import GenerationSpec
-from storage.repositories.records import Provenance, RecordRow
-from storage.views import SearchQuery
+from storage.results import archives, corrections, erasures, generations, images, policies, records
+from storage.results.corrections import Said
+from storage.results.generations import GenerationSpec
+from storage.results.packing import pack_vectors
+from storage.results.records import Provenance, RecordRow
+from storage.search.language import AllOf, AnyOf, FieldTerm, NotOf, TagTerm
+from storage.search.views import SearchQuery
+from storage.tables import PERSON_UNITS, SCORE_SCALE
 from tests.archive_words import (
     ARCHIVE_SPELLINGS,
     ARCHIVES,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy import Engine
 
-    from storage.language import Expression
+    from storage.search.language import Expression
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from storage.repositories.generations import VocabularySpec
+from storage.results.vocabularies import VocabularySpec
 
 VOCABULARIES = (
     VocabularySpec(

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from storage.database import unit_of_work
+from storage.ledger import jobs, retries, shards
 from storage.objects.base import ObjectInfo
 from storage.objects.source import parse_source
-from storage.repositories import archives, images, jobs, records, retries, shards
+from storage.results import archives, images, records
 from tests.vector_archive import SIZE, add_generation
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from storage.models import Archive
-    from storage.repositories.shards import ClaimedShard
-    from storage.views import JobView, Priority
+    from storage.ledger.shards import ClaimedShard
+    from storage.ledger.views import JobView, Priority
+    from storage.tables import Archive
 
 LEASE_SECONDS = 60.0
 VECTOR = bytes(2 * SIZE)

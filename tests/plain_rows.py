@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from storage.index.columns import RawRows
+from storage.results.projection import RawRows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

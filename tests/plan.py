@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from storage.database import unit_of_work
+from storage.ledger import jobs, shards
+from storage.ledger.shards import DONE, FAILED
 from storage.objects.base import S3Options
-from storage.repositories import jobs, shards
-from storage.repositories.shards import DONE, FAILED
 from tests.ledger import Ledger
-from workers.fitness import Fitness
+from workers.pipeline.fitness import Fitness
 from workers.planner import Planner
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from storage.views import JobView
-    from workers.model_holder import ModelHolder
+    from storage.ledger.views import JobView
+    from workers.pipeline.model_holder import ModelHolder
 
 
 @dataclass

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storage.database import unit_of_work
-from storage.models import SCORE_SCALE
+from storage.tables import SCORE_SCALE
 from tests.vector_archive import unit_vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from storage.search import Search
-    from storage.views import Hit, SearchQuery
+    from storage.search.search import Search
+    from storage.search.views import Hit, SearchQuery
     from tests.archive_model import ArchiveModel
 
 

@@ -12,12 +12,12 @@ from sqlalchemy import text
 from storage.database import unit_of_work
 from storage.index.bitmaps import bitmap_of
 from storage.index.index import VectorIndex
-from storage.index.packing import pack_vectors
 from storage.index.places import FolderPlace
 from storage.index.selection import Selection
-from storage.models import Archive, Generation, Image, Vocabulary
-from storage.repositories import partitions
-from storage.repositories import vectors as repository
+from storage.results import partitions
+from storage.results import vectors as repository
+from storage.results.packing import pack_vectors
+from storage.tables import Archive, Generation, Image, Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

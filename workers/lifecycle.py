@@ -19,22 +19,23 @@ import uuid
 from typing import TYPE_CHECKING
 
 import redis
+import structlog
 from sqlalchemy import text
 
-from ramq.kit.errors import FatalError, RamqError, ServiceUnavailableError
-from ramq.kit.logs import get_logger
 from storage.database import limit_idleness, unit_of_work
-from storage.feature_upkeep import compact as compact_features
-from storage.features import FeatureFiles
+from storage.errors import FatalError, RamqError, ServiceUnavailableError
+from storage.index.feature_compaction import compact as compact_features
+from storage.index.feature_files import FeatureFiles
+from storage.ledger import jobs, shards
+from storage.ledger import workers as worker_rows
 from storage.objects.source import open_store, parse_source
-from storage.repositories import generations, jobs, shards
-from storage.repositories import workers as worker_rows
-from workers.decoders import Decoders
-from workers.fitness import INDEX, Fitness, UnfitError, of_archive
-from workers.metrics import WorkerMetrics
-from workers.pipeline import Pipeline, PipelineOptions
+from storage.results import generations
+from workers.pipeline.decoders import Decoders
+from workers.pipeline.fitness import INDEX, Fitness, UnfitError, of_archive
+from workers.pipeline.metrics import WorkerMetrics
+from workers.pipeline.pipeline import Pipeline, PipelineOptions
+from workers.pipeline.work import Lease
 from workers.planner import Planner
-from workers.work import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,10 +44,10 @@ if TYPE_CHECKING:
 
     from storage.index.builder import IndexBuilder
     from storage.objects.base import ObjectStore, S3Options
-    from workers.model_holder import ModelHolder
+    from workers.pipeline.model_holder import ModelHolder
     from workers.webhook import Webhook
 
-log = get_logger()
+log = structlog.get_logger()
 
 TURN_SECONDS = 30.0
 """After so long a worker finishes what it holds and asks again what is most urgent."""

@@ -10,17 +10,18 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import structlog
 from structlog.contextvars import bound_contextvars
 
-from ramq.kit.errors import ForbiddenError, RamqError, TransientError
-from ramq.kit.logs import get_logger
 from storage.database import unit_of_work
+from storage.errors import ForbiddenError, RamqError, TransientError
+from storage.ledger import jobs, listings, shards
 from storage.objects.manifest import Manifest
 from storage.objects.source import open_store, parse_source
-from storage.repositories import images, jobs, listings, shards
-from workers.fitness import EVERYTHING, UnfitError, of_archive, of_model, own_trouble
+from storage.results import images
+from workers.pipeline.fitness import EVERYTHING, UnfitError, of_archive, of_model, own_trouble
+from workers.pipeline.retry import backoff_seconds
 from workers.recorded import list_recorded
-from workers.retry import backoff_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,12 +29,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
+    from storage.ledger.jobs import ClaimedListing
     from storage.objects.base import ObjectInfo, S3Options
-    from storage.repositories.jobs import ClaimedListing
-    from workers.fitness import Fitness
-    from workers.model_holder import ModelHolder
+    from workers.pipeline.fitness import Fitness
+    from workers.pipeline.model_holder import ModelHolder
 
-log = get_logger()
+log = structlog.get_logger()
 
 STEP_SECONDS = 3.0
 """A listing gives way after so long, so that what was listed is also worked on and small jobs get their turn."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ramq.kit.logs import get_logger
+import structlog
+
 from storage.database import unit_of_work
-from storage.repositories import features, jobs, listings, shards
+from storage.ledger import jobs, listings, shards
+from storage.results import features
 from workers.messages import MODELS_WITH_TOKENS
 
 if TYPE_CHECKING:
@@ -18,9 +20,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from storage.repositories.jobs import ClaimedListing
+    from storage.ledger.jobs import ClaimedListing
 
-log = get_logger()
+log = structlog.get_logger()
 
 PAGE = 4096
 STEP_SECONDS = 3.0

@@ -8,15 +8,15 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
 from celery.apps.worker import Worker as CeleryWorker
 from celery.exceptions import SecurityWarning
 from prometheus_client import start_http_server
 
-from ramq.kit.errors import FatalError
-from ramq.kit.logs import get_logger
+from storage.errors import FatalError
 from workers.app import Bells, make_app
 from workers.lifecycle import Worker
-from workers.retry import backoff_seconds
+from workers.pipeline.retry import backoff_seconds
 from workers.tasks import register
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
     from storage.index.builder import IndexBuilder
     from storage.objects.base import S3Options
-    from workers.model_holder import ModelHolder
-    from workers.pipeline import PipelineOptions
+    from workers.pipeline.model_holder import ModelHolder
+    from workers.pipeline.pipeline import PipelineOptions
     from workers.webhook import Webhook
 
 
-log = get_logger()
+log = structlog.get_logger()
 
 _LONG_SECONDS = 60.0
 """A connection that lasted so long was a good one."""

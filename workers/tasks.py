@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from celery import signals
 from celery.worker import state
 
-from ramq.kit.errors import FatalError, RamqError
-from ramq.kit.logs import get_logger
+from storage.errors import FatalError, RamqError
 from workers.messages import WAKE
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from workers.lifecycle import Worker
 
-log = get_logger()
+log = structlog.get_logger()
 
 _EXIT_FAILED = 1
 

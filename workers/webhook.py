@@ -13,20 +13,20 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import structlog
 import urllib3
 
-from ramq.kit.logs import get_logger
 from ramq.version import described
 from storage.database import unit_of_work
-from storage.repositories import jobs, notices
+from storage.ledger import jobs, notices
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from storage.repositories.notices import Notice
-    from storage.views import JobView
+    from storage.ledger.notices import Notice
+    from storage.ledger.views import JobView
 
-log = get_logger()
+log = structlog.get_logger()
 
 TIMEOUT_SECONDS = 10.0
 SECRET_PREFIX = "whsec_"  # noqa: S105  (it says that a secret follows)

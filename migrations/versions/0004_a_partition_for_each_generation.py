@@ -15,7 +15,7 @@ branch_labels = None
 depends_on = None
 
 PARTS = 8
-"""Hash partitions of a generation, as ``storage.repositories.partitions`` had it when this was written."""
+"""Hash partitions of a generation, as ``storage.results.partitions`` had it when this was written."""
 
 
 class XID8(UserDefinedType[int]):

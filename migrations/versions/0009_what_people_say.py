@@ -13,7 +13,7 @@ branch_labels = None
 depends_on = None
 
 # The tags and scores that count of an image: a model's, less those that people removed, with those that they added,
-# which score more than any threshold asks for (``storage.models.PERSON_UNITS``). Whoever reads records for others reads
+# which score more than any threshold asks for (``storage.tables.PERSON_UNITS``). Whoever reads records for others reads
 # them through this. Postgres puts the text of the function into the query, so that an image that nobody spoke about
 # costs one look into an index.
 _CORRECTED_TAGS = """

@@ -8,7 +8,7 @@ import torch
 from tokenizers import BertWordPieceTokenizer
 
 from ram_core.errors import CheckpointError
-from ram_core.generation import SearchOptions, search
+from ram_core.modeling.beam_search import SearchOptions, search
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ram_core.modeling.architecture import BertSizes, SwinSizes
-from ram_core.modeling.load import CHECKPOINTS, DESCRIPTIONS
+from ram_core.modeling.published import CHECKPOINTS, DESCRIPTIONS
 from ram_core.modeling.ram import RAM
 from ram_core.modeling.ram_plus import RAMPlus
 from ram_core.modeling.tag2text import Tag2Text

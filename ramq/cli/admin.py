@@ -137,7 +137,7 @@ def index_verify(as_json: Json = False) -> None:
 
 def _for_each_generation(action: str) -> None:
     from ramq.wiring import make_builder  # noqa: PLC0415
-    from storage.feature_upkeep import compact as compact_features  # noqa: PLC0415
+    from storage.index.feature_compaction import compact as compact_features  # noqa: PLC0415
 
     with services() as ramq:
         builder = make_builder(ramq.settings, ramq.engine)

@@ -11,14 +11,14 @@ import typer
 from ramq.cli.context import services
 from ramq.cli.output import err, print_json, print_table
 from ramq.cli.search import Json, LikeOf, Query, RelevanceOf, Strict, liking, narrowed, pointing_into, read
-from ramq.export import FORMATS, write_rows
-from ramq.kit.errors import UsageError
-from storage.views import SearchQuery  # noqa: TC001  (the decorator reads the annotations)
+from ramq.services.export import FORMATS, write_rows
+from storage.errors import UsageError
+from storage.search.views import SearchQuery  # noqa: TC001  (the decorator reads the annotations)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from storage.views import Hit
+    from storage.search.views import Hit
 
 
 def register(app: typer.Typer) -> None:
@@ -72,7 +72,7 @@ def export(
 
 def _to_the_depth(hits: Iterator[Hit]) -> Iterator[Hit]:
     """Pass on the hits of a ranking, and say so where it is at its end because no ranking is deeper."""
-    from storage import query as queries  # noqa: PLC0415  (`--help` needs none of it)
+    from storage.search import query as queries  # noqa: PLC0415  (`--help` needs none of it)
 
     number = 0
     for hit in hits:

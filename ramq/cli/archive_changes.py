@@ -10,7 +10,7 @@ from ramq.cli.context import services
 from ramq.cli.erase import KeepKeys, ReportTo, Yes, prove, require_writable, tell_done
 from ramq.cli.output import agree, err, print_json
 from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
-from ramq.kit.texts import plural
+from storage.texts import plural
 
 app = typer.Typer(
     help="Rename or remove an archive.\n\nExample: ramq archive rename 2 /mnt/new/photos", no_args_is_help=True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ramq.kit.logs import configure_logs
+from ramq.logs import configure_logs
 from ramq.settings import Settings, load_settings
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ import typer
 from ramq.cli.context import services
 from ramq.cli.output import agree, as_data, err, out, print_json, print_table, visible
 from ramq.cli.search import ArchiveOf, Json, not_empty
-from ramq.kit.errors import RamqError, UsageError
-from ramq.kit.texts import plural
+from storage.errors import RamqError, UsageError
+from storage.texts import plural
 
 if TYPE_CHECKING:
     from ramq.wiring import Services
-    from storage.erasure_views import DeletionReport, ErasureReport
+    from storage.results.erasure_views import DeletionReport, ErasureReport
 
 
 ReportTo = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a verification report to FILE.")]

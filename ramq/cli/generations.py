@@ -11,7 +11,7 @@ from ramq.cli.output import agree, err, out, print_json, print_table
 from ramq.cli.search import ArchiveOf, Json  # noqa: TC001  (typer reads the annotations)
 
 if TYPE_CHECKING:
-    from storage.generation_views import GenerationComparison, GenerationState
+    from storage.results.generation_views import GenerationComparison, GenerationState
 
 app = typer.Typer(
     help="What made the results: model, weights, vocabulary, preprocessing.\n\nExample: ramq generations",

@@ -11,8 +11,8 @@ import typer
 
 from ramq.cli.context import services, settings_for
 from ramq.cli.output import duration, err, out, print_json, print_table, visible
-from ramq.kit.errors import FatalError
-from storage.waiting import waits_for
+from storage.errors import FatalError
+from storage.ledger.waiting import waits_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ramq.settings import Settings
     from ramq.stack import Workers
     from ramq.wiring import Services
-    from storage.views import JobReport, JobView
-    from storage.worker_views import WorkerView
+    from storage.ledger.views import JobReport, JobView
+    from storage.ledger.worker_views import WorkerView
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 JobId = Annotated[int, typer.Argument(metavar="ID", help="Number of the job.", min=1)]

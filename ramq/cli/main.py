@@ -13,8 +13,8 @@ from typing import Annotated
 import typer
 
 from ramq.cli.output import err, shortened, visible
-from ramq.kit.errors import ConflictError, ForbiddenError, RamqError, TransientError, UsageError
-from ramq.kit.logs import without_secrets
+from storage.errors import ConflictError, ForbiddenError, RamqError, TransientError, UsageError
+from storage.texts import without_secrets
 
 COMMANDS = {
     "stack": ("up", "worker", "web"),

@@ -10,7 +10,7 @@ import typer
 
 from ramq.cli.context import settings_for
 from ramq.cli.output import err, out, print_json, print_table
-from ramq.kit.errors import RamqError, ServiceUnavailableError, UsageError
+from storage.errors import RamqError, ServiceUnavailableError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

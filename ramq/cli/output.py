@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ramq.kit.errors import UsageError
+from storage.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -9,8 +9,8 @@ import typer
 from ramq.cli.context import services
 from ramq.cli.output import err, print_json
 from ramq.cli.search import ArchiveOf, Json  # noqa: TC001  (typer reads the annotations)
-from ramq.kit.errors import UsageError
-from ramq.kit.texts import plural
+from storage.errors import UsageError
+from storage.texts import plural
 
 
 def register(app: typer.Typer) -> None:

@@ -14,15 +14,15 @@ import typer
 
 from ramq.cli.context import services
 from ramq.cli.output import err, out, print_json, print_table, shortened, shown, visible
-from ramq.kit.errors import UsageError
-from storage.language import pointer
-from storage.views import SearchQuery
+from storage.errors import UsageError
+from storage.search.language import pointer
+from storage.search.views import SearchQuery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ramq.wiring import Services
-    from storage.views import Hit, Page
+    from storage.search.views import Hit, HitPage
 
 
 def not_empty(option: typer.CallbackParam, value: str | None) -> str | None:
@@ -165,7 +165,7 @@ def read(ramq: Services, query: SearchQuery, text: str | None, *, is_strict: boo
     return asked
 
 
-def _page(ramq: Services, query: SearchQuery, like: str | None) -> Page[Hit]:
+def _page(ramq: Services, query: SearchQuery, like: str | None) -> HitPage:
     picture = None if like is None else _picture(like)
     if picture is None:
         return ramq.search(liking(ramq, query, like))

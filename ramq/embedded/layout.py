@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramq.kit.errors import ServiceUnavailableError
+from storage.errors import ServiceUnavailableError
 
 
 class EmbeddedError(ServiceUnavailableError):

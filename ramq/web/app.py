@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI, Response
 from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
+from ramq.schemas.problem import Problem
 from ramq.web.api import generations as api_generations
 from ramq.web.api import health, images
 from ramq.web.api import jobs as api_jobs
@@ -21,8 +22,6 @@ from ramq.web.pages import house, search
 from ramq.web.pages import images as image_pages
 from ramq.web.pages import jobs as job_pages
 from ramq.web.pages import policies as policy_pages
-from ramq.web.pages.render import STATIC, Screens
-from ramq.web.problem_document import Problem
 from ramq.web.problems import (
     CODES,
     MEDIA_TYPE,
@@ -32,6 +31,7 @@ from ramq.web.problems import (
     wants_html,
 )
 from ramq.web.rate_limit import RateLimit
+from ramq.web.render import STATIC, Screens
 from ramq.web.security import Gate
 from ramq.web.tokens import Tokens
 from ramq.web.uploads import Pictures

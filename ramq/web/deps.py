@@ -10,12 +10,12 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, StringConstrain
 from pydantic_core import PydanticUseDefault
 from pydantic_core.core_schema import CoreSchema, no_info_before_validator_function
 
-from ramq.corrections import LOCAL
-from ramq.kit.errors import UsageError
-from ramq.web.pages.render import Screens
+from ramq.services.corrections import LOCAL
+from ramq.web.render import Screens
 from ramq.wiring import Services
-from storage.language import Parsed, format  # noqa: A004  (the inverse of its parse)
-from storage.views import SearchQuery
+from storage.errors import UsageError
+from storage.search.language import Parsed, format  # noqa: A004  (the inverse of its parse)
+from storage.search.views import SearchQuery
 
 MAX_ID = 2**63 - 1
 MAX_TEXT = 2_000

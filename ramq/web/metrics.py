@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from ramq.kit.errors import RamqError
+from storage.errors import RamqError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from ramq.wiring import Services
-    from storage.views import JobView
+    from storage.ledger.views import JobView
 
 RECENT_JOBS = 50
 """Only so many jobs are told apart, newest first: every job is a time series."""

@@ -1,17 +1,20 @@
 """Errors as RFC 9457 problem documents for machines and as a screen for people.
 
-``type`` is ``urn:ramq:problem:CODE``, where CODE is the stable code of the error (``ramq.kit.errors``) with hyphens.
+``type`` is ``urn:ramq:problem:CODE``, where CODE is the stable code of the error (``storage.errors``) with hyphens.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from ramq.kit.errors import (
+from ramq.schemas.problem import FieldProblem, Problem
+from ramq.web.security import SECURITY_HEADERS
+from storage.errors import (
     ConflictError,
     ForbiddenError,
     NotFoundError,
@@ -20,11 +23,8 @@ from ramq.kit.errors import (
     TransientError,
     UsageError,
 )
-from ramq.kit.logs import get_logger
-from ramq.web.problem_document import FieldProblem, Problem
-from ramq.web.security import SECURITY_HEADERS
-from storage.language import pointer
 from storage.objects.base import CredentialsError
+from storage.search.language import pointer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI, Request
     from starlette.requests import HTTPConnection
 
-log = get_logger()
+log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
@@ -115,7 +115,7 @@ def install_problem_handlers(app: FastAPI, render: Callable[[Request, Problem], 
         assert isinstance(error, RamqError)
         problem = problem_of(error, request.query_params.get("q"))
         if problem.status == 500:
-            log.error("request_failed", path=request.url.path, code=error.code, detail=str(error))
+            log.error("request_failed", extra={"path": request.url.path, "code": error.code, "detail": str(error)})
         return answer(request, problem, {"Retry-After": str(RETRY_AFTER_SECONDS)} if problem.status == 503 else None)
 
     def on_invalid(request: Request, error: Exception) -> Response:
@@ -130,7 +130,7 @@ def install_problem_handlers(app: FastAPI, render: Callable[[Request, Problem], 
         return answer(request, make_problem(error.status_code, code, error.detail), error.headers)
 
     def on_bug(request: Request, error: Exception) -> Response:
-        log.error("request_crashed", path=request.url.path, exc_info=error)
+        log.error("request_crashed", exc_info=error, extra={"path": request.url.path})
         problem = make_problem(500, "internal", "The request failed here; the server's log has the reason.")
         # This answer is made outside the layer that adds the headers to all others.
         return answer(request, problem, SECURITY_HEADERS)

@@ -8,12 +8,12 @@ from urllib.parse import quote
 
 from starlette.responses import Response, StreamingResponse
 
-from ramq.originals import DOWNLOADED
+from ramq.services.originals import DOWNLOADED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ramq.originals import Original
+    from ramq.services.originals import Original
     from storage.objects.base import ObjectInfo
 
 _RANGE = re.compile(r"bytes=(?=.*\d)(\d{0,18})-(\d{0,18})")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from ramq.kit.errors import UsageError
 from ramq.web.app import create_app
 from ramq.web.security import is_loopback
+from storage.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ramq.kit.errors import UsageError
+from storage.errors import UsageError
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers

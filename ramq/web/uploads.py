@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import UploadFile
 
-from ramq.kit.errors import NotFoundError, UsageError
-from ramq.originals import media_type_of
+from ramq.services.originals import media_type_of
+from storage.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from starlette.requests import Request

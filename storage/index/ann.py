@@ -9,6 +9,7 @@ One kind serves all sizes. It finds as much as IVF with 8-bit numbers in less ti
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -17,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ramq.kit.logs import get_logger
 from storage.index.vectors import ROWS_AT_ONCE, TUNED_K, Tuning, Vectors, faiss, in_one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
 
 FLAT_ROWS = 20_000
 """Up to so many rows are scanned: half a millisecond for vectors of 512, as long as a search by way of lists takes."""
@@ -114,11 +116,11 @@ def _learnt(vectors: Vectors, plan: Plan) -> Vectors:
     except RuntimeError as error:
         if faiss.get_num_gpus() == 0:
             raise
-        get_logger().warning("the index is built without the GPU, which failed", reason=str(error))
+        log.warning("the index is built without the GPU, which failed", extra={"reason": str(error)})
         coarse = _coarse(vectors.exact, plan, lambda index: index)
     tuning = _tuned(vectors, coarse, plan)
     if tuning.recall < LEAST_RECALL:
-        get_logger().warning("a part of the index is scanned, as its lists find too little", recall=tuning.recall)
+        log.warning("a part of the index is scanned, as its lists find too little", extra={"recall": tuning.recall})
         return vectors
     return Vectors(vectors.exact, coarse, replace(tuning, build_seconds=round(time.monotonic() - start, 3)))
 
@@ -135,7 +137,9 @@ def _tuned(vectors: Vectors, coarse: Any, plan: Plan) -> Tuning:
         if share >= ENOUGH_RECALL:
             break
     else:
-        get_logger().warning("searches in a part of the index find fewer of the nearest than they should", recall=share)
+        log.warning(
+            "searches in a part of the index find fewer of the nearest than they should", extra={"recall": share}
+        )
     return replace(tuning, recall=round(share, 4))
 
 

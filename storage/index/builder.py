@@ -7,15 +7,15 @@ nothing refers to the old ones. So a crash anywhere leaves the last published st
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ramq.kit.errors import NotFoundError, ServiceUnavailableError
-from ramq.kit.logs import get_logger
 from storage.database import unit_of_work
+from storage.errors import NotFoundError, ServiceUnavailableError
 from storage.index.ann import FLAT_ROWS, learnt
 from storage.index.compaction import plan
 from storage.index.garbage import collect_garbage
@@ -24,9 +24,9 @@ from storage.index.part import build_part
 from storage.index.segment import write
 from storage.index.store import SegmentStore
 from storage.index.verification import problems
-from storage.repositories import projection
-from storage.repositories import vectors as repository
-from storage.repositories.vectors import Window
+from storage.results import projection
+from storage.results import vectors as repository
+from storage.results.vectors import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     from storage.index.part import Part
     from storage.index.places import Place
+
+log = logging.getLogger(__name__)
 
 MAX_SEGMENT_ROWS = 2_000_000
 """No segment is merged beyond this: it is built in memory, where a million vectors of 512 take 3 GB at the most."""
@@ -225,10 +227,10 @@ class IndexBuilder:
         try:
             base = self.store.manifest(turn.generation_id, turn.pointer.manifest)
         except DamagedError as error:
-            get_logger().warning("the index is built again from the database", reason=str(error))
+            log.warning("the index is built again from the database", extra={"reason": str(error)})
             return None
         if base.system_identifier != turn.system_identifier:
-            get_logger().warning("the index is built again: the database was restored from a dump")
+            log.warning("the index is built again: the database was restored from a dump")
             return None
         return base
 
@@ -298,7 +300,7 @@ class IndexBuilder:
             segment = self.store.segment(turn.generation_id, entry.name)
             dead = self.store.dead(turn.generation_id, entry)
         except DamagedError as error:
-            get_logger().warning("a segment of the index is written again from the database", reason=str(error))
+            log.warning("a segment of the index is written again from the database", extra={"reason": str(error)})
             return self._from_database(turn, Window(turn.generation_id, entry.lo, entry.hi))
         more = np.union1d(dead, segment.rows.ids[segment.rows_of(changed)])
         if len(more) == len(dead):
@@ -348,7 +350,7 @@ class IndexBuilder:
                 session, turn.generation_id, epoch=turn.epoch, manifest=number, watermark=watermark
             )
         if not is_published:
-            get_logger().warning("another builder took over", generation_id=turn.generation_id)
+            log.warning("another builder took over", extra={"generation_id": turn.generation_id})
             return None
         known = {entry.name for entry in base.segments} if base else set()
         new_rows = sum(entry.rows for entry in entries if entry.name not in known)

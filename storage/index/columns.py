@@ -18,6 +18,7 @@ from pyroaring import BitMap
 
 from storage.index.bitmaps import bitmap_of
 from storage.index.rows import Rows
+from storage.results.projection import RawRows, offsets_of, taken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,50 +28,6 @@ if TYPE_CHECKING:
 
 KEPT_BITMAPS = 64
 """Bitmaps of one part that are kept after they were asked for: at most 64 times an eighth of a byte for each row."""
-
-
-@dataclass(frozen=True, slots=True)
-class RawRows:
-    """Rows as they are read, a chunk at a time: like ``Rows``, but in plain lists, nothing looked up.
-
-    Attributes:
-        ids, archives, jobs, modified, sizes: as in ``Rows``.
-        key_offsets: (N + 1,): the key of row n is ``key_bytes[key_offsets[n] : key_offsets[n + 1]]``.
-        key_bytes: UTF-8.
-        tag_offsets: (N + 1,): the tags of row n are ``tags[tag_offsets[n] : tag_offsets[n + 1]]``, ascending.
-        tags, scores: (M,).
-    """
-
-    ids: NDArray[np.int64]
-    archives: NDArray[np.int32]
-    jobs: NDArray[np.int64]
-    modified: NDArray[np.int64]
-    sizes: NDArray[np.int64]
-    key_offsets: NDArray[np.int64]
-    key_bytes: NDArray[np.uint8]
-    tag_offsets: NDArray[np.int64]
-    tags: NDArray[np.int16]
-    scores: NDArray[np.int16]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def take(self, rows: NDArray[np.intp]) -> RawRows:
-        """Return some of the rows, in the order of ``rows``."""
-        key_offsets, key_places = _taken(self.key_offsets, rows)
-        tag_offsets, tag_places = _taken(self.tag_offsets, rows)
-        return RawRows(
-            self.ids[rows],
-            self.archives[rows],
-            self.jobs[rows],
-            self.modified[rows],
-            self.sizes[rows],
-            key_offsets,
-            self.key_bytes[key_places],
-            tag_offsets,
-            self.tags[tag_places],
-            self.scores[tag_places],
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +175,9 @@ def joined(chunks: Sequence[RawRows]) -> RawRows:
     def all_of(name: str, dtype: type[np.generic]) -> NDArray[Any]:
         return np.concatenate([np.empty(0, dtype), *(getattr(chunk, name) for chunk in chunks)])
 
-    def offsets_of(name: str) -> NDArray[np.int64]:
+    def joined_offsets(name: str) -> NDArray[np.int64]:
         lengths = [np.diff(getattr(chunk, name)) for chunk in chunks]
-        return _offsets(np.concatenate([np.empty(0, np.int64), *lengths]))
+        return offsets_of(np.concatenate([np.empty(0, np.int64), *lengths]))
 
     return RawRows(
         all_of("ids", np.int64),
@@ -228,9 +185,9 @@ def joined(chunks: Sequence[RawRows]) -> RawRows:
         all_of("jobs", np.int64),
         all_of("modified", np.int64),
         all_of("sizes", np.int64),
-        offsets_of("key_offsets"),
+        joined_offsets("key_offsets"),
         all_of("key_bytes", np.uint8),
-        offsets_of("tag_offsets"),
+        joined_offsets("tag_offsets"),
         all_of("tags", np.int16),
         all_of("scores", np.int16),
     )
@@ -249,7 +206,7 @@ def differing(left: RawRows, right: RawRows) -> NDArray[np.bool_]:
         # Only what is of one length can be laid over each other.
         same = np.flatnonzero(~is_long)
         row_of = np.repeat(same, lengths[same])
-        places, other_places = _taken(starts, same)[1], _taken(others, same)[1]
+        places, other_places = taken(starts, same)[1], taken(others, same)[1]
         for content in contents:
             is_other[row_of[getattr(left, content)[places] != getattr(right, content)[other_places]]] = True
     return is_other
@@ -270,11 +227,11 @@ def _tags(raw: RawRows, assigned_units: NDArray[np.int32]) -> Tags:
     by_tag = np.argsort(raw.tags, kind="stable")  # within a tag the rows stay in order
     rows = np.repeat(np.arange(len(raw), dtype=np.uint32), counts)[by_tag]
     scores = raw.scores[by_tag]
-    starts = _offsets(np.bincount(raw.tags, minlength=known))
+    starts = offsets_of(np.bincount(raw.tags, minlength=known))
     is_assigned = scores > np.repeat(units, np.diff(starts))
     assigned_rows = rows[is_assigned]
     assigned_counts = np.bincount(raw.tags[by_tag][is_assigned], minlength=known)
-    ends = _offsets(assigned_counts)
+    ends = offsets_of(assigned_counts)
     bitmaps = [b""] * known
     for tag_id in np.flatnonzero(assigned_counts).tolist():
         bitmap = bitmap_of(assigned_rows[ends[tag_id] : ends[tag_id + 1]])
@@ -289,20 +246,6 @@ def _tags(raw: RawRows, assigned_units: NDArray[np.int32]) -> Tags:
         posting_scores=scores,
         assigned_units=units,
         assigned_counts=assigned_counts.astype(np.int32),
-        bitmap_offsets=_offsets(np.fromiter(map(len, bitmaps), np.int64, count=known)),
+        bitmap_offsets=offsets_of(np.fromiter(map(len, bitmaps), np.int64, count=known)),
         bitmaps=np.frombuffer(b"".join(bitmaps), dtype=np.uint8),
     )
-
-
-def _offsets(lengths: NDArray[Any]) -> NDArray[np.int64]:
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets
-
-
-def _taken(offsets: NDArray[np.int64], rows: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the offsets of some rows, put together, and the places from where their content is to be taken."""
-    starts, lengths = offsets[rows], offsets[rows + 1] - offsets[rows]
-    taken = _offsets(lengths)
-    places = np.arange(taken[-1], dtype=np.int64) + np.repeat(starts - taken[:-1], lengths)
-    return taken, places

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pyroaring import BitMap
 
-from storage.condition import All, Below, ByJob, HasTag, InArchive, Modified, Not, OneOf, Sized
-from storage.condition import Any as AnyOf
 from storage.index.bitmaps import bitmap_of, bitmap_where, rows_in
+from storage.index.condition import All, Below, ByJob, HasTag, InArchive, Modified, Not, OneOf, Sized
+from storage.index.condition import Any as AnyOf
 from storage.index.rows import NO_DATE
-from storage.models import SCORE_SCALE
+from storage.tables import SCORE_SCALE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from storage.condition import Condition
+    from storage.index.condition import Condition
     from storage.index.rows import Rows
 
 Terms = tuple[tuple[int, ...], ...]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING
 
-from ramq.kit.logs import get_logger
 from storage.database import unit_of_work
 from storage.index.manifest import DamagedError, generation_folder
-from storage.repositories import vectors as repository
+from storage.results import vectors as repository
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from storage.index.store import SegmentStore
+
+log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 900.0
 """How long after its replacement a manifest's files stay: a reader may have just read its number."""
@@ -54,10 +56,9 @@ def _garbage(store: SegmentStore, generation_id: int, published: int, grace_seco
     ages = store.place.names(generation_folder(generation_id))
     manifests = {int(match[1]): name for name in ages if (match := _MANIFEST.fullmatch(name))}
     if published and published not in manifests:
-        get_logger().warning(
+        log.warning(
             "the published manifest is gone, nothing is deleted: run `ramq index rebuild`",
-            generation_id=generation_id,
-            manifest=published,
+            extra={"generation_id": generation_id, "manifest": published},
         )
         return []
     kept = {manifests[published]} if published else set()

@@ -7,6 +7,7 @@ while nothing is published, are read from Postgres and searched just as exactly.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -15,18 +16,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ramq.kit.errors import NotFoundError, ServiceUnavailableError
-from ramq.kit.logs import get_logger
-from storage.condition import InArchive
+from storage.errors import NotFoundError, ServiceUnavailableError
 from storage.index import delta
+from storage.index.condition import InArchive
 from storage.index.manifest import DamagedError
-from storage.index.packing import CODE
 from storage.index.part import build_part
 from storage.index.status import index_status
 from storage.index.store import SegmentStore
-from storage.repositories import archives, projection
-from storage.repositories import vectors as repository
-from storage.repositories.vectors import Window
+from storage.results import archives, projection
+from storage.results import vectors as repository
+from storage.results.packing import CODE
+from storage.results.vectors import Window
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,11 +35,13 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.index.manifest import Manifest
-    from storage.index.milvus.far import Far
     from storage.index.part import Part
     from storage.index.places import Place
-    from storage.repositories.vectors import Head, Pointer
-    from storage.views import IndexView
+    from storage.index.remote import RemoteRows
+    from storage.results.generation_views import IndexView
+    from storage.results.vectors import Head, Pointer
+
+log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 60.0
 """How long rows of a segment that could not be read are served from Postgres before it is tried again."""
@@ -61,7 +63,7 @@ class View:
         segments: what is published, oldest first; and what of it had to be read from Postgres.
         newer: what is newer, in memory.
         damaged: what could not be read, one line each.
-        far: what is published elsewhere than in segments; None: nothing.
+        remote: what is published elsewhere than in segments; None: nothing.
     """
 
     generation_id: int
@@ -73,11 +75,11 @@ class View:
     newer: tuple[Part, ...]
     damaged: tuple[str, ...]
     opened_at: float
-    far: Far | None = None
+    remote: RemoteRows | None = None
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """All parts in memory; each image has one live row in one of them or in ``far``."""
+        """All parts in memory; each image has one live row in one of them or in ``remote``."""
         return self.segments + self.newer
 
     @property
@@ -95,14 +97,14 @@ class Base:
         segments: those that could be opened.
         missing: whose rows have to be read from Postgres.
         damaged: why, one line each.
-        far: what is published elsewhere than in segments.
+        remote: what is published elsewhere than in segments.
     """
 
     watermark: int = 0
     segments: tuple[Part, ...] = ()
     missing: tuple[Window, ...] = ()
     damaged: tuple[str, ...] = ()
-    far: Far | None = None
+    remote: RemoteRows | None = None
 
 
 @dataclass(slots=True)
@@ -169,9 +171,9 @@ class VectorIndex:
         view = self.view(session, generation_id)
         for part in view.parts:
             counts.update(part.archive_counts())
-        if view.far is not None:
+        if view.remote is not None:
             for archive_id in archives.ids(session):
-                counts[archive_id] += len(view.far.select(InArchive(archive_id)))
+                counts[archive_id] += len(view.remote.select(InArchive(archive_id)))
         return counts
 
     def damaged(self, generation_id: int) -> tuple[str, ...]:
@@ -199,10 +201,9 @@ class VectorIndex:
         # Read last: what was erased while the rows were read must not stay.
         gone = repository.erased(session, newest)
         if base.damaged:
-            get_logger().warning(
+            log.warning(
                 "parts of the index cannot be read and are served from the database: run `ramq index rebuild`",
-                generation_id=generation_id,
-                damaged=base.damaged,
+                extra={"generation_id": generation_id, "damaged": base.damaged},
             )
         changed = np.union1d(recent.rows.ids, gone)
         return View(
@@ -215,7 +216,7 @@ class VectorIndex:
             delta.grown((), recent.without(gone)),
             base.damaged,
             time.monotonic(),
-            base.far and base.far.without(changed),
+            base.remote and base.remote.without(changed),
         )
 
     def _base(self, session: Session, generation_id: int, head: Head, units: NDArray[np.int32]) -> Base:  # noqa: ARG002 - units are for those who keep tags elsewhere
@@ -271,7 +272,7 @@ def _advance(session: Session, view: View, head: Head) -> View:
         snapshot=head.snapshot,
         segments=delta.without(view.segments, dead),
         newer=newer,
-        far=view.far and view.far.without(dead),
+        remote=view.remote and view.remote.without(dead),
     )
 
 

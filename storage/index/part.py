@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from storage.index.columns import RawRows
     from storage.index.rows import Rows
+    from storage.results.projection import RawRows
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ import botocore.config
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ramq.kit.errors import ServiceUnavailableError, UsageError
+from storage.errors import ServiceUnavailableError, UsageError
 from storage.index.manifest import DamagedError
 from storage.index.segment import DESCRIPTION_FILE, sync_folder
 

@@ -15,18 +15,18 @@ from pyroaring import BitMap
 
 from storage.index.bitmaps import bitmap_of, rows_in
 from storage.index.evaluate import FEW, best_by_tags, count_tag, count_tags, has_bitmaps, matching, score_sums
-from storage.index.packing import require_unit_length
+from storage.results.packing import require_unit_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
-    from storage.condition import Condition
+    from storage.index.condition import Condition
     from storage.index.evaluate import Terms
     from storage.index.index import View
-    from storage.index.milvus.far import FarSelection
     from storage.index.part import Part
+    from storage.index.remote import RemoteSelection
 
 _ROWS_AT_ONCE = 4096
 
@@ -43,26 +43,26 @@ class Selection:
     Attributes:
         parts: each part with the rows that are selected; None: all that are live.
         is_narrowed: whether a condition selected them.
-        far: those that are published elsewhere than in segments; None: nothing is.
+        remote: those that are published elsewhere than in segments; None: nothing is.
     """
 
     parts: tuple[tuple[Part, BitMap | None], ...]
     is_narrowed: bool
-    far: FarSelection | None = None
+    remote: RemoteSelection | None = None
 
     @classmethod
     def of(cls, view: View, condition: Condition | None) -> Selection:
         """Return the images that meet ``condition`` (None: all)."""
-        far = None if view.far is None else view.far.select(condition)
+        remote = None if view.remote is None else view.remote.select(condition)
         parts = tuple((part, part.live) for part in view.parts)
         if condition is None:
-            return cls(parts, is_narrowed=False, far=far)
+            return cls(parts, is_narrowed=False, remote=remote)
 
         def chosen(part: Part, live: BitMap | None) -> tuple[Part, BitMap]:
             found = matching(part.rows, condition)
             return part, found if live is None else found & live
 
-        return cls(tuple(_of_each(parts, chosen)), is_narrowed=True, far=far)
+        return cls(tuple(_of_each(parts, chosen)), is_narrowed=True, remote=remote)
 
     def among(self, image_ids: NDArray[np.int64]) -> Selection:
         """Return those of these images that are among ``image_ids``."""
@@ -72,23 +72,23 @@ class Selection:
             found = bitmap_of(part.rows_of(wanted).astype(np.uint32))
             return part, found if selected is None else found & selected
 
-        far = None if self.far is None else self.far.among(wanted.tolist())
-        return Selection(tuple(_of_each(self.parts, chosen)), is_narrowed=True, far=far)
+        remote = None if self.remote is None else self.remote.among(wanted.tolist())
+        return Selection(tuple(_of_each(self.parts, chosen)), is_narrowed=True, remote=remote)
 
     def __len__(self) -> int:
         here = sum(len(part.rows) if rows is None else len(rows) for part, rows in self.parts)
-        return here if self.far is None else here + len(self.far)
+        return here if self.remote is None else here + len(self.remote)
 
     def __contains__(self, image_id: int) -> bool:
         for part, selected in self.parts:
             found = part.rows_of(np.array([image_id], dtype=np.int64))
             if len(found) and (selected is None or int(found[0]) in selected):
                 return True
-        return self.far is not None and image_id in self.far
+        return self.remote is not None and image_id in self.remote
 
     def count_tags(self, units: NDArray[np.int32]) -> NDArray[np.int64]:
         """Return for each tag how many of the images have it with a score above its ``units`` (T,), as (T,)."""
-        counts = np.zeros(len(units), dtype=np.int64) if self.far is None else self.far.count_tags(units)
+        counts = np.zeros(len(units), dtype=np.int64) if self.remote is None else self.remote.count_tags(units)
         for part, selected in self.parts:
             if self.is_narrowed or selected is None:
                 counts += count_tags(part.rows, selected, units)
@@ -106,7 +106,7 @@ class Selection:
 
     def _is_broad(self, units: NDArray[np.int32]) -> bool:
         """Whether so many rows are selected that their own tags are many, and all tags have stored bitmaps."""
-        if self.far is not None:
+        if self.remote is not None:
             return False
         rows = sum(len(part.rows) for part, _ in self.parts)
         return FEW * len(self) >= rows and all(has_bitmaps(part.rows, units) for part, _ in self.parts)
@@ -129,8 +129,8 @@ class Selection:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return up to ``k`` (image ids, score sums), best first; see ``evaluate.best_by_tags``."""
         found = [best_by_tags(part.rows, selected, terms, k, after) for part, selected in self.parts]
-        if self.far is not None:
-            found.append(self.far.best_by_tags(terms, k, after))
+        if self.remote is not None:
+            found.append(self.remote.best_by_tags(terms, k, after))
         ids = np.concatenate([np.empty(0, dtype=np.int64), *(ids for ids, _ in found)])
         sums = np.concatenate([np.empty(0, dtype=np.int64), *(sums for _, sums in found)])
         best = np.lexsort((-ids, -sums))[:k]
@@ -155,8 +155,8 @@ class Selection:
             return part.rows.ids[rows], scores
 
         found = _of_each(self.parts, nearest)
-        if self.far is not None:
-            found.append(self.far.nearest(query, k))
+        if self.remote is not None:
+            found.append(self.remote.nearest(query, k))
         all_ids = np.concatenate([np.empty(0, dtype=np.int64), *(ids for ids, _ in found)])
         all_scores = np.concatenate([np.empty(0, dtype=np.float32), *(scores for _, scores in found)])
         best = np.lexsort((all_ids, -all_scores))[:k]
@@ -170,15 +170,15 @@ class Selection:
             rows = part.rows_of(image_ids[order])
             of = order[np.searchsorted(image_ids[order], part.rows.ids[rows])]
             cosines[of] = part.vectors.codes(rows).astype(np.float32) @ query
-        if self.far is not None:
-            for image_id, cosine in self.far.cosines(query, image_ids.tolist()).items():
+        if self.remote is not None:
+            for image_id, cosine in self.remote.cosines(query, image_ids.tolist()).items():
                 cosines[image_ids == image_id] = cosine
         return cosines
 
     def by_id(self, terms: Terms) -> Iterator[tuple[int, int]]:
         """Yield every (image id, score sum), ids ascending, in bounded memory."""
-        far = () if self.far is None else self.far.by_id(terms)
-        return merge(*(_by_id(part, selected, terms) for part, selected in self.parts), far)
+        remote = () if self.remote is None else self.remote.by_id(terms)
+        return merge(*(_by_id(part, selected, terms) for part, selected in self.parts), remote)
 
 
 def most_common(counts: NDArray[np.int64], limit: int) -> list[tuple[int, int]]:

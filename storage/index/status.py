@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storage.index.manifest import DamagedError
-from storage.repositories import generations
-from storage.repositories import vectors as repository
-from storage.repositories.vectors import Window
-from storage.views import IndexView
+from storage.results import generations
+from storage.results import vectors as repository
+from storage.results.generation_views import IndexView
+from storage.results.vectors import Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

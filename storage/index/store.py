@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import time
 from contextlib import suppress
@@ -14,7 +15,6 @@ from uuid import uuid4
 
 import numpy as np
 
-from ramq.kit.logs import get_logger
 from storage.index.manifest import DamagedError, Manifest, SegmentEntry, decode, generation_folder, manifest_name
 from storage.index.segment import check_files, open_segment
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from storage.index.part import Part
     from storage.index.places import Place
+
+log = logging.getLogger(__name__)
 
 COPY_GRACE_SECONDS = 3600.0
 """A copy that is not in the newest manifest is kept this long: another process may be about to open it."""
@@ -120,7 +122,7 @@ class SegmentStore:
             try:
                 self._check_once(copy, path)
             except DamagedError as error:
-                get_logger().warning("a copy of an index segment is damaged and is fetched again", reason=str(error))
+                log.warning("a copy of an index segment is damaged and is fetched again", extra={"reason": str(error)})
                 shutil.rmtree(copy)
             else:
                 return copy
@@ -168,7 +170,7 @@ class SegmentStore:
             draft.write_text(json.dumps(facts))
             draft.replace(note)
         except OSError as error:
-            get_logger().warning("the next process will check the index again", reason=str(error))
+            log.warning("the next process will check the index again", extra={"reason": str(error)})
 
 
 def _identity(file: Path) -> list[int]:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ramq.kit.errors import NotFoundError
+from storage.errors import NotFoundError
 from storage.index.columns import differing, raw_rows
 from storage.index.manifest import DamagedError, SegmentEntry
-from storage.repositories import projection
-from storage.repositories import vectors as repository
-from storage.repositories.vectors import Window
+from storage.results import projection
+from storage.results import vectors as repository
+from storage.results.vectors import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
-    from storage.index.columns import RawRows
     from storage.index.part import Part
     from storage.index.store import SegmentStore
+    from storage.results.projection import RawRows
 
 
 def problems(session: Session, store: SegmentStore, generation_id: int) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
-from ramq.kit.errors import FatalError, PermanentError, TransientError
+from storage.errors import FatalError, PermanentError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import stat
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING
 
-from ramq.kit.errors import ForbiddenError, NotFoundError, UsageError
+from storage.errors import ForbiddenError, NotFoundError, UsageError
 from storage.objects.base import (
     CHUNK_BYTES,
     MAX_KEY_BYTES,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, unquote_plus, urlsplit
 
-from ramq.kit.errors import ConflictError, NotFoundError, UsageError
+from storage.errors import ConflictError, NotFoundError, UsageError
 from storage.objects.base import MAX_KEY_BYTES, PAGE_SIZE, ObjectInfo, S3Options, is_below
 from storage.objects.folder import FolderStore
 from storage.objects.source import Source, open_bucket, parse_source, require_allowed

@@ -23,7 +23,7 @@ from obstore.exceptions import BaseError as ObstoreError
 from obstore.exceptions import PermissionDeniedError, PreconditionError, UnauthenticatedError
 from obstore.store import S3Store as ObstoreS3
 
-from ramq.kit.errors import ForbiddenError, PermanentError, RamqError
+from storage.errors import ForbiddenError, PermanentError, RamqError
 from storage.objects.base import (
     CHUNK_BYTES,
     PAGE_SIZE,

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import botocore.exceptions
 
-from ramq.kit.errors import ForbiddenError, NotFoundError
-from ramq.kit.logs import without_secrets
+from storage.errors import ForbiddenError, NotFoundError
 from storage.objects.base import (
     CredentialsError,
     ObjectArchivedError,
@@ -19,9 +18,10 @@ from storage.objects.base import (
     SourceError,
     StoreUnavailableError,
 )
+from storage.texts import without_secrets
 
 if TYPE_CHECKING:
-    from ramq.kit.errors import RamqError
+    from storage.errors import RamqError
 
 _CREDENTIAL_CODES = {
     "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from ramq.kit.errors import ForbiddenError, UsageError
+from storage.errors import ForbiddenError, UsageError
 from storage.objects.base import ObjectStore, S3Options, is_below
 from storage.objects.folder import FolderStore
 

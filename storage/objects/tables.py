@@ -9,7 +9,7 @@ import json
 import zlib
 from typing import IO, TYPE_CHECKING, Any
 
-from ramq.kit.errors import UsageError
+from storage.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

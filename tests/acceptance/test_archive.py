@@ -14,8 +14,8 @@ from starlette.testclient import TestClient
 
 from ramq.web.app import create_app
 from storage.database import unit_of_work
-from storage.index.packing import unpack_vectors
-from storage.views import SearchQuery
+from storage.results.packing import unpack_vectors
+from storage.search.views import SearchQuery
 from tests.photographs import photographs
 from tests.services.crew import ROOT, check_books, client_services, running_crew, wait_for
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ram_core.modeling.tiny import write_tiny_models
-from ramq.kit.errors import RamqError
-from storage.views import SearchQuery
+from storage.errors import RamqError
+from storage.search.views import SearchQuery
 from tests.photographs import photographs
 from tests.services.crew import check_books, client_services, running_crew, wait_for
 

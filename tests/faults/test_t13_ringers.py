@@ -13,8 +13,8 @@ import pytest
 from ramq.broker import broker_client
 from ramq.wiring import make_builder
 from storage.database import LOCKED_IDLE_SECONDS, unit_of_work
+from storage.ledger import workers as worker_rows
 from storage.objects.base import S3Options
-from storage.repositories import workers as worker_rows
 from tests.ledger import Ledger
 from tests.plan import OneModel
 from tests.services.checker import check_job, fill
@@ -23,7 +23,7 @@ from tests.services.watch import wait_until_stopped
 from workers.app import KEY_PREFIX, Bells, make_app
 from workers.lifecycle import BELLS_PER_WORKER, Worker
 from workers.messages import queue_of
-from workers.pipeline import PipelineOptions
+from workers.pipeline.pipeline import PipelineOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from ramq.wiring import Services
     from tests.services.crew import Crew
-    from workers.model_holder import ModelHolder
+    from workers.pipeline.model_holder import ModelHolder
 
 RINGERS = 5
 IMAGES = 1_000_000

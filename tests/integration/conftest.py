@@ -12,7 +12,7 @@ from ramq.wiring import Services
 from storage.index.builder import IndexBuilder
 from storage.index.index import VectorIndex
 from storage.index.places import FolderPlace
-from storage.search import Search
+from storage.search.search import Search
 from tests.ledger import Ledger
 from tests.services.recognised import settings_for
 

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from starlette.testclient import TestClient
 
-from ramq.kit.errors import UsageError
 from ramq.web.app import create_app
 from ramq.web.security import MAX_BODY_BYTES, MAX_UPLOAD_BYTES
 from ramq.web.server import listen, url_of
 from ramq.wiring import Services
 from storage.database import make_engine
+from storage.errors import UsageError
 from tests.services.recognised import settings_for
 from tests.services.web import assert_problem, services_of
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ramq.kit.errors import ConflictError, ForbiddenError, NotFoundError, UsageError
+from storage.errors import ConflictError, ForbiddenError, NotFoundError, UsageError
 from tests.services.recognised import PHOTOGRAPHS
 from tests.services.watch import scalar
 from tests.services.web import assert_problem, services_of

@@ -12,7 +12,7 @@ from ramq.embedded.postgres import _installed_binaries
 from ramq.wiring import Services, make_builder
 from storage import migrate, revision
 from storage.database import make_engine
-from storage.views import SearchQuery
+from storage.search.views import SearchQuery
 from tests.services.recognised import CAT, settings_for
 from tests.services.web import services_of
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from storage.repositories import shards
-from storage.repositories.shards import DONE, FAILED, PENDING, SKIPPED, FencedError
+from storage.ledger import shards
+from storage.ledger.shards import DONE, FAILED, PENDING, SKIPPED, FencedError
 
 if TYPE_CHECKING:
-    from storage.repositories.shards import ClaimedShard
+    from storage.ledger.shards import ClaimedShard
     from tests.ledger import Ledger
 
 pytestmark = pytest.mark.services

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ramq.kit.errors import ServiceUnavailableError
 from storage.database import unit_of_work
+from storage.errors import ServiceUnavailableError
 from storage.index import builder as builder_module
 from storage.index.builder import IndexBuilder
 from storage.index.places import FolderPlace
-from storage.repositories import vectors as repository
+from storage.results import vectors as repository
 from tests.vector_archive import VectorArchive, a_fresh_index, published
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ramq.client import ONCE, Client, ProblemError, UnreachableError
-from ramq.web.api.schemas import JobOut
+from ramq.schemas.views import JobOut
 from tests.services.loopback import answering_with
 from tests.services.recognised import CAT, PHOTOGRAPHS, make_worker
 from tests.services.web import services_of, serving

@@ -8,12 +8,12 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import text
 
-from ramq.kit.errors import NotFoundError, UsageError
 from storage.database import unit_of_work
-from storage.repositories import generations
-from storage.repositories.generations import VocabularySpec
-from storage.repositories.tags import UnknownTagError
-from storage.views import SearchQuery
+from storage.errors import NotFoundError, UsageError
+from storage.results import generations
+from storage.results.tags import UnknownTagError
+from storage.results.vocabularies import VocabularySpec
+from storage.search.views import SearchQuery
 from tests.services.recognised import CAT, recognise
 from tests.services.web import assert_problem, services_of
 

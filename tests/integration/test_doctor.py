@@ -14,7 +14,7 @@ from ramq import doctor
 from ramq.doctor import Finding, examine
 from ramq.wiring import make_builder
 from storage.database import make_engine, unit_of_work
-from storage.repositories import workers as worker_rows
+from storage.ledger import workers as worker_rows
 from tests.services.recognised import settings_for
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from ramq.kit.errors import ConflictError, NotFoundError, UsageError
 from ramq.wiring import make_builder
 from storage.database import unit_of_work
-from storage.feature_upkeep import compact as compact_features
-from storage.features import FeatureFiles
+from storage.errors import ConflictError, NotFoundError, UsageError
+from storage.index.feature_compaction import compact as compact_features
+from storage.index.feature_files import FeatureFiles
 from storage.index.garbage import collect_garbage
-from storage.repositories import erasures, features, serving
-from storage.views import SearchQuery
+from storage.results import erasures, features, serving
+from storage.search.views import SearchQuery
 from tests.services.recognised import CAT, PHOTOGRAPHS, recognise
 from tests.services.web import assert_problem, services_of
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
     from ramq.wiring import Services
-    from storage.erasure_views import ErasureReport
+    from storage.results.erasure_views import ErasureReport
 
 pytestmark = pytest.mark.services
 

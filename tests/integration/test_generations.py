@@ -8,10 +8,11 @@ import pytest
 from sqlalchemy import text
 
 from ram_core.modeling.tiny import write_tiny_models
-from ramq.kit.errors import ConflictError, NotFoundError, UsageError
 from storage.database import unit_of_work
-from storage.repositories import generations
-from storage.views import SearchQuery
+from storage.errors import ConflictError, NotFoundError, UsageError
+from storage.results import generations
+from storage.results.vocabularies import VocabularySpec
+from storage.search.views import SearchQuery
 from tests.services.recognised import CAT, make_worker, recognise
 from tests.services.web import assert_problem, services_of
 
@@ -38,7 +39,7 @@ def add_generation(services: Services, *, images: int | None = None, fingerprint
         generation_id = generations.ensure(
             session,
             generations.GenerationSpec(fingerprint, "lite", "0" * 64, "squash", "tags", 384),
-            generations.VocabularySpec(
+            VocabularySpec(
                 fingerprint, "own", ["dog" if name == CAT else name for name in names], names_zh, thresholds
             ),
         )

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from ramq.kit.errors import ServiceUnavailableError
 from storage import database
 from storage.database import unit_of_work
-from storage.repositories import images, records, shards
+from storage.errors import ServiceUnavailableError
+from storage.ledger import shards
+from storage.results import images, records
 from tests.ledger import VECTOR
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from storage.repositories.shards import ClaimedShard
+    from storage.ledger.shards import ClaimedShard
     from tests.ledger import Ledger
 
 pytestmark = pytest.mark.services

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ramq.kit.errors import NotFoundError, UsageError
 from ramq.settings import Settings
 from ramq.wiring import Services
 from storage.database import unit_of_work
+from storage.errors import NotFoundError, UsageError
 from storage.objects.source import parse_source
-from storage.repositories import archives, images, results
+from storage.results import archives, images, lookup
 from tests.ledger import listed
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def test_keys_are_looked_for_in_every_archive_that_a_word_means(services: Servic
         services.find_image("c.jpg", "photos")
     with unit_of_work(engine) as session:
         archive_id, _ = archives.resolve(session, "s3://theirs/photos")
-        assert results.meant(session, "both.jpg", archive_id) == theirs["both.jpg"]
+        assert lookup.meant(session, "both.jpg", archive_id) == theirs["both.jpg"]
 
 
 def test_what_is_no_text_of_unicode_is_no_image_and_the_prefix_of_none(services: Services, engine: Engine) -> None:
@@ -92,7 +92,7 @@ def test_what_is_no_text_of_unicode_is_no_image_and_the_prefix_of_none(services:
         with pytest.raises(UsageError):
             services.find_image("a.jpg", text)
         with unit_of_work(engine) as session:
-            assert results.ids_below(session, None, "", text) == []
+            assert lookup.ids_below(session, None, "", text) == []
 
 
 def test_a_number_is_the_last_word_of_an_archive_where_no_archive_has_it_as_its_id(engine: Engine) -> None:

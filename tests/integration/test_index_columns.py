@@ -14,10 +14,12 @@ from sqlalchemy import text
 
 from storage.database import unit_of_work
 from storage.index.columns import raw_rows
-from storage.index.packing import pack_vectors
 from storage.index.rows import NO_DATE
+from storage.ledger import listings
 from storage.objects.base import ObjectInfo
-from storage.repositories import archives, erasures, generations, images, listings, records, vectors
+from storage.results import archives, erasures, generations, images, records, vectors
+from storage.results.packing import pack_vectors
+from storage.results.vocabularies import VocabularySpec
 from tests.plain_rows import PlainRow, plain
 from tests.vector_archive import a_fresh_index
 
@@ -57,7 +59,7 @@ class Archive:
             self.generation_id = generations.ensure(
                 session,
                 generations.GenerationSpec("g", "lite", "", "", "", SIZE),
-                generations.VocabularySpec("v", "own", NAMES, [None] * len(NAMES), [0.5] * len(NAMES)),
+                VocabularySpec("v", "own", NAMES, [None] * len(NAMES), [0.5] * len(NAMES)),
             )
             session.execute(text("INSERT INTO archive (uri) VALUES ('s3://one'), ('s3://two')"))
 
@@ -299,7 +301,7 @@ def test_images_that_nobody_spoke_about_cost_no_look_at_the_vocabulary(engine: E
         generation_id = generations.ensure(
             session,
             generations.GenerationSpec("h", "lite", "h", "", "", SIZE),
-            generations.VocabularySpec("w", "large", names, [None] * len(names), [0.5] * len(names)),
+            VocabularySpec("w", "large", names, [None] * len(names), [0.5] * len(names)),
         )
         # Nobody has counted the tags yet, which is when Postgres guessed wrong.
         explained = f"EXPLAIN (ANALYZE, FORMAT JSON) {query}"

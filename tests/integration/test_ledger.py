@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ramq.kit.errors import ConflictError, NotFoundError
 from storage.database import unit_of_work
-from storage.repositories import erasures, failures, jobs, retries, shards
-from storage.repositories.shards import DONE, FAILED, PENDING, SKIPPED, FencedError
+from storage.errors import ConflictError, NotFoundError
+from storage.ledger import failures, jobs, retries, shards
+from storage.ledger.shards import DONE, FAILED, PENDING, SKIPPED, FencedError
+from storage.results import erasures
 from tests.ledger import LEASE_SECONDS, Ledger
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from storage.repositories.shards import ClaimedShard
+    from storage.ledger.shards import ClaimedShard
 
 pytestmark = pytest.mark.services
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from storage.database import unit_of_work
-from storage.repositories import jobs, shards, workers
-from storage.repositories.shards import DONE
-from storage.waiting import Barred
+from storage.ledger import jobs, shards, workers
+from storage.ledger.shards import DONE
+from storage.ledger.waiting import Barred
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

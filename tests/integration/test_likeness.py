@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from ramq.kit.errors import UsageError
-from ramq.query_models import QueryModels
+from ramq.services.query_models import QueryModels
 from storage.database import unit_of_work
-from storage.index.packing import unpack_vectors
-from storage.views import SearchQuery
+from storage.errors import UsageError
+from storage.results.packing import unpack_vectors
+from storage.search.views import SearchQuery
 from tests.services.recognised import PHOTOGRAPHS
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ramq.kit.errors import TransientError
+from storage.errors import TransientError
 from storage.objects import ahead, s3
 from storage.objects.ahead import KeyPage, list_ahead
 from storage.objects.base import ObjectInfo

@@ -12,16 +12,16 @@ import pyarrow as pa
 import pytest
 from pyarrow import orc, parquet
 
-from ramq.kit.errors import ForbiddenError, NotFoundError, UsageError
+from ramq.services.jobs import ClientOptions, JobClient
+from storage.errors import ForbiddenError, NotFoundError, UsageError
 from storage.objects import manifest as manifest_module
 from storage.objects.base import S3Options
 from tests.plan import Plan
-from workers.client import ClientOptions, JobClient
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from storage.views import JobView
+    from storage.ledger.views import JobView
     from tests.services.s3 import S3Server
 
 pytestmark = pytest.mark.services

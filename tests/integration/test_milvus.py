@@ -12,16 +12,16 @@ import pytest
 from sqlalchemy import text
 
 from ramq.doctor import examine
-from ramq.kit.errors import NotFoundError, ServiceUnavailableError, UsageError
 from storage.database import unit_of_work
-from storage.erasure_check import in_database
-from storage.index.milvus import far
+from storage.errors import NotFoundError, ServiceUnavailableError, UsageError
+from storage.index.erasure_check import in_database
+from storage.index.milvus import collection
 from storage.index.milvus.builder import MilvusBuilder
 from storage.index.milvus.client import Milvus
 from storage.index.milvus.reader import MilvusIndex
 from storage.index.places import FolderPlace
-from storage.repositories import vectors as repository
-from storage.views import SearchQuery
+from storage.results import vectors as repository
+from storage.search.views import SearchQuery
 from tests.archive_model import ArchiveModel
 from tests.search_checks import all_pages, check
 from tests.services.crew import client_services
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from ramq.settings import Settings
-    from storage.search import Search
+    from storage.search.search import Search
 
 pytestmark = pytest.mark.services
 
@@ -108,7 +108,7 @@ def test_pages_by_one_tag_hold_where_more_images_match_than_can_be_read(
     for _ in range(6):
         archive.correct(archive.some(archive.facts, 0.3))
     builder.publish_new(archive.generations[0], force=True)
-    monkeypatch.setattr(far, "MOST_READ", 3)
+    monkeypatch.setattr(collection, "MOST_READ", 3)
 
     for query in (SearchQuery(tags=("dog",), threshold=0.0, limit=7), SearchQuery(any_tags=("船", "cat"), limit=9)):
         hits, _ = all_pages(archive, search, query)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ramq.originals import Original
+from ramq.services.originals import Original
 from storage.objects.base import ObjectChangedError
 from storage.objects.s3 import S3Store
 from tests.services.web import assert_problem, services_of

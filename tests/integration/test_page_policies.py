@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from ramq.kit.errors import UsageError
 from storage.database import unit_of_work
-from storage.repositories.tags import UnknownTagError
-from storage.views import SearchQuery
+from storage.errors import UsageError
+from storage.results.tags import UnknownTagError
+from storage.search.views import SearchQuery
 from tests.services.recognised import CAT
 from tests.services.web import services_of
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from ramq.kit.errors import FatalError
 from storage.database import driver_connection, make_engine, unit_of_work
+from storage.errors import FatalError
 from storage.migrate import upgrade
 from tests.services.checker import check_job, fill
 from tests.services.crew import client_services, running_crew, wait_for

@@ -12,16 +12,17 @@ import pytest
 from sqlalchemy import text
 
 from ram_core.errors import CheckpointError, DeviceError
-from ramq.kit.errors import UsageError
 from storage.database import unit_of_work
+from storage.errors import UsageError
+from storage.ledger import listings
 from storage.objects import folder, s3
 from storage.objects.base import ObjectInfo, S3Options
 from storage.objects.source import parse_source
-from storage.repositories import archives, images, listings
+from storage.results import archives, images
 from tests.plan import Plan
 from tests.services.fault_proxy import Refuse, Status
 from workers import planner as planner_module
-from workers.fitness import EVERYTHING, Fitness, of_model
+from workers.pipeline.fitness import EVERYTHING, Fitness, of_model
 from workers.planner import Planner
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from storage.views import JobView
+    from storage.ledger.views import JobView
     from tests.services.fault_proxy import FaultProxy
     from tests.services.s3 import S3Server
-    from workers.fitness import Key
+    from workers.pipeline.fitness import Key
 
 pytestmark = pytest.mark.services
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from storage.database import unit_of_work
-from storage.repositories import policies
-from storage.repositories.tags import Names
+from storage.results import policies
+from storage.results.tags import Names
 
 if TYPE_CHECKING:
     from tests.ledger import Ledger

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from ramq.kit.errors import ServiceUnavailableError
 from ramq.web.app import create_app
 from ramq.wiring import Services
 from storage.database import make_engine, unit_of_work
+from storage.errors import ServiceUnavailableError
 from tests.services.web import assert_problem
 
 if TYPE_CHECKING:

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ramq.kit.errors import NotFoundError
 from storage.database import unit_of_work
-from storage.repositories import erasures, images, listings, reports
-from storage.repositories.shards import DONE, FAILED, PENDING
+from storage.errors import NotFoundError
+from storage.ledger import listings, reports
+from storage.ledger.shards import DONE, FAILED, PENDING
+from storage.results import erasures, images
 from tests.ledger import Ledger, listed
 from tests.services.web import job_of
 
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
-    from storage.views import JobReport
+    from storage.ledger.views import JobReport
 
 pytestmark = pytest.mark.services
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import text
 
-from ramq.kit.errors import NotFoundError, UsageError
 from storage.database import unit_of_work
+from storage.errors import NotFoundError, UsageError
+from storage.ledger import failures
 from storage.objects.base import MAX_KEY_BYTES
 from storage.objects.source import parse_source
-from storage.repositories import archives, erasures, failures, generations, images, records
-from storage.repositories.generations import GenerationSpec, VocabularySpec
-from storage.repositories.records import FailureRow, Provenance, RecordRow
+from storage.results import archives, erasures, generations, images, records
+from storage.results.generations import GenerationSpec
+from storage.results.records import FailureRow, Provenance, RecordRow
+from storage.results.vocabularies import VocabularySpec
 from tests.ledger import VECTOR, Ledger, listed
 
 if TYPE_CHECKING:

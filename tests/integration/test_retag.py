@@ -13,12 +13,12 @@ from transformers import CLIPConfig, CLIPModel
 
 from ram_core.modeling.tiny import write_tiny_models
 from ramq.demo_photos import installed_photographs
-from ramq.kit.errors import NotFoundError, UsageError
 from ramq.wiring import Services
 from storage.database import unit_of_work
-from storage.feature_upkeep import compact
-from storage.index.packing import unpack_vectors
-from storage.views import SearchQuery
+from storage.errors import NotFoundError, UsageError
+from storage.index.feature_compaction import compact
+from storage.results.packing import unpack_vectors
+from storage.search.views import SearchQuery
 from tests.services.missing import missing
 from tests.services.recognised import make_worker, recognise, settings_for
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from storage.views import JobView
+    from storage.ledger.views import JobView
 
     Make = Callable[..., Services]
 

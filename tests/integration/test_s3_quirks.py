@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ramq.kit.errors import ForbiddenError
+from storage.errors import ForbiddenError
 from storage.objects.base import SourceError
 from storage.objects.s3 import S3Store
 from storage.objects.s3_listing import BucketLister

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from ramq.kit.errors import ForbiddenError, NotFoundError, RamqError
+from storage.errors import ForbiddenError, NotFoundError, RamqError
 from storage.objects import s3
 from storage.objects.base import (
     BadKeyError,

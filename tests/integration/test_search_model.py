@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ramq.kit.errors import NotFoundError, UsageError
 from storage.database import unit_of_work
+from storage.errors import NotFoundError, UsageError
 from storage.index import selection
 from storage.index.builder import IndexBuilder
 from storage.index.places import FolderPlace
-from storage.language import AllOf, AnyOf, FieldTerm, NotOf, QuerySyntaxError, TagTerm
-from storage.repositories import results
-from storage.repositories.tags import UnknownTagError
-from storage.views import SearchQuery
+from storage.results.tags import UnknownTagError
+from storage.search import hits
+from storage.search.language import AllOf, AnyOf, FieldTerm, NotOf, QuerySyntaxError, TagTerm
+from storage.search.views import SearchQuery
 from tests.archive_model import ArchiveModel
 from tests.search_checks import all_pages, check
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from storage.language import Expression
-    from storage.search import Search
-    from storage.views import Hit
+    from storage.search.language import Expression
+    from storage.search.search import Search
+    from storage.search.views import Hit
 
 pytestmark = pytest.mark.services
 
@@ -93,7 +93,7 @@ def test_a_page_is_filled_up_when_images_vanish_between_the_index_and_the_databa
     query = SearchQuery(tags=("dog",), limit=10)
     expected = archive.by_tags(0, query)
     victims = [image_id for image_id, _ in expected[2:15]]
-    read = results.hits
+    read = hits.hits_of
 
     def deleting(*arguments: object) -> list[Hit]:
         if victims:
@@ -101,7 +101,7 @@ def test_a_page_is_filled_up_when_images_vanish_between_the_index_and_the_databa
             victims.clear()
         return read(*arguments)  # type: ignore[arg-type]  # as they came
 
-    monkeypatch.setattr(results, "hits", deleting)
+    monkeypatch.setattr("storage.search.search.hits_of", deleting)
     with unit_of_work(archive.engine) as session:
         page = search.page(session, query)
 

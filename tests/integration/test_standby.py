@@ -13,7 +13,7 @@ from storage.database import make_engine
 from storage.index.builder import IndexBuilder
 from storage.index.index import VectorIndex
 from storage.index.places import FolderPlace
-from storage.views import SearchQuery
+from storage.search.views import SearchQuery
 from tests.archive_model import ArchiveModel
 from tests.services.standby import catch_up, pause, standby_of
 from tests.vector_archive import VectorArchive, unit_vectors, write

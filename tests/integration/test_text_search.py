@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from ramq.kit.errors import UsageError
-from storage.ranking import TAG_WEIGHT
-from storage.views import SearchQuery
+from storage.errors import UsageError
+from storage.search.ranking import TAG_WEIGHT
+from storage.search.views import SearchQuery
 from tests.services.recognised import CAT, PHOTOGRAPHS
 
 if TYPE_CHECKING:

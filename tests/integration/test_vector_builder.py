@@ -14,13 +14,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from ramq.kit.errors import ServiceUnavailableError
 from storage.database import unit_of_work
+from storage.errors import ServiceUnavailableError
 from storage.index import builder as builder_module
 from storage.index.builder import IndexBuilder
 from storage.index.garbage import collect_garbage
 from storage.index.places import FolderPlace
-from storage.repositories import vectors as repository
+from storage.results import vectors as repository
 from tests.vector_archive import VectorArchive, a_fresh_index, published, unit_vectors, write
 
 if TYPE_CHECKING:

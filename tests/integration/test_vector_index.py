@@ -11,12 +11,12 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from ramq.kit.errors import FatalError, NotFoundError, ServiceUnavailableError
 from storage.database import unit_of_work
+from storage.errors import FatalError, NotFoundError, ServiceUnavailableError
 from storage.index import delta
 from storage.index import index as index_module
 from storage.index.garbage import collect_garbage
-from storage.repositories import vectors as repository
+from storage.results import vectors as repository
 from tests.vector_archive import SIZE, VectorArchive, a_fresh_index, nearest, unit_vectors, write
 
 if TYPE_CHECKING:

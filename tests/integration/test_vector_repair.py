@@ -8,14 +8,14 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from ramq.kit.errors import ServiceUnavailableError
 from storage.database import unit_of_work
+from storage.errors import ServiceUnavailableError
 from storage.index import manifest, segment
 from storage.index.builder import IndexBuilder
 from storage.index.garbage import collect_garbage
 from storage.index.index import VectorIndex
 from storage.index.places import BucketPlace
-from storage.repositories import vectors as repository
+from storage.results import vectors as repository
 from tests.vector_archive import VectorArchive, a_fresh_index, nearest, published
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import pytest
 
 from ramq import doctor
 from storage.database import unit_of_work
-from storage.repositories import jobs, notices, retries
-from storage.repositories import workers as worker_rows
-from storage.repositories.shards import DONE, FAILED
+from storage.ledger import jobs, notices, retries
+from storage.ledger import workers as worker_rows
+from storage.ledger.shards import DONE, FAILED
 from tests.services.receiver import PATH, SECRET, running_receiver
 from workers.webhook import Webhook
 

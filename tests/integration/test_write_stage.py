@@ -10,14 +10,14 @@ from sqlalchemy import text
 
 from ram_core.recognition import Prediction
 from storage.database import unit_of_work
-from storage.repositories import images
-from storage.repositories.shards import FencedError
+from storage.ledger.shards import FencedError
+from storage.results import images
 from tests.vector_archive import SIZE
-from workers.stages.write import write
-from workers.work import Batch, Lease, Work
+from workers.pipeline.work import Batch, Lease, Work
+from workers.pipeline.write import write
 
 if TYPE_CHECKING:
-    from storage.repositories.shards import ClaimedShard
+    from storage.ledger.shards import ClaimedShard
     from tests.ledger import Ledger
 
 pytestmark = pytest.mark.services

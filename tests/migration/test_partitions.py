@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from ramq.kit.errors import ConflictError
 from storage import migrate
 from storage.database import unit_of_work
-from storage.repositories import generations, partitions
+from storage.errors import ConflictError
+from storage.results import generations, partitions
+from storage.results.vocabularies import VocabularySpec
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -77,7 +78,7 @@ def a_generation(engine: Engine, fingerprint: str = "g") -> int:
         return generations.ensure(
             session,
             generations.GenerationSpec(fingerprint, "lite", "", "", "", 4),
-            generations.VocabularySpec("v", "own", ["cat"], [None], [0.5]),
+            VocabularySpec("v", "own", ["cat"], [None], [0.5]),
         )
 
 

@@ -12,10 +12,10 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
-from ramq.kit.errors import FatalError, ServiceUnavailableError
 from storage import migrate, revision
 from storage.database import make_engine
-from storage.models import Base
+from storage.errors import FatalError, ServiceUnavailableError
+from storage.tables import Base
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

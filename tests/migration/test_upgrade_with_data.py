@@ -12,8 +12,8 @@ from ramq.settings import Settings
 from ramq.wiring import Services, make_builder
 from storage import migrate
 from storage.database import unit_of_work
-from storage.index.packing import pack_vectors
-from storage.views import SearchQuery
+from storage.results.packing import pack_vectors
+from storage.search.views import SearchQuery
 
 if TYPE_CHECKING:
     from pathlib import Path

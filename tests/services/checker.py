@@ -16,8 +16,8 @@ from sqlalchemy import text
 from ram_core.transforms import SquashTransform
 from ramq.wiring import make_builder
 from storage.database import unit_of_work
-from storage.index.packing import unpack_vectors
-from storage.models import SCORE_SCALE
+from storage.results.packing import unpack_vectors
+from storage.tables import SCORE_SCALE
 from tests.services.crew import check_books, wait_for
 from tests.services.null_worker import SIZE, VECTOR_SIZE, expected
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ramq.wiring import Services
-    from storage.views import JobView
+    from storage.ledger.views import JobView
     from tests.services.crew import Crew
 
 _INDEX_TIMEOUT_SECONDS = 60.0

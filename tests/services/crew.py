@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ramq.settings import Settings
-    from storage.views import JobView
+    from storage.ledger.views import JobView
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 120.0

@@ -1,4 +1,4 @@
-"""A decoder that some pictures are fatal to: run in place of ``workers.decoder_child``.
+"""A decoder that some pictures are fatal to: run in place of ``workers.pipeline.decoder_child``.
 
 A picture is fatal when its bytes hold one of the marks below, which ``marked`` puts behind the end of a file, where
 decoders do not look. ``use_marked_decoder`` makes a process start its children from here.
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workers import decoder_child, decoders
+from workers.pipeline import decoder_child, decoders
 
 if TYPE_CHECKING:
     from ram_core.recognition import Preprocessing
-    from workers.stages.decode import Decoded
+    from workers.pipeline.decode import Decoded
 
 SEGFAULT, GREED, HANG, SPIN, KILLED, NONSENSE, CHANCE = (
     b"--mark-segfault", b"--mark-greed", b"--mark-hang", b"--mark-spin", b"--mark-killed", b"--mark-nonsense",

@@ -113,7 +113,7 @@ def _make_up_archives(count: int) -> None:
 
 
 def _remove_fence() -> None:
-    from storage.repositories import shards  # noqa: PLC0415
+    from storage.ledger import shards  # noqa: PLC0415
 
     advance = shards.advance
 
@@ -130,7 +130,7 @@ def _remove_fence() -> None:
 
 
 def _fill_disk(path: Path) -> None:
-    from workers import pipeline  # noqa: PLC0415
+    from workers.pipeline import pipeline  # noqa: PLC0415
 
     write = pipeline.write
 
@@ -143,7 +143,7 @@ def _fill_disk(path: Path) -> None:
 
 
 def _note_commits(path: Path) -> None:
-    from workers import pipeline  # noqa: PLC0415
+    from workers.pipeline import pipeline  # noqa: PLC0415
 
     write = pipeline.write
 
@@ -158,8 +158,9 @@ def _note_commits(path: Path) -> None:
 
 
 def _stop_at(point: str) -> None:
-    from storage.repositories import records, shards  # noqa: PLC0415
-    from workers import pipeline  # noqa: PLC0415
+    from storage.ledger import shards  # noqa: PLC0415
+    from storage.results import records  # noqa: PLC0415
+    from workers.pipeline import pipeline  # noqa: PLC0415
 
     if point == "before_write":
         pipeline.write = _stopping_before(pipeline.write)

@@ -101,7 +101,7 @@ def main() -> None:
 
     from ramq.cli import main as cli  # noqa: PLC0415
     from tests.services import misfortune  # noqa: PLC0415
-    from workers import model_holder  # noqa: PLC0415
+    from workers.pipeline import model_holder  # noqa: PLC0415
 
     model_holder.load_model = load_null  # type: ignore[assignment]
     model_holder.ModelOptions.arguments = property(arguments)  # type: ignore[assignment]

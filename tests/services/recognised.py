@@ -15,13 +15,13 @@ from storage.objects.base import S3Options
 from tests.services.embeddings import with_embeddings
 from tests.services.missing import missing
 from workers.lifecycle import Worker
-from workers.model_holder import ModelHolder, ModelOptions
-from workers.pipeline import PipelineOptions
+from workers.pipeline.model_holder import ModelHolder, ModelOptions
+from workers.pipeline.pipeline import PipelineOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from storage.views import JobView
+    from storage.ledger.views import JobView
 
 PHOTOGRAPHS = 14
 CAT = "Egyptian cat"

@@ -340,14 +340,14 @@ def test_a_gpu_does_the_work_on_centroids_and_the_result_is_the_same(monkeypatch
     np.testing.assert_array_equal(faiss.serialize_index(with_gpu.coarse), faiss.serialize_index(without.coarse))
 
 
-def test_a_gpu_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_gpu_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     def out_of_memory(index: Any) -> Any:
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
     monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", out_of_memory, raising=False)
     assert built(clustered(3000), flat_rows=1000).coarse is not None
-    assert "without the GPU" in "".join(capsys.readouterr())
+    assert "without the GPU" in caplog.text
 
 
 def test_what_fails_without_a_gpu_fails(monkeypatch: pytest.MonkeyPatch) -> None:

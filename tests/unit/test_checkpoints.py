@@ -23,7 +23,7 @@ from ram_core.errors import CheckpointError, UnknownModelError
 from ram_core.modeling.tiny import write_tiny_models
 from ram_core.registry import load_model
 from ramq.cli import models as cli
-from ramq.kit.errors import RamqError, ServiceUnavailableError, UsageError
+from storage.errors import RamqError, ServiceUnavailableError, UsageError
 from tests.services.broken_http import BrokenHTTP, Hosted
 from tests.toy_checkpoint import BODY, QUICK, SHA, kept, pull_toy
 

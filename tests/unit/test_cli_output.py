@@ -8,11 +8,11 @@ import pytest
 
 from ramq.cli import output
 from ramq.cli.output import as_data, duration, print_json, print_table, shortened, shown, visible
-from storage.views import Facet, Page
+from storage.search.views import Facet, HitPage
 
 
 def test_views_become_json_that_keeps_every_language(capsys: pytest.CaptureFixture[str]) -> None:
-    print_json(Page([Facet(7, "cat", "猫", 2)], "next"))
+    print_json(HitPage([Facet(7, "cat", "猫", 2)], "next"))
     out = capsys.readouterr().out
     assert json.loads(out) == {
         "items": [{"id": 7, "name": "cat", "name_zh": "猫", "count": 2}],

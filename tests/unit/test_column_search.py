@@ -13,18 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroaring import BitMap
 
-from storage.condition import All, Any, Below, ByJob, HasTag, InArchive, Modified, Not, Sized
-from storage.index.columns import RawRows, columns
+from storage.index.columns import columns
+from storage.index.condition import All, Any, Below, ByJob, HasTag, InArchive, Modified, Not, Sized
 from storage.index.evaluate import FEW, best_by_tags, count_tags, matching, score_sums
 from storage.index.part import Part
 from storage.index.rows import NO_DATE
 from storage.index.selection import Selection
 from storage.index.vectors import build_vectors
+from storage.results.projection import RawRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from storage.condition import Condition
+    from storage.index.condition import Condition
     from storage.index.evaluate import Terms
     from storage.index.rows import Rows
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from pyroaring import BitMap
 
-from storage.comparison import Side, compare
-from storage.repositories.tags import Names
-from storage.views import GenerationView
+from storage.results.generation_views import GenerationView
+from storage.results.tags import Names
+from storage.search.comparison import Side, compare
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from ram_core.transforms import SquashTransform
-from ramq.kit.errors import PermanentError
+from storage.errors import PermanentError
 from tests import poison
-from workers.retry import TooManyPixelsError, TruncatedImageError, codes, verdict
-from workers.stages.decode import decode, guard_pillow, open_picture
+from workers.pipeline.decode import decode, guard_pillow, open_picture
+from workers.pipeline.retry import TooManyPixelsError, TruncatedImageError, codes, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,14 +18,20 @@ import pytest
 from PIL import Image
 
 from ram_core.transforms import SquashTransform
-from ramq.kit.errors import FatalError
+from storage.errors import FatalError
 from tests import poison
 from tests.services import marked_decoder as marks
 from tests.services.marked_decoder import marked
-from workers import decoders
-from workers.decoders import Decoders
-from workers.retry import DecoderCrashedError, DecoderMemoryError, DecoderTimeoutError, TooManyPixelsError, verdict
-from workers.stages.decode import Shrinking, decode, guard_pillow
+from workers.pipeline import decoders
+from workers.pipeline.decode import Shrinking, decode, guard_pillow
+from workers.pipeline.decoders import Decoders
+from workers.pipeline.retry import (
+    DecoderCrashedError,
+    DecoderMemoryError,
+    DecoderTimeoutError,
+    TooManyPixelsError,
+    verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,7 +168,7 @@ def test_a_child_has_neither_our_environment_nor_our_files(
 
 def test_a_child_loads_no_model_library_and_no_client_of_a_service() -> None:
     heavy = ("torch", "transformers", "sqlalchemy", "psycopg", "boto3", "celery", "redis")
-    code = f"import sys, workers.decoder_child; print(*(name for name in {heavy!r} if name in sys.modules))"
+    code = f"import sys, workers.pipeline.decoder_child; print(*(name for name in {heavy!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 
@@ -186,7 +192,7 @@ _PARENT = """
 import sys, time
 from ram_core.transforms import SquashTransform
 from tests.services.marked_decoder import use_marked_decoder
-from workers.decoders import Decoders
+from workers.pipeline.decoders import Decoders
 use_marked_decoder()
 pool = Decoders(1, 10**7, seconds=4)
 body = sys.stdin.buffer.read()

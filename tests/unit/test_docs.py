@@ -14,10 +14,10 @@ from typer.main import get_command
 
 from ramq.cli.main import command_line
 from ramq.settings import Settings
-from storage.models import Base
+from storage.tables import Base
 from tests.documents import DOCS, FENCED, PAGES, ROOT, commands_of, typed
-from workers import metrics as worker_metrics
-from workers import retry
+from workers.pipeline import metrics as worker_metrics
+from workers.pipeline import retry
 
 _INLINE = re.compile(r"`(ramq [^`\n]+)`")
 _MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ram_core.vocabulary import TagVocabulary
-from ramq.searching import EXAMPLES
-from storage.language import AllOf, AnyOf, FieldTerm, NotOf, TagTerm, parse
-from storage.repositories.tags import Names
+from ram_core.registry import load_vocabulary
+from ramq.services.search import EXAMPLES
+from storage.results.tags import Names
+from storage.search.language import AllOf, AnyOf, FieldTerm, NotOf, TagTerm, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from storage.language import Expression
+    from storage.search.language import Expression
 
 ROOT = Path(__file__).resolve().parents[2]
 _COMMAND = re.compile(r"ramq (?:search|tags|export) (?:-- )?(?:'([^'\n]+)'|\"([^\"\n]+)\")")
@@ -48,7 +48,7 @@ def tags_in(tree: Expression | None) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def lite() -> Names:
-    vocabulary = TagVocabulary.named("imagenet")
+    vocabulary = load_vocabulary("imagenet")
     count = len(vocabulary.names)
     return Names(1, tuple(vocabulary.names), (None,) * count, (0.5,) * count)
 

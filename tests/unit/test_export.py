@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pyarrow import parquet
 
-from ramq.export import FORMATS, write_rows
-from storage.models import Generation
-from storage.query import Match
-from storage.repositories.tags import Names
-from storage.views import Hit, TagView
+from ramq.services.export import FORMATS, write_rows
+from storage.results.tags import Names
+from storage.results.views import TagView
+from storage.search.query import Match
+from storage.search.views import Hit
+from storage.tables import Generation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

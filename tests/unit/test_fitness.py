@@ -7,10 +7,19 @@ import errno
 import pytest
 
 from ram_core.errors import CheckpointError, DeviceError
+from storage.ledger.waiting import Barred
 from storage.objects.base import CredentialsError, ObjectMissingError
-from storage.waiting import Barred
-from workers import fitness as module
-from workers.fitness import EVERYTHING, Fitness, Key, UnfitError, is_out_of_memory, of_archive, of_model, own_trouble
+from workers.pipeline import fitness as module
+from workers.pipeline.fitness import (
+    EVERYTHING,
+    Fitness,
+    Key,
+    UnfitError,
+    is_out_of_memory,
+    of_archive,
+    of_model,
+    own_trouble,
+)
 
 URI = "s3://photos"
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ramq.kit.errors import ForbiddenError, NotFoundError, PermanentError
+from storage.errors import ForbiddenError, NotFoundError, PermanentError
 from storage.objects.base import (
     MAX_KEY_BYTES,
     BadKeyError,

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from ram_core.generation import SearchOptions, search
+from ram_core.modeling.beam_search import SearchOptions, search
 
 WORDS, END = 5, 4
 PROMPT = [0]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramq.kit.errors import UsageError
-from storage.language import (
+from storage.errors import UsageError
+from storage.search.language import (
     AllOf,
     AnyOf,
     Expression,
@@ -22,7 +22,6 @@ from storage.language import (
     TagTerm,
     all_of,
     any_of,
-    asking,
     format,  # noqa: A004  (the inverse of parse)
     not_of,
     parse,
@@ -30,8 +29,8 @@ from storage.language import (
     pointer,
     wanted_tags,
 )
-from storage.language.lexer import FILTERS
-from storage.views import SearchQuery
+from storage.search.language.lexer import FILTERS
+from storage.search.views import SearchQuery, asking
 
 DOG, CAT, BIRD = TagTerm("dog"), TagTerm("cat"), TagTerm("bird")
 
@@ -314,7 +313,7 @@ def test_a_text_narrows_a_search_that_has_options_already() -> None:
 
 
 def test_the_language_is_there_at_once() -> None:
-    code = "import sys, storage.language; print(*sys.modules)"
+    code = "import sys, storage.search.language; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"sqlalchemy", "numpy", "pydantic"} & set(done.stdout.split()) == set()
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ramq.kit.errors import FatalError, PermanentError, RamqError, TransientError
-from workers import retry
+from storage.errors import FatalError, PermanentError, RamqError, TransientError
+from workers.pipeline import retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -173,7 +173,7 @@ def test_importing_any_module_does_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["ramq.cli.main", "workers.messages", "ramq.settings", "ramq.wiring", "ramq.client", "workers.client"]
+    "module", ["ramq.cli.main", "workers.messages", "ramq.settings", "ramq.wiring", "ramq.client", "ramq.services.jobs"]
 )
 def test_a_light_module_loads_nothing_heavy(module: str) -> None:
     heavy = ("torch", "transformers", "timm", "celery", "alembic", "faiss", "fastapi", "boto3", "pyarrow")

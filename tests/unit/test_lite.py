@@ -12,9 +12,10 @@ from PIL import Image
 from ram_core import TagVocabulary, load_model, load_text_encoder
 from ram_core.captions import template_caption
 from ram_core.errors import CheckpointError, DeviceError, ImageError, UnknownModelError, VocabularyError
-from ram_core.lite import Lite, _installed_weights, imagenet_vocabulary, load_lite
-from ram_core.registry import model_names
-from ram_core.text_encoder import MiniLMTextEncoder
+from ram_core.lite.imagenet import imagenet_vocabulary
+from ram_core.lite.model import Lite, _installed_weights, load_lite
+from ram_core.lite.text_encoder import MiniLMTextEncoder
+from ram_core.registry import load_vocabulary, model_names
 from ram_core.transforms import normalise
 from tests.services.embeddings import with_embeddings
 
@@ -145,7 +146,7 @@ def test_two_classes_with_one_name_stay_apart() -> None:
 
 
 def test_the_vocabulary_by_name_is_the_models_own(lite: Lite) -> None:
-    assert TagVocabulary.named("imagenet").sha256 == lite.vocabulary.sha256
+    assert load_vocabulary("imagenet").sha256 == lite.vocabulary.sha256
 
 
 def test_another_threshold_assigns_other_tags_and_is_another_generation(lite: Lite, cache: Path) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
-from ramq.kit.logs import configure_logs, get_logger, without_secrets
+from ramq.logs import configure_logs, configure_structlog
+from storage.texts import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,8 +40,8 @@ def test_the_password_of_every_url_is_hidden(text: str, shown: str) -> None:
 
 
 def test_a_line_elsewhere_than_on_a_terminal_is_json_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs("info")
-    get_logger(job=3).info("listed", keys=7, source="s3://me:secret@host/x")
+    configure_structlog("info")
+    structlog.get_logger(job=3).info("listed", keys=7, source="s3://me:secret@host/x")
     out, err = capsys.readouterr()
     line = json.loads(err)
     assert out == ""
@@ -50,9 +51,9 @@ def test_a_line_elsewhere_than_on_a_terminal_is_json_on_stderr(capsys: pytest.Ca
 
 
 def test_lines_below_the_level_are_dropped(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs("warning")
-    get_logger().info("quiet")
-    get_logger().warning("loud")
+    configure_structlog("warning")
+    structlog.get_logger().info("quiet")
+    structlog.get_logger().warning("loud")
     assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["loud"]
 
 
@@ -66,10 +67,10 @@ def test_records_of_libraries_take_the_same_form(capsys: pytest.CaptureFixture[s
 
 
 def test_an_exception_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs("info")
+    configure_structlog("info")
     try:
         int("x")
     except ValueError:
-        get_logger().exception("odd")
+        structlog.get_logger().exception("odd")
     (line,) = capsys.readouterr().err.splitlines()
     assert "invalid literal" in json.loads(line)["exception"]

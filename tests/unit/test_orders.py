@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from pyroaring import BitMap
 
-from storage.index.columns import RawRows
 from storage.index.part import Part, build_part
 from storage.index.selection import Selection
-from storage.orders import ByText, ByVector
-from storage.ranking import TAG_WEIGHT
+from storage.results.projection import RawRows
+from storage.search.orders import ByText, ByVector
+from storage.search.ranking import TAG_WEIGHT
 
 COUNT = 700
 SIZE = 16

@@ -154,7 +154,7 @@ def test_the_wheel_works_where_the_source_is_not(wheel: Path, head: str, tmp_pat
     shown = python("import sys; sys.argv = ['ramq', '--version']; import ramq.cli.main as m; m.main()")
     assert shown == f"ramq {PROJECT['version']} ({head or 'commit unknown'})"
     assert python("from storage import revision; print(revision.head())")
-    assert python("from ramq.web.pages.render import WEB; print((WEB / 'static' / 'app.css').is_file())") == "True"
+    assert python("from ramq.web.render import WEB; print((WEB / 'static' / 'app.css').is_file())") == "True"
 
 
 @pytest.mark.parametrize(

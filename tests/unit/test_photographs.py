@@ -7,7 +7,7 @@ from PIL import Image
 
 from ramq.contact_sheet import Found, draw
 from ramq.demo_photos import copy_photographs, fetched_photographs, installed_photographs
-from storage.views import Hit
+from storage.search.views import Hit
 from tests.photographs import photographs
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from ramq import query_models
-from ramq.query_models import REMEMBERED_TEXTS, QueryModels
+from ramq.services import query_models
+from ramq.services.query_models import REMEMBERED_TEXTS, QueryModels
 from ramq.settings import Settings
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pytest
 
     from ram_core.recognition import TextEncoder
-    from storage.models import Generation
+    from storage.tables import Generation
 
 
 class Encoder:

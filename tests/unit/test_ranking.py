@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.ranking import DEFAULT_RELEVANCE, Background, TagNames, spread
+from storage.results.tag_names import TagNames, spread
+from storage.search.ranking import DEFAULT_RELEVANCE, Background
 
 NAMES = ("dog", "hot dog", "pony", "crane", "crane", "glass", "bus", "coffee cup", "Egyptian cat", "box", "cup")
 NAMES_ZH = ("狗", "热狗", "小马", "鹤", "起重机", "玻璃", "巴士", None, "埃及猫", "盒子", None)

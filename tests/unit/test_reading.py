@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramq.kit.errors import NotFoundError
-from storage.language import FieldTerm, NotOf, Parsed, QuerySyntaxError, TagTerm, format, parse  # noqa: A004
-from storage.language.parser import MAX_CHARACTERS, Setting
-from storage.language.reading import MAX_NOTES, clean, read
-from storage.language.tree import AllOf, AnyOf, Expression
-from storage.repositories.tags import UnknownTagError
+from storage.errors import NotFoundError
+from storage.results.tags import UnknownTagError
+from storage.search.language import FieldTerm, NotOf, Parsed, QuerySyntaxError, TagTerm, format, parse  # noqa: A004
+from storage.search.language.parser import MAX_CHARACTERS, Setting
+from storage.search.language.reading import MAX_NOTES, clean, read
+from storage.search.language.tree import AllOf, AnyOf, Expression
 
 KNOWN = {"castle", "palace", "red boat", "5-pointed star"}
 

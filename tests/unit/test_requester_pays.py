@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import botocore.exceptions
 import pytest
 
-from ramq.kit.errors import ForbiddenError
+from storage.errors import ForbiddenError
 from storage.objects.base import ObjectForbiddenError, S3Options
 from storage.objects.manifest import Manifest
 from storage.objects.s3 import S3Store

@@ -13,16 +13,10 @@ import ram_core
 import storage
 import workers
 from ram_core.errors import CheckpointError
-from ramq.kit.errors import (
-    FatalError,
-    PermanentError,
-    ServiceUnavailableError,
-    TransientError,
-    UsageError,
-)
+from storage.errors import FatalError, PermanentError, ServiceUnavailableError, TransientError, UsageError
 from storage.objects.base import BadKeyError, ObjectMissingError, StoreUnavailableError
-from workers import retry
-from workers.retry import Action, CorruptImageError, backoff_seconds, codes, tries_allowed, verdict
+from workers.pipeline import retry
+from workers.pipeline.retry import Action, CorruptImageError, backoff_seconds, codes, tries_allowed, verdict
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import ValidationError
 
-from ramq.kit.errors import UsageError
 from ramq.settings import load_settings
+from storage.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path

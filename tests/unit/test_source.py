@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramq.kit.errors import ForbiddenError, UsageError
+from storage.errors import ForbiddenError, UsageError
 from storage.objects.base import S3Options, is_below
 from storage.objects.folder import FolderStore
 from storage.objects.s3 import S3Store

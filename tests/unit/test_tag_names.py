@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ram_core.vocabulary import TagVocabulary
-from ramq.kit.texts import id_in, is_storable
-from storage.repositories.tags import Names, UnknownTagError
+from storage.results.tags import Names, UnknownTagError
+from storage.texts import id_in, is_storable
 
 TAGS = (
     ("dog", "狗"),

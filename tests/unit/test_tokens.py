@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from starlette.requests import HTTPConnection
 
-from ramq.kit.errors import UsageError
 from ramq.web.rate_limit import MOST_CALLERS, RateLimit
 from ramq.web.tokens import COOKIE, SCOPES, Token, Tokens, make_token, scope_needed
+from storage.errors import UsageError
 
 ENTRIES = ("reader:read:r-secret", "ann.b-1:write:w:secret", "boss:admin:a-secret", "an-old-token", "no:scope:x")
 

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from pyroaring import BitMap
 
-from ramq.kit.errors import ServiceUnavailableError, UsageError
+from storage.errors import ServiceUnavailableError, UsageError
 from storage.index import segment as segments
 from storage.index.ann import learnt, made_up_queries, recall
 from storage.index.manifest import DamagedError, Manifest, SegmentEntry, decode
-from storage.index.packing import pack_vectors, unpack_vectors
 from storage.index.part import Part, build_part
 from storage.index.places import BucketPlace, FolderPlace, open_place
 from storage.index.store import SegmentStore
 from storage.index.vectors import COARSE_FILE, EXACT, EXACT_FILE, Vectors, build_vectors
+from storage.results.packing import pack_vectors, unpack_vectors
 from tests.plain_rows import PlainRow, raw
 
 if TYPE_CHECKING:

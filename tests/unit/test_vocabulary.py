@@ -157,17 +157,17 @@ def test_the_hash_follows_all_that_changes_results(animals: TagVocabulary) -> No
 
 def test_an_unknown_vocabulary_name_lists_the_known_ones() -> None:
     with pytest.raises(VocabularyError, match="imagenet, ram, tag2text"):
-        TagVocabulary.named("places")
+        TagVocabulary.official("places")
 
 
 def test_a_vocabulary_in_files_asks_for_its_folder() -> None:
     with pytest.raises(VocabularyError, match="models_dir"):
-        TagVocabulary.named("ram")
+        TagVocabulary.official("ram")
 
 
 @needs_official_lists
 def test_the_official_ram_lists_keep_tags_with_one_chinese_name_apart() -> None:
-    vocabulary = TagVocabulary.named("ram", OFFICIAL)
+    vocabulary = TagVocabulary.official("ram", OFFICIAL)
     assert len(vocabulary) == 4585
     assert len(vocabulary.never_assigned) == 10
     assert all(name == name.strip() for name in vocabulary.names_zh)
@@ -183,14 +183,14 @@ def test_lists_are_found_beside_the_models_or_in_the_folder_of_one(tmp_path: Pat
     write(folder, "ram_tag_list.txt", "dog\ncat")
     write(folder, "ram_tag_list_chinese.txt", "狗\n猫")
     write(folder, "ram_tag_list_threshold.txt", "0.5\n0.6")
-    vocabulary = TagVocabulary.named("ram", tmp_path)
+    vocabulary = TagVocabulary.official("ram", tmp_path)
     assert vocabulary.name == "ram"
     assert vocabulary.names == ("dog", "cat")
 
 
 @needs_official_lists
 def test_tag2text_switches_off_the_seven_words_that_are_no_tags() -> None:
-    vocabulary = TagVocabulary.named("tag2text", OFFICIAL)
+    vocabulary = TagVocabulary.official("tag2text", OFFICIAL)
     assert {vocabulary.names[i] for i in vocabulary.never_assigned} == {
         "quarter", "back", "two", "three", "four", "five", "one",
     }  # fmt: skip

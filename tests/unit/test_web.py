@@ -6,13 +6,13 @@ from urllib.parse import parse_qsl
 import pytest
 from starlette.datastructures import Headers
 
-from ramq.kit.errors import NotFoundError
 from ramq.web.deps import query_string
-from ramq.web.pages.render import duration, file_name, moment, number, plain, size, visible
+from ramq.web.render import duration, file_name, moment, number, plain, size, visible
 from ramq.web.security import is_loopback, is_same_origin
 from ramq.web.tokens import Tokens
 from ramq.web.uploads import Pictures, picture_type
-from storage.views import SearchQuery
+from storage.errors import NotFoundError
+from storage.search.views import SearchQuery
 
 
 def test_markup_in_a_key_is_escaped() -> None:

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
-from ramq.web.api.generation_schemas import ComparisonOut, DropOut, GenerationStateOut, UseGeneration
-from ramq.web.api.schemas import PageOut
+from ramq.schemas.generations import ComparisonOut, DropOut, GenerationStateOut, UseGeneration
+from ramq.schemas.views import PageOut
 from ramq.web.deps import MAX_TEXT, Limit, Reach
 
 MAX_GENERATION = 2**15 - 1

@@ -8,8 +8,7 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 from starlette.concurrency import run_in_threadpool
 
-from ramq.thumbnails import SIZES
-from ramq.web.api.schemas import (
+from ramq.schemas.views import (
     ArchiveOut,
     Correction,
     DeletionOut,
@@ -24,10 +23,11 @@ from ramq.web.api.schemas import (
     PageOut,
     PolicyOut,
 )
+from ramq.services.thumbnails import SIZES
 from ramq.web.deps import MAX_TEXT, MAYBE_BLANK, Cursor, Filters, Id, Limit, Reach, Search, absolute_source, caller_of
 from ramq.web.ranges import answer_with
 from ramq.web.uploads import read_picture
-from storage.query import decode_cursor, encode_cursor
+from storage.search.query import decode_cursor, encode_cursor
 
 _PICTURE_BODY = {
     "requestBody": {

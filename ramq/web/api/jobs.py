@@ -9,13 +9,13 @@ from fastapi import APIRouter, Header, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from ramq.kit.errors import NotFoundError, RamqError, TransientError, UsageError
-from ramq.web.api.schemas import FailureOut, JobOut, NewJob, PageOut, ReportOut, WorkerOut
+from ramq.schemas.views import FailureOut, JobOut, NewJob, PageOut, ReportOut, WorkerOut
 from ramq.web.deps import Cursor, Id, Limit, MaybeId, Reach, absolute_source
 from ramq.web.problems import problem_of
+from storage.errors import NotFoundError, RamqError, TransientError, UsageError
+from storage.ledger.requests import RequestKey
+from storage.ledger.views import JobView
 from storage.objects.base import CredentialsError
-from storage.repositories.requests import RequestKey
-from storage.views import JobView
 
 EVENT_SECONDS = 1.0
 """How often a job is looked at for its event stream."""

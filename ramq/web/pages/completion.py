@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from storage.language.completion import partial
+from storage.search.language.completion import partial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ramq.wiring import Services
-    from storage.language.completion import Filled, Partial
+    from storage.search.language.completion import Filled, Partial
 
 FIELDS = {
     "tag": "a tag: tag:castle",

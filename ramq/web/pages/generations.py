@@ -5,12 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from ramq.kit.errors import ConflictError, RamqError, UsageError
 from ramq.web.api.generations import MAX_GENERATION, GenerationId
 from ramq.web.deps import MAX_TEXT, Reach, screens_of
 from ramq.web.problems import make_problem
 from ramq.wiring import Services
-from storage.generation_views import GenerationComparison
+from storage.errors import ConflictError, RamqError, UsageError
+from storage.results.generation_views import GenerationComparison
 
 router = APIRouter(include_in_schema=False)
 

@@ -5,13 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from ramq.kit.errors import ConflictError, RamqError
-from ramq.kit.texts import plural
+from ramq.schemas.problem import Problem
 from ramq.web.deps import Id, Reach, absolute_source, caller_of, screens_of
-from ramq.web.problem_document import Problem
 from ramq.web.problems import make_problem, problem_of
 from ramq.web.tokens import COOKIE
 from ramq.wiring import Services
+from storage.errors import ConflictError, RamqError
+from storage.texts import plural
 
 router = APIRouter(include_in_schema=False)
 

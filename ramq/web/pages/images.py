@@ -1,20 +1,21 @@
 """The screen of one image."""
 
+import logging
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from ramq.kit.errors import NotFoundError, RamqError, UsageError
-from ramq.kit.logs import get_logger
 from ramq.web.deps import MAX_TEXT, Id, Reach, caller_of, screens_of
 from ramq.web.problems import make_problem
 from ramq.wiring import Services
-from storage.views import Hit, ImageView, SearchQuery
+from storage.errors import NotFoundError, RamqError, UsageError
+from storage.results.views import ImageView
+from storage.search.views import Hit, SearchQuery
 
 NEIGHBOURS = 12
 
-log = get_logger()
+log = logging.getLogger(__name__)
 
 router = APIRouter(include_in_schema=False, prefix="/images")
 
@@ -81,7 +82,7 @@ def _neighbours(services: Services, image_id: int) -> list[Hit] | None:
     try:
         page = services.search(SearchQuery(like=image_id, limit=NEIGHBOURS + 1))
     except RamqError as error:
-        log.info("no_neighbours", image_id=image_id, reason=str(error))
+        log.info("no_neighbours", extra={"image_id": image_id, "reason": str(error)})
         return None
     return [hit for hit in page.items if hit.image_id != image_id][:NEIGHBOURS]
 

@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from ramq.kit.errors import NotFoundError, UsageError
+from ramq.schemas.problem import Problem
 from ramq.web.api.jobs import ErrorClass
 from ramq.web.deps import Cursor, Id, MaybeId, Reach, absolute_source, screens_of
-from ramq.web.problem_document import Problem
 from ramq.web.problems import make_problem, problem_of
 from ramq.wiring import Services
+from storage.errors import NotFoundError, UsageError
+from storage.ledger.views import JobView, Priority
 from storage.objects.base import CredentialsError
-from storage.views import JobView, Priority
 
 JOBS_PER_SCREEN = 20
 FAILURES_PER_SCREEN = 100

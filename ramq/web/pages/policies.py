@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from ramq.kit.errors import UsageError
 from ramq.web.deps import MAX_TEXT, Reach, caller_of, screens_of
 from ramq.web.problems import problem_of
 from ramq.wiring import Services
+from storage.errors import UsageError
 
 if TYPE_CHECKING:
-    from storage.views import PolicyView
+    from storage.results.views import PolicyView
 
 router = APIRouter(include_in_schema=False, prefix="/archives/policies")
 

@@ -9,16 +9,16 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
-from ramq.kit.errors import PermanentError, UsageError
+from ramq.schemas.problem import Problem
 from ramq.web.deps import MAX_TEXT, Asked, Reach, Search, query_string, screens_of
 from ramq.web.pages.completion import completions
-from ramq.web.problem_document import Problem
 from ramq.web.problems import problem_of
 from ramq.web.uploads import picture_type, read_picture
 from ramq.wiring import Services
-from storage.language import AllOf, Expression, NotOf, Parsed, TagTerm, all_of, pieces, wanted_tags
-from storage.language.writer import Piece
-from storage.views import Facet, Hit, Page, SearchQuery
+from storage.errors import PermanentError, UsageError
+from storage.search.language import AllOf, Expression, NotOf, Parsed, TagTerm, all_of, pieces, wanted_tags
+from storage.search.language.writer import Piece
+from storage.search.views import Facet, HitPage, SearchQuery
 
 HITS_PER_SCREEN = 60
 FACETS = 40
@@ -134,7 +134,7 @@ def show_search(request: Request, services: Reach, asked: Asked, picture: Pictur
         return RedirectResponse(f"/?{urlencode(filled)}", status_code=303)
     if not request.query_params.get("limit"):
         links = Links(replace(links.query, limit=HITS_PER_SCREEN), picture)
-    hits: Page[Hit] = Page(items=[])
+    hits: HitPage = HitPage(items=[])
     facets: list[Facet] = []
     is_more = is_partial and bool(links.query.cursor)
     if problem is None:
@@ -158,7 +158,7 @@ def show_search(request: Request, services: Reach, asked: Asked, picture: Pictur
 
 def _find(
     request: Request, services: Services, links: Links, count: int
-) -> tuple[Page[Hit], list[Facet], Problem | None]:
+) -> tuple[HitPage, list[Facet], Problem | None]:
     """Search, with ``count`` facets; what the person got wrong becomes a line below the form, not a dead end."""
     try:
         if links.picture is None:
@@ -170,7 +170,7 @@ def _find(
         with request.app.state.metrics.search_seconds("image"):
             return services.search_by_image(picture, links.query), _facets(services, links.query, count), None
     except (UsageError, PermanentError) as error:
-        return Page(items=[]), [], problem_of(error)
+        return HitPage(items=[]), [], problem_of(error)
 
 
 def _facets(services: Services, query: SearchQuery, count: int) -> list[Facet]:

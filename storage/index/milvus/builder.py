@@ -6,21 +6,21 @@ leaves rows that searches do not count yet, and that the next builder writes onc
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ramq.kit.errors import NotFoundError
-from ramq.kit.logs import get_logger
 from storage.database import unit_of_work
+from storage.errors import NotFoundError
 from storage.index.builder import IndexBuilder, Published, Turn
 from storage.index.garbage import GRACE_SECONDS
 from storage.index.milvus import filters
 from storage.index.milvus.client import facts_of
 from storage.index.milvus.reader import collection_name, collections_of
-from storage.repositories import projection
-from storage.repositories import vectors as repository
-from storage.repositories.vectors import Window
+from storage.results import projection
+from storage.results import vectors as repository
+from storage.results.vectors import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from storage.index.columns import RawRows
     from storage.index.milvus.client import Milvus
     from storage.index.places import Place
+    from storage.results.projection import RawRows
+
+log = logging.getLogger(__name__)
 
 _FACTS = ("archive", "job", "modified", "size", "key", "scores", "vector")
 
@@ -147,7 +149,7 @@ class MilvusBuilder(IndexBuilder):
                 session, turn.generation_id, epoch=turn.epoch, manifest=number, watermark=watermark
             )
         if not is_published:
-            get_logger().warning("another builder took over", generation_id=turn.generation_id)
+            log.warning("another builder took over", extra={"generation_id": turn.generation_id})
             return None
         return Published(turn.generation_id, number, watermark, segments=1, new_rows=written)
 

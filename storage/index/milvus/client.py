@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from ramq.kit.errors import ServiceUnavailableError, UsageError
+from storage.errors import ServiceUnavailableError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pymilvus import MilvusClient
 
-    from storage.index.columns import RawRows
+    from storage.results.projection import RawRows
 
 SCHEMES = ("milvus+http", "milvus+https", "milvus+file")
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from storage.condition import All, Below, ByJob, HasTag, InArchive, Modified, Not, OneOf, Sized
-from storage.condition import Any as AnyOf
+from storage.index.condition import All, Below, ByJob, HasTag, InArchive, Modified, Not, OneOf, Sized
+from storage.index.condition import Any as AnyOf
 from storage.index.rows import NO_DATE
-from storage.models import SCORE_SCALE
+from storage.tables import SCORE_SCALE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from storage.condition import Condition
+    from storage.index.condition import Condition
 
 EVERYTHING = "pk <= 0"
 NOTHING = "pk > 0"

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storage.index.index import Base, VectorIndex
-from storage.index.milvus.far import Far
-from storage.repositories import generations
-from storage.repositories import vectors as repository
-from storage.repositories.vectors import Window
-from storage.views import IndexView
+from storage.index.milvus.collection import Collection
+from storage.results import generations
+from storage.results import vectors as repository
+from storage.results.generation_views import IndexView
+from storage.results.vectors import Window
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from storage.index.milvus.client import Milvus
     from storage.index.places import Place
-    from storage.repositories.vectors import Head
+    from storage.results.vectors import Head
 
 _COLLECTION = re.compile(r"ramq_(\d+)_(\d+)_(\d+)")
 
@@ -74,14 +74,14 @@ class MilvusIndex(VectorIndex):
         newest = Window(generation_id, base.watermark)
         ids = repository.ids(session, newest)
         indexed = kept = 0
-        if base.far is not None:
-            indexed = len(base.far.select(None))
-            kept = len(base.far.without(np.union1d(ids, repository.erased(session, newest))).select(None))
+        if base.remote is not None:
+            indexed = len(base.remote.select(None))
+            kept = len(base.remote.without(np.union1d(ids, repository.erased(session, newest))).select(None))
         return IndexView(
             generation_id=generation_id,
             model=generation.model,
             manifest=head.pointer.manifest or None,
-            segments=0 if base.far is None else 1,
+            segments=0 if base.remote is None else 1,
             listed_segments=0,
             lowest_recall=None,
             vectors_indexed=indexed,
@@ -99,4 +99,4 @@ class MilvusIndex(VectorIndex):
         if not self.milvus.has(name):
             return Base(damaged=(f"Milvus has no collection {name}",))
         self.milvus.load(name)
-        return Base(pointer.watermark, far=Far(self.milvus, name, units, np.empty(0, dtype=np.int64)))
+        return Base(pointer.watermark, remote=Collection(self.milvus, name, units, np.empty(0, dtype=np.int64)))

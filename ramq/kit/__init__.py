@@ -1,1 +1,0 @@
-"""Small things that every layer may use: errors and logs."""

@@ -1,0 +1,85 @@
+"""Logging set-up: lines for people on a terminal, JSON elsewhere; never a secret.
+
+``ramq`` and ``storage`` write to the standard library's loggers, ``workers`` to structlog's. Both come out in one form.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from storage.texts import without_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from structlog.typing import Processor
+
+_OURS = ("ramq", "storage")
+
+
+def configure_logs(level: str = "info") -> None:
+    """Send records of ``level`` and above to stderr; of other libraries, warnings and above.
+
+    structlog, which writes them, is loaded with the first one: most commands write none, and loading it takes a while.
+    """
+    number = logging.getLevelNamesMapping()[level.upper()]
+    logging.basicConfig(handlers=[_Handler(sys.stderr)], level=max(number, logging.WARNING), force=True)
+    for name in _OURS:
+        logging.getLogger(name).setLevel(number)
+    _formatter.cache_clear()
+
+
+def configure_structlog(level: str = "info") -> None:
+    """Let structlog's own loggers write in the same form."""
+    import structlog  # noqa: PLC0415
+
+    shared, renderer = _processors()
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        # A replaced stderr (a test, a daemon) must be seen, so the stream is looked up for each logger.
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+class _Handler(logging.StreamHandler[Any]):
+    def format(self, record: logging.LogRecord) -> str:
+        return _formatter().format(record)
+
+
+@cache
+def _formatter() -> logging.Formatter:
+    import structlog  # noqa: PLC0415
+
+    shared, renderer = _processors()
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+    )
+
+
+def _processors() -> tuple[list[Processor], Processor]:
+    """Return what every record goes through, and what writes it."""
+    import structlog  # noqa: PLC0415
+
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _hide_passwords,
+    ]
+    if sys.stderr.isatty():
+        # Plain: the rich one prints local variables, and with them whatever secret they hold.
+        return shared, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    return [*shared, structlog.processors.format_exc_info], structlog.processors.JSONRenderer()
+
+
+def _hide_passwords(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in event.items():
+        if isinstance(value, str) and "://" in value:
+            event[name] = without_secrets(value)
+    return event

@@ -1,0 +1,24 @@
+"""Captions as people read them: a sentence that is composed of tags never contradicts a correction of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from ram_core.captions import composed_again
+
+if TYPE_CHECKING:
+    from storage.results.views import ImageView
+    from storage.search.views import Hit
+
+View = TypeVar("View", "Hit", "ImageView")
+
+COMPOSED = "template"
+"""The captioner that composes sentences of tags."""
+
+
+def as_corrected(view: View) -> View:
+    """Return an image with its composed caption made of the tags that it has now, where people corrected them."""
+    if view.captioner != COMPOSED or not view.caption or not view.is_corrected:
+        return view
+    return replace(view, caption=composed_again(view.caption, [tag.name for tag in view.tags if tag.is_assigned]))

@@ -1,0 +1,166 @@
+"""Deleting images with proof, and forgetting what a model wrote."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from ramq.services.corrections import LOCAL
+from storage.database import unit_of_work
+from storage.errors import NotFoundError, UsageError
+from storage.results import archives, erasures, lookup
+from storage.results.erasure_views import DeletionReport, ErasureReport, Trace
+from storage.tables import Deletion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
+
+    from ramq.services.thumbnails import Thumbnails
+    from storage.index.index import VectorIndex
+    from storage.results.erasure_views import DeletionView
+
+
+class ErasureClient:
+    """Deletions. Thread-safe. A large one is many transactions; cut off, it goes on when it is asked for again.
+
+    Args:
+        engine: the database.
+        index: gives this process's reader of the index.
+        thumbnails: of this machine.
+    """
+
+    def __init__(self, engine: Engine, index: Callable[[], VectorIndex], thumbnails: Thumbnails) -> None:
+        self._engine = engine
+        self._index = index
+        self._thumbnails = thumbnails
+
+    def delete(
+        self, images: Sequence[int | str], archive: str | None = None, *, by: str = LOCAL, keeps_keys: bool = False
+    ) -> DeletionReport:
+        """Erase images and everything derived from them; the originals are never touched.
+
+        Args:
+            images: ids, keys or URIs.
+            archive: of which archive the keys are; None: of any.
+            by: who wants it.
+            keeps_keys: the report tells their keys, which are then kept with it.
+
+        Raises:
+            NotFoundError, UsageError: an image is not there, or is not the only one of this name.
+        """
+
+        def planned(session: Session) -> tuple[Deletion, Sequence[int]]:
+            archive_id = archives.resolve(session, archive)[0] if archive is not None else None
+            ids = [lookup.meant(session, str(image), archive_id) for image in images]
+            return Deletion(kind="images", archive_id=archive_id, said_by=by), ids
+
+        request = ["images", archive, sorted(map(str, images))]
+        return self._carry_out(request, planned, keeps_keys=keeps_keys)
+
+    def delete_below(
+        self, prefix: str, archive: str | None = None, *, by: str = LOCAL, keeps_keys: bool = False
+    ) -> DeletionReport:
+        """Erase every image whose key begins with ``prefix``, in one archive or, with None, in all; see ``delete``.
+
+        Raises:
+            NotFoundError: there is no such archive.
+            UsageError: the archive is blank, or neither an archive nor a prefix is named.
+        """
+        if archive is None and not prefix:
+            raise UsageError("this would erase all images of all archives: name an archive or a prefix")
+
+        def planned(session: Session) -> tuple[Deletion, Sequence[int]]:
+            archive_id, below = archives.resolve(session, archive) if archive is not None else (None, "")
+            ids = lookup.ids_below(session, archive_id, below, prefix)
+            return Deletion(kind="prefix" if prefix else "archive", archive_id=archive_id, said_by=by), ids
+
+        return self._carry_out(["prefix", archive, prefix], planned, keeps_keys=keeps_keys)
+
+    def count_below(self, prefix: str, archive: str | None = None) -> int:
+        """Return how many images ``delete_below`` would erase."""
+        with unit_of_work(self._engine) as session:
+            archive_id, below = archives.resolve(session, archive) if archive is not None else (None, "")
+            return len(lookup.ids_below(session, archive_id, below, prefix))
+
+    def list(self) -> list[DeletionView]:
+        """Return every deletion, oldest first."""
+        with unit_of_work(self._engine) as session:
+            return erasures.views(session)
+
+    def verify(self, deletion_id: int, *, tells_images: bool = False) -> ErasureReport:
+        """Look for the images of a deletion in the database and in the files of the index, and tell what is left.
+
+        Args:
+            deletion_id: which.
+            tells_images: list the ids, and the keys where they were kept.
+
+        Raises:
+            NotFoundError: there is no such deletion.
+        """
+        from storage.index.erasure_check import AGAIN, in_database, in_files  # noqa: PLC0415  (faiss; only this needs it)
+
+        with unit_of_work(self._engine) as session:
+            found = erasures.views(session, deletion_id)
+            if not found:
+                raise NotFoundError(f"there is no deletion {deletion_id}")
+            ids = erasures.ids(session, deletion_id)
+            places = in_database(session, self._index(), deletion_id, ids)
+            feature_files = erasures.feature_files(session, deletion_id)
+            keys = erasures.keys(session, deletion_id) if tells_images else None
+        # Behind the transaction: reading files may take longer than one may be idle.
+        places += in_files(self._index().store, ids, feature_files)
+        thumbnails = sum(self._thumbnails.count(image_id) for image_id in ids.tolist())
+        places.append(Trace("thumbnails of this machine", thumbnails, AGAIN))
+        if erasures.hash_of(ids) != found[0].sha256:
+            places.append(Trace("the books of this deletion, which were changed", len(ids), "restore the database"))
+        return ErasureReport(
+            deletion=found[0],
+            verified_at=datetime.now(UTC),
+            is_clean=found[0].finished_at is not None and not any(place.left for place in places),
+            traces=places,
+            ids=ids.tolist() if tells_images else None,
+            keys=keys,
+        )
+
+    def _carry_out(
+        self,
+        request: Sequence[object],
+        planned: Callable[[Session], tuple[Deletion, Sequence[int]]],
+        *,
+        keeps_keys: bool,
+    ) -> DeletionReport:
+        asked = sha256(json.dumps(request).encode()).hexdigest()
+        with unit_of_work(self._engine) as session:
+            deletion_id = erasures.unfinished(session, asked)
+            if deletion_id is None:
+                deletion, ids = planned(session)
+                deletion.request_sha256 = asked
+                deletion_id = erasures.plan(session, deletion, ids, keeps_keys=keeps_keys)
+        while self._erase_next(deletion_id):
+            pass
+        with unit_of_work(self._engine) as session:
+            erasures.finish(session, deletion_id)
+            counts = erasures.views(session, deletion_id)[0].erased
+        names = ("images", "records", "vectors", "failures", "corrections", "features", "thumbnails")
+        return DeletionReport(deletion_id, **{name: counts.get(name, 0) for name in names})
+
+    def _erase_next(self, deletion_id: int) -> bool:
+        """Erase a part; False when there was none left."""
+        with unit_of_work(self._engine) as session:
+            part = erasures.next_part(session, deletion_id)
+            if part is None:
+                return False
+            counts = asdict(erasures.erase(session, part.image_ids))
+            erasures.note(session, deletion_id, counts, counts.pop("feature_files"))
+        # Behind the commit: while the images were there somebody could look at them again.
+        thumbnails = sum(self._thumbnails.forget(image_id) for image_id in part.image_ids)
+        with unit_of_work(self._engine) as session:
+            erasures.note(session, deletion_id, {"thumbnails": thumbnails})
+            erasures.close_part(session, part)
+        return True

@@ -1,0 +1,207 @@
+"""Generations as things that people handle: see them, compare them, choose the one that serves, drop one."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from storage.database import unit_of_work
+from storage.errors import ConflictError, UsageError
+from storage.index import condition as conditions
+from storage.index.feature_files import folder_of as features_folder
+from storage.index.manifest import generation_folder
+from storage.index.selection import Selection
+from storage.results import archives, generations, serving, tags
+from storage.results.generation_views import DropReport, GenerationComparison, GenerationState
+from storage.search.comparison import Side, compare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
+
+    from storage.index.index import VectorIndex
+    from storage.results.generation_views import GenerationView
+
+
+class GenerationClient:
+    """Generations. Thread-safe; every method is one transaction.
+
+    Args:
+        engine: the database.
+        index: gives this process's reader of the index.
+    """
+
+    def __init__(self, engine: Engine, index: Callable[[], VectorIndex]) -> None:
+        self._engine = engine
+        self._index = index
+
+    def list(self) -> list[GenerationState]:
+        """Return every generation with what it has recorded, oldest first."""
+        with unit_of_work(self._engine) as session:
+            former, jobs = serving.former(session), serving.open_jobs(session)
+            return [self._state(session, view, former, jobs) for view in generations.views(session)]
+
+    def use(self, generation_id: int, *, force: bool = False) -> GenerationState:
+        """Let a generation serve search from now on; the one before is remembered for ``rollback``.
+
+        Args:
+            generation_id: which.
+            force: although it has recorded fewer images than the one that serves.
+
+        Raises:
+            NotFoundError: there is no such generation.
+            ConflictError: it has recorded fewer images, and nothing was forced.
+        """
+        with unit_of_work(self._engine) as session:
+            present = serving.lock_default(session)
+            generations.get(session, generation_id)
+            if present is not None and not force:
+                now, then = self._images(session, present.id), self._images(session, generation_id)
+                if then < now:
+                    raise ConflictError(
+                        f"generation {generation_id} has recorded {then:,} images, generation {present.id}, which "
+                        f"serves search, {now:,}: finish it first, or force the switch"
+                    )
+            serving.use(session, generation_id)
+            return self._one(session, generation_id)
+
+    def rollback(self) -> GenerationState:
+        """Let the generation that served before serve again, however much it has recorded.
+
+        Raises:
+            ConflictError: none served before, or it was dropped.
+        """
+        with unit_of_work(self._engine) as session:
+            serving.lock_default(session)
+            former = serving.former(session)
+            if former is None:
+                raise ConflictError("no other generation served search before: choose one with `ramq generations use`")
+            serving.use(session, former)
+            return self._one(session, former)
+
+    def compare(
+        self, a: int, b: int, *, archive: str | None = None, limit: int = 50, samples: int = 5
+    ) -> GenerationComparison:
+        """Compare two generations tag by tag, each by its vocabulary's own thresholds.
+
+        Args:
+            a: the generation to start from.
+            b: the one to compare with it.
+            archive: only images of this archive: its URI, one below it, or its id.
+            limit: most tags to tell of.
+            samples: most images to name for each of them, gained and lost.
+
+        Raises:
+            NotFoundError: a generation or the archive is not there.
+            UsageError: it is the same generation twice, or the index is in Milvus.
+        """
+        if a == b:
+            raise UsageError(f"generation {a} is the same as itself: name two")
+        with unit_of_work(self._engine) as session:
+            within = archives.resolve(session, archive) if archive is not None else None
+            views = {view.id: view for view in generations.views(session)}
+            sides = []
+            for generation_id in (a, b):
+                generation = generations.get(session, generation_id)
+                names = tags.load(session, generation.vocabulary_id)
+                index = self._index().view(session, generation_id)
+                if index.remote is not None:
+                    raise UsageError(
+                        "generations can be compared with an index in segments only, not with one in Milvus"
+                    )
+                sides.append(Side(views[generation_id], index.parts, names, within))
+            return compare(*sides, limit=limit, samples=samples)
+
+    def drop(self, generation_id: int) -> DropReport:
+        """Erase all that a generation recorded: records, vectors, features and its index.
+
+        Raises:
+            NotFoundError: there is no such generation.
+            ConflictError: it serves search, an open job records with it, or its index is being built just now.
+        """
+        with unit_of_work(self._engine) as session:
+            report = serving.drop(session, generation_id)
+        self._delete_files(generation_id)
+        return report
+
+    def forget(
+        self, generation_id: int, *, prefix: str | None = None, archive: str | None = None, sure: bool = False
+    ) -> DropReport:
+        """Erase what a generation recorded, of all images or of some; keys and what people said stay.
+
+        Of some images it takes several transactions; cut off, it goes on when it is asked for again.
+
+        Args:
+            generation_id: whose results.
+            prefix: only of images whose keys begin so; None: whatever their keys.
+            archive: only of images of this archive: its URI, one below it, or its id; None: of all.
+            sure: although it serves search.
+
+        Raises:
+            NotFoundError: the generation or the archive is not there.
+            UsageError: the archive is blank, or the prefix empty.
+            ConflictError: an open job records with it; or it serves search, and nobody is sure.
+        """
+        if prefix == "":
+            raise UsageError("every key begins with an empty prefix: name one, or none at all for all images")
+        with unit_of_work(self._engine) as session:
+            is_serving = generations.get(session, generation_id).is_default
+            archive_id, below = archives.resolve(session, archive) if archive is not None else (None, "")
+            if is_serving and not sure:
+                inside = [conditions.Below(part) for part in (prefix, below) if part]
+                within = [] if archive_id is None else [conditions.InArchive(archive_id)]
+                view = self._index().view(session, generation_id)
+                gone = len(Selection.of(view, conditions.All((*within, *inside))))
+                rest = len(Selection.of(view, None)) - gone
+                raise ConflictError(
+                    f"generation {generation_id} serves search, which would find {rest:,} images instead of "
+                    f"{rest + gone:,} until they are recognised again: confirm it if that is meant"
+                )
+        if archive_id is None and prefix is None:
+            with unit_of_work(self._engine) as session:
+                report = serving.forget(session, generation_id)
+            self._delete_files(generation_id)
+            return report
+        total = DropReport(generation_id, 0, 0, 0)
+        last: int | None = 0
+        while last is not None:
+            with unit_of_work(self._engine) as session:
+                some, last = serving.forget_some(session, generation_id, archive_id, (below, prefix or ""), last)
+            total = DropReport(
+                generation_id,
+                total.records + some.records,
+                total.vectors + some.vectors,
+                total.features + some.features,
+            )
+        return total
+
+    def _delete_files(self, generation_id: int) -> None:
+        """Delete the files of a generation without results.
+
+        Behind the commit: without them the database would still be right, and whatever stays is garbage.
+        """
+        place = self._index().store.place
+        place.delete(generation_folder(generation_id))
+        place.delete(features_folder(generation_id))
+
+    def _one(self, session: Session, generation_id: int) -> GenerationState:
+        view = next(view for view in generations.views(session) if view.id == generation_id)
+        return self._state(session, view, serving.former(session), serving.open_jobs(session))
+
+    def _state(
+        self, session: Session, view: GenerationView, former: int | None, jobs: dict[int, int]
+    ) -> GenerationState:
+        index = self._index().status(session, view.id)
+        known = {field.name: getattr(view, field.name) for field in fields(view)}
+        return GenerationState(
+            **known,
+            images=index.vectors_stored,
+            open_jobs=jobs.get(view.id, 0),
+            is_former=view.id == former,
+            index=index,
+        )
+
+    def _images(self, session: Session, generation_id: int) -> int:
+        return self._index().status(session, generation_id).vectors_stored

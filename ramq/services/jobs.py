@@ -1,0 +1,285 @@
+"""What the web and the command line may ask of the machine room: create jobs, steer them. Needs only the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from storage.database import unit_of_work
+from storage.errors import UsageError
+from storage.ledger import failures, jobs, reports, requests, retries
+from storage.ledger import workers as worker_rows
+from storage.ledger.views import PRIORITIES, FailureView, JobReport, JobState, JobView, Priority
+from storage.objects.manifest import Manifest, is_manifest
+from storage.objects.source import open_store, parse_source, require_allowed
+from storage.results import archives, features, generations, vocabularies
+from storage.tables import Archive
+from workers.messages import ANY_MODEL, MODELS_WITH_TOKENS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
+
+    from storage.ledger.requests import RequestKey
+    from storage.ledger.worker_views import WorkerView
+    from storage.objects.base import S3Options
+    from storage.objects.source import Source
+    from storage.page import Page
+    from storage.results.features import Stock
+    from storage.tables import Generation
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """What a new job takes when nothing is said, and what it may read.
+
+    Attributes:
+        model: name of the model.
+        captioner: ``none``, ``template`` or ``tag2text``.
+        archive_allow: roots that jobs may read.
+        is_reachable: whether other machines can reach this service, so that an empty list allows nothing.
+        s3: how buckets are reached.
+        features: what new jobs keep of each image: ``none``, ``global`` or ``tokens``.
+    """
+
+    model: str
+    captioner: str
+    archive_allow: tuple[str, ...]
+    is_reachable: bool
+    s3: S3Options
+    features: str = "none"
+
+
+class JobClient:
+    """Jobs. Thread-safe; every method is one transaction."""
+
+    def __init__(self, engine: Engine, options: ClientOptions) -> None:
+        self._engine = engine
+        self._options = options
+
+    def create(
+        self,
+        source: str,
+        *,
+        model: str | None = None,
+        caption: bool | None = None,
+        priority: str = "normal",
+        vocabulary: str | None = None,
+        request: RequestKey | None = None,
+    ) -> JobView:
+        """Start a job on ``source``, registering the archive if it is new.
+
+        Args:
+            source: ``s3://bucket/prefix``, a folder, or a manifest (see ``storage.objects.manifest``).
+            model: name of the model; None for the set one.
+            caption: whether to caption; None for what is set.
+            priority: ``low``, ``normal`` or ``high``.
+            vocabulary: other tags than the model's own: a name that ``ramq vocab list`` shows.
+            request: what the request calls itself; one that comes again is given the job that it started.
+
+        Raises:
+            UsageError: an argument makes no sense, or the source is not there.
+            ForbiddenError: the source may not be read, by the allow-list or by its own permissions.
+            StoreUnavailableError, CredentialsError: the object store cannot be asked.
+            ConflictError: another request called itself the same.
+        """
+        chosen = model or self._options.model
+        if chosen not in ANY_MODEL:
+            raise UsageError(f"there is no model {chosen!r}; models: {', '.join(ANY_MODEL)}")
+        if priority not in PRIORITIES:
+            raise UsageError(f"there is no priority {priority!r}; priorities: {', '.join(PRIORITIES)}")
+        place, name, manifest_version = self._place_of(source)
+        captioner = self._captioner(caption=caption)
+        if captioner == "tag2text" and chosen == "lite":
+            raise UsageError("the captioner tag2text goes with ram and ram_plus: set RAMQ_CAPTIONER=template for lite")
+        with unit_of_work(self._engine) as session:
+            known = requests.job_of(session, request) if request is not None else None
+            if known is not None:
+                return jobs.view(session, known)
+            own_tags = vocabularies.find(session, vocabulary).id if vocabulary else None
+            archive, prefix = archives.ensure(session, place)
+            job_id = jobs.create(
+                session,
+                archive=archive,
+                source=name,
+                manifest_version=manifest_version,
+                prefix=prefix,
+                model=chosen,
+                captioner=captioner,
+                priority=_priority(priority),
+                # The vector is all that lite can be asked from, and every record has it.
+                features=self._options.features if chosen in MODELS_WITH_TOKENS else "none",
+                vocabulary_id=own_tags,
+            )
+            if request is not None:
+                requests.remember(session, request, job_id)
+            return jobs.view(session, job_id)
+
+    def retag(
+        self,
+        vocabulary: str,
+        *,
+        from_generation: int | None = None,
+        archive: str | None = None,
+        skip_missing: bool = False,
+    ) -> list[JobView]:
+        """Give the tags of another vocabulary to what was recorded, without reading any archive: one job for each.
+
+        Args:
+            vocabulary: a name that ``ramq vocab list`` shows, or its id.
+            from_generation: whose vectors and features to use; the one that serves when not given.
+            archive: only this one (its URI, one below it, or its id); None: all.
+            skip_missing: leave out the images whose features are not kept.
+
+        Raises:
+            NotFoundError: there is no such vocabulary, generation or archive.
+            UsageError: the generation has these tags, has recorded nothing, or lacks the features of some images; the
+                archive is blank.
+        """
+        with unit_of_work(self._engine) as session:
+            wanted = vocabularies.find(session, vocabulary)
+            source = _source_of(session, from_generation)
+            if wanted.id == source.vocabulary_id:
+                raise UsageError(f"generation {source.id} has the tags of {wanted.name!r} already")
+            within = archives.resolve(session, archive) if archive is not None else None
+            stock = [each for each in features.stock(session, source.id) if not within or each.archive_id == within[0]]
+            if not stock:
+                raise UsageError(f"generation {source.id} has recorded nothing there: see `ramq generations`")
+            if source.model in MODELS_WITH_TOKENS and not skip_missing:
+                _require_tokens(source.id, stock)
+            jobs_ = [
+                jobs.create(
+                    session,
+                    archive=place,
+                    source=place.uri,
+                    prefix=within[1] if within else "",
+                    model=source.model,
+                    captioner="none",  # captions come along
+                    priority="normal",
+                    vocabulary_id=wanted.id,
+                    from_generation_id=source.id,
+                )
+                for each in stock
+                if (place := session.get(Archive, each.archive_id)) is not None
+            ]
+            return [jobs.view(session, job_id) for job_id in jobs_]
+
+    def get(self, job_id: int) -> JobView:
+        """Return a job. Raises ``NotFoundError``."""
+        with unit_of_work(self._engine) as session:
+            return jobs.view(session, job_id)
+
+    def pause(self, job_id: int) -> JobView:
+        """Stop a job for now; workers notice within a batch. Raises ``ConflictError`` unless it is running."""
+        return self._set_state(job_id, to="paused", allowed=("running", "paused"))
+
+    def resume(self, job_id: int) -> JobView:
+        """Let a paused or failed job go on."""
+        return self._set_state(job_id, to="running", allowed=("paused", "failed", "running"))
+
+    def cancel(self, job_id: int) -> JobView:
+        """End a job; what is recorded stays."""
+        return self._set_state(job_id, to="cancelled", allowed=("running", "paused", "failed", "cancelled"))
+
+    def retry(self, job_id: int, error_class: str | None = None) -> JobView:
+        """Try the failed images of a job again, all or those of one class.
+
+        Raises:
+            NotFoundError: no such job.
+            UsageError: it has no such failures.
+        """
+        with unit_of_work(self._engine) as session:
+            before = jobs.view(session, job_id)
+            if not retries.reopen_failed(session, job_id, error_class):
+                classes = ", ".join(before.failures_by_class) or "none"
+                wanted = f"no failure of class {error_class!r}" if error_class else "no failures"
+                raise UsageError(f"job {job_id} has {wanted}; classes it has: {classes}")
+            return jobs.view(session, job_id)
+
+    def failures(
+        self, job_id: int, *, error_class: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page[FailureView]:
+        """Return the failed images of a job.
+
+        Raises:
+            NotFoundError: no such job.
+            UsageError: there is no such class of failure.
+        """
+        from workers.pipeline.retry import codes  # noqa: PLC0415  (the errors of models; only this needs them)
+
+        with unit_of_work(self._engine) as session:
+            view = jobs.view(session, job_id)
+            known = sorted({*codes(), *view.failures_by_class})
+            if error_class and error_class not in known:
+                raise UsageError(f"there is no class of failure {error_class!r}; classes: {', '.join(known)}")
+            return failures.views(session, job_id, error_class=error_class, limit=limit, cursor=cursor)
+
+    def report(self, job_id: int) -> JobReport:
+        """Return what became of every key of a job, in figures and one hash. Raises ``NotFoundError``."""
+        with unit_of_work(self._engine) as session:
+            return reports.summary(session, job_id)
+
+    def report_lines(self, job_id: int) -> Iterator[bytes]:
+        """Yield a line of JSON for every key, sorted: what the hash of ``report`` is over. Raises ``NotFoundError``."""
+        with unit_of_work(self._engine) as session:
+            yield from reports.lines(session, job_id)
+
+    def workers(self) -> list[WorkerView]:
+        """Return the worker processes, the living first."""
+        with unit_of_work(self._engine) as session:
+            return worker_rows.views(session)
+
+    def _place_of(self, source: str) -> tuple[Source, str, str | None]:
+        """Return the archive that a source means, the source's own name, and its version if it is a manifest."""
+        allowed, reachable = self._options.archive_allow, self._options.is_reachable
+        if is_manifest(source):
+            manifest = Manifest(source, self._options.s3)
+            require_allowed(manifest.place, allowed, reachable=reachable)
+            version = manifest.version()
+            return manifest.survey(allowed, reachable=reachable), manifest.uri, version
+        place = parse_source(source)
+        require_allowed(place, allowed, reachable=reachable)
+        open_store(place, self._options.s3).check()
+        return place, place.uri, None
+
+    def _captioner(self, *, caption: bool | None) -> str:
+        if caption is None:
+            return self._options.captioner
+        if not caption:
+            return "none"
+        return self._options.captioner if self._options.captioner != "none" else "template"
+
+    def _set_state(self, job_id: int, *, to: JobState, allowed: tuple[JobState, ...]) -> JobView:
+        with unit_of_work(self._engine) as session:
+            jobs.set_state(session, job_id, to=to, allowed=allowed)
+            return jobs.view(session, job_id)
+
+    def list(self, limit: int = 50, before: int | None = None) -> Page[JobView]:
+        """Return jobs, newest first."""
+        with unit_of_work(self._engine) as session:
+            return jobs.views(session, limit=limit, before=before)
+
+
+def _source_of(session: Session, generation_id: int | None) -> Generation:
+    if generation_id is not None:
+        return generations.get(session, generation_id)
+    serving = generations.default(session)
+    if serving is None:
+        raise UsageError("nothing was recorded yet: `ramq enqueue` an archive first")
+    return serving
+
+
+def _require_tokens(generation_id: int, stock: Sequence[Stock]) -> None:
+    images, kept = sum(each.images for each in stock), sum(each.with_tokens for each in stock)
+    if kept < images:
+        raise UsageError(
+            f"of {images - kept:,} of {images:,} images of generation {generation_id} the image tokens are not kept: "
+            "enqueue the archive with RAMQ_FEATURES=tokens, which recognises these again, or leave them out with "
+            "--skip-missing"
+        )
+
+
+def _priority(name: str) -> Priority:
+    return next(known for known in PRIORITIES if known == name)

@@ -1,0 +1,163 @@
+"""Templates, and the filters with which they show numbers, times and hostile keys."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
+from starlette.responses import HTMLResponse
+
+from ramq.services.corrections import LOCAL
+from storage.search.language.writer import tag_text
+from storage.texts import plural
+
+if TYPE_CHECKING:
+    from starlette.requests import HTTPConnection
+
+    from ramq.schemas.problem import Problem
+    from ramq.web.tokens import Tokens
+
+WEB = Path(__file__).resolve().parent
+STATIC = WEB / "static"
+# Characters that are invisible or turn the text around them: shown by their number instead.
+_HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_EMOJI_PARTS = frozenset("\u200d\ufe0f\ufe0e")
+
+
+def visible(text: str) -> Markup:
+    """Return ``text`` as HTML in which no character hides: controls and direction marks become visible boxes."""
+    if text.isprintable():  # as nearly all are
+        return Markup('<bdi dir="ltr" class="key">{}</bdi>').format(text)
+    parts = [_visible_character(character) for character in text]
+    return Markup('<bdi dir="ltr" class="key">{}</bdi>').format(Markup("").join(parts))
+
+
+def _visible_character(character: str) -> Markup:
+    is_hidden = unicodedata.category(character) in _HIDDEN_CATEGORIES and character not in _EMOJI_PARTS
+    if not is_hidden:
+        return escape(character)
+    code = ord(character)
+    label = repr(character)[1:-1] if code < 0x20 else f"U+{code:04X}"
+    return Markup('<span class="hidden-char" title="U+{:04X}">{}</span>').format(code, label)
+
+
+def plain(text: str) -> str:
+    """Return ``text`` for attributes and titles: hidden characters become their escapes."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character
+        if unicodedata.category(character) not in _HIDDEN_CATEGORIES or character in _EMOJI_PARTS
+        else f"\\u{ord(character):04x}"
+        for character in text
+    )
+
+
+def file_name(key: str) -> str:
+    """Return the last part of ``key``."""
+    return key.rstrip("/").rpartition("/")[2] or key
+
+
+def number(value: float) -> str:
+    """Return a count with separators, or a rate with as many digits as say something."""
+    if isinstance(value, int) or value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """Return ``seconds`` in the two largest units that fit, for example ``3 min 20 s``."""
+    whole = round(seconds)
+    units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+    for index, (unit, size) in enumerate(units):
+        if whole >= size:
+            rest = whole % size // units[index + 1][1] if size > 1 else 0
+            return f"{whole // size} {unit}" + (f" {rest} {units[index + 1][0]}" if rest else "")
+    return "0 s"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people."""
+    value = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000:
+            if unit == "bytes":
+                return plural(count, "byte")
+            return f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def moment(value: datetime) -> Markup:
+    """Return a ``<time>`` element in UTC."""
+    value = value.astimezone(UTC)
+    return Markup('<time datetime="{}">{}</time>').format(value.isoformat(), value.strftime("%Y-%m-%d %H:%M:%S UTC"))
+
+
+def stage(name: str) -> str:
+    """Return the name of a stage of the pipeline as people know it."""
+    return {"infer": "inference"}.get(name, name)
+
+
+def person(name: str) -> str:
+    """Return who said something: without tokens, whoever sits here."""
+    return "you" if name == LOCAL else name
+
+
+def term(name: str) -> str:
+    """Return the name of a tag as it is written behind ``tag:``, ``-`` or OR."""
+    return tag_text(name, is_top=False)
+
+
+class Screens:
+    """Renders templates. One per application."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+        self._environment = Environment(
+            loader=FileSystemLoader(WEB / "templates"),
+            autoescape=select_autoescape(default=True),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters |= {
+            "visible": visible,
+            "plain": plain,
+            "file_name": file_name,
+            "number": number,
+            "duration": duration,
+            "size": size,
+            "moment": moment,
+            "plural": plural,
+            "term": term,
+            "stage": stage,
+            "person": person,
+        }
+        # Addresses of static files change with their content, so that browsers may keep them for ever.
+        stamps = {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in STATIC.iterdir()}
+        self._environment.globals |= {
+            "static": lambda name: f"/static/{name}?v={stamps[name]}",
+            "version": version("ramq"),
+            "has_tokens": tokens.are_set,
+        }
+
+    def show(self, request: HTTPConnection, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
+        """Return the screen ``template``, offering what ``request`` may do. It shows live data, so it is not stored."""
+        token = self._tokens.of(request)
+
+        def may(scope: str) -> bool:
+            return not self._tokens.are_set or (token is not None and token.may(scope))
+
+        html = self._environment.get_template(template).render(path=request.url.path, may=may, token=token, **context)
+        return HTMLResponse(html, status_code=status, headers={"Cache-Control": "no-store"})
+
+    def show_problem(self, request: HTTPConnection, problem: Problem) -> HTMLResponse:
+        """Return the screen that tells of ``problem``."""
+        return self.show(request, "problem.html", status=problem.status, problem=problem)

@@ -1,0 +1,95 @@
+"""Looking for deleted images in every place that may know of them: tables, searches, files of the index, features."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from storage.index.bitmaps import bitmap_of
+from storage.index.manifest import DamagedError
+from storage.index.segment import open_segment
+from storage.results import erasures, generations
+from storage.results.erasure_views import Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from numpy.typing import NDArray
+    from sqlalchemy.orm import Session
+
+    from storage.index.index import VectorIndex
+    from storage.index.part import Part
+    from storage.index.store import SegmentStore
+
+AGAIN = "run the same `ramq delete` again"
+COMPACT = "`ramq index compact` writes the file again; what it replaces goes 15 minutes later, at the next compaction"
+
+PUBLISH = "`ramq index compact` deletes them there"
+
+_GENERATION = re.compile(r"generation-(\d+)")
+
+
+def in_database(session: Session, index: VectorIndex, deletion_id: int, ids: NDArray[np.int64]) -> list[Trace]:
+    """Look through tables and searches; each is told of, also where nothing was found.
+
+    Args:
+        session: a transaction.
+        index: this process's reader of the index.
+        deletion_id: whose images.
+        ids: of the images, ascending.
+    """
+    found = [Trace(f"table {table}", left, AGAIN) for table, left in erasures.left(session, deletion_id).items()]
+    for generation in generations.views(session):
+        view = index.view(session, generation.id)
+        shown = sum(_live(part, ids) for part in view.parts)
+        if view.remote is not None:
+            shown += view.remote.count_of(np.setdiff1d(ids, view.remote.dead))
+            found.append(Trace(f"collection {view.remote.name}", view.remote.count_of(ids), PUBLISH))
+        found.append(Trace(f"searches under generation {generation.id}", shown, AGAIN))
+    return found
+
+
+def in_files(store: SegmentStore, ids: NDArray[np.int64], feature_files: Collection[str]) -> list[Trace]:
+    """Look through the files of the index, published ones and those that wait to be collected, and those of features.
+
+    Args:
+        store: the segments.
+        ids: of the images, ascending.
+        feature_files: that had rows of these images.
+    """
+    segments = list(_segments(store, ids)) or [Trace("files of the index", 0, COMPACT)]
+    folders = {name.rpartition("/")[0] for name in feature_files}
+    there = {f"{folder}/{name}" for folder in folders for name in store.place.names(folder)}
+    return [*segments, Trace("files of features", len(there.intersection(feature_files)), COMPACT)]
+
+
+def _live(part: Part, ids: NDArray[np.int64]) -> int:
+    rows = part.rows_of(ids)
+    return len(rows) if part.live is None else part.live.intersection_cardinality(bitmap_of(rows.astype(np.uint32)))
+
+
+def _segments(store: SegmentStore, ids: NDArray[np.int64]) -> Iterator[Trace]:
+    """Yield the segments that hold rows of these images, where they are published and in this machine's cache."""
+    for folder in store.place.names(""):
+        match = _GENERATION.fullmatch(folder)
+        if match is None:
+            continue
+        for name in store.place.names(folder):
+            if name.startswith("segment-"):
+                yield from _rows_in(partial(store.segment, int(match[1]), name), f"{folder}/{name}", ids)
+    for copy in (store.cache_dir / "segments").glob("generation-*/segment-*"):
+        where = f"this machine's copy of {copy.parent.name}/{copy.name}"
+        yield from _rows_in(partial(open_segment, copy, copy.name), where, ids)
+
+
+def _rows_in(opened: Callable[[], Part], where: str, ids: NDArray[np.int64]) -> Iterator[Trace]:
+    try:
+        rows = len(opened().rows_of(ids))
+    except DamagedError:
+        yield Trace(f"{where}, which cannot be read", len(ids), "`ramq index rebuild` makes it again")
+        return
+    if rows:
+        yield Trace(where, rows, COMPACT)

@@ -1,0 +1,394 @@
+"""Jobs: creating, listing, steering, and their books."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+from sqlalchemy import text
+
+from storage.database import limit_idleness
+from storage.errors import ConflictError, NotFoundError, RamqError
+from storage.ledger import notices
+from storage.ledger import workers as worker_rows
+from storage.ledger.views import PRIORITIES, JobState, JobView, Priority, StageView
+from storage.ledger.waiting import NOTHING_BARRED, Barred, waits_for
+from storage.ledger.workers import WORKER_ALIVE_SECONDS
+from storage.page import Page
+from storage.tables import Archive, Job
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Row
+    from sqlalchemy.orm import Session
+
+STAGES = ("fetch", "decode", "infer", "write")
+
+
+class ListingLostError(RamqError):
+    """Another planner holds this job's listing now, or the job was paused or cancelled. Nothing was written."""
+
+    code = "fenced"
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedListing:
+    """A job whose keys are to be listed, from ``cursor`` on."""
+
+    job_id: int
+    epoch: int
+    attempts: int
+    archive_id: int
+    archive_uri: str
+    source: str
+    manifest_version: str | None
+    prefix: str
+    cursor: str | None
+    model: str
+    captioner: str
+    generation_id: int | None
+    features: str
+    vocabulary_id: int | None
+    from_generation_id: int | None
+
+
+def create(  # noqa: PLR0913  (a job's columns)
+    session: Session,
+    *,
+    archive: Archive,
+    source: str,
+    prefix: str,
+    model: str,
+    captioner: str,
+    priority: Priority,
+    manifest_version: str | None = None,
+    features: str = "none",
+    vocabulary_id: int | None = None,
+    from_generation_id: int | None = None,
+) -> int:
+    """Add a job whose listing has yet to begin; return its id. ``manifest_version``: if ``source`` is a manifest."""
+    job = Job(
+        archive_id=archive.id,
+        source=source,
+        manifest_version=manifest_version,
+        prefix=prefix,
+        model=model,
+        captioner=captioner,
+        priority=PRIORITIES[priority],
+        features=features,
+        vocabulary_id=vocabulary_id,
+        from_generation_id=from_generation_id,
+    )
+    session.add(job)
+    session.flush()
+    return job.id
+
+
+# The listing -------------------------------------------------------------------------------------------------------
+
+
+def claim_listing(
+    session: Session,
+    *,
+    models: Sequence[str] | None,
+    loaded: str | None,
+    is_begun: bool,
+    lease_seconds: float,
+    barred: Barred = NOTHING_BARRED,
+) -> ClaimedListing | None:
+    """Lease the listing of the most urgent job that has not been listed to the end.
+
+    Args:
+        session: its transaction is the claim.
+        models: the models whose jobs are wanted; None for any.
+        loaded: the model at hand, whose generation is known.
+        is_begun: whether the generation must be known, from the job or from the model at hand, or must be found out.
+        lease_seconds: for how long, unless a page is recorded.
+        barred: what is left to others.
+    """
+    row = session.execute(
+        text(
+            """
+            WITH candidate AS (
+                SELECT job.id FROM job JOIN archive AS place ON place.id = job.archive_id
+                WHERE state = 'running' AND listed_all_at IS NULL
+                  AND model <> ALL(CAST(:barred_models AS text[]))
+                  AND (place.uri <> ALL(CAST(:barred_archives AS text[])) OR from_generation_id IS NOT NULL)
+                  AND (CAST(:models AS text[]) IS NULL OR model = ANY(:models))
+                  AND (generation_id IS NOT NULL
+                       OR (vocabulary_id IS NULL AND model IS NOT DISTINCT FROM CAST(:loaded AS text))) = :is_begun
+                  AND (list_lease_until IS NULL OR list_lease_until < now())
+                  AND (list_next_at IS NULL OR list_next_at <= now())
+                ORDER BY priority DESC, job.id LIMIT 1 FOR UPDATE OF job SKIP LOCKED
+            )
+            UPDATE job SET list_epoch = list_epoch + 1, list_attempts = list_attempts + 1,
+                list_lease_until = now() + make_interval(secs => :lease_seconds),
+                started_at = coalesce(started_at, now())
+            FROM candidate, archive WHERE job.id = candidate.id AND archive.id = job.archive_id
+            RETURNING job.id AS job_id, job.list_epoch AS epoch, job.list_attempts AS attempts, job.archive_id,
+                archive.uri AS archive_uri, job.source, job.manifest_version, job.prefix, job.list_cursor AS cursor,
+                job.model, job.captioner, job.generation_id, job.features, job.vocabulary_id, job.from_generation_id
+            """
+        ),
+        {
+            "models": None if models is None else list(models),
+            "loaded": loaded,
+            "is_begun": is_begun,
+            "lease_seconds": lease_seconds,
+            "barred_models": list(barred.models),
+            "barred_archives": list(barred.archives),
+        },
+    ).one_or_none()
+    return None if row is None else ClaimedListing(**row._mapping)  # noqa: SLF001  (SQLAlchemy's documented name)
+
+
+def set_generation(session: Session, job_id: int, generation_id: int) -> None:
+    """Pin a job to the generation its results will belong to."""
+    session.execute(
+        text("UPDATE job SET generation_id = :generation_id WHERE id = :id AND generation_id IS NULL"),
+        {"id": job_id, "generation_id": generation_id},
+    )
+
+
+def require_listing(session: Session, job_id: int, epoch: int) -> None:
+    """Lock a job's row if this planner still holds its listing. Raises ``ListingLostError``."""
+    limit_idleness(session)
+    held = session.scalar(
+        text(
+            """SELECT true FROM job WHERE id = :id AND list_epoch = :epoch AND state = 'running'
+               AND listed_all_at IS NULL FOR UPDATE"""
+        ),
+        {"id": job_id, "epoch": epoch},
+    )
+    if not held:
+        raise ListingLostError(f"the listing of job {job_id} was taken over, paused or cancelled")
+
+
+def advance_listing(  # noqa: PLR0913
+    session: Session, job_id: int, epoch: int, *, cursor: str, listed: int, skipped: int, lease_seconds: float
+) -> None:
+    """Count a page and move the cursor behind it, in the transaction that ``require_listing`` guards."""
+    session.execute(
+        text(
+            """
+            UPDATE job SET list_cursor = :cursor, listed = listed + :listed, skipped = skipped + :skipped,
+                list_attempts = 0, note = NULL, list_lease_until = now() + make_interval(secs => :lease_seconds)
+            WHERE id = :id AND list_epoch = :epoch
+            """
+        ),
+        {
+            "id": job_id,
+            "epoch": epoch,
+            "cursor": cursor,
+            "listed": listed,
+            "skipped": skipped,
+            "lease_seconds": lease_seconds,
+        },
+    )
+
+
+def give_listing_back(session: Session, job_id: int, epoch: int) -> None:
+    """Leave a listing to another worker, as if it had not been claimed: this one is not fit for it."""
+    session.execute(
+        text(
+            """UPDATE job SET list_lease_until = NULL, list_attempts = greatest(list_attempts - 1, 0)
+               WHERE id = :id AND list_epoch = :epoch AND listed_all_at IS NULL"""
+        ),
+        {"id": job_id, "epoch": epoch},
+    )
+
+
+def end_listing(session: Session, job_id: int, epoch: int, *, is_complete: bool, delay_seconds: float = 0.0) -> None:
+    """Give the listing back: complete, or to be gone on with after a delay."""
+    session.execute(
+        text(
+            """
+            UPDATE job SET list_lease_until = NULL,
+                listed_all_at = CASE WHEN :is_complete THEN now() END,
+                list_next_at = now() + make_interval(secs => :delay_seconds)
+            WHERE id = :id AND list_epoch = :epoch AND listed_all_at IS NULL
+            """
+        ),
+        {"id": job_id, "epoch": epoch, "is_complete": is_complete, "delay_seconds": delay_seconds},
+    )
+
+
+def set_note(session: Session, job_id: int, note: str | None) -> None:
+    """Say on the job what it waits for or suffers from."""
+    session.execute(text("UPDATE job SET note = :note WHERE id = :id"), {"id": job_id, "note": note})
+
+
+def fail(session: Session, job_id: int, reason: str) -> None:
+    """End a running job that cannot go on."""
+    ended = session.execute(
+        text(
+            """UPDATE job SET state = 'failed', note = :note, finished_at = now(), list_lease_until = NULL
+               WHERE id = :id AND state IN ('running', 'paused') RETURNING id"""
+        ),
+        {"id": job_id, "note": reason},
+    )
+    notices.follow(session, ended.scalars().all())
+
+
+def finish_completed(session: Session) -> list[int]:
+    """Mark as done the running jobs that are listed to the end and have no open shard; return their ids."""
+    complete = """
+        state = 'running' AND listed_all_at IS NOT NULL
+        AND NOT EXISTS (SELECT FROM shard WHERE shard.job_id = job.id AND shard.state IN ('ready', 'leased'))
+    """
+    # Locked first: a retry that reopens shards meanwhile is seen by the second statement, not by a single one.
+    ids = list(session.scalars(text(f"SELECT id FROM job WHERE {complete} ORDER BY id FOR UPDATE SKIP LOCKED")))  # noqa: S608
+    if not ids:
+        return []
+    ended = session.execute(
+        text(
+            f"""UPDATE job SET state = 'done', finished_at = now(), note = NULL
+            WHERE id = ANY(:ids) AND {complete} RETURNING id"""  # noqa: S608  (a constant of this function)
+        ),
+        {"ids": ids},
+    )
+    done = list(ended.scalars())
+    notices.follow(session, done)
+    return done
+
+
+_STEERED: dict[str, str] = {"paused": "paused", "running": "resumed", "cancelled": "cancelled"}
+
+
+# Steering ----------------------------------------------------------------------------------------------------------
+
+
+def set_state(session: Session, job_id: int, *, to: JobState, allowed: Sequence[JobState]) -> None:
+    """Move a job to another state.
+
+    Raises:
+        NotFoundError: no such job.
+        ConflictError: it is in none of the ``allowed`` states.
+    """
+    state = session.scalar(text("SELECT state FROM job WHERE id = :id FOR UPDATE"), {"id": job_id})
+    if state is None:
+        raise NotFoundError(f"there is no job {job_id}")
+    if state not in allowed:
+        raise ConflictError(f"job {job_id} is {state} and cannot be {_STEERED[to]}")
+    session.execute(
+        text(
+            """UPDATE job SET state = :to, note = NULL, list_attempts = 0, list_next_at = NULL,
+               list_lease_until = NULL,
+               finished_at = CASE WHEN :to IN ('done', 'cancelled', 'failed') THEN now() END,
+               breaker_is_off = breaker_is_off OR (state = 'failed' AND :to = 'running') WHERE id = :id"""
+        ),
+        {"id": job_id, "to": to},
+    )
+    if state != to:
+        notices.follow(session, [job_id])
+
+
+# Reading -----------------------------------------------------------------------------------------------------------
+
+_BOOKS = """
+    SELECT job.*, archive.uri AS archive_uri,
+        (SELECT name FROM vocabulary WHERE vocabulary.id = job.vocabulary_id) AS vocabulary,
+        job.done + coalesce(begun.n_done, 0) AS all_done, job.failed + coalesce(begun.n_failed, 0) AS all_failed,
+        job.skipped + coalesce(begun.n_skipped, 0) AS all_skipped,
+        coalesce(alive.workers, 0) AS workers, alive.rate,
+        notice.ended_at AS notice_ended_at, notice.due_at AS notice_due_at, notice.sent_at AS notice_sent_at,
+        notice.tries AS notice_tries, notice.error AS notice_error
+    FROM job JOIN archive ON archive.id = job.archive_id LEFT JOIN notice ON notice.job_id = job.id
+    LEFT JOIN LATERAL (
+        SELECT sum(n_done)::bigint AS n_done, sum(n_failed)::bigint AS n_failed, sum(n_skipped)::bigint AS n_skipped
+        FROM shard WHERE shard.job_id = job.id AND shard.state <> 'done' AND n_done + n_failed + n_skipped > 0
+    ) AS begun ON true
+    LEFT JOIN LATERAL (
+        SELECT count(*) AS workers, sum(images_per_second) AS rate FROM worker
+        WHERE worker.job_id = job.id AND worker.heartbeat_at > now() - make_interval(secs => :alive_seconds)
+    ) AS alive ON true
+"""
+
+
+def view(session: Session, job_id: int) -> JobView:
+    """Return one job with its books. Raises ``NotFoundError``."""
+    row = session.execute(
+        text(f"{_BOOKS} WHERE job.id = :id"), {"id": job_id, "alive_seconds": WORKER_ALIVE_SECONDS}
+    ).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no job {job_id}")
+    classes = session.execute(
+        text(
+            """SELECT error_class, count(*) FROM failure WHERE job_id = :id AND NOT retrying
+               GROUP BY error_class ORDER BY count(*) DESC, error_class"""
+        ),
+        {"id": job_id},
+    )
+    return _saying_what_for(session, [_view(row, {name: int(n) for name, n in classes})])[0]
+
+
+def views(session: Session, *, limit: int, before: int | None) -> Page[JobView]:
+    """Return jobs, newest first; ``before`` is the id that the page before ended with."""
+    rows = session.execute(
+        text(
+            f"""{_BOOKS} WHERE CAST(:before AS bigint) IS NULL OR job.id < :before
+            ORDER BY job.id DESC LIMIT :limit"""
+        ),
+        {"before": before, "limit": limit + 1, "alive_seconds": WORKER_ALIVE_SECONDS},
+    ).all()
+    shown = _saying_what_for(session, [_view(row, {}) for row in rows[:limit]])
+    return Page(shown, str(shown[-1].id) if len(rows) > limit else None)
+
+
+def _saying_what_for(session: Session, jobs: list[JobView]) -> list[JobView]:
+    """Note on each job that no worker can do which kind of worker it waits for."""
+    if not any(job.state == "running" for job in jobs):
+        return jobs
+    workers = worker_rows.views(session)
+    return [replace(job, note=waits_for(job, workers) or job.note) for job in jobs]
+
+
+def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> JobView:
+    decided = row.all_done + row.all_failed
+    pending = row.listed - row.all_skipped - decided
+    is_running, is_listing = row.state == "running", row.listed_all_at is None and row.state == "running"
+    closed = row.done + row.failed  # what the active seconds are of
+    average = closed / row.active_seconds if closed and row.active_seconds else None
+    rate = float(row.rate) if is_running and row.rate else average
+    # Nobody knows how long a pause or a wait takes.
+    is_moving = is_running and row.workers and not is_listing
+    eta = pending / rate if rate and is_moving and row.note is None else None
+    stages = [
+        StageView(stage, seconds, decided / seconds if seconds and decided else None)
+        for stage in STAGES
+        if (seconds := float(row.stage_seconds.get(stage, 0.0)))
+    ]
+    names = {number: name for name, number in PRIORITIES.items()}
+    return JobView(
+        id=row.id,
+        source=row.source,
+        archive=row.archive_uri,
+        prefix=row.prefix,
+        model=row.model,
+        captioner=row.captioner,
+        features=row.features,
+        vocabulary=row.vocabulary,
+        from_generation_id=row.from_generation_id,
+        generation_id=row.generation_id,
+        priority=names[row.priority],
+        state=cast("JobState", row.state),
+        is_listing=is_listing,
+        listed=row.listed,
+        done=row.all_done,
+        skipped=row.all_skipped,
+        failed=row.all_failed,
+        pending=pending,
+        images_per_second=rate,
+        eta_seconds=eta,
+        stages=stages,
+        bottleneck=max(stages, key=lambda stage: stage.seconds).stage if stages else None,
+        workers=row.workers,
+        note=row.note,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        active_seconds=row.active_seconds,
+        webhook=notices.described(row),
+        failures_by_class=failures_by_class,
+    )

@@ -1,0 +1,125 @@
+"""The completion report of a job: what became of every key, and one hash over all of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from storage.ledger import jobs
+from storage.ledger.views import JobReport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.orm import Session
+
+_ROWS_AT_ONCE = 5_000
+
+# The database sorts, on its disk if need be; a key that was erased since has no name any more.
+_OUTCOMES = """
+    WITH outcome AS (
+        SELECT entry.image_id,
+            CASE get_byte(shard.outcomes, entry.number::int - 1)
+                WHEN 1 THEN 'done' WHEN 2 THEN 'failed' WHEN 3 THEN 'skipped' ELSE 'pending' END AS name
+        FROM shard, unnest(shard.image_ids) WITH ORDINALITY AS entry(image_id, number) WHERE shard.job_id = :job_id
+        UNION ALL
+        SELECT generate_series(lower(stretch), upper(stretch) - 1), 'skipped'
+        FROM skip, unnest(skip.image_ids) AS stretch WHERE skip.job_id = :job_id
+    )
+    SELECT image.key, outcome.name, failure.error_class FROM outcome
+    LEFT JOIN image ON image.id = outcome.image_id
+    LEFT JOIN failure ON outcome.name = 'failed' AND failure.job_id = :job_id AND failure.image_id = outcome.image_id
+    ORDER BY image.key NULLS FIRST, outcome.image_id
+"""
+
+
+def summary(session: Session, job_id: int) -> JobReport:
+    """Return the report of a job as it is now. Must be the first thing in its transaction.
+
+    Raises:
+        NotFoundError: no such job.
+    """
+    _begin(session)
+    job = jobs.view(session, job_id)
+    generation = session.execute(
+        text(
+            """SELECT generation.id, fingerprint, weights_sha256 FROM job
+               JOIN generation ON generation.id = job.generation_id WHERE job.id = :job_id"""
+        ),
+        {"job_id": job_id},
+    ).one_or_none()
+    hashed, classes = hashlib.sha256(), Counter[str]()
+    first = last = None
+    n_lines = n_erased = 0
+    for key, outcome, error_class in _rows(session, job_id):
+        if key is None:
+            n_erased += 1
+            continue
+        hashed.update(_line(key, outcome, error_class))
+        n_lines += 1
+        first, last = key if first is None else first, key
+        if error_class is not None:
+            classes[error_class] += 1
+    return JobReport(
+        job_id=job.id,
+        source=job.source,
+        archive=job.archive,
+        state=job.state,
+        is_final=job.is_over,
+        model=job.model,
+        captioner=job.captioner,
+        generation_id=generation.id if generation else None,
+        fingerprint=generation.fingerprint if generation else None,
+        weights_sha256=generation.weights_sha256 if generation else None,
+        listed=job.listed,
+        done=job.done,
+        skipped=job.skipped,
+        failed=job.failed,
+        pending=job.pending,
+        failures_by_class=dict(sorted(classes.items())),
+        lines=n_lines,
+        erased=n_erased,
+        folder_markers=job.listed - n_lines - n_erased,
+        first_key=first,
+        last_key=last,
+        sha256=hashed.hexdigest(),
+        created_at=job.created_at,
+        finished_at=job.finished_at,
+    )
+
+
+def lines(session: Session, job_id: int) -> Iterator[bytes]:
+    """Yield a line of JSON for every key, in byte order of keys: key, outcome, class.
+
+    Must be the first thing in its transaction. The SHA-256 of all of it is the one that ``summary`` gives. Versions are
+    left out: a later job that finds an object changed replaces its record, and the report of an earlier job must not
+    change by that.
+
+    Raises:
+        NotFoundError: no such job.
+    """
+    _begin(session)
+    jobs.view(session, job_id)
+    for key, outcome, error_class in _rows(session, job_id):
+        if key is not None:
+            yield _line(key, outcome, error_class)
+
+
+def _begin(session: Session) -> None:
+    """Let all statements see one moment, and let a reader take its time: nothing is locked."""
+    session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+    session.execute(text("SET LOCAL idle_in_transaction_session_timeout = '1h'"))
+
+
+def _rows(session: Session, job_id: int) -> Iterator[tuple[str | None, str, str | None]]:
+    rows = session.execute(text(_OUTCOMES), {"job_id": job_id}, execution_options={"yield_per": _ROWS_AT_ONCE})
+    for row in rows:
+        yield row.key, row.name, row.error_class
+
+
+def _line(key: str, outcome: str, error_class: str | None) -> bytes:
+    return json.dumps({"key": key, "outcome": outcome, "class": error_class}, ensure_ascii=False).encode() + b"\n"

@@ -1,0 +1,122 @@
+"""Jobs, their failures and reports as people see them: the command line, the API and the page all show these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+JobState = Literal["running", "paused", "done", "cancelled", "failed"]
+Priority = Literal["low", "normal", "high"]
+PRIORITIES: dict[Priority, int] = {"low": -10, "normal": 0, "high": 10}
+
+
+@dataclass(frozen=True, slots=True)
+class StageView:
+    """How busy one stage was: seconds of one full-time worker of that stage, and the rate that it could sustain."""
+
+    stage: str
+    seconds: float
+    images_per_second: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job and its books: ``listed == done + skipped + failed + pending``, read in one snapshot.
+
+    Attributes:
+        features: what it keeps of each image: ``none``, ``global`` or ``tokens``.
+        vocabulary: other tags than the model's own, by their name.
+        from_generation_id: where it gives new tags to what that generation recorded, without reading the archive.
+        generation_id: what its results belong to; None until a worker begins it.
+        active_seconds: how long it was worked on, without pauses, waits and loading.
+        note: what it waits for or why it ended.
+        webhook: whether the webhook was told that it ended; None where it need not be.
+    """
+
+    id: int
+    source: str
+    archive: str
+    prefix: str
+    model: str
+    captioner: str
+    features: str
+    vocabulary: str | None
+    from_generation_id: int | None
+    generation_id: int | None
+    priority: Priority
+    state: JobState
+    is_listing: bool
+    listed: int
+    done: int
+    skipped: int
+    failed: int
+    pending: int
+    images_per_second: float | None
+    eta_seconds: float | None
+    stages: list[StageView]
+    bottleneck: str | None
+    workers: int
+    note: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    active_seconds: float
+    webhook: str | None
+    failures_by_class: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen to this job by itself."""
+        return self.state in {"done", "cancelled", "failed"}
+
+
+@dataclass(frozen=True, slots=True)
+class FailureView:
+    """Why one image of a job has no record."""
+
+    image_id: int
+    key: str
+    error_class: str
+    detail: str
+    attempts: int
+    failed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """What became of every key of a job. The books are as in ``JobView``; ``is_final`` once the job is over.
+
+    Attributes:
+        lines: keys that the report can name; ``lines + erased + folder_markers == listed``.
+        erased: images whose results were deleted since, with their key.
+        folder_markers: listed keys that stand for a folder.
+        sha256: over the lines, sorted by key.
+    """
+
+    job_id: int
+    source: str
+    archive: str
+    state: JobState
+    is_final: bool
+    model: str
+    captioner: str
+    generation_id: int | None
+    fingerprint: str | None
+    weights_sha256: str | None
+    listed: int
+    done: int
+    skipped: int
+    failed: int
+    pending: int
+    failures_by_class: dict[str, int]
+    lines: int
+    erased: int
+    folder_markers: int
+    first_key: str | None
+    last_key: str | None
+    sha256: str
+    created_at: datetime
+    finished_at: datetime | None

@@ -1,0 +1,54 @@
+"""Which work a worker leaves to others, and what a job waits for that no worker can do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from storage.ledger.views import JobView
+    from storage.ledger.worker_views import Unfitness, WorkerView
+
+
+class Barred(NamedTuple):
+    """What a worker does not claim now: everything, jobs with these models or captioners, archives with these URIs."""
+
+    everything: bool = False
+    models: Sequence[str] = ()
+    archives: Sequence[str] = ()
+
+
+NOTHING_BARRED = Barred()
+
+
+def is_for(job: JobView, unfit: Unfitness) -> bool:
+    """Tell whether what a worker cannot do keeps it from a job."""
+    if unfit.kind == "everything":
+        return True
+    if unfit.kind == "model":
+        return unfit.name in {job.model, job.captioner}
+    return unfit.kind == "archive" and unfit.name == job.archive and job.from_generation_id is None
+
+
+def waits_for(job: JobView, workers: Sequence[WorkerView]) -> str | None:
+    """Say which kind of worker a running job waits for; None while one that lives can do it, or none lives at all."""
+    alive = [worker for worker in workers if worker.is_alive]
+    if job.state != "running" or not alive:
+        return None
+    running = [worker for worker in alive if worker.models is None or job.model in worker.models]
+    if not running:
+        others = ", ".join(sorted({name for worker in alive for name in worker.models or []}))
+        return f"waiting for a worker that runs {job.model}: those alive run only {others}"
+    reasons = []
+    for worker in running:
+        against = [unfit for unfit in worker.unfit if is_for(job, unfit)]
+        if not against:
+            return None
+        reasons.append((worker, against[0]))
+    worker, unfit = reasons[0]
+    able = f"read {job.archive}" if unfit.kind == "archive" else f"run {job.model}"
+    if unfit.kind == "model" and unfit.name != job.model:
+        able = f"write captions with {unfit.name}"
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    return f"waiting for a worker that can {able}. On {worker.host}, process {worker.pid}{more}: {unfit.reason}"

@@ -1,1 +1,0 @@
-"""Every SELECT, INSERT and UPDATE. Repositories never commit: the unit of work does."""

@@ -1,0 +1,176 @@
+"""Archives: which there are, and which one a text means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import insert
+
+from storage.errors import ConflictError, NotFoundError, UsageError
+from storage.objects.source import Source, parse_source
+from storage.results.views import ArchiveView
+from storage.tables import Archive, Image, Job
+from storage.texts import id_in, is_storable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+
+def ensure(session: Session, source: Source) -> tuple[Archive, str]:
+    """Return the archive that holds ``source``, registering it if there is none, and the prefix of its keys.
+
+    A source below a known archive belongs to that archive, so that no object is recorded twice.
+    """
+    if found := _containing(session, source):
+        return found
+    session.execute(insert(Archive).values(uri=source.uri).on_conflict_do_nothing())
+    archive = session.scalars(select(Archive).where(Archive.uri == source.uri)).one()
+    return archive, source.prefix
+
+
+def resolve(session: Session, text: str) -> tuple[int, str]:
+    """Return the id of the archive that ``text`` (its URI, a URI below it, or its id) means, and a key prefix.
+
+    Raises:
+        NotFoundError: there is none; the message lists those there are.
+    """
+    if text.isdecimal():
+        numbered = _numbered(session, text)
+        if numbered is not None:
+            return numbered.id, ""
+    else:
+        found = _containing(session, parse_source(text))
+        if found is not None:
+            archive, prefix = found
+            whole = prefix == parse_source(archive.uri).prefix
+            return archive.id, "" if whole else f"{prefix}/"
+    known = session.scalars(select(Archive.uri).order_by(Archive.id).limit(10)).all()
+    raise NotFoundError(f"there is no archive {text!r}; known archives: {', '.join(known) or 'none'}")
+
+
+def meant(session: Session, text: str) -> list[tuple[int, str]]:
+    """Return what ``resolve`` does; or, when ``text`` is the last word of archives' URIs, each of these archives.
+
+    A number that is an archive's id means that archive, also where others end in it, as folders of years do.
+
+    Raises:
+        NotFoundError: it means none.
+    """
+    if text and "/" not in text and is_storable(text) and _numbered(session, text) is None:
+        named = session.scalars(select(Archive).where(Archive.uri.endswith(f"/{text}", autoescape=True))).all()
+        if named:
+            return [(archive.id, "") for archive in named]
+    return [resolve(session, text)]
+
+
+def _numbered(session: Session, text: str) -> Archive | None:
+    """Return the archive whose id ``text`` is."""
+    archive_id = id_in(text, below=2**31)
+    return None if archive_id is None else session.get(Archive, archive_id)
+
+
+def _containing(session: Session, source: Source) -> tuple[Archive, str] | None:
+    """Return the smallest archive that holds ``source``, and the prefix of the source's keys in it."""
+    scheme = f"{source.scheme}://"
+    candidates = session.scalars(select(Archive).where(Archive.uri.startswith(scheme, autoescape=True))).all()
+    holders = [archive for archive in candidates if parse_source(archive.uri).contains(source)]
+    if not holders:
+        return None
+    archive = max(holders, key=lambda holder: len(holder.uri))
+    if source.scheme == "s3":
+        return archive, source.prefix
+    return archive, source.root.removeprefix(parse_source(archive.uri).root).strip("/")
+
+
+def ids(session: Session) -> Sequence[int]:
+    """Return the id of every archive, oldest first."""
+    return session.scalars(select(Archive.id).order_by(Archive.id)).all()
+
+
+def whole(session: Session, text: str) -> int:
+    """Return the id of the archive that ``text`` means.
+
+    Raises:
+        NotFoundError: there is none.
+        UsageError: it means a part of one.
+    """
+    archive_id, prefix = resolve(session, text)
+    if prefix:
+        raise UsageError(f"{text} is a part of archive {archive_id}: only a whole archive can be meant here")
+    return archive_id
+
+
+def some_keys(session: Session, archive_id: int, limit: int) -> Sequence[str]:
+    """Return keys of images that were there when the archive was last listed."""
+    there = select(Image.key).where(Image.archive_id == archive_id, Image.missing_since.is_(None))
+    return session.scalars(there.limit(limit)).all()
+
+
+def require_no_open_job(session: Session, archive_id: int) -> None:
+    """Raise ``ConflictError`` while a job on the archive is running or paused."""
+    job_id = session.scalar(
+        select(Job.id).where(Job.archive_id == archive_id, Job.state.in_(("running", "paused"))).limit(1)
+    )
+    if job_id is not None:
+        raise ConflictError(f"job {job_id} on this archive is open: wait for it, or `ramq cancel {job_id}`")
+
+
+def rename(session: Session, archive_id: int, uri: str) -> None:
+    """Give an archive another address. Raises ``ConflictError`` if another one has it, or a job is open."""
+    archive = session.get_one(Archive, archive_id, with_for_update=True)
+    require_no_open_job(session, archive_id)
+    other = session.scalar(select(Archive.id).where(Archive.uri == uri, Archive.id != archive_id))
+    if other is not None:
+        raise ConflictError(f"archive {other} is at {uri} already")
+    archive.uri = uri
+    session.flush()
+
+
+def remove(session: Session, archive_id: int) -> None:
+    """Remove an archive without images, with its jobs and rules; deletions stay, and name it no more.
+
+    Raises:
+        ConflictError: a job on it is open, or has added images meanwhile.
+    """
+    # Whoever begins a job on it waits for this lock, and then finds no archive.
+    session.execute(text("SELECT FROM archive WHERE id = :id FOR UPDATE"), {"id": archive_id})
+    require_no_open_job(session, archive_id)
+    if session.scalar(select(Image.id).where(Image.archive_id == archive_id).limit(1)) is not None:
+        raise ConflictError(f"images were added to archive {archive_id} meanwhile: remove it again")
+    for table in ("shard", "skip", "naming", "failure", "notice", "job_request"):
+        session.execute(
+            text(f"DELETE FROM {table} WHERE job_id IN (SELECT id FROM job WHERE archive_id = :id)"),  # noqa: S608
+            {"id": archive_id},
+        )
+    for statement in (
+        "DELETE FROM job WHERE archive_id = :id",
+        "DELETE FROM tag_policy WHERE archive_id = :id",
+        "UPDATE deletion SET archive_id = NULL WHERE archive_id = :id",
+        "DELETE FROM archive WHERE id = :id",
+    ):
+        session.execute(text(statement), {"id": archive_id})
+
+
+def lock(session: Session, archive_ids: Sequence[int]) -> None:
+    """Keep others from adding, deleting or marking images of these archives until the transaction ends."""
+    chosen = select(Archive.id).where(Archive.id.in_(archive_ids)).order_by(Archive.id)
+    session.execute(chosen.with_for_update(key_share=True))
+
+
+def views(session: Session, recorded: Mapping[int, int]) -> list[ArchiveView]:
+    """Return every archive with its counts, oldest first.
+
+    Args:
+        session: a transaction.
+        recorded: how many images of each archive have a record; see ``VectorIndex.archive_counts``.
+    """
+    found = session.scalars(select(Archive).order_by(Archive.id))
+    return [
+        ArchiveView(
+            archive.id, archive.uri, archive.images, recorded.get(archive.id, 0), archive.missing, archive.created_at
+        )
+        for archive in found
+    ]

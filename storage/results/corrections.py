@@ -1,0 +1,128 @@
+"""What people say of images' tags, whatever models say: kept by name, apart from records, so that no job overwrites it.
+
+What counts of an image, a model's tags and a person's together, is the SQL function ``corrected_tags``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import column, func, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import SmallInteger
+
+from storage.errors import NotFoundError, UsageError
+from storage.results import vectors
+from storage.results.tags import UnknownTagError
+from storage.results.views import CorrectionView
+from storage.tables import Correction, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+    from sqlalchemy.sql.selectable import LateralFromClause
+
+    from storage.results.tags import Names
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """That a tag is there, or that it is not. ``name`` is a vocabulary's, ``spelling`` what was typed."""
+
+    name: str
+    spelling: str
+    is_present: bool
+
+
+def corrected() -> LateralFromClause:
+    """Return the tags and scores that count of a ``Record`` of the same query, to be joined to it."""
+    made = func.corrected_tags(Record.image_id, Record.generation_id, Record.tags, Record.scores)
+    return made.table_valued(column("tags", ARRAY(SmallInteger)), column("scores", ARRAY(SmallInteger))).lateral()
+
+
+def meant(vocabularies: Sequence[Names], typed: str) -> str:
+    """Return the name of the tag that ``typed`` means, of the first vocabulary that has it.
+
+    Raises:
+        UnknownTagError: none has it; the message suggests near names of the first.
+        UsageError: it means tags of several names, as a Chinese word may.
+    """
+    if "\x00" in typed:
+        raise UsageError("a tag must not contain a NUL character")
+    unknown = UnknownTagError(typed, (), "No vocabulary is known yet: recognise an archive first.")
+    for number, names in enumerate(vocabularies):
+        try:
+            found = [names.names[tag_id] for tag_id in names.find(typed)]
+        except UnknownTagError as error:
+            if number == 0:
+                unknown = UnknownTagError(
+                    typed, error.near, "To use your own tags, add a vocabulary: `ramq vocab add`."
+                )
+            continue
+        if len({name.lower() for name in found}) > 1:
+            raise UsageError(f"{typed!r} means several tags: name one of {', '.join(found)}")
+        return found[0]
+    raise unknown
+
+
+def put(session: Session, image_ids: Sequence[int], said: Sequence[Said], said_by: str) -> None:
+    """Keep what somebody says of images, in place of what was said of the same tags before.
+
+    Raises:
+        NotFoundError: one of the images is not there.
+    """
+    _lock(session, image_ids)
+    session.execute(
+        text(
+            """
+            INSERT INTO correction (image_id, name, spelling, is_present, said_by)
+            SELECT image_id, lower(said.name), said.spelling, said.is_present, :said_by
+            FROM unnest(CAST(:ids AS bigint[])) AS image_id,
+                unnest(CAST(:names AS text[]), CAST(:spellings AS text[]), CAST(:present AS bool[]))
+                    AS said (name, spelling, is_present)
+            ORDER BY image_id, lower(said.name)
+            ON CONFLICT (image_id, name) DO UPDATE SET spelling = excluded.spelling,
+                is_present = excluded.is_present, said_by = excluded.said_by, said_at = now()
+            WHERE correction.is_present <> excluded.is_present
+            """
+        ),
+        {
+            "ids": sorted(set(image_ids)),
+            "said_by": said_by,
+            "names": [one.name for one in said],
+            "spellings": [one.spelling for one in said],
+            "present": [one.is_present for one in said],
+        },
+    )
+    vectors.touch(session, image_ids)
+
+
+def reset(session: Session, image_ids: Sequence[int], names: Sequence[str]) -> None:
+    """Let the models' word count again for these tags. Raises ``NotFoundError``."""
+    _lock(session, image_ids)
+    session.execute(
+        text(
+            """DELETE FROM correction WHERE image_id = ANY(:ids)
+               AND name IN (SELECT lower(name) FROM unnest(CAST(:names AS text[])) AS name)"""
+        ),
+        {"ids": list(image_ids), "names": list(names)},
+    )
+    vectors.touch(session, image_ids)
+
+
+def of_image(session: Session, image_id: int) -> list[CorrectionView]:
+    """Return what people said of an image, by name."""
+    rows = session.scalars(select(Correction).where(Correction.image_id == image_id).order_by(Correction.name))
+    return [CorrectionView(row.name, row.is_present, row.said_by, row.said_at) for row in rows]
+
+
+def _lock(session: Session, image_ids: Sequence[int]) -> None:
+    """Wait for workers that write these images: a vector that is committed later must be read with what is said now."""
+    rows = session.execute(
+        text("SELECT id FROM image WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"), {"ids": list(image_ids)}
+    )
+    lost = sorted(set(image_ids) - set(rows.scalars()))
+    if lost:
+        raise NotFoundError(f"there is no image {lost[0]}")

@@ -1,0 +1,234 @@
+"""Deletions: planned whole, carried out a part at a time, and afterwards looked for in every table.
+
+A part is done when nothing of its images is left here; doing it twice does no harm. So a deletion whose process died
+goes on where it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sqlalchemy import select, text
+
+from storage.results import archives
+from storage.results import vectors as repository
+from storage.results.erasure_views import DeletionView
+from storage.tables import Archive, Deletion, Image
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from sqlalchemy.orm import Session
+
+IMAGES_AT_ONCE = 1_000
+"""Images of a part, that is of a transaction: workers that write some of them wait for it."""
+
+TABLES = ("image", "record", "vector", "failure", "correction", "feature", "naming")
+"""Tables that may say something of an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """How many rows of each kind went, and the feature files in which rows without an owner are left."""
+
+    images: int
+    records: int
+    vectors: int
+    failures: int
+    corrections: int
+    features: int
+    feature_files: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some images of a deletion."""
+
+    deletion_id: int
+    number: int
+    image_ids: list[int]
+
+
+def erase(session: Session, image_ids: Sequence[int]) -> Erased:
+    """Erase images: records, vectors, failures, corrections and the keys themselves; the index is told to forget them.
+
+    Shards go on naming the ids, bare numbers, so that the books of their jobs stay right.
+    """
+    ids = {"ids": list(image_ids)}
+
+    def count(statement: str) -> int:
+        return int(session.execute(text(statement), ids).rowcount)  # type: ignore[attr-defined]
+
+    # A listing locks the archive before its images; so must this.
+    held = select(Image.archive_id).where(Image.id.in_(image_ids)).distinct()
+    archives.lock(session, list(session.scalars(held)))
+    # Locked first and in order, as the workers do, so that a batch under way either counts before or skips after.
+    session.execute(text("SELECT id FROM image WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"), ids)
+    vectors = repository.erase(session, image_ids)
+    recorded = count("DELETE FROM record WHERE image_id = ANY(:ids)")
+    failures = count("DELETE FROM failure WHERE image_id = ANY(:ids)")
+    corrections = count("DELETE FROM correction WHERE image_id = ANY(:ids)")
+    files = session.scalars(text("DELETE FROM feature WHERE image_id = ANY(:ids) RETURNING file_id"), ids).all()
+    session.execute(text("DELETE FROM naming WHERE image_id = ANY(:ids)"), ids)
+    images = count("DELETE FROM image WHERE id = ANY(:ids)")
+    return Erased(images, recorded, vectors, failures, corrections, len(files), tuple(sorted(set(files))))
+
+
+def plan(session: Session, deletion: Deletion, image_ids: Sequence[int], *, keeps_keys: bool = False) -> int:
+    """Write down which images are to go, and return the deletion's id.
+
+    Args:
+        session: a transaction.
+        deletion: what was asked for, and by whom; its number of images and their hash are filled in here.
+        image_ids: images that are there.
+        keeps_keys: keep their keys for the report, which is then the only place that has them.
+    """
+    ids = np.unique(np.array(image_ids, dtype=np.int64))
+    deletion.images, deletion.sha256 = len(ids), hash_of(ids)
+    session.add(deletion)
+    session.flush()
+    for number, start in enumerate(range(0, len(ids), IMAGES_AT_ONCE)):
+        session.execute(
+            text(
+                """
+                INSERT INTO deletion_part (deletion_id, number, image_ids, keys) SELECT :deletion_id, :number,
+                    (SELECT range_agg(int8range(id, id, '[]')) FROM unnest(CAST(:ids AS bigint[])) AS id),
+                    CASE WHEN :keeps_keys THEN
+                        ARRAY(SELECT key FROM image WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id) END
+                """
+            ),
+            {
+                "deletion_id": deletion.id,
+                "number": number,
+                "ids": ids[start : start + IMAGES_AT_ONCE].tolist(),
+                "keeps_keys": keeps_keys,
+            },
+        )
+    return deletion.id
+
+
+def hash_of(image_ids: NDArray[np.int64]) -> str:
+    """Return the SHA-256 of ascending ids, one a line."""
+    return sha256("".join(f"{image_id}\n" for image_id in image_ids.tolist()).encode()).hexdigest()
+
+
+def unfinished(session: Session, request_sha256: str) -> int | None:
+    """Return the deletion that was asked for in the same words and whose process died; None if there is none."""
+    return session.scalar(
+        select(Deletion.id)
+        .where(Deletion.request_sha256 == request_sha256, Deletion.finished_at.is_(None))
+        .order_by(Deletion.id)
+        .limit(1)
+    )
+
+
+def next_part(session: Session, deletion_id: int) -> Part | None:
+    """Return the next images that are to go; None when all went. Nobody else is given them meanwhile."""
+    session.execute(text("SELECT id FROM deletion WHERE id = :id FOR UPDATE"), {"id": deletion_id})
+    row = session.execute(
+        text(
+            """SELECT number, ARRAY(SELECT generate_series(lower(r), upper(r) - 1) FROM unnest(image_ids) AS r) AS ids
+               FROM deletion_part WHERE deletion_id = :id AND NOT is_done ORDER BY number LIMIT 1"""
+        ),
+        {"id": deletion_id},
+    ).one_or_none()
+    return None if row is None else Part(deletion_id, row.number, row.ids)
+
+
+def note(session: Session, deletion_id: int, counts: dict[str, int], feature_files: Sequence[int] = ()) -> None:
+    """Add what went to the books of a deletion."""
+    deletion = session.get_one(Deletion, deletion_id, with_for_update=True)
+    deletion.counts = {name: deletion.counts.get(name, 0) + counts.get(name, 0) for name in deletion.counts | counts}
+    deletion.feature_files = sorted({*deletion.feature_files, *feature_files})
+    session.flush()
+
+
+def close_part(session: Session, part: Part) -> None:
+    """Say that nothing of these images is left."""
+    session.execute(
+        text("UPDATE deletion_part SET is_done = true WHERE deletion_id = :id AND number = :number"),
+        {"id": part.deletion_id, "number": part.number},
+    )
+
+
+def finish(session: Session, deletion_id: int) -> None:
+    """Say that all images of a deletion are gone from here."""
+    session.execute(
+        text("UPDATE deletion SET finished_at = clock_timestamp() WHERE id = :id AND finished_at IS NULL"),
+        {"id": deletion_id},
+    )
+
+
+def views(session: Session, deletion_id: int | None = None) -> list[DeletionView]:
+    """Return every deletion, or one of them, oldest first."""
+    statement = select(Deletion, Archive.uri).outerjoin(Archive, Archive.id == Deletion.archive_id)
+    if deletion_id is not None:
+        statement = statement.where(Deletion.id == deletion_id)
+    return [
+        DeletionView(
+            id=row.id,
+            kind=row.kind,
+            archive=uri,
+            said_by=row.said_by,
+            begun_at=row.begun_at,
+            finished_at=row.finished_at,
+            images=row.images,
+            sha256=row.sha256,
+            erased=row.counts,
+        )
+        for row, uri in session.execute(statement.order_by(Deletion.id))
+    ]
+
+
+def ids(session: Session, deletion_id: int) -> NDArray[np.int64]:
+    """Return the ids of all images of a deletion, ascending."""
+    rows = session.execute(
+        text(
+            """SELECT lower(r), upper(r) FROM deletion_part, unnest(image_ids) AS r WHERE deletion_id = :id
+               ORDER BY lower(r)"""
+        ),
+        {"id": deletion_id},
+    )
+    stretches: list[NDArray[Any]] = [np.arange(lower, upper, dtype=np.int64) for lower, upper in rows]
+    return np.concatenate([np.empty(0, dtype=np.int64), *stretches])
+
+
+def keys(session: Session, deletion_id: int) -> list[str] | None:
+    """Return the keys of the images in order of their ids; None if they were not kept."""
+    rows = session.scalars(
+        text("SELECT keys FROM deletion_part WHERE deletion_id = :id ORDER BY number"), {"id": deletion_id}
+    ).all()
+    return None if None in rows else [key for part in rows for key in part]
+
+
+def left(session: Session, deletion_id: int) -> dict[str, int]:
+    """Count, by table, the rows that speak of an image of a deletion."""
+    counts = {}
+    for table in TABLES:
+        column = "id" if table == "image" else "image_id"
+        found = session.scalar(
+            text(
+                f"""SELECT count(*) FROM deletion_part AS part, unnest(part.image_ids) AS stretch
+                    JOIN {table} ON {table}.{column} >= lower(stretch) AND {table}.{column} < upper(stretch)
+                    WHERE part.deletion_id = :id"""  # noqa: S608  (constants only)
+            ),
+            {"id": deletion_id},
+        )
+        counts[table] = int(found or 0)
+    return counts
+
+
+def feature_files(session: Session, deletion_id: int) -> list[str]:
+    """Return the feature files that are still known and had a row of an image of a deletion: files never change."""
+    rows = session.scalars(
+        text(
+            """SELECT file.name FROM deletion JOIN feature_file AS file ON file.id = ANY(deletion.feature_files)
+               WHERE deletion.id = :id ORDER BY file.name"""
+        ),
+        {"id": deletion_id},
+    )
+    return list(rows)

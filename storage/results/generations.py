@@ -1,0 +1,113 @@
+"""Generations and their vocabularies: what made the results, and which of them serves search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select, text
+from sqlalchemy.dialects.postgresql import insert
+
+from storage.errors import NotFoundError
+from storage.results import partitions, vocabularies
+from storage.results.generation_views import GenerationView
+from storage.tables import Generation, Vocabulary
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from storage.results.vocabularies import VocabularySpec
+
+DEFAULT_LOCK = 7_263_772
+"""Advisory lock: two workers that register the first generation must not both make theirs the default."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationSpec:
+    """What makes a result, as the models' side describes it."""
+
+    fingerprint: str
+    model: str
+    weights_sha256: str
+    preprocessing: str
+    vector_kind: str
+    vector_size: int
+
+
+def ensure(session: Session, spec: GenerationSpec, vocabulary: VocabularySpec) -> int:
+    """Return the id of the generation, registering it and its vocabulary if they are new.
+
+    The first generation of a database serves search until another is chosen. One that was dropped begins anew. The
+    generation cannot be dropped before the transaction ends.
+    """
+    known = session.scalars(
+        select(Generation).where(Generation.fingerprint == spec.fingerprint).with_for_update(key_share=True)
+    ).one_or_none()
+    if known is not None:
+        known.dropped_at = None
+        partitions.ensure(session, known.id)
+        return known.id
+    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": DEFAULT_LOCK})
+    vocabulary_id = vocabularies.ensure(session, vocabulary)
+    is_first = session.scalar(select(func.count()).select_from(Generation).where(Generation.is_default)) == 0
+    session.execute(
+        insert(Generation)
+        .values(
+            fingerprint=spec.fingerprint,
+            model=spec.model,
+            weights_sha256=spec.weights_sha256,
+            preprocessing=spec.preprocessing,
+            vector_kind=spec.vector_kind,
+            vector_size=spec.vector_size,
+            vocabulary_id=vocabulary_id,
+            is_default=is_first,
+        )
+        .on_conflict_do_nothing(index_elements=[Generation.fingerprint])
+    )
+    generation_id = session.scalars(select(Generation.id).where(Generation.fingerprint == spec.fingerprint)).one()
+    partitions.ensure(session, generation_id)
+    return generation_id
+
+
+def default(session: Session) -> Generation | None:
+    """Return the generation that serves search; None while nothing was ever recorded."""
+    return session.scalars(select(Generation).where(Generation.is_default)).one_or_none()
+
+
+def get(session: Session, generation_id: int) -> Generation:
+    """Return a generation.
+
+    Raises:
+        NotFoundError: there is none, or it was dropped.
+    """
+    generation = session.get(Generation, generation_id) if generation_id < 2**15 else None
+    if generation is None or generation.dropped_at is not None:
+        known = ", ".join(str(view.id) for view in views(session))
+        raise NotFoundError(f"there is no generation {generation_id}; generations: {known or 'none'}")
+    return generation
+
+
+def views(session: Session) -> list[GenerationView]:
+    """Return every generation that was not dropped, oldest first."""
+    rows = session.execute(
+        select(Generation, Vocabulary)
+        .join(Vocabulary, Vocabulary.id == Generation.vocabulary_id)
+        .where(Generation.dropped_at.is_(None))
+        .order_by(Generation.id)
+    )
+    return [
+        GenerationView(
+            id=generation.id,
+            model=generation.model,
+            weights_sha256=generation.weights_sha256,
+            preprocessing=generation.preprocessing,
+            vector_kind=generation.vector_kind,
+            vector_size=generation.vector_size,
+            vocabulary=vocabulary.name,
+            tags=vocabulary.size,
+            is_default=generation.is_default,
+            created_at=generation.created_at,
+            served_until=generation.served_until,
+        )
+        for generation, vocabulary in rows
+    ]

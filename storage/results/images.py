@@ -1,0 +1,145 @@
+"""Keys as they were listed: a page at a time, by COPY."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, text
+
+from storage.database import driver_connection
+from storage.objects.base import MISSING_VERSION
+from storage.results import archives, vectors
+from storage.tables import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+    from storage.objects.base import ObjectInfo
+
+
+def missing(session: Session) -> tuple[int, ...]:
+    """Return the ids, ascending, of the images whose originals the last listing did not find."""
+    return tuple(session.scalars(select(Image.id).where(Image.missing_since.is_not(None)).order_by(Image.id)))
+
+
+@dataclass(frozen=True, slots=True)
+class ImageKey:
+    """What a worker needs in order to fetch an image."""
+
+    id: int
+    key: str
+    version: str
+    size_bytes: int
+
+
+def upsert_page(session: Session, archive_id: int, page: Sequence[ObjectInfo]) -> None:
+    """Record a page of a listing: new keys are added, changed versions noted, the rest left alone.
+
+    A version that is not known yet replaces none that is. Keys that are found again are missing no more.
+    The page stays in the temporary table ``listed`` for the rest of the transaction.
+    """
+    archives.lock(session, [archive_id])
+    session.execute(
+        text(
+            "CREATE TEMP TABLE IF NOT EXISTS listed "
+            '(key text COLLATE "C", version text, size bigint, modified_at timestamptz) ON COMMIT DELETE ROWS'
+        )
+    )
+    session.execute(text("TRUNCATE listed"))
+    with (
+        driver_connection(session).cursor() as cursor,
+        cursor.copy("COPY listed (key, version, size, modified_at) FROM STDIN") as copy,
+    ):
+        for info in page:
+            copy.write_row((info.key, info.version, info.size_bytes, info.modified_at))
+    written = session.execute(
+        text(
+            """
+            INSERT INTO image (archive_id, key, version, size, modified_at, missing_since)
+            SELECT DISTINCT ON (key) :archive_id, key, version, size, modified_at,
+                CASE WHEN version = :missing THEN now() END
+            FROM listed ORDER BY key
+            ON CONFLICT (archive_id, key) DO UPDATE
+            SET version = excluded.version, size = excluded.size, modified_at = excluded.modified_at,
+                missing_since = CASE WHEN excluded.version = :missing THEN coalesce(image.missing_since, now()) END
+            WHERE excluded.version <> ''
+              AND (image.version <> excluded.version
+                   OR (image.missing_since IS NOT NULL AND excluded.version <> :missing))
+            RETURNING id, xmax <> 0 AS was_known
+            """
+        ),
+        {"archive_id": archive_id, "missing": MISSING_VERSION},
+    )
+    # The index shows dates and sizes. (A new row has no xmax, an updated one has that of the lock on its predecessor.)
+    vectors.touch(session, [row.id for row in written if row.was_known])
+
+
+def ids_of_page(session: Session, archive_id: int) -> list[int]:
+    """Return, in key order, the images of the page in ``listed``."""
+    rows = session.execute(
+        text(
+            """SELECT image.id FROM (SELECT DISTINCT key FROM listed) AS page
+               JOIN image ON image.archive_id = :archive_id AND image.key = page.key ORDER BY page.key"""
+        ),
+        {"archive_id": archive_id},
+    )
+    return list(rows.scalars())
+
+
+def settled(session: Session, archive_id: int, generation_id: int, keys: Sequence[str]) -> set[str]:
+    """Return those of ``keys`` that may need no recognising, depending on whether their objects changed."""
+    rows = session.execute(
+        text(
+            """
+            SELECT key FROM image WHERE archive_id = :archive_id AND key = ANY(:keys) AND (
+                EXISTS (SELECT FROM record r WHERE r.image_id = image.id AND r.generation_id = :generation_id)
+                OR EXISTS (SELECT FROM failure f WHERE f.image_id = image.id AND f.generation_id = :generation_id
+                           AND f.about_content)
+            )
+            """
+        ),
+        {"archive_id": archive_id, "generation_id": generation_id, "keys": list(keys)},
+    )
+    return set(rows.scalars())
+
+
+def pending_of_page(
+    session: Session, archive_id: int, generation_id: int, captioner: str, features: str = "none"
+) -> list[int]:
+    """Return, in key order, the images of the page in ``listed`` that still want recognising.
+
+    Left out are those with a record of the same version, generation and captioner, and the features that are to be kept
+    (``none``, ``global`` or ``tokens``), and those whose very bytes were
+    found unusable before.
+    """
+    rows = session.execute(
+        text(
+            """
+            SELECT image.id FROM (SELECT DISTINCT key FROM listed) AS page
+            JOIN image ON image.archive_id = :archive_id AND image.key = page.key
+            WHERE NOT EXISTS (
+                SELECT FROM record r WHERE r.image_id = image.id AND r.generation_id = :generation_id
+                AND r.version = image.version AND (:captioner = 'none' OR r.captioner = :captioner)
+                AND (:features = 'none' OR EXISTS (
+                    SELECT FROM feature JOIN feature_file ON feature_file.id = feature.file_id
+                    WHERE feature.image_id = r.image_id AND feature.generation_id = :generation_id
+                    AND feature.version = r.version AND feature_file.kind IN ('tokens', :features)))
+            ) AND NOT EXISTS (
+                SELECT FROM failure f WHERE f.image_id = image.id AND f.generation_id = :generation_id
+                AND f.version = image.version AND f.about_content AND NOT f.retrying
+            )
+            ORDER BY page.key
+            """
+        ),
+        {"archive_id": archive_id, "generation_id": generation_id, "captioner": captioner, "features": features},
+    )
+    return list(rows.scalars())
+
+
+def keys(session: Session, image_ids: Sequence[int]) -> dict[int, ImageKey]:
+    """Return what is needed to fetch these images, by id; deleted ones are left out."""
+    rows = session.execute(select(Image.id, Image.key, Image.version, Image.size).where(Image.id.in_(image_ids)))
+    return {row.id: ImageKey(row.id, row.key, row.version, row.size) for row in rows}

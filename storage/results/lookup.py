@@ -1,0 +1,191 @@
+"""Results as people read them: hits with their tags, one image with its history."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select, text, true
+
+from storage.errors import NotFoundError, UsageError
+from storage.results import corrections, policies
+from storage.results.views import HistoryView, ImageView, TagView
+from storage.tables import PERSON_UNITS, SCORE_SCALE, Archive, Generation, Image, Record
+from storage.texts import id_in, is_storable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from sqlalchemy.orm import Session
+
+    from storage.results.tags import Names
+
+
+def tag_views(row: Any, names: Names, threshold: float | None, denied: Collection[int]) -> list[TagView]:
+    """Return every tag of a record that counts, as people corrected it, highest score first.
+
+    The thresholds are rounded as the scores are, so that a tag is above its own here just where a search says so.
+    """
+    views = [
+        TagView(
+            id=tag_id,
+            name=names.names[tag_id],
+            name_zh=names.names_zh[tag_id],
+            score=min(units, SCORE_SCALE) / SCORE_SCALE,
+            threshold=names.units(tag_id, threshold) / SCORE_SCALE,
+            source="person" if units == PERSON_UNITS else "model",
+        )
+        for tag_id, units in zip(row.tags, row.scores, strict=True)
+        if tag_id not in denied
+    ]
+    return sorted(views, key=lambda tag: (-tag.score, tag.id))
+
+
+def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], Names]) -> ImageView:
+    """Return all that is known about an image. Raises ``NotFoundError``."""
+    row = session.execute(
+        select(Image, Archive.uri).join(Archive, Archive.id == Image.archive_id).where(Image.id == image_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no image {image_id}")
+    found, uri = row
+    corrected = corrections.corrected()
+    newest = session.execute(
+        select(Record, Generation, corrected.c.tags, corrected.c.scores)
+        .select_from(Record)
+        .join(Generation, Generation.id == Record.generation_id)
+        .join(corrected, true())
+        .where(Record.image_id == image_id)
+        .order_by(Generation.is_default.desc(), Record.recorded_at.desc())
+        .limit(1)
+    ).one_or_none()
+    record, generation, tags, is_corrected = None, None, [], False
+    if newest is not None:
+        record, generation = newest[0], newest[1]
+        names = vocabulary(session, generation.vocabulary_id)
+        is_corrected = (newest.tags, newest.scores) != (record.tags, record.scores)
+        tags = tag_views(newest, names, None, policies.load(session, names).denied(found.archive_id))
+    return ImageView(
+        image_id=found.id,
+        key=found.key,
+        archive=uri,
+        uri=_uri(uri, found.key),
+        version=found.version,
+        size_bytes=found.size,
+        modified_at=found.modified_at,
+        missing_since=found.missing_since,
+        width=record.width if record else None,
+        height=record.height if record else None,
+        caption=record.caption if record else None,
+        captioner=record.captioner if record and record.caption else None,
+        is_corrected=is_corrected,
+        generation_id=generation.id if generation else None,
+        model=generation.model if generation else None,
+        tags=tags,
+        history=_history(session, image_id),
+        corrections=corrections.of_image(session, image_id),
+    )
+
+
+def _uri(archive_uri: str, key: str) -> str:
+    return f"{_root(archive_uri)}{key}"
+
+
+def _root(archive_uri: str) -> str:
+    """Return what stands before keys in the URIs of images: a folder, or a bucket, for S3 keys include the prefix."""
+    if archive_uri.startswith("s3://"):
+        return f"s3://{archive_uri.removeprefix('s3://').partition('/')[0]}/"
+    return f"{archive_uri.removesuffix('/')}/"  # only file:/// ends in a slash
+
+
+def _history(session: Session, image_id: int) -> list[HistoryView]:
+    rows = session.execute(
+        text(
+            """
+            SELECT r.recorded_at AS at, r.job_id, r.generation_id, g.model, 'recorded' AS outcome, r.version,
+                NULL AS error_class, NULL AS detail, NULL::int AS attempts
+            FROM record r JOIN generation g ON g.id = r.generation_id WHERE r.image_id = :id
+            UNION ALL
+            SELECT f.failed_at, f.job_id, f.generation_id, g.model, 'failed', f.version,
+                f.error_class, f.detail, f.attempts
+            FROM failure f JOIN generation g ON g.id = f.generation_id WHERE f.image_id = :id
+            ORDER BY at DESC
+            """
+        ),
+        {"id": image_id},
+    )
+    return [HistoryView(**row._mapping) for row in rows]  # noqa: SLF001  (SQLAlchemy's documented name)
+
+
+def place(session: Session, image_id: int) -> tuple[str, str, str]:
+    """Return an image's archive URI, key and version. Raises ``NotFoundError``."""
+    row = session.execute(
+        select(Archive.uri, Image.key, Image.version)
+        .join(Archive, Archive.id == Image.archive_id)
+        .where(Image.id == image_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no image {image_id}")
+    return row.uri, row.key, row.version
+
+
+def ids_below(session: Session, archive_id: int | None, *prefixes: str) -> list[int]:
+    """Return the ids of the images whose keys begin with all of ``prefixes``, in one archive or in all."""
+    if not all(map(is_storable, prefixes)):
+        return []
+    statement = select(Image.id)
+    for prefix in prefixes:
+        statement = statement.where(Image.key >= prefix, Image.key.startswith(prefix, autoescape=True))
+    if archive_id is not None:
+        statement = statement.where(Image.archive_id == archive_id)
+    return list(session.scalars(statement.order_by(Image.id)))
+
+
+def meant(session: Session, text: str, archives: int | Collection[int] | None) -> int:
+    """Return the id of the image that ``text`` means: an id, a key, or a URI.
+
+    Args:
+        session: a transaction.
+        text: what somebody typed.
+        archives: in which a key is looked for, by id; None: in all.
+
+    Raises:
+        NotFoundError: it means none.
+        UsageError: it means several.
+    """
+    image_id = id_in(text)
+    if image_id is None:
+        return find(session, text, [archives] if isinstance(archives, int) else archives)
+    place(session, image_id)
+    return image_id
+
+
+def find(session: Session, text: str, archive_ids: Collection[int] | None) -> int:
+    """Return the id of the image with this key or URI, in some archives or in all.
+
+    Raises:
+        NotFoundError: there is none.
+        UsageError: there are several, in several archives.
+    """
+    found = _named(session, text, archive_ids) if is_storable(text) else []
+    if not found:
+        raise NotFoundError(f"there is no image {text!r}: give its id, its key or its URI")
+    if len(found) > 1:
+        raise UsageError(f"{text!r} is a key of several archives: give one of the ids {found[:10]}")
+    return found[0]
+
+
+def _named(session: Session, text: str, archive_ids: Collection[int] | None) -> list[int]:
+    """Return the ids of the images with this key or URI, oldest first."""
+    is_inside = true() if archive_ids is None else Archive.id.in_(archive_ids)
+    keys = {text}
+    if "://" in text:
+        roots = map(_root, session.scalars(select(Archive.uri).where(is_inside)))
+        keys.update(text.removeprefix(root) for root in roots if text.startswith(root))
+    rows = session.execute(
+        select(Image.id, Archive.uri, Image.key)
+        .join(Archive, Archive.id == Image.archive_id)
+        .where(is_inside, Image.key.in_(keys))
+        .order_by(Image.id)
+    )
+    # The rest of a URI may be a key of other archives, too.
+    return [row.id for row in rows if text in (row.key, _uri(row.uri, row.key))]

@@ -1,0 +1,79 @@
+"""Where the results of a generation lie: partitions of its own, so that dropping it is dropping files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg.errors import LockNotAvailable
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from storage.errors import ConflictError
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+TABLES = ("record", "vector")
+
+PARTS = 8
+"""Hash partitions of a generation: of a billion images each has 125 million, which can be vacuumed, indexed again and
+moved to another disk by themselves."""
+
+PATIENCE = "10s"
+"""How long emptying a generation waits for those who read it; who comes after waits for it in turn."""
+
+_LOCK = 7_263_774
+"""Advisory lock: two workers that register the same generation must not both make its partitions."""
+
+
+def ensure(session: Session, generation_id: int) -> None:
+    """Make the partitions of a generation unless they are there.
+
+    They are made beside the tables and attached, which keeps no reader and no writer of results waiting; those who
+    list images wait until the transaction ends.
+    """
+    if _are_there(session, generation_id):
+        return
+    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    if _are_there(session, generation_id):
+        return
+    for table in TABLES:
+        name = partition(table, generation_id)
+        session.execute(text(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL) PARTITION BY HASH (image_id)"))
+        for part in range(PARTS):
+            session.execute(
+                text(
+                    f"CREATE TABLE {name}_p{part} PARTITION OF {name} "
+                    f"FOR VALUES WITH (MODULUS {PARTS}, REMAINDER {part})"
+                )
+            )
+        session.execute(text(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES IN ({generation_id:d})"))
+
+
+def empty(session: Session, generation_id: int) -> None:
+    """Erase all results of a generation at once, whatever their number; the disk has room again after the commit.
+
+    The partitions stay, empty: to take them away, every search would have to wait.
+
+    Raises:
+        ConflictError: somebody reads or writes these results for longer than ``PATIENCE``.
+    """
+    session.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}'"))
+    try:
+        for table in TABLES:
+            session.execute(text(f"TRUNCATE {partition(table, generation_id)}"))
+    except OperationalError as error:
+        if not isinstance(error.orig, LockNotAvailable):
+            raise
+        raise ConflictError(f"the results of generation {generation_id} are in use just now: try again") from error
+    session.execute(text("SET LOCAL lock_timeout = DEFAULT"))
+
+
+def partition(table: str, generation_id: int) -> str:
+    """Return the name of the partition of a generation."""
+    return f"{table}_g{generation_id:d}"
+
+
+def _are_there(session: Session, generation_id: int) -> bool:
+    name = partition(TABLES[-1], generation_id)
+    return session.scalar(text("SELECT to_regclass(:name)"), {"name": name}) is not None

@@ -1,0 +1,82 @@
+"""Which tags count in which archive: told when a search is answered, so that no record is ever written again for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Tags that do not count, by id.
+
+    Attributes:
+        elsewhere: in archives that have no rules of their own.
+        within: in those that have, by the archive's id; the rules for all archives are in it already.
+    """
+
+    elsewhere: frozenset[int] = frozenset()
+    within: Mapping[int, frozenset[int]] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every tag counts everywhere."""
+        return not self.elsewhere and not self.within
+
+    def denied(self, archive_id: int) -> frozenset[int]:
+        """Return the tags that do not count in an archive."""
+        return self.within.get(archive_id, self.elsewhere)
+
+    def counted(
+        self, everywhere: NDArray[np.int64], in_archive: Callable[[int], NDArray[np.int64]]
+    ) -> NDArray[np.int64]:
+        """Return how many images have each tag where it counts, (T,).
+
+        Args:
+            everywhere: (T,) how many have it at all.
+            in_archive: returns how many of an archive have it at all, (T,).
+        """
+        rest, total = everywhere.copy(), np.zeros_like(everywhere)
+        for archive_id, denied in self.within.items():
+            here = in_archive(archive_id)
+            rest -= here
+            total += _without(here, denied)
+        return total + _without(rest, self.elsewhere)
+
+
+def policy_of(rules: Sequence[tuple[int | None, str, str]], names: Sequence[str]) -> Policy:
+    """Return the policy that rules make for a vocabulary.
+
+    With any name allowed, for all archives or for one, only allowed names count there. A denied name never does.
+
+    Args:
+        rules: (archive id or None for all, name in lower case, ``allow`` or ``deny``).
+        names: of the tags, by id.
+    """
+    if not rules:
+        return Policy()
+    lowered = [name.lower() for name in names]
+
+    def denied(archive_ids: set[int | None]) -> frozenset[int]:
+        told = [(name, kind) for archive_id, name, kind in rules if archive_id in archive_ids]
+        allowed = {name for name, kind in told if kind == "allow"}
+        refused = {name for name, kind in told if kind == "deny"}
+        return frozenset(
+            tag_id for tag_id, name in enumerate(lowered) if name in refused or (allowed and name not in allowed)
+        )
+
+    own = {archive_id for archive_id, _, _ in rules if archive_id is not None}
+    return Policy(denied({None}), {archive_id: denied({None, archive_id}) for archive_id in sorted(own)})
+
+
+def _without(counts: NDArray[np.int64], denied: frozenset[int]) -> NDArray[np.int64]:
+    left = counts.copy()
+    left[list(denied)] = 0
+    return left

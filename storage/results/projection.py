@@ -1,0 +1,220 @@
+"""What the index is made of: every image of a generation with all that a search needs of it, read by COPY."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from storage.database import driver_connection
+from storage.errors import FatalError
+from storage.results.packing import CODE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+    from sqlalchemy.orm import Session
+
+    from storage.results.vectors import Window
+
+ROWS_PER_CHUNK = 20_000
+"""Rows held in memory at a time while many are read."""
+
+# From the chapter on COPY of Postgres' manual: signature, flags and length of the extension; the mark of the end.
+_HEADER_BYTES = 19
+_TRAILER_BYTES = 2
+
+# As Postgres sends an array: dimensions, flags, element type; and if not empty, length, lower bound, and the elements,
+# each behind its own length.
+_ARRAY_HEADER_BYTES = 20
+_ELEMENT_BYTES = 6
+
+_EPOCH_MICROSECONDS = 946_684_800_000_000
+"""From 1970 to 2000, where Postgres' timestamps begin."""
+
+# What has always the same length stands first. Postgres sends '-infinity' as the lowest number: ``rows.NO_DATE``.
+_QUERY = """
+    COPY (
+        SELECT v.image_id, i.archive_id, coalesce(r.job_id, 0), coalesce(i.modified_at, '-infinity'), i.size, v.v,
+            i.key, coalesce(c.tags, '{{}}'), coalesce(c.scores, '{{}}')
+        FROM vector AS v JOIN image AS i ON i.id = v.image_id
+        LEFT JOIN record AS r ON r.image_id = v.image_id AND r.generation_id = v.generation_id
+        CROSS JOIN LATERAL corrected_tags(v.image_id, v.generation_id, r.tags, r.scores) AS c
+        WHERE {condition} ORDER BY v.image_id
+    ) TO STDOUT (FORMAT binary)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RawRows:
+    """Rows as they are read, a chunk at a time: like ``Rows``, but in plain lists, nothing looked up.
+
+    Attributes:
+        ids, archives, jobs, modified, sizes: as in ``Rows``.
+        key_offsets: (N + 1,): the key of row n is ``key_bytes[key_offsets[n] : key_offsets[n + 1]]``.
+        key_bytes: UTF-8.
+        tag_offsets: (N + 1,): the tags of row n are ``tags[tag_offsets[n] : tag_offsets[n + 1]]``, ascending.
+        tags, scores: (M,).
+    """
+
+    ids: NDArray[np.int64]
+    archives: NDArray[np.int32]
+    jobs: NDArray[np.int64]
+    modified: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    key_offsets: NDArray[np.int64]
+    key_bytes: NDArray[np.uint8]
+    tag_offsets: NDArray[np.int64]
+    tags: NDArray[np.int16]
+    scores: NDArray[np.int16]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: NDArray[np.intp]) -> RawRows:
+        """Return some of the rows, in the order of ``rows``."""
+        key_offsets, key_places = taken(self.key_offsets, rows)
+        tag_offsets, tag_places = taken(self.tag_offsets, rows)
+        return RawRows(
+            self.ids[rows],
+            self.archives[rows],
+            self.jobs[rows],
+            self.modified[rows],
+            self.sizes[rows],
+            key_offsets,
+            self.key_bytes[key_places],
+            tag_offsets,
+            self.tags[tag_places],
+            self.scores[tag_places],
+        )
+
+
+def offsets_of(lengths: NDArray[Any]) -> NDArray[np.int64]:
+    """Return where things of these lengths (N,) begin and end when they stand one after the other, (N + 1,)."""
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def taken(offsets: NDArray[np.int64], rows: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the offsets of some rows, put together, and the places from where their content is to be taken."""
+    starts, lengths = offsets[rows], offsets[rows + 1] - offsets[rows]
+    ends = offsets_of(lengths)
+    places = np.arange(ends[-1], dtype=np.int64) + np.repeat(starts - ends[:-1], lengths)
+    return ends, places
+
+
+def rows(session: Session, window: Window, size: int) -> Iterator[tuple[RawRows, NDArray[np.float16]]]:
+    """Yield the rows of a window in ascending order of image id, at most ``ROWS_PER_CHUNK`` at a time.
+
+    Args:
+        session: busy until the iterator ends.
+        window: which rows.
+        size: numbers per vector.
+
+    Yields:
+        The rows, and their vectors as (N, ``size``).
+
+    Raises:
+        FatalError: a stored vector is not ``size`` long.
+    """
+    head = _head(size)
+    heads: list[bytes] = []
+    tails: list[bytes] = []
+    header = _HEADER_BYTES
+    with (
+        driver_connection(session).cursor() as cursor,
+        cursor.copy(_QUERY.format(condition=window.condition("v")), window.values) as copy,
+    ):
+        for data in copy:  # one message for each row, as the protocol promises; the header comes with the first
+            row = memoryview(data)[header:]
+            header = 0
+            if len(row) <= _TRAILER_BYTES:
+                continue
+            if len(row) < head.itemsize:
+                raise _wrong_size(window, size, int.from_bytes(row[6:14], "big"))
+            heads.append(bytes(row[: head.itemsize]))
+            tails.append(bytes(row[head.itemsize :]))
+            if len(heads) == ROWS_PER_CHUNK:
+                yield _decoded(heads, tails, head, window)
+                heads, tails = [], []
+    if heads:
+        yield _decoded(heads, tails, head, window)
+
+
+def _head(size: int) -> np.dtype[np.void]:
+    """Return the layout of the front of a row, where each field stands behind its length."""
+    fields: list[Any] = [("fields", ">i2")]
+    for name, kind in [("id", ">i8"), ("archive", ">i4"), ("job", ">i8"), ("modified", ">i8"), ("size", ">i8")]:
+        fields += [(f"{name}_bytes", ">i4"), (name, kind)]
+    return np.dtype([*fields, ("vector_bytes", ">i4"), ("vector", CODE, (size,))])
+
+
+def _decoded(
+    heads: Sequence[bytes], tails: Sequence[bytes], head: np.dtype[np.void], window: Window
+) -> tuple[RawRows, NDArray[np.float16]]:
+    table = np.frombuffer(b"".join(heads), dtype=head)
+    size = head["vector"].shape[0]
+    wrong = np.flatnonzero(table["vector_bytes"] != size * CODE.itemsize)
+    if len(wrong):
+        raise _wrong_size(window, size, int(table["id"][wrong[0]]))
+    data = np.frombuffer(b"".join(tails), dtype=np.uint8)
+    key_starts = _starts(np.fromiter(map(len, tails), np.int64, count=len(tails))) + 4
+    key_bytes = _numbers(data, key_starts - 4, ">i4")
+    tag_starts = key_starts + key_bytes + 4
+    tag_bytes = _numbers(data, tag_starts - 4, ">i4")
+    counts = np.maximum(tag_bytes - _ARRAY_HEADER_BYTES, 0) // _ELEMENT_BYTES
+    score_starts = tag_starts + tag_bytes + 4
+    uneven = np.flatnonzero(_numbers(data, score_starts - 4, ">i4") != tag_bytes)
+    if len(uneven):
+        raise FatalError(
+            f"image {table['id'][uneven[0]]} has not as many scores as tags: delete it and recognise it again"
+        )
+    modified = table["modified"].astype(np.int64)
+    raw = RawRows(
+        ids=table["id"].astype(np.int64),
+        archives=table["archive"].astype(np.int32),
+        jobs=table["job"].astype(np.int64),
+        modified=np.where(modified == np.iinfo(np.int64).min, modified, modified + _EPOCH_MICROSECONDS),
+        sizes=table["size"].astype(np.int64),
+        key_offsets=offsets_of(key_bytes),
+        key_bytes=data[_places(key_starts, key_bytes, 1)],
+        tag_offsets=offsets_of(counts),
+        tags=_elements(data, tag_starts, counts),
+        scores=_elements(data, score_starts, counts),
+    )
+    return raw, table["vector"].astype(np.float16)
+
+
+def _elements(data: NDArray[np.uint8], starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int16]:
+    """Return the numbers of arrays that begin at ``starts``, one array after the other."""
+    places = _places(starts + _ARRAY_HEADER_BYTES + 4, counts, _ELEMENT_BYTES)
+    return _numbers(data, places, ">i2").astype(np.int16)
+
+
+def _numbers(data: NDArray[np.uint8], places: NDArray[np.int64], kind: str) -> NDArray[np.int64]:
+    """Return the numbers that stand at ``places``."""
+    width = np.dtype(kind).itemsize
+    found = data[places[:, np.newaxis] + np.arange(width)]
+    numbers: NDArray[np.int64] = found.reshape(-1).view(kind).astype(np.int64)
+    return numbers
+
+
+def _places(starts: NDArray[np.int64], counts: NDArray[np.int64], step: int) -> NDArray[np.int64]:
+    """Return ``counts[n]`` places from each of ``starts``, ``step`` apart."""
+    within = np.arange(counts.sum(), dtype=np.int64) - np.repeat(_starts(counts), counts)
+    places: NDArray[np.int64] = np.repeat(starts, counts) + step * within
+    return places
+
+
+def _starts(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.cumsum(lengths) - lengths
+
+
+def _wrong_size(window: Window, size: int, image_id: int) -> FatalError:
+    return FatalError(
+        f"the stored vector of image {image_id} in generation {window.generation_id} is not {size} numbers long: "
+        "delete the image with `ramq delete` and recognise it again"
+    )

@@ -1,0 +1,171 @@
+"""Which generation serves search, which one did before, and the end of one.
+
+A dropped generation keeps its row: reports of old jobs say what they were made with. It counts as not there, until the
+same model with the same vocabulary is used again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select, text, update
+
+from storage.errors import ConflictError, NotFoundError
+from storage.results import features, generations, partitions, vectors
+from storage.results.erasures import IMAGES_AT_ONCE
+from storage.results.generation_views import DropReport
+from storage.tables import Generation, Image, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+
+def lock_default(session: Session) -> Generation | None:
+    """Return the generation that serves; nobody else chooses another until the transaction ends."""
+    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": generations.DEFAULT_LOCK})
+    return generations.default(session)
+
+
+def use(session: Session, generation_id: int) -> None:
+    """Let a generation serve from the end of this transaction on. ``lock_default`` comes first.
+
+    Raises:
+        NotFoundError: there is no such generation.
+    """
+    generations.get(session, generation_id)
+    others = update(Generation).where(Generation.is_default, Generation.id != generation_id)
+    session.execute(others.values(is_default=False, served_until=func.clock_timestamp()))
+    chosen = update(Generation).where(Generation.id == generation_id, Generation.dropped_at.is_(None))
+    if not session.execute(chosen.values(is_default=True, served_until=None).returning(Generation.id)).all():
+        raise NotFoundError(f"generation {generation_id} was dropped just now")
+
+
+def former(session: Session) -> int | None:
+    """Return the generation that served before the present one; None if none did, or it was dropped."""
+    return session.scalar(
+        select(Generation.id)
+        .where(Generation.served_until.is_not(None), Generation.dropped_at.is_(None))
+        .order_by(Generation.served_until.desc())
+        .limit(1)
+    )
+
+
+def open_jobs(session: Session) -> dict[int, int]:
+    """Return, by generation, how many jobs that are not over record with it."""
+    rows = session.execute(
+        text(
+            """SELECT generation_id, count(*) FROM job WHERE state IN ('running', 'paused')
+               AND generation_id IS NOT NULL GROUP BY generation_id"""
+        )
+    )
+    return {generation_id: int(n) for generation_id, n in rows}
+
+
+def drop(session: Session, generation_id: int) -> DropReport:
+    """Erase what a generation recorded.
+
+    Raises:
+        NotFoundError: there is no such generation.
+        ConflictError: it serves search, an open job records with it, or its index is being built just now.
+    """
+    generations.get(session, generation_id)
+    if _begin_erasing(session, generation_id):
+        raise ConflictError(
+            f"generation {generation_id} serves search: let another one serve first (`ramq generations use`)"
+        )
+    report = _empty(session, generation_id)
+    values = {"id": generation_id}
+    session.execute(text("UPDATE generation SET dropped_at = now(), served_until = NULL WHERE id = :id"), values)
+    return report
+
+
+def forget(session: Session, generation_id: int) -> DropReport:
+    """Erase what a generation recorded, though it may serve search; it stays, and can record again.
+
+    Raises:
+        NotFoundError: there is no such generation.
+        ConflictError: an open job records with it, or its index is being built just now.
+    """
+    generations.get(session, generation_id)
+    _begin_erasing(session, generation_id)
+    return _empty(session, generation_id)
+
+
+def forget_some(
+    session: Session, generation_id: int, archive_id: int | None, prefixes: Sequence[str], after: int
+) -> tuple[DropReport, int | None]:
+    """Erase what a generation recorded of the next few images whose keys begin with all of ``prefixes``.
+
+    Args:
+        session: a transaction.
+        generation_id: whose results.
+        archive_id: only those of this archive; None: of all.
+        prefixes: of keys.
+        after: the last image of the time before; 0 at first.
+
+    Returns:
+        What went, and the last image; None when there was nothing left to do.
+
+    Raises:
+        ConflictError: an open job records with it.
+    """
+    _begin_erasing(session, generation_id)
+    chosen = (
+        select(Image.id)
+        .join(Record, (Record.image_id == Image.id) & (Record.generation_id == generation_id))
+        .where(Image.id > after)
+        .order_by(Image.id)
+        .limit(IMAGES_AT_ONCE)
+        .with_for_update(of=Image)
+    )
+    if archive_id is not None:
+        chosen = chosen.where(Image.archive_id == archive_id)
+    for prefix in prefixes:
+        chosen = chosen.where(Image.key.startswith(prefix, autoescape=True))
+    ids = list(session.scalars(chosen))
+    erased = vectors.erase(session, ids, generation_id)
+    counts = []
+    for table in ("record", "feature"):
+        statement = text(f"DELETE FROM {table} WHERE generation_id = :id AND image_id = ANY(:ids)")  # noqa: S608  (constants)
+        counts.append(int(session.execute(statement, {"id": generation_id, "ids": ids}).rowcount))  # type: ignore[attr-defined]
+    return DropReport(generation_id, counts[0], erased, features=counts[1]), ids[-1] if ids else None
+
+
+def _begin_erasing(session: Session, generation_id: int) -> bool:
+    """Let no batch be written under a generation from now on, and return whether it serves search."""
+    # A worker may still be about to write the last batch of a cancelled job: from now on it is fenced off. Shards
+    # before the generation, as in a worker's transaction.
+    session.execute(
+        text(
+            """UPDATE shard SET state = 'ready', epoch = epoch + 1, owner = NULL, lease_until = NULL
+               FROM job WHERE job.id = shard.job_id AND job.generation_id = :id AND shard.state = 'leased'"""
+        ),
+        {"id": generation_id},
+    )
+    is_default = session.scalar(select(Generation.is_default).where(Generation.id == generation_id).with_for_update())
+    if open_ := open_jobs(session).get(generation_id):
+        raise ConflictError(
+            f"{open_} open job{'s' if open_ > 1 else ''} record with generation {generation_id}: wait or cancel first"
+        )
+    return bool(is_default)
+
+
+def _empty(session: Session, generation_id: int) -> DropReport:
+    """Erase all results of a generation, and what is known of its index."""
+    if not vectors.lock_builder(session, generation_id, wait=False):
+        raise ConflictError(f"the index of generation {generation_id} is being built just now: try again")
+    values = {"id": generation_id}
+    recorded = _count(session, "record", generation_id)
+    with_vector = _count(session, "vector", generation_id)
+    erased = features.erase_generation(session, generation_id)
+    partitions.empty(session, generation_id)
+    for table in ("erasure", "index_state"):
+        session.execute(text(f"DELETE FROM {table} WHERE generation_id = :id"), values)  # noqa: S608  (constants)
+    return DropReport(generation_id, recorded, with_vector, features=erased)
+
+
+def _count(session: Session, table: str, generation_id: int) -> int:
+    statement = text(f"SELECT count(*) FROM {table} WHERE generation_id = :id")  # noqa: S608  (a constant)
+    return int(session.scalar(statement, {"id": generation_id}) or 0)

@@ -1,0 +1,185 @@
+"""Tags of a vocabulary: by name in either language, by id, and near misses."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from sqlalchemy import func, or_, select
+
+from storage.errors import UsageError
+from storage.results.tag_names import TagNames, spread
+from storage.tables import SCORE_SCALE, Tag
+from storage.texts import fold, id_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+    from sqlalchemy.orm import Session
+
+Name = TypeVar("Name", str, str | None)
+
+_SHOWN = 100
+_OWN_TAGS = "To use your own tags, add a vocabulary: `ramq vocab add`."
+_SHORTEST_NEAR = 3
+"""Latin letters of a name that others are compared with: "a" is near to every short name."""
+_LONGEST_NEAR = 60
+"""Letters of a name that is compared with all names of a vocabulary: that takes 10 ms and more."""
+
+
+class UnknownTagError(UsageError):
+    """A tag that the vocabulary does not have.
+
+    Args:
+        name: what was typed.
+        near: names of tags that look like it, the nearest first.
+        hint: what else to do.
+    """
+
+    code = "unknown-tag"
+
+    def __init__(self, name: str, near: Sequence[str], hint: str = "") -> None:
+        shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
+        self.near = tuple(near)
+        self._reason = f'Unknown tag "{shown}".'
+        meant = f"Did you mean {', '.join(near)}?" if near else ""
+        super().__init__(" ".join(filter(None, (self._reason, meant, hint))))
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, without suggestions."""
+        return self._reason
+
+
+@dataclass(frozen=True)
+class Names:
+    """A vocabulary in memory: names and thresholds by tag id. Vocabularies never change, so it may be kept."""
+
+    vocabulary_id: int
+    names: tuple[str, ...]
+    names_zh: tuple[str | None, ...]
+    thresholds: tuple[float, ...]
+
+    def units(self, tag_id: int, threshold: float | None) -> int:
+        """Return the threshold of a tag in stored units: its own, or ``threshold`` (0..1) for all."""
+        return self._own_units[tag_id] if threshold is None else round(threshold * SCORE_SCALE)
+
+    def all_units(self, threshold: float | None) -> NDArray[np.int32]:
+        """Return ``units`` of every tag, (T,)."""
+        if threshold is not None:
+            return np.full(len(self.names), round(threshold * SCORE_SCALE), dtype=np.int32)
+        return np.array(self._own_units, dtype=np.int32)
+
+    def find(self, text: str) -> tuple[int, ...]:
+        """Return the ids of the tags that ``text`` names: in English whatever the case, in Chinese, or as an id.
+
+        A name may be shared by several tags; then all of them are meant. Where none is written so, all are meant whose
+        names differ only in case, width, white space or in how their letters are composed.
+
+        Raises:
+            UnknownTagError: it names none.
+        """
+        ids = self.ids(text)
+        if not ids:
+            near = self.near(text.strip())
+            raise UnknownTagError(text, near, "" if near else _OWN_TAGS)
+        return ids
+
+    def ids(self, text: str) -> tuple[int, ...]:
+        """Return what ``find`` does; nothing for an unknown name."""
+        wanted = text.strip()
+        ids = {*self._by_name.get(wanted.lower(), ()), *self._by_name_zh.get(wanted, ())}
+        if not ids:
+            ids = {place for place, _ in self._by_folded_name.get(fold(text), ())}
+        if not ids and (tag_id := id_in(wanted, below=len(self.names))) is not None:
+            ids = {tag_id}
+        return tuple(sorted(ids))
+
+    def near(self, text: str, n: int = 5) -> list[str]:
+        """Return tag names, English or Chinese, that look like ``text``, the nearest first.
+
+        None for a long text, and none for one or two letters.
+        """
+        wanted = fold(text)
+        if len(text) > _LONGEST_NEAR or (wanted.isascii() and len(wanted) < _SHORTEST_NEAR):
+            return []
+        near = difflib.get_close_matches(wanted, self._by_folded_name, n=n, cutoff=0.6)
+        holding = sorted((name for name in self._by_folded_name if wanted and wanted in name), key=len)
+        return [self._by_folded_name[name][0][1] for name in dict.fromkeys([*near, *holding])][:n]
+
+    def examples(self, preferred: Sequence[str]) -> list[str]:
+        """Return as many names of tags as ``preferred`` has: those of them that are tags, then others."""
+        known = [name for name in preferred if self.ids(name)]
+        others = (self.names[place] for place in spread(len(self.names), 2 * len(preferred)))
+        return list(dict.fromkeys([*known, *others, *preferred]))[: len(preferred)]
+
+    @cached_property
+    def in_texts(self) -> TagNames:
+        """What finds the names in texts."""
+        return TagNames(self.names, self.names_zh)
+
+    @cached_property
+    def _own_units(self) -> list[int]:
+        return [round(threshold * SCORE_SCALE) for threshold in self.thresholds]
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[int]]:
+        return _places(name.lower() for name in self.names)
+
+    @cached_property
+    def _by_name_zh(self) -> dict[str | None, list[int]]:
+        return _places(self.names_zh)
+
+    @cached_property
+    def _by_folded_name(self) -> dict[str, list[tuple[int, str]]]:
+        """Ids and spellings of the tags by their names in either language, as ``fold`` writes them."""
+        found: dict[str, list[tuple[int, str]]] = {}
+        for names in (self.names, self.names_zh):
+            for tag_id, name in enumerate(names):
+                if name:
+                    found.setdefault(fold(name), []).append((tag_id, name))
+        return found
+
+
+def _places(names: Iterable[Name]) -> dict[Name, list[int]]:
+    places: dict[Name, list[int]] = {}
+    for place, name in enumerate(names):
+        places.setdefault(name, []).append(place)
+    return places
+
+
+def load(session: Session, vocabulary_id: int) -> Names:
+    """Read a vocabulary."""
+    rows = session.execute(
+        select(Tag.name, Tag.name_zh, Tag.threshold).where(Tag.vocabulary_id == vocabulary_id).order_by(Tag.id)
+    ).all()
+    return Names(
+        vocabulary_id,
+        tuple(row.name for row in rows),
+        tuple(row.name_zh for row in rows),
+        tuple(row.threshold for row in rows),
+    )
+
+
+def completions(session: Session, vocabulary_id: int, prefix: str, limit: int) -> list[int]:
+    """Return ids of tags whose English or Chinese name, or a word of it, begins with ``prefix``; short names first."""
+    lowered = prefix.strip().lower()
+    name = func.lower(Tag.name)
+    rows = session.scalars(
+        select(Tag.id)
+        .where(
+            Tag.vocabulary_id == vocabulary_id,
+            or_(
+                name.startswith(lowered, autoescape=True),
+                name.contains(f" {lowered}", autoescape=True),
+                Tag.name_zh.startswith(lowered, autoescape=True),
+            ),
+        )
+        .order_by(~name.startswith(lowered, autoescape=True), func.length(Tag.name), Tag.name, Tag.id)
+        .limit(limit)
+    )
+    return list(rows)

@@ -1,0 +1,338 @@
+"""The vectors' side of the database: what changed since a snapshot, what was erased, what is published.
+
+Every read here goes by ``xid``, the transaction that wrote a row, and by snapshots. A sequence would lose rows: a lower
+number may be committed after a higher one was read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sqlalchemy import select, text
+
+from storage.database import driver_connection
+from storage.results.packing import CODE, unpack_vectors
+from storage.tables import SCORE_SCALE, Generation, IndexState, Tag, Vector
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    import psycopg
+    from numpy.typing import NDArray
+    from sqlalchemy.orm import Session
+
+BUILDER_LOCK = 7_263_773
+"""First key of the advisory lock of a generation's index builder; the generation's id is the second."""
+
+BUILDER_IDLE_SECONDS = 3600
+"""How long a builder may be silent: a segment takes minutes, and a process that was stopped must not keep the lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Rows of one generation by the transaction that wrote them: ``lo <= xid < hi``.
+
+    Attributes:
+        hi: None means without end.
+        unseen_in: leave out what was visible in this snapshot, which has ``lo`` as its oldest running transaction.
+    """
+
+    generation_id: int
+    lo: int = 0
+    hi: int | None = None
+    unseen_in: str | None = None
+
+    def condition(self, alias: str) -> str:
+        """Return the SQL condition; its parameters are in ``values``."""
+        parts = [f"{alias}.generation_id = %(generation_id)s", f"{alias}.xid >= %(lo)s::xid8"]
+        if self.hi is not None:
+            parts.append(f"{alias}.xid < %(hi)s::xid8")
+        if self.unseen_in is not None:
+            parts.append(f"NOT pg_visible_in_snapshot({alias}.xid, %(unseen_in)s::pg_snapshot)")
+        return " AND ".join(parts)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The parameters of ``condition``. Postgres has no cast from numbers to ``xid8``, hence the text."""
+        hi = None if self.hi is None else str(self.hi)
+        return {"generation_id": self.generation_id, "lo": str(self.lo), "hi": hi, "unseen_in": self.unseen_in}
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """What is published. ``manifest`` 0: nothing yet."""
+
+    manifest: int
+    watermark: int
+    published_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A session's snapshot, and what it sees as published.
+
+    Attributes:
+        snapshot: Postgres' text form: ``xmin:xmax:xip,…``. On a standby, which does not tell the transactions that run:
+            as if none had ended since the oldest that runs, so that who goes on from it reads some rows again.
+        is_exact: whether the same text will always mean the same rows.
+        is_private: the session sees more or less than others do now: it wrote something itself, or keeps one snapshot.
+    """
+
+    snapshot: str
+    is_exact: bool
+    is_private: bool
+    pointer: Pointer
+
+    @property
+    def xmin(self) -> int:
+        """Every transaction below this one has ended, and its rows are seen."""
+        return int(self.snapshot.partition(":")[0])
+
+
+def head(session: Session, generation_id: int) -> Head:
+    """Return the session's snapshot and the published manifest of a generation, in one round trip."""
+    row = session.execute(
+        text(
+            """
+            SELECT CASE WHEN pg_is_in_recovery() THEN format('%1$s:%1$s:', pg_snapshot_xmin(snapshot))
+                    ELSE snapshot::text END AS snapshot,
+                NOT pg_is_in_recovery() OR pg_snapshot_xmin(snapshot) = pg_snapshot_xmax(snapshot) AS is_exact,
+                pg_current_xact_id_if_assigned() IS NOT NULL
+                    OR current_setting('transaction_isolation') <> 'read committed' AS is_private,
+                coalesce(state.manifest, 0) AS manifest, coalesce(state.watermark::text, '0') AS watermark,
+                state.published_at
+            FROM pg_current_snapshot() AS snapshot
+            LEFT JOIN index_state AS state ON state.generation_id = :generation_id
+            """
+        ),
+        {"generation_id": generation_id},
+    ).one()
+    pointer = Pointer(row.manifest, int(row.watermark), row.published_at if row.manifest else None)
+    return Head(row.snapshot, row.is_exact, row.is_private, pointer)
+
+
+def system_identifier(session: Session) -> str:
+    """Return what tells this database cluster from every other; a restored dump lives in another one."""
+    return str(session.scalar(text("SELECT system_identifier FROM pg_control_system()")))
+
+
+def vector_size(session: Session, generation_id: int) -> int | None:
+    """Return how many numbers a vector of this generation has; None if there is no such generation any more."""
+    return session.scalar(
+        select(Generation.vector_size).where(Generation.id == generation_id, Generation.dropped_at.is_(None))
+    )
+
+
+def vector_of(session: Session, generation_id: int, image_id: int) -> NDArray[np.float32] | None:
+    """Return the vector of one image as (D,); None if it has none."""
+    packed = session.scalar(select(Vector.v).where(Vector.generation_id == generation_id, Vector.image_id == image_id))
+    return None if packed is None else unpack_vectors(packed, len(packed) // CODE.itemsize)[0]
+
+
+def assigned_units(session: Session, generation_id: int) -> NDArray[np.int32]:
+    """Return the threshold of each tag of the generation's vocabulary, by id, in the units of stored scores."""
+    thresholds = session.scalars(
+        select(Tag.threshold)
+        .join(Generation, Generation.vocabulary_id == Tag.vocabulary_id)
+        .where(Generation.id == generation_id)
+        .order_by(Tag.id)
+    )
+    return np.array([round(threshold * SCORE_SCALE) for threshold in thresholds], dtype=np.int32)
+
+
+def ids(session: Session, window: Window) -> NDArray[np.int64]:
+    """Return the image ids of a window, ascending."""
+    return _ids(session, f"SELECT v.image_id FROM vector AS v WHERE {window.condition('v')}", window)  # noqa: S608
+
+
+def erased(session: Session, window: Window) -> NDArray[np.int64]:
+    """Return the ids of images erased within a window that have no vector now, ascending.
+
+    The vector decides and not the order of transaction ids: of two transactions that write the same image, the one
+    with the lower id may be the later one.
+    """
+    query = f"""
+        SELECT e.image_id FROM erasure AS e WHERE {window.condition("e")} AND NOT EXISTS (
+            SELECT 1 FROM vector AS v WHERE v.image_id = e.image_id AND v.generation_id = e.generation_id)
+        """  # noqa: S608  (constants only)
+    return _ids(session, query, window)
+
+
+def _ids(session: Session, query: str, window: Window) -> NDArray[np.int64]:
+    with driver_connection(session).cursor(binary=True) as cursor:
+        cursor.execute(f"SELECT string_agg(int8send(image_id), ''::bytea) FROM ({query}) AS found", window.values)  # noqa: S608
+        found = cursor.fetchone()
+    joined = b"" if found is None or found[0] is None else found[0]
+    return np.sort(np.frombuffer(joined, dtype=">i8").astype(np.int64))
+
+
+def count(session: Session, window: Window) -> int:
+    """Return how many vectors a window holds."""
+    query = f"SELECT count(*) FROM vector AS v WHERE {window.condition('v')}"  # noqa: S608  (constants only)
+    found = driver_connection(session).execute(query, window.values).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+def published_seconds_ago(session: Session, generation_id: int) -> float | None:
+    """Return the age of the published manifest by the database's clock; None if nothing is published."""
+    age = session.scalar(
+        text(
+            """SELECT extract(epoch FROM clock_timestamp() - published_at)::float8 FROM index_state
+               WHERE generation_id = :generation_id AND manifest > 0"""
+        ),
+        {"generation_id": generation_id},
+    )
+    return None if age is None else float(age)
+
+
+def lock_builder(session: Session, generation_id: int, *, wait: bool) -> bool:
+    """Make this session's transaction the only builder of a generation, until it ends or is idle for too long.
+
+    An idle transaction that wrote nothing does not hold the watermark back.
+    """
+    keys = {"lock": BUILDER_LOCK, "generation_id": generation_id}
+    session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{BUILDER_IDLE_SECONDS}s'"))
+    if wait:
+        session.execute(text("SELECT pg_advisory_xact_lock(:lock, :generation_id)"), keys)
+        return True
+    return bool(session.scalar(text("SELECT pg_try_advisory_xact_lock(:lock, :generation_id)"), keys))
+
+
+def begin_epoch(session: Session, generation_id: int) -> int:
+    """Return a new epoch of the index: from now on only its holder can publish."""
+    epoch: int = session.execute(
+        text(
+            """
+            INSERT INTO index_state (generation_id, manifest, watermark, epoch) VALUES (:generation_id, 0, '0'::xid8, 1)
+            ON CONFLICT (generation_id) DO UPDATE SET epoch = index_state.epoch + 1 RETURNING epoch
+            """
+        ),
+        {"generation_id": generation_id},
+    ).scalar_one()
+    return epoch
+
+
+def epoch(session: Session, generation_id: int) -> int:
+    """Return the present epoch of the index; 0 if none began."""
+    return session.scalar(select(IndexState.epoch).where(IndexState.generation_id == generation_id)) or 0
+
+
+def publish(session: Session, generation_id: int, *, epoch: int, manifest: int, watermark: int) -> bool:
+    """Make a manifest the published one; False if a later epoch has begun."""
+    published = session.execute(
+        text(
+            """
+            UPDATE index_state
+            SET manifest = :manifest, watermark = (:watermark)::xid8, published_at = clock_timestamp()
+            WHERE generation_id = :generation_id AND epoch = :epoch RETURNING manifest
+            """
+        ),
+        {"generation_id": generation_id, "epoch": epoch, "manifest": manifest, "watermark": str(watermark)},
+    ).one_or_none()
+    return published is not None
+
+
+def end_of_slice(session: Session, window: Window, limit: int) -> int:
+    """Return the ``hi`` that cuts about ``limit`` rows off the front of a bounded window, at least one transaction."""
+    assert window.hi is not None
+    following = session.scalar(
+        text(
+            """
+            SELECT xid::text FROM vector
+            WHERE generation_id = :generation_id AND xid >= (:lo)::xid8 AND xid < (:hi)::xid8
+            ORDER BY xid OFFSET :limit LIMIT 1
+            """
+        ),
+        {"generation_id": window.generation_id, "lo": str(window.lo), "hi": str(window.hi), "limit": limit},
+    )
+    return window.hi if following is None else max(int(following), window.lo + 1)
+
+
+def restamp(session: Session, generation_id: int, limit: int) -> int:
+    """Give up to ``limit`` rows that claim to be from the future this transaction's id; return how many.
+
+    Such rows come with a dump that was restored into a younger cluster.
+    """
+    stamped = session.execute(
+        text(
+            """
+            UPDATE vector SET xid = pg_current_xact_id() WHERE generation_id = :generation_id AND image_id IN (
+                SELECT image_id FROM vector WHERE generation_id = :generation_id AND xid > pg_current_xact_id()
+                LIMIT :limit)
+            RETURNING 1
+            """
+        ),
+        {"generation_id": generation_id, "limit": limit},
+    )
+    return len(stamped.all())
+
+
+def upsert(
+    connection: psycopg.Connection[Any], generation_id: int, image_ids: Sequence[int], packed: Sequence[bytes]
+) -> None:
+    """Store vectors; the index reads again those that are new or another than before, as their record may be.
+
+    Args:
+        connection: in the transaction that wrote the records, before this.
+        generation_id: whose vectors.
+        image_ids: ascending.
+        packed: a vector for each image.
+    """
+    # In binary: to write vectors as text and to read them again took half of the time of a batch.
+    connection.execute(
+        f"""
+        INSERT INTO vector (image_id, generation_id, v)
+        SELECT image_id, {generation_id:d}, v
+        FROM unnest(CAST(%(ids)b AS bigint[]), CAST(%(packed)b AS bytea[])) AS recognised (image_id, v)
+        ORDER BY image_id
+        ON CONFLICT (image_id, generation_id) DO UPDATE SET v = excluded.v, xid = pg_current_xact_id()
+        WHERE vector.v IS DISTINCT FROM excluded.v OR EXISTS (
+            SELECT FROM record WHERE record.image_id = vector.image_id AND record.generation_id = {generation_id:d}
+            AND recorded_at = now()
+        )
+        """,  # noqa: S608  (a number; as a parameter it would lock the partitions of every generation)
+        {"ids": image_ids, "packed": packed},
+        prepare=True,
+    )
+
+
+def touch(session: Session, image_ids: Sequence[int]) -> None:
+    """Let the index read these images again, in every generation: something that it shows of them has changed."""
+    if not image_ids:
+        return
+    session.execute(
+        text(
+            """
+            WITH touched AS MATERIALIZED (
+                SELECT image_id, generation_id FROM vector WHERE image_id = ANY(:ids)
+                ORDER BY image_id, generation_id FOR NO KEY UPDATE
+            )
+            UPDATE vector SET xid = pg_current_xact_id() FROM touched
+            WHERE vector.image_id = touched.image_id AND vector.generation_id = touched.generation_id
+            """
+        ),
+        {"ids": list(image_ids)},
+    )
+
+
+def erase(session: Session, image_ids: Sequence[int], generation_id: int | None = None) -> int:
+    """Delete the vectors of these images, of one or every generation, and note it for the index; return how many."""
+    erased_rows = session.execute(
+        text(
+            """
+            WITH gone AS (
+                DELETE FROM vector WHERE image_id = ANY(:image_ids)
+                AND (CAST(:generation_id AS smallint) IS NULL OR generation_id = :generation_id)
+                RETURNING image_id, generation_id)
+            INSERT INTO erasure (image_id, generation_id) SELECT image_id, generation_id FROM gone
+            ON CONFLICT (image_id, generation_id) DO UPDATE SET xid = pg_current_xact_id(), erased_at = now()
+            RETURNING 1
+            """
+        ),
+        {"image_ids": list(image_ids), "generation_id": generation_id},
+    )
+    return len(erased_rows.all())

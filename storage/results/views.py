@@ -1,0 +1,107 @@
+"""Archives, and one image with its tags and history, as people see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TagView:
+    """A tag of an image. ``score`` is in 0..1; ``threshold`` is the one in force for this answer.
+
+    A tag that a person added has the source ``person`` and the score 1, and is assigned whatever the threshold.
+    """
+
+    id: int
+    name: str
+    name_zh: str | None
+    score: float
+    threshold: float
+    source: Literal["model", "person"] = "model"
+
+    @property
+    def is_assigned(self) -> bool:
+        """Whether the image has the tag, for this answer."""
+        return self.source == "person" or self.score > self.threshold
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionView:
+    """What a person said of a tag of an image: whether it has it. ``said_by`` is a token's name, or ``local``."""
+
+    name: str
+    is_present: bool
+    said_by: str
+    said_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyView:
+    """That a tag counts in an archive (None: in all) and others do not (``allow``), or that it does not (``deny``)."""
+
+    name: str
+    kind: str
+    archive: str | None
+    said_by: str
+    said_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryView:
+    """One outcome in an image's life: a record or a failure, by which job and generation."""
+
+    at: datetime
+    job_id: int
+    generation_id: int
+    model: str
+    outcome: Literal["recorded", "failed"]
+    version: str
+    error_class: str | None = None
+    detail: str | None = None
+    attempts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageView:
+    """All that is known about one image. ``tags`` holds every stored score, assigned or not.
+
+    What people said of its tags is in ``corrections``: tags that they removed are not among ``tags``.
+    """
+
+    image_id: int
+    key: str
+    archive: str
+    uri: str
+    version: str
+    size_bytes: int
+    modified_at: datetime | None
+    missing_since: datetime | None
+    width: int | None
+    height: int | None
+    caption: str | None
+    captioner: str | None
+    generation_id: int | None
+    model: str | None
+    tags: list[TagView]
+    history: list[HistoryView]
+    corrections: list[CorrectionView]
+    is_corrected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveView:
+    """An archive: how many keys of it were listed, and how many a later listing did not find.
+
+    ``recorded`` counts the images with a record of the generation that serves search.
+    """
+
+    id: int
+    uri: str
+    images: int
+    recorded: int
+    missing: int
+    created_at: datetime

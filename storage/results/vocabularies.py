@@ -1,0 +1,124 @@
+"""Vocabularies: those that models brought along, and those that people added."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import insert, select, text
+
+from storage.errors import ConflictError, NotFoundError, UsageError
+from storage.results.generation_views import VocabularyTag, VocabularyView
+from storage.tables import Generation, Tag, Vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+
+MOST_TAGS = 2**15
+"""A tag's id is stored in two bytes, with every image that has it."""
+
+_LOCK = 7_263_775
+"""Advisory lock: of two people who add a name at once, the second is told that it is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class VocabularySpec:
+    """The tags of a model, as the models' side describes them; the id of a tag is its position."""
+
+    sha256: str
+    name: str
+    names: Sequence[str]
+    names_zh: Sequence[str | None]
+    thresholds: Sequence[float]
+    descriptions: Sequence[Sequence[str]] | None = None
+
+
+def ensure(session: Session, spec: VocabularySpec) -> int:
+    """Return the id of a vocabulary, storing it if it is new.
+
+    Raises:
+        UsageError: it has too many tags.
+    """
+    known = session.scalar(select(Vocabulary.id).where(Vocabulary.sha256 == spec.sha256))
+    if known is not None:
+        return known
+    if len(spec.names) > MOST_TAGS:
+        raise UsageError(f"vocabulary {spec.name!r} has {len(spec.names):,} tags; at most {MOST_TAGS:,} are possible")
+    row = Vocabulary(sha256=spec.sha256, name=spec.name, size=len(spec.names))
+    session.add(row)
+    session.flush()
+    described = spec.descriptions or (None,) * len(spec.names)
+    session.execute(
+        insert(Tag).returning(Tag.id),  # with an answer, SQLAlchemy inserts a thousand at a time, not one by one
+        [
+            {
+                "vocabulary_id": row.id,
+                "id": number,
+                "name": name,
+                "name_zh": name_zh,
+                "threshold": threshold,
+                "descriptions": None if sentences is None else list(sentences),
+            }
+            for number, (name, name_zh, threshold, sentences) in enumerate(
+                zip(spec.names, spec.names_zh, spec.thresholds, described, strict=True)
+            )
+        ],
+    )
+    return row.id
+
+
+def add(session: Session, spec: VocabularySpec) -> VocabularyView:
+    """Store a vocabulary under a name of its own; adding the same again changes nothing.
+
+    Raises:
+        ConflictError: another vocabulary has this name, or another name has these tags.
+        UsageError: it has too many tags.
+    """
+    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    named = session.scalars(select(Vocabulary.sha256).where(Vocabulary.name == spec.name)).all()
+    if named and spec.sha256 not in named:
+        raise ConflictError(f"there is another vocabulary {spec.name!r}: give this one a name of its own (--name)")
+    same = session.scalar(select(Vocabulary.name).where(Vocabulary.sha256 == spec.sha256))
+    if same is not None and same != spec.name:
+        raise ConflictError(f"the vocabulary {same!r} has these very tags: use that")
+    return view(session, ensure(session, spec))
+
+
+def find(session: Session, name: str) -> VocabularyView:
+    """Return the vocabulary of this name, or of this id; of several with one name, the newest.
+
+    Raises:
+        NotFoundError: there is none; the message lists those there are.
+    """
+    every = views(session)
+    for known in reversed(every):
+        if known.name == name or str(known.id) == name:
+            return known
+    names = ", ".join(known.name for known in every)
+    raise NotFoundError(f"there is no vocabulary {name!r}; vocabularies: {names or 'none'}; `ramq vocab add` adds one")
+
+
+def view(session: Session, vocabulary_id: int) -> VocabularyView:
+    """Return a vocabulary. Raises ``NotFoundError``."""
+    return find(session, str(vocabulary_id))
+
+
+def views(session: Session) -> list[VocabularyView]:
+    """Return every vocabulary, oldest first."""
+    used: dict[int, list[int]] = {}
+    rows = session.execute(
+        select(Generation.vocabulary_id, Generation.id).where(Generation.dropped_at.is_(None)).order_by(Generation.id)
+    )
+    for vocabulary_id, generation_id in rows:
+        used.setdefault(vocabulary_id, []).append(generation_id)
+    found = session.scalars(select(Vocabulary).order_by(Vocabulary.id))
+    return [VocabularyView(each.id, each.name, each.size, each.sha256, used.get(each.id, [])) for each in found]
+
+
+def tags(session: Session, vocabulary_id: int) -> list[VocabularyTag]:
+    """Return the tags of a vocabulary in the order of their ids."""
+    rows = session.scalars(select(Tag).where(Tag.vocabulary_id == vocabulary_id).order_by(Tag.id))
+    return [VocabularyTag(tag.id, tag.name, tag.name_zh, tag.threshold, tag.descriptions) for tag in rows]

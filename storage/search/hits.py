@@ -1,0 +1,66 @@
+"""The page of hits, read from the database by primary key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from psycopg.rows import namedtuple_row
+
+from storage.database import driver_connection
+from storage.results.lookup import tag_views
+from storage.search.views import Hit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy.orm import Session
+
+    from storage.results.policy import Policy
+    from storage.results.tags import Names
+
+# Joined to a list of ids, and not chosen by it, each id is looked up in its own partition instead of in all of them.
+# The generation is part of the statement: as a parameter it would lock, and plan for, the partitions of all of them.
+_HITS = """
+    SELECT record.image_id, corrected.tags, corrected.scores, record.caption, record.captioner,
+        record.width, record.height,
+        (record.tags, record.scores) IS DISTINCT FROM (corrected.tags, corrected.scores) AS is_corrected,
+        image.key, image.missing_since, archive.uri, image.archive_id
+    FROM unnest(%(ids)s::bigint[]) AS wanted (id)
+    JOIN record ON record.image_id = wanted.id AND record.generation_id = {generation_id:d}
+    JOIN image ON image.id = record.image_id
+    JOIN archive ON archive.id = image.archive_id
+    CROSS JOIN LATERAL corrected_tags(record.image_id, record.generation_id, record.tags, record.scores) AS corrected
+"""
+
+
+def hits_of(
+    session: Session,
+    generation_id: int,
+    scores: dict[int, float],
+    names: Names,
+    threshold: float | None,
+    policy: Policy,
+) -> list[Hit]:
+    """Return the hits for image ids with scores, in the order of the dictionary; deleted images are left out."""
+    with driver_connection(session).cursor(row_factory=namedtuple_row) as cursor:
+        cursor.execute(_HITS.format(generation_id=generation_id), {"ids": list(scores)}, prepare=True)
+        rows: Iterable[Any] = cursor
+        found = {row.image_id: row for row in rows}
+    return [
+        Hit(
+            image_id=image_id,
+            key=row.key,
+            archive=row.uri,
+            score=score,
+            tags=[tag for tag in tag_views(row, names, threshold, policy.denied(row.archive_id)) if tag.is_assigned],
+            caption=row.caption,
+            captioner=row.captioner if row.caption else None,
+            is_corrected=row.is_corrected,
+            generation_id=generation_id,
+            width=row.width,
+            height=row.height,
+            missing_since=row.missing_since,
+        )
+        for image_id, score in scores.items()
+        if (row := found.get(image_id))
+    ]

@@ -1,0 +1,147 @@
+"""The tree of a query, and how its mistakes are shown."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from storage.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+FieldName = Literal["archive", "job", "prefix", "after", "before", "larger", "smaller", "missing"]
+
+_COLUMNS_BEFORE, _COLUMNS_BEHIND = 56, 20  # of what a pointer shows of a long text
+
+
+class QuerySyntaxError(UsageError):
+    """The text of a query cannot be read.
+
+    Attributes:
+        at: the character where it goes wrong, counted from 0; the text's length when something is missing at its end.
+    """
+
+    code = "query-syntax"
+
+    def __init__(self, at: int, what: str) -> None:
+        super().__init__(f"character {at + 1}: {what}")
+        self.at = at
+        self._what = what
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, without its place."""
+        return self._what
+
+
+@dataclass(frozen=True, slots=True)
+class TagTerm:
+    """A tag by name (either language) or id; ``above`` is a threshold of its own, in 0..1.
+
+    ``at`` is the character where it stands, for messages; two terms that differ only in it are equal.
+    """
+
+    name: str
+    above: float | None = None
+    at: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldTerm:
+    """A filter by a fact about the image: ``archive:holiday``, ``after:2024-01-01``, ``larger:2MB``."""
+
+    name: FieldName
+    value: str
+    at: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """Every part holds."""
+
+    parts: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """At least one part holds."""
+
+    parts: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotOf:
+    """The part does not hold."""
+
+    part: Expression
+
+
+Expression = TagTerm | FieldTerm | AllOf | AnyOf | NotOf
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A query taken apart.
+
+    Attributes:
+        text: the free words, which rank; None when there are none.
+        where: what an image must meet; None when everything may be found.
+        like: the image to be similar to.
+        generation: the generation to be searched instead of the one that serves.
+    """
+
+    text: str | None = None
+    where: Expression | None = None
+    like: int | None = None
+    generation: int | None = None
+
+
+def all_of(parts: Iterable[Expression]) -> Expression | None:
+    """Join with AND; ``AllOf`` in ``AllOf`` is made flat, a single part stays itself, none is None."""
+    flat = tuple(inner for part in parts for inner in (part.parts if isinstance(part, AllOf) else (part,)))
+    return AllOf(flat) if len(flat) > 1 else next(iter(flat), None)
+
+
+def any_of(first: Expression, *others: Expression) -> Expression:
+    """Join with OR; ``AnyOf`` in ``AnyOf`` is made flat, a single part stays itself."""
+    flat = tuple(inner for part in (first, *others) for inner in (part.parts if isinstance(part, AnyOf) else (part,)))
+    return AnyOf(flat) if len(flat) > 1 else flat[0]
+
+
+def not_of(part: Expression) -> Expression:
+    """Turn round; twice is not at all."""
+    return part.part if isinstance(part, NotOf) else NotOf(part)
+
+
+def wanted_tags(where: Expression | None) -> Iterator[TagTerm]:
+    """Yield the tags that an image may be found for: those that are not behind a NOT, in the order of the text."""
+    if isinstance(where, TagTerm):
+        yield where
+    elif isinstance(where, AllOf | AnyOf):
+        for part in where.parts:
+            yield from wanted_tags(part)
+
+
+def pointer(text: str, error: UsageError) -> str:
+    """Return two lines: the text (of a long one the part that matters), and a caret below ``error.at``.
+
+    Columns are counted as a terminal shows them: two for wide characters, none for combining ones.
+    """
+    at = error.at or 0
+    start, end = max(0, at - _COLUMNS_BEFORE), at + _COLUMNS_BEHIND
+    before, behind = (_on_one_line(part) for part in (text[start:at], text[at:end]))
+    before = f"…{before}" if start else before
+    column = sum(_width(character) for character in before)
+    return f"{before}{behind}{'…' if end < len(text) else ''}\n{' ' * column}^"
+
+
+def _on_one_line(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _width(character: str) -> int:
+    if unicodedata.category(character) in {"Mn", "Me"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1

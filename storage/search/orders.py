@@ -1,0 +1,212 @@
+"""The orders in which a search puts the images that match: by tags, by likeness, by text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Protocol, overload
+
+import numpy as np
+
+from storage.search import query as queries
+from storage.search.ranking import TAG_WEIGHT
+from storage.tables import SCORE_SCALE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from storage.index.evaluate import Terms
+    from storage.index.selection import Selection
+
+_FIRST_LOOK = 1_000
+"""Most lists of a text end sooner, and this many are found as fast as a page of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """An image in its place.
+
+    Attributes:
+        image_id: which.
+        score: the number that ranks: it never grows along an order.
+        after: where the next page begins if this image is the last of its own.
+        similarity: the cosine with a text, of an order by a text.
+    """
+
+    image_id: int
+    score: float
+    after: tuple[int, ...]
+    similarity: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Some images of an order.
+
+    Attributes:
+        images: in their order.
+        total: how many the whole order has; None where looking so far did not tell.
+        below: how many more match, but are too unlike the text; None where that is not known or there is no floor.
+    """
+
+    images: list[Ranked]
+    total: int | None
+    below: int | None = None
+
+
+class Order(Protocol):
+    """An order of the images that match."""
+
+    cursor_length: ClassVar[int]
+    """How many numbers there are in ``Ranked.after``."""
+
+    @property
+    def found(self) -> Selection:
+        """The images that match."""
+
+    def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
+        """Return up to ``k`` images behind the place ``after`` (None: from the first on), fewer only at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByTags:
+    """By the mean of the best scores of the terms; equal ones, and all without terms, the newest first."""
+
+    cursor_length: ClassVar[int] = 2
+    found: Selection
+    terms: Terms
+
+    def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
+        """Return the next images; the place is the score and the id of the last one."""
+        ids, sums = self.found.best_by_tags(self.terms, k, (after[0], after[1]) if after else None)
+        images = [
+            Ranked(image_id, mean_score(total, self.terms), (total, image_id))
+            for image_id, total in zip(ids.tolist(), sums.tolist(), strict=True)
+        ]
+        return Taken(images, len(self.found))
+
+
+@dataclass(frozen=True, slots=True)
+class ByVector:
+    """By likeness to a vector, ``queries.MAX_OFFSET`` images deep; less one image, which would be its own nearest."""
+
+    cursor_length: ClassVar[int] = 1
+    found: Selection
+    vector: NDArray[np.float32]
+    without: int | None
+
+    def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
+        """Return the next images; the place is how many came before."""
+        total = len(self.found) - (self.without is not None and self.without in self.found)
+        begin, end = _window(after, k)
+        if begin >= end:
+            return Taken([], total)
+        ids, scores = self.found.nearest(self.vector, end + 1)
+        others = ids != self.without
+        return Taken(_placed(ids[others][begin:end], scores[others][begin:end], begin), total)
+
+
+@dataclass(frozen=True, slots=True)
+class ByText:
+    """By likeness to a text and by the tags that it names, down to a floor; ``queries.MAX_OFFSET`` images deep.
+
+    The score of an image is its cosine, and ``ranking.TAG_WEIGHT`` times the mean score of the tags that the text names
+    where it has all of them. An image with all the tags of a text that names tags and nothing else matches, however
+    unlike its vector is.
+
+    Attributes:
+        found: images.
+        vector: (D,) of length 1, of the text.
+        floor: cosine that is near enough; below it are images that have nothing to do with the text.
+        named: ids of the images with all tags that the text names, best first, ``queries.MAX_OFFSET`` at most.
+        named_scores: (N,) the mean scores of these tags, 0 to 1.
+        is_whole: whether the text says nothing but those tags.
+    """
+
+    cursor_length: ClassVar[int] = 1
+    found: Selection
+    vector: NDArray[np.float32]
+    floor: float
+    named: NDArray[np.int64]
+    named_scores: NDArray[np.float64]
+    is_whole: bool
+
+    def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
+        """Return the next images; the place is how many came before."""
+        begin, end = _window(after, k)
+        listed, scores, is_complete = self._listed(end)
+        shown, shown_scores = listed[begin:end], scores[begin:end]
+        images = [
+            replace(image, similarity=similarity)
+            for image, similarity in zip(
+                _placed(shown, shown_scores, begin), (shown_scores - self._shares(shown)).tolist(), strict=True
+            )
+        ]
+        if self.floor == -np.inf:
+            return Taken(images, len(self.found))
+        if not is_complete:
+            return Taken(images, None)
+        return Taken(images, len(listed), len(self.found) - len(listed))
+
+    def hits(self) -> NDArray[np.int64] | None:
+        """Return the ids of all images of the order, the best first; None where these are all that match.
+
+        Of an order that is longer than ``queries.MAX_OFFSET``, at least the first so many.
+        """
+        if self.floor == -np.inf:
+            return None
+        for count in (_FIRST_LOOK, queries.MAX_OFFSET):
+            listed, _, is_complete = self._listed(count)
+            if is_complete:
+                break
+        return listed
+
+    def _listed(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32], bool]:
+        """Return the first ``count`` images or more, their scores, and whether they are all."""
+        ids, cosines = self.found.nearest(self.vector, max(1, count))
+        is_all = len(ids) == len(self.found)
+        others = self.named[~np.isin(self.named, ids)]
+        is_complete = is_all or bool(cosines[-1] < self.floor)
+        # Whatever was not looked at is less alike than the last one, and has no share from tags.
+        least = -np.inf if is_all else float(cosines[-1])
+        ids = np.concatenate([ids, others])
+        cosines = np.concatenate([cosines, self.found.cosines(self.vector, others)])
+        scores = cosines + self._shares(ids)
+        is_hit = cosines >= self.floor
+        if self.is_whole:
+            is_hit |= np.isin(ids, self.named)
+        if not is_complete:
+            is_hit &= scores >= least
+        ids, scores = ids[is_hit], scores[is_hit]
+        order = np.lexsort((ids, -scores))
+        return ids[order], scores[order], is_complete
+
+    def _shares(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return (N,) what the tags that the text names add to the scores of images."""
+        shares = np.zeros(len(ids), dtype=np.float32)
+        if len(self.named):
+            by_id = np.argsort(self.named)
+            places = np.minimum(np.searchsorted(self.named[by_id], ids), len(by_id) - 1)
+            is_named = self.named[by_id][places] == ids
+            shares[is_named] = TAG_WEIGHT * self.named_scores[by_id][places[is_named]]
+        return shares
+
+
+@overload
+def mean_score(total: int, terms: Terms) -> float: ...
+@overload
+def mean_score(total: NDArray[np.int64], terms: Terms) -> NDArray[np.float64]: ...
+def mean_score(total: int | NDArray[np.int64], terms: Terms) -> float | NDArray[np.float64]:
+    """Return the score, 0 to 1, of an image whose best scores of the terms add up to ``total`` units."""
+    return total / (SCORE_SCALE * max(1, len(terms)))
+
+
+def _window(after: tuple[int, ...] | None, k: int) -> tuple[int, int]:
+    begin = after[0] if after else 0
+    return begin, min(begin + k, queries.MAX_OFFSET)
+
+
+def _placed(ids: NDArray[np.int64], scores: NDArray[np.float32], begin: int) -> list[Ranked]:
+    return [
+        Ranked(image_id, score, (place,))
+        for place, (image_id, score) in enumerate(zip(ids.tolist(), scores.tolist(), strict=True), start=begin + 1)
+    ]

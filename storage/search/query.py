@@ -1,0 +1,390 @@
+"""From a search query to what an image must meet, and by what it is scored: every name looked up."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from storage.errors import NotFoundError, UsageError
+from storage.index import condition as conditions
+from storage.results import archives, generations, images, lookup, policies
+from storage.results.policy import Policy
+from storage.results.tags import UnknownTagError
+from storage.search.having import having
+from storage.search.language import AllOf, AnyOf, FieldTerm, NotOf, QuerySyntaxError, TagTerm, wanted_tags
+from storage.search.language.parser import Setting
+from storage.search.language.reading import MAX_NOTES, clean
+from storage.search.language.reading import read as language_read
+from storage.tables import Generation, Job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from storage.index.condition import Condition
+    from storage.index.evaluate import Terms
+    from storage.results.tags import Names
+    from storage.search.language import Expression, Parsed
+    from storage.search.views import SearchQuery
+
+Failure = TypeVar("Failure", bound=UsageError)
+
+MAX_LIMIT = 500
+MAX_TERMS = 64
+MAX_DEPTH = 16
+MAX_OFFSET = 10_000
+"""How deep a ranking by vector can be paged: it is computed afresh for each page."""
+
+_BIGINT = 2**63
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]i?)?b?", re.IGNORECASE)
+_SIZE_UNITS: Final = {
+    "": 1,
+    **{prefix: 1000**power for power, prefix in enumerate("kmgt", start=1)},
+    **{f"{prefix}i": 1024**power for power, prefix in enumerate("kmgt", start=1)},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A query, resolved against one generation.
+
+    Attributes:
+        generation: whose images are searched.
+        names: its vocabulary.
+        condition: what an image must meet; None: nothing.
+        terms: what it is scored by: the mean over the terms of the best score of their tags; none: 0.
+        policy: which tags count where. Scores do not heed it: of an image that matches they only tell the order.
+    """
+
+    generation: Generation
+    names: Names
+    condition: Condition | None
+    terms: Terms
+    policy: Policy = field(default_factory=Policy)
+
+
+def check(query: SearchQuery) -> None:
+    """Raise ``UsageError`` where the query's own values make no sense."""
+    if not 1 <= query.limit <= MAX_LIMIT:
+        raise UsageError(f"limit must be in 1..{MAX_LIMIT}, not {query.limit}")
+    for name in ("threshold", "relevance"):
+        share = getattr(query, name)
+        if share is not None and not 0 <= share <= 1:
+            raise UsageError(f"{name} must be in 0..1, not {share}")
+    leaves = [] if query.where is None else list(_leaves(query.where, MAX_DEPTH))
+    if len(query.tags) + len(query.any_tags) + len(query.not_tags) + len(leaves) > MAX_TERMS:
+        raise UsageError(f"at most {MAX_TERMS} tags and filters in one query")
+    for name in ("text", "archive", "prefix"):
+        if "\x00" in (getattr(query, name) or ""):
+            raise UsageError(f"{name} must not contain a NUL character")
+
+
+def resolve(session: Session, query: SearchQuery, vocabulary: Callable[[Session, int], Names]) -> Match | None:
+    """Resolve names, archives and jobs; None while nothing was recorded at all.
+
+    Raises:
+        UnknownTagError, NotFoundError, QuerySyntaxError, UsageError: something the query names is not there, or is not
+            written as it should be. What stands in the language has its place in ``at``.
+    """
+    check(query)
+    searched = generation(session, query)
+    facts = _facts(session, query)
+    if searched is None:
+        return None
+    names = vocabulary(session, searched.vocabulary_id)
+    policy = policies.load(session, names)
+    resolver = _Resolver(session, names, query.threshold, policy)
+    wanted, optional, unwanted = (
+        [names.find(term) for term in terms] for terms in (query.tags, query.any_tags, query.not_tags)
+    )
+    either = tuple(tag_id for term in optional for tag_id in term)
+    parts = [*facts, *map(resolver.has, wanted)]
+    if optional:
+        parts.append(resolver.has(either))
+    parts += [conditions.Not(resolver.has(term)) for term in unwanted]
+    terms = [*wanted, *([either] if optional else [])]
+    if query.where is not None:
+        parts.append(resolver.condition(query.where))
+        terms += resolver.terms(query.where)
+    return Match(searched, names, conditions.All(tuple(parts)) if parts else None, tuple(terms), policy)
+
+
+def generation(session: Session, query: SearchQuery) -> Generation | None:
+    """Return the generation that a query searches; None while nothing was recorded. Raises ``NotFoundError``.
+
+    It is the one that the query was read for, else the one that it names, else that of the job whose images are wanted,
+    else the one that serves.
+    """
+    if query.read_for is not None:
+        return generations.get(session, query.read_for)
+    if query.generation is not None:
+        return generations.get(session, query.generation)
+    term = _job_term(query.where) if query.job is None else None
+    job_id = query.job if term is None else _number(term)
+    if job_id is None:
+        return generations.default(session)
+    job = session.get(Job, job_id) if job_id < _BIGINT else None
+    if job is None:
+        raise _at(NotFoundError(f"there is no job {job_id}"), term)
+    return generations.get(session, job.generation_id) if job.generation_id is not None else None
+
+
+def read(
+    session: Session,
+    query: SearchQuery,
+    text: str,
+    vocabulary: Callable[[Session, int], Names],
+    *,
+    are_tags_words: bool = False,
+) -> SearchQuery:
+    """Return ``query``, narrowed further by what a person typed. Never fails on ``text``: see ``language.reading``.
+
+    Args:
+        session: a transaction.
+        query: what is asked for beside the text.
+        text: what was typed.
+        vocabulary: gives a vocabulary by its id.
+        are_tags_words: whether tags that are asked for are searched as words too.
+
+    Raises:
+        UsageError: ``query`` itself names what is not there.
+    """
+    typed, cut = clean(text)
+    parsed, notes = language_read(typed, lambda item: _require_job_or_generation(session, item))
+    searched = generation(session, _with(query, parsed))
+    if not typed.strip():
+        return replace(query, read_for=None if searched is None else searched.id)
+    if searched is not None:
+        names = vocabulary(session, searched.vocabulary_id)
+        reader = _Reader(session, names, query, are_tags_words=are_tags_words)
+        parsed, notes = language_read(typed, reader.check)
+    return replace(_with(query, parsed), notes=(*cut, *notes), read_for=None if searched is None else searched.id)
+
+
+def _with(query: SearchQuery, parsed: Parsed) -> SearchQuery:
+    return replace(
+        query,
+        text=parsed.text,
+        where=parsed.where,
+        like=query.like if parsed.like is None else parsed.like,
+        generation=parsed.generation,
+    )
+
+
+def _require_job_or_generation(session: Session, item: Expression | Setting) -> None:
+    """Raise ``UsageError`` for a job or a generation that is not there."""
+    if isinstance(item, Setting):
+        if item.field == "generation":
+            generations.get(session, item.number)
+        return
+    for leaf in _leaves(item, MAX_DEPTH):
+        if isinstance(leaf, FieldTerm) and leaf.name == "job":
+            number = _number(leaf)
+            if number >= _BIGINT or session.get(Job, number) is None:
+                raise NotFoundError(f"there is no job {leaf.value}")
+
+
+class _Reader:
+    """Says whether an item of a typed query names something."""
+
+    def __init__(self, session: Session, names: Names, query: SearchQuery, *, are_tags_words: bool) -> None:
+        self._session = session
+        self._are_tags_words = are_tags_words
+        self._query = query
+        self._resolver = _Resolver(session, names, None, Policy())
+        self._unknown = 0
+
+    def check(self, item: Expression | Setting) -> None:
+        """Raise ``UsageError`` if ``item`` names what is not there."""
+        _require_job_or_generation(self._session, item)
+        if isinstance(item, Setting):
+            if item.field == "like":
+                if self._query.like not in {None, item.number}:
+                    raise UsageError(f"the search is already by likeness to image {self._query.like}")
+                lookup.place(self._session, item.number)
+            return
+        for leaf in _leaves(item, MAX_DEPTH):
+            if isinstance(leaf, TagTerm) and not self._resolver.names.ids(leaf.name):
+                self._unknown += 1
+                # Comparing a name with all others takes 10 ms, and a long text may have hundreds.
+                near = self._resolver.names.near(leaf.name) if self._unknown <= MAX_NOTES else ()
+                raise UnknownTagError(leaf.name, near)
+        self._resolver.condition(item)
+        if self._are_tags_words and next(wanted_tags(item), None) is not None:
+            raise UsageError("no image matches it together with the rest")
+
+
+@dataclass(frozen=True, slots=True)
+class _Resolver:
+    """Looks up what a tree of the language names."""
+
+    session: Session
+    names: Names
+    threshold: float | None
+    policy: Policy
+
+    def has(self, tag_ids: Sequence[int], above: float | None = None) -> Condition:
+        """Return the condition to have one of these tags, above a threshold or what the query says for all."""
+        threshold = self.threshold if above is None else above
+        return having(self.policy, ((tag_id, self.names.units(tag_id, threshold)) for tag_id in tag_ids))
+
+    def condition(self, tree: Expression) -> Condition:
+        """Return what a tree says."""
+        match tree:
+            case AllOf(parts):
+                return conditions.All(tuple(self.condition(part) for part in parts))
+            case AnyOf(parts):
+                return conditions.Any(tuple(self.condition(part) for part in parts))
+            case NotOf(part):
+                return conditions.Not(self.condition(part))
+            case TagTerm(_, above):
+                return self.has(self._ids(tree), above)
+            case FieldTerm():
+                return _field(self.session, tree)
+
+    def terms(self, tree: Expression) -> Terms:
+        """Return what a tree scores by: each tag that is wanted, and as one those of which one is enough."""
+        match tree:
+            case AllOf(parts):
+                return tuple(term for part in parts for term in self.terms(part))
+            case AnyOf(parts):
+                either = tuple(tag_id for part in parts for term in self.terms(part) for tag_id in term)
+                return (either,) if either else ()
+            case TagTerm():
+                return (self._ids(tree),)
+            case _:
+                return ()
+
+    def _ids(self, term: TagTerm) -> tuple[int, ...]:
+        try:
+            return self.names.find(term.name)
+        except UsageError as error:
+            raise _at(error, term) from None
+
+
+def _facts(session: Session, query: SearchQuery) -> list[Condition]:
+    facts: list[Condition] = []
+    if query.archive:
+        facts.append(_in_archive(session, query.archive))
+    if query.prefix:
+        facts.append(conditions.Below(query.prefix))
+    if query.job is not None:
+        facts.append(conditions.ByJob(query.job))
+    return facts
+
+
+def _in_archive(session: Session, text: str) -> Condition:
+    found: list[Condition] = []
+    for archive_id, prefix in archives.meant(session, text):
+        inside = conditions.InArchive(archive_id)
+        found.append(conditions.All((inside, conditions.Below(prefix))) if prefix else inside)
+    return found[0] if len(found) == 1 else conditions.Any(tuple(found))
+
+
+def _field(session: Session, term: FieldTerm) -> Condition:  # noqa: PLR0911  (a line for each field)
+    match term.name:
+        case "archive":
+            try:
+                return _in_archive(session, term.value)
+            except UsageError as error:
+                raise _at(error, term) from None
+        case "job":
+            return conditions.ByJob(_number(term))
+        case "prefix":
+            return conditions.Below(term.value)
+        case "after":
+            return conditions.Modified(since=_moment(term))
+        case "before":
+            return conditions.Modified(until=_moment(term))
+        case "larger":
+            return conditions.Sized(at_least=_bytes(term))
+        case "smaller":
+            return conditions.Sized(below=_bytes(term))
+        case "missing":
+            is_missing = conditions.OneOf(images.missing(session))
+            return is_missing if _yes_or_no(term) else conditions.Not(is_missing)
+
+
+def _yes_or_no(term: FieldTerm) -> bool:
+    value = term.value.strip().casefold()
+    if value not in {"yes", "no"}:
+        raise QuerySyntaxError(term.at, f"{term.name}: takes yes or no, such as {term.name}:no")
+    return value == "yes"
+
+
+def _number(term: FieldTerm) -> int:
+    if not term.value.isascii() or not term.value.isdecimal():
+        raise QuerySyntaxError(term.at, f"{term.name}: takes a number, such as {term.name}:3")
+    return int(term.value)
+
+
+def _moment(term: FieldTerm) -> datetime:
+    """Return the moment that a date, or a date and a time, begins; in UTC unless it says otherwise."""
+    text = term.value.strip()
+    # A year or a month alone is its first day.
+    whole = {4: f"{text}-01-01", 7: f"{text}-01"}.get(len(text), text)
+    try:
+        moment = datetime.fromisoformat(whole)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        name = term.name
+        example = f"{name}:2024-01-31 or {name}:2024-01-31T18:00"
+        raise QuerySyntaxError(term.at, f"{name}: takes a date, such as {example}") from None
+
+
+def _bytes(term: FieldTerm) -> int:
+    found = _SIZE.fullmatch(term.value.strip())
+    if found is None:
+        raise QuerySyntaxError(term.at, f"{term.name}: takes a size, such as {term.name}:2MB or {term.name}:500KiB")
+    number, unit = found.groups()
+    return min(int(Decimal(number) * _SIZE_UNITS[(unit or "").lower()]), _BIGINT - 1)
+
+
+def _job_term(where: Expression | None) -> FieldTerm | None:
+    """Return the term that narrows a whole query to a job, if one does."""
+    for part in where.parts if isinstance(where, AllOf) else (where,):
+        if isinstance(part, FieldTerm) and part.name == "job":
+            return part
+    return None
+
+
+def _leaves(tree: Expression, depth: int) -> Iterator[TagTerm | FieldTerm]:
+    if depth < 0:
+        raise UsageError(f"a query may be nested {MAX_DEPTH} deep; make it simpler")
+    match tree:
+        case AllOf(parts) | AnyOf(parts):
+            for part in parts:
+                yield from _leaves(part, depth - 1)
+        case NotOf(part):
+            yield from _leaves(part, depth - 1)
+        case TagTerm() | FieldTerm():
+            yield tree
+
+
+def _at(error: Failure, term: TagTerm | FieldTerm | None) -> Failure:
+    """Return the error, with the place of the term that it is about."""
+    error.at = None if term is None else term.at
+    return error
+
+
+def encode_cursor(values: Sequence[int]) -> str:
+    """Pack where a page ended into one opaque word."""
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str, length: int) -> tuple[int, ...]:
+    """Unpack a cursor of so many numbers. Raises ``UsageError`` for one that this kind of query did not give out."""
+    try:
+        values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, RecursionError):
+        values = None
+    fits = isinstance(values, list) and len(values) == length
+    if not fits or not all(type(value) is int and 0 <= value < _BIGINT for value in values):
+        raise UsageError("the cursor is not one of this search: take next_cursor of the page before")
+    return tuple(values)

@@ -1,0 +1,57 @@
+"""Where a search by text ends: the floor of each generation, from its own pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from storage.index.bitmaps import rows_in
+from storage.results.tag_names import spread
+from storage.search.ranking import SAMPLE, Background
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from storage.index.index import View
+
+_GROWTH = 2  # an archive that doubled may show other things
+
+
+class Floors:
+    """Knows how near a text must come to a picture. Thread-safe; a background that two threads measure is the same."""
+
+    def __init__(self) -> None:
+        self._backgrounds: dict[int, tuple[int, Background]] = {}
+
+    def floor(self, view: View, names: NDArray[np.float32], relevance: float) -> float:
+        """Return the least cosine of a picture that has something to do with a text.
+
+        Args:
+            view: whose pictures the background is measured with: some of them, until there are twice as many.
+            names: (M, D) unit vectors of names of tags.
+            relevance: share of the background that is less alike, 0 to 1; 0: no floor.
+        """
+        in_parts = sum(part.live_count for part in view.parts)
+        count = in_parts if view.remote is None else in_parts + len(view.remote.select(None))
+        if relevance <= 0 or not count or not len(names):
+            return -np.inf
+        measured, background = self._backgrounds.get(view.generation_id, (0, None))
+        if background is None or not measured / _GROWTH < count < measured * _GROWTH:
+            background = Background.of(_some_vectors(view, in_parts, count), names)
+            self._backgrounds[view.generation_id] = count, background
+        return background.floor(relevance)
+
+
+def _some_vectors(view: View, in_parts: int, count: int) -> NDArray[np.float32]:
+    """(S, D) vectors, evenly spaced among the ``count`` images of a view, of which ``in_parts`` are in parts."""
+    wanted, begin, found = spread(count, SAMPLE), 0, []
+    if view.remote is not None and count > in_parts:
+        found.append(view.remote.sample(int(np.count_nonzero(wanted >= in_parts))))
+    for part in view.parts:
+        here = wanted[(wanted >= begin) & (wanted < begin + part.live_count)] - begin
+        if len(here):
+            rows = here if part.live is None else rows_in(part.live)[here]
+            found.append(part.vectors.codes(rows).astype(np.float32))
+        begin += part.live_count
+    return np.concatenate(found)

@@ -1,0 +1,280 @@
+"""Search: the index answers what matches and in which order, Postgres gives the page of hits its content."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from storage.errors import NotFoundError, UsageError
+from storage.index.condition import All, InArchive
+from storage.index.selection import Selection, most_common
+from storage.results import generations, lookup, policies, tags
+from storage.search import query as queries
+from storage.search.having import having
+from storage.search.hits import hits_of
+from storage.search.orders import ByTags, ByText, ByVector, Ranked, mean_score
+from storage.search.ranking import DEFAULT_RELEVANCE
+from storage.search.relevance import Floors
+from storage.search.views import Facet, Hit, HitPage, SearchQuery, Why
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
+    from sqlalchemy.orm import Session
+
+    from storage.index.index import VectorIndex
+    from storage.results.tags import Names
+    from storage.results.views import ImageView
+    from storage.search.orders import Order
+    from storage.search.query import Match
+    from storage.tables import Generation
+
+_CANDIDATES = 4
+"""Names that are counted for each one that is suggested."""
+
+
+class Search:
+    """Answers queries. Thread-safe.
+
+    Args:
+        index: gives the index of this process; called when something is first searched for.
+    """
+
+    def __init__(self, index: Callable[[], VectorIndex]) -> None:
+        self._index = index
+        self._names: dict[int, Names] = {}
+        self._floors = Floors()
+
+    def vocabulary(self, session: Session, vocabulary_id: int) -> Names:
+        """Return a vocabulary, kept in memory from its first use on."""
+        if vocabulary_id not in self._names:
+            self._names[vocabulary_id] = tags.load(session, vocabulary_id)
+        return self._names[vocabulary_id]
+
+    def page(
+        self,
+        session: Session,
+        query: SearchQuery,
+        vector: NDArray[np.float32] | None = None,
+        names: NDArray[np.float32] | None = None,
+    ) -> HitPage:
+        """Return a page of hits, best first, and how many there are.
+
+        Args:
+            session: a transaction.
+            query: what to look for.
+            vector: (D,) of length 1, in the space of the vectors of ``queries.generation``: of the query's text or,
+                where it has none, of a picture. Made by the caller, before the transaction: that may take a model.
+            names: (M, D) unit vectors of names of tags, by the encoder of the text, which tell how near is near; None:
+                a text ranks all images.
+
+        Raises:
+            UsageError: see ``storage.search.query.resolve``; the image to be similar to is not there or has no vector.
+        """
+        match = self._match(session, query, vector)
+        if match is None:
+            return HitPage([], total=0)
+        return self._page(session, query, match, self._order(session, query, match, vector, names))
+
+    def screen(
+        self,
+        session: Session,
+        query: SearchQuery,
+        limit: int,
+        vector: NDArray[np.float32] | None = None,
+        names: NDArray[np.float32] | None = None,
+    ) -> tuple[HitPage, list[Facet]]:
+        """Return what ``page`` and ``facets`` do, for the work of one, and how many hits a text has.
+
+        Without facets where an index elsewhere cannot count those of so many images.
+        """
+        match = self._match(session, query, vector)
+        if match is None:
+            return HitPage([], total=0), []
+        order = self._order(session, query, match, vector, names)
+        page = self._page(session, query, match, order)
+        hits = order.hits() if isinstance(order, ByText) else None
+        if page.total is None and hits is not None and len(hits) < queries.MAX_OFFSET:
+            page = replace(page, total=len(hits))
+        try:
+            return page, self._facets(session, query, match, order.found, hits, limit)
+        except UsageError:
+            return page, []
+
+    def _page(self, session: Session, query: SearchQuery, match: Match, order: Order) -> HitPage:
+        after = queries.decode_cursor(query.cursor, order.cursor_length) if query.cursor else None
+        hits: list[Hit] = []
+        while True:
+            missing = query.limit - len(hits)
+            taken = order.take(after, missing + 1)
+            shown = taken.images[:missing]
+            # What was deleted since the view was taken is left out, and others take its place.
+            hits += self.hits(session, match, query, shown)
+            is_last = len(taken.images) <= missing
+            after = shown[-1].after if shown else after
+            if is_last or len(hits) == query.limit:
+                break
+        cursor = None if is_last or after is None else queries.encode_cursor(after)
+        return HitPage(hits, cursor, taken.total, taken.below)
+
+    def everything(
+        self,
+        session: Session,
+        query: SearchQuery,
+        vector: NDArray[np.float32] | None = None,
+        names: NDArray[np.float32] | None = None,
+    ) -> tuple[Match, Iterable[Ranked]] | None:
+        """Return all that ``page`` would, on all its pages; None while nothing was recorded.
+
+        By id, except where a vector ranks. All of it is of one moment and asks for no transaction; ``hits`` gives it
+        content. Memory does not grow with the number of images.
+        """
+        match = self._match(session, query, vector)
+        if match is None:
+            return None
+        order = self._order(session, query, match, vector, names)
+        if isinstance(order, ByTags):
+            by_id = order.found.by_id(match.terms)
+            return match, (Ranked(image_id, mean_score(total, match.terms), ()) for image_id, total in by_id)
+        return match, order.take(None, queries.MAX_OFFSET).images
+
+    def hits(self, session: Session, match: Match, query: SearchQuery, images: Sequence[Ranked]) -> list[Hit]:
+        """Return hits for images, in this order; deleted images are left out."""
+        scores = {image.image_id: image.score for image in images}
+        hits = hits_of(session, match.generation.id, scores, match.names, query.threshold, match.policy)
+        if not query.text or query.like is not None:
+            return hits
+        named = {tag_id for term in match.names.in_texts.mentioned(query.text).terms for tag_id in term}
+        similarities = {image.image_id: image.similarity for image in images if image.similarity is not None}
+        return [
+            replace(hit, why=Why(similarities[hit.image_id], [tag.id for tag in hit.tags if tag.id in named]))
+            for hit in hits
+        ]
+
+    def facets(
+        self,
+        session: Session,
+        query: SearchQuery,
+        limit: int,
+        vector: NDArray[np.float32] | None = None,
+        names: NDArray[np.float32] | None = None,
+    ) -> list[Facet]:
+        """Count the tags of the images that ``page`` finds on all its pages.
+
+        The most frequent first, ``limit`` at most; what no image has is left out. Where a text finds more than
+        ``queries.MAX_OFFSET`` images, of these its first.
+        """
+        match = self._match(session, query, vector)
+        if match is None:
+            return []
+        order = self._order(session, query, match, vector, names)
+        hits = order.hits() if isinstance(order, ByText) else None
+        return self._facets(session, query, match, order.found, hits, limit)
+
+    def _facets(
+        self,
+        session: Session,
+        query: SearchQuery,
+        match: Match,
+        matching: Selection,
+        hits: NDArray[np.int64] | None,
+        limit: int,
+    ) -> list[Facet]:
+        found = matching if hits is None else matching.among(hits)
+        units = match.names.all_units(query.threshold)
+        if match.policy.is_empty:
+            counts = found.most_common(units, limit)
+        else:
+            view = self._index().view(session, match.generation.id)
+            narrowed = () if match.condition is None else (match.condition,)
+
+            def in_archive(archive_id: int) -> NDArray[np.int64]:
+                inside = Selection.of(view, All((*narrowed, InArchive(archive_id))))
+                return (inside if hits is None else inside.among(hits)).count_tags(units)
+
+            counts = most_common(match.policy.counted(found.count_tags(units), in_archive), limit)
+        return [_facet(match.names, tag_id, count) for tag_id, count in counts]
+
+    def suggest(self, session: Session, prefix: str, limit: int) -> list[Facet]:
+        """Return tags whose name begins with ``prefix``, those that images have first, with how many have them."""
+        generation = generations.default(session)
+        if generation is None or not prefix.strip():
+            return []
+        names = self.vocabulary(session, generation.vocabulary_id)
+        ids = tags.completions(session, generation.vocabulary_id, prefix, limit * _CANDIDATES)
+        policy = policies.load(session, names)
+        view = self._index().view(session, generation.id)
+
+        def count(tag_id: int) -> int:
+            return len(Selection.of(view, having(policy, [(tag_id, names.units(tag_id, None))])))
+
+        facets = [_facet(names, tag_id, count(tag_id)) for tag_id in ids]
+        return sorted(facets, key=lambda facet: facet.count == 0)[:limit]
+
+    def count(self, session: Session, query: SearchQuery) -> int:
+        """Return how many images meet the tags and filters of a query. Raises ``UsageError``: see ``page``."""
+        match = queries.resolve(session, query, self.vocabulary)
+        if match is None:
+            return 0
+        return len(Selection.of(self._index().view(session, match.generation.id), match.condition))
+
+    def image(self, session: Session, image_id: int) -> ImageView:
+        """Return one image. Raises ``NotFoundError``."""
+        return lookup.image(session, image_id, self.vocabulary)
+
+    def _match(self, session: Session, query: SearchQuery, vector: NDArray[np.float32] | None) -> Match | None:
+        if query.text and vector is None:
+            return None  # the caller saw no generation yet whose text encoder to take
+        return queries.resolve(session, query, self.vocabulary)
+
+    def _order(
+        self,
+        session: Session,
+        query: SearchQuery,
+        match: Match,
+        vector: NDArray[np.float32] | None,
+        names: NDArray[np.float32] | None,
+    ) -> Order:
+        if query.like is not None:
+            liked = self._vector_of(session, match.generation, query.like)
+            vector = liked if vector is None else between(vector, liked)
+        view = self._index().view(session, match.generation.id)
+        found = Selection.of(view, match.condition)
+        if vector is None:
+            return ByTags(found, match.terms)
+        if not query.text or query.like is not None:
+            return ByVector(found, vector, query.like)
+        # Where tags are asked for they say what is found, and the text has only to put it in order.
+        usual = 0.0 if match.terms else DEFAULT_RELEVANCE
+        relevance = usual if query.relevance is None else query.relevance
+        floor = -np.inf if names is None else self._floors.floor(view, names, relevance)
+        mention = match.names.in_texts.mentioned(query.text)
+        named, sums = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        if mention.terms:
+            units = match.names.all_units(query.threshold).tolist()
+            has = (having(match.policy, ((i, units[i]) for i in term)) for term in mention.terms)
+            has_all = All((*has, *([] if match.condition is None else [match.condition])))
+            named, sums = Selection.of(view, has_all).best_by_tags(mention.terms, queries.MAX_OFFSET)
+        return ByText(found, vector, floor, named, mean_score(sums, mention.terms), mention.is_whole)
+
+    def _vector_of(self, session: Session, generation: Generation, image_id: int) -> NDArray[np.float32]:
+        lookup.place(session, image_id)
+        vector = self._index().vector_of(session, generation.id, image_id)
+        if vector is None:
+            raise NotFoundError(f"image {image_id} has no vector of {generation.model} to compare with")
+        return vector
+
+
+def between(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the vector (D,) of length 1 in the middle of two such vectors: what is like both is nearest to it."""
+    middle = one + other
+    length = np.linalg.norm(middle)
+    # Opposite ones have no middle; the first is as good as any then.
+    return one if length == 0 else (middle / length).astype(np.float32)
+
+
+def _facet(names: Names, tag_id: int, count: int) -> Facet:
+    return Facet(tag_id, names.names[tag_id], names.names_zh[tag_id], count)

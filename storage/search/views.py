@@ -1,0 +1,142 @@
+"""What a search is asked, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from storage.errors import UsageError
+from storage.page import Page
+from storage.search.language import parse
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from storage.results.views import TagView
+    from storage.search.language.reading import Note
+    from storage.search.language.tree import Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why a search by text found an image: the cosine of their vectors, and which tags of the image the text names.
+
+    The score of the hit is the cosine and, of an image with all the tags that the text names, a share of theirs.
+    """
+
+    similarity: float
+    tags: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One image that a search found.
+
+    ``score`` is the cosine similarity for text and similarity searches, else the mean score of the tags asked for.
+    ``tags`` are the assigned ones, highest score first. ``width`` and ``height`` are the picture's, in pixels.
+    ``missing_since`` is when a listing first did not find the original any more. ``captioner`` is who wrote the
+    caption; ``is_corrected`` says whether its tags are not what the model gave.
+    """
+
+    image_id: int
+    key: str
+    archive: str
+    score: float
+    tags: list[TagView]
+    caption: str | None
+    generation_id: int
+    width: int
+    height: int
+    missing_since: datetime | None = None
+    why: Why | None = None
+    captioner: str | None = None
+    is_corrected: bool = False
+
+    @property
+    def missing(self) -> bool:
+        """Whether the last listing did not find the original."""
+        return self.missing_since is not None
+
+
+@dataclass(frozen=True, slots=True)
+class HitPage(Page[Hit]):
+    """A page of hits.
+
+    ``below`` is how many more match but are less like a text than its ``relevance`` asks for; None without a text, or
+    far from the list's end. ``notes`` say how the text of a search was read where that may not be what was meant.
+    """
+
+    below: int | None = None
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """A tag and how many of the images that match have it assigned."""
+
+    id: int
+    name: str
+    name_zh: str | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQuery:
+    """What to look for. Empty parts do not narrow.
+
+    Attributes:
+        text: free text, compared with the images' vectors.
+        like: image id whose neighbours are wanted.
+        tags, any_tags, not_tags: names (English or Chinese) or ids; all, at least one, none of them.
+        archive: the URI, or the id, of an archive; a URI below an archive narrows to that prefix.
+        threshold: one threshold for every tag, in 0..1, instead of each tag's own.
+        relevance: how near to the text an image must be: nearer than this share (0 to 1) of pairs of a picture and
+            something else; 0: however far; None: ``ranking.DEFAULT_RELEVANCE``, or 0 where tags are asked for as well.
+        cursor: ``next_cursor`` of the page before.
+        where: what an image must also meet, from the query language.
+        generation: the generation to be searched, instead of the one that serves.
+        read_for: the generation that the query was read for. It is searched even if another one serves by now, since
+            the text's vector and the names of tags are of this one.
+    """
+
+    text: str | None = None
+    like: int | None = None
+    tags: tuple[str, ...] = ()
+    any_tags: tuple[str, ...] = ()
+    not_tags: tuple[str, ...] = ()
+    archive: str | None = None
+    job: int | None = None
+    prefix: str | None = None
+    threshold: float | None = None
+    relevance: float | None = None
+    limit: int = 20
+    cursor: str | None = None
+    where: Expression | None = None
+    generation: int | None = None
+    read_for: int | None = None
+    notes: tuple[Note, ...] = ()
+
+    def after(self, cursor: str | None) -> SearchQuery:
+        """Return the query for the page that begins at ``cursor``."""
+        return replace(self, cursor=cursor)
+
+
+def asking(query: SearchQuery, text: str | None) -> SearchQuery:
+    """Return ``query``, narrowed further by what ``text`` says.
+
+    Raises:
+        QuerySyntaxError: the text cannot be read.
+        UsageError: it names another image to be similar to than ``query`` does.
+    """
+    if not text:
+        return query
+    parsed = parse(text)
+    if query.like is not None and parsed.like not in {None, query.like}:
+        raise UsageError(f"like:{parsed.like} and like={query.like} cannot both be meant; leave one away")
+    return replace(
+        query,
+        text=parsed.text,
+        where=parsed.where,
+        like=query.like if parsed.like is None else parsed.like,
+        generation=parsed.generation,
+    )

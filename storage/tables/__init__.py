@@ -1,0 +1,34 @@
+"""The tables. Postgres is the truth about every key, job, result and failure; everything else can be rebuilt from it.
+
+Sizes and choices are reasoned in ``docs/ARCHITECTURE.md``: one row per image with its tags in an array, durable
+progress per shard in one byte per image, failures sparse, vectors beside the records so that tag queries do not read
+them.
+"""
+
+from storage.tables.base import PERSON_UNITS as PERSON_UNITS
+from storage.tables.base import SCORE_SCALE as SCORE_SCALE
+from storage.tables.base import XID8 as XID8
+from storage.tables.base import Base as Base
+from storage.tables.generation import Generation as Generation
+from storage.tables.generation import Tag as Tag
+from storage.tables.generation import Vocabulary as Vocabulary
+from storage.tables.ledger import Archive as Archive
+from storage.tables.ledger import Failure as Failure
+from storage.tables.ledger import Image as Image
+from storage.tables.ledger import Job as Job
+from storage.tables.ledger import JobRequest as JobRequest
+from storage.tables.ledger import Naming as Naming
+from storage.tables.ledger import Notice as Notice
+from storage.tables.ledger import Shard as Shard
+from storage.tables.ledger import Skip as Skip
+from storage.tables.ledger import Worker as Worker
+from storage.tables.results import Correction as Correction
+from storage.tables.results import Deletion as Deletion
+from storage.tables.results import DeletionPart as DeletionPart
+from storage.tables.results import Erasure as Erasure
+from storage.tables.results import Feature as Feature
+from storage.tables.results import FeatureFile as FeatureFile
+from storage.tables.results import IndexState as IndexState
+from storage.tables.results import Record as Record
+from storage.tables.results import TagPolicy as TagPolicy
+from storage.tables.results import Vector as Vector

@@ -1,0 +1,61 @@
+"""What made a result: generations and their vocabularies."""
+
+from datetime import datetime
+
+from sqlalchemy import REAL, Boolean, ForeignKey, Identity, Index, Integer, SmallInteger, Text, func, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, mapped_column
+
+from storage.tables.base import Base
+
+
+class Vocabulary(Base):
+    """A list of tags that a model can give. Tags are keyed by their position: names may be shared."""
+
+    __tablename__ = "vocabulary"
+
+    id: Mapped[int] = mapped_column(SmallInteger, Identity(), primary_key=True)
+    sha256: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    size: Mapped[int] = mapped_column(Integer)
+
+
+class Tag(Base):
+    """One tag of a vocabulary, with the threshold above which it is assigned unless a query says otherwise."""
+
+    __tablename__ = "tag"
+    __table_args__ = (
+        Index("ix_tag_lower_name", "vocabulary_id", func.lower(text("name"))),
+        Index("ix_tag_name_zh", "vocabulary_id", "name_zh"),
+    )
+
+    vocabulary_id: Mapped[int] = mapped_column(ForeignKey(Vocabulary.id, ondelete="CASCADE"), primary_key=True)
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    name: Mapped[str]
+    name_zh: Mapped[str | None]
+    threshold: Mapped[float] = mapped_column(REAL)
+    descriptions: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+
+
+class Generation(Base):
+    """What made a result: model, weights, vocabulary, preprocessing. Immutable; one of them serves search."""
+
+    __tablename__ = "generation"
+    __table_args__ = (
+        Index("uq_generation_is_default", "is_default", unique=True, postgresql_where=text("is_default")),
+    )
+
+    id: Mapped[int] = mapped_column(SmallInteger, Identity(), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(unique=True)
+    model: Mapped[str]
+    weights_sha256: Mapped[str]
+    preprocessing: Mapped[str]
+    vector_kind: Mapped[str]
+    vector_size: Mapped[int] = mapped_column(SmallInteger)
+    vocabulary_id: Mapped[int] = mapped_column(ForeignKey(Vocabulary.id))
+    is_default: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # When another took its place in search: the newest of these is what a rollback returns to.
+    served_until: Mapped[datetime | None]
+    # Its results are gone; the row stays, since the reports of its jobs name it.
+    dropped_at: Mapped[datetime | None]

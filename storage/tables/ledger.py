@@ -1,0 +1,249 @@
+"""What there is and what is to be done about it: archives, keys, jobs, shards, failures, workers."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Float,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, INT8MULTIRANGE, JSONB, Range
+from sqlalchemy.orm import Mapped, mapped_column
+
+from storage.tables.base import Base
+from storage.tables.generation import Generation, Vocabulary
+
+
+class Archive(Base):
+    """A bucket and prefix, or a folder. ``uri`` is its name: ``s3://bucket/prefix`` or ``file:///folder``.
+
+    ``images`` and ``missing`` are counted by triggers on ``image``. Whoever adds, deletes or marks images locks the
+    archive first (``repositories.archives.lock``), so that two of them cannot wait for each other.
+    """
+
+    __tablename__ = "archive"
+
+    id: Mapped[int] = mapped_column(Integer, Identity(), primary_key=True)
+    uri: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    images: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    missing: Mapped[int] = mapped_column(BigInteger, server_default="0")
+
+
+class Image(Base):
+    """One key of an archive and the version of the object that was last listed there."""
+
+    __tablename__ = "image"
+    __table_args__ = (
+        Index("uq_image_archive_id_key", "archive_id", "key", unique=True),
+        Index("ix_image_missing", "id", postgresql_where=text("missing_since IS NOT NULL")),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    archive_id: Mapped[int] = mapped_column(ForeignKey(Archive.id))
+    # Keys sort by bytes, as object stores list them; a prefix is then a range of the index.
+    key: Mapped[str] = mapped_column(Text(collation="C"))
+    version: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)
+    modified_at: Mapped[datetime | None]
+    listed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # When a listing first passed its place without finding it; its results stay until somebody deletes them.
+    missing_since: Mapped[datetime | None]
+
+
+class Job(Base):
+    """One request to recognise an archive. ``listed = done + skipped + failed + pending`` at every commit.
+
+    ``done`` and ``failed`` count the closed shards only; the open ones carry their own counts.
+    """
+
+    __tablename__ = "job"
+    __table_args__ = (
+        CheckConstraint("state IN ('running', 'paused', 'done', 'cancelled', 'failed')", name="state"),
+        Index("ix_job_open", "id", postgresql_where=text("state IN ('running', 'paused')")),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    archive_id: Mapped[int] = mapped_column(ForeignKey(Archive.id))
+    source: Mapped[str]
+    prefix: Mapped[str]
+    model: Mapped[str]
+    captioner: Mapped[str]
+    priority: Mapped[int] = mapped_column(SmallInteger)
+    state: Mapped[str] = mapped_column(server_default="running")
+    generation_id: Mapped[int | None] = mapped_column(ForeignKey(Generation.id))
+    # Other tags than the model's own; what is kept of each image; and where tags are given anew from what is kept, by
+    # which generation that was recorded.
+    vocabulary_id: Mapped[int | None] = mapped_column(ForeignKey(Vocabulary.id))
+    features: Mapped[str] = mapped_column(server_default="none")
+    from_generation_id: Mapped[int | None] = mapped_column(ForeignKey(Generation.id))
+    # Of the manifest that `source` names, when the job began; None where an archive is listed.
+    manifest_version: Mapped[str | None]
+    # The listing: where it got to, who is at it, and whether it is complete.
+    list_cursor: Mapped[str | None]
+    list_epoch: Mapped[int] = mapped_column(Integer, server_default="0")
+    list_lease_until: Mapped[datetime | None]
+    list_attempts: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    list_next_at: Mapped[datetime | None]
+    listed_all_at: Mapped[datetime | None]
+    listed: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    skipped: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    done: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    failed: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    # Resumed after it failed: it goes on however many of its images are forbidden.
+    breaker_is_off: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    stage_seconds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    # Seconds in which shards of it that were completed were worked on, by however many workers at a time.
+    active_seconds: Mapped[float] = mapped_column(Float, server_default="0")
+    active_until: Mapped[datetime | None]
+    # When it was paused to ask whether all its images are gone; resumed, it takes that for a yes.
+    found_nothing_at: Mapped[datetime | None]
+    note: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class JobRequest(Base):
+    """A request for a job that named itself, for a day, so that it may be sent twice."""
+
+    __tablename__ = "job_request"
+    __table_args__ = (Index("ix_job_request_created_at", "created_at"),)
+
+    key: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+    job_id: Mapped[int] = mapped_column(ForeignKey(Job.id))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Shard(Base):
+    """Keys leased together, and what became of each: ``outcomes[i]`` belongs to ``image_ids[i]``.
+
+    An outcome is one byte: 0 pending, 1 done, 2 failed, 3 skipped (deleted while it waited). Whoever holds the lease
+    knows ``epoch``; every write names it.
+    """
+
+    __tablename__ = "shard"
+    __table_args__ = (
+        CheckConstraint("state IN ('ready', 'leased', 'done', 'cancelled')", name="state"),
+        CheckConstraint("length(outcomes) = cardinality(image_ids)", name="outcomes_fit"),
+        Index("ix_shard_open", "job_id", "id", postgresql_where=text("state IN ('ready', 'leased')")),
+        Index("ix_shard_leased", "lease_until", postgresql_where=text("state = 'leased'")),
+        Index(
+            "ix_shard_begun",
+            "job_id",
+            postgresql_include=["n_done", "n_failed", "n_skipped"],
+            postgresql_where=text("state <> 'done' AND n_done + n_failed + n_skipped > 0"),
+        ),
+        Index("ix_shard_failed", "job_id", postgresql_where=text("n_failed > 0")),
+        {"postgresql_with": {"fillfactor": "70"}},
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey(Job.id))
+    state: Mapped[str] = mapped_column(server_default="ready")
+    epoch: Mapped[int] = mapped_column(Integer, server_default="0")
+    attempts: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    next_try_at: Mapped[datetime | None]
+    # Rounds that ended in a passing trouble of the surroundings; `attempts` counts holders that died.
+    tries: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    # The position of the image that is being tried alone: if the holder dies, this image is the suspect.
+    probe: Mapped[int | None] = mapped_column(SmallInteger)
+    probe_deaths: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    image_ids: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    outcomes: Mapped[bytes] = mapped_column(LargeBinary)
+    n_done: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    n_failed: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    n_skipped: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    stage_seconds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+
+
+class Skip(Base):
+    """The images of one page of a listing that needed nothing: a report tells the outcome of every key.
+
+    Ids are given out in the order of keys, so that a page of a thousand is mostly a single range.
+    """
+
+    __tablename__ = "skip"
+    __table_args__ = (Index("ix_skip_job_id", "job_id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey(Job.id))
+    image_ids: Mapped[list[Range[int]]] = mapped_column(INT8MULTIRANGE)
+
+
+class Naming(Base):
+    """An image that a job's manifest has named so far: it may name it again. Empty once the manifest is read."""
+
+    __tablename__ = "naming"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey(Job.id), primary_key=True)
+    image_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+
+
+class Failure(Base):
+    """Why an image of a job has no record. Kept for the job's books; ``retrying`` while a retry is under way."""
+
+    __tablename__ = "failure"
+    __table_args__ = (Index("ix_failure_image_id_generation_id", "image_id", "generation_id"),)
+
+    job_id: Mapped[int] = mapped_column(ForeignKey(Job.id), primary_key=True)
+    image_id: Mapped[int] = mapped_column(ForeignKey(Image.id, ondelete="CASCADE"), primary_key=True)
+    generation_id: Mapped[int] = mapped_column(ForeignKey(Generation.id))
+    version: Mapped[str]
+    error_class: Mapped[str]
+    about_content: Mapped[bool] = mapped_column(Boolean)
+    detail: Mapped[str]
+    attempts: Mapped[int] = mapped_column(SmallInteger)
+    retrying: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    failed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Notice(Base):
+    """That a job ended, for the webhook: owed while ``due_at`` is set, told at ``sent_at``."""
+
+    __tablename__ = "notice"
+    __table_args__ = (Index("ix_notice_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),)
+
+    job_id: Mapped[int] = mapped_column(ForeignKey(Job.id), primary_key=True)
+    # Which end of the job it is about: a job that is tried again ends again.
+    ended_at: Mapped[datetime]
+    due_at: Mapped[datetime | None]
+    tries: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    sent_at: Mapped[datetime | None]
+    error: Mapped[str | None]
+
+
+class Worker(Base):
+    """A worker process that lives, or lived until ``heartbeat_at``."""
+
+    __tablename__ = "worker"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int] = mapped_column(Integer)
+    device: Mapped[str]
+    model: Mapped[str | None]
+    job_id: Mapped[int | None] = mapped_column(BigInteger)
+    images_per_second: Mapped[float] = mapped_column(Float, server_default="0")
+    stages: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    # The models that it takes jobs for; NULL for any.
+    models: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    # What it cannot do now and why, a list of {kind, name, reason}.
+    unfit: Mapped[list[Any]] = mapped_column(JSONB, server_default=text("'[]'"))
+    sends_notices: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())

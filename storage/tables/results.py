@@ -1,0 +1,192 @@
+"""What came out: records, vectors and kept features, what people say of them, and what was deleted."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, INT8MULTIRANGE, Range
+from sqlalchemy.orm import Mapped, mapped_column
+
+from storage.tables.base import XID8, Base
+from storage.tables.generation import Generation
+from storage.tables.ledger import Archive, Image
+
+
+class Record(Base):
+    """What one image yielded under one generation: tags with scores, caption, true size.
+
+    ``tags`` is ascending and holds every tag above the model's score floor; ``scores[i]`` belongs to ``tags[i]``, in
+    units of ``1 / SCORE_SCALE``. A tag is assigned when its score is above its threshold: a matter of the query.
+
+    Whoever changes tags, scores or the job of a record must touch its vector (``repositories.vectors.touch``). What
+    people say of the tags is apart, in ``correction``; the SQL function ``corrected_tags`` puts both together.
+    """
+
+    __tablename__ = "record"
+    __table_args__ = ({"postgresql_partition_by": "LIST (generation_id)"},)
+
+    image_id: Mapped[int] = mapped_column(ForeignKey(Image.id, ondelete="CASCADE"), primary_key=True)
+    # No foreign key: only a generation that is registered has a partition (``repositories.partitions``).
+    generation_id: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    job_id: Mapped[int] = mapped_column(BigInteger)
+    version: Mapped[str]
+    tags: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger))
+    scores: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger))
+    caption: Mapped[str | None]
+    captioner: Mapped[str]
+    width: Mapped[int] = mapped_column(Integer)
+    height: Mapped[int] = mapped_column(Integer)
+    recorded_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Vector(Base):
+    """The unit vector of one image under one generation, as little-endian float16.
+
+    ``xid`` is the transaction that wrote the row, or changed something else that the index shows of the image: the
+    index reads what is new by it, and misses nothing that commits late, which a sequence would.
+    """
+
+    __tablename__ = "vector"
+    __table_args__ = (
+        Index("ix_vector_xid", "xid"),  # of one partition at a time, that is of one generation
+        {"postgresql_partition_by": "LIST (generation_id)"},
+    )
+
+    image_id: Mapped[int] = mapped_column(ForeignKey(Image.id, ondelete="CASCADE"), primary_key=True)
+    generation_id: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    v: Mapped[bytes] = mapped_column(LargeBinary)
+    xid: Mapped[int] = mapped_column(XID8, server_default=text("pg_current_xact_id()"))
+
+
+class FeatureFile(Base):
+    """A file of stored features beside the index: never changed, named by its content."""
+
+    __tablename__ = "feature_file"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    generation_id: Mapped[int] = mapped_column(ForeignKey(Generation.id))
+    kind: Mapped[str]
+    name: Mapped[str] = mapped_column(unique=True)
+    rows: Mapped[int] = mapped_column(Integer)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    # When another file took its place: whoever is reading it may finish.
+    retired_at: Mapped[datetime | None]
+
+
+class Feature(Base):
+    """Where the features of one image lie. ``version`` is the object's that they were made of."""
+
+    __tablename__ = "feature"
+    __table_args__ = (Index("ix_feature_file_id", "file_id"),)
+
+    image_id: Mapped[int] = mapped_column(ForeignKey(Image.id, ondelete="CASCADE"), primary_key=True)
+    generation_id: Mapped[int] = mapped_column(ForeignKey(Generation.id), primary_key=True)
+    file_id: Mapped[int] = mapped_column(ForeignKey(FeatureFile.id))
+    position: Mapped[int] = mapped_column(Integer)
+    version: Mapped[str]
+
+
+class IndexState(Base):
+    """Which manifest of a generation's vector index is published, and up to which transaction it is complete."""
+
+    __tablename__ = "index_state"
+
+    generation_id: Mapped[int] = mapped_column(ForeignKey(Generation.id), primary_key=True, autoincrement=False)
+    manifest: Mapped[int] = mapped_column(BigInteger)
+    watermark: Mapped[int] = mapped_column(XID8)
+    epoch: Mapped[int] = mapped_column(Integer)
+    published_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Correction(Base):
+    """What a person said of one tag of an image: that it is there, or that it is not, whatever any model says.
+
+    By name, since it holds under each generation whose vocabulary has a tag of that name. ``name`` is in lower case.
+    """
+
+    __tablename__ = "correction"
+
+    image_id: Mapped[int] = mapped_column(ForeignKey(Image.id, ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    spelling: Mapped[str]  # as it was typed
+    is_present: Mapped[bool] = mapped_column(Boolean)
+    # The name of the token that it was said with, or "local".
+    said_by: Mapped[str]
+    said_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class TagPolicy(Base):
+    """That a tag (its name in lower case) counts in an archive (None: in all) or not; see ``results.policy``."""
+
+    __tablename__ = "tag_policy"
+    __table_args__ = (
+        CheckConstraint("kind IN ('allow', 'deny')", name="kind"),
+        UniqueConstraint("archive_id", "name", postgresql_nulls_not_distinct=True),
+    )
+
+    id: Mapped[int] = mapped_column(Integer, Identity(), primary_key=True)
+    archive_id: Mapped[int | None] = mapped_column(ForeignKey(Archive.id))
+    name: Mapped[str]
+    kind: Mapped[str]
+    said_by: Mapped[str]
+    said_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Erasure(Base):
+    """An image that was deleted: the index must forget it, and reports tell that it did."""
+
+    __tablename__ = "erasure"
+    __table_args__ = (Index("ix_erasure_generation_id_xid", "generation_id", "xid"),)
+
+    image_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    generation_id: Mapped[int] = mapped_column(ForeignKey(Generation.id), primary_key=True)
+    xid: Mapped[int] = mapped_column(XID8, server_default=text("pg_current_xact_id()"))
+    erased_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Deletion(Base):
+    """What somebody wanted deleted. It names no key: those may be what has to be forgotten.
+
+    ``sha256`` is over the ids of all its images, ``request_sha256`` over the words that asked for them.
+    """
+
+    __tablename__ = "deletion"
+    __table_args__ = (CheckConstraint("kind IN ('images', 'prefix', 'archive')", name="kind"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    request_sha256: Mapped[str]
+    kind: Mapped[str]
+    archive_id: Mapped[int | None] = mapped_column(ForeignKey(Archive.id))
+    said_by: Mapped[str]
+    images: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    counts: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    feature_files: Mapped[list[int]] = mapped_column(ARRAY(BigInteger), server_default="{}")
+    begun_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+
+
+class DeletionPart(Base):
+    """Some images of a deletion, and whether all that was here of them is gone. ``keys`` only where asked for."""
+
+    __tablename__ = "deletion_part"
+
+    deletion_id: Mapped[int] = mapped_column(ForeignKey(Deletion.id), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    image_ids: Mapped[list[Range[int]]] = mapped_column(INT8MULTIRANGE)
+    keys: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    is_done: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))

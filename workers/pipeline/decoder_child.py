@@ -1,0 +1,99 @@
+"""The process in which pictures are decoded: a module that ``workers.pipeline.decoders`` runs.
+
+It owns nothing but one end of a socket: no credentials, no environment, no open files. It takes pictures one at a time
+until the other end is closed, which also happens when its parent dies. A picture that takes too long ends it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import resource
+import signal
+import socket
+import struct
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ram_core.transforms  # noqa: F401  (the class of what arrives pickled: loaded before memory is limited)
+from workers.pipeline.decode import decode, guard_pillow, load_plugins
+from workers.pipeline.retry import UndecodableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+REQUEST = struct.Struct("!IQ")
+"""How many bytes of a pickled preparation and of a picture follow."""
+
+ANSWER = struct.Struct("!?IIIIQ")
+"""Whether there are pixels; their rows and columns, the true width and height of the picture, how many bytes follow."""
+
+READY = b"\x01"
+"""What the child says once, when its limits are set."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve until the other end is closed. Arguments: descriptor of the socket, seconds, bytes of memory, pixels."""
+    descriptor, seconds, memory_bytes, max_pixels = (int(argument) for argument in arguments)
+    guard_pillow(max_pixels)
+    load_plugins()
+    _limit(memory_bytes)
+    with socket.socket(fileno=descriptor) as parent:
+        parent.sendall(READY)
+        # What decoders print would mix with the worker's log; why a picture is refused comes back as an answer.
+        os.dup2(1, 2)
+        with suppress(EOFError, ConnectionError):
+            while True:
+                _serve(parent, seconds, max_pixels)
+
+
+def _limit(memory_bytes: int) -> None:
+    # A worker that is told to stop finishes what it has in hand: the closed socket ends its children, not the signal.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    if sys.platform == "linux":  # elsewhere the kernel does not hold a process to it
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+        with suppress(OSError):  # a wish: should memory run out all the same, the child is to go, not the worker
+            Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _serve(parent: socket.socket, seconds: int, max_pixels: int) -> None:
+    preparation_bytes, body_bytes = REQUEST.unpack(receive(parent, bytearray(REQUEST.size)))
+    preparation = receive(parent, bytearray(preparation_bytes))
+    body = receive(parent, bytearray(body_bytes))
+    signal.setitimer(signal.ITIMER_REAL, seconds)  # nobody handles its signal, which ends the process
+    shape, payload = _answer(preparation, body, max_pixels)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    parent.sendall(ANSWER.pack(shape is not None, *(shape or (0, 0, 0, 0)), len(payload)))
+    parent.sendall(payload)
+
+
+def _answer(preparation: bytearray, body: bytearray, max_pixels: int) -> tuple[tuple[int, ...] | None, bytes]:
+    try:
+        decoded = decode(memoryview(body), pickle.loads(preparation), max_pixels)  # noqa: S301  (our parent wrote it)
+    except (UndecodableError, MemoryError) as error:
+        return None, json.dumps([type(error).__name__, str(error)]).encode()
+    except Exception as error:  # noqa: BLE001  (the parent's table of errors judges it)
+        return None, json.dumps(["", f"{type(error).__name__}: {error}"]).encode()
+    rows, columns, _ = decoded.pixels.shape
+    return (rows, columns, decoded.width, decoded.height), decoded.pixels.tobytes()
+
+
+def receive(other: socket.socket, into: bytearray) -> bytearray:
+    """Fill a buffer from a socket and return it. Raises ``EOFError`` when the other end is closed before."""
+    view = memoryview(into)
+    while view.nbytes:
+        count = other.recv_into(view)
+        if not count:
+            raise EOFError
+        view = view[count:]
+    return into
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

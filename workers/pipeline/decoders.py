@@ -1,0 +1,206 @@
+"""Decoding in child processes: a picture that kills its decoder, hangs or takes all memory harms nothing else.
+
+Children are started anew, not forked, and load neither models nor libraries for services. They know nothing that is
+worth stealing (``workers.pipeline.decoder_child``), and what they answer is checked before it is believed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import weakref
+from typing import TYPE_CHECKING
+
+import numpy as np
+import structlog
+
+from storage.errors import FatalError
+from workers.pipeline.decode import Decoded
+from workers.pipeline.decoder_child import ANSWER, READY, REQUEST, receive
+from workers.pipeline.retry import (
+    CorruptImageError,
+    DecoderCrashedError,
+    DecoderMemoryError,
+    DecoderTimeoutError,
+    NotAnImageError,
+    TooManyPixelsError,
+    TruncatedImageError,
+    UnsupportedImageError,
+)
+
+if TYPE_CHECKING:
+    from ram_core.recognition import Preprocessing
+
+log = structlog.get_logger()
+
+CHILD = "workers.pipeline.decoder_child"
+"""The module that a child runs."""
+
+PICTURE_SECONDS = 15
+"""A picture that takes longer is given up. The largest that are allowed take a few seconds."""
+
+_GRACE_SECONDS = 5.0
+"""The kernel ends a child in time; should even that not happen, its parent does it so much later."""
+
+_START_SECONDS = 60.0
+
+_BASE_BYTES = 1 << 30
+_BYTES_PER_PIXEL = 16
+"""What a child may take: its programs, the file twice, and four copies of the largest picture in four channels."""
+
+_MOST_ANSWER_BYTES = 1 << 26
+
+_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    # glibc gives pages back after every picture and faults them in for the next: a quarter of the time of a large one.
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 26),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 26),
+}
+
+_REFUSALS: dict[str, type[Exception]] = {
+    "MemoryError": DecoderMemoryError,
+    **{
+        kind.__name__: kind
+        for kind in (
+            CorruptImageError,
+            NotAnImageError,
+            TooManyPixelsError,
+            TruncatedImageError,
+            UnsupportedImageError,
+        )
+    },
+}
+
+
+class Decoders:
+    """A pool of children, each started when it is first needed. Thread-safe; as many pictures at once as children.
+
+    Args:
+        count: how many children there may be.
+        max_pixels: refuse pictures with more.
+        seconds: for how long a child may work on one picture.
+    """
+
+    def __init__(self, count: int, max_pixels: int, seconds: int = PICTURE_SECONDS) -> None:
+        self._limits = (seconds, _BASE_BYTES + _BYTES_PER_PIXEL * max_pixels, max_pixels)
+        # Last in, first out: where little is to do, few are started.
+        self._idle: queue.LifoQueue[_Child | None] = queue.LifoQueue()
+        for _ in range(count):
+            self._idle.put(None)
+        weakref.finalize(self, _end_all, self._idle)
+
+    def decode(self, body: bytes | memoryview, preprocessing: Preprocessing) -> Decoded:
+        """Decode and prepare one picture; waits while all children are busy.
+
+        Raises:
+            UndecodableError: one of its kinds says why not.
+            FatalError: children cannot be started here.
+        """
+        child = self._idle.get()
+        try:
+            for is_last in (False, True):
+                child = child or _Child(self._limits)
+                try:
+                    return child.decode(body, preprocessing)
+                except (DecoderCrashedError, DecoderMemoryError, DecoderTimeoutError) as error:
+                    if child.is_over:
+                        child = None
+                    # A death may be chance: processes get killed. What took too long would do so again.
+                    if is_last or child is not None or isinstance(error, DecoderTimeoutError):
+                        raise
+                    log.warning("decoder died", error=str(error))
+            raise AssertionError  # the last round returned or raised
+        finally:
+            self._idle.put(child)
+
+    def close(self) -> None:
+        """End the children that are idle: all of them, once nobody decodes any more."""
+        _end_all(self._idle)
+
+
+class _Child:
+    """One process and our end of its socket. Belongs to whoever took it out of the pool."""
+
+    def __init__(self, limits: tuple[int, int, int]) -> None:
+        self._seconds = limits[0]
+        self.is_over = False
+        self._socket, other = socket.socketpair()
+        with other:
+            self._process = subprocess.Popen(  # noqa: S603  (the command is ours)
+                [sys.executable, "-P", "-m", CHILD, str(other.fileno()), *map(str, limits)],
+                # Nothing of our environment: a decoder that was taken over is to find no credentials.
+                env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **_ENVIRONMENT},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[other.fileno()],
+            )
+        self._socket.settimeout(_START_SECONDS)
+        try:
+            receive(self._socket, bytearray(len(READY)))
+        except (EOFError, OSError) as error:
+            self.end()
+            raise FatalError(
+                f"the process that decodes pictures does not start (it ended with {self._process.returncode}): "
+                "see the lines before this one"
+            ) from error
+        self._socket.settimeout(self._seconds + _GRACE_SECONDS)
+
+    def decode(self, body: bytes | memoryview, preprocessing: Preprocessing) -> Decoded:
+        """Decode one picture. After a death, and after an answer that makes no sense, this child is over."""
+        preparation = pickle.dumps(preprocessing)
+        try:
+            self._socket.sendall(REQUEST.pack(len(preparation), len(body)) + preparation)
+            self._socket.sendall(body)
+            return self._answer()
+        except TimeoutError:
+            self.end()
+            raise DecoderTimeoutError(f"not decoded within {self._seconds} seconds") from None
+        except (EOFError, OSError):
+            raise self._death() from None
+
+    def _answer(self) -> Decoded:
+        header = ANSWER.unpack(receive(self._socket, bytearray(ANSWER.size)))
+        is_decoded, rows, columns, width, height, length = header
+        if length > _MOST_ANSWER_BYTES or (is_decoded and length != rows * columns * 3):
+            self.end()
+            raise DecoderCrashedError("the decoder answered nonsense")
+        payload = receive(self._socket, bytearray(length))
+        if is_decoded:
+            return Decoded(np.frombuffer(payload, np.uint8).reshape(rows, columns, 3), width, height)  # (S, S, 3)
+        name, detail = json.loads(payload)
+        raise _REFUSALS.get(name, RuntimeError)(detail or "it takes more memory than a picture may take")
+
+    def _death(self) -> Exception:
+        """End what is left of the child, and say what it died of."""
+        try:
+            self._process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self.end()
+        code = -self._process.returncode
+        if code == signal.SIGALRM:
+            return DecoderTimeoutError(f"not decoded within {self._seconds} seconds")
+        if code == signal.SIGKILL:
+            return DecoderMemoryError("the decoder was killed from outside, as the system does when memory runs out")
+        reason = signal.Signals(code).name if code > 0 else f"exit code {-code}"
+        return DecoderCrashedError(f"the decoder died over it ({reason})")
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        self.is_over = True
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
+
+
+def _end_all(idle: queue.LifoQueue[_Child | None]) -> None:
+    for child in [idle.get_nowait() for _ in range(idle.qsize())]:
+        if child is not None:
+            child.end()
+        idle.put(None)

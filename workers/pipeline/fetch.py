@@ -1,0 +1,85 @@
+"""Fetch: an object's bytes, within a budget of memory, with a few tries of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from storage.errors import TransientError
+from storage.index.manifest import DamagedError
+from storage.results.packing import CODE, unpack_vectors
+from workers.pipeline.retry import EmptyFileError, FeaturesMissingError, backoff_seconds
+
+if TYPE_CHECKING:
+    from storage.index.feature_files import FeatureFiles
+    from storage.objects.base import Fetched, ObjectStore
+    from workers.pipeline.work import Work
+
+TRIES = 3
+
+
+class BytesBudget:
+    """Bounds the bytes that are in memory between fetch and decode."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self.total_bytes = total_bytes
+        self._free = total_bytes
+        self._changed = threading.Condition()
+
+    def acquire(self, amount: int) -> int:
+        """Wait until ``amount`` bytes are free, take them and return how many were taken.
+
+        An object larger than the whole budget takes all of it, and so travels alone.
+        """
+        taken = min(amount, self.total_bytes)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= taken)
+            self._free -= taken
+        return taken
+
+    def release(self, amount: int) -> None:
+        """Give bytes back."""
+        with self._changed:
+            self._free += amount
+            self._changed.notify_all()
+
+
+def fetch(work: Work, max_bytes: int) -> None:
+    """Fill in ``work.body``. Raises the store's errors and ``EmptyFileError``."""
+    assert work.lease.store is not None
+    fetched = _with_tries(work.lease.store, work.image.key, work.version, max_bytes)
+    if not len(fetched.body):
+        raise EmptyFileError("the object has no bytes")
+    work.body, work.version = fetched.body, fetched.version
+
+
+def recall(work: Work, retags_from: str, files: FeatureFiles) -> None:
+    """Fill in ``work.feature`` from what was kept of the image: no object is read.
+
+    Raises:
+        FeaturesMissingError: it was not kept, or is damaged.
+        ServiceUnavailableError: the place of the feature files does not answer.
+    """
+    kept = work.kept
+    if kept is None:
+        raise FeaturesMissingError("its record is gone: recognise it again")
+    work.version, work.width, work.height = kept.version, kept.width, kept.height
+    if retags_from == "vector":
+        work.feature = unpack_vectors(kept.vector, len(kept.vector) // CODE.itemsize)[0]
+        return
+    if kept.file is None or kept.position is None:
+        raise FeaturesMissingError("its image tokens are not kept: recognise it again with RAMQ_FEATURES=tokens")
+    try:
+        work.feature = files.row(kept.file, kept.position)
+    except DamagedError as error:
+        raise FeaturesMissingError(f"{error}: recognise it again with RAMQ_FEATURES=tokens") from error
+
+
+def _with_tries(store: ObjectStore, key: str, version: str, max_bytes: int) -> Fetched:
+    for attempt in range(TRIES - 1):
+        try:
+            return store.fetch(key, version, max_bytes)
+        except TransientError:
+            time.sleep(backoff_seconds(attempt, first=0.2, most=2.0))
+    return store.fetch(key, version, max_bytes)

@@ -1,0 +1,93 @@
+"""Infer: a batch of pixels through the model; a batch that fails is halved until the image at fault stands alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import structlog
+
+from workers.pipeline.fitness import UnfitError, concerns_worker, is_out_of_memory, of_model, out_of_memory
+from workers.pipeline.retry import DeviceLostError, ModelFailedError
+from workers.pipeline.work import Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ram_core.recognition import Prediction
+    from workers.pipeline.model_holder import LoadedModel
+    from workers.pipeline.work import Batch, Work
+
+log = structlog.get_logger()
+
+KEYS_LOGGED = 3
+"""Keys named on a line about a batch that failed: it is halved until the one at fault stands alone."""
+
+
+def infer(batch: Batch, model: LoadedModel, captioner: str) -> None:
+    """Fill in predictions and captions, from pixels or from what was kept of the images.
+
+    Raises only what concerns the worker as a whole.
+    """
+    _predict(batch.sound, model, captioner)
+    for work in batch.works:
+        work.pixels = work.feature = None
+
+
+def _predict(works: Sequence[Work], model: LoadedModel, captioner: str) -> None:
+    if not works:
+        return
+    try:
+        if works[0].kept is not None:
+            predictions, captions = _retag(works, model)
+        else:
+            pixels = np.stack([work.pixels for work in works if work.pixels is not None])  # (B, S, S, 3)
+            predictions = model.predict(pixels, works[0].lease.shard.features)
+            captions = model.captions(captioner, pixels, predictions)
+    # Whatever a model raises, from a CUDA error to a bad picture: halving finds out whether an image is at fault.
+    except Exception as error:
+        if concerns_worker(error):
+            raise
+        if _is_device_lost(error):
+            raise DeviceLostError(f"the device failed and answers nothing more in this process: {error}") from error
+        log.warning(
+            "batch failed",
+            keys=[work.image.key for work in works[:KEYS_LOGGED]],
+            images=len(works),
+            error=f"{type(error).__name__}: {error}",
+        )
+        if len(works) == 1 and is_out_of_memory(error):
+            # The model takes as much for any picture: it is the machine that has too little left.
+            raise UnfitError(of_model(model.name), out_of_memory(model.name, error)) from error
+        if len(works) == 1:
+            works[0].trouble = Trouble.of(ModelFailedError(f"{type(error).__name__}: {error}"))
+            return
+        middle = len(works) // 2
+        _predict(works[:middle], model, captioner)
+        _predict(works[middle:], model, captioner)
+        return
+    for work, prediction, caption in zip(works, predictions, captions, strict=True):
+        work.prediction, work.caption = prediction, caption
+
+
+def _retag(works: Sequence[Work], model: LoadedModel) -> tuple[list[Prediction], list[str | None]]:
+    """Give new tags. Captions stay, but for those that were made of the tags."""
+    kept = np.stack([work.feature for work in works if work.feature is not None])
+    predictions = model.retagger.retag(kept)
+    captions = []
+    for work, prediction in zip(works, predictions, strict=True):
+        assert work.kept is not None
+        work.captioner = work.kept.captioner
+        made_of_tags = work.captioner == "template"
+        captions.append(model.caption_of_tags(prediction) if made_of_tags else work.kept.caption)
+    return predictions, captions
+
+
+def _is_device_lost(error: Exception) -> bool:
+    """Tell whether every later call would fail too, whatever the image, as after an assertion on a GPU.
+
+    Running out of its memory is not such an error: half the batch may fit.
+    """
+    return type(error).__name__ == "AcceleratorError" or (
+        isinstance(error, RuntimeError) and "CUDA error" in str(error) and "out of memory" not in str(error)
+    )

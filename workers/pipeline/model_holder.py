@@ -1,0 +1,274 @@
+"""The model in this process: loaded when the first job needs it, one at a time, with the captioner beside it."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import structlog
+
+from ram_core import load_model
+from ram_core.captions import template_caption
+from ram_core.errors import CheckpointError, DeviceError, ModelError, VocabularyError
+from ram_core.vocabulary import TagVocabulary
+from storage.database import unit_of_work
+from storage.errors import UsageError
+from storage.results import generations, vocabularies
+from storage.results.vocabularies import VocabularySpec
+from workers.pipeline.fitness import EVERYTHING, UnfitError, is_out_of_memory, of_model, out_of_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from numpy.typing import NDArray
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
+
+    from ram_core.features import Kind
+    from ram_core.recognition import Prediction, Recognizer, Retagger
+    from ram_core.recognizer import RamRecognizer
+    from storage.ledger.shards import ClaimedShard
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """Where models come from and where they run."""
+
+    device: str
+    models_dir: Path
+    cache_dir: Path
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What ``load_model`` takes. On a GPU the large models run in float16, which changes logits by hundredths."""
+        import torch  # noqa: PLC0415
+
+        from ram_core.registry import resolve_device  # noqa: PLC0415
+
+        device = resolve_device(self.device)
+        return {
+            "device": device,
+            "dtype": torch.float16 if device.type == "cuda" else torch.float32,
+            "models_dir": self.models_dir,
+            "cache_dir": self.cache_dir,
+        }
+
+
+@dataclass(slots=True)
+class LoadedModel:
+    """A recognizer and what else a job on it needs."""
+
+    name: str
+    recognizer: Recognizer
+    thresholds: NDArray[np.float32]  # (T,)
+    options: ModelOptions
+    _tag2text: Any = field(default=None)
+
+    @property
+    def retagger(self) -> Retagger:
+        """The model as one that gives tags from what was kept of images. Only with a vocabulary of its own."""
+        return cast("Retagger", self.recognizer)
+
+    def predict(self, pixels: NDArray[np.uint8], features: str) -> list[Prediction]:
+        """Recognise (B, S, S, 3) pixels, with what is to be kept of the images (``none``, ``global``, ``tokens``)."""
+        if features == "none":
+            return self.recognizer.predict(pixels)
+        return cast("RamRecognizer", self.recognizer).predict(pixels, features=cast("Kind", features))
+
+    def caption_of_tags(self, prediction: Prediction) -> str | None:
+        """Return the sentence that the template makes of the assigned tags."""
+        return template_caption(self._assigned(prediction), are_things=self.recognizer.vocabulary.name == "imagenet")
+
+    def captions(
+        self, captioner: str, pixels: NDArray[np.uint8], predictions: Sequence[Prediction]
+    ) -> list[str | None]:
+        """Return a caption for each of (B, S, S, 3) pixels, as ``captioner`` makes them (None for ``none``)."""
+        if captioner == "none":
+            return [None] * len(predictions)
+        if captioner == "template":
+            return [self.caption_of_tags(prediction) for prediction in predictions]
+        return list(self._sentences(pixels, [self._assigned(prediction) for prediction in predictions]))
+
+    def _sentences(self, pixels: NDArray[np.uint8], assigned: list[list[str]]) -> list[str]:
+        """Caption with Tag2Text, which takes the same pixels as RAM and RAM++."""
+        import torch  # noqa: PLC0415  (loaded with the first model, not with this module)
+
+        from ram_core.transforms import normalise  # noqa: PLC0415
+
+        if self._tag2text is None:
+            self._tag2text = load_here("tag2text", self.options)
+        squash = self._tag2text.preprocessing
+        if squash.name != getattr(self.recognizer.preprocessing, "name", None):
+            raise CheckpointError(f"the captioner tag2text does not go with {self.name}: use ram, ram_plus or template")
+        batch = torch.from_numpy(pixels).to(self._tag2text.runner.device)  # (B, S, S, 3)
+        captions: list[str] = self._tag2text.caption(normalise(batch, squash.mean, squash.std), assigned)
+        return captions
+
+    def _assigned(self, prediction: Prediction) -> list[str]:
+        above = prediction.scores > self.thresholds[prediction.tag_ids]
+        order = prediction.scores[above].argsort()[::-1]
+        names = self.recognizer.vocabulary.names
+        return [names[tag] for tag in prediction.tag_ids[above][order].tolist()]
+
+
+def load_here(name: str, options: ModelOptions) -> Any:
+    """Load a model on this worker's device.
+
+    Raises:
+        UnfitError: its files are not here or damaged, the device is not, or there is too little memory. Another worker
+            may have all that.
+    """
+    try:
+        return load_model(name, **options.arguments)
+    except ModelError as error:
+        if isinstance(error, DeviceError):
+            raise UnfitError(EVERYTHING, str(error)) from error
+        raise UnfitError(of_model(name), str(error)) from error
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise UnfitError(of_model(name), out_of_memory(name, error)) from error
+        raise
+
+
+class ModelHolder:
+    """Loads models and registers their generations.
+
+    Args:
+        engine: the database.
+        options: device and folders.
+        pinned: the only model that this worker runs, or None for any.
+    """
+
+    def __init__(self, engine: Engine, options: ModelOptions, pinned: str | None) -> None:
+        self._engine = engine
+        self._options = options
+        self._lock = threading.Lock()
+        self._device = options.device
+        self._loaded: LoadedModel | None = None
+        # The loaded model with other tags, by the id of the vocabulary. All share its weights.
+        self._variants: dict[int, LoadedModel] = {}
+        self.pinned = pinned
+        self.foreign: set[int] = set()
+        """Generations of jobs that were refused here: other weights go by the name of their model."""
+
+    @property
+    def served(self) -> tuple[str, ...] | None:
+        """The models this worker takes jobs for; None for any."""
+        return None if self.pinned is None else (self.pinned,)
+
+    @property
+    def current(self) -> str | None:
+        """The name of the loaded model."""
+        return self._loaded.name if self._loaded else None
+
+    @property
+    def device(self) -> str:
+        """The device that models are on; before the first is loaded, the one that was asked for."""
+        return self._device
+
+    def check(self) -> None:
+        """Raise ``UnfitError`` if the device is not here, or the only model of this worker cannot be loaded."""
+        if self.pinned is not None:
+            self.get(self.pinned)
+            return
+        try:
+            self._device = str(self._options.arguments.get("device", self._device))
+        except DeviceError as error:
+            raise UnfitError(EVERYTHING, str(error)) from error
+
+    def get(self, name: str, vocabulary_id: int | None = None) -> LoadedModel:
+        """Return a model, loading it in place of another if need be.
+
+        Args:
+            name: of the model.
+            vocabulary_id: other tags than its own.
+
+        Raises:
+            UnfitError: it cannot be loaded here; the message says what to do.
+            UsageError: it cannot take these tags, here or elsewhere.
+        """
+        with self._lock:
+            if self._loaded is None or self._loaded.name != name:
+                self._loaded = None  # before the next is loaded: two may not fit
+                self._variants.clear()
+                gc.collect()
+                self._loaded = self._load(name)
+            if vocabulary_id is None:
+                return self._loaded
+            if vocabulary_id not in self._variants:
+                self._variants[vocabulary_id] = self._with_vocabulary(self._loaded, vocabulary_id)
+            return self._variants[vocabulary_id]
+
+    def _with_vocabulary(self, model: LoadedModel, vocabulary_id: int) -> LoadedModel:
+        with unit_of_work(self._engine) as session:
+            view = vocabularies.view(session, vocabulary_id)
+            tags = vocabularies.tags(session, vocabulary_id)
+        described = tags[0].descriptions is not None
+        vocabulary = TagVocabulary(
+            view.name,
+            tuple(tag.name for tag in tags),
+            tuple(tag.name_zh for tag in tags),
+            np.array([tag.threshold for tag in tags], dtype=np.float32),
+            tuple(tuple(tag.descriptions or ()) for tag in tags) if described else None,
+        )
+        log.info("embedding vocabulary", model=model.name, vocabulary=view.name, tags=len(tags))
+        try:
+            recognizer = cast("Retagger", model.recognizer).with_vocabulary(vocabulary)
+        except VocabularyError as error:  # the job's fault, not this worker's: it would fit no other one either
+            raise UsageError(f"the tags of {view.name!r} do not go with {model.name}: {error}") from error
+        return LoadedModel(model.name, recognizer, vocabulary.thresholds, self._options)
+
+    def _load(self, name: str) -> LoadedModel:
+        log.info("loading model", model=name, device=self._options.device)
+        recognizer = load_here(name, self._options)
+        self._device = str(self._options.arguments.get("device", self._device))
+        log.info("model is ready", model=name, device=self._device)
+        return LoadedModel(name, recognizer, recognizer.vocabulary.thresholds, self._options)
+
+    def is_fit_for(self, shard: ClaimedShard) -> bool:
+        """Tell whether a shard's job belongs to the generation that its model makes here.
+
+        Raises:
+            UnfitError: the model cannot be loaded here; the message says what to do.
+        """
+        ours: str = self.get(shard.model, shard.vocabulary_id).recognizer.spec.fingerprint
+        if ours != shard.fingerprint:
+            self.foreign.add(shard.generation_id)
+        return ours == shard.fingerprint
+
+    def register(self, session: Session, name: str, vocabulary_id: int | None = None) -> int:
+        """Return the id of a model's generation, which cannot be dropped before the transaction ends.
+
+        Asked for each job and not kept: a generation may be dropped while the model stays loaded.
+
+        Raises:
+            UnfitError: it cannot be loaded here; the message says what to do.
+        """
+        recognizer = self.get(name, vocabulary_id).recognizer
+        spec, vocabulary = recognizer.spec, recognizer.vocabulary
+        return generations.ensure(
+            session,
+            generations.GenerationSpec(
+                fingerprint=spec.fingerprint,
+                model=spec.model,
+                weights_sha256=spec.weights_sha256,
+                preprocessing=spec.preprocessing,
+                vector_kind=spec.vector_kind,
+                vector_size=spec.vector_size,
+            ),
+            VocabularySpec(
+                sha256=vocabulary.sha256,
+                name=vocabulary.name,
+                names=vocabulary.names,
+                names_zh=vocabulary.names_zh,
+                thresholds=[float(threshold) for threshold in vocabulary.thresholds],
+                descriptions=vocabulary.descriptions,
+            ),
+        )

@@ -1,0 +1,160 @@
+"""Write: one transaction per batch. Its commit is when an image counts; its fence keeps out who lost the lease."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from psycopg import DataError, IntegrityError
+from sqlalchemy.exc import DataError as SqlalchemyDataError
+from sqlalchemy.exc import IntegrityError as SqlalchemyIntegrityError
+
+from storage.database import unit_of_work
+from storage.ledger import breaker, shards
+from storage.results import features, records
+from storage.results.packing import pack_vectors
+from storage.tables import SCORE_SCALE
+from workers.pipeline.retry import UnstorableResultError
+from workers.pipeline.work import Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from sqlalchemy import Engine
+
+    from storage.index.feature_files import FeatureFiles
+    from workers.pipeline.work import Batch, Lease, Work
+
+
+def write(
+    engine: Engine,
+    batch: Batch,
+    thresholds: NDArray[np.float32],
+    lease_seconds: float,
+    files: FeatureFiles | None = None,
+) -> str:
+    """Commit the outcomes of a batch and return the state of its job.
+
+    What is kept of the images beside their results is in a file before the transaction begins that speaks of it.
+
+    Results that the database refuses are halved until the image at fault stands alone, and recorded as its failure.
+
+    Raises:
+        FencedError: the lease was lost; nothing was written.
+        ServiceUnavailableError: the database is away; the same call may be made again.
+    """
+    return _write(engine, batch.lease, batch.works, _How(thresholds, lease_seconds, files))
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What is the same for all of a batch."""
+
+    thresholds: NDArray[np.float32]
+    lease_seconds: float
+    files: FeatureFiles | None
+
+
+def _write(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> str:
+    try:
+        return _commit(engine, lease, works, how)
+    except (DataError, IntegrityError, SqlalchemyDataError, SqlalchemyIntegrityError, ValueError) as error:
+        if len(works) == 1:
+            reason = str(error).strip().splitlines()[0]
+            works[0].trouble = Trouble.of(UnstorableResultError(reason))
+            return _commit(engine, lease, works, how)
+    middle = len(works) // 2
+    _write(engine, lease, works[:middle], how)
+    return _write(engine, lease, works[middle:], how)
+
+
+def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> str:
+    shard = lease.shard
+    provenance = records.Provenance(shard.job_id, shard.generation_id, shard.captioner)
+    done = [work for work in works if work.trouble is None]
+    failed = [work for work in works if work.trouble is not None and not work.trouble.is_passing]
+    outcomes = bytearray(lease.outcomes)
+    stored = [work for work in done if work.prediction is not None and work.prediction.features is not None]
+    file = None
+    if stored and how.files is not None:
+        rows = np.stack(
+            [work.prediction.features for work in stored if work.prediction and work.prediction.features is not None]
+        )
+        file = how.files.write(shard.generation_id, shard.features, rows)
+    with unit_of_work(engine) as session:
+        # The fence first: it holds the shard's row until the commit. Its outcomes are completed below.
+        shards.require_held(session, shard.id, shard.epoch)
+        existing = records.lock_existing(session, [work.image.id for work in (*done, *failed)])
+        if shard.from_generation_id is None:  # what was kept of an object says nothing of how it is now
+            records.note_versions(session, existing, {work.image.id: work.version for work in done})
+        for work in (*done, *failed):
+            present = work.image.id in existing
+            outcome = shards.DONE if work.trouble is None else shards.FAILED
+            outcomes[work.position] = outcome if present else shards.SKIPPED
+        for captioner in {work.captioner for work in done}:
+            own = [work for work in done if work.captioner == captioner]
+            written = replace(provenance, captioner=captioner or shard.captioner)
+            records.write_records(session, _records(own, existing, how.thresholds), written)
+        if file is not None:
+            at = {work.image.id: (n, work.version) for n, work in enumerate(stored) if work.image.id in existing}
+            features.link(session, shard.generation_id, file, at)
+        records.write_failures(session, _failures(failed, existing), provenance)
+        state = shards.advance(session, shard.id, shard.epoch, bytes(outcomes), how.lease_seconds)
+        if any(work.trouble.code == breaker.FORBIDDEN for work in failed if work.trouble is not None):
+            state = "failed" if breaker.trip(session, shard.job_id) else state
+    lease.outcomes[:] = outcomes
+    return state
+
+
+def _records(
+    works: Sequence[Work], existing: Mapping[int, str], thresholds: NDArray[np.float32]
+) -> list[records.RecordRow]:
+    kept = [work for work in works if work.image.id in existing]
+    if not kept:
+        return []
+    predictions = [work.prediction for work in kept]
+    assert all(prediction is not None for prediction in predictions)
+    packed = pack_vectors(np.stack([prediction.vector for prediction in predictions if prediction is not None]))
+    rows = []
+    for work, vector in zip(kept, packed, strict=True):
+        assert work.prediction is not None
+        rows.append(
+            records.RecordRow(
+                image_id=work.image.id,
+                version=work.version,
+                tags=work.prediction.tag_ids.tolist(),
+                scores=quantise(work.prediction.scores, thresholds[work.prediction.tag_ids]).tolist(),
+                caption=work.caption,
+                width=work.width,
+                height=work.height,
+                vector=vector,
+            )
+        )
+    return rows
+
+
+def _failures(works: Sequence[Work], existing: Mapping[int, str]) -> list[records.FailureRow]:
+    return [
+        records.FailureRow(
+            work.image.id, work.version, work.trouble.code, work.trouble.about_content, work.trouble.detail
+        )
+        for work in works
+        if work.trouble is not None and work.image.id in existing
+    ]
+
+
+def quantise(scores: NDArray[np.float32], thresholds: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Turn scores into whole units of ``1 / SCORE_SCALE`` without moving any across its tag's own threshold.
+
+    Args:
+        scores: (K,) in 0..1.
+        thresholds: (K,) in 0..1; a tag is assigned when its score is above it, before and after.
+
+    Returns:
+        (K,) int16 in 0..SCORE_SCALE.
+    """
+    units = np.rint(scores * SCORE_SCALE).astype(np.int16)
+    limits = np.rint(thresholds * SCORE_SCALE).astype(np.int16)
+    return np.where(scores > thresholds, np.maximum(units, limits + 1), np.minimum(units, limits)).astype(np.int16)
