@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
-from sqlalchemy import text
 
 from ramq.broker import broker_client, check_broker
 from ramq.wiring import addresses
 from storage import revision
-from storage.database import make_engine, unit_of_work
+from storage.database import make_engine, server_time, server_version, unit_of_work
 from storage.errors import RamqError, ServiceUnavailableError
 from storage.ledger import notices, shards
 from storage.ledger import workers as worker_rows
@@ -173,7 +172,7 @@ def _database(engine: Engine) -> Finding:
             return Finding("database", "fault", "it is empty: ramq's tables are not made yet", "ramq db upgrade")
         revision.require_current(engine)
         with unit_of_work(engine) as session:
-            server = session.scalar(text("SHOW server_version"))
+            server = server_version(session)
     except ServiceUnavailableError as error:
         return _fault("database", error, 'psql "$RAMQ_DATABASE_URL"')
     except RamqError as error:
@@ -183,7 +182,7 @@ def _database(engine: Engine) -> Finding:
 
 def _database_clock(engine: Engine) -> Finding:
     with unit_of_work(engine) as session:
-        return _clock(session.scalars(text("SELECT clock_timestamp()")).one(), "the database's")
+        return _clock(server_time(session), "the database's")
 
 
 def _standby(settings: Settings) -> list[Finding]:

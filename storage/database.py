@@ -15,6 +15,7 @@ from storage.errors import ServiceUnavailableError
 from storage.texts import without_secrets
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from collections.abc import Iterator
 
     import psycopg
@@ -142,3 +143,18 @@ def _unreachable(engine: Engine, error: Exception) -> str:
     reason = str(getattr(error, "orig", None) or error).strip().splitlines()
     url = without_secrets(engine.url.render_as_string(hide_password=True))
     return f"the database {url} did not answer: {reason[0] if reason else type(error).__name__}"
+
+
+def is_first(session: Session, lock: int) -> bool:
+    """Take an advisory lock until the transaction ends; False where another transaction holds it."""
+    return bool(session.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": lock}))
+
+
+def server_version(session: Session) -> str:
+    """Return the version of the server."""
+    return str(session.scalar(text("SHOW server_version")))
+
+
+def server_time(session: Session) -> datetime:
+    """Return what the server's clock says."""
+    return session.scalars(text("SELECT clock_timestamp()")).one()

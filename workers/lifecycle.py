@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING
 
 import redis
 import structlog
-from sqlalchemy import text
 
-from storage.database import limit_idleness, unit_of_work
+from storage.database import is_first, limit_idleness, unit_of_work
 from storage.errors import FatalError, RamqError, ServiceUnavailableError
 from storage.index.feature_compaction import compact as compact_features
 from storage.index.feature_files import FeatureFiles
@@ -305,7 +304,7 @@ class Worker:
         """Send as many bells as there are workers to hear them, and not more than there is work."""
         with unit_of_work(self._engine) as session:
             limit_idleness(session)
-            if not session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _RINGER_LOCK}):
+            if not is_first(session, _RINGER_LOCK):
                 return
             jobs.finish_completed(session)
             worker_rows.forget_gone(session, older_than_seconds=3600)
