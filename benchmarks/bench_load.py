@@ -43,7 +43,7 @@ from ramq.embedded import embedded
 from ramq.embedded.process import spawn
 from storage.database import driver_connection, make_engine, unit_of_work
 from storage.index.builder import MAX_SEGMENT_ROWS, IndexBuilder
-from storage.index.places import FolderPlace
+from storage.index.file_storage import FolderStorage
 from storage.migrate import upgrade
 from storage.objects.base import S3Options
 from storage.objects.source import open_store, parse_source
@@ -195,7 +195,7 @@ def fill(engine: Engine, folder: Path, rows: int) -> list[int]:
     archive = folder / "archive"
     provenance = prepare(engine, archive.as_uri(), width)
     maker = Maker(width)
-    builder = IndexBuilder(engine, FolderPlace(folder / "index"), folder / "cache")
+    builder = IndexBuilder(engine, FolderStorage(folder / "index"), folder / "cache")
     published = 0
     for first in range(0, rows, CHUNK):
         load(engine, maker.chunk(first // CHUNK, min(CHUNK, rows - first)), provenance)

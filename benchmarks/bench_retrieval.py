@@ -20,11 +20,11 @@ import numpy as np
 import timm
 import torch
 from PIL import Image
-from ram_core.embeddings import unit
 from timm.data import create_transform, resolve_data_config
 
 from benchmarks.report import begin, options, write
 from ram_core import load_model, load_text_encoder
+from ram_core.embeddings import unit
 from ram_core.transforms import normalise, to_rgb
 from tests.photographs import UNPACKED
 

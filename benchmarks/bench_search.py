@@ -32,9 +32,9 @@ from ramq.embedded import embedded
 from ramq.web.deps import query_string
 from storage.database import driver_connection, make_engine, unit_of_work
 from storage.index.builder import MAX_SEGMENT_ROWS, IndexBuilder
+from storage.index.file_storage import FolderStorage
 from storage.index.index import VectorIndex
 from storage.index.manifest import generation_folder
-from storage.index.places import FolderPlace
 from storage.index.segment import described
 from storage.index.selection import Selection
 from storage.index.vectors import QUERY_BITS, Vectors, in_one_thread, open_vectors
@@ -70,7 +70,7 @@ class Bench:
     def __init__(self, url: str, folder: Path) -> None:
         self.engine = make_engine(url)
         upgrade(self.engine)
-        self.place = FolderPlace(folder / "index")
+        self.place = FolderStorage(folder / "index")
         # As wide as lite's vectors, so that the web server can encode texts.
         width = int(load_text_encoder("lite").encode(["a cat"]).shape[1])
         self.provenance = prepare(self.engine, width=width)

@@ -23,7 +23,7 @@ from ramq.settings import Settings
 from storage.migrate import upgrade
 from tests.services.breakable import BreakableServices, breakable_services
 from tests.services.checker import fill
-from tests.services.crew import check_books, client_services, running_crew, wait_for
+from tests.services.fleet import check_books, client_services, running_fleet, wait_for
 from tests.services.postgres import PostgresServer
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from ramq.wiring import Services
     from storage.ledger.views import JobView
-    from tests.services.crew import Crew
+    from tests.services.fleet import Fleet
 
 MOST_WORKERS = 3
 COPIES = 40
@@ -39,16 +39,16 @@ COPIES = 40
 LIMIT_SECONDS = 3_600.0
 
 
-def measure(services: Services, crew: Crew, workers: int, warm: Path, source: Path) -> tuple[JobView, float]:
+def measure(services: Services, fleet: Fleet, workers: int, warm: Path, source: Path) -> tuple[JobView, float]:
     """Return the finished job on ``source`` and its seconds, with workers that have done ``warm`` before."""
-    crew.start(workers)
+    fleet.start(workers)
     first = services.jobs.create(str(warm))
-    wait_for(services, first.id, crew, lambda view: view.is_over, timeout=LIMIT_SECONDS)
+    wait_for(services, first.id, fleet, lambda view: view.is_over, timeout=LIMIT_SECONDS)
     while sum(one.is_alive for one in services.jobs.workers()) < workers:
         time.sleep(0.1)
     began = time.monotonic()
     job = services.jobs.create(str(source))
-    view = wait_for(services, job.id, crew, lambda view: view.is_over, timeout=LIMIT_SECONDS)
+    view = wait_for(services, job.id, fleet, lambda view: view.is_over, timeout=LIMIT_SECONDS)
     return view, time.monotonic() - began
 
 
@@ -69,10 +69,10 @@ def null_workers(running: BreakableServices, folder: Path, images: int) -> list[
         workers = len(found) + 1
         with (
             client_services(settings) as services,
-            running_crew(settings, settings.data_dir, RAMQ_SHARD_SIZE="256", RAMQ_BATCH_SIZE="32") as crew,
+            running_fleet(settings, settings.data_dir, RAMQ_SHARD_SIZE="256", RAMQ_BATCH_SIZE="32") as fleet,
         ):
             upgrade(services.engine)
-            view, seconds = measure(services, crew, workers, folder / "warm", folder / "photos")
+            view, seconds = measure(services, fleet, workers, folder / "warm", folder / "photos")
             assert (view.done, view.failed) == (len(files), 0)
             check_books(services, view.id)
         rate = images / seconds
@@ -93,10 +93,10 @@ def lite_worker(running: BreakableServices, folder: Path) -> dict[str, Any]:
     [(_, settings)] = stages(running, folder, ["lite"])
     with (
         client_services(settings) as services,
-        running_crew(settings, settings.data_dir, is_null=False, OMP_NUM_THREADS=str(os.cpu_count())) as crew,
+        running_fleet(settings, settings.data_dir, is_null=False, OMP_NUM_THREADS=str(os.cpu_count())) as fleet,
     ):
         upgrade(services.engine)
-        view, seconds = measure(services, crew, 1, folder / "lite_warm", folder / "lite_photos")
+        view, seconds = measure(services, fleet, 1, folder / "lite_warm", folder / "lite_photos")
         check_books(services, view.id)
     model_seconds = next(stage.seconds for stage in view.stages if stage.stage == "infer")
     return {

@@ -15,8 +15,8 @@ from typing import Any
 
 from benchmarks.report import RESULTS
 from ramq.settings import Settings
-from storage.objects.ahead import WIDTH
 from storage.objects.base import PAGE_SIZE
+from storage.objects.parallel_listing import WIDTH
 from workers.lifecycle import BEAT_SECONDS, BELLS_PER_WORKER
 
 CONNECTIONS_PER_WORKER = 10

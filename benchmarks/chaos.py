@@ -1,8 +1,8 @@
-"""A job under misfortune against the same job in peace: does anything get lost, and what does it cost?
+"""A job under fault_hooks against the same job in peace: does anything get lost, and what does it cost?
 
-Worker processes archive made-up pictures from a real S3 server while a nemesis, drawn from a printed seed, kills
+Worker processes archive made-up pictures from a real S3 server while a fault_injector, drawn from a printed seed, kills
 workers, stops them past their lease, empties the broker and restarts it empty, crashes PostgreSQL, doubles messages,
-and makes the S3 server answer 503, cut bodies short, reset connections or vanish. At the end the books must balance,
+and makes the S3 server answer 503, cut bodies short, reset connections or vanish. At the end the counters must balance,
 every record must hold what its picture's bytes say, and the index must hold what the table holds.
 
     python -m benchmarks.chaos --images 20000 --workers 3 --faults 40 --seed 1
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.nemesis import Nemesis
+from benchmarks.fault_injector import FaultInjector
 from benchmarks.report import begin, options, write
 from benchmarks.soak import soak
 from ramq.settings import Settings
@@ -32,8 +32,8 @@ from storage.errors import RamqError
 from storage.migrate import upgrade
 from tests.services.breakable import BreakableServices, breakable_services
 from tests.services.checker import check_job, pictures
-from tests.services.crew import Crew, client_services, running_crew
 from tests.services.fault_proxy import FaultProxy, fault_proxy
+from tests.services.fleet import Fleet, client_services, running_fleet
 from tests.services.postgres import PostgresServer
 from tests.services.s3 import s3_server
 
@@ -74,16 +74,21 @@ class Stage:
 
 
 def follow(
-    services: Services, job_id: int, crew: Crew, nemesis: Nemesis | None, most_faults: int, pause: Callable[[], float]
+    services: Services,
+    job_id: int,
+    fleet: Fleet,
+    fault_injector: FaultInjector | None,
+    most_faults: int,
+    pause: Callable[[], float],
 ) -> JobView:
-    """Return the finished job; its books must balance whenever they can be read."""
+    """Return the finished job; its counters must balance whenever they can be read."""
     began = time.monotonic()
     next_strike = began + pause()
     while True:
-        if nemesis is not None:
-            nemesis.tend()
-            if time.monotonic() > next_strike and sum(nemesis.faults.values()) < most_faults:
-                nemesis.strike()
+        if fault_injector is not None:
+            fault_injector.tend()
+            if time.monotonic() > next_strike and sum(fault_injector.faults.values()) < most_faults:
+                fault_injector.strike()
                 next_strike = time.monotonic() + pause()
         try:
             view = services.jobs.get(job_id)
@@ -93,14 +98,14 @@ def follow(
         assert view.listed == view.done + view.skipped + view.failed + view.pending, view
         if view.is_over:
             return view
-        assert time.monotonic() < began + LIMIT_SECONDS, f"not done in time: {view}\n{crew.log()[-3000:]}"
+        assert time.monotonic() < began + LIMIT_SECONDS, f"not done in time: {view}\n{fleet.log()[-3000:]}"
         time.sleep(0.1)
 
 
 def run(
     stage: Stage, workers: int, seed: int | None, most_faults: int = 0, seconds_between: float = 1.0
 ) -> dict[str, Any]:
-    """Archive the stage's pictures with ``workers`` processes; under a nemesis if there is a seed. Return figures.
+    """Archive the stage's pictures with ``workers`` processes; with a seed, under faults. Return figures.
 
     Raises:
         AssertionError: something was lost, doubled or wrong.
@@ -117,20 +122,20 @@ def run(
         "NULL_MODEL_COUNT": str(counted),
     }
     chance = random.Random(seed)
-    with client_services(settings) as services, running_crew(settings, settings.data_dir, **environment) as crew:
+    with client_services(settings) as services, running_fleet(settings, settings.data_dir, **environment) as fleet:
         settings.data_dir.mkdir(exist_ok=True)
-        crew.start(workers)
+        fleet.start(workers)
         job = services.jobs.create(f"s3://{stage.bucket}")
-        nemesis = None
+        fault_injector = None
         if seed is not None:
-            nemesis = Nemesis(crew, stage.running, stage.proxy, chance, sleep_seconds=2 * LEASE_SECONDS)
+            fault_injector = FaultInjector(fleet, stage.running, stage.proxy, chance, sleep_seconds=2 * LEASE_SECONDS)
         while services.jobs.get(job.id).done == 0:
             time.sleep(0.05)  # the workers' start is not what is measured
         began = time.monotonic()
-        follow(services, job.id, crew, nemesis, most_faults, lambda: seconds_between * chance.uniform(0.5, 1.5))
+        follow(services, job.id, fleet, fault_injector, most_faults, lambda: seconds_between * chance.uniform(0.5, 1.5))
         seconds = time.monotonic() - began
-        if nemesis is not None:
-            nemesis.rest()
+        if fault_injector is not None:
+            fault_injector.rest()
         check_job(services, job.id, stage.files)
         report = services.jobs.report(job.id)
     images, inferred = len(stage.files), counted.stat().st_size
@@ -142,13 +147,13 @@ def run(
         "images_per_second": round(images / seconds, 1),
         "inferred": inferred,
         "repeated_percent": round(100 * (inferred - images) / images, 2),
-        "faults": dict(nemesis.faults) if nemesis else {},
+        "faults": dict(fault_injector.faults) if fault_injector else {},
         "outcomes_sha256": report.sha256,
     }
 
 
 def compare(images: int, workers: int, faults: int, seed: int) -> dict[str, Any]:
-    """Run in peace, then under ``faults`` misfortunes. Return both runs' figures."""
+    """Run in peace, then under ``faults`` fault_hookss. Return both runs' figures."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ramq-chaos-")))
         running = stack.enter_context(breakable_services(folder / "services"))

@@ -1,4 +1,4 @@
-"""A long run under misfortune: does anything grow that should not? For ``benchmarks.chaos --soak`` and its test."""
+"""A long run under fault_hooks: does anything grow that should not? For ``benchmarks.chaos --soak`` and its test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import psutil
 from sqlalchemy import text
 
-from benchmarks.nemesis import WITHOUT_STORE, Nemesis
+from benchmarks.fault_injector import WITHOUT_STORE, FaultInjector
 from ramq.broker import broker_client
 from ramq.settings import Settings
 from storage.database import unit_of_work
@@ -20,13 +20,13 @@ from storage.errors import RamqError
 from storage.migrate import upgrade
 from tests.services.breakable import breakable_services
 from tests.services.checker import check_index
-from tests.services.crew import check_books, client_services, running_crew
+from tests.services.fleet import check_books, client_services, running_fleet
 from tests.services.postgres import PostgresServer
 
 if TYPE_CHECKING:
     from ramq.wiring import Services
     from tests.services.breakable import BreakableServices
-    from tests.services.crew import Crew
+    from tests.services.fleet import Fleet
 
 LEASE_SECONDS = 4
 PAUSE_SECONDS = (4.0, 12.0)
@@ -44,9 +44,9 @@ class Sizes:
     def __init__(self) -> None:
         self._sizes: dict[int, list[int]] = {}
 
-    def look(self, crew: Crew) -> None:
+    def look(self, fleet: Fleet) -> None:
         """Measure every worker that is old enough."""
-        for process in crew.processes:
+        for process in fleet.processes:
             try:
                 seen = psutil.Process(process.pid)
                 if time.time() - seen.create_time() > WARM_SECONDS:
@@ -66,7 +66,7 @@ class Sizes:
 
 
 def soak(images: int, workers: int, minutes: float, seed: int) -> dict[str, Any]:
-    """Work on ``images`` pictures until they are done or the time is over; then the books must balance.
+    """Work on ``images`` pictures until they are done or the time is over; then the counters must balance.
 
     Raises:
         AssertionError: something was lost, doubled or wrong.
@@ -87,16 +87,18 @@ def soak(images: int, workers: int, minutes: float, seed: int) -> dict[str, Any]
             "RAMQ_SHARD_SIZE": "256",
             "RAMQ_BATCH_SIZE": "64",
             "NULL_MODEL_COUNT": str(folder / "counted"),
-            "MISFORTUNE_MADE_UP": str(images),
+            "FAULT_MADE_UP": str(images),
         }
-        crew = stack.enter_context(running_crew(settings, folder, **environment))
+        fleet = stack.enter_context(running_fleet(settings, folder, **environment))
         for number in range(workers):
-            crew.start(1, MISFORTUNE_SKEW_SECONDS=str(SKEWS[number % len(SKEWS)]))
+            fleet.start(1, FAULT_SKEW_SECONDS=str(SKEWS[number % len(SKEWS)]))
         chance = random.Random(seed)
-        nemesis = Nemesis(crew, running, None, chance, sleep_seconds=2 * LEASE_SECONDS, kinds=WITHOUT_STORE)
+        fault_injector = FaultInjector(
+            fleet, running, None, chance, sleep_seconds=2 * LEASE_SECONDS, kinds=WITHOUT_STORE
+        )
         job = services.jobs.create(str(folder / "photos"))
-        figures = _watch(services, job.id, running, nemesis, 60 * minutes)
-        nemesis.rest()
+        figures = _watch(services, job.id, running, fault_injector, 60 * minutes)
+        fault_injector.rest()
         check_books(services, job.id)
         check_index(services)
         view = services.jobs.get(job.id)
@@ -109,24 +111,24 @@ def soak(images: int, workers: int, minutes: float, seed: int) -> dict[str, Any]
             "state": view.state,
             "done": view.done,
             "repeated_percent": round(100 * (inferred - view.done) / max(1, view.done), 2),
-            "faults": dict(nemesis.faults),
+            "faults": dict(fault_injector.faults),
             **figures,
             **_bloat(services),
         }
 
 
 def _watch(
-    services: Services, job_id: int, running: BreakableServices, nemesis: Nemesis, seconds: float
+    services: Services, job_id: int, running: BreakableServices, fault_injector: FaultInjector, seconds: float
 ) -> dict[str, Any]:
     sizes, most_redis, longest = Sizes(), 0, 0
     began = time.monotonic()
     next_strike = began + PAUSE_SECONDS[1]
     while True:
-        nemesis.tend()
-        sizes.look(nemesis.crew)
+        fault_injector.tend()
+        sizes.look(fault_injector.fleet)
         if time.monotonic() > next_strike:
-            nemesis.strike()
-            next_strike = time.monotonic() + nemesis.random.uniform(*PAUSE_SECONDS)
+            fault_injector.strike()
+            next_strike = time.monotonic() + fault_injector.random.uniform(*PAUSE_SECONDS)
         broker = broker_client(running.broker_url)
         most_redis = max(most_redis, cast("dict[str, int]", broker.info("memory"))["used_memory"])
         longest = max(longest, cast("int", broker.llen("ramq:ramq.lite")))

@@ -20,7 +20,7 @@ from ramq.settings import Settings
 from ramq.wiring import Services
 from storage.database import driver_connection, make_engine, unit_of_work
 from storage.index.builder import IndexBuilder
-from storage.index.places import open_place
+from storage.index.file_storage import open_storage
 from storage.ledger import shards
 from storage.objects.base import S3Options
 from storage.objects.folder import FolderStore
@@ -105,7 +105,7 @@ class Ledger:
             ModelOptions(device="cpu", models_dir=settings.models_path, cache_dir=settings.cache_path),
             None,
         )
-        self._builder = IndexBuilder(self._engine, open_place(settings.index_location), settings.cache_path / "index")
+        self._builder = IndexBuilder(self._engine, open_storage(settings.index_location), settings.cache_path / "index")
         self._index_folder = settings.data_dir / "index"
         self._written = 0
 
@@ -210,7 +210,7 @@ class Ledger:
             self._models,
             PipelineOptions(32, 8, 2, _LEASE_SECONDS, _MAX_BYTES, _MAX_PIXELS),
             builder=self._builder,
-            ring=lambda _model, _wanted: None,
+            wake=lambda _model, _wanted: None,
             shard_size=SHARD_SIZE,
             s3=S3Options(),
         )

@@ -1,4 +1,4 @@
-"""The broker that bells go through: a client of it, and whether it is well."""
+"""The broker that wake-ups go through: a client of it, and whether it is well."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def check_broker(url: str) -> None:
         broker_client(url).set(_PROBE, 1, px=1_000)
     except redis.ResponseError as error:  # full, a replica, short of replicas, or its disk is full
         raise ServiceUnavailableError(
-            f"the broker refuses writes, so workers hear no bells and look for work only now and then: {error}"
+            f"the broker refuses writes, so workers hear no wake-ups and look for work only now and then: {error}"
         ) from error
     except redis.RedisError as error:
         raise ServiceUnavailableError(f"the broker cannot be reached: {error}") from error
 
 
 def broker_client(url: str) -> redis.Redis:
-    """Return a client for the broker that bells go through, given its URL as Celery takes it."""
+    """Return a client for the broker that wake-ups go through, given its URL as Celery takes it."""
     timeouts: dict[str, Any] = {
         "socket_timeout": _TIMEOUT_SECONDS,
         "socket_connect_timeout": _TIMEOUT_SECONDS,

@@ -120,7 +120,7 @@ class Client:
         return self._ask(JobOut, "POST", "/v1/jobs", json=body, headers={ONCE: str(uuid4())})
 
     def job(self, job_id: int) -> JobOut:
-        """Return a job with its books."""
+        """Return a job with its counters."""
         return self._ask(JobOut, "GET", f"/v1/jobs/{job_id}")
 
     def jobs(self) -> Iterator[JobOut]:

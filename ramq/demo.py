@@ -74,11 +74,11 @@ def _demonstrate(options: argparse.Namespace) -> None:
     source = _source(options.photos, data_dir)
     with ExitStack() as stack:
         with console.status("Starting PostgreSQL and Redis …"):
-            services, crew = _start(settings, stack)
+            services, fleet = _start(settings, stack)
         console.print(
             f"[green]✓[/] PostgreSQL and Redis run in {escape(_short(data_dir))}, with one worker beside them"
         )
-        job = _archive(services, crew, source)
+        job = _archive(services, fleet, source)
         texts = _texts(services, job, is_ours=options.photos is None)
         found = []
         for text in texts:
@@ -119,7 +119,7 @@ def _start(settings: Settings, stack: ExitStack) -> tuple[Services, Workers]:
     return services, stack.enter_context(workers(settings, database_url, services.broker_url, 1))
 
 
-def _archive(services: Services, crew: Workers, source: Path) -> JobView:
+def _archive(services: Services, fleet: Workers, source: Path) -> JobView:
     began = time.monotonic()
     job = services.jobs.create(str(source))
     columns = (
@@ -132,7 +132,7 @@ def _archive(services: Services, crew: Workers, source: Path) -> JobView:
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=None, rate=_LOADING)
         while not (job := services.jobs.get(job.id)).is_over:
-            crew.require_alive()
+            fleet.require_alive()
             rate = f"{job.images_per_second:,.1f} images/s" if job.images_per_second else _LOADING
             progress.update(task, total=job.listed or None, completed=job.listed - job.pending, rate=rate)
             time.sleep(_POLL_SECONDS)

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
-
 from ramq.broker import broker_client, check_broker
 from ramq.wiring import addresses
 from storage import revision
 from storage.database import make_engine, server_time, server_version, unit_of_work
 from storage.errors import RamqError, ServiceUnavailableError
-from storage.ledger import notices, shards
+from storage.ledger import shards, webhook_deliveries
 from storage.ledger import workers as worker_rows
 from storage.objects.source import open_bucket, open_store, parse_source
 from storage.results import generations
@@ -208,7 +207,7 @@ def _clock(theirs: datetime, whose: str) -> Finding:
 
 def _broker(url: str | None) -> Finding:
     if url is None:
-        return Finding("broker", "fault", "RAMQ_BROKER_URL is not set: workers hear no bells", "env | grep RAMQ_")
+        return Finding("broker", "fault", "RAMQ_BROKER_URL is not set: workers hear no wake-ups", "env | grep RAMQ_")
     try:
         check_broker(url)
         info = broker_client(url).info("server")
@@ -239,7 +238,7 @@ def _workers(engine: Engine) -> Finding:
 
 def _webhook(settings: Settings, engine: Engine) -> list[Finding]:
     with unit_of_work(engine) as session:
-        again, lost, job_id = notices.troubled(session)
+        again, lost, job_id = webhook_deliveries.troubled(session)
     if job_id is not None:
         detail = f"ended jobs that it could not be told of: {again} are tried again, {lost} were given up"
         return [Finding("webhook", "note", detail, f"ramq job {job_id}")]

@@ -129,9 +129,9 @@ def _gpu_count() -> int:
 @contextmanager
 def workers(settings: Settings, database_url: str, broker_url: str, count: int) -> Iterator[Workers]:
     """Run worker processes for the length of the block."""
-    crew = Workers(settings, database_url, broker_url, count)
-    crew.start()
+    fleet = Workers(settings, database_url, broker_url, count)
+    fleet.start()
     try:
-        yield crew
+        yield fleet
     finally:
-        crew.stop()
+        fleet.stop()

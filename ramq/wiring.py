@@ -68,7 +68,7 @@ class Services:
     Args:
         settings: the effective settings.
         engine: the database, at this version's revision.
-        broker_url: where bells go, None where nothing is rung.
+        broker_url: where wake-ups go, None without a broker.
         is_reachable: whether other machines can reach whoever uses this.
         search_engine: a standby of the database that is searched in its place; None: the database itself.
     """
@@ -187,9 +187,9 @@ class Services:
         """Return a page of hits, best first."""
         return self._searches.search(query)
 
-    def screen(self, query: SearchQuery, facets: int) -> tuple[HitPage, list[Facet]]:
+    def page_with_facets(self, query: SearchQuery, facets: int) -> tuple[HitPage, list[Facet]]:
         """Return a page of hits and the most frequent tags of all hits."""
-        return self._searches.screen(query, facets)
+        return self._searches.page_with_facets(query, facets)
 
     def export(self, query: SearchQuery) -> tuple[Match | None, Iterator[Hit]]:
         """Return what all hits were made by, and the hits on all pages."""
@@ -256,7 +256,7 @@ class Services:
         self._index().check()
 
     def _check_broker(self) -> None:
-        from ramq.broker import check_broker  # noqa: PLC0415  (Redis' client; few verbs need it)
+        from ramq.broker import check_broker  # noqa: PLC0415  (Redis' client; few commands need it)
 
         if self.broker_url is None:
             raise ServiceUnavailableError("RAMQ_BROKER_URL is not set")
@@ -265,10 +265,10 @@ class Services:
 
 def make_index(settings: Settings) -> VectorIndex:
     """Return this process's reader of the vector index."""
-    from storage.index.index import VectorIndex  # noqa: PLC0415  (faiss takes a while; not every verb needs it)
-    from storage.index.places import open_place  # noqa: PLC0415
+    from storage.index.file_storage import open_storage  # noqa: PLC0415
+    from storage.index.index import VectorIndex  # noqa: PLC0415  (faiss takes a while; not every command needs it)
 
-    place = open_place(settings.index_files_location, endpoint_url=settings.s3_endpoint_url)
+    place = open_storage(settings.index_files_location, endpoint_url=settings.s3_endpoint_url)
     if not settings.is_index_in_milvus:
         return VectorIndex(place, settings.cache_path / "index")
     from storage.index.milvus.client import Milvus  # noqa: PLC0415
@@ -280,9 +280,9 @@ def make_index(settings: Settings) -> VectorIndex:
 def make_builder(settings: Settings, engine: Engine) -> IndexBuilder:
     """Return a builder of the vector index."""
     from storage.index.builder import IndexBuilder  # noqa: PLC0415
-    from storage.index.places import open_place  # noqa: PLC0415
+    from storage.index.file_storage import open_storage  # noqa: PLC0415
 
-    place = open_place(settings.index_files_location, endpoint_url=settings.s3_endpoint_url)
+    place = open_storage(settings.index_files_location, endpoint_url=settings.s3_endpoint_url)
     if not settings.is_index_in_milvus:
         return IndexBuilder(engine, place, settings.cache_path / "index")
     from storage.index.milvus.builder import MilvusBuilder  # noqa: PLC0415

@@ -37,7 +37,7 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
         raise UsageError(f"there is no model {model!r}; models: {', '.join(ANY_MODEL)}")
     with addresses(settings) as (database_url, broker_url):
         if broker_url is None:
-            raise UsageError("settings: RAMQ_BROKER_URL is not set; a worker hears its bells through it")
+            raise UsageError("settings: RAMQ_BROKER_URL is not set; a worker hears its wake-ups through it")
         check_broker(broker_url)
         engine = make_engine(database_url)
         if settings.is_embedded:

@@ -15,8 +15,8 @@ from storage.errors import ServiceUnavailableError
 from storage.texts import without_secrets
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from collections.abc import Iterator
+    from datetime import datetime
 
     import psycopg
 
@@ -157,4 +157,5 @@ def server_version(session: Session) -> str:
 
 def server_time(session: Session) -> datetime:
     """Return what the server's clock says."""
-    return session.scalars(text("SELECT clock_timestamp()")).one()
+    now: datetime = session.scalars(text("SELECT clock_timestamp()")).one()
+    return now

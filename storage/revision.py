@@ -1,4 +1,4 @@
-"""Which revision the schema is at, and which one this version needs; cheap, so that every verb can ask.
+"""Which revision the schema is at, and which one this version needs; cheap, so that every command can ask.
 
 Alembic itself takes most of a second to import. It is needed only where the two differ.
 """

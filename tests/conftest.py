@@ -11,8 +11,8 @@ import pytest
 from ramq.embedded import EmbeddedError, EmbeddedServices, embedded
 from ramq.settings import Settings
 from storage.database import make_engine
-from tests.services.crew import client_services, running_crew
 from tests.services.fault_proxy import FaultProxy, fault_proxy
+from tests.services.fleet import client_services, running_fleet
 from tests.services.missing import missing
 from tests.services.postgres import PostgresServer
 from tests.services.recognised import make_recognised_database
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from ramq.wiring import Services
-    from tests.services.crew import Crew
+    from tests.services.fleet import Fleet
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -115,7 +115,7 @@ def bucket(s3_server: S3Server) -> Iterator[str]:
 
 @pytest.fixture
 def s3_proxy(s3_server: S3Server) -> Iterator[FaultProxy]:
-    """A proxy in front of the S3 server, for misfortune."""
+    """A proxy in front of the S3 server, for fault_hooks."""
     with fault_proxy(s3_server.endpoint_url) as proxy:
         yield proxy
 
@@ -150,9 +150,9 @@ def s3_settings(settings: Settings, s3_server: S3Server, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def crew(settings: Settings, tmp_path: Path) -> Iterator[Crew]:
-    with running_crew(settings, tmp_path) as crew:
-        yield crew
+def fleet(settings: Settings, tmp_path: Path) -> Iterator[Fleet]:
+    with running_fleet(settings, tmp_path) as fleet:
+        yield fleet
 
 
 @pytest.fixture

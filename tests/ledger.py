@@ -119,9 +119,9 @@ class Ledger:
         with unit_of_work(self.engine) as session:
             shards.close(session, shard.id, shard.epoch, {"fetch": 1.0, "infer": 0.5})
 
-    def give_back(self, shard: ClaimedShard, *, is_trouble: bool = False, **more: Any) -> None:
+    def give_back(self, shard: ClaimedShard, *, is_transient: bool = False, **more: Any) -> None:
         with unit_of_work(self.engine) as session:
-            shards.give_back(session, shard, is_trouble=is_trouble, **more)
+            shards.give_back(session, shard, is_transient=is_transient, **more)
 
     def finish(self) -> list[int]:
         with unit_of_work(self.engine) as session:

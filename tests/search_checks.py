@@ -53,7 +53,7 @@ def check(archive: ArchiveModel, search: Search, generation: int) -> None:
     with unit_of_work(archive.engine) as session:
         facets = search.facets(session, query, 500)
         assert search.facets(session, query, 2) == facets[:2]
-        every = search.everything(session, query)
+        every = search.all_hits(session, query)
     assert {facet.id: facet.count for facet in facets} == archive.facets(generation, query), query
     assert [(-facet.count, facet.id) for facet in facets] == sorted((-facet.count, facet.id) for facet in facets)
     assert every is not None

@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from storage.database import unit_of_work
 from storage.index.bitmaps import bitmap_of
+from storage.index.file_storage import FolderStorage
 from storage.index.index import VectorIndex
-from storage.index.places import FolderPlace
 from storage.index.selection import Selection
 from storage.results import partitions
 from storage.results import vectors as repository
@@ -77,7 +77,7 @@ def write(session: Session, generation_id: int, ids: Iterable[int], vectors: NDA
 
 def a_fresh_index(tmp_path: Path) -> VectorIndex:
     """A reader beside the fixture ``index`` that has fetched nothing as yet."""
-    return VectorIndex(FolderPlace(tmp_path / "index"), tmp_path / "another-cache")
+    return VectorIndex(FolderStorage(tmp_path / "index"), tmp_path / "another-cache")
 
 
 def published(archive: VectorArchive) -> int:

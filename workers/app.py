@@ -1,7 +1,7 @@
 """The Celery application: each option with its reason.
 
-Celery carries bells, not work: the ledger in Postgres knows what is to do. So nothing here guards against a lost or a
-doubled message; it is enough that a live worker hears one now and then.
+Celery carries wake-ups, not work: the ledger in PostgreSQL knows what to do. So nothing here guards against a lost or a
+doubled message; it is enough that a live worker receives one now and then.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import redis
 
 KEY_PREFIX = "ramq:"
-_RINGING_MS = 2_000
+_SENDING_MS = 2_000
 # Options of Linux; elsewhere the system's own times hold.
 _KEEPALIVE = {
     getattr(socket, name): value
@@ -28,20 +28,20 @@ _KEEPALIVE = {
 
 
 def make_app(broker_url: str, models: tuple[str, ...] | None = None) -> Celery:
-    """Return the application for a worker of ``models`` (None: any), or for whoever rings."""
+    """Return the application for a worker of ``models`` (None: any), or for a sender of wake-ups."""
     app = Celery("ramq", broker=broker_url, set_as_current=False)
     app.conf.update(
         # The ledger holds results and runs work again; a result backend would be a second truth.
         task_ignore_result=True,
         result_backend=None,
-        # Bells only. Anything but JSON from the broker could run code.
+        # Wake-ups only. Anything but JSON from the broker could run code.
         accept_content=["json"],
         task_serializer="json",
-        # CUDA does not survive a fork, and `solo` answers no ping while it works: one thread, one turn at a time.
+        # CUDA does not survive a fork, and `solo` answers no ping while it works: one thread, one time slice at a time.
         worker_pool="threads",
         worker_concurrency=1,
         worker_prefetch_multiplier=1,
-        # A worker that dies in its turn leaves its bell to another; the ledger's lease decides what happens then.
+        # If a worker dies, its wake-up goes to another; the lease in the ledger decides what happens then.
         task_acks_late=True,
         task_reject_on_worker_lost=False,
         # Heartbeats are rows in Postgres; Celery's own traffic grew without bound in other people's Redis.
@@ -58,7 +58,7 @@ def make_app(broker_url: str, models: tuple[str, ...] | None = None) -> Celery:
         task_default_queue=queues_of(models)[0],
         broker_transport_options={
             "global_keyprefix": KEY_PREFIX,
-            # Longer than any turn, or a long one would be heard twice.
+            # Longer than any time slice, or a long one would be received twice.
             "visibility_timeout": 3600,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
@@ -70,22 +70,22 @@ def make_app(broker_url: str, models: tuple[str, ...] | None = None) -> Celery:
     return app
 
 
-class Bells:
-    """Sends bells, and counts those that wait, so that their number stays small however much work there is."""
+class WakeUps:
+    """Sends wake-ups, and counts those that wait, so that their number stays small however much work there is."""
 
     def __init__(self, app: Celery, broker: redis.Redis) -> None:
         self._app = app
         self._broker = broker
 
-    def ring(self, model: str, wanted: int) -> None:
-        """See to it that ``wanted`` bells for ``model`` wait to be heard. Raises ``redis.RedisError``."""
+    def send(self, model: str, wanted: int) -> None:
+        """Make ``wanted`` wake-ups for ``model`` wait in the queue. Raises ``redis.RedisError``."""
         queue = queue_of(model)
-        ringing = f"{KEY_PREFIX}ringing:{queue}"
+        sending = f"{KEY_PREFIX}ringing:{queue}"
         # One at a time: several that count at once would each send all that are wanted.
-        if not self._broker.set(ringing, 1, nx=True, px=_RINGING_MS):
+        if not self._broker.set(sending, 1, nx=True, px=_SENDING_MS):
             return
         waiting: Any = self._broker.llen(f"{KEY_PREFIX}{queue}")
         for _ in range(wanted - int(waiting)):
             # Without a time to expire at: the clocks of sender and hearer may differ, and there are few of them anyway.
             self._app.send_task(WAKE, args=(model,), queue=queue, retry=False)
-        self._broker.delete(ringing)
+        self._broker.delete(sending)

@@ -1,11 +1,11 @@
-"""A worker's life: what runs beside the pipeline, and how it starts and stops.
+"""A worker process: its loops beside the pipeline, and how it starts and stops.
 
-* The *heart* prolongs leases and tells that this worker lives.
-* The *lister* goes on with listings that have begun.
-* The *ringer* wakes workers when the ledger has work: any worker may do it for all, one at a time.
-* The *indexer* publishes new vectors, one worker at a time.
-* The *self-starter* takes a turn where no bell was heard although there is work: Redis may be full, read-only or away.
-* The *teller* sends notices of ended jobs, where a webhook is set.
+* heartbeat: renews leases and reports that this worker is alive.
+* listing: continues listings that have begun.
+* wake-ups: wakes workers when the ledger has work. Any worker may do it for all, one at a time.
+* index: publishes new vectors, one worker at a time.
+* self-starter: works without a wake-up if there is work and none came, because Redis is full, read-only or down.
+* webhook: reports ended jobs, where a webhook is set.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-TURN_SECONDS = 30.0
+SLICE_SECONDS = 30.0
 """After so long a worker finishes what it holds and asks again what is most urgent."""
 
 BEAT_SECONDS = 2.0
 LIST_SECONDS = 0.5
-RING_SECONDS = 0.5
+WAKE_UP_SECONDS = 0.5
 INDEX_SECONDS = 5.0
 TELL_SECONDS = 1.0
 SWEEP_SECONDS = 600.0
 STORE_SECONDS = 600.0
 """New credentials are seen after this, if the ones in use do not renew themselves."""
 MOST_STORES = 16
-BELLS_PER_WORKER = 2
+WAKE_UPS_PER_WORKER = 2
 SILENCE_SECONDS = 10.0
-"""A worker that heard no bell for so long looks for work without one."""
-_RINGER_LOCK = 7_263_773
+"""A worker that heard no wake-up for so long looks for work without one."""
+_WAKE_UPS_LOCK = 7_263_773
 
 
 class Worker:
@@ -74,7 +74,7 @@ class Worker:
         models: the model of this process.
         options: the pipeline's.
         builder: publishes the vector index.
-        ring: ``ring(model, n)`` sees to it that about ``n`` bells for a model are waiting to be heard.
+        wake: ``wake(model, n)`` makes about ``n`` wake-ups for a model wait in its queue.
         shard_size: images per shard when listing.
         s3: how buckets are reached.
         webhook: who is told that jobs ended; None for nobody.
@@ -87,7 +87,7 @@ class Worker:
         options: PipelineOptions,
         *,
         builder: IndexBuilder,
-        ring: Callable[[str, int], None],
+        wake: Callable[[str, int], None],
         shard_size: int,
         s3: S3Options,
         webhook: Webhook | None = None,
@@ -95,8 +95,8 @@ class Worker:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.metrics = WorkerMetrics()
         self.fatal: FatalError | None = None
-        self.take_turn: Callable[[], object] = self.work
-        """What is done where no bell is heard: what answers a bell, which also ends the process after a fatal error."""
+        self.work_now: Callable[[], object] = self.work
+        """What the self-starter runs: the task, which also ends the process after a fatal error."""
         self._engine = engine
         self._models = models
         self.fitness = Fitness()
@@ -104,13 +104,13 @@ class Worker:
         self._decoders = Decoders(options.decoders, options.max_pixels)
         self._builder = builder
         self._files = FeatureFiles(builder.store.place)
-        self._ring = ring
+        self._wake = wake
         self._s3 = s3
         self._webhook = webhook
         self._planner = Planner(engine, models, fitness=self.fitness, shard_size=shard_size, s3=s3)
         self._stopping = threading.Event()
         self._pipeline: Pipeline | None = None
-        self._turn = threading.Lock()
+        self._busy = threading.Lock()
         self._job_id: int | None = None
         self._stores: dict[str, tuple[float, ObjectStore]] = {}
         self._rate = 0.0
@@ -123,22 +123,22 @@ class Worker:
     # Life ----------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to live: the threads beside the pipeline start. Without its device or model it stays, and says so."""
+        """Start the loops. Without its device or model the worker stays up and reports itself unfit."""
         try:
             self._models.check()
         except UnfitError as error:
             self.fitness.declare(error)
         self._beat()
         loops = [
-            ("heart", self._beat, lambda: min(BEAT_SECONDS, self._options.lease_seconds / 3)),
+            ("heartbeat", self._beat, lambda: min(BEAT_SECONDS, self._options.lease_seconds / 3)),
             # What any worker does for all is done about as often however many there are.
-            ("lister", self._list, lambda: LIST_SECONDS * self._listening),
-            ("ringer", self._ring_bells, lambda: RING_SECONDS * self._listening),
-            ("indexer", self._publish, lambda: INDEX_SECONDS * self._listening),
+            ("listing", self._list, lambda: LIST_SECONDS * self._listening),
+            ("wake-ups", self._send_wake_ups, lambda: WAKE_UP_SECONDS * self._listening),
+            ("index", self._publish, lambda: INDEX_SECONDS * self._listening),
             ("self-starter", self._start_unasked, lambda: SILENCE_SECONDS / 2),
         ]
         if self._webhook is not None:
-            loops.append(("teller", self._tell, lambda: TELL_SECONDS * self._listening))
+            loops.append(("webhook", self._tell, lambda: TELL_SECONDS * self._listening))
         for name, action, pause in loops:
             thread = threading.Thread(target=self._repeat, args=(name, action, pause), name=name, daemon=True)
             thread.start()
@@ -161,9 +161,9 @@ class Worker:
         self._stopping.wait(seconds)
 
     def leave(self) -> None:
-        """Wait for the turn to end and take leave of the ledger."""
+        """Wait until the current work has ended, and deregister."""
         self.stop()
-        with self._turn:
+        with self._busy:
             self._decoders.close()
         for thread in self._threads:
             thread.join(timeout=10)
@@ -171,20 +171,20 @@ class Worker:
             with unit_of_work(self._engine) as session:
                 worker_rows.leave(session, self.id)
         except ServiceUnavailableError as error:
-            log.warning("could not take leave", error=str(error))
+            log.warning("could not deregister", error=str(error))
 
     # The task ------------------------------------------------------------------------------------------------------
 
     def work(self) -> int:
-        """Answer a bell: list and recognise until there is nothing to do or the turn is over; return images settled.
+        """Answer a wake-up: list and recognise until nothing is left or the time slice is over. Return images settled.
 
         Raises:
             FatalError: this worker must not go on.
         """
-        if not self._turn.acquire(blocking=False):
+        if not self._busy.acquire(blocking=False):
             return 0
         try:
-            return self._take_turn()
+            return self._work()
         except FatalError as error:
             self.fatal = error
             self._stopping.set()
@@ -192,10 +192,10 @@ class Worker:
         finally:
             self._pipeline = None
             self._worked_at = time.monotonic()
-            self._turn.release()
+            self._busy.release()
 
-    def _take_turn(self) -> int:
-        until = time.monotonic() + TURN_SECONDS
+    def _work(self) -> int:
+        until = time.monotonic() + SLICE_SECONDS
         with Pipeline(
             self._engine,
             self._models,
@@ -217,7 +217,7 @@ class Worker:
             return pipeline.settled
 
     def _run_shards(self, pipeline: Pipeline, until: float) -> None:
-        """Feed shards one behind the other, at most two at a time, until there is none or the turn is over."""
+        """Feed shards one behind the other, at most two at a time, until there is none or the time slice is over."""
         while not self._stopping.is_set() and time.monotonic() < until:
             pipeline.wait_until_at_most(1)
             # While images of a shard are on the way, only shards of the same model may follow: one is loaded.
@@ -300,29 +300,29 @@ class Worker:
         while self._planner.go_on(self._stopping.is_set) and not self._stopping.is_set():
             pass
 
-    def _ring_bells(self) -> None:
-        """Send as many bells as there are workers to hear them, and not more than there is work."""
+    def _send_wake_ups(self) -> None:
+        """Send as many wake-ups as there are workers to hear them, and not more than there is work."""
         with unit_of_work(self._engine) as session:
             limit_idleness(session)
-            if not is_first(session, _RINGER_LOCK):
+            if not is_first(session, _WAKE_UPS_LOCK):
                 return
             jobs.finish_completed(session)
             worker_rows.forget_gone(session, older_than_seconds=3600)
             backlog = shards.backlog(session)
             self._listening = max(1, sum(view.is_alive for view in worker_rows.views(session)))
         for model, waiting in backlog.items():
-            self._ring(model, min(waiting, BELLS_PER_WORKER * self._listening))
+            self._wake(model, min(waiting, WAKE_UPS_PER_WORKER * self._listening))
 
     def _start_unasked(self) -> None:
-        """Take a turn without a bell. Bells save the database from being asked; what is to be done, it knows itself."""
-        if self._turn.locked() or time.monotonic() - self._worked_at < SILENCE_SECONDS:
+        """Work without a wake-up. Wake-ups only save the database from being asked: it knows what there is to do."""
+        if self._busy.locked() or time.monotonic() - self._worked_at < SILENCE_SECONDS:
             return
         with unit_of_work(self._engine) as session:
             waiting = shards.backlog(session)
         served = self._models.served
         if any(served is None or model in served for model in waiting):
-            log.info("no bell was heard, though there is work")
-            self.take_turn()
+            log.info("no wake-up came, though there is work")
+            self.work_now()
 
     def _tell(self) -> None:
         while self._webhook is not None and not self._stopping.is_set() and self._webhook.deliver(self._engine):

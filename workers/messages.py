@@ -1,4 +1,4 @@
-"""Messages: bells that wake a worker. They hold no work and may be lost, doubled or late; the ledger knows the work.
+"""Messages: wake-ups that wake a worker. They hold no work and may be lost, doubled or late; the ledger knows the work.
 
 Importable without torch or Celery.
 """
@@ -6,7 +6,7 @@ Importable without torch or Celery.
 from __future__ import annotations
 
 WAKE = "ramq.wake"
-"""Name of the one task. Its argument is the model that the bell was rung for, which people see in the broker."""
+"""Name of the one task. Its argument is the model that the wake-up is for, which people see in the broker."""
 
 ANY_MODEL = ("lite", "ram", "ram_plus")
 

@@ -14,7 +14,7 @@ from celery.exceptions import SecurityWarning
 from prometheus_client import start_http_server
 
 from storage.errors import FatalError
-from workers.app import Bells, make_app
+from workers.app import WakeUps, make_app
 from workers.lifecycle import Worker
 from workers.pipeline.retry import backoff_seconds
 from workers.tasks import register
@@ -68,7 +68,7 @@ def run(parts: WorkerParts) -> None:
         parts.models,
         parts.options,
         builder=parts.builder,
-        ring=Bells(app, parts.broker).ring,
+        wake=WakeUps(app, parts.broker).send,
         shard_size=parts.shard_size,
         s3=parts.s3,
         webhook=parts.webhook,
@@ -89,10 +89,10 @@ def run(parts: WorkerParts) -> None:
 
 
 def _hear(app: Celery, worker: Worker, queues: tuple[str, ...] | None) -> None:
-    """Hear bells until the worker is to stop.
+    """Hear wake-ups until the worker is to stop.
 
     Celery waits for a Redis that is away, but ends over one that answers with an error: it is full, read-only, or lacks
-    its replicas. It is begun anew then, until Redis is well; meanwhile the worker looks for work without bells.
+    its replicas. It is begun anew then, until Redis is well; meanwhile the worker looks for work without wake-ups.
     """
     tries = 0
     while not worker.is_stopping:

@@ -26,19 +26,19 @@ def register(app: Celery, worker: Worker) -> None:
 
     @app.task(name=WAKE, acks_late=True)
     def wake(_model: str) -> None:
-        take_turn()
+        work_now()
 
-    def take_turn() -> None:
+    def work_now() -> None:
         try:
             worker.work()
         except FatalError as error:
             log.error("worker stops", error=str(error))  # noqa: TRY400  (the message is the point, not the trace)
             state.should_stop = _EXIT_FAILED  # type: ignore[assignment]  # typed as None, documented as a number
         except RamqError as error:
-            # The ledger still has the work and the ringer rings again: nothing is lost by saying so and going on.
-            log.warning("turn ended early", error=str(error))
+            # The ledger still has the work, and another wake-up will come: nothing is lost by going on.
+            log.warning("the work ended early", error=str(error))
 
-    worker.take_turn = take_turn
+    worker.work_now = work_now
 
     def on_shutting_down(**_: Any) -> None:
         if not worker.is_stopping:

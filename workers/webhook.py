@@ -18,13 +18,13 @@ import urllib3
 
 from ramq.version import described
 from storage.database import unit_of_work
-from storage.ledger import jobs, notices
+from storage.ledger import jobs, webhook_deliveries
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from storage.ledger.notices import Notice
     from storage.ledger.views import JobView
+    from storage.ledger.webhook_deliveries import Notice
 
 log = structlog.get_logger()
 
@@ -49,13 +49,13 @@ class Webhook:
     def deliver(self, engine: Engine) -> bool:
         """Send the notice that has been due for longest; False if none is."""
         with unit_of_work(engine) as session:
-            notice = notices.claim(session)
+            notice = webhook_deliveries.claim(session)
             if notice is None:
                 return False
             job = jobs.view(session, notice.job_id)
         error = self._post(notice, job)
         with unit_of_work(engine) as session:
-            notices.settle(session, notice, error)
+            webhook_deliveries.settle(session, notice, error)
         if error is None:
             log.info("webhook told", job=job.id, host=self.host)
         else:

@@ -112,7 +112,7 @@ class Lite:
         *,
         threshold: float | Sequence[float] | None = None,
     ) -> ZeroShotLite:
-        """Return the same weights for other tags, by the likeness of an image's vector to their names (zero-shot).
+        """Return the same weights for other tags, by the similarity of an image's vector to their names (zero-shot).
 
         Args:
             vocabulary: names; names with sentences that describe them; a JSON file of the latter; or a vocabulary.

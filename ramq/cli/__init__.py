@@ -1,1 +1,1 @@
-"""The command line: one file per noun. Torch is imported by no verb but ``worker`` and a search by text or picture."""
+"""The command line: one file per noun. Only ``worker`` and a search by text or picture import torch."""

@@ -1,4 +1,4 @@
-"""Verbs about the set-up: db, index, doctor, workers."""
+"""Commands about the set-up: db, index, doctor, workers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ index = typer.Typer(no_args_is_help=True, help="The vector index.\n\nExample: ra
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs."""
+    """Add the commands."""
     app.add_typer(db, name="db")
     app.add_typer(index, name="index")
-    for verb in (doctor, workers):
-        app.command()(verb)
+    for command in (doctor, workers):
+        app.command()(command)
 
 
 @db.command("upgrade")

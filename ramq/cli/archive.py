@@ -1,4 +1,4 @@
-"""Verbs that take results out or away: export, archives."""
+"""Commands that take results out or away: export, archives."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    for verb in (archives, export):
-        app.command()(verb)
+    """Add the commands."""
+    for command in (archives, export):
+        app.command()(command)
 
 
 def archives(as_json: Json = False) -> None:
@@ -54,7 +54,7 @@ def export(
     format_: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "jsonl",
     strict: Strict = False,
 ) -> None:
-    """Write results to stdout, a row per image, in bounded memory. A text or a likeness ranks 10,000 images at most.
+    """Write results to stdout, a row per image, in bounded memory. A text or a similarity ranks 10,000 images at most.
 
     Example: ramq export --tag castle --format csv > castles.csv
     """
@@ -80,7 +80,7 @@ def _to_the_depth(hits: Iterator[Hit]) -> Iterator[Hit]:
         number += 1
     if number == queries.MAX_OFFSET:
         err().print(
-            f"These are the best {number:,} images: a text or a likeness ranks no more, and there may be others. "
-            "Narrow them by tags or filters, or leave the text or the likeness away.",
+            f"These are the best {number:,} images: a text or a similarity ranks no more, and there may be others. "
+            "Narrow them by tags or filters, or leave the text or the similarity away.",
             soft_wrap=True,
         )

@@ -1,4 +1,4 @@
-"""Verbs that take away for good: delete, erasures, forget."""
+"""Commands that take away for good: delete, erasures, forget."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    for verb in (delete, erasures, forget):
-        app.command()(verb)
+    """Add the commands."""
+    for command in (delete, erasures, forget):
+        app.command()(command)
 
 
 def delete(

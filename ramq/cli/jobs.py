@@ -1,4 +1,4 @@
-"""Verbs about jobs: enqueue, jobs, job, pause, resume, cancel, failures, retry."""
+"""Commands about jobs: enqueue, jobs, job, pause, resume, cancel, failures, retry."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _LINE_SECONDS = 30.0  # where there is no terminal to draw a bar on: a log, a co
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    for verb in (enqueue, jobs, job, pause, resume, cancel, failures, retry):
-        app.command()(verb)
+    """Add the commands."""
+    for command in (enqueue, jobs, job, pause, resume, cancel, failures, retry):
+        app.command()(command)
 
 
 def enqueue(
@@ -104,7 +104,7 @@ def job(
     lines: Annotated[bool, typer.Option("--lines", help="Print every key with its outcome, as JSON lines.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a job: its books, rate, time left, and what each stage took; or the report of what became of its keys.
+    """Show a job: its counters, rate, time left, and what each stage took; or the report of what became of its keys.
 
     The hash of a report is the SHA-256 of its lines: `ramq job 3 --lines | sha256sum` gives it again.
 
@@ -254,7 +254,7 @@ def _progress(*, is_quiet: bool) -> Progress:
 
 
 def _follow(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) -> JobView:
-    crew: Workers | None = None
+    fleet: Workers | None = None
     with ExitStack() as cleanup:
         started = time.monotonic()
         is_ours = settings.is_embedded and not any(worker.is_alive for worker in ramq.jobs.workers())
@@ -263,20 +263,20 @@ def _follow(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) 
 
             assert ramq.broker_url is not None
             database_url = ramq.engine.url.render_as_string(hide_password=False)
-            crew = cleanup.enter_context(workers(settings, database_url, ramq.broker_url, 1))
+            fleet = cleanup.enter_context(workers(settings, database_url, ramq.broker_url, 1))
         progress = cleanup.enter_context(_progress(is_quiet=is_quiet))
         cleanup.enter_context(_interrupted_with_a_word(job_id))  # the innermost: before anything is waited for
         task = progress.add_task(f"job {job_id}", total=None, rate="", note="")
         told, next_line = "", started
         while True:
-            if crew is not None:
-                crew.require_alive()
+            if fleet is not None:
+                fleet.require_alive()
             view = ramq.jobs.get(job_id)
             is_idle = not view.images_per_second
-            alive = [worker for worker in ramq.jobs.workers() if worker.is_alive] if is_idle or crew else []
-            is_lonely = is_idle and not alive and crew is None and time.monotonic() - started > _LONELY_SECONDS
-            note = _note(view, alive, is_lonely=is_lonely, is_starting=is_idle and crew is not None and not alive)
-            if crew is not None and (stuck := waits_for(view, alive)):
+            alive = [worker for worker in ramq.jobs.workers() if worker.is_alive] if is_idle or fleet else []
+            is_lonely = is_idle and not alive and fleet is None and time.monotonic() - started > _LONELY_SECONDS
+            note = _note(view, alive, is_lonely=is_lonely, is_starting=is_idle and fleet is not None and not alive)
+            if fleet is not None and (stuck := waits_for(view, alive)):
                 # Nobody but us could mend it, and nobody would see that it waits.
                 raise FatalError(f"job {job_id} is {stuck}. Then: ramq job {job_id} --watch")
             progress.update(

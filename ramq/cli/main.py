@@ -1,4 +1,4 @@
-"""``ramq``: the verbs put together, and what errors mean for the exit code.
+"""``ramq``: the commands put together, and what errors mean for the exit code.
 
 0 fine; 1 the thing asked for failed; 2 wrong usage; 3 a service that is needed cannot be reached; 130 Ctrl-C.
 """
@@ -20,7 +20,7 @@ COMMANDS = {
     "stack": ("up", "worker", "web"),
     "jobs": ("enqueue", "jobs", "job", "pause", "resume", "cancel", "failures", "retry"),
     "search": ("search", "tags", "show"),
-    "people": ("tag",),
+    "tag": ("tag",),
     "archive": ("archives", "export"),
     "erase": ("delete", "erasures", "forget"),
     "admin": ("db", "index", "doctor", "workers"),

@@ -1,4 +1,4 @@
-"""What verbs print: results on stdout, everything else on stderr."""
+"""What commands print: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def agree(question: str) -> None:
 
 
 def shortened(text: str) -> str:
-    """Return a message in which no word goes on for screens: a path or a number may have thousands of characters."""
+    """Return a message in which no word is endless: a path or a number may have thousands of characters."""
     return _LONG_WORD.sub(lambda found: f"{found[0][:_WORD_SHOWN]}… ({len(found[0]):,} characters)", text)
 
 

@@ -1,4 +1,4 @@
-"""Verbs that look: search, tags, show."""
+"""Commands that look: search, tags, show."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ RelevanceOf = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    for verb in (search, tags, show):
-        app.command()(verb)
+    """Add the commands."""
+    for command in (search, tags, show):
+        app.command()(command)
 
 
 def _narrow(
@@ -84,15 +84,15 @@ def _narrow(
     )
 
 
-def narrowed(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb the options of ``_narrow``, behind its argument; it is called with the query that they make first."""
+def narrowed(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of ``_narrow`` after its argument. It is called with the query that they make."""
     shared = signature(_narrow, eval_str=True).parameters
-    _, argument, *others = signature(verb, eval_str=True).parameters.values()
+    _, argument, *others = signature(command, eval_str=True).parameters.values()
 
-    @wraps(verb)
+    @wraps(command)
     def with_options(**given: Any) -> None:
         options = {name: given.pop(name) for name in shared}
-        verb(_narrow(**options), **given)
+        command(_narrow(**options), **given)
 
     with_options.__signature__ = Signature([argument, *shared.values(), *others])  # type: ignore[attr-defined]
     return with_options
@@ -184,7 +184,7 @@ def _picture(like: str) -> bytes | None:
 
 
 def liking(ramq: Services, query: SearchQuery, like: str | None) -> SearchQuery:
-    """Return ``query``, ranked by likeness to the image that ``--like`` names."""
+    """Return ``query``, ranked by similarity to the image that ``--like`` names."""
     if like is None:
         return query
     if query.like is not None:

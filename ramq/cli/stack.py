@@ -1,4 +1,4 @@
-"""Verbs that run something until Ctrl-C: up, worker, web."""
+"""Commands that run something until Ctrl-C: up, worker, web."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _PORT = Annotated[int, typer.Option(help="Port of the page and the API.", min=0,
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    for verb in (up, worker, web):
-        app.command()(verb)
+    """Add the commands."""
+    for command in (up, worker, web):
+        app.command()(command)
 
 
 def up(

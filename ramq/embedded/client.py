@@ -29,12 +29,12 @@ class EmbeddedServices:
     Attributes:
         database_url: for SQLAlchemy; the database ``ramq`` exists, its tables are the caller's business.
         broker_url: for kombu and Celery.
-        keeper_pid: the process that owns both services.
+        supervisor_pid: the process that owns both services.
     """
 
     database_url: str
     broker_url: str
-    keeper_pid: int
+    supervisor_pid: int
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def _join(layout: Layout, deadline: float) -> int:
         except OSError as error:
             raise layout.unusable(error) from error
         if not joined:
-            raise EmbeddedError(f"the embedded services are still stopping; see {layout.logs / 'keeper.log'}")
+            raise EmbeddedError(f"the embedded services are still stopping; see {layout.logs / 'supervisor.log'}")
         on_failure.pop_all()
     return users
 
@@ -80,22 +80,22 @@ def _await_services(layout: Layout, deadline: float) -> EmbeddedServices:
         services = _read_services(layout)
         if services is not None:
             return services
-        keeper_lock = open_lock(layout.keeper_lock)
+        supervisor_lock = open_lock(layout.supervisor_lock)
         try:
-            if try_lock(keeper_lock, exclusive=True):
-                _start_keeper(layout, keeper_lock, deadline)
+            if try_lock(supervisor_lock, exclusive=True):
+                _start_supervisor(layout, supervisor_lock, deadline)
                 continue
         finally:
-            # Closing leaves the lock with the keeper, which shares the open file.
-            os.close(keeper_lock)
+            # Closing leaves the lock with the supervisor, which shares the open file.
+            os.close(supervisor_lock)
         time.sleep(_POLL_SECONDS)
     raise EmbeddedError(f"the embedded services are not ready in time; see {layout.logs}")
 
 
-def _start_keeper(layout: Layout, keeper_lock: int, deadline: float) -> None:
-    """Starts the keeper, which owns ``keeper_lock`` from then on; returns when its services are ready."""
+def _start_supervisor(layout: Layout, supervisor_lock: int, deadline: float) -> None:
+    """Starts the supervisor, which owns ``supervisor_lock`` from then on; returns when its services are ready."""
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
-    command = [sys.executable, "-P", "-m", "ramq.embedded.keeper", str(layout.data_dir), str(keeper_lock)]
+    command = [sys.executable, "-P", "-m", "ramq.embedded.supervisor", str(layout.data_dir), str(supervisor_lock)]
     try:
         launch = subprocess.run(  # noqa: S603 - our own module
             command,
@@ -104,7 +104,7 @@ def _start_keeper(layout: Layout, keeper_lock: int, deadline: float) -> None:
             text=True,
             env={**os.environ, "PYTHONPATH": path},
             cwd="/",
-            pass_fds=[keeper_lock],
+            pass_fds=[supervisor_lock],
             start_new_session=True,
             timeout=max(deadline - time.monotonic(), 0.1),
             check=False,
@@ -113,14 +113,14 @@ def _start_keeper(layout: Layout, keeper_lock: int, deadline: float) -> None:
         raise EmbeddedError(f"the embedded services are not ready in time; see {layout.logs}") from error
     if launch.returncode != 0:
         lines = (launch.stdout or launch.stderr).strip().splitlines()
-        raise EmbeddedError(lines[-1] if lines else f"the keeper was killed; see {layout.logs / 'keeper.log'}")
+        raise EmbeddedError(lines[-1] if lines else f"the supervisor was killed; see {layout.logs / 'supervisor.log'}")
 
 
 def _read_services(layout: Layout) -> EmbeddedServices | None:
-    """The addresses that a living keeper stands for; None when there is none, or it is not ready yet.
+    """The addresses that a living supervisor stands for; None when there is none, or it is not ready yet.
 
     Raises:
-        EmbeddedError: the keeper lives but its sockets cannot be seen from here.
+        EmbeddedError: the supervisor lives but its sockets cannot be seen from here.
     """
     try:
         descriptor = os.open(layout.services_file, os.O_RDONLY | os.O_CLOEXEC)
@@ -130,7 +130,7 @@ def _read_services(layout: Layout) -> EmbeddedServices | None:
         raise layout.unusable(error) from error
     with os.fdopen(descriptor) as file:
         if try_lock(file.fileno(), exclusive=False):
-            return None  # nobody stands for it: left behind by a keeper that was killed
+            return None  # nobody stands for it: left behind by a supervisor that was killed
         state = json.load(file)
     if not Path(state["sockets"]).is_dir() and layout.services_file.exists():
         raise EmbeddedError(f"the services of {layout.data_dir} run on another machine or in another container")
@@ -138,7 +138,7 @@ def _read_services(layout: Layout) -> EmbeddedServices | None:
 
 
 def _leave(layout: Layout, users: int) -> None:
-    """Ends being a user; the last one stops the keeper and waits for its end."""
+    """Ends being a user; the last one stops the supervisor and waits for its end."""
     deadline = time.monotonic() + _STOP_TIMEOUT_SECONDS
     if not try_lock(users, exclusive=True):
         # Others are still here, or somebody is stopping the services already: then see it through.
@@ -149,12 +149,12 @@ def _leave(layout: Layout, users: int) -> None:
     if services is None:
         return
     with suppress(ProcessLookupError):
-        os.kill(services.keeper_pid, signal.SIGTERM)
-    keeper_lock = open_lock(layout.keeper_lock)
+        os.kill(services.supervisor_pid, signal.SIGTERM)
+    supervisor_lock = open_lock(layout.supervisor_lock)
     try:
-        while not try_lock(keeper_lock, exclusive=True):
+        while not try_lock(supervisor_lock, exclusive=True):
             if time.monotonic() > deadline:
-                raise EmbeddedError(f"the embedded services do not stop; see {layout.logs / 'keeper.log'}")
+                raise EmbeddedError(f"the embedded services do not stop; see {layout.logs / 'supervisor.log'}")
             time.sleep(_POLL_SECONDS)
     finally:
-        os.close(keeper_lock)
+        os.close(supervisor_lock)

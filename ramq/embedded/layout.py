@@ -69,8 +69,8 @@ class Layout:
         return self.run / "users.lock"
 
     @property
-    def keeper_lock(self) -> Path:
-        """Held in exclusive mode by the keeper."""
+    def supervisor_lock(self) -> Path:
+        """Held in exclusive mode by the supervisor."""
         return self.run / "keeper.lock"
 
     @property

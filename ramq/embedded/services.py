@@ -1,4 +1,4 @@
-"""The two services as the keeper sees them: how to prepare, start, probe and stop each."""
+"""The two services as the supervisor sees them: how to prepare, start, probe and stop each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LOG_LIMIT_BYTES = 10_000_000
 
 
 class Service(ABC):
-    """A program that the keeper starts, restarts and stops."""
+    """A program that the supervisor starts, restarts and stops."""
 
     name: ClassVar[str]
     stop_signal: ClassVar[signal.Signals]

@@ -177,7 +177,7 @@ class StageOut(FromView):
 
 
 class JobOut(FromView):
-    """A job and its books: `listed = done + skipped + failed + pending`, always."""
+    """A job and its counters: `listed = done + skipped + failed + pending`, always."""
 
     id: int
     source: str

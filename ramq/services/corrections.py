@@ -59,9 +59,9 @@ class CorrectionClient:
         """
         with unit_of_work(self._engine) as session:
             known = every_vocabulary(session, self._search)
-            said = [Said(corrections.meant(known, typed), typed, is_present=True) for typed in add]
-            said += [Said(corrections.meant(known, typed), typed, is_present=False) for typed in remove]
-            free = [corrections.meant(known, typed) for typed in reset]
+            said = [Said(corrections.resolve(known, typed), typed, is_present=True) for typed in add]
+            said += [Said(corrections.resolve(known, typed), typed, is_present=False) for typed in remove]
+            free = [corrections.resolve(known, typed) for typed in reset]
             names = [name.lower() for name in [*(one.name for one in said), *free]]
             for name in names:
                 if names.count(name) > 1:

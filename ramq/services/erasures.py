@@ -57,7 +57,7 @@ class ErasureClient:
 
         def planned(session: Session) -> tuple[Deletion, Sequence[int]]:
             archive_id = archives.resolve(session, archive)[0] if archive is not None else None
-            ids = [lookup.meant(session, str(image), archive_id) for image in images]
+            ids = [lookup.resolve(session, str(image), archive_id) for image in images]
             return Deletion(kind="images", archive_id=archive_id, said_by=by), ids
 
         request = ["images", archive, sorted(map(str, images))]
@@ -118,7 +118,7 @@ class ErasureClient:
         thumbnails = sum(self._thumbnails.count(image_id) for image_id in ids.tolist())
         places.append(Trace("thumbnails of this machine", thumbnails, AGAIN))
         if erasures.hash_of(ids) != found[0].sha256:
-            places.append(Trace("the books of this deletion, which were changed", len(ids), "restore the database"))
+            places.append(Trace("the counters of this deletion, which were changed", len(ids), "restore the database"))
         return ErasureReport(
             deletion=found[0],
             verified_at=datetime.now(UTC),

@@ -45,7 +45,7 @@ class PolicyClient:
         """
         with unit_of_work(self._engine) as session:
             archive_id = _archive_id(session, archive)
-            name = corrections.meant(every_vocabulary(session, self._search), tag)
+            name = corrections.resolve(every_vocabulary(session, self._search), tag)
             policies.put(session, name, kind, archive_id, by)
 
     def clear(self, tag: str, archive: str | None = None) -> None:
@@ -53,7 +53,7 @@ class PolicyClient:
         with unit_of_work(self._engine) as session:
             archive_id = _archive_id(session, archive)
             try:
-                name = corrections.meant(every_vocabulary(session, self._search), tag)
+                name = corrections.resolve(every_vocabulary(session, self._search), tag)
             except UnknownTagError:
                 # A rule may outlive the vocabulary that its name came from.
                 if policies.clear(session, tag, archive_id):

@@ -51,7 +51,7 @@ class QueryModels:
         self._recognizers: dict[str, Recognizer] = {}
         self._decoders: Decoders | None = None
 
-    def of_text(self, model: str, text: str) -> NDArray[np.float32]:
+    def encode_text(self, model: str, text: str) -> NDArray[np.float32]:
         """Return the vector (D,) of a text, in the space of a model's. Raises ``UsageError``: no such encoder here."""
         key = (model, text)
         with self._encoder_lock:
@@ -62,7 +62,7 @@ class QueryModels:
             self._text_vectors.move_to_end(key)
             return self._text_vectors[key]
 
-    def of_names(self, model: str, vocabulary: Names) -> NDArray[np.float32]:
+    def encode_names(self, model: str, vocabulary: Names) -> NDArray[np.float32]:
         """Return vectors (M, D) of some names of a vocabulary: computed once a machine, kept in the cache's folder."""
         with self._encoder_lock:
             key = (model, vocabulary.vocabulary_id)
@@ -71,7 +71,7 @@ class QueryModels:
                 self._name_vectors[key] = cached_embeddings(self._encoder(model), names, self._settings.cache_path)
             return self._name_vectors[key]
 
-    def of_picture(self, picture: bytes, generation: Generation) -> NDArray[np.float32]:
+    def encode_picture(self, picture: bytes, generation: Generation) -> NDArray[np.float32]:
         """Return the vector (D,) that a generation would have given a picture.
 
         Raises:
@@ -91,7 +91,7 @@ class QueryModels:
 
     def decoders(self) -> Decoders:
         """Return the processes that decode what people send and look at, made when they are first needed."""
-        from workers.pipeline.decoders import Decoders  # noqa: PLC0415  (Pillow; not every verb needs it)
+        from workers.pipeline.decoders import Decoders  # noqa: PLC0415  (Pillow; not every command needs it)
 
         with self._decoder_lock:
             if self._decoders is None:

@@ -106,11 +106,11 @@ class SearchClient:
             page = self.of_standby.page(session, query, *vectors)
         return _shown(page, query)
 
-    def screen(self, query: SearchQuery, facets: int) -> tuple[HitPage, list[Facet]]:
+    def page_with_facets(self, query: SearchQuery, facets: int) -> tuple[HitPage, list[Facet]]:
         """Return what ``search`` does, a text's hits counted, and the ``facets`` most frequent tags of all hits."""
         query, *vectors = self._with_vectors_of_text(query)
         with unit_of_work(self._search_engine) as session:
-            page, counted = self.of_standby.screen(session, query, facets, *vectors)
+            page, counted = self.of_standby.page_with_facets(session, query, facets, *vectors)
         return _shown(page, query), counted
 
     def export(self, query: SearchQuery) -> tuple[queries.Match | None, Iterator[Hit]]:
@@ -121,7 +121,7 @@ class SearchClient:
         """
         query, *vectors = self._with_vectors_of_text(query)
         with unit_of_work(self._search_engine) as session:
-            found = self.of_standby.everything(session, query, *vectors)
+            found = self.of_standby.all_hits(session, query, *vectors)
         return (None, iter(())) if found is None else (found[0], self._contents(query, *found))
 
     def _contents(self, query: SearchQuery, match: queries.Match, found: Iterable[Ranked]) -> Iterator[Hit]:
@@ -147,8 +147,8 @@ class SearchClient:
             vocabulary = self.of_standby.vocabulary(session, generation.vocabulary_id)
         return _WithVectors(
             replace(query, read_for=generation.id),
-            self._models.of_text(generation.model, query.text),
-            self._models.of_names(generation.model, vocabulary),
+            self._models.encode_text(generation.model, query.text),
+            self._models.encode_names(generation.model, vocabulary),
         )
 
     def search_by_image(self, picture: bytes, query: SearchQuery) -> HitPage:
@@ -163,7 +163,7 @@ class SearchClient:
             generation = queries.generation(session, query)
         if generation is None:
             return HitPage([])
-        vector = self._models.of_picture(picture, generation)
+        vector = self._models.encode_picture(picture, generation)
         query, text, _ = self._with_vectors_of_text(replace(query, read_for=generation.id))
         if text is not None:
             vector = between(vector, text)
@@ -203,8 +203,8 @@ class SearchClient:
             UsageError: it means none, or several.
         """
         with unit_of_work(self._engine) as session:
-            inside = [archive_id for archive_id, _ in archives.meant(session, archive)] if archive else None
-            return lookup.meant(session, text, inside)
+            inside = [archive_id for archive_id, _ in archives.resolve_all(session, archive)] if archive else None
+            return lookup.resolve(session, text, inside)
 
     def thumbnail(self, image_id: int, size: int = 320) -> tuple[bytes, str]:
         """Return a JPEG no larger than ``size`` (rounded up to a kept size) and its ETag.
@@ -217,11 +217,11 @@ class SearchClient:
             uri, key, version = lookup.place(session, image_id)
 
         def make(side: int) -> NDArray[np.uint8]:
-            from workers.pipeline.decode import Shrinking  # noqa: PLC0415  (Pillow; not every verb needs it)
+            from workers.pipeline.decode import ThumbnailTransform  # noqa: PLC0415  (Pillow; not every command needs it)
 
             store = open_store(parse_source(uri), self._settings.s3)
             fetched = store.fetch(key, version, self._settings.max_object_bytes)
-            return self._models.decoders().decode(fetched.body, Shrinking(side)).pixels
+            return self._models.decoders().decode(fetched.body, ThumbnailTransform(side)).pixels
 
         return self.thumbnails.get(image_id, version, size, make)
 

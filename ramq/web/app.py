@@ -17,8 +17,8 @@ from ramq.web.api import jobs as api_jobs
 from ramq.web.deps import takes_known_parameters
 from ramq.web.head import Head
 from ramq.web.metrics import WebMetrics
+from ramq.web.pages import archives, login, reference, search
 from ramq.web.pages import generations as generation_pages
-from ramq.web.pages import house, search
 from ramq.web.pages import images as image_pages
 from ramq.web.pages import jobs as job_pages
 from ramq.web.pages import policies as policy_pages
@@ -31,7 +31,7 @@ from ramq.web.problems import (
     wants_html,
 )
 from ramq.web.rate_limit import RateLimit
-from ramq.web.render import STATIC, Screens
+from ramq.web.render import STATIC, Templates
 from ramq.web.security import Gate
 from ramq.web.tokens import Tokens
 from ramq.web.uploads import Pictures
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from ramq.wiring import Services
 
 REQUESTS_PER_MINUTE = 3_000
-"""A screen of sixty hits is sixty thumbnails too, so a person may look at nearly one a second."""
+"""A page of sixty hits is sixty thumbnails too, so a person may look at nearly one a second."""
 
 REMEMBERED_PICTURES_BYTES = 128 * 1024 * 1024
 
@@ -93,12 +93,12 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
         per_minute = REQUESTS_PER_MINUTE if tokens.are_set else 0
     limit = RateLimit(per_minute, time.monotonic)
     metrics = WebMetrics(services)
-    screens = Screens(tokens)
+    templates = Templates(tokens)
 
     def refuse(connection: HTTPConnection, error: HTTPException) -> Response:
         problem = make_problem(error.status_code, CODES[error.status_code], error.detail)
         if wants_html(connection):
-            return screens.show_problem(connection, problem)
+            return templates.show_problem(connection, problem)
         return problem_response(problem, error.headers)
 
     app = FastAPI(
@@ -117,14 +117,14 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     )
     app.state.services = services
     app.state.tokens = tokens
-    app.state.screens = screens
+    app.state.templates = templates
     app.state.metrics = metrics
     app.state.pictures = Pictures(REMEMBERED_PICTURES_BYTES)
     app.state.is_stopping = is_stopping
-    install_problem_handlers(app, screens.show_problem)
+    install_problem_handlers(app, templates.show_problem)
     for router in (api_jobs.router, api_jobs.workers_router, images.router, api_generations.router):
         app.include_router(router, responses=_PROBLEMS, dependencies=[Depends(takes_known_parameters)])
-    pages = (search, image_pages, job_pages, generation_pages, policy_pages, house)
+    pages = (search, image_pages, job_pages, generation_pages, policy_pages, archives, reference, login)
     for router in (health.router, *(page.router for page in pages)):
         app.include_router(router)
     app.mount("/static", _KeptFiles(directory=STATIC), name="static")

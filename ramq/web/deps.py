@@ -11,7 +11,7 @@ from pydantic_core import PydanticUseDefault
 from pydantic_core.core_schema import CoreSchema, no_info_before_validator_function
 
 from ramq.services.corrections import LOCAL
-from ramq.web.render import Screens
+from ramq.web.render import Templates
 from ramq.wiring import Services
 from storage.errors import UsageError
 from storage.search.language import Parsed, format  # noqa: A004  (the inverse of its parse)
@@ -27,9 +27,9 @@ async def services_of(request: Request) -> Services:
     return cast("Services", request.app.state.services)
 
 
-def screens_of(request: Request) -> Screens:
+def templates_of(request: Request) -> Templates:
     """The templates of the application."""
-    return cast("Screens", request.app.state.screens)
+    return cast("Templates", request.app.state.templates)
 
 
 def caller_of(request: Request) -> str:
@@ -60,7 +60,7 @@ class _Blankable:
 
 # Whatever waits for nothing is `async`: FastAPI hands other dependencies to a thread each, and eight clients at a time
 # would mostly wait for those.
-Reach = Annotated[Services, Depends(services_of)]
+ServicesDep = Annotated[Services, Depends(services_of)]
 Id = Annotated[int, Path(ge=1, le=MAX_ID)]
 # Behind the constraints, or pydantic would ask the blank to meet them.
 MAYBE_BLANK = _Blankable()
@@ -96,7 +96,7 @@ def absolute_source(text: str) -> str:
     return text
 
 
-class Typed(NamedTuple):
+class SearchForm(NamedTuple):
     """The search in the query string: what stands in the box, and what the other parameters say."""
 
     q: str | None
@@ -145,7 +145,7 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
     strict: Annotated[  # noqa: FBT002  (a parameter of the query string)
         bool, Query(description="whether `q` is refused if it cannot be read as tags and filters"), MAYBE_BLANK
     ] = False,
-) -> Typed:
+) -> SearchForm:
     """Read what is looked for from the query string, without taking the text in its box apart."""
     for name, value in request.query_params.multi_items():
         if "\0" in value and name != "q":
@@ -163,21 +163,21 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
         threshold=threshold,
         relevance=relevance,
     )
-    return Typed(q, others, strict)
+    return SearchForm(q, others, strict)
 
 
-Filtered = Annotated[Typed, Depends(typed_filters)]
+FiltersDep = Annotated[SearchForm, Depends(typed_filters)]
 
 
-async def typed_query(typed: Filtered, page: Annotated[Paging, Depends(paging)]) -> Typed:
+async def typed_query(typed: FiltersDep, page: Annotated[Paging, Depends(paging)]) -> SearchForm:
     """Read a page of a search from the query string, without taking the text in its box apart."""
     return typed._replace(others=replace(typed.others, limit=page.limit, cursor=page.cursor))
 
 
-Asked = Annotated[Typed, Depends(typed_query)]
+SearchFormDep = Annotated[SearchForm, Depends(typed_query)]
 
 
-def search_query(services: Reach, asked: Asked) -> SearchQuery:
+def search_query(services: ServicesDep, asked: SearchFormDep) -> SearchQuery:
     """Read a search from the query string; the API and the page take the same one."""
     return services.read(asked.others, asked.q, is_strict=asked.is_strict)
 
@@ -185,7 +185,7 @@ def search_query(services: Reach, asked: Asked) -> SearchQuery:
 Search = Annotated[SearchQuery, Depends(search_query)]
 
 
-def filter_query(services: Reach, typed: Filtered) -> SearchQuery:
+def filter_query(services: ServicesDep, typed: FiltersDep) -> SearchQuery:
     """Read what is looked for from the query string, for a route with pages of its own."""
     return services.read(typed.others, typed.q, is_strict=typed.is_strict)
 

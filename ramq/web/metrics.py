@@ -1,4 +1,4 @@
-"""What Prometheus reads: the books of the jobs, the workers, and how long searches take."""
+"""What Prometheus reads: the counters of the jobs, the workers, and how long searches take."""
 
 from __future__ import annotations
 

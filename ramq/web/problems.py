@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents for machines and as a screen for people.
+"""Errors as RFC 9457 problem documents for machines and as a page for people.
 
 ``type`` is ``urn:ramq:problem:CODE``, where CODE is the stable code of the error (``storage.errors``) with hyphens.
 """
@@ -96,7 +96,7 @@ def problem_of(error: RamqError, q: str | None = None) -> Problem:
 
 
 def wants_html(request: HTTPConnection) -> bool:
-    """Whether a person is looking: a screen of the page was asked for by a browser."""
+    """Whether a person is looking: a browser asked for a page."""
     is_for_machines = request.url.path.startswith(("/v1/", "/static/"))
     return not is_for_machines and "text/html" in request.headers.get("accept", "")
 

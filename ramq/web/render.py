@@ -115,7 +115,7 @@ def term(name: str) -> str:
     return tag_text(name, is_top=False)
 
 
-class Screens:
+class Templates:
     """Renders templates. One per application."""
 
     def __init__(self, tokens: Tokens) -> None:
@@ -149,7 +149,7 @@ class Screens:
         }
 
     def show(self, request: HTTPConnection, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
-        """Return the screen ``template``, offering what ``request`` may do. It shows live data, so it is not stored."""
+        """Return the page ``template``, offering what ``request`` may do. It shows live data, so it is not stored."""
         token = self._tokens.of(request)
 
         def may(scope: str) -> bool:
@@ -159,5 +159,5 @@ class Screens:
         return HTMLResponse(html, status_code=status, headers={"Cache-Control": "no-store"})
 
     def show_problem(self, request: HTTPConnection, problem: Problem) -> HTMLResponse:
-        """Return the screen that tells of ``problem``."""
+        """Return the page that tells of ``problem``."""
         return self.show(request, "problem.html", status=problem.status, problem=problem)

@@ -185,7 +185,7 @@ def _limited(receive: Receive, limit: int) -> Receive:
 
 def _sign_in(connection: HTTPConnection) -> Response:
     if connection.headers.get("hx-request") == "true":
-        # A live part of a screen whose session ended: the whole screen goes to the sign-in, not the part.
+        # A live part of a page whose session ended: the whole page goes to the sign-in, not the part.
         return Response(status_code=204, headers={"HX-Redirect": "/login"})
     target = connection.url.path + (f"?{connection.url.query}" if connection.url.query else "")
     return RedirectResponse(f"/login?next={quote(target, safe='')}", status_code=303)

@@ -75,7 +75,7 @@ def choose(rows: int, *, flat_rows: int = FLAT_ROWS) -> Plan:
     return Plan(lists, min(rows, lists * POINTS_PER_LIST))
 
 
-def learnt(vectors: Vectors, *, flat_rows: int = FLAT_ROWS) -> Vectors:
+def with_lists(vectors: Vectors, *, flat_rows: int = FLAT_ROWS) -> Vectors:
     """Return the vectors with the coarse index that suits them, if any does; it takes some 90 bytes a row.
 
     While it is learnt, a sample of ``160 √N`` rows is in memory as float32.
@@ -84,7 +84,7 @@ def learnt(vectors: Vectors, *, flat_rows: int = FLAT_ROWS) -> Vectors:
     if plan.lists == 0:
         return vectors
     with in_one_thread() if len(vectors) <= ALONE_ROWS else nullcontext():
-        return _learnt(vectors, plan)
+        return _with_lists(vectors, plan)
 
 
 def made_up_queries(vectors: Vectors, count: int = MEASURING_QUERIES) -> NDArray[np.float32]:
@@ -109,7 +109,7 @@ def recall(vectors: Vectors, queries: NDArray[np.float32], k: int = TUNED_K) -> 
     return _recall(vectors, queries, _worst_of_best(vectors, queries, k), k)
 
 
-def _learnt(vectors: Vectors, plan: Plan) -> Vectors:
+def _with_lists(vectors: Vectors, plan: Plan) -> Vectors:
     start = time.monotonic()
     try:
         coarse = _coarse(vectors.exact, plan, _on_gpus)

@@ -1,7 +1,7 @@
 """The builder: turns committed vectors into published segments, one builder per generation at a time.
 
 Publishing is: write the segment beside the others, check it, write the manifest, and name the manifest in Postgres in
-one transaction that is refused to whoever lost the turn. Until that commit nothing refers to the new files; after it
+one transaction that is refused to whoever lost the build. Until that commit nothing refers to the new files; after it
 nothing refers to the old ones. So a crash anywhere leaves the last published state and some files to collect.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from storage.database import unit_of_work
 from storage.errors import NotFoundError, ServiceUnavailableError
-from storage.index.ann import FLAT_ROWS, learnt
+from storage.index.ann import FLAT_ROWS, with_lists
 from storage.index.compaction import plan
 from storage.index.garbage import collect_garbage
 from storage.index.manifest import DamagedError, Manifest, SegmentEntry, generation_folder
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
+    from storage.index.file_storage import FileStorage
     from storage.index.part import Part
-    from storage.index.places import Place
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Build:
     """The right to publish the next manifest of a generation, until a later epoch begins.
 
     Attributes:
@@ -90,7 +90,7 @@ class IndexBuilder:
     def __init__(  # noqa: PLR0913 - settings, each with a default and by name
         self,
         engine: Engine,
-        place: Place,
+        place: FileStorage,
         cache_dir: Path,
         *,
         min_rows: int = 20_000,
@@ -114,7 +114,7 @@ class IndexBuilder:
         An index that cannot be read, or that belongs to another database, is built anew from the database.
 
         Returns:
-            None if there was nothing to do, or another builder has the turn.
+            None if there was nothing to do, or another builder has the build.
 
         Raises:
             NotFoundError: there is no such generation.
@@ -123,44 +123,44 @@ class IndexBuilder:
         with unit_of_work(self.engine) as session:
             if not self._is_due(session, generation_id, force=force):
                 return None
-        with self._turn(generation_id, wait=False) as turn:
-            if turn is None:
+        with self._locked(generation_id, wait=False) as build:
+            if build is None:
                 return None
-            return self._go_on(turn)
+            return self._go_on(build)
 
     def compact(self, generation_id: int, *, purge: bool = False) -> Published | None:
         """Merge small segments, write those again that are damaged or largely dead; rows come from the database.
 
         Args:
             generation_id: whose index.
-            purge: remove the last trace of what was erased from the segments, and wait for the turn.
+            purge: remove the last trace of what was erased from the segments, and wait for the build.
 
         Returns:
-            None if there was nothing to do, or another builder has the turn.
+            None if there was nothing to do, or another builder has the build.
         """
         if purge:
             self.publish_new(generation_id, force=True)  # what was erased until now becomes dead rows
-        with self._turn(generation_id, wait=purge) as turn:
-            if turn is None or turn.pointer.manifest == 0:
+        with self._locked(generation_id, wait=purge) as build:
+            if build is None or build.pointer.manifest == 0:
                 return None
-            base = self._base(turn)
+            base = self._base(build)
             if base is None:
-                return self._rebuild(turn)
-            damaged = {entry.name for entry in base.segments if not self._is_readable(turn, entry)}
+                return self._rebuild(build)
+            damaged = {entry.name for entry in base.segments if not self._is_readable(build, entry)}
             runs = plan(base.segments, max_rows=self.max_segment_rows, damaged=damaged, purge=purge)
             if not runs:
                 return None
-            return self._publish(turn, base.watermark, self._merged(turn, base, runs), base)
+            return self._publish(build, base.watermark, self._merged(build, base, runs), base)
 
     def rebuild(self, generation_id: int) -> Published | None:
-        """Build the whole index again from the database alone, waiting for the turn.
+        """Build the whole index again from the database alone, waiting for the build.
 
         Returns:
             None if a builder that came later published first.
         """
-        with self._turn(generation_id, wait=True) as turn:
-            assert turn is not None
-            return self._rebuild(turn)
+        with self._locked(generation_id, wait=True) as build:
+            assert build is not None
+            return self._rebuild(build)
 
     def verify(self, generation_id: int) -> list[str]:
         """Read every byte of the index and compare its ids with the database; return what is wrong, one line each."""
@@ -196,7 +196,7 @@ class IndexBuilder:
         return True
 
     @contextmanager
-    def _turn(self, generation_id: int, *, wait: bool) -> Iterator[Turn | None]:
+    def _locked(self, generation_id: int, *, wait: bool) -> Iterator[Build | None]:
         """Become the builder of a generation, or yield None if another one is.
 
         The lock keeps builders from working in vain; what keeps them from overwriting each other, should the lock's
@@ -212,124 +212,124 @@ class IndexBuilder:
                     raise NotFoundError(f"there is no generation {generation_id}")
                 epoch = repository.begin_epoch(session, generation_id)
                 pointer = repository.head(session, generation_id).pointer
-                turn = Turn(guard, generation_id, epoch, size, repository.system_identifier(session), pointer)
-            yield turn
+                build = Build(guard, generation_id, epoch, size, repository.system_identifier(session), pointer)
+            yield build
 
-    def _require_turn(self, turn: Turn) -> None:
-        """Stop whoever lost the turn from working in vain; as a statement of the guard's, this keeps its lock."""
-        if repository.epoch(turn.guard, turn.generation_id) != turn.epoch:
+    def _require_lock(self, build: Build) -> None:
+        """Raise if another builder took over. This statement also keeps the lock's transaction alive."""
+        if repository.epoch(build.guard, build.generation_id) != build.epoch:
             raise ServiceUnavailableError("another builder of the index took over: nothing has to be done")
 
-    def _base(self, turn: Turn) -> Manifest | None:
+    def _base(self, build: Build) -> Manifest | None:
         """Return the published manifest, an empty one if nothing is published, or None if it cannot be built upon."""
-        if turn.pointer.manifest == 0:
-            return Manifest(turn.generation_id, 0, 0, turn.system_identifier, turn.vector_size, ())
+        if build.pointer.manifest == 0:
+            return Manifest(build.generation_id, 0, 0, build.system_identifier, build.vector_size, ())
         try:
-            base = self.store.manifest(turn.generation_id, turn.pointer.manifest)
+            base = self.store.manifest(build.generation_id, build.pointer.manifest)
         except DamagedError as error:
             log.warning("the index is built again from the database", extra={"reason": str(error)})
             return None
-        if base.system_identifier != turn.system_identifier:
+        if base.system_identifier != build.system_identifier:
             log.warning("the index is built again: the database was restored from a dump")
             return None
         return base
 
-    def _go_on(self, turn: Turn) -> Published | None:
+    def _go_on(self, build: Build) -> Published | None:
         """Publish what is newer than the published manifest."""
-        base = self._base(turn)
-        return self._rebuild(turn) if base is None else self._extend(turn, base)
+        base = self._base(build)
+        return self._rebuild(build) if base is None else self._extend(build, base)
 
-    def _extend(self, turn: Turn, base: Manifest) -> Published | None:
+    def _extend(self, build: Build, base: Manifest) -> Published | None:
         with unit_of_work(self.snapshot_engine) as session:
-            watermark = repository.head(session, turn.generation_id).xmin
-            fresh = Window(turn.generation_id, base.watermark, watermark)
-            part = _read(session, turn, fresh)
+            watermark = repository.head(session, build.generation_id).xmin
+            fresh = Window(build.generation_id, base.watermark, watermark)
+            part = _read(session, build, fresh)
             erased = repository.erased(session, fresh)
         changed = np.union1d(part.rows.ids, erased)
-        entries = [self._with_dead(turn, entry, changed) for entry in base.segments]
+        entries = [self._with_dead(build, entry, changed) for entry in base.segments]
         if len(part.rows):
-            entries.append(self._write(turn, fresh, part))
-        return self._publish(turn, watermark, [entry for entry in entries if entry is not None], base)
+            entries.append(self._write(build, fresh, part))
+        return self._publish(build, watermark, [entry for entry in entries if entry is not None], base)
 
-    def _rebuild(self, turn: Turn) -> Published | None:
-        watermark = self._new_watermark(turn)
-        entries = [self._from_database(turn, window) for window in self._slices(turn, watermark)]
-        return self._publish(turn, watermark, [entry for entry in entries if entry is not None], None)
+    def _rebuild(self, build: Build) -> Published | None:
+        watermark = self._new_watermark(build)
+        entries = [self._from_database(build, window) for window in self._slices(build, watermark)]
+        return self._publish(build, watermark, [entry for entry in entries if entry is not None], None)
 
-    def _new_watermark(self, turn: Turn) -> int:
+    def _new_watermark(self, build: Build) -> int:
         """Return where an index that is built from the database alone ends, no row claiming to be from the future."""
         stamped = RESTAMP_ROWS
         while stamped == RESTAMP_ROWS:
-            self._require_turn(turn)
+            self._require_lock(build)
             with unit_of_work(self.engine) as session:
-                stamped = repository.restamp(session, turn.generation_id, RESTAMP_ROWS)
+                stamped = repository.stamp_again(session, build.generation_id, RESTAMP_ROWS)
         with unit_of_work(self.engine) as session:
-            return repository.head(session, turn.generation_id).xmin
+            return repository.head(session, build.generation_id).xmin
 
-    def _slices(self, turn: Turn, watermark: int) -> Iterator[Window]:
+    def _slices(self, build: Build, watermark: int) -> Iterator[Window]:
         """Yield windows of about ``max_segment_rows`` up to a watermark."""
         lo = 0
         while lo < watermark:
             with unit_of_work(self.engine) as session:
-                rest = Window(turn.generation_id, lo, watermark)
+                rest = Window(build.generation_id, lo, watermark)
                 hi = repository.end_of_slice(session, rest, self.max_segment_rows)
-            yield Window(turn.generation_id, lo, hi)
+            yield Window(build.generation_id, lo, hi)
             lo = hi
 
-    def _merged(self, turn: Turn, base: Manifest, runs: list[range]) -> list[SegmentEntry]:
+    def _merged(self, build: Build, base: Manifest, runs: list[range]) -> list[SegmentEntry]:
         starts = {run.start: run for run in runs}
         replaced = {position for run in runs for position in run}
         entries = []
         for position, entry in enumerate(base.segments):
             if position in starts:
                 last = base.segments[starts[position].stop - 1]
-                merged = self._from_database(turn, Window(turn.generation_id, entry.lo, last.hi))
+                merged = self._from_database(build, Window(build.generation_id, entry.lo, last.hi))
                 if merged is not None:
                     entries.append(merged)
             elif position not in replaced:
                 entries.append(entry)
         return entries
 
-    def _with_dead(self, turn: Turn, entry: SegmentEntry, changed: NDArray[np.int64]) -> SegmentEntry | None:
+    def _with_dead(self, build: Build, entry: SegmentEntry, changed: NDArray[np.int64]) -> SegmentEntry | None:
         """Return a segment's entry with those of the changed images that it has marked dead.
 
         A segment that cannot be read is written again; None if nothing of it is left.
         """
-        self._require_turn(turn)
+        self._require_lock(build)
         try:
-            segment = self.store.segment(turn.generation_id, entry.name)
-            dead = self.store.dead(turn.generation_id, entry)
+            segment = self.store.segment(build.generation_id, entry.name)
+            dead = self.store.dead(build.generation_id, entry)
         except DamagedError as error:
             log.warning("a segment of the index is written again from the database", extra={"reason": str(error)})
-            return self._from_database(turn, Window(turn.generation_id, entry.lo, entry.hi))
+            return self._from_database(build, Window(build.generation_id, entry.lo, entry.hi))
         more = np.union1d(dead, segment.rows.ids[segment.rows_of(changed)])
         if len(more) == len(dead):
             return entry
         if len(more) == entry.rows:
             return None
-        name = self.store.write_dead(turn.generation_id, more)
+        name = self.store.write_dead(build.generation_id, more)
         return replace(entry, dead=name, dead_rows=len(more))
 
-    def _from_database(self, turn: Turn, window: Window) -> SegmentEntry | None:
+    def _from_database(self, build: Build, window: Window) -> SegmentEntry | None:
         """Write a segment of what a window holds now; None if that is nothing.
 
         Rows that left the window since the watermark are newer than it, and searches find them in the delta.
         """
         with unit_of_work(self.snapshot_engine) as session:
-            part = _read(session, turn, window)
-        return self._write(turn, window, part) if len(part.rows) else None
+            part = _read(session, build, window)
+        return self._write(build, window, part) if len(part.rows) else None
 
-    def _write(self, turn: Turn, window: Window, part: Part) -> SegmentEntry:
+    def _write(self, build: Build, window: Window, part: Part) -> SegmentEntry:
         assert window.hi is not None
-        self._require_turn(turn)
-        part = replace(part, vectors=learnt(part.vectors, flat_rows=self.flat_rows))
-        folder = generation_folder(turn.generation_id)
+        self._require_lock(build)
+        part = replace(part, vectors=with_lists(part.vectors, flat_rows=self.flat_rows))
+        folder = generation_folder(build.generation_id)
         place = self.store.place
         with place.staging(folder) as staged:
             try:
-                name = write(part, staged, generation_id=turn.generation_id, lo=window.lo, hi=window.hi)
+                name = write(part, staged, generation_id=build.generation_id, lo=window.lo, hi=window.hi)
                 size_bytes = sum(file.stat().st_size for file in staged.iterdir())
-                if not self._is_sound(turn, name):
+                if not self._is_sound(build, name):
                     place.add(staged, f"{folder}/{name}")
             except DamagedError as error:
                 raise ServiceUnavailableError(f"a new index segment did not survive being written: {error}") from error
@@ -338,47 +338,47 @@ class IndexBuilder:
         return SegmentEntry(name, window.lo, window.hi, len(part.rows), size_bytes, recall=recall)
 
     def _publish(
-        self, turn: Turn, watermark: int, entries: list[SegmentEntry], base: Manifest | None
+        self, build: Build, watermark: int, entries: list[SegmentEntry], base: Manifest | None
     ) -> Published | None:
-        number = self._next_number(turn)
+        number = self._next_number(build)
         while not self.store.write_manifest(
-            Manifest(turn.generation_id, number, watermark, turn.system_identifier, turn.vector_size, tuple(entries))
+            Manifest(build.generation_id, number, watermark, build.system_identifier, build.vector_size, tuple(entries))
         ):
             number += 1
         with unit_of_work(self.engine) as session:
             is_published = repository.publish(
-                session, turn.generation_id, epoch=turn.epoch, manifest=number, watermark=watermark
+                session, build.generation_id, epoch=build.epoch, manifest=number, watermark=watermark
             )
         if not is_published:
-            log.warning("another builder took over", extra={"generation_id": turn.generation_id})
+            log.warning("another builder took over", extra={"generation_id": build.generation_id})
             return None
         known = {entry.name for entry in base.segments} if base else set()
         new_rows = sum(entry.rows for entry in entries if entry.name not in known)
-        return Published(turn.generation_id, number, watermark, segments=len(entries), new_rows=new_rows)
+        return Published(build.generation_id, number, watermark, segments=len(entries), new_rows=new_rows)
 
-    def _next_number(self, turn: Turn) -> int:
+    def _next_number(self, build: Build) -> int:
         """Return a manifest number that was never used, not even by a database that was since set back in time."""
-        names = self.store.place.names(generation_folder(turn.generation_id))
+        names = self.store.place.names(generation_folder(build.generation_id))
         used = [int(name.removeprefix("manifest-").removesuffix(".json")) for name in names if "manifest-" in name]
-        return max([turn.pointer.manifest, *used]) + 1
+        return max([build.pointer.manifest, *used]) + 1
 
-    def _is_readable(self, turn: Turn, entry: SegmentEntry) -> bool:
-        self._require_turn(turn)
+    def _is_readable(self, build: Build, entry: SegmentEntry) -> bool:
+        self._require_lock(build)
         try:
-            self.store.segment(turn.generation_id, entry.name)
-            self.store.dead(turn.generation_id, entry)
+            self.store.segment(build.generation_id, entry.name)
+            self.store.dead(build.generation_id, entry)
         except DamagedError:
             return False
         return True
 
-    def _is_sound(self, turn: Turn, name: str) -> bool:
+    def _is_sound(self, build: Build, name: str) -> bool:
         try:
-            self.store.check(turn.generation_id, name)
+            self.store.check(build.generation_id, name)
         except DamagedError:
             return False
         return True
 
 
-def _read(session: Session, turn: Turn, window: Window) -> Part:
-    units = repository.assigned_units(session, turn.generation_id)
-    return build_part(projection.rows(session, window, turn.vector_size), turn.vector_size, units)
+def _read(session: Session, build: Build, window: Window) -> Part:
+    units = repository.assigned_units(session, build.generation_id)
+    return build_part(projection.rows(session, window, build.vector_size), build.vector_size, units)

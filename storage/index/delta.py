@@ -25,7 +25,7 @@ def without(parts: tuple[Part, ...], image_ids: NDArray[np.int64]) -> tuple[Part
     return tuple(part for part in left if part.live_count)
 
 
-def grown(parts: tuple[Part, ...], newest: Part) -> tuple[Part, ...]:
+def appended(parts: tuple[Part, ...], newest: Part) -> tuple[Part, ...]:
     """Return the parts and a newer one, whose images are dead in the others already; merged if they are too many."""
     if newest.live_count == 0:
         return parts

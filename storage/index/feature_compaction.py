@@ -15,7 +15,7 @@ from storage.results import features
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from storage.index.places import Place
+    from storage.index.file_storage import FileStorage
     from storage.results.features import DyingFile
 
 DEAD_SHARE = 0.2
@@ -30,7 +30,7 @@ ORPHAN_SECONDS = 86_400.0
 _GENERATION = re.compile(r"generation-(\d+)")
 
 
-def compact(engine: Engine, place: Place, *, purge: bool = False, grace_seconds: float = GRACE_SECONDS) -> int:
+def compact(engine: Engine, place: FileStorage, *, purge: bool = False, grace_seconds: float = GRACE_SECONDS) -> int:
     """Write files again whose rows are largely of deleted images; delete what was replaced and what nobody needs.
 
     Args:
@@ -67,7 +67,7 @@ def _rewrite(engine: Engine, files: FeatureFiles, file: DyingFile) -> None:
         features.replace_file(session, file, new, {image_id: n for n, (image_id, _, _) in enumerate(live)})
 
 
-def _delete_retired(engine: Engine, place: Place, grace_seconds: float) -> None:
+def _delete_retired(engine: Engine, place: FileStorage, grace_seconds: float) -> None:
     with unit_of_work(engine) as session:
         retired = features.retired_files(session, grace_seconds)
     for file_id, name in retired:
@@ -76,7 +76,7 @@ def _delete_retired(engine: Engine, place: Place, grace_seconds: float) -> None:
             features.forget_file(session, file_id)
 
 
-def _delete_orphans(engine: Engine, place: Place) -> None:
+def _delete_orphans(engine: Engine, place: FileStorage) -> None:
     for folder in place.names(FOLDER):
         if _GENERATION.fullmatch(folder) is None:
             continue

@@ -21,7 +21,7 @@ from storage.results.features import NewFile
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from storage.index.places import Place
+    from storage.index.file_storage import FileStorage
 
 FOLDER = "features"
 _FILES_IN_MEMORY = 8
@@ -40,7 +40,7 @@ class FeatureFiles:
         place: where they are.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: FileStorage) -> None:
         self.place = place
         self._read: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
         self._lock = Lock()

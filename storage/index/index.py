@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
+    from storage.index.file_storage import FileStorage
     from storage.index.manifest import Manifest
     from storage.index.part import Part
-    from storage.index.places import Place
     from storage.index.remote import RemoteRows
     from storage.results.generation_views import IndexView
     from storage.results.vectors import Head, Pointer
@@ -121,7 +121,7 @@ class VectorIndex:
         cache_dir: a folder of this machine for copies of far segments and notes on what was checked.
     """
 
-    def __init__(self, place: Place, cache_dir: Path) -> None:
+    def __init__(self, place: FileStorage, cache_dir: Path) -> None:
         self.store = SegmentStore(place, cache_dir)
         self._generations: dict[int, _Generation] = {}
         self._lock = Lock()
@@ -213,7 +213,7 @@ class VectorIndex:
             head.pointer,
             head.snapshot,
             delta.without(segments, changed),
-            delta.grown((), recent.without(gone)),
+            delta.appended((), recent.without(gone)),
             base.damaged,
             time.monotonic(),
             base.remote and base.remote.without(changed),
@@ -265,7 +265,7 @@ def _advance(session: Session, view: View, head: Head) -> View:
     dead = np.union1d(newest.rows.ids, gone)
     if len(dead) == 0:
         return replace(view, snapshot=head.snapshot)
-    newer = delta.grown(delta.without(view.newer, dead), newest.without(gone))
+    newer = delta.appended(delta.without(view.newer, dead), newest.without(gone))
     _require_room(view.generation_id, sum(part.live_count for part in newer), view.vector_size)
     return replace(
         view,

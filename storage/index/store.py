@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from storage.index.file_storage import FileStorage
     from storage.index.part import Part
-    from storage.index.places import Place
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class SegmentStore:
         cache_dir: a folder of this machine, for copies of what is far away and for notes on what was checked.
     """
 
-    def __init__(self, place: Place, cache_dir: Path) -> None:
+    def __init__(self, place: FileStorage, cache_dir: Path) -> None:
         self.place = place
         self.cache_dir = cache_dir
         self._opened: dict[str, Part] = {}

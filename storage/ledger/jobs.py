@@ -1,4 +1,4 @@
-"""Jobs: creating, listing, steering, and their books."""
+"""Jobs: creating, listing, steering, and their counters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from storage.database import limit_idleness
 from storage.errors import ConflictError, NotFoundError, RamqError
-from storage.ledger import notices
+from storage.ledger import webhook_deliveries
 from storage.ledger import workers as worker_rows
 from storage.ledger.views import PRIORITIES, JobState, JobView, Priority, StageView
 from storage.ledger.waiting import NOTHING_BARRED, Barred, waits_for
@@ -228,7 +228,7 @@ def fail(session: Session, job_id: int, reason: str) -> None:
         ),
         {"id": job_id, "note": reason},
     )
-    notices.follow(session, ended.scalars().all())
+    webhook_deliveries.follow(session, ended.scalars().all())
 
 
 def finish_completed(session: Session) -> list[int]:
@@ -249,7 +249,7 @@ def finish_completed(session: Session) -> list[int]:
         {"ids": ids},
     )
     done = list(ended.scalars())
-    notices.follow(session, done)
+    webhook_deliveries.follow(session, done)
     return done
 
 
@@ -281,12 +281,12 @@ def set_state(session: Session, job_id: int, *, to: JobState, allowed: Sequence[
         {"id": job_id, "to": to},
     )
     if state != to:
-        notices.follow(session, [job_id])
+        webhook_deliveries.follow(session, [job_id])
 
 
 # Reading -----------------------------------------------------------------------------------------------------------
 
-_BOOKS = """
+_COUNTERS = """
     SELECT job.*, archive.uri AS archive_uri,
         (SELECT name FROM vocabulary WHERE vocabulary.id = job.vocabulary_id) AS vocabulary,
         job.done + coalesce(begun.n_done, 0) AS all_done, job.failed + coalesce(begun.n_failed, 0) AS all_failed,
@@ -307,9 +307,9 @@ _BOOKS = """
 
 
 def view(session: Session, job_id: int) -> JobView:
-    """Return one job with its books. Raises ``NotFoundError``."""
+    """Return one job with its counters. Raises ``NotFoundError``."""
     row = session.execute(
-        text(f"{_BOOKS} WHERE job.id = :id"), {"id": job_id, "alive_seconds": WORKER_ALIVE_SECONDS}
+        text(f"{_COUNTERS} WHERE job.id = :id"), {"id": job_id, "alive_seconds": WORKER_ALIVE_SECONDS}
     ).one_or_none()
     if row is None:
         raise NotFoundError(f"there is no job {job_id}")
@@ -327,7 +327,7 @@ def views(session: Session, *, limit: int, before: int | None) -> Page[JobView]:
     """Return jobs, newest first; ``before`` is the id that the page before ended with."""
     rows = session.execute(
         text(
-            f"""{_BOOKS} WHERE CAST(:before AS bigint) IS NULL OR job.id < :before
+            f"""{_COUNTERS} WHERE CAST(:before AS bigint) IS NULL OR job.id < :before
             ORDER BY job.id DESC LIMIT :limit"""
         ),
         {"before": before, "limit": limit + 1, "alive_seconds": WORKER_ALIVE_SECONDS},
@@ -389,6 +389,6 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         started_at=row.started_at,
         finished_at=row.finished_at,
         active_seconds=row.active_seconds,
-        webhook=notices.described(row),
+        webhook=webhook_deliveries.described(row),
         failures_by_class=failures_by_class,
     )

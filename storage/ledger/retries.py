@@ -1,4 +1,4 @@
-"""Trying the failed images of a job again: their shards are opened, the books stay whole."""
+"""Trying the failed images of a job again: their shards are opened, the counters stay whole."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from storage.ledger import notices
+from storage.ledger import webhook_deliveries
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -41,7 +41,7 @@ def reopen_failed(session: Session, job_id: int, error_class: str | None) -> int
         text("UPDATE job SET state = 'running', finished_at = NULL, note = NULL WHERE id = :id AND state <> 'paused'"),
         {"id": job_id},
     )
-    notices.follow(session, [job_id])
+    webhook_deliveries.follow(session, [job_id])
     return reopened
 
 

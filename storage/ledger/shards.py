@@ -253,7 +253,7 @@ def give_back(
     session: Session,
     shard: ClaimedShard,
     *,
-    is_trouble: bool = False,
+    is_transient: bool = False,
     delay_seconds: float = 0.0,
     note: str | None = None,
 ) -> None:
@@ -265,7 +265,7 @@ def give_back(
     Args:
         session: its transaction ends the lease.
         shard: as it was claimed.
-        is_trouble: whether the surroundings were at fault, so that rounds are counted.
+        is_transient: whether the surroundings were at fault, so that rounds are counted.
         delay_seconds: how long nobody takes it.
         note: what the job is said to wait for.
     """
@@ -277,7 +277,7 @@ def give_back(
             attempts = CASE WHEN attempts = 0 THEN 0 ELSE :attempts END,
             probe = CASE WHEN attempts = 0 THEN NULL ELSE CAST(:probe AS smallint) END,
             probe_deaths = CASE WHEN attempts = 0 THEN 0 ELSE :probe_deaths END,
-            tries = CASE WHEN :is_trouble THEN least(tries + 1, 1000) ELSE tries END,
+            tries = CASE WHEN :is_transient THEN least(tries + 1, 1000) ELSE tries END,
             next_try_at = now() + make_interval(secs => :delay_seconds)
         WHERE id = :id AND epoch = :epoch AND state = 'leased'
         """,
@@ -287,7 +287,7 @@ def give_back(
             "attempts": max(0, shard.attempts - 1),
             "probe": shard.probe,
             "probe_deaths": max(0, shard.probe_deaths - 1),
-            "is_trouble": is_trouble,
+            "is_transient": is_transient,
             "delay_seconds": delay_seconds,
         },
     )

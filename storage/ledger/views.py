@@ -24,7 +24,7 @@ class StageView:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job and its books: ``listed == done + skipped + failed + pending``, read in one snapshot.
+    """A job and its counters: ``listed == done + skipped + failed + pending``, read in one snapshot.
 
     Attributes:
         features: what it keeps of each image: ``none``, ``global`` or ``tokens``.
@@ -87,7 +87,7 @@ class FailureView:
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """What became of every key of a job. The books are as in ``JobView``; ``is_final`` once the job is over.
+    """What became of every key of a job. The counters are as in ``JobView``; ``is_final`` once the job is over.
 
     Attributes:
         lines: keys that the report can name; ``lines + erased + folder_markers == listed``.

@@ -21,7 +21,7 @@ MISSING_VERSION = "!missing"
 """The version of a key that a listing or a manifest names but behind which there was no object."""
 
 UNREADABLE_VERSION = "!unreadable-folder"
-"""The version of a folder that could not be looked into: it stands in the books with the reason."""
+"""The version of a folder that could not be looked into: it stands in the counters with the reason."""
 
 
 @dataclass(frozen=True, slots=True)

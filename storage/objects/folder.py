@@ -93,7 +93,7 @@ class FolderStore:
             except FileNotFoundError:
                 continue  # deleted since its parent was read
             except OSError:
-                # Seen but not readable: it must show up in the books, so it becomes a key that fails with the reason.
+                # Seen but not readable: it must be counted, so it becomes a key that fails with the reason.
                 yield ObjectInfo(key or "/", UNREADABLE_VERSION, 0, None)
 
     @staticmethod

@@ -48,7 +48,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ManifestFile:
     """A file of rows that a manifest consists of."""
 
     place: Source
@@ -185,11 +185,11 @@ class Manifest:
                 raise UsageError(f"{self.uri} is not an S3 Inventory manifest: it lists no files")
             return document
 
-    def _parts(self) -> list[Part]:
+    def _parts(self) -> list[ManifestFile]:
         if not self._is_inventory:
             match = _LIST.search(self.uri)
             assert match is not None
-            return [Part(self.place, (match[1] or match[2]).lower())]
+            return [ManifestFile(self.place, (match[1] or match[2]).lower())]
         document = self._document()
         format_ = _FORMATS.get(str(document.get("fileFormat")).lower())
         if format_ is None:
@@ -206,7 +206,7 @@ class Manifest:
             if not isinstance(file, dict) or not isinstance(file.get("key"), str):
                 raise UsageError(f"{self.uri} lists a file without a key")
             place, md5 = self._file_of_inventory(file["key"]), file.get("MD5checksum")
-            parts.append(Part(place, format_, md5, columns, has_quoted_keys=format_ == "csv"))
+            parts.append(ManifestFile(place, format_, md5, columns, has_quoted_keys=format_ == "csv"))
         return parts
 
     def _file_of_inventory(self, key: str) -> Source:
@@ -225,7 +225,7 @@ class Manifest:
 
     # Entries -------------------------------------------------------------------------------------------------------
 
-    def _entries(self, part: Part) -> Iterator[Entry | None]:
+    def _entries(self, part: ManifestFile) -> Iterator[Entry | None]:
         """Yield an entry per row, None for one that stands for no object: of another version, or a folder marker."""
         with self._local(part.place) as path:
             if part.md5 is not None and _md5(path) != part.md5:
@@ -236,7 +236,7 @@ class Manifest:
                 except UsageError as error:
                     raise UsageError(f"{part.place.uri}, entry {number}: {error}") from None
 
-    def _entry(self, row: Row, part: Part) -> Entry | None:
+    def _entry(self, row: Row, part: ManifestFile) -> Entry | None:
         text = next((row[column] for column in KEY_COLUMNS if row.get(column) is not None), None)
         if not isinstance(text, str) or not text:
             raise UsageError(f"no text in a column {' or '.join(KEY_COLUMNS)}")

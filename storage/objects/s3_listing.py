@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from storage.objects.ahead import KeyPage, list_ahead
 from storage.objects.base import ObjectInfo, SourceError
+from storage.objects.parallel_listing import KeyPage, list_in_parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ class BucketLister:
         given = start
         if self._takes_start_key:
             try:
-                for page in list_ahead(_FolderLister(self._ask, prefix, size), prefix, start, size):
+                for page in list_in_parallel(_FolderLister(self._ask, prefix, size), prefix, start, size):
                     given = page[-1].key
                     yield page
             except _StartKeyError:
@@ -71,7 +71,7 @@ class BucketLister:
 
 
 class _FolderLister:
-    """The requests of ``list_ahead``. Called from several threads."""
+    """The requests of ``list_in_parallel``. Called from several threads."""
 
     def __init__(self, ask: Callable[..., Any], prefix: str, page_size: int) -> None:
         self._ask = ask

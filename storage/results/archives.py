@@ -51,7 +51,7 @@ def resolve(session: Session, text: str) -> tuple[int, str]:
     raise NotFoundError(f"there is no archive {text!r}; known archives: {', '.join(known) or 'none'}")
 
 
-def meant(session: Session, text: str) -> list[tuple[int, str]]:
+def resolve_all(session: Session, text: str) -> list[tuple[int, str]]:
     """Return what ``resolve`` does; or, when ``text`` is the last word of archives' URIs, each of these archives.
 
     A number that is an archive's id means that archive, also where others end in it, as folders of years do.

@@ -42,7 +42,7 @@ def corrected() -> LateralFromClause:
     return made.table_valued(column("tags", ARRAY(SmallInteger)), column("scores", ARRAY(SmallInteger))).lateral()
 
 
-def meant(vocabularies: Sequence[Names], typed: str) -> str:
+def resolve(vocabularies: Sequence[Names], typed: str) -> str:
     """Return the name of the tag that ``typed`` means, of the first vocabulary that has it.
 
     Raises:

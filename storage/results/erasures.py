@@ -45,7 +45,7 @@ class Erased:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class DeletionChunk:
     """Some images of a deletion."""
 
     deletion_id: int
@@ -56,7 +56,7 @@ class Part:
 def erase(session: Session, image_ids: Sequence[int]) -> Erased:
     """Erase images: records, vectors, failures, corrections and the keys themselves; the index is told to forget them.
 
-    Shards go on naming the ids, bare numbers, so that the books of their jobs stay right.
+    Shards go on naming the ids, bare numbers, so that the counters of their jobs stay right.
     """
     ids = {"ids": list(image_ids)}
 
@@ -126,7 +126,7 @@ def unfinished(session: Session, request_sha256: str) -> int | None:
     )
 
 
-def next_part(session: Session, deletion_id: int) -> Part | None:
+def next_part(session: Session, deletion_id: int) -> DeletionChunk | None:
     """Return the next images that are to go; None when all went. Nobody else is given them meanwhile."""
     session.execute(text("SELECT id FROM deletion WHERE id = :id FOR UPDATE"), {"id": deletion_id})
     row = session.execute(
@@ -136,18 +136,18 @@ def next_part(session: Session, deletion_id: int) -> Part | None:
         ),
         {"id": deletion_id},
     ).one_or_none()
-    return None if row is None else Part(deletion_id, row.number, row.ids)
+    return None if row is None else DeletionChunk(deletion_id, row.number, row.ids)
 
 
 def note(session: Session, deletion_id: int, counts: dict[str, int], feature_files: Sequence[int] = ()) -> None:
-    """Add what went to the books of a deletion."""
+    """Add what went to the counters of a deletion."""
     deletion = session.get_one(Deletion, deletion_id, with_for_update=True)
     deletion.counts = {name: deletion.counts.get(name, 0) + counts.get(name, 0) for name in deletion.counts | counts}
     deletion.feature_files = sorted({*deletion.feature_files, *feature_files})
     session.flush()
 
 
-def close_part(session: Session, part: Part) -> None:
+def close_part(session: Session, part: DeletionChunk) -> None:
     """Say that nothing of these images is left."""
     session.execute(
         text("UPDATE deletion_part SET is_done = true WHERE deletion_id = :id AND number = :number"),

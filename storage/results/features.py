@@ -261,12 +261,12 @@ def retired_files(session: Session, grace_seconds: float) -> list[tuple[int, str
 
 
 def forget_file(session: Session, file_id: int) -> None:
-    """Take a file out of the books that is deleted."""
+    """Take a file out of the counters that is deleted."""
     session.execute(text("DELETE FROM feature_file WHERE id = :id"), {"id": file_id})
 
 
 def known_names(session: Session, names: Sequence[str]) -> set[str]:
-    """Return those of these files that the books know."""
+    """Return those of these files that the counters know."""
     rows = session.execute(text("SELECT name FROM feature_file WHERE name = ANY(:names)"), {"names": list(names)})
     return set(rows.scalars())
 

@@ -140,7 +140,7 @@ def ids_below(session: Session, archive_id: int | None, *prefixes: str) -> list[
     return list(session.scalars(statement.order_by(Image.id)))
 
 
-def meant(session: Session, text: str, archives: int | Collection[int] | None) -> int:
+def resolve(session: Session, text: str, archives: int | Collection[int] | None) -> int:
     """Return the id of the image that ``text`` means: an id, a key, or a URI.
 
     Args:

@@ -252,7 +252,7 @@ def end_of_slice(session: Session, window: Window, limit: int) -> int:
     return window.hi if following is None else max(int(following), window.lo + 1)
 
 
-def restamp(session: Session, generation_id: int, limit: int) -> int:
+def stamp_again(session: Session, generation_id: int, limit: int) -> int:
     """Give up to ``limit`` rows that claim to be from the future this transaction's id; return how many.
 
     Such rows come with a dump that was restored into a younger cluster.

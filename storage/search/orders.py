@@ -1,4 +1,4 @@
-"""The orders in which a search puts the images that match: by tags, by likeness, by text."""
+"""The orders in which a search puts the images that match: by tags, by similarity, by text."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class ByTags:
 
 @dataclass(frozen=True, slots=True)
 class ByVector:
-    """By likeness to a vector, ``queries.MAX_OFFSET`` images deep; less one image, which would be its own nearest."""
+    """By similarity to a vector, ``queries.MAX_OFFSET`` images deep; less one image, which would be its own nearest."""
 
     cursor_length: ClassVar[int] = 1
     found: Selection
@@ -107,7 +107,7 @@ class ByVector:
 
 @dataclass(frozen=True, slots=True)
 class ByText:
-    """By likeness to a text and by the tags that it names, down to a floor; ``queries.MAX_OFFSET`` images deep.
+    """By similarity to a text and by the tags that it names, down to a floor; ``queries.MAX_OFFSET`` images deep.
 
     The score of an image is its cosine, and ``ranking.TAG_WEIGHT`` times the mean score of the tags that the text names
     where it has all of them. An image with all the tags of a text that names tags and nothing else matches, however

@@ -206,7 +206,7 @@ class _Reader:
         if isinstance(item, Setting):
             if item.field == "like":
                 if self._query.like not in {None, item.number}:
-                    raise UsageError(f"the search is already by likeness to image {self._query.like}")
+                    raise UsageError(f"the search is already by similarity to image {self._query.like}")
                 lookup.place(self._session, item.number)
             return
         for leaf in _leaves(item, MAX_DEPTH):
@@ -281,7 +281,7 @@ def _facts(session: Session, query: SearchQuery) -> list[Condition]:
 
 def _in_archive(session: Session, text: str) -> Condition:
     found: list[Condition] = []
-    for archive_id, prefix in archives.meant(session, text):
+    for archive_id, prefix in archives.resolve_all(session, text):
         inside = conditions.InArchive(archive_id)
         found.append(conditions.All((inside, conditions.Below(prefix))) if prefix else inside)
     return found[0] if len(found) == 1 else conditions.Any(tuple(found))

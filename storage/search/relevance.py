@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _GROWTH = 2  # an archive that doubled may show other things
 
 
-class Floors:
+class Cutoffs:
     """Knows how near a text must come to a picture. Thread-safe; a background that two threads measure is the same."""
 
     def __init__(self) -> None:

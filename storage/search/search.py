@@ -16,7 +16,7 @@ from storage.search.having import having
 from storage.search.hits import hits_of
 from storage.search.orders import ByTags, ByText, ByVector, Ranked, mean_score
 from storage.search.ranking import DEFAULT_RELEVANCE
-from storage.search.relevance import Floors
+from storage.search.relevance import Cutoffs
 from storage.search.views import Facet, Hit, HitPage, SearchQuery, Why
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Search:
     def __init__(self, index: Callable[[], VectorIndex]) -> None:
         self._index = index
         self._names: dict[int, Names] = {}
-        self._floors = Floors()
+        self._cutoffs = Cutoffs()
 
     def vocabulary(self, session: Session, vocabulary_id: int) -> Names:
         """Return a vocabulary, kept in memory from its first use on."""
@@ -79,7 +79,7 @@ class Search:
             return HitPage([], total=0)
         return self._page(session, query, match, self._order(session, query, match, vector, names))
 
-    def screen(
+    def page_with_facets(
         self,
         session: Session,
         query: SearchQuery,
@@ -120,7 +120,7 @@ class Search:
         cursor = None if is_last or after is None else queries.encode_cursor(after)
         return HitPage(hits, cursor, taken.total, taken.below)
 
-    def everything(
+    def all_hits(
         self,
         session: Session,
         query: SearchQuery,
@@ -250,7 +250,7 @@ class Search:
         # Where tags are asked for they say what is found, and the text has only to put it in order.
         usual = 0.0 if match.terms else DEFAULT_RELEVANCE
         relevance = usual if query.relevance is None else query.relevance
-        floor = -np.inf if names is None else self._floors.floor(view, names, relevance)
+        floor = -np.inf if names is None else self._cutoffs.floor(view, names, relevance)
         mention = match.names.in_texts.mentioned(query.text)
         named, sums = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
         if mention.terms:

@@ -195,7 +195,7 @@ class Naming(Base):
 
 
 class Failure(Base):
-    """Why an image of a job has no record. Kept for the job's books; ``retrying`` while a retry is under way."""
+    """Why an image of a job has no record. Kept for the job's counters; ``retrying`` while a retry is under way."""
 
     __tablename__ = "failure"
     __table_args__ = (Index("ix_failure_image_id_generation_id", "image_id", "generation_id"),)

@@ -17,7 +17,7 @@ from storage.database import unit_of_work
 from storage.results.packing import unpack_vectors
 from storage.search.views import SearchQuery
 from tests.photographs import photographs
-from tests.services.crew import ROOT, check_books, client_services, running_crew, wait_for
+from tests.services.fleet import ROOT, check_books, client_services, running_fleet, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,22 +84,22 @@ def test_a_folder_and_a_bucket_give_the_same_archive(
 
     with (
         client_services(s3_settings) as services,
-        running_crew(
+        running_fleet(
             s3_settings, tmp_path, is_null=False, RAMQ_LEASE_SECONDS="30", RAMQ_BATCH_SIZE="32", OMP_NUM_THREADS="2"
-        ) as crew,
+        ) as fleet,
     ):
-        crew.start(1)
+        fleet.start(1)
         from_bucket = services.jobs.create(f"s3://{bucket}/holiday")
         from_folder = services.jobs.create(str(folder))
         for job in (from_bucket, from_folder):
-            view = wait_for(services, job.id, crew, lambda view: view.is_over, timeout=240)
-            assert (view.state, view.listed, view.done, view.failed) == ("done", count, count, 0), crew.log()[-2000:]
+            view = wait_for(services, job.id, fleet, lambda view: view.is_over, timeout=240)
+            assert (view.state, view.listed, view.done, view.failed) == ("done", count, count, 0), fleet.log()[-2000:]
             check_books(services, job.id)
         assert [worker.device for worker in services.jobs.workers()] in (["cpu"], ["cuda"])  # not "auto"
         check_alike(records(services, from_bucket.id), records(services, from_folder.id))
 
         again = services.jobs.create(f"s3://{bucket}/holiday")
-        assert wait_for(services, again.id, crew, lambda view: view.is_over).skipped == count
+        assert wait_for(services, again.id, fleet, lambda view: view.is_over).skipped == count
 
         cats = services.search(SearchQuery(text="a cat", archive=f"s3://{bucket}/holiday", limit=10))
         assert any("chelsea" in hit.key for hit in cats.items)
@@ -113,10 +113,10 @@ def test_a_folder_and_a_bucket_give_the_same_archive(
         with TestClient(create_app(services), base_url="http://127.0.0.1") as client:
             items = client.get("/v1/tags", params={"job": from_bucket.id, "limit": 500}).json()["items"]
             assert {item["name"]: item["count"] for item in items} == facets
-            books = client.get(f"/v1/jobs/{from_bucket.id}").json()
+            counters = client.get(f"/v1/jobs/{from_bucket.id}").json()
         shown = json.loads(ramq(s3_settings, "job", str(from_bucket.id), "--json").stdout)
         names = ("listed", "done", "skipped", "failed", "pending")
-        assert [books[name] for name in names] == [shown[name] for name in names] == [count, count, 0, 0, 0]
+        assert [counters[name] for name in names] == [shown[name] for name in names] == [count, count, 0, 0, 0]
 
         # Another process finds what this one recorded, by text and by tag.
         found = json.loads(ramq(s3_settings, "search", "a cup of coffee", "--limit", "5", "--json").stdout)

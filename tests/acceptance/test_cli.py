@@ -19,8 +19,8 @@ from typer.main import get_command
 from ramq.cli.main import command_line
 from ramq.settings import Settings
 from ramq.version import described
-from tests.services.crew import client_services, running_crew, wait_for
 from tests.services.embeddings import with_embeddings
+from tests.services.fleet import client_services, running_fleet, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,19 +35,19 @@ COMMAND = [sys.executable, "-m", "ramq.cli.main"]
 PICTURES = 3
 
 
-def verbs(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every verb, and every group of verbs, by its words."""
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command, and every group of commands, by its words."""
     yield path, command
     for name, child in getattr(command, "commands", {}).items():
-        yield from verbs(child, (*path, name))
+        yield from commands(child, (*path, name))
 
 
-VERBS = dict(verbs(get_command(command_line())))
+COMMANDS = dict(commands(get_command(command_line())))
 NARROWING = [
     (*path, option)
-    for path, verb in VERBS.items()
+    for path, command in COMMANDS.items()
     for option in ("--archive", "--prefix")
-    if any(option in parameter.opts for parameter in verb.params)
+    if any(option in parameter.opts for parameter in command.params)
 ]
 
 
@@ -103,10 +103,10 @@ def recorded(
         "RAMQ_BROKER_URL": redis_server.url,
         "RAMQ_DATA_DIR": str(settings.data_dir),  # where the index is
     }
-    with running_crew(settings, base) as crew, client_services(settings) as services:
-        crew.start()
+    with running_fleet(settings, base) as fleet, client_services(settings) as services:
+        fleet.start()
         job = services.jobs.create(str(folder))
-        wait_for(services, job.id, crew, lambda view: view.is_over)
+        wait_for(services, job.id, fleet, lambda view: view.is_over)
         yield Recorded(job.id, folder, environment)
     postgres_server.drop_database(url)
 
@@ -120,9 +120,9 @@ def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *words: s
     assert [word for word in words if word not in line] == []
 
 
-@pytest.mark.parametrize("path", VERBS, ids=" ".join)
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_the_help_of_every_verb_has_an_example(path: tuple[str, ...]) -> None:
-    help_text = VERBS[path].help or ""
+    help_text = COMMANDS[path].help or ""
     assert " ".join(("ramq", *path)) in help_text.partition("Example: ")[2]
 
 
@@ -173,20 +173,20 @@ def test_what_a_shell_makes_of_a_variable_that_was_never_set_does_not_mean_every
     assert_one_line(run(*words, ""), 2, f"{words[-1]} is empty")
 
 
-@pytest.mark.parametrize("verb", ["search", "tags", "export"])
-def test_a_query_that_cannot_be_read_is_pointed_into(run: Run, verb: str) -> None:
-    done = run(verb, "--strict", "beach (dog OR")
+@pytest.mark.parametrize("command", ["search", "tags", "export"])
+def test_a_query_that_cannot_be_read_is_pointed_into(run: Run, command: str) -> None:
+    done = run(command, "--strict", "beach (dog OR")
     assert (done.returncode, done.stdout) == (2, "")
     text, caret, message = done.stderr.splitlines()
     assert (text, caret) == ("beach (dog OR", " " * 11 + "^")
     assert "OR needs a tag behind it" in message
 
 
-@pytest.mark.parametrize("verb", ["search", "tags", "export"])
+@pytest.mark.parametrize("command", ["search", "tags", "export"])
 @pytest.mark.parametrize("text", ["beach (dog OR", "\udce9 job:x", "x" * 3_000, "(" * 500, 'a "Fuji" apple', "OR"])
-def test_no_text_is_refused(run: Run, verb: str, text: str) -> None:
-    as_json = () if verb == "export" else ("--json",)
-    done = run(verb, text, *as_json)
+def test_no_text_is_refused(run: Run, command: str, text: str) -> None:
+    as_json = () if command == "export" else ("--json",)
+    done = run(command, text, *as_json)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     if as_json:
@@ -226,8 +226,8 @@ def test_likeness_ranks_what_is_exported_and_does_not_narrow_what_is_counted(
 
 
 def test_likeness_is_to_one_image(run: Run, recorded: Recorded) -> None:
-    for verb in ("search", "tags", "export"):
-        done = run(verb, "like:1", "--like", "2", **recorded.environment)
+    for command in ("search", "tags", "export"):
+        done = run(command, "like:1", "--like", "2", **recorded.environment)
         assert_one_line(done, 2, "--like and like: cannot both be meant")
 
 

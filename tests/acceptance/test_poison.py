@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.poison import bad, odd
-from tests.services.crew import check_books, client_services, running_crew, wait_for
+from tests.services.fleet import check_books, client_services, running_fleet, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,11 +28,11 @@ def test_every_file_of_a_bad_archive_gets_the_outcome_it_deserves(
     for name, each in (*wrong.items(), *fine.items()):
         (folder / name).write_bytes(each.body)
     s3_server.upload_folder(folder, bucket)
-    with client_services(s3_settings) as services, running_crew(s3_settings, tmp_path) as crew:
-        [worker] = crew.start(1)
+    with client_services(s3_settings) as services, running_fleet(s3_settings, tmp_path) as fleet:
+        [worker] = fleet.start(1)
         for source in (str(folder), f"s3://{bucket}"):
             job = services.jobs.create(source)
-            view = wait_for(services, job.id, crew, lambda view: view.is_over)
+            view = wait_for(services, job.id, fleet, lambda view: view.is_over)
             assert (view.listed, view.done, view.failed) == (len(wrong) + len(fine), len(fine), len(wrong))
             failures = {f.key: f.error_class for f in services.jobs.failures(job.id, limit=500).items}
             assert failures.keys() == wrong.keys()

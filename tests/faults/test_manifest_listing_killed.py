@@ -14,14 +14,14 @@ from sqlalchemy import text
 
 from storage.database import unit_of_work
 from tests.services.checker import check_job, fill, pictures
-from tests.services.crew import client_services, running_crew, wait_for
+from tests.services.fleet import client_services, running_fleet, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ramq.settings import Settings
     from ramq.wiring import Services
-    from tests.services.crew import Crew
+    from tests.services.fleet import Fleet
     from tests.services.s3 import S3Server
 
 COUNT = 2_100
@@ -34,18 +34,18 @@ def doubled(names: list[str]) -> list[str]:
     return chance.sample(names, len(names)) + chance.sample(names, DOUBLED)
 
 
-def run_with_deaths(services: Services, crew: Crew, source: str, files: dict[str, bytes]) -> None:
+def run_with_deaths(services: Services, fleet: Fleet, source: str, files: dict[str, bytes]) -> None:
     """Kill the worker after each page; the next one goes on."""
-    crew.environment |= {"MISFORTUNE_PAGE_SECONDS": "0.7", "RAMQ_LEASE_SECONDS": "1", "RAMQ_BATCH_SIZE": "64"}
+    fleet.environment |= {"FAULT_PAGE_SECONDS": "0.7", "RAMQ_LEASE_SECONDS": "1", "RAMQ_BATCH_SIZE": "64"}
     job = services.jobs.create(source)
     for pages in range(2):
-        [victim] = crew.start(1)
-        wait_for(services, job.id, crew, lambda view, pages=pages: view.listed > pages * 1_000)
+        [victim] = fleet.start(1)
+        wait_for(services, job.id, fleet, lambda view, pages=pages: view.listed > pages * 1_000)
         assert services.jobs.get(job.id).is_listing
-        crew.kill(victim)
+        fleet.kill(victim)
         release_listing(services, job.id)
-    crew.start(2)
-    wait_for(services, job.id, crew, lambda view: view.is_over)
+    fleet.start(2)
+    wait_for(services, job.id, fleet, lambda view: view.is_over)
     check_job(services, job.id, files)
 
 
@@ -56,11 +56,11 @@ def release_listing(services: Services, job_id: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_list_of_keys_survives_the_death_of_its_readers(services: Services, crew: Crew, tmp_path: Path) -> None:
+def test_a_list_of_keys_survives_the_death_of_its_readers(services: Services, fleet: Fleet, tmp_path: Path) -> None:
     files = fill(tmp_path / "photos", COUNT)
     manifest = tmp_path / "photos" / "keys.txt"
     manifest.write_text("\n".join(doubled(list(files))))
-    run_with_deaths(services, crew, str(manifest), files)
+    run_with_deaths(services, fleet, str(manifest), files)
 
 
 @pytest.mark.slow
@@ -87,7 +87,7 @@ def test_an_inventory_that_repeats_keys_across_its_files_counts_each_once_whoeve
     s3_server.put(home, {**parts, "inventory/manifest.json": json.dumps(manifest).encode()})
     with (
         client_services(s3_settings) as services,
-        running_crew(s3_settings, tmp_path, RAMQ_S3_ENDPOINT_URL=s3_server.endpoint_url) as crew,
+        running_fleet(s3_settings, tmp_path, RAMQ_S3_ENDPOINT_URL=s3_server.endpoint_url) as fleet,
     ):
-        run_with_deaths(services, crew, f"s3://{home}/inventory/manifest.json", files)
+        run_with_deaths(services, fleet, f"s3://{home}/inventory/manifest.json", files)
     s3_server.delete_bucket(home)

@@ -1,4 +1,4 @@
-"""A broker that forgets, dies and comes back empty: it is only the bell, and somebody rings again."""
+"""A broker that forgets, dies and comes back empty: it carries wake-ups only, and they are sent again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from ramq.broker import broker_client
 from tests.services.checker import check_job, check_second_run, fill
-from tests.services.crew import client_services, running_crew, wait_for
+from tests.services.fleet import client_services, running_fleet, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,20 +26,20 @@ def test_work_goes_on_by_itself_however_often_the_broker_forgets_everything(
 ) -> None:
     """Emptied and restarted empty, in turns: each time more is done within half a minute, with no action of anybody.
 
-    Turns are short, so that workers wait for bells all the time.
+    Turns are short, so that workers wait for wake-ups all the time.
     """
     count, faults = amount(600, 40_000), amount(4, 8)
     files = fill(tmp_path / "photos", count)
-    environment = {"NULL_MODEL_SECONDS": "0.1", "MISFORTUNE_TURN_SECONDS": "0.5"}
+    environment = {"NULL_MODEL_SECONDS": "0.1", "FAULT_SLICE_SECONDS": "0.5"}
     with (
         client_services(breakable_settings) as services,
-        running_crew(breakable_settings, tmp_path, **environment) as crew,
+        running_fleet(breakable_settings, tmp_path, **environment) as fleet,
     ):
-        crew.start(2)
+        fleet.start(2)
         job = services.jobs.create(str(tmp_path / "photos"))
         for number in range(faults):
             at = count * number // (faults + 1)
-            before = wait_for(services, job.id, crew, lambda view, at=at: view.done > at)
+            before = wait_for(services, job.id, fleet, lambda view, at=at: view.done > at)
             if number % 2:
                 breakable.empty_redis(seconds_away=1.0)
             else:
@@ -48,12 +48,12 @@ def test_work_goes_on_by_itself_however_often_the_broker_forgets_everything(
             wait_for(
                 services,
                 job.id,
-                crew,
+                fleet,
                 lambda view, more=more: view.done > more or view.is_over,
                 timeout=RECOVERY_SECONDS,
             )
-        first = wait_for(services, job.id, crew, lambda view: view.is_over)
+        first = wait_for(services, job.id, fleet, lambda view: view.is_over)
         check_job(services, job.id, files)
         breakable.empty_redis()  # while nobody has anything to do
-        check_second_run(services, crew, str(tmp_path / "photos"), first)
-        assert [process.poll() for process in crew.processes] == [None, None]
+        check_second_run(services, fleet, str(tmp_path / "photos"), first)
+        assert [process.poll() for process in fleet.processes] == [None, None]

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from storage.database import unit_of_work
 from tests.services.checker import check_job, fill
-from tests.services.crew import client_services, running_crew, wait_for
+from tests.services.fleet import client_services, running_fleet, wait_for
 from tests.services.watch import acknowledged
 
 if TYPE_CHECKING:
@@ -33,17 +33,17 @@ def test_a_database_that_crashes_and_stays_away_loses_no_acknowledged_commit_and
     environment = {
         "NULL_MODEL_SECONDS": "0.1",
         "RAMQ_LEASE_SECONDS": str(LEASE_SECONDS),
-        "MISFORTUNE_ACKNOWLEDGED": str(told),
+        "FAULT_ACKNOWLEDGED": str(told),
     }
     with (
         client_services(breakable_settings) as services,
-        running_crew(breakable_settings, tmp_path, **environment) as crew,
+        running_fleet(breakable_settings, tmp_path, **environment) as fleet,
     ):
-        crew.start(2)
+        fleet.start(2)
         job = services.jobs.create(str(tmp_path / "photos"))
         for number in range(crashes):
             at = count * number // (crashes + 1)
-            wait_for(services, job.id, crew, lambda view, at=at: view.done > at)
+            wait_for(services, job.id, fleet, lambda view, at=at: view.done > at)
             is_last = number == crashes - 1
             breakable.crash_postgres(seconds_away=amount(2 * LEASE_SECONDS, 20) if is_last else 0.0)
             known = acknowledged(told)
@@ -51,6 +51,6 @@ def test_a_database_that_crashes_and_stays_away_loses_no_acknowledged_commit_and
                 recorded = set(session.scalars(text("SELECT image_id FROM record")))
             assert known
             assert set(known) <= recorded
-        wait_for(services, job.id, crew, lambda view: view.is_over)
+        wait_for(services, job.id, fleet, lambda view: view.is_over)
         check_job(services, job.id, files)
-        assert [process.poll() for process in crew.processes] == [None, None]
+        assert [process.poll() for process in fleet.processes] == [None, None]

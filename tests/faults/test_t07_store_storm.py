@@ -10,8 +10,8 @@ from sqlalchemy import text
 
 from storage.database import unit_of_work
 from tests.services.checker import check_job, check_second_run, pictures
-from tests.services.crew import client_services, running_crew, wait_for
 from tests.services.fault_proxy import Cut, Refuse, Rule, Stall, Status, Trickle
+from tests.services.fleet import client_services, running_fleet, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,17 +43,17 @@ def test_a_storm_passes_and_no_image_is_failed_for_it(
         "RAMQ_LEASE_SECONDS": str(LEASE_SECONDS),
         "NULL_MODEL_SECONDS": "0.2",
     }
-    with client_services(settings) as services, running_crew(settings, tmp_path, **environment) as crew:
-        crew.start(2)
+    with client_services(settings) as services, running_fleet(settings, tmp_path, **environment) as fleet:
+        fleet.start(2)
         job = services.jobs.create(f"s3://{bucket}")
-        wait_for(services, job.id, crew, lambda view: view.done > 0)
+        wait_for(services, job.id, fleet, lambda view: view.done > 0)
         s3_proxy.storm(
             Rule(Status(503), share=0.3, only=".png"),
             Rule(Cut(500), share=0.05, only=".png"),
             Rule(Stall(500), share=0.02, only=".png", times=10),
             Rule(Trickle(200), share=0.02, only=".png", times=10),
         )
-        wait_for(services, job.id, crew, lambda view: view.done > count // 3)
+        wait_for(services, job.id, fleet, lambda view: view.done > count // 3)
         s3_proxy.fail(Status(503))
         time.sleep(amount(2, 20))
         s3_proxy.fail(Refuse())  # the store vanishes altogether
@@ -64,7 +64,7 @@ def test_a_storm_passes_and_no_image_is_failed_for_it(
             )
         assert late == 0
         s3_proxy.heal()
-        first = wait_for(services, job.id, crew, lambda view: view.is_over)
+        first = wait_for(services, job.id, fleet, lambda view: view.is_over)
         check_job(services, job.id, files)
         assert len([path for _, path in s3_proxy.requests if ".png" in path]) <= 3 * count
-        check_second_run(services, crew, f"s3://{bucket}", first)
+        check_second_run(services, fleet, f"s3://{bucket}", first)

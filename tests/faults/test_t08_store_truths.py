@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.services.checker import check_job, check_report, check_results, picture, pictures
-from tests.services.crew import check_books, client_services, running_crew, wait_for
 from tests.services.fault_proxy import Rule, Status
+from tests.services.fleet import check_books, client_services, running_fleet, wait_for
 from tests.services.watch import leases_of
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ def test_every_answer_of_a_store_about_an_object_has_its_own_class(
         "wrong/empty.png": "empty",
     }
     environment = {"RAMQ_S3_ENDPOINT_URL": s3_proxy.url}
-    with client_services(proxied) as services, running_crew(proxied, tmp_path, **environment) as crew:
+    with client_services(proxied) as services, running_fleet(proxied, tmp_path, **environment) as fleet:
         s3_proxy.fail(Status(503), only=".")  # listed, but nothing is fetched yet
         job = services.jobs.create(f"s3://{bucket}")
-        crew.start(1)
-        wait_for(services, job.id, crew, lambda view: view.listed == len(files) and not view.is_listing)
+        fleet.start(1)
+        wait_for(services, job.id, fleet, lambda view: view.listed == len(files) and not view.is_listing)
         client = s3_server.client()
         client.delete_object(Bucket=bucket, Key="wrong/gone.png")
         client.close()
@@ -62,7 +62,7 @@ def test_every_answer_of_a_store_about_an_object_has_its_own_class(
             Rule(Status(403, "KMS.DisabledException"), only="kms.png"),
             Rule(Status(403, "InvalidObjectState"), only="frozen.png"),
         )
-        view = wait_for(services, job.id, crew, lambda view: view.is_over)
+        view = wait_for(services, job.id, fleet, lambda view: view.is_over)
         assert (view.state, view.failed, view.skipped) == ("done", len(wrong), 1)
         del files["folder/"]
         check_books(services, job.id)
@@ -81,19 +81,19 @@ def test_a_job_that_may_not_read_its_archive_ends_early_and_can_be_taken_up_agai
     files = pictures(1_600)
     s3_server.put(bucket, files)
     environment = {"RAMQ_S3_ENDPOINT_URL": s3_proxy.url, "RAMQ_SHARD_SIZE": "256"}
-    with client_services(proxied) as services, running_crew(proxied, tmp_path, **environment) as crew:
+    with client_services(proxied) as services, running_fleet(proxied, tmp_path, **environment) as fleet:
         s3_proxy.fail(Status(403), only="/0")
         job = services.jobs.create(f"s3://{bucket}")
-        crew.start(2)
-        view = wait_for(services, job.id, crew, lambda view: view.is_over)
+        fleet.start(2)
+        view = wait_for(services, job.id, fleet, lambda view: view.is_over)
         assert view.state == "failed"
         assert view.note is not None
         assert f"ramq retry {job.id} --class forbidden" in view.note
-        wait_for(services, job.id, crew, lambda _: not any(leases_of(services, one) for one in crew.processes))
+        wait_for(services, job.id, fleet, lambda _: not any(leases_of(services, one) for one in fleet.processes))
         assert len([path for _, path in s3_proxy.requests if "/0" in path]) <= 1_100
         s3_proxy.heal()
         services.jobs.retry(job.id, "forbidden")
-        wait_for(services, job.id, crew, lambda view: view.is_over)
+        wait_for(services, job.id, fleet, lambda view: view.is_over)
         check_job(services, job.id, files)
 
 
@@ -104,11 +104,11 @@ def test_a_job_that_is_resumed_goes_on_although_most_of_it_is_forbidden(
     files = pictures(1_000)
     s3_server.put(bucket, files)
     environment = {"RAMQ_S3_ENDPOINT_URL": s3_proxy.url}
-    with client_services(proxied) as services, running_crew(proxied, tmp_path, **environment) as crew:
+    with client_services(proxied) as services, running_fleet(proxied, tmp_path, **environment) as fleet:
         s3_proxy.fail(Status(403), only="/0")
         job = services.jobs.create(f"s3://{bucket}")
-        crew.start(1)
-        assert wait_for(services, job.id, crew, lambda view: view.is_over).state == "failed"
+        fleet.start(1)
+        assert wait_for(services, job.id, fleet, lambda view: view.is_over).state == "failed"
         services.jobs.resume(job.id)
-        view = wait_for(services, job.id, crew, lambda view: view.is_over)
+        view = wait_for(services, job.id, fleet, lambda view: view.is_over)
         assert (view.state, view.failed, view.failures_by_class) == ("done", 1_000, {"forbidden": 1_000})

@@ -9,19 +9,21 @@ import pytest
 
 from tests.poison import bad, odd
 from tests.services.checker import picture
-from tests.services.crew import check_books, wait_for
+from tests.services.fleet import check_books, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ramq.wiring import Services
-    from tests.services.crew import Crew
+    from tests.services.fleet import Fleet
 
 BOMBS_MOST_BYTES = 300_000_000
 
 
 @pytest.mark.slow
-def test_bombs_and_odd_files_take_little_memory_and_no_process(services: Services, crew: Crew, tmp_path: Path) -> None:
+def test_bombs_and_odd_files_take_little_memory_and_no_process(
+    services: Services, fleet: Fleet, tmp_path: Path
+) -> None:
     """A worker with its decoders grows by less than 300 MB over a folder of harmless pictures."""
     calm, rough = tmp_path / "calm", tmp_path / "rough"
     for folder in (calm, rough):
@@ -30,7 +32,7 @@ def test_bombs_and_odd_files_take_little_memory_and_no_process(services: Service
         (calm / f"{number}.png").write_bytes(picture(number))
     for number, one in enumerate((*bad(), *odd()) * 2):
         (rough / f"{number}.jpg").write_bytes(one.body)
-    [worker] = crew.start(1)
+    [worker] = fleet.start(1)
     peaks = []
     for folder in (calm, rough):
         job = services.jobs.create(str(folder))
@@ -39,7 +41,7 @@ def test_bombs_and_odd_files_take_little_memory_and_no_process(services: Service
             tree = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children()]
             peak = max(peak, sum(_resident_bytes(process) for process in tree))
         peaks.append(peak)
-        view = wait_for(services, job.id, crew, lambda view: view.is_over)
+        view = wait_for(services, job.id, fleet, lambda view: view.is_over)
         assert (view.state, view.listed, view.pending) == ("done", len(list(folder.iterdir())), 0)
         assert not {"unexpected", "decoder_crash", "decoder_timeout"} & view.failures_by_class.keys()
         check_books(services, job.id)

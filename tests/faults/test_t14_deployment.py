@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from storage.database import unit_of_work
 from tests.services.checker import check_index, fill
-from tests.services.crew import check_books, wait_for
+from tests.services.fleet import check_books, wait_for
 from tests.services.watch import scalar
 
 if TYPE_CHECKING:
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ramq.wiring import Services
-    from tests.services.crew import Crew
+    from tests.services.fleet import Fleet
 
 NEW_WEIGHTS = "1" * 64
 
 
 @pytest.mark.slow
 def test_workers_of_another_model_leave_a_job_alone_and_jobs_are_not_mixed(
-    services: Services, crew: Crew, tmp_path: Path, amount: Callable[[int, int], int]
+    services: Services, fleet: Fleet, tmp_path: Path, amount: Callable[[int, int], int]
 ) -> None:
     """Half the workers have new weights: job one is all the old model's, job two all the new one's; no attempt is lost.
 
@@ -32,22 +32,22 @@ def test_workers_of_another_model_leave_a_job_alone_and_jobs_are_not_mixed(
     """
     count = amount(500, 40_000)
     fill(tmp_path / "photos", count)
-    crew.environment |= {"NULL_MODEL_SECONDS": "0.1"}
+    fleet.environment |= {"NULL_MODEL_SECONDS": "0.1"}
     first = services.jobs.create(str(tmp_path / "photos"))
-    [old] = crew.start(1, NULL_MODEL_SECONDS="1.5")
-    wait_for(services, first.id, crew, lambda view: view.done > 0)
-    crew.start(1, NULL_MODEL_WEIGHTS=NEW_WEIGHTS)
-    wait_for(services, first.id, crew, lambda _: "refused" in crew.log())
-    crew.kill(old)
-    stuck = wait_for(services, first.id, crew, lambda view: view.note is not None)
+    [old] = fleet.start(1, NULL_MODEL_SECONDS="1.5")
+    wait_for(services, first.id, fleet, lambda view: view.done > 0)
+    fleet.start(1, NULL_MODEL_WEIGHTS=NEW_WEIGHTS)
+    wait_for(services, first.id, fleet, lambda _: "refused" in fleet.log())
+    fleet.kill(old)
+    stuck = wait_for(services, first.id, fleet, lambda view: view.note is not None)
     assert stuck.note is not None
     assert "waiting for workers with the lite of generation" in stuck.note
     second = services.jobs.create(str(tmp_path / "photos"))
-    wait_for(services, second.id, crew, lambda view: view.is_over)
+    wait_for(services, second.id, fleet, lambda view: view.is_over)
     assert services.jobs.get(first.id).pending > 0
     assert scalar(services, "SELECT max(attempts) FROM shard WHERE state = 'ready'") == 0
-    crew.start(1)
-    wait_for(services, first.id, crew, lambda view: view.is_over)
+    fleet.start(1)
+    wait_for(services, first.id, fleet, lambda view: view.is_over)
 
     with unit_of_work(services.engine) as session:
         rows = session.execute(

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.services.checker import check_job, fill
-from tests.services.crew import check_books, wait_for
+from tests.services.fleet import check_books, wait_for
 from tests.services.watch import size_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ramq.wiring import Services
-    from tests.services.crew import Crew
+    from tests.services.fleet import Fleet
 
 PAGE = 1_000
 COUNT = 3 * PAGE
@@ -32,22 +32,22 @@ def outcomes(services: Services, job_id: int) -> Counter[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", ["pause", "cancel"])
 def test_a_job_that_is_stopped_while_it_is_listed_starts_nothing_more_and_accounts_for_every_key(
-    services: Services, crew: Crew, tmp_path: Path, ending: str
+    services: Services, fleet: Fleet, tmp_path: Path, ending: str
 ) -> None:
     """Two seconds later no image is begun and no page is listed; done and pending are all that was listed.
 
     A paused job goes on from there, and loses or doubles nothing.
     """
     files, counted = fill(tmp_path / "photos", COUNT), tmp_path / "counted"
-    crew.environment |= {
+    fleet.environment |= {
         "NULL_MODEL_COUNT": str(counted),
         "NULL_MODEL_SECONDS": "0.1",
-        "MISFORTUNE_PAGE_SECONDS": "2",
+        "FAULT_PAGE_SECONDS": "2",
         "RAMQ_BATCH_SIZE": "64",
     }
     job = services.jobs.create(str(tmp_path / "photos"))
-    crew.start(2)
-    wait_for(services, job.id, crew, lambda view: PAGE <= view.listed < COUNT and view.done > 0)
+    fleet.start(2)
+    wait_for(services, job.id, fleet, lambda view: PAGE <= view.listed < COUNT and view.done > 0)
     (services.jobs.pause if ending == "pause" else services.jobs.cancel)(job.id)
     time.sleep(MOST_SECONDS)
     view, begun = services.jobs.get(job.id), size_of(counted)
@@ -59,6 +59,6 @@ def test_a_job_that_is_stopped_while_it_is_listed_starts_nothing_more_and_accoun
     check_books(services, job.id)
     if ending == "pause":
         services.jobs.resume(job.id)
-        wait_for(services, job.id, crew, lambda view: view.is_over)
+        wait_for(services, job.id, fleet, lambda view: view.is_over)
         check_job(services, job.id, files)
         assert size_of(counted) <= COUNT + 2 * 2 * 64  # of each worker, a batch in hand and one behind it

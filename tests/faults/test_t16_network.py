@@ -14,7 +14,7 @@ from sqlalchemy import make_url, text
 
 from storage.database import make_engine
 from tests.services.checker import check_job, fill
-from tests.services.crew import client_services, running_crew, wait_for
+from tests.services.fleet import client_services, running_fleet, wait_for
 from tests.services.tcp_proxy import TcpProxy, tcp_proxy
 from tests.services.watch import scalar, size_of
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ramq.settings import Settings
     from tests.services.breakable import BreakableServices
-    from tests.services.crew import Crew
+    from tests.services.fleet import Fleet
 
 RECOVERY_SECONDS = 60.0
 DRAIN_SECONDS = 60.0
@@ -41,7 +41,7 @@ def proxies(breakable: BreakableServices) -> Iterator[dict[str, TcpProxy]]:
 
 
 @pytest.fixture
-def far_crew(breakable_settings: Settings, proxies: dict[str, TcpProxy], tmp_path: Path) -> Iterator[Crew]:
+def far_fleet(breakable_settings: Settings, proxies: dict[str, TcpProxy], tmp_path: Path) -> Iterator[Fleet]:
     """Workers that reach both services over the network."""
     assert breakable_settings.database_url is not None
     url = make_url(breakable_settings.database_url)
@@ -52,14 +52,14 @@ def far_crew(breakable_settings: Settings, proxies: dict[str, TcpProxy], tmp_pat
             "broker_url": f"redis://127.0.0.1:{proxies['redis'].port}/0",
         }
     )
-    with running_crew(far, tmp_path, NULL_MODEL_SECONDS="0.2", MISFORTUNE_TURN_SECONDS="1") as crew:
-        yield crew
+    with running_fleet(far, tmp_path, NULL_MODEL_SECONDS="0.2", FAULT_SLICE_SECONDS="1") as fleet:
+        yield fleet
 
 
 @pytest.mark.slow
 def test_a_network_that_stutters_falls_silent_and_resets_delays_a_job_and_nothing_else(
     breakable_settings: Settings,
-    far_crew: Crew,
+    far_fleet: Fleet,
     proxies: dict[str, TcpProxy],
     tmp_path: Path,
     amount: Callable[[int, int], int],
@@ -77,10 +77,10 @@ def test_a_network_that_stutters_falls_silent_and_resets_delays_a_job_and_nothin
     chance.shuffle(troubles)
     with client_services(breakable_settings) as services:
         job = services.jobs.create(str(tmp_path / "photos"))
-        far_crew.start(2)
+        far_fleet.start(2)
         for number, (which, misbehave) in enumerate(troubles):
             at = count * number // (len(troubles) + 2)
-            before = wait_for(services, job.id, far_crew, lambda view, at=at: view.done > at)
+            before = wait_for(services, job.id, far_fleet, lambda view, at=at: view.done > at)
             misbehave(proxies[which])
             time.sleep(amount(2, 10))
             proxies[which].heal()
@@ -88,33 +88,33 @@ def test_a_network_that_stutters_falls_silent_and_resets_delays_a_job_and_nothin
             wait_for(
                 services,
                 job.id,
-                far_crew,
+                far_fleet,
                 lambda view, more=more: view.done > more or view.is_over,
                 timeout=RECOVERY_SECONDS,
             )
-        wait_for(services, job.id, far_crew, lambda view: view.is_over)
+        wait_for(services, job.id, far_fleet, lambda view: view.is_over)
         check_job(services, job.id, files)
-    assert [process.poll() for process in far_crew.processes] == [None, None]
+    assert [process.poll() for process in far_fleet.processes] == [None, None]
 
 
 @pytest.mark.slow
 def test_workers_that_are_told_to_stop_repeat_no_more_than_a_batch_each(
-    breakable_settings: Settings, far_crew: Crew, tmp_path: Path
+    breakable_settings: Settings, far_fleet: Fleet, tmp_path: Path
 ) -> None:
     """All leave within a minute, with no lease behind them; what is recognised twice is a batch per worker at most."""
     count, counted = 600, tmp_path / "counted"
     files = fill(tmp_path / "photos", count)
     with client_services(breakable_settings) as services:
         job = services.jobs.create(str(tmp_path / "photos"))
-        workers = far_crew.start(2, NULL_MODEL_COUNT=str(counted))
-        wait_for(services, job.id, far_crew, lambda view: view.done > count // 4)
+        workers = far_fleet.start(2, NULL_MODEL_COUNT=str(counted))
+        wait_for(services, job.id, far_fleet, lambda view: view.done > count // 4)
         for worker in workers:
             worker.send_signal(signal.SIGTERM)
-        assert [worker.wait(DRAIN_SECONDS) for worker in workers] == [0, 0], far_crew.log()[-3000:]
+        assert [worker.wait(DRAIN_SECONDS) for worker in workers] == [0, 0], far_fleet.log()[-3000:]
         assert scalar(services, "SELECT count(*) FROM shard WHERE state = 'leased'") == 0
         assert services.jobs.workers() == []
-        far_crew.start(2, NULL_MODEL_COUNT=str(counted))
-        wait_for(services, job.id, far_crew, lambda view: view.is_over)
+        far_fleet.start(2, NULL_MODEL_COUNT=str(counted))
+        wait_for(services, job.id, far_fleet, lambda view: view.is_over)
         check_job(services, job.id, files)
         assert size_of(counted) <= count + 2 * BATCH
 

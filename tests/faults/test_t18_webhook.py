@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from storage.database import unit_of_work
 from tests.services.checker import fill
-from tests.services.crew import client_services, running_crew, wait_for
+from tests.services.fleet import client_services, running_fleet, wait_for
 from tests.services.receiver import KEY, PATH, SECRET, running_receiver
 
 if TYPE_CHECKING:
@@ -36,38 +36,38 @@ def test_each_end_is_told_once_in_calm_and_again_by_another_worker_if_the_teller
     source = str(tmp_path / "pictures")
     with (
         running_receiver() as receiver,
-        running_crew(settings, tmp_path) as crew,
+        running_fleet(settings, tmp_path) as fleet,
         client_services(settings) as services,
     ):
-        (untold,) = crew.start()
+        (untold,) = fleet.start()
         before = services.jobs.create(source)
-        wait_for(services, before.id, crew, lambda view: view.is_over)
-        crew.kill(untold)
+        wait_for(services, before.id, fleet, lambda view: view.is_over)
+        fleet.kill(untold)
 
         told = {"RAMQ_WEBHOOK_URL": receiver.url, "RAMQ_WEBHOOK_SECRET": SECRET}
-        crew.start(2, **told)
+        fleet.start(2, **told)
         calm = [services.jobs.create(source).id for _ in range(3)]
         for job_id in calm:
-            wait_for(services, job_id, crew, lambda view: view.webhook == "told")
+            wait_for(services, job_id, fleet, lambda view: view.webhook == "told")
         assert sorted(post.data["id"] for post in receiver.posts) == calm
         assert services.jobs.get(before.id).webhook is None
 
         receiver.gate.clear()
         job_id = services.jobs.create(source).id
         wait_until_asked(receiver, 4)
-        for process in list(crew.processes):
-            crew.kill(process)
+        for process in list(fleet.processes):
+            fleet.kill(process)
         receiver.gate.set()
         assert services.jobs.get(job_id).webhook == "not told yet"
         with unit_of_work(services.engine) as session:  # the lease runs out
             session.execute(text("UPDATE notice SET due_at = now() WHERE due_at IS NOT NULL"))
-        crew.start(1, **told)
-        wait_for(services, job_id, crew, lambda view: view.webhook == "told")
+        fleet.start(1, **told)
+        wait_for(services, job_id, fleet, lambda view: view.webhook == "told")
 
         first, again = receiver.posts[3:]
         assert first.data == again.data
         assert first.headers["webhook-id"] == again.headers["webhook-id"]
         assert all(post.is_signed() for post in receiver.posts)
-        said = crew.log()
+        said = fleet.log()
         assert "webhook told" in said
         assert [secret for secret in (SECRET, PATH, "token-in", KEY.hex()) if secret in said] == []

@@ -1,4 +1,4 @@
-"""A broker that answers, but takes no writes: full, read-only, or short of replicas. It is only the bell."""
+"""A broker that answers, but takes no writes: full, read-only, or short of replicas. It carries wake-ups only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from ramq.broker import broker_client
 from ramq.doctor import examine
 from tests.services.checker import check_job, check_second_run, fill
-from tests.services.crew import client_services, running_crew, wait_for
+from tests.services.fleet import client_services, running_fleet, wait_for
 from tests.services.watch import until
 
 if TYPE_CHECKING:
@@ -40,28 +40,28 @@ def test_work_goes_on_without_bells_and_everybody_says_why_there_are_none(
     setting: str,
     says: str,
 ) -> None:
-    """Turns are short, so that workers need a bell for each, or look for work by themselves. None of them ends."""
+    """Turns are short, so that workers need a wake-up for each, or look for work by themselves. None of them ends."""
     files = fill(tmp_path / "photos", amount(240, 4_000))
-    environment = {"NULL_MODEL_SECONDS": "0.2", "MISFORTUNE_TURN_SECONDS": "0.5", "MISFORTUNE_SILENCE_SECONDS": "1"}
+    environment = {"NULL_MODEL_SECONDS": "0.2", "FAULT_SLICE_SECONDS": "0.5", "FAULT_SILENCE_SECONDS": "1"}
     broker = broker_client(breakable.broker_url)
     with (
         client_services(breakable_settings) as services,
-        running_crew(breakable_settings, tmp_path, **environment) as crew,
+        running_fleet(breakable_settings, tmp_path, **environment) as fleet,
     ):
-        crew.start(2)
+        fleet.start(2)
         job = services.jobs.create(str(tmp_path / "photos"))
-        wait_for(services, job.id, crew, lambda view: view.done > 0)
+        wait_for(services, job.id, fleet, lambda view: view.done > 0)
         try:
             broker.execute_command(*setting.format(_AWAY if "REPLICAOF" in setting else 1).split())
             assert says in services.ready()["broker"]
             [found] = [finding for finding in examine(breakable_settings) if finding.name == "broker"]
             assert found.state == "fault"
             assert says in found.detail
-            first = wait_for(services, job.id, crew, lambda view: view.is_over)
-            until(lambda: "the broker answered with an error" in crew.log(), crew)
+            first = wait_for(services, job.id, fleet, lambda view: view.is_over)
+            until(lambda: "the broker answered with an error" in fleet.log(), fleet)
         finally:
             broker.execute_command(*setting.format("NO ONE" if "REPLICAOF" in setting else 0).split())
         check_job(services, job.id, files)
-        check_second_run(services, crew, str(tmp_path / "photos"), first)
+        check_second_run(services, fleet, str(tmp_path / "photos"), first)
         assert services.ready()["broker"] == "ok"
-        assert [process.poll() for process in crew.processes] == [None, None]
+        assert [process.poll() for process in fleet.processes] == [None, None]

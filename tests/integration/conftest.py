@@ -10,8 +10,8 @@ from starlette.testclient import TestClient
 from ramq.web.app import create_app
 from ramq.wiring import Services
 from storage.index.builder import IndexBuilder
+from storage.index.file_storage import FolderStorage
 from storage.index.index import VectorIndex
-from storage.index.places import FolderPlace
 from storage.search.search import Search
 from tests.ledger import Ledger
 from tests.services.recognised import settings_for
@@ -47,12 +47,12 @@ def ledger(engine: Engine) -> Ledger:
 
 @pytest.fixture
 def builder(engine: Engine, tmp_path: Path) -> IndexBuilder:
-    return IndexBuilder(engine, FolderPlace(tmp_path / "index"), tmp_path / "builder-cache")
+    return IndexBuilder(engine, FolderStorage(tmp_path / "index"), tmp_path / "builder-cache")
 
 
 @pytest.fixture
 def index(tmp_path: Path) -> VectorIndex:
-    return VectorIndex(FolderPlace(tmp_path / "index"), tmp_path / "reader-cache")
+    return VectorIndex(FolderStorage(tmp_path / "index"), tmp_path / "reader-cache")
 
 
 @pytest.fixture

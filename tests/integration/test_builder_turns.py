@@ -13,7 +13,7 @@ from storage.database import unit_of_work
 from storage.errors import ServiceUnavailableError
 from storage.index import builder as builder_module
 from storage.index.builder import IndexBuilder
-from storage.index.places import FolderPlace
+from storage.index.file_storage import FolderStorage
 from storage.results import vectors as repository
 from tests.vector_archive import VectorArchive, a_fresh_index, published
 
@@ -98,7 +98,7 @@ def test_a_builder_that_works_for_long_keeps_its_turn(
     monkeypatch.setattr(repository, "BUILDER_IDLE_SECONDS", 3)
     for start in range(0, 500, 50):
         archive.write(archive.images[start : start + 50])
-    builder = IndexBuilder(archive.engine, FolderPlace(tmp_path / "index"), tmp_path / "cache", max_segment_rows=120)
+    builder = IndexBuilder(archive.engine, FolderStorage(tmp_path / "index"), tmp_path / "cache", max_segment_rows=120)
     build = builder_module.build_part
 
     def slowly(*args: object) -> object:
@@ -123,7 +123,7 @@ def test_a_builder_that_stamps_many_rows_anew_keeps_its_turn(
         time.sleep(0.8)
         return next(stamped)
 
-    monkeypatch.setattr(repository, "restamp", slowly)
+    monkeypatch.setattr(repository, "stamp_again", slowly)
     assert builder.rebuild(archive.generation_id) is not None
 
 

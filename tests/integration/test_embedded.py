@@ -32,7 +32,7 @@ import sys
 from pathlib import Path
 from ramq.embedded import embedded
 with embedded(Path(sys.argv[1])) as services:
-    print(services.keeper_pid, flush=True)
+    print(services.supervisor_pid, flush=True)
     sys.stdin.readline()
 """
 
@@ -77,16 +77,16 @@ def user_process(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def family(keeper_pid: int) -> list[psutil.Process]:
-    """The keeper and all processes it answers for."""
-    keeper = psutil.Process(keeper_pid)
-    found = [keeper, *keeper.children(recursive=True)]
+def family(supervisor_pid: int) -> list[psutil.Process]:
+    """The supervisor and all processes it answers for."""
+    supervisor = psutil.Process(supervisor_pid)
+    found = [supervisor, *supervisor.children(recursive=True)]
     assert {"postgres", "redis-server"} <= {process.name() for process in found}
     return found
 
 
 def assert_all_end(processes: list[psutil.Process], *, at_once: bool = False) -> None:
-    """They end soon; ``at_once``: of keeper and services, all but the keeper's last breath is over now."""
+    """They end soon; ``at_once``: of supervisor and services, all but the supervisor's last breath is over now."""
     if at_once:
         assert [process for process in processes[1:] if process.is_running()] == []
     _, alive = psutil.wait_procs(processes, timeout=20)
@@ -95,19 +95,19 @@ def assert_all_end(processes: list[psutil.Process], *, at_once: bool = False) ->
 
 def test_what_is_written_is_there_after_the_services_were_stopped(data_dir: Path) -> None:
     with embedded(data_dir) as services:
-        processes = family(services.keeper_pid)
+        processes = family(services.supervisor_pid)
         with connected(services) as connection:
             connection.execute("CREATE TABLE notes (word text)")
             connection.execute("INSERT INTO notes VALUES ('猫')")
         with Connection(services.broker_url) as broker:
-            broker.SimpleQueue("bell").put({"shard": 7})
+            broker.SimpleQueue("wake_up").put({"shard": 7})
     assert_all_end(processes, at_once=True)
     assert not Layout(data_dir.resolve()).sockets.exists()
     with embedded(data_dir) as services:
         with connected(services) as connection:
             assert connection.execute("SELECT word FROM notes").fetchall() == [("猫",)]
         with Connection(services.broker_url) as broker:
-            assert broker.SimpleQueue("bell").get(timeout=5).payload == {"shard": 7}
+            assert broker.SimpleQueue("wake_up").get(timeout=5).payload == {"shard": 7}
 
 
 def test_the_database_speaks_unicode_whatever_the_locale_of_the_user(
@@ -121,7 +121,7 @@ def test_the_database_speaks_unicode_whatever_the_locale_of_the_user(
         assert row.fetchone() == ("äpfel", 3, "on")
 
 
-def test_processes_that_start_together_share_one_keeper(data_dir: Path) -> None:
+def test_processes_that_start_together_share_one_supervisor(data_dir: Path) -> None:
     with user_process(data_dir) as one, user_process(data_dir) as two, user_process(data_dir) as three:
         users = (one, two, three)
         pids = {int(user.stdout.readline()) for user in users if user.stdout}
@@ -144,18 +144,18 @@ def test_a_killed_user_leaves_no_process_and_the_next_start_works(data_dir: Path
         connection.execute("SELECT 1")
 
 
-def test_a_killed_keeper_takes_its_services_along_and_the_next_user_finds_the_rows(data_dir: Path) -> None:
+def test_a_killed_supervisor_takes_its_services_along_and_the_next_user_finds_the_rows(data_dir: Path) -> None:
     with user_process(data_dir) as user:
         assert user.stdout is not None
-        first_keeper = int(user.stdout.readline())
-        processes = family(first_keeper)
+        first_supervisor = int(user.stdout.readline())
+        processes = family(first_supervisor)
         with embedded(data_dir) as services, connected(services) as connection:
             connection.execute("CREATE TABLE notes AS SELECT 'kept' AS word")
-            os.kill(first_keeper, signal.SIGKILL)
+            os.kill(first_supervisor, signal.SIGKILL)
             psutil.wait_procs(processes[:1], timeout=20)
-        # No waiting for the rest: the services may still be going down when the next keeper comes.
+        # No waiting for the rest: the services may still be going down when the next supervisor comes.
         with embedded(data_dir) as services, connected(services) as connection:
-            assert services.keeper_pid != first_keeper
+            assert services.supervisor_pid != first_supervisor
             assert connection.execute("SELECT word FROM notes").fetchall() == [("kept",)]
         assert_all_end(processes)
 
@@ -163,11 +163,11 @@ def test_a_killed_keeper_takes_its_services_along_and_the_next_user_finds_the_ro
 @pytest.mark.parametrize("name", ["postgres", "redis-server"])
 def test_a_service_that_is_killed_comes_back_at_the_same_address(data_dir: Path, name: str) -> None:
     with embedded(data_dir) as services:
-        keeper = psutil.Process(services.keeper_pid)
-        victim = next(process for process in keeper.children() if process.name() == name)
+        supervisor = psutil.Process(services.supervisor_pid)
+        victim = next(process for process in supervisor.children() if process.name() == name)
         victim.kill()
         deadline = time.monotonic() + 30
-        while name not in {child.name() for child in keeper.children() if child.pid != victim.pid}:
+        while name not in {child.name() for child in supervisor.children() if child.pid != victim.pid}:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         while True:
@@ -187,7 +187,7 @@ def test_users_that_come_while_others_leave_always_get_a_working_database(data_d
 
 def test_two_data_folders_have_nothing_in_common(data_dir: Path) -> None:
     with embedded(data_dir / "a") as one, embedded(data_dir / "b") as two:
-        assert one.keeper_pid != two.keeper_pid
+        assert one.supervisor_pid != two.supervisor_pid
         with connected(one) as connection:
             connection.execute("CREATE TABLE notes (word text)")
         with connected(two) as connection:
@@ -213,7 +213,7 @@ def test_a_data_folder_below_a_private_one_works_and_stays_private(tmp_path: Pat
 
 def test_nothing_listens_on_the_network_and_other_users_are_kept_out(data_dir: Path) -> None:
     with embedded(data_dir) as services:
-        processes = family(services.keeper_pid)
+        processes = family(services.supervisor_pid)
         assert [connection for process in processes for connection in process.net_connections("tcp")] == []
         sockets = Layout(data_dir.resolve()).sockets
         assert sockets.stat().st_mode & 0o777 == 0o700
@@ -289,7 +289,7 @@ def test_a_socket_folder_that_others_may_enter_is_refused(data_dir: Path) -> Non
 
 def test_a_removed_data_folder_ends_the_services(data_dir: Path) -> None:
     with embedded(data_dir) as services:
-        processes = family(services.keeper_pid)
+        processes = family(services.supervisor_pid)
         shutil.rmtree(data_dir)
         assert_all_end(processes)
 

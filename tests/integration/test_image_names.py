@@ -81,7 +81,7 @@ def test_keys_are_looked_for_in_every_archive_that_a_word_means(services: Servic
         services.find_image("c.jpg", "photos")
     with unit_of_work(engine) as session:
         archive_id, _ = archives.resolve(session, "s3://theirs/photos")
-        assert lookup.meant(session, "both.jpg", archive_id) == theirs["both.jpg"]
+        assert lookup.resolve(session, "both.jpg", archive_id) == theirs["both.jpg"]
 
 
 def test_what_is_no_text_of_unicode_is_no_image_and_the_prefix_of_none(services: Services, engine: Engine) -> None:
@@ -101,10 +101,10 @@ def test_a_number_is_the_last_word_of_an_archive_where_no_archive_has_it_as_its_
     fill(engine, "/photos/1")
     with unit_of_work(engine) as session:
         first, second, _ = archives.ids(session)
-        assert archives.meant(session, "2024") == [(first, ""), (second, "")]
-        assert archives.meant(session, str(first)) == [(first, "")]
+        assert archives.resolve_all(session, "2024") == [(first, ""), (second, "")]
+        assert archives.resolve(session, str(first)) == [(first, "")]
         for unknown in ("2025", "9" * 5000):
             with pytest.raises(NotFoundError, match="known archives: file:///photos/2024"):
-                archives.meant(session, unknown)
+                archives.resolve(session, unknown)
             with pytest.raises(NotFoundError, match="known archives: file:///photos/2024"):
                 archives.resolve(session, unknown)

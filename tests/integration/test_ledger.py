@@ -1,4 +1,4 @@
-"""The ledger on a real database: leases, fences, books."""
+"""The ledger on a real database: leases, fences, counters."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_an_old_holder_can_neither_note_a_suspect_nor_give_back_nor_speak_for_th
     ledger.must_claim("new")
     with pytest.raises(FencedError), unit_of_work(engine) as session:
         shards.set_probe(session, old.id, old.epoch, 0)
-    ledger.give_back(old, is_trouble=True, note="waiting: old news")
+    ledger.give_back(old, is_transient=True, note="waiting: old news")
     assert ledger.view(job_id).note is None
     assert ledger.scalar("SELECT state FROM shard") == "leased"
     assert ledger.scalar("SELECT owner FROM shard") == "new"
@@ -142,7 +142,7 @@ def test_work_given_back_in_good_order_is_no_mark_against_it(ledger: Ledger) -> 
 
 def test_trouble_is_counted_noted_and_waited_for(ledger: Ledger) -> None:
     job_id = ledger.make_job([1])
-    ledger.give_back(ledger.must_claim(), is_trouble=True, delay_seconds=100, note="waiting: the store is down")
+    ledger.give_back(ledger.must_claim(), is_transient=True, delay_seconds=100, note="waiting: the store is down")
     assert ledger.claim() is None
     assert ledger.view(job_id).note == "waiting: the store is down"
     ledger.execute("UPDATE shard SET next_try_at = now()")
@@ -161,7 +161,7 @@ def test_why_a_job_failed_is_said_whatever_its_last_shards_do(ledger: Ledger, en
         jobs.fail(session, job_id, "stopped: may not read")
     ledger.write(closing, outcomes(DONE))
     ledger.close(closing)
-    ledger.give_back(giving_back, is_trouble=True, note="waiting: the store is down")
+    ledger.give_back(giving_back, is_transient=True, note="waiting: the store is down")
     assert (ledger.view(job_id).state, ledger.view(job_id).note) == ("failed", "stopped: may not read")
 
 
@@ -259,7 +259,7 @@ def test_a_job_in_a_state_that_does_not_allow_it_is_left_alone(ledger: Ledger, e
         jobs.set_state(session, 999, to="paused", allowed=("running",))
 
 
-# Books -------------------------------------------------------------------------------------------------------------
+# Counters -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_job_is_done_when_it_is_listed_and_no_shard_is_open(ledger: Ledger) -> None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from storage.errors import TransientError
-from storage.objects import ahead, s3
-from storage.objects.ahead import KeyPage, list_ahead
+from storage.objects import parallel_listing, s3
 from storage.objects.base import ObjectInfo
+from storage.objects.parallel_listing import KeyPage, list_in_parallel
 from storage.objects.s3 import S3Store
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Keys:
 @pytest.mark.parametrize("page_size", [1, 7, 50])
 def test_every_key_comes_once_and_in_order(shape: str, page_size: int) -> None:
     keys = Keys(SHAPES[shape], page_size, 0.0005)
-    pages = list(list_ahead(keys, "", "", page_size))
+    pages = list(list_in_parallel(keys, "", "", page_size))
     assert [info.key for page in pages for info in page] == keys.keys
     assert all(len(page) == page_size for page in pages[:-1])
 
@@ -83,7 +83,7 @@ def test_every_key_comes_once_and_in_order(shape: str, page_size: int) -> None:
 def test_a_listing_goes_on_after_any_key(shape: str) -> None:
     keys = Keys(SHAPES[shape], 20)
     for after in ["", "a", "zz", *keys.keys[::97]]:
-        found = [info.key for page in list_ahead(keys, "", after, 20) for info in page]
+        found = [info.key for page in list_in_parallel(keys, "", after, 20) for info in page]
         assert found == [key for key in keys.keys if key > after]
 
 
@@ -95,31 +95,31 @@ def test_a_server_that_names_folders_below_those_it_is_asked_for_gives_every_key
             return sorted({*super().folders(above, after), *super().folders(beside, after)})
 
     keys = Talkative(SHAPES["by day"], page_size, 0.0005)
-    assert [info.key for page in list_ahead(keys, "", "", page_size) for info in page] == keys.keys
+    assert [info.key for page in list_in_parallel(keys, "", "", page_size) for info in page] == keys.keys
 
 
 def test_folders_are_listed_several_at_a_time() -> None:
     keys = Keys(SHAPES["by day"], 10, 0.005)
-    list(list_ahead(keys, "", "", 10))
-    assert keys.most_at_once >= ahead.WIDTH // 2
+    list(list_in_parallel(keys, "", "", 10))
+    assert keys.most_at_once >= parallel_listing.WIDTH // 2
     assert keys.requests < 3 * len(keys.keys) / 10
 
 
 def test_a_small_bucket_costs_one_request() -> None:
     keys = Keys(SHAPES["nothing"] + ["a/b", "c/d"], 10)
-    list(list_ahead(keys, "", "", 10))
+    list(list_in_parallel(keys, "", "", 10))
     assert keys.requests == 1
 
 
 def test_nothing_is_read_far_ahead_of_a_slow_reader() -> None:
     keys = Keys([f"{folder:03}/{number}" for folder in range(400) for number in range(10)], 2)
-    pages = list_ahead(keys, "", "", 2)
+    pages = list_in_parallel(keys, "", "", 2)
     next(pages)
     next(pages)
     time.sleep(1.0)
     settled = keys.requests
     time.sleep(0.3)
-    assert keys.requests == settled < 2 * ahead.MOST_PAGES < 400 * 10 / 2
+    assert keys.requests == settled < 2 * parallel_listing.MOST_PAGES < 400 * 10 / 2
     pages.close()
 
 
@@ -127,12 +127,12 @@ def test_threads_end_with_the_listing_and_with_a_reader_that_turns_away() -> Non
     def lister_threads() -> list[threading.Thread]:
         return [thread for thread in threading.enumerate() if thread.name.startswith("list-")]
 
-    pages = list_ahead(Keys(SHAPES["by day"], 5), "", "", 5)
+    pages = list_in_parallel(Keys(SHAPES["by day"], 5), "", "", 5)
     next(pages)
     next(pages)
     assert lister_threads()
     pages.close()
-    list(list_ahead(Keys(SHAPES["by day"], 5), "", "", 5))
+    list(list_in_parallel(Keys(SHAPES["by day"], 5), "", "", 5))
     deadline = time.monotonic() + 10
     while lister_threads():
         assert time.monotonic() < deadline
@@ -147,7 +147,7 @@ def test_an_error_comes_in_its_place_after_every_page_before_it() -> None:
             return super().page(after)
 
     keys = Broken(SHAPES["by day"], 10, 0.001)
-    pages = list_ahead(keys, "", "", 10)
+    pages = list_in_parallel(keys, "", "", 10)
     found: list[str] = []
 
     def read() -> None:
@@ -180,7 +180,7 @@ def test_a_server_that_orders_by_folders_is_listed_completely_too(shape: str, pa
 
     keys = Tree(SHAPES[shape] + [f"2024{end}{n:03}" for end in ("-x/", ".") for n in range(90)], page_size, 0.0005)
     keys.keys.sort(key=place)
-    assert [info.key for page in list_ahead(keys, "", "", page_size) for info in page] == keys.keys
+    assert [info.key for page in list_in_parallel(keys, "", "", page_size) for info in page] == keys.keys
 
 
 @pytest.mark.services
@@ -217,7 +217,7 @@ def test_memory_does_not_grow_with_the_number_of_keys() -> None:
         keys = Endless([], 1000)
         keys.count = count
         tracemalloc.start()
-        assert sum(map(len, list_ahead(keys, "", "", 1000))) == count
+        assert sum(map(len, list_in_parallel(keys, "", "", 1000))) == count
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most

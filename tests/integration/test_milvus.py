@@ -15,16 +15,16 @@ from ramq.doctor import examine
 from storage.database import unit_of_work
 from storage.errors import NotFoundError, ServiceUnavailableError, UsageError
 from storage.index.erasure_check import in_database
+from storage.index.file_storage import FolderStorage
 from storage.index.milvus import collection
 from storage.index.milvus.builder import MilvusBuilder
 from storage.index.milvus.client import Milvus
 from storage.index.milvus.reader import MilvusIndex
-from storage.index.places import FolderPlace
 from storage.results import vectors as repository
 from storage.search.views import SearchQuery
 from tests.archive_model import ArchiveModel
 from tests.search_checks import all_pages, check
-from tests.services.crew import client_services
+from tests.services.fleet import client_services
 from tests.vector_archive import unit_vectors
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ def milvus(tmp_path: Path) -> Iterator[Milvus]:
 
 @pytest.fixture
 def builder(milvus: Milvus, engine: Engine, tmp_path: Path) -> MilvusBuilder:
-    return MilvusBuilder(milvus, engine, FolderPlace(tmp_path / "index"), tmp_path / "builder-cache", min_rows=1)
+    return MilvusBuilder(milvus, engine, FolderStorage(tmp_path / "index"), tmp_path / "builder-cache", min_rows=1)
 
 
 @pytest.fixture
 def index(milvus: Milvus, tmp_path: Path) -> MilvusIndex:
-    return MilvusIndex(milvus, FolderPlace(tmp_path / "index"), tmp_path / "reader-cache")
+    return MilvusIndex(milvus, FolderStorage(tmp_path / "index"), tmp_path / "reader-cache")
 
 
 def check_both(archive: ArchiveModel, search: Search, times: int = 3) -> None:

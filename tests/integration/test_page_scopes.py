@@ -33,7 +33,7 @@ def offered(client: TestClient, path: str) -> set[str]:
 
 @pytest.fixture
 def screens(make_client: Callable[..., TestClient], archive: Path) -> list[str]:
-    """Screens that have something to press: a rule, a job that runs, two generations, corrections, failures."""
+    """Templates that have something to press: a rule, a job that runs, two generations, corrections, failures."""
     services = services_of(make_client())
     [job] = services.jobs.list().items
     cat = services.find_image("chelsea.png")

@@ -12,7 +12,7 @@ from storage.database import driver_connection, make_engine, unit_of_work
 from storage.errors import FatalError
 from storage.migrate import upgrade
 from tests.services.checker import check_job, fill
-from tests.services.crew import client_services, running_crew, wait_for
+from tests.services.fleet import client_services, running_fleet, wait_for
 from tests.services.pgbouncer import pgbouncer_to
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ def test_a_migration_is_refused_before_it_locks_anything(pooled_url: str, engine
 def test_workers_do_a_job_and_its_index_is_built(settings: Settings, pooled_url: str, tmp_path: Path) -> None:
     pooled = settings.model_copy(update={"database_url": pooled_url})
     files = fill(tmp_path / "photos", 400)
-    with running_crew(pooled, tmp_path) as crew, client_services(pooled) as services:
+    with running_fleet(pooled, tmp_path) as fleet, client_services(pooled) as services:
         job = services.jobs.create(str(tmp_path / "photos"))
-        crew.start(2)
-        wait_for(services, job.id, crew, lambda view: view.is_over)
+        fleet.start(2)
+        wait_for(services, job.id, fleet, lambda view: view.is_over)
         check_job(services, job.id, files)

@@ -26,7 +26,7 @@ def found(client: TestClient, q: str, **more: Any) -> set[str]:
     return {item["key"] for item in response.json()["items"]}
 
 
-def everything(client: TestClient) -> set[str]:
+def all_hits(client: TestClient) -> set[str]:
     keys = found(client, "")
     assert len(keys) == PHOTOGRAPHS + 1
     return keys
@@ -48,8 +48,8 @@ def test_operators_join_what_they_stand_between(client: TestClient) -> None:
 
     assert found(client, f'"{CAT}" OR espresso') == cats | coffee
     assert found(client, f'"{CAT}" AND espresso') == set()
-    assert found(client, f'-("{CAT}" OR espresso)') == everything(client) - cats - coffee
-    assert found(client, f'"{CAT}" OR NOT espresso') == everything(client) - coffee
+    assert found(client, f'-("{CAT}" OR espresso)') == all_hits(client) - cats - coffee
+    assert found(client, f'"{CAT}" OR NOT espresso') == all_hits(client) - coffee
     assert found(client, f'("{CAT}" OR espresso) -espresso') == cats
 
 
@@ -67,7 +67,7 @@ def test_filters_narrow_by_what_is_known_of_the_file(client: TestClient) -> None
     recorded = [image for image in images if image.get("model")]
     sizes = sorted(image["size_bytes"] for image in recorded)
     middle = sizes[len(sizes) // 2]
-    keys = everything(client)
+    keys = all_hits(client)
 
     assert found(client, f"larger:{middle}") == {i["key"] for i in recorded if i["size_bytes"] >= middle}
     assert found(client, f"smaller:{middle}") == {i["key"] for i in recorded if i["size_bytes"] < middle}

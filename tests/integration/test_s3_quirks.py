@@ -12,7 +12,7 @@ from storage.objects.base import SourceError
 from storage.objects.s3 import S3Store
 from storage.objects.s3_listing import BucketLister
 from tests.plan import Plan
-from tests.services.crew import check_books, client_services, running_crew, wait_for
+from tests.services.fleet import check_books, client_services, running_fleet, wait_for
 from tests.services.quirky_s3 import ETAG, FEW, MANY, PICTURE, quirky_s3
 
 if TYPE_CHECKING:
@@ -85,10 +85,10 @@ def test_a_refusal_for_good_is_a_failure_at_once_in_the_stores_own_words(
     settings: Settings, server: tuple[str, list[str]], tmp_path: Path, bucket: str, detail: str
 ) -> None:
     ours = settings.model_copy(update={"s3_endpoint_url": server[0]})
-    with client_services(ours) as services, running_crew(ours, tmp_path, RAMQ_S3_ENDPOINT_URL=server[0]) as crew:
+    with client_services(ours) as services, running_fleet(ours, tmp_path, RAMQ_S3_ENDPOINT_URL=server[0]) as fleet:
         job = services.jobs.create(f"s3://{bucket}")
-        crew.start(1)
-        view = wait_for(services, job.id, crew, lambda view: view.is_over)
+        fleet.start(1)
+        view = wait_for(services, job.id, fleet, lambda view: view.is_over)
         assert (view.state, view.done, view.failures_by_class) == ("done", 0, {"refused": FEW})
         assert {failure.detail for failure in services.jobs.failures(job.id).items} == {detail}
         check_books(services, job.id)

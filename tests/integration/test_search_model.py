@@ -10,7 +10,7 @@ from storage.database import unit_of_work
 from storage.errors import NotFoundError, UsageError
 from storage.index import selection
 from storage.index.builder import IndexBuilder
-from storage.index.places import FolderPlace
+from storage.index.file_storage import FolderStorage
 from storage.results.tags import UnknownTagError
 from storage.search import hits
 from storage.search.language import AllOf, AnyOf, FieldTerm, NotOf, QuerySyntaxError, TagTerm
@@ -37,7 +37,7 @@ def archive(engine: Engine) -> ArchiveModel:
 
 @pytest.fixture
 def builder(engine: Engine, tmp_path: Path) -> IndexBuilder:
-    return IndexBuilder(engine, FolderPlace(tmp_path / "index"), tmp_path / "builder-cache", min_rows=1)
+    return IndexBuilder(engine, FolderStorage(tmp_path / "index"), tmp_path / "builder-cache", min_rows=1)
 
 
 def test_every_kind_of_search_finds_what_plain_python_finds_while_the_archive_changes(
@@ -115,7 +115,7 @@ def test_what_is_read_out_is_of_one_moment_whatever_changes_meanwhile(
     builder.publish_new(archive.generations[0], force=True)
     archive.record(0, list(archive.facts)[100:150])
     with unit_of_work(archive.engine) as session:
-        every = search.everything(session, SearchQuery())
+        every = search.all_hits(session, SearchQuery())
     assert every is not None
     found = iter(every[1])
     before = sorted(archive.results[0])

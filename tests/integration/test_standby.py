@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from ramq.wiring import Services
 from storage.database import make_engine
 from storage.index.builder import IndexBuilder
+from storage.index.file_storage import FolderStorage
 from storage.index.index import VectorIndex
-from storage.index.places import FolderPlace
 from storage.search.views import SearchQuery
 from tests.archive_model import ArchiveModel
 from tests.services.standby import catch_up, pause, standby_of
@@ -48,8 +48,8 @@ def test_searches_on_a_standby_miss_nothing_that_ends_while_others_still_write(
     archive = VectorArchive(primary, images=200)
     seen = copy(archive)  # the same archive, as the standby shows it
     seen.engine = standby
-    index = VectorIndex(FolderPlace(tmp_path / "index"), tmp_path / "cache")
-    builder = IndexBuilder(primary, FolderPlace(tmp_path / "index"), tmp_path / "builder-cache", min_rows=1)
+    index = VectorIndex(FolderStorage(tmp_path / "index"), tmp_path / "cache")
+    builder = IndexBuilder(primary, FolderStorage(tmp_path / "index"), tmp_path / "builder-cache", min_rows=1)
 
     def check() -> None:
         catch_up(primary, standby)
@@ -86,7 +86,7 @@ def test_a_standby_that_is_behind_shows_the_archive_as_it_was(
     archive = ArchiveModel(primary, images_of_each=20)
     archive.record(0, list(archive.facts)[:40])
     settings = settings.model_copy(update={"index_url": (tmp_path / "index").as_uri()})
-    builder = IndexBuilder(primary, FolderPlace(tmp_path / "index"), tmp_path / "builder-cache", min_rows=1)
+    builder = IndexBuilder(primary, FolderStorage(tmp_path / "index"), tmp_path / "builder-cache", min_rows=1)
     services = Services(settings, primary, None, is_reachable=False, search_engine=standby)
     query = SearchQuery(generation=archive.generations[0], limit=500)
 

@@ -18,8 +18,8 @@ from storage.database import unit_of_work
 from storage.errors import ServiceUnavailableError
 from storage.index import builder as builder_module
 from storage.index.builder import IndexBuilder
+from storage.index.file_storage import FolderStorage
 from storage.index.garbage import collect_garbage
-from storage.index.places import FolderPlace
 from storage.results import vectors as repository
 from tests.vector_archive import VectorArchive, a_fresh_index, published, unit_vectors, write
 
@@ -44,7 +44,7 @@ def archive(engine: Engine) -> VectorArchive:
 
 def test_few_new_vectors_wait_until_they_are_old_enough(engine: Engine, archive: VectorArchive, tmp_path: Path) -> None:
     builder = IndexBuilder(
-        engine, FolderPlace(tmp_path / "index"), tmp_path / "cache", min_rows=100, max_age_seconds=3600
+        engine, FolderStorage(tmp_path / "index"), tmp_path / "cache", min_rows=100, max_age_seconds=3600
     )
     assert builder.publish_new(archive.generation_id, force=True) is None
     archive.write(archive.images[:5])
@@ -84,7 +84,7 @@ def test_compaction_merges_small_segments_and_keeps_every_vector(
 def test_a_rebuild_cuts_segments_between_transactions(archive: VectorArchive, tmp_path: Path) -> None:
     for start in range(0, 500, 50):
         archive.write(archive.images[start : start + 50])
-    builder = IndexBuilder(archive.engine, FolderPlace(tmp_path / "index"), tmp_path / "cache", max_segment_rows=120)
+    builder = IndexBuilder(archive.engine, FolderStorage(tmp_path / "index"), tmp_path / "cache", max_segment_rows=120)
     rebuilt = builder.rebuild(archive.generation_id)
     assert rebuilt is not None
     assert (rebuilt.segments, rebuilt.new_rows) == (5, 500)
@@ -102,7 +102,7 @@ CRASHING_BUILDER = textwrap.dedent(
     from sqlalchemy import Engine, event
     from storage.database import make_engine
     from storage.index.builder import IndexBuilder
-    from storage.index.places import FolderPlace
+    from storage.index.file_storage import FolderStorage
 
     url, folder, generation_id, action = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     steps = fatal = 0
@@ -131,7 +131,7 @@ CRASHING_BUILDER = textwrap.dedent(
             print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
             continue
         fatal = int(line)
-        builder = IndexBuilder(make_engine(url), FolderPlace(folder / "index"), folder / "child-cache")
+        builder = IndexBuilder(make_engine(url), FolderStorage(folder / "index"), folder / "child-cache")
         if action == "publish_new":
             builder.publish_new(generation_id, force=True)
         elif action == "compact":

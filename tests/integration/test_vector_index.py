@@ -162,10 +162,10 @@ def test_another_process_finds_a_vector_as_soon_as_it_is_committed(
         import numpy as np
         from storage.database import make_engine, unit_of_work
         from storage.index.index import VectorIndex
-        from storage.index.places import FolderPlace
+        from storage.index.file_storage import FolderStorage
         from storage.index.selection import Selection
         url, folder, generation_id, size = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-        engine, index = make_engine(url), VectorIndex(FolderPlace(folder / "index"), folder / "cache")
+        engine, index = make_engine(url), VectorIndex(FolderStorage(folder / "index"), folder / "cache")
         for line in sys.stdin:
             query = np.array(line.split(), dtype=np.float32)
             with unit_of_work(engine) as session:

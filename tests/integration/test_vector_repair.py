@@ -12,9 +12,9 @@ from storage.database import unit_of_work
 from storage.errors import ServiceUnavailableError
 from storage.index import manifest, segment
 from storage.index.builder import IndexBuilder
+from storage.index.file_storage import BucketStorage
 from storage.index.garbage import collect_garbage
 from storage.index.index import VectorIndex
-from storage.index.places import BucketPlace
 from storage.results import vectors as repository
 from tests.vector_archive import VectorArchive, a_fresh_index, nearest, published
 
@@ -204,14 +204,14 @@ def test_the_index_of_a_generation_that_was_dropped_is_garbage(
 
 
 @pytest.fixture
-def bucket_place(s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> BucketPlace:
+def bucket_place(s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> BucketStorage:
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
-    return BucketPlace(bucket, "some/prefix", s3_server.endpoint_url)
+    return BucketStorage(bucket, "some/prefix", s3_server.endpoint_url)
 
 
 def test_an_index_in_a_bucket_works_like_one_in_a_folder(
-    archive: VectorArchive, bucket_place: BucketPlace, tmp_path: Path
+    archive: VectorArchive, bucket_place: BucketStorage, tmp_path: Path
 ) -> None:
     builder = IndexBuilder(archive.engine, bucket_place, tmp_path / "builder")
     reader = VectorIndex(bucket_place, tmp_path / "reader")
@@ -233,7 +233,7 @@ def test_an_index_in_a_bucket_works_like_one_in_a_folder(
 
 
 def test_a_damaged_copy_of_a_segment_in_a_bucket_is_fetched_again(
-    archive: VectorArchive, bucket_place: BucketPlace, tmp_path: Path
+    archive: VectorArchive, bucket_place: BucketStorage, tmp_path: Path
 ) -> None:
     builder = IndexBuilder(archive.engine, bucket_place, tmp_path / "builder")
     archive.write(archive.images[:50])
@@ -247,7 +247,7 @@ def test_a_damaged_copy_of_a_segment_in_a_bucket_is_fetched_again(
 
 
 def test_a_bucket_that_does_not_answer_costs_no_result(archive: VectorArchive, tmp_path: Path) -> None:
-    place = BucketPlace("nowhere", "", "http://127.0.0.1:9")
+    place = BucketStorage("nowhere", "", "http://127.0.0.1:9")
     reader = VectorIndex(place, tmp_path / "reader")
     archive.write(archive.images[:50])
     with unit_of_work(archive.engine) as session:

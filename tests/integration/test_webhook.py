@@ -11,7 +11,7 @@ import pytest
 
 from ramq import doctor
 from storage.database import unit_of_work
-from storage.ledger import jobs, notices, retries
+from storage.ledger import jobs, retries, webhook_deliveries
 from storage.ledger import workers as worker_rows
 from storage.ledger.shards import DONE, FAILED
 from tests.services.receiver import PATH, SECRET, running_receiver
@@ -205,7 +205,7 @@ def test_what_is_being_sent_is_nobody_elses_and_comes_back_if_its_sender_dies(
     sender(ledger.engine)
     job_id = finished(ledger)
     with unit_of_work(ledger.engine) as session:
-        assert notices.claim(session) is not None  # the sender is heard of no more
+        assert webhook_deliveries.claim(session) is not None  # the sender is heard of no more
     assert not webhook.deliver(ledger.engine)
     fall_due(ledger)
     assert webhook.deliver(ledger.engine)
@@ -217,14 +217,14 @@ def test_a_job_that_ends_again_while_it_is_told_is_told_of_that_end_too(ledger: 
     sender(ledger.engine)
     job_id = finished(ledger)
     with unit_of_work(ledger.engine) as session:
-        slow = notices.claim(session)
+        slow = webhook_deliveries.claim(session)
     assert slow is not None
     with unit_of_work(ledger.engine) as session:
         retries.reopen_failed(session, job_id, None)
     with unit_of_work(ledger.engine) as session:
         jobs.fail(session, job_id, "enough")
     with unit_of_work(ledger.engine) as session:
-        notices.settle(session, slow, None)
+        webhook_deliveries.settle(session, slow, None)
     assert ledger.view(job_id).webhook == "not told yet"
     assert webhook.deliver(ledger.engine)
 

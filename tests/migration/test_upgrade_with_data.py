@@ -1,4 +1,4 @@
-"""A database of an older version with work in it: after the upgrade its books balance and it is searched as it was."""
+"""A database of an older version with work in it: after the upgrade its counters add up, and searches find the same."""
 
 from __future__ import annotations
 

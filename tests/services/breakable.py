@@ -1,4 +1,4 @@
-"""A PostgreSQL and a Redis of one's own, with no keeper that mends them: they may be killed, emptied and stopped."""
+"""A PostgreSQL and a Redis of one's own, without a supervisor: they may be killed, emptied and stopped."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from ramq.embedded.keeper import _claim_socket_folder
 from ramq.embedded.layout import Layout
 from ramq.embedded.postgres import Postgres
 from ramq.embedded.services import Redis
+from ramq.embedded.supervisor import _claim_socket_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

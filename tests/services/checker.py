@@ -18,7 +18,7 @@ from ramq.wiring import make_builder
 from storage.database import unit_of_work
 from storage.results.packing import unpack_vectors
 from storage.tables import SCORE_SCALE
-from tests.services.crew import check_books, wait_for
+from tests.services.fleet import check_books, wait_for
 from tests.services.null_worker import SIZE, VECTOR_SIZE, expected
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ramq.wiring import Services
     from storage.ledger.views import JobView
-    from tests.services.crew import Crew
+    from tests.services.fleet import Fleet
 
 _INDEX_TIMEOUT_SECONDS = 60.0
 
@@ -121,9 +121,9 @@ def check_index(services: Services) -> None:
         assert builder.verify(number) == []
 
 
-def check_second_run(services: Services, crew: Crew, source: str, first: JobView) -> None:
+def check_second_run(services: Services, fleet: Fleet, source: str, first: JobView) -> None:
     """A further job on the same archive recognises nothing."""
     job = services.jobs.create(source)
-    second = wait_for(services, job.id, crew, lambda view: view.is_over)
+    second = wait_for(services, job.id, fleet, lambda view: view.is_over)
     assert (second.state, second.done, second.failed) == ("done", 0, 0)
     assert second.skipped == first.listed

@@ -8,7 +8,7 @@ images that kill the process as a segmentation fault would. ``NULL_MODEL_COUNT``
 image. ``NULL_MODEL_WEIGHTS`` (hex): the weights' hash, by which a generation is known. ``NULL_MODEL_TROUBLE``: its
 ``checkpoint`` cannot be loaded, or the ``memory`` is not enough for any batch. ``NULL_MODEL_LOSES_DEVICE`` (as
 ``NULL_MODEL_POISON``): images at which the device fails. What else can go wrong in it is in
-``tests.services.misfortune``.
+``tests.services.fault_hooks``.
 """
 
 from __future__ import annotations
@@ -100,13 +100,13 @@ def main() -> None:
     import sys  # noqa: PLC0415
 
     from ramq.cli import main as cli  # noqa: PLC0415
-    from tests.services import misfortune  # noqa: PLC0415
+    from tests.services import fault_hooks  # noqa: PLC0415
     from workers.pipeline import model_holder  # noqa: PLC0415
 
     model_holder.load_model = load_null  # type: ignore[assignment]
     model_holder.ModelOptions.arguments = property(arguments)  # type: ignore[assignment]
     use_marked_decoder()
-    misfortune.prepare(os.environ)
+    fault_hooks.prepare(os.environ)
     sys.argv = ["ramq", "worker"]
     cli.main()
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import psycopg
 from sqlalchemy import make_url
 
-from ramq.embedded.keeper import _claim_socket_folder
 from ramq.embedded.layout import Layout
 from ramq.embedded.postgres import Postgres
 from ramq.embedded.process import spawn, stop
+from ramq.embedded.supervisor import _claim_socket_folder
 from tests.services.missing import missing
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from ramq.settings import Settings
 from ramq.wiring import Services
 from storage.database import make_engine
 from storage.index.builder import IndexBuilder
-from storage.index.places import open_place
+from storage.index.file_storage import open_storage
 from storage.objects.base import S3Options
 from tests.services.embeddings import with_embeddings
 from tests.services.missing import missing
@@ -59,7 +59,7 @@ def recognise(services: Services, source: str) -> JobView:
 
 
 def make_worker(services: Services) -> Worker:
-    """A worker that hears no bells: the test calls ``work``."""
+    """A worker that hears no wake-ups: the test calls ``work``."""
     settings = services.settings
     models = ModelOptions(device="cpu", models_dir=settings.models_path, cache_dir=settings.cache_path)
     options = PipelineOptions(
@@ -74,8 +74,8 @@ def make_worker(services: Services) -> Worker:
         services.engine,
         ModelHolder(services.engine, models, None),
         options,
-        builder=IndexBuilder(services.engine, open_place(settings.index_location), settings.cache_path / "index"),
-        ring=lambda _model, _wanted: None,
+        builder=IndexBuilder(services.engine, open_storage(settings.index_location), settings.cache_path / "index"),
+        wake=lambda _model, _wanted: None,
         shard_size=settings.shard_size,
         s3=S3Options(),
     )

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, make_url, text
 
-from ramq.embedded.keeper import _claim_socket_folder
 from ramq.embedded.layout import Layout
 from ramq.embedded.postgres import Postgres, _environment
+from ramq.embedded.supervisor import _claim_socket_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ramq.wiring import Services
-    from tests.services.crew import Crew
+    from tests.services.fleet import Fleet
 
 
 def scalar(services: Services, statement: str, **values: object) -> object:
@@ -34,11 +34,11 @@ def leases_of(services: Services, process: subprocess.Popen[bytes]) -> dict[int,
         return {row.id: row.epoch for row in rows}
 
 
-def until(is_so: Callable[[], bool], crew: Crew, limit_seconds: float = 120.0) -> None:
+def until(is_so: Callable[[], bool], fleet: Fleet, limit_seconds: float = 120.0) -> None:
     """Wait until something holds; a test that waits in vain shows what the workers said."""
     deadline = time.monotonic() + limit_seconds
     while not is_so():
-        assert time.monotonic() < deadline, crew.log()[-4000:]
+        assert time.monotonic() < deadline, fleet.log()[-4000:]
         time.sleep(0.1)
 
 
@@ -65,17 +65,17 @@ def is_stopped(process: subprocess.Popen[bytes]) -> bool:
     return status.rpartition(")")[2].split()[0] in "Tt"
 
 
-def wait_until_stopped(process: subprocess.Popen[bytes], crew: Crew, limit_seconds: float = 60.0) -> None:
+def wait_until_stopped(process: subprocess.Popen[bytes], fleet: Fleet, limit_seconds: float = 60.0) -> None:
     """Wait until a worker has stopped itself where it was told to."""
     deadline = time.monotonic() + limit_seconds
     while not is_stopped(process):
-        assert process.poll() is None, crew.log()[-3000:]
-        assert time.monotonic() < deadline, crew.log()[-3000:]
+        assert process.poll() is None, fleet.log()[-3000:]
+        assert time.monotonic() < deadline, fleet.log()[-3000:]
         time.sleep(0.02)
 
 
 def acknowledged(path: Path) -> list[int]:
-    """The images whose commit a worker was told of (see ``misfortune``), a line that is being written left out."""
+    """The images whose commit a worker was told of (see ``fault_hooks``), a line that is being written left out."""
     return [int(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
 
 

@@ -37,7 +37,7 @@ def clustered(count: int, seed: int = 0, size: int = SIZE) -> NDArray[np.float32
 
 
 def built(rows: NDArray[np.float32], flat_rows: int = ann.FLAT_ROWS) -> Vectors:
-    return ann.learnt(build_vectors(rows.astype(np.float16)), flat_rows=flat_rows)
+    return ann.with_lists(build_vectors(rows.astype(np.float16)), flat_rows=flat_rows)
 
 
 @pytest.fixture(scope="module")

@@ -178,7 +178,7 @@ def test_the_delta_holds_the_newest_row_of_each_image_in_few_parts(steps: list[t
         gone = np.array(sorted(erased), dtype=np.int64)
         newest = a_part(rows)
         parts = delta.without(parts, np.union1d(newest.rows.ids, gone))
-        parts = delta.grown(parts, newest.without(gone))
+        parts = delta.appended(parts, newest.without(gone))
         held |= {row.id: row for row in rows}
         for image_id in erased:
             held.pop(image_id, None)

@@ -23,7 +23,7 @@ from tests import poison
 from tests.services import marked_decoder as marks
 from tests.services.marked_decoder import marked
 from workers.pipeline import decoders
-from workers.pipeline.decode import Shrinking, decode, guard_pillow
+from workers.pipeline.decode import ThumbnailTransform, decode, guard_pillow
 from workers.pipeline.decoders import Decoders
 from workers.pipeline.retry import (
     DecoderCrashedError,
@@ -224,7 +224,7 @@ def test_children_go_when_their_parent_does_even_from_a_picture_that_hangs(signa
 
 def test_a_picture_is_shrunk_for_people_in_its_own_shape(pool: Decoders) -> None:
     body = poison.encoded(poison.scene(900, 300), "JPEG")
-    small = pool.decode(body, Shrinking(160))
+    small = pool.decode(body, ThumbnailTransform(160))
     assert small.pixels.shape == (53, 160, 3)
     assert (small.width, small.height) == (900, 300)
-    assert pool.decode(picture(), Shrinking(160)).pixels.shape == (40, 50, 3)
+    assert pool.decode(picture(), ThumbnailTransform(160)).pixels.shape == (40, 50, 3)

@@ -65,13 +65,13 @@ def check(line: str) -> None:
 def parse(words: list[str]) -> None:
     """Parse a command as ``ramq`` would, without running it."""
     command, rest = get_command(command_line()), [word for word in words if word != "…"]
-    context = command.make_context("ramq", ["a verb"])
+    context = command.make_context("ramq", ["a command"])
     while isinstance(command, TyperGroup) and rest:
         name, found, rest = command.resolve_command(context, rest)
         assert found is not None
         command = found
-        # With nothing behind it a verb is meant, not a call of it.
-        arguments = rest if rest or not isinstance(command, TyperGroup) else ["a verb"]
+        # With nothing behind it a command is meant, not a call of it.
+        arguments = rest if rest or not isinstance(command, TyperGroup) else ["a command"]
         context = command.make_context(name, list(arguments), parent=context, resilient_parsing=not rest)
 
 

@@ -27,7 +27,7 @@ MAY_COMMIT = {"storage/database.py", "storage/migrate.py"}
 MAY_READ_ENVIRONMENT = {
     "ramq/settings.py": "2026-11-21: the one reader of RAMQ_*",
     "ramq/stack.py": "2026-11-21: worker processes inherit it",
-    "ramq/embedded/client.py": "2026-11-21: the keeper inherits it",
+    "ramq/embedded/client.py": "2026-11-21: the supervisor inherits it",
     "ramq/embedded/postgres.py": "2026-11-21: servers inherit it, less what would steer them",
 }
 

@@ -49,7 +49,7 @@ def test_texts_and_thumbnails_do_not_wait_for_a_model_that_is_being_loaded(
 
     def search_by_a_picture() -> None:
         try:
-            models.of_picture(b"", generation)
+            models.encode_picture(b"", generation)
         except query_models.UsageError:
             refused.set()
 
@@ -58,7 +58,7 @@ def test_texts_and_thumbnails_do_not_wait_for_a_model_that_is_being_loaded(
     loading.start()
     try:
         assert begun.wait(60)
-        assert models.of_text("lite", "a cat").shape == (4,)
+        assert models.encode_text("lite", "a cat").shape == (4,)
         models.decoders().close()
         assert not refused.is_set()
     finally:
@@ -74,10 +74,10 @@ def test_a_text_is_encoded_once_for_its_pages_and_facets(
     monkeypatch.setattr(query_models, "load_text_encoder", lambda *_, **__: cast("TextEncoder", encoder))
     models = QueryModels(Settings(data_dir=tmp_path))
     for text in ("a cat", "a dog", "a cat"):
-        models.of_text("lite", text)
+        models.encode_text("lite", text)
     assert encoder.asked == ["a cat", "a dog"]
 
     for number in range(REMEMBERED_TEXTS):
-        models.of_text("lite", str(number))
-    models.of_text("lite", "a cat")
+        models.encode_text("lite", str(number))
+    models.encode_text("lite", "a cat")
     assert encoder.asked[-1] == "a cat"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ram_core.embeddings import cached_embeddings
-from ram_core.lite.imagenet import imagenet_vocabulary
 from safetensors.numpy import load_file, save_file
 
 from ram_core import load_text_encoder
+from ram_core.embeddings import cached_embeddings
 from ram_core.errors import CheckpointError
+from ram_core.lite.imagenet import imagenet_vocabulary
 from ram_core.lite.shipped_embeddings import shipped_embeddings
 from ram_core.lite.text_encoder import MiniLMTextEncoder, load_minilm
 

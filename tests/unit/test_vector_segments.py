@@ -16,10 +16,10 @@ from pyroaring import BitMap
 
 from storage.errors import ServiceUnavailableError, UsageError
 from storage.index import segment as segments
-from storage.index.ann import learnt, made_up_queries, recall
+from storage.index.ann import made_up_queries, recall, with_lists
+from storage.index.file_storage import BucketStorage, FolderStorage, open_storage
 from storage.index.manifest import DamagedError, Manifest, SegmentEntry, decode
 from storage.index.part import Part, build_part
-from storage.index.places import BucketPlace, FolderPlace, open_place
 from storage.index.store import SegmentStore
 from storage.index.vectors import COARSE_FILE, EXACT, EXACT_FILE, Vectors, build_vectors
 from storage.results.packing import pack_vectors, unpack_vectors
@@ -49,7 +49,7 @@ def a_part(count: int = 200) -> Part:
 
 def a_part_with_lists() -> Part:
     part = a_part(500)
-    return replace(part, vectors=learnt(part.vectors, flat_rows=100))
+    return replace(part, vectors=with_lists(part.vectors, flat_rows=100))
 
 
 def written(folder: Path, part: Part | None = None) -> str:
@@ -181,7 +181,7 @@ def test_an_index_that_gives_wrong_answers_is_not_written(tmp_path: Path) -> Non
 
 def test_lists_that_lead_elsewhere_are_not_written(tmp_path: Path) -> None:
     part = a_part_with_lists()
-    others = learnt(build_vectors(unit_vectors(500, seed=5).astype(np.float16)), flat_rows=100)
+    others = with_lists(build_vectors(unit_vectors(500, seed=5).astype(np.float16)), flat_rows=100)
     assert others.tuning is not None
     mixed = Vectors(part.vectors.exact, others.coarse, replace(others.tuning, probes=1, candidates=10))
     with pytest.raises(DamagedError, match="by the lists"):
@@ -244,7 +244,7 @@ def test_a_disk_that_is_full_is_an_error_and_not_a_short_file(tmp_path: Path, ro
 
 
 def a_store(tmp_path: Path, part: Part | None = None) -> tuple[SegmentStore, str]:
-    place = FolderPlace(tmp_path / "place")
+    place = FolderStorage(tmp_path / "place")
     with place.staging("generation-1") as staged:
         name = segments.write(part or a_part(), staged, generation_id=1, lo=5, hi=9)
         place.add(staged, f"generation-1/{name}")
@@ -293,7 +293,7 @@ def test_dead_rows_come_back_and_a_changed_file_of_them_is_noticed(tmp_path: Pat
 
 
 def test_a_place_creates_a_name_once(tmp_path: Path) -> None:
-    place = FolderPlace(tmp_path / "place")
+    place = FolderStorage(tmp_path / "place")
     assert place.create("generation-1/manifest", b"one")
     assert not place.create("generation-1/manifest", b"two")
     assert place.read("generation-1/manifest") == b"one"
@@ -301,30 +301,30 @@ def test_a_place_creates_a_name_once(tmp_path: Path) -> None:
 
 def test_a_place_without_permission_says_which_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    place = FolderPlace(tmp_path / "file")
+    place = FolderStorage(tmp_path / "file")
     with pytest.raises(ServiceUnavailableError, match=str(tmp_path / "file")):
         place.create("generation-1/manifest", b"one")
 
 
 def test_deleting_what_is_not_there_is_fine(tmp_path: Path) -> None:
-    place = FolderPlace(tmp_path)
+    place = FolderStorage(tmp_path)
     place.delete("generation-1/nothing")
     assert place.names("generation-1") == {}
 
 
 def test_the_place_follows_from_the_url(tmp_path: Path) -> None:
-    folder = open_place((tmp_path / "a b").as_uri())
-    assert isinstance(folder, FolderPlace)
+    folder = open_storage((tmp_path / "a b").as_uri())
+    assert isinstance(folder, FolderStorage)
     assert folder.root == tmp_path / "a b"
-    bucket = open_place("s3://pictures/index/")
-    assert isinstance(bucket, BucketPlace)
+    bucket = open_storage("s3://pictures/index/")
+    assert isinstance(bucket, BucketStorage)
     assert (bucket.bucket, bucket.prefix) == ("pictures", "index")
 
 
 @pytest.mark.parametrize("url", ["ftp://host/x", "/plain/path", "s3:///x", "file://host/x", ""])
 def test_another_kind_of_url_is_refused_with_the_variable_to_set(url: str) -> None:
     with pytest.raises(UsageError, match="RAMQ_INDEX_URL"):
-        open_place(url)
+        open_storage(url)
 
 
 # Manifests

@@ -79,7 +79,7 @@ class Decoded(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Shrinking:
+class ThumbnailTransform:
     """Prepares a picture for people instead of a model: its own shape, as it was, but smaller.
 
     Attributes:

@@ -9,7 +9,7 @@ import structlog
 
 from workers.pipeline.fitness import UnfitError, concerns_worker, is_out_of_memory, of_model, out_of_memory
 from workers.pipeline.retry import DeviceLostError, ModelFailedError
-from workers.pipeline.work import Trouble
+from workers.pipeline.work import ImageFailure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,7 @@ def _predict(works: Sequence[Work], model: LoadedModel, captioner: str) -> None:
             # The model takes as much for any picture: it is the machine that has too little left.
             raise UnfitError(of_model(model.name), out_of_memory(model.name, error)) from error
         if len(works) == 1:
-            works[0].trouble = Trouble.of(ModelFailedError(f"{type(error).__name__}: {error}"))
+            works[0].failure = ImageFailure.of(ModelFailedError(f"{type(error).__name__}: {error}"))
             return
         middle = len(works) // 2
         _predict(works[:middle], model, captioner)

@@ -28,7 +28,7 @@ STUCK_SECONDS = 600.0
 """A lease that made no progress for so long is not prolonged: a hung device must not hold a shard for ever."""
 
 
-class LeaseKeeper:
+class HeldLeases:
     """Leases of one pipeline. Thread-safe.
 
     Args:
@@ -86,7 +86,7 @@ class LeaseKeeper:
                     shards.give_back(
                         session,
                         shard,
-                        is_trouble=True,
+                        is_transient=True,
                         delay_seconds=backoff_seconds(shard.tries),
                         note=f"waiting: {lease.troubles[-1].detail}" if lease.troubles else None,
                     )
@@ -94,7 +94,7 @@ class LeaseKeeper:
                     active = time.monotonic() - lease.began_at
                     shards.close(session, shard.id, shard.epoch, dict(lease.stage_seconds), active)
 
-        self.patiently(lease, end)
+        self.until_available(lease, end)
         if not lease.is_over:
             log.info("shard ended", **lease.labels, waiting=len(lease.pending))
         self.drop(lease)
@@ -120,7 +120,7 @@ class LeaseKeeper:
             self._held.discard(lease)
             self._changed.notify_all()
 
-    def patiently(self, lease: Lease, action: Callable[[], T]) -> T | None:
+    def until_available(self, lease: Lease, action: Callable[[], T]) -> T | None:
         """Do ``action``, waiting while the database is away; None when the lease was lost meanwhile."""
         tries = 0
         while not lease.is_over:

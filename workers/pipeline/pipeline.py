@@ -23,10 +23,10 @@ from workers.pipeline.batch import Batcher
 from workers.pipeline.fetch import BytesBudget, fetch, recall
 from workers.pipeline.fitness import EVERYTHING, concerns_worker, of_archive, of_model, own_trouble_with
 from workers.pipeline.infer import infer
-from workers.pipeline.leases import LeaseKeeper
+from workers.pipeline.leases import HeldLeases
 from workers.pipeline.retry import DeviceLostError, WorkerCrashedError, tries_allowed
 from workers.pipeline.stage import Stage
-from workers.pipeline.work import Lease, Trouble, Work
+from workers.pipeline.work import ImageFailure, Lease, Work
 from workers.pipeline.write import write
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Pipeline:
         self._stages: tuple[Stage[Any], ...] = (self._fetching, self._decoding, self._inferring, self._writing)
         self._fatal: BaseException | None = None
         self._stopping = threading.Event()
-        self.leases = LeaseKeeper(engine, options.lease_seconds, self._stopping)
+        self.leases = HeldLeases(engine, options.lease_seconds, self._stopping)
         self._in_hand = 0
         self._lock = threading.Lock()
         self.settled = 0
@@ -151,7 +151,7 @@ class Pipeline:
             key = known.get(image_id) or images.ImageKey(image_id, "", "", 0)
             work = Work(lease, position, key, key.version, kept.get(image_id))
             if image_id not in known:  # deleted while it waited: the write stage finds no row and skips it
-                work.trouble = Trouble(is_passing=False, code="missing", about_content=False, detail="deleted")
+                work.failure = ImageFailure(is_transient=False, code="missing", about_content=False, detail="deleted")
                 self._inferring.inbox.put(work)
             elif lease.is_careful:
                 self._feed_alone(work)
@@ -206,7 +206,7 @@ class Pipeline:
         """Send one image through an empty pipeline, having noted in the ledger that it is alone."""
         lease, shard = work.lease, work.lease.shard
         if work.position == shard.probe and shard.probe_deaths >= words.SUSPECT_DEATHS:
-            work.trouble = Trouble.of(
+            work.failure = ImageFailure.of(
                 WorkerCrashedError(f"{shard.probe_deaths} workers died while they had only this image in their hands")
             )
             self._inferring.inbox.put(work)
@@ -239,8 +239,11 @@ class Pipeline:
             if self._drops(work.lease):
                 continue
             if work.lease.is_troubled:
-                work.trouble = Trouble(
-                    is_passing=True, code="store_unavailable", about_content=False, detail="put off with its neighbours"
+                work.failure = ImageFailure(
+                    is_transient=True,
+                    code="store_unavailable",
+                    about_content=False,
+                    detail="postponed, as others failed",
                 )
             else:
                 if work.lease.store is not None:
@@ -250,8 +253,8 @@ class Pipeline:
                         self._get(work)
                     except Exception as error:  # noqa: BLE001  (the table of errors judges it)
                         self._judge(work, error)
-                work.lease.note_fetch(work.trouble)
-            if work.trouble is not None or work.lease.is_over:
+                work.lease.note_fetch(work.failure)
+            if work.failure is not None or work.lease.is_over:
                 self._release(work)
             (self._decoding.inbox if work.body is not None else self._inferring.inbox).put(work)
 
@@ -323,7 +326,7 @@ class Pipeline:
         thresholds = self._model_of(lease).thresholds
         self._resolve_old_troubles(batch)
         with self._writing.timed(lease):
-            state = self.leases.patiently(
+            state = self.leases.until_available(
                 lease, lambda: write(self._engine, batch, thresholds, self._options.lease_seconds, self._files)
             )
         if state is None:
@@ -331,7 +334,7 @@ class Pipeline:
         if batch.sound:
             proved = [EVERYTHING, of_model(lease.shard.model), of_model(lease.shard.captioner)]
             self._fitness.prove(*proved, *([of_archive(lease.shard.archive_uri)] if lease.store else []))
-        lease.troubles += [work.trouble for work in batch.works if work.trouble and work.trouble.is_passing]
+        lease.troubles += [work.failure for work in batch.works if work.failure and work.failure.is_transient]
         self.settled += len(batch.works)
         self._metrics.settled(len(batch.works))
         is_last = lease.settle(len(batch.works))
@@ -349,12 +352,12 @@ class Pipeline:
         if lease.shard.tries + 1 < tries_allowed(has_progress=has_progress):
             return
         for work in batch.works:
-            if work.trouble is not None and work.trouble.is_passing:
-                work.trouble = Trouble(
-                    is_passing=False,
-                    code=work.trouble.code,
+            if work.failure is not None and work.failure.is_transient:
+                work.failure = ImageFailure(
+                    is_transient=False,
+                    code=work.failure.code,
                     about_content=False,
-                    detail=f"{work.trouble.detail} (after {lease.shard.tries + 1} rounds)",
+                    detail=f"{work.failure.detail} (after {lease.shard.tries + 1} rounds)",
                 )
 
     # Small things --------------------------------------------------------------------------------------------------
@@ -363,9 +366,9 @@ class Pipeline:
         if concerns_worker(error):
             self._leave_to_others(work.lease, error)
             return
-        work.trouble = Trouble.of(error)
-        outcome = "image waits" if work.trouble.is_passing else "image failed"
-        log.info(outcome, error_class=work.trouble.code, error=work.trouble.detail)
+        work.failure = ImageFailure.of(error)
+        outcome = "image waits" if work.failure.is_transient else "image failed"
+        log.info(outcome, error_class=work.failure.code, error=work.failure.detail)
 
     def _model_of(self, lease: Lease) -> LoadedModel:
         return self._models.get(lease.shard.model, lease.shard.vocabulary_id)

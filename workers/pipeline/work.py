@@ -21,28 +21,28 @@ if TYPE_CHECKING:
     from storage.results.features import Kept
     from storage.results.images import ImageKey
 
-TROUBLE_LIMIT = 16
-"""So many passing troubles in a row without a success: the surroundings are down, the rest of the shard can wait."""
+FAILURES_IN_A_ROW = 16
+"""With this many transient failures in a row and no success, the store is down: the rest of the shard can wait."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class ImageFailure:
     """Why an image has no result (yet).
 
     Attributes:
-        is_passing: the shard is to be tried again; otherwise this is the image's outcome.
+        is_transient: the shard is to be tried again; otherwise this is the image's outcome.
         code: stable name of the class.
         about_content: whether the bytes are to blame.
         detail: one line for people.
     """
 
-    is_passing: bool
+    is_transient: bool
     code: str
     about_content: bool
     detail: str
 
     @classmethod
-    def of(cls, error: Exception) -> Trouble:
+    def of(cls, error: Exception) -> ImageFailure:
         """Describe an error that concerns one image."""
         judged = verdict(error)
         text = str(error).strip().splitlines()
@@ -54,7 +54,7 @@ class Trouble:
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """One image on its way. Each stage fills in its part; a trouble ends the way early."""
+    """One image on its way. Each stage fills in its part; a failure ends it early."""
 
     lease: Lease
     position: int
@@ -70,12 +70,12 @@ class Work:
     prediction: Prediction | None = None
     caption: str | None = None
     captioner: str | None = None  # who wrote it, where that is not what the job says
-    trouble: Trouble | None = None
+    failure: ImageFailure | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Images of one shard that are inferred and written together; those with a trouble are only written."""
+    """Images of one shard that are inferred and written together; failed ones are only written."""
 
     lease: Lease
     works: list[Work] = field(default_factory=list)
@@ -83,7 +83,7 @@ class Batch:
     @property
     def sound(self) -> list[Work]:
         """The images that have pixels, or results, and no trouble."""
-        return [work for work in self.works if work.trouble is None]
+        return [work for work in self.works if work.failure is None]
 
 
 class Lease:
@@ -96,13 +96,13 @@ class Lease:
         self.shard = shard
         self.store = store
         self.outcomes = bytearray(shard.outcomes)
-        self.troubles: list[Trouble] = []
+        self.troubles: list[ImageFailure] = []
         self.stage_seconds: defaultdict[str, float] = defaultdict(float)
         self._lock = threading.Lock()
         self._settled = threading.Condition(self._lock)
         self._left = self.outcomes.count(shards.PENDING)
         self._at_batcher = self._left
-        self._troubles_in_a_row = 0
+        self._failures_in_a_row = 0
         self._is_over = False
         self.began_at = self.progress_at = time.monotonic()
 
@@ -129,12 +129,12 @@ class Lease:
     @property
     def is_troubled(self) -> bool:
         """Whether the surroundings look down, so that trying more images now is a waste."""
-        return self._troubles_in_a_row >= TROUBLE_LIMIT
+        return self._failures_in_a_row >= FAILURES_IN_A_ROW
 
-    def note_fetch(self, trouble: Trouble | None) -> None:
-        """Count passing troubles in a row."""
+    def note_fetch(self, failure: ImageFailure | None) -> None:
+        """Count transient failures in a row."""
         with self._lock:
-            self._troubles_in_a_row = self._troubles_in_a_row + 1 if trouble and trouble.is_passing else 0
+            self._failures_in_a_row = self._failures_in_a_row + 1 if failure and failure.is_transient else 0
 
     def add_seconds(self, stage: str, seconds: float) -> None:
         """Add to the time that this shard took in a stage."""

@@ -16,7 +16,7 @@ from storage.results import features, records
 from storage.results.packing import pack_vectors
 from storage.tables import SCORE_SCALE
 from workers.pipeline.retry import UnstorableResultError
-from workers.pipeline.work import Trouble
+from workers.pipeline.work import ImageFailure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,7 +63,7 @@ def _write(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> st
     except (DataError, IntegrityError, SqlalchemyDataError, SqlalchemyIntegrityError, ValueError) as error:
         if len(works) == 1:
             reason = str(error).strip().splitlines()[0]
-            works[0].trouble = Trouble.of(UnstorableResultError(reason))
+            works[0].failure = ImageFailure.of(UnstorableResultError(reason))
             return _commit(engine, lease, works, how)
     middle = len(works) // 2
     _write(engine, lease, works[:middle], how)
@@ -73,8 +73,8 @@ def _write(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> st
 def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> str:
     shard = lease.shard
     provenance = records.Provenance(shard.job_id, shard.generation_id, shard.captioner)
-    done = [work for work in works if work.trouble is None]
-    failed = [work for work in works if work.trouble is not None and not work.trouble.is_passing]
+    done = [work for work in works if work.failure is None]
+    failed = [work for work in works if work.failure is not None and not work.failure.is_transient]
     outcomes = bytearray(lease.outcomes)
     stored = [work for work in done if work.prediction is not None and work.prediction.features is not None]
     file = None
@@ -91,7 +91,7 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
             records.note_versions(session, existing, {work.image.id: work.version for work in done})
         for work in (*done, *failed):
             present = work.image.id in existing
-            outcome = shards.DONE if work.trouble is None else shards.FAILED
+            outcome = shards.DONE if work.failure is None else shards.FAILED
             outcomes[work.position] = outcome if present else shards.SKIPPED
         for captioner in {work.captioner for work in done}:
             own = [work for work in done if work.captioner == captioner]
@@ -102,7 +102,7 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
             features.link(session, shard.generation_id, file, at)
         records.write_failures(session, _failures(failed, existing), provenance)
         state = shards.advance(session, shard.id, shard.epoch, bytes(outcomes), how.lease_seconds)
-        if any(work.trouble.code == breaker.FORBIDDEN for work in failed if work.trouble is not None):
+        if any(work.failure.code == breaker.FORBIDDEN for work in failed if work.failure is not None):
             state = "failed" if breaker.trip(session, shard.job_id) else state
     lease.outcomes[:] = outcomes
     return state
@@ -138,10 +138,10 @@ def _records(
 def _failures(works: Sequence[Work], existing: Mapping[int, str]) -> list[records.FailureRow]:
     return [
         records.FailureRow(
-            work.image.id, work.version, work.trouble.code, work.trouble.about_content, work.trouble.detail
+            work.image.id, work.version, work.failure.code, work.failure.about_content, work.failure.detail
         )
         for work in works
-        if work.trouble is not None and work.image.id in existing
+        if work.failure is not None and work.image.id in existing
     ]
 
 

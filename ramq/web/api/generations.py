@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query
 
 from ramq.schemas.generations import ComparisonOut, DropOut, GenerationStateOut, UseGeneration
 from ramq.schemas.views import PageOut
-from ramq.web.deps import MAX_TEXT, Limit, Reach
+from ramq.web.deps import MAX_TEXT, Limit, ServicesDep
 
 MAX_GENERATION = 2**15 - 1
 
@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1/generations", tags=["generations"])
 
 
 @router.get("")
-def list_generations(services: Reach) -> PageOut[GenerationStateOut]:
+def list_generations(services: ServicesDep) -> PageOut[GenerationStateOut]:
     """Generations of results: model, weights, vocabulary, preprocessing, and how much each has recorded."""
     items = [GenerationStateOut.model_validate(generation) for generation in services.generations.list()]
     return PageOut[GenerationStateOut](items=items)
@@ -24,7 +24,7 @@ def list_generations(services: Reach) -> PageOut[GenerationStateOut]:
 
 @router.get("/compare")
 def compare_generations(
-    services: Reach,
+    services: ServicesDep,
     a: Annotated[int, Query(ge=1, le=MAX_GENERATION, description="the generation to start from")],
     b: Annotated[int, Query(ge=1, le=MAX_GENERATION, description="the one to compare with it")],
     archive: Annotated[str | None, Query(max_length=MAX_TEXT, description="an archive's id or URI")] = None,
@@ -36,7 +36,7 @@ def compare_generations(
 
 @router.post("/{generation_id}/use")
 def use_generation(
-    services: Reach, generation_id: GenerationId, how: UseGeneration | None = None
+    services: ServicesDep, generation_id: GenerationId, how: UseGeneration | None = None
 ) -> GenerationStateOut:
     """Let a generation serve search from now on. Refused if it has recorded fewer images, unless forced."""
     force = how is not None and how.force
@@ -44,12 +44,12 @@ def use_generation(
 
 
 @router.post("/rollback")
-def rollback_generation(services: Reach) -> GenerationStateOut:
+def rollback_generation(services: ServicesDep) -> GenerationStateOut:
     """Let the generation that served before serve again."""
     return GenerationStateOut.model_validate(services.generations.rollback())
 
 
 @router.delete("/{generation_id}")
-def drop_generation(services: Reach, generation_id: GenerationId) -> DropOut:
+def drop_generation(services: ServicesDep, generation_id: GenerationId) -> DropOut:
     """Erase all that a generation recorded: records, vectors, features and its index."""
     return DropOut.model_validate(services.generations.drop(generation_id))

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from ramq.web.deps import Reach
+from ramq.web.deps import ServicesDep
 
 router = APIRouter(tags=["health"])
 
@@ -16,7 +16,7 @@ def healthz() -> str:
 
 
 @router.get("/readyz", responses={503: {"description": "a service that is needed does not answer"}})
-def readyz(request: Request, services: Reach) -> JSONResponse:
+def readyz(request: Request, services: ServicesDep) -> JSONResponse:
     """Every service that is needed answers: name and `ok`, or what is wrong."""
     states = services.ready()
     is_ready = all(state == "ok" for state in states.values())

@@ -24,7 +24,18 @@ from ramq.schemas.views import (
     PolicyOut,
 )
 from ramq.services.thumbnails import SIZES
-from ramq.web.deps import MAX_TEXT, MAYBE_BLANK, Cursor, Filters, Id, Limit, Reach, Search, absolute_source, caller_of
+from ramq.web.deps import (
+    MAX_TEXT,
+    MAYBE_BLANK,
+    Cursor,
+    Filters,
+    Id,
+    Limit,
+    Search,
+    ServicesDep,
+    absolute_source,
+    caller_of,
+)
 from ramq.web.ranges import answer_with
 from ramq.web.uploads import read_picture
 from storage.search.query import decode_cursor, encode_cursor
@@ -55,14 +66,14 @@ router = APIRouter(prefix="/v1", tags=["search"])
 
 
 @router.get("/search")
-def search(request: Request, services: Reach, query: Search) -> HitsOut:
+def search(request: Request, services: ServicesDep, query: Search) -> HitsOut:
     """Find images by text, tags and similarity, alone or together."""
     with request.app.state.metrics.search_seconds("query"):
         return HitsOut.model_validate(services.search(query))
 
 
 @router.post("/search/image", openapi_extra=_PICTURE_BODY)
-async def search_by_image(request: Request, services: Reach, query: Search) -> HitsOut:
+async def search_by_image(request: Request, services: ServicesDep, query: Search) -> HitsOut:
     """Find images like an uploaded picture: a form with the field `image`, or the picture itself as the body."""
     picture = await read_picture(request)
     with request.app.state.metrics.search_seconds("image"):
@@ -71,7 +82,7 @@ async def search_by_image(request: Request, services: Reach, query: Search) -> H
 
 
 @router.get("/tags")
-def list_tags(services: Reach, query: Filters, limit: Limit = 50, cursor: Cursor = None) -> FacetsOut:
+def list_tags(services: ServicesDep, query: Filters, limit: Limit = 50, cursor: Cursor = None) -> FacetsOut:
     """Facets: the tags of the images that match, most frequent first. Beside free text, of its hits."""
     begin = decode_cursor(cursor, TAGS_CURSOR_LENGTH)[0] if cursor else 0
     found = services.facets(query, limit=begin + limit + 1)[begin:]
@@ -83,7 +94,7 @@ def list_tags(services: Reach, query: Filters, limit: Limit = 50, cursor: Cursor
 
 
 @router.get("/images/{image_id}")
-def get_image(services: Reach, image_id: Id) -> ImageOut:
+def get_image(services: ServicesDep, image_id: Id) -> ImageOut:
     """One image: key, size, every stored score, caption, generation, history."""
     return ImageOut.model_validate(services.image(image_id))
 
@@ -95,7 +106,7 @@ def get_image(services: Reach, image_id: Id) -> ImageOut:
 )
 def get_thumbnail(
     request: Request,
-    services: Reach,
+    services: ServicesDep,
     image_id: Id,
     size: Annotated[
         int, Query(ge=1, le=SIZES[-1], description="longest side, in pixels, rounded up"), MAYBE_BLANK
@@ -121,7 +132,7 @@ def get_thumbnail(
         416: {"description": "there is no such part"},
     },
 )
-def get_original(request: Request, services: Reach, image_id: Id) -> Response:
+def get_original(request: Request, services: ServicesDep, image_id: Id) -> Response:
     """The original from its archive, whole or in part (`Range: bytes=0-1023`), as it is there now.
 
     The archive must be one that may be read (`RAMQ_ARCHIVE_ALLOW`). What browsers do not show is sent as a download.
@@ -130,7 +141,7 @@ def get_original(request: Request, services: Reach, image_id: Id) -> Response:
 
 
 @router.put("/images/{image_id}/tags/{tag:path}")
-def put_tag(request: Request, services: Reach, image_id: Id, tag: TagName, body: Correction) -> ImageOut:
+def put_tag(request: Request, services: ServicesDep, image_id: Id, tag: TagName, body: Correction) -> ImageOut:
     """Say that the image has this tag, or that it has not, under every generation and whatever jobs still find."""
     said = {"add": [tag]} if body.present else {"remove": [tag]}
     services.corrections.tag([image_id], **said, by=caller_of(request))
@@ -138,14 +149,14 @@ def put_tag(request: Request, services: Reach, image_id: Id, tag: TagName, body:
 
 
 @router.delete("/images/{image_id}/tags/{tag:path}")
-def reset_tag(services: Reach, image_id: Id, tag: TagName) -> ImageOut:
+def reset_tag(services: ServicesDep, image_id: Id, tag: TagName) -> ImageOut:
     """Let the model decide again about this tag."""
     services.corrections.tag([image_id], reset=[tag])
     return ImageOut.model_validate(services.image(image_id))
 
 
 @router.delete("/images/{image_id}")
-def delete_image(request: Request, services: Reach, image_id: Id) -> DeletionOut:
+def delete_image(request: Request, services: ServicesDep, image_id: Id) -> DeletionOut:
     """Erase what is known about an image: records, vectors, index entries, thumbnails. The original stays."""
     services.image(image_id)
     return DeletionOut.model_validate(services.erasures.delete([image_id], by=caller_of(request)))
@@ -166,14 +177,14 @@ ArchiveName = Annotated[
 
 
 @router.get("/policies")
-def list_policies(services: Reach) -> PageOut[PolicyOut]:
+def list_policies(services: ServicesDep) -> PageOut[PolicyOut]:
     """The rules about which tags count in which archive."""
     return PageOut[PolicyOut](items=[PolicyOut.model_validate(rule) for rule in services.policies.list()])
 
 
 @router.put("/policies/{tag:path}")
 def put_policy(
-    request: Request, services: Reach, tag: TagName, body: NewPolicy, archive: ArchiveName = None
+    request: Request, services: ServicesDep, tag: TagName, body: NewPolicy, archive: ArchiveName = None
 ) -> PageOut[PolicyOut]:
     """Allow or deny a tag; it counts from the next search on, and no record is changed."""
     services.policies.put(tag, body.kind, archive, by=caller_of(request))
@@ -181,32 +192,32 @@ def put_policy(
 
 
 @router.delete("/policies/{tag:path}")
-def clear_policy(services: Reach, tag: TagName, archive: ArchiveName = None) -> PageOut[PolicyOut]:
+def clear_policy(services: ServicesDep, tag: TagName, archive: ArchiveName = None) -> PageOut[PolicyOut]:
     """Take a rule back."""
     services.policies.clear(tag, archive)
     return list_policies(services)
 
 
 @router.get("/archives")
-def list_archives(services: Reach) -> PageOut[ArchiveOut]:
+def list_archives(services: ServicesDep) -> PageOut[ArchiveOut]:
     """Archives and how much of each is listed and recorded."""
     return PageOut[ArchiveOut](items=[ArchiveOut.model_validate(archive) for archive in services.archives()])
 
 
 @router.patch("/archives/{archive_id}")
-def rename_archive(services: Reach, archive_id: Id, new: NewAddress) -> ArchiveOut:
+def rename_archive(services: ServicesDep, archive_id: Id, new: NewAddress) -> ArchiveOut:
     """Say where an archive is now: a bucket that was copied, a folder that was moved. What is recorded stays."""
     renamed = services.archive_client.rename(str(archive_id), absolute_source(new.uri), force=new.force)
     return ArchiveOut.model_validate(renamed)
 
 
 @router.delete("/archives/{archive_id}")
-def remove_archive(request: Request, services: Reach, archive_id: Id) -> DeletionOut:
+def remove_archive(request: Request, services: ServicesDep, archive_id: Id) -> DeletionOut:
     """Erase all that is known of an archive: its images with their results, its jobs and rules. Originals stay."""
     return DeletionOut.model_validate(services.archive_client.remove(str(archive_id), by=caller_of(request)))
 
 
 @router.get("/index")
-def index_status(services: Reach) -> PageOut[IndexOut]:
+def index_status(services: ServicesDep) -> PageOut[IndexOut]:
     """The vector index of each generation, against the database."""
     return PageOut[IndexOut](items=[IndexOut.model_validate(index) for index in services.index_status()])

@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from ramq.schemas.views import FailureOut, JobOut, NewJob, PageOut, ReportOut, WorkerOut
-from ramq.web.deps import Cursor, Id, Limit, MaybeId, Reach, absolute_source
+from ramq.web.deps import Cursor, Id, Limit, MaybeId, ServicesDep, absolute_source
 from ramq.web.problems import problem_of
 from storage.errors import NotFoundError, RamqError, TransientError, UsageError
 from storage.ledger.requests import RequestKey
@@ -37,7 +37,7 @@ ErrorClass = Annotated[
 
 @router.post("", status_code=status.HTTP_201_CREATED)
 def create_job(
-    http: Request, services: Reach, new: NewJob, response: Response, idempotency_key: IdempotencyKey = None
+    http: Request, services: ServicesDep, new: NewJob, response: Response, idempotency_key: IdempotencyKey = None
 ) -> JobOut:
     """Start a job: register the archive if it is new, list it, recognise what is new or changed.
 
@@ -62,44 +62,44 @@ def create_job(
 
 
 @router.get("")
-def list_jobs(services: Reach, limit: Limit = 50, cursor: MaybeId = None) -> PageOut[JobOut]:
+def list_jobs(services: ServicesDep, limit: Limit = 50, cursor: MaybeId = None) -> PageOut[JobOut]:
     """Jobs, newest first."""
     return PageOut[JobOut].model_validate(services.jobs.list(limit=limit, before=cursor))
 
 
 @router.get("/{job_id}")
-def get_job(services: Reach, job_id: Id) -> JobOut:
-    """One job with its books, rates and bottleneck."""
+def get_job(services: ServicesDep, job_id: Id) -> JobOut:
+    """One job with its counters, rates and bottleneck."""
     return JobOut.model_validate(services.jobs.get(job_id))
 
 
 @router.post("/{job_id}/pause")
-def pause_job(services: Reach, job_id: Id) -> JobOut:
+def pause_job(services: ServicesDep, job_id: Id) -> JobOut:
     """Stop within one batch; what is done stays done."""
     return JobOut.model_validate(services.jobs.pause(job_id))
 
 
 @router.post("/{job_id}/resume")
-def resume_job(services: Reach, job_id: Id) -> JobOut:
+def resume_job(services: ServicesDep, job_id: Id) -> JobOut:
     """Go on with a paused job."""
     return JobOut.model_validate(services.jobs.resume(job_id))
 
 
 @router.post("/{job_id}/cancel")
-def cancel_job(services: Reach, job_id: Id) -> JobOut:
+def cancel_job(services: ServicesDep, job_id: Id) -> JobOut:
     """End within one batch; what is done stays done."""
     return JobOut.model_validate(services.jobs.cancel(job_id))
 
 
 @router.post("/{job_id}/retry")
-def retry_job(services: Reach, job_id: Id, error_class: ErrorClass = None) -> JobOut:
+def retry_job(services: ServicesDep, job_id: Id, error_class: ErrorClass = None) -> JobOut:
     """Try the failed images again, all of them or those of one class."""
     return JobOut.model_validate(services.jobs.retry(job_id, error_class=error_class or None))
 
 
 @router.get("/{job_id}/failures")
 def list_failures(
-    services: Reach, job_id: Id, error_class: ErrorClass = None, limit: Limit = 100, cursor: Cursor = None
+    services: ServicesDep, job_id: Id, error_class: ErrorClass = None, limit: Limit = 100, cursor: Cursor = None
 ) -> PageOut[FailureOut]:
     """Every image of the job that failed, with class, detail and attempts."""
     page = services.jobs.failures(job_id, error_class=error_class or None, limit=limit, cursor=cursor)
@@ -107,7 +107,7 @@ def list_failures(
 
 
 @router.get("/{job_id}/report")
-def get_report(services: Reach, job_id: Id) -> ReportOut:
+def get_report(services: ServicesDep, job_id: Id) -> ReportOut:
     """What became of every key, in figures, and a hash over all of it that anybody can compute again."""
     return ReportOut.model_validate(services.jobs.report(job_id))
 
@@ -117,7 +117,7 @@ def get_report(services: Reach, job_id: Id) -> ReportOut:
     response_class=StreamingResponse,
     responses={200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}},
 )
-def get_report_lines(services: Reach, job_id: Id) -> StreamingResponse:
+def get_report_lines(services: ServicesDep, job_id: Id) -> StreamingResponse:
     """A line of JSON for every key, sorted: `key`, `outcome`, `class`. Its SHA-256 is the report's."""
     services.jobs.get(job_id)
     return StreamingResponse(_gathered(services.jobs.report_lines(job_id)), media_type="application/x-ndjson")
@@ -133,7 +133,7 @@ def _gathered(lines: Iterator[bytes]) -> Iterator[bytes]:
     response_class=StreamingResponse,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
-async def job_events(request: Request, services: Reach, job_id: Id) -> StreamingResponse:
+async def job_events(request: Request, services: ServicesDep, job_id: Id) -> StreamingResponse:
     """Server-sent events: a `job` event with the job's JSON at once and at every change, until the job is over."""
     job = await run_in_threadpool(services.jobs.get, job_id)
     return StreamingResponse(
@@ -141,7 +141,7 @@ async def job_events(request: Request, services: Reach, job_id: Id) -> Streaming
     )
 
 
-async def _events(request: Request, services: Reach, job: JobView) -> AsyncIterator[str]:
+async def _events(request: Request, services: ServicesDep, job: JobView) -> AsyncIterator[str]:
     yield f"retry: 2000\n\n{_event('job', JobOut.model_validate(job).model_dump_json())}"
     quiet_seconds = 0.0
     while not job.is_over and not request.app.state.is_stopping():
@@ -170,6 +170,6 @@ def _event(name: str, data: str) -> str:
 
 
 @workers_router.get("")
-def list_workers(services: Reach) -> PageOut[WorkerOut]:
+def list_workers(services: ServicesDep) -> PageOut[WorkerOut]:
     """Workers that live or lived lately, with device and age of the heartbeat."""
     return PageOut[WorkerOut](items=[WorkerOut.model_validate(worker) for worker in services.jobs.workers()])

@@ -1,1 +1,1 @@
-"""The page: screens for people, made of the same services as the API."""
+"""The page: HTML for people, made of the same services as the API."""

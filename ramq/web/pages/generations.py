@@ -1,4 +1,4 @@
-"""The screen of generations: which serves search, what each recorded, and how two of them differ."""
+"""The page of generations: which serves search, what each recorded, and how two of them differ."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from ramq.web.api.generations import MAX_GENERATION, GenerationId
-from ramq.web.deps import MAX_TEXT, Reach, screens_of
+from ramq.web.deps import MAX_TEXT, ServicesDep, templates_of
 from ramq.web.problems import make_problem
 from ramq.wiring import Services
 from storage.errors import ConflictError, RamqError, UsageError
@@ -22,7 +22,7 @@ MaybeGeneration = Annotated[int | None, Query(ge=1, le=MAX_GENERATION)]
 @router.get("/generations")
 def show_generations(
     request: Request,
-    services: Reach,
+    services: ServicesDep,
     a: MaybeGeneration = None,
     b: MaybeGeneration = None,
     archive: Annotated[str | None, Query(max_length=MAX_TEXT)] = None,
@@ -39,7 +39,7 @@ def show_generations(
 
 @router.post("/generations/{generation_id}/use")
 def use_generation(
-    request: Request, services: Reach, generation_id: GenerationId, *, force: Annotated[bool, Form()] = False
+    request: Request, services: ServicesDep, generation_id: GenerationId, *, force: Annotated[bool, Form()] = False
 ) -> Response:
     """Let a generation serve search; a refusal says why, and offers to do it all the same."""
     try:
@@ -50,7 +50,7 @@ def use_generation(
 
 
 @router.post("/generations/rollback")
-def rollback_generation(request: Request, services: Reach) -> Response:
+def rollback_generation(request: Request, services: ServicesDep) -> Response:
     """Let the generation that served before serve again."""
     try:
         services.generations.rollback()
@@ -61,7 +61,7 @@ def rollback_generation(request: Request, services: Reach) -> Response:
 
 @router.post("/generations/{generation_id}/drop")
 def drop_generation(
-    request: Request, services: Reach, generation_id: GenerationId, *, sure: Annotated[bool, Form()] = False
+    request: Request, services: ServicesDep, generation_id: GenerationId, *, sure: Annotated[bool, Form()] = False
 ) -> Response:
     """Erase a generation, once the person is sure."""
     if not sure:
@@ -86,7 +86,7 @@ def _screen(  # noqa: PLR0913  (what the template shows, by keyword)
     status = 200
     if refusal is not None:
         status = 409 if isinstance(refusal, ConflictError) else 422
-    return screens_of(request).show(
+    return templates_of(request).show(
         request,
         "generations.html",
         status=status,

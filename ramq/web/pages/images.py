@@ -1,4 +1,4 @@
-"""The screen of one image."""
+"""The page of one image."""
 
 import logging
 from typing import Annotated, Literal
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from ramq.web.deps import MAX_TEXT, Id, Reach, caller_of, screens_of
+from ramq.web.deps import MAX_TEXT, Id, ServicesDep, caller_of, templates_of
 from ramq.web.problems import make_problem
 from ramq.wiring import Services
 from storage.errors import NotFoundError, RamqError, UsageError
@@ -21,7 +21,7 @@ router = APIRouter(include_in_schema=False, prefix="/images")
 
 
 @router.get("/{image_id}")
-def show_image(request: Request, services: Reach, image_id: Id) -> HTMLResponse:
+def show_image(request: Request, services: ServicesDep, image_id: Id) -> HTMLResponse:
     """Show the picture with all its tags, scores and thresholds, its neighbours and its history."""
     return _screen(request, services, image_id)
 
@@ -29,12 +29,12 @@ def show_image(request: Request, services: Reach, image_id: Id) -> HTMLResponse:
 @router.post("/{image_id}/tags")
 def correct_tag(
     request: Request,
-    services: Reach,
+    services: ServicesDep,
     image_id: Id,
     name: Annotated[str, Form(max_length=MAX_TEXT)],
     say: Annotated[Literal["present", "absent", "nothing"], Form()],
 ) -> Response:
-    """Keep what a person says of a tag, or take it back; a tag that is not known is refused on the same screen."""
+    """Keep what a person says of a tag, or take it back; a tag that is not known is refused on the same page."""
     try:
         services.corrections.tag(
             [image_id],
@@ -52,7 +52,7 @@ def correct_tag(
 
 def _screen(request: Request, services: Services, image_id: int, refusal: UsageError | None = None) -> HTMLResponse:
     image = services.image(image_id)
-    return screens_of(request).show(
+    return templates_of(request).show(
         request,
         "image.html",
         status=200 if refusal is None else 422,
@@ -78,7 +78,7 @@ def _why_not_recognised(image: ImageView) -> str:
 
 
 def _neighbours(services: Services, image_id: int) -> list[Hit] | None:
-    """The images most like this one, or None when that cannot be told: the rest of the screen does not need it."""
+    """The images most like this one, or None when that cannot be told: the rest of the page does not need it."""
     try:
         page = services.search(SearchQuery(like=image_id, limit=NEIGHBOURS + 1))
     except RamqError as error:
@@ -88,8 +88,8 @@ def _neighbours(services: Services, image_id: int) -> list[Hit] | None:
 
 
 @router.post("/{image_id}/delete")
-def delete_image(request: Request, services: Reach, image_id: Id) -> HTMLResponse:
+def delete_image(request: Request, services: ServicesDep, image_id: Id) -> HTMLResponse:
     """Erase the results of the image and tell what was erased."""
     image = services.image(image_id)
     report = services.erasures.delete([image_id], by=caller_of(request))
-    return screens_of(request).show(request, "deleted.html", image=image, report=report)
+    return templates_of(request).show(request, "deleted.html", image=image, report=report)

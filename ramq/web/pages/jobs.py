@@ -1,4 +1,4 @@
-"""The screens of jobs: all of them, one with its live books, and its failures."""
+"""The pages of jobs: all of them, one with its live counters, and its failures."""
 
 from typing import Annotated, Literal
 
@@ -7,7 +7,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from ramq.schemas.problem import Problem
 from ramq.web.api.jobs import ErrorClass
-from ramq.web.deps import Cursor, Id, MaybeId, Reach, absolute_source, screens_of
+from ramq.web.deps import Cursor, Id, MaybeId, ServicesDep, absolute_source, templates_of
 from ramq.web.problems import make_problem, problem_of
 from ramq.wiring import Services
 from storage.errors import NotFoundError, UsageError
@@ -22,7 +22,7 @@ router = APIRouter(include_in_schema=False, prefix="/jobs")
 
 
 @router.get("")
-def show_jobs(request: Request, services: Reach, cursor: MaybeId = None, source: str = "") -> HTMLResponse:
+def show_jobs(request: Request, services: ServicesDep, cursor: MaybeId = None, source: str = "") -> HTMLResponse:
     """Show the jobs, newest first, the workers, and the form that starts a job."""
     return _jobs(request, services, cursor=cursor, form={"source": source})
 
@@ -30,7 +30,7 @@ def show_jobs(request: Request, services: Reach, cursor: MaybeId = None, source:
 @router.post("")
 def create_job(
     request: Request,
-    services: Reach,
+    services: ServicesDep,
     source: Annotated[str, Form(max_length=4_096)] = "",
     model: Annotated[Literal["lite", "ram", "ram_plus", ""], Form()] = "",
     caption: Annotated[Literal["yes", "no", ""], Form()] = "",
@@ -47,7 +47,7 @@ def create_job(
             absolute_source(source.strip()), model=model or None, caption=wants_caption, priority=priority
         )
     except NotFoundError as error:
-        # The archive that the form names is missing, not this screen.
+        # The archive that the form names is missing, not this page.
         return _jobs(request, services, form=form, problem=problem_of(UsageError(str(error))))
     except (UsageError, CredentialsError) as error:
         return _jobs(request, services, form=form, problem=problem_of(error))
@@ -63,7 +63,7 @@ def _jobs(
     problem: Problem | None = None,
 ) -> HTMLResponse:
     page = services.jobs.list(limit=JOBS_PER_SCREEN, before=cursor)
-    return screens_of(request).show(
+    return templates_of(request).show(
         request,
         "jobs.html",
         status=problem.status if problem else 200,
@@ -79,15 +79,15 @@ def _jobs(
 
 
 @router.get("/{job_id}")
-def show_job(request: Request, services: Reach, job_id: Id) -> HTMLResponse:
-    """Show one job with its live books, rates, bottleneck and failures."""
+def show_job(request: Request, services: ServicesDep, job_id: Id) -> HTMLResponse:
+    """Show one job with its live counters, rates, bottleneck and failures."""
     return _job(request, services, services.jobs.get(job_id))
 
 
 @router.post("/{job_id}/{action}")
 def steer_job(
     request: Request,
-    services: Reach,
+    services: ServicesDep,
     job_id: Id,
     action: Literal["pause", "resume", "cancel", "retry"],
     error_class: Annotated[str | None, Form(alias="class", max_length=200)] = None,
@@ -100,13 +100,13 @@ def steer_job(
         else:
             {"pause": jobs.pause, "resume": jobs.resume, "cancel": jobs.cancel}[action](job_id)
     except UsageError as error:
-        # The job moved on between the screen and the click: show it as it is now.
+        # The job moved on between the page and the click: show it as it is now.
         return _job(request, services, jobs.get(job_id), problem_of(error))
     return RedirectResponse(f"/jobs/{job_id}", status_code=303)
 
 
 def _job(request: Request, services: Services, job: JobView, problem: Problem | None = None) -> HTMLResponse:
-    return screens_of(request).show(
+    return templates_of(request).show(
         request,
         "job.html",
         status=problem.status if problem else 200,
@@ -119,13 +119,13 @@ def _job(request: Request, services: Services, job: JobView, problem: Problem | 
 
 @router.get("/{job_id}/failures")
 def show_failures(
-    request: Request, services: Reach, job_id: Id, error_class: ErrorClass = None, cursor: Cursor = None
+    request: Request, services: ServicesDep, job_id: Id, error_class: ErrorClass = None, cursor: Cursor = None
 ) -> HTMLResponse:
     """Show every image that failed, why, and the buttons that try again."""
     job = services.jobs.get(job_id)
     chosen = error_class or None
     failures = services.jobs.failures(job_id, error_class=chosen, limit=FAILURES_PER_SCREEN, cursor=cursor)
-    return screens_of(request).show(request, "failures.html", job=job, failures=failures, chosen=chosen)
+    return templates_of(request).show(request, "failures.html", job=job, failures=failures, chosen=chosen)
 
 
 def _is_live(job: JobView) -> bool:

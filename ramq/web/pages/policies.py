@@ -1,11 +1,11 @@
-"""The screen of policies: which tags count, in all archives and in one."""
+"""The page of policies: which tags count, in all archives and in one."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from ramq.web.deps import MAX_TEXT, Reach, caller_of, screens_of
+from ramq.web.deps import MAX_TEXT, ServicesDep, caller_of, templates_of
 from ramq.web.problems import problem_of
 from ramq.wiring import Services
 from storage.errors import UsageError
@@ -18,7 +18,7 @@ router = APIRouter(include_in_schema=False, prefix="/archives/policies")
 
 @router.get("")
 def show_policies(
-    request: Request, services: Reach, archive: Annotated[str, Query(max_length=MAX_TEXT)] = ""
+    request: Request, services: ServicesDep, archive: Annotated[str, Query(max_length=MAX_TEXT)] = ""
 ) -> HTMLResponse:
     """Show the rules, those for all archives first, and the form that adds one, for ``archive`` if it is given."""
     return _screen(request, services, form={"archive": archive})
@@ -27,12 +27,12 @@ def show_policies(
 @router.post("")
 def change_policy(
     request: Request,
-    services: Reach,
+    services: ServicesDep,
     say: Annotated[Literal["deny", "allow", "nothing"], Form()],
     tag: Annotated[str, Form(max_length=MAX_TEXT)] = "",
     archive: Annotated[str, Form(max_length=MAX_TEXT)] = "",
 ) -> Response:
-    """Add a rule, or take one back; a tag that is not known is refused on the same screen, with near names."""
+    """Add a rule, or take one back; a tag that is not known is refused on the same page, with near names."""
     try:
         if say == "nothing":
             services.policies.clear(tag, archive or None)
@@ -50,7 +50,7 @@ def _screen(
     rules: dict[str, list[PolicyView]] = {}
     for rule in services.policies.list():
         rules.setdefault(rule.archive or "", []).append(rule)
-    return screens_of(request).show(
+    return templates_of(request).show(
         request,
         "policies.html",
         status=problem.status if problem else 200,

@@ -1,4 +1,4 @@
-"""The search screen: text, tags, similarity and pictures; every state of it is a link."""
+"""The search page: text, tags, similarity and pictures; every state of it is a link."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
 from ramq.schemas.problem import Problem
-from ramq.web.deps import MAX_TEXT, Asked, Reach, Search, query_string, screens_of
+from ramq.web.deps import MAX_TEXT, Search, SearchFormDep, ServicesDep, query_string, templates_of
 from ramq.web.pages.completion import completions
 from ramq.web.problems import problem_of
 from ramq.web.uploads import picture_type, read_picture
@@ -100,7 +100,7 @@ class Links:
 
     @property
     def is_ranked(self) -> bool:
-        """Whether hits are ranked by likeness of vectors."""
+        """Whether hits are ranked by similarity of vectors."""
         return bool(self.query.text or self.query.like or self.picture)
 
     @property
@@ -119,7 +119,7 @@ def _is_same(tag: str, other: str) -> bool:
 
 
 @router.get("/")
-def show_search(request: Request, services: Reach, asked: Asked, picture: Picture = None) -> Response:
+def show_search(request: Request, services: ServicesDep, asked: SearchFormDep, picture: Picture = None) -> Response:
     """Show the hits, the facets that narrow them, and the form that asks again."""
     picture = picture or None
     problem = None
@@ -164,7 +164,7 @@ def _find(
         if links.picture is None:
             with request.app.state.metrics.search_seconds("query"):
                 if count:
-                    return *services.screen(links.query, count), None
+                    return *services.page_with_facets(links.query, count), None
                 return services.search(links.query), [], None
         picture = request.app.state.pictures.get(links.picture)
         with request.app.state.metrics.search_seconds("image"):
@@ -193,7 +193,7 @@ def _has_blanks(pairs: Iterable[tuple[str, str]]) -> bool:
 
 
 def _show(request: Request, template: str, *, status: int = 200, **context: object) -> HTMLResponse:
-    response = screens_of(request).show(request, template, status=status, **context)
+    response = templates_of(request).show(request, template, status=status, **context)
     response.headers["Vary"] = "HX-Request"
     return response
 
@@ -217,7 +217,7 @@ def show_picture(request: Request, name: str) -> Response:
 @router.get("/suggest")
 def suggest(
     request: Request,
-    services: Reach,
+    services: ServicesDep,
     q: str = "",
     at: Annotated[int | None, Query(ge=0, description="where the cursor stands; at the end if not given")] = None,
 ) -> HTMLResponse:

@@ -13,7 +13,7 @@ import numpy as np
 
 from storage.database import unit_of_work
 from storage.errors import NotFoundError
-from storage.index.builder import IndexBuilder, Published, Turn
+from storage.index.builder import Build, IndexBuilder, Published
 from storage.index.garbage import GRACE_SECONDS
 from storage.index.milvus import filters
 from storage.index.milvus.client import facts_of
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
+    from storage.index.file_storage import FileStorage
     from storage.index.milvus.client import Milvus
-    from storage.index.places import Place
     from storage.results.projection import RawRows
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class MilvusBuilder(IndexBuilder):
         self,
         milvus: Milvus,
         engine: Engine,
-        place: Place,
+        place: FileStorage,
         cache_dir: Path,
         *,
         min_rows: int = 20_000,
@@ -69,10 +69,10 @@ class MilvusBuilder(IndexBuilder):
         if not purge:
             return None
         published = self.publish_new(generation_id, force=True)
-        with self._turn(generation_id, wait=True) as turn:
-            assert turn is not None
-            if turn.pointer.manifest and self.milvus.has(_name(turn)):
-                self.milvus.compact(_name(turn))
+        with self._locked(generation_id, wait=True) as build:
+            assert build is not None
+            if build.pointer.manifest and self.milvus.has(_name(build)):
+                self.milvus.compact(_name(build))
         return published
 
     def verify(self, generation_id: int) -> list[str]:
@@ -111,47 +111,47 @@ class MilvusBuilder(IndexBuilder):
             self.milvus.drop(name)
         return True
 
-    def _go_on(self, turn: Turn) -> Published | None:
-        if turn.pointer.manifest == 0 or not self.milvus.has(_name(turn)):
-            return self._rebuild(turn)
+    def _go_on(self, build: Build) -> Published | None:
+        if build.pointer.manifest == 0 or not self.milvus.has(_name(build)):
+            return self._rebuild(build)
         with unit_of_work(self.snapshot_engine) as session:
-            watermark = repository.head(session, turn.generation_id).xmin
-            fresh = Window(turn.generation_id, turn.pointer.watermark, watermark)
-            written = self._write_rows(turn, _name(turn), session, fresh)
-            self.milvus.delete(_name(turn), repository.erased(session, fresh).tolist())
-        return self._point_at(turn, turn.pointer.manifest, watermark, written)
+            watermark = repository.head(session, build.generation_id).xmin
+            fresh = Window(build.generation_id, build.pointer.watermark, watermark)
+            written = self._write_rows(build, _name(build), session, fresh)
+            self.milvus.delete(_name(build), repository.erased(session, fresh).tolist())
+        return self._point_at(build, build.pointer.manifest, watermark, written)
 
-    def _rebuild(self, turn: Turn) -> Published | None:
-        used = collections_of(self.milvus, turn.system_identifier).values()
-        numbers = [number for generation_id, number in used if generation_id == turn.generation_id]
-        number = max([turn.pointer.manifest, *numbers]) + 1
-        name = collection_name(turn.system_identifier, turn.generation_id, number)
-        self.milvus.create(name, turn.vector_size)
-        watermark = self._new_watermark(turn)
+    def _rebuild(self, build: Build) -> Published | None:
+        used = collections_of(self.milvus, build.system_identifier).values()
+        numbers = [number for generation_id, number in used if generation_id == build.generation_id]
+        number = max([build.pointer.manifest, *numbers]) + 1
+        name = collection_name(build.system_identifier, build.generation_id, number)
+        self.milvus.create(name, build.vector_size)
+        watermark = self._new_watermark(build)
         written = 0
-        for window in self._slices(turn, watermark):
+        for window in self._slices(build, watermark):
             with unit_of_work(self.snapshot_engine) as session:
-                written += self._write_rows(turn, name, session, window)
-        return self._point_at(turn, number, watermark, written)
+                written += self._write_rows(build, name, session, window)
+        return self._point_at(build, number, watermark, written)
 
-    def _write_rows(self, turn: Turn, collection: str, session: Session, window: Window) -> int:
-        units = repository.assigned_units(session, turn.generation_id)
+    def _write_rows(self, build: Build, collection: str, session: Session, window: Window) -> int:
+        units = repository.assigned_units(session, build.generation_id)
         written = 0
-        for raw, vectors in projection.rows(session, window, turn.vector_size):
-            self._require_turn(turn)
+        for raw, vectors in projection.rows(session, window, build.vector_size):
+            self._require_lock(build)
             self.milvus.upsert(collection, raw, vectors, units)
             written += len(raw.ids)
         return written
 
-    def _point_at(self, turn: Turn, number: int, watermark: int, written: int) -> Published | None:
+    def _point_at(self, build: Build, number: int, watermark: int, written: int) -> Published | None:
         with unit_of_work(self.engine) as session:
             is_published = repository.publish(
-                session, turn.generation_id, epoch=turn.epoch, manifest=number, watermark=watermark
+                session, build.generation_id, epoch=build.epoch, manifest=number, watermark=watermark
             )
         if not is_published:
-            log.warning("another builder took over", extra={"generation_id": turn.generation_id})
+            log.warning("another builder took over", extra={"generation_id": build.generation_id})
             return None
-        return Published(turn.generation_id, number, watermark, segments=1, new_rows=written)
+        return Published(build.generation_id, number, watermark, segments=1, new_rows=written)
 
     def _differences(
         self, collection: str, stored: Iterable[tuple[RawRows, NDArray[np.float16]]], changed: NDArray[np.int64]
@@ -185,8 +185,8 @@ class MilvusBuilder(IndexBuilder):
         return {-row["pk"]: row for row in self.milvus.rows(collection, filters.both(filter_), _FACTS)}
 
 
-def _name(turn: Turn) -> str:
-    return collection_name(turn.system_identifier, turn.generation_id, turn.pointer.manifest)
+def _name(build: Build) -> str:
+    return collection_name(build.system_identifier, build.generation_id, build.pointer.manifest)
 
 
 def _is_same(found: dict[str, object], raw: RawRows, row: int, vector: NDArray[np.float16]) -> bool:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
+    from storage.index.file_storage import FileStorage
     from storage.index.milvus.client import Milvus
-    from storage.index.places import Place
     from storage.results.vectors import Head
 
 _COLLECTION = re.compile(r"ramq_(\d+)_(\d+)_(\d+)")
@@ -57,7 +57,7 @@ class MilvusIndex(VectorIndex):
         cache_dir: a folder of this machine.
     """
 
-    def __init__(self, milvus: Milvus, place: Place, cache_dir: Path) -> None:
+    def __init__(self, milvus: Milvus, place: FileStorage, cache_dir: Path) -> None:
         super().__init__(place, cache_dir)
         self.milvus = milvus
 

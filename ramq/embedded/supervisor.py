@@ -1,4 +1,4 @@
-"""The process that owns the embedded services of one data folder: ``python -m ramq.embedded.keeper DATA LOCK``.
+"""The process that owns the embedded services of one data folder: ``python -m ramq.embedded.supervisor DATA LOCK``.
 
 It starts both services, says where they are, starts one again that falls over, and stops both when the last user is
 gone. The services are its children and die with it, so killing it leaves nothing behind either.
@@ -26,7 +26,7 @@ from ramq.embedded.services import Redis, Service, rotate
 if TYPE_CHECKING:
     from ramq.embedded.process import Owner
 
-_log = logging.getLogger("ramq.keeper")
+_log = logging.getLogger("ramq.supervisor")
 
 _POLL_SECONDS = 0.25
 _RESTARTS_AT_MOST = 5
@@ -35,9 +35,9 @@ _READY = "ready"
 
 
 def main() -> int:
-    """Splits in two: the launcher waits for the outcome and prints the reason of a failure, the keeper stays."""
-    layout, keeper_lock = Layout(Path(sys.argv[1])), int(sys.argv[2])
-    os.set_inheritable(keeper_lock, False)
+    """Splits in two: the launcher waits for the outcome and prints the reason of a failure, the supervisor stays."""
+    layout, supervisor_lock = Layout(Path(sys.argv[1])), int(sys.argv[2])
+    os.set_inheritable(supervisor_lock, False)
     read_end, write_end = os.pipe()
     if os.fork() != 0:
         os.close(write_end)
@@ -48,7 +48,7 @@ def main() -> int:
         sys.stdout.write(message)
         return 1
     os.close(read_end)
-    _detach(layout.logs / "keeper.log")
+    _detach(layout.logs / "supervisor.log")
     with os.fdopen(write_end, "w") as launcher:
         return _keep(layout, launcher)
 
@@ -77,7 +77,7 @@ def _keep(layout: Layout, launcher: TextIO) -> int:
         _log.error("%s", error)
         _say(launcher, str(error))
     except OSError as error:
-        _log.exception("the keeper cannot go on")
+        _log.exception("the supervisor cannot go on")
         _say(launcher, str(layout.unusable(error)))
     else:
         return 0

@@ -1,4 +1,4 @@
-"""Search by likeness: to an image of the archive or a picture, alone and with a text beside it."""
+"""Search by similarity: to an image of the archive or a picture, alone and with a text beside it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _vectors(services: Services) -> dict[int, NDArray[np.float32]]:
 def test_a_text_beside_an_image_ranks_by_the_middle_of_both(services: Services, client: TestClient) -> None:
     cat = services.find_image("chelsea.png")
     vectors = _vectors(services)
-    middle = services._searches._models.of_text("lite", TEXT) + vectors[cat]
+    middle = services._searches._models.encode_text("lite", TEXT) + vectors[cat]
     expected = {number: float(v @ middle / np.linalg.norm(middle)) for number, v in vectors.items() if number != cat}
 
     page = services.search(SearchQuery(text=TEXT, like=cat, limit=500))

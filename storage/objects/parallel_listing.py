@@ -71,7 +71,7 @@ class _Range:
     error: Exception | None = None
 
 
-def list_ahead(lister: Lister, prefix: str, after: str, page_size: int) -> Iterator[list[ObjectInfo]]:
+def list_in_parallel(lister: Lister, prefix: str, after: str, page_size: int) -> Iterator[list[ObjectInfo]]:
     """Yield everything after ``after``, in order, in pages of ``page_size``.
 
     Args:

@@ -1,16 +1,16 @@
 """What can go wrong inside a worker process at a chosen point, told to ``null_worker`` through its environment.
 
-* ``MISFORTUNE_STOP``: the process stops itself (SIGSTOP), once: ``before_write`` (the batch is inferred, its
+* ``FAULT_STOP``: the process stops itself (SIGSTOP), once: ``before_write`` (the batch is inferred, its
   transaction has not begun), ``in_write`` (in the middle of it), ``while_ringing`` (holding the ringers' lock).
-* ``MISFORTUNE_SKEW_SECONDS``: its clock is wrong by so much, in every way that Python tells the time of day.
-* ``MISFORTUNE_PAGE_SECONDS``: every page of a listing takes so much longer.
-* ``MISFORTUNE_TURN_SECONDS``: it goes back to wait for a bell after so long, so that bells matter.
-* ``MISFORTUNE_SILENCE_SECONDS``: it looks for work without a bell after so long.
-* ``MISFORTUNE_NO_FENCE``: its writes do not ask whether the lease is still held. What passes with this proves nothing.
-* ``MISFORTUNE_FULL_DISK``: no result can be written, since the disk is full, as long as the file of this name is there.
-* ``MISFORTUNE_ACKNOWLEDGED``: not a misfortune but its witness: a file that gets the id of each image whose commit
+* ``FAULT_SKEW_SECONDS``: its clock is wrong by so much, in every way that Python tells the time of day.
+* ``FAULT_PAGE_SECONDS``: every page of a listing takes so much longer.
+* ``FAULT_SLICE_SECONDS``: it goes back to wait for a wake-up after so long, so that wake-ups matter.
+* ``FAULT_SILENCE_SECONDS``: it looks for work without a wake-up after so long.
+* ``FAULT_NO_FENCE``: its writes do not ask whether the lease is still held. What passes with this proves nothing.
+* ``FAULT_FULL_DISK``: no result can be written, since the disk is full, as long as the file of this name is there.
+* ``FAULT_ACKNOWLEDGED``: not a fault_hooks but its witness: a file that gets the id of each image whose commit
   was acknowledged.
-* ``MISFORTUNE_MADE_UP``: every archive has so many pictures, made from their keys, in place of what is there.
+* ``FAULT_MADE_UP``: every archive has so many pictures, made from their keys, in place of what is there.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
 
 def prepare(environment: Mapping[str, str]) -> None:
     """Arrange for what the environment asks for, in this process."""
-    if skew := environment.get("MISFORTUNE_SKEW_SECONDS"):
+    if skew := environment.get("FAULT_SKEW_SECONDS"):
         set_clock_wrong(float(skew))
-    if seconds := environment.get("MISFORTUNE_PAGE_SECONDS"):
+    if seconds := environment.get("FAULT_PAGE_SECONDS"):
         _slow_pages(float(seconds))
-    if seconds := environment.get("MISFORTUNE_TURN_SECONDS"):
+    if seconds := environment.get("FAULT_SLICE_SECONDS"):
         _shorten_turns(float(seconds))
-    if seconds := environment.get("MISFORTUNE_SILENCE_SECONDS"):
+    if seconds := environment.get("FAULT_SILENCE_SECONDS"):
         _shorten_silence(float(seconds))
-    if environment.get("MISFORTUNE_NO_FENCE"):
+    if environment.get("FAULT_NO_FENCE"):
         _remove_fence()
-    if count := environment.get("MISFORTUNE_MADE_UP"):
+    if count := environment.get("FAULT_MADE_UP"):
         _make_up_archives(int(count))
-    if path := environment.get("MISFORTUNE_FULL_DISK"):
+    if path := environment.get("FAULT_FULL_DISK"):
         _fill_disk(Path(path))
-    if path := environment.get("MISFORTUNE_ACKNOWLEDGED"):
+    if path := environment.get("FAULT_ACKNOWLEDGED"):
         _note_commits(Path(path))
-    if point := environment.get("MISFORTUNE_STOP"):
+    if point := environment.get("FAULT_STOP"):
         _stop_at(point)
 
 
@@ -95,7 +95,7 @@ def _slow_pages(seconds: float) -> None:
 def _shorten_turns(seconds: float) -> None:
     from workers import lifecycle  # noqa: PLC0415
 
-    lifecycle.TURN_SECONDS = seconds
+    lifecycle.SLICE_SECONDS = seconds
 
 
 def _shorten_silence(seconds: float) -> None:
@@ -149,7 +149,7 @@ def _note_commits(path: Path) -> None:
 
     def write_and_tell(engine: Any, batch: Any, *more: Any) -> str:
         state = write(engine, batch, *more)
-        done = [work.image.id for work in batch.works if work.trouble is None]
+        done = [work.image.id for work in batch.works if work.failure is None]
         with path.open("ab", buffering=0) as file:
             file.write("".join(f"{number}\n" for number in done).encode())
         return state

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import subprocess
 
     from tests.services.breakable import BreakableServices
-    from tests.services.crew import Crew
     from tests.services.fault_proxy import Fault, FaultProxy
+    from tests.services.fleet import Fleet
 
 STORE_FAULTS: dict[str, Fault] = {
     "store says 503": Status(503),
@@ -36,11 +36,11 @@ COPIES = 5
 
 
 @dataclass
-class Nemesis:
+class FaultInjector:
     """Strikes when told to, and counts.
 
     Attributes:
-        crew: the workers; replaced when they die, as a supervisor would.
+        fleet: the workers; replaced when they die, as a supervisor would.
         services: PostgreSQL and Redis.
         proxy: in front of the object store, None where there is none.
         random: what is drawn from.
@@ -48,7 +48,7 @@ class Nemesis:
         kinds: what is drawn; twice is twice as often.
     """
 
-    crew: Crew
+    fleet: Fleet
     services: BreakableServices
     proxy: FaultProxy | None
     random: random.Random
@@ -70,10 +70,10 @@ class Nemesis:
             if now > due:
                 process.send_signal(signal.SIGCONT)
                 self.asleep.remove((due, process))
-        for process in list(self.crew.processes):
+        for process in list(self.fleet.processes):
             if process.poll() is not None:
-                self.crew.processes.remove(process)
-                self.crew.start(1)
+                self.fleet.processes.remove(process)
+                self.fleet.start(1)
 
     def rest(self) -> None:
         """Stop being a nuisance: wake everyone and let every request through."""
@@ -90,7 +90,7 @@ class Nemesis:
             return True
         match kind:
             case "kill":
-                self.random.choice(self.crew.processes).kill()
+                self.random.choice(self.fleet.processes).kill()
             case "sleep":
                 return self._sleep()
             case "flush":
@@ -105,7 +105,7 @@ class Nemesis:
 
     def _sleep(self) -> bool:
         sleepers = {process.pid for _, process in self.asleep}
-        awake = [process for process in self.crew.processes if process.pid not in sleepers]
+        awake = [process for process in self.fleet.processes if process.pid not in sleepers]
         if len(awake) < 2:
             return False
         process = self.random.choice(awake)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _STAGING = ".staging-"
 
 
-class Place(Protocol):
+class FileStorage(Protocol):
     """A place for segments (folders of files) and single files, by names with ``/``. Thread-safe.
 
     Every method raises ``ServiceUnavailableError`` when the place does not answer.
@@ -69,7 +69,7 @@ class Place(Protocol):
         """Remove a segment, a file or a folder with all below it. What is not there is removed already."""
 
 
-def open_place(url: str, *, endpoint_url: str | None = None) -> Place:
+def open_storage(url: str, *, endpoint_url: str | None = None) -> FileStorage:
     """Return the place of a ``file:///folder`` or ``s3://bucket/prefix`` URL.
 
     Raises:
@@ -77,24 +77,24 @@ def open_place(url: str, *, endpoint_url: str | None = None) -> Place:
     """
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path:
-        return FolderPlace(Path(unquote(parts.path)))
+        return FolderStorage(Path(unquote(parts.path)))
     if parts.scheme == "s3" and parts.netloc:
-        return BucketPlace(parts.netloc, parts.path.strip("/"), endpoint_url)
+        return BucketStorage(parts.netloc, parts.path.strip("/"), endpoint_url)
     raise UsageError(f"the index cannot be kept at {url}: RAMQ_INDEX_URL must be file:///folder or s3://bucket/prefix")
 
 
-class FolderPlace:
+class FolderStorage:
     """A place in a local folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def folder_of(self, name: str) -> Path | None:
-        """See ``Place``."""
+        """See ``FileStorage``."""
         return self.root / name
 
     def fetch(self, name: str, into: Path) -> None:
-        """See ``Place``."""
+        """See ``FileStorage``."""
         try:
             shutil.copytree(self.root / name, into, dirs_exist_ok=True)
         except OSError as error:
@@ -102,7 +102,7 @@ class FolderPlace:
 
     @contextmanager
     def staging(self, folder: str) -> Iterator[Path]:
-        """See ``Place``."""
+        """See ``FileStorage``."""
         staged = self.root / folder / f"{_STAGING}{uuid4().hex}"
         with self._errors_named():
             staged.mkdir(parents=True)
@@ -112,7 +112,7 @@ class FolderPlace:
                 shutil.rmtree(staged, ignore_errors=True)  # it is gone when it was added
 
     def add(self, staged: Path, name: str) -> None:
-        """See ``Place``."""
+        """See ``FileStorage``."""
         target = self.root / name
         with self._errors_named():
             if target.exists():
@@ -125,14 +125,14 @@ class FolderPlace:
             sync_folder(target.parent)
 
     def read(self, name: str) -> bytes:
-        """See ``Place``."""
+        """See ``FileStorage``."""
         try:
             return (self.root / name).read_bytes()
         except OSError as error:
             raise DamagedError(f"{self.root / name} cannot be read: {error.strerror}") from error
 
     def put(self, name: str, data: bytes) -> None:
-        """See ``Place``."""
+        """See ``FileStorage``."""
         target = self.root / name
         staged = target.with_name(f"{_STAGING}{uuid4().hex}")
         with self._errors_named():
@@ -142,7 +142,7 @@ class FolderPlace:
             sync_folder(target.parent)
 
     def create(self, name: str, data: bytes) -> bool:
-        """See ``Place``. A crash can leave a part of the file, whose name is then used up."""
+        """See ``FileStorage``. A crash can leave a part of the file, whose name is then used up."""
         target = self.root / name
         with self._errors_named():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +154,7 @@ class FolderPlace:
         return True
 
     def names(self, folder: str) -> dict[str, float]:
-        """See ``Place``."""
+        """See ``FileStorage``."""
         now = time.time()
         with self._errors_named():
             try:
@@ -164,7 +164,7 @@ class FolderPlace:
             return {entry.name: now - entry.stat(follow_symlinks=False).st_mtime for entry in entries}
 
     def delete(self, name: str) -> None:
-        """See ``Place``."""
+        """See ``FileStorage``."""
         target = self.root / name
         with self._errors_named():
             if target.is_dir():
@@ -183,7 +183,7 @@ class FolderPlace:
             raise ServiceUnavailableError(f"the index folder {self.root}: {error.strerror or error}") from error
 
 
-class BucketPlace:
+class BucketStorage:
     """A place below a prefix of an S3 bucket. An object is written whole or not at all, and is seen at once."""
 
     def __init__(self, bucket: str, prefix: str, endpoint_url: str | None = None) -> None:
@@ -209,11 +209,11 @@ class BucketPlace:
         )
 
     def folder_of(self, name: str) -> Path | None:  # noqa: ARG002  (nothing of a bucket is on this machine)
-        """See ``Place``."""
+        """See ``FileStorage``."""
         return None
 
     def fetch(self, name: str, into: Path) -> None:
-        """See ``Place``."""
+        """See ``FileStorage``."""
         with self._errors_named(name):
             keys = [key for key, _ in self._objects(name)]
             if not keys:
@@ -223,12 +223,12 @@ class BucketPlace:
 
     @contextmanager
     def staging(self, folder: str) -> Iterator[Path]:  # noqa: ARG002  (any local disk will do)
-        """See ``Place``."""
+        """See ``FileStorage``."""
         with tempfile.TemporaryDirectory(prefix="ramq-index-") as staged:
             yield Path(staged)
 
     def add(self, staged: Path, name: str) -> None:
-        """See ``Place``. The description comes last: without it there is no segment."""
+        """See ``FileStorage``. The description comes last: without it there is no segment."""
         files = sorted(staged.iterdir(), key=lambda path: (path.name == DESCRIPTION_FILE, path.name))
         with self._errors_named(name):
             for file in files:
@@ -239,17 +239,17 @@ class BucketPlace:
                     raise DamagedError(f"s3://{self.bucket}/{key} has {stored} bytes, not {file.stat().st_size}")
 
     def read(self, name: str) -> bytes:
-        """See ``Place``."""
+        """See ``FileStorage``."""
         with self._errors_named(name):
             return self._client.get_object(Bucket=self.bucket, Key=self._key(name))["Body"].read()
 
     def put(self, name: str, data: bytes) -> None:
-        """See ``Place``."""
+        """See ``FileStorage``."""
         with self._errors_named(name):
             self._client.put_object(Bucket=self.bucket, Key=self._key(name), Body=data)
 
     def create(self, name: str, data: bytes) -> bool:
-        """See ``Place``."""
+        """See ``FileStorage``."""
         try:
             with self._errors_named(name):
                 self._client.put_object(Bucket=self.bucket, Key=self._key(name), Body=data, IfNoneMatch="*")
@@ -258,7 +258,7 @@ class BucketPlace:
         return True
 
     def names(self, folder: str) -> dict[str, float]:
-        """See ``Place``."""
+        """See ``FileStorage``."""
         start = len(self._key(folder)) + 1 if folder else len(self._key(""))
         now = time.time()
         found: dict[str, float] = {}
@@ -269,7 +269,7 @@ class BucketPlace:
         return found
 
     def delete(self, name: str) -> None:
-        """See ``Place``."""
+        """See ``FileStorage``."""
         with self._errors_named(name):
             keys = [self._key(name), *(key for key, _ in self._objects(name))]
             # A segment without its description is none, so that one goes first.

@@ -29,7 +29,7 @@ TIMEOUT_SECONDS = 120.0
 
 
 @dataclass
-class Crew:
+class Fleet:
     """Processes of ``ramq worker`` on one database and broker."""
 
     folder: Path
@@ -72,14 +72,14 @@ class Crew:
 
 
 @contextmanager
-def running_crew(settings: Settings, folder: Path, *, is_null: bool = True, **environment: str) -> Iterator[Crew]:
-    """Give a crew on the services that ``settings`` name; nobody of it survives the block."""
+def running_fleet(settings: Settings, folder: Path, *, is_null: bool = True, **environment: str) -> Iterator[Fleet]:
+    """Give a fleet on the services that ``settings`` name; nobody of it survives the block."""
     command = [sys.executable, "-m", "tests.services.null_worker"]
     if not is_null:
         command = [sys.executable, "-m", "ramq.cli.main", "worker"]
     assert settings.database_url
     assert settings.broker_url
-    crew = Crew(
+    fleet = Fleet(
         folder,
         {
             **os.environ,
@@ -95,9 +95,9 @@ def running_crew(settings: Settings, folder: Path, *, is_null: bool = True, **en
         command,
     )
     try:
-        yield crew
+        yield fleet
     finally:
-        crew.end()
+        fleet.end()
 
 
 @contextmanager
@@ -112,7 +112,7 @@ def client_services(settings: Settings) -> Iterator[Services]:
 
 
 def wait_for(
-    services: Services, job_id: int, crew: Crew, until: Callable[[JobView], bool], timeout: float = TIMEOUT_SECONDS
+    services: Services, job_id: int, fleet: Fleet, until: Callable[[JobView], bool], timeout: float = TIMEOUT_SECONDS
 ) -> JobView:
     """Return the job once ``until`` holds; the books must balance all the while."""
     deadline = time.monotonic() + timeout
@@ -122,7 +122,7 @@ def wait_for(
         assert min(view.done, view.skipped, view.failed, view.pending) >= 0
         if until(view):
             return view
-        assert time.monotonic() < deadline, f"{view}\n{crew.log()[-4000:]}"
+        assert time.monotonic() < deadline, f"{view}\n{fleet.log()[-4000:]}"
         time.sleep(0.05)
 
 

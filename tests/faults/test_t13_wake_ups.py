@@ -1,4 +1,4 @@
-"""Whoever rings the bells may be many, may stop with the lock, may die: bells stay few and somebody hears one."""
+"""Many may send wake-ups, stop with the lock, or die: wake-ups stay few, and a worker receives one."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from storage.objects.base import S3Options
 from tests.ledger import Ledger
 from tests.plan import OneModel
 from tests.services.checker import check_job, fill
-from tests.services.crew import wait_for
+from tests.services.fleet import wait_for
 from tests.services.watch import wait_until_stopped
-from workers.app import KEY_PREFIX, Bells, make_app
+from workers.app import KEY_PREFIX, WakeUps, make_app
 from workers.lifecycle import BELLS_PER_WORKER, Worker
 from workers.messages import queue_of
 from workers.pipeline.pipeline import PipelineOptions
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ramq.wiring import Services
-    from tests.services.crew import Crew
+    from tests.services.fleet import Fleet
     from workers.pipeline.model_holder import ModelHolder
 
-RINGERS = 5
+SENDERS = 5
 IMAGES = 1_000_000
 SHARD = 256
 
@@ -42,7 +42,7 @@ SHARD = 256
 def test_a_job_of_a_million_images_is_a_handful_of_messages_however_many_ring(
     services: Services, broker_url: str, amount: Callable[[int, int], int]
 ) -> None:
-    """The queue never holds more than twice the bells that are wanted; the broker takes less than 20 MB."""
+    """The queue never holds more than twice the wake-ups that are wanted; the broker takes less than 20 MB."""
     ledger = Ledger.new(services.engine)
     job_id = ledger.make_job([1])
     ledger.execute(
@@ -55,7 +55,7 @@ def test_a_job_of_a_million_images_is_a_handful_of_messages_however_many_ring(
         outcomes=bytes(SHARD),
     )
     with unit_of_work(services.engine) as session:
-        for number in range(RINGERS):
+        for number in range(SENDERS):
             worker_rows.beat(
                 session, f"w{number}", host="h", pid=1, device="cpu", model=None, job_id=None, images_per_second=0,
                 stages={},
@@ -63,48 +63,48 @@ def test_a_job_of_a_million_images_is_a_handful_of_messages_however_many_ring(
     broker = broker_client(broker_url)
     longest, over = 0, threading.Event()
 
-    def ring_all_the_time(_number: int) -> None:
-        bells = Bells(make_app(broker_url), broker_client(broker_url))
+    def send_all_the_time(_number: int) -> None:
+        wake_ups = WakeUps(make_app(broker_url), broker_client(broker_url))
         worker = Worker(
             services.engine,
             cast("ModelHolder", OneModel(1)),
             PipelineOptions(8, 1, 1, 30.0, 1, 1),
             builder=make_builder(services.settings, services.engine),
-            ring=bells.ring,
+            wake=wake_ups.send,
             shard_size=SHARD,
             s3=S3Options(),
         )
         while not over.is_set():
             worker._ring_bells()
 
-    with ThreadPoolExecutor(RINGERS) as pool:
-        ringing = [pool.submit(ring_all_the_time, number) for number in range(RINGERS)]
+    with ThreadPoolExecutor(SENDERS) as pool:
+        sending = [pool.submit(send_all_the_time, number) for number in range(SENDERS)]
         until = time.monotonic() + amount(5, 60)
         while time.monotonic() < until:
             longest = max(longest, cast("int", broker.llen(f"{KEY_PREFIX}{queue_of('lite')}")))
             if longest and int(time.monotonic() * 10) % 5 == 0:
                 broker.ltrim(f"{KEY_PREFIX}{queue_of('lite')}", 1, 0)  # heard, all at once
         over.set()
-        for one in ringing:
+        for one in sending:
             one.result()
-    assert BELLS_PER_WORKER * RINGERS <= longest <= 2 * BELLS_PER_WORKER * RINGERS
+    assert BELLS_PER_WORKER * SENDERS <= longest <= 2 * BELLS_PER_WORKER * SENDERS
     memory = cast("dict[str, int]", broker.info("memory"))
     assert memory["used_memory"] < 20_000_000
 
 
 @pytest.mark.slow
-def test_a_ringer_that_stops_with_the_lock_silences_the_bells_only_for_a_while(
-    services: Services, crew: Crew, tmp_path: Path
+def test_a_sender_that_stops_with_the_lock_silences_the_bells_only_for_a_while(
+    services: Services, fleet: Fleet, tmp_path: Path
 ) -> None:
-    """The database ends its transaction; another worker, which was idle, is rung for and does the job."""
-    [sleeper] = crew.start(1, MISFORTUNE_STOP="while_ringing")
-    wait_until_stopped(sleeper, crew)
+    """The database ends its transaction; another worker, which was idle, is woken and does the job."""
+    [sleeper] = fleet.start(1, MISFORTUNE_STOP="while_ringing")
+    wait_until_stopped(sleeper, fleet)
     files = fill(tmp_path / "photos", 100)
     job = services.jobs.create(str(tmp_path / "photos"))
-    crew.start(1)
-    wait_for(services, job.id, crew, lambda view: view.is_over, timeout=LOCKED_IDLE_SECONDS + 60)
+    fleet.start(1)
+    wait_for(services, job.id, fleet, lambda view: view.is_over, timeout=LOCKED_IDLE_SECONDS + 60)
     check_job(services, job.id, files)
     sleeper.send_signal(signal.SIGCONT)
     second = services.jobs.create(str(tmp_path / "photos"))
-    assert wait_for(services, second.id, crew, lambda view: view.is_over).skipped == 100
+    assert wait_for(services, second.id, fleet, lambda view: view.is_over).skipped == 100
     assert sleeper.poll() is None

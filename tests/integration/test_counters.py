@@ -1,4 +1,4 @@
-"""The books of jobs through random histories: they balance at every commit."""
+"""The counters of jobs through random histories: they balance at every commit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.services
 
 
 class Model:
-    """What the books should say, kept in plain dictionaries beside the real ones."""
+    """What the counters should say, kept in plain dictionaries beside the real ones."""
 
     def __init__(self, ledger: Ledger, seed: int) -> None:
         self.ledger = ledger
@@ -57,7 +57,7 @@ class Model:
 
     def give_back(self) -> None:
         if self.held:
-            self.ledger.give_back(self.held.pop(), is_trouble=self.random.random() < 0.5)
+            self.ledger.give_back(self.held.pop(), is_transient=self.random.random() < 0.5)
 
     def expire(self) -> None:
         self.ledger.expire()

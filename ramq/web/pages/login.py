@@ -1,0 +1,50 @@
+"""Signing in and out."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from ramq.web.deps import templates_of
+from ramq.web.problems import make_problem
+from ramq.web.tokens import COOKIE
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/login")
+def show_login(request: Request, next: str = "/") -> HTMLResponse:  # noqa: A002  (the parameter's public name)
+    """Ask for a token."""
+    return templates_of(request).show(request, "login.html", next=_own_path(next), problem=None)
+
+
+@router.post("/login")
+def login(
+    request: Request,
+    token: Annotated[str, Form(max_length=4_096)] = "",
+    next: Annotated[str, Form(max_length=8_192)] = "/",  # noqa: A002  (the field's public name)
+) -> Response:
+    """Keep a session for a right token; ask again for a wrong one."""
+    session = request.app.state.tokens.session_of(token)
+    if session is None:
+        problem = make_problem(401, "unauthorized", "That token is not valid.")
+        return templates_of(request).show(request, "login.html", status=401, next=_own_path(next), problem=problem)
+    response = RedirectResponse(_own_path(next), status_code=303)
+    is_secure = request.url.scheme == "https"
+    response.set_cookie(COOKIE, session, httponly=True, samesite="strict", secure=is_secure, max_age=30 * 86_400)
+    return response
+
+
+@router.post("/logout")
+def logout() -> RedirectResponse:
+    """Forget the session."""
+    response = RedirectResponse("/login", status_code=303)
+    response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    return response
+
+
+def _own_path(target: str) -> str:
+    """Return ``target`` if it is a path of this site, else the start: a link must not send people elsewhere."""
+    # Browsers read a backslash as a slash and drop what cannot be printed, so either could make a `//` of it.
+    is_own = target.startswith("/") and not target.startswith("//") and "\\" not in target
+    return target if is_own and target.isprintable() else "/"
