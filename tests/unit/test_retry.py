@@ -46,17 +46,6 @@ def test_every_class_of_error_that_blames_an_image_stands_in_the_table() -> None
     assert {kind for kind in leaves if kind.__module__.startswith(("storage", "workers"))} <= set(retry._TABLE)
 
 
-def test_the_table_and_the_errors_agree_about_names_and_blame() -> None:
-    for kind, entry in retry._TABLE.items():
-        if issubclass(kind, PermanentError):
-            assert entry.code == kind.code, kind
-            assert entry.about_content == kind.about_content, kind
-            assert entry.action is Action.RECORD, kind
-        elif issubclass(kind, TransientError):
-            assert entry.action is Action.RETRY, kind
-            assert not entry.about_content, kind
-
-
 @pytest.mark.parametrize(
     ("error", "action", "code"),
     [
@@ -86,6 +75,18 @@ def test_a_class_nobody_thought_of_is_judged_by_its_nearest_relative() -> None:
 
     assert verdict(StrangeMissingError("x")).code == "missing"
     assert verdict(StrangePassingError("x")) == retry.Verdict(Action.RETRY, "strange")
+
+
+def test_a_class_that_is_not_listed_keeps_what_it_says_of_the_bytes() -> None:
+    class OfTheBytesError(PermanentError):
+        code = "strange"
+
+    class OfTheSurroundingsError(PermanentError):
+        code = "stranger"
+        about_content = False
+
+    assert verdict(OfTheBytesError("x")) == retry.Verdict(Action.RECORD, "strange", about_content=True)
+    assert verdict(OfTheSurroundingsError("x")) == retry.Verdict(Action.RECORD, "stranger")
 
 
 def test_only_the_bytes_spare_an_image_from_being_read_again() -> None:

@@ -156,46 +156,50 @@ class DeviceLostError(FatalError):
     code = "device_lost"
 
 
-_TABLE: dict[type[Exception], Verdict] = {
-    # Passing trouble of the surroundings: nobody's fault, the shard is tried again later.
-    StoreUnavailableError: Verdict(Action.RETRY, "store_unavailable"),
-    ServiceUnavailableError: Verdict(Action.RETRY, "service_unavailable"),
+_RECORDED: tuple[type[PermanentError], ...] = (
     # About one object.
-    ObjectMissingError: Verdict(Action.RECORD, "missing"),
-    ObjectForbiddenError: Verdict(Action.RECORD, "forbidden"),
-    ObjectArchivedError: Verdict(Action.RECORD, "archived"),
-    ObjectChangedError: Verdict(Action.RECORD, "changed"),
-    ObjectRefusedError: Verdict(Action.RECORD, "refused"),
-    ObjectTooLargeError: Verdict(Action.RECORD, "too_large", about_content=True),
-    BadKeyError: Verdict(Action.RECORD, "bad_key", about_content=True),
-    SourceError: Verdict(Action.RECORD, "source"),
+    ObjectMissingError,
+    ObjectForbiddenError,
+    ObjectArchivedError,
+    ObjectChangedError,
+    ObjectRefusedError,
+    ObjectTooLargeError,
+    BadKeyError,
+    SourceError,
+    # About its bytes.
+    EmptyFileError,
+    NotAnImageError,
+    UnsupportedImageError,
+    TruncatedImageError,
+    CorruptImageError,
+    TooManyPixelsError,
+    DecoderCrashedError,
+    DecoderTimeoutError,
+    DecoderMemoryError,
+    # About what was done with it.
+    ModelFailedError,
+    FeaturesMissingError,
+    UnstorableResultError,
+    WorkerCrashedError,
+)
+_RETRIED: tuple[type[TransientError], ...] = (StoreUnavailableError, ServiceUnavailableError)
+_STOPPING: tuple[type[FatalError], ...] = (DeviceLostError, FatalError)
+
+_TABLE: dict[type[Exception], Verdict] = {
+    **{kind: Verdict(Action.RECORD, kind.code, kind.about_content) for kind in _RECORDED},
+    **{kind: Verdict(Action.RETRY, kind.code) for kind in _RETRIED},
+    **{kind: Verdict(Action.STOP, kind.code) for kind in _STOPPING},
+    # About an object, although elsewhere these are a person's mistake.
     NotFoundError: Verdict(Action.RECORD, "missing"),
     ForbiddenError: Verdict(Action.RECORD, "forbidden"),
-    # About its bytes.
-    EmptyFileError: Verdict(Action.RECORD, "empty", about_content=True),
-    NotAnImageError: Verdict(Action.RECORD, "not_an_image", about_content=True),
-    UnsupportedImageError: Verdict(Action.RECORD, "unsupported", about_content=True),
-    TruncatedImageError: Verdict(Action.RECORD, "truncated", about_content=True),
-    CorruptImageError: Verdict(Action.RECORD, "corrupt", about_content=True),
-    TooManyPixelsError: Verdict(Action.RECORD, "too_large", about_content=True),
+    # Errors of the models, which know no families.
     ImageError: Verdict(Action.RECORD, "corrupt", about_content=True),
-    DecoderCrashedError: Verdict(Action.RECORD, "decoder_crash", about_content=True),
-    DecoderTimeoutError: Verdict(Action.RECORD, "decoder_timeout"),
-    DecoderMemoryError: Verdict(Action.RECORD, "decoder_memory"),
-    # About what was done with it.
-    ModelFailedError: Verdict(Action.RECORD, "model_error"),
-    FeaturesMissingError: Verdict(Action.RECORD, "features_missing"),
-    UnstorableResultError: Verdict(Action.RECORD, "unstorable"),
-    WorkerCrashedError: Verdict(Action.RECORD, "worker_crash", about_content=True),
-    # About the worker: another may be able to do it, and this one too, once it is mended.
+    # About the worker: another may be able to do it, and this one too, once it is fixed.
     CheckpointError: Verdict(Action.UNFIT, "checkpoint"),
     VocabularyError: Verdict(Action.UNFIT, "vocabulary"),
     UnknownModelError: Verdict(Action.UNFIT, "model"),
     DeviceError: Verdict(Action.UNFIT, "device"),
-    CredentialsError: Verdict(Action.UNFIT, "credentials"),
-    # About the process: it must end.
-    DeviceLostError: Verdict(Action.STOP, "device_lost"),
-    FatalError: Verdict(Action.STOP, "fatal"),
+    CredentialsError: Verdict(Action.UNFIT, CredentialsError.code),
 }
 
 _FAMILIES: dict[type[RamqError], Action] = {
@@ -214,7 +218,8 @@ def verdict(error: Exception) -> Verdict:
         if kind in _TABLE:
             return _TABLE[kind]
         if kind in _FAMILIES:
-            return Verdict(_FAMILIES[kind], getattr(error, "code", "error"))
+            assert isinstance(error, RamqError)
+            return Verdict(_FAMILIES[kind], error.code, getattr(error, "about_content", False))
     if isinstance(error, OSError) and error.errno in _DISK_TROUBLE:
         return Verdict(Action.UNFIT, "disk_full")
     if isinstance(error, MemoryError):
