@@ -83,11 +83,11 @@ def _demonstrate(options: argparse.Namespace) -> None:
         found = []
         for text in texts:
             with console.status(f"Searching for “{escape(text)}” …"):
-                query = services.read(SearchQuery(archive=job.archive, limit=_HITS), text)
-                found.append(Found(f'ramq search "{text}"', services.search(query).items))
+                query = services.search.read(SearchQuery(archive=job.archive, limit=_HITS), text)
+                found.append(Found(f'ramq search "{text}"', services.search.page(query).items))
             _show(*found[-1])
         sheet = data_dir / "searches.png"
-        draw(found, lambda image_id: services.thumbnail(image_id, 320)[0], sheet)
+        draw(found, lambda image_id: services.images.thumbnail(image_id, 320)[0], sheet)
         console.print(f"\n[green]✓[/] These searches with their pictures: [bold]{escape(_short(sheet))}[/]")
         if options.keep:
             _serve(services, options.port)
@@ -151,7 +151,9 @@ def _texts(services: Services, job: JobView, *, is_ours: bool) -> list[str]:
     """Return searches that these photographs answer; of a person's own, their most frequent tags."""
     if is_ours:
         return list(_OUR_TEXTS if fetched_photographs() else _FEW_TEXTS)
-    return [f"a {facet.name}" for facet in services.facets(SearchQuery(archive=job.archive), 3)] or ["a photograph"]
+    return [f"a {facet.name}" for facet in services.search.facets(SearchQuery(archive=job.archive), 3)] or [
+        "a photograph"
+    ]
 
 
 def _show(command: str, hits: Sequence[Hit]) -> None:

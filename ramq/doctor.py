@@ -246,7 +246,7 @@ def _webhook(settings: Settings, engine: Engine) -> list[Finding]:
 
 
 def _index(settings: Settings, engine: Engine) -> list[Finding]:
-    from ramq.wiring import make_index  # noqa: PLC0415  (faiss)
+    from ramq.services.index import make_index  # noqa: PLC0415  (faiss)
 
     try:
         index = make_index(settings)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from storage.database import make_engine, unit_of_work
+from storage.database import make_engine
 from storage.errors import RamqError, ServiceUnavailableError
-from storage.results import archives, generations
 from storage.revision import bring_up_to_date, require_current
 
 if TYPE_CHECKING:
@@ -20,18 +19,16 @@ if TYPE_CHECKING:
     from ramq.services.corrections import CorrectionClient
     from ramq.services.erasures import ErasureClient
     from ramq.services.generations import GenerationClient
+    from ramq.services.images import ImageClient
+    from ramq.services.index import IndexClient
     from ramq.services.jobs import JobClient
-    from ramq.services.originals import Original
     from ramq.services.policies import PolicyClient
+    from ramq.services.query_models import QueryModels
     from ramq.services.search import SearchClient
+    from ramq.services.thumbnails import Thumbnails
     from ramq.services.vocabularies import VocabularyClient
     from ramq.settings import Settings
-    from storage.index.builder import IndexBuilder
-    from storage.index.index import VectorIndex
-    from storage.results.generation_views import IndexView
-    from storage.results.views import ArchiveView, ImageView
-    from storage.search.query import Match
-    from storage.search.views import Facet, Hit, HitPage, SearchQuery
+    from storage.search.search import Search
 
 Made = TypeVar("Made")
 
@@ -55,15 +52,8 @@ def once(make: Callable[[Any], Made]) -> _Once[Made]:
     return _Once(make)
 
 
-class ArchiveName(NamedTuple):
-    """What an archive is called."""
-
-    id: int
-    uri: str
-
-
 class Services:
-    """What the command line and the web call. Thread-safe; every method is one transaction.
+    """The use cases, each made when it is first asked for. Thread-safe.
 
     Args:
         settings: the effective settings.
@@ -89,7 +79,6 @@ class Services:
         self._is_reachable = is_reachable
         self._lock = threading.RLock()
         self._made: dict[str, Any] = {}
-        self._opened_indexes: dict[bool, VectorIndex] = {}
 
     # Made when it is first asked for: most commands need one of these, and each brings libraries that take a while.
 
@@ -115,7 +104,7 @@ class Services:
         """What made the results."""
         from ramq.services.generations import GenerationClient  # noqa: PLC0415
 
-        return GenerationClient(self.engine, self._index)
+        return GenerationClient(self.engine, self.index.reader)
 
     @once
     def vocabularies(self) -> VocabularyClient:
@@ -129,131 +118,100 @@ class Services:
         """What people say of tags."""
         from ramq.services.corrections import CorrectionClient  # noqa: PLC0415
 
-        return CorrectionClient(self.engine, self._searches.of_database)
+        return CorrectionClient(self.engine, self._search_of_database)
 
     @once
     def policies(self) -> PolicyClient:
         """Which tags count in which archive."""
         from ramq.services.policies import PolicyClient  # noqa: PLC0415
 
-        return PolicyClient(self.engine, self._searches.of_database)
+        return PolicyClient(self.engine, self._search_of_database)
 
     @once
     def erasures(self) -> ErasureClient:
         """Deletions."""
         from ramq.services.erasures import ErasureClient  # noqa: PLC0415
 
-        return ErasureClient(self.engine, self._index, self._searches.thumbnails)
+        return ErasureClient(self.engine, self.index.reader, self._thumbnails)
 
     @once
-    def archive_client(self) -> ArchiveClient:
+    def archives(self) -> ArchiveClient:
         """Archives, those too that are renamed and removed."""
         from ramq.services.archives import ArchiveClient  # noqa: PLC0415
 
         return ArchiveClient(
             self.engine,
             self.settings,
-            index=self._index,
+            index=self.index.reader,
             erasures=lambda: self.erasures,
             is_reachable=self._is_reachable,
         )
 
-    def _index(self, *, of_standby: bool = False) -> VectorIndex:
-        """Return this process's reader of the vector index, opened when it is first needed."""
-        with self._lock:
-            if of_standby not in self._opened_indexes:
-                self._opened_indexes[of_standby] = make_index(self.settings)
-            return self._opened_indexes[of_standby]
+    @once
+    def index(self) -> IndexClient:
+        """The vector index."""
+        from ramq.services.index import IndexClient  # noqa: PLC0415
 
-    # Search and images ----------------------------------------------------------------------------------------------
+        return IndexClient(self.engine, self.settings)
 
     @once
-    def _searches(self) -> SearchClient:
+    def search(self) -> SearchClient:
+        """Searches."""
         from ramq.services.search import SearchClient  # noqa: PLC0415
 
-        return SearchClient(
-            self.settings,
+        return SearchClient(self.search_engine, self._search_of_standby, self._query_models)
+
+    @once
+    def images(self) -> ImageClient:
+        """Single images, their thumbnails and originals."""
+        from ramq.services.images import ImageClient  # noqa: PLC0415
+
+        return ImageClient(
             self.engine,
-            self.search_engine,
-            lambda of_standby: self._index(of_standby=of_standby),
-            self._is_reachable,
+            self.settings,
+            self._search_of_database,
+            thumbnails=self._thumbnails,
+            decoders=self._query_models.decoders,
+            is_reachable=self._is_reachable,
         )
 
-    def read(self, query: SearchQuery, text: str | None, *, is_strict: bool = False) -> SearchQuery:
-        """See ``SearchClient.read``, as of the others below."""
-        return self._searches.read(query, text, is_strict=is_strict)
+    # Shared by several clients --------------------------------------------------------------------------------------
 
-    def search(self, query: SearchQuery) -> HitPage:
-        """Return a page of hits, best first."""
-        return self._searches.search(query)
+    @once
+    def _query_models(self) -> QueryModels:
+        from ramq.services.query_models import QueryModels  # noqa: PLC0415
 
-    def page_with_facets(self, query: SearchQuery, facets: int) -> tuple[HitPage, list[Facet]]:
-        """Return a page of hits and the most frequent tags of all hits."""
-        return self._searches.page_with_facets(query, facets)
+        return QueryModels(self.settings)
 
-    def export(self, query: SearchQuery) -> tuple[Match | None, Iterator[Hit]]:
-        """Return what all hits were made by, and the hits on all pages."""
-        return self._searches.export(query)
+    @once
+    def _thumbnails(self) -> Thumbnails:
+        from ramq.services.thumbnails import Thumbnails  # noqa: PLC0415
 
-    def search_by_image(self, picture: bytes, query: SearchQuery) -> HitPage:
-        """Return the images nearest to a picture, and to the query's text if it has one."""
-        return self._searches.search_by_image(picture, query)
+        return Thumbnails(self.settings.cache_path / "thumbnails")
 
-    def facets(self, query: SearchQuery, limit: int = 50) -> list[Facet]:
-        """Count the tags of the images that a search finds, the most frequent first."""
-        return self._searches.facets(query, limit)
+    @once
+    def _search_of_database(self) -> Search:
+        from storage.search.search import Search  # noqa: PLC0415
 
-    def suggest_tags(self, prefix: str, limit: int = 10) -> list[Facet]:
-        """Return tags whose name begins with ``prefix``, with how many images have them."""
-        return self._searches.suggest_tags(prefix, limit)
+        return Search(self.index.reader)
 
-    def example_tags(self) -> list[str]:
-        """Return three names of tags that the generation in use has."""
-        return self._searches.example_tags()
+    @once
+    def _search_of_standby(self) -> Search:
+        if self.search_engine is self.engine:
+            return self._search_of_database
+        from storage.search.search import Search  # noqa: PLC0415
 
-    def image(self, image_id: int) -> ImageView:
-        """Return one image."""
-        return self._searches.image(image_id)
+        return Search(lambda: self.index.reader(of_standby=True))
 
-    def find_image(self, text: str, archive: str | None = None) -> int:
-        """Return the id of the image that ``text`` means."""
-        return self._searches.find_image(text, archive)
-
-    def thumbnail(self, image_id: int, size: int = 320) -> tuple[bytes, str]:
-        """Return a JPEG no larger than ``size`` and its ETag."""
-        return self._searches.thumbnail(image_id, size)
-
-    def original(self, image_id: int) -> Original:
-        """Return an image's original, to be read in parts."""
-        return self._searches.original(image_id)
-
-    # State ---------------------------------------------------------------------------------------------------------
-
-    def archives(self) -> list[ArchiveView]:
-        """Return every archive, oldest first."""
-        return self.archive_client.list()
-
-    def archive_names(self) -> list[ArchiveName]:
-        """Return what every archive is called, oldest first, without counting what is recorded of each."""
-        with unit_of_work(self.engine) as session:
-            return [ArchiveName(view.id, view.uri) for view in archives.views(session, {})]
-
-    def index_status(self) -> list[IndexView]:
-        """Return the state of the vector index of every generation."""
-        with unit_of_work(self.engine) as session:
-            return [self._index().status(session, view.id) for view in generations.views(session)]
+    # Health ---------------------------------------------------------------------------------------------------------
 
     def ready(self) -> dict[str, str]:
         """Return, for each service that is needed, ``ok`` or what is wrong, in one line."""
         states = {"database": _state(lambda: require_current(self.engine)), "broker": _state(self._check_broker)}
-        states["index"] = _state(self.check_index)
+        states["index"] = _state(self.index.check)
         if self.search_engine is not self.engine:
             states["search"] = _state(lambda: require_current(self.search_engine))
         return states
-
-    def check_index(self) -> None:
-        """Raise ``ServiceUnavailableError`` where the vector index cannot be asked; the message says why."""
-        self._index().check()
 
     def _check_broker(self) -> None:
         from ramq.broker import check_broker  # noqa: PLC0415  (Redis' client; few commands need it)
@@ -261,34 +219,6 @@ class Services:
         if self.broker_url is None:
             raise ServiceUnavailableError("RAMQ_BROKER_URL is not set")
         check_broker(self.broker_url)
-
-
-def make_index(settings: Settings) -> VectorIndex:
-    """Return this process's reader of the vector index."""
-    from storage.index.file_storage import open_storage  # noqa: PLC0415
-    from storage.index.index import VectorIndex  # noqa: PLC0415  (faiss takes a while; not every command needs it)
-
-    place = open_storage(settings.index_files_location, endpoint_url=settings.s3_endpoint_url)
-    if not settings.is_index_in_milvus:
-        return VectorIndex(place, settings.cache_path / "index")
-    from storage.index.milvus.client import Milvus  # noqa: PLC0415
-    from storage.index.milvus.reader import MilvusIndex  # noqa: PLC0415
-
-    return MilvusIndex(Milvus(settings.index_location), place, settings.cache_path / "index")
-
-
-def make_builder(settings: Settings, engine: Engine) -> IndexBuilder:
-    """Return a builder of the vector index."""
-    from storage.index.builder import IndexBuilder  # noqa: PLC0415
-    from storage.index.file_storage import open_storage  # noqa: PLC0415
-
-    place = open_storage(settings.index_files_location, endpoint_url=settings.s3_endpoint_url)
-    if not settings.is_index_in_milvus:
-        return IndexBuilder(engine, place, settings.cache_path / "index")
-    from storage.index.milvus.builder import MilvusBuilder  # noqa: PLC0415
-    from storage.index.milvus.client import Milvus  # noqa: PLC0415
-
-    return MilvusBuilder(Milvus(settings.index_location), engine, place, settings.cache_path / "index")
 
 
 @contextmanager

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from ramq.broker import broker_client, check_broker
 from ramq.logs import configure_structlog
-from ramq.wiring import addresses, make_builder
+from ramq.services.index import make_builder
+from ramq.wiring import addresses
 from storage import revision
 from storage.database import make_engine
 from storage.errors import UsageError

@@ -1,11 +1,11 @@
-"""What outlives a process. Knows neither models nor the queue nor the web.
+"""Everything that outlives a process. Knows nothing of models, the queue or the web.
 
     objects   the archives: buckets and folders, listed and read, never written
-    ledger    jobs: their listings, shards, leases, failures, reports, and the workers
-    results   what is known of images: archives and keys, records, tags, vectors, generations, corrections, erasures
-    index     the vector index over the results: FAISS segments or Milvus, and the newest rows from PostgreSQL
+    ledger    jobs: their listings, shards, leases, failures and reports; the workers
+    results   facts about images: archives and keys, records, tags, vectors, generations, corrections, erasures
+    index     the vector index over the results: FAISS segments or Milvus, plus the newest rows from PostgreSQL
     search    queries: their language, conditions, ranking, facets, pages of hits
 
-``search`` stands on ``index``, that on ``results``; ``ledger`` and ``objects`` know none of these. Below all of them:
+``search`` uses ``index``, which uses ``results``. ``ledger`` and ``objects`` use none of these. Below all of them are
 ``tables`` (the schema), ``database`` (transactions), ``errors`` and ``texts``.
 """

@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     import psycopg
 
 IDLE_SECONDS = 60
-"""How long a transaction may do nothing before PostgreSQL ends it: an idle one freezes the index's watermark."""
+"""How long a transaction may be idle before PostgreSQL ends it: an idle one freezes the index's watermark."""
 
 LOCKED_IDLE_SECONDS = 5
-"""How long a transaction that holds a lock which others need may do nothing."""
+"""How long a transaction may be idle while it holds a lock that others need."""
 
 _IS_POOLED = "is_pooled"
 
-# A plan that was made for any values can be far worse than one for these: a range may be a sliver or all, and it locks
-# the partitions of every generation that a parameter could mean. So psycopg is told what to prepare (``prepare=True``):
-# statements that are sent with every search or batch, over partitions that they name.
+# A generic plan can be far worse than one for the actual values: a range may select a few rows or all, and a generic
+# plan locks the partitions of every generation that a parameter could name. Therefore psycopg is told what to prepare
+# (``prepare=True``): statements that are sent with every search or batch, on partitions that they name.
 _ONLY_WHEN_ASKED = 2**31
 
 
 def make_engine(url: str, *, pool_size: int = 5) -> Engine:
     """Return an engine for ``url`` (``postgresql+psycopg://…``).
 
-    Connections are checked before use, so that a restarted database costs a reconnect and not an error.
+    Connections are checked before use: after a restart of the database the engine reconnects without an error.
     """
     engine = create_engine(
         url,
@@ -49,11 +49,11 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
             "connect_timeout": 10,
             "application_name": "ramq",
             "prepare_threshold": _ONLY_WHEN_ASKED,
-            # A dead peer is noticed within a minute rather than hours.
+            # Notice a dead peer within a minute rather than hours.
             "keepalives_idle": 20,
             "keepalives_interval": 10,
             "keepalives_count": 3,
-            # Keepalives are not sent while an answer is awaited; without this, that takes a quarter of an hour.
+            # No keepalives are sent while an answer is awaited. Without this, a dead peer is noticed after 15 minutes.
             "tcp_user_timeout": 50_000,
         },
     )
@@ -66,11 +66,11 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
             [f"{IDLE_SECONDS}s"],
         ).fetchone()
         connection.commit()
-        # A pool of connections in between (pgbouncer) names its clients a process of its own making, and may give the
-        # next transaction to another server process, which knows neither settings nor prepared statements.
+        # A connection pool in between (pgbouncer) reports a process id of its own. It may run the next transaction on
+        # another server process, which has neither our settings nor our prepared statements.
         assert found is not None
         if found[0] != connection.info.backend_pid:
-            connection.prepare_threshold = None  # whoever asks
+            connection.prepare_threshold = None  # even with prepare=True
             record.info[_IS_POOLED] = True
 
     @event.listens_for(engine, "begin")
@@ -80,8 +80,8 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
 
     @event.listens_for(engine, "do_executemany")
     def _one_by_one(cursor: Any, statement: str, rows: Any, _context: Any) -> bool:
-        # psycopg would send them as a pipeline, and after one PostgreSQL 18 does not count how long the transaction is
-        # idle: a process that is stopped then would keep its locks, and the index's watermark, for ever.
+        # psycopg would send the rows as a pipeline. After a pipeline PostgreSQL 18 does not enforce the idle timeout:
+        # a process that is stopped then would keep its locks, and the index's watermark, forever.
         for row in rows:
             cursor.execute(statement, row)
         return True
@@ -90,29 +90,29 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
 
 
 def is_pooled(connection: Connection) -> bool:
-    """Whether the next transaction may be another server process's: nothing that belongs to a session lasts."""
+    """Return whether the next transaction may run on another server process. Session state does not last then."""
     return _IS_POOLED in connection.info
 
 
 @contextmanager
 def unit_of_work(engine: Engine) -> Iterator[Session]:
-    """One transaction: commits when the block ends, rolls back when it raises.
+    """Run one transaction. It commits when the block ends and rolls back when it raises.
 
     Raises:
-        ServiceUnavailableError: the database cannot be reached, or went away in the middle.
+        ServiceUnavailableError: the database cannot be reached, or the connection broke.
     """
     with errors_named(engine), Session(engine, expire_on_commit=False) as session, session.begin():
         yield session
 
 
 def limit_idleness(session: Session) -> None:
-    """Let this transaction, which holds a lock that others need, end soon if its process stops in the middle of it."""
+    """End this transaction soon if its process stops in the middle of it, because it holds a lock that others need."""
     session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{LOCKED_IDLE_SECONDS}s'"))
 
 
 @contextmanager
 def errors_named(engine: Engine) -> Iterator[None]:
-    """Turn a lost or refused connection into ``ServiceUnavailableError``; let every other error through."""
+    """Turn a lost or refused connection into ``ServiceUnavailableError``. Let every other error pass."""
     try:
         yield
     except (OperationalError, InterfaceError) as error:
@@ -128,10 +128,10 @@ def errors_named(engine: Engine) -> Iterator[None]:
 
 
 def driver_connection(session: Session) -> psycopg.Connection[Any]:
-    """Return the psycopg connection of the session's transaction: for COPY, and for values in binary."""
+    """Return the psycopg connection of the session's transaction, for COPY and binary values."""
     connection: psycopg.Connection[Any] | None = session.connection().connection.driver_connection
     if connection is None:
-        raise ServiceUnavailableError("the database connection was lost")
+        raise ServiceUnavailableError("the database connection was lost: try again")
     return connection
 
 
@@ -146,7 +146,7 @@ def _unreachable(engine: Engine, error: Exception) -> str:
 
 
 def is_first(session: Session, lock: int) -> bool:
-    """Take an advisory lock until the transaction ends; False where another transaction holds it."""
+    """Take an advisory lock until the transaction ends. Return False if another transaction holds it."""
     return bool(session.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": lock}))
 
 
@@ -156,6 +156,6 @@ def server_version(session: Session) -> str:
 
 
 def server_time(session: Session) -> datetime:
-    """Return what the server's clock says."""
+    """Return the time of the server's clock."""
     now: datetime = session.scalars(text("SELECT clock_timestamp()")).one()
     return now

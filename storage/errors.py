@@ -1,6 +1,6 @@
-"""Whose fault an error is and whether to try again: the three families that every other error belongs to.
+"""The three families of errors. They tell who is at fault and whether to try again.
 
-A leaf class has a ``code``: a stable, documented name that is stored, filtered by and shown to people.
+A leaf class has a ``code``: a stable, documented name that is stored, used as a filter and shown to people.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from typing import ClassVar
 
 
 class RamqError(Exception):
-    """Base of every error raised on purpose. The message is one line and says what to do."""
+    """Base of every error that is raised on purpose. The message is one line that says what to do."""
 
     code: ClassVar[str] = "error"
 
 
 class TransientError(RamqError):
-    """Nobody's fault and likely to pass: the same call may succeed later."""
+    """A temporary error that nobody has to fix: the same call may succeed later."""
 
     code = "transient"
 
 
 class PermanentError(RamqError):
-    """About one image: trying again gives the same answer until the image changes.
+    """An error about one image: trying again gives the same result until the image changes.
 
     Attributes:
-        about_content: True when the bytes themselves are the reason, so that an unchanged object need not be read
-            again; False when the surroundings are (permission, a missing object).
+        about_content: True if the bytes are the reason: an unchanged object need not be read again. False if something
+            else is (permissions, a missing object).
     """
 
     code = "permanent"
@@ -33,17 +33,17 @@ class PermanentError(RamqError):
 
 
 class FatalError(RamqError):
-    """About this worker or its set-up: no image may be blamed, the worker must stop and say why."""
+    """An error about this worker or its set-up: no image is to blame, and the worker must stop and say why."""
 
     code = "fatal"
 
 
 class UsageError(RamqError):
-    """What was asked for cannot be done: an unknown tag, a folder that is not there, a wrong option.
+    """The request cannot be fulfilled: an unknown tag, a missing folder, a wrong option.
 
     Attributes:
-        at: the character of a query's text that it is about, counted from 0; None when it is not about such a text.
-        near: names that may have been meant, the nearest first.
+        at: the position in the text of a query, in characters from 0; None if the error is not about such a text.
+        near: similar names as suggestions, the nearest first.
     """
 
     code = "usage"
@@ -52,29 +52,29 @@ class UsageError(RamqError):
 
     @property
     def reason(self) -> str:
-        """What is wrong, without its place in a text and without suggestions."""
+        """The error without its position in a text and without suggestions."""
         return str(self)
 
 
 class NotFoundError(UsageError):
-    """The job, image or archive that was named does not exist."""
+    """The given job, image or archive does not exist."""
 
     code = "not_found"
 
 
 class ConflictError(UsageError):
-    """The thing exists but is in a state that does not allow this."""
+    """The thing exists, but its state does not allow this."""
 
     code = "conflict"
 
 
 class ForbiddenError(UsageError):
-    """The set-up does not allow this, for example a source outside the allow-list."""
+    """The set-up does not allow this, for example for a source outside the allow-list."""
 
     code = "forbidden"
 
 
 class ServiceUnavailableError(TransientError):
-    """A service that is needed (database, broker, object store) cannot be reached."""
+    """A required service (database, broker, object store) cannot be reached."""
 
     code = "service_unavailable"

@@ -1,7 +1,7 @@
-"""The Celery application: each option with its reason.
+"""The Celery application. Each option is commented with its reason.
 
-Celery carries wake-ups, not work: the ledger in PostgreSQL knows what to do. So nothing here guards against a lost or a
-doubled message; it is enough that a live worker receives one now and then.
+Celery carries wake-ups, not work. The ledger in PostgreSQL holds the work. Therefore nothing here guards against lost
+or duplicate messages: it is enough that a live worker receives a wake-up from time to time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 KEY_PREFIX = "ramq:"
 _SENDING_MS = 2_000
-# Options of Linux; elsewhere the system's own times hold.
+# Linux only. Other systems use their own defaults.
 _KEEPALIVE = {
     getattr(socket, name): value
     for name, value in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
@@ -31,25 +31,25 @@ def make_app(broker_url: str, models: tuple[str, ...] | None = None) -> Celery:
     """Return the application for a worker of ``models`` (None: any), or for a sender of wake-ups."""
     app = Celery("ramq", broker=broker_url, set_as_current=False)
     app.conf.update(
-        # The ledger holds results and runs work again; a result backend would be a second truth.
+        # The ledger holds the results. A result backend would be a second source of truth.
         task_ignore_result=True,
         result_backend=None,
-        # Wake-ups only. Anything but JSON from the broker could run code.
+        # The broker carries only wake-ups. Any serializer other than JSON could run code from the broker.
         accept_content=["json"],
         task_serializer="json",
-        # CUDA does not survive a fork, and `solo` answers no ping while it works: one thread, one time slice at a time.
+        # CUDA does not survive a fork, and `solo` answers no ping while it works. So: one thread, one time slice.
         worker_pool="threads",
         worker_concurrency=1,
         worker_prefetch_multiplier=1,
-        # If a worker dies, its wake-up goes to another; the lease in the ledger decides what happens then.
+        # If a worker dies, its wake-up goes to another one. The lease in the ledger decides what happens next.
         task_acks_late=True,
         task_reject_on_worker_lost=False,
-        # Heartbeats are rows in Postgres; Celery's own traffic grew without bound in other people's Redis.
+        # Heartbeats are rows in PostgreSQL. Celery's own event traffic has been seen to grow without bound in Redis.
         worker_send_task_events=False,
         task_send_sent_event=False,
-        # True strands the running task's message until the visibility timeout.
+        # True would hold back the running task's message until the visibility timeout.
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        # A broker that is away comes back: wait for it for ever.
+        # The broker may be down for any length of time: keep reconnecting without a limit.
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,
         worker_hijack_root_logger=False,
@@ -58,11 +58,11 @@ def make_app(broker_url: str, models: tuple[str, ...] | None = None) -> Celery:
         task_default_queue=queues_of(models)[0],
         broker_transport_options={
             "global_keyprefix": KEY_PREFIX,
-            # Longer than any time slice, or a long one would be received twice.
+            # Longer than any time slice. Otherwise a long one would be delivered twice.
             "visibility_timeout": 3600,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
-            # Or an idle worker on a connection that is dead at the other end would hear nothing for two hours.
+            # Without these, an idle worker with a dead connection would receive nothing for two hours.
             "socket_keepalive_options": _KEEPALIVE,
             "health_check_interval": 5,
         },
@@ -71,21 +71,21 @@ def make_app(broker_url: str, models: tuple[str, ...] | None = None) -> Celery:
 
 
 class WakeUps:
-    """Sends wake-ups, and counts those that wait, so that their number stays small however much work there is."""
+    """Sends wake-ups. Counts the waiting ones first, to keep the queue short however much work there is."""
 
     def __init__(self, app: Celery, broker: redis.Redis) -> None:
         self._app = app
         self._broker = broker
 
     def send(self, model: str, wanted: int) -> None:
-        """Make ``wanted`` wake-ups for ``model`` wait in the queue. Raises ``redis.RedisError``."""
+        """Fill the queue of ``model`` up to ``wanted`` waiting wake-ups. Raises ``redis.RedisError``."""
         queue = queue_of(model)
         sending = f"{KEY_PREFIX}ringing:{queue}"
-        # One at a time: several that count at once would each send all that are wanted.
+        # One sender at a time: several that count at once would each send the full number.
         if not self._broker.set(sending, 1, nx=True, px=_SENDING_MS):
             return
         waiting: Any = self._broker.llen(f"{KEY_PREFIX}{queue}")
         for _ in range(wanted - int(waiting)):
-            # Without a time to expire at: the clocks of sender and hearer may differ, and there are few of them anyway.
+            # No expiry: the clocks of sender and receiver may differ, and only a few messages wait anyway.
             self._app.send_task(WAKE, args=(model,), queue=queue, retry=False)
         self._broker.delete(sending)

@@ -1,11 +1,11 @@
-"""A worker process: its loops beside the pipeline, and how it starts and stops.
+"""A worker process: how it starts and stops, and the background loops that run alongside the pipeline.
 
 * heartbeat: renews leases and reports that this worker is alive.
 * listing: continues listings that have begun.
-* wake-ups: wakes workers when the ledger has work. Any worker may do it for all, one at a time.
+* wake-ups: wakes workers when the ledger has work. Any worker does it for all, one worker at a time.
 * index: publishes new vectors, one worker at a time.
-* self-starter: works without a wake-up if there is work and none came, because Redis is full, read-only or down.
-* webhook: reports ended jobs, where a webhook is set.
+* self-starter: starts work without a wake-up if there is work and none arrived (Redis is full, read-only or down).
+* webhook: reports ended jobs, if a webhook is set.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 SLICE_SECONDS = 30.0
-"""After so long a worker finishes what it holds and asks again what is most urgent."""
+"""Length of a time slice. After it, a worker finishes what it holds and asks again for the most urgent work."""
 
 BEAT_SECONDS = 2.0
 LIST_SECONDS = 0.5
@@ -58,26 +58,26 @@ INDEX_SECONDS = 5.0
 TELL_SECONDS = 1.0
 SWEEP_SECONDS = 600.0
 STORE_SECONDS = 600.0
-"""New credentials are seen after this, if the ones in use do not renew themselves."""
+"""Age at which a store is opened again. This picks up new credentials if the current ones do not renew themselves."""
 MOST_STORES = 16
 WAKE_UPS_PER_WORKER = 2
 SILENCE_SECONDS = 10.0
-"""A worker that heard no wake-up for so long looks for work without one."""
+"""A worker that received no wake-up for this long looks for work by itself."""
 _WAKE_UPS_LOCK = 7_263_773
 
 
 class Worker:
-    """One worker process: one model, one pipeline, some threads beside it.
+    """One worker process: one model, one pipeline and some background threads.
 
     Args:
         engine: the database.
-        models: the model of this process.
-        options: the pipeline's.
+        models: holds the model of this process.
+        options: options of the pipeline.
         builder: publishes the vector index.
-        wake: ``wake(model, n)`` makes about ``n`` wake-ups for a model wait in its queue.
+        wake: ``wake(model, n)`` keeps about ``n`` wake-ups for a model waiting in its queue.
         shard_size: images per shard when listing.
-        s3: how buckets are reached.
-        webhook: who is told that jobs ended; None for nobody.
+        s3: how to reach buckets.
+        webhook: receives the reports of ended jobs; None: none are sent.
     """
 
     def __init__(  # noqa: PLR0913  (built in one place, by keyword)
@@ -96,7 +96,7 @@ class Worker:
         self.metrics = WorkerMetrics()
         self.fatal: FatalError | None = None
         self.work_now: Callable[[], object] = self.work
-        """What the self-starter runs: the task, which also ends the process after a fatal error."""
+        """What the self-starter calls: the task, which also ends the process after a fatal error."""
         self._engine = engine
         self._models = models
         self.fitness = Fitness()
@@ -123,7 +123,7 @@ class Worker:
     # Life ----------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the loops. Without its device or model the worker stays up and reports itself unfit."""
+        """Start the background threads. Without its device or model, the worker stays up and reports itself unfit."""
         try:
             self._models.check()
         except UnfitError as error:
@@ -131,7 +131,7 @@ class Worker:
         self._beat()
         loops = [
             ("heartbeat", self._beat, lambda: min(BEAT_SECONDS, self._options.lease_seconds / 3)),
-            # What any worker does for all is done about as often however many there are.
+            # Shared chores: the pause grows with the number of workers, which keeps their total frequency constant.
             ("listing", self._list, lambda: LIST_SECONDS * self._listening),
             ("wake-ups", self._send_wake_ups, lambda: WAKE_UP_SECONDS * self._listening),
             ("index", self._publish, lambda: INDEX_SECONDS * self._listening),
@@ -145,7 +145,7 @@ class Worker:
             self._threads.append(thread)
 
     def stop(self) -> None:
-        """Take nothing new; the batch in hand is finished and the rest given back. Returns at once."""
+        """Take no new work, finish the batch in hand and release the rest. Returns at once."""
         self._stopping.set()
         pipeline = self._pipeline
         if pipeline is not None:
@@ -153,15 +153,15 @@ class Worker:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether it takes nothing new any more."""
+        """Whether the worker no longer takes new work."""
         return self._stopping.is_set()
 
     def wait(self, seconds: float) -> None:
-        """Wait, but not longer than until it is to stop."""
+        """Wait for this many seconds, or until the worker has to stop."""
         self._stopping.wait(seconds)
 
     def leave(self) -> None:
-        """Wait until the current work has ended, and deregister."""
+        """Wait until the current work has ended, then deregister."""
         self.stop()
         with self._busy:
             self._decoders.close()
@@ -176,10 +176,13 @@ class Worker:
     # The task ------------------------------------------------------------------------------------------------------
 
     def work(self) -> int:
-        """Answer a wake-up: list and recognise until nothing is left or the time slice is over. Return images settled.
+        """Answer a wake-up: list and recognise until no work is left or the time slice ends.
+
+        Returns:
+            How many images were completed (written or postponed).
 
         Raises:
-            FatalError: this worker must not go on.
+            FatalError: this worker has to stop.
         """
         if not self._busy.acquire(blocking=False):
             return 0
@@ -217,10 +220,10 @@ class Worker:
             return pipeline.settled
 
     def _run_shards(self, pipeline: Pipeline, until: float) -> None:
-        """Feed shards one behind the other, at most two at a time, until there is none or the time slice is over."""
+        """Feed shards one after the other, at most two at a time, until none is left or the time slice ends."""
         while not self._stopping.is_set() and time.monotonic() < until:
             pipeline.wait_until_at_most(1)
-            # While images of a shard are on the way, only shards of the same model may follow: one is loaded.
+            # Only one model is loaded: while images of a shard are in the pipeline, only its model's shards may follow.
             held = pipeline.leases.held
             models = (held[0].shard.model,) if held else self._models.served
             barred = self.fitness.barred()
@@ -243,7 +246,7 @@ class Worker:
         pipeline.wait_until_at_most(0)
 
     def _store(self, archive_uri: str) -> ObjectStore:
-        """Return the store of an archive. Kept for a while: its sessions and connections cost more than a shard."""
+        """Return the store of an archive. It is cached: opening sessions and connections costs more than a shard."""
         opened_at, store = self._stores.get(archive_uri, (0.0, None))
         is_old = time.monotonic() - opened_at > STORE_SECONDS
         if store is None or is_old or self.fitness.doubts(of_archive(archive_uri)):
@@ -251,7 +254,7 @@ class Worker:
             self._stores = {**dict(list(self._stores.items())[-MOST_STORES:]), archive_uri: (time.monotonic(), store)}
         return store
 
-    # Beside it -----------------------------------------------------------------------------------------------------
+    # Background loops ------------------------------------------------------------------------------------------------
 
     def _repeat(self, name: str, action: Callable[[], None], pause: Callable[[], float]) -> None:
         while not self._stopping.wait(pause() * random.uniform(0.8, 1.2)):  # noqa: S311  (spreads workers, no secret)
@@ -260,7 +263,7 @@ class Worker:
             except (RamqError, redis.RedisError) as error:
                 log.warning("trouble beside the pipeline", part=name, error=str(error).splitlines()[0])
             except Exception:
-                # A worker whose heart or ringer died in silence would look idle for ever: say so, and go on.
+                # A worker whose heartbeat or wake-up thread died silently would look idle forever: log and continue.
                 log.exception("unexpected error beside the pipeline", part=name)
 
     def _beat(self) -> None:
@@ -286,7 +289,7 @@ class Worker:
             )
 
     def _measure_rate(self, *, is_working: bool) -> float:
-        """Return images per second, smoothed over about three beats. Idleness is not part of it."""
+        """Return images per second, smoothed over about three heartbeats. Idle time does not count."""
         now, images = time.monotonic(), self.metrics.images_settled
         elapsed, settled = now - self._measured_at, images - self._measured_images
         self._measured_at, self._measured_images = now, images
@@ -301,7 +304,7 @@ class Worker:
             pass
 
     def _send_wake_ups(self) -> None:
-        """Send as many wake-ups as there are workers to hear them, and not more than there is work."""
+        """Keep as many wake-ups waiting as there are workers to receive them, but no more than there is work."""
         with unit_of_work(self._engine) as session:
             limit_idleness(session)
             if not is_first(session, _WAKE_UPS_LOCK):
@@ -314,7 +317,7 @@ class Worker:
             self._wake(model, min(waiting, WAKE_UPS_PER_WORKER * self._listening))
 
     def _start_unasked(self) -> None:
-        """Work without a wake-up. Wake-ups only save the database from being asked: it knows what there is to do."""
+        """Start work without a wake-up. Wake-ups only save queries: the database itself knows what there is to do."""
         if self._busy.locked() or time.monotonic() - self._worked_at < SILENCE_SECONDS:
             return
         with unit_of_work(self._engine) as session:

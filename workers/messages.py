@@ -1,4 +1,4 @@
-"""Messages: wake-ups that wake a worker. They hold no work and may be lost, doubled or late; the ledger knows the work.
+"""Messages that wake workers up. They carry no work and may be lost, duplicated or late: the ledger holds the work.
 
 Importable without torch or Celery.
 """
@@ -6,7 +6,7 @@ Importable without torch or Celery.
 from __future__ import annotations
 
 WAKE = "ramq.wake"
-"""Name of the one task. Its argument is the model that the wake-up is for, which people see in the broker."""
+"""Name of the only task. Its argument is the model to work for. It is ignored, but helps when reading the broker."""
 
 ANY_MODEL = ("lite", "ram", "ram_plus")
 
@@ -22,4 +22,4 @@ def queues_of(models: tuple[str, ...] | None) -> list[str]:
 
 
 MODELS_WITH_TOKENS = ("ram", "ram_plus")
-"""These can give other tags from stored image tokens; ``lite`` from the vector, which every record has."""
+"""Models that can compute other tags from stored image tokens. ``lite`` uses the vector, which every record has."""

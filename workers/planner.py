@@ -1,7 +1,7 @@
-"""Plan: list an archive's keys in order, a page at a time, and cut what wants recognising into shards.
+"""Plan: list an archive's keys in order, one page at a time, and cut the images to recognise into shards.
 
-A page is one transaction: keys, counts, shards and the cursor behind it. A planner that dies leaves a listing that
-goes on after the last page; two planners cannot both move the cursor.
+A page is one transaction: keys, counts, shards and the cursor after it. If a planner dies, the listing resumes after
+the last page. Two planners cannot both move the cursor.
 """
 
 from __future__ import annotations
@@ -37,28 +37,28 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 STEP_SECONDS = 3.0
-"""A listing gives way after so long, so that what was listed is also worked on and small jobs get their turn."""
+"""A listing step ends after this time, to let listed images be processed and small jobs be listed too."""
 
 LEASE_SECONDS = 60.0
-"""A page takes well under this, with every retry of the store."""
+"""A page takes well under this time, including all retries of the store."""
 
 
 LOOKS_AT_ONCE = 32
-"""Objects of unknown version that are asked for theirs at a time."""
+"""Number of objects of unknown version that are asked for it at the same time."""
 
 MOST_ATTEMPTS = 60
-"""Attempts in a row without a page, at up to a minute each, after which a job is failed; resuming it starts anew."""
+"""A job fails after this many attempts in a row without a page, up to a minute apart. Resuming it resets the count."""
 
 
 class Planner:
-    """Lists archives for jobs.
+    """Lists the archives of jobs.
 
     Args:
         engine: the database.
-        models: needed because what is already recorded depends on what the model is.
-        fitness: what this worker cannot do now.
+        models: knows the generation of a model, which decides what is already recorded.
+        fitness: what this worker cannot do at the moment.
         shard_size: images per shard.
-        s3: how buckets are reached.
+        s3: how to reach buckets.
     """
 
     def __init__(
@@ -69,15 +69,15 @@ class Planner:
         self._fitness = fitness
         self._shard_size = shard_size
         self._s3 = s3
-        # The source that was read last, where it gave way: a manifest is not read from its beginning at every step.
+        # The last source, where its step ended. Otherwise every step would read a manifest from its beginning.
         self._readings: dict[tuple[int, str | None], Iterator[tuple[str, list[ObjectInfo]]]] = {}
 
     def begin(self, should_stop: Callable[[], bool]) -> bool:
-        """Begin the listing of a job whose model is not at hand, if any: it is loaded, to know the generation."""
+        """Begin the listing of a job whose model is not loaded, if any. Load the model to get its generation."""
         return self._step(should_stop, is_begun=False)
 
     def go_on(self, should_stop: Callable[[], bool]) -> bool:
-        """Go on with a listing for a few seconds, if there is one; True if there was. Loads no model."""
+        """Continue a listing for a few seconds. Return whether there was one. Loads no model."""
         return self._step(should_stop, is_begun=True)
 
     def _step(self, should_stop: Callable[[], bool], *, is_begun: bool) -> bool:
@@ -96,7 +96,7 @@ class Planner:
         if listing is None:
             return False
         if listing.attempts > MOST_ATTEMPTS:
-            self._fail(listing, f"the listing came no further in {MOST_ATTEMPTS} attempts: see the workers' logs")
+            self._fail(listing, f"the listing made no progress in {MOST_ATTEMPTS} attempts: see the workers' logs")
             return True
         with bound_contextvars(job=listing.job_id):
             self._go_on(listing, should_stop)
@@ -113,7 +113,7 @@ class Planner:
             self._end(listing, f"waiting: {error}", delay_seconds=delay)
         except Exception as error:
             unfit = own_trouble(error, model=listing.model, archive=listing.archive_uri)
-            if isinstance(error, ForbiddenError):  # whoever enqueued it could list it: it is our host that may not
+            if isinstance(error, ForbiddenError):  # the host that enqueued the job could list it, ours may not
                 unfit = UnfitError(of_archive(listing.archive_uri), str(error))
             if unfit is not None:
                 self._fitness.declare(unfit)
@@ -122,7 +122,7 @@ class Planner:
             if isinstance(error, RamqError):
                 self._fail(listing, str(error))
                 return
-            # A fault of ours: it must show on the job too, not only in a log.
+            # A bug in ramq: show it on the job too, not only in a log.
             note = f"waiting: the listing failed unexpectedly ({type(error).__name__}): see the workers' logs"
             self._end(listing, note, delay_seconds=backoff_seconds(listing.attempts))
             raise
@@ -136,7 +136,7 @@ class Planner:
         self._end(listing, reason, delay_seconds=None)
 
     def _end(self, listing: ClaimedListing, reason: str, *, delay_seconds: float | None) -> None:
-        """Give the listing back to be gone on with after a delay, or (None) end the job; nothing if it was lost."""
+        """Release the listing, to continue after a delay, or (None) fail the job. Do nothing if it was lost."""
         try:
             with unit_of_work(self._engine) as session:
                 jobs.require_listing(session, listing.job_id, listing.epoch)
@@ -155,7 +155,7 @@ class Planner:
         if generation_id is None:
             self._models.get(
                 listing.model, listing.vocabulary_id
-            )  # it may take a while to load, and no transaction waits for it
+            )  # outside a transaction, since loading may take a while
             with unit_of_work(self._engine) as session:
                 generation_id = self._models.register(session, listing.model, listing.vocabulary_id)
                 jobs.set_generation(session, listing.job_id, generation_id)
@@ -189,18 +189,18 @@ class Planner:
 
     @staticmethod
     def _asks_whether_gone(session: Session, listing: ClaimedListing) -> bool:
-        """Pause a job that found nothing where there were images: a disk may not be mounted, a rule may hide keys."""
+        """Pause a job that finds nothing where there were images: a disk may be unmounted, a rule may hide keys."""
         count = listings.count_there(session, listing.archive_id, listing.prefix)
         if not count:
             return False
         note = (
-            f"{listing.source} is empty now, where {count:,} images were: is its disk mounted? "
-            f"`ramq resume {listing.job_id}` looks again, and marks them as missing if there is still nothing"
+            f"{listing.source} is now empty, but had {count:,} images before: check that its disk is mounted. "
+            f"`ramq resume {listing.job_id}` lists it again and marks the images as missing if it is still empty"
         )
         return listings.ask_whether_gone(session, listing.job_id, note)
 
     def _pages(self, listing: ClaimedListing) -> Iterator[tuple[str, list[ObjectInfo]]]:
-        """Give the pages from the listing's cursor on, each with the cursor behind it."""
+        """Yield the pages after the listing's cursor, each with the cursor at its end."""
         archive = parse_source(listing.archive_uri)
         if listing.manifest_version is not None:
             manifest = Manifest(listing.source, self._s3)
@@ -209,7 +209,7 @@ class Planner:
         return ((page[-1].key, page) for page in store.pages(listing.prefix, listing.cursor))
 
     def _look_again(self, listing: ClaimedListing, generation_id: int, page: list[ObjectInfo]) -> list[ObjectInfo]:
-        """Find out the versions that decide whether an image is skipped; the others are found out by fetching."""
+        """Look up the versions that decide whether an image is skipped. The other versions are found when fetching."""
         unknown = [info.key for info in page if not info.version]
         if not unknown:
             return page

@@ -1,6 +1,6 @@
-"""Plan a job that gives new tags: what it lists is not the archive but what a generation has recorded of it.
+"""Plan a job that computes new tags. It lists what a generation has recorded, not the archive.
 
-As with an archive, a page is one transaction, and the cursor (an image id) is behind it.
+As with an archive, a page is one transaction. The cursor after it is an image id.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ log = structlog.get_logger()
 PAGE = 4096
 STEP_SECONDS = 3.0
 LEASE_SECONDS = 60.0
-"""As for a page of an archive."""
+"""The same as for a page of an archive."""
 
 
 def list_recorded(
     engine: Engine, listing: ClaimedListing, generation_id: int, shard_size: int, should_stop: Callable[[], bool]
 ) -> None:
-    """Go on with the listing of a job for a few seconds. Raises ``ListingLostError``."""
+    """Continue the listing of a job for a few seconds. Raises ``ListingLostError``."""
     assert listing.from_generation_id is not None
     until = time.monotonic() + STEP_SECONDS
     after, is_complete = int(listing.cursor or 0), False

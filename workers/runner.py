@@ -1,4 +1,4 @@
-"""Run one worker process until it is told to stop."""
+"""Run one worker process until it has to stop."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _LONG_SECONDS = 60.0
-"""A connection that lasted so long was a good one."""
+"""A connection that lasted this long counts as a good one."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerParts:
-    """What a worker is put together from; see ``workers.lifecycle.Worker``."""
+    """The parts of a worker; see ``workers.lifecycle.Worker``."""
 
     engine: Engine
     models: ModelHolder
@@ -55,12 +55,12 @@ class WorkerParts:
 
 
 def run(parts: WorkerParts) -> None:
-    """Work until SIGTERM or SIGINT (finish the batch in hand, give the leases back) or a fatal error.
+    """Work until a fatal error, SIGTERM or SIGINT. On a signal, finish the batch in hand and release the leases.
 
     Raises:
-        FatalError: why this worker must not go on.
+        FatalError: why this worker has to stop.
     """
-    # Celery warns root because pickled messages could run code; only JSON is accepted here.
+    # Celery warns root that pickled messages could run code. Only JSON is accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     app = make_app(parts.broker_url, parts.models.served)
     worker = Worker(
@@ -81,7 +81,7 @@ def run(parts: WorkerParts) -> None:
     try:
         _hear(app, worker, parts.queues)
     finally:
-        # Celery has let go of the signals; a second one must not tear the leave-taking apart.
+        # Celery no longer handles the signals. A second one must not interrupt the shutdown.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         worker.leave()
     if worker.fatal is not None:
@@ -89,10 +89,10 @@ def run(parts: WorkerParts) -> None:
 
 
 def _hear(app: Celery, worker: Worker, queues: tuple[str, ...] | None) -> None:
-    """Hear wake-ups until the worker is to stop.
+    """Receive wake-ups until the worker has to stop.
 
-    Celery waits for a Redis that is away, but ends over one that answers with an error: it is full, read-only, or lacks
-    its replicas. It is begun anew then, until Redis is well; meanwhile the worker looks for work without wake-ups.
+    Celery waits for a Redis that is down. But it ends when Redis answers with an error (full, read-only, replicas
+    missing). Then start it again until Redis recovers. Meanwhile the worker looks for work without wake-ups.
     """
     tries = 0
     while not worker.is_stopping:

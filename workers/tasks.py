@@ -1,4 +1,4 @@
-"""The one task: a shell around the worker."""
+"""The only Celery task: it calls the worker."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EXIT_FAILED = 1
 
 
 def register(app: Celery, worker: Worker) -> None:
-    """Give the application its task, and tie the worker's life to Celery's."""
+    """Register the task with the application, and connect Celery's shutdown to the worker."""
 
     @app.task(name=WAKE, acks_late=True)
     def wake(_model: str) -> None:
@@ -35,7 +35,7 @@ def register(app: Celery, worker: Worker) -> None:
             log.error("worker stops", error=str(error))  # noqa: TRY400  (the message is the point, not the trace)
             state.should_stop = _EXIT_FAILED  # type: ignore[assignment]  # typed as None, documented as a number
         except RamqError as error:
-            # The ledger still has the work, and another wake-up will come: nothing is lost by going on.
+            # The ledger still has the work and another wake-up will come, so continuing loses nothing.
             log.warning("the work ended early", error=str(error))
 
     worker.work_now = work_now

@@ -1,6 +1,6 @@
-"""Tells one address, which the operator set, that jobs ended: each end at least once.
+"""Reports ended jobs to the address that the operator set. Delivery is at least once.
 
-Headers and signature are those of Standard Webhooks 1.0 (standardwebhooks.com), for which receivers have libraries.
+Headers and signature follow Standard Webhooks 1.0 (standardwebhooks.com), for which receivers have libraries.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 TIMEOUT_SECONDS = 10.0
-SECRET_PREFIX = "whsec_"  # noqa: S105  (it says that a secret follows)
+SECRET_PREFIX = "whsec_"  # noqa: S105  (a prefix, not a secret)
 
 
 class Webhook:
-    """The address and the secret it shares with us. Thread-safe.
+    """The address of the webhook and its shared secret. Thread-safe.
 
     Args:
-        url: where to post to; neither it nor an answer's body is logged, since both may hold secrets.
+        url: address to post to. It and the response bodies may hold secrets, so neither is logged.
         secret: ``whsec_`` and the key in base64.
     """
 
@@ -47,7 +47,7 @@ class Webhook:
         self.host = urlsplit(url).hostname
 
     def deliver(self, engine: Engine) -> bool:
-        """Send the notice that has been due for longest; False if none is."""
+        """Send the delivery that has been due for longest. Return False if none is due."""
         with unit_of_work(engine) as session:
             notice = webhook_deliveries.claim(session)
             if notice is None:
@@ -63,9 +63,9 @@ class Webhook:
         return True
 
     def _post(self, notice: Notice, job: JobView) -> str | None:
-        """Post one notice; return what went wrong, in words that follow "it"."""
+        """Post one delivery. Return the error as words that follow "it"; None: success."""
         body = _body(notice, job)
-        # The same for every try: receivers know by it what they have got already.
+        # The same id for every try: receivers use it to detect duplicates.
         name = f"job-{job.id}-{notice.ended_at.timestamp():.6f}"
         moment = str(int(time.time()))
         headers = {
@@ -76,7 +76,7 @@ class Webhook:
             "webhook-signature": f"v1,{self._signature(name, moment, body)}",
         }
         try:
-            # A redirect would carry the notice to an address that nobody set.
+            # A redirect would send the delivery to an address that the operator did not set.
             answer = self._http.request(
                 "POST", self._url, body=body, headers=headers, redirect=False, preload_content=False
             )

@@ -1,1 +1,4 @@
-"""The command line: one file per noun. Only ``worker`` and a search by text or picture import torch."""
+"""The command line, with one file per group of commands.
+
+Only ``worker``, and a search by text or picture, import torch.
+"""

@@ -1,4 +1,4 @@
-"""Commands about the set-up: db, index, doctor, workers."""
+"""Commands about the installation: db, index, doctor, workers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 @db.command("upgrade")
 def db_upgrade() -> None:
-    """Bring the database to the schema of this version. Safe to run again, and from several places at once.
+    """Upgrade the database to the schema of this version. Safe to repeat, and to run from several places at once.
 
     Example: ramq db upgrade
     """
@@ -41,13 +41,13 @@ def db_upgrade() -> None:
         migrate.upgrade(engine)
         after = revision.current(engine)
         engine.dispose()
-    change = "" if before == after else f", it was at {before or 'none'}"
+    change = "" if before == after else f" (before: {before or 'none'})"
     err().print(f"The database is at revision {after}{change}.")
 
 
 @db.command("check")
 def db_check() -> None:
-    """Compare the database with what this version expects; exit 1 if they differ.
+    """Compare the database with the schema that this version expects. Exit 1 if they differ.
 
     Example: ramq db check
     """
@@ -66,18 +66,18 @@ def db_check() -> None:
         out().print(visible(difference), markup=False)
     if differences:
         raise typer.Exit(1)
-    err().print(f"The database is at revision {revision.head()} and as it should be.")
+    err().print(f"The database is at revision {revision.head()}, and its schema is correct.")
 
 
 @index.command("status")
 def index_status(as_json: Json = False) -> None:
-    """Show what is published, against what the database holds.
+    """Show how much of each generation is published in the index, and how much the database holds.
 
     Example: ramq index status
     """
     with services() as ramq:
-        ramq.check_index()
-        views = ramq.index_status()
+        ramq.index.check()
+        views = ramq.index.status()
     if as_json:
         print_json({"items": views})
         return
@@ -96,7 +96,7 @@ def index_status(as_json: Json = False) -> None:
 
 @index.command("rebuild")
 def index_rebuild() -> None:
-    """Build the index anew from the database alone.
+    """Build the index again from the database alone.
 
     Example: ramq index rebuild
     """
@@ -105,7 +105,7 @@ def index_rebuild() -> None:
 
 @index.command("compact")
 def index_compact() -> None:
-    """Publish what is new, merge small segments and drop what was deleted.
+    """Publish new vectors, merge small segments and remove deleted rows.
 
     Example: ramq index compact
     """
@@ -114,11 +114,11 @@ def index_compact() -> None:
 
 @index.command("verify")
 def index_verify(as_json: Json = False) -> None:
-    """Check every file's hash and every id against the database; exit 1 if anything is wrong.
+    """Check the hash of every file, and every id against the database. Exit 1 if anything is wrong.
 
     Example: ramq index verify
     """
-    from ramq.wiring import make_builder  # noqa: PLC0415
+    from ramq.services.index import make_builder  # noqa: PLC0415
 
     with services() as ramq:
         builder = make_builder(ramq.settings, ramq.engine)
@@ -136,7 +136,7 @@ def index_verify(as_json: Json = False) -> None:
 
 
 def _for_each_generation(action: str) -> None:
-    from ramq.wiring import make_builder  # noqa: PLC0415
+    from ramq.services.index import make_builder  # noqa: PLC0415
     from storage.index.feature_compaction import compact as compact_features  # noqa: PLC0415
 
     with services() as ramq:
@@ -150,7 +150,7 @@ def _for_each_generation(action: str) -> None:
         removed = builder.collect_garbage()
         if action == "compact":
             compact_features(ramq.engine, builder.store.place, purge=True)
-        for status in ramq.index_status():
+        for status in ramq.index.status():
             err().print(
                 f"generation {status.generation_id} ({status.model}): {status.vectors_indexed:,} of "
                 f"{status.vectors_stored:,} vectors in {status.segments} segments"
@@ -159,7 +159,7 @@ def _for_each_generation(action: str) -> None:
 
 
 def workers(as_json: Json = False) -> None:
-    """List the worker processes, with what each cannot do now and why.
+    """List the worker processes, and for each what it cannot do now and why.
 
     Example: ramq workers
     """
@@ -178,9 +178,9 @@ def workers(as_json: Json = False) -> None:
             for v in views
         ),
         keep=("alive",),
-        empty="No workers: `ramq up` or `ramq worker` starts one.",
+        empty="No workers. Start one with `ramq up` or `ramq worker`.",
     )
-    if out().is_terminal:  # in full, however narrow it is
+    if out().is_terminal:  # show the reasons in full, on a narrow terminal too
         for worker, each in ((view, each) for view in views for each in view.unfit):
             out().print(f"{worker.id} is unfit for {each.label}: {visible(each.reason)}", markup=False)
 
@@ -188,14 +188,14 @@ def workers(as_json: Json = False) -> None:
 def _tell_finding(finding: Finding) -> None:
     out().print(f"{finding.state:<5}  {finding.name}: {visible(finding.detail)}", markup=False, soft_wrap=True)
     if finding.next:
-        out().print(f"       type: {visible(finding.next)}", markup=False, soft_wrap=True)
+        out().print(f"       run:  {visible(finding.next)}", markup=False, soft_wrap=True)
 
 
 def doctor(
     as_json: Json = False,
     source: Annotated[str | None, typer.Option(help="Also check that this archive can be listed and read.")] = None,
 ) -> None:
-    """Check what ramq needs, and say what is wrong and what to type next; exit 1 if anything is wrong.
+    """Check everything that ramq needs. Print what is wrong and which command helps. Exit 1 if anything is wrong.
 
     Example: ramq doctor --source s3://holiday
     """

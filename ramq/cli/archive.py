@@ -1,4 +1,4 @@
-"""Commands that take results out or away: export, archives."""
+"""Commands about archives and their results: archives, export."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def archives(as_json: Json = False) -> None:
     Example: ramq archives
     """
     with services() as ramq:
-        found = ramq.archives()
+        found = ramq.archives.list()
     if as_json:
         print_json({"items": found})
         return
@@ -41,7 +41,7 @@ def archives(as_json: Json = False) -> None:
         ("archive", "uri", "keys", "recorded", "missing", "since"),
         ((str(a.id), a.uri, a.images, a.recorded, a.missing, a.created_at) for a in found),
         keep=("uri",),
-        empty="No archives yet: `ramq enqueue` one.",
+        empty="No archives yet. Add one with `ramq enqueue SOURCE`.",
     )
 
 
@@ -54,24 +54,26 @@ def export(
     format_: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "jsonl",
     strict: Strict = False,
 ) -> None:
-    """Write results to stdout, a row per image, in bounded memory. A text or a similarity ranks 10,000 images at most.
+    """Write results to stdout, one row per image. A search by text or similarity exports 10,000 images at most.
+
+    Memory use does not grow with the number of images.
 
     Example: ramq export --tag castle --format csv > castles.csv
     """
     if format_ not in FORMATS:
-        raise UsageError(f"there is no format {format_!r}; formats: {', '.join(FORMATS)}")
+        raise UsageError(f"unknown format {format_!r}; choose one of {', '.join(FORMATS)}")
     if format_ == "parquet" and sys.stdout.isatty():
-        raise UsageError("parquet is not for a terminal: send it to a file with > results.parquet")
+        raise UsageError("parquet cannot be written to a terminal; redirect it to a file: > results.parquet")
     with pointing_into(query), services() as ramq:
         asked = liking(ramq, read(ramq, replace(narrow, relevance=relevance), query, is_strict=strict), like)
-        made_by, hits = ramq.export(asked)
+        made_by, hits = ramq.search.export(asked)
         if asked.text or asked.like is not None:
             hits = _to_the_depth(hits)
         write_rows(hits, format_, sys.stdout.buffer, made_by)
 
 
 def _to_the_depth(hits: Iterator[Hit]) -> Iterator[Hit]:
-    """Pass on the hits of a ranking, and say so where it is at its end because no ranking is deeper."""
+    """Yield the hits of a ranking. Print a warning if the ranking ended at its limit."""
     from storage.search import query as queries  # noqa: PLC0415  (`--help` needs none of it)
 
     number = 0
@@ -80,7 +82,7 @@ def _to_the_depth(hits: Iterator[Hit]) -> Iterator[Hit]:
         number += 1
     if number == queries.MAX_OFFSET:
         err().print(
-            f"These are the best {number:,} images: a text or a similarity ranks no more, and there may be others. "
-            "Narrow them by tags or filters, or leave the text or the similarity away.",
+            f"Only the best {number:,} images were exported, the most that a text or a similarity can rank. "
+            "To get others, narrow the search by tags or filters, or omit the text or the similarity.",
             soft_wrap=True,
         )

@@ -1,4 +1,4 @@
-"""``ramq archive``: an archive that moved, an archive that goes."""
+"""``ramq archive``: rename or remove an archive."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def rename(
     force: Annotated[bool, typer.Option("--force", help="Even if none of its images is there yet.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Tell that an archive moved: a bucket that was copied, a folder that is elsewhere. Results stay.
+    """Give an archive its new address after its bucket was copied or its folder was moved. Results stay.
 
     Example: ramq archive rename 2 /mnt/new/photos
     """
     with services() as ramq:
-        view = ramq.archive_client.rename(archive, to, force=force)
+        view = ramq.archives.rename(archive, to, force=force)
     if as_json:
         print_json(view)
         return
-    err().print(f"Archive {view.id} is at {view.uri} now.", markup=False, soft_wrap=True)
+    err().print(f"Archive {view.id} is now at {view.uri}.", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -52,7 +52,7 @@ def remove(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Erase all that is known of an archive: results, jobs, rules. The originals are never touched.
+    """Erase everything about an archive: results, jobs, rules. The originals are never touched.
 
     Example: ramq archive remove s3://holiday --report removed.json --yes
     """
@@ -60,9 +60,9 @@ def remove(
         require_writable(report)
     with services() as ramq:
         if not yes:
-            meant = ramq.archive_client.get(archive)
+            meant = ramq.archives.get(archive)
             agree(f"Remove {meant.uri} and erase the results of {plural(meant.images, 'image')}?")
-        done = ramq.archive_client.remove(archive, keeps_keys=keys)
+        done = ramq.archives.remove(archive, keeps_keys=keys)
         tell_done(done, as_json=as_json)
         if report is not None:
             prove(ramq, done, report)

@@ -1,4 +1,4 @@
-"""What every command begins with: settings, and services on them."""
+"""The settings and the services that every command starts with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def settings_for(**overrides: object) -> Settings:
 
 @contextmanager
 def services(settings: Settings | None = None) -> Iterator[Services]:
-    """Give services for the length of a command."""
+    """Provide the services while a command runs."""
     from ramq.wiring import open_services  # noqa: PLC0415  (`--help` needs none of it)
 
     with open_services(settings or settings_for()) as opened:

@@ -1,14 +1,20 @@
-"""What the command `ramq` runs. Imports nothing until Ctrl-C is looked after: importing takes a moment."""
+"""The entry point of the command `ramq`.
+
+It handles Ctrl-C before it imports anything else, because importing takes a moment.
+"""
 
 import gc
 import sys
 
 _OBJECTS_UNTIL_COLLECTED = 20_000
-"""Loading modules makes hundreds of thousands of objects that stay: with Python's 700, a tenth of the time is lost."""
+"""The threshold of the garbage collector. Loading modules creates hundreds of thousands of lasting objects.
+
+With Python's default of 700, collecting would take a tenth of the start-up time.
+"""
 
 
 def run() -> None:
-    """Run the command line; interrupted while it is still being loaded, it ends as after any Ctrl-C."""
+    """Run the command line. Ctrl-C while it is still loading has the usual exit code too."""
     gc.set_threshold(_OBJECTS_UNTIL_COLLECTED)
     try:
         from ramq.cli.main import main  # noqa: PLC0415

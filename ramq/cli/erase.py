@@ -1,4 +1,4 @@
-"""Commands that take away for good: delete, erasures, forget."""
+"""Commands that erase results: delete, erasures, forget."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 ReportTo = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a verification report to FILE.")]
-KeepKeys = Annotated[bool, typer.Option("--keys", help="Keep the keys for reports; without, they are forgotten.")]
+KeepKeys = Annotated[
+    bool, typer.Option("--keys", help="Keep the keys for reports; without this option they are erased too.")
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -33,7 +35,7 @@ def register(app: typer.Typer) -> None:
 def delete(
     images: Annotated[list[str] | None, typer.Argument(metavar="IMAGE", help="Numbers, keys or URIs.")] = None,
     prefix: Annotated[
-        str | None, typer.Option(metavar="P", help="Every image whose key begins so.", callback=not_empty)
+        str | None, typer.Option(metavar="P", help="Every image whose key starts with P.", callback=not_empty)
     ] = None,
     archive: ArchiveOf = None,
     everything: Annotated[bool, typer.Option("--all", help="Every image of the archive.")] = False,
@@ -44,20 +46,20 @@ def delete(
 ) -> None:
     """Erase results, vectors and index entries of images. The originals are never touched.
 
-    Cut off in the middle, the same command goes on where it was.
+    If interrupted, run the same command again to resume.
 
     Example: ramq delete --prefix 2019/private/ --archive s3://holiday --report erased.json --yes
     """
     if sum((bool(images), prefix is not None, everything)) != 1:
-        raise UsageError("name the images to delete, or a --prefix, or an archive and --all")
+        raise UsageError("name the images to delete, or give --prefix, or --archive and --all")
     if everything and archive is None:
-        raise UsageError("--all is for one archive: name it with --archive")
+        raise UsageError("--all needs an archive; name it with --archive")
     if report is not None:
         require_writable(report)
     with services() as ramq:
         if images:
             if not yes:
-                images = [str(ramq.find_image(image, archive)) for image in images]
+                images = [str(ramq.images.find(image, archive)) for image in images]
                 agree(f"Erase the results of {plural(len(set(images)), 'image')}?")
             done = ramq.erasures.delete(images, archive, keeps_keys=keys)
         else:
@@ -75,7 +77,7 @@ def erasures(
     keys: Annotated[bool, typer.Option("--keys", help="With --verify --json: list the ids, and keys if kept.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List the deletions; with --verify, look for what they erased, and exit 1 if anything is left.
+    """List the deletions. With --verify, look for traces of the erased images, and exit 1 if any are left.
 
     Example: ramq erasures --verify
     """
@@ -86,7 +88,7 @@ def erasures(
         print_json({"items": reports if verify else listed})
     else:
         print_table(
-            ("deletion", "asked by", "begun", "finished", "named", "archive", "images", "hash of ids"),
+            ("deletion", "asked by", "started", "finished", "kind", "archive", "images", "hash of ids"),
             (
                 (str(d.id), d.said_by, d.begun_at, d.finished_at, d.kind, d.archive, d.images, d.sha256[:12])
                 for d in listed
@@ -99,47 +101,49 @@ def erasures(
 
 
 def forget(
-    generation: Annotated[int, typer.Option(metavar="G", min=1, max=2**15 - 1, help="Whose results.")],
+    generation: Annotated[
+        int, typer.Option(metavar="G", min=1, max=2**15 - 1, help="The generation whose results to erase.")
+    ],
     archive: ArchiveOf = None,
     prefix: Annotated[
-        str | None, typer.Option(metavar="P", help="Only of images whose keys begin so.", callback=not_empty)
+        str | None, typer.Option(metavar="P", help="Only images whose keys start with P.", callback=not_empty)
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, even if this generation is in use.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Erase what a model wrote: records, vectors, features. Keys and what people said of tags stay.
+    """Erase the results of a generation: records, vectors, features. Keys and manual corrections stay.
 
     Example: ramq forget --generation 2 --archive s3://holiday --yes
     """
     with services() as ramq:
         if not yes:
-            agree(f"Erase what generation {generation} recorded?")
+            agree(f"Erase the results of generation {generation}?")
         done = ramq.generations.forget(generation, prefix=prefix, archive=archive, sure=yes)
     if as_json:
         print_json(done)
         return
     err().print(
-        f"Generation {generation} forgot {done.records:,} records, {done.vectors:,} vectors and the features of "
-        f"{done.features:,} images."
+        f"Erased from generation {generation}: {plural(done.records, 'record')}, {plural(done.vectors, 'vector')}, "
+        f"and the features of {plural(done.features, 'image')}."
     )
 
 
 def require_writable(file: Path) -> None:
-    """Refuse a report that could not be written, while nothing is erased; what the file holds stays until then."""
+    """Check before anything is erased that the report can be written. The file's content is not changed here."""
     try:
         is_new = not file.exists()
-        if is_new or file.is_file() or file.is_dir():  # not a pipe, whose reader takes a first end for the last
+        if is_new or file.is_file() or file.is_dir():  # not a pipe: its reader would take this closing for the end
             file.open("ab").close()
         if is_new:
             file.resolve().unlink()
     except OSError as error:
         raise UsageError(
-            f"nothing was erased, as the report cannot be written to {file}: {error.strerror}; name another file"
+            f"the report cannot be written to {file} ({error.strerror}), so nothing was erased; name another file"
         ) from error
 
 
 def tell_done(done: DeletionReport, *, as_json: bool) -> None:
-    """Tell what a deletion erased."""
+    """Print what a deletion erased."""
     if as_json:
         print_json(done)
         return
@@ -151,14 +155,18 @@ def tell_done(done: DeletionReport, *, as_json: bool) -> None:
 
 
 def prove(ramq: Services, done: DeletionReport, file: Path) -> None:
-    """Write what is left of a deletion, which is done by now and stays so if the file cannot be written."""
+    """Write the verification report of a finished deletion.
+
+    Raises:
+        RamqError: the file cannot be written. The deletion is done anyway.
+    """
     try:
         proof = ramq.erasures.verify(done.deletion_id, tells_images=True)
         file.write_text(json.dumps(as_data(proof), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise RamqError(
             f"deletion {done.deletion_id} is done, but its report could not be written to {file}: {error.strerror}; "
-            "`ramq erasures --verify --keys --json` gives the same proof"
+            "`ramq erasures --verify --keys --json` prints the same report"
         ) from error
 
 

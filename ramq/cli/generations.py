@@ -1,4 +1,4 @@
-"""``ramq generations``: what made the results, which of them serves, how two differ, and the end of one."""
+"""``ramq generations``: list, use, compare and drop generations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from storage.results.generation_views import GenerationComparison, GenerationState
 
 app = typer.Typer(
-    help="What made the results: model, weights, vocabulary, preprocessing.\n\nExample: ramq generations",
+    help="Generations of results: model, weights, vocabulary, preprocessing.\n\nExample: ramq generations",
     invoke_without_command=True,
 )
 
@@ -31,7 +31,7 @@ GenerationId = Annotated[
 
 @app.callback()
 def list_generations(context: typer.Context, as_json: Json = False) -> None:
-    """List what made the results, and which serves search; or do one of the commands below.
+    """List the generations, and which one search uses; or run one of the commands below.
 
     Example: ramq generations
     """
@@ -43,7 +43,7 @@ def list_generations(context: typer.Context, as_json: Json = False) -> None:
         print_json({"items": states})
         return
     print_table(
-        ("generation", "serves", "model", "vocabulary", "tags", "images", "indexed", "weights", "preprocessing"),
+        ("generation", "in use", "model", "vocabulary", "tags", "images", "indexed", "weights", "preprocessing"),
         (
             (
                 str(s.id), _serves(s), s.model, s.vocabulary, s.tags, s.images, s.index.vectors_indexed,
@@ -60,7 +60,7 @@ def use(
     force: Annotated[bool, typer.Option("--force", help="Even if it covers fewer images.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Let a generation serve search from now on.
+    """Use a generation for search from now on.
 
     Example: ramq generations use 2
     """
@@ -71,7 +71,7 @@ def use(
 
 @app.command()
 def rollback(as_json: Json = False) -> None:
-    """Let the generation that served before serve again; a second time undoes it.
+    """Use the previous generation for search again. Run it a second time to undo it.
 
     Example: ramq generations rollback
     """
@@ -85,10 +85,10 @@ def compare(
     a: GenerationId,
     b: GenerationId,
     archive: ArchiveOf = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Tags to show, those that change most first.")] = 30,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Tags to show, those that changed most first.")] = 30,
     as_json: Json = False,
 ) -> None:
-    """Show which tags the second generation gives that the first does not, and the other way round.
+    """Show which tags the second generation assigns and the first does not, and the other way round.
 
     Example: ramq generations compare 1 2 --archive s3://holiday
     """
@@ -106,7 +106,7 @@ def drop(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Erase all that a generation recorded: records, vectors, features and its index. The originals stay.
+    """Erase everything that a generation recorded: records, vectors, features and its index. The originals stay.
 
     Example: ramq generations drop 1 --yes
     """
@@ -118,7 +118,7 @@ def drop(
         print_json(report)
         return
     err().print(
-        f"Generation {generation_id} is dropped: {report.records:,} records, {report.vectors:,} vectors, "
+        f"Generation {generation_id} was dropped. Erased: {report.records:,} records, {report.vectors:,} vectors, "
         f"{report.features:,} features."
     )
 
@@ -132,7 +132,7 @@ def _say_serving(state: GenerationState, *, as_json: bool) -> None:
         print_json(state)
         return
     err().print(
-        f"Generation {state.id} ({state.model}, {state.vocabulary}, {state.images:,} images) serves search.",
+        f"Search now uses generation {state.id} ({state.model}, {state.vocabulary}, {state.images:,} images).",
         markup=False,
     )
 

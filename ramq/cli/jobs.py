@@ -31,7 +31,7 @@ ClassOf = Annotated[str | None, typer.Option("--class", metavar="C", help="Only 
 
 _POLL_SECONDS = 0.5
 _LONELY_SECONDS = 10.0
-_LINE_SECONDS = 30.0  # where there is no terminal to draw a bar on: a log, a container
+_LINE_SECONDS = 30.0  # between lines of progress in a log or a container, which have no terminal for a bar
 
 
 def register(app: typer.Typer) -> None:
@@ -43,15 +43,19 @@ def register(app: typer.Typer) -> None:
 def enqueue(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="s3://bucket/prefix, a folder, or a manifest.")],
     model: Annotated[str | None, typer.Option(help="lite, ram or ram_plus; default: RAMQ_MODEL.")] = None,
-    caption: Annotated[bool | None, typer.Option("--caption/--no-caption", help="Write captions too.")] = None,
+    caption: Annotated[
+        bool | None, typer.Option("--caption/--no-caption", help="Write captions too; default: RAMQ_CAPTIONER.")
+    ] = None,
     priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",
-    vocabulary: Annotated[str | None, typer.Option(metavar="NAME", help="Tags of your own: see `ramq vocab`.")] = None,
+    vocabulary: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Use your own tags; see `ramq vocab`.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Tag and caption every picture in a folder or bucket; prints the job number.
+    """Tag and caption every image in a folder or bucket. Prints the job number.
 
-    Pictures that are recorded already, in the same version and by the same model, are skipped.
+    Images that are already recorded, in the same version and by the same model, are skipped.
 
     Example: ramq enqueue s3://holiday/2024 --wait
     """
@@ -71,7 +75,8 @@ def enqueue(
         elif not any(worker.is_alive for worker in ramq.jobs.workers()):
             start = "ramq up" if settings.is_embedded else "ramq worker"
             err().print(
-                f"Recorded. No worker is running: start one with `{start}`, or follow with `--wait`.", style="dim"
+                f"Job created, but no worker is running. Start one with `{start}`, or follow the job with `--wait`.",
+                style="dim",
             )
 
 
@@ -93,20 +98,22 @@ def jobs(
         ("job", "state", "listed", "done", "skipped", "failed", "pending", "model", "source"),
         ((j.id, _state(j), j.listed, j.done, j.skipped, j.failed, j.pending, j.model, j.source) for j in page.items),
         keep=("state", "source"),
-        empty="No jobs yet: `ramq enqueue` an archive.",
+        empty="No jobs yet. Start one with `ramq enqueue SOURCE`.",
     )
 
 
 def job(
     job_id: JobId,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")] = False,
-    report: Annotated[bool, typer.Option("--report", help="Account for every key, in figures and a hash.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Print the counts of all outcomes and a SHA-256 of all keys.")
+    ] = False,
     lines: Annotated[bool, typer.Option("--lines", help="Print every key with its outcome, as JSON lines.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a job: its counters, rate, time left, and what each stage took; or the report of what became of its keys.
+    """Show a job: its counters, rate, remaining time, and the rate of each stage. Or print the report of its keys.
 
-    The hash of a report is the SHA-256 of its lines: `ramq job 3 --lines | sha256sum` gives it again.
+    The hash of a report is the SHA-256 of its lines. To check it, run `ramq job 3 --lines | sha256sum`.
 
     Example: ramq job 3 --watch
     """
@@ -125,7 +132,7 @@ def job(
 
 
 def pause(job_id: JobId, as_json: Json = False) -> None:
-    """Stop a job for now, within one batch. Nothing done is lost.
+    """Pause a job within one batch. Finished work is kept.
 
     Example: ramq pause 3
     """
@@ -134,7 +141,7 @@ def pause(job_id: JobId, as_json: Json = False) -> None:
 
 
 def resume(job_id: JobId, as_json: Json = False) -> None:
-    """Let a paused or failed job go on.
+    """Resume a paused or failed job.
 
     Example: ramq resume 3
     """
@@ -143,7 +150,7 @@ def resume(job_id: JobId, as_json: Json = False) -> None:
 
 
 def cancel(job_id: JobId, as_json: Json = False) -> None:
-    """End a job, within one batch. What is recorded stays.
+    """Cancel a job within one batch. Recorded results stay.
 
     Example: ramq cancel 3
     """
@@ -155,7 +162,7 @@ def failures(
     job_id: JobId,
     error_class: ClassOf = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="How many to show.")] = 100,
-    cursor: Annotated[str | None, typer.Option(help="next_cursor of the page before.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="next_cursor of the previous page.")] = None,
     as_json: Json = False,
 ) -> None:
     """List every image that failed, with the reason.
@@ -174,11 +181,11 @@ def failures(
         empty="No failures.",
     )
     if page.next_cursor:
-        err().print(f"There are more: --cursor {page.next_cursor}", style="dim")
+        err().print(f"There are more. Next page: --cursor {page.next_cursor}", style="dim")
 
 
 def retry(job_id: JobId, error_class: ClassOf = None, as_json: Json = False) -> None:
-    """Try the failed images of a job again, all or those of one class.
+    """Retry the failed images of a job: all of them, or those of one class.
 
     Example: ramq retry 3 --class store_unavailable
     """
@@ -192,7 +199,7 @@ def _print_report(report: JobReport, *, as_json: bool) -> None:
         return
     classes = ", ".join(f"{name} {n:,}" for name, n in report.failures_by_class.items())
     rows = {
-        "job": f"{report.job_id}  {report.state}" + ("" if report.is_final else "  (this report will change)"),
+        "job": f"{report.job_id}  {report.state}" + ("" if report.is_final else "  (not final: this report will change)"),
         "source": report.source,
         "archive": report.archive,
         "generation": f"{report.generation_id or '-'}  model {report.model}  weights {report.weights_sha256 or '-'}",
@@ -203,7 +210,7 @@ def _print_report(report: JobReport, *, as_json: bool) -> None:
         "pending": f"{report.pending:,}",
         "first key": report.first_key or "-",
         "last key": report.last_key or "-",
-        "lines": f"{report.lines:,}  (and {report.folder_markers:,} folder markers, {report.erased:,} erased since)",
+        "lines": f"{report.lines:,}  (without {report.folder_markers:,} folder markers and {report.erased:,} erased keys)",
         "sha256": report.sha256,
     }
     for name, value in rows.items():
@@ -211,26 +218,29 @@ def _print_report(report: JobReport, *, as_json: bool) -> None:
 
 
 def wait_for_end(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) -> JobView:
-    """Follow a job to its end. On the embedded stack with no worker alive, one runs for as long as we watch."""
+    """Follow a job to its end, and return it.
+
+    On the embedded stack, a worker is started while the job is followed, if none is alive.
+    """
     return _follow(ramq, settings, job_id, is_quiet=is_quiet)
 
 
 @contextmanager
 def _interrupted_with_a_word(job_id: int) -> Iterator[None]:
-    """Say what becomes of a job as soon as its watching is interrupted, before a worker of ours is waited for."""
+    """On Ctrl-C, print at once how to go on with the job, before the wait for our worker begins."""
     try:
         yield
     except KeyboardInterrupt:
         err().print(
-            f"\nStopped watching. Job {job_id} keeps what it has done: go on with `ramq job {job_id} --watch`, "
-            f"end it with `ramq cancel {job_id}`.",
+            f"\nStopped watching. Job {job_id} keeps its finished work. "
+            f"Continue with `ramq job {job_id} --watch`, or end it with `ramq cancel {job_id}`.",
             style="dim",
         )
         raise
 
 
 def _progress(*, is_quiet: bool) -> Progress:
-    from rich.progress import (  # noqa: PLC0415  (only who waits for a job sees bars)
+    from rich.progress import (  # noqa: PLC0415  (needed only while waiting for a job)
         BarColumn,
         MofNCompleteColumn,
         Progress,
@@ -265,7 +275,7 @@ def _follow(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) 
             database_url = ramq.engine.url.render_as_string(hide_password=False)
             fleet = cleanup.enter_context(workers(settings, database_url, ramq.broker_url, 1))
         progress = cleanup.enter_context(_progress(is_quiet=is_quiet))
-        cleanup.enter_context(_interrupted_with_a_word(job_id))  # the innermost: before anything is waited for
+        cleanup.enter_context(_interrupted_with_a_word(job_id))  # the innermost, so that it prints before any wait
         task = progress.add_task(f"job {job_id}", total=None, rate="", note="")
         told, next_line = "", started
         while True:
@@ -277,7 +287,7 @@ def _follow(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) 
             is_lonely = is_idle and not alive and fleet is None and time.monotonic() - started > _LONELY_SECONDS
             note = _note(view, alive, is_lonely=is_lonely, is_starting=is_idle and fleet is not None and not alive)
             if fleet is not None and (stuck := waits_for(view, alive)):
-                # Nobody but us could mend it, and nobody would see that it waits.
+                # Only this user can fix it, and would not see otherwise that the job waits.
                 raise FatalError(f"job {job_id} is {stuck}. Then: ramq job {job_id} --watch")
             progress.update(
                 task,
@@ -304,13 +314,13 @@ def _rate(view: JobView) -> str:
 
 
 def _note(view: JobView, alive: Sequence[WorkerView], *, is_lonely: bool, is_starting: bool) -> str:
-    """Say what a job waits for, or what goes on where nothing is to be seen yet."""
+    """Return what a job waits for, or what happens while there is no progress to show yet."""
     if view.note:
         return visible(view.note)
     if view.is_over or not (view.pending or view.is_listing):
         return ""
     if is_lonely:
-        return "no worker is running: start one with `ramq worker`"
+        return "no worker is running; start one with `ramq worker`"
     if is_starting:
         return "starting a worker"
     if alive and not view.done and all(worker.model != view.model for worker in alive):

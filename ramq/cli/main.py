@@ -1,6 +1,10 @@
-"""``ramq``: the commands put together, and what errors mean for the exit code.
+"""``ramq``: all commands together, and the exit code of each kind of error.
 
-0 fine; 1 the thing asked for failed; 2 wrong usage; 3 a service that is needed cannot be reached; 130 Ctrl-C.
+* 0: success.
+* 1: the command failed.
+* 2: wrong usage.
+* 3: a required service cannot be reached.
+* 130: Ctrl-C.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ COMMANDS = {
     "policy": ("policy",),
     "token": ("token",),
 }
-"""The files of this package, and the commands in them."""
+"""The files of this package, and the commands in each."""
 
 
 def _version(value: bool) -> None:
@@ -51,9 +55,9 @@ def root(
 
 
 def command_line(typed: str = "") -> typer.Typer:
-    """Return the command line, of which only the file with the command ``typed`` is loaded; of all, if there is none.
+    """Return the command line with only the file of the command ``typed``, or with all files if there is no such one.
 
-    To load and to declare all commands takes as long as to run one of them.
+    Loading and declaring all commands takes as long as running one of them.
     """
     app = typer.Typer(
         name="ramq",
@@ -70,30 +74,30 @@ def command_line(typed: str = "") -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line; every expected error becomes one line and an exit code."""
+    """Run the command line. Turn every expected error into one line and an exit code."""
     try:
         command_line(sys.argv[1] if len(sys.argv) > 1 else "")()
     except RamqError as error:
         _complain(without_secrets(str(error)))
         sys.exit(_exit_code(error))
     except UnicodeEncodeError as error:
-        # An argument that is no text, on its way into the database, or text for which this terminal has no signs.
+        # Either an argument is not valid text and cannot be stored, or this terminal cannot show some characters.
         odd = error.object[error.start : error.end]
-        _complain(f"{odd} cannot be written as {error.encoding}: see what was typed, and LANG")
+        _complain(f"{odd} cannot be written as {error.encoding}; check the arguments, and the variable LANG")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # whoever read our output has enough
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (or the interpreter would complain at its end)
+    except BrokenPipeError:  # the reader of our output closed the pipe
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (without it, the interpreter reports an error at exit)
         sys.exit(0)
-    except Exception as error:  # noqa: BLE001  (told in a line, with its trace in a file)
+    except Exception as error:  # noqa: BLE001  (reported in one line, with its traceback in a file)
         said = without_secrets(f"{type(error).__name__}: {error}".splitlines()[0])
-        _complain(f"this is a fault of ramq's own: {said}. What led to it is in {_kept_trace()}: please report it.")
+        _complain(f"this is a bug in ramq: {said}. The traceback is in {_kept_trace()}. Please report it.")
         sys.exit(1)
 
 
 def _complain(message: str) -> None:
-    """Say in one line what is wrong, however long the words in it are."""
+    """Print an error in one line. Very long words in it are shortened."""
     err().print(f"ramq: {shortened(visible(message))}", style="red", markup=False, soft_wrap=True)
 
 

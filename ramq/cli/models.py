@@ -37,7 +37,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and not
 
 @app.command("list")
 def list_models(models_dir: ModelsDir = None, as_json: Json = False) -> None:
-    """List the models and how much of each is here.
+    """List the models, and how much of each is installed here.
 
     Example: ramq models list --json
     """
@@ -64,7 +64,7 @@ def list_models(models_dir: ModelsDir = None, as_json: Json = False) -> None:
         print_json(rows)
         return
     print_table(
-        ("name", "state", "size", "what"),
+        ("name", "state", "size", "summary"),
         [(row["name"], row["state"], row["size"], row["summary"]) for row in rows],
     )
     err().print(f"Folder: {folder}", style="dim", markup=False)
@@ -74,15 +74,15 @@ def list_models(models_dir: ModelsDir = None, as_json: Json = False) -> None:
 def pull(
     name: Name,
     from_dir: Annotated[
-        Path | None, typer.Option("--from", metavar="DIR", help="Copy the files from this folder; no network.")
+        Path | None, typer.Option("--from", metavar="DIR", help="Copy the files from this folder, without network.")
     ] = None,
     mirror: Annotated[
         str | None,
-        typer.Option(metavar="URL", envvar="RAMQ_MODELS_MIRROR", help="Stands in for the publishers' hosts."),
+        typer.Option(metavar="URL", envvar="RAMQ_MODELS_MIRROR", help="Download from here instead of the publishers."),
     ] = None,
     models_dir: ModelsDir = None,
 ) -> None:
-    """Fetch a model's files; continues where an earlier pull broke off.
+    """Download a model's files. An interrupted pull is continued.
 
     Example: ramq models pull ram_plus
 
@@ -94,7 +94,7 @@ def pull(
     with _model_errors():
         wanted = checkpoints.entry(name)
         if not wanted.files:
-            err().print(f"{name} is installed with ramq; there is nothing to pull.")
+            err().print(f"{name} comes with ramq; there is nothing to pull.")
             return
         with _progress() as listener:
             files = checkpoints.pull(name, folder, mirror=mirror or None, from_dir=from_dir, listener=listener)
@@ -107,13 +107,13 @@ def pull(
         if file.detail:
             err().print(f"{file.name}: {file.detail}", markup=False)
     for other in lacking:
-        err().print(f"Searching by text, or tags of your own, also need: ramq models pull {other}")
+        err().print(f"For search by text and for your own tags, also run: ramq models pull {other}")
     out().print(str(folder / name), markup=False, soft_wrap=True)
 
 
 @app.command()
 def verify(name: Name, models_dir: ModelsDir = None, as_json: Json = False) -> None:
-    """Read a model's files and compare their hashes; exit 1 unless all are right.
+    """Read a model's files and compare their hashes. Exit 1 unless all are correct.
 
     Example: ramq models verify ram_plus
     """
@@ -126,14 +126,14 @@ def verify(name: Name, models_dir: ModelsDir = None, as_json: Json = False) -> N
     elif files:
         print_table(("file", "state", "hash", ""), [(f.name, f.state.value, _hash(f), f.detail) for f in files])
     else:
-        err().print(f"{name} is installed with ramq; there is nothing to verify.")
+        err().print(f"{name} comes with ramq; there is nothing to verify.")
     if any(file.state is not checkpoints.FileState.OK for file in files):
         raise typer.Exit(1)
 
 
 @app.command()
 def path(name: Name, models_dir: ModelsDir = None) -> None:
-    """Print the folder of a model; exit 1 if it is not complete.
+    """Print the folder of a model. Exit 1 if it is not complete.
 
     Example: ls $(ramq models path ram_plus)
     """
@@ -142,7 +142,7 @@ def path(name: Name, models_dir: ModelsDir = None) -> None:
     folder = _folder(models_dir)
     with _model_errors():
         if not checkpoints.entry(name).files:
-            raise UsageError(f"{name} is installed with ramq and has no folder")
+            raise UsageError(f"{name} comes with ramq and has no folder")
         checkpoints.find(name, folder)
         out().print(str(checkpoints.path(name, folder)), markup=False, soft_wrap=True)
 
@@ -150,15 +150,15 @@ def path(name: Name, models_dir: ModelsDir = None) -> None:
 @app.command()
 def convert(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Official .pth, or .safetensors.")],
-    to: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors to write.")],
+    to: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors file to write.")],
 ) -> None:
-    """Write a smaller, faster .safetensors with only the weights that are used.
+    """Write a smaller, faster .safetensors file with only the weights that are used.
 
     Example: ramq models convert ram_plus_swin_large_14m.pth ram_plus_swin_large_14m.safetensors
     """
     with _model_errors():
         if not checkpoint.is_file():
-            raise UsageError(f"{checkpoint} is not there")
+            raise UsageError(f"no such file: {checkpoint}")
         from ram_core.weights import convert as convert_weights  # noqa: PLC0415  (torch loads here)
 
         size = convert_weights(checkpoint, to)
@@ -171,7 +171,7 @@ def _folder(models_dir: Path | None) -> Path:
 
 @contextmanager
 def _model_errors() -> Iterator[None]:
-    """Say errors of ``ram_core`` in the words that decide the exit code."""
+    """Turn errors of ``ram_core`` into the errors that determine the exit code."""
     from ram_core.checkpoints import UnreachableError  # noqa: PLC0415
     from ram_core.errors import ModelError, UnknownModelError  # noqa: PLC0415
 
@@ -181,13 +181,13 @@ def _model_errors() -> Iterator[None]:
         raise UsageError(str(error)) from error
     except UnreachableError as error:
         raise ServiceUnavailableError(str(error)) from error
-    except (ModelError, OSError) as error:  # OSError: a full disk, a folder that may not be written
+    except (ModelError, OSError) as error:  # OSError: a full disk, or a folder that is not writable
         raise RamqError(str(error)) from error
 
 
 @contextmanager
 def _progress() -> Iterator[Listener]:
-    """Show a bar per file on stderr while it is fetched."""
+    """Show a progress bar for each file on stderr while it is downloaded."""
     from rich.progress import (  # noqa: PLC0415  (`list` and `path` need no bars)
         BarColumn,
         DownloadColumn,

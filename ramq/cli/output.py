@@ -1,4 +1,4 @@
-"""What commands print: results on stdout, everything else on stderr."""
+"""The output of commands: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _GAP = 2
-"""Blanks between columns."""
+"""Spaces between columns."""
 _LEAST_WIDTH = 12
 
 _WORD_SHOWN = 80
@@ -29,7 +29,7 @@ _LONG_WORD = re.compile(r"\S{200,}")
 
 @cache
 def out() -> Console:
-    """Return the console on stdout. A terminal is given lines that end between words, a pipe lines as they are."""
+    """Return the console on stdout. Lines are wrapped between words on a terminal, and not at all in a pipe."""
     return _console(is_err=False)
 
 
@@ -47,7 +47,7 @@ def _console(*, is_err: bool) -> Console:
 
 
 def as_data(value: Any) -> Any:
-    """Turn views into what JSON knows."""
+    """Turn views into the types that JSON has."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: as_data(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -71,16 +71,16 @@ def print_table(
     keep: Sequence[str] = (),
     empty: str = "Nothing to list.",
 ) -> None:
-    """Print rows in columns, numbers to the right; where there are none, a line on stderr.
+    """Print rows in columns, with numbers aligned to the right. Without rows, print one line on stderr.
 
-    A pipe is given every column, unwrapped, so that a line is a row. A terminal that is too narrow is given fewer
-    columns rather than broken words.
+    A pipe gets every column, unwrapped, so that each line is a row. A terminal that is too narrow gets fewer columns
+    instead of broken words.
 
     Args:
-        columns: their names.
-        rows: their cells.
-        keep: columns that are shown, if cut short, on the narrowest terminal too; the first one is in any case.
-        empty: what is said where there are no rows.
+        columns: names of the columns.
+        rows: cells of each row.
+        keep: columns that are shown on the narrowest terminal too, shortened if necessary. The first column always is.
+        empty: the line that is printed if there are no rows.
     """
     from rich.cells import cell_len  # noqa: PLC0415
 
@@ -98,11 +98,11 @@ def print_table(
         sys.stdout.write((" " * _GAP).join(cells).rstrip() + "\n")
     if len(left) < len(columns):
         names = ", ".join(name for at, name in enumerate(columns) if at not in left)
-        err().print(f"Not shown on so narrow a terminal: {names}.", style="dim", soft_wrap=True)
+        err().print(f"The terminal is too narrow for these columns: {names}.", style="dim", soft_wrap=True)
 
 
 def _fitted(columns: Sequence[str], widths: list[int], keep: Sequence[str]) -> list[int]:
-    """Return the columns that fit on the terminal, and cut the widest of those short if they do not fit either."""
+    """Return the columns that fit on the terminal. If the kept ones do not fit, shorten the widest of them."""
     left = list(range(len(columns)))
 
     def excess() -> int:
@@ -130,7 +130,7 @@ def _looks_like_number(cell: str) -> bool:
 
 
 def shown(value: object) -> str:
-    """Return a cell's text. Keys may hold anything: control characters are made visible, markup is not obeyed."""
+    """Return the text of a cell. Keys may contain anything, so control characters are shown as escapes."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -145,19 +145,19 @@ def shown(value: object) -> str:
 
 
 def agree(question: str) -> None:
-    """Ask before something is erased; who said ``--yes`` need not be asked.
+    """Ask for confirmation before something is erased. Not called with ``--yes``.
 
     Raises:
-        UsageError: there is nobody to ask.
+        UsageError: stdin is not a terminal.
         typer.Abort: the answer is no.
     """
     if not sys.stdin.isatty():
-        raise UsageError(f"{question.removesuffix('?')}: nobody can be asked here. Say --yes to agree.")
+        raise UsageError(f"{question.removesuffix('?')}: cannot ask for confirmation without a terminal; add --yes")
     typer.confirm(question, abort=True, err=True)
 
 
 def shortened(text: str) -> str:
-    """Return a message in which no word is endless: a path or a number may have thousands of characters."""
+    """Return a message with its very long words shortened. A path or a number may have thousands of characters."""
     return _LONG_WORD.sub(lambda found: f"{found[0][:_WORD_SHOWN]}… ({len(found[0]):,} characters)", text)
 
 
@@ -167,7 +167,7 @@ def visible(text: str) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a length of time as people say it: ``45 s``, ``3 min``, ``3 min 20 s``, ``2 h 05 min``."""
+    """Return a duration in words: ``45 s``, ``3 min``, ``3 min 20 s``, ``2 h 05 min``."""
     if seconds is None:
         return "-"
     whole = round(seconds)

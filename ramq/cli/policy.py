@@ -1,4 +1,4 @@
-"""``ramq policy``: which tags count in which archive."""
+"""``ramq policy``: rules that hide tags, or allow only some, in one archive or in all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from ramq.cli.context import services
 from ramq.cli.output import err, print_json, print_table
 from ramq.cli.search import ArchiveOf, Json  # noqa: TC001  (typer reads the annotations)
 
-app = typer.Typer(no_args_is_help=True, help="Which tags count in which archive.\n\nExample: ramq policy deny weapon")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Tag rules: hide tags, or allow only some, in one archive or in all.\n\nExample: ramq policy deny weapon",
+)
 
 
 def register(root: typer.Typer) -> None:
@@ -23,7 +26,7 @@ TagName = Annotated[str, typer.Argument(metavar="TAG", help="Name or number of a
 
 @app.command("list")
 def list_rules(as_json: Json = False) -> None:
-    """List the rules.
+    """List the tag rules.
 
     Example: ramq policy list
     """
@@ -40,7 +43,7 @@ def list_rules(as_json: Json = False) -> None:
 
 @app.command()
 def deny(tag: TagName, archive: ArchiveOf = None) -> None:
-    """Hide a tag: not searched, not counted, not shown, not exported.
+    """Hide a tag from search, counts, pages and exports.
 
     Example: ramq policy deny weapon --archive 1
     """
@@ -51,18 +54,18 @@ def deny(tag: TagName, archive: ArchiveOf = None) -> None:
 
 @app.command()
 def allow(tag: TagName, archive: ArchiveOf = None) -> None:
-    """Let a tag count, and none that is not allowed as well.
+    """Allow a tag. Once any tag is allowed, all tags that are not allowed are hidden.
 
     Example: ramq policy allow canoe --archive 1
     """
     with services() as ramq:
         ramq.policies.put(tag, "allow", archive)
-    err().print("It counts, and others count only if they are allowed too.")
+    err().print(f"Tag {tag!r} is now allowed. Tags that are not allowed are hidden.", markup=False)
 
 
 @app.command()
 def clear(tag: TagName, archive: ArchiveOf = None) -> None:
-    """Remove the rule about a tag.
+    """Remove the rule of a tag.
 
     Example: ramq policy clear weapon --archive 1
     """

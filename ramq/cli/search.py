@@ -1,4 +1,4 @@
-"""Commands that look: search, tags, show."""
+"""Commands that read results: search, tags, show."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 def not_empty(option: typer.CallbackParam, value: str | None) -> str | None:
-    """Refuse the empty text that a shell makes of a variable that was never set: it must not come to mean all."""
+    """Refuse an empty value. A shell passes one for an unset variable, and it must not mean "all"."""
     if value == "":
-        raise UsageError(f"{option.opts[0]} is empty: say which, or leave the option away")
+        raise UsageError(f"{option.opts[0]} is empty; give a value, or omit the option")
     return value
 
 
@@ -36,25 +36,29 @@ Query = Annotated[
     str | None,
     typer.Argument(metavar="[QUERY]", help="Words, tags and filters: '(castle OR palace) -daisy after:2024-01-01'"),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Fail if the text cannot be read as tags and filters.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Fail if the text is not valid in the query language.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="T", help="Require this tag (repeatable).")]
-AnyTags = Annotated[list[str] | None, typer.Option("--any", metavar="T", help="Has at least one of these.")]
-NotTags = Annotated[list[str] | None, typer.Option("--not", metavar="T", help="Has none of these.")]
-ArchiveOf = Annotated[
-    str | None, typer.Option("--archive", metavar="A", help="URI or number of an archive.", callback=not_empty)
+AnyTags = Annotated[
+    list[str] | None, typer.Option("--any", metavar="T", help="Require at least one of these tags (repeatable).")
 ]
-JobOf = Annotated[int | None, typer.Option("--job", metavar="J", min=1, help="Recorded by this job.")]
+NotTags = Annotated[list[str] | None, typer.Option("--not", metavar="T", help="Exclude this tag (repeatable).")]
+ArchiveOf = Annotated[
+    str | None, typer.Option("--archive", metavar="A", help="Only this archive: URI or number.", callback=not_empty)
+]
+JobOf = Annotated[int | None, typer.Option("--job", metavar="J", min=1, help="Only images recorded by this job.")]
 PrefixOf = Annotated[
     str | None, typer.Option("--prefix", metavar="P", help="Only keys starting with P.", callback=not_empty)
 ]
 ThresholdOf = Annotated[
     float | None, typer.Option("--threshold", metavar="X", help="One threshold for all tags, 0..1.")
 ]
-LikeOf = Annotated[str | None, typer.Option("--like", metavar="IMAGE", help="Similar to this one: number, key or URI.")]
+LikeOf = Annotated[
+    str | None, typer.Option("--like", metavar="IMAGE", help="Similar to this image: number, key or URI.")
+]
 RelevanceOf = Annotated[
     float | None,
-    typer.Option("--relevance", metavar="X", help="How near to the text, 0..1; 0 ranks every image."),
+    typer.Option("--relevance", metavar="X", help="Minimum relevance to the text, 0..1; 0 disables the cutoff."),
 ]
 
 
@@ -85,7 +89,7 @@ def _narrow(
 
 
 def narrowed(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of ``_narrow`` after its argument. It is called with the query that they make."""
+    """Add the options of ``_narrow`` to a command, after its argument. Pass the command the query made from them."""
     shared = signature(_narrow, eval_str=True).parameters
     _, argument, *others = signature(command, eval_str=True).parameters.values()
 
@@ -100,7 +104,7 @@ def narrowed(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def pointing_into(text: str | None) -> Iterator[None]:
-    """Show where in ``text`` a mistake is, before the line that says which."""
+    """Print the place of an error in ``text``, before the line with the error message."""
     try:
         yield
     except UsageError as error:
@@ -113,20 +117,20 @@ def pointing_into(text: str | None) -> Iterator[None]:
 def search(
     narrow: SearchQuery,
     text: Annotated[
-        str | None, typer.Argument(metavar="[TEXT]", help="What is in the picture, in English; tags and filters.")
+        str | None, typer.Argument(metavar="[TEXT]", help="What the image shows, in English; also tags and filters.")
     ] = None,
     like: Annotated[
-        str | None, typer.Option(metavar="IMAGE", help="Similar to this one: number, key, URI or a file.")
+        str | None, typer.Option(metavar="IMAGE", help="Similar to this image: number, key, URI or a file.")
     ] = None,
     relevance: RelevanceOf = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=500)] = 20,
-    cursor: Annotated[str | None, typer.Option(help="next_cursor of the page before.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="next_cursor of the previous page.")] = None,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Search by text, by tags, by similarity, alone or together.
+    """Search by text, tags and similarity, alone or together.
 
-    What cannot be read as tags and filters is searched as words, and a note says so.
+    Text that is not valid in the query language is searched as words, and a note says so.
 
     Example: ramq search "a castle by the sea" --not palace --limit 5
 
@@ -142,24 +146,24 @@ def search(
         ("image", "score", "key", "tags", "caption"),
         ((str(hit.image_id), hit.score, hit.key, _tags_of(hit), hit.caption) for hit in page.items),
         keep=("score", "key"),
-        empty="Nothing matches. `ramq tags` lists what there is.",
+        empty="No image matches. `ramq tags` lists the tags that images have.",
     )
     if page.next_cursor:
         count = "" if page.total is None else f"{page.total:,} match. "
-        err().print(f"{count}There are more: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
+        err().print(f"{count}There are more. Next page: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
     elif page.below:
-        err().print(f"{page.below:,} more are less like the text: --relevance 0 shows them.", style="dim")
+        err().print(f"{page.below:,} less similar images are not shown; --relevance 0 shows them.", style="dim")
 
 
 def _tags_of(hit: Hit) -> str:
-    """Name a hit's tags, those that the text names first."""
+    """Return the names of a hit's tags. The tags that the text names come first."""
     named = hit.why.tags if hit.why else []
     return ", ".join(tag.name for tag in sorted(hit.tags, key=lambda tag: tag.id not in named)[:5])
 
 
 def read(ramq: Services, query: SearchQuery, text: str | None, *, is_strict: bool) -> SearchQuery:
-    """Return ``query``, narrowed by what was typed; how that was read goes to stderr where it may surprise."""
-    asked = ramq.read(query, text, is_strict=is_strict)
+    """Return ``query``, narrowed by the typed text. Print notes on stderr about how the text was read."""
+    asked = ramq.search.read(query, text, is_strict=is_strict)
     for note in asked.notes:
         err().print(visible(note.line), style="dim", markup=False, soft_wrap=True)
     return asked
@@ -168,17 +172,17 @@ def read(ramq: Services, query: SearchQuery, text: str | None, *, is_strict: boo
 def _page(ramq: Services, query: SearchQuery, like: str | None) -> HitPage:
     picture = None if like is None else _picture(like)
     if picture is None:
-        return ramq.search(liking(ramq, query, like))
-    return ramq.search_by_image(picture, query)
+        return ramq.search.page(liking(ramq, query, like))
+    return ramq.search.by_image(picture, query)
 
 
 def _picture(like: str) -> bytes | None:
-    """Return what the file holds that is meant, None where an image of the archive is."""
+    """Return the content of the file that ``like`` names, or None if it names an image of an archive."""
     file = Path(like)
     try:
         return None if like.isdecimal() or not file.is_file() else file.read_bytes()
     except OSError as error:
-        if error.errno == ENAMETOOLONG:  # keys may be longer than names of files
+        if error.errno == ENAMETOOLONG:  # keys may be longer than file names
             return None
         raise UsageError(f"{like} cannot be read: {error.strerror}") from error
 
@@ -188,8 +192,8 @@ def liking(ramq: Services, query: SearchQuery, like: str | None) -> SearchQuery:
     if like is None:
         return query
     if query.like is not None:
-        raise UsageError("--like and like: cannot both be meant; leave one away")
-    return replace(query, like=ramq.find_image(like, query.archive))
+        raise UsageError("--like and like: cannot be combined; omit one of them")
+    return replace(query, like=ramq.images.find(like, query.archive))
 
 
 @narrowed
@@ -202,13 +206,13 @@ def tags(
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Count the tags of the images that a search finds, the most frequent first.
+    """Count the tags of the images that a search finds, most frequent first.
 
     Example: ramq tags "a castle by the sea" --archive s3://holiday --limit 20
     """
     with pointing_into(query), services() as ramq:
         asked = read(ramq, replace(narrow, relevance=relevance), query, is_strict=strict)
-        facets = ramq.facets(liking(ramq, asked, like), limit)
+        facets = ramq.search.facets(liking(ramq, asked, like), limit)
     if as_json:
         print_json({"items": facets, "notes": asked.notes})
         return
@@ -225,7 +229,7 @@ def show(
     Example: ramq show 12
     """
     with services() as ramq:
-        view = ramq.image(ramq.find_image(image, archive))
+        view = ramq.images.get(ramq.images.find(image, archive))
     if as_json:
         print_json(view)
         return
@@ -241,8 +245,8 @@ def show(
     )
     if view.corrections:
         print_table(
-            ("tag", "a person says", "who", "when"),
-            ((c.name, "is there" if c.is_present else "is not there", c.said_by, c.said_at) for c in view.corrections),
+            ("tag", "correction", "who", "when"),
+            ((c.name, "added" if c.is_present else "removed", c.said_by, c.said_at) for c in view.corrections),
         )
     print_table(
         ("when", "job", "model", "outcome", "detail"),

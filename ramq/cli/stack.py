@@ -1,4 +1,4 @@
-"""Commands that run something until Ctrl-C: up, worker, web."""
+"""Commands that run until Ctrl-C: up, worker, web."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import typer
 from ramq.cli.context import settings_for
 from ramq.cli.output import err
 
-_HOST = Annotated[str, typer.Option(help="Address to listen on. Other than loopback needs RAMQ_API_TOKENS.")]
-_PORT = Annotated[int, typer.Option(help="Port of the page and the API.", min=0, max=65535)]
+_HOST = Annotated[str, typer.Option(help="Address to listen on. Any but loopback needs RAMQ_API_TOKENS.")]
+_PORT = Annotated[int, typer.Option(help="Port of the page and the API; 0: any free one.", min=0, max=65535)]
 
 
 def register(app: typer.Typer) -> None:
@@ -21,12 +21,12 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
-    data: Annotated[Path | None, typer.Option(help="Folder for everything; default: RAMQ_DATA_DIR.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder for all data; default: RAMQ_DATA_DIR.")] = None,
     host: _HOST = "127.0.0.1",
     port: _PORT = 8765,
-    workers: Annotated[int, typer.Option(help="Worker processes; one per GPU.", min=0, max=64)] = 1,
+    workers: Annotated[int, typer.Option(help="Number of worker processes; use one per GPU.", min=0, max=64)] = 1,
 ) -> None:
-    """Run the whole stack until Ctrl-C: PostgreSQL, Redis, workers and the web page, in one process tree.
+    """Run the whole stack until Ctrl-C, in one process tree: PostgreSQL, Redis, workers and the web page.
 
     Example: ramq up --data ~/pictures-index
     """
@@ -48,17 +48,17 @@ def up(
 
 def worker(
     queues: Annotated[
-        str | None, typer.Option(help="Queues to listen on, comma separated; default: the model's.")
+        str | None, typer.Option(help="Queues to listen on, comma-separated; default: those of the model.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cuda:0, cpu or auto; default: RAMQ_DEVICE.")] = None,
-    model: Annotated[str | None, typer.Option(help="The only model to run; default: whatever jobs ask for.")] = None,
+    model: Annotated[str | None, typer.Option(help="The only model to run; default: any that a job needs.")] = None,
 ) -> None:
-    """Run one worker process. Start as many as there are GPUs, on as many machines.
+    """Run one worker process. Start one for each GPU, on any number of machines.
 
     Example: ramq worker --device cuda:0 --model ram_plus
     """
     settings = settings_for(device=device)
-    err().print("Starting a worker. Ctrl-C finishes the batch in hand and gives the rest back.", style="dim")
+    err().print("Starting a worker. On Ctrl-C it finishes its current batch and releases the rest.", style="dim")
     from ramq.worker_process import run_worker  # noqa: PLC0415  (torch)
 
     names = tuple(name.strip() for name in queues.split(",") if name.strip()) if queues else None
@@ -85,8 +85,8 @@ def _stopping() -> None:
 
 
 def _stopping_all() -> None:
-    err().print("Stopping: workers finish the batch in hand …", style="dim")
+    err().print("Stopping. Workers finish their current batches …", style="dim")
 
 
 def _announce(url: str) -> None:
-    err().print(f"The page is at {url}   (Ctrl-C stops)")
+    err().print(f"The page is at {url}   (Ctrl-C to stop)")

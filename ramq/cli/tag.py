@@ -1,4 +1,4 @@
-"""Verbs with which people have the last word: tag."""
+"""``ramq tag``: manual corrections of tags."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from storage.texts import plural
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs."""
+    """Add the commands."""
     app.command()(tag)
 
 
@@ -28,16 +28,16 @@ def tag(
     archive: ArchiveOf = None,
     as_json: Json = False,
 ) -> None:
-    """Say which tags images have and have not, whatever any model says, now or in later jobs.
+    """Add or remove tags of images. These corrections override every model, in later jobs too.
 
     Example: ramq tag 12 13 --add castle --remove palace
     """
     if not (add or remove or reset):
-        raise UsageError("say what to change: --add T, --remove T or --reset T")
+        raise UsageError("nothing to change; give --add T, --remove T or --reset T")
     with services() as ramq:
-        ids = list(dict.fromkeys(ramq.find_image(image, archive) for image in images))
+        ids = list(dict.fromkeys(ramq.images.find(image, archive) for image in images))
         ramq.corrections.tag(ids, add=add or (), remove=remove or (), reset=reset or ())
-        views = [ramq.image(image_id) for image_id in ids] if as_json else []
+        views = [ramq.images.get(image_id) for image_id in ids] if as_json else []
     if as_json:
         print_json({"items": views})
         return

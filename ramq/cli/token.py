@@ -1,4 +1,4 @@
-"""``ramq token``: tokens of the API and the page."""
+"""``ramq token``: access tokens for the API and the page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from ramq.cli.output import err, out, print_json
 from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
 
-app = typer.Typer(no_args_is_help=True, help="Tokens of the API and the page.\n\nExample: ramq token new ann")
+app = typer.Typer(no_args_is_help=True, help="Access tokens for the API and the page.\n\nExample: ramq token new ann")
 
 
 def register(root: typer.Typer) -> None:
@@ -19,11 +19,11 @@ def register(root: typer.Typer) -> None:
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, for logs and limits.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of its user, for logs and rate limits.")],
     scope: Annotated[str, typer.Option(help="read, write or admin; each includes the ones before it.")] = "read",
     as_json: Json = False,
 ) -> None:
-    """Make a token. Prints it, and the entry for RAMQ_API_TOKENS, which holds its hash alone. Nothing is kept.
+    """Create a token. Prints the token, and an entry for RAMQ_API_TOKENS with only its hash. Nothing is stored.
 
     Example: ramq token new ann --scope write
     """

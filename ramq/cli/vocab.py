@@ -1,4 +1,4 @@
-"""``ramq vocab``: tags of one's own, and giving them to what is recorded already."""
+"""``ramq vocab``: add vocabularies of your own, and retag recorded images with them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def register(root: typer.Typer) -> None:
 
 @app.command("list")
 def list_vocabularies(as_json: Json = False) -> None:
-    """List the vocabularies, and the generations that were made with each.
+    """List the vocabularies, and the generations that use each.
 
     Example: ramq vocab list
     """
@@ -42,10 +42,10 @@ def list_vocabularies(as_json: Json = False) -> None:
 @app.command()
 def add(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .txt, .csv or .jsonl file.")],
-    name: Annotated[str | None, typer.Option(help="What to call it; default: the file's name.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the vocabulary; default: the file's name.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Add a vocabulary: one name a line, or a table of name, name_zh, threshold and description(s).
+    """Add a vocabulary: one name per line, or a table of name, name_zh, threshold and description(s).
 
     Example: ramq vocab add birds.txt --name birds
     """
@@ -81,18 +81,19 @@ def show(
 def retag(
     vocabulary: Annotated[str, typer.Option(metavar="NAME", help="A name that `ramq vocab list` shows.")],
     from_generation: Annotated[
-        int | None, typer.Option("--from", metavar="GENERATION", help="Default: the one that serves.", min=1)
+        int | None,
+        typer.Option("--from", metavar="GENERATION", help="Generation to retag; default: the one in use.", min=1),
     ] = None,
     archive: ArchiveOf = None,
     skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Leave out images whose features are not kept.")
+        bool, typer.Option("--skip-missing", help="Skip images whose features are not kept.")
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Give the tags of a vocabulary to what is recorded, without reading the archive. Prints the numbers of the jobs.
+    """Retag recorded images with a vocabulary, without reading the archive. Prints the job numbers.
 
-    The results are a new generation; `ramq generations use` lets it serve.
+    The results form a new generation. Run `ramq generations use` to search it.
 
     Example: ramq vocab retag --vocabulary birds --wait
     """

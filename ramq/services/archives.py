@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ramq.services.corrections import LOCAL
 from storage.database import unit_of_work
@@ -11,7 +11,7 @@ from storage.objects.source import open_store, parse_source, require_allowed
 from storage.results import archives, generations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Engine
 
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
 SAMPLES = 20
 """Keys that are looked for at a new address before an archive is moved to it."""
+
+
+class ArchiveName(NamedTuple):
+    """What an archive is called."""
+
+    id: int
+    uri: str
 
 
 class ArchiveClient:
@@ -58,6 +65,11 @@ class ArchiveClient:
             serving = generations.default(session)
             recorded = {} if serving is None else self._index().archive_counts(session, serving.id)
             return archives.views(session, recorded)
+
+    def names(self) -> Sequence[ArchiveName]:
+        """Return what every archive is called, oldest first, without counting what is recorded of each."""
+        with unit_of_work(self._engine) as session:
+            return [ArchiveName(view.id, view.uri) for view in archives.views(session, {})]
 
     def get(self, archive: str) -> ArchiveView:
         """Return the archive that an id or a URI means.

@@ -1,4 +1,4 @@
-"""Searching, and looking at single images."""
+"""Searching."""
 
 from __future__ import annotations
 
@@ -7,28 +7,22 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from ramq.services import captions
-from ramq.services.originals import Original
-from ramq.services.query_models import QueryModels
-from ramq.services.thumbnails import Thumbnails
 from storage.database import unit_of_work
 from storage.errors import UsageError
-from storage.objects.source import open_store, parse_source, require_allowed
-from storage.results import archives, generations, lookup
+from storage.results import generations
 from storage.search import query as queries
 from storage.search.language import wanted_tags
 from storage.search.search import Search, between
 from storage.search.views import Facet, HitPage, SearchQuery, asking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
     from sqlalchemy import Engine
 
-    from ramq.settings import Settings
-    from storage.index.index import VectorIndex
-    from storage.results.views import ImageView
+    from ramq.services.query_models import QueryModels
     from storage.search.orders import Ranked
     from storage.search.views import Hit
 
@@ -48,30 +42,20 @@ class SearchClient:
     """Searches. Thread-safe.
 
     Args:
-        settings: the effective ones.
-        engine: the database.
-        search_engine: the database or a standby of it, which is searched.
-        index: gives this process's reader of the vector index, of the database or (True) of the standby.
-        is_reachable: whether other machines can reach whoever uses this.
+        engine: the database that is searched: the database itself, or a standby of it.
+        search: its reader.
+        models: encode texts and uploaded pictures.
     """
 
     def __init__(
         self,
-        settings: Settings,
         engine: Engine,
-        search_engine: Engine,
-        index: Callable[[bool], VectorIndex],
-        is_reachable: bool,  # noqa: FBT001
+        search: Search,
+        models: QueryModels,
     ) -> None:
-        self._settings = settings
         self._engine = engine
-        self._search_engine = search_engine
-        self._is_reachable = is_reachable
-        self._models = QueryModels(settings)
-        self.thumbnails = Thumbnails(settings.cache_path / "thumbnails")
-        self.of_database = Search(lambda: index(False))
-        # A standby is behind: a reader of its own, that does not go back and forth between the two.
-        self.of_standby = self.of_database if search_engine is engine else Search(lambda: index(True))
+        self._search = search
+        self._models = models
 
     def read(self, query: SearchQuery, text: str | None, *, is_strict: bool = False) -> SearchQuery:
         """Return ``query``, narrowed further by what a person typed, to be searched for.
@@ -91,26 +75,26 @@ class SearchClient:
             return asking(query, text)
         if not text or not text.strip():
             return query
-        with unit_of_work(self._search_engine) as session:
-            asked = queries.read(session, query, text, self.of_standby.vocabulary)
-            if not asked.text or next(wanted_tags(asked.where), None) is None or self.of_standby.count(session, asked):
+        with unit_of_work(self._engine) as session:
+            asked = queries.read(session, query, text, self._search.vocabulary)
+            if not asked.text or next(wanted_tags(asked.where), None) is None or self._search.count(session, asked):
                 return asked
             # "We are #1" names tag 1 by accident: words that find something are better than no hits at all.
-            as_words = queries.read(session, query, text, self.of_standby.vocabulary, are_tags_words=True)
-            return as_words if self.of_standby.count(session, as_words) else asked
+            as_words = queries.read(session, query, text, self._search.vocabulary, are_tags_words=True)
+            return as_words if self._search.count(session, as_words) else asked
 
-    def search(self, query: SearchQuery) -> HitPage:
+    def page(self, query: SearchQuery) -> HitPage:
         """Return a page of hits, best first. Raises ``UsageError`` and its kin for what the query names wrongly."""
         query, *vectors = self._with_vectors_of_text(query)
-        with unit_of_work(self._search_engine) as session:
-            page = self.of_standby.page(session, query, *vectors)
+        with unit_of_work(self._engine) as session:
+            page = self._search.page(session, query, *vectors)
         return _shown(page, query)
 
     def page_with_facets(self, query: SearchQuery, facets: int) -> tuple[HitPage, list[Facet]]:
-        """Return what ``search`` does, a text's hits counted, and the ``facets`` most frequent tags of all hits."""
+        """Return what ``page`` does, a text's hits counted, and the ``facets`` most frequent tags of all hits."""
         query, *vectors = self._with_vectors_of_text(query)
-        with unit_of_work(self._search_engine) as session:
-            page, counted = self.of_standby.page_with_facets(session, query, facets, *vectors)
+        with unit_of_work(self._engine) as session:
+            page, counted = self._search.page_with_facets(session, query, facets, *vectors)
         return _shown(page, query), counted
 
     def export(self, query: SearchQuery) -> tuple[queries.Match | None, Iterator[Hit]]:
@@ -120,16 +104,16 @@ class SearchClient:
         Memory does not grow with their number. Nothing has made any while nothing was recorded.
         """
         query, *vectors = self._with_vectors_of_text(query)
-        with unit_of_work(self._search_engine) as session:
-            found = self.of_standby.all_hits(session, query, *vectors)
+        with unit_of_work(self._engine) as session:
+            found = self._search.all_hits(session, query, *vectors)
         return (None, iter(())) if found is None else (found[0], self._contents(query, *found))
 
     def _contents(self, query: SearchQuery, match: queries.Match, found: Iterable[Ranked]) -> Iterator[Hit]:
         left = iter(found)
         while images := list(islice(left, queries.MAX_LIMIT)):
             # A transaction for each, since whoever takes the hits may take their time.
-            with unit_of_work(self._search_engine) as session:
-                hits = self.of_standby.hits(session, match, query, images)
+            with unit_of_work(self._engine) as session:
+                hits = self._search.hits(session, match, query, images)
             yield from map(captions.as_corrected, hits)
 
     def _with_vectors_of_text(self, query: SearchQuery) -> _WithVectors:
@@ -140,18 +124,18 @@ class SearchClient:
         if not query.text:
             return _WithVectors(query, None, None)
         queries.check(query)
-        with unit_of_work(self._search_engine) as session:
+        with unit_of_work(self._engine) as session:
             generation = queries.generation(session, query)
             if generation is None:
                 return _WithVectors(query, None, None)
-            vocabulary = self.of_standby.vocabulary(session, generation.vocabulary_id)
+            vocabulary = self._search.vocabulary(session, generation.vocabulary_id)
         return _WithVectors(
             replace(query, read_for=generation.id),
             self._models.encode_text(generation.model, query.text),
             self._models.encode_names(generation.model, vocabulary),
         )
 
-    def search_by_image(self, picture: bytes, query: SearchQuery) -> HitPage:
+    def by_image(self, picture: bytes, query: SearchQuery) -> HitPage:
         """Return the images nearest to a picture, and to the query's text if it has one.
 
         Raises:
@@ -159,7 +143,7 @@ class SearchClient:
         """
         if query.like is not None:
             raise UsageError("search by a picture or by an image of the archive, not by both")
-        with unit_of_work(self._search_engine) as session:
+        with unit_of_work(self._engine) as session:
             generation = queries.generation(session, query)
         if generation is None:
             return HitPage([])
@@ -167,78 +151,27 @@ class SearchClient:
         query, text, _ = self._with_vectors_of_text(replace(query, read_for=generation.id))
         if text is not None:
             vector = between(vector, text)
-        with unit_of_work(self._search_engine) as session:
-            page = self.of_standby.page(session, replace(query, text=None), vector)
+        with unit_of_work(self._engine) as session:
+            page = self._search.page(session, replace(query, text=None), vector)
         return _shown(page, query)
 
     def facets(self, query: SearchQuery, limit: int = 50) -> list[Facet]:
         """Count the tags of the images that a search finds, the most frequent first."""
         query, *vectors = self._with_vectors_of_text(query)
-        with unit_of_work(self._search_engine) as session:
-            return self.of_standby.facets(session, query, limit, *vectors)
+        with unit_of_work(self._engine) as session:
+            return self._search.facets(session, query, limit, *vectors)
 
     def suggest_tags(self, prefix: str, limit: int = 10) -> list[Facet]:
         """Return tags whose name begins with ``prefix``, with how many images have them."""
-        with unit_of_work(self._search_engine) as session:
-            return self.of_standby.suggest(session, prefix, limit)
+        with unit_of_work(self._engine) as session:
+            return self._search.suggest(session, prefix, limit)
 
     def example_tags(self) -> list[str]:
         """Return three names of tags that the generation in use has, for examples of queries."""
-        with unit_of_work(self._search_engine) as session:
+        with unit_of_work(self._engine) as session:
             generation = generations.default(session)
-            names = None if generation is None else self.of_standby.vocabulary(session, generation.vocabulary_id)
+            names = None if generation is None else self._search.vocabulary(session, generation.vocabulary_id)
         return list(EXAMPLES) if names is None else names.examples(EXAMPLES)
-
-    # Images --------------------------------------------------------------------------------------------------------
-
-    def image(self, image_id: int) -> ImageView:
-        """Return one image. Raises ``NotFoundError``."""
-        with unit_of_work(self._engine) as session:
-            return captions.as_corrected(self.of_database.image(session, image_id))
-
-    def find_image(self, text: str, archive: str | None = None) -> int:
-        """Return the id of the image that ``text`` means: an id, a key, or a URI.
-
-        Raises:
-            UsageError: it means none, or several.
-        """
-        with unit_of_work(self._engine) as session:
-            inside = [archive_id for archive_id, _ in archives.resolve_all(session, archive)] if archive else None
-            return lookup.resolve(session, text, inside)
-
-    def thumbnail(self, image_id: int, size: int = 320) -> tuple[bytes, str]:
-        """Return a JPEG no larger than ``size`` (rounded up to a kept size) and its ETag.
-
-        Raises:
-            NotFoundError: there is no such image.
-            PermanentError: its object cannot be fetched or decoded.
-        """
-        with unit_of_work(self._engine) as session:
-            uri, key, version = lookup.place(session, image_id)
-
-        def make(side: int) -> NDArray[np.uint8]:
-            from workers.pipeline.decode import ThumbnailTransform  # noqa: PLC0415  (Pillow; not every command needs it)
-
-            store = open_store(parse_source(uri), self._settings.s3)
-            fetched = store.fetch(key, version, self._settings.max_object_bytes)
-            return self._models.decoders().decode(fetched.body, ThumbnailTransform(side)).pixels
-
-        return self.thumbnails.get(image_id, version, size, make)
-
-    def original(self, image_id: int) -> Original:
-        """Return an image's original, to be read in parts. The archive must be one that may be read here.
-
-        Raises:
-            NotFoundError: there is no such image.
-            ForbiddenError: the archive is not on the list of those that may be read.
-            PermanentError: its object is gone or may not be read.
-            StoreUnavailableError: the store does not answer.
-        """
-        with unit_of_work(self._engine) as session:
-            uri, key, _ = lookup.place(session, image_id)
-        source = parse_source(uri)
-        require_allowed(source, self._settings.archive_allow, reachable=self._is_reachable)
-        return Original(open_store(source, self._settings.s3), key)
 
 
 def _shown(page: HitPage, query: SearchQuery) -> HitPage:

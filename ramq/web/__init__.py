@@ -1,1 +1,1 @@
-"""The HTTP API and the page: two surfaces over the same services."""
+"""The HTTP API and the web page, which both use the same services."""

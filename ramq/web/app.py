@@ -1,4 +1,4 @@
-"""The web application, put together from its services. Nothing is read from the environment here."""
+"""The web application, assembled from its services. This file reads nothing from the environment."""
 
 from __future__ import annotations
 
@@ -47,29 +47,29 @@ if TYPE_CHECKING:
     from ramq.wiring import Services
 
 REQUESTS_PER_MINUTE = 3_000
-"""A page of sixty hits is sixty thumbnails too, so a person may look at nearly one a second."""
+"""The default rate limit. A page of 60 hits also loads 60 thumbnails, so this allows nearly one page per second."""
 
 REMEMBERED_PICTURES_BYTES = 128 * 1024 * 1024
 
-# Each operation of the API may answer with any of these; all are problem documents.
+# Every operation of the API may return any of these. All are problem documents.
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": description}
     for status, description in (
-        (400, "The request cannot be read"),
-        (401, "A token is needed"),
-        (403, "Not allowed, or not with this token"),
+        (400, "Bad request"),
+        (401, "A token is required"),
+        (403, "Not allowed, or not allowed with this token"),
         (404, "Not found"),
-        (409, "Conflict with the state of the thing"),
+        (409, "Conflict with the current state"),
         (413, "The request is too large"),
         (422, "Invalid request"),
         (429, "Too many requests"),
-        (503, "A service that is needed does not answer"),
+        (503, "A required service is unavailable"),
     )
 }
 
 
 class _KeptFiles(StaticFiles):
-    """Static files whose addresses name their content, so that browsers may keep them for ever."""
+    """Static files whose URLs contain a hash of their content, so that browsers may cache them without limit."""
 
     def file_response(
         self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
@@ -84,12 +84,12 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     """Return the API and the page over ``services``.
 
     Args:
-        services: everything the routes call.
-        is_stopping: whether the server is shutting down; event streams end when it says so.
+        services: the services that the routes call.
+        is_stopping: returns whether the server is shutting down. Event streams end then.
     """
     tokens = Tokens(services.settings.api_tokens)
     per_minute = services.settings.rate_limit
-    if per_minute is None:  # without tokens only this machine asks
+    if per_minute is None:  # without tokens, only this machine sends requests
         per_minute = REQUESTS_PER_MINUTE if tokens.are_set else 0
     limit = RateLimit(per_minute, time.monotonic)
     metrics = WebMetrics(services)
@@ -104,7 +104,7 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     app = FastAPI(
         title="ramq",
         version=version("ramq"),
-        description="Tags, captions and search for large archives of pictures.",
+        description="Tags, captions and search for large image archives.",
         openapi_url="/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
@@ -133,9 +133,9 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
 
 
 def _describe(app: FastAPI, *, has_tokens: bool) -> None:
-    """Say in the OpenAPI document what FastAPI cannot know, and keep what it says of parameters.
+    """Complete the OpenAPI document, and remember the parameters of each route.
 
-    Problems are problem documents, and tokens are needed.
+    FastAPI does not know that errors are problem documents, and that tokens are required.
     """
     document = app.openapi()
     app.state.parameters = {

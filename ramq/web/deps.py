@@ -1,4 +1,4 @@
-"""What routes take: the services of the application, ids that fit the database, the search in the query string."""
+"""Dependencies and parameters of the routes: the services, ids that fit the database, the search."""
 
 from dataclasses import replace
 from typing import Annotated, Any, NamedTuple, cast
@@ -23,17 +23,17 @@ MAX_TAGS = 64
 
 
 async def services_of(request: Request) -> Services:
-    """The services that the application was created with."""
+    """Return the services that the application was created with."""
     return cast("Services", request.app.state.services)
 
 
 def templates_of(request: Request) -> Templates:
-    """The templates of the application."""
+    """Return the templates of the application."""
     return cast("Templates", request.app.state.templates)
 
 
 def caller_of(request: Request) -> str:
-    """Who asks: the name of the token, or ``local`` where none is needed."""
+    """Return the name of the request's token, or ``local`` if no tokens are set."""
     token = request.app.state.tokens.of(request)
     return LOCAL if token is None else str(token.name)
 
@@ -45,7 +45,7 @@ def _blank_is_unset(value: Any) -> Any:
 
 
 class _Blankable:
-    """A form sends its empty fields too: they count as not given, and the API's document says so."""
+    """Treats an empty value as not given, because forms send their empty fields too. The OpenAPI document says so."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return no_info_before_validator_function(_blank_is_unset, handler(source))
@@ -58,14 +58,14 @@ class _Blankable:
         return {"anyOf": [*kinds, {"type": "string", "maxLength": 0}]}
 
 
-# Whatever waits for nothing is `async`: FastAPI hands other dependencies to a thread each, and eight clients at a time
-# would mostly wait for those.
+# Dependencies that never block are `async`. FastAPI runs each of the others in a thread, and eight clients at a time
+# would mostly wait for threads.
 ServicesDep = Annotated[Services, Depends(services_of)]
 Id = Annotated[int, Path(ge=1, le=MAX_ID)]
-# Behind the constraints, or pydantic would ask the blank to meet them.
+# It stands after the constraints; before them, pydantic would check a blank value against them.
 MAYBE_BLANK = _Blankable()
-Limit = Annotated[int, Query(ge=1, le=500, description="items on a page"), MAYBE_BLANK]
-Cursor = Annotated[str | None, Query(max_length=1_000, description="`next_cursor` of the page before"), MAYBE_BLANK]
+Limit = Annotated[int, Query(ge=1, le=500, description="items per page"), MAYBE_BLANK]
+Cursor = Annotated[str | None, Query(max_length=1_000, description="`next_cursor` of the previous page"), MAYBE_BLANK]
 MaybeId = Annotated[int | None, Query(ge=1, le=MAX_ID), MAYBE_BLANK]
 _Tag = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 _Tags = Annotated[list[_Tag] | None, Query(max_length=MAX_TAGS, description="tag names (English or Chinese) or ids")]
@@ -76,28 +76,28 @@ def _tags(values: list[str] | None) -> tuple[str, ...]:
 
 
 async def takes_known_parameters(request: Request) -> None:
-    """Refuse a parameter that the route does not take: who narrows by it must not get, or erase, everything."""
+    """Refuse unknown parameters. If one were ignored, a misspelled filter would return, or erase, everything."""
     known = request.app.state.parameters[request.method, request.scope["route"].path_format]
     for name in request.query_params:
         if name not in known:
-            takes = f"takes {', '.join(sorted(known))}" if known else "takes no parameters"
-            message = f"is not taken here, and nothing was done: this address {takes}"
+            takes = f"the parameters are {', '.join(sorted(known))}" if known else "this address takes no parameters"
+            message = f"unknown parameter, so nothing was done; {takes}"
             raise RequestValidationError([{"loc": ("query", name), "msg": message, "type": "value_error"}])
 
 
 def absolute_source(text: str) -> str:
-    """Return what names an archive over HTTP. A relative folder would be looked for where the server was started.
+    """Return the source of an archive if it is absolute. A relative folder would depend on the server's directory.
 
     Raises:
         UsageError: it is relative.
     """
     if "://" not in text and not text.startswith("/"):
-        raise UsageError(f"{text!r} is relative: over HTTP, name s3://bucket/prefix or the whole path of a folder, /…")
+        raise UsageError(f"{text!r} is a relative path; give s3://bucket/prefix, or the absolute path of a folder")
     return text
 
 
 class SearchForm(NamedTuple):
-    """The search in the query string: what stands in the box, and what the other parameters say."""
+    """The search in the query string: the text of the search box, and the other parameters."""
 
     q: str | None
     others: SearchQuery
@@ -105,14 +105,14 @@ class SearchForm(NamedTuple):
 
 
 class Paging(NamedTuple):
-    """Which page of the hits, and how long it may be."""
+    """The page of the hits, and its maximum length."""
 
     limit: int
     cursor: str | None
 
 
 async def paging(limit: Limit = 20, cursor: Cursor = None) -> Paging:
-    """Read which page of the hits is wanted."""
+    """Read from the query string which page of the hits is requested."""
     return Paging(limit, cursor)
 
 
@@ -121,32 +121,32 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
     q: Annotated[
         str | None,
         Query(
-            description="free text, tags and filters in the query language. What cannot be read as tags and filters is "
-            "searched as words, and `notes` say so",
+            description="free text, tags and filters in the query language. Text that is not valid in it is searched "
+            "as words, and `notes` say so",
             examples=["a red boat (castle OR palace) -daisy after:2024-01-01"],
         ),
         MAYBE_BLANK,
     ] = None,
     tag: _Tags = None,
     any: _Tags = None,  # noqa: A002  (the parameter's public name)
-    not_: Annotated[list[_Tag] | None, Query(alias="not", max_length=MAX_TAGS, description="tags to leave out")] = None,
+    not_: Annotated[list[_Tag] | None, Query(alias="not", max_length=MAX_TAGS, description="tags to exclude")] = None,
     like: MaybeId = None,
     archive: Annotated[
         str | None, Query(max_length=MAX_TEXT, description="an archive's id or URI"), MAYBE_BLANK
     ] = None,
     job: MaybeId = None,
-    prefix: Annotated[str | None, Query(max_length=MAX_TEXT, description="how the key begins"), MAYBE_BLANK] = None,
+    prefix: Annotated[str | None, Query(max_length=MAX_TEXT, description="start of the key"), MAYBE_BLANK] = None,
     threshold: Annotated[float | None, Query(ge=0, le=1), MAYBE_BLANK] = None,
     relevance: Annotated[
         float | None,
-        Query(ge=0, le=1, description="how near to the text an image must be; 0 ranks all of them"),
+        Query(ge=0, le=1, description="minimum relevance to the text, 0 to 1; 0 disables the cutoff"),
         MAYBE_BLANK,
     ] = None,
     strict: Annotated[  # noqa: FBT002  (a parameter of the query string)
-        bool, Query(description="whether `q` is refused if it cannot be read as tags and filters"), MAYBE_BLANK
+        bool, Query(description="whether to refuse a `q` that is not valid in the query language"), MAYBE_BLANK
     ] = False,
 ) -> SearchForm:
-    """Read what is looked for from the query string, without taking the text in its box apart."""
+    """Read the search from the query string, without parsing its text."""
     for name, value in request.query_params.multi_items():
         if "\0" in value and name != "q":
             raise RequestValidationError(
@@ -170,7 +170,7 @@ FiltersDep = Annotated[SearchForm, Depends(typed_filters)]
 
 
 async def typed_query(typed: FiltersDep, page: Annotated[Paging, Depends(paging)]) -> SearchForm:
-    """Read a page of a search from the query string, without taking the text in its box apart."""
+    """Read a search and its page from the query string, without parsing its text."""
     return typed._replace(others=replace(typed.others, limit=page.limit, cursor=page.cursor))
 
 
@@ -178,23 +178,23 @@ SearchFormDep = Annotated[SearchForm, Depends(typed_query)]
 
 
 def search_query(services: ServicesDep, asked: SearchFormDep) -> SearchQuery:
-    """Read a search from the query string; the API and the page take the same one."""
-    return services.read(asked.others, asked.q, is_strict=asked.is_strict)
+    """Read a search from the query string. The API and the page take the same parameters."""
+    return services.search.read(asked.others, asked.q, is_strict=asked.is_strict)
 
 
 Search = Annotated[SearchQuery, Depends(search_query)]
 
 
 def filter_query(services: ServicesDep, typed: FiltersDep) -> SearchQuery:
-    """Read what is looked for from the query string, for a route with pages of its own."""
-    return services.read(typed.others, typed.q, is_strict=typed.is_strict)
+    """Read a search without its page from the query string, for routes with their own paging."""
+    return services.search.read(typed.others, typed.q, is_strict=typed.is_strict)
 
 
 Filters = Annotated[SearchQuery, Depends(filter_query)]
 
 
 def query_string(query: SearchQuery) -> str:
-    """The query string that asks for ``query`` again, without its limit. The inverse of ``search_query``."""
+    """Return the query string of ``query``, without its limit. This is the inverse of ``search_query``."""
     q = format(Parsed(query.text, query.where, generation=query.generation))
     pairs = [("q", q)] if q else []
     pairs += [("tag", tag) for tag in query.tags]

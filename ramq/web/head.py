@@ -1,4 +1,4 @@
-"""HEAD: what GET answers, without its body."""
+"""HEAD requests: the response to GET without its body."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
 
 
 class Head:
-    """The layer that answers HEAD wherever GET is answered (RFC 9110, section 9.3.2)."""
+    """The middleware that answers HEAD on every route that answers GET (RFC 9110, section 9.3.2)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Ask the application for GET, and keep its body back."""
+        """Send GET to the application, and drop the body of its response."""
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self._app(scope, receive, send)
             return
@@ -30,7 +30,7 @@ class Head:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         async def receive_until_sent() -> Message:
-            # An answer without an end, such as a stream of events, stops when its client is gone.
+            # Pretend that the client has disconnected, to end endless responses such as event streams.
             return {"type": "http.disconnect"} if is_sent else await receive()
 
         await self._app({**scope, "method": "GET"}, receive_until_sent, send_head)

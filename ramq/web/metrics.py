@@ -1,4 +1,4 @@
-"""What Prometheus reads: the counters of the jobs, the workers, and how long searches take."""
+"""The metrics for Prometheus: counters of the jobs, workers, and durations of searches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from storage.ledger.views import JobView
 
 RECENT_JOBS = 50
-"""Only so many jobs are told apart, newest first: every job is a time series."""
+"""The number of jobs with metrics of their own, newest first. It is limited because every job is a time series."""
 
 
 class WebMetrics:
@@ -32,13 +32,13 @@ class WebMetrics:
         self._registry.register(_Books(services))
         self._search = Histogram(
             "ramq_search_seconds",
-            "Time to answer a search.",
+            "Duration of a search.",
             ["kind"],
             registry=self._registry,
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
         )
         self._requests = Counter(
-            "ramq_http_requests", "Requests answered.", ["method", "route", "status"], registry=self._registry
+            "ramq_http_requests", "Answered requests.", ["method", "route", "status"], registry=self._registry
         )
 
     def counting(self, app: ASGIApp) -> ASGIApp:
@@ -47,7 +47,7 @@ class WebMetrics:
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
             async def send_counted(message: Message) -> None:
                 if message["type"] == "http.response.start":
-                    # The route's pattern, not the path: every path would be a time series of its own.
+                    # Use the route's pattern, because every distinct path would be a time series of its own.
                     route = getattr(scope.get("route"), "path", "none")
                     self._requests.labels(_method(scope), route, str(message["status"])).inc()
                 await send(message)
@@ -57,7 +57,7 @@ class WebMetrics:
         return counted
 
     def search_seconds(self, kind: str) -> AbstractContextManager[Any]:
-        """Time a search of ``kind`` (``query`` or ``image``)."""
+        """Measure the duration of a search of ``kind`` (``query`` or ``image``)."""
         return self._search.labels(kind).time()
 
     def text(self) -> bytes:
@@ -66,23 +66,23 @@ class WebMetrics:
 
 
 def _method(scope: Scope) -> str:
-    # Clients may invent methods; labels may not be invented by clients.
+    # Clients may send any method, and must not be able to create labels with it.
     method: str = scope["method"]
     return method if method in {"GET", "HEAD", "POST", "PUT", "DELETE"} else "other"
 
 
 class _Books(Collector):
-    """Reads the jobs and workers when it is asked, so that the numbers are those of the database."""
+    """Reads the jobs and workers at each scrape, so that the numbers are those of the database."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
     def describe(self) -> Iterator[Metric]:
-        """Say nothing: registering must not read the database."""
+        """Yield nothing, because registering must not read the database."""
         yield from ()
 
     def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("ramq_service_up", "Whether a service that is needed answers.", labels=["service"])
+        up = GaugeMetricFamily("ramq_service_up", "Whether a required service is available.", labels=["service"])
         for name, state in self._services.ready().items():
             up.add_metric([name], float(state == "ok"))
         yield up
@@ -90,7 +90,7 @@ class _Books(Collector):
             jobs = self._services.jobs.list(limit=RECENT_JOBS).items
             workers = self._services.jobs.workers()
         except RamqError:
-            # `ramq_service_up` says what is wrong; made-up zeros would look like an empty queue.
+            # `ramq_service_up` reports the error. Zeros here would look like an empty queue.
             return
         yield from _job_metrics(jobs)
         alive = GaugeMetricFamily("ramq_workers_alive", "Workers with a recent heartbeat.", labels=["device"])
@@ -110,6 +110,6 @@ def _job_metrics(jobs: list[JobView]) -> Iterator[Metric]:
     yield images
     yield rate
     running = [job for job in jobs if job.state == "running"]
-    backlog = "Images that wait or are worked on, in the running jobs."
+    backlog = "Pending images of all running jobs."
     yield GaugeMetricFamily("ramq_backlog_images", backlog, value=sum(job.pending for job in running))
-    yield GaugeMetricFamily("ramq_jobs_running", "Jobs that run.", value=len(running))
+    yield GaugeMetricFamily("ramq_jobs_running", "Running jobs.", value=len(running))

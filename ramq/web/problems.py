@@ -1,6 +1,6 @@
-"""Errors as RFC 9457 problem documents for machines and as a page for people.
+"""Errors as RFC 9457 problem documents for programs, and as an HTML page for people.
 
-``type`` is ``urn:ramq:problem:CODE``, where CODE is the stable code of the error (``storage.errors``) with hyphens.
+``type`` is ``urn:ramq:problem:CODE``. CODE is the stable code of the error (``storage.errors``), with hyphens.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 
-# The first class that fits decides, so narrower ones stand first.
+# The first class that matches decides, so subclasses come before their base classes.
 _STATUS: tuple[tuple[type[RamqError], int], ...] = (
     (NotFoundError, 404),
     (ConflictError, 409),
@@ -49,7 +49,7 @@ _STATUS: tuple[tuple[type[RamqError], int], ...] = (
 )
 _TITLES = {
     400: "Bad request",
-    401: "A token is needed",
+    401: "A token is required",
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
@@ -60,7 +60,7 @@ _TITLES = {
     422: "Invalid request",
     429: "Too many requests",
     500: "Server error",
-    503: "A service is not available",
+    503: "Service unavailable",
 }
 CODES = {
     400: "bad-request",
@@ -76,7 +76,7 @@ CODES = {
 
 
 def make_problem(status: int, code: str, detail: str, **more: Any) -> Problem:
-    """Return the problem document for ``code``; ``more`` are the fields that only some problems have."""
+    """Return the problem document for ``code``. ``more`` holds the fields that only some problems have."""
     title = _TITLES.get(status, "Error")
     return Problem(type=f"urn:ramq:problem:{code.replace('_', '-')}", title=title, status=status, detail=detail, **more)
 
@@ -88,7 +88,7 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
 
 
 def problem_of(error: RamqError, q: str | None = None) -> Problem:
-    """Say whose fault ``error`` was, in HTTP's words, and where in the query's text ``q`` it is."""
+    """Return the problem document for ``error``, with its place in the text ``q`` of the query if it has one."""
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     if not q or not isinstance(error, UsageError) or error.at is None:
         return make_problem(status, error.code, str(error))
@@ -96,13 +96,13 @@ def problem_of(error: RamqError, q: str | None = None) -> Problem:
 
 
 def wants_html(request: HTTPConnection) -> bool:
-    """Whether a person is looking: a browser asked for a page."""
+    """Return whether a browser asked for an HTML page."""
     is_for_machines = request.url.path.startswith(("/v1/", "/static/"))
     return not is_for_machines and "text/html" in request.headers.get("accept", "")
 
 
 def install_problem_handlers(app: FastAPI, render: Callable[[Request, Problem], Response]) -> None:
-    """Answer every error of ``app`` with a problem document, or with ``render`` when a person is looking."""
+    """Answer every error of ``app`` with a problem document, or with ``render`` if a browser asked for a page."""
 
     def answer(request: Request, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
         if not wants_html(request):
@@ -131,8 +131,8 @@ def install_problem_handlers(app: FastAPI, render: Callable[[Request, Problem], 
 
     def on_bug(request: Request, error: Exception) -> Response:
         log.error("request_crashed", exc_info=error, extra={"path": request.url.path})
-        problem = make_problem(500, "internal", "The request failed here; the server's log has the reason.")
-        # This answer is made outside the layer that adds the headers to all others.
+        problem = make_problem(500, "internal", "The server failed to handle the request. See its log for the reason.")
+        # This response is created outside the middleware that adds these headers to all others.
         return answer(request, problem, SECURITY_HEADERS)
 
     app.add_exception_handler(RamqError, on_ramq_error)

@@ -1,4 +1,4 @@
-"""An original as an answer: whole, in part, or not at all where the client has it already (RFC 9110, section 14)."""
+"""Responses with an original: whole, in part, or 304 if the client already has it (RFC 9110, section 14)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _RANGE = re.compile(r"bytes=(?=.*\d)(\d{0,18})-(\d{0,18})")
 
 
 def answer_with(original: Original, asked: Mapping[str, str]) -> Response:
-    """Return the answer to a request with the headers ``asked``. Raises what reading the original raises."""
+    """Return the response to a request with the headers ``asked``. Raises the same errors as reading the original."""
     info = original.info()
     tag = f'"{quote(info.version)}"'
     headers = {
         "Accept-Ranges": "bytes",
         "ETag": tag,
         "Cache-Control": "private, no-cache",
-        # Whatever the bytes are, they run nothing here.
+        # Whatever the bytes are, the browser must not run them as scripts of this site.
         "Content-Security-Policy": "default-src 'none'; sandbox",
     }
     known = {part.strip().removeprefix("W/") for part in asked.get("if-none-match", "").split(",")}
@@ -45,7 +45,7 @@ def answer_with(original: Original, asked: Mapping[str, str]) -> Response:
     how = "attachment" if media_type == DOWNLOADED else "inline"
     name = quote(original.key.rstrip("/").rpartition("/")[2] or original.key, safe="")
     headers |= {"Content-Disposition": f"{how}; filename*=UTF-8''{name}", "Content-Length": str(end - start)}
-    # Its first bytes could be read, so what is wrong with it was told by a status; an answer to HEAD reads no more.
+    # The first bytes have been read above, so errors have led to an error status. A response to HEAD reads no more.
     content = _content(original, info, start, end - start)
     return StreamingResponse(content, status_code=status, media_type=media_type, headers=headers)
 
@@ -55,7 +55,7 @@ def _content(original: Original, info: ObjectInfo, start: int, length: int) -> I
 
 
 def _part(first: str, last: str, size: int) -> tuple[int, int] | None:
-    """Return where a part begins and ends, the end not included; None if there is no such part."""
+    """Return the start and the exclusive end of a range, or None if the range is outside the original."""
     if not first:
         length = min(int(last or 0), size)
         return (size - length, size) if length else None

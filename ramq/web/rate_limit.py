@@ -1,4 +1,4 @@
-"""How often somebody may ask: a bucket of permits for each token or address, in the memory of one process."""
+"""The rate limit: a token bucket for each access token or address, in the memory of one process."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST_CALLERS = 10_000
-"""Callers that are remembered; those that asked longest ago are forgotten first."""
+"""The number of callers to remember. The ones with the oldest requests are forgotten first."""
 
 
 class RateLimit:
-    """Permits that come back evenly: a minute's may be used at once. Not thread-safe: belongs to the event loop.
+    """Permits for each caller, refilled at a constant rate. All permits of a minute may be used at once.
+
+    Not thread-safe: only the event loop may use it.
 
     Args:
         per_minute: requests that one caller may make in a minute; 0 for any number.
-        clock: seconds that only go forward.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(self, per_minute: int, clock: Callable[[], float]) -> None:
@@ -26,7 +28,7 @@ class RateLimit:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait_seconds(self, caller: str) -> float:
-        """Take a permit and return 0, or return how long it takes until there is one."""
+        """Take a permit and return 0, or return the seconds until the next permit."""
         if not self._per_minute:
             return 0.0
         now, rate = self._clock(), self._per_minute / 60

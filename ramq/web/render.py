@@ -1,4 +1,4 @@
-"""Templates, and the filters with which they show numbers, times and hostile keys."""
+"""Templates, and their filters for numbers, times and keys with unsafe characters."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 WEB = Path(__file__).resolve().parent
 STATIC = WEB / "static"
-# Characters that are invisible or turn the text around them: shown by their number instead.
+# Characters that are invisible, or change the direction of the text. They are shown by their code point instead.
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _EMOJI_PARTS = frozenset("\u200d\ufe0f\ufe0e")
 
 
 def visible(text: str) -> Markup:
-    """Return ``text`` as HTML in which no character hides: controls and direction marks become visible boxes."""
-    if text.isprintable():  # as nearly all are
+    """Return ``text`` as HTML in which control characters and direction marks appear as visible boxes."""
+    if text.isprintable():  # true for nearly all texts
         return Markup('<bdi dir="ltr" class="key">{}</bdi>').format(text)
     parts = [_visible_character(character) for character in text]
     return Markup('<bdi dir="ltr" class="key">{}</bdi>').format(Markup("").join(parts))
@@ -48,7 +48,7 @@ def _visible_character(character: str) -> Markup:
 
 
 def plain(text: str) -> str:
-    """Return ``text`` for attributes and titles: hidden characters become their escapes."""
+    """Return ``text`` for attributes and titles, with hidden characters as escapes."""
     if text.isprintable():
         return text
     return "".join(
@@ -65,7 +65,7 @@ def file_name(key: str) -> str:
 
 
 def number(value: float) -> str:
-    """Return a count with separators, or a rate with as many digits as say something."""
+    """Return a count with thousands separators, or a rate with a sensible number of digits."""
     if isinstance(value, int) or value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
@@ -83,7 +83,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Return a number of bytes for people."""
+    """Return a number of bytes in a readable unit."""
     value = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if value < 1000:
@@ -101,17 +101,17 @@ def moment(value: datetime) -> Markup:
 
 
 def stage(name: str) -> str:
-    """Return the name of a stage of the pipeline as people know it."""
+    """Return the display name of a stage of the pipeline."""
     return {"infer": "inference"}.get(name, name)
 
 
 def person(name: str) -> str:
-    """Return who said something: without tokens, whoever sits here."""
+    """Return the display name of the author of a change. Without tokens, the author is the local user."""
     return "you" if name == LOCAL else name
 
 
 def term(name: str) -> str:
-    """Return the name of a tag as it is written behind ``tag:``, ``-`` or OR."""
+    """Return the name of a tag as it is written after ``tag:``, ``-`` or OR."""
     return tag_text(name, is_top=False)
 
 
@@ -140,7 +140,7 @@ class Templates:
             "stage": stage,
             "person": person,
         }
-        # Addresses of static files change with their content, so that browsers may keep them for ever.
+        # URLs of static files change with their content, so that browsers may cache them without limit.
         stamps = {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in STATIC.iterdir()}
         self._environment.globals |= {
             "static": lambda name: f"/static/{name}?v={stamps[name]}",
@@ -149,7 +149,7 @@ class Templates:
         }
 
     def show(self, request: HTTPConnection, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
-        """Return the page ``template``, offering what ``request`` may do. It shows live data, so it is not stored."""
+        """Return the page ``template`` with the actions that ``request`` may take. Live data must not be cached."""
         token = self._tokens.of(request)
 
         def may(scope: str) -> bool:
@@ -159,5 +159,5 @@ class Templates:
         return HTMLResponse(html, status_code=status, headers={"Cache-Control": "no-store"})
 
     def show_problem(self, request: HTTPConnection, problem: Problem) -> HTMLResponse:
-        """Return the page that tells of ``problem``."""
+        """Return the page that shows ``problem``."""
         return self.show(request, "problem.html", status=problem.status, problem=problem)

@@ -1,15 +1,16 @@
-"""Who may ask, from where, and how much: tokens, host and origin checks, request sizes, response headers.
+"""Access control: tokens, rate limits, host and origin checks, request sizes, response headers.
 
-The rules, in the order in which they are applied:
+The rules:
 
-1. Without tokens the server is for this machine alone, so the ``Host`` must be a loopback name: a page elsewhere that
-   points a name of its own at 127.0.0.1 (DNS rebinding) is refused.
-2. With tokens everything but health and static files needs one: ``Authorization: Bearer``, or the cookie that the
-   page's sign-in sets. The cookie holds a digest of the token, ``HttpOnly`` and ``SameSite=Strict``.
-3. A token does what its scope includes (``ramq.web.tokens``).
-4. A caller, by token or else by address, asks no more often than the limit allows.
-5. A request that changes something and was not made with a bearer token must not come from another site.
-6. Bodies are limited in size, whether their length is declared or not.
+1. Without tokens, the server is for this machine alone. The ``Host`` must be a loopback name, which refuses foreign
+   pages whose name resolves to 127.0.0.1 (DNS rebinding).
+2. With tokens, every path except health checks, sign-in and static files requires one. It is sent as
+   ``Authorization: Bearer``, or as the cookie that the sign-in page sets. The cookie holds a digest of the token and
+   is ``HttpOnly`` and ``SameSite=Strict``.
+3. The scope of a token determines what it allows (``ramq.web.tokens``).
+4. The rate limit applies to each token, and to each address for requests without a token.
+5. A request that changes something must come from our own site, unless it carries a bearer token.
+6. Request bodies are limited in size, whether their length is declared or not.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 MAX_UPLOAD_BYTES = 32 * 1024 * 1024
 MAX_BODY_BYTES = 256 * 1024
 MAX_LENGTH_DIGITS = 18
-"""Of a declared length: Python reads no number from thousands of digits."""
+"""The maximum digits of a declared length. Python does not parse numbers with thousands of digits."""
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/login"})
 UNLIMITED_PATHS = frozenset({"/healthz", "/readyz"})
 
@@ -47,7 +48,7 @@ SECURITY_HEADERS = {
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    # Not `no-referrer`: with it browsers send `Origin: null` with the page's own forms.
+    # Not `no-referrer`, because browsers then send `Origin: null` with the forms of our own pages.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -56,7 +57,7 @@ SECURITY_HEADERS = {
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host`` (a name or an address, without a port) is this machine and nothing else."""
+    """Return whether ``host`` (a name or an address, without a port) can only be this machine."""
     host = host.strip("[]").lower().rstrip(".")
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -67,17 +68,20 @@ def is_loopback(host: str) -> bool:
 
 
 def is_same_origin(headers: Headers) -> bool:
-    """Whether a browser says that the request comes from our own page. Other programs say nothing, which is fine."""
+    """Return whether the request comes from our own site, by its headers. Only browsers send these headers.
+
+    Requests of other programs, which do not have them, are accepted.
+    """
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site in {"same-origin", "none"}
     origin = headers.get("origin")
-    # Not by urlsplit, which raises for some of what is no address.
+    # Not with urlsplit, which raises for some invalid addresses.
     return origin is None or origin.partition("://")[2] == headers.get("host", "")
 
 
 class Gate:
-    """The layer around the application that applies the rules above and adds the headers to every answer."""
+    """The middleware that applies the rules above and adds the security headers to every response."""
 
     def __init__(
         self,
@@ -93,7 +97,7 @@ class Gate:
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request in, or answer it here."""
+        """Pass the request on to the application, or answer it here."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -133,27 +137,27 @@ class Gate:
         if path in UNLIMITED_PATHS or path.startswith("/static/"):
             return
         token = self._tokens.of(connection)
-        # An address of its own for those without a token: who guesses tokens is slowed down as well.
+        # Requests without a valid token are limited by address, which also slows down guessing tokens.
         caller = f"token {token.name}" if token else f"address {connection.client.host if connection.client else ''}"
         wait = self._limit.wait_seconds(caller)
         if wait:
-            detail = "You ask more often than RAMQ_RATE_LIMIT allows: wait as long as Retry-After says."
+            detail = "Too many requests: the limit is RAMQ_RATE_LIMIT. Wait for the seconds in Retry-After."
             raise HTTPException(429, detail, headers={"Retry-After": str(math.ceil(wait))})
 
     def _check(self, connection: HTTPConnection) -> None:
         headers = connection.headers
         if not self._tokens.are_set and not is_loopback(connection.url.hostname or ""):
-            detail = "Without tokens only this machine is served, by the names localhost and 127.0.0.1."
+            detail = "Without tokens, only this machine may connect. Use http://localhost or http://127.0.0.1."
             raise HTTPException(421, detail)
         if not self._is_open(connection):
-            detail = "Send one of the tokens in RAMQ_API_TOKENS as `Authorization: Bearer TOKEN`."
+            detail = "Send a token from RAMQ_API_TOKENS as `Authorization: Bearer TOKEN`."
             raise HTTPException(401, detail, headers={"WWW-Authenticate": "Bearer"})
         token, needed = self._tokens.of(connection), scope_needed(connection.scope["method"], connection.url.path)
         if token is not None and not token.may(needed):
-            raise HTTPException(403, f"This needs a token of scope {needed}; {token.name} has {token.scope}.")
+            raise HTTPException(403, f"This requires a token of scope {needed}; {token.name} has {token.scope}.")
         is_by_token = self._tokens.are_set and bearer_token(headers) is not None
         if connection.scope["method"] not in SAFE_METHODS and not is_by_token and not is_same_origin(headers):
-            raise HTTPException(403, "A request that changes something must come from this site's own pages.")
+            raise HTTPException(403, "A request that changes data must come from a page of this site, or carry a bearer token.")
         length = headers.get("content-length", "0")
         limit = _limit_for(connection)
         if not length.isdecimal() or len(length) > MAX_LENGTH_DIGITS or int(length) > limit:
@@ -165,11 +169,11 @@ def _limit_for(connection: HTTPConnection) -> int:
 
 
 def _too_large(limit: int) -> HTTPException:
-    return HTTPException(413, f"The request is larger than {limit // 1024:,} KiB, the most that is taken here.")
+    return HTTPException(413, f"The request is too large; the limit is {limit // 1024:,} KiB.")
 
 
 def _limited(receive: Receive, limit: int) -> Receive:
-    """Wrap ``receive`` so that a body without a declared length ends the request once it is over ``limit`` bytes."""
+    """Wrap ``receive`` so that it raises once a body without a declared length exceeds ``limit`` bytes."""
     received = 0
 
     async def receive_limited() -> Message:
@@ -185,7 +189,7 @@ def _limited(receive: Receive, limit: int) -> Receive:
 
 def _sign_in(connection: HTTPConnection) -> Response:
     if connection.headers.get("hx-request") == "true":
-        # A live part of a page whose session ended: the whole page goes to the sign-in, not the part.
+        # A live part of a page, whose session has ended. Send the whole page to the sign-in, not only the part.
         return Response(status_code=204, headers={"HX-Redirect": "/login"})
     target = connection.url.path + (f"?{connection.url.query}" if connection.url.query else "")
     return RedirectResponse(f"/login?next={quote(target, safe='')}", status_code=303)

@@ -1,4 +1,4 @@
-"""Serves the application with uvicorn, on loopback unless tokens are set."""
+"""The web server: serves the application with uvicorn, only on loopback unless tokens are set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ramq.wiring import Services
 
 GRACE_SECONDS = 10
-"""How long requests that are under way may take when the server stops."""
+"""The time that running requests have to finish when the server stops."""
 
 
 def serve(
@@ -32,17 +32,17 @@ def serve(
     on_ready: Callable[[str], None] | None = None,
     on_stop: Callable[[], None] | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; requests under way are finished.
+    """Serve until SIGINT or SIGTERM, then finish running requests.
 
     Args:
-        services: what the application is made of.
+        services: the services of the application.
         host: the name or address to listen on.
-        port: the port, 0 for any free one.
-        on_ready: called with the page's URL once the port is open.
+        port: the port, or 0 for any free one.
+        on_ready: called with the page's URL when the port is open.
         on_stop: called as soon as the server is told to stop.
 
     Raises:
-        UsageError: ``host`` is not loopback and no tokens are set, or the address cannot be listened on.
+        UsageError: ``host`` is not loopback and no tokens are set, or listening on the address failed.
     """
     listener = listen(services, host, port)
     server = make_server(services, on_stop=on_stop)
@@ -53,12 +53,12 @@ def serve(
 
 
 class _Server(uvicorn.Server):
-    """Says at once that it heard Ctrl-C: what is under way may take some seconds to end."""
+    """A server that reports Ctrl-C at once, because running requests may take some seconds to finish."""
 
     on_stop: Callable[[], None] | None = None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close every connection, those too that come while the others are closed: browsers open some ahead."""
+        """Close every connection. Browsers open spare ones in advance, so close new ones as well."""
         closing = asyncio.ensure_future(super().shutdown(sockets))
         while not closing.done():
             for connection in list(self.server_state.connections):
@@ -74,7 +74,7 @@ class _Server(uvicorn.Server):
 
 
 def make_server(services: Services, *, on_stop: Callable[[], None] | None = None) -> uvicorn.Server:
-    """Return a server that is run with ``server.run(sockets=[listen(…)])`` and stopped with ``server.should_exit``."""
+    """Return a server. Run it with ``server.run(sockets=[listen(…)])``, and stop it with ``server.should_exit``."""
     server: _Server
 
     def is_stopping() -> bool:
@@ -99,30 +99,30 @@ def require_tokens(settings: Settings, host: str) -> None:
     """Raise ``UsageError`` if ``host`` can be reached from other machines and no tokens are set."""
     if not settings.api_tokens and not is_loopback(host):
         raise UsageError(
-            f"without tokens the page is for this machine only: set RAMQ_API_TOKENS to listen on {host}, "
-            "or use --host 127.0.0.1"
+            f"listening on {host} requires tokens, because other machines can reach it; "
+            "set RAMQ_API_TOKENS, or use --host 127.0.0.1"
         )
 
 
 def listen(services: Services, host: str, port: int) -> socket.socket:
-    """Open the port. Raises ``UsageError`` if that is not allowed or not possible."""
+    """Open the port and return its socket. Raises ``UsageError`` if that is not allowed or not possible."""
     require_tokens(services.settings, host)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
         if getattr(error, "errno", None) == errno.EADDRINUSE:
-            raise UsageError(f"Port {port} is in use; choose another with --port.") from error
+            raise UsageError(f"port {port} is in use; choose another with --port") from error
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"Cannot listen on {host}, port {port}: {reason}. Choose others with --host, --port."
+            f"cannot listen on {host}, port {port}: {reason}; choose others with --host and --port"
         ) from error
-    # asyncio sets TCP_NODELAY only on connections of a socket that names its protocol. Without that option an answer
-    # is sent in two pieces of which the second waits for the client's delayed acknowledgement: 40 ms.
+    # asyncio sets TCP_NODELAY only on connections of a socket that names its protocol. Without that option, a response
+    # is sent in two packets, and the second waits 40 ms for the client's delayed acknowledgement.
     return socket.socket(listener.family, listener.type, socket.IPPROTO_TCP, fileno=listener.detach())
 
 
 def url_of(listener: socket.socket) -> str:
-    """Return the address of the page that is served on ``listener``."""
+    """Return the URL of the page that is served on ``listener``."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

@@ -1,9 +1,14 @@
-"""Tokens: who may do what. Each entry of ``RAMQ_API_TOKENS`` is ``NAME:SCOPE:TOKEN``, or a token alone, for everything.
+"""Access tokens and their scopes.
 
-In place of a token may stand ``sha256:`` and its SHA-256 in hex: then nothing that the server holds lets anybody in.
+Each entry of ``RAMQ_API_TOKENS`` is ``NAME:SCOPE:TOKEN``, or only a token, which then has every scope. Instead of the
+token, an entry may contain ``sha256:`` and the token's SHA-256 in hex. Then nothing that the server stores can be used
+to sign in.
 
-A scope includes the ones before it: ``read`` looks and searches, ``write`` starts and steers jobs and
-corrects tags, ``admin`` also erases images, says which tags count and chooses what is served.
+Each scope includes the ones before it:
+
+* ``read`` views and searches images.
+* ``write`` starts and controls jobs, and corrects tags.
+* ``admin`` also erases images, sets tag rules and chooses the generation in use.
 """
 
 from __future__ import annotations
@@ -36,18 +41,18 @@ _FOR_ANYBODY = frozenset({"/login", "/logout"})
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """Somebody who may ask: a name for logs and limits, and the most that they may do."""
+    """The name of a token, for logs and rate limits, and its scope."""
 
     name: str
     scope: str
 
     def may(self, scope: str) -> bool:
-        """Whether this token's scope includes ``scope``."""
+        """Return whether this token's scope includes ``scope``."""
         return SCOPES.index(scope) <= SCOPES.index(self.scope)
 
 
 class Tokens:
-    """The tokens that are accepted. Compared in constant time; none set means that none is needed."""
+    """The accepted tokens. They are compared in constant time. If none are set, no request needs one."""
 
     def __init__(self, entries: tuple[str, ...]) -> None:
         self._known: list[tuple[Token, bytes, bytes]] = []
@@ -58,17 +63,17 @@ class Tokens:
             secret = found["secret"] if found else entry
             hashed = _HASH.fullmatch(secret)
             digest = bytes.fromhex(hashed["digest"]) if hashed else _digest(secret.encode())
-            # A session must not follow from a hash alone, or whoever reads the hash could make one.
+            # A session must not be computable from a hash alone: anyone who reads the hash could then sign in.
             key = sessions_key + digest if hashed else secret.encode()
             self._known.append((token, digest, _session(key)))
 
     @property
     def are_set(self) -> bool:
-        """Whether a token is needed at all."""
+        """Whether requests need a token."""
         return bool(self._known)
 
     def session_of(self, secret: str) -> str | None:
-        """Return the cookie's value for a token's secret, or None if it is not one of ours."""
+        """Return the cookie's value for a token's secret, or None if the token is unknown."""
         presented = _digest(secret.strip().encode())
         found = None
         for _, known, session in self._known:
@@ -77,9 +82,9 @@ class Tokens:
         return found
 
     def of(self, connection: HTTPConnection) -> Token | None:
-        """Return the token that ``connection`` carries, in its header or as a session; None for none of ours."""
+        """Return the token of ``connection``, from its header or its session, or None if there is no valid one."""
         secret = bearer_token(connection.headers)
-        # Digests are compared, so that not even the length of a token shows in the time that it takes.
+        # Compare digests, so that the duration does not reveal even the length of a token.
         presented = _digest((secret if secret is not None else connection.cookies.get(COOKIE, "")).encode())
         found = None
         for token, known, session in self._known:
@@ -89,7 +94,7 @@ class Tokens:
 
 
 def scope_needed(method: str, path: str) -> str:
-    """Return the scope that a request needs. What changes something and is not known to be less needs ``admin``."""
+    """Return the scope that a request needs. Changes need ``admin``, except those listed here for a lower scope."""
     if method in SAFE_METHODS or path in UPLOAD_PATHS or path in _FOR_ANYBODY:
         return "read"
     is_less = (method == "POST" and _JOBS.fullmatch(path)) or _CORRECTIONS.fullmatch(path)
@@ -103,13 +108,15 @@ def bearer_token(headers: Headers) -> str | None:
 
 
 def make_token(name: str, scope: str) -> tuple[str, str]:
-    """Return a token made at random and the entry of ``RAMQ_API_TOKENS`` that accepts it.
+    """Return a random token, and the entry of ``RAMQ_API_TOKENS`` that accepts it.
 
     Raises:
-        UsageError: the name or the scope cannot stand in an entry.
+        UsageError: the name or the scope is not valid in an entry.
     """
     if not _NAME.fullmatch(name) or scope not in SCOPES:
-        raise UsageError(f"a name has letters, digits, dots and dashes, a scope is one of {', '.join(SCOPES)}")
+        raise UsageError(
+            f"a token's name has only letters, digits, dots, dashes and underscores; its scope is {', '.join(SCOPES)}"
+        )
     token = f"ramq_{secrets.token_urlsafe(32)}"
     return token, f"{name}:{scope}:sha256:{_digest(token.encode()).hex()}"
 

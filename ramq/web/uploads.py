@@ -1,4 +1,4 @@
-"""Pictures that people search with: read from a request, and kept a while so that their results have a link."""
+"""Uploaded query pictures. They are read from a request, and kept for a while so that their results have a link."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ async def read_picture(request: Request) -> bytes:
     else:
         picture = await request.body()
     if not picture:
-        raise UsageError("no picture came with the request: send a form with the file field `image`")
+        raise UsageError("the request contains no picture; send a form with the file field `image`")
     return picture
 
 
 def picture_type(picture: bytes) -> str:
-    """Return the media type that the first bytes of ``picture`` speak of; raises ``NotFoundError`` for any other."""
+    """Return the media type of ``picture`` by its first bytes. Raises ``NotFoundError`` if browsers cannot show it."""
     media_type = media_type_of(picture)
     if media_type is None:
         raise NotFoundError("a browser cannot show this kind of picture")
@@ -42,7 +42,7 @@ def picture_type(picture: bytes) -> str:
 
 
 class Pictures:
-    """The pictures searched with most recently, in memory, named by their SHA-256. Safe to use from many threads."""
+    """The most recent query pictures, in memory, named by their SHA-256. Thread-safe."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -50,7 +50,7 @@ class Pictures:
         self._lock = threading.Lock()
 
     def put(self, picture: bytes) -> str:
-        """Keep ``picture`` in place of the oldest ones, and return its name."""
+        """Keep ``picture``, remove the oldest ones if memory is short, and return its name."""
         name = hashlib.sha256(picture).hexdigest()
         with self._lock:
             self._pictures[name] = picture
@@ -60,10 +60,10 @@ class Pictures:
         return name
 
     def get(self, name: str) -> bytes:
-        """Return the picture called ``name``. Raises ``NotFoundError`` once it is forgotten."""
+        """Return the picture called ``name``. Raises ``NotFoundError`` if it is no longer kept."""
         with self._lock:
             picture = self._pictures.get(name)
             if picture is None:
-                raise NotFoundError("this picture is no longer remembered here: choose it again")
+                raise NotFoundError("this picture is no longer stored here; upload it again")
             self._pictures.move_to_end(name)
             return picture

@@ -1,10 +1,10 @@
-"""The vector index: immutable, checksummed FAISS segments over the vectors in PostgreSQL, plus what is newer.
+"""The vector index: immutable, checksummed FAISS segments over the vectors in PostgreSQL, plus newer rows.
 
 builder     turns committed rows into segments and publishes a manifest of them; ``compaction`` and ``garbage``
-index       a reader: the published segments and, from PostgreSQL, what is newer (``delta``)
-part        rows in memory: ``columns`` for conditions, ``vectors`` for the nearest (``ann``: how lists find them)
-segment     a part in files;  manifest  the list of segments;  store  local copies;  places  folder or bucket
-condition   what a search asks of a row;  evaluate, selection  the rows that meet it
+index       a reader: the published segments and, from PostgreSQL, the newer rows (``delta``)
+part        rows in memory: ``columns`` for conditions, ``vectors`` for similarity (``ann``: the coarse index)
+segment     a part in files;  manifest  the list of segments;  store  local copies;  file_storage  folder or bucket
+condition   conditions of a search on a row;  evaluate, selection  the rows that meet them
 milvus      the same answers from a Milvus server
-feature_files  kept image features, in files beside the index
+feature_files  stored image features, in files next to the index
 """

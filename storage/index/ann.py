@@ -1,10 +1,10 @@
-"""Learning the coarse index of a large part, and how much of it a search has to look at.
+"""Train the coarse index of a large part, and measure how much of it a search has to scan.
 
-How many lists are looked into is not guessed: queries are made up from the part's own vectors and answered both ways,
-and the effort is raised until the answers agree. What was measured is stored with the part.
+The number of lists to scan is measured, not guessed: sample queries are made from the part's own vectors and answered
+with and without the index. The effort is raised until the answers agree. The measurements are stored with the part.
 
-One kind serves all sizes. It finds as much as IVF with 8-bit numbers in less time and a sixth of the space
-(``benchmarks/bench_ann.py``); what one bit a dimension gets wrong is mended by scoring 200 candidates again.
+One kind of index serves all sizes. It reaches the recall of IVF with 8-bit numbers in less time and a sixth of the
+space (``benchmarks/bench_ann.py``). Scoring 200 candidates again corrects the errors of one bit per dimension.
 """
 
 from __future__ import annotations
@@ -28,47 +28,47 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FLAT_ROWS = 20_000
-"""Up to so many rows are scanned: half a millisecond for vectors of 512, as long as a search by way of lists takes."""
+"""Up to this many rows are scanned. That takes half a millisecond for vectors of 512, as long as a search by lists."""
 
 ALONE_ROWS = 100_000
-"""Up to so many rows, lists are learnt in one thread: some ten seconds, where several would slow down the workers."""
+"""Up to this many rows, lists are trained in one thread: some ten seconds. More threads would slow down the workers."""
 
 LISTS_PER_ROOT = 4
-"""Lists for N rows: 4 √N, as FAISS' guidelines have it; finding the lists then costs as much as looking into them."""
+"""Lists for N rows: 4 √N, following FAISS' guidelines. Finding the lists then costs as much as scanning them."""
 
 POINTS_PER_LIST = 40
 ROUNDS = 6
-"""Of k-means. 64 points and 10 rounds took three times as long for a recall that the next effort reaches as well."""
+"""Settings of k-means. 64 points and 10 rounds took three times as long for a recall that the next effort reaches."""
 
 STEP = 0.01
-"""How far centroids are moved: a hundredth of the way to most rows of their lists."""
+"""How far centroids are moved: a hundredth of the distance to most rows of their lists."""
 
 MEASURING_QUERIES = 128
 ENOUGH_RECALL = 0.99
-"""Of made-up queries, of which the midpoints are harder than vectors that were held out."""
+"""Number of sample queries. Midpoints are harder than held-out vectors."""
 
 LEAST_RECALL = 0.8
-"""Lists that find less with the greatest effort are not used: to scan is slow, but true."""
+"""Lists with a lower recall at the greatest effort are not used. A scan is slow but exact."""
 
 EFFORTS = (
     (16, 200), (32, 200), (64, 200), (96, 400), (128, 400), (192, 400), (256, 400), (384, 400), (512, 800), (768, 800),
     (1024, 1600),
 )  # fmt: skip
-"""(Lists looked into, candidates scored again) for the best ``TUNED_K``, tried until the recall is enough."""
+"""(Lists to scan, candidates to score again) for the best ``TUNED_K``, tried in order until the recall suffices."""
 
 _SEED = 20_240_521
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The coarse index that suits a number of rows; none without lists."""
+    """The coarse index for a number of rows. Small numbers have no lists."""
 
     lists: int
     training_rows: int
 
 
 def choose(rows: int, *, flat_rows: int = FLAT_ROWS) -> Plan:
-    """Return the coarse index that suits so many rows; none up to ``flat_rows``."""
+    """Return the coarse index for this many rows; no lists up to ``flat_rows``."""
     if rows <= flat_rows:
         return Plan(0, 0)
     lists = max(1, min(LISTS_PER_ROOT * isqrt(rows), rows // POINTS_PER_LIST))
@@ -76,9 +76,9 @@ def choose(rows: int, *, flat_rows: int = FLAT_ROWS) -> Plan:
 
 
 def with_lists(vectors: Vectors, *, flat_rows: int = FLAT_ROWS) -> Vectors:
-    """Return the vectors with the coarse index that suits them, if any does; it takes some 90 bytes a row.
+    """Return the vectors with a coarse index if they are many enough. It takes some 90 bytes per row.
 
-    While it is learnt, a sample of ``160 √N`` rows is in memory as float32.
+    During training, a sample of ``160 √N`` rows is in memory as float32.
     """
     plan = choose(len(vectors), flat_rows=flat_rows)
     if plan.lists == 0:
@@ -88,10 +88,10 @@ def with_lists(vectors: Vectors, *, flat_rows: int = FLAT_ROWS) -> Vectors:
 
 
 def made_up_queries(vectors: Vectors, count: int = MEASURING_QUERIES) -> NDArray[np.float32]:
-    """Return queries that are like the vectors but are none of them: unit vectors (``count``, D).
+    """Return queries that resemble the vectors but differ from all of them: unit vectors (``count``, D).
 
-    Half of them are vectors with as much noise as signal, half are midpoints of pairs, which lie between the lists; to
-    find itself is too easy for a vector.
+    Half of them are vectors with as much noise as signal. Half are midpoints of pairs, which lie between the lists.
+    Plain vectors would be too easy, since each finds itself.
     """
     rng = np.random.default_rng(_SEED)
     own = vectors.exact.reconstruct_batch(rng.integers(0, len(vectors), count))
@@ -126,7 +126,7 @@ def _with_lists(vectors: Vectors, plan: Plan) -> Vectors:
 
 
 def _tuned(vectors: Vectors, coarse: Any, plan: Plan) -> Tuning:
-    """Return the least effort that is good enough, or the greatest there is, and what it was measured to find."""
+    """Return the least sufficient effort, or the greatest one, and its measured recall."""
     kind = f"RR{vectors.vector_size},IVF{plan.lists},RaBitQ"
     queries = made_up_queries(vectors)
     k = min(TUNED_K, len(vectors))
@@ -149,14 +149,14 @@ def _worst_of_best(vectors: Vectors, queries: NDArray[np.float32], k: int) -> ND
 
 
 def _recall(vectors: Vectors, queries: NDArray[np.float32], bars: NDArray[np.float32], k: int) -> float:
-    # By score and not by row: of equal pictures any will do.
+    # Compare scores, not rows: of equal images any will do.
     good = [np.count_nonzero(vectors.search(query, k)[1] >= bar) for query, bar in zip(queries, bars, strict=True)]
     return float(np.mean(good)) / k
 
 
 def _coarse(exact: Any, plan: Plan, moved: Callable[[Any], Any]) -> Any:
-    """Learn lists from a sample and put all rows into them; ``moved`` takes the work on centroids elsewhere."""
-    # Rotated, so that a few dimensions of large numbers, as trained encoders have them, are spread over all bits.
+    """Train lists on a sample and add all rows to them. ``moved`` returns the centroid index on another device."""
+    # Rotate the vectors: trained encoders have a few dimensions of large numbers, which are then spread over all bits.
     coarse = faiss.index_factory(exact.d, f"RR{exact.d},IVF{plan.lists},RaBitQ", faiss.METRIC_INNER_PRODUCT)
     rotation = coarse.chain.at(0)
     lists = faiss.downcast_index(faiss.extract_index_ivf(coarse))
@@ -179,10 +179,10 @@ def _coarse(exact: Any, plan: Plan, moved: Callable[[Any], Any]) -> Any:
 
 
 def _move(centroids: Any) -> None:
-    """Move centroids a little, so that none lies on a row.
+    """Move centroids a little, to keep them from coinciding with a row.
 
-    Where one picture is kept many times, a centroid comes to lie on it, up to the last digits of floats. RaBitQ divides
-    by the length of the difference: such rows then look near to every query, and crowd out those that are.
+    If one image is stored many times, a centroid comes to lie on it, up to rounding. RaBitQ divides by the length of
+    the difference. Such rows would then look near to every query and crowd out the rows that are.
     """
     found = centroids.reconstruct_n(0, centroids.ntotal)
     steps = np.random.default_rng(_SEED).standard_normal(found.shape).astype(np.float32)
@@ -191,5 +191,5 @@ def _move(centroids: Any) -> None:
 
 
 def _on_gpus(index: Any) -> Any:
-    """Return a copy of an index on all GPUs of this machine, or the index if it has none."""
+    """Return a copy of an index on all GPUs of this machine, or the index itself if there is none."""
     return faiss.index_cpu_to_all_gpus(index) if faiss.get_num_gpus() else index

@@ -1,4 +1,4 @@
-"""Between roaring bitmaps and numpy's arrays, of row numbers or of bits, without a Python integer for every row."""
+"""Conversion between roaring bitmaps and NumPy arrays of row numbers or bits, without a Python integer per row."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 # The portable serialisation: https://github.com/RoaringBitmap/RoaringFormatSpec
 _WITH_RUNS = 12347
 _WITHOUT_RUNS = 12346
-_OFFSETS_FROM = 4  # with runs, fewer containers than this have no table of offsets
-_BITSET_FROM = 4097  # members; fewer are listed
+_OFFSETS_FROM = 4  # with runs, there is no offset table below this many containers
+_BITSET_FROM = 4097  # members; fewer are stored as a list
 _BITSET_BYTES = 8192
 _CONTAINER_ROWS = 65536
 
 _MANY = 16
-"""Where more than every so manieth row is a member, writing bits is faster than listing rows."""
+"""If more than one in this many rows is a member, writing bits is faster than listing rows."""
 
 
 def bitmap_of(rows: NDArray[np.uint32]) -> BitMap:
@@ -33,9 +33,9 @@ def bitmap_of(rows: NDArray[np.uint32]) -> BitMap:
 
 
 def bitmap_where(is_member: NDArray[np.bool_]) -> BitMap:
-    """Return a bitmap of the rows for which ``is_member`` (N,) holds.
+    """Return a bitmap of the rows for which ``is_member`` (N,) is true.
 
-    Where they are many, the bits of dense containers are written as they are: a tenth of the time of adding each row.
+    If they are many, dense containers are written directly as bits. That takes a tenth of the time of adding each row.
     """
     starts = range(0, len(is_member), _CONTAINER_ROWS)
     counts = [int(np.count_nonzero(is_member[start : start + _CONTAINER_ROWS])) for start in starts]
@@ -57,18 +57,18 @@ def bitmap_where(is_member: NDArray[np.bool_]) -> BitMap:
 
 
 def rows_in(bitmap: BitMap) -> NDArray[np.uint32]:
-    """Return the row numbers of a bitmap, ascending. Not to be written to."""
+    """Return the row numbers of a bitmap, ascending. The array must not be changed."""
     return np.frombuffer(bitmap.to_array(), dtype=np.uint32)
 
 
 def packed(selected: BitMap, rows: int) -> NDArray[np.uint8]:
     """Return ``selected`` as bits, as ``numpy.packbits(…, bitorder="little")`` would.
 
-    A bitmap's dense containers are such bits already and are copied: a tenth of the time of setting each bit by itself.
+    Dense containers of a bitmap are such bits already and are copied: a tenth of the time of setting each bit.
 
     Args:
         selected: numbers below ``rows``.
-        rows: how many bits there are.
+        rows: number of bits.
 
     Returns:
         (⌈rows / 8⌉,) uint8.

@@ -1,8 +1,8 @@
 """The builder: turns committed vectors into published segments, one builder per generation at a time.
 
-Publishing is: write the segment beside the others, check it, write the manifest, and name the manifest in Postgres in
-one transaction that is refused to whoever lost the build. Until that commit nothing refers to the new files; after it
-nothing refers to the old ones. So a crash anywhere leaves the last published state and some files to collect.
+To publish: write and check the new segment, write the manifest, and record its number in PostgreSQL. That transaction
+fails if a later builder has begun. Before the commit nothing refers to the new files, after it nothing refers to the
+old ones. Therefore a crash at any point leaves the last published state and some files to collect.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_SEGMENT_ROWS = 2_000_000
-"""No segment is merged beyond this: it is built in memory, where a million vectors of 512 take 3 GB at the most."""
+"""Segments are not merged beyond this size: they are built in memory. A million vectors of 512 take up to 3 GB."""
 
 RESTAMP_ROWS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became the index. ``new_rows`` are those of the segments that were written for it."""
+    """The result of a publication. ``new_rows`` counts the rows of the segments that were written for it."""
 
     generation_id: int
     manifest: int
@@ -63,7 +63,7 @@ class Build:
     """The right to publish the next manifest of a generation, until a later epoch begins.
 
     Attributes:
-        guard: a session whose transaction has the builders' lock.
+        guard: a session whose transaction holds the builders' lock.
     """
 
     guard: Session
@@ -75,16 +75,16 @@ class Build:
 
 
 class IndexBuilder:
-    """Builds and keeps the index. Any number may run, in any number of processes: they take turns.
+    """Builds and maintains the index. Any number may run, in any number of processes: a lock admits one at a time.
 
     Args:
         engine: the database.
         place: where segments are published.
-        cache_dir: a folder of this machine; readers of the same machine may share it.
-        min_rows: new vectors that make a segment at once.
-        max_age_seconds: fewer are published when the last publication is this long ago.
-        max_segment_rows: segments are not merged beyond this.
-        flat_rows: segments of more rows get lists that say which rows to look at.
+        cache_dir: a local folder; readers on the same machine may share it.
+        min_rows: this many new vectors are published at once.
+        max_age_seconds: fewer vectors are published when the last publication is this long ago.
+        max_segment_rows: segments are not merged beyond this size.
+        flat_rows: segments with more rows get lists, which say which rows to scan.
     """
 
     def __init__(  # noqa: PLR0913 - settings, each with a default and by name
@@ -99,7 +99,7 @@ class IndexBuilder:
         flat_rows: int = FLAT_ROWS,
     ) -> None:
         self.engine = engine
-        # Reading at one snapshot: rows, what they replace and what was erased must fit together.
+        # Read at one snapshot: the rows, their predecessors and the erasures must match.
         self.snapshot_engine = engine.execution_options(isolation_level="REPEATABLE READ")
         self.store = SegmentStore(place, cache_dir)
         self.min_rows = min_rows
@@ -109,16 +109,16 @@ class IndexBuilder:
         self.flat_rows = flat_rows
 
     def publish_new(self, generation_id: int, *, force: bool = False) -> Published | None:
-        """Publish what was committed since the last manifest, if it is enough or old enough, or with ``force``.
+        """Publish what was committed since the last manifest: if it is enough, or old enough, or with ``force``.
 
-        An index that cannot be read, or that belongs to another database, is built anew from the database.
+        An index that cannot be read, or that belongs to another database, is rebuilt from the database.
 
         Returns:
-            None if there was nothing to do, or another builder has the build.
+            None if there was nothing to do, or if another builder holds the lock.
 
         Raises:
             NotFoundError: there is no such generation.
-            ServiceUnavailableError: the place or the database does not answer, or the disk is full.
+            ServiceUnavailableError: the storage or the database does not answer, or the disk is full.
         """
         with unit_of_work(self.engine) as session:
             if not self._is_due(session, generation_id, force=force):
@@ -129,17 +129,17 @@ class IndexBuilder:
             return self._go_on(build)
 
     def compact(self, generation_id: int, *, purge: bool = False) -> Published | None:
-        """Merge small segments, write those again that are damaged or largely dead; rows come from the database.
+        """Merge small segments. Write damaged or mostly dead segments again from the database.
 
         Args:
             generation_id: whose index.
-            purge: remove the last trace of what was erased from the segments, and wait for the build.
+            purge: remove every trace of erased images from the segments, and wait for the lock.
 
         Returns:
-            None if there was nothing to do, or another builder has the build.
+            None if there was nothing to do, or if another builder holds the lock.
         """
         if purge:
-            self.publish_new(generation_id, force=True)  # what was erased until now becomes dead rows
+            self.publish_new(generation_id, force=True)  # marks the erased images as dead rows
         with self._locked(generation_id, wait=purge) as build:
             if build is None or build.pointer.manifest == 0:
                 return None
@@ -153,22 +153,22 @@ class IndexBuilder:
             return self._publish(build, base.watermark, self._merged(build, base, runs), base)
 
     def rebuild(self, generation_id: int) -> Published | None:
-        """Build the whole index again from the database alone, waiting for the build.
+        """Rebuild the whole index from the database alone. Wait for the lock.
 
         Returns:
-            None if a builder that came later published first.
+            None if a later builder published first.
         """
         with self._locked(generation_id, wait=True) as build:
             assert build is not None
             return self._rebuild(build)
 
     def verify(self, generation_id: int) -> list[str]:
-        """Read every byte of the index and compare its ids with the database; return what is wrong, one line each."""
+        """Read every byte of the index and compare its ids with the database. Return the problems, one line each."""
         with unit_of_work(self.snapshot_engine) as session:
             return problems(session, self.store, generation_id)
 
     def collect_garbage(self) -> int:
-        """Delete files that no recent manifest refers to; return how many names were deleted."""
+        """Delete files that no recent manifest refers to. Return the number of deleted names."""
         return collect_garbage(self.engine, self.store)
 
     def _is_due(self, session: Session, generation_id: int, *, force: bool) -> bool:
@@ -183,7 +183,7 @@ class IndexBuilder:
         return force or rows >= self.min_rows or age is None or age >= self.max_age_seconds
 
     def _is_usable(self, session: Session, generation_id: int, pointer: repository.Pointer) -> bool:
-        """Say whether the published manifest can be built upon; one that could once is not read again."""
+        """Return whether segments can be added to the published manifest. One that passed is not read again."""
         if pointer.manifest in (0, self._seen_usable.get(generation_id)):
             return True
         try:
@@ -199,8 +199,8 @@ class IndexBuilder:
     def _locked(self, generation_id: int, *, wait: bool) -> Iterator[Build | None]:
         """Become the builder of a generation, or yield None if another one is.
 
-        The lock keeps builders from working in vain; what keeps them from overwriting each other, should the lock's
-        connection be lost, is the epoch.
+        The lock keeps builders from doing the same work twice. If the lock's connection breaks, the epoch keeps them
+        from overwriting each other.
         """
         with unit_of_work(self.engine) as guard:
             if not repository.lock_builder(guard, generation_id, wait=wait):
@@ -218,10 +218,10 @@ class IndexBuilder:
     def _require_lock(self, build: Build) -> None:
         """Raise if another builder took over. This statement also keeps the lock's transaction alive."""
         if repository.epoch(build.guard, build.generation_id) != build.epoch:
-            raise ServiceUnavailableError("another builder of the index took over: nothing has to be done")
+            raise ServiceUnavailableError("another index builder took over: nothing to do, it continues the work")
 
     def _base(self, build: Build) -> Manifest | None:
-        """Return the published manifest, an empty one if nothing is published, or None if it cannot be built upon."""
+        """Return the published manifest, an empty one if there is none, or None if nothing can be added to it."""
         if build.pointer.manifest == 0:
             return Manifest(build.generation_id, 0, 0, build.system_identifier, build.vector_size, ())
         try:
@@ -235,7 +235,7 @@ class IndexBuilder:
         return base
 
     def _go_on(self, build: Build) -> Published | None:
-        """Publish what is newer than the published manifest."""
+        """Publish the rows that are newer than the published manifest."""
         base = self._base(build)
         return self._rebuild(build) if base is None else self._extend(build, base)
 
@@ -257,7 +257,7 @@ class IndexBuilder:
         return self._publish(build, watermark, [entry for entry in entries if entry is not None], None)
 
     def _new_watermark(self, build: Build) -> int:
-        """Return where an index that is built from the database alone ends, no row claiming to be from the future."""
+        """Return the watermark for an index built from the database alone. Re-stamp rows with later transaction ids."""
         stamped = RESTAMP_ROWS
         while stamped == RESTAMP_ROWS:
             self._require_lock(build)
@@ -267,7 +267,7 @@ class IndexBuilder:
             return repository.head(session, build.generation_id).xmin
 
     def _slices(self, build: Build, watermark: int) -> Iterator[Window]:
-        """Yield windows of about ``max_segment_rows`` up to a watermark."""
+        """Yield windows of about ``max_segment_rows`` rows up to a watermark."""
         lo = 0
         while lo < watermark:
             with unit_of_work(self.engine) as session:
@@ -291,9 +291,9 @@ class IndexBuilder:
         return entries
 
     def _with_dead(self, build: Build, entry: SegmentEntry, changed: NDArray[np.int64]) -> SegmentEntry | None:
-        """Return a segment's entry with those of the changed images that it has marked dead.
+        """Return a segment's entry in which the changed images are marked dead.
 
-        A segment that cannot be read is written again; None if nothing of it is left.
+        A segment that cannot be read is written again. Return None if no row of it is left.
         """
         self._require_lock(build)
         try:
@@ -311,9 +311,9 @@ class IndexBuilder:
         return replace(entry, dead=name, dead_rows=len(more))
 
     def _from_database(self, build: Build, window: Window) -> SegmentEntry | None:
-        """Write a segment of what a window holds now; None if that is nothing.
+        """Write a segment of the rows that a window holds now. Return None if there are none.
 
-        Rows that left the window since the watermark are newer than it, and searches find them in the delta.
+        Rows that left the window since the watermark are newer than it: searches find them in the delta.
         """
         with unit_of_work(self.snapshot_engine) as session:
             part = _read(session, build, window)
@@ -332,7 +332,7 @@ class IndexBuilder:
                 if not self._is_sound(build, name):
                     place.add(staged, f"{folder}/{name}")
             except DamagedError as error:
-                raise ServiceUnavailableError(f"a new index segment did not survive being written: {error}") from error
+                raise ServiceUnavailableError(f"a new index segment reads back wrong: check the disk ({error})") from error
         tuning = part.vectors.tuning
         recall = None if tuning is None else tuning.recall
         return SegmentEntry(name, window.lo, window.hi, len(part.rows), size_bytes, recall=recall)
@@ -357,7 +357,7 @@ class IndexBuilder:
         return Published(build.generation_id, number, watermark, segments=len(entries), new_rows=new_rows)
 
     def _next_number(self, build: Build) -> int:
-        """Return a manifest number that was never used, not even by a database that was since set back in time."""
+        """Return an unused manifest number: one that was not used before the database was restored from a backup."""
         names = self.store.place.names(generation_folder(build.generation_id))
         used = [int(name.removeprefix("manifest-").removesuffix(".json")) for name in names if "manifest-" in name]
         return max([build.pointer.manifest, *used]) + 1

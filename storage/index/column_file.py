@@ -1,6 +1,7 @@
-"""The columns of a segment in one file: array after array, each where a description says it begins.
+"""The columns of a segment in one file: one array after the other, at positions given by a layout.
 
-One file, because it is written, hashed, copied and mapped as one: a segment in a bucket is three objects, not twenty.
+It is one file because it is written, hashed, copied and mapped as one. A segment in a bucket is three objects, not
+twenty.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ALIGNMENT = 64
-"""Arrays begin at multiples of this, a line of the processor's cache."""
+"""Arrays begin at multiples of this, the size of a cache line."""
 
 _BYTES_AT_ONCE = 16 * 1024**2
 
@@ -40,7 +41,7 @@ _TAGS = (
 
 
 def write_columns(rows: Rows, write: Callable[[bytes], None]) -> dict[str, dict[str, Any]]:
-    """Hand over the bytes of the file; return where each array stands in it: type, numbers, first byte."""
+    """Pass the bytes of the file to ``write``. Return the layout: type, count and first byte of each array."""
     layout: dict[str, dict[str, Any]] = {}
     end = 0
     for name, array in _arrays(rows):
@@ -52,16 +53,16 @@ def write_columns(rows: Rows, write: Callable[[bytes], None]) -> dict[str, dict[
         for start in range(0, len(data), _BYTES_AT_ONCE):
             write(data[start : start + _BYTES_AT_ONCE].tobytes())
         end += padding + len(data)
-    write(bytes(ALIGNMENT))  # an empty array at the end has a place, too; and nothing can be mapped of an empty file
+    write(bytes(ALIGNMENT))  # an empty last array needs a valid position, and an empty file cannot be mapped
     return layout
 
 
 def map_columns(path: Path, layout: Mapping[str, Mapping[str, Any]]) -> Rows:
-    """Map the columns of a file that was checked.
+    """Map the columns of a file that was checked before.
 
     Raises:
         OSError: it cannot be opened.
-        ValueError: it is not as long as the layout says, or the layout lacks an array.
+        ValueError: it is shorter than the layout says, or the layout lacks an array.
     """
     data = np.memmap(path, dtype=np.uint8, mode="r")
 
@@ -69,7 +70,7 @@ def map_columns(path: Path, layout: Mapping[str, Mapping[str, Any]]) -> Rows:
         try:
             facts = layout[f"{group}.{name}"]
         except KeyError as error:
-            raise ValueError(f"no column {group}.{name}") from error
+            raise ValueError(f"the layout has no column {group}.{name}") from error
         dtype = np.dtype(facts["type"])
         end = facts["at"] + facts["length"] * dtype.itemsize
         if end > len(data):

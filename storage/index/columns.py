@@ -1,7 +1,8 @@
-"""The columns of a part, made from rows as they are read, or mapped from a file; both ways they are the same arrays.
+"""The columns of a part. They are made from rows, or mapped from a file; both give the same arrays.
 
-Tags are held both ways round: by row (to count what the rows of a result have) and by tag (to find the rows). The rows
-that have a tag assigned at the vocabulary's own threshold, which is what nearly every query asks, are bitmaps already.
+Tags are stored in both directions: by row (to count the tags of results) and by tag (to find the rows). Nearly every
+query asks for tags above the vocabulary's own thresholds, so the rows of each tag at this threshold are stored as
+bitmaps.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 KEPT_BITMAPS = 64
-"""Bitmaps of one part that are kept after they were asked for: at most 64 times an eighth of a byte for each row."""
+"""Cached bitmaps per part: at most 64, each of up to an eighth of a byte per row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,9 @@ class Keys:
         return self.blob[self.offsets[row] : self.offsets[row + 1]].tobytes()
 
     def below(self, prefix: bytes) -> NDArray[np.uint32]:
-        """Return the rows whose key begins with ``prefix``, whatever their archive."""
+        """Return the rows whose key begins with ``prefix``, in any archive."""
         numbers = range(len(self.order))
-        # Keys in order are in order, too, when each is cut to the length of the prefix.
+        # Sorted keys stay sorted when each is cut to the length of the prefix.
         start = bisect_left(numbers, prefix, key=lambda n: self._head(n, len(prefix)))
         end = bisect_right(numbers, prefix, lo=start, key=lambda n: self._head(n, len(prefix)))
         return self.order[start:end]
@@ -64,7 +65,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """The tags of the rows. T is the number of tags that the vocabulary has.
+    """The tags of the rows. T is the number of tags in the vocabulary.
 
     Attributes:
         offsets, tags, scores: by row, see ``TagColumns``.
@@ -72,7 +73,7 @@ class Tags:
         posting_rows, posting_scores: (M,): by tag.
         assigned_units: (T,): the vocabulary's own thresholds, in the units of scores.
         assigned_counts: (T,): rows whose score is above that.
-        bitmap_offsets: (T + 1,): where in ``bitmaps`` these rows stand, as a serialised roaring bitmap.
+        bitmap_offsets: (T + 1,): where in ``bitmaps`` the serialised roaring bitmap of these rows is.
         bitmaps: bytes.
     """
 
@@ -89,14 +90,14 @@ class Tags:
     _kept: _Kept = field(default_factory=lambda: _Kept(KEPT_BITMAPS), init=False, compare=False, repr=False)
 
     def postings(self, tag_id: int) -> tuple[NDArray[np.uint32], NDArray[np.int16]]:
-        """Return (rows, scores) of a tag: (K,), (K,), ascending rows; empty for a tag that no row has."""
+        """Return (rows, scores) of a tag: (K,), (K,), rows ascending; empty if no row has the tag."""
         if not 0 <= tag_id < len(self.assigned_units):
             return self.posting_rows[:0], self.posting_scores[:0]
         here = slice(self.posting_offsets[tag_id], self.posting_offsets[tag_id + 1])
         return self.posting_rows[here], self.posting_scores[here]
 
     def above(self, tag_id: int, units: int) -> BitMap:
-        """Return the rows whose score of the tag is above ``units``. It is kept: not to be changed."""
+        """Return the rows whose score of the tag is above ``units``. The bitmap is cached and must not be changed."""
         kept = self._kept.get((tag_id, units))
         if kept is None:
             kept = self._above(tag_id, units)
@@ -114,7 +115,7 @@ class Tags:
 
 
 class _Kept:
-    """The bitmaps that were asked for last. Thread-safe."""
+    """The most recently used bitmaps. Thread-safe."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -136,14 +137,14 @@ class _Kept:
 
 
 def columns(raw: RawRows, assigned_units: NDArray[np.int32]) -> Rows:
-    """Return the columns of rows that come in ascending order of image id.
+    """Return the columns of rows that are in ascending order of image id.
 
     Args:
         raw: the rows.
-        assigned_units: (T,) the threshold of each tag of the vocabulary, in the units of scores.
+        assigned_units: (T,) the threshold of each tag of the vocabulary, in score units.
 
     Raises:
-        ValueError: the ids do not ascend.
+        ValueError: the ids are not ascending.
     """
     if np.any(np.diff(raw.ids) <= 0):
         raise ValueError("rows of a part must come in ascending order of image id, each image once")
@@ -168,7 +169,7 @@ def raw_rows(rows: Rows) -> RawRows:
 
 
 def joined(chunks: Sequence[RawRows]) -> RawRows:
-    """Return chunks, one after the other, as one."""
+    """Return chunks as one, in the same order."""
     if len(chunks) == 1:
         return chunks[0]
 
@@ -194,7 +195,7 @@ def joined(chunks: Sequence[RawRows]) -> RawRows:
 
 
 def differing(left: RawRows, right: RawRows) -> NDArray[np.bool_]:
-    """Return which rows of two lists of the same length are not the same, (N,)."""
+    """Return which rows differ between two lists of the same length, (N,)."""
     is_other = np.zeros(len(left), dtype=np.bool_)
     for name in ("ids", "archives", "jobs", "modified", "sizes"):
         is_other |= getattr(left, name) != getattr(right, name)
@@ -203,7 +204,7 @@ def differing(left: RawRows, right: RawRows) -> NDArray[np.bool_]:
         lengths = np.diff(starts)
         is_long = lengths != np.diff(others)
         is_other |= is_long
-        # Only what is of one length can be laid over each other.
+        # Only values of the same length can be compared element by element.
         same = np.flatnonzero(~is_long)
         row_of = np.repeat(same, lengths[same])
         places, other_places = taken(starts, same)[1], taken(others, same)[1]
@@ -224,7 +225,7 @@ def _tags(raw: RawRows, assigned_units: NDArray[np.int32]) -> Tags:
     known = max(len(assigned_units), int(raw.tags.max(initial=-1)) + 1)
     units = np.full(known, np.iinfo(np.int32).max, dtype=np.int32)
     units[: len(assigned_units)] = assigned_units
-    by_tag = np.argsort(raw.tags, kind="stable")  # within a tag the rows stay in order
+    by_tag = np.argsort(raw.tags, kind="stable")  # keeps the rows in order within a tag
     rows = np.repeat(np.arange(len(raw), dtype=np.uint32), counts)[by_tag]
     scores = raw.scores[by_tag]
     starts = offsets_of(np.bincount(raw.tags, minlength=known))

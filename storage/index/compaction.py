@@ -1,4 +1,4 @@
-"""Which segments to merge: few enough to search one after the other, seldom enough to be written a few times each."""
+"""Choose the segments to merge. Few segments make searches fast; few merges keep the number of rewrites low."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from storage.index.manifest import SegmentEntry
 
 FANOUT = 4
-"""Neighbours of one size class that are merged into one; a row is written about log4(N) times."""
+"""Number of neighbours of one size class that are merged into one. A row is written about log4(N) times."""
 
 DEAD_SHARE = 0.2
-"""A segment with more dead rows than this is written again by itself."""
+"""A segment with a larger share of dead rows is written again by itself."""
 
 
 def plan(
@@ -22,13 +22,13 @@ def plan(
 ) -> list[range]:
     """Return the runs of neighbouring segments that should each become one, in order and without overlap.
 
-    Only neighbours are merged: the rows of the new segment are then again one range of transactions.
+    Only neighbours are merged: the rows of the new segment then form one range of transactions again.
 
     Args:
         segments: oldest first.
-        max_rows: no merged segment has more.
+        max_rows: maximum number of rows of a merged segment.
         damaged: names of segments that must be written again.
-        purge: write every segment again that has dead rows, however few.
+        purge: write every segment with dead rows again, however few they are.
     """
     runs = _merges(segments, max_rows)
     merged = {position for run in runs for position in run}
@@ -55,7 +55,7 @@ def _merges(segments: Sequence[SegmentEntry], max_rows: int) -> list[range]:
             else:
                 total += live
         runs.append(range(start, len(segments)))
-        # Smaller ones in between come along; but a large one is not written again for the sake of a few small ones.
+        # Smaller segments in between are merged too. But a large one is not rewritten for the sake of a few small ones.
         worthy = [run for run in runs if sum(classes[position] == size_class for position in run) >= FANOUT]
         if worthy:
             return worthy

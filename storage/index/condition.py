@@ -1,4 +1,4 @@
-"""What an image must meet to be found, every name looked up: a tree over tag ids, archives, keys, dates, sizes."""
+"""Conditions on an image, with every name resolved: a tree over tag ids, archives, keys, dates and sizes."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class HasTag:
-    """Has at least one of these tags, each with a stored score above its number of units (``SCORE_SCALE`` to 1)."""
+    """The image has at least one of these tags, each with a stored score above its units (``SCORE_SCALE`` is 1)."""
 
     tags: tuple[tuple[int, int], ...]  # (tag id, units)
 
 
 @dataclass(frozen=True, slots=True)
 class InArchive:
-    """Belongs to the archive."""
+    """The image belongs to the archive."""
 
     archive_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Below:
-    """Its key begins with the prefix, compared byte by byte (UTF-8)."""
+    """The key begins with the prefix, compared byte by byte (UTF-8)."""
 
     prefix: str
 
 
 @dataclass(frozen=True, slots=True)
 class ByJob:
-    """Its record was written by the job."""
+    """The record was written by the job."""
 
     job_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Modified:
-    """Its object was last modified in ``[since, until)``; either may be open. An unknown date never is."""
+    """The object was last modified in ``[since, until)``; either may be open. An unknown date never matches."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -47,7 +47,7 @@ class Modified:
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """Its object has ``at_least`` bytes and fewer than ``below``; either may be open."""
+    """The object has ``at_least`` bytes and fewer than ``below``; either may be open."""
 
     at_least: int | None = None
     below: int | None = None
@@ -55,28 +55,28 @@ class Sized:
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """Is one of these images; ids ascending."""
+    """The image is one of these; ids ascending."""
 
     image_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class All:
-    """Every part holds; no parts: everything does."""
+    """Every part is true. Without parts: true."""
 
     parts: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Any:
-    """At least one part holds; no parts: nothing does."""
+    """At least one part is true. Without parts: false."""
 
     parts: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """The part does not hold."""
+    """The part is false."""
 
     part: Condition
 

@@ -1,4 +1,4 @@
-"""The delta: parts in memory of what is newer than every segment, few of them however often it grows."""
+"""The delta: parts in memory with the rows that are newer than every segment. Merging keeps the parts few."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from storage.index.part import Part
 
 MOST_PARTS = 8
-"""Parts in memory; each costs a search about as much as a segment does."""
+"""Maximum number of parts in memory. Each costs a search about as much as a segment does."""
 
 GROWTH = 2
-"""An older part joins a merge that is at least half as large, so that a row is merged about log2(N) times."""
+"""An older part joins a merge that is at least half its size. A row is then merged about log2(N) times."""
 
 
 def without(parts: tuple[Part, ...], image_ids: NDArray[np.int64]) -> tuple[Part, ...]:
-    """Return parts less some images (ascending ids), and less the parts of which nothing is left."""
+    """Return parts without these images (ascending ids). Parts with no live rows are omitted."""
     left = (part.without(image_ids) for part in parts)
     return tuple(part for part in left if part.live_count)
 
 
 def appended(parts: tuple[Part, ...], newest: Part) -> tuple[Part, ...]:
-    """Return the parts and a newer one, whose images are dead in the others already; merged if they are too many."""
+    """Return the parts plus a newer one. Its images are already dead in the others. Merge if they are too many."""
     if newest.live_count == 0:
         return parts
     everything = (*parts, newest)

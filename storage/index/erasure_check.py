@@ -1,4 +1,4 @@
-"""Looking for deleted images in every place that may know of them: tables, searches, files of the index, features."""
+"""Look for deleted images wherever there may be traces: tables, searches, index files, feature files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from storage.index.store import SegmentStore
 
 AGAIN = "run the same `ramq delete` again"
-COMPACT = "`ramq index compact` writes the file again; what it replaces goes 15 minutes later, at the next compaction"
+COMPACT = "`ramq index compact` writes the file again; the old one is deleted at the next compaction after 15 minutes"
 
 PUBLISH = "`ramq index compact` deletes them there"
 
@@ -33,13 +33,13 @@ _GENERATION = re.compile(r"generation-(\d+)")
 
 
 def in_database(session: Session, index: VectorIndex, deletion_id: int, ids: NDArray[np.int64]) -> list[Trace]:
-    """Look through tables and searches; each is told of, also where nothing was found.
+    """Look through tables and searches. Return a trace for each, also if nothing was found.
 
     Args:
         session: a transaction.
         index: this process's reader of the index.
         deletion_id: whose images.
-        ids: of the images, ascending.
+        ids: ids of the images, ascending.
     """
     found = [Trace(f"table {table}", left, AGAIN) for table, left in erasures.left(session, deletion_id).items()]
     for generation in generations.views(session):
@@ -53,12 +53,12 @@ def in_database(session: Session, index: VectorIndex, deletion_id: int, ids: NDA
 
 
 def in_files(store: SegmentStore, ids: NDArray[np.int64], feature_files: Collection[str]) -> list[Trace]:
-    """Look through the files of the index, published ones and those that wait to be collected, and those of features.
+    """Look through the index files, both published and not yet collected, and the feature files.
 
     Args:
         store: the segments.
-        ids: of the images, ascending.
-        feature_files: that had rows of these images.
+        ids: ids of the images, ascending.
+        feature_files: files that had rows of these images.
     """
     segments = list(_segments(store, ids)) or [Trace("files of the index", 0, COMPACT)]
     folders = {name.rpartition("/")[0] for name in feature_files}
@@ -72,7 +72,7 @@ def _live(part: Part, ids: NDArray[np.int64]) -> int:
 
 
 def _segments(store: SegmentStore, ids: NDArray[np.int64]) -> Iterator[Trace]:
-    """Yield the segments that hold rows of these images, where they are published and in this machine's cache."""
+    """Yield the segments that hold rows of these images, in the index storage and in this machine's cache."""
     for folder in store.place.names(""):
         match = _GENERATION.fullmatch(folder)
         if match is None:
@@ -89,7 +89,7 @@ def _rows_in(opened: Callable[[], Part], where: str, ids: NDArray[np.int64]) -> 
     try:
         rows = len(opened().rows_of(ids))
     except DamagedError:
-        yield Trace(f"{where}, which cannot be read", len(ids), "`ramq index rebuild` makes it again")
+        yield Trace(f"{where}, which cannot be read", len(ids), "`ramq index rebuild` rebuilds it")
         return
     if rows:
         yield Trace(where, rows, COMPACT)

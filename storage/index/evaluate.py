@@ -1,6 +1,6 @@
-"""Conditions, counts and scores over the columns of one part. Pure: nothing here reads Postgres or a file.
+"""Conditions, counts and scores over the columns of one part. Pure: nothing here reads PostgreSQL or a file.
 
-Bitmaps that come in or go out may be kept by somebody: they are never changed.
+Bitmaps that are passed in or returned may be cached elsewhere. They are never changed.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from storage.index.rows import Rows
 
 Terms = tuple[tuple[int, ...], ...]
-"""What images are scored by: for each term the ids of its tags, of which the best counts."""
+"""Terms to score images by: for each term the ids of its tags. The best score of them counts."""
 
 FEW = 8
-"""An operation that walks all rows costs about as much for each of them as picking rows costs for every eighth.
+"""Walking all rows costs about as much per row as picking rows costs for every eighth row.
 
-Measured on 10^6 rows with 12 tags each: picking the tags of rows beats passing over all postings up to 1 row in 8.
+Measured on 10^6 rows with 12 tags each: picking the tags of rows is faster than scanning all postings up to 1 row in 8.
 """
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def matching(rows: Rows, condition: Condition, within: BitMap | None = None) -> BitMap:
-    """Return the rows that meet ``condition``, of those in ``within`` (None: of all)."""
+    """Return the rows that meet ``condition``, among the rows ``within`` (None: all)."""
     match condition:
         case All(parts):
             for part in sorted(parts, key=lambda part: _effort(rows, part)):
@@ -53,7 +53,7 @@ def matching(rows: Rows, condition: Condition, within: BitMap | None = None) -> 
         case HasTag(tags):
             found = _of(within, reduce(or_, (rows.tags.above(tag_id, units) for tag_id, units in tags), BitMap()))
         case Below(prefix):
-            # What is no text of Unicode is no key either, but may come in from a command line.
+            # Text that is not valid Unicode cannot be a key, but may come in from a command line.
             below = rows.keys.below(prefix.encode(errors="surrogatepass"))
             found = _of(within, _everything(rows) if len(below) == len(rows) else bitmap_of(below))
         case OneOf(image_ids):
@@ -91,7 +91,7 @@ def count_tags(rows: Rows, selected: BitMap | None, units: NDArray[np.int32]) ->
 
 
 def has_bitmaps(rows: Rows, units: NDArray[np.int32]) -> bool:
-    """Return whether ``units`` (T,) are the thresholds for which the part has the rows of each tag at hand."""
+    """Return whether ``units`` (T,) are the thresholds for which the part has a bitmap of each tag."""
     return np.array_equal(rows.tags.assigned_units[: len(units)], units)
 
 
@@ -102,32 +102,32 @@ def count_tag(rows: Rows, selected: BitMap | None, tag_id: int, units: int) -> i
 
 
 def score_sums(rows: Rows, chosen: NDArray[np.uint32], terms: Terms) -> NDArray[np.int64]:
-    """Return for each of some rows (ascending) the sum over the terms of the best score of their tags, 0 for none.
+    """Return for each of these rows (ascending) the sum over the terms of the best score of their tags, 0 for none.
 
-    Every stored score counts, also one that is not above a threshold.
+    Every stored score counts, even below the threshold.
     """
     sums = np.zeros(len(chosen), dtype=np.int64)
     for term in terms:
         best = np.zeros(len(chosen), dtype=np.int16)
         for tag_id in term:
             np.maximum(best, _scores_of(rows, tag_id, chosen), out=best)
-        sums += np.minimum(best, SCORE_SCALE)  # what a person gave is stored above it
+        sums += np.minimum(best, SCORE_SCALE)  # tags added by a person are stored above it
     return sums
 
 
 def best_by_tags(
     rows: Rows, selected: BitMap | None, terms: Terms, k: int, after: tuple[int, int] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the up to ``k`` best of the ``selected`` rows (None: all), as (image ids, score sums), best first.
+    """Return up to ``k`` of the ``selected`` rows (None: all) as (image ids, score sums), best first.
 
-    Equal sums are in descending order of id: the newest image first, and pages that cannot overlap.
+    Equal sums are in descending order of id: newest image first. This keeps pages from overlapping.
 
     Args:
         rows: the part.
-        selected: rows.
-        terms: what is scored, see ``score_sums``; none: every sum is 0.
+        selected: rows to choose from.
+        terms: the terms to score by, see ``score_sums``; without terms every sum is 0.
         k: at least 1.
-        after: the (score sum, image id) of the last hit of the page before.
+        after: the (score sum, image id) of the last hit of the previous page.
     """
     chosen = np.arange(len(rows), dtype=np.uint32) if selected is None else rows_in(selected)
     if not terms:
@@ -141,7 +141,7 @@ def best_by_tags(
         is_next = (sums < after[0]) | ((sums == after[0]) & (rows.ids[chosen] < after[1]))
         chosen, sums = chosen[is_next], sums[is_next]
     if len(chosen) > k:
-        # One number for both orders, as rows are in order of id.
+        # One number for both orders, since rows are in order of id.
         rank = sums * len(rows) + chosen
         kept = np.argpartition(rank, len(rank) - k)[len(rank) - k :]
         chosen, sums = chosen[kept], sums[kept]
@@ -158,7 +158,7 @@ def _of(within: BitMap | None, found: BitMap) -> BitMap:
 
 
 def _range(rows: Rows, fact: InArchive | ByJob | Modified | Sized) -> tuple[NDArray[Any], int, int | None]:
-    """Return a column, and the values in it that meet the condition: from the first on, below the second."""
+    """Return a column, and the range of values in it that meet the condition: first value, end (exclusive)."""
     match fact:
         case InArchive(archive_id):
             return rows.archives, archive_id, archive_id + 1
@@ -172,7 +172,7 @@ def _range(rows: Rows, fact: InArchive | ByJob | Modified | Sized) -> tuple[NDAr
 
 
 def _between(column: NDArray[Any], low: int, high: int | None, within: BitMap | None) -> BitMap:
-    """Return the rows with ``low <= value < high``; None: without end."""
+    """Return the rows with ``low <= value < high``; None: no upper bound."""
     if within is not None and FEW * len(within) < len(column):
         chosen = rows_in(within)
         values = column[chosen]
@@ -180,13 +180,13 @@ def _between(column: NDArray[Any], low: int, high: int | None, within: BitMap | 
         return bitmap_of(chosen[is_held])
     is_held = column >= low if high is None else (column >= low) & (column < high)
     held = np.count_nonzero(is_held)
-    if held == len(column):  # as for the archive of most parts
+    if held == len(column):  # typical for the archive column
         return BitMap(range(held)) if within is None else within
     return _of(within, bitmap_where(is_held))
 
 
 def _effort(rows: Rows, condition: Condition) -> tuple[int, int]:
-    """Put what is cheap and leaves little first, what walks rows behind it, so that it walks few of them."""
+    """Sort key for conditions: cheap and selective ones first, those that walk rows last, when few rows are left."""
     match condition:
         case HasTag(tags):
             counts = rows.tags.assigned_counts
@@ -204,7 +204,7 @@ def _microseconds(moment: datetime) -> int:
 
 
 def _scores_of(rows: Rows, tag_id: int, chosen: NDArray[np.uint32]) -> NDArray[np.int16]:
-    """Return the stored score of a tag of each of some rows (ascending), 0 where there is none."""
+    """Return the stored score of a tag for each of these rows (ascending), 0 if the row lacks the tag."""
     having, scores = rows.tags.postings(tag_id)
     if len(having) == 0:
         return np.zeros(len(chosen), dtype=np.int16)

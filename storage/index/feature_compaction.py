@@ -1,4 +1,4 @@
-"""Feature files in order: those with many dead rows are written again, those that nobody needs are deleted."""
+"""Maintenance of feature files: write files with many dead rows again, delete files that are no longer needed."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from storage.results.features import DyingFile
 
 DEAD_SHARE = 0.2
-"""A file with more dead rows than this is written again."""
+"""A file with a larger share of dead rows is written again."""
 
 GRACE_SECONDS = 900.0
-"""A file that was replaced stays for so long: a worker may be about to read it."""
+"""How long a replaced file is kept: a worker may be about to read it."""
 
 ORPHAN_SECONDS = 86_400.0
-"""A file that no row speaks of belongs to a batch that never committed, once it is so old."""
+"""A file of this age that no row refers to belongs to a batch that never committed."""
 
 _GENERATION = re.compile(r"generation-(\d+)")
 
 
 def compact(engine: Engine, place: FileStorage, *, purge: bool = False, grace_seconds: float = GRACE_SECONDS) -> int:
-    """Write files again whose rows are largely of deleted images; delete what was replaced and what nobody needs.
+    """Write files with many dead rows again. Delete replaced and unused files.
 
     Args:
         engine: the database.
         place: where the files are.
-        purge: every file with a dead row, however few.
-        grace_seconds: how long a replaced file stays.
+        purge: write every file with a dead row again, however few there are.
+        grace_seconds: how long a replaced file is kept.
 
     Returns:
         How many files were written again.
@@ -60,10 +60,10 @@ def _rewrite(engine: Engine, files: FeatureFiles, file: DyingFile) -> None:
         try:
             rows = np.stack([files.row(file.name, position) for _, position, _ in live])
         except DamagedError:
-            return  # what is left of it is reported to whoever wants it
+            return  # readers get an error for its remaining rows
         new = files.write(file.generation_id, file.kind, rows)
     with unit_of_work(engine) as session:
-        # Rows that went or moved meanwhile are left as they are.
+        # Rows that were deleted or moved meanwhile are not changed.
         features.replace_file(session, file, new, {image_id: n for n, (image_id, _, _) in enumerate(live)})
 
 
@@ -80,7 +80,7 @@ def _delete_orphans(engine: Engine, place: FileStorage) -> None:
     for folder in place.names(FOLDER):
         if _GENERATION.fullmatch(folder) is None:
             continue
-        # Names first, rows after: a file that is committed in between is known by then, and young in any case.
+        # List names first, then rows: a file committed in between is then known, and too young anyway.
         ages = place.names(f"{FOLDER}/{folder}")
         old = {f"{FOLDER}/{folder}/{name}" for name, age in ages.items() if age > ORPHAN_SECONDS}
         if not old:

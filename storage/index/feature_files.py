@@ -1,7 +1,7 @@
-"""Files of stored features, in the place of the index: written once, checked whenever they are read.
+"""Files of stored features, next to the index: written once, checked on every read.
 
-A file is there before a row speaks of it, and no row speaks of it when it goes. So a worker that dies in between leaves
-a file that nobody needs, which is collected after a day, and never a row without its file.
+A file is written before any row refers to it, and deleted after no row refers to it. A worker that dies in between
+leaves an unused file, which is collected after a day. It never leaves a row without its file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FOLDER = "features"
 _FILES_IN_MEMORY = 8
-"""A shard's images lie in a few files, one for each batch that wrote them; a file of 64 images has about 5 MB."""
+"""A shard's images are in a few files, one for each batch that wrote them. A file of 64 images has about 5 MB."""
 
 
 def folder_of(generation_id: int) -> str:
@@ -34,7 +34,7 @@ def folder_of(generation_id: int) -> str:
 
 
 class FeatureFiles:
-    """The feature files of a place. Thread-safe.
+    """The feature files in an index storage. Thread-safe.
 
     Args:
         place: where they are.
@@ -46,15 +46,15 @@ class FeatureFiles:
         self._lock = Lock()
 
     def write(self, generation_id: int, kind: str, rows: NDArray[np.uint8]) -> NewFile:
-        """Store (N, R) rows under a name that no other file ever had.
+        """Store (N, R) rows under a name that was never used before.
 
         Raises:
-            ServiceUnavailableError: the place does not answer.
+            ServiceUnavailableError: the storage does not answer.
         """
         stream = BytesIO()
         np.save(stream, rows, allow_pickle=False)
         data = stream.getvalue()
-        # The content and a number of its own: what is collected is then never what somebody just wrote again.
+        # Content hash plus a unique number: a file that is being collected is never one that was just written again.
         name = f"{folder_of(generation_id)}/{sha256(data).hexdigest()}-{uuid4().hex[:8]}.npy"
         self.place.put(name, data)
         return NewFile(kind, name, len(rows), len(data))
@@ -63,10 +63,10 @@ class FeatureFiles:
         """Return a row of a file.
 
         Raises:
-            DamagedError: the file is not there, or is not what was written.
-            ServiceUnavailableError: the place does not answer.
+            DamagedError: the file is missing, or differs from what was written.
+            ServiceUnavailableError: the storage does not answer.
         """
-        with self._lock:  # threads that want rows of one file wait for one reading of it
+        with self._lock:  # threads that need the same file share one read
             rows = self._read.get(name)
             if rows is None:
                 rows = self._read[name] = self._checked(name)
@@ -74,13 +74,13 @@ class FeatureFiles:
                     self._read.popitem(last=False)
             self._read.move_to_end(name)
         if position >= len(rows):
-            raise DamagedError(f"{name} has {len(rows)} rows, not {position + 1}")
+            raise DamagedError(f"{name} has {len(rows)} rows, row {position + 1} is missing")
         row: NDArray[np.uint8] = rows[position]
         return row
 
     def _checked(self, name: str) -> NDArray[np.uint8]:
         data = self.place.read(name)
         if not name.rpartition("/")[2].startswith(f"{sha256(data).hexdigest()}-"):
-            raise DamagedError(f"{name} was changed: its SHA-256 is not in its name")
+            raise DamagedError(f"{name} was changed: its SHA-256 does not match its name")
         rows: NDArray[np.uint8] = np.load(BytesIO(data), allow_pickle=False)
         return rows

@@ -1,7 +1,7 @@
-"""Where segments and manifests live: a folder, or a prefix of a bucket.
+"""Storage of segments and manifests: a folder, or a prefix of a bucket.
 
-A place only adds, reads and deletes whole things. Which of them is the index is said in Postgres, so that a place needs
-no atomic pointer and cannot disagree with the database.
+It only adds, reads and deletes whole files and folders. PostgreSQL records which of them form the index. Therefore a
+storage needs no atomic pointer, and it cannot disagree with the database.
 """
 
 from __future__ import annotations
@@ -36,44 +36,44 @@ _STAGING = ".staging-"
 
 
 class FileStorage(Protocol):
-    """A place for segments (folders of files) and single files, by names with ``/``. Thread-safe.
+    """Storage for segments (folders of files) and single files, under names with ``/``. Thread-safe.
 
-    Every method raises ``ServiceUnavailableError`` when the place does not answer.
+    Every method raises ``ServiceUnavailableError`` if the storage does not answer.
     """
 
     def folder_of(self, name: str) -> Path | None:
-        """Return where a segment's files lie on this machine; None if they must be fetched first."""
+        """Return the local folder of a segment's files; None if they must be fetched first."""
 
     def fetch(self, name: str, into: Path) -> None:
-        """Copy a segment's files into an empty folder. Raises ``DamagedError`` if they are not there."""
+        """Copy a segment's files into an empty folder. Raises ``DamagedError`` if they are missing."""
 
     def staging(self, folder: str) -> AbstractContextManager[Path]:
-        """Give an empty folder to write a segment of ``folder`` in; what was not added is removed at the end."""
+        """Yield an empty folder to write a segment of ``folder`` in. Anything not added is removed at the end."""
 
     def add(self, staged: Path, name: str) -> None:
-        """Publish a staged segment under its name, whole or not at all, instead of whatever had that name."""
+        """Publish a staged segment under its name, completely or not at all. Replace what had that name."""
 
     def read(self, name: str) -> bytes:
-        """Return a file. Raises ``DamagedError`` if it is not there."""
+        """Return a file. Raises ``DamagedError`` if it is missing."""
 
     def put(self, name: str, data: bytes) -> None:
-        """Write a file, whole or not at all, instead of whatever had that name."""
+        """Write a file, completely or not at all. Replace what had that name."""
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write a file unless there is one of that name, and say whether it was written."""
+        """Write a file unless the name is taken. Return whether it was written."""
 
     def names(self, folder: str) -> dict[str, float]:
-        """Return what is directly in a folder: last part of the name, and seconds since it was last changed."""
+        """Return the direct contents of a folder: last part of the name, and seconds since the last change."""
 
     def delete(self, name: str) -> None:
-        """Remove a segment, a file or a folder with all below it. What is not there is removed already."""
+        """Remove a segment, a file, or a folder with its contents. A missing one is not an error."""
 
 
 def open_storage(url: str, *, endpoint_url: str | None = None) -> FileStorage:
-    """Return the place of a ``file:///folder`` or ``s3://bucket/prefix`` URL.
+    """Return the storage of a ``file:///folder`` or ``s3://bucket/prefix`` URL.
 
     Raises:
-        UsageError: another kind of URL.
+        UsageError: any other kind of URL.
     """
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path:
@@ -84,7 +84,7 @@ def open_storage(url: str, *, endpoint_url: str | None = None) -> FileStorage:
 
 
 class FolderStorage:
-    """A place in a local folder."""
+    """Storage in a local folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -109,7 +109,7 @@ class FolderStorage:
             try:
                 yield staged
             finally:
-                shutil.rmtree(staged, ignore_errors=True)  # it is gone when it was added
+                shutil.rmtree(staged, ignore_errors=True)  # after ``add`` it no longer exists
 
     def add(self, staged: Path, name: str) -> None:
         """See ``FileStorage``."""
@@ -142,7 +142,7 @@ class FolderStorage:
             sync_folder(target.parent)
 
     def create(self, name: str, data: bytes) -> bool:
-        """See ``FileStorage``. A crash can leave a part of the file, whose name is then used up."""
+        """See ``FileStorage``. A crash can leave an incomplete file. Its name then stays taken."""
         target = self.root / name
         with self._errors_named():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +168,7 @@ class FolderStorage:
         target = self.root / name
         with self._errors_named():
             if target.is_dir():
-                # Under another name first: half a segment must not be found under its own.
+                # Rename it first: an incomplete segment must not be found under its name.
                 doomed = target.with_name(f"{_STAGING}{uuid4().hex}")
                 target.rename(doomed)
                 shutil.rmtree(doomed)
@@ -180,11 +180,11 @@ class FolderStorage:
         try:
             yield
         except OSError as error:
-            raise ServiceUnavailableError(f"the index folder {self.root}: {error.strerror or error}") from error
+            raise ServiceUnavailableError(f"index folder {self.root} failed: {error.strerror or error}") from error
 
 
 class BucketStorage:
-    """A place below a prefix of an S3 bucket. An object is written whole or not at all, and is seen at once."""
+    """Storage under a prefix of an S3 bucket. An object is written completely or not at all, and visible at once."""
 
     def __init__(self, bucket: str, prefix: str, endpoint_url: str | None = None) -> None:
         self.bucket = bucket
@@ -208,7 +208,7 @@ class BucketStorage:
             ),
         )
 
-    def folder_of(self, name: str) -> Path | None:  # noqa: ARG002  (nothing of a bucket is on this machine)
+    def folder_of(self, name: str) -> Path | None:  # noqa: ARG002  (a bucket has no local files)
         """See ``FileStorage``."""
         return None
 
@@ -217,18 +217,18 @@ class BucketStorage:
         with self._errors_named(name):
             keys = [key for key, _ in self._objects(name)]
             if not keys:
-                raise DamagedError(f"s3://{self.bucket}/{self._key(name)} is not there")
+                raise DamagedError(f"s3://{self.bucket}/{self._key(name)} does not exist")
             for key in keys:
                 self._client.download_file(self.bucket, key, str(into / key.rpartition("/")[2]))
 
     @contextmanager
-    def staging(self, folder: str) -> Iterator[Path]:  # noqa: ARG002  (any local disk will do)
+    def staging(self, folder: str) -> Iterator[Path]:  # noqa: ARG002  (any local disk works)
         """See ``FileStorage``."""
         with tempfile.TemporaryDirectory(prefix="ramq-index-") as staged:
             yield Path(staged)
 
     def add(self, staged: Path, name: str) -> None:
-        """See ``FileStorage``. The description comes last: without it there is no segment."""
+        """See ``FileStorage``. The description is written last: without it the segment does not exist."""
         files = sorted(staged.iterdir(), key=lambda path: (path.name == DESCRIPTION_FILE, path.name))
         with self._errors_named(name):
             for file in files:
@@ -272,7 +272,7 @@ class BucketStorage:
         """See ``FileStorage``."""
         with self._errors_named(name):
             keys = [self._key(name), *(key for key, _ in self._objects(name))]
-            # A segment without its description is none, so that one goes first.
+            # A segment without its description does not exist, so delete that first.
             for key in sorted(keys, key=lambda key: not key.endswith(DESCRIPTION_FILE)):
                 self._client.delete_object(Bucket=self.bucket, Key=key)
 
@@ -292,12 +292,12 @@ class BucketStorage:
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
             if code in {"NoSuchKey", "404"}:
-                raise DamagedError(f"s3://{self.bucket}/{self._key(name)} is not there") from error
+                raise DamagedError(f"s3://{self.bucket}/{self._key(name)} does not exist") from error
             if code in {"PreconditionFailed", "ConditionalRequestConflict", "412"}:
                 raise _TakenError from error
-            raise ServiceUnavailableError(f"the index at s3://{self.bucket}/{self.prefix}: {error}") from error
+            raise ServiceUnavailableError(f"index s3://{self.bucket}/{self.prefix} is unavailable: {error}") from error
         except (BotoCoreError, Boto3Error) as error:
-            raise ServiceUnavailableError(f"the index at s3://{self.bucket}/{self.prefix}: {error}") from error
+            raise ServiceUnavailableError(f"index s3://{self.bucket}/{self.prefix} is unavailable: {error}") from error
 
 
 class _TakenError(Exception):

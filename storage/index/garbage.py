@@ -1,4 +1,4 @@
-"""Deleting the files that no search needs any more."""
+"""Delete the files that searches no longer need."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 900.0
-"""How long after its replacement a manifest's files stay: a reader may have just read its number."""
+"""How long files of a replaced manifest are kept: a reader may have just read its number."""
 
 _GENERATION = re.compile(r"generation-(\d+)")
 _MANIFEST = re.compile(r"manifest-(\d+)\.json")
 
 
 def collect_garbage(engine: Engine, store: SegmentStore, *, grace_seconds: float = GRACE_SECONDS) -> int:
-    """Delete what no manifest refers to that is published or was replaced within ``grace_seconds``.
+    """Delete files that only older manifests refer to: neither published nor replaced within ``grace_seconds``.
 
-    A generation that is being built just now is left for the next time.
+    A generation that is being built is skipped until next time.
 
     Returns:
         How many names were deleted.
@@ -74,7 +74,7 @@ def _garbage(store: SegmentStore, generation_id: int, published: int, grace_seco
             try:
                 manifest = store.manifest(generation_id, number)
             except DamagedError:
-                continue  # half written by a builder that died: it names nothing
+                continue  # incomplete, from a builder that died: it refers to no files
             needed |= {entry.name for entry in manifest.segments}
             needed |= {entry.dead for entry in manifest.segments if entry.dead}
     return [name for name, age in ages.items() if name not in needed and age > grace_seconds]

@@ -101,13 +101,13 @@ def test_a_folder_and_a_bucket_give_the_same_archive(
         again = services.jobs.create(f"s3://{bucket}/holiday")
         assert wait_for(services, again.id, fleet, lambda view: view.is_over).skipped == count
 
-        cats = services.search(SearchQuery(text="a cat", archive=f"s3://{bucket}/holiday", limit=10))
+        cats = services.search.page(SearchQuery(text="a cat", archive=f"s3://{bucket}/holiday", limit=10))
         assert any("chelsea" in hit.key for hit in cats.items)
-        coffee = services.search(SearchQuery(tags=("espresso",)))
+        coffee = services.search.page(SearchQuery(tags=("espresso",)))
         assert {hit.archive for hit in coffee.items} >= {f"s3://{bucket}/holiday", folder.as_uri()}
 
         # The database, the command line and the page count alike.
-        facets = {facet.name: facet.count for facet in services.facets(SearchQuery(job=from_bucket.id), 500)}
+        facets = {facet.name: facet.count for facet in services.search.facets(SearchQuery(job=from_bucket.id), 500)}
         listed = json.loads(ramq(s3_settings, "tags", "--job", str(from_bucket.id), "--limit", "500", "--json").stdout)
         assert {item["name"]: item["count"] for item in listed["items"]} == facets
         with TestClient(create_app(services), base_url="http://127.0.0.1") as client:
@@ -125,7 +125,7 @@ def test_a_folder_and_a_bucket_give_the_same_archive(
         # What is deleted is gone at once, and nothing else is.
         victim = coffee.items[0]
         services.erasures.delete([victim.image_id])
-        left = services.search(SearchQuery(tags=("espresso",)))
+        left = services.search.page(SearchQuery(tags=("espresso",)))
         assert {hit.image_id for hit in left.items} == {hit.image_id for hit in coffee.items} - {victim.image_id}
-        near = services.search(SearchQuery(text="a cup of coffee", limit=100))
+        near = services.search.page(SearchQuery(text="a cup of coffee", limit=100))
         assert victim.image_id not in {hit.image_id for hit in near.items}

@@ -42,15 +42,15 @@ def test_ram_plus_archives_pictures_with_tags_vectors_and_captions(settings: Set
         check_books(services, job.id)
         [generation] = services.generations.list()
         assert (generation.model, generation.vector_size, generation.vector_kind) == ("ram_plus", 512, "image")
-        page = services.search(SearchQuery(limit=12))
+        page = services.search.page(SearchQuery(limit=12))
         assert len(page.items) == 12
         tagged = next(hit for hit in page.items if hit.tags)
         assert tagged.caption
-        assert services.image(tagged.image_id).captioner == "tag2text"
-        again = services.search(SearchQuery(tags=(tagged.tags[0].name,), limit=12))
+        assert services.images.get(tagged.image_id).captioner == "tag2text"
+        again = services.search.page(SearchQuery(tags=(tagged.tags[0].name,), limit=12))
         assert tagged.image_id in {hit.image_id for hit in again.items}
-        near = services.search(SearchQuery(like=tagged.image_id, limit=3))
+        near = services.search.page(SearchQuery(like=tagged.image_id, limit=3))
         assert len(near.items) == 3
         assert tagged.image_id not in {hit.image_id for hit in near.items}
         with pytest.raises(RamqError, match="ramq models pull"):
-            services.search(SearchQuery(text="a dog"))  # the text encoder was not pulled
+            services.search.page(SearchQuery(text="a dog"))  # the text encoder was not pulled

@@ -40,7 +40,7 @@ def test_a_screen_can_be_used_by_everybody(
     browser: Browser, base_url: str, services: Services, scheme: str, size: str
 ) -> None:
     [job] = services.jobs.list().items
-    image = services.find_image("coffee.png")
+    image = services.images.find("coffee.png")
     services.corrections.tag([image], add=["canoe", "espresso"], remove=["plate"])
     services.policies.put("canoe", "deny")
     services.policies.put("toyshop", "deny", job.archive)

@@ -63,7 +63,7 @@ def test_a_picture_from_elsewhere_has_no_neighbours_in_a_list(page: Page) -> Non
 
 @pytest.mark.parametrize("has_scripts", [True], ids=["scripts"], indirect=True)
 def test_a_click_shows_the_original_and_escape_closes_it(page: Page, services: Services) -> None:
-    page.goto(f"/images/{services.find_image('chelsea.png')}")
+    page.goto(f"/images/{services.images.find('chelsea.png')}")
     with page.expect_response("**/original") as answer:
         page.get_by_role("link", name="Show the original").click()
     assert answer.value.status == 200
@@ -78,7 +78,7 @@ def test_a_click_shows_the_original_and_escape_closes_it(page: Page, services: S
 def test_a_file_that_was_not_recognised_says_why_and_offers_nothing_that_cannot_work(
     page: Page, services: Services
 ) -> None:
-    page.goto(f"/images/{services.find_image('notes.jpg')}")
+    page.goto(f"/images/{services.images.find('notes.jpg')}")
     expect(page.locator(".no-preview")).to_contain_text("not_an_image: the content is not a picture")
     expect(page.get_by_text("Not recognised: not_an_image")).to_be_visible()
     expect(page.get_by_role("link", name="Similar images")).to_have_count(0)
@@ -96,7 +96,7 @@ def test_any_file_is_searched_with_and_a_bad_one_is_told(page: Page) -> None:
 
 
 def test_composed_captions_stand_on_no_card_and_follow_corrections(page: Page, services: Services) -> None:
-    cat = services.find_image("chelsea.png")
+    cat = services.images.find("chelsea.png")
     page.goto("/?tag=Egyptian+cat")
     expect(page.locator(".hit .caption").first).to_have_text("chelsea.png")
     page.goto(f"/images/{cat}")

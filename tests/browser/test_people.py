@@ -25,7 +25,7 @@ def row(page: Page, tag: str) -> Locator:
 
 
 def test_a_tag_is_added_and_taken_back(page: Page, services: Services) -> None:
-    cup = services.find_image("coffee.png")
+    cup = services.images.find("coffee.png")
     page.goto(f"/images/{cup}")
     page.get_by_label("Add a tag").fill("Egyptian cab")
     page.get_by_role("button", name="Add", exact=True).click()
@@ -46,7 +46,7 @@ def test_a_tag_is_added_and_taken_back(page: Page, services: Services) -> None:
 
 
 def test_a_tag_is_removed_and_taken_back(page: Page, services: Services) -> None:
-    page.goto(f"/images/{services.find_image('chelsea.png')}")
+    page.goto(f"/images/{services.images.find('chelsea.png')}")
     expect(row(page, CAT).locator(".origin")).to_have_text(re.compile("^lite, generation 1"))
     score = row(page, CAT).locator(".figure").inner_text()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from ramq.broker import broker_client
-from ramq.wiring import make_builder
+from ramq.services.index import make_builder
 from storage.database import LOCKED_IDLE_SECONDS, unit_of_work
 from storage.ledger import workers as worker_rows
 from storage.objects.base import S3Options

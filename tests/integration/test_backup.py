@@ -9,7 +9,8 @@ import pytest
 
 from ramq.embedded import embedded
 from ramq.embedded.postgres import _installed_binaries
-from ramq.wiring import Services, make_builder
+from ramq.services.index import make_builder
+from ramq.wiring import Services
 from storage import migrate, revision
 from storage.database import make_engine
 from storage.search.views import SearchQuery
@@ -37,7 +38,9 @@ def run(program: str, *words: str) -> None:
 
 def answers(services: Services) -> list[list[tuple[int, str, float]]]:
     """Hits of each query; scores as near as two ways to read a vector are."""
-    return [[(hit.image_id, hit.key, round(hit.score, 4)) for hit in services.search(query).items] for query in QUERIES]
+    return [
+        [(hit.image_id, hit.key, round(hit.score, 4)) for hit in services.search.page(query).items] for query in QUERIES
+    ]
 
 
 def test_a_dump_that_is_restored_into_a_new_server_is_searched_as_before_without_anything_else(

@@ -30,12 +30,12 @@ pytestmark = pytest.mark.services
 
 def with_tag(services: Services, tag: str, **more: object) -> list[int]:
     query = SearchQuery(tags=(tag,), limit=100, **more)  # type: ignore[arg-type]  # as each test names them
-    return [hit.image_id for hit in services.search(query).items]
+    return [hit.image_id for hit in services.search.page(query).items]
 
 
 def cat_and_cup(services: Services) -> tuple[int, int]:
     [cat] = with_tag(services, CAT)
-    return cat, services.find_image("coffee.png")
+    return cat, services.images.find("coffee.png")
 
 
 def test_an_added_tag_is_found_counted_and_shown_whatever_the_threshold(client: TestClient) -> None:
@@ -49,28 +49,28 @@ def test_an_added_tag_is_found_counted_and_shown_whatever_the_threshold(client: 
     assert (said["name"], said["is_present"], said["said_by"]) == (CAT.lower(), True, "local")
     assert with_tag(services, CAT) == [cup, cat]
     assert with_tag(services, CAT, threshold=1.0) == [cup]
-    [hit] = services.search(SearchQuery(tags=(CAT,), threshold=1.0)).items
+    [hit] = services.search.page(SearchQuery(tags=(CAT,), threshold=1.0)).items
     assert hit.score == 1
     assert [tag.name for tag in hit.tags] == [CAT]
-    [facet] = [facet for facet in services.facets(SearchQuery(), 500) if facet.name == CAT]
+    [facet] = [facet for facet in services.search.facets(SearchQuery(), 500) if facet.name == CAT]
     assert facet.count == 2
-    assert [tag.name for tag in next(services.export(SearchQuery(tags=(CAT,)))[1]).tags].count(CAT) == 1
+    assert [tag.name for tag in next(services.search.export(SearchQuery(tags=(CAT,)))[1]).tags].count(CAT) == 1
 
 
 def test_a_removed_tag_is_gone_until_it_is_taken_back(client: TestClient) -> None:
     services = services_of(client)
     cat, _ = cat_and_cup(services)
-    before = services.image(cat).tags
+    before = services.images.get(cat).tags
     services.corrections.tag([cat], remove=[CAT], by="ann")
     assert with_tag(services, CAT) == []
     assert with_tag(services, CAT, threshold=0.0) != [cat]
-    assert CAT not in {tag.name for tag in services.image(cat).tags}
-    assert cat in {hit.image_id for hit in services.search(SearchQuery(not_tags=(CAT,), limit=100)).items}
-    [said] = services.image(cat).corrections
+    assert CAT not in {tag.name for tag in services.images.get(cat).tags}
+    assert cat in {hit.image_id for hit in services.search.page(SearchQuery(not_tags=(CAT,), limit=100)).items}
+    [said] = services.images.get(cat).corrections
     assert (said.is_present, said.said_by) == (False, "ann")
     answer = client.delete(f"/v1/images/{cat}/tags/{quote(CAT)}")
     assert answer.json()["corrections"] == []
-    assert services.image(cat).tags == before
+    assert services.images.get(cat).tags == before
     assert with_tag(services, CAT) == [cat]
 
 
@@ -83,7 +83,7 @@ def test_a_job_that_records_again_overwrites_no_person(client: TestClient, archi
         session.execute(text("UPDATE record SET version = 'another', tags = '{}', scores = '{}'"))
     assert recognise(services, str(archive)).done > 0
     assert with_tag(services, CAT) == [cup]
-    assert {tag.source for tag in services.image(cat).tags} == {"model"}
+    assert {tag.source for tag in services.images.get(cat).tags} == {"model"}
     services.corrections.tag([cat, cup], reset=[CAT])
     assert with_tag(services, CAT) == [cat]
 
@@ -131,12 +131,12 @@ def test_an_unknown_tag_is_refused_with_near_names_and_nothing_is_kept(client: T
     assert CAT in problem["detail"]
     with pytest.raises(UnknownTagError, match="vocab add"):
         services.corrections.tag([cat], remove=[CAT], add=["no such thing"])
-    assert services.image(cat).corrections == []
+    assert services.images.get(cat).corrections == []
     with pytest.raises(UsageError, match="one thing"):
         services.corrections.tag([cat], add=[CAT], remove=[CAT.upper()])
     with pytest.raises(NotFoundError, match="no image 999999"):
         services.corrections.tag([cat, 999999], add=[CAT])
-    assert services.image(cat).corrections == []
+    assert services.images.get(cat).corrections == []
 
 
 def test_who_says_it_is_the_name_of_the_token_and_reading_is_not_enough(
@@ -186,11 +186,11 @@ def test_a_denied_tag_is_not_found_counted_shown_or_exported(client: TestClient)
     [rule] = client.put(path, params={"archive": "1"}, json={"kind": "deny"}).json()["items"]
     assert (rule["name"], rule["kind"], rule["said_by"]) == (CAT.lower(), "deny", "local")
     assert with_tag(services, CAT) == []
-    assert CAT not in {facet.name for facet in services.facets(SearchQuery(), 500)}
-    assert CAT not in {tag.name for tag in services.image(cat).tags}
-    for hit in services.export(SearchQuery())[1]:
+    assert CAT not in {facet.name for facet in services.search.facets(SearchQuery(), 500)}
+    assert CAT not in {tag.name for tag in services.images.get(cat).tags}
+    for hit in services.search.export(SearchQuery())[1]:
         assert CAT not in {tag.name for tag in hit.tags}
-    assert {cat, cup} <= {hit.image_id for hit in services.search(SearchQuery(not_tags=(CAT,), limit=100)).items}
+    assert {cat, cup} <= {hit.image_id for hit in services.search.page(SearchQuery(not_tags=(CAT,), limit=100)).items}
     assert client.delete(path, params={"archive": "1"}).json()["items"] == []
     assert with_tag(services, CAT) == [cup, cat]
     assert_problem(client.delete(path, params={"archive": "1"}), 404, "not-found")
@@ -200,9 +200,9 @@ def test_where_a_tag_is_allowed_no_other_counts(client: TestClient) -> None:
     services = services_of(client)
     cat, _ = cat_and_cup(services)
     services.policies.put(CAT, "allow", by="ann")
-    assert [(facet.name, facet.count) for facet in services.facets(SearchQuery(), 500)] == [(CAT, 1)]
+    assert [(facet.name, facet.count) for facet in services.search.facets(SearchQuery(), 500)] == [(CAT, 1)]
     assert with_tag(services, CAT) == [cat]
     services.policies.put(CAT, "deny", "1")
-    assert services.facets(SearchQuery(), 500) == []
+    assert services.search.facets(SearchQuery(), 500) == []
     with pytest.raises(UnknownTagError):
         services.policies.put("no such thing", "deny")

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from ram_core.checkpoints import entry
 from ramq import doctor
 from ramq.doctor import Finding, examine
-from ramq.wiring import make_builder
+from ramq.services.index import make_builder
 from storage.database import make_engine, unit_of_work
 from storage.ledger import workers as worker_rows
 from tests.services.recognised import settings_for

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from ramq.wiring import make_builder
+from ramq.services.index import make_builder
 from storage.database import unit_of_work
 from storage.errors import ConflictError, NotFoundError, UsageError
 from storage.index.feature_compaction import compact as compact_features
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.services
 
 
 def every_id(services: Services) -> list[int]:
-    return sorted(hit.image_id for hit in services.search(SearchQuery(limit=100)).items)
+    return sorted(hit.image_id for hit in services.search.page(SearchQuery(limit=100)).items)
 
 
 def left(report: ErasureReport) -> dict[str, int]:
@@ -56,13 +56,13 @@ def test_a_deleted_image_is_gone_from_tables_and_searches_at_once_and_from_files
 ) -> None:
     services = services_of(client)
     publish(services)
-    victim = services.find_image("coffee.png")
+    victim = services.images.find("coffee.png")
     files = FeatureFiles(make_builder(services.settings, services.engine).store.place)
     file = files.write(1, "tokens", np.zeros((1, 4), dtype=np.uint8))
     with unit_of_work(services.engine) as session:
         features.link(session, 1, file, {victim: (0, "1")})
     services.corrections.tag([victim], add=[CAT])
-    services.thumbnail(victim)
+    services.images.thumbnail(victim)
     report = client.delete(f"/v1/images/{victim}").json()
     for name in ("images", "records", "vectors", "corrections", "features", "thumbnails"):
         assert report[name] == 1, name
@@ -82,7 +82,7 @@ def test_a_deleted_image_is_gone_from_tables_and_searches_at_once_and_from_files
 
 def test_a_report_has_who_when_how_many_and_a_hash_but_no_key_unless_asked(client: TestClient) -> None:
     services = services_of(client)
-    victims = [services.find_image("coffee.png"), services.find_image("chelsea.png")]
+    victims = [services.images.find("coffee.png"), services.images.find("chelsea.png")]
     done = services.erasures.delete(["coffee.png", "chelsea.png"], by="ann")
     [view] = services.erasures.list()
     assert (view.id, view.kind, view.said_by, view.images) == (done.deletion_id, "images", "ann", 2)
@@ -103,14 +103,14 @@ def test_a_report_has_who_when_how_many_and_a_hash_but_no_key_unless_asked(clien
 
 def test_what_somebody_put_back_into_the_books_is_noticed(client: TestClient) -> None:
     services = services_of(client)
-    victim = services.find_image("coffee.png")
+    victim = services.images.find("coffee.png")
     done = services.erasures.delete([victim])
     with unit_of_work(services.engine) as session:
         session.execute(
             text("INSERT INTO image (id, archive_id, key, version, size) VALUES (:id, 1, 'coffee.png', '1', 1)"),
             {"id": victim},
         )
-    services.thumbnail(victim)
+    services.images.thumbnail(victim)
     assert left(services.erasures.verify(done.deletion_id)) == {"table image": 1, "thumbnails of this machine": 1}
     with unit_of_work(services.engine) as session:
         session.execute(text("UPDATE deletion_part SET image_ids = '{[1,2)}'"))
@@ -123,7 +123,7 @@ def test_a_deletion_that_is_killed_at_any_step_is_finished_by_the_same_request(
 ) -> None:
     services = services_of(client)
     every = every_id(services)
-    services.thumbnail(every[0])
+    services.images.thumbnail(every[0])
     monkeypatch.setattr(erasures, "IMAGES_AT_ONCE", 4)
     whole, calls = getattr(erasures, step), []
 
@@ -195,16 +195,16 @@ def test_what_a_model_wrote_is_forgotten_and_what_a_person_said_is_not(client: T
     services = services_of(client)
     publish(services)
     every = every_id(services)
-    cup = services.find_image("coffee.png")
+    cup = services.images.find("coffee.png")
     services.corrections.tag([cup], add=[CAT])
     with pytest.raises(ConflictError, match=f"find 0 images instead of {len(every)} "):
         services.generations.forget(1)
     done = services.generations.forget(1, sure=True)
     assert (done.records, done.vectors) == (len(every), len(every))
     assert every_id(services) == []
-    assert services.archives()[0].images == len(every) + 2
+    assert services.archives.list()[0].images == len(every) + 2
     assert recognise(services, str(archive)).done == len(every)
-    assert cup in {hit.image_id for hit in services.search(SearchQuery(tags=(CAT,))).items}
+    assert cup in {hit.image_id for hit in services.search.page(SearchQuery(tags=(CAT,))).items}
     publish(services)
     assert every_id(services) == every
 

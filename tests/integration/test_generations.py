@@ -239,24 +239,24 @@ def test_a_job_on_a_new_model_runs_while_the_old_one_serves(
 ) -> None:
     write_tiny_models("ram_plus", tmp_path)
     services = services_of(make_client(models_dir=tmp_path, captioner="none"))
-    before = {hit.image_id: hit.tags for hit in services.search(SearchQuery(limit=100)).items}
+    before = {hit.image_id: hit.tags for hit in services.search.page(SearchQuery(limit=100)).items}
     job = services.jobs.create(str(archive), model="ram_plus")
     worker = make_worker(services)
     while not services.jobs.get(job.id).is_over:
         worker.work()
-        during = {hit.image_id: hit.tags for hit in services.search(SearchQuery(limit=100)).items}
+        during = {hit.image_id: hit.tags for hit in services.search.page(SearchQuery(limit=100)).items}
         assert during == before
     worker.leave()
     assert services.jobs.get(job.id).done == len(before)
     old, new = services.generations.list()
     assert (old.images, new.images, new.model, new.is_default) == (len(before), len(before), "ram_plus", False)
     services.generations.use(new.id)
-    after = services.search(SearchQuery(limit=100)).items
+    after = services.search.page(SearchQuery(limit=100)).items
     assert {hit.image_id for hit in after} == set(before)
     assert any(tag.name.startswith("tag ") for hit in after for tag in hit.tags)
     report = services.generations.drop(old.id)
     assert report.records == len(before)
-    assert {hit.image_id for hit in services.search(SearchQuery(limit=100)).items} == set(before)
+    assert {hit.image_id for hit in services.search.page(SearchQuery(limit=100)).items} == set(before)
 
 
 # The page -------------------------------------------------------------------------------------------------------------

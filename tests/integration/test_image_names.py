@@ -51,34 +51,34 @@ def test_an_image_is_found_by_its_number_its_key_and_the_uri_that_is_shown(
     services: Services, engine: Engine, source: str, key: str, uri: str
 ) -> None:
     [image_id] = fill(engine, source, key).values()
-    assert services.image(image_id).uri == uri
+    assert services.images.get(image_id).uri == uri
     for text in (str(image_id), key, uri):
-        assert services.find_image(text) == image_id
+        assert services.images.find(text) == image_id
 
 
 def test_a_uri_names_one_image_although_many_archives_have_its_key(services: Services, engine: Engine) -> None:
     for number in range(12):
         fill(engine, f"/others/{number}", "a.jpg")
     wanted = fill(engine, "/photos", "a.jpg")["a.jpg"]
-    assert services.find_image("file:///photos/a.jpg") == wanted
+    assert services.images.find("file:///photos/a.jpg") == wanted
     with pytest.raises(UsageError, match="key of several archives"):
-        services.find_image("a.jpg")
+        services.images.find("a.jpg")
     for unknown in ("file:///photos/b.jpg", "file:///photo/a.jpg", "file:///photosa.jpg", "file:///photos", "://"):
         with pytest.raises(NotFoundError, match="its key or its URI"):
-            services.find_image(unknown)
+            services.images.find(unknown)
 
 
 def test_keys_are_looked_for_in_every_archive_that_a_word_means(services: Services, engine: Engine) -> None:
     ours = fill(engine, "/srv/photos", "a.jpg", "both.jpg")
     theirs = fill(engine, "s3://theirs/photos", "photos/b.jpg", "both.jpg")
     fill(engine, "/elsewhere", "a.jpg", "c.jpg")
-    assert services.find_image("a.jpg", "photos") == ours["a.jpg"]
-    assert services.find_image("s3://theirs/photos/b.jpg", "photos") == theirs["photos/b.jpg"]
-    assert services.find_image("both.jpg", "/srv/photos") == ours["both.jpg"]
+    assert services.images.find("a.jpg", "photos") == ours["a.jpg"]
+    assert services.images.find("s3://theirs/photos/b.jpg", "photos") == theirs["photos/b.jpg"]
+    assert services.images.find("both.jpg", "/srv/photos") == ours["both.jpg"]
     with pytest.raises(UsageError, match="key of several archives"):
-        services.find_image("both.jpg", "photos")
+        services.images.find("both.jpg", "photos")
     with pytest.raises(NotFoundError, match="no image"):
-        services.find_image("c.jpg", "photos")
+        services.images.find("c.jpg", "photos")
     with unit_of_work(engine) as session:
         archive_id, _ = archives.resolve(session, "s3://theirs/photos")
         assert lookup.resolve(session, "both.jpg", archive_id) == theirs["both.jpg"]
@@ -88,9 +88,9 @@ def test_what_is_no_text_of_unicode_is_no_image_and_the_prefix_of_none(services:
     fill(engine, "/photos", "a.jpg")
     for text in ("\udce9.jpg", "a\0", "file:///photos/\udce9.jpg", "9" * 5000):
         with pytest.raises(NotFoundError, match="no image"):
-            services.find_image(text)
+            services.images.find(text)
         with pytest.raises(UsageError):
-            services.find_image("a.jpg", text)
+            services.images.find("a.jpg", text)
         with unit_of_work(engine) as session:
             assert lookup.ids_below(session, None, "", text) == []
 

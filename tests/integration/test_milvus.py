@@ -327,7 +327,7 @@ def test_everybody_says_that_milvus_does_not_answer(settings: Settings, tmp_path
     with client_services(ours) as services:
         assert said in services.ready()["index"]
         with pytest.raises(ServiceUnavailableError, match=said):
-            services.check_index()
+            services.index.check()
     [found] = [finding for finding in examine(ours) if finding.name == "index"]
     assert found.state == "fault"
     assert said in found.detail

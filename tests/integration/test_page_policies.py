@@ -82,7 +82,7 @@ def test_a_tag_that_was_added_but_does_not_count_is_not_lost_from_sight(
     client: TestClient, make_client: Callable[..., TestClient]
 ) -> None:
     services = services_of(client)
-    cup = services.find_image("coffee.png")
+    cup = services.images.find("coffee.png")
     services.corrections.tag([cup], add=[CAT], by="ann")
     assert "not counted here" not in client.get(f"/images/{cup}").text
     services.policies.put(CAT, "deny")

@@ -36,7 +36,7 @@ def screens(make_client: Callable[..., TestClient], archive: Path) -> list[str]:
     """Templates that have something to press: a rule, a job that runs, two generations, corrections, failures."""
     services = services_of(make_client())
     [job] = services.jobs.list().items
-    cat = services.find_image("chelsea.png")
+    cat = services.images.find("chelsea.png")
     services.corrections.tag([cat], remove=[CAT])
     services.policies.put("espresso", "deny")
     running = services.jobs.create(str(archive))

@@ -163,7 +163,7 @@ def test_lite_gives_new_tags_from_its_vectors_with_the_archive_gone(
     [again] = run(services, services.jobs.retag("own", from_generation=1))
     assert (again.done, again.skipped) == (0, PHOTOGRAPHS)
     assert services.generations.use(2).is_default
-    [found] = services.search_by_image(cat, SearchQuery(limit=1)).items
+    [found] = services.search.by_image(cat, SearchQuery(limit=1)).items
     assert (found.key, found.generation_id) == ("chelsea.png", 2)
 
 

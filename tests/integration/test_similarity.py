@@ -44,12 +44,12 @@ def _vectors(services: Services) -> dict[int, NDArray[np.float32]]:
 
 
 def test_a_text_beside_an_image_ranks_by_the_middle_of_both(services: Services, client: TestClient) -> None:
-    cat = services.find_image("chelsea.png")
+    cat = services.images.find("chelsea.png")
     vectors = _vectors(services)
     middle = services._searches._models.encode_text("lite", TEXT) + vectors[cat]
     expected = {number: float(v @ middle / np.linalg.norm(middle)) for number, v in vectors.items() if number != cat}
 
-    page = services.search(SearchQuery(text=TEXT, like=cat, limit=500))
+    page = services.search.page(SearchQuery(text=TEXT, like=cat, limit=500))
 
     assert {hit.image_id: hit.score for hit in page.items} == pytest.approx(expected, abs=2e-3)
     assert [hit.score for hit in page.items] == sorted((hit.score for hit in page.items), reverse=True)
@@ -61,11 +61,11 @@ def test_a_text_beside_an_image_ranks_by_the_middle_of_both(services: Services, 
 
 
 def test_pages_of_a_text_beside_an_image_do_not_overlap(services: Services) -> None:
-    query = SearchQuery(text=TEXT, like=services.find_image("chelsea.png"), limit=4)
-    page = services.search(query)
+    query = SearchQuery(text=TEXT, like=services.images.find("chelsea.png"), limit=4)
+    page = services.search.page(query)
     seen = [hit.image_id for hit in page.items]
     while page.next_cursor:
-        page = services.search(query.after(page.next_cursor))
+        page = services.search.page(query.after(page.next_cursor))
         seen += [hit.image_id for hit in page.items]
 
     assert len(seen) == len(set(seen)) == OTHERS
@@ -82,10 +82,10 @@ def test_a_text_beside_a_picture_finds_what_is_like_both(client: TestClient, arc
 def test_a_picture_and_an_image_of_the_archive_are_too_much(services: Services, archive: Path) -> None:
     picture = (archive / "chelsea.png").read_bytes()
     with pytest.raises(UsageError, match="not by both"):
-        services.search_by_image(picture, SearchQuery(like=1))
+        services.search.by_image(picture, SearchQuery(like=1))
 
 
 def test_a_model_that_cannot_be_loaded_is_told_in_a_line(services: Services, archive: Path) -> None:
     services._searches._models = QueryModels(services.settings.model_copy(update={"device": "cuda:9"}))
     with pytest.raises(UsageError, match="cuda:9"):
-        services.search_by_image((archive / "chelsea.png").read_bytes(), SearchQuery())
+        services.search.by_image((archive / "chelsea.png").read_bytes(), SearchQuery())

@@ -91,7 +91,7 @@ def test_a_standby_that_is_behind_shows_the_archive_as_it_was(
     query = SearchQuery(generation=archive.generations[0], limit=500)
 
     def found() -> list[int]:
-        return sorted(hit.image_id for hit in services.search(query).items)
+        return sorted(hit.image_id for hit in services.search.page(query).items)
 
     catch_up(primary, standby)
     before = sorted(archive.results[0])
@@ -102,7 +102,9 @@ def test_a_standby_that_is_behind_shows_the_archive_as_it_was(
     builder.publish_new(archive.generations[0], force=True)
 
     assert found() == before
-    assert sum(view.recorded for view in services.archives()) == len(archive.results[0]), "states are of the database"
+    assert sum(view.recorded for view in services.archives.list()) == len(archive.results[0]), (
+        "states are of the database"
+    )
     pause(standby, is_paused=False)
     catch_up(primary, standby)
     assert found() == sorted(archive.results[0])

@@ -32,7 +32,7 @@ def services(client: TestClient) -> Services:
 
 
 def test_a_text_finds_what_it_speaks_of_and_stops_there(services: Services) -> None:
-    page = services.search(SearchQuery(text="a cup of coffee"))
+    page = services.search.page(SearchQuery(text="a cup of coffee"))
 
     assert page.items[0].key == "coffee.png"
     assert page.total == len(page.items) < EVERYTHING / 2
@@ -41,18 +41,18 @@ def test_a_text_finds_what_it_speaks_of_and_stops_there(services: Services) -> N
 
 @pytest.mark.parametrize("text", ["asdf qwerty", "a spaceship repairing a violin", "quarterly tax return", "??"])
 def test_a_text_about_nothing_in_the_archive_finds_nothing(services: Services, text: str) -> None:
-    page = services.search(SearchQuery(text=text))
+    page = services.search.page(SearchQuery(text=text))
 
     assert (page.items, page.next_cursor, page.total, page.below) == ([], None, 0, EVERYTHING)
 
 
 def test_what_was_left_out_can_be_had(services: Services) -> None:
     query = SearchQuery(text="asdf qwerty", relevance=0, limit=4)
-    page = services.search(query)
+    page = services.search.page(query)
     seen = [hit.image_id for hit in page.items]
     assert (page.total, page.below) == (EVERYTHING, None)
     while page.next_cursor:
-        page = services.search(query.after(page.next_cursor))
+        page = services.search.page(query.after(page.next_cursor))
         seen += [hit.image_id for hit in page.items]
 
     assert len(seen) == len(set(seen)) == EVERYTHING
@@ -60,7 +60,7 @@ def test_what_was_left_out_can_be_had(services: Services) -> None:
 
 def test_a_stricter_relevance_finds_a_part_of_what_a_laxer_one_does(services: Services) -> None:
     found = [
-        {hit.image_id for hit in services.search(SearchQuery(text="an animal", relevance=share, limit=500)).items}
+        {hit.image_id for hit in services.search.page(SearchQuery(text="an animal", relevance=share, limit=500)).items}
         for share in (0, 0.5, 0.8, 0.95, 0.99, 1)
     ]
 
@@ -70,11 +70,11 @@ def test_a_stricter_relevance_finds_a_part_of_what_a_laxer_one_does(services: Se
 
 def test_a_relevance_that_is_no_share_is_refused(services: Services) -> None:
     with pytest.raises(UsageError, match=r"relevance must be in 0\.\.1, not 95"):
-        services.search(SearchQuery(text="a cat", relevance=95))
+        services.search.page(SearchQuery(text="a cat", relevance=95))
 
 
 def test_a_hit_says_which_tags_the_text_names(services: Services) -> None:
-    (hit, *_) = services.search(SearchQuery(text="two Egyptian cats on a sofa")).items
+    (hit, *_) = services.search.page(SearchQuery(text="two Egyptian cats on a sofa")).items
 
     assert hit.key == "chelsea.png"
     assert hit.why is not None
@@ -84,33 +84,33 @@ def test_a_hit_says_which_tags_the_text_names(services: Services) -> None:
 
 
 def test_a_text_that_is_the_name_of_a_tag_finds_every_image_that_has_it(services: Services) -> None:
-    tagged = {hit.image_id for hit in services.search(SearchQuery(tags=(CAT,), threshold=0.02)).items}
+    tagged = {hit.image_id for hit in services.search.page(SearchQuery(tags=(CAT,), threshold=0.02)).items}
     strict = SearchQuery(text=CAT, relevance=1, threshold=0.02)
 
-    assert {hit.image_id for hit in services.search(strict).items} == tagged
+    assert {hit.image_id for hit in services.search.page(strict).items} == tagged
     # With another word beside the name it is a description again, and the vector decides.
-    assert services.search(replace(strict, text=f"{CAT} reading")).items == []
+    assert services.search.page(replace(strict, text=f"{CAT} reading")).items == []
 
 
 def test_beside_a_tag_that_is_asked_for_the_text_only_orders(services: Services) -> None:
     asked = SearchQuery(any_tags=(CAT, "espresso"))
-    both = {hit.image_id for hit in services.search(asked).items}
-    page = services.search(replace(asked, text="a cup of coffee"))
+    both = {hit.image_id for hit in services.search.page(asked).items}
+    page = services.search.page(replace(asked, text="a cup of coffee"))
 
     assert {hit.image_id for hit in page.items} == both
     assert page.items[0].key == "coffee.png"
-    assert services.search(replace(asked, text="a cup of coffee", relevance=0.95)).total == 1
+    assert services.search.page(replace(asked, text="a cup of coffee", relevance=0.95)).total == 1
 
 
 def test_an_export_by_text_ends_where_the_pages_do(services: Services) -> None:
     query = SearchQuery(text="a cup of coffee", limit=500)
 
-    assert list(services.export(query)[1]) == services.search(query).items
+    assert list(services.search.export(query)[1]) == services.search.page(query).items
 
 
 def test_a_likeness_has_no_end(services: Services) -> None:
-    (cat, *_) = services.search(SearchQuery(tags=(CAT,))).items
-    page = services.search(SearchQuery(like=cat.image_id, limit=500))
+    (cat, *_) = services.search.page(SearchQuery(tags=(CAT,))).items
+    page = services.search.page(SearchQuery(like=cat.image_id, limit=500))
 
     assert (len(page.items), page.total, page.below) == (EVERYTHING - 1, EVERYTHING - 1, None)
     assert all(hit.why is None for hit in page.items)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+from ramq.services.index import make_builder
 from ramq.settings import Settings
-from ramq.wiring import Services, make_builder
+from ramq.wiring import Services
 from storage import migrate
 from storage.database import unit_of_work
 from storage.results.packing import pack_vectors
@@ -65,21 +66,25 @@ def fill(engine: Engine) -> None:
 
 
 def found(services: Services, query: SearchQuery) -> list[int]:
-    return sorted(hit.image_id for hit in services.search(query).items)
+    return sorted(hit.image_id for hit in services.search.page(query).items)
 
 
 def check_searches(services: Services) -> None:
     assert found(services, SearchQuery(tags=("cat",))) == [1, 3, 5, 7, 9]
     assert found(services, SearchQuery(tags=("猫",), not_tags=("snow",))) == [1, 5, 7]
     assert found(services, SearchQuery(job=1)) == [1, 2, 3, 4]
-    assert {facet.name: facet.count for facet in services.facets(SearchQuery())} == {"boat": 9, "cat": 5, "snow": 3}
+    assert {facet.name: facet.count for facet in services.search.facets(SearchQuery())} == {
+        "boat": 9,
+        "cat": 5,
+        "snow": 3,
+    }
     for image_id in (1, RECORDED):
         with unit_of_work(services.engine) as session:
             page = services._searches.of_database.page(
                 session, SearchQuery(text="whatever", limit=1), VECTORS[image_id - 1]
             )
         assert [hit.image_id for hit in page.items] == [image_id]
-        shown = services.image(image_id)
+        shown = services.images.get(image_id)
         assert (shown.key, shown.caption) == (f"2019/{image_id}.jpg", f"number {image_id}")
 
 
@@ -101,10 +106,10 @@ def test_an_older_database_is_upgraded_with_its_books_and_searched_right_after(
     check_searches(services)
 
     make_builder(services.settings, engine).publish_new(1, force=True)
-    assert services.index_status()[0].vectors_indexed == RECORDED
+    assert services.index.status()[0].vectors_indexed == RECORDED
     check_searches(services)
 
-    (archive,) = services.archives()
+    (archive,) = services.archives.list()
     assert (archive.images, archive.recorded) == (12, RECORDED)
     assert services.jobs.resume(2).state == "running"
     assert services.erasures.delete([1]).records == 1

@@ -14,7 +14,7 @@ from PIL import Image
 from sqlalchemy import text
 
 from ram_core.transforms import SquashTransform
-from ramq.wiring import make_builder
+from ramq.services.index import make_builder
 from storage.database import unit_of_work
 from storage.results.packing import unpack_vectors
 from storage.tables import SCORE_SCALE
@@ -111,9 +111,9 @@ def check_index(services: Services) -> None:
     """Once it has caught up, the index holds the same images as the database, whole."""
     builder = make_builder(services.settings, services.engine)
     deadline = time.monotonic() + _INDEX_TIMEOUT_SECONDS
-    for number in [view.generation_id for view in services.index_status()]:
+    for number in [view.generation_id for view in services.index.status()]:
         while builder.publish_new(number, force=True) is None:
-            [status] = [view for view in services.index_status() if view.generation_id == number]
+            [status] = [view for view in services.index.status() if view.generation_id == number]
             if status.delta == 0:
                 break
             assert time.monotonic() < deadline, status

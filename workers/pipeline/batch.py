@@ -1,4 +1,4 @@
-"""Batch: images of one shard together, full or flushed."""
+"""Batch: collect images of one shard until the batch is full or has to be flushed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from workers.pipeline.work import Lease, Work
 
 LINGER_SECONDS = 1.0
-"""A batch that waits longer goes as it is, so that one slow object does not hold back its neighbours' commit."""
+"""A batch is sent incomplete after this time. Otherwise one slow object would delay the commit of the others."""
 
 
 class Batcher:
-    """Collects images per shard. Not thread-safe: belongs to the inferring thread.
+    """Collects images per shard. Not thread-safe: only the inference thread may use it.
 
     Args:
-        batch_size: how many decoded images make a batch.
+        batch_size: number of decoded images in a full batch.
     """
 
     def __init__(self, batch_size: int) -> None:
@@ -26,10 +26,10 @@ class Batcher:
         self._open: dict[Lease, tuple[Batch, float]] = {}
 
     def add(self, work: Work, *, is_last: bool) -> Batch | None:
-        """Add an image; return the batch if it is complete now."""
+        """Add an image and return the batch if it is now complete."""
         batch, since = self._open.get(work.lease, (Batch(work.lease), time.monotonic()))
         batch.works.append(work)
-        # Failures ride along without taking a place, or a shard of broken files would commit one by one.
+        # Failed images take up no room in a batch. But a shard of broken files must not commit one by one either.
         full = len(batch.sound) >= self._batch_size or len(batch.works) >= 4 * self._batch_size
         if full or is_last:
             self._open.pop(work.lease, None)
@@ -38,7 +38,7 @@ class Batcher:
         return None
 
     def overdue(self) -> list[Batch]:
-        """Return, and forget, the batches that waited too long or whose lease is over."""
+        """Remove and return the batches that waited too long or whose lease is over."""
         now = time.monotonic()
         due = [lease for lease, (_, since) in self._open.items() if now - since > LINGER_SECONDS or lease.is_over]
         return [self._open.pop(lease)[0] for lease in due]

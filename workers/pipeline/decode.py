@@ -1,8 +1,8 @@
-"""Decode: untrusted bytes to a small array of pixels, or the reason why not.
+"""Decode: turn untrusted bytes into a small array of pixels, or into an error that says why not.
 
-What a file is, is decided by its content. Only formats on a list are opened, sizes are checked on the header before any
-pixel is decoded, JPEGs are decoded at the smallest scale that is twice what the model needs, and EXIF orientation is
-applied. (Pillow handbook, "Security".)
+The content decides the file type, not the name. Only formats on a list are opened. The size is checked in the header
+before any pixel is decoded. JPEGs are decoded at the smallest scale that is at least twice the size that the model
+needs. EXIF orientation is applied. (Pillow handbook, "Security".)
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from ram_core.recognition import Preprocessing
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
-"""What is opened. Others that Pillow knows run programs, hold scripts or had a history of dangerous decoders."""
+"""Formats that are opened. Pillow's other formats run programs, contain scripts or had dangerous decoder bugs."""
 
 DRAFT_FACTOR = 2
-"""JPEGs are decoded at no less than this many times the model's size: next to nothing is lost, and large ones take half
-the time (``docs/decisions/0008-draft-decode.md``)."""
+"""JPEGs are decoded at no less than this many times the model's size. The loss is negligible, and large images take
+half the time (``docs/decisions/0008-draft-decode.md``)."""
 
 _ORIENTATION = 0x0112
 _SIDEWAYS = {5, 6, 7, 8}
 
-# Pictures, documents and films that people keep beside pictures: named, so that the reason is clear.
+# File types that are often stored next to images. They are recognised only to give a clear reason.
 _KNOWN = (
     (re.compile(rb"....ftyp(heic|heix|hevc|heim|heis|mif1|msf1)", re.DOTALL), "HEIC"),
     (re.compile(rb"....ftyp(?!avi[fs])", re.DOTALL), "a film"),
@@ -57,7 +57,7 @@ _KNOWN = (
     (re.compile(rb"FUJIFILMCCD-RAW|II\x1a\x00\x00\x00HEAPCCDR"), "camera raw"),
 )
 
-# How files of the formats that are opened begin: one that could not be opened all the same is damaged.
+# Signatures of the formats that are opened. A file that has one but cannot be opened is damaged.
 _DECODED = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
@@ -71,26 +71,26 @@ _DECODED = (
 
 
 class Decoded(NamedTuple):
-    """Pixels for the model, and the true size of the picture as people see it (after EXIF orientation)."""
+    """Pixels for the model, and the displayed size of the image (after EXIF orientation)."""
 
-    pixels: NDArray[np.uint8]  # (S, S, 3), or what else the preprocessing makes
+    pixels: NDArray[np.uint8]  # (S, S, 3), or the shape that the preprocessing returns
     width: int
     height: int
 
 
 @dataclass(frozen=True, slots=True)
 class ThumbnailTransform:
-    """Prepares a picture for people instead of a model: its own shape, as it was, but smaller.
+    """Prepares an image for display instead of a model: keeps the aspect ratio and reduces the size.
 
     Attributes:
-        side: the longest that its longer side may be, in pixels.
+        side: maximum length of the longer side, in pixels.
     """
 
     side: int
 
     @property
     def size(self) -> int:
-        """What a draft goes by: so that it keeps no less than ``side``."""
+        """Target size for the JPEG draft. It is chosen so that the draft keeps at least ``side`` pixels."""
         return self.side // DRAFT_FACTOR
 
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
@@ -101,11 +101,11 @@ class ThumbnailTransform:
 
 
 def decode(body: bytes | memoryview, preprocessing: Preprocessing, max_pixels: int) -> Decoded:
-    """Decode and prepare one picture.
+    """Decode and prepare one image.
 
     Raises:
         NotAnImageError, UnsupportedImageError, TruncatedImageError, CorruptImageError, TooManyPixelsError: why not.
-        MemoryError: there was not enough.
+        MemoryError: not enough memory.
     """
     image, width, height = open_picture(body, preprocessing.size * DRAFT_FACTOR, max_pixels)
     try:
@@ -115,21 +115,21 @@ def decode(body: bytes | memoryview, preprocessing: Preprocessing, max_pixels: i
 
 
 def open_picture(body: bytes | memoryview, at_least: int, max_pixels: int) -> tuple[Image.Image, int, int]:
-    """Open and load the first frame of a picture, upright; return it with its true width and height.
+    """Open and load the first frame of an image, turned upright. Return it with its true width and height.
 
     Args:
         body: the file.
-        at_least: a JPEG may be decoded smaller than it is, but no side under this many pixels.
-        max_pixels: refuse pictures with more.
+        at_least: minimum length of the shorter side in pixels; a JPEG may be decoded at a reduced scale down to this.
+        max_pixels: images with more pixels are rejected.
     """
     load_plugins()
     try:
-        # Pillow's own limit is set by `guard_pillow`; the header is checked here in any case.
+        # `guard_pillow` sets Pillow's own limit. The header is checked here in any case.
         image = Image.open(io.BytesIO(body), formats=FORMATS)
         width, height = image.size
         _refuse_large(width, height, max_pixels)
         if image.format in {"JPEG", "MPO"} and min(width, height) >= at_least:
-            # The draft keeps the shape, so the shorter side decides.
+            # The draft keeps the aspect ratio, so the shorter side decides.
             scale = at_least / min(width, height)
             image.draft(None, (round(width * scale), round(height * scale)))
         image.load()
@@ -141,37 +141,37 @@ def open_picture(body: bytes | memoryview, at_least: int, max_pixels: int) -> tu
         raise _unidentified(bytes(body[:1024])) from None
     except MemoryError:
         raise
-    # Decoders raise nearly anything on damaged files (OSError, ValueError, SyntaxError, IndexError, struct.error, ...).
+    # On damaged files decoders raise almost anything (OSError, ValueError, SyntaxError, IndexError, struct.error, ...).
     except Exception as error:
         if "truncated" in str(error).lower():
-            raise TruncatedImageError(f"the picture ends too early: {error}") from error
+            raise TruncatedImageError(f"the image is cut short: {error}") from error
         raise CorruptImageError(f"{type(error).__name__}: {error}") from error
     return _upright(image, width, height)
 
 
 def _refuse_large(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise TooManyPixelsError(f"{width:,} x {height:,} pixels, the limit is {max_pixels:,} in all")
+        raise TooManyPixelsError(f"{width:,} x {height:,} pixels exceed the limit of {max_pixels:,} pixels in total")
 
 
 def _upright(image: Image.Image, width: int, height: int) -> tuple[Image.Image, int, int]:
-    """Apply the EXIF orientation. A picture whose EXIF block is damaged is still a picture: it stays as it is."""
+    """Apply the EXIF orientation. If the EXIF block is damaged, return the image unchanged."""
     try:
         sideways = image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS
         upright = ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001  (the parser of a damaged block raises nearly anything)
+    except Exception:  # noqa: BLE001  (the parser of a damaged block raises almost anything)
         return image, width, height
     return upright, *((height, width) if sideways else (width, height))
 
 
 @cache
 def load_plugins() -> None:
-    """Make Pillow know all its formats: it would only do so by itself after the common ones had failed."""
+    """Register all of Pillow's formats. By itself Pillow does that only after the common ones have failed."""
     Image.init()
 
 
 def guard_pillow(max_pixels: int) -> None:
-    """Set Pillow's own limits for this process, which does nothing but decode."""
+    """Set Pillow's own limits for this process, which only decodes."""
     Image.MAX_IMAGE_PIXELS = max_pixels
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     warnings.filterwarnings("ignore", module=r"PIL\..*", category=UserWarning)
@@ -180,8 +180,8 @@ def guard_pillow(max_pixels: int) -> None:
 def _unidentified(head: bytes) -> Exception:
     for pattern, name in _KNOWN:
         if pattern.match(head):
-            return UnsupportedImageError(f"{name} is not decoded; formats: {', '.join(FORMATS)}")
+            return UnsupportedImageError(f"{name} files are not supported; supported formats: {', '.join(FORMATS)}")
     for pattern, name in _DECODED:
         if pattern.match(head):
-            return CorruptImageError(f"begins like a {name} file, but its header cannot be read")
-    return NotAnImageError("the content is not a picture in any known format")
+            return CorruptImageError(f"damaged {name} file: its header cannot be read")
+    return NotAnImageError("the content is not an image in any known format")

@@ -1,7 +1,7 @@
-"""The process in which pictures are decoded: a module that ``workers.pipeline.decoders`` runs.
+"""The child process that decodes images; ``workers.pipeline.decoders`` runs this module.
 
-It owns nothing but one end of a socket: no credentials, no environment, no open files. It takes pictures one at a time
-until the other end is closed, which also happens when its parent dies. A picture that takes too long ends it.
+It owns only one end of a socket: no credentials, no environment, no open files. It decodes one image at a time until
+the other end is closed, which also happens when its parent dies. An image that takes too long ends the process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import ram_core.transforms  # noqa: F401  (the class of what arrives pickled: loaded before memory is limited)
+import ram_core.transforms  # noqa: F401  (the pickled objects need it; loaded before memory is limited)
 from workers.pipeline.decode import decode, guard_pillow, load_plugins
 from workers.pipeline.retry import UndecodableError
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 REQUEST = struct.Struct("!IQ")
-"""How many bytes of a pickled preparation and of a picture follow."""
+"""Length in bytes of a pickled preprocessing and of an image; both follow."""
 
 ANSWER = struct.Struct("!?IIIIQ")
-"""Whether there are pixels; their rows and columns, the true width and height of the picture, how many bytes follow."""
+"""Whether there are pixels; their rows and columns; the true width and height of the image; the bytes that follow."""
 
 READY = b"\x01"
-"""What the child says once, when its limits are set."""
+"""Sent once by the child, when its limits are set."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
     _limit(memory_bytes)
     with socket.socket(fileno=descriptor) as parent:
         parent.sendall(READY)
-        # What decoders print would mix with the worker's log; why a picture is refused comes back as an answer.
+        # Output of decoders would mix with the worker's log. The reason for a rejection is returned as an answer.
         os.dup2(1, 2)
         with suppress(EOFError, ConnectionError):
             while True:
@@ -51,14 +51,14 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _limit(memory_bytes: int) -> None:
-    # A worker that is told to stop finishes what it has in hand: the closed socket ends its children, not the signal.
+    # A worker that has to stop finishes its batch first. Then the closed socket ends its children, not the signal.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    if sys.platform == "linux":  # elsewhere the kernel does not hold a process to it
+    if sys.platform == "linux":  # other kernels do not enforce it
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-        with suppress(OSError):  # a wish: should memory run out all the same, the child is to go, not the worker
+        with suppress(OSError):  # best effort: if memory runs out anyway, kill the child, not the worker
             Path("/proc/self/oom_score_adj").write_text("1000")
 
 
@@ -66,7 +66,7 @@ def _serve(parent: socket.socket, seconds: int, max_pixels: int) -> None:
     preparation_bytes, body_bytes = REQUEST.unpack(receive(parent, bytearray(REQUEST.size)))
     preparation = receive(parent, bytearray(preparation_bytes))
     body = receive(parent, bytearray(body_bytes))
-    signal.setitimer(signal.ITIMER_REAL, seconds)  # nobody handles its signal, which ends the process
+    signal.setitimer(signal.ITIMER_REAL, seconds)  # its signal has no handler and ends the process
     shape, payload = _answer(preparation, body, max_pixels)
     signal.setitimer(signal.ITIMER_REAL, 0)
     parent.sendall(ANSWER.pack(shape is not None, *(shape or (0, 0, 0, 0)), len(payload)))
@@ -78,14 +78,14 @@ def _answer(preparation: bytearray, body: bytearray, max_pixels: int) -> tuple[t
         decoded = decode(memoryview(body), pickle.loads(preparation), max_pixels)  # noqa: S301  (our parent wrote it)
     except (UndecodableError, MemoryError) as error:
         return None, json.dumps([type(error).__name__, str(error)]).encode()
-    except Exception as error:  # noqa: BLE001  (the parent's table of errors judges it)
+    except Exception as error:  # noqa: BLE001  (the parent's table of errors classifies it)
         return None, json.dumps(["", f"{type(error).__name__}: {error}"]).encode()
     rows, columns, _ = decoded.pixels.shape
     return (rows, columns, decoded.width, decoded.height), decoded.pixels.tobytes()
 
 
 def receive(other: socket.socket, into: bytearray) -> bytearray:
-    """Fill a buffer from a socket and return it. Raises ``EOFError`` when the other end is closed before."""
+    """Fill a buffer from a socket and return it. Raises ``EOFError`` if the other end is closed before it is full."""
     view = memoryview(into)
     while view.nbytes:
         count = other.recv_into(view)

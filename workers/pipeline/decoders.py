@@ -1,7 +1,7 @@
-"""Decoding in child processes: a picture that kills its decoder, hangs or takes all memory harms nothing else.
+"""Decoding in child processes: an image that crashes its decoder, hangs or takes all memory harms nothing else.
 
-Children are started anew, not forked, and load neither models nor libraries for services. They know nothing that is
-worth stealing (``workers.pipeline.decoder_child``), and what they answer is checked before it is believed.
+Children are started as new processes, not forked. They load neither models nor client libraries of services. They hold
+no secrets (``workers.pipeline.decoder_child``), and their answers are checked before they are used.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ CHILD = "workers.pipeline.decoder_child"
 """The module that a child runs."""
 
 PICTURE_SECONDS = 15
-"""A picture that takes longer is given up. The largest that are allowed take a few seconds."""
+"""Time limit for one image. The largest images allowed take a few seconds."""
 
 _GRACE_SECONDS = 5.0
-"""The kernel ends a child in time; should even that not happen, its parent does it so much later."""
+"""The kernel ends a child after the time limit. If it does not, the parent ends the child this much later."""
 
 _START_SECONDS = 60.0
 
 _BASE_BYTES = 1 << 30
 _BYTES_PER_PIXEL = 16
-"""What a child may take: its programs, the file twice, and four copies of the largest picture in four channels."""
+"""Memory limit of a child: its programs, twice the file, and four copies of the largest image in four channels."""
 
 _MOST_ANSWER_BYTES = 1 << 26
 
 _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
-    # glibc gives pages back after every picture and faults them in for the next: a quarter of the time of a large one.
+    # By default glibc returns pages after every image and faults them in again: a quarter of the time of a large one.
     "MALLOC_TRIM_THRESHOLD_": str(1 << 26),
     "MALLOC_MMAP_THRESHOLD_": str(1 << 26),
 }
@@ -79,28 +79,28 @@ _REFUSALS: dict[str, type[Exception]] = {
 
 
 class Decoders:
-    """A pool of children, each started when it is first needed. Thread-safe; as many pictures at once as children.
+    """A pool of child processes, each started when first needed. Thread-safe; decodes one image per child at a time.
 
     Args:
-        count: how many children there may be.
-        max_pixels: refuse pictures with more.
-        seconds: for how long a child may work on one picture.
+        count: maximum number of children.
+        max_pixels: images with more pixels are rejected.
+        seconds: time limit of a child for one image.
     """
 
     def __init__(self, count: int, max_pixels: int, seconds: int = PICTURE_SECONDS) -> None:
         self._limits = (seconds, _BASE_BYTES + _BYTES_PER_PIXEL * max_pixels, max_pixels)
-        # Last in, first out: where little is to do, few are started.
+        # Last in, first out: with little work, few children are started.
         self._idle: queue.LifoQueue[_Child | None] = queue.LifoQueue()
         for _ in range(count):
             self._idle.put(None)
         weakref.finalize(self, _end_all, self._idle)
 
     def decode(self, body: bytes | memoryview, preprocessing: Preprocessing) -> Decoded:
-        """Decode and prepare one picture; waits while all children are busy.
+        """Decode and prepare one image. Waits while all children are busy.
 
         Raises:
-            UndecodableError: one of its kinds says why not.
-            FatalError: children cannot be started here.
+            UndecodableError: a subclass says why not.
+            FatalError: child processes cannot be started on this machine.
         """
         child = self._idle.get()
         try:
@@ -111,7 +111,7 @@ class Decoders:
                 except (DecoderCrashedError, DecoderMemoryError, DecoderTimeoutError) as error:
                     if child.is_over:
                         child = None
-                    # A death may be chance: processes get killed. What took too long would do so again.
+                    # A crash may be chance (processes get killed): try once more. A timeout would only repeat itself.
                     if is_last or child is not None or isinstance(error, DecoderTimeoutError):
                         raise
                     log.warning("decoder died", error=str(error))
@@ -120,12 +120,12 @@ class Decoders:
             self._idle.put(child)
 
     def close(self) -> None:
-        """End the children that are idle: all of them, once nobody decodes any more."""
+        """End the idle children. When no thread decodes any more, these are all of them."""
         _end_all(self._idle)
 
 
 class _Child:
-    """One process and our end of its socket. Belongs to whoever took it out of the pool."""
+    """One process and our end of its socket. Belongs to the thread that took it out of the pool."""
 
     def __init__(self, limits: tuple[int, int, int]) -> None:
         self._seconds = limits[0]
@@ -134,7 +134,7 @@ class _Child:
         with other:
             self._process = subprocess.Popen(  # noqa: S603  (the command is ours)
                 [sys.executable, "-P", "-m", CHILD, str(other.fileno()), *map(str, limits)],
-                # Nothing of our environment: a decoder that was taken over is to find no credentials.
+                # Pass nothing of our environment: a compromised decoder must not find credentials.
                 env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **_ENVIRONMENT},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -146,13 +146,13 @@ class _Child:
         except (EOFError, OSError) as error:
             self.end()
             raise FatalError(
-                f"the process that decodes pictures does not start (it ended with {self._process.returncode}): "
-                "see the lines before this one"
+                f"the decoder process did not start (exit status {self._process.returncode}): "
+                "the log lines before this one say why"
             ) from error
         self._socket.settimeout(self._seconds + _GRACE_SECONDS)
 
     def decode(self, body: bytes | memoryview, preprocessing: Preprocessing) -> Decoded:
-        """Decode one picture. After a death, and after an answer that makes no sense, this child is over."""
+        """Decode one image. After a crash or an invalid answer, this child cannot be used again."""
         preparation = pickle.dumps(preprocessing)
         try:
             self._socket.sendall(REQUEST.pack(len(preparation), len(body)) + preparation)
@@ -169,15 +169,15 @@ class _Child:
         is_decoded, rows, columns, width, height, length = header
         if length > _MOST_ANSWER_BYTES or (is_decoded and length != rows * columns * 3):
             self.end()
-            raise DecoderCrashedError("the decoder answered nonsense")
+            raise DecoderCrashedError("the decoder sent an invalid answer")
         payload = receive(self._socket, bytearray(length))
         if is_decoded:
             return Decoded(np.frombuffer(payload, np.uint8).reshape(rows, columns, 3), width, height)  # (S, S, 3)
         name, detail = json.loads(payload)
-        raise _REFUSALS.get(name, RuntimeError)(detail or "it takes more memory than a picture may take")
+        raise _REFUSALS.get(name, RuntimeError)(detail or "decoding exceeds the memory limit for one image")
 
     def _death(self) -> Exception:
-        """End what is left of the child, and say what it died of."""
+        """End what is left of the child and return the reason of its death."""
         try:
             self._process.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
@@ -187,12 +187,12 @@ class _Child:
         if code == signal.SIGALRM:
             return DecoderTimeoutError(f"not decoded within {self._seconds} seconds")
         if code == signal.SIGKILL:
-            return DecoderMemoryError("the decoder was killed from outside, as the system does when memory runs out")
+            return DecoderMemoryError("the decoder was killed, probably because the machine ran out of memory")
         reason = signal.Signals(code).name if code > 0 else f"exit code {-code}"
-        return DecoderCrashedError(f"the decoder died over it ({reason})")
+        return DecoderCrashedError(f"the image crashed the decoder ({reason})")
 
     def end(self) -> None:
-        """End the process, whatever it does."""
+        """End the process in any state."""
         self.is_over = True
         self._socket.close()
         self._process.kill()

@@ -1,4 +1,4 @@
-"""Fetch: an object's bytes, within a budget of memory, with a few tries of its own."""
+"""Fetch: read an object's bytes, within a memory budget and with a few retries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRIES = 3
 
 
 class BytesBudget:
-    """Bounds the bytes that are in memory between fetch and decode."""
+    """Limits the bytes in memory between fetch and decode."""
 
     def __init__(self, total_bytes: int) -> None:
         self.total_bytes = total_bytes
@@ -28,9 +28,9 @@ class BytesBudget:
         self._changed = threading.Condition()
 
     def acquire(self, amount: int) -> int:
-        """Wait until ``amount`` bytes are free, take them and return how many were taken.
+        """Wait until ``amount`` bytes are free, reserve them and return how many were reserved.
 
-        An object larger than the whole budget takes all of it, and so travels alone.
+        An object larger than the whole budget reserves all of it. No other object is then in memory.
         """
         taken = min(amount, self.total_bytes)
         with self._changed:
@@ -39,14 +39,14 @@ class BytesBudget:
         return taken
 
     def release(self, amount: int) -> None:
-        """Give bytes back."""
+        """Return reserved bytes to the budget."""
         with self._changed:
             self._free += amount
             self._changed.notify_all()
 
 
 def fetch(work: Work, max_bytes: int) -> None:
-    """Fill in ``work.body``. Raises the store's errors and ``EmptyFileError``."""
+    """Fill in ``work.body``. Raises the errors of the store and ``EmptyFileError``."""
     assert work.lease.store is not None
     fetched = _with_tries(work.lease.store, work.image.key, work.version, max_bytes)
     if not len(fetched.body):
@@ -55,25 +55,25 @@ def fetch(work: Work, max_bytes: int) -> None:
 
 
 def recall(work: Work, retags_from: str, files: FeatureFiles) -> None:
-    """Fill in ``work.feature`` from what was kept of the image: no object is read.
+    """Fill in ``work.feature`` from the stored features of the image. No object is read.
 
     Raises:
-        FeaturesMissingError: it was not kept, or is damaged.
-        ServiceUnavailableError: the place of the feature files does not answer.
+        FeaturesMissingError: there are no stored features, or they are damaged.
+        ServiceUnavailableError: the storage of the feature files does not answer.
     """
     kept = work.kept
     if kept is None:
-        raise FeaturesMissingError("its record is gone: recognise it again")
+        raise FeaturesMissingError("the record was deleted: recognise the image again")
     work.version, work.width, work.height = kept.version, kept.width, kept.height
     if retags_from == "vector":
         work.feature = unpack_vectors(kept.vector, len(kept.vector) // CODE.itemsize)[0]
         return
     if kept.file is None or kept.position is None:
-        raise FeaturesMissingError("its image tokens are not kept: recognise it again with RAMQ_FEATURES=tokens")
+        raise FeaturesMissingError("image tokens are not stored: recognise the image again with RAMQ_FEATURES=tokens")
     try:
         work.feature = files.row(kept.file, kept.position)
     except DamagedError as error:
-        raise FeaturesMissingError(f"{error}: recognise it again with RAMQ_FEATURES=tokens") from error
+        raise FeaturesMissingError(f"{error}: recognise the image again with RAMQ_FEATURES=tokens") from error
 
 
 def _with_tries(store: ObjectStore, key: str, version: str, max_bytes: int) -> Fetched:

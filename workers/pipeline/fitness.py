@@ -1,8 +1,8 @@
-"""What a worker cannot do now for a reason of its own: no such device, no weights, a full disk, no credentials.
+"""What this worker cannot do at the moment for reasons of its own: no device, no weights, no credentials, a full disk.
 
-That is never a job's fault. The work is given back as if it had not been taken, others may do it, and this worker
-takes no more of the kind until a pause is over; then it tries once again. Heartbeats carry the reasons, so that
-`ramq workers` and `ramq doctor` tell them and a job that no worker can do says what it waits for.
+This is never a job's fault. The work is released as if it had not been claimed, and other workers may do it. This
+worker takes no work of the same kind until a pause is over, then tries once again. Heartbeats carry the reasons: that
+is how `ramq workers` and `ramq doctor` can show them, and a job that no worker can do can say what it waits for.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 Key = tuple[str, str]
-"""What a worker may be unfit for: a kind, and the name of the one that is meant."""
+"""What a worker may be unfit for: a kind and a name."""
 
 EVERYTHING: Key = ("everything", "")
 INDEX: Key = ("index", "")
-"""It recognises, but cannot publish vectors."""
+"""The worker recognises images but cannot publish vectors."""
 
 _OF_AN_ARCHIVE = "credentials"
 _OF_EVERYTHING = {"device", "disk_full"}
 
 
 class UnfitError(RamqError):
-    """This worker cannot do the work at hand, and another may. The message says why, and what to do.
+    """This worker cannot do the current work, but another one may. The message says why and what to do.
 
-    ``key`` is what it cannot do.
+    ``key`` names what it cannot do.
     """
 
     code = "unfit"
@@ -66,18 +66,18 @@ class _Entry:
 
 
 class Fitness:
-    """What this worker cannot do now, why, and when it tries again. Thread-safe."""
+    """What this worker cannot do at the moment, why, and when it tries again. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._entries: dict[Key, _Entry] = {}
 
     def declare(self, unfit: UnfitError) -> None:
-        """Note what this worker cannot do; the pause before it tries again doubles each time, up to a minute."""
+        """Record what this worker cannot do. The pause before the next try doubles each time, up to a minute."""
         key, reason, now = unfit.key, str(unfit).strip().splitlines()[0], time.monotonic()
         with self._lock:
             known = self._entries.get(key)
-            if known is not None and known.again_at > now:  # several threads meet the same trouble at once
+            if known is not None and known.again_at > now:  # several threads hit the same error at once
                 known.reason = reason
                 return
             tries = known.tries + 1 if known else 0
@@ -86,14 +86,14 @@ class Fitness:
             log.error("this worker is unfit", kind=key[0], name=key[1], reason=reason)
 
     def prove(self, *keys: Key) -> None:
-        """Forget what was declared of these: the worker just did what it could not do before."""
+        """Remove the entries of these keys: the worker has just succeeded at them."""
         with self._lock:
             well = [key for key in keys if self._entries.pop(key, None) is not None]
         for kind, name in well:
             log.info("this worker is fit again", kind=kind, name=name)
 
     def barred(self) -> Barred:
-        """Return what is not to be claimed now. What is to be tried again is not among it."""
+        """Return what must not be claimed now. Entries whose pause is over are not included."""
         now = time.monotonic()
         with self._lock:
             waiting = [key for key, entry in self._entries.items() if entry.again_at > now]
@@ -104,23 +104,23 @@ class Fitness:
         )
 
     def doubts(self, key: Key) -> bool:
-        """Tell whether this was declared and not proved wrong since."""
+        """Return whether the key was declared and has not been proved since."""
         with self._lock:
             return key in self._entries
 
     def reasons(self) -> list[Unfitness]:
-        """Return what to tell people, whether it is to be tried again or not."""
+        """Return the reasons to show to people, whether or not their pause is over."""
         with self._lock:
             return [Unfitness(kind, name, entry.reason) for (kind, name), entry in self._entries.items()]
 
 
 def concerns_worker(error: Exception) -> bool:
-    """Tell whether an error is about this worker or its process, and about no image."""
+    """Return whether an error concerns this worker or its process and not an image."""
     return isinstance(error, UnfitError) or verdict(error).action in {Action.UNFIT, Action.STOP}
 
 
 def own_trouble(error: Exception, *, model: str, archive: str | None = None) -> UnfitError | None:
-    """Return ``error`` as this worker's own trouble with a model or an archive; None if it is not the worker's."""
+    """Return ``error`` as an ``UnfitError`` for a model or an archive; None if this worker is not the cause."""
     if isinstance(error, UnfitError):
         return error
     judged = verdict(error)
@@ -134,12 +134,12 @@ def own_trouble(error: Exception, *, model: str, archive: str | None = None) -> 
 
 
 def own_trouble_with(lease: Lease, error: Exception) -> UnfitError | None:
-    """Return ``error`` as this worker's own trouble with the shard that it holds; None if it is not the worker's."""
+    """Return ``error`` as an ``UnfitError`` for the shard that is held; None if this worker is not the cause."""
     return own_trouble(error, model=lease.shard.model, archive=lease.shard.archive_uri)
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether there was too little memory, of the machine or of its GPU: PyTorch says so in several ways."""
+    """Return whether the machine or its GPU ran out of memory. PyTorch reports that in several ways."""
     said = str(error).lower()
     return (
         isinstance(error, MemoryError)
@@ -149,6 +149,6 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def out_of_memory(model: str, error: Exception) -> str:
-    """Say that a model does not fit, and what to do."""
+    """Return a message that a model does not fit into memory, and what to do."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return f"not enough memory for {model}: stop what else runs on this device, or use a smaller model ({line})"
+    return f"not enough memory for {model}: stop other programs on this device, or use a smaller model ({line})"

@@ -1,4 +1,4 @@
-"""Infer: a batch of pixels through the model; a batch that fails is halved until the image at fault stands alone."""
+"""Infer: run a batch of pixels through the model. A batch that fails is bisected until the faulty image is isolated."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 KEYS_LOGGED = 3
-"""Keys named on a line about a batch that failed: it is halved until the one at fault stands alone."""
+"""Number of keys in the log line about a failed batch. Bisecting then names the faulty image."""
 
 
 def infer(batch: Batch, model: LoadedModel, captioner: str) -> None:
-    """Fill in predictions and captions, from pixels or from what was kept of the images.
+    """Fill in predictions and captions, from pixels or from stored features.
 
-    Raises only what concerns the worker as a whole.
+    Raises only errors that concern the whole worker.
     """
     _predict(batch.sound, model, captioner)
     for work in batch.works:
@@ -44,12 +44,12 @@ def _predict(works: Sequence[Work], model: LoadedModel, captioner: str) -> None:
             pixels = np.stack([work.pixels for work in works if work.pixels is not None])  # (B, S, S, 3)
             predictions = model.predict(pixels, works[0].lease.shard.features)
             captions = model.captions(captioner, pixels, predictions)
-    # Whatever a model raises, from a CUDA error to a bad picture: halving finds out whether an image is at fault.
+    # A model may raise anything, from a CUDA error to a bad image. Bisecting finds out whether an image is at fault.
     except Exception as error:
         if concerns_worker(error):
             raise
         if _is_device_lost(error):
-            raise DeviceLostError(f"the device failed and answers nothing more in this process: {error}") from error
+            raise DeviceLostError(f"the device failed and cannot be used again in this process: {error}") from error
         log.warning(
             "batch failed",
             keys=[work.image.key for work in works[:KEYS_LOGGED]],
@@ -57,7 +57,7 @@ def _predict(works: Sequence[Work], model: LoadedModel, captioner: str) -> None:
             error=f"{type(error).__name__}: {error}",
         )
         if len(works) == 1 and is_out_of_memory(error):
-            # The model takes as much for any picture: it is the machine that has too little left.
+            # Every image takes the same memory in the model, so the machine has too little left.
             raise UnfitError(of_model(model.name), out_of_memory(model.name, error)) from error
         if len(works) == 1:
             works[0].failure = ImageFailure.of(ModelFailedError(f"{type(error).__name__}: {error}"))
@@ -71,7 +71,7 @@ def _predict(works: Sequence[Work], model: LoadedModel, captioner: str) -> None:
 
 
 def _retag(works: Sequence[Work], model: LoadedModel) -> tuple[list[Prediction], list[str | None]]:
-    """Give new tags. Captions stay, but for those that were made of the tags."""
+    """Compute new tags. Keep captions, except those that were composed from the tags."""
     kept = np.stack([work.feature for work in works if work.feature is not None])
     predictions = model.retagger.retag(kept)
     captions = []
@@ -84,9 +84,9 @@ def _retag(works: Sequence[Work], model: LoadedModel) -> tuple[list[Prediction],
 
 
 def _is_device_lost(error: Exception) -> bool:
-    """Tell whether every later call would fail too, whatever the image, as after an assertion on a GPU.
+    """Return whether every later call would fail too, whatever the image, as after a failed assertion on a GPU.
 
-    Running out of its memory is not such an error: half the batch may fit.
+    Running out of GPU memory is not such an error: half the batch may fit.
     """
     return type(error).__name__ == "AcceleratorError" or (
         isinstance(error, RuntimeError) and "CUDA error" in str(error) and "out of memory" not in str(error)

@@ -1,4 +1,4 @@
-"""The shards that a worker holds: kept alive, ended in good order, or let go when they are lost."""
+"""The shards that a worker holds: renew their leases, close them, release them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 STUCK_SECONDS = 600.0
-"""A lease that made no progress for so long is not prolonged: a hung device must not hold a shard for ever."""
+"""A lease that made no progress for this long is not renewed: a hung device must not hold a shard forever."""
 
 
 class HeldLeases:
@@ -33,8 +33,8 @@ class HeldLeases:
 
     Args:
         engine: the database.
-        lease_seconds: how long a lease lasts unless it is prolonged.
-        stopping: set when the pipeline stops, so that nobody waits for a database that is away.
+        lease_seconds: how long a lease lasts without renewal.
+        stopping: set when the pipeline stops, to end waiting for an unavailable database.
     """
 
     def __init__(self, engine: Engine, lease_seconds: float, stopping: threading.Event) -> None:
@@ -46,26 +46,26 @@ class HeldLeases:
 
     @property
     def held(self) -> list[Lease]:
-        """The shards that are held now."""
+        """The leases that are held now."""
         return list(self._held)
 
     def add(self, lease: Lease) -> None:
-        """Take a shard into care."""
+        """Start renewing the lease of a shard."""
         with self._changed:
             self._held.add(lease)
 
     def notify(self) -> None:
-        """Let those who wait look again."""
+        """Wake the threads that wait for a change of the leases."""
         with self._changed:
             self._changed.notify_all()
 
     def wait_for(self, is_so: Callable[[], bool]) -> None:
-        """Wait until ``is_so()``; it is asked again after every change of the leases and every ``notify``."""
+        """Wait until ``is_so()`` is true. It is checked again after every change of the leases and every ``notify``."""
         with self._changed:
             self._changed.wait_for(is_so)
 
     def renew_all(self) -> None:
-        """Prolong the leases that are held; called every third of a lease by the worker's heart."""
+        """Renew the leases that are held. The heartbeat thread calls this every third of a lease."""
         for lease in self.held:
             if time.monotonic() - lease.progress_at > STUCK_SECONDS:
                 log.error("no progress, lease not prolonged", **lease.labels)
@@ -77,7 +77,7 @@ class HeldLeases:
                 self.drop(lease)
 
     def finish(self, lease: Lease) -> None:
-        """End a lease whose images are all written or put off."""
+        """End a lease whose images are all written or postponed."""
         shard = lease.shard
 
         def end() -> None:
@@ -100,8 +100,8 @@ class HeldLeases:
         self.drop(lease)
 
     def give_up(self, lease: Lease, note: str | None = None) -> None:
-        """End a lease with work left: the job was paused, the worker stops or is not fit for it; ``note`` says why."""
-        lease.end()  # before it is given back, so that nothing more of it is written
+        """Release a shard with work left: its job was paused, or the worker stops or is unfit. ``note`` says why."""
+        lease.end()  # first of all, to prevent further writes
 
         def end() -> None:
             with unit_of_work(self._engine) as session:
@@ -109,19 +109,19 @@ class HeldLeases:
 
         try:
             end()
-        except ServiceUnavailableError as error:  # the lease runs out by itself
+        except ServiceUnavailableError as error:  # the lease expires by itself
             log.warning("lease not given back", **lease.labels, error=str(error))
         self.drop(lease)
 
     def drop(self, lease: Lease) -> None:
-        """Let a lease go without a word to the ledger: it was lost, ended, or is to run out."""
+        """Stop holding a lease without telling the ledger: it was lost, has ended, or has to expire."""
         lease.end()
         with self._changed:
             self._held.discard(lease)
             self._changed.notify_all()
 
     def until_available(self, lease: Lease, action: Callable[[], T]) -> T | None:
-        """Do ``action``, waiting while the database is away; None when the lease was lost meanwhile."""
+        """Do ``action``, retrying while the database is unavailable. Return None if the lease was lost meanwhile."""
         tries = 0
         while not lease.is_over:
             try:
@@ -132,6 +132,6 @@ class HeldLeases:
             except ServiceUnavailableError as error:
                 log.warning("database away", **lease.labels, error=str(error), tries=tries)
                 if self._stopping.wait(backoff_seconds(tries, first=0.2, most=5.0)):
-                    self.drop(lease)  # it runs out by itself, and its images are taken up again
+                    self.drop(lease)  # it expires by itself, and another worker takes its images
                 tries += 1
         return None

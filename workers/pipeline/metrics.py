@@ -1,4 +1,4 @@
-"""What a worker counts, for Prometheus."""
+"""Prometheus metrics of a worker."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class WorkerMetrics:
-    """Counters of one worker process, in a registry of their own."""
+    """Metrics of one worker process, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -19,16 +19,16 @@ class WorkerMetrics:
         self._leases = Gauge("ramq_leases", "Shards held", registry=self.registry)
 
     def settled(self, images: int) -> None:
-        """Count images that were written or put off."""
+        """Count images that were written or postponed."""
         self.images_settled += images
         self._images.inc(images)
 
     def busy(self, stage: str, seconds: float) -> None:
-        """Count time that a stage worked."""
+        """Count the time that a stage worked."""
         self._stage_seconds.labels(stage).inc(seconds)
 
     def observe(self, depths: dict[str, int], leases: int) -> None:
-        """Show how full the queues are and how many shards are held."""
+        """Set the gauges for queue lengths and for shards held."""
         for stage, depth in depths.items():
             self._queue.labels(stage).set(depth)
         self._leases.set(leases)

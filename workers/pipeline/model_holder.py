@@ -1,4 +1,4 @@
-"""The model in this process: loaded when the first job needs it, one at a time, with the captioner beside it."""
+"""The models of this process: one recognizer at a time, loaded when the first job needs it, and its captioner."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ModelOptions:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What ``load_model`` takes. On a GPU the large models run in float16, which changes logits by hundredths."""
+        """Arguments for ``load_model``. On a GPU large models run in float16, which changes logits by hundredths."""
         import torch  # noqa: PLC0415
 
         from ram_core.registry import resolve_device  # noqa: PLC0415
@@ -63,7 +63,7 @@ class ModelOptions:
 
 @dataclass(slots=True)
 class LoadedModel:
-    """A recognizer and what else a job on it needs."""
+    """A recognizer and the other things that a job on it needs."""
 
     name: str
     recognizer: Recognizer
@@ -73,23 +73,23 @@ class LoadedModel:
 
     @property
     def retagger(self) -> Retagger:
-        """The model as one that gives tags from what was kept of images. Only with a vocabulary of its own."""
+        """The recognizer as one that computes tags from stored features. Only for a model with a custom vocabulary."""
         return cast("Retagger", self.recognizer)
 
     def predict(self, pixels: NDArray[np.uint8], features: str) -> list[Prediction]:
-        """Recognise (B, S, S, 3) pixels, with what is to be kept of the images (``none``, ``global``, ``tokens``)."""
+        """Recognise (B, S, S, 3) pixels. ``features`` says what to store (``none``, ``global`` or ``tokens``)."""
         if features == "none":
             return self.recognizer.predict(pixels)
         return cast("RamRecognizer", self.recognizer).predict(pixels, features=cast("Kind", features))
 
     def caption_of_tags(self, prediction: Prediction) -> str | None:
-        """Return the sentence that the template makes of the assigned tags."""
+        """Return the sentence that the template composes from the assigned tags."""
         return template_caption(self._assigned(prediction), are_things=self.recognizer.vocabulary.name == "imagenet")
 
     def captions(
         self, captioner: str, pixels: NDArray[np.uint8], predictions: Sequence[Prediction]
     ) -> list[str | None]:
-        """Return a caption for each of (B, S, S, 3) pixels, as ``captioner`` makes them (None for ``none``)."""
+        """Return a caption for each of (B, S, S, 3) pixels, written by ``captioner`` (None for ``none``)."""
         if captioner == "none":
             return [None] * len(predictions)
         if captioner == "template":
@@ -106,7 +106,10 @@ class LoadedModel:
             self._tag2text = load_here("tag2text", self.options)
         squash = self._tag2text.preprocessing
         if squash.name != getattr(self.recognizer.preprocessing, "name", None):
-            raise CheckpointError(f"the captioner tag2text does not go with {self.name}: use ram, ram_plus or template")
+            raise CheckpointError(
+                f"the captioner tag2text does not work with {self.name}: use the model ram or ram_plus, "
+                "or the captioner template"
+            )
         batch = torch.from_numpy(pixels).to(self._tag2text.runner.device)  # (B, S, S, 3)
         captions: list[str] = self._tag2text.caption(normalise(batch, squash.mean, squash.std), assigned)
         return captions
@@ -122,8 +125,8 @@ def load_here(name: str, options: ModelOptions) -> Any:
     """Load a model on this worker's device.
 
     Raises:
-        UnfitError: its files are not here or damaged, the device is not, or there is too little memory. Another worker
-            may have all that.
+        UnfitError: its files are missing or damaged, the device is missing, or there is too little memory. Another
+            worker may have all of these.
     """
     try:
         return load_model(name, **options.arguments)
@@ -143,7 +146,7 @@ class ModelHolder:
     Args:
         engine: the database.
         options: device and folders.
-        pinned: the only model that this worker runs, or None for any.
+        pinned: the only model that this worker runs; None: any.
     """
 
     def __init__(self, engine: Engine, options: ModelOptions, pinned: str | None) -> None:
@@ -152,11 +155,11 @@ class ModelHolder:
         self._lock = threading.Lock()
         self._device = options.device
         self._loaded: LoadedModel | None = None
-        # The loaded model with other tags, by the id of the vocabulary. All share its weights.
+        # Variants of the loaded model with other tags, by vocabulary id. All share its weights.
         self._variants: dict[int, LoadedModel] = {}
         self.pinned = pinned
         self.foreign: set[int] = set()
-        """Generations of jobs that were refused here: other weights go by the name of their model."""
+        """Generations of jobs that were refused here: their model has the same name but other weights."""
 
     @property
     def served(self) -> tuple[str, ...] | None:
@@ -170,11 +173,11 @@ class ModelHolder:
 
     @property
     def device(self) -> str:
-        """The device that models are on; before the first is loaded, the one that was asked for."""
+        """The device of the models. Before the first one is loaded, the device that was requested."""
         return self._device
 
     def check(self) -> None:
-        """Raise ``UnfitError`` if the device is not here, or the only model of this worker cannot be loaded."""
+        """Raise ``UnfitError`` if the device is missing, or if the only model of this worker cannot be loaded."""
         if self.pinned is not None:
             self.get(self.pinned)
             return
@@ -184,19 +187,19 @@ class ModelHolder:
             raise UnfitError(EVERYTHING, str(error)) from error
 
     def get(self, name: str, vocabulary_id: int | None = None) -> LoadedModel:
-        """Return a model, loading it in place of another if need be.
+        """Return a model. Load it in place of another one if necessary.
 
         Args:
-            name: of the model.
-            vocabulary_id: other tags than its own.
+            name: name of the model.
+            vocabulary_id: vocabulary to use instead of the model's own.
 
         Raises:
-            UnfitError: it cannot be loaded here; the message says what to do.
-            UsageError: it cannot take these tags, here or elsewhere.
+            UnfitError: the model cannot be loaded here; the message says what to do.
+            UsageError: no worker can use these tags with the model.
         """
         with self._lock:
             if self._loaded is None or self._loaded.name != name:
-                self._loaded = None  # before the next is loaded: two may not fit
+                self._loaded = None  # before the next one is loaded: two may not fit into memory
                 self._variants.clear()
                 gc.collect()
                 self._loaded = self._load(name)
@@ -221,8 +224,8 @@ class ModelHolder:
         log.info("embedding vocabulary", model=model.name, vocabulary=view.name, tags=len(tags))
         try:
             recognizer = cast("Retagger", model.recognizer).with_vocabulary(vocabulary)
-        except VocabularyError as error:  # the job's fault, not this worker's: it would fit no other one either
-            raise UsageError(f"the tags of {view.name!r} do not go with {model.name}: {error}") from error
+        except VocabularyError as error:  # the job's fault: no other worker could do it either
+            raise UsageError(f"the vocabulary {view.name!r} does not fit the model {model.name}: {error}") from error
         return LoadedModel(model.name, recognizer, vocabulary.thresholds, self._options)
 
     def _load(self, name: str) -> LoadedModel:
@@ -233,7 +236,7 @@ class ModelHolder:
         return LoadedModel(name, recognizer, recognizer.vocabulary.thresholds, self._options)
 
     def is_fit_for(self, shard: ClaimedShard) -> bool:
-        """Tell whether a shard's job belongs to the generation that its model makes here.
+        """Return whether the model here produces the generation that a shard's job belongs to.
 
         Raises:
             UnfitError: the model cannot be loaded here; the message says what to do.
@@ -244,12 +247,12 @@ class ModelHolder:
         return ours == shard.fingerprint
 
     def register(self, session: Session, name: str, vocabulary_id: int | None = None) -> int:
-        """Return the id of a model's generation, which cannot be dropped before the transaction ends.
+        """Return the id of a model's generation. It cannot be dropped before the transaction ends.
 
-        Asked for each job and not kept: a generation may be dropped while the model stays loaded.
+        The id is looked up for each job and not cached: a generation may be dropped while the model stays loaded.
 
         Raises:
-            UnfitError: it cannot be loaded here; the message says what to do.
+            UnfitError: the model cannot be loaded here; the message says what to do.
         """
         recognizer = self.get(name, vocabulary_id).recognizer
         spec, vocabulary = recognizer.spec, recognizer.vocabulary

@@ -1,7 +1,7 @@
-"""The pipeline of one worker: fetch, decode, infer and write overlap, with bounded queues between them.
+"""The pipeline of one worker: fetch, decode, infer and write run in parallel, with bounded queues between them.
 
-Shards flow through it one behind the other: the next is claimed as soon as the last image of the one before is on its
-way, so that the model does not wait at the seam. At most two shards are leased at a time.
+Shards flow through it one after the other. The next one is claimed as soon as the last image of the previous one is in
+the pipeline. This keeps the model busy between shards. At most two shards are leased at a time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class PipelineOptions:
-    """How wide the stages are and what they refuse."""
+    """Sizes and limits of the stages."""
 
     batch_size: int
     fetch_threads: int
@@ -103,34 +103,34 @@ class Pipeline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        # The batch in hand is finished: its images are nearly done.
+        # Finish the batch in hand: its images are nearly done.
         self.leases.wait_for(lambda: self._in_hand == 0 or self._fatal is not None)
         for lease in self.leases.held:
             if self._fatal is None or _is_orderly(self._fatal):
                 self.leases.give_up(lease)
             else:
                 self.leases.drop(lease)
-        for stage in self._stages:  # in the order of the stream, so that nothing is put behind a closed door
+        for stage in self._stages:  # upstream first: nothing may be put into a stage that is closed
             stage.close()
 
-    # What the worker asks ------------------------------------------------------------------------------------------
+    # Used by the worker --------------------------------------------------------------------------------------------
 
     @property
     def depths(self) -> dict[str, int]:
-        """How many images wait before each stage."""
+        """Number of images that wait before each stage."""
         return {stage.name: stage.inbox.qsize() for stage in self._stages}
 
     @property
     def busy_seconds(self) -> dict[str, float]:
-        """Seconds that each stage worked so far, divided by its number of threads."""
+        """Seconds that each stage has worked, divided by the number of its threads."""
         return {stage.name: stage.busy_seconds for stage in self._stages if stage.busy_seconds}
 
     def feed(self, shard: ClaimedShard, lease: Lease) -> None:
-        """Send the pending images of a shard on their way. Blocks while the queues are full."""
+        """Put the pending images of a shard into the pipeline. Blocks while the queues are full."""
         self.leases.add(lease)
         log.info("shard begun", **lease.labels, images=lease.left, attempts=shard.attempts)
         if lease.is_careful:
-            # Alone means alone: an image of another shard that kills the worker must not be held against this one's.
+            # Isolate the image: if one of another shard kills the worker, this shard's must not be blamed.
             self.wait_until_at_most(1)
         self._raise_fatal()
         if not self._is_for_us(lease):
@@ -150,7 +150,7 @@ class Pipeline:
             image_id = shard.image_ids[position]
             key = known.get(image_id) or images.ImageKey(image_id, "", "", 0)
             work = Work(lease, position, key, key.version, kept.get(image_id))
-            if image_id not in known:  # deleted while it waited: the write stage finds no row and skips it
+            if image_id not in known:  # deleted meanwhile: the write stage finds no row and skips it
                 work.failure = ImageFailure(is_transient=False, code="missing", about_content=False, detail="deleted")
                 self._inferring.inbox.put(work)
             elif lease.is_careful:
@@ -160,24 +160,27 @@ class Pipeline:
         self._raise_fatal()
 
     def stop(self) -> None:
-        """Take in no more images: those on the way to the model are dropped, the batch in hand is finished."""
+        """Take no more images. Images before the model are dropped, and the batch in hand is finished."""
         self._stopping.set()
         self.leases.notify()
 
     def wait_until_at_most(self, leases: int) -> None:
-        """Wait until no more than so many shards are held."""
+        """Wait until at most this many shards are held."""
         self.leases.wait_for(
             lambda: len(self.leases.held) <= leases or self._fatal is not None or self._stopping.is_set()
         )
         self._raise_fatal()
 
     def _is_for_us(self, lease: Lease) -> bool:
-        """Leave a shard to others whose model cannot be loaded here, or is another by the same name."""
+        """Return whether this worker can process the shard. If not, release it for others.
+
+        It cannot if the model does not load here, or if the model has the same name but other weights.
+        """
         shard = lease.shard
         try:
             if self._models.is_fit_for(shard):
                 return True
-        except Exception as error:  # noqa: BLE001  (raised again unless it is our own trouble)
+        except Exception as error:  # noqa: BLE001  (raised again unless this worker is the cause)
             self._leave_to_others(lease, error)
             return False
         note = f"waiting for workers with the {shard.model} of generation {shard.generation_id}; others have another"
@@ -186,7 +189,7 @@ class Pipeline:
         return False
 
     def _leave_to_others(self, lease: Lease, error: Exception) -> None:
-        """Give a shard back over this worker's own trouble with it. Any other error is raised."""
+        """Release a shard if this worker is the cause of the error. Raise any other error."""
         unfit = own_trouble_with(lease, error)
         if unfit is None:
             raise error
@@ -203,11 +206,11 @@ class Pipeline:
         return [suspect, *(position for position in pending if position != suspect)]
 
     def _feed_alone(self, work: Work) -> None:
-        """Send one image through an empty pipeline, having noted in the ledger that it is alone."""
+        """Send one image through an empty pipeline, after recording in the ledger that it is alone."""
         lease, shard = work.lease, work.lease.shard
         if work.position == shard.probe and shard.probe_deaths >= words.SUSPECT_DEATHS:
             work.failure = ImageFailure.of(
-                WorkerCrashedError(f"{shard.probe_deaths} workers died while they had only this image in their hands")
+                WorkerCrashedError(f"{shard.probe_deaths} workers died while they processed only this image")
             )
             self._inferring.inbox.put(work)
         else:
@@ -225,13 +228,13 @@ class Pipeline:
     # Stages --------------------------------------------------------------------------------------------------------
 
     def _fail(self, error: Exception) -> None:
-        """Keep the first error of a stage for the thread that feeds, and let nobody wait for what it had in hand."""
+        """Keep the first error of a stage for the feeding thread. Stop waiting for the stage's batch in hand."""
         self._fatal = self._fatal or error
         self._in_hand = 0
         self.leases.notify()
 
     def _drops(self, lease: Lease) -> bool:
-        """Tell whether images of this lease are not worth another step."""
+        """Return whether to discard the images of this lease."""
         return lease.is_over or self._stopping.is_set() or self._fatal is not None
 
     def _fetch(self) -> None:
@@ -243,7 +246,7 @@ class Pipeline:
                     is_transient=True,
                     code="store_unavailable",
                     about_content=False,
-                    detail="postponed, as others failed",
+                    detail="postponed because other images failed",
                 )
             else:
                 if work.lease.store is not None:
@@ -251,7 +254,7 @@ class Pipeline:
                 with self._fetching.timed(work.lease, key=work.image.key):
                     try:
                         self._get(work)
-                    except Exception as error:  # noqa: BLE001  (the table of errors judges it)
+                    except Exception as error:  # noqa: BLE001  (the table of errors classifies it)
                         self._judge(work, error)
                 work.lease.note_fetch(work.failure)
             if work.failure is not None or work.lease.is_over:
@@ -259,7 +262,7 @@ class Pipeline:
             (self._decoding.inbox if work.body is not None else self._inferring.inbox).put(work)
 
     def _get(self, work: Work) -> None:
-        """Get an image's bytes, or what was kept of it."""
+        """Fetch an image's bytes, or load its stored features."""
         if work.lease.store is None:
             recall(work, self._model_of(work.lease).retagger.retags_from, self._files)
         else:
@@ -305,9 +308,9 @@ class Pipeline:
         try:
             with self._inferring.timed(batch.lease):
                 infer(batch, model, batch.lease.shard.captioner)
-        except Exception as error:  # noqa: BLE001  (raised again unless it is our own trouble)
+        except Exception as error:  # noqa: BLE001  (raised again unless this worker is the cause)
             self._leave_to_others(batch.lease, error)
-        # Also where its lease is over: behind the last stage it is not in hand any more.
+        # Even if its lease is over: a batch stays in hand until it has passed the last stage.
         self._writing.inbox.put(batch)
 
     def _write(self) -> None:
@@ -315,7 +318,7 @@ class Pipeline:
             if not batch.lease.is_over and self._fatal is None:
                 try:
                     self._write_batch(batch)
-                except Exception as error:  # noqa: BLE001  (raised again unless it is our own trouble)
+                except Exception as error:  # noqa: BLE001  (raised again unless this worker is the cause)
                     self._leave_to_others(batch.lease, error)
             with self._lock:
                 self._in_hand = max(0, self._in_hand - 1)
@@ -346,7 +349,7 @@ class Pipeline:
     # Leases --------------------------------------------------------------------------------------------------------
 
     def _resolve_old_troubles(self, batch: Batch) -> None:
-        """Make a passing trouble final once the shard has been tried often enough."""
+        """Turn transient failures into final ones after enough rounds of the shard."""
         lease = batch.lease
         has_progress = bool(len(lease.outcomes) - lease.outcomes.count(shards.PENDING))
         if lease.shard.tries + 1 < tries_allowed(has_progress=has_progress):
@@ -360,7 +363,7 @@ class Pipeline:
                     detail=f"{work.failure.detail} (after {lease.shard.tries + 1} rounds)",
                 )
 
-    # Small things --------------------------------------------------------------------------------------------------
+    # Helpers -------------------------------------------------------------------------------------------------------
 
     def _judge(self, work: Work, error: Exception) -> None:
         if concerns_worker(error):
@@ -383,10 +386,11 @@ class Pipeline:
 
 
 def _is_orderly(error: BaseException) -> bool:
-    """Tell whether a fatal error says of itself that no image is to blame.
+    """Return whether a fatal error shows by its class that no image is to blame.
 
-    After any other, and after a lost device, the shards are left to run out: the ledger counts that as the death of a
-    holder, so that an image which does this to every worker is found like one that kills them.
+    After any other error, and after a lost device, the shards are not released but their leases expire. The ledger
+    counts that as the death of a holder. That way an image that does this to every worker is found like one that kills
+    workers.
     """
     expected = isinstance(error, FatalError | ModelError | ServiceUnavailableError)
     return expected and not isinstance(error, DeviceLostError)

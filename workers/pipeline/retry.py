@@ -1,7 +1,7 @@
-"""The one table of errors: try again, record it on the image, leave the work to other workers, or stop the worker.
+"""The only table of errors: retry, record on the image, leave the work to other workers, or stop the worker.
 
-Every leaf class of error that a stage may raise stands here; a test holds the table complete. The codes are stable:
-they are stored, filtered by (``ramq failures --class``) and documented in ``docs/errors.md``.
+It lists every leaf class of error that a stage may raise; a test checks that it is complete. The codes are stable: they
+are stored, used as filters (``ramq failures --class``) and documented in ``docs/errors.md``.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What an error means for the image at hand.
+    """What an error means for the current image.
 
     Attributes:
-        action: try the shard again later, record a failure and go on, leave the work to others, or stop the worker.
-        code: the stable name of the class of failure.
-        about_content: whether the bytes are to blame, so that they need not be read again while they are the same.
+        action: retry the shard later, record a failure and continue, leave the work to others, or stop the worker.
+        code: the stable name of the failure class.
+        about_content: whether the bytes are to blame. Then they need not be read again until they change.
     """
 
     action: Action
@@ -60,74 +60,74 @@ class Verdict:
 
 
 class UndecodableError(PermanentError):
-    """The bytes are not a picture that may be decoded. Leaves say why."""
+    """The bytes cannot be decoded as an image. Leaf classes say why."""
 
 
 class EmptyFileError(UndecodableError):
-    """There are no bytes."""
+    """The object has no bytes."""
 
     code = "empty"
 
 
 class NotAnImageError(UndecodableError):
-    """The bytes are something else than a picture."""
+    """The bytes are not an image."""
 
     code = "not_an_image"
 
 
 class UnsupportedImageError(UndecodableError):
-    """A picture in a format that is not decoded here."""
+    """The image is in a format that is not decoded here."""
 
     code = "unsupported"
 
 
 class TruncatedImageError(UndecodableError):
-    """The picture ends too early."""
+    """The image is cut short."""
 
     code = "truncated"
 
 
 class CorruptImageError(UndecodableError):
-    """The picture is damaged."""
+    """The image is damaged."""
 
     code = "corrupt"
 
 
 class TooManyPixelsError(UndecodableError):
-    """The picture is larger than the limit: decoding it could take all memory."""
+    """The image is larger than the limit: decoding it could take all memory."""
 
     code = "too_large"
 
 
 class DecoderCrashedError(UndecodableError):
-    """The process that decoded it died, twice."""
+    """The decoder process crashed on this image, twice."""
 
     code = "decoder_crash"
 
 
 class DecoderTimeoutError(UndecodableError):
-    """It was not decoded in time. The machine may have been at fault."""
+    """The image was not decoded in time. The machine may have been at fault."""
 
     code = "decoder_timeout"
     about_content = False
 
 
 class DecoderMemoryError(UndecodableError):
-    """Decoding it takes more memory than there is, or than it may take."""
+    """Decoding the image takes more memory than is available or allowed."""
 
     code = "decoder_memory"
     about_content = False
 
 
 class ModelFailedError(PermanentError):
-    """The model raised on this image alone."""
+    """The model raised an error on this image alone."""
 
     code = "model_error"
     about_content = False
 
 
 class FeaturesMissingError(PermanentError):
-    """New tags were to be given from what was kept of this image, and it is not there."""
+    """New tags need the stored features of this image, and there are none."""
 
     code = "features_missing"
     about_content = False
@@ -141,16 +141,16 @@ class UnstorableResultError(PermanentError):
 
 
 class WorkerCrashedError(PermanentError):
-    """Workers died again and again while they had this image alone in their hands."""
+    """Several workers died while they processed only this image."""
 
     code = "worker_crash"
 
 
 class DeviceLostError(FatalError):
-    """The GPU failed in the middle of a batch: only a new process can use it again.
+    """The GPU failed in the middle of a batch. Only a new process can use it again.
 
-    The shards are not given back but left to run out, so that the ledger counts this as the death of a holder: an
-    image that does this to every worker is found like one that kills them.
+    The shards are not released: their leases have to expire. The ledger then counts this as the death of a holder. That
+    way an image that does this to every worker is found like one that kills workers.
     """
 
     code = "device_lost"
@@ -176,7 +176,7 @@ _RECORDED: tuple[type[PermanentError], ...] = (
     DecoderCrashedError,
     DecoderTimeoutError,
     DecoderMemoryError,
-    # About what was done with it.
+    # About the processing of the image.
     ModelFailedError,
     FeaturesMissingError,
     UnstorableResultError,
@@ -189,12 +189,12 @@ _TABLE: dict[type[Exception], Verdict] = {
     **{kind: Verdict(Action.RECORD, kind.code, kind.about_content) for kind in _RECORDED},
     **{kind: Verdict(Action.RETRY, kind.code) for kind in _RETRIED},
     **{kind: Verdict(Action.STOP, kind.code) for kind in _STOPPING},
-    # About an object, although elsewhere these are a person's mistake.
+    # About an object here, although in other places these are a user's mistake.
     NotFoundError: Verdict(Action.RECORD, "missing"),
     ForbiddenError: Verdict(Action.RECORD, "forbidden"),
-    # Errors of the models, which know no families.
+    # Errors of ram_core, which has no error families.
     ImageError: Verdict(Action.RECORD, "corrupt", about_content=True),
-    # About the worker: another may be able to do it, and this one too, once it is fixed.
+    # About the worker: another one may be able to do it, and so may this one once the cause is fixed.
     CheckpointError: Verdict(Action.UNFIT, "checkpoint"),
     VocabularyError: Verdict(Action.UNFIT, "vocabulary"),
     UnknownModelError: Verdict(Action.UNFIT, "model"),
@@ -213,7 +213,7 @@ _DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 def verdict(error: Exception) -> Verdict:
-    """Say what to do about ``error``: by its own class, else its nearest base, else record it as unexpected."""
+    """Classify ``error`` by its own class, else by its nearest base class, else as an unexpected permanent error."""
     for kind in type(error).__mro__:
         if kind in _TABLE:
             return _TABLE[kind]
@@ -228,20 +228,20 @@ def verdict(error: Exception) -> Verdict:
 
 
 def codes() -> list[str]:
-    """Return the codes that a failure may have, in alphabetical order."""
+    """Return the codes of all failure classes, in alphabetical order."""
     recorded = {entry.code for entry in _TABLE.values() if entry.action in {Action.RETRY, Action.RECORD}}
     return sorted(recorded | {"out_of_memory", "unexpected"})
 
 
 def backoff_seconds(tries: int, *, first: float = 2.0, most: float = 60.0) -> float:
-    """Return how long to wait before try number ``tries + 1``: doubling, with jitter so that workers spread."""
+    """Return how long to wait before try number ``tries + 1``: doubling, with jitter to spread the workers."""
     return float(min(most, first * 2 ** min(tries, 16)) * random.uniform(0.5, 1.0))  # noqa: S311  (not a secret)
 
 
 def tries_allowed(*, has_progress: bool) -> int:
-    """Return after how many rounds of passing trouble an image is given up.
+    """Return the number of rounds of transient errors after which an image is given up.
 
-    Where neighbours in the shard succeed, the trouble is the image's own and a few rounds tell. Where nothing does,
-    it is an outage, and an hour of waiting (at up to a minute each) is better than failing a whole archive.
+    If other images of the shard succeed, the error belongs to the image, and a few rounds are enough to tell. If none
+    succeeds, it is an outage. Then an hour of waiting (at up to a minute each) is better than failing a whole archive.
     """
     return 5 if has_progress else 60

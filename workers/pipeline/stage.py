@@ -1,4 +1,4 @@
-"""What every stage of the pipeline stands on: the queue before it, the threads that run it, the time they worked."""
+"""Base of every stage of the pipeline: the queue before it, the threads that run it, and the time they worked."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CLOSE = None
-"""What a queue holds behind its last image."""
+"""Sentinel that a queue holds after its last image."""
 
 
 class Stage(Generic[T]):
-    """One stage: threads that take from one bounded queue.
+    """One stage: threads that read from one bounded queue.
 
     Args:
-        name: what logs, metrics and threads call it.
-        width: how many threads run it.
-        places: how many things may wait before it.
-        metrics: told how long the threads worked.
+        name: its name in logs, metrics and thread names.
+        width: number of threads.
+        places: capacity of its queue.
+        metrics: receives the working time of the threads.
     """
 
     def __init__(self, name: str, width: int, places: int, metrics: WorkerMetrics) -> None:
@@ -42,14 +42,14 @@ class Stage(Generic[T]):
         self._lock = threading.Lock()
 
     def start(self, loop: Callable[[], None], on_error: Callable[[Exception], None]) -> None:
-        """Run ``loop`` in the stage's threads until it returns; it takes from the inbox and returns at a None."""
+        """Run ``loop`` in the stage's threads until it returns. It reads from the inbox and returns at a None."""
         for number in range(self._width):
             thread = threading.Thread(target=_guard, args=(loop, on_error), name=f"{self.name}-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
 
     def close(self) -> None:
-        """Let the threads end behind what waits now. Nothing may be put into the inbox any more."""
+        """End the threads after the items that wait now. Nothing may be put into the inbox after this."""
         for _ in self._threads:
             self.inbox.put(_CLOSE)
         for thread in self._threads:
@@ -57,9 +57,9 @@ class Stage(Generic[T]):
 
     @contextmanager
     def timed(self, lease: Lease, **about: str) -> Iterator[None]:
-        """Count the time of a ``with`` block as that of one full-time worker of the stage.
+        """Add the time of a ``with`` block to the stage, divided by the number of its threads.
 
-        Every line that is logged meanwhile says what the block is about.
+        Log lines inside the block carry the labels of the lease, the stage and ``about``.
         """
         outside = bind_contextvars(**lease.labels, stage=self.name, **about)
         began = time.perf_counter()
@@ -75,11 +75,11 @@ class Stage(Generic[T]):
 
 
 def _guard(loop: Callable[[], None], on_error: Callable[[Exception], None]) -> None:
-    """Run a stage; after an error that concerns the worker, go on so that the queue before it drains."""
+    """Run a stage. After an error that concerns the worker, continue, to drain the queue before it."""
     while True:
         try:
             loop()
-        except Exception as error:  # noqa: BLE001  (handed to the thread that feeds, which raises it)
+        except Exception as error:  # noqa: BLE001  (passed to the feeding thread, which raises it)
             on_error(error)
         else:
             return

@@ -1,4 +1,4 @@
-"""What moves through the pipeline: images of leased shards, and what each stage found out about them."""
+"""What moves through the pipeline: images of leased shards, and what each stage adds to them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from storage.results.images import ImageKey
 
 FAILURES_IN_A_ROW = 16
-"""With this many transient failures in a row and no success, the store is down: the rest of the shard can wait."""
+"""With this many transient failures in a row and no success, the store is taken to be down: the shard has to wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class ImageFailure:
     """Why an image has no result (yet).
 
     Attributes:
-        is_transient: the shard is to be tried again; otherwise this is the image's outcome.
-        code: stable name of the class.
+        is_transient: the shard has to be tried again; if False, this is the image's final outcome.
+        code: stable name of the failure class.
         about_content: whether the bytes are to blame.
         detail: one line for people.
     """
@@ -54,14 +54,14 @@ class ImageFailure:
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """One image on its way. Each stage fills in its part; a failure ends it early."""
+    """One image in the pipeline. Each stage fills in its part. A failure ends it early."""
 
     lease: Lease
     position: int
     image: ImageKey
     version: str
     kept: Kept | None = None
-    feature: NDArray[Any] | None = None  # (D,) vector or (R,) packed tokens, where new tags are given from them
+    feature: NDArray[Any] | None = None  # (D,) vector or (R,) packed tokens, if new tags are computed from them
     body: bytes | memoryview | None = None
     reserved_bytes: int = 0
     pixels: NDArray[np.uint8] | None = None  # (S, S, 3)
@@ -69,27 +69,27 @@ class Work:
     height: int = 0
     prediction: Prediction | None = None
     caption: str | None = None
-    captioner: str | None = None  # who wrote it, where that is not what the job says
+    captioner: str | None = None  # who wrote it, if not the captioner of the job
     failure: ImageFailure | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Images of one shard that are inferred and written together; failed ones are only written."""
+    """Images of one shard that are inferred and written together. Failed ones are only written."""
 
     lease: Lease
     works: list[Work] = field(default_factory=list)
 
     @property
     def sound(self) -> list[Work]:
-        """The images that have pixels, or results, and no trouble."""
+        """The images without a failure: they have pixels or results."""
         return [work for work in self.works if work.failure is None]
 
 
 class Lease:
-    """A shard while this worker holds it: its outcomes so far, and how much of it is still on the way.
+    """A shard while this worker holds it: its outcomes, and how many of its images are still in the pipeline.
 
-    Without a ``store`` nothing is fetched: new tags are given from what was kept of the images.
+    Without a ``store`` no object is fetched: new tags are computed from the stored features of the images.
     """
 
     def __init__(self, shard: ClaimedShard, store: ObjectStore | None) -> None:
@@ -108,12 +108,12 @@ class Lease:
 
     @property
     def labels(self) -> dict[str, int]:
-        """What every log line about this shard carries."""
+        """Fields of every log line about this shard."""
         return {"job": self.shard.job_id, "shard": self.shard.id}
 
     @property
     def is_over(self) -> bool:
-        """Whether the lease was lost or ended: what is still on the way is dropped."""
+        """Whether the lease was lost or has ended. Its images that are still in the pipeline are then dropped."""
         return self._is_over
 
     @property
@@ -123,12 +123,12 @@ class Lease:
 
     @property
     def is_careful(self) -> bool:
-        """Whether images are tried one by one, because holders of this shard died without having written anything."""
+        """Whether images are tried one by one, because earlier holders of this shard died without writing anything."""
         return self.shard.attempts >= CAREFUL_AFTER or self.shard.probe is not None
 
     @property
     def is_troubled(self) -> bool:
-        """Whether the surroundings look down, so that trying more images now is a waste."""
+        """Whether the store looks down. Trying more images would then be a waste."""
         return self._failures_in_a_row >= FAILURES_IN_A_ROW
 
     def note_fetch(self, failure: ImageFailure | None) -> None:
@@ -137,18 +137,18 @@ class Lease:
             self._failures_in_a_row = self._failures_in_a_row + 1 if failure and failure.is_transient else 0
 
     def add_seconds(self, stage: str, seconds: float) -> None:
-        """Add to the time that this shard took in a stage."""
+        """Add to the time that a stage spent on this shard."""
         with self._lock:
             self.stage_seconds[stage] += seconds
 
     def arrived(self) -> bool:
-        """Note that one more image reached the batcher; True when it was the last."""
+        """Record that one more image reached the batcher. Return True if it was the last one."""
         with self._lock:
             self._at_batcher -= 1
             return self._at_batcher == 0
 
     def settle(self, count: int) -> bool:
-        """Note that ``count`` images were written or put off; True when none is on the way any more."""
+        """Record that ``count`` images were written or postponed. Return True if none is left in the pipeline."""
         with self._settled:
             self._left -= count
             self.progress_at = time.monotonic()
@@ -156,7 +156,7 @@ class Lease:
             return self._left == 0
 
     def begin(self) -> None:
-        """Note that work on the images begins now: the model is loaded."""
+        """Record that work on the images begins now: the model is loaded."""
         self.began_at = self.progress_at = time.monotonic()
 
     def end(self) -> None:
@@ -166,18 +166,18 @@ class Lease:
             self._settled.notify_all()
 
     def wait_until_left(self, count: int, timeout_seconds: float) -> bool:
-        """Wait until at most ``count`` images are on the way or the lease is over; False on a time-out."""
+        """Wait until at most ``count`` images are left or the lease is over. Return False on a timeout."""
         with self._settled:
             return self._settled.wait_for(lambda: self._is_over or self._left <= count, timeout_seconds)
 
     @property
     def left(self) -> int:
-        """How many images are neither written nor put off."""
+        """Number of images that are neither written nor postponed."""
         return self._left
 
 
 CAREFUL_AFTER = 3
-"""The third holder in a row that starts on the same images takes them one at a time."""
+"""From the third holder in a row that starts on the same images, images are processed one at a time."""
 
 SUSPECT_DEATHS = 3
-"""An image that was alone with so many dying workers is given up. A death or two may be chance: workers get killed."""
+"""An image is given up after this many workers died while processing it alone. One or two deaths may be chance."""

@@ -1,4 +1,4 @@
-"""Write: one transaction per batch. Its commit is when an image counts; its fence keeps out who lost the lease."""
+"""Write: one transaction per batch. An image counts when it commits. A fence keeps out workers that lost the lease."""
 
 from __future__ import annotations
 
@@ -37,20 +37,21 @@ def write(
 ) -> str:
     """Commit the outcomes of a batch and return the state of its job.
 
-    What is kept of the images beside their results is in a file before the transaction begins that speaks of it.
+    Stored features are written to a file before the transaction that refers to it begins.
 
-    Results that the database refuses are halved until the image at fault stands alone, and recorded as its failure.
+    If the database rejects results, the batch is bisected until the faulty image is isolated. The error is then
+    recorded as a failure of that image.
 
     Raises:
         FencedError: the lease was lost; nothing was written.
-        ServiceUnavailableError: the database is away; the same call may be made again.
+        ServiceUnavailableError: the database is unavailable; the same call may be repeated.
     """
     return _write(engine, batch.lease, batch.works, _How(thresholds, lease_seconds, files))
 
 
 @dataclass(frozen=True, slots=True)
 class _How:
-    """What is the same for all of a batch."""
+    """What all images of a batch share."""
 
     thresholds: NDArray[np.float32]
     lease_seconds: float
@@ -84,10 +85,10 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
         )
         file = how.files.write(shard.generation_id, shard.features, rows)
     with unit_of_work(engine) as session:
-        # The fence first: it holds the shard's row until the commit. Its outcomes are completed below.
+        # The fence first: it locks the shard's row until the commit. The outcomes are completed below.
         shards.require_held(session, shard.id, shard.epoch)
         existing = records.lock_existing(session, [work.image.id for work in (*done, *failed)])
-        if shard.from_generation_id is None:  # what was kept of an object says nothing of how it is now
+        if shard.from_generation_id is None:  # stored features say nothing about the object's current version
             records.note_versions(session, existing, {work.image.id: work.version for work in done})
         for work in (*done, *failed):
             present = work.image.id in existing
@@ -146,11 +147,11 @@ def _failures(works: Sequence[Work], existing: Mapping[int, str]) -> list[record
 
 
 def quantise(scores: NDArray[np.float32], thresholds: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Turn scores into whole units of ``1 / SCORE_SCALE`` without moving any across its tag's own threshold.
+    """Convert scores to whole units of ``1 / SCORE_SCALE`` without moving any across the threshold of its tag.
 
     Args:
         scores: (K,) in 0..1.
-        thresholds: (K,) in 0..1; a tag is assigned when its score is above it, before and after.
+        thresholds: (K,) in 0..1; a tag is assigned if its score is above it, before and after the conversion.
 
     Returns:
         (K,) int16 in 0..SCORE_SCALE.

@@ -1,1 +1,1 @@
-"""The JSON API under ``/v1``, and what machines ask of a service: health and metrics."""
+"""The JSON API under ``/v1``, and the routes for health checks and metrics."""

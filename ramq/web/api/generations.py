@@ -1,4 +1,4 @@
-"""Generations under ``/v1``: which there are, how two differ, which one serves."""
+"""Generations under ``/v1``: list, compare, use and drop them."""
 
 from typing import Annotated
 
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1/generations", tags=["generations"])
 
 @router.get("")
 def list_generations(services: ServicesDep) -> PageOut[GenerationStateOut]:
-    """Generations of results: model, weights, vocabulary, preprocessing, and how much each has recorded."""
+    """List the generations of results: model, weights, vocabulary, preprocessing, and how much each has recorded."""
     items = [GenerationStateOut.model_validate(generation) for generation in services.generations.list()]
     return PageOut[GenerationStateOut](items=items)
 
@@ -30,7 +30,7 @@ def compare_generations(
     archive: Annotated[str | None, Query(max_length=MAX_TEXT, description="an archive's id or URI")] = None,
     limit: Limit = 50,
 ) -> ComparisonOut:
-    """What changed between two generations, tag by tag."""
+    """Compare two generations, tag by tag."""
     return ComparisonOut.model_validate(services.generations.compare(a, b, archive=archive or None, limit=limit))
 
 
@@ -38,18 +38,18 @@ def compare_generations(
 def use_generation(
     services: ServicesDep, generation_id: GenerationId, how: UseGeneration | None = None
 ) -> GenerationStateOut:
-    """Let a generation serve search from now on. Refused if it has recorded fewer images, unless forced."""
+    """Use a generation for search from now on. Refused if it has recorded fewer images, unless `force` is set."""
     force = how is not None and how.force
     return GenerationStateOut.model_validate(services.generations.use(generation_id, force=force))
 
 
 @router.post("/rollback")
 def rollback_generation(services: ServicesDep) -> GenerationStateOut:
-    """Let the generation that served before serve again."""
+    """Use the previous generation for search again."""
     return GenerationStateOut.model_validate(services.generations.rollback())
 
 
 @router.delete("/{generation_id}")
 def drop_generation(services: ServicesDep, generation_id: GenerationId) -> DropOut:
-    """Erase all that a generation recorded: records, vectors, features and its index."""
+    """Erase everything that a generation recorded: records, vectors, features and its index."""
     return DropOut.model_validate(services.generations.drop(generation_id))

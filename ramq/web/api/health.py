@@ -1,4 +1,4 @@
-"""What load balancers, orchestrators and Prometheus ask."""
+"""Routes for load balancers, orchestrators and Prometheus."""
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -11,22 +11,22 @@ router = APIRouter(tags=["health"])
 
 @router.get("/healthz", response_class=PlainTextResponse)
 def healthz() -> str:
-    """The process lives and answers."""
+    """Return `ok` if the process is alive."""
     return "ok"
 
 
-@router.get("/readyz", responses={503: {"description": "a service that is needed does not answer"}})
+@router.get("/readyz", responses={503: {"description": "a required service is unavailable"}})
 def readyz(request: Request, services: ServicesDep) -> JSONResponse:
-    """Every service that is needed answers: name and `ok`, or what is wrong."""
+    """Return each required service with `ok`, or with its error. The status is 503 unless all are `ok`."""
     states = services.ready()
     is_ready = all(state == "ok" for state in states.values())
     if request.app.state.tokens.of(request) is None and request.app.state.tokens.are_set:
-        # Without a token only the outline is told: reasons name hosts and users.
+        # Without a token, do not send the errors, because they contain host and user names.
         states = {name: "ok" if state == "ok" else "not ready" for name, state in states.items()}
     return JSONResponse(states, status_code=200 if is_ready else 503)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def metrics(request: Request) -> Response:
-    """Prometheus' text format."""
+    """Return the metrics in the text format of Prometheus."""
     return Response(request.app.state.metrics.text(), media_type=CONTENT_TYPE_LATEST)

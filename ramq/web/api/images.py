@@ -59,8 +59,10 @@ _PICTURE_BODY = {
 TagName = Annotated[str, Path(min_length=1, max_length=MAX_TEXT, description="name of a tag, or its id")]
 
 TAGS_CURSOR_LENGTH = 3
-"""How many tags came before, and count and id of the last: more numbers than a search gives, so that both refuse
-each other's."""
+"""The numbers in a cursor of tags: the number of tags so far, and the count and id of the last one.
+
+A cursor of a search has another length, so that each route refuses the cursors of the other.
+"""
 
 router = APIRouter(prefix="/v1", tags=["search"])
 
@@ -69,23 +71,23 @@ router = APIRouter(prefix="/v1", tags=["search"])
 def search(request: Request, services: ServicesDep, query: Search) -> HitsOut:
     """Find images by text, tags and similarity, alone or together."""
     with request.app.state.metrics.search_seconds("query"):
-        return HitsOut.model_validate(services.search(query))
+        return HitsOut.model_validate(services.search.page(query))
 
 
 @router.post("/search/image", openapi_extra=_PICTURE_BODY)
 async def search_by_image(request: Request, services: ServicesDep, query: Search) -> HitsOut:
-    """Find images like an uploaded picture: a form with the field `image`, or the picture itself as the body."""
+    """Find images similar to an uploaded picture. Send a form with the field `image`, or the picture as the body."""
     picture = await read_picture(request)
     with request.app.state.metrics.search_seconds("image"):
-        page = await run_in_threadpool(services.search_by_image, picture, query)
+        page = await run_in_threadpool(services.search.by_image, picture, query)
     return HitsOut.model_validate(page)
 
 
 @router.get("/tags")
 def list_tags(services: ServicesDep, query: Filters, limit: Limit = 50, cursor: Cursor = None) -> FacetsOut:
-    """Facets: the tags of the images that match, most frequent first. Beside free text, of its hits."""
+    """List the tags of the matching images, most frequent first (facets). With free text, count only its hits."""
     begin = decode_cursor(cursor, TAGS_CURSOR_LENGTH)[0] if cursor else 0
-    found = services.facets(query, limit=begin + limit + 1)[begin:]
+    found = services.search.facets(query, limit=begin + limit + 1)[begin:]
     items = [FacetOut.model_validate(facet) for facet in found[:limit]]
     is_last = len(found) <= limit
     after = None if is_last else encode_cursor((begin + limit, items[-1].count, items[-1].id))
@@ -95,14 +97,14 @@ def list_tags(services: ServicesDep, query: Filters, limit: Limit = 50, cursor: 
 
 @router.get("/images/{image_id}")
 def get_image(services: ServicesDep, image_id: Id) -> ImageOut:
-    """One image: key, size, every stored score, caption, generation, history."""
-    return ImageOut.model_validate(services.image(image_id))
+    """Return one image: key, size, every stored score, caption, generation, history."""
+    return ImageOut.model_validate(services.images.get(image_id))
 
 
 @router.get(
     "/images/{image_id}/thumbnail",
     response_class=Response,
-    responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "as the client has it"}},
+    responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "not modified"}},
 )
 def get_thumbnail(
     request: Request,
@@ -112,8 +114,8 @@ def get_thumbnail(
         int, Query(ge=1, le=SIZES[-1], description="longest side, in pixels, rounded up"), MAYBE_BLANK
     ] = 320,
 ) -> Response:
-    """A small JPEG of the image, made from the original by this server."""
-    content, etag = services.thumbnail(image_id, size=size)
+    """Return a small JPEG of the image. This server makes it from the original."""
+    content, etag = services.images.thumbnail(image_id, size=size)
     tag = f'"{etag}"'
     headers = {"ETag": tag, "Cache-Control": "private, max-age=300, stale-while-revalidate=86400"}
     known = {part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")}
@@ -128,57 +130,57 @@ def get_thumbnail(
     responses={
         200: {"content": {"image/*": {}, "application/octet-stream": {}}},
         206: {"description": "the part that `Range` asks for"},
-        304: {"description": "as the client has it"},
-        416: {"description": "there is no such part"},
+        304: {"description": "not modified"},
+        416: {"description": "the range is outside the original"},
     },
 )
 def get_original(request: Request, services: ServicesDep, image_id: Id) -> Response:
-    """The original from its archive, whole or in part (`Range: bytes=0-1023`), as it is there now.
+    """Return the original from its archive, whole or in part (`Range: bytes=0-1023`), as it is there now.
 
-    The archive must be one that may be read (`RAMQ_ARCHIVE_ALLOW`). What browsers do not show is sent as a download.
+    The archive must be allowed by `RAMQ_ARCHIVE_ALLOW`. Formats that browsers cannot show are sent as a download.
     """
-    return answer_with(services.original(image_id), request.headers)
+    return answer_with(services.images.original(image_id), request.headers)
 
 
 @router.put("/images/{image_id}/tags/{tag:path}")
 def put_tag(request: Request, services: ServicesDep, image_id: Id, tag: TagName, body: Correction) -> ImageOut:
-    """Say that the image has this tag, or that it has not, under every generation and whatever jobs still find."""
+    """Add this tag to the image, or remove it. The correction overrides every generation, and later jobs too."""
     said = {"add": [tag]} if body.present else {"remove": [tag]}
     services.corrections.tag([image_id], **said, by=caller_of(request))
-    return ImageOut.model_validate(services.image(image_id))
+    return ImageOut.model_validate(services.images.get(image_id))
 
 
 @router.delete("/images/{image_id}/tags/{tag:path}")
 def reset_tag(services: ServicesDep, image_id: Id, tag: TagName) -> ImageOut:
-    """Let the model decide again about this tag."""
+    """Remove the correction of this tag, so that the model decides again."""
     services.corrections.tag([image_id], reset=[tag])
-    return ImageOut.model_validate(services.image(image_id))
+    return ImageOut.model_validate(services.images.get(image_id))
 
 
 @router.delete("/images/{image_id}")
 def delete_image(request: Request, services: ServicesDep, image_id: Id) -> DeletionOut:
-    """Erase what is known about an image: records, vectors, index entries, thumbnails. The original stays."""
-    services.image(image_id)
+    """Erase everything about an image: records, vectors, index entries, thumbnails. The original is not touched."""
+    services.images.get(image_id)
     return DeletionOut.model_validate(services.erasures.delete([image_id], by=caller_of(request)))
 
 
 def _named(value: object) -> object:
     if isinstance(value, str) and not value.strip():
-        raise PydanticCustomError("blank", "must not be blank: name an archive, or leave it out to mean all of them")
+        raise PydanticCustomError("blank", "must not be blank; give an archive, or omit it for all archives")
     return value
 
 
-# Blank is refused and not "not given" here: a name that got lost on its way must not change the rules of all archives.
+# Here a blank value is refused, not treated as not given. A lost name must not change the rules of all archives.
 ArchiveName = Annotated[
     str | None,
-    Query(max_length=MAX_TEXT, pattern=r"\S", description="an archive's id or URI, not blank; without: all"),
+    Query(max_length=MAX_TEXT, pattern=r"\S", description="an archive's id or URI, not blank; omit it for all archives"),
     BeforeValidator(_named),
 ]
 
 
 @router.get("/policies")
 def list_policies(services: ServicesDep) -> PageOut[PolicyOut]:
-    """The rules about which tags count in which archive."""
+    """List the tag rules: which tags are hidden or allowed in which archive."""
     return PageOut[PolicyOut](items=[PolicyOut.model_validate(rule) for rule in services.policies.list()])
 
 
@@ -186,38 +188,38 @@ def list_policies(services: ServicesDep) -> PageOut[PolicyOut]:
 def put_policy(
     request: Request, services: ServicesDep, tag: TagName, body: NewPolicy, archive: ArchiveName = None
 ) -> PageOut[PolicyOut]:
-    """Allow or deny a tag; it counts from the next search on, and no record is changed."""
+    """Allow or deny a tag. The rule takes effect at the next search, and no record is changed."""
     services.policies.put(tag, body.kind, archive, by=caller_of(request))
     return list_policies(services)
 
 
 @router.delete("/policies/{tag:path}")
 def clear_policy(services: ServicesDep, tag: TagName, archive: ArchiveName = None) -> PageOut[PolicyOut]:
-    """Take a rule back."""
+    """Remove a tag rule."""
     services.policies.clear(tag, archive)
     return list_policies(services)
 
 
 @router.get("/archives")
 def list_archives(services: ServicesDep) -> PageOut[ArchiveOut]:
-    """Archives and how much of each is listed and recorded."""
-    return PageOut[ArchiveOut](items=[ArchiveOut.model_validate(archive) for archive in services.archives()])
+    """List the archives, and how many images of each are listed and recorded."""
+    return PageOut[ArchiveOut](items=[ArchiveOut.model_validate(archive) for archive in services.archives.list()])
 
 
 @router.patch("/archives/{archive_id}")
 def rename_archive(services: ServicesDep, archive_id: Id, new: NewAddress) -> ArchiveOut:
-    """Say where an archive is now: a bucket that was copied, a folder that was moved. What is recorded stays."""
-    renamed = services.archive_client.rename(str(archive_id), absolute_source(new.uri), force=new.force)
+    """Give an archive its new address after its bucket was copied or its folder was moved. Results stay."""
+    renamed = services.archives.rename(str(archive_id), absolute_source(new.uri), force=new.force)
     return ArchiveOut.model_validate(renamed)
 
 
 @router.delete("/archives/{archive_id}")
 def remove_archive(request: Request, services: ServicesDep, archive_id: Id) -> DeletionOut:
-    """Erase all that is known of an archive: its images with their results, its jobs and rules. Originals stay."""
-    return DeletionOut.model_validate(services.archive_client.remove(str(archive_id), by=caller_of(request)))
+    """Erase everything about an archive: its images and their results, its jobs and rules. Originals stay."""
+    return DeletionOut.model_validate(services.archives.remove(str(archive_id), by=caller_of(request)))
 
 
 @router.get("/index")
 def index_status(services: ServicesDep) -> PageOut[IndexOut]:
-    """The vector index of each generation, against the database."""
-    return PageOut[IndexOut](items=[IndexOut.model_validate(index) for index in services.index_status()])
+    """Return the state of each generation's vector index, compared with the database."""
+    return PageOut[IndexOut](items=[IndexOut.model_validate(index) for index in services.index.status()])

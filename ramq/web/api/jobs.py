@@ -1,4 +1,4 @@
-"""``/v1/jobs``: start jobs, watch them, steer them, read their failures."""
+"""Jobs under ``/v1``: start, watch and control them, and read their failures."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -18,17 +18,17 @@ from storage.ledger.views import JobView
 from storage.objects.base import CredentialsError
 
 EVENT_SECONDS = 1.0
-"""How often a job is looked at for its event stream."""
+"""The interval at which the event stream of a job reads the job."""
 KEEP_ALIVE_SECONDS = 15.0
-"""After this long without news a comment is sent, so that proxies keep the stream open."""
+"""After this time without a change, a comment is sent, so that proxies keep the stream open."""
 LINES_AT_ONCE = 1_000
-"""Lines of a report in one chunk of an answer."""
+"""Lines of a report in one chunk of a response."""
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 workers_router = APIRouter(prefix="/v1/workers", tags=["jobs"])
 
 IdempotencyKey = Annotated[
-    str | None, Header(min_length=1, max_length=255, description="a name of your choice for this request")
+    str | None, Header(min_length=1, max_length=255, description="a unique name for this request, of your choice")
 ]
 ErrorClass = Annotated[
     str | None, Query(alias="class", max_length=200, pattern=r"^[^\x00]*$", description="an error class")
@@ -39,10 +39,10 @@ ErrorClass = Annotated[
 def create_job(
     http: Request, services: ServicesDep, new: NewJob, response: Response, idempotency_key: IdempotencyKey = None
 ) -> JobOut:
-    """Start a job: register the archive if it is new, list it, recognise what is new or changed.
+    """Start a job: register the archive if it is new, list it, and recognise new and changed images.
 
-    With the header `Idempotency-Key` the same request may be sent again for a day: it is answered with the job that
-    it started.
+    A request with the header `Idempotency-Key` can be sent again for a day. The response is then the job that it
+    started the first time.
     """
     request = None
     if idempotency_key is not None:
@@ -53,7 +53,7 @@ def create_job(
             absolute_source(new.source), model=new.model, caption=new.caption, priority=new.priority, request=request
         )
     except NotFoundError as error:
-        # What is missing is named in the body: the address that was asked is fine, so this is no 404.
+        # The missing source is named in the body. The URL of the request exists, so this is not a 404.
         raise UsageError(str(error)) from error
     except CredentialsError as error:
         raise CredentialsError(f"this server cannot read {new.source}: {error}") from error
@@ -63,37 +63,37 @@ def create_job(
 
 @router.get("")
 def list_jobs(services: ServicesDep, limit: Limit = 50, cursor: MaybeId = None) -> PageOut[JobOut]:
-    """Jobs, newest first."""
+    """List the jobs, newest first."""
     return PageOut[JobOut].model_validate(services.jobs.list(limit=limit, before=cursor))
 
 
 @router.get("/{job_id}")
 def get_job(services: ServicesDep, job_id: Id) -> JobOut:
-    """One job with its counters, rates and bottleneck."""
+    """Return one job with its counters, rates and bottleneck."""
     return JobOut.model_validate(services.jobs.get(job_id))
 
 
 @router.post("/{job_id}/pause")
 def pause_job(services: ServicesDep, job_id: Id) -> JobOut:
-    """Stop within one batch; what is done stays done."""
+    """Pause the job within one batch. Finished work is kept."""
     return JobOut.model_validate(services.jobs.pause(job_id))
 
 
 @router.post("/{job_id}/resume")
 def resume_job(services: ServicesDep, job_id: Id) -> JobOut:
-    """Go on with a paused job."""
+    """Resume a paused or failed job."""
     return JobOut.model_validate(services.jobs.resume(job_id))
 
 
 @router.post("/{job_id}/cancel")
 def cancel_job(services: ServicesDep, job_id: Id) -> JobOut:
-    """End within one batch; what is done stays done."""
+    """Cancel the job within one batch. Recorded results stay."""
     return JobOut.model_validate(services.jobs.cancel(job_id))
 
 
 @router.post("/{job_id}/retry")
 def retry_job(services: ServicesDep, job_id: Id, error_class: ErrorClass = None) -> JobOut:
-    """Try the failed images again, all of them or those of one class."""
+    """Retry the failed images: all of them, or those of one class."""
     return JobOut.model_validate(services.jobs.retry(job_id, error_class=error_class or None))
 
 
@@ -101,14 +101,14 @@ def retry_job(services: ServicesDep, job_id: Id, error_class: ErrorClass = None)
 def list_failures(
     services: ServicesDep, job_id: Id, error_class: ErrorClass = None, limit: Limit = 100, cursor: Cursor = None
 ) -> PageOut[FailureOut]:
-    """Every image of the job that failed, with class, detail and attempts."""
+    """List the failed images of the job, with class, detail and attempts."""
     page = services.jobs.failures(job_id, error_class=error_class or None, limit=limit, cursor=cursor)
     return PageOut[FailureOut].model_validate(page)
 
 
 @router.get("/{job_id}/report")
 def get_report(services: ServicesDep, job_id: Id) -> ReportOut:
-    """What became of every key, in figures, and a hash over all of it that anybody can compute again."""
+    """Return the counts of all outcomes, and a SHA-256 of the report's lines."""
     return ReportOut.model_validate(services.jobs.report(job_id))
 
 
@@ -118,7 +118,7 @@ def get_report(services: ServicesDep, job_id: Id) -> ReportOut:
     responses={200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}},
 )
 def get_report_lines(services: ServicesDep, job_id: Id) -> StreamingResponse:
-    """A line of JSON for every key, sorted: `key`, `outcome`, `class`. Its SHA-256 is the report's."""
+    """Return one line of JSON for each key, sorted: `key`, `outcome`, `class`. Their SHA-256 is in the report."""
     services.jobs.get(job_id)
     return StreamingResponse(_gathered(services.jobs.report_lines(job_id)), media_type="application/x-ndjson")
 
@@ -134,7 +134,7 @@ def _gathered(lines: Iterator[bytes]) -> Iterator[bytes]:
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def job_events(request: Request, services: ServicesDep, job_id: Id) -> StreamingResponse:
-    """Server-sent events: a `job` event with the job's JSON at once and at every change, until the job is over."""
+    """Stream server-sent events: a `job` event with the job's JSON at once and at every change, until it is over."""
     job = await run_in_threadpool(services.jobs.get, job_id)
     return StreamingResponse(
         _events(request, services, job), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
@@ -150,7 +150,7 @@ async def _events(request: Request, services: ServicesDep, job: JobView) -> Asyn
         try:
             news = await run_in_threadpool(services.jobs.get, job.id)
         except TransientError as error:
-            # The stream outlives a restart of the database; the client is told why it hears nothing.
+            # The stream survives a restart of the database. Tell the client why no events arrive.
             yield _event("problem", problem_of(error).model_dump_json(exclude_none=True))
             continue
         except RamqError as error:
@@ -171,5 +171,5 @@ def _event(name: str, data: str) -> str:
 
 @workers_router.get("")
 def list_workers(services: ServicesDep) -> PageOut[WorkerOut]:
-    """Workers that live or lived lately, with device and age of the heartbeat."""
+    """List the workers that are or were recently alive, with device and age of the heartbeat."""
     return PageOut[WorkerOut](items=[WorkerOut.model_validate(worker) for worker in services.jobs.workers()])

@@ -1,1 +1,1 @@
-"""The page: HTML for people, made of the same services as the API."""
+"""The web page: HTML from the same services as the API."""

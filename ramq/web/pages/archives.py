@@ -1,4 +1,4 @@
-"""The page of archives: how much of each is recorded; renaming and removing them."""
+"""The page of archives: list, rename and remove them."""
 
 from typing import Annotated
 
@@ -17,7 +17,7 @@ router = APIRouter(include_in_schema=False, prefix="/archives")
 
 @router.get("")
 def show_archives(request: Request, services: ServicesDep) -> HTMLResponse:
-    """Show the archives and how much of each is listed and recorded."""
+    """Show the archives, and how many images of each are listed and recorded."""
     return _archives(request, services)
 
 
@@ -25,7 +25,7 @@ def _archives(
     request: Request, services: Services, *, told: str | None = None, problem: Problem | None = None
 ) -> HTMLResponse:
     status = problem.status if problem else 200
-    archives = services.archives()
+    archives = services.archives.list()
     return templates_of(request).show(
         request, "archives.html", status=status, archives=archives, told=told, problem=problem
     )
@@ -35,19 +35,19 @@ def _archives(
 def rename_archive(
     request: Request, services: ServicesDep, archive_id: Id, to: Annotated[str, Form(max_length=4_096)] = ""
 ) -> HTMLResponse:
-    """Give an archive the address that it moved to; what is wrong with it is said above the list."""
+    """Give an archive its new address. Errors are shown above the list."""
     try:
-        view = services.archive_client.rename(str(archive_id), absolute_source(to.strip()))
+        view = services.archives.rename(str(archive_id), absolute_source(to.strip()))
     except RamqError as error:
         return _archives(request, services, problem=problem_of(error))
-    return _archives(request, services, told=f"Archive {view.id} is at {view.uri} now.")
+    return _archives(request, services, told=f"Archive {view.id} is now at {view.uri}.")
 
 
 @router.post("/{archive_id}/remove")
 def remove_archive(request: Request, services: ServicesDep, archive_id: Id) -> HTMLResponse:
-    """Erase all that is known of an archive, and tell what was erased."""
+    """Erase everything about an archive, and show what was erased."""
     try:
-        done = services.archive_client.remove(str(archive_id), by=caller_of(request))
+        done = services.archives.remove(str(archive_id), by=caller_of(request))
     except ConflictError as error:
         return _archives(request, services, problem=problem_of(error))
     return _archives(

@@ -1,4 +1,4 @@
-"""What may complete the term that is being written in the search box."""
+"""Completions of the term at the cursor of the search box."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ if TYPE_CHECKING:
 
 FIELDS = {
     "tag": "a tag: tag:castle",
-    "score": "a tag and its least score: score:castle>0.8",
+    "score": "a tag and its minimum score: score:castle>0.8",
     "archive": "images of an archive",
-    "prefix": "keys starting with this: prefix:2024/",
-    "after": "modified on that day or later: after:2024-01-31",
-    "before": "modified before that day: before:2024-01-31",
-    "larger": "files of that size or more: larger:2MB",
-    "smaller": "files below that size: smaller:100kB",
+    "prefix": "start of the key: prefix:2024/",
+    "after": "modified on this day or later: after:2024-01-31",
+    "before": "modified before this day: before:2024-01-31",
+    "larger": "files of this size or larger: larger:2MB",
+    "smaller": "files below this size: smaller:100kB",
     "missing": "whether the original is missing: missing:no",
-    "job": "recorded by a job, by its number",
-    "like": "like an image, by its number",
-    "generation": "search another generation, by its number",
-    "text": "words as they are: text:OR",
+    "job": "recorded by a job, by number: job:3",
+    "like": "similar to an image, by number: like:12",
+    "generation": "search another generation, by number: generation:2",
+    "text": "literal words: text:OR",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One way to go on.
+    """One completion.
 
     Attributes:
         label: the tag, archive or field.
-        hint: its other name, or what it means.
-        count: images that have it; None where nothing is counted.
-        filled: the query with it.
+        hint: its other name, or its meaning.
+        count: the number of images with it, or None if images are not counted.
+        filled: the completed query.
     """
 
     label: str
@@ -48,7 +48,7 @@ class Option:
 
 
 def completions(services: Services, text: str, at: int, limit: int) -> list[Option]:
-    """Return what may complete the term that ends at character ``at`` of ``text``, the likeliest first."""
+    """Return completions of the term that ends at character ``at`` of ``text``, most likely first."""
     written = partial(text, at)
     if written is None:
         return []
@@ -62,7 +62,7 @@ def completions(services: Services, text: str, at: int, limit: int) -> list[Opti
 
 def _archives(services: Services, written: Partial) -> Iterator[Option]:
     typed = written.phrases[-1][1].casefold()
-    for archive in services.archives():
+    for archive in services.archives.list():
         if typed in archive.uri.casefold():
             yield Option(archive.uri, None, archive.recorded, written.with_filter("archive", archive.uri))
 
@@ -71,7 +71,7 @@ def _tags(services: Services, written: Partial, limit: int) -> list[Option]:
     for start, typed in written.phrases:
         typed_folded = typed.casefold()
         options = []
-        for facet in services.suggest_tags(typed, limit):
+        for facet in services.search.suggest_tags(typed, limit):
             is_chinese = facet.name_zh is not None and facet.name_zh.startswith(typed_folded)
             names = (facet.name_zh or "", facet.name) if is_chinese else (facet.name, facet.name_zh)
             options.append(Option(names[0], names[1], facet.count, written.with_tag(names[0], start)))

@@ -1,4 +1,4 @@
-"""The page of generations: which serves search, what each recorded, and how two of them differ."""
+"""The page of generations: which one is in use, what each recorded, and how two of them differ."""
 
 from typing import Annotated
 
@@ -27,7 +27,7 @@ def show_generations(
     b: MaybeGeneration = None,
     archive: Annotated[str | None, Query(max_length=MAX_TEXT)] = None,
 ) -> HTMLResponse:
-    """Show the generations; with ``a`` and ``b`` also what changed from the one to the other."""
+    """Show the generations. With ``a`` and ``b``, also show what changed from ``a`` to ``b``."""
     comparison, refusal = None, None
     if a is not None and b is not None:
         try:
@@ -41,7 +41,7 @@ def show_generations(
 def use_generation(
     request: Request, services: ServicesDep, generation_id: GenerationId, *, force: Annotated[bool, Form()] = False
 ) -> Response:
-    """Let a generation serve search; a refusal says why, and offers to do it all the same."""
+    """Use a generation for search. If that is refused, show the reason and a button to do it anyway."""
     try:
         services.generations.use(generation_id, force=force)
     except ConflictError as error:
@@ -51,7 +51,7 @@ def use_generation(
 
 @router.post("/generations/rollback")
 def rollback_generation(request: Request, services: ServicesDep) -> Response:
-    """Let the generation that served before serve again."""
+    """Use the previous generation for search again."""
     try:
         services.generations.rollback()
     except ConflictError as error:
@@ -63,7 +63,7 @@ def rollback_generation(request: Request, services: ServicesDep) -> Response:
 def drop_generation(
     request: Request, services: ServicesDep, generation_id: GenerationId, *, sure: Annotated[bool, Form()] = False
 ) -> Response:
-    """Erase a generation, once the person is sure."""
+    """Erase a generation after a confirmation."""
     if not sure:
         return _screen(request, services, asked_drop=generation_id)
     try:
@@ -73,7 +73,7 @@ def drop_generation(
     return RedirectResponse("/generations", status_code=303)
 
 
-def _screen(  # noqa: PLR0913  (what the template shows, by keyword)
+def _screen(  # noqa: PLR0913  (the variables of the template, as keywords)
     request: Request,
     services: Services,
     *,
@@ -91,7 +91,7 @@ def _screen(  # noqa: PLR0913  (what the template shows, by keyword)
         "generations.html",
         status=status,
         generations=services.generations.list(),
-        archives=services.archive_names(),
+        archives=services.archives.names(),
         comparison=comparison,
         problem=None if refusal is None else make_problem(status, refusal.code, str(refusal)),
         refused_use=refused_use,

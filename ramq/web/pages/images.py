@@ -22,7 +22,7 @@ router = APIRouter(include_in_schema=False, prefix="/images")
 
 @router.get("/{image_id}")
 def show_image(request: Request, services: ServicesDep, image_id: Id) -> HTMLResponse:
-    """Show the picture with all its tags, scores and thresholds, its neighbours and its history."""
+    """Show the image with all its tags, scores and thresholds, similar images and its history."""
     return _screen(request, services, image_id)
 
 
@@ -34,7 +34,7 @@ def correct_tag(
     name: Annotated[str, Form(max_length=MAX_TEXT)],
     say: Annotated[Literal["present", "absent", "nothing"], Form()],
 ) -> Response:
-    """Keep what a person says of a tag, or take it back; a tag that is not known is refused on the same page."""
+    """Store a correction of a tag, or remove it. An unknown tag leads to an error on the same page."""
     try:
         services.corrections.tag(
             [image_id],
@@ -51,7 +51,7 @@ def correct_tag(
 
 
 def _screen(request: Request, services: Services, image_id: int, refusal: UsageError | None = None) -> HTMLResponse:
-    image = services.image(image_id)
+    image = services.images.get(image_id)
     return templates_of(request).show(
         request,
         "image.html",
@@ -61,7 +61,7 @@ def _screen(request: Request, services: Services, image_id: int, refusal: UsageE
         others=[tag for tag in image.tags if not tag.is_assigned],
         names={tag.name.lower() for tag in image.tags},
         said={correction.name: correction for correction in image.corrections},
-        # Without a record there is nothing to compare.
+        # An image without a record has no vector to compare.
         neighbours=_neighbours(services, image_id) if image.generation_id else None,
         is_shown=image.generation_id is not None,
         reason=_why_not_recognised(image),
@@ -70,17 +70,17 @@ def _screen(request: Request, services: Services, image_id: int, refusal: UsageE
 
 
 def _why_not_recognised(image: ImageView) -> str:
-    """Say why an image has no record, from what happened to it last."""
+    """Return why an image has no record, from the last entry of its history."""
     last = next(iter(image.history), None)
     if last is None:
-        return "no job has read it yet."
+        return "no job has processed it yet."
     return f"{last.error_class}: {last.detail or ''}".strip()
 
 
 def _neighbours(services: Services, image_id: int) -> list[Hit] | None:
-    """The images most like this one, or None when that cannot be told: the rest of the page does not need it."""
+    """Return the images most similar to this one, or None if the search failed. The page can be shown without them."""
     try:
-        page = services.search(SearchQuery(like=image_id, limit=NEIGHBOURS + 1))
+        page = services.search.page(SearchQuery(like=image_id, limit=NEIGHBOURS + 1))
     except RamqError as error:
         log.info("no_neighbours", extra={"image_id": image_id, "reason": str(error)})
         return None
@@ -89,7 +89,7 @@ def _neighbours(services: Services, image_id: int) -> list[Hit] | None:
 
 @router.post("/{image_id}/delete")
 def delete_image(request: Request, services: ServicesDep, image_id: Id) -> HTMLResponse:
-    """Erase the results of the image and tell what was erased."""
-    image = services.image(image_id)
+    """Erase the results of the image, and show what was erased."""
+    image = services.images.get(image_id)
     report = services.erasures.delete([image_id], by=caller_of(request))
     return templates_of(request).show(request, "deleted.html", image=image, report=report)

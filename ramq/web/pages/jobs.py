@@ -1,4 +1,4 @@
-"""The pages of jobs: all of them, one with its live counters, and its failures."""
+"""The pages of jobs: the list of jobs, one job with its live counters, and its failures."""
 
 from typing import Annotated, Literal
 
@@ -23,7 +23,7 @@ router = APIRouter(include_in_schema=False, prefix="/jobs")
 
 @router.get("")
 def show_jobs(request: Request, services: ServicesDep, cursor: MaybeId = None, source: str = "") -> HTMLResponse:
-    """Show the jobs, newest first, the workers, and the form that starts a job."""
+    """Show the jobs, newest first, the workers, and the form for a new job."""
     return _jobs(request, services, cursor=cursor, form={"source": source})
 
 
@@ -36,10 +36,10 @@ def create_job(
     caption: Annotated[Literal["yes", "no", ""], Form()] = "",
     priority: Annotated[Priority, Form()] = "normal",
 ) -> Response:
-    """Start a job and show it; what is wrong with the form is said above it."""
+    """Start a job and show it. Errors in the form are shown above it."""
     form = {"source": source, "model": model, "caption": caption, "priority": priority}
     if not source.strip() or "\0" in source:
-        problem = make_problem(422, "usage", "Say which archive: s3://bucket/prefix, a folder, or a manifest.")
+        problem = make_problem(422, "usage", "Enter an archive: s3://bucket/prefix, a folder, or a manifest.")
         return _jobs(request, services, form=form, problem=problem)
     wants_caption = {"yes": True, "no": False}.get(caption)
     try:
@@ -47,7 +47,7 @@ def create_job(
             absolute_source(source.strip()), model=model or None, caption=wants_caption, priority=priority
         )
     except NotFoundError as error:
-        # The archive that the form names is missing, not this page.
+        # The archive in the form is missing, not this page, so this is not a 404.
         return _jobs(request, services, form=form, problem=problem_of(UsageError(str(error))))
     except (UsageError, CredentialsError) as error:
         return _jobs(request, services, form=form, problem=problem_of(error))
@@ -100,7 +100,7 @@ def steer_job(
         else:
             {"pause": jobs.pause, "resume": jobs.resume, "cancel": jobs.cancel}[action](job_id)
     except UsageError as error:
-        # The job moved on between the page and the click: show it as it is now.
+        # The state of the job changed between the page and the click. Show it as it is now.
         return _job(request, services, jobs.get(job_id), problem_of(error))
     return RedirectResponse(f"/jobs/{job_id}", status_code=303)
 
@@ -121,7 +121,7 @@ def _job(request: Request, services: Services, job: JobView, problem: Problem | 
 def show_failures(
     request: Request, services: ServicesDep, job_id: Id, error_class: ErrorClass = None, cursor: Cursor = None
 ) -> HTMLResponse:
-    """Show every image that failed, why, and the buttons that try again."""
+    """Show the failed images of a job with their reasons, and the button that retries them."""
     job = services.jobs.get(job_id)
     chosen = error_class or None
     failures = services.jobs.failures(job_id, error_class=chosen, limit=FAILURES_PER_SCREEN, cursor=cursor)
@@ -129,5 +129,5 @@ def show_failures(
 
 
 def _is_live(job: JobView) -> bool:
-    """Whether the job's numbers may change while they are looked at. A paused job ends its batches first."""
+    """Return whether the job's numbers may still change. A paused job finishes its current batches first."""
     return not job.is_over

@@ -1,4 +1,4 @@
-"""Signing in and out."""
+"""The pages to sign in and out."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/login")
 def show_login(request: Request, next: str = "/") -> HTMLResponse:  # noqa: A002  (the parameter's public name)
-    """Ask for a token."""
+    """Show the form that asks for a token."""
     return templates_of(request).show(request, "login.html", next=_own_path(next), problem=None)
 
 
@@ -24,7 +24,7 @@ def login(
     token: Annotated[str, Form(max_length=4_096)] = "",
     next: Annotated[str, Form(max_length=8_192)] = "/",  # noqa: A002  (the field's public name)
 ) -> Response:
-    """Keep a session for a right token; ask again for a wrong one."""
+    """Start a session for a valid token. Show the form again for an invalid one."""
     session = request.app.state.tokens.session_of(token)
     if session is None:
         problem = make_problem(401, "unauthorized", "That token is not valid.")
@@ -37,14 +37,14 @@ def login(
 
 @router.post("/logout")
 def logout() -> RedirectResponse:
-    """Forget the session."""
+    """End the session."""
     response = RedirectResponse("/login", status_code=303)
     response.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return response
 
 
 def _own_path(target: str) -> str:
-    """Return ``target`` if it is a path of this site, else the start: a link must not send people elsewhere."""
-    # Browsers read a backslash as a slash and drop what cannot be printed, so either could make a `//` of it.
+    """Return ``target`` if it is a path of this site, else ``/``. A link must not redirect to another site."""
+    # Browsers read a backslash as a slash, and drop unprintable characters. Either could turn the path into `//…`.
     is_own = target.startswith("/") and not target.startswith("//") and "\\" not in target
     return target if is_own and target.isprintable() else "/"

@@ -1,4 +1,4 @@
-"""The page of policies: which tags count, in all archives and in one."""
+"""The page of tag rules, for all archives and for single ones."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -20,7 +20,7 @@ router = APIRouter(include_in_schema=False, prefix="/archives/policies")
 def show_policies(
     request: Request, services: ServicesDep, archive: Annotated[str, Query(max_length=MAX_TEXT)] = ""
 ) -> HTMLResponse:
-    """Show the rules, those for all archives first, and the form that adds one, for ``archive`` if it is given."""
+    """Show the rules, those for all archives first, and the form for a new one. ``archive`` presets the form."""
     return _screen(request, services, form={"archive": archive})
 
 
@@ -32,7 +32,7 @@ def change_policy(
     tag: Annotated[str, Form(max_length=MAX_TEXT)] = "",
     archive: Annotated[str, Form(max_length=MAX_TEXT)] = "",
 ) -> Response:
-    """Add a rule, or take one back; a tag that is not known is refused on the same page, with near names."""
+    """Add a rule, or remove one. An unknown tag leads to an error on the same page, with similar names."""
     try:
         if say == "nothing":
             services.policies.clear(tag, archive or None)
@@ -55,7 +55,7 @@ def _screen(
         "policies.html",
         status=problem.status if problem else 200,
         rules=rules,
-        archives=services.archive_names(),
+        archives=services.archives.names(),
         form={"tag": "", "say": "deny", "archive": ""} | form,
         problem=problem,
     )

@@ -1,4 +1,4 @@
-"""The API's reference as a page."""
+"""The page with the API reference."""
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
@@ -10,5 +10,5 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/docs")
 def show_reference(request: Request) -> HTMLResponse:
-    """Show the API's reference, made from its OpenAPI document."""
+    """Show the API reference, generated from the OpenAPI document."""
     return templates_of(request).show(request, "reference.html", openapi=request.app.openapi())

@@ -1,4 +1,4 @@
-"""The search page: text, tags, similarity and pictures; every state of it is a link."""
+"""The search page: search by text, tags, similarity and pictures. Every state of it has a URL of its own."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -30,11 +30,11 @@ Picture = Annotated[str | None, Query(pattern="^([0-9a-f]{64})?$")]
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """The search that is shown, and the links that change one thing about it.
+    """The current search, and links that each change one thing about it.
 
     Attributes:
-        query: what is searched for.
-        picture: the name of a picture that is searched with.
+        query: the search.
+        picture: the name of an uploaded query picture.
     """
 
     query: SearchQuery
@@ -42,50 +42,50 @@ class Links:
     _with_tag: dict[str, str] = field(default_factory=dict)
 
     def to(self, query: SearchQuery) -> str:
-        """The link that shows ``query`` with the same picture."""
+        """Return the link that shows ``query`` with the same picture."""
         picture = urlencode({"picture": self.picture}) if self.picture else ""
         return "/?" + "&".join(filter(None, (query_string(query), picture)))
 
     def changed(self, **changes: object) -> str:
-        """The link with ``changes`` made to the query, from its first page."""
+        """Return the link to the first page of the query with ``changes``."""
         return self.to(replace(self.query, **{"cursor": None, **changes}))  # type: ignore[arg-type]  # fields of the query
 
     def with_tag(self, tag: str) -> str:
-        """The link that also asks for ``tag``. Most hits on a page have the same few."""
+        """Return the link that also requires ``tag``. It is kept, because many hits of a page have the same tags."""
         if tag not in self._with_tag:
             self._with_tag[tag] = self.changed(where=all_of([*self._parts, TagTerm(tag)]))
         return self._with_tag[tag]
 
     def without_tag(self, tag: str) -> str:
-        """The link that does not ask for ``tag`` by itself any more."""
+        """Return the link without the term that requires only ``tag``."""
         left = [part for part in self._parts if not (isinstance(part, TagTerm) and _is_same(part.name, tag))]
         tags = tuple(other for other in self.query.tags if not _is_same(other, tag))
         return self.changed(where=all_of(left), tags=tags)
 
     def toggling(self, tag: str) -> str:
-        """The link that asks for ``tag``, or no longer does where it is asked for by itself."""
+        """Return the link that requires ``tag``, or that no longer does if a term already requires only this tag."""
         without = self.without_tag(tag)
         return self.with_tag(tag) if without == self.changed() else without
 
     def excluding(self, tag: str) -> str:
-        """The link that leaves out the images with ``tag``."""
+        """Return the link that excludes the images with ``tag``."""
         return self.changed(where=all_of([*self._parts, NotOf(TagTerm(tag))]))
 
     def dropping(self, field: str, tag: str) -> str:
-        """The link that no longer asks for ``tag`` in the parameter of ``field``."""
+        """Return the link without ``tag`` in the parameter of ``field``."""
         return self.changed(**{field: tuple(other for other in getattr(self.query, field) if other != tag)})
 
     def after(self, cursor: str) -> str:
-        """The link to the hits after ``cursor``."""
+        """Return the link to the hits after ``cursor``."""
         return self.to(replace(self.query, cursor=cursor))
 
     def without_picture(self) -> str:
-        """The link that no longer asks for the picture."""
+        """Return the link without the query picture."""
         return Links(self.query, None).changed()
 
     @property
     def chips(self) -> list[tuple[Piece, str]]:
-        """What the text in the box asks for, piece by piece, each with the link that drops it."""
+        """The parts of the text in the search box, each with the link that removes it."""
         parsed = Parsed(self.query.text, self.query.where, generation=self.query.generation)
         return [
             (piece, self.changed(text=piece.rest.text, where=piece.rest.where, generation=piece.rest.generation))
@@ -94,13 +94,13 @@ class Links:
 
     @property
     def asked(self) -> frozenset[str]:
-        """The tags asked for, as names in lower case and ids: what explains a match."""
+        """The required tags, as names in lower case and ids. They explain why an image matches."""
         terms = [term.name for term in wanted_tags(self.query.where)]
         return frozenset(tag.casefold() for tag in (*terms, *self.query.tags, *self.query.any_tags))
 
     @property
     def is_ranked(self) -> bool:
-        """Whether hits are ranked by similarity of vectors."""
+        """Whether hits are ranked by the similarity of their vectors."""
         return bool(self.query.text or self.query.like or self.picture)
 
     @property
@@ -120,16 +120,16 @@ def _is_same(tag: str, other: str) -> bool:
 
 @router.get("/")
 def show_search(request: Request, services: ServicesDep, asked: SearchFormDep, picture: Picture = None) -> Response:
-    """Show the hits, the facets that narrow them, and the form that asks again."""
+    """Show the hits, the facets that narrow the search, and the search form."""
     picture = picture or None
     problem = None
     try:
-        links = Links(services.read(asked.others, asked.q), picture)
+        links = Links(services.search.read(asked.others, asked.q), picture)
     except UsageError as error:
         links, problem = Links(asked.others, picture), problem_of(error)
     is_partial = request.headers.get("hx-request") == "true"
     if not is_partial and _has_blanks(request.query_params.multi_items()):
-        # Forms send empty fields; the link that a person copies should not have them.
+        # Forms send empty fields too. Redirect to the URL without them, so that people can copy it.
         filled = [(name, value) for name, value in request.query_params.multi_items() if value.strip()]
         return RedirectResponse(f"/?{urlencode(filled)}", status_code=303)
     if not request.query_params.get("limit"):
@@ -150,8 +150,8 @@ def show_search(request: Request, services: ServicesDep, asked: SearchFormDep, p
         hits=hits,
         problem=problem,
         facets=facets,
-        archives=services.archive_names(),
-        examples=services.example_tags(),
+        archives=services.archives.names(),
+        examples=services.search.example_tags(),
         can_show_picture=_can_show(request, picture),
     )
 
@@ -159,24 +159,24 @@ def show_search(request: Request, services: ServicesDep, asked: SearchFormDep, p
 def _find(
     request: Request, services: Services, links: Links, count: int
 ) -> tuple[HitPage, list[Facet], Problem | None]:
-    """Search, with ``count`` facets; what the person got wrong becomes a line below the form, not a dead end."""
+    """Search, with ``count`` facets. Return errors of the user as a problem, which is shown below the form."""
     try:
         if links.picture is None:
             with request.app.state.metrics.search_seconds("query"):
                 if count:
-                    return *services.page_with_facets(links.query, count), None
-                return services.search(links.query), [], None
+                    return *services.search.page_with_facets(links.query, count), None
+                return services.search.page(links.query), [], None
         picture = request.app.state.pictures.get(links.picture)
         with request.app.state.metrics.search_seconds("image"):
-            return services.search_by_image(picture, links.query), _facets(services, links.query, count), None
+            return services.search.by_image(picture, links.query), _facets(services, links.query, count), None
     except (UsageError, PermanentError) as error:
         return HitPage(items=[]), [], problem_of(error)
 
 
 def _facets(services: Services, query: SearchQuery, count: int) -> list[Facet]:
-    """Return the tags that narrow; none where an index elsewhere cannot count those of so many images."""
+    """Return the facets. Return none if a remote index has too many matches to count their tags."""
     try:
-        return services.facets(query, limit=count) if count else []
+        return services.search.facets(query, limit=count) if count else []
     except UsageError:
         return []
 
@@ -200,7 +200,7 @@ def _show(request: Request, template: str, *, status: int = 200, **context: obje
 
 @router.post("/search/image")
 async def search_by_picture(request: Request, query: Search) -> RedirectResponse:
-    """Remember the picture and show its neighbours under a link."""
+    """Store the picture, and redirect to the page of images similar to it."""
     picture = await read_picture(request)
     name = await run_in_threadpool(request.app.state.pictures.put, picture)
     return RedirectResponse(Links(replace(query, text=None, like=None), name).changed(), status_code=303)
@@ -208,7 +208,7 @@ async def search_by_picture(request: Request, query: Search) -> RedirectResponse
 
 @router.get("/pictures/{name}")
 def show_picture(request: Request, name: str) -> Response:
-    """Give back a picture that was searched with, as an image and nothing else."""
+    """Return a query picture. Its headers make browsers treat it only as an image."""
     picture = request.app.state.pictures.get(name)
     headers = {"Content-Security-Policy": "default-src 'none'; sandbox", "Cache-Control": "private, max-age=600"}
     return Response(picture, media_type=picture_type(picture), headers=headers)
@@ -219,9 +219,9 @@ def suggest(
     request: Request,
     services: ServicesDep,
     q: str = "",
-    at: Annotated[int | None, Query(ge=0, description="where the cursor stands; at the end if not given")] = None,
+    at: Annotated[int | None, Query(ge=0, description="position of the cursor; default: the end")] = None,
 ) -> HTMLResponse:
-    """The options that complete the term that ends at the cursor."""
+    """Return the completions of the term that ends at the cursor."""
     text = q.replace("\0", " ")
     is_short = len(text) <= MAX_TEXT
     options = completions(services, text, len(text) if at is None else min(at, len(text)), limit=12) if is_short else []

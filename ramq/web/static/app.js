@@ -1,7 +1,7 @@
-// What the page adds for people who have scripts on. Everything it touches works without it.
+// Enhancements of the page for browsers with JavaScript. Everything also works without it.
 "use strict";
 
-// Empty fields do not belong into links.
+// Remove empty fields from the form, so that they do not appear in links.
 document.addEventListener("formdata", (event) => {
   if (event.target.id !== "search") return;
   const data = event.formData;
@@ -12,7 +12,7 @@ document.addEventListener("formdata", (event) => {
   }
 });
 
-// The threshold is a number field; beside it stands a slider that writes into it.
+// Add a slider next to the number field of the threshold. It writes its value into the field.
 const threshold = document.getElementById("threshold");
 if (threshold) {
   const slider = document.createElement("input");
@@ -24,12 +24,12 @@ if (threshold) {
   threshold.before(slider);
 }
 
-// A picture is searched with as soon as it is chosen, dropped anywhere, or pasted.
+// Start a search as soon as a picture is chosen, dropped anywhere on the page, or pasted.
 const drop = document.getElementById("drop");
 if (drop) {
   const field = drop.querySelector("input[type=file]");
   const send = (files) => {
-    // Browsers know few types by name (no HEIC, no RAW): the server tells whether it is a picture.
+    // Browsers know few media types (no HEIC, no RAW), so the server checks whether the file is a picture.
     const picture = Array.from(files ?? [])[0];
     if (!picture) return false;
     const transfer = new DataTransfer();
@@ -37,7 +37,7 @@ if (drop) {
     field.files = transfer.files;
     document.body.classList.add("busy");
     const status = drop.querySelector("[role=status]");
-    if (status) status.textContent = `Searching with ${picture.name}… The first search loads the model and takes some seconds.`;
+    if (status) status.textContent = `Searching with ${picture.name}… The first search loads the model and takes a few seconds.`;
     drop.submit();
     return true;
   };
@@ -63,13 +63,13 @@ if (drop) {
   });
 }
 
-// A click on a button that cannot be taken back asks once more.
+// Ask for confirmation before an action that cannot be undone.
 document.addEventListener("submit", (event) => {
   const question = event.submitter?.dataset.confirm;
   if (question && !window.confirm(question)) event.preventDefault();
 });
 
-// The search box completes the term at the cursor: a combobox with a list, as the ARIA practices describe it.
+// Complete the term at the cursor of the search box. It is a combobox with a list, as the ARIA practices describe it.
 const box = document.getElementById("q");
 const options = document.getElementById("q-options");
 if (box && options) {
@@ -99,14 +99,14 @@ if (box && options) {
   const complete = async () => {
     request?.abort();
     request = new AbortController();
-    // The server counts characters, a browser counts half of an emoji as one.
+    // The server counts characters. A browser counts UTF-16 units, of which an emoji has two.
     const at = Array.from(box.value.slice(0, box.selectionStart)).length;
     const address = `/suggest?${new URLSearchParams({ q: box.value, at })}`;
     try {
       const response = await fetch(address, { signal: request.signal });
       if (response.ok) show(await response.text());
     } catch (error) {
-      if (error.name !== "AbortError") close(); // without the server there are no completions, and the box still works
+      if (error.name !== "AbortError") close(); // the server is unavailable: show no completions, the box works without them
     }
   };
   const take = (option) => {
@@ -120,7 +120,7 @@ if (box && options) {
 
   box.addEventListener("input", (event) => {
     clearTimeout(timer);
-    if (event.isComposing) return; // a Chinese keyboard is still choosing characters
+    if (event.isComposing) return; // the user is still composing characters, for example with a Chinese keyboard
     if (event.inputType === "insertReplacementText" && !/[:>]$/.test(box.value.slice(0, box.selectionStart))) return;
     timer = setTimeout(complete, 150);
   });
@@ -139,7 +139,7 @@ if (box && options) {
     }
     event.preventDefault();
   });
-  // Pressing the button must not take the focus out of the box, which would close the list before the click.
+  // Pressing the mouse button must not take the focus from the box: that would close the list before the click.
   options.addEventListener("mousedown", (event) => event.preventDefault());
   options.addEventListener("click", (event) => {
     const option = event.target.closest("[role=option]");
@@ -147,7 +147,7 @@ if (box && options) {
   });
 }
 
-// "/" puts the cursor into the search box.
+// "/" moves the focus to the search box.
 document.addEventListener("keydown", (event) => {
   const isTyping = event.target.closest?.("input, textarea, select");
   if (event.key !== "/" || isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -158,14 +158,14 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// Live screens say when they are no longer live.
+// Show a message while live pages cannot reach the server.
 const offline = document.querySelector(".offline");
 const isOffline = (value) => { if (offline) offline.hidden = !value; };
 document.addEventListener("htmx:error", () => isOffline(true));
 document.addEventListener("htmx:response:error", (event) => isOffline(event.detail.ctx.response.status >= 500));
 document.addEventListener("htmx:after:request", (event) => { if (event.detail.ctx.response.status < 500) isOffline(false); });
 
-// Back comes to the same place: the hits that were loaded and how far they were scrolled are kept while the tab lives.
+// Restore the results after Back. The loaded hits and the scroll position are kept as long as the tab is open.
 const PLACE = "ramq:place";
 const grid = document.getElementById("grid");
 const here = () => location.pathname + location.search;
@@ -185,12 +185,12 @@ if (document.getElementById("results")) {
     const hits = document.getElementById("grid");
     const ids = Array.from(hits?.querySelectorAll("a.shot") ?? [], (link) => Number(link.pathname.split("/").pop()));
     const now = { at: here(), hits: hits?.innerHTML ?? "", ids, scroll: window.scrollY };
-    // A tab's storage is small: a very long list is begun anew rather than not remembered at all.
+    // The storage of a tab is small. A very long list does not fit: remove it, and Back starts at the first page again.
     try { sessionStorage.setItem(PLACE, JSON.stringify(now)); } catch { sessionStorage.removeItem(PLACE); }
   });
 }
 
-// An image that was reached from hits knows the one before and the one after it.
+// On the page of an image that was opened from search results, link the previous and the next result.
 const trail = document.querySelector(".place");
 if (trail) {
   const place = remembered();
@@ -204,7 +204,7 @@ if (trail) {
       const link = trail.querySelector(name);
       if (other === undefined) { link.remove(); return null; }
       link.href = `/images/${other}`;
-      // In place of this one, so that Back leads to the hits whatever was looked at in between.
+      // Replace this history entry, so that Back always returns to the results.
       link.addEventListener("click", (event) => { event.preventDefault(); location.replace(link.href); });
       return link;
     });
@@ -216,17 +216,17 @@ if (trail) {
   }
 }
 
-// A click on the picture shows the original over the screen, and a second one at its full size.
+// A click on the preview opens the original in a dialog. A second click shows it at its full size.
 const zoom = document.querySelector("a.zoom");
 if (zoom) zoom.addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
   const dialog = document.createElement("dialog");
   dialog.className = "lightbox";
-  dialog.setAttribute("aria-label", "The original");
+  dialog.setAttribute("aria-label", "Original");
   const picture = document.createElement("img");
   picture.alt = zoom.querySelector("img").alt;
-  // Some originals (TIFF, RAW) are shown by no browser: then the largest preview is.
+  // Browsers cannot show some originals (TIFF, RAW). Show the largest preview instead.
   picture.addEventListener("error", () => { picture.src = zoom.querySelector("img").src; }, { once: true });
   picture.src = zoom.href;
   picture.addEventListener("click", () => dialog.classList.toggle("full"));

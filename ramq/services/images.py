@@ -1,0 +1,103 @@
+"""Single images: what is known of one, its thumbnail, its original."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ramq.services import captions
+from ramq.services.originals import Original
+from storage.database import unit_of_work
+from storage.objects.source import open_store, parse_source, require_allowed
+from storage.results import archives, lookup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from sqlalchemy import Engine
+
+    from ramq.services.thumbnails import Thumbnails
+    from ramq.settings import Settings
+    from storage.results.views import ImageView
+    from storage.search.search import Search
+    from workers.pipeline.decoders import Decoders
+
+
+class ImageClient:
+    """Single images. Thread-safe.
+
+    Args:
+        engine: the database.
+        settings: how stores are reached, and which archives may be read.
+        search: a reader of the database; it knows the vocabularies.
+        thumbnails: where thumbnails are kept.
+        decoders: gives the processes that decode images; they start with the first thumbnail.
+        is_reachable: whether other machines can reach this process.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        search: Search,
+        *,
+        thumbnails: Thumbnails,
+        decoders: Callable[[], Decoders],
+        is_reachable: bool,
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._search = search
+        self._thumbnails = thumbnails
+        self._decoders = decoders
+        self._is_reachable = is_reachable
+
+    def get(self, image_id: int) -> ImageView:
+        """Return one image. Raises ``NotFoundError``."""
+        with unit_of_work(self._engine) as session:
+            return captions.as_corrected(self._search.image(session, image_id))
+
+    def find(self, text: str, archive: str | None = None) -> int:
+        """Return the id of the image that ``text`` means: an id, a key, or a URI.
+
+        Raises:
+            UsageError: it means none, or several.
+        """
+        with unit_of_work(self._engine) as session:
+            inside = [archive_id for archive_id, _ in archives.resolve_all(session, archive)] if archive else None
+            return lookup.resolve(session, text, inside)
+
+    def thumbnail(self, image_id: int, size: int = 320) -> tuple[bytes, str]:
+        """Return a JPEG no larger than ``size`` (rounded up to a kept size) and its ETag.
+
+        Raises:
+            NotFoundError: there is no such image.
+            PermanentError: its object cannot be fetched or decoded.
+        """
+        with unit_of_work(self._engine) as session:
+            uri, key, version = lookup.place(session, image_id)
+
+        def make(side: int) -> NDArray[np.uint8]:
+            from workers.pipeline.decode import ThumbnailTransform  # noqa: PLC0415  (Pillow; not every command needs it)
+
+            store = open_store(parse_source(uri), self._settings.s3)
+            fetched = store.fetch(key, version, self._settings.max_object_bytes)
+            return self._decoders().decode(fetched.body, ThumbnailTransform(side)).pixels
+
+        return self._thumbnails.get(image_id, version, size, make)
+
+    def original(self, image_id: int) -> Original:
+        """Return an image's original, to be read in parts. The archive must be one that may be read here.
+
+        Raises:
+            NotFoundError: there is no such image.
+            ForbiddenError: the archive is not on the list of those that may be read.
+            PermanentError: its object is gone or may not be read.
+            StoreUnavailableError: the store does not answer.
+        """
+        with unit_of_work(self._engine) as session:
+            uri, key, _ = lookup.place(session, image_id)
+        source = parse_source(uri)
+        require_allowed(source, self._settings.archive_allow, reachable=self._is_reachable)
+        return Original(open_store(source, self._settings.s3), key)

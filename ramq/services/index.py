@@ -1,0 +1,79 @@
+"""The vector index: the readers of this process, its builder, its state."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from storage.database import unit_of_work
+from storage.results import generations
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from ramq.settings import Settings
+    from storage.index.builder import IndexBuilder
+    from storage.index.index import VectorIndex
+    from storage.results.generation_views import IndexView
+
+
+class IndexClient:
+    """The index of this process. Thread-safe.
+
+    Args:
+        engine: the database.
+        settings: where the index is.
+    """
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._readers: dict[bool, VectorIndex] = {}
+
+    def reader(self, *, of_standby: bool = False) -> VectorIndex:
+        """Return this process's reader of the index, opened when it is first needed.
+
+        A standby is behind the database: it has a reader of its own, which does not go back and forth between the two.
+        """
+        with self._lock:
+            if of_standby not in self._readers:
+                self._readers[of_standby] = make_index(self._settings)
+            return self._readers[of_standby]
+
+    def status(self) -> list[IndexView]:
+        """Return the state of the index of every generation."""
+        with unit_of_work(self._engine) as session:
+            return [self.reader().status(session, view.id) for view in generations.views(session)]
+
+    def check(self) -> None:
+        """Raise ``ServiceUnavailableError`` if the index cannot be reached; the message says why."""
+        self.reader().check()
+
+
+def make_index(settings: Settings) -> VectorIndex:
+    """Return this process's reader of the vector index."""
+    from storage.index.file_storage import open_storage  # noqa: PLC0415
+    from storage.index.index import VectorIndex  # noqa: PLC0415  (faiss takes a while; not every command needs it)
+
+    place = open_storage(settings.index_files_location, endpoint_url=settings.s3_endpoint_url)
+    if not settings.is_index_in_milvus:
+        return VectorIndex(place, settings.cache_path / "index")
+    from storage.index.milvus.client import Milvus  # noqa: PLC0415
+    from storage.index.milvus.reader import MilvusIndex  # noqa: PLC0415
+
+    return MilvusIndex(Milvus(settings.index_location), place, settings.cache_path / "index")
+
+
+def make_builder(settings: Settings, engine: Engine) -> IndexBuilder:
+    """Return a builder of the vector index."""
+    from storage.index.builder import IndexBuilder  # noqa: PLC0415
+    from storage.index.file_storage import open_storage  # noqa: PLC0415
+
+    place = open_storage(settings.index_files_location, endpoint_url=settings.s3_endpoint_url)
+    if not settings.is_index_in_milvus:
+        return IndexBuilder(engine, place, settings.cache_path / "index")
+    from storage.index.milvus.builder import MilvusBuilder  # noqa: PLC0415
+    from storage.index.milvus.client import Milvus  # noqa: PLC0415
+
+    return MilvusBuilder(Milvus(settings.index_location), engine, place, settings.cache_path / "index")
