@@ -21,8 +21,8 @@ import numpy as np
 from benchmarks.bench_retrieval import RANK, Labelled, photographs, quality, stamps
 from benchmarks.report import begin, options, write
 from ram_core import load_model, load_text_encoder
-from storage.results.tag_names import Mention, TagNames
-from storage.search.ranking import DEFAULT_RELEVANCE, SAMPLE, TAG_WEIGHT, Background, spread
+from storage.results.tag_names import Mention, TagNames, spread
+from storage.search.ranking import DEFAULT_RELEVANCE, SAMPLE, TAG_WEIGHT, Background
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,7 @@ from benchmarks.report import RESULTS
 from ramq.settings import Settings
 from storage.objects.base import PAGE_SIZE
 from storage.objects.parallel_listing import WIDTH
-from workers.lifecycle import BEAT_SECONDS, BELLS_PER_WORKER
+from workers.lifecycle import BEAT_SECONDS, WAKE_UPS_PER_WORKER
 
 CONNECTIONS_PER_WORKER = 10
 LIST_SECONDS = 0.1
@@ -78,9 +78,9 @@ def time_and_requests(images: float, workers: int, rate: float, report: dict[str
         Line("leases renewed", 2 * workers / BEAT_SECONDS, "/s", "two shards a worker, `workers/lifecycle.py`"),
         Line("heartbeats", workers / BEAT_SECONDS, "/s", f"one in {BEAT_SECONDS:g} s"),
         Line("database connections", CONNECTIONS_PER_WORKER * workers, "", "at most 10 a worker: pgbouncer"),
-        Line("bells in Redis", BELLS_PER_WORKER * workers, "", "at most, whatever the backlog"),
+        Line("wake-ups in Redis", WAKE_UPS_PER_WORKER * workers, "", "at most, whatever the backlog"),
         Line("keys listed and planned", plan, "/s", "one planner, measured"),
-        Line("planning one archive", images / plan / 3600, " hours", "beside the recognition of what is planned"),
+        Line("planning one archive", images / plan / 3600, " hours", "in parallel with recognition"),
         Line("its listing alone", pages * LIST_SECONDS / WIDTH / 3600, " hours", f"{WIDTH} at a time, 100 ms, assumed"),
         Line("LIST requests", pages, "", f"{PAGE_SIZE:,} keys each, without those that look for ranges"),
         Line("GET requests", images, "", "one an image"),

@@ -1,4 +1,4 @@
-"""The broker that wake-ups go through: a client of it, and whether it is well."""
+"""The broker for wake-ups: a client for it, and a check that it works."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _PROBE = "ramq:probe"
 
 
 def check_broker(url: str) -> None:
-    """Raise ``ServiceUnavailableError`` unless the broker answers and takes what is written to it."""
+    """Raise ``ServiceUnavailableError`` unless the broker answers and accepts writes."""
     try:
         broker_client(url).set(_PROBE, 1, px=1_000)
     except redis.ResponseError as error:  # full, a replica, short of replicas, or its disk is full
         raise ServiceUnavailableError(
-            f"the broker refuses writes, so workers hear no wake-ups and look for work only now and then: {error}"
+            f"the broker refuses writes, so workers get no wake-ups and check for work only from time to time: {error}"
         ) from error
     except redis.RedisError as error:
         raise ServiceUnavailableError(f"the broker cannot be reached: {error}") from error
 
 
 def broker_client(url: str) -> redis.Redis:
-    """Return a client for the broker that wake-ups go through, given its URL as Celery takes it."""
+    """Return a client for the broker, given its URL in Celery's form."""
     timeouts: dict[str, Any] = {
         "socket_timeout": _TIMEOUT_SECONDS,
         "socket_connect_timeout": _TIMEOUT_SECONDS,

@@ -8,9 +8,9 @@
         for hit in ramq.search("a red boat", not_tags=["palace"]):
             print(hit.key, hit.score)
 
-Answers are the models of the API itself, so a field that the API gains is a field here. Everything that can be asked
-again without harm is: after a lost connection, a 429 or a 503, with the wait that the server names. A job is asked for
-under a key of its own, so that asking twice starts one.
+Responses are the models of the API itself, so new fields of the API are available here too. Requests that are safe to
+repeat are retried after a lost connection, a 429 or a 503, after the wait that the server asks for. Each new job is
+requested with a unique key, so that a retry does not start a second job.
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound=BaseModel)
 
 PAGE = 100
-"""Items asked for at once by the iterators."""
+"""Items that the iterators request at a time."""
 
 MOST = 500
-"""Items that a page may have."""
+"""The maximum number of items on a page."""
 
 ONCE = "Idempotency-Key"
-"""The header under which a job may be asked for again."""
+"""The header that makes it safe to repeat the request for a job."""
 
 _HARMLESS = ("GET", "PUT", "DELETE")
 
 
 class ProblemError(Exception):
-    """The server refused. ``problem`` is its problem document (RFC 9457); decide by ``problem.type``."""
+    """The server returned an error. ``problem`` is its problem document (RFC 9457); test ``problem.type``."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(f"{problem.detail} ({problem.type}, {problem.status})")
@@ -70,17 +70,17 @@ class ProblemError(Exception):
 
 
 class UnreachableError(Exception):
-    """The server did not answer, or what answered is not ramq."""
+    """The server did not answer, or its response is not from this version of ramq."""
 
 
 class Client:
-    """Speaks to one server. Thread-safe.
+    """A client of one server. Thread-safe.
 
     Args:
-        url: the server's address, for example ``http://127.0.0.1:8765``.
+        url: the server's URL, for example ``http://127.0.0.1:8765``.
         token: sent as a bearer token.
-        timeout_seconds: for a connection, and for each silence while an answer is read.
-        attempts: how often a harmless request is made before it fails.
+        timeout_seconds: the maximum wait for a connection, and for each read of a response.
+        attempts: how often to send a request that is safe to repeat, before it fails.
     """
 
     def __init__(self, url: str, *, token: str | None = None, timeout_seconds: float = 60, attempts: int = 5) -> None:
@@ -91,7 +91,7 @@ class Client:
             backoff_jitter=0.5,
             status_forcelist=(429, 502, 503, 504),
             allowed_methods=_HARMLESS,
-            redirect=False,  # a token is for this server alone
+            redirect=False,  # do not send the token to another server
             raise_on_status=False,
         )
         headers = {"Accept": "application/json"}
@@ -128,7 +128,7 @@ class Client:
         return self._items(JobOut, "/v1/jobs", {})
 
     def wait(self, job_id: int, *, timeout_seconds: float | None = None, poll_seconds: float = 1.0) -> JobOut:
-        """Return the job when it is over. Raises ``TimeoutError`` if it is not in time; the job goes on then."""
+        """Wait until the job is over, and return it. Raises ``TimeoutError`` after the time; the job goes on then."""
         end = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         while not (job := self.job(job_id)).is_over:
             if end is not None and time.monotonic() + poll_seconds > end:
@@ -137,27 +137,27 @@ class Client:
         return job
 
     def pause(self, job_id: int) -> JobOut:
-        """Stop a job within one batch; nothing done is lost."""
+        """Pause a job within one batch. Finished work is kept."""
         return self._ask(JobOut, "POST", f"/v1/jobs/{job_id}/pause")
 
     def resume(self, job_id: int) -> JobOut:
-        """Let a paused or failed job go on."""
+        """Resume a paused or failed job."""
         return self._ask(JobOut, "POST", f"/v1/jobs/{job_id}/resume")
 
     def cancel(self, job_id: int) -> JobOut:
-        """End a job within one batch; what is recorded stays."""
+        """Cancel a job within one batch. Recorded results stay."""
         return self._ask(JobOut, "POST", f"/v1/jobs/{job_id}/cancel")
 
     def retry(self, job_id: int, error_class: str | None = None) -> JobOut:
-        """Try the failed images again, all of them or those of one class."""
+        """Retry the failed images: all of them, or those of one class."""
         return self._ask(JobOut, "POST", f"/v1/jobs/{job_id}/retry", {"class": error_class})
 
     def failures(self, job_id: int, error_class: str | None = None) -> Iterator[FailureOut]:
-        """Yield every image of a job that failed, with the reason."""
+        """Yield the failed images of a job, with their reasons."""
         return self._items(FailureOut, f"/v1/jobs/{job_id}/failures", {"class": error_class})
 
     def workers(self) -> list[WorkerOut]:
-        """Return the workers that live or lived lately."""
+        """Return the workers that are or were recently alive."""
         return self._ask(PageOut[WorkerOut], "GET", "/v1/workers").items
 
     # Search --------------------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ class Client:
         like: int | None = None,
         **filters: str | float | None,
     ) -> Iterator[HitOut]:
-        """Yield hits, best first, for as long as they are taken.
+        """Yield hits, best first. Further pages are requested as needed.
 
         Args:
             text: words and the query language.
@@ -187,7 +187,7 @@ class Client:
         return self._items(HitOut, "/v1/search", wanted)
 
     def search_by_image(self, picture: bytes, *, limit: int = 20, **filters: str | float | None) -> list[HitOut]:
-        """Return the images nearest to a picture, given as the bytes of a file."""
+        """Return the images most similar to a picture, which is given as the bytes of a file."""
         sent = {"body": picture, "headers": {"Content-Type": "image/*"}}
         return self._ask(PageOut[HitOut], "POST", "/v1/search/image", {"limit": limit, **filters}, **sent).items
 
@@ -199,7 +199,7 @@ class Client:
         limit: int | None = 50,
         **filters: str | float | None,
     ) -> list[FacetOut]:
-        """Return the tags of the images that match, the most frequent first: ``limit`` at most, or all of them."""
+        """Return the tags of the matching images, most frequent first. ``limit`` is the maximum number; None: all."""
         at_once = MOST if limit is None else min(limit, MOST)
         wanted = {"q": text, "tag": tags, "limit": at_once, **filters}
         return list(islice(self._items(FacetOut, "/v1/tags", wanted), limit))
@@ -207,39 +207,39 @@ class Client:
     # Images --------------------------------------------------------------------------------------------------------
 
     def image(self, image_id: int) -> ImageOut:
-        """Return all that is known about an image."""
+        """Return everything that is known about an image."""
         return self._ask(ImageOut, "GET", f"/v1/images/{image_id}")
 
     def correct(self, image_id: int, tag: str, *, present: bool) -> ImageOut:
-        """Say that an image has a tag, or that it has not, whatever the model says."""
+        """Add a tag to an image, or remove it. The correction overrides the model."""
         return self._ask(ImageOut, "PUT", f"/v1/images/{image_id}/tags/{quote(tag)}", json={"present": present})
 
     def reset_tag(self, image_id: int, tag: str) -> ImageOut:
-        """Let the model decide again about a tag of an image."""
+        """Remove the correction of a tag of an image, so that the model decides again."""
         return self._ask(ImageOut, "DELETE", f"/v1/images/{image_id}/tags/{quote(tag)}")
 
     def thumbnail(self, image_id: int, size: int = 320) -> bytes:
-        """Return a JPEG with a longest side of about ``size`` pixels."""
+        """Return a JPEG whose longest side is about ``size`` pixels."""
         return self._send("GET", f"/v1/images/{image_id}/thumbnail", {"size": size}).data
 
     def delete(self, image_id: int) -> DeletionOut:
-        """Erase what is known about an image; the original stays."""
+        """Erase everything about an image. The original stays."""
         return self._ask(DeletionOut, "DELETE", f"/v1/images/{image_id}")
 
     def rename_archive(self, archive_id: int, uri: str, *, force: bool = False) -> ArchiveOut:
-        """Say where an archive is now; ``force``: even if none of its images is there yet."""
+        """Give an archive its new address. With ``force``, none of its images needs to be there yet."""
         return self._ask(ArchiveOut, "PATCH", f"/v1/archives/{archive_id}", json={"uri": uri, "force": force})
 
     def remove_archive(self, archive_id: int) -> DeletionOut:
-        """Erase all that is known of an archive; its originals stay."""
+        """Erase everything about an archive. The originals stay."""
         return self._ask(DeletionOut, "DELETE", f"/v1/archives/{archive_id}")
 
     def archives(self) -> list[ArchiveOut]:
-        """Return the archives and how much of each is listed and recorded."""
+        """Return the archives, and how many images of each are listed and recorded."""
         return self._ask(PageOut[ArchiveOut], "GET", "/v1/archives").items
 
     def index(self) -> list[IndexOut]:
-        """Return the state of the index of each generation."""
+        """Return the state of each generation's index."""
         return self._ask(PageOut[IndexOut], "GET", "/v1/index").items
 
     def generations(self) -> list[GenerationStateOut]:
@@ -264,7 +264,9 @@ class Client:
         try:
             return model.model_validate_json(response.data)
         except ValidationError as error:
-            raise UnreachableError(f"what answers at {self._url} is not this version of ramq") from error
+            raise UnreachableError(
+                f"the server at {self._url} is not this version of ramq; check the URL and its version"
+            ) from error
 
     def _send(
         self,
@@ -288,7 +290,7 @@ class Client:
 
 
 def _pairs(parameters: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Return the query string's pairs; what is None or empty is not sent."""
+    """Return the pairs of the query string, without None and empty values."""
     pairs = []
     for name, value in parameters.items():
         values = value if isinstance(value, (list, tuple)) else [value]
@@ -300,4 +302,4 @@ def _refusal(url: str, response: urllib3.BaseHTTPResponse) -> Exception:
     try:
         return ProblemError(Problem.model_validate_json(response.data))
     except ValidationError:
-        return UnreachableError(f"{url} answered {response.status} in a way that ramq does not")
+        return UnreachableError(f"{url} answered {response.status}, but not as ramq does; check the URL")

@@ -1,4 +1,4 @@
-"""A contact sheet: searches with their hits and scores on one picture, to be looked at or sent to somebody."""
+"""A contact sheet: one picture that shows several searches with their hits and scores."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def draw(found: Sequence[Found], thumbnail: Callable[[int], bytes], file: Path) 
 
     Args:
         found: the searches, in order.
-        thumbnail: gives the JPEG of an image.
-        file: is replaced.
+        thumbnail: returns the JPEG of an image.
+        file: the PNG to write. An existing file is replaced.
 
     Raises:
         OSError: the file cannot be written.

@@ -1,7 +1,7 @@
-"""The demonstration: the whole of ramq on real photographs, in a folder of its own. ``python -m ramq.demo``.
+"""The demonstration of ramq on real photographs, in a folder of its own: ``python -m ramq.demo``.
 
-It starts the embedded stack and one worker, archives the photographs, searches them by text and by tag, and leaves
-nothing running. A second run finds everything recorded and takes seconds.
+It starts the embedded stack and one worker, archives the photographs and searches them by text. Then it stops
+everything. A second run finds everything recorded and takes seconds.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _POLL_SECONDS = 0.2
 _HITS = 5
 _OUR_TEXTS = ("a castle above a lake", "a wild animal with horns", "a bird near the water")
 _FEW_TEXTS = ("a cat", "a cup of coffee", "a rocket taking off")
-_LOADING = "the worker starts and loads its model"
+_LOADING = "the worker is starting and loading its model"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demonstration; return the exit code."""
+    """Run the demonstration, and return the exit code."""
     options = _parser().parse_args(arguments)
     try:
         _demonstrate(options)
@@ -57,15 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ramq.demo", description="Archive and search real photographs.")
-    parser.add_argument("--photos", type=Path, metavar="DIR", help="your own photographs, read and never written")
-    parser.add_argument("--data", type=Path, metavar="DIR", default=Path("demo-data"), help="where everything is kept")
-    parser.add_argument("--keep", action="store_true", help="stay up and serve the page until Ctrl-C")
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="your own photographs; they are only read")
+    parser.add_argument("--data", type=Path, metavar="DIR", default=Path("demo-data"), help="folder for all data")
+    parser.add_argument("--keep", action="store_true", help="serve the page until Ctrl-C")
     parser.add_argument("--port", type=int, default=8765, help="port of the page")
     return parser
 
 
 def _demonstrate(options: argparse.Namespace) -> None:
-    # The environment may point at a real deployment; the demonstration keeps to its own folder.
+    # The environment may name a real deployment. The demonstration uses only its own folder.
     data_dir = options.data.absolute()
     settings = load_settings(
         data_dir=data_dir, database_url=None, broker_url=None, index_url=None, model="lite", captioner="template"
@@ -76,7 +76,7 @@ def _demonstrate(options: argparse.Namespace) -> None:
         with console.status("Starting PostgreSQL and Redis …"):
             services, fleet = _start(settings, stack)
         console.print(
-            f"[green]✓[/] PostgreSQL and Redis run in {escape(_short(data_dir))}, with one worker beside them"
+            f"[green]✓[/] PostgreSQL, Redis and one worker are running, with their data in {escape(_short(data_dir))}"
         )
         job = _archive(services, fleet, source)
         texts = _texts(services, job, is_ours=options.photos is None)
@@ -88,24 +88,26 @@ def _demonstrate(options: argparse.Namespace) -> None:
             _show(*found[-1])
         sheet = data_dir / "searches.png"
         draw(found, lambda image_id: services.images.thumbnail(image_id, 320)[0], sheet)
-        console.print(f"\n[green]✓[/] These searches with their pictures: [bold]{escape(_short(sheet))}[/]")
+        console.print(f"\n[green]✓[/] All searches and their hits in one picture: [bold]{escape(_short(sheet))}[/]")
         if options.keep:
             _serve(services, options.port)
             return
-    console.print("\nNothing is left running. The page with these photographs: [bold]make demo KEEP=1[/]")
+    console.print("\nEverything is stopped. To see these photographs on the page: [bold]make demo KEEP=1[/]")
     console.print(
-        f"Your own: [bold]make demo PHOTOS=/some/folder[/]. Remove everything: rm -r {escape(_short(data_dir))}"
+        f"To use your own: [bold]make demo PHOTOS=/some/folder[/]. To remove all data: rm -r {escape(_short(data_dir))}"
     )
 
 
 def _source(photos: Path | None, data_dir: Path) -> Path:
     if photos is not None:
         if not photos.is_dir():
-            raise UsageError(f"there is no folder {photos}")
+            raise UsageError(f"no such folder: {photos}")
         return photos.absolute()
     folder = data_dir / "photographs"
     if copy_photographs(folder) == 0:
-        raise UsageError("no photographs are installed: pip install scikit-image scikit-learn, or give --photos DIR")
+        raise UsageError(
+            "no photographs are installed; run pip install scikit-image scikit-learn, or give --photos DIR"
+        )
     return folder
 
 
@@ -140,7 +142,7 @@ def _archive(services: Services, fleet: Workers, source: Path) -> JobView:
         raise RamqError(f"the job ended as {job.state}: {job.note or 'see ramq job'}")
     if job.done + job.skipped == 0:
         raise RamqError(f"no photograph in {source} could be recognised ({job.listed} files, {job.failed} failed)")
-    known = f", {job.skipped:,} known from before" if job.skipped else ""
+    known = f", {job.skipped:,} already recorded" if job.skipped else ""
     failed = f", [yellow]{job.failed:,} failed[/]" if job.failed else ""
     seconds = time.monotonic() - began
     console.print(f"[green]✓[/] {job.done:,} photographs recognised{known}{failed}, in {seconds:.0f} s")
@@ -148,7 +150,7 @@ def _archive(services: Services, fleet: Workers, source: Path) -> JobView:
 
 
 def _texts(services: Services, job: JobView, *, is_ours: bool) -> list[str]:
-    """Return searches that these photographs answer; of a person's own, their most frequent tags."""
+    """Return example searches for these photographs. For the user's own, return their most frequent tags."""
     if is_ours:
         return list(_OUR_TEXTS if fetched_photographs() else _FEW_TEXTS)
     return [f"a {facet.name}" for facet in services.search.facets(SearchQuery(archive=job.archive), 3)] or [
@@ -164,7 +166,7 @@ def _show(command: str, hits: Sequence[Hit]) -> None:
             f"  {hit.score:.2f}  {escape(hit.key):<32}  [dim]{escape(tags)}[/]", no_wrap=True, overflow="ellipsis"
         )
     if not hits:
-        console.print("  nothing matches")
+        console.print("  no photograph matches")
 
 
 def _serve(services: Services, port: int) -> None:
@@ -175,7 +177,7 @@ def _serve(services: Services, port: int) -> None:
             services,
             "127.0.0.1",
             port,
-            on_ready=lambda url: console.print(f"\nThe page: [bold]{url}[/]  (Ctrl-C stops)"),
+            on_ready=lambda url: console.print(f"\nThe page: [bold]{url}[/]  (Ctrl-C to stop)"),
         )
     except KeyboardInterrupt:
         console.print("\nStopping …")

@@ -1,6 +1,6 @@
-"""Real photographs that installed packages ship, for the demonstration: ``python -m ramq.demo_photos FOLDER``.
+"""Real photographs from installed packages, for the demonstration: ``python -m ramq.demo_photos FOLDER``.
 
-They stay where they are installed; nothing of these packages is imported or needed to run ramq.
+They stay where they are installed. ramq neither imports these packages nor needs them to run.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ _SKIMAGE_DRAWINGS = frozenset(
     }
 )
 
-# Package, pattern below its folder, and what matches but shows no scene.
+# Package, pattern below its folder, and matching files that do not show a scene.
 _SOURCES = (
-    # Public domain or CC0, by the README beside them.
+    # Public domain or CC0, according to the README next to them.
     ("skimage", "data/*.[jp][pn]g", _SKIMAGE_DRAWINGS),
-    # CC BY, by the README beside them.
+    # CC BY, according to the README next to them.
     ("sklearn", "datasets/images/*.jpg", frozenset[str]()),
 )
 
 
-# Photographs that `make tools` fetches for the tests, where it ran: freely licensed, see `tests/photographs.py`.
+# Photographs that `make tools` fetches for the tests. They are freely licensed; see `tests/photographs.py`.
 FETCHED = Path(sys.prefix) / "share" / "ramq" / "photographs"
 _SCENES = ("explore_farm_animals", "explore_monuments", "explore_world_animals", "clickgame", "details")
 
 
 def fetched_photographs() -> list[Path]:
-    """Return those of the fetched photographs that show scenes, in a stable order; empty where none were fetched."""
+    """Return the fetched photographs that show scenes, in a stable order. The list is empty if none were fetched."""
     return sorted(path for scene in _SCENES for path in (FETCHED / scene).rglob("*.webp"))
 
 
 def installed_photographs() -> list[Path]:
-    """Return the photographs of every known package that is installed, in a stable order; empty when there is none."""
+    """Return the photographs of all known packages that are installed, in a stable order."""
     found: list[Path] = []
     for package, pattern, drawings in _SOURCES:
         spec = find_spec(package)
@@ -47,9 +47,9 @@ def installed_photographs() -> list[Path]:
 
 
 def copy_photographs(folder: Path) -> int:
-    """Copy the photographs into ``folder``, one sub-folder for each source; return how many there are.
+    """Copy the photographs into ``folder``, with one sub-folder for each source, and return their number.
 
-    Their times come along, so that a second copy is the same version of the same archive.
+    Modification times are kept, so that a second copy is the same version of the same archive.
     """
     photographs = installed_photographs()
     for path in photographs:
@@ -66,13 +66,13 @@ def copy_photographs(folder: Path) -> int:
 
 
 def main() -> int:
-    """Fill the folder named on the command line."""
+    """Copy the photographs into the folder named on the command line."""
     if len(sys.argv) != 2:
         sys.stderr.write("usage: python -m ramq.demo_photos FOLDER\n")
         return 2
     count = copy_photographs(Path(sys.argv[1]))
     if count == 0:
-        sys.stderr.write("no photographs are installed: pip install scikit-image scikit-learn\n")
+        sys.stderr.write("no photographs are installed; run pip install scikit-image scikit-learn\n")
         return 1
     sys.stdout.write(f"{count} photographs in {sys.argv[1]}\n")
     return 0

@@ -1,4 +1,7 @@
-"""What is reachable, which versions, which device: each check in a line; none raises, faults say what to type next."""
+"""The checks of ``ramq doctor``: versions, disks, device, models, services and archives.
+
+Each check returns one line. Checks do not raise errors. A failed check names the command to run next.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from storage.ledger import shards, webhook_deliveries
 from storage.ledger import workers as worker_rows
 from storage.objects.source import open_bucket, open_store, parse_source
 from storage.results import generations
-from storage.texts import without_secrets
+from storage.texts import plural, without_secrets
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -32,16 +35,16 @@ if TYPE_CHECKING:
 _LEAST_FREE_BYTES = 2 * 1024**3
 _CLOCK_SECONDS = 5.0
 _MANY_WAITING = 100_000
-"""So many vectors outside the segments make searches slow."""
+"""More vectors than this outside the segments make searches slow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check.
+    """The result of one check.
 
     Attributes:
-        state: ``ok``, ``note`` (works, but you may want to know) or ``fault``.
-        next: the command to type next; empty where there is nothing to do.
+        state: ``ok``, ``note`` (it works, but you may want to know this) or ``fault``.
+        next: the command to run next, or empty if there is nothing to do.
     """
 
     name: str
@@ -51,11 +54,11 @@ class Finding:
 
 
 def examine(settings: Settings, source: str | None = None) -> list[Finding]:
-    """Run every check and return what was found.
+    """Run every check and return the results.
 
     Args:
-        settings: the effective ones.
-        source: an archive to look at besides those of ``RAMQ_ARCHIVE_ALLOW``.
+        settings: the effective settings.
+        source: an archive to check in addition to those in ``RAMQ_ARCHIVE_ALLOW``.
     """
     findings = [_versions(), *_disks(settings), _device(settings), *_models(settings)]
     try:
@@ -78,7 +81,7 @@ def _services(settings: Settings, engine: Engine, broker_url: str | None) -> lis
         revision.bring_up_to_date(engine)
     found = [_broker(broker_url), _database(engine)]
     if found[-1].state == "fault":
-        return found  # the others would say the same again
+        return found  # the other checks would fail for the same reason
     found += [_database_clock(engine), *_standby(settings), _workers(engine)]
     return [*found, *_webhook(settings, engine), *_index(settings, engine)]
 
@@ -99,7 +102,7 @@ def _versions() -> Finding:
 
 
 def _disks(settings: Settings) -> list[Finding]:
-    """Look at each folder that is written to; those on one disk, once."""
+    """Check each folder that ramq writes to. Check folders on the same disk only once."""
     folders = [settings.data_dir, settings.cache_path]
     index = urlsplit(settings.index_location)
     if index.scheme == "file":
@@ -118,7 +121,7 @@ def _disk(folder: Path, existing: Path) -> Finding:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        return Finding("disk", "fault", f"{existing} cannot be written to: {error.strerror}", f"ls -ld {existing}")
+        return Finding("disk", "fault", f"cannot write to {existing}: {error.strerror}", f"ls -ld {existing}")
     free = shutil.disk_usage(existing).free
     detail = f"{free / 1024**3:,.1f} GiB free at {folder}"
     if free < _LEAST_FREE_BYTES:
@@ -129,13 +132,13 @@ def _disk(folder: Path, existing: Path) -> Finding:
 def _device(settings: Settings) -> Finding:
     if find_spec("torch") is None:
         return Finding("device", "fault", "torch is not installed", "pip install --force-reinstall ramq")
-    import torch  # noqa: PLC0415  (seconds; only this check needs it)
+    import torch  # noqa: PLC0415  (takes seconds; only this check needs it)
 
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     if settings.device.startswith("cuda"):
         number = int(settings.device.partition(":")[2] or 0)
         if number >= len(gpus):
-            detail = f"RAMQ_DEVICE is {settings.device}, but torch sees {len(gpus) or 'no'} GPUs"
+            detail = f"RAMQ_DEVICE is {settings.device}, but torch finds {plural(len(gpus), 'GPU')}"
             return Finding("device", "fault", detail, "nvidia-smi")
     return Finding("device", "ok", f"{', '.join(gpus)}" if gpus else "no GPU; the CPU is used")
 
@@ -168,7 +171,7 @@ def _models(settings: Settings) -> list[Finding]:
 def _database(engine: Engine) -> Finding:
     try:
         if revision.current(engine) is None:
-            return Finding("database", "fault", "it is empty: ramq's tables are not made yet", "ramq db upgrade")
+            return Finding("database", "fault", "it is empty; the tables of ramq must be created", "ramq db upgrade")
         revision.require_current(engine)
         with unit_of_work(engine) as session:
             server = server_version(session)
@@ -194,20 +197,20 @@ def _standby(settings: Settings) -> list[Finding]:
         return [_fault("standby", error, 'psql "$RAMQ_SEARCH_DATABASE_URL"')]
     finally:
         engine.dispose()
-    return [Finding("standby", "ok", "searches read it")]
+    return [Finding("standby", "ok", "used for searches")]
 
 
 def _clock(theirs: datetime, whose: str) -> Finding:
     off = abs((datetime.now(UTC) - theirs).total_seconds())
     if off > _CLOCK_SECONDS:
-        detail = f"this clock and {whose} differ by {off:,.0f} s: S3 refuses requests from a wrong clock"
+        detail = f"this clock and {whose} differ by {off:,.0f} s; S3 refuses requests with a wrong time"
         return Finding("clock", "fault", detail, "timedatectl status")
-    return Finding("clock", "ok", f"{off:.2f} s from {whose}")
+    return Finding("clock", "ok", f"differs by {off:.2f} s from {whose}")
 
 
 def _broker(url: str | None) -> Finding:
     if url is None:
-        return Finding("broker", "fault", "RAMQ_BROKER_URL is not set: workers hear no wake-ups", "env | grep RAMQ_")
+        return Finding("broker", "fault", "RAMQ_BROKER_URL is not set, so workers get no wake-ups", "env | grep RAMQ_")
     try:
         check_broker(url)
         info = broker_client(url).info("server")
@@ -222,17 +225,17 @@ def _workers(engine: Engine) -> Finding:
         waiting = bool(shards.backlog(session))
     alive = sum(view.is_alive for view in views)
     if waiting and not alive:
-        return Finding("workers", "fault", "work waits and no worker is alive", "ramq worker")
+        return Finding("workers", "fault", "images are pending, but no worker is alive", "ramq worker")
     unfit = [(view, each) for view in views if view.is_alive for each in view.unfit]
     if unfit:
         detail = "; ".join(f"{v.host} (process {v.pid}) is unfit for {each.label}: {each.reason}" for v, each in unfit)
         return Finding("workers", "fault", without_secrets(f"{alive} alive; {detail}"), "ramq workers")
-    # A worker that stops in good order takes its row along.
+    # A worker that stops normally deletes its row, so the rows that are left belong to workers that crashed.
     silent = [f"{view.host} (process {view.pid})" for view in views if not view.is_alive]
     if silent:
-        return Finding("workers", "note", f"{alive} alive; gone without a word: {', '.join(silent)}", "ramq workers")
+        return Finding("workers", "note", f"{alive} alive; stopped responding: {', '.join(silent)}", "ramq workers")
     if not alive:
-        return Finding("workers", "note", "none is running", "ramq up")
+        return Finding("workers", "note", "no worker is running", "ramq up")
     return Finding("workers", "ok", f"{alive} alive")
 
 
@@ -240,9 +243,9 @@ def _webhook(settings: Settings, engine: Engine) -> list[Finding]:
     with unit_of_work(engine) as session:
         again, lost, job_id = webhook_deliveries.troubled(session)
     if job_id is not None:
-        detail = f"ended jobs that it could not be told of: {again} are tried again, {lost} were given up"
+        detail = f"undelivered webhook deliveries: {again} retrying, {lost} given up"
         return [Finding("webhook", "note", detail, f"ramq job {job_id}")]
-    return [Finding("webhook", "ok", "it refused nothing so far")] if settings.webhook_url else []
+    return [Finding("webhook", "ok", "no undelivered webhook deliveries")] if settings.webhook_url else []
 
 
 def _index(settings: Settings, engine: Engine) -> list[Finding]:
@@ -258,10 +261,10 @@ def _index(settings: Settings, engine: Engine) -> list[Finding]:
     findings = []
     for view in views:
         if view.manifest is not None and not view.segments and view.vectors_stored:
-            detail = f"generation {view.generation_id}: what is published at {settings.index_location} cannot be read"
+            detail = f"generation {view.generation_id}: the index at {settings.index_location} cannot be read"
             findings.append(Finding("index", "fault", without_secrets(detail), "ramq index rebuild"))
         elif view.delta > _MANY_WAITING:
-            detail = f"generation {view.generation_id}: {view.delta:,} vectors are not in segments, searches are slow"
+            detail = f"generation {view.generation_id}: {view.delta:,} vectors are not in segments, so search is slow"
             findings.append(Finding("index", "fault", detail, "ramq index compact"))
     if findings:
         return findings
@@ -271,7 +274,7 @@ def _index(settings: Settings, engine: Engine) -> list[Finding]:
 
 
 def _archive(settings: Settings, source: str) -> list[Finding]:
-    """List an archive and look at its first object: two permissions, either of which may be missing."""
+    """List an archive, and read its first object. These are two permissions, and either may be missing."""
     try:
         place = parse_source(source)
         store = open_store(place, settings.s3)
@@ -283,7 +286,7 @@ def _archive(settings: Settings, source: str) -> list[Finding]:
         return [_fault("archive", error, next_command)]
     name = without_secrets(place.uri)
     if first and version_now.startswith("!"):
-        detail = f"{name} can be listed, but {first.key} not read ({version_now[1:]}): allow s3:GetObject"
+        detail = f"{name} can be listed, but {first.key} cannot be read ({version_now[1:]}); allow s3:GetObject"
         return [Finding("archive", "fault", detail, f"aws s3 cp '{name}/{first.key}' -")]
     able = "can be listed and read" if first else "can be listed, and is empty"
     findings = [Finding("archive", "ok", f"{name} {able}")]

@@ -1,6 +1,6 @@
-"""Logging set-up: lines for people on a terminal, JSON elsewhere; never a secret.
+"""Logging: readable lines on a terminal, JSON elsewhere. Passwords in URLs are removed.
 
-``ramq`` and ``storage`` write to the standard library's loggers, ``workers`` to structlog's. Both come out in one form.
+``ramq`` and ``storage`` use the loggers of the standard library, ``workers`` uses structlog. Both write the same form.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ _OURS = ("ramq", "storage")
 
 
 def configure_logs(level: str = "info") -> None:
-    """Send records of ``level`` and above to stderr; of other libraries, warnings and above.
+    """Send records of ``level`` and above to stderr. Of other libraries, send warnings and above.
 
-    structlog, which writes them, is loaded with the first one: most commands write none, and loading it takes a while.
+    structlog, which formats the records, is loaded with the first one. Most commands log nothing, and loading it takes
+    a while.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(handlers=[_Handler(sys.stderr)], level=max(number, logging.WARNING), force=True)
@@ -33,14 +34,14 @@ def configure_logs(level: str = "info") -> None:
 
 
 def configure_structlog(level: str = "info") -> None:
-    """Let structlog's own loggers write in the same form."""
+    """Configure the loggers of structlog to write in the same form."""
     import structlog  # noqa: PLC0415
 
     shared, renderer = _processors()
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        # A replaced stderr (a test, a daemon) must be seen, so the stream is looked up for each logger.
+        # Look up stderr again for each logger, because tests and daemons may replace it.
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
@@ -63,7 +64,7 @@ def _formatter() -> logging.Formatter:
 
 
 def _processors() -> tuple[list[Processor], Processor]:
-    """Return what every record goes through, and what writes it."""
+    """Return the processors of every record, and the renderer."""
     import structlog  # noqa: PLC0415
 
     shared: list[Processor] = [
@@ -73,7 +74,7 @@ def _processors() -> tuple[list[Processor], Processor]:
         _hide_passwords,
     ]
     if sys.stderr.isatty():
-        # Plain: the rich one prints local variables, and with them whatever secret they hold.
+        # Use the plain traceback. The rich one prints local variables, which may contain secrets.
         return shared, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     return [*shared, structlog.processors.format_exc_info], structlog.processors.JSONRenderer()
 

@@ -1,4 +1,4 @@
-"""Settings: read once, at the edge, from the environment (prefix ``RAMQ_``) and the file named by ``RAMQ_CONFIG``."""
+"""The settings. They are read once, from the environment (prefix ``RAMQ_``) and the file named by ``RAMQ_CONFIG``."""
 
 from __future__ import annotations
 
@@ -31,57 +31,70 @@ def _default_data_dir() -> Path:
 
 
 class Settings(BaseModel):
-    """Everything that can be set. Field names are the variables' names without ``RAMQ_``, in lower case."""
+    """All settings. The name of a field is its variable's name without ``RAMQ_``, in lower case."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
-    data_dir: Path = Field(default_factory=_default_data_dir, description="embedded stack and local files")
+    data_dir: Path = Field(default_factory=_default_data_dir, description="folder of the embedded stack and of local files")
     database_url: str | None = Field(None, repr=False, description="PostgreSQL; empty: the embedded one in data_dir")
-    search_database_url: str | None = Field(None, repr=False, description="a standby to search; empty: none")
+    search_database_url: str | None = Field(
+        None, repr=False, description="a standby of the database to use for search; empty: the database itself"
+    )
     broker_url: str | None = Field(None, repr=False, description="Redis; empty: the embedded one in data_dir")
     index_url: str | None = Field(
-        None, description="where the index is published: file:///…, s3://… or milvus+http://…"
+        None, description="location of the index: file:///…, s3://… or milvus+http://…; empty: data_dir/index"
     )
 
     model: Literal["lite", "ram", "ram_plus"] = "lite"
     captioner: Literal["none", "template", "tag2text"] = "template"
     models_dir: Path | None = Field(None, description="checkpoints; empty: data_dir/models")
     features: Literal["none", "global", "tokens"] = Field(
-        "none", description="what jobs keep of each image for new tags later; tokens: 75 kB an image with ram, ram_plus"
+        "none", description="features that jobs keep for later retagging; tokens: 75 kB per image with ram and ram_plus"
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     batch_size: int = Field(32, ge=1, le=1024, description="images per model call and per transaction")
 
-    shard_size: int = Field(256, ge=1, le=10_000, description="keys leased together")
-    lease_seconds: float = Field(30.0, ge=1.0, description="a lease not renewed for this long is taken over")
-    fetch_threads: int = Field(16, ge=1, le=256, description="objects fetched at the same time")
-    decode_threads: int = Field(default_factory=lambda: max(1, os.cpu_count() or 1), ge=1, le=256)
+    shard_size: int = Field(256, ge=1, le=10_000, description="number of keys that are leased together")
+    lease_seconds: float = Field(30.0, ge=1.0, description="another worker may take over a lease after this time without renewal")
+    fetch_threads: int = Field(16, ge=1, le=256, description="number of objects fetched at the same time")
+    decode_threads: int = Field(
+        default_factory=lambda: max(1, os.cpu_count() or 1),
+        ge=1,
+        le=256,
+        description="number of images decoded at the same time; default: one per CPU",
+    )
     max_object_bytes: int = Field(200_000_000, ge=1, description="larger objects are not fetched")
-    max_pixels: int = Field(178_956_970, ge=1, description="larger pictures are not decoded")
+    max_pixels: int = Field(178_956_970, ge=1, description="images with more pixels are not decoded")
 
-    s3_endpoint_url: str | None = Field(None, description="an S3-compatible server; empty: AWS")
+    s3_endpoint_url: str | None = Field(None, description="URL of an S3-compatible server; empty: AWS")
     s3_addressing: Literal["auto", "path", "virtual"] = Field(
-        "auto", description="how requests name a bucket: path, virtual, or auto (the AWS config's choice)"
+        "auto", description="addressing style of buckets: path, virtual, or auto (as the AWS config says)"
     )
     s3_requester_pays: tuple[str, ...] = Field(
-        (), description="buckets that bill whoever reads them, and may bill us, comma separated: s3://bucket"
+        (), description="requester-pays buckets that may bill you, comma-separated: s3://bucket"
     )
     archive_allow: tuple[str, ...] = Field(
-        (), description="roots that jobs may read, comma separated: s3://bucket/prefix, /folder"
+        (), description="roots of archives that jobs may read, comma-separated: s3://bucket/prefix, /folder"
     )
     api_tokens: tuple[str, ...] = Field(
         (),
         repr=False,
-        description="bearer tokens, comma separated, each TOKEN or NAME:read|write|admin:TOKEN; "
-        "sha256:HEX may stand for TOKEN",
+        description="bearer tokens, comma-separated, each TOKEN or NAME:read|write|admin:TOKEN; "
+        "TOKEN may be sha256:HEX",
     )
     rate_limit: int | None = Field(
-        None, ge=0, description="requests a minute that a token or address may make; 0: any; empty: 3000 with tokens"
+        None, ge=0, description="requests per minute of a token or address; 0: unlimited; empty: 3000 if tokens are set"
     )
-    webhook_url: str | None = Field(None, repr=False, description="where workers post that a job ended; empty: nowhere")
-    webhook_secret: str | None = Field(None, repr=False, description="whsec_ and the base64 of 24 bytes or more")
-    metrics_address: str | None = Field(None, description="host:port on which a worker serves its Prometheus metrics")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    webhook_url: str | None = Field(
+        None, repr=False, description="URL to which workers post the end of each job; empty: none"
+    )
+    webhook_secret: str | None = Field(
+        None, repr=False, description="key of the webhook's signature: whsec_ and the base64 of 24 bytes or more"
+    )
+    metrics_address: str | None = Field(
+        None, description="host:port on which a worker serves its Prometheus metrics; empty: none"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
 
     @field_validator("archive_allow", "s3_requester_pays", "api_tokens", mode="before")
     @classmethod
@@ -95,16 +108,16 @@ class Settings(BaseModel):
     def _whole_buckets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for entry in value:
             if not re.fullmatch(r"s3://[\w.-]{3,63}/?", entry):
-                raise ValueError(f"{entry!r} is no bucket: write s3://bucket, since S3 bills for buckets as a whole")
+                raise ValueError(f"{entry!r} is not a bucket; write s3://bucket, without a prefix")
         return value
 
     @field_validator("api_tokens")
     @classmethod
     def _whole_hashes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for number, entry in enumerate(value, 1):
-            # One that is mistyped would count as a token, which whoever sees the settings could use.
+            # A mistyped hash would be accepted as a plain token, and anyone who reads the settings could use it.
             if "sha256:" in entry and not re.fullmatch(r"([\w.-]+:(read|write|admin):)?sha256:[0-9a-fA-F]{64}", entry):
-                raise ValueError(f"entry {number}: write NAME:SCOPE:sha256:HEX, as `ramq token new NAME` prints it")
+                raise ValueError(f"entry {number} must be NAME:SCOPE:sha256:HEX, as `ramq token new NAME` prints it")
         return value
 
     @field_validator(
@@ -136,17 +149,17 @@ class Settings(BaseModel):
     def _address(cls, value: str | None) -> str | None:
         parts = urlsplit(value or "")
         if value is not None and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.username):
-            raise ValueError("must be https://host/path, without a password; the receiver knows us by the signature")
+            raise ValueError("must be https://host/path, without a password; the signature identifies the sender")
         return value
 
     @field_validator("webhook_secret")
     @classmethod
     def _key(cls, value: str | None) -> str | None:
-        # 24 bytes or more, as Standard Webhooks ask for; their libraries take the key in this form.
+        # 24 bytes or more, as Standard Webhooks requires. Its libraries expect the key in this form.
         if value is not None and not re.fullmatch(
             r"whsec_(?:[A-Za-z0-9+/]{4}){8,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", value
         ):
-            raise ValueError("must be whsec_ and a key in base64: echo whsec_$(openssl rand -base64 32)")
+            raise ValueError("must be whsec_ and a key in base64; create one with echo whsec_$(openssl rand -base64 32)")
         return value
 
     @field_validator("database_url", "search_database_url")
@@ -161,12 +174,12 @@ class Settings(BaseModel):
 
     @property
     def models_path(self) -> Path:
-        """The folder that holds checkpoints."""
+        """The folder of checkpoints."""
         return self.models_dir or self.data_dir / "models"
 
     @property
     def cache_path(self) -> Path:
-        """The folder for what can be computed again: label embeddings, thumbnails."""
+        """The folder of files that can be computed again: label embeddings, thumbnails."""
         return self.data_dir / "cache"
 
     @property
@@ -176,12 +189,12 @@ class Settings(BaseModel):
 
     @property
     def is_index_in_milvus(self) -> bool:
-        """Whether the index is in Milvus and not in segments."""
+        """Whether the index is in Milvus instead of segments."""
         return self.index_location.startswith("milvus+")
 
     @property
     def index_files_location(self) -> str:
-        """The URL under which the files of the index are, and those of kept image tokens."""
+        """The URL of the folder with the files of the index and of kept image tokens."""
         if not self.is_index_in_milvus:
             return self.index_location
         named = parse_qs(urlsplit(self.index_location).query).get("files")
@@ -189,7 +202,7 @@ class Settings(BaseModel):
 
     @property
     def s3(self) -> S3Options:
-        """How buckets are reached."""
+        """The options for access to buckets."""
         buckets = (entry.removeprefix("s3://").rstrip("/") for entry in self.s3_requester_pays)
         return S3Options(self.s3_endpoint_url, frozenset(buckets), self.s3_addressing)
 
@@ -199,7 +212,7 @@ class Settings(BaseModel):
         return self.database_url is None
 
     def public(self) -> dict[str, object]:
-        """Effective values, fit to be shown: no passwords, no tokens."""
+        """Return the effective values without passwords and tokens, so that they can be shown."""
         values: dict[str, object] = {}
         for name, value in self.model_dump(mode="json").items():
             if name in _SECRET:
@@ -211,23 +224,25 @@ class Settings(BaseModel):
 
 
 def _named(variables: Mapping[str, str | None]) -> dict[str, object]:
-    """Return what is set among ``variables``, by field; their names may be in any case."""
+    """Return the values of the settings among ``variables``, by field. Names of variables may be in any case."""
     upper = {name.upper(): value for name, value in variables.items() if value is not None}
     return {field: upper[name] for field in Settings.model_fields if (name := f"RAMQ_{field.upper()}") in upper}
 
 
 def load_settings(**overrides: object) -> Settings:
-    """Read the settings: arguments go before the environment, and that before the file named by ``RAMQ_CONFIG``.
+    """Read the settings.
+
+    Arguments take precedence over the environment, and the environment over the file named by ``RAMQ_CONFIG``.
 
     Raises:
-        UsageError: a value is wrong; one line for each.
+        UsageError: values are wrong. The message names them all, in one line.
     """
     given = _named(os.environ) | overrides
     config = os.environ.get("RAMQ_CONFIG")
     if config:
         if not Path(config).is_file():
-            raise UsageError(f"RAMQ_CONFIG names {config}, which is not a file")
-        from dotenv import dotenv_values  # noqa: PLC0415  (few have such a file)
+            raise UsageError(f"RAMQ_CONFIG is {config}, which is not a file; set it to an existing file, or unset it")
+        from dotenv import dotenv_values  # noqa: PLC0415  (few users have such a file)
 
         given = _named(dotenv_values(config)) | given
     try:
@@ -240,12 +255,14 @@ def load_settings(**overrides: object) -> Settings:
         raise UsageError(f"settings: {problems}") from None
     if settings.database_url is None and settings.broker_url is not None:
         raise UsageError(
-            "settings: RAMQ_BROKER_URL is set but RAMQ_DATABASE_URL is not; set both, or neither for the embedded stack"
+            "settings: RAMQ_BROKER_URL is set but RAMQ_DATABASE_URL is not; set both, or neither to use the embedded stack"
         )
     if settings.database_url is None and settings.search_database_url is not None:
-        raise UsageError("settings: RAMQ_SEARCH_DATABASE_URL is set but RAMQ_DATABASE_URL, whose standby it is, is not")
+        raise UsageError(
+            "settings: RAMQ_SEARCH_DATABASE_URL is set but RAMQ_DATABASE_URL is not; set both, or unset the former"
+        )
     if settings.webhook_url is not None and settings.webhook_secret is None:
         raise UsageError(
-            "settings: RAMQ_WEBHOOK_URL is set but RAMQ_WEBHOOK_SECRET, which signs what is posted, is not"
+            "settings: RAMQ_WEBHOOK_URL is set but RAMQ_WEBHOOK_SECRET is not; set the secret, which signs deliveries"
         )
     return settings

@@ -1,4 +1,4 @@
-"""Worker processes beside this one: started, watched, restarted, and never left behind."""
+"""Worker processes that this process starts, watches, restarts and stops."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 60.0
-"""A worker finishes its batch within this, or is killed; its lease runs out then."""
+"""The time that a worker has to finish its batch. After that it is killed, and its lease expires."""
 
 _QUICK_SECONDS = 10.0
 _MOST_PAUSE_SECONDS = 30.0
@@ -32,7 +32,7 @@ _QUICK_DEATHS = 3
 
 
 class Workers:
-    """Worker processes on the given database and broker, logging to ``data_dir/logs/worker-N.log``."""
+    """Worker processes on the given database and broker. They log to ``data_dir/logs/worker-N.log``."""
 
     def __init__(self, settings: Settings, database_url: str, broker_url: str, count: int) -> None:
         self._settings = settings
@@ -46,31 +46,31 @@ class Workers:
         self._count = count
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
-        # How often in a row each died as soon as it was started; a watch writes only its own.
+        # For each worker, how often in a row it ended soon after its start. Each thread writes only its own entry.
         self._quick_deaths = dict.fromkeys(range(count), 0)
 
     def require_alive(self) -> None:
-        """Raise ``FatalError`` if workers die as soon as they are started."""
+        """Raise ``FatalError`` if a worker repeatedly ends soon after its start."""
         for number in [number for number, deaths in self._quick_deaths.items() if deaths >= _QUICK_DEATHS]:
             log = self._log_path(number)
             lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-            raise FatalError(f"the worker does not start: {lines[-1] if lines else 'it says nothing'} (see {log})")
+            raise FatalError(f"the worker does not start: {lines[-1] if lines else 'its log is empty'} (see {log})")
 
     def start(self) -> None:
-        """Start the processes, each watched by a thread that restarts it when it dies."""
+        """Start the processes, and for each a thread that restarts it when it ends."""
         for number in range(self._count):
             thread = threading.Thread(target=self._watch, args=(number,), name=f"watch-worker-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
 
     def stop(self) -> None:
-        """Ask every worker to finish its batch, and wait."""
+        """Tell every worker to finish its batch, and wait until all have ended."""
         self._stopping.set()
         for thread in self._threads:
             thread.join()
 
     def _watch(self, number: int) -> None:
-        # The kernel ends the child with the thread that started it: this one lives as long as the child should.
+        # The kernel ends the child together with the thread that started it, so this thread must run as long.
         pause = 1.0
         while not self._stopping.is_set():
             began = time.monotonic()
@@ -105,7 +105,7 @@ class Workers:
         )
 
     def _device_of(self, number: int) -> dict[str, str]:
-        """Give each worker a GPU of its own, where there are several and none was chosen."""
+        """Return the environment that assigns a GPU to a worker, if there are several and none was chosen."""
         gpus = _gpu_count()
         if self._settings.device != "auto" or gpus < 2:
             return {}
@@ -118,7 +118,7 @@ class Workers:
 
 
 def _gpu_count() -> int:
-    """Count the GPUs that CUDA would show, without the seconds that importing torch takes."""
+    """Return the number of GPUs that CUDA would show, without importing torch, which takes seconds."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return len([each for each in chosen.split(",") if each.strip()])
@@ -128,7 +128,7 @@ def _gpu_count() -> int:
 
 @contextmanager
 def workers(settings: Settings, database_url: str, broker_url: str, count: int) -> Iterator[Workers]:
-    """Run worker processes for the length of the block."""
+    """Run worker processes during the block."""
     fleet = Workers(settings, database_url, broker_url, count)
     fleet.start()
     try:

@@ -1,4 +1,4 @@
-"""Which ramq this is: the version, and the commit that it was built from or runs from."""
+"""The version of ramq, and the commit that it was built from or runs from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def release() -> str:
 
 
 def commit() -> str | None:
-    """Return the commit, as ``of_checkout`` does; None when neither a build nor git can tell."""
+    """Return the commit in the form of ``of_checkout``, or None if neither the build nor git knows it."""
     built = files("ramq") / "commit.txt"
     if built.is_file():
         return built.read_text().strip()
@@ -22,7 +22,7 @@ def commit() -> str | None:
 
 
 def of_checkout(root: Path) -> str | None:
-    """Return the commit of a checkout, with ``-dirty`` where files differ from it; None where ``root`` is not one."""
+    """Return the commit of a checkout, or None if ``root`` is not one. It ends in ``-dirty`` if files differ from it."""
     if not (root / ".git").exists():
         return None
     describe = ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty"]
@@ -34,6 +34,6 @@ def of_checkout(root: Path) -> str | None:
 
 
 def described() -> str:
-    """Return both, as ``ramq --version`` prints them."""
+    """Return version and commit, as ``ramq --version`` prints them."""
     known = commit()
     return f"{release()} ({known})" if known else f"{release()} (commit unknown)"

@@ -1,4 +1,4 @@
-"""From settings to services: the one place where the layers are put together."""
+"""The wiring: creates the services from the settings. Only this file puts the layers together."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ Made = TypeVar("Made")
 
 
 class _Once(Generic[Made]):
-    """See ``once``."""
+    """The descriptor that ``once`` returns."""
 
     def __init__(self, make: Callable[[Any], Made]) -> None:
         self._make = make
         self.__doc__ = make.__doc__
 
     def __get__(self, services: Any, _owner: type) -> Made:
-        with services._lock:  # noqa: SLF001  (a part of it)
+        with services._lock:  # noqa: SLF001  (this descriptor is a part of that class)
             if self._make.__name__ not in services._made:  # noqa: SLF001
                 services._made[self._make.__name__] = self._make(services)  # noqa: SLF001
             return services._made[self._make.__name__]  # type: ignore[no-any-return]  # noqa: SLF001
 
 
 def once(make: Callable[[Any], Made]) -> _Once[Made]:
-    """Make a part of the services when it is first asked for, by whichever thread, and keep it."""
+    """Create a part of the services at its first use, from any thread, and keep it."""
     return _Once(make)
 
 
@@ -80,7 +80,7 @@ class Services:
         self._lock = threading.RLock()
         self._made: dict[str, Any] = {}
 
-    # Made when it is first asked for: most commands need one of these, and each brings libraries that take a while.
+    # These are created at their first use. Most commands need only one, and each loads libraries, which takes a while.
 
     @once
     def jobs(self) -> JobClient:
@@ -101,28 +101,28 @@ class Services:
 
     @once
     def generations(self) -> GenerationClient:
-        """What made the results."""
+        """The generations of results."""
         from ramq.services.generations import GenerationClient  # noqa: PLC0415
 
         return GenerationClient(self.engine, self.index.reader)
 
     @once
     def vocabularies(self) -> VocabularyClient:
-        """Tags of one's own."""
+        """The users' own vocabularies."""
         from ramq.services.vocabularies import VocabularyClient  # noqa: PLC0415
 
         return VocabularyClient(self.engine)
 
     @once
     def corrections(self) -> CorrectionClient:
-        """What people say of tags."""
+        """Manual corrections of tags."""
         from ramq.services.corrections import CorrectionClient  # noqa: PLC0415
 
         return CorrectionClient(self.engine, self._search_of_database)
 
     @once
     def policies(self) -> PolicyClient:
-        """Which tags count in which archive."""
+        """Tag rules."""
         from ramq.services.policies import PolicyClient  # noqa: PLC0415
 
         return PolicyClient(self.engine, self._search_of_database)
@@ -136,7 +136,7 @@ class Services:
 
     @once
     def archives(self) -> ArchiveClient:
-        """Archives, those too that are renamed and removed."""
+        """Archives: list, rename and remove them."""
         from ramq.services.archives import ArchiveClient  # noqa: PLC0415
 
         return ArchiveClient(
@@ -206,7 +206,7 @@ class Services:
     # Health ---------------------------------------------------------------------------------------------------------
 
     def ready(self) -> dict[str, str]:
-        """Return, for each service that is needed, ``ok`` or what is wrong, in one line."""
+        """Return ``ok`` or a one-line error for each required service."""
         states = {"database": _state(lambda: require_current(self.engine)), "broker": _state(self._check_broker)}
         states["index"] = _state(self.index.check)
         if self.search_engine is not self.engine:
@@ -214,20 +214,20 @@ class Services:
         return states
 
     def _check_broker(self) -> None:
-        from ramq.broker import check_broker  # noqa: PLC0415  (Redis' client; few commands need it)
+        from ramq.broker import check_broker  # noqa: PLC0415  (the client of Redis; few commands need it)
 
         if self.broker_url is None:
-            raise ServiceUnavailableError("RAMQ_BROKER_URL is not set")
+            raise ServiceUnavailableError("RAMQ_BROKER_URL is not set; set it to the URL of Redis")
         check_broker(self.broker_url)
 
 
 @contextmanager
 def open_services(settings: Settings, *, is_reachable: bool = False) -> Iterator[Services]:
-    """Give services on the database that the settings name, or on the embedded stack while the block lasts.
+    """Provide the services during the block, on the database in the settings or on the embedded stack.
 
     Raises:
         ServiceUnavailableError: the database cannot be reached, or the embedded stack cannot be started.
-        FatalError: the database is at another revision than this version needs.
+        FatalError: the database is not at the revision that this version needs.
     """
     with addresses(settings) as (database_url, broker_url):
         pool_size = 20 if is_reachable else 5
@@ -248,11 +248,11 @@ def open_services(settings: Settings, *, is_reachable: bool = False) -> Iterator
 
 @contextmanager
 def addresses(settings: Settings) -> Iterator[tuple[str, str | None]]:
-    """Give the URLs of database and broker: those that are set, or the embedded ones while the block lasts."""
+    """Provide the URLs of database and broker during the block: those in the settings, or the embedded ones."""
     if settings.database_url is not None:
         yield settings.database_url, settings.broker_url
         return
-    from ramq.embedded import embedded  # noqa: PLC0415  (not needed where a database is set)
+    from ramq.embedded import embedded  # noqa: PLC0415  (not needed if a database is set)
 
     with embedded(settings.data_dir) as services:
         yield services.database_url, services.broker_url

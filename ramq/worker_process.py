@@ -1,4 +1,4 @@
-"""One worker process, from settings. Imports torch: nothing but ``ramq worker`` should."""
+"""One worker process, created from the settings. Only ``ramq worker`` imports this file, because it imports torch."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 
 def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...] | None) -> None:
-    """Work until told to stop.
+    """Run a worker until it is told to stop.
 
     Args:
         settings: the effective settings.
-        model: the only model to run, loaded at once; None for any, loaded when a job needs it.
-        queues: names of the queues to listen on; None for those of the model.
+        model: the only model to run, loaded at once. None: any model, loaded when a job needs it.
+        queues: names of the queues to listen on. None: those of the model.
 
     Raises:
-        ServiceUnavailableError: database or broker cannot be reached at the start.
-        FatalError: this worker must not go on, for example because its device was lost.
+        ServiceUnavailableError: the database or the broker cannot be reached at the start.
+        FatalError: this worker must not continue, for example because its device was lost.
     """
     configure_structlog(settings.log_level)
     if model is not None and model not in ANY_MODEL:
-        raise UsageError(f"there is no model {model!r}; models: {', '.join(ANY_MODEL)}")
+        raise UsageError(f"unknown model {model!r}; choose one of {', '.join(ANY_MODEL)}")
     with addresses(settings) as (database_url, broker_url):
         if broker_url is None:
-            raise UsageError("settings: RAMQ_BROKER_URL is not set; a worker hears its wake-ups through it")
+            raise UsageError("settings: RAMQ_BROKER_URL is not set; set it, because a worker needs it for its wake-ups")
         check_broker(broker_url)
         engine = make_engine(database_url)
         if settings.is_embedded:

@@ -1,4 +1,4 @@
-"""Bring a database to the schema that this version of ramq speaks, or say that it is not there."""
+"""Migrate a database to the schema of this version of ramq."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 _MIGRATION_LOCK = 7_263_771
-"""Key of the advisory lock that lets only one process migrate; any constant that nothing else uses."""
+"""Key of the advisory lock that admits one migrating process at a time. Nothing else uses this constant."""
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
     """Migrate up to ``revision``. Safe to call from several processes at once.
 
     Raises:
-        FatalError: the database is at a revision that this version does not know (it is newer), or a pool of
-            connections is in between.
+        FatalError: the database is at a revision that this version does not know (it is newer), or the connection goes
+            through a connection pool.
     """
     _run(engine, lambda config: command.upgrade(config, revision))
 
@@ -42,8 +42,8 @@ def downgrade(engine: Engine, revision: str) -> None:
 
 
 def differences(engine: Engine) -> list[str]:
-    """Return what differs between the tables in the database and ``storage.tables``; empty when they agree."""
-    ischema_names["xid8"] = XID8  # SQLAlchemy does not know the type by itself
+    """Return the differences between the tables in the database and ``storage.tables``; empty if there are none."""
+    ischema_names["xid8"] = XID8  # SQLAlchemy does not know this type
     with errors_named(engine), engine.connect() as connection:
         partitions = set(connection.scalars(text("SELECT relname FROM pg_class WHERE relispartition")))
 
@@ -64,11 +64,11 @@ def _config() -> Config:
 def _run(engine: Engine, action: Callable[[Config], None]) -> None:
     with errors_named(engine), engine.connect() as connection:
         _refuse_unknown(connection)
-        if is_pooled(connection):  # the lock would be left to a server process that may never let go of it
+        if is_pooled(connection):  # the lock would stay with a pooled server process
             raise FatalError(
-                "migrations cannot go by way of pgbouncer: set RAMQ_DATABASE_URL to PostgreSQL's own address"
+                "migrations cannot run through pgbouncer: set RAMQ_DATABASE_URL to PostgreSQL's own address"
             )
-        # A session lock, because each migration commits by itself; closing the connection would free it too.
+        # A session lock, because each migration commits by itself. Closing the connection would release it too.
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
         connection.commit()
         try:
@@ -86,5 +86,5 @@ def _refuse_unknown(connection: Connection) -> None:
     current = MigrationContext.configure(connection).get_current_revision()
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     if current is not None and current not in known:
-        raise FatalError(f"the database is at revision {current}, newer than this version of ramq knows: update ramq")
+        raise FatalError(f"the database is at revision {current}, newer than this version of ramq: update ramq")
     connection.rollback()

@@ -332,7 +332,7 @@ class IndexBuilder:
                 if not self._is_sound(build, name):
                     place.add(staged, f"{folder}/{name}")
             except DamagedError as error:
-                raise ServiceUnavailableError(f"a new index segment reads back wrong: check the disk ({error})") from error
+                raise ServiceUnavailableError(f"a new segment reads back wrong: check the disk ({error})") from error
         tuning = part.vectors.tuning
         recall = None if tuning is None else tuning.recall
         return SegmentEntry(name, window.lo, window.hi, len(part.rows), size_bytes, recall=recall)

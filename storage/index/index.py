@@ -1,8 +1,8 @@
-"""The reader: all images of a generation, those in published segments and everything that was committed since.
+"""The reader: all images of a generation, in published segments and committed since.
 
-A view sees what its transaction sees. The session's snapshot and the published manifest come from Postgres in one
-round trip; if neither changed since the last search, nothing else is read. Rows whose segment is lost, and all rows
-while nothing is published, are read from Postgres and searched just as exactly.
+A view sees what its transaction sees. One query to PostgreSQL returns the session's snapshot and the published
+manifest. If neither changed since the last search, nothing else is read. Rows of an unreadable segment, and all rows
+while nothing is published, are read from PostgreSQL. They are searched just as exactly.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 60.0
-"""How long rows of a segment that could not be read are served from Postgres before it is tried again."""
+"""How long rows of an unreadable segment are served from PostgreSQL before the segment is tried again."""
 
 MAX_ROWS_BYTES = 4 * 1024**3
-"""How much of what is missing in the segments a process reads from Postgres into memory."""
+"""Limit of the memory that a process uses for rows missing in the segments, which it reads from PostgreSQL."""
 
 COLUMNS_BYTES = 300
-"""What the columns of a row take beside its vector, about."""
+"""Approximate memory of a row's columns, without its vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,10 @@ class View:
     Attributes:
         generation_id: whose images.
         vector_size: numbers per vector.
-        segments: what is published, oldest first; and what of it had to be read from Postgres.
-        newer: what is newer, in memory.
+        segments: the published rows, oldest first; including those that had to be read from PostgreSQL.
+        newer: the newer rows, in memory.
         damaged: what could not be read, one line each.
-        remote: what is published elsewhere than in segments; None: nothing.
+        remote: published rows outside of segments; None: there are none.
     """
 
     generation_id: int
@@ -79,25 +79,25 @@ class View:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """All parts in memory; each image has one live row in one of them or in ``remote``."""
+        """All parts in memory. Each image has one live row, in one of them or in ``remote``."""
         return self.segments + self.newer
 
     @property
     def is_to_be_opened_again(self) -> bool:
-        """Whether it is worth another look at segments that could not be read."""
+        """Whether to try unreadable segments again."""
         return bool(self.damaged) and time.monotonic() - self.opened_at > RETRY_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What is published of a generation.
+    """The published rows of a generation.
 
     Attributes:
-        watermark: rows of transactions before it are published.
-        segments: those that could be opened.
-        missing: whose rows have to be read from Postgres.
-        damaged: why, one line each.
-        remote: what is published elsewhere than in segments.
+        watermark: rows of earlier transactions are published.
+        segments: the segments that could be opened.
+        missing: segments whose rows have to be read from PostgreSQL.
+        damaged: the reasons, one line each.
+        remote: published rows outside of segments.
     """
 
     watermark: int = 0
@@ -118,7 +118,7 @@ class VectorIndex:
 
     Args:
         place: where segments are published.
-        cache_dir: a folder of this machine for copies of far segments and notes on what was checked.
+        cache_dir: a local folder for copies of remote segments and for notes of passed checks.
     """
 
     def __init__(self, place: FileStorage, cache_dir: Path) -> None:
@@ -127,7 +127,7 @@ class VectorIndex:
         self._lock = Lock()
 
     def check(self) -> None:
-        """Raise ``ServiceUnavailableError`` where the index cannot be asked; the message says why."""
+        """Raise ``ServiceUnavailableError`` if the index cannot be used. The message says why."""
         self.store.place.names("")
 
     def view(self, session: Session, generation_id: int) -> View:
@@ -137,8 +137,8 @@ class VectorIndex:
             NotFoundError: there is no such generation.
             ServiceUnavailableError: too much of the index is missing to be served from the database.
         """
-        # This also takes the session's connection from the pool: waiting for one with the lock held could last for
-        # ever, if those who have the connections wait for the lock.
+        # This also takes the session's connection from the pool. Waiting for one while holding the lock could deadlock,
+        # if the threads that have the connections wait for the lock.
         head = repository.head(session, generation_id)
         if head.is_private:
             return self._open(session, generation_id, head)
@@ -147,7 +147,7 @@ class VectorIndex:
         if view is not None and _is_current(view, head):
             return view
         with generation.lock:
-            # A snapshot older than the view's, taken before the wait, would turn the view back.
+            # An older snapshot than the view's, taken before the wait, must not replace the view.
             head = repository.head(session, generation_id)
             view = generation.view
             if view is None or view.pointer != head.pointer or view.is_to_be_opened_again:
@@ -162,7 +162,7 @@ class VectorIndex:
         return repository.vector_of(session, generation_id, image_id)
 
     def status(self, session: Session, generation_id: int) -> IndexView:
-        """Return what is published, against the database. Raises ``NotFoundError``."""
+        """Compare the published index with the database. Raises ``NotFoundError``."""
         return index_status(session, self.store, generation_id)
 
     def archive_counts(self, session: Session, generation_id: int) -> Counter[int]:
@@ -177,7 +177,7 @@ class VectorIndex:
         return counts
 
     def damaged(self, generation_id: int) -> tuple[str, ...]:
-        """Return what could not be read at the last search and is served from Postgres, one line each."""
+        """Return what the last search could not read and served from PostgreSQL, one line each."""
         view = self._generation(generation_id).view
         return () if view is None else view.damaged
 
@@ -186,7 +186,7 @@ class VectorIndex:
             return self._generations.setdefault(generation_id, _Generation())
 
     def _open(self, session: Session, generation_id: int, head: Head) -> View:
-        """Put together the segments that are published and what only Postgres has."""
+        """Combine the published segments with the rows that only PostgreSQL has."""
         size = repository.vector_size(session, generation_id)
         if size is None:
             raise NotFoundError(f"there is no generation {generation_id}")
@@ -198,7 +198,7 @@ class VectorIndex:
         read = (build_part(projection.rows(session, window, size), size, units) for window in base.missing)
         segments = (*base.segments, *read)
         recent = build_part(projection.rows(session, newest, size), size, units)
-        # Read last: what was erased while the rows were read must not stay.
+        # Read this last: images erased while the rows were read must not remain.
         gone = repository.erased(session, newest)
         if base.damaged:
             log.warning(
@@ -237,7 +237,7 @@ class VectorIndex:
         return Base(watermark, tuple(segments), tuple(missing), tuple(damaged))
 
     def _manifest(self, session: Session, generation_id: int, pointer: Pointer) -> tuple[Manifest | None, list[str]]:
-        """Return the published manifest, or None and the reason why it cannot be used."""
+        """Return the published manifest, or None and the reasons why it cannot be used."""
         if pointer.manifest == 0:
             return None, []
         try:
@@ -245,7 +245,7 @@ class VectorIndex:
         except (DamagedError, ServiceUnavailableError) as error:
             return None, [str(error)]
         if manifest.system_identifier != repository.system_identifier(session):
-            return None, [f"manifest {manifest.number} is of another database: this one was restored from a dump"]
+            return None, [f"manifest {manifest.number} belongs to another database: this one was restored from a dump"]
         return manifest, []
 
 
@@ -255,12 +255,12 @@ def _is_current(view: View, head: Head) -> bool:
 
 
 def _advance(session: Session, view: View, head: Head) -> View:
-    """Add what was committed since the view's snapshot."""
+    """Add the rows committed since the view's snapshot."""
     xmin = int(view.snapshot.partition(":")[0])
     unseen = Window(view.generation_id, xmin, unseen_in=view.snapshot)
     chunks = projection.rows(session, unseen, view.vector_size)
     newest = build_part(chunks, view.vector_size, view.assigned_units)
-    # Read after the rows, see `_open`.
+    # Read this after the rows, see `_open`.
     gone = repository.erased(session, unseen)
     dead = np.union1d(newest.rows.ids, gone)
     if len(dead) == 0:
@@ -277,9 +277,9 @@ def _advance(session: Session, view: View, head: Head) -> View:
 
 
 def _require_room(generation_id: int, rows: int, size: int) -> None:
-    """Raise ``ServiceUnavailableError`` if these rows are too many to be held in memory."""
+    """Raise ``ServiceUnavailableError`` if these rows are too many to hold in memory."""
     if rows * (size * CODE.itemsize + COLUMNS_BYTES) > MAX_ROWS_BYTES:
         raise ServiceUnavailableError(
-            f"{rows} images of generation {generation_id} are in no readable part of the index, "
+            f"{rows} images of generation {generation_id} are missing in the readable index, "
             "too many to search without it: run `ramq index rebuild`"
         )

@@ -1,4 +1,4 @@
-"""The manifest: which segments make up the index of a generation, and up to which transaction it is complete."""
+"""The manifest: the segments of a generation's index, and the transaction up to which it is complete."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 
 FORMAT = 2
-"""Written into manifests and segments; a reader refuses a number that it does not know."""
+"""Format number in manifests and segments. A reader rejects a number that it does not know."""
 
 
 class DamagedError(Exception):
-    """A file of the index is missing, cut short, changed or of a format unknown here. Its rows are in Postgres."""
+    """An index file is missing, cut short, changed or of an unknown format. Its rows are in PostgreSQL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +19,14 @@ class SegmentEntry:
     """One live segment.
 
     Attributes:
-        name: its folder; names the content.
-        lo: the segment has the rows with ``lo <= xid < hi``, so that they can be read again from the database.
+        name: its folder, named by its content.
+        lo: the segment has the rows with ``lo <= xid < hi``. They can be read again from the database.
         hi: see ``lo``.
-        rows: in the file, dead ones included.
-        size_bytes: of its files together.
-        dead: the file with the image ids that a newer segment replaced or that were erased; None when there are none.
-        dead_rows: how many these are.
-        recall: what searches by way of lists were measured to find; None where the segment is scanned.
+        rows: number of rows in the file, dead ones included.
+        size_bytes: size of all its files.
+        dead: the file with the ids of images that a newer segment replaced or that were erased; None: there are none.
+        dead_rows: the number of these ids.
+        recall: measured recall of searches by lists; None: the segment is scanned.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Manifest:
     Attributes:
         number: grows with each publication.
         watermark: every row with a lower ``xid`` is in a segment, or dead.
-        system_identifier: the database cluster whose transactions these are.
+        system_identifier: the database cluster that the transaction ids belong to.
         segments: oldest rows first.
     """
 
@@ -58,7 +58,7 @@ class Manifest:
     segments: tuple[SegmentEntry, ...]
 
     def encoded(self) -> bytes:
-        """Return the file's content, which carries its own checksum."""
+        """Return the file's content, including its own checksum."""
         body = _canonical({"format": FORMAT, **asdict(self)})
         return _canonical({"manifest": json.loads(body), "sha256": sha256(body).hexdigest()})
 
@@ -67,13 +67,13 @@ def decode(data: bytes) -> Manifest:
     """Read what ``Manifest.encoded`` wrote.
 
     Raises:
-        DamagedError: the bytes are not that, or changed since.
+        DamagedError: the bytes are not a manifest, or were changed.
     """
     try:
         file = json.loads(data)
         body = file["manifest"]
         if sha256(_canonical(body)).hexdigest() != file["sha256"]:
-            raise DamagedError("the manifest's checksum is wrong")
+            raise DamagedError("the manifest was changed: its checksum is wrong")
         if body.pop("format") != FORMAT:
             raise DamagedError("the manifest was written by another version of ramq")
         segments = tuple(SegmentEntry(**entry) for entry in body.pop("segments"))

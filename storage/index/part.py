@@ -1,4 +1,4 @@
-"""A part of the index: rows with all that a search needs to know of them, and which of the rows still count."""
+"""A part of the index: rows with all columns that a search needs, and which of the rows are live."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows and their vectors, immutable; published as a segment, or newer and in memory. Safe for several threads.
+    """Rows and their vectors, immutable: a published segment, or newer rows in memory. Thread-safe.
 
     Attributes:
         rows: the columns.
         vectors: row by row.
-        live: the rows that count: neither replaced by a newer part nor erased; None: all of them. Not to be changed.
-        archives: how many rows each archive has, dead ones included; None: nobody counted them.
+        live: the live rows, neither replaced by a newer part nor erased; None: all of them. Must not be changed.
+        archives: number of rows per archive, dead ones included; None: not counted.
     """
 
     rows: Rows
@@ -40,11 +40,11 @@ class Part:
 
     @property
     def live_count(self) -> int:
-        """How many rows count."""
+        """Number of live rows."""
         return len(self.rows) if self.live is None else len(self.live)
 
     def rows_of(self, image_ids: NDArray[np.int64]) -> NDArray[np.intp]:
-        """Return the rows of those of the images that are here. ``image_ids`` is ascending and without doubles."""
+        """Return the rows of those images that are in this part. ``image_ids`` is ascending, without duplicates."""
         ids = self.rows.ids
         if len(ids) == 0:
             return np.empty(0, dtype=np.intp)
@@ -54,7 +54,7 @@ class Part:
         return found
 
     def without(self, image_ids: NDArray[np.int64]) -> Part:
-        """Return the part less some images (ascending ids)."""
+        """Return the part without these images (ascending ids)."""
         gone = self.rows_of(image_ids)
         if len(gone) == 0:
             return self
@@ -62,7 +62,7 @@ class Part:
         return replace(self, live=live - bitmap_of(gone.astype(np.uint32)))
 
     def archive_counts(self) -> Counter[int]:
-        """Return how many live rows each archive has."""
+        """Return the number of live rows per archive."""
         if self.archives is None:
             return _counted(self.rows.archives if self.live is None else self.rows.archives[rows_in(self.live)])
         counts = Counter(self.archives)
@@ -79,7 +79,7 @@ class Part:
         Args:
             query: (D,) of length 1.
             k: at least 1.
-            selected: rows.
+            selected: rows to choose from.
         """
         if selected is None or self.live is None:
             return self.vectors.search(query, k, self.live if selected is None else selected)
@@ -98,12 +98,12 @@ def _counted(archives: NDArray[np.int32]) -> Counter[int]:
 def build_part(
     chunks: Iterable[tuple[RawRows, NDArray[np.float16]]], vector_size: int, assigned_units: NDArray[np.int32]
 ) -> Part:
-    """Return a part, in memory, of rows and vectors (N, ``vector_size``) that come in ascending order of image id.
+    """Return a part, in memory, of rows and vectors (N, ``vector_size``) in ascending order of image id.
 
     Args:
         chunks: the rows.
         vector_size: D.
-        assigned_units: (T,) the threshold of each tag of the vocabulary, in the units of scores.
+        assigned_units: (T,) the threshold of each tag of the vocabulary, in score units.
     """
     raw, exact = [], exact_index(vector_size)
     for chunk, vectors in chunks:
@@ -113,7 +113,7 @@ def build_part(
 
 
 def merge(parts: Sequence[Part]) -> Part:
-    """Return one part, in memory, of the live rows of several of which no two have the same image."""
+    """Return one part, in memory, of the live rows of several. No two of them may have the same image."""
     chosen = [np.arange(len(part.rows)) if part.live is None else rows_in(part.live).astype(np.intp) for part in parts]
     raw = joined([raw_rows(part.rows).take(rows) for part, rows in zip(parts, chosen, strict=True)])
     codes = np.concatenate([part.vectors.codes(rows) for part, rows in zip(parts, chosen, strict=True)])

@@ -1,4 +1,4 @@
-"""What is published elsewhere than in segments, as a reader of the index sees it; ``milvus.collection`` has it."""
+"""Interface of published rows outside of segments, as a reader of the index uses it; see ``milvus.collection``."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ if TYPE_CHECKING:
 
 
 class RemoteRows(Protocol):
-    """The published rows of a generation, less those that are newer in PostgreSQL or erased."""
+    """The published rows of a generation, without those that are newer in PostgreSQL or erased."""
 
     @property
     def name(self) -> str:
-        """What they are called there."""
+        """Name of the rows in the remote system."""
 
     @property
     def dead(self) -> NDArray[np.int64]:
-        """Ids of the images that do not count here, ascending."""
+        """Ids of the images to ignore here, ascending."""
 
     def without(self, image_ids: NDArray[np.int64]) -> RemoteRows:
-        """Return them less some more images."""
+        """Return the rows without these images."""
 
     def select(self, condition: Condition | None) -> RemoteSelection:
-        """Return those that meet a condition (None: all)."""
+        """Return the rows that meet a condition (None: all)."""
 
     def count_of(self, image_ids: NDArray[np.int64]) -> int:
-        """Return how many of some images are there, also of those that do not count."""
+        """Return how many of these images there are, ignored ones included."""
 
     def sample(self, count: int) -> NDArray[np.float32]:
-        """Return about ``count`` vectors (S, D), from all over."""
+        """Return about ``count`` vectors (S, D), spread over all rows."""
 
 
 class RemoteSelection(Protocol):
-    """Some of them. Terms and scores are those of ``evaluate``."""
+    """Selected rows. Terms and scores are those of ``evaluate``."""
 
     def __len__(self) -> int: ...
 
     def __contains__(self, image_id: int) -> bool: ...
 
     def among(self, image_ids: list[int]) -> RemoteSelection:
-        """Return those of these images that are among some others."""
+        """Return the images that are also in ``image_ids``."""
 
     def count_tags(self, units: NDArray[np.int32]) -> NDArray[np.int64]:
         """Return for each tag how many images have it with a score above its ``units`` (T,), as (T,)."""
@@ -60,7 +60,7 @@ class RemoteSelection(Protocol):
         """Return up to ``k`` (image ids, cosine similarities with ``query`` (D,)), best first."""
 
     def cosines(self, query: NDArray[np.float32], image_ids: Iterable[int]) -> dict[int, float]:
-        """Return the cosine similarity with ``query`` (D,) of those of some images that are here."""
+        """Return the cosine similarity with ``query`` (D,) of those of these images that are in the selection."""
 
     def by_id(self, terms: Terms) -> Iterator[tuple[int, int]]:
         """Yield every (image id, score sum), ids ascending."""

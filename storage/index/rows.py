@@ -1,4 +1,4 @@
-"""The columns of one part of the index: what a search needs to know of each image, without asking Postgres.
+"""The columns of one part of the index: all that a search needs of each image, without asking PostgreSQL.
 
 A *part* is a published segment or some newer rows in memory; both have the same columns. Row numbers are positions in
 ``ids`` and mean nothing outside their part.
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from pyroaring import BitMap
 
 NO_DATE = np.iinfo(np.int64).min
-"""Stands in ``Rows.modified`` where the object store told no date."""
+"""Value in ``Rows.modified`` if the object store gave no date."""
 
 
 class TagColumns(Protocol):
-    """The tags of the rows, both ways round. Scores are in units of ``1 / SCORE_SCALE``, above the model's floor."""
+    """The tags of the rows, in both directions. Scores are in units of ``1 / SCORE_SCALE``, above the model's floor."""
 
     @property
     def offsets(self) -> NDArray[np.int64]:
@@ -36,17 +36,17 @@ class TagColumns(Protocol):
 
     @property
     def assigned_units(self) -> NDArray[np.int32]:
-        """(T,): each tag's own threshold, as it was when the part was made."""
+        """(T,): each tag's own threshold at the time when the part was made."""
 
     @property
     def assigned_counts(self) -> NDArray[np.int32]:
         """(T,): rows, dead ones included, whose score is above ``assigned_units``."""
 
     def postings(self, tag_id: int) -> tuple[NDArray[np.uint32], NDArray[np.int16]]:
-        """Return (rows, scores) of a tag: (K,), (K,), ascending rows; empty for a tag that no row has."""
+        """Return (rows, scores) of a tag: (K,), (K,), rows ascending; empty if no row has the tag."""
 
     def above(self, tag_id: int, units: int) -> BitMap:
-        """Return the rows whose score of the tag is above ``units``. It may be kept: not to be changed."""
+        """Return the rows whose score of the tag is above ``units``. The bitmap may be cached: do not change it."""
 
 
 class KeyColumn(Protocol):
@@ -61,7 +61,7 @@ class KeyColumn(Protocol):
         """UTF-8."""
 
     def below(self, prefix: bytes) -> NDArray[np.uint32]:
-        """Return the rows whose key begins with ``prefix`` (UTF-8), in any order, whatever their archive."""
+        """Return the rows whose key begins with ``prefix`` (UTF-8), in any order and any archive."""
 
 
 @dataclass(frozen=True, slots=True)

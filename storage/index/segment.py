@@ -1,8 +1,8 @@
-"""A segment: an immutable part on disk: columns and vectors of some images, in ascending order of image id.
+"""A segment: an immutable part on disk, with columns and vectors of images in ascending order of image id.
 
-FAISS checks nothing: it loads files with flipped bytes, maps files that are cut short, and reports success on a full
-disk. So every file has its length and SHA-256 in ``segment.json``, whose own hash is the segment's name; and FAISS
-never opens a file for writing, it hands its bytes to Python, which does notice.
+FAISS checks nothing. It loads files with flipped bytes, maps truncated files, and reports success on a full disk.
+Therefore every file has its length and SHA-256 in ``segment.json``, whose own hash is the segment's name. FAISS also
+never writes a file: it passes the bytes to Python, which does notice errors.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ COLUMNS_FILE = "columns.bin"
 DESCRIPTION_FILE = "segment.json"
 
 SELF_QUERIES = 10
-"""Rows of a new segment that must find themselves before it is published."""
+"""Number of rows of a new segment that must find themselves before it is published."""
 
 SELF_MISSES = 2
-"""So many of them may be missed by way of lists, which find nearly all; none by a scan."""
+"""This many of them may be missed by a search by lists, which is not exact. A scan may miss none."""
 
 
 def write(part: Part, folder: Path, *, generation_id: int, lo: int, hi: int) -> str:
-    """Write a part's files into an empty folder, durably, and check what can be read back.
+    """Write a part's files durably into an empty folder, and check them by reading them back.
 
     Returns:
         The segment's name.
 
     Raises:
-        DamagedError: what was read back is not what was written.
+        DamagedError: the files read back differ from what was written.
         OSError: no space, no permission.
     """
     layout: dict[str, Any] = {}
@@ -74,7 +74,7 @@ def write(part: Part, folder: Path, *, generation_id: int, lo: int, hi: int) -> 
 
 
 def check_files(folder: Path, name: str) -> None:
-    """Compare length and SHA-256 of every file with what the name promises. Raises ``DamagedError``."""
+    """Compare length and SHA-256 of every file with the segment's name. Raises ``DamagedError``."""
     for file, facts in described(folder, name)["files"].items():
         path = folder / file
         try:
@@ -96,7 +96,7 @@ def described(folder: Path, name: str) -> dict[str, Any]:
     except OSError as error:
         raise DamagedError(f"{path} cannot be read: {error.strerror}") from error
     if name != f"segment-{sha256(data).hexdigest()}":
-        raise DamagedError(f"{path} was changed: its SHA-256 is not in the segment's name")
+        raise DamagedError(f"{path} was changed: its SHA-256 does not match the segment's name")
     description: dict[str, Any] = json.loads(data)
     if description["format"] != FORMAT:
         raise DamagedError(f"{path} was written by another version of ramq")
@@ -104,7 +104,7 @@ def described(folder: Path, name: str) -> dict[str, Any]:
 
 
 def open_segment(folder: Path, name: str) -> Part:
-    """Map a segment whose files have been checked; reads next to nothing. Raises ``DamagedError``."""
+    """Map a segment whose files have been checked. Reads almost nothing. Raises ``DamagedError``."""
     description = described(folder, name)
     try:
         rows = map_columns(folder / COLUMNS_FILE, description["columns"])
@@ -113,13 +113,13 @@ def open_segment(folder: Path, name: str) -> Part:
         raise DamagedError(f"{folder} cannot be opened: {error}") from error
     shape = (len(vectors), vectors.vector_size, len(rows))
     if shape != (description["rows"], description["vector_size"], description["rows"]):
-        raise DamagedError(f"{folder} holds {shape}, not what it says")
+        raise DamagedError(f"{folder} has {shape}, which contradicts its description")
     archives = {int(archive_id): count for archive_id, count in description["archives"].items()}
     return Part(rows, vectors, archives=archives)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Flush the names in a folder to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -128,7 +128,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _write_file(path: Path, produce: Callable[[Callable[[bytes], None]], None]) -> dict[str, Any]:
-    """Write what ``produce`` hands over, durably; return the length and hash of what it handed over."""
+    """Write durably what ``produce`` passes on. Return its length and hash."""
     digest = sha256()
     length = 0
 
@@ -146,7 +146,7 @@ def _write_file(path: Path, produce: Callable[[Callable[[bytes], None]], None]) 
 
 
 def _check_answers(part: Part) -> None:
-    """Let a sample of rows look for themselves: an index can be intact and still give wrong answers."""
+    """Search for a sample of rows: an index can be intact and still give wrong answers."""
     total = len(part.rows)
     scanned = Part(part.rows, Vectors(part.vectors.exact))
     missed = 0
@@ -154,10 +154,10 @@ def _check_answers(part: Part) -> None:
         vector = part.vector(row)
         own_rows, own_scores = scanned.nearest(vector, 1, bitmap_of(np.array([row], dtype=np.uint32)))
         _, scores = scanned.nearest(vector, 1)
-        # Equal pictures have equal vectors, so another image may come first, but none may be missed for a worse one.
+        # Equal images have equal vectors, so another image may come first. But none may be missed for a worse one.
         is_found = own_rows.tolist() == [row] and abs(own_scores[0] - vector @ vector) < 1e-3
         if not is_found or len(scores) == 0 or scores[0] < own_scores[0] - 1e-4:
-            raise DamagedError(f"image {part.rows.ids[row]} does not find itself in a new segment")
+            raise DamagedError(f"image {part.rows.ids[row]} was not found by its own vector in a new segment")
         missed += bool(part.nearest(vector, 1)[1][0] < own_scores[0] - 1e-4)
     if missed > SELF_MISSES:
-        raise DamagedError(f"{missed} images of {SELF_QUERIES} do not find themselves by the lists of a new segment")
+        raise DamagedError(f"{missed} of {SELF_QUERIES} images were not found by the lists of a new segment")

@@ -1,4 +1,4 @@
-"""The images of a generation that meet a condition: all parts of the index as one, nothing asked of Postgres."""
+"""The images of a generation that meet a condition, over all parts of the index, without asking PostgreSQL."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 4096
 
 _LARGE = 100_000
-"""Rows of a part with which a thread is kept busy for longer than it costs, a fraction of a millisecond."""
+"""With this many rows of a part, using another thread pays off. Starting one costs a fraction of a millisecond."""
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Images of one view; immutable, and good for as long as it is held, whatever is published meanwhile.
+    """Images of one view. Immutable, and valid as long as it is held, whatever is published meanwhile.
 
     Attributes:
-        parts: each part with the rows that are selected; None: all that are live.
+        parts: each part with its selected rows; None: all live rows.
         is_narrowed: whether a condition selected them.
-        remote: those that are published elsewhere than in segments; None: nothing is.
+        remote: the selected images outside of segments; None: there are none.
     """
 
     parts: tuple[tuple[Part, BitMap | None], ...]
@@ -65,7 +65,7 @@ class Selection:
         return cls(tuple(_of_each(parts, chosen)), is_narrowed=True, remote=remote)
 
     def among(self, image_ids: NDArray[np.int64]) -> Selection:
-        """Return those of these images that are among ``image_ids``."""
+        """Return the images that are also in ``image_ids``."""
         wanted = np.sort(image_ids)
 
         def chosen(part: Part, selected: BitMap | None) -> tuple[Part, BitMap]:
@@ -93,7 +93,7 @@ class Selection:
             if self.is_narrowed or selected is None:
                 counts += count_tags(part.rows, selected, units)
             else:
-                # The counts of all rows stand in the part, and the dead are few.
+                # The part stores the counts of all rows, and dead rows are few.
                 dead = BitMap(range(len(part.rows))) - selected
                 counts += count_tags(part.rows, None, units) - count_tags(part.rows, dead, units)
         return counts
@@ -105,14 +105,14 @@ class Selection:
         return most_common(self.count_tags(units), limit)
 
     def _is_broad(self, units: NDArray[np.int32]) -> bool:
-        """Whether so many rows are selected that their own tags are many, and all tags have stored bitmaps."""
+        """Return whether so many rows are selected that counting their tags is slow, and all tags have bitmaps."""
         if self.remote is not None:
             return False
         rows = sum(len(part.rows) for part, _ in self.parts)
         return FEW * len(self) >= rows and all(has_bitmaps(part.rows, units) for part, _ in self.parts)
 
     def _most_common_of_many(self, units: NDArray[np.int32], limit: int) -> list[tuple[int, int]]:
-        """Count tags from the most frequent one of all rows on, until no other can be among the first."""
+        """Count tags, beginning with the most frequent one over all rows, until no other can be among the first."""
         of_all = sum((count_tags(part.rows, None, units) for part, _ in self.parts), np.zeros(len(units), np.int64))
         most: list[tuple[int, int]] = []  # (count, -tag), ascending
         for tag_id in np.argsort(-of_all, kind="stable").tolist():
@@ -190,7 +190,7 @@ def most_common(counts: NDArray[np.int64], limit: int) -> list[tuple[int, int]]:
 def _of_each(
     parts: tuple[tuple[Part, BitMap | None], ...], of: Callable[[Part, BitMap | None], Result]
 ) -> list[Result]:
-    """Return what ``of`` gives for each part; of several large ones at the same time, as NumPy and FAISS allow it."""
+    """Return the result of ``of`` for each part. Large parts run in parallel, as NumPy and FAISS allow it."""
     if sum(len(part.rows) >= _LARGE for part, _ in parts) <= 1:
         return [of(part, selected) for part, selected in parts]
     return list(_threads().map(lambda pair: of(*pair), parts))

@@ -1,4 +1,4 @@
-"""The published index of a generation against the database, in numbers."""
+"""Compare the published index of a generation with the database, in numbers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 def index_status(session: Session, store: SegmentStore, generation_id: int) -> IndexView:
-    """Return what is published. ``delta`` counts the vectors that are newer than every segment.
+    """Return the state of the index. ``delta`` counts the vectors that are newer than every segment.
 
-    A manifest that cannot be read counts as no segments at all: its rows are served from the database.
+    An unreadable manifest counts as no segments: its rows are served from the database.
 
     Raises:
         NotFoundError: there is no such generation.
-        ServiceUnavailableError: the place of the index does not answer.
+        ServiceUnavailableError: the storage of the index does not answer.
     """
     generation = generations.get(session, generation_id)
     pointer = repository.head(session, generation_id).pointer
@@ -38,7 +38,7 @@ def index_status(session: Session, store: SegmentStore, generation_id: int) -> I
         try:
             manifest = store.manifest(generation_id, pointer.manifest)
         except DamagedError:
-            pass  # nothing of it serves searches
+            pass  # searches do not use it
         else:
             segments, watermark = manifest.segments, manifest.watermark
     recalls = [entry.recall for entry in segments if entry.recall is not None]
@@ -60,7 +60,7 @@ def index_status(session: Session, store: SegmentStore, generation_id: int) -> I
 def _stored(
     session: Session, store: SegmentStore, generation_id: int, segments: Sequence[SegmentEntry], watermark: int
 ) -> int:
-    """Return how many images have a vector in the database, of which only those newer than the segments are counted."""
+    """Return how many images have a vector in the database. Only those newer than the segments are counted."""
     newest = Window(generation_id, watermark)
     if not segments:
         return repository.count(session, newest)

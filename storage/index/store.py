@@ -1,4 +1,4 @@
-"""Opening segments and manifests: nothing that fails its checksum gets past this module."""
+"""Open segments and manifests. Nothing with a wrong checksum gets past this module."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COPY_GRACE_SECONDS = 3600.0
-"""A copy that is not in the newest manifest is kept this long: another process may be about to open it."""
+"""Copies that the newest manifest does not use are kept this long: another process may be about to open them."""
 
 
 class SegmentStore:
-    """The segments of a place, opened. Thread-safe; a segment is opened once and shared.
+    """The segments of a storage, opened. Thread-safe. A segment is opened once and shared.
 
     Args:
-        place: where the segments are.
-        cache_dir: a folder of this machine, for copies of what is far away and for notes on what was checked.
+        place: storage of the segments.
+        cache_dir: a local folder, for copies of remote segments and for notes of passed checks.
     """
 
     def __init__(self, place: FileStorage, cache_dir: Path) -> None:
@@ -50,11 +50,11 @@ class SegmentStore:
         """Return a manifest. Raises ``DamagedError``."""
         manifest = decode(self.place.read(manifest_name(generation_id, number)))
         if (manifest.generation_id, manifest.number) != (generation_id, number):
-            raise DamagedError(f"manifest {number} of generation {generation_id} holds another one")
+            raise DamagedError(f"manifest {number} of generation {generation_id} has the content of another manifest")
         return manifest
 
     def write_manifest(self, manifest: Manifest) -> bool:
-        """Write a manifest unless its number is taken, and say whether it was written."""
+        """Write a manifest unless its number is taken. Return whether it was written."""
         return self.place.create(manifest_name(manifest.generation_id, manifest.number), manifest.encoded())
 
     def segment(self, generation_id: int, name: str) -> Part:
@@ -68,7 +68,7 @@ class SegmentStore:
             return segment
 
     def check(self, generation_id: int, name: str) -> None:
-        """Read every byte of a segment where it is kept. Raises ``DamagedError``."""
+        """Read every byte of a segment in its storage. Raises ``DamagedError``."""
         path = f"{generation_folder(generation_id)}/{name}"
         folder = self.place.folder_of(path)
         if folder is not None:
@@ -86,12 +86,12 @@ class SegmentStore:
             return np.empty(0, dtype=np.int64)
         data = self.place.read(f"{generation_folder(generation_id)}/{entry.dead}")
         if entry.dead != _dead_name(data):
-            raise DamagedError(f"{entry.dead} was changed: its SHA-256 is not in its name")
+            raise DamagedError(f"{entry.dead} was changed: its SHA-256 does not match its name")
         dead: NDArray[np.int64] = np.load(BytesIO(data), allow_pickle=False)
         return dead
 
     def write_dead(self, generation_id: int, dead: NDArray[np.int64]) -> str:
-        """Store the dead image ids of a segment; return the file's name."""
+        """Store the dead image ids of a segment. Return the file's name."""
         stream = BytesIO()
         np.save(stream, dead, allow_pickle=False)
         name = _dead_name(stream.getvalue())
@@ -99,7 +99,7 @@ class SegmentStore:
         return name
 
     def keep_open(self, generation_id: int, names: set[str]) -> None:
-        """Let go of the generation's segments that are not among ``names``, here and among the copies."""
+        """Close the generation's segments that are not in ``names``, and delete their local copies."""
         folder = generation_folder(generation_id)
         with self._lock:
             for path in [path for path in self._opened if path.startswith(f"{folder}/")]:
@@ -107,9 +107,9 @@ class SegmentStore:
                     del self._opened[path]
         for kept in (self.cache_dir / "segments" / folder, self.cache_dir / "checked" / folder):
             for copy in kept.iterdir() if kept.is_dir() else ():
-                with suppress(FileNotFoundError):  # another process tidies up too
+                with suppress(FileNotFoundError):  # another process may delete it too
                     if copy.stem not in names and time.time() - copy.stat().st_mtime > COPY_GRACE_SECONDS:
-                        # A file that is mapped stays readable after its name is gone.
+                        # A mapped file stays readable after its name is deleted.
                         shutil.rmtree(copy) if copy.is_dir() else copy.unlink()
 
     def _checked_folder(self, path: str) -> Path:
@@ -153,14 +153,14 @@ class SegmentStore:
         return fetched
 
     def _check_once(self, folder: Path, path: str) -> None:
-        """Check a segment's files unless they are the very files that passed before: hashing reads every byte."""
+        """Check a segment's files, unless exactly these files passed before: hashing reads every byte."""
         generation, _, name = path.rpartition("/")
         try:
             facts = {file.name: _identity(file) for file in sorted(folder.iterdir())}
         except OSError as error:
             raise DamagedError(f"{folder} cannot be read: {error.strerror}") from error
         note = self.cache_dir / "checked" / generation / f"{name}.json"
-        with suppress(OSError, ValueError):  # no note, or half of one: check
+        with suppress(OSError, ValueError):  # no note, or an incomplete one: check
             if json.loads(note.read_bytes()) == facts:
                 return
         check_files(folder, name)

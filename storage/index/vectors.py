@@ -1,9 +1,9 @@
-"""The vectors of a part: which rows are nearest to a query. Knows rows by number only.
+"""The vectors of a part: find the rows nearest to a query. Knows rows only by number.
 
-Every part has its vectors as float16, in the order of its rows. FAISS scans them exactly, one after the other, which is
-all that a small part needs. A large one also has a *coarse* index of some 90 bytes a vector (see ``ann``): lists of
-neighbours (IVF), in each a bit per dimension (RaBitQ). A search takes candidates from the lists that are nearest to the
-query and scores them again with the float16 vectors. So scores are exact, whichever way a row was found.
+Every part has its vectors as float16, in the order of its rows. FAISS can scan them exactly, one after the other. A
+small part needs no more. A large part also has a *coarse* index of about 90 bytes per vector (see ``ann``): lists of
+neighbours (IVF) with one bit per dimension (RaBitQ). A search takes candidates from the lists nearest to the query, and
+scores them again with the float16 vectors. So scores are exact, whichever way a row was found.
 
 Sources: IVF, FAISS (arXiv 2401.08281, section 5.1); RaBitQ (arXiv 2405.12497).
 """
@@ -28,44 +28,44 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pyroaring import BitMap
 
-# Its type hints are those of the C++ classes, not of the Python layer that replaces their constructors.
+# Its type hints describe the C++ classes, not the Python layer that replaces their constructors.
 faiss: Any = _faiss
 
 EXACT = "SQfp16"
-"""FAISS' factory string of the exact index: the vectors are float16 already, so nothing is lost and half is saved."""
+"""FAISS' factory string of the exact index. The vectors are float16 already, so it is lossless at half the size."""
 
 EXACT_FILE = "vectors.faiss"
 COARSE_FILE = "nearest.faiss"
 
 ROWS_AT_ONCE = 20_000
-"""Rows that are turned into float32 at a time while an index is built."""
+"""Number of rows converted to float32 at a time while an index is built."""
 
 TUNED_K = 10
-"""The effort of a search is found for so many hits."""
+"""The effort of a search is tuned for this many hits."""
 
 DEPTH_POWER = 0.7
 """For ``n * TUNED_K`` hits, lists and candidates grow by ``n`` to this power, which keeps the recall."""
 
 SCANNED_PER_CANDIDATE = 30
-"""So many rows are scanned in the time that it takes to come to one candidate by way of lists and to score it."""
+"""Scanning this many rows takes as long as finding one candidate by lists and scoring it."""
 
 GATHERED_ROWS = 10_000
-"""A selection of so few rows is scored row by row: exact, and no slower than by way of lists, 1 to 2 ms."""
+"""A selection of up to this many rows is scored row by row: exact, and no slower than by lists (1 to 2 ms)."""
 
 GATHERED_SHARE = 16
-"""So is one of one row in so many: a scan, which passes over all rows, takes longer."""
+"""So is a selection of up to one row in this many: a scan, which visits all rows, takes longer."""
 
 GATHER_BLOCK = 2048
-"""Rows gathered at a time. More do not stay in the processor's cache: 30,000 at once took ten times as long a row."""
+"""Rows gathered at a time. More do not fit the processor's cache: 30,000 took ten times as long per row."""
 
 RANK_SPREAD = 2.0
-"""Standard deviations that are allowed for, of the rank that the last of ``k`` selected rows has among all rows."""
+"""Allowed standard deviations of the rank that the last of ``k`` selected rows has among all rows."""
 
 DEEPER = 4
-"""Where that rank was not enough, so many times as many of all rows are looked for."""
+"""If that rank was not enough, this many times as many rows are searched for."""
 
 QUERY_BITS = 8
-"""How finely RaBitQ rounds the query."""
+"""Number of bits to which RaBitQ rounds the query."""
 
 Found = tuple["NDArray[np.int64]", "NDArray[np.float32]"]
 """(Row numbers, inner products), best first."""
@@ -73,16 +73,16 @@ Found = tuple["NDArray[np.int64]", "NDArray[np.float32]"]
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """How a coarse index was made, and how it is searched.
+    """How a coarse index was built, and how it is searched.
 
     Attributes:
         kind: FAISS' factory string.
-        lists: how many there are.
-        probes: how many are looked into for the best ``TUNED_K``.
-        candidates: how many rows from them are scored again.
-        recall: share of the true best ``TUNED_K`` that were found with these two, over made-up queries.
-        training_rows: how many the lists were learnt from.
-        build_seconds: for learning, filling and measuring.
+        lists: number of lists.
+        probes: number of lists to scan for the best ``TUNED_K``.
+        candidates: number of rows from them that are scored again.
+        recall: share of the true best ``TUNED_K`` that these two settings found, over sample queries.
+        training_rows: number of rows that the lists were trained on.
+        build_seconds: time for training, filling and measuring.
     """
 
     kind: str
@@ -96,12 +96,12 @@ class Tuning:
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """N rows. Immutable, and safe to search from several threads: effort is an argument of a search, not a state.
+    """N rows. Immutable and thread-safe: the effort is an argument of a search, not a state.
 
     Attributes:
         exact: a FAISS ``IndexScalarQuantizer`` of all rows, float16, inner product.
         coarse: a FAISS index of the same rows, rotated, in lists; None for few rows.
-        tuning: of ``coarse``; None without it.
+        tuning: settings of ``coarse``; None without it.
     """
 
     exact: Any
@@ -113,21 +113,20 @@ class Vectors:
 
     @property
     def vector_size(self) -> int:
-        """D, the numbers of one vector."""
+        """D, the length of a vector."""
         return int(self.exact.d)
 
     def search(self, query: NDArray[np.float32], k: int, selected: BitMap | None = None) -> Found:
-        """Return the best ``k`` rows, fewer only if there are fewer.
+        """Return the best ``k`` rows, or all if there are fewer.
 
-        Exact without a coarse index, for a selection of up to ``GATHERED_ROWS`` or one row in ``GATHERED_SHARE``, for
-        a very large ``k``, and where a selection leaves out so many of the nearest that a scan is faster; otherwise as
-        good as ``Tuning.recall`` says.
-        The scores are exact always.
+        The result is exact without a coarse index, for a selection of up to ``GATHERED_ROWS`` or one row in
+        ``GATHERED_SHARE``, for a very large ``k``, and for a selection that excludes so many of the nearest rows that a
+        scan is faster. Otherwise its recall is ``Tuning.recall``. The scores are always exact.
 
         Args:
             query: (D,).
             k: at least 1.
-            selected: rows that may be found; None: all of them.
+            selected: rows to choose from; None: all.
 
         Raises:
             ValueError: the query is not (D,).
@@ -154,7 +153,7 @@ class Vectors:
         return codes
 
     def files(self) -> dict[str, Callable[[Callable[[bytes], None]], None]]:
-        """Return, for each file that the vectors are kept in, what hands over its bytes."""
+        """Return, for each file of the vectors, a function that passes on its bytes."""
         indexes = {EXACT_FILE: self.exact} | ({} if self.coarse is None else {COARSE_FILE: self.coarse})
         return {file: partial(_hand_over, index) for file, index in indexes.items()}
 
@@ -163,14 +162,15 @@ class Vectors:
         return None if self.tuning is None else asdict(self.tuning)
 
     def _look_up(self, query: NDArray[np.float32], k: int, selected: BitMap | None, tuning: Tuning) -> Found | None:
-        """Return the best ``k`` by way of lists; None where a scan is faster.
+        """Return the best ``k`` by lists; None if a scan is faster.
 
-        The best of all rows are looked for, so many that ``k`` selected ones should be among them. If they are, they
-        are the best of the selection, whatever it has to do with the query; if not, more are looked for.
+        The best of all rows are searched for, in a number at which ``k`` selected rows should be among them. If they
+        are, they are the best of the selection, even if selection and query are correlated. If not, more are searched
+        for.
         """
         rows = len(self) if selected is None else len(selected)
         share = rows / len(self)
-        # Where a row is selected with probability ``share``: the mean and deviation of a negative binomial.
+        # Each row is selected with probability ``share``: mean and deviation of a negative binomial distribution.
         rank = (k + RANK_SPREAD * sqrt(k * (1 - share))) / share
         while True:
             depth = max(1.0, rank / TUNED_K) ** DEPTH_POWER
@@ -208,7 +208,7 @@ class Vectors:
         return found[best], scores[best]
 
     def _bytes(self) -> NDArray[np.uint8]:
-        """Return all rows as (N, 2 D), where FAISS has them: they live as long as the index does."""
+        """Return all rows as (N, 2 D), a view of FAISS' memory. It is valid as long as the index."""
         width = 2 * self.vector_size
         if len(self) == 0:
             return np.empty((0, width), dtype=np.uint8)
@@ -222,7 +222,7 @@ def exact_index(vector_size: int) -> Any:
 
 
 def add_codes(exact: Any, codes: NDArray[np.float16]) -> None:
-    """Add rows (N, D) to an exact index, which keeps these very bytes."""
+    """Add rows (N, D) to an exact index, which stores exactly these bytes."""
     exact.add_sa_codes(np.ascontiguousarray(codes).view(np.uint8))
 
 
@@ -234,10 +234,10 @@ def build_vectors(codes: NDArray[np.float16]) -> Vectors:
 
 
 def open_vectors(folder: Path, tuning: dict[str, Any] | None) -> Vectors:
-    """Map files that have been checked; nothing but headers is read.
+    """Map files that have been checked. Reads only headers.
 
     Raises:
-        RuntimeError: FAISS cannot make sense of a file.
+        RuntimeError: FAISS cannot read a file.
         ValueError: the files do not belong together.
     """
     exact = faiss.read_index(str(folder / EXACT_FILE), faiss.IO_FLAG_MMAP_IFC)
@@ -245,7 +245,7 @@ def open_vectors(folder: Path, tuning: dict[str, Any] | None) -> Vectors:
         return Vectors(exact)
     coarse = faiss.read_index(str(folder / COARSE_FILE), faiss.IO_FLAG_MMAP_IFC)
     if (coarse.ntotal, coarse.d) != (exact.ntotal, exact.d):
-        raise ValueError(f"{COARSE_FILE} has {coarse.ntotal} rows of {coarse.d}, not {exact.ntotal} of {exact.d}")
+        raise ValueError(f"{COARSE_FILE} has {coarse.ntotal} rows of {coarse.d}, expected {exact.ntotal} of {exact.d}")
     return Vectors(exact, coarse, Tuning(**tuning))
 
 
@@ -255,10 +255,10 @@ def _hand_over(index: Any, write: Callable[[bytes], None]) -> None:
 
 @contextmanager
 def in_one_thread() -> Iterator[None]:
-    """Let FAISS work in the calling thread alone; what other threads may use stays as it is.
+    """Make FAISS work in the calling thread only. The setting of other threads does not change.
 
-    Its threads wait for each other at every step. Where others want the processors too, that costs far more than they
-    gain: a search by way of lists, which takes 0.3 ms, took 30.
+    FAISS' threads wait for each other at every step. If other threads need the processors too, that costs far more than
+    it gains: a search by lists, which takes 0.3 ms, took 30 ms.
     """
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
@@ -271,5 +271,5 @@ def in_one_thread() -> Iterator[None]:
 def _found(index: Any, query: NDArray[np.float32], k: int, parameters: Any) -> Found:
     with in_one_thread():
         scores, rows = index.search(query[np.newaxis], k, params=parameters)
-    is_found = rows[0] >= 0  # FAISS fills up with -1
+    is_found = rows[0] >= 0  # FAISS pads with -1
     return rows[0][is_found], scores[0][is_found]

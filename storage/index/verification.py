@@ -1,4 +1,4 @@
-"""Is the index what it claims to be, and does it show of each image what the database holds?"""
+"""Verify the index: are its files what they claim to be, and do they agree with the database?"""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def problems(session: Session, store: SegmentStore, generation_id: int) -> list[str]:
-    """Return what is wrong with the published index, one line each; empty if nothing is.
+    """Return the problems of the published index, one line each; empty if there are none.
 
     Args:
         session: must keep one snapshot (REPEATABLE READ).
@@ -45,10 +45,10 @@ def problems(session: Session, store: SegmentStore, generation_id: int) -> list[
     except DamagedError as error:
         return [str(error)]
     if manifest.system_identifier != repository.system_identifier(session):
-        return [f"manifest {manifest.number} is of another database: run `ramq index rebuild`"]
+        return [f"manifest {manifest.number} belongs to another database: run `ramq index rebuild`"]
     found: list[str] = []
     if manifest.watermark != pointer.watermark:
-        found.append(f"manifest {manifest.number} ends at {manifest.watermark}, the database says {pointer.watermark}")
+        found.append(f"manifest {manifest.number} ends at {manifest.watermark}, the database at {pointer.watermark}")
     newest = Window(generation_id, manifest.watermark)
     changed = np.union1d(repository.ids(session, newest), repository.erased(session, newest))
     covered = []
@@ -66,7 +66,7 @@ def problems(session: Session, store: SegmentStore, generation_id: int) -> list[
     before = repository.ids(session, Window(generation_id, 0, manifest.watermark))
     lost = np.setdiff1d(before, np.concatenate([np.empty(0, dtype=np.int64), *covered]))
     if len(lost):
-        found.append(f"{len(lost)} vectors are in no segment, for example that of image {lost[0]}")
+        found.append(f"{len(lost)} vectors are in no segment, for example image {lost[0]}")
     return found
 
 
@@ -77,20 +77,20 @@ def _row_problems(
     stored: NDArray[np.int64],
     changed: NDArray[np.int64],
 ) -> list[str]:
-    """Return what is wrong with which images are in a segment, whose window holds ``stored`` ones."""
+    """Return problems with the set of images in a segment. The database has ``stored`` ones in its window."""
     if len(segment.rows) != entry.rows or len(dead) != entry.dead_rows:
-        return [f"{entry.name} has {len(segment.rows)} rows, {len(dead)} of them dead, not what the manifest says"]
+        return [f"{entry.name} has {len(segment.rows)} rows, {len(dead)} of them dead, which contradicts the manifest"]
     if np.any(np.diff(segment.rows.ids) <= 0):
-        return [f"{entry.name} has image ids out of order"]
+        return [f"{entry.name} has image ids in the wrong order"]
     found = []
     live = np.setdiff1d(segment.rows.ids, dead)
     missing = np.setdiff1d(stored, live)
     if len(missing):
-        found.append(f"{entry.name} lacks {len(missing)} vectors of the database, for example of image {missing[0]}")
+        found.append(f"{entry.name} lacks {len(missing)} vectors of the database, for example image {missing[0]}")
     ghosts = np.setdiff1d(np.setdiff1d(live, stored), changed)
     if len(ghosts):
         found.append(
-            f"{entry.name} has {len(ghosts)} vectors that the database deleted, for example of image {ghosts[0]}"
+            f"{entry.name} still has {len(ghosts)} deleted vectors, for example image {ghosts[0]}"
         )
     return found
 
@@ -98,7 +98,7 @@ def _row_problems(
 def _content_problems(
     entry: SegmentEntry, segment: Part, stored: Iterable[tuple[RawRows, NDArray[np.float16]]]
 ) -> list[str]:
-    """Return what a segment shows otherwise than the database, whose rows of the same window are ``stored``."""
+    """Return how a segment differs from the database, whose rows of the same window are ``stored``."""
     wrong: list[int] = []
     for raw, vectors in stored:
         is_here = np.isin(raw.ids, segment.rows.ids)
@@ -108,4 +108,4 @@ def _content_problems(
         wrong += shown.ids[is_other].tolist()
     if not wrong:
         return []
-    return [f"{entry.name} shows {len(wrong)} of its images otherwise than the database, for example image {wrong[0]}"]
+    return [f"{entry.name} differs from the database in {len(wrong)} images, for example image {wrong[0]}"]

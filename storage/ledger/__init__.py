@@ -1,11 +1,11 @@
-"""The ledger: which images are to be recognised, by whom, and what became of each.
+"""The ledger: which images to recognise, who does it, and the outcome of each.
 
-    jobs      a request, its counters, its state; ``views`` for people, ``reports`` what became of each key
-    listings  how far the listing of a job's archive has come
+    jobs      a request, its counters, its state; ``views`` for people, ``reports`` the outcome of each key
+    listings  the progress of listing a job's archive
     shards    up to 256 images that a worker leases together; they fence every write
-    failures  images without a record, by class; ``retries`` gives them to a new shard, ``breaker`` stops hopeless jobs
-    workers   processes and their heartbeats; ``waiting`` tells what a job waits for
-    notices   what the webhook is to be sent;  requests  a request that is repeated makes no second job
+    failures  images without a record, by class; ``retries`` reopens their shards, ``breaker`` stops hopeless jobs
+    workers   processes and their heartbeats; ``waiting`` says what a job waits for
+    webhook_deliveries  what the webhook has to be sent;  requests  a repeated request starts no second job
 
-Everything happens in the caller's transaction (``storage.database.unit_of_work``).
+Everything runs in the caller's transaction (``storage.database.unit_of_work``).
 """

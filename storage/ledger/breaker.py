@@ -1,4 +1,4 @@
-"""The breaker: a job that may not read most of its archive ends early, before it has failed millions of images."""
+"""The circuit breaker: end a job early if most of its images are forbidden, before millions of them fail."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 FORBIDDEN = "forbidden"
-"""The class of failure that speaks of permissions: mended in one place, for all images at once."""
+"""The failure class about permissions. It is fixed in one place, for all images at once."""
 
 ENOUGH = 200
-"""Images to judge by. Every worker has a few hundred more in flight by then, so that about a thousand are tried."""
+"""Number of images to judge by. Each worker has a few hundred more in flight, so about a thousand are tried."""
 
 
 def trip(session: Session, job_id: int) -> bool:
-    """Fail a running job if more than half of its images so far, and enough of them, are forbidden; True if it did.
+    """Fail a running job if more than half of its images so far, and enough of them, are forbidden.
 
-    Called after a batch with such an image was written. A job that was resumed after it failed goes on regardless.
+    Called after a batch with such an image was written. A job that was resumed after it failed is not stopped again.
+
+    Returns:
+        Whether the job was failed.
     """
     job = session.execute(
         text(
@@ -36,7 +39,7 @@ def trip(session: Session, job_id: int) -> bool:
     ).one_or_none()
     if job is None or job.done + job.failed < ENOUGH or job.failed <= job.done:
         return False
-    # Counted only where failures prevail: it reads as many rows as there are failures.
+    # Counted only if failures prevail: the query reads as many rows as there are failures.
     forbidden = session.scalar(
         text("SELECT count(*) FROM failure WHERE job_id = :id AND error_class = :code AND NOT retrying"),
         {"id": job_id, "code": FORBIDDEN},

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def views(
     session: Session, job_id: int, *, error_class: str | None, limit: int, cursor: str | None
 ) -> Page[FailureView]:
-    """Return failures of a job in the order of image ids; those being retried are pending, not failed."""
+    """Return failures of a job in the order of image ids. Images being retried are pending, not failed."""
     after = 0 if cursor is None else id_in(cursor)
     if after is None:
-        raise UsageError("the cursor of a list of failures is a number: take next_cursor of the page before")
+        raise UsageError("invalid cursor: use next_cursor of the previous page")
     rows = session.execute(
         text(
             """

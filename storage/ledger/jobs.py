@@ -1,4 +1,4 @@
-"""Jobs: creating, listing, steering, and their counters."""
+"""Jobs: creation, listing, state changes, and counters."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ STAGES = ("fetch", "decode", "infer", "write")
 
 
 class ListingLostError(RamqError):
-    """Another planner holds this job's listing now, or the job was paused or cancelled. Nothing was written."""
+    """Another planner now holds this job's listing, or the job was paused or cancelled. Nothing was written."""
 
     code = "fenced"
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedListing:
-    """A job whose keys are to be listed, from ``cursor`` on."""
+    """A job whose keys have to be listed, after ``cursor``."""
 
     job_id: int
     epoch: int
@@ -67,7 +67,7 @@ def create(  # noqa: PLR0913  (a job's columns)
     vocabulary_id: int | None = None,
     from_generation_id: int | None = None,
 ) -> int:
-    """Add a job whose listing has yet to begin; return its id. ``manifest_version``: if ``source`` is a manifest."""
+    """Add a job that is not listed yet. Return its id. ``manifest_version`` is set if ``source`` is a manifest."""
     job = Job(
         archive_id=archive.id,
         source=source,
@@ -97,15 +97,15 @@ def claim_listing(
     lease_seconds: float,
     barred: Barred = NOTHING_BARRED,
 ) -> ClaimedListing | None:
-    """Lease the listing of the most urgent job that has not been listed to the end.
+    """Lease the listing of the most urgent job that is not listed completely.
 
     Args:
         session: its transaction is the claim.
-        models: the models whose jobs are wanted; None for any.
-        loaded: the model at hand, whose generation is known.
-        is_begun: whether the generation must be known, from the job or from the model at hand, or must be found out.
-        lease_seconds: for how long, unless a page is recorded.
-        barred: what is left to others.
+        models: only jobs with these models; None: any.
+        loaded: the loaded model, whose generation is known.
+        is_begun: True: only jobs whose generation is known, from the job or the loaded model; False: only the others.
+        lease_seconds: duration of the lease; recording a page extends it.
+        barred: work to leave to others.
     """
     row = session.execute(
         text(
@@ -144,7 +144,7 @@ def claim_listing(
 
 
 def set_generation(session: Session, job_id: int, generation_id: int) -> None:
-    """Pin a job to the generation its results will belong to."""
+    """Pin a job to the generation that its results belong to."""
     session.execute(
         text("UPDATE job SET generation_id = :generation_id WHERE id = :id AND generation_id IS NULL"),
         {"id": job_id, "generation_id": generation_id},
@@ -168,7 +168,7 @@ def require_listing(session: Session, job_id: int, epoch: int) -> None:
 def advance_listing(  # noqa: PLR0913
     session: Session, job_id: int, epoch: int, *, cursor: str, listed: int, skipped: int, lease_seconds: float
 ) -> None:
-    """Count a page and move the cursor behind it, in the transaction that ``require_listing`` guards."""
+    """Count a page and move the cursor after it, in the transaction that ``require_listing`` guards."""
     session.execute(
         text(
             """
@@ -189,7 +189,7 @@ def advance_listing(  # noqa: PLR0913
 
 
 def give_listing_back(session: Session, job_id: int, epoch: int) -> None:
-    """Leave a listing to another worker, as if it had not been claimed: this one is not fit for it."""
+    """Release a listing to another worker as if it had not been claimed: this one is unfit for it."""
     session.execute(
         text(
             """UPDATE job SET list_lease_until = NULL, list_attempts = greatest(list_attempts - 1, 0)
@@ -200,7 +200,7 @@ def give_listing_back(session: Session, job_id: int, epoch: int) -> None:
 
 
 def end_listing(session: Session, job_id: int, epoch: int, *, is_complete: bool, delay_seconds: float = 0.0) -> None:
-    """Give the listing back: complete, or to be gone on with after a delay."""
+    """Release the listing: completed, or to be continued after a delay."""
     session.execute(
         text(
             """
@@ -215,12 +215,12 @@ def end_listing(session: Session, job_id: int, epoch: int, *, is_complete: bool,
 
 
 def set_note(session: Session, job_id: int, note: str | None) -> None:
-    """Say on the job what it waits for or suffers from."""
+    """Record on the job what it waits for or what its problem is."""
     session.execute(text("UPDATE job SET note = :note WHERE id = :id"), {"id": job_id, "note": note})
 
 
 def fail(session: Session, job_id: int, reason: str) -> None:
-    """End a running job that cannot go on."""
+    """End a running or paused job as failed."""
     ended = session.execute(
         text(
             """UPDATE job SET state = 'failed', note = :note, finished_at = now(), list_lease_until = NULL
@@ -232,12 +232,12 @@ def fail(session: Session, job_id: int, reason: str) -> None:
 
 
 def finish_completed(session: Session) -> list[int]:
-    """Mark as done the running jobs that are listed to the end and have no open shard; return their ids."""
+    """Mark as done the running jobs that are listed completely and have no open shard. Return their ids."""
     complete = """
         state = 'running' AND listed_all_at IS NOT NULL
         AND NOT EXISTS (SELECT FROM shard WHERE shard.job_id = job.id AND shard.state IN ('ready', 'leased'))
     """
-    # Locked first: a retry that reopens shards meanwhile is seen by the second statement, not by a single one.
+    # Lock first: if a retry reopens shards meanwhile, the second statement sees it. A single statement would not.
     ids = list(session.scalars(text(f"SELECT id FROM job WHERE {complete} ORDER BY id FOR UPDATE SKIP LOCKED")))  # noqa: S608
     if not ids:
         return []
@@ -256,7 +256,7 @@ def finish_completed(session: Session) -> list[int]:
 _STEERED: dict[str, str] = {"paused": "paused", "running": "resumed", "cancelled": "cancelled"}
 
 
-# Steering ----------------------------------------------------------------------------------------------------------
+# State changes -----------------------------------------------------------------------------------------------------
 
 
 def set_state(session: Session, job_id: int, *, to: JobState, allowed: Sequence[JobState]) -> None:
@@ -324,7 +324,7 @@ def view(session: Session, job_id: int) -> JobView:
 
 
 def views(session: Session, *, limit: int, before: int | None) -> Page[JobView]:
-    """Return jobs, newest first; ``before`` is the id that the page before ended with."""
+    """Return jobs, newest first. ``before`` is the last id of the previous page."""
     rows = session.execute(
         text(
             f"""{_COUNTERS} WHERE CAST(:before AS bigint) IS NULL OR job.id < :before
@@ -337,7 +337,7 @@ def views(session: Session, *, limit: int, before: int | None) -> Page[JobView]:
 
 
 def _saying_what_for(session: Session, jobs: list[JobView]) -> list[JobView]:
-    """Note on each job that no worker can do which kind of worker it waits for."""
+    """Add to each job that no worker can do a note which kind of worker it waits for."""
     if not any(job.state == "running" for job in jobs):
         return jobs
     workers = worker_rows.views(session)
@@ -348,10 +348,10 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
     decided = row.all_done + row.all_failed
     pending = row.listed - row.all_skipped - decided
     is_running, is_listing = row.state == "running", row.listed_all_at is None and row.state == "running"
-    closed = row.done + row.failed  # what the active seconds are of
+    closed = row.done + row.failed  # the images that the active seconds belong to
     average = closed / row.active_seconds if closed and row.active_seconds else None
     rate = float(row.rate) if is_running and row.rate else average
-    # Nobody knows how long a pause or a wait takes.
+    # The length of a pause or a wait is unknown.
     is_moving = is_running and row.workers and not is_listing
     eta = pending / rate if rate and is_moving and row.note is None else None
     stages = [

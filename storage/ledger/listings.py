@@ -1,4 +1,4 @@
-"""What a listing leaves behind beside the images: which were skipped, named before, or not found any more."""
+"""What a listing records besides the images: skipped images, images named before, missing images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add_skipped(session: Session, job_id: int, image_ids: Sequence[int]) -> None:
-    """Keep which images of a page the job need not recognise."""
+    """Record which images of a page the job need not recognise."""
     if image_ids:
         session.execute(
             text(
@@ -39,24 +39,24 @@ def name_first(session: Session, job_id: int, image_ids: Sequence[int]) -> set[i
 
 
 def forget_named(session: Session, job_id: int) -> None:
-    """Drop what ``name_first`` remembered: the manifest is read to its end."""
+    """Delete what ``name_first`` remembered: the manifest has been read completely."""
     session.execute(text("DELETE FROM naming WHERE job_id = :job_id"), {"job_id": job_id})
 
 
 def count_there(session: Session, archive_id: int, prefix: str) -> int:
-    """Return how many images of a part of an archive were there when it was last listed."""
+    """Return how many images below a prefix of an archive existed when it was last listed."""
     there = ["archive_id = :archive_id", "missing_since IS NULL", *_below(prefix)]
     count = session.scalar(
-        text(f"SELECT count(*) FROM image WHERE {' AND '.join(there)}"),  # noqa: S608  (put together from these words)
+        text(f"SELECT count(*) FROM image WHERE {' AND '.join(there)}"),  # noqa: S608  (built from constants)
         {"archive_id": archive_id, "prefix": prefix.strip("/")},
     )
     return int(count or 0)
 
 
 def _below(prefix: str) -> list[str]:
-    """Return the conditions of a key that is ``prefix`` or below it, with its bounds; none for the whole archive.
+    """Return the conditions on a key that is ``prefix`` or below it; none for the whole archive.
 
-    Only the bounds that there are: with "or none" in it, a prepared statement would read the whole archive each time.
+    Contains only the bounds that apply. With an "or none" in it, a prepared statement would read the whole archive.
     """
     return (
         ["key >= :prefix", "key < :prefix || '0'", "(key = :prefix OR key >= :prefix || '/')"]
@@ -66,7 +66,7 @@ def _below(prefix: str) -> list[str]:
 
 
 def ask_whether_gone(session: Session, job_id: int, note: str) -> bool:
-    """Pause a job whose listing found nothing, to ask a person; False if it was resumed after it had asked."""
+    """Pause a job whose listing found nothing, to ask a person. Return False if it was already resumed after that."""
     return bool(
         session.scalar(
             text(
@@ -79,16 +79,16 @@ def ask_whether_gone(session: Session, job_id: int, note: str) -> bool:
 
 
 def mark_missing(session: Session, archive_id: int, prefix: str, after: str | None, until: str | None) -> int:
-    """Mark the known keys of a stretch of a listing that were not in it; return how many.
+    """Mark the known keys of a range of a listing that were not found. Return how many.
 
-    What lies in a folder that could not be looked into is not marked: nobody knows.
+    Keys in a folder that could not be read are not marked: their state is unknown.
 
     Args:
-        session: holds the stretch's page in the temporary table ``listed`` (see ``images.upsert_page``).
-        archive_id: the archive that is listed.
-        prefix: what is listed of it: this key and those below it.
-        after: the last key of the page before; None at the beginning.
-        until: the last key of the page; None for the end of the listing.
+        session: has the page of the range in the temporary table ``listed`` (see ``images.upsert_page``).
+        archive_id: the listed archive.
+        prefix: the listed part: this key and those below it.
+        after: the last key of the previous page; None at the beginning.
+        until: the last key of the page; None at the end of the listing.
     """
     bounds = [
         "key > :after" if after is not None else "",
@@ -114,7 +114,7 @@ def mark_missing(session: Session, archive_id: int, prefix: str, after: str | No
                 ))
                 OFFSET 0
             )
-            """  # noqa: S608  (put together from the words above)
+            """  # noqa: S608  (built from constants)
         ),
         {
             "archive_id": archive_id,

@@ -1,4 +1,4 @@
-"""The completion report of a job: what became of every key, and one hash over all of it."""
+"""The completion report of a job: the outcome of every key, and one hash over all of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _ROWS_AT_ONCE = 5_000
 
-# The database sorts, on its disk if need be; a key that was erased since has no name any more.
+# The database sorts, on its disk if necessary. A key that was erased since no longer has a name.
 _OUTCOMES = """
     WITH outcome AS (
         SELECT entry.image_id,
@@ -38,7 +38,7 @@ _OUTCOMES = """
 
 
 def summary(session: Session, job_id: int) -> JobReport:
-    """Return the report of a job as it is now. Must be the first thing in its transaction.
+    """Return the current report of a job. Must be the first statement in its transaction.
 
     Raises:
         NotFoundError: no such job.
@@ -93,11 +93,10 @@ def summary(session: Session, job_id: int) -> JobReport:
 
 
 def lines(session: Session, job_id: int) -> Iterator[bytes]:
-    """Yield a line of JSON for every key, in byte order of keys: key, outcome, class.
+    """Yield one JSON line per key, in byte order of keys: key, outcome, class.
 
-    Must be the first thing in its transaction. The SHA-256 of all of it is the one that ``summary`` gives. Versions are
-    left out: a later job that finds an object changed replaces its record, and the report of an earlier job must not
-    change by that.
+    Must be the first statement in its transaction. ``summary`` gives the SHA-256 of all lines. Versions are omitted: a
+    later job that finds a changed object replaces its record, and that must not change the report of an earlier job.
 
     Raises:
         NotFoundError: no such job.
@@ -110,7 +109,7 @@ def lines(session: Session, job_id: int) -> Iterator[bytes]:
 
 
 def _begin(session: Session) -> None:
-    """Let all statements see one moment, and let a reader take its time: nothing is locked."""
+    """Make all statements see one snapshot, and allow a slow reader: nothing is locked."""
     session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
     session.execute(text("SET LOCAL idle_in_transaction_session_timeout = '1h'"))
 

@@ -1,4 +1,4 @@
-"""Requests to start a job that named themselves, so that one that is sent twice starts one job."""
+"""Requests with an idempotency key: a request that is sent twice starts only one job."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 KEPT_HOURS = 24
-"""After so long a key may be used again for something else."""
+"""After this time a key may be used for another request."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """What a request calls itself, and what it asks for.
+    """The idempotency key and the content of a request.
 
     Attributes:
-        key: SHA-256 of who asked and the key that they chose.
-        content: SHA-256 of what was asked for.
+        key: SHA-256 of the sender and the key that they chose.
+        content: SHA-256 of the request's content.
     """
 
     key: bytes
@@ -31,12 +31,12 @@ class RequestKey:
 
     @classmethod
     def of(cls, who: str, key: str, content: str) -> RequestKey:
-        """Name a request: who asks, the key that they chose, and all that they ask for."""
+        """Build the key from the sender, the key that they chose, and the whole request."""
         return cls(sha256(f"{who}\n{key}".encode()).digest(), sha256(content.encode()).digest())
 
 
 def job_of(session: Session, request: RequestKey) -> int | None:
-    """Return the job that this request started before, None if none. Others with its key wait for this transaction.
+    """Return the job that this request started before, or None. Requests with the same key wait for this transaction.
 
     Raises:
         ConflictError: the key was used for something else.
@@ -59,7 +59,7 @@ def job_of(session: Session, request: RequestKey) -> int | None:
 
 
 def remember(session: Session, request: RequestKey, job_id: int) -> None:
-    """Note which job a request started, and forget the requests whose time is over."""
+    """Record which job a request started, and delete expired requests."""
     session.execute(
         text("DELETE FROM job_request WHERE created_at <= now() - make_interval(hours => :hours)"),
         {"hours": KEPT_HOURS},

@@ -1,4 +1,4 @@
-"""Trying the failed images of a job again: their shards are opened, the counters stay whole."""
+"""Retry the failed images of a job: reopen their shards and correct the counters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def reopen_failed(session: Session, job_id: int, error_class: str | None) -> int:
-    """Make the failed images of a job pending again, all or those of one class; return how many.
+    """Make the failed images of a job pending again, all or those of one class. Return how many.
 
     The failures stay, marked as being retried, until each image has a new outcome.
     """
@@ -56,7 +56,7 @@ def _reopen(session: Session, job_id: int, shard: Row[tuple[object, ...]], ids: 
     for position in positions:
         outcomes[position] = 0
     if shard.state == "done":
-        # Its counts go back from the job to the shard, which is open again.
+        # Move its counts from the job back to the shard, which is open again.
         session.execute(
             text(
                 """UPDATE job SET done = done - :n_done, failed = failed - :n_failed, skipped = skipped - :n_skipped
@@ -64,7 +64,7 @@ def _reopen(session: Session, job_id: int, shard: Row[tuple[object, ...]], ids: 
             ),
             {"id": job_id, "n_done": shard.n_done, "n_failed": shard.n_failed, "n_skipped": shard.n_skipped},
         )
-    # A new epoch fences a holder that would still write the outcomes as it knew them.
+    # A new epoch fences a holder that would still write outdated outcomes.
     session.execute(
         text(
             """UPDATE shard SET state = 'ready', epoch = epoch + 1, attempts = 0, tries = 0, next_try_at = NULL,

@@ -1,7 +1,7 @@
-"""The ledger: shards are leased, written under a fence, given back or closed.
+"""Shards: they are leased, written under a fence, released or closed.
 
-All clocks are the database's. A lease is named by ``epoch``: whoever took the shard over has a higher one, and every
-write of an older holder matches no row.
+All times come from the database's clock. ``epoch`` identifies a lease: a worker that takes a shard over gets a higher
+one, and writes of an older holder then match no row.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ _CLAIMABLE = """
 
 
 class FencedError(RamqError):
-    """The lease was lost: another worker holds the shard now, or the job was cancelled. Nothing was written."""
+    """The lease was lost: another worker now holds the shard, or the job was cancelled. Nothing was written."""
 
     code = "fenced"
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedShard:
-    """A shard as its new holder finds it.
+    """A shard as it was claimed.
 
     Attributes:
-        attempts: holders in a row that wrote nothing, this one included.
-        tries: rounds that ended in trouble of the surroundings.
-        probe: position that the last holder tried alone when it died, or None.
-        probe_deaths: how many holders died alone with that image.
+        attempts: number of holders in a row that wrote nothing, including this one.
+        tries: number of rounds that ended in a transient error.
+        probe: position of the image that the last holder processed alone when it died; None: there was none.
+        probe_deaths: number of holders that died while processing that image alone.
         outcomes: one byte per image.
-        features: what is kept of each image beside its results.
-        vocabulary_id: other tags than the model's own.
-        from_generation_id: where new tags are given from what that generation kept, instead of from the archive.
+        features: which features to store of each image.
+        vocabulary_id: a vocabulary other than the model's own.
+        from_generation_id: compute new tags from the features stored by that generation instead of reading the archive.
     """
 
     id: int
@@ -87,15 +87,15 @@ def claim(
     foreign: Collection[int] = (),
     barred: Barred = NOTHING_BARRED,
 ) -> ClaimedShard | None:
-    """Lease the next shard: highest priority first, then the job with the fewest workers on it, then the oldest.
+    """Lease the next shard: highest priority first, then the job with the fewest workers, then the oldest.
 
     Args:
         session: its transaction is the claim.
-        owner: who leases.
-        models: the models this worker can run; None for any.
-        lease_seconds: for how long, unless renewed.
+        owner: id of the worker.
+        models: the models this worker can run; None: any.
+        lease_seconds: duration of the lease, unless it is renewed.
         foreign: generations whose jobs are left to others.
-        barred: what is left to others.
+        barred: work to leave to others.
     """
     job_id = session.scalar(
         text(
@@ -150,8 +150,8 @@ def claim(
 
 
 def renew(session: Session, shard_id: int, epoch: int, lease_seconds: float) -> bool:
-    """Prolong a lease; False when it was lost."""
-    # It may wait for a write of its own process, and get the lock when that has been stopped.
+    """Renew a lease. Return False if it was lost."""
+    # This may wait for a write of its own process, and get the lock after that process was stopped.
     limit_idleness(session)
     return _touched(
         session,
@@ -162,8 +162,8 @@ def renew(session: Session, shard_id: int, epoch: int, lease_seconds: float) -> 
 
 
 def set_probe(session: Session, shard_id: int, epoch: int, position: int) -> None:
-    """Note which image is about to be tried alone. Raises ``FencedError``."""
-    # A new suspect begins without a past; the same one keeps the deaths it was near.
+    """Record which image is about to be processed alone. Raises ``FencedError``."""
+    # A new suspect starts at zero. The same one keeps its count of deaths.
     if not _touched(
         session,
         """UPDATE shard SET probe_deaths = CASE WHEN probe = :position THEN probe_deaths ELSE 0 END, probe = :position
@@ -174,7 +174,7 @@ def set_probe(session: Session, shard_id: int, epoch: int, position: int) -> Non
 
 
 def advance(session: Session, shard_id: int, epoch: int, outcomes: bytes, lease_seconds: float) -> str:
-    """Check the fence, store the outcomes so far and prolong the lease; return the state of the job.
+    """Check the fence, store the outcomes so far and renew the lease. Return the state of the job.
 
     Must be the first statement of the transaction that writes the batch: it locks the shard against a takeover.
 
@@ -209,9 +209,9 @@ def advance(session: Session, shard_id: int, epoch: int, outcomes: bytes, lease_
 def close(
     session: Session, shard_id: int, epoch: int, stage_seconds: Mapping[str, float], active_seconds: float = 0.0
 ) -> None:
-    """Close a shard in which nothing is pending, and add its counts to the job's. Raises ``FencedError``.
+    """Close a shard without pending images, and add its counts to the job's. Raises ``FencedError``.
 
-    ``active_seconds`` is how long this holder worked on it until now; where several did at a time, it counts once.
+    ``active_seconds`` is how long this holder worked on it. Time in which several holders worked counts once.
     """
     row = session.execute(
         text(
@@ -257,17 +257,17 @@ def give_back(
     delay_seconds: float = 0.0,
     note: str | None = None,
 ) -> None:
-    """End a lease in good order with work left; but for what was written, it is as if there had been none.
+    """Release a shard with work left. Apart from what was written, it is as if it had not been claimed.
 
-    This is the only way to end one early. A holder that dies, or whose device does, says nothing: its lease runs out,
-    and the next holder finds that attempt counted. A lease that was lost is left alone.
+    This is the only way to end a lease early. If a holder or its device dies, the lease expires, and the next holder
+    sees the attempt counted. A lost lease is not changed.
 
     Args:
         session: its transaction ends the lease.
         shard: as it was claimed.
-        is_transient: whether the surroundings were at fault, so that rounds are counted.
-        delay_seconds: how long nobody takes it.
-        note: what the job is said to wait for.
+        is_transient: whether a transient error was the reason; the round is then counted.
+        delay_seconds: how long nobody may claim it.
+        note: what the job waits for, shown to people.
     """
     was_held = _touched(
         session,
@@ -306,7 +306,7 @@ def _note_on_job(session: Session, shard_id: int, note: str) -> None:
 
 
 def backlog(session: Session) -> dict[str, int]:
-    """Return, by model, how many things wait: shards that may be claimed and listings that may go on."""
+    """Return, by model, the number of waiting items: shards that can be claimed and listings that can continue."""
     rows = session.execute(
         text(
             f"""
@@ -334,7 +334,7 @@ def _touched(session: Session, statement: str, values: dict[str, object]) -> boo
 def require_held(session: Session, shard_id: int, epoch: int) -> None:
     """Lock a shard's row if this lease still holds it. Raises ``FencedError``.
 
-    A holder that is stopped before it commits loses the lock soon: nobody can take the shard over before that.
+    A holder that is stopped before it commits soon loses the lock. Nobody can take the shard over before that.
     """
     limit_idleness(session)
     held = session.scalar(

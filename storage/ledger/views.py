@@ -1,4 +1,4 @@
-"""Jobs, their failures and reports as people see them: the command line, the API and the page all show these."""
+"""Jobs, their failures and reports, as the command line, the API and the page show them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PRIORITIES: dict[Priority, int] = {"low": -10, "normal": 0, "high": 10}
 
 @dataclass(frozen=True, slots=True)
 class StageView:
-    """How busy one stage was: seconds of one full-time worker of that stage, and the rate that it could sustain."""
+    """Load of one stage: busy seconds of one full-time worker of the stage, and the rate that it could sustain."""
 
     stage: str
     seconds: float
@@ -27,13 +27,13 @@ class JobView:
     """A job and its counters: ``listed == done + skipped + failed + pending``, read in one snapshot.
 
     Attributes:
-        features: what it keeps of each image: ``none``, ``global`` or ``tokens``.
-        vocabulary: other tags than the model's own, by their name.
-        from_generation_id: where it gives new tags to what that generation recorded, without reading the archive.
-        generation_id: what its results belong to; None until a worker begins it.
+        features: which features it stores of each image: ``none``, ``global`` or ``tokens``.
+        vocabulary: name of a vocabulary other than the model's own.
+        from_generation_id: it computes new tags for the records of that generation, without reading the archive.
+        generation_id: the generation of its results; None until a worker begins it.
         active_seconds: how long it was worked on, without pauses, waits and loading.
-        note: what it waits for or why it ended.
-        webhook: whether the webhook was told that it ended; None where it need not be.
+        note: what it waits for, or why it ended.
+        webhook: state of the webhook delivery about its end; None if there is none.
     """
 
     id: int
@@ -69,7 +69,7 @@ class JobView:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will happen to this job by itself."""
+        """Whether the job has ended: it only continues if somebody resumes it."""
         return self.state in {"done", "cancelled", "failed"}
 
 
@@ -87,12 +87,12 @@ class FailureView:
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """What became of every key of a job. The counters are as in ``JobView``; ``is_final`` once the job is over.
+    """The outcome of every key of a job. Counters are as in ``JobView``. ``is_final`` is true once the job is over.
 
     Attributes:
-        lines: keys that the report can name; ``lines + erased + folder_markers == listed``.
-        erased: images whose results were deleted since, with their key.
-        folder_markers: listed keys that stand for a folder.
+        lines: number of keys in the report; ``lines + erased + folder_markers == listed``.
+        erased: number of images that were deleted since, with their key.
+        folder_markers: number of listed keys that stand for a folder.
         sha256: over the lines, sorted by key.
     """
 

@@ -1,4 +1,4 @@
-"""Which work a worker leaves to others, and what a job waits for that no worker can do."""
+"""Work that a worker leaves to others, and what a job waits for if no worker can do it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Barred(NamedTuple):
-    """What a worker does not claim now: everything, jobs with these models or captioners, archives with these URIs."""
+    """What a worker does not claim now: everything, or jobs with these models, captioners or archive URIs."""
 
     everything: bool = False
     models: Sequence[str] = ()
@@ -23,7 +23,7 @@ NOTHING_BARRED = Barred()
 
 
 def is_for(job: JobView, unfit: Unfitness) -> bool:
-    """Tell whether what a worker cannot do keeps it from a job."""
+    """Return whether a worker's unfitness keeps it from a job."""
     if unfit.kind == "everything":
         return True
     if unfit.kind == "model":
@@ -32,7 +32,7 @@ def is_for(job: JobView, unfit: Unfitness) -> bool:
 
 
 def waits_for(job: JobView, workers: Sequence[WorkerView]) -> str | None:
-    """Say which kind of worker a running job waits for; None while one that lives can do it, or none lives at all."""
+    """Return which kind of worker a running job waits for. None if a live worker can do it, or if none is alive."""
     alive = [worker for worker in workers if worker.is_alive]
     if job.state != "running" or not alive:
         return None

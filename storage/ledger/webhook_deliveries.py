@@ -1,7 +1,7 @@
-"""Notices: which ended jobs a webhook is still to be told of, and how often that was tried.
+"""Webhook deliveries: which ended jobs have to be reported, and how often that was tried.
 
-A notice is owed by the transaction that ends a job, and leased by pushing on when it is due: whoever dies between the
-sending and the note that it was sent leaves it to be sent again.
+The transaction that ends a job also inserts its delivery. A delivery is leased by moving its due time. If a worker dies
+between sending it and recording that, it is sent again.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ FIRST_WAIT_SECONDS = 30
 
 MOST_WAIT_SECONDS = 4 * 3600
 MOST_TRIES = 15
-"""These come to a day."""
+"""With the delays above, this many tries take about a day."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """That a job ended at a moment; ``tries`` counts the one that is now to be made."""
+    """The report of a job's end. ``tries`` includes the current try."""
 
     job_id: int
     ended_at: datetime
@@ -36,10 +36,10 @@ class Notice:
 
 
 def follow(session: Session, job_ids: Sequence[int]) -> None:
-    """Owe a notice of each of these jobs that has ended, if any worker sends notices; forget those of the others.
+    """Insert a delivery for each of these jobs that has ended, if any worker sends webhooks. Delete the others' ones.
 
-    Called by whatever changes a job's state, in the same transaction. Workers that send take leave when they stop in
-    good order, so that nothing is owed once a webhook is no longer set.
+    Called by every change of a job's state, in the same transaction. Workers that send webhooks deregister when they
+    stop normally. Nothing is inserted once no webhook is configured.
     """
     if not job_ids:
         return
@@ -54,7 +54,7 @@ def follow(session: Session, job_ids: Sequence[int]) -> None:
 
 
 def claim(session: Session) -> Notice | None:
-    """Lease the notice that has been due for longest; None if none is."""
+    """Lease the delivery that has been due for longest; None if none is due."""
     row = session.execute(
         text(
             """
@@ -71,9 +71,9 @@ def claim(session: Session) -> Notice | None:
 
 
 def settle(session: Session, notice: Notice, error: str | None) -> None:
-    """Note that a notice was sent (``error`` is None) or why not; the last try is the last.
+    """Record that a delivery was sent (``error`` is None) or why not. After the last try it is given up.
 
-    Nothing is noted if the job has gone on meanwhile, or ended again.
+    Nothing is recorded if the job was continued meanwhile, or has ended again.
     """
     session.execute(
         text(
@@ -94,7 +94,7 @@ def settle(session: Session, notice: Notice, error: str | None) -> None:
 
 
 def described(row: Row[Any]) -> str | None:
-    """Say what became of a job's notice, from the columns ``notice_*`` of its row."""
+    """Return the state of a job's delivery in words, from the columns ``notice_*`` of its row."""
     if row.notice_ended_at is None:
         return None
     if row.notice_sent_at is not None:
@@ -104,7 +104,7 @@ def described(row: Row[Any]) -> str | None:
 
 
 def troubled(session: Session) -> tuple[int, int, int | None]:
-    """Return how many notices are tried again, how many were given up, and the latest job of all these."""
+    """Return the number of deliveries being retried, the number given up, and the latest job of all these."""
     row = session.execute(
         text(
             """SELECT count(due_at) AS again, count(*) - count(due_at) AS lost, max(job_id) AS job_id FROM notice

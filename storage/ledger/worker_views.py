@@ -1,4 +1,4 @@
-"""What people are shown of workers; see ``storage.views``."""
+"""Workers as people see them; see ``storage.ledger.views``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Unfitness:
-    """What a worker cannot do now, for a reason of its own.
+    """Something that a worker cannot do at the moment, for reasons of its own.
 
     Attributes:
-        kind: ``everything``, ``model`` or ``archive``; ``index`` where it recognises but cannot publish vectors.
+        kind: ``everything``, ``model`` or ``archive``; ``index`` if it recognises but cannot publish vectors.
         name: of the model or captioner, or the archive's URI; else empty.
         reason: one line that says what to do.
     """
@@ -27,7 +27,7 @@ class Unfitness:
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
-    """A worker process. It is alive if its heartbeat is recent. ``unfit`` is what it cannot do now, and why."""
+    """A worker process. It is alive if its heartbeat is recent. ``unfit`` lists what it cannot do now, and why."""
 
     id: str
     host: str

@@ -1,4 +1,4 @@
-"""Workers: who lives, on which device, at what rate."""
+"""Workers: which are alive, on which device, at what rate."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def beat(  # noqa: PLR0913  (a worker's columns)
     models: Sequence[str] | None = None,
     unfit: Sequence[Unfitness] = (),
 ) -> None:
-    """Note that a worker lives and what it does."""
+    """Record a worker's heartbeat and what it does."""
     session.execute(
         text(
             """
@@ -65,19 +65,19 @@ def beat(  # noqa: PLR0913  (a worker's columns)
 
 
 def leave(session: Session, worker_id: str) -> None:
-    """Forget a worker that stopped in good order."""
+    """Delete a worker that stopped normally."""
     session.execute(text("DELETE FROM worker WHERE id = :id"), {"id": worker_id})
 
 
 def forget_gone(session: Session, older_than_seconds: float) -> None:
-    """Forget workers that have been silent for long."""
+    """Delete workers whose last heartbeat is older than this."""
     session.execute(
         text("DELETE FROM worker WHERE heartbeat_at < now() - make_interval(secs => :age)"), {"age": older_than_seconds}
     )
 
 
 def views(session: Session) -> list[WorkerView]:
-    """Return the workers, the living first."""
+    """Return the workers, most recent heartbeat first."""
     rows = session.execute(
         text(
             """SELECT id, host, pid, device, model, job_id, images_per_second, models, unfit,

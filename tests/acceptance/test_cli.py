@@ -233,7 +233,7 @@ def test_likeness_is_to_one_image(run: Run, recorded: Recorded) -> None:
 
 @pytest.mark.parametrize(("depth", "is_told"), [(PICTURES - 1, True), (PICTURES, False)])
 def test_an_export_that_ends_where_rankings_do_says_so(recorded: Recorded, depth: int, is_told: bool) -> None:
-    code = f"from storage import query; query.MAX_OFFSET = {depth}; from ramq.cli.main import main; main()"
+    code = f"from storage.search import query; query.MAX_OFFSET = {depth}; from ramq.cli.main import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, "export", "like:1"],
         env={**os.environ, **recorded.environment},

@@ -21,7 +21,7 @@ from tests.services.checker import check_job, fill
 from tests.services.fleet import wait_for
 from tests.services.watch import wait_until_stopped
 from workers.app import KEY_PREFIX, WakeUps, make_app
-from workers.lifecycle import BELLS_PER_WORKER, Worker
+from workers.lifecycle import WAKE_UPS_PER_WORKER, Worker
 from workers.messages import queue_of
 from workers.pipeline.pipeline import PipelineOptions
 
@@ -75,7 +75,7 @@ def test_a_job_of_a_million_images_is_a_handful_of_messages_however_many_ring(
             s3=S3Options(),
         )
         while not over.is_set():
-            worker._ring_bells()
+            worker._send_wake_ups()
 
     with ThreadPoolExecutor(SENDERS) as pool:
         sending = [pool.submit(send_all_the_time, number) for number in range(SENDERS)]
@@ -87,7 +87,7 @@ def test_a_job_of_a_million_images_is_a_handful_of_messages_however_many_ring(
         over.set()
         for one in sending:
             one.result()
-    assert BELLS_PER_WORKER * SENDERS <= longest <= 2 * BELLS_PER_WORKER * SENDERS
+    assert WAKE_UPS_PER_WORKER * SENDERS <= longest <= 2 * WAKE_UPS_PER_WORKER * SENDERS
     memory = cast("dict[str, int]", broker.info("memory"))
     assert memory["used_memory"] < 20_000_000
 

@@ -46,7 +46,7 @@ def test_an_archive_that_moved_keeps_its_results_and_is_read_where_it_is_now(
     assert [hit["image_id"] for hit in after["items"]] == [hit["image_id"] for hit in before["items"]]
     assert {hit["archive"] for hit in after["items"]} == {f"file://{moved}"}
     (moved / "chelsea.png").write_bytes(b"another")
-    image_id = ours.find_image("chelsea.png")
+    image_id = ours.images.find("chelsea.png")
     assert client.get(f"/v1/images/{image_id}/original").content == b"another"
     job = ours.jobs.create(str(moved))
     assert job.archive == f"file://{moved}"
@@ -55,7 +55,7 @@ def test_an_archive_that_moved_keeps_its_results_and_is_read_where_it_is_now(
 def test_an_address_that_is_taken_empty_of_another_kind_or_not_allowed_is_refused(
     ours: Services, make_client: Callable[..., TestClient], archive: Path, tmp_path: Path
 ) -> None:
-    rename = ours.archive_client.rename
+    rename = ours.archives.rename
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConflictError, match=r"none of 17 images .* is it the right place"):
         rename("1", str(tmp_path / "empty"))
@@ -77,13 +77,13 @@ def test_an_address_that_is_taken_empty_of_another_kind_or_not_allowed_is_refuse
         rename("2", str(archive), force=True)
     strict = services_of(make_client(archive_allow=(str(archive),)))
     with pytest.raises(ForbiddenError):
-        strict.archive_client.rename("1", str(tmp_path / "empty"), force=True)
+        strict.archives.rename("1", str(tmp_path / "empty"), force=True)
 
 
 def test_the_keys_of_a_bucket_begin_with_the_archives_prefix_and_stay_so(ours: Services) -> None:
     scalar(ours, "UPDATE archive SET uri = 's3://old/2024' RETURNING id")
     with pytest.raises(UsageError, match="begin with 'years/2024', those of s3://old/2024 with '2024'"):
-        ours.archive_client.rename("1", "s3://new/years/2024")
+        ours.archives.rename("1", "s3://new/years/2024")
 
 
 def test_a_removed_archive_leaves_nothing_behind_but_the_report(client: TestClient, ours: Services) -> None:

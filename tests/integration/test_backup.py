@@ -62,6 +62,6 @@ def test_a_dump_that_is_restored_into_a_new_server_is_searched_as_before_without
         assert answers(restored) == before
         assert restored.jobs.get(1) == job
         make_builder(restored.settings, engine).rebuild(1)
-        assert restored.index_status()[0].vectors_indexed == job.done
+        assert restored.index.status()[0].vectors_indexed == job.done
         assert answers(restored) == before
         engine.dispose()

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.services
 
 
 def image_named(client: TestClient, key: str) -> int:
-    return services_of(client).find_image(key)
+    return services_of(client).images.find(key)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ SCREEN = "/archives/policies"
 
 
 def counts(client: TestClient, tag: str) -> bool:
-    return tag in {facet.name for facet in services_of(client).facets(SearchQuery(), 500)}
+    return tag in {facet.name for facet in services_of(client).search.facets(SearchQuery(), 500)}
 
 
 def test_a_rule_is_added_and_taken_back(client: TestClient) -> None:
@@ -59,7 +59,7 @@ def test_what_cannot_be_a_rule_is_refused_on_the_screen(client: TestClient) -> N
     twice = client.post(SCREEN, data={"tag": CAT, "say": "nothing"}, headers={"accept": "text/html"})
     assert twice.status_code == 404
     assert "there is no rule" in twice.text
-    [archive] = services_of(client).archives()
+    [archive] = services_of(client).archives.list()
     with pytest.raises(UsageError, match="this one is empty"):
         services_of(client).policies.put(CAT, "deny", "")
     with pytest.raises(UsageError, match="a whole archive"):

@@ -46,7 +46,7 @@ def _vectors(services: Services) -> dict[int, NDArray[np.float32]]:
 def test_a_text_beside_an_image_ranks_by_the_middle_of_both(services: Services, client: TestClient) -> None:
     cat = services.images.find("chelsea.png")
     vectors = _vectors(services)
-    middle = services._searches._models.encode_text("lite", TEXT) + vectors[cat]
+    middle = services.search._models.encode_text("lite", TEXT) + vectors[cat]
     expected = {number: float(v @ middle / np.linalg.norm(middle)) for number, v in vectors.items() if number != cat}
 
     page = services.search.page(SearchQuery(text=TEXT, like=cat, limit=500))
@@ -86,6 +86,6 @@ def test_a_picture_and_an_image_of_the_archive_are_too_much(services: Services, 
 
 
 def test_a_model_that_cannot_be_loaded_is_told_in_a_line(services: Services, archive: Path) -> None:
-    services._searches._models = QueryModels(services.settings.model_copy(update={"device": "cuda:9"}))
+    services.search._models = QueryModels(services.settings.model_copy(update={"device": "cuda:9"}))
     with pytest.raises(UsageError, match="cuda:9"):
         services.search.by_image((archive / "chelsea.png").read_bytes(), SearchQuery())

@@ -80,7 +80,7 @@ def check_searches(services: Services) -> None:
     }
     for image_id in (1, RECORDED):
         with unit_of_work(services.engine) as session:
-            page = services._searches.of_database.page(
+            page = services._search_of_database.page(
                 session, SearchQuery(text="whatever", limit=1), VECTORS[image_id - 1]
             )
         assert [hit.image_id for hit in page.items] == [image_id]

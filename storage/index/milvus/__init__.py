@@ -1,1 +1,1 @@
-"""The index in Milvus, for archives that one machine cannot search; what is newer is read from Postgres as ever."""
+"""The index in Milvus, for archives too large for one machine to search. Newer rows still come from PostgreSQL."""

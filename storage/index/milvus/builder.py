@@ -1,7 +1,7 @@
 """The builder of an index in Milvus: one collection per generation, brought up to each watermark by upserts.
 
-Rows are written again, not added, and the watermark moves in Postgres when all of them are there. So a crash anywhere
-leaves rows that searches do not count yet, and that the next builder writes once more.
+Rows are upserted, not appended. The watermark in PostgreSQL moves when all of them are written. A crash at any point
+leaves rows that searches ignore and that the next builder writes again.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _FACTS = ("archive", "job", "modified", "size", "key", "scores", "vector")
 
 
 class MilvusBuilder(IndexBuilder):
-    """Builds and keeps the index. Any number may run, in any number of processes: they take turns.
+    """Builds and maintains the index. Any number may run, in any number of processes: a lock admits one at a time.
 
     Args:
-        milvus: where collections are.
+        milvus: the connection.
         engine: the database.
-        place: where the files are that stand beside an index.
-        cache_dir: a folder of this machine.
-        min_rows: new vectors that are published at once.
+        place: storage of the index's other files.
+        cache_dir: a local folder.
+        min_rows: this many new vectors are published at once.
         max_age_seconds: fewer are published when the last publication is this long ago.
     """
 
@@ -65,7 +65,7 @@ class MilvusBuilder(IndexBuilder):
         self.milvus = milvus
 
     def compact(self, generation_id: int, *, purge: bool = False) -> Published | None:
-        """Publish what was erased, and have Milvus remove it from its files, with ``purge``; it merges by itself."""
+        """Publish erasures and, with ``purge``, have Milvus remove them from its files. Milvus merges by itself."""
         if not purge:
             return None
         published = self.publish_new(generation_id, force=True)
@@ -76,7 +76,7 @@ class MilvusBuilder(IndexBuilder):
         return published
 
     def verify(self, generation_id: int) -> list[str]:
-        """Compare every image in the collection with the database; return what is wrong, one line each."""
+        """Compare every image in the collection with the database. Return the problems, one line each."""
         with unit_of_work(self.snapshot_engine) as session:
             size = repository.vector_size(session, generation_id)
             if size is None:
@@ -93,7 +93,7 @@ class MilvusBuilder(IndexBuilder):
             return self._differences(name, published, changed)
 
     def collect_garbage(self) -> int:
-        """Drop collections that are not published any more; return how many."""
+        """Drop collections that are no longer published. Return how many."""
         with unit_of_work(self.engine) as session:
             found = collections_of(self.milvus, repository.system_identifier(session))
         return sum(self._drop_garbage(name, *of) for name, of in found.items())
@@ -101,7 +101,7 @@ class MilvusBuilder(IndexBuilder):
     def _drop_garbage(self, name: str, generation_id: int, number: int) -> bool:
         with unit_of_work(self.engine) as session:
             if not repository.lock_builder(session, generation_id, wait=False):
-                return False  # it may be the one that is being built
+                return False  # it may be under construction
             if repository.vector_size(session, generation_id) is not None:
                 age = repository.published_seconds_ago(session, generation_id)
                 if repository.head(session, generation_id).pointer.manifest == number:
@@ -156,7 +156,7 @@ class MilvusBuilder(IndexBuilder):
     def _differences(
         self, collection: str, stored: Iterable[tuple[RawRows, NDArray[np.float16]]], changed: NDArray[np.int64]
     ) -> list[str]:
-        """Return what a collection shows otherwise than the ``stored`` rows, ids ascending, apart from changed ones."""
+        """Return how a collection differs from the ``stored`` rows (ids ascending), except for images that changed."""
         lacking: list[int] = []
         other: list[int] = []
         ghosts: list[int] = []
@@ -174,7 +174,7 @@ class MilvusBuilder(IndexBuilder):
             seen = last
         ghosts += [-row["pk"] for row in self.milvus.rows(collection, f"pk < {-seen}", ())]
         ghosts = np.setdiff1d(np.array(ghosts, dtype=np.int64), changed).tolist()
-        lines = {"lacks": lacking, "shows otherwise than the database": other, "has, but the database deleted,": ghosts}
+        lines = {"lacks": lacking, "differs from the database in": other, "still has deleted": ghosts}
         return [
             f"{collection} {what} {len(ids)} images, for example image {min(ids)}: run `ramq index rebuild`"
             for what, ids in lines.items()

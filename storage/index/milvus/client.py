@@ -1,7 +1,7 @@
-"""What is said to Milvus: collections, rows, filters, nearest vectors.
+"""Requests to Milvus: collections, rows, filters, nearest vectors.
 
-A row's key, ``pk``, is the negative of its image's id: Milvus gives rows in ascending order of their keys and no other,
-and the newest images are wanted first.
+A row's key, ``pk``, is the negative image id. Milvus returns rows only in ascending order of their keys, and the newest
+images are wanted first.
 """
 
 from __future__ import annotations
@@ -28,30 +28,27 @@ if TYPE_CHECKING:
 SCHEMES = ("milvus+http", "milvus+https", "milvus+file")
 
 ROWS_AT_ONCE = 10_000
-"""Rows in an answer; Milvus gives 16,384 at most."""
+"""Rows per answer. Milvus returns at most 16,384."""
 
 MOST_NEAREST = 16_384
-"""Milvus' own limit of the nearest vectors that can be asked for."""
+"""Milvus' own limit for the number of nearest vectors."""
 
 OLDEST = (2, 5)
 """The first version with inverted indexes of arrays."""
 
-_ROWS_PER_UPSERT = 2_000  # some 8 MB with vectors of 1,024 numbers: a message may have 64
+_ROWS_PER_UPSERT = 2_000  # about 8 MB with vectors of 1,024 numbers; a message may have 64 MB
 _CONNECT_SECONDS = 10.0
 _KEY_DIGITS = 16_384
-_MOST_TAGS = 4_096  # of an array, Milvus' own limit
+_MOST_TAGS = 4_096  # Milvus' own limit for an array
 _FILTERED = ("archive", "job", "modified", "size", "key", "assigned")
 
 
 class Milvus:
-    """A Milvus database, connected to when it is first needed. Thread-safe.
+    """A Milvus database. Connects when it is first needed. Thread-safe.
 
     Args:
-        url: ``milvus+http://user:password@host:19530/database``, with ``https`` likewise, or ``milvus+file:///path.db``:
-            a file that one process at a time can open, by milvus-lite.
-
-    Raises:
-        UsageError: another kind of URL.
+        url: ``milvus+http://user:password@host:19530/database`` or ``milvus+https://…`` for a server, or
+            ``milvus+file:///path.db`` for a milvus-lite file, which only one process can open at a time.
     """
 
     def __init__(self, url: str) -> None:
@@ -86,25 +83,25 @@ class Milvus:
 
     @contextmanager
     def opened(self) -> Iterator[MilvusClient]:
-        """Give the client, and errors that say what happened.
+        """Yield the client. Translate its errors.
 
         Raises:
             UsageError: the package is missing.
-            ServiceUnavailableError: Milvus cannot be reached, or refused.
+            ServiceUnavailableError: Milvus cannot be reached, or rejected the request.
         """
         try:
-            with self._lock:  # so that only one thread connects
+            with self._lock:  # only one thread connects
                 client = self._opened
         except UsageError:
             raise
-        except Exception as error:  # pymilvus' own classes may not be there to be named
+        except Exception as error:  # pymilvus' own classes may not be importable
             raise ServiceUnavailableError(f"Milvus cannot be reached at {self._options['uri']}: {error}") from error
         from pymilvus.exceptions import MilvusException  # noqa: PLC0415
 
         try:
             yield client
         except MilvusException as error:
-            raise ServiceUnavailableError(f"Milvus refused: {error.message}") from error
+            raise ServiceUnavailableError(f"Milvus rejected the request: {error.message}") from error
 
     def check(self) -> None:
         """Raise ``ServiceUnavailableError`` if Milvus cannot be reached, or is too old for ramq's collections."""
@@ -118,7 +115,7 @@ class Milvus:
             )
 
     def close(self) -> None:
-        """Let go of the connection or the file, if there is one."""
+        """Close the connection or the file, if it is open."""
         with self._lock:
             if "_opened" in self.__dict__:
                 self._opened.close()
@@ -131,12 +128,12 @@ class Milvus:
             return list(client.list_collections())
 
     def has(self, collection: str) -> bool:
-        """Return whether there is such a collection."""
+        """Return whether the collection exists."""
         with self.opened() as client:
             return bool(client.has_collection(collection))
 
     def create(self, collection: str, vector_size: int) -> None:
-        """Create an empty collection for vectors of ``vector_size`` numbers, and let it be searched."""
+        """Create an empty collection for vectors of ``vector_size`` numbers, and load it for search."""
         with self.opened() as client:
             from pymilvus import DataType  # noqa: PLC0415
 
@@ -150,25 +147,25 @@ class Milvus:
             schema.add_field("scores", DataType.JSON)
             indexes = client.prepare_index_params()
             indexes.add_index("vector", index_type="FLAT" if self._is_file else "AUTOINDEX", metric_type="IP")
-            for name in () if self._is_file else _FILTERED:  # milvus-lite has no such indexes of arrays
+            for name in () if self._is_file else _FILTERED:  # milvus-lite has no inverted indexes of arrays
                 indexes.add_index(name, index_type="INVERTED")
-            # A search must see what was written before the watermark that it read, whoever wrote it.
+            # A search must see everything written before the watermark that it read, by any writer.
             client.create_collection(collection, schema=schema, index_params=indexes, consistency_level="Strong")
 
     def drop(self, collection: str) -> None:
-        """Drop a collection with all that is in it."""
+        """Drop a collection with all its rows."""
         with self.opened() as client:
             client.drop_collection(collection)
 
     def load(self, collection: str) -> None:
-        """Let a collection be searched, which a server that was started again may have to be told."""
+        """Load a collection for search. A restarted server may need this."""
         with self.opened() as client:
             client.load_collection(collection)
 
     def compact(self, collection: str) -> None:
-        """Ask for what was deleted to be removed from the files, which takes place later."""
+        """Ask Milvus to remove deleted rows from its files. It does so later."""
         if self._is_file:
-            return  # milvus-lite does it by itself and cannot be asked
+            return  # milvus-lite does it by itself and has no call for it
         with self.opened() as client:
             client.compact(collection)
 
@@ -177,34 +174,34 @@ class Milvus:
     def upsert(
         self, collection: str, raw: RawRows, vectors: NDArray[np.float16], assigned_units: NDArray[np.int32]
     ) -> None:
-        """Write rows with their vectors (N, D) in place of whatever these images had."""
+        """Write rows with their vectors (N, D). They replace existing rows of these images."""
         for start in range(0, len(raw.ids), _ROWS_PER_UPSERT):
             rows = range(start, min(start + _ROWS_PER_UPSERT, len(raw.ids)))
             with self.opened() as client:
                 client.upsert(collection, [_entity(raw, row, vectors[row], assigned_units) for row in rows])
 
     def delete(self, collection: str, image_ids: Sequence[int]) -> None:
-        """Delete images; those that are not there are deleted already."""
+        """Delete images. Missing ones are not an error."""
         for start in range(0, len(image_ids), ROWS_AT_ONCE):
             with self.opened() as client:
                 client.delete(collection, ids=[-image_id for image_id in image_ids[start : start + ROWS_AT_ONCE]])
 
     def count(self, collection: str, filter_: str) -> int:
-        """Return how many rows a filter leaves."""
+        """Return the number of rows that match a filter."""
         with self.opened() as client:
             return int(client.query(collection, filter=filter_, output_fields=["count(*)"])[0]["count(*)"])
 
     def rows(
         self, collection: str, filter_: str, fields: Sequence[str], limit: int | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Yield fields, and ``pk``, of the rows that a filter leaves, the newest image first, ``limit`` at most."""
+        """Yield fields, and ``pk``, of the rows that match a filter, newest image first, at most ``limit``."""
         last = None
         left = limit
         while left is None or left > 0:
             asked = ROWS_AT_ONCE if left is None else min(left, ROWS_AT_ONCE)
             following = filter_ if last is None else f"({filter_}) and pk > {last}"
             with self.opened() as client:
-                # milvus-lite keeps the order only where it is told that there may be more to ask for.
+                # milvus-lite only keeps the order if it expects a further request.
                 found = client.query(
                     collection, filter=following, output_fields=["pk", *fields], limit=asked, iterator="True"
                 )
@@ -217,7 +214,7 @@ class Milvus:
     def nearest(
         self, collection: str, filter_: str, query: NDArray[np.float32], k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return up to ``k`` (image ids, inner products with ``query`` (D,)) of what a filter leaves, best first."""
+        """Return up to ``k`` (image ids, inner products with ``query`` (D,)) of the rows that match, best first."""
         with self.opened() as client:
             hits = client.search(collection, data=[query], filter=filter_, limit=min(k, MOST_NEAREST))[0]
         ids = np.array([-hit["pk"] for hit in hits], dtype=np.int64)
@@ -234,7 +231,7 @@ def _entity(
 
 
 def facts_of(raw: RawRows, row: int) -> dict[str, Any]:
-    """Return what a row has beside its vector, by field."""
+    """Return the fields of a row except its vector."""
     key = slice(int(raw.key_offsets[row]), int(raw.key_offsets[row + 1]))
     tags = slice(int(raw.tag_offsets[row]), int(raw.tag_offsets[row + 1]))
     scores = zip(raw.tags[tags].tolist(), raw.scores[tags].tolist(), strict=True)

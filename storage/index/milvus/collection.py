@@ -1,4 +1,4 @@
-"""The published images of a generation in Milvus as one view sees them, and those that meet a condition."""
+"""The published images of a generation in Milvus, as one view sees them, and those that meet a condition."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from storage.index.milvus.client import Milvus
 
 MOST_READ = 50_000
-"""Rows whose scores are read, a second or two, to put them in order by several tags or to count all their tags."""
+"""Limit of rows whose scores are read to sort by several tags or to count all tags. Takes a second or two."""
 
 _SAMPLED_RANGES = 16
 
-_SLICE = 10_000  # ids; no more than what one answer of Milvus can hold
+_SLICE = 10_000  # ids; at most what one answer of Milvus can hold
 
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A collection, less what is newer in Postgres or erased.
+    """A collection without the images that are newer in PostgreSQL or erased.
 
     Attributes:
-        milvus: where it is.
+        milvus: the connection.
         name: its name.
-        assigned_units: (T,) the vocabulary's own thresholds, in the units of scores.
-        dead: ids of the images that do not count here, ascending.
+        assigned_units: (T,) the vocabulary's own thresholds, in score units.
+        dead: ids of the images to ignore here, ascending.
     """
 
     milvus: Milvus
@@ -46,7 +46,7 @@ class Collection:
     dead: NDArray[np.int64]
 
     def without(self, image_ids: NDArray[np.int64]) -> Collection:
-        """Return the collection less some more images."""
+        """Return the collection without these images."""
         return replace(self, dead=np.union1d(self.dead, image_ids))
 
     def select(self, condition: Condition | None) -> CollectionSelection:
@@ -55,12 +55,12 @@ class Collection:
         return CollectionSelection(self, filters.both(meets, filters.none_of(self.dead.tolist())))
 
     def count_of(self, image_ids: NDArray[np.int64]) -> int:
-        """Return how many of some images the collection has, also of those that do not count."""
+        """Return how many of these images the collection has, ignored ones included."""
         slices = (image_ids[start : start + _SLICE].tolist() for start in range(0, len(image_ids), _SLICE))
         return sum(self.milvus.count(self.name, filters.one_of(some)) for some in slices)
 
     def sample(self, count: int) -> NDArray[np.float32]:
-        """Return about ``count`` vectors (S, D), from all over the collection."""
+        """Return about ``count`` vectors (S, D), spread over the collection."""
         everything = self.select(None)
         newest = [row["pk"] for row in everything.rows((), limit=1)]
         if not newest:
@@ -77,8 +77,8 @@ class Collection:
 class CollectionSelection:
     """Images of a collection.
 
-    Unlike columns that are mapped, a collection changes under its readers: what is deleted while a selection is read is
-    missing in it.
+    Unlike mapped columns, a collection changes under its readers: images deleted while a selection is read are missing
+    in it.
     """
 
     rows_of: Collection
@@ -91,7 +91,7 @@ class CollectionSelection:
         return self.count(filters.one_of([image_id])) > 0
 
     def among(self, image_ids: list[int]) -> CollectionSelection:
-        """Return those of these images that are among some others."""
+        """Return the images that are also in ``image_ids``."""
         return CollectionSelection(self.rows_of, filters.both(self.filter, filters.one_of(image_ids)))
 
     @cached_property
@@ -99,20 +99,20 @@ class CollectionSelection:
         return self.count()
 
     def count(self, more: str = filters.EVERYTHING) -> int:
-        """Return how many of the images meet another filter, too."""
+        """Return how many of the images meet a further filter."""
         return self.rows_of.milvus.count(self.rows_of.name, filters.both(self.filter, more))
 
     def rows(
         self, fields: Iterable[str], more: str = filters.EVERYTHING, limit: int | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Yield ``pk`` and fields of those that meet another filter, too, the newest image first."""
+        """Yield ``pk`` and fields of the images that meet a further filter, newest image first."""
         return self.rows_of.milvus.rows(self.rows_of.name, filters.both(self.filter, more), list(fields), limit)
 
     def count_tags(self, units: NDArray[np.int32]) -> NDArray[np.int64]:
         """Return for each tag how many of the images have it with a score above its ``units`` (T,), as (T,).
 
         Raises:
-            UsageError: they are too many.
+            UsageError: there are too many images.
         """
         self._require_few("to count their tags")
         counts = np.zeros(len(units), dtype=np.int64)
@@ -127,7 +127,7 @@ class CollectionSelection:
         """Return up to ``k`` (image ids, score sums), best first, equal ones newest first; see ``evaluate``.
 
         Raises:
-            UsageError: they are too many to be put in order by several terms.
+            UsageError: there are too many images to sort them by several terms.
         """
         if not terms:
             older = filters.EVERYTHING if after is None else f"pk > {-after[1]}"
@@ -136,7 +136,7 @@ class CollectionSelection:
         if len(terms) == 1:
             best = self._best_by_term(terms, k, after)
         else:
-            self._require_few("to be put in order by several tags")
+            self._require_few("to sort by several tags")
             best = list(self._sums(terms))
             if after is not None:
                 best = [(total, image_id) for total, image_id in best if (total, image_id) < after]
@@ -145,9 +145,9 @@ class CollectionSelection:
         return ids_and_sums[:, 0], ids_and_sums[:, 1]
 
     def _best_by_term(self, terms: Terms, k: int, after: tuple[int, int] | None) -> list[tuple[int, int]]:
-        """Return the ``k`` best by one term, in any order: however many there are, few of them have to be read.
+        """Return the ``k`` best by one term, in any order. Few rows are read, however many images there are.
 
-        The k-th best score is found by counting; what is better is read whole, and of what is as good the newest.
+        The k-th best score is found by counting. All images above that score are read, and the newest ones at it.
         """
         (term,) = terms
         rest = filters.EVERYTHING
@@ -155,7 +155,7 @@ class CollectionSelection:
             total, image_id = after
             is_older = filters.both(filters.best_below(term, total + 1), f"pk > {-image_id}")
             rest = f"({filters.best_below(term, total)} or {is_older})"
-        low, high = 0, SCORE_SCALE + 1  # at least k, if there are so many, have low; fewer have high
+        low, high = 0, SCORE_SCALE + 1  # at least k images (or all) reach low, fewer reach high
         while high - low > 1:
             middle = (low + high) // 2
             if self.count(filters.both(rest, filters.best_at_least(term, middle))) >= k:
@@ -171,14 +171,14 @@ class CollectionSelection:
         return self.rows_of.milvus.nearest(self.rows_of.name, self.filter, query, k)
 
     def cosines(self, query: NDArray[np.float32], image_ids: Iterable[int]) -> dict[int, float]:
-        """Return the cosine similarity with ``query`` (D,) of those of some images that are here."""
+        """Return the cosine similarity with ``query`` (D,) of those of these images that are in the selection."""
         chosen = self.rows_of.select(None).rows(("vector",), filters.one_of(list(image_ids)))
         return {-row["pk"]: float(np.asarray(row["vector"], dtype=np.float32) @ query) for row in chosen}
 
     def by_id(self, terms: Terms) -> Iterator[tuple[int, int]]:
         """Yield every (image id, score sum), ids ascending, in bounded memory."""
         newest = next((row["pk"] for row in self.rows((), limit=1)), 0)
-        # Rows come in descending order of id only, so that the range of ids is read in slices, the oldest first.
+        # Rows come only in descending order of id. Therefore the range of ids is read in slices, oldest first.
         for end in range(0, newest - 1, -_SLICE):
             found = self._sums(terms, f"pk <= {end} and pk > {end - _SLICE}")
             yield from sorted((image_id, total) for total, image_id in found)
@@ -188,11 +188,11 @@ class CollectionSelection:
         named = [[str(tag_id) for tag_id in term] for term in terms]
         for row in self.rows(("scores",) if named else (), more):
             best = (max(row["scores"].get(tag, 0) for tag in term) for term in named)
-            yield sum(min(units, SCORE_SCALE) for units in best), -row["pk"]  # what a person gave is stored above it
+            yield sum(min(units, SCORE_SCALE) for units in best), -row["pk"]  # tags added by people are stored above it
 
     def _require_few(self, purpose: str) -> None:
         if len(self) > MOST_READ:
             raise UsageError(
-                f"{len(self):,} images are too many {purpose} with an index in Milvus, which can do that with "
-                f"{MOST_READ:,}: add a tag or a filter"
+                f"{len(self):,} images are too many {purpose} with an index in Milvus (limit {MOST_READ:,}): "
+                "add a tag or a filter"
             )

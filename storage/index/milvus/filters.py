@@ -1,8 +1,8 @@
-"""From conditions to Milvus' boolean expressions.
+"""Translate conditions to Milvus' boolean expressions.
 
-They are made of field names, numbers and hexadecimal digits alone, so that nothing in them has to be escaped. A tag
-that an image does not have is missing in its scores, and what a server makes of ``not`` around a comparison with
-something missing has changed between versions; so ``not`` stands directly before what always has an answer.
+They consist only of field names, numbers and hexadecimal digits, so nothing in them has to be escaped. A tag that an
+image lacks is missing in its scores. How servers evaluate ``not`` around a comparison with a missing value has changed
+between versions. Therefore ``not`` is applied only to expressions that always have a value.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def filter_of(  # noqa: C901, PLR0911 - one for each kind of condition
     """Return the expression for the images that meet a condition, or for those that do not.
 
     Args:
-        condition: with every name looked up.
-        assigned_units: (T,) the vocabulary's own thresholds, in the units of scores.
-        holds: False: the images that do not meet it.
+        condition: with every name resolved.
+        assigned_units: (T,) the vocabulary's own thresholds, in score units.
+        holds: True: the images that meet it; False: the images that do not.
     """
     match condition:
         case All(parts):
@@ -67,24 +67,24 @@ def filter_of(  # noqa: C901, PLR0911 - one for each kind of condition
 
 
 def both(*filters: str) -> str:
-    """Return the expression for what meets all of several."""
+    """Return the conjunction of these expressions."""
     return _joined([part for part in filters if part != EVERYTHING], is_any=False)
 
 
 def none_of(image_ids: Sequence[int]) -> str:
-    """Return the expression for all images but some."""
+    """Return the expression for all images except these."""
     return f"pk not in [{_listed(image_ids)}]" if image_ids else EVERYTHING
 
 
 def one_of(image_ids: Sequence[int]) -> str:
-    """Return the expression for some images."""
+    """Return the expression for these images."""
     return f"pk in [{_listed(image_ids)}]" if image_ids else NOTHING
 
 
 def best_at_least(term: Iterable[int], units: int) -> str:
-    """Return the expression for the images whose best score of some tags is ``units`` or more; 0: all images.
+    """Return the expression for the images whose best score of these tags is ``units`` or more; 0: all images.
 
-    What is stored above ``SCORE_SCALE``, because a person said it, is as good as that.
+    Scores above ``SCORE_SCALE`` (of tags added by a person) count as ``SCORE_SCALE``.
     """
     if units <= 0:
         return EVERYTHING
@@ -94,7 +94,7 @@ def best_at_least(term: Iterable[int], units: int) -> str:
 
 
 def best_below(term: Iterable[int], units: int) -> str:
-    """Return the expression for the images that ``best_at_least`` leaves out."""
+    """Return the expression for the images that ``best_at_least`` excludes."""
     if units <= 0:
         return NOTHING
     if units > SCORE_SCALE:
@@ -103,8 +103,8 @@ def best_below(term: Iterable[int], units: int) -> str:
 
 
 def hexadecimal(key: str) -> str:
-    """Return a key as it is kept, without special characters: prefixes stay prefixes."""
-    # What is no text of Unicode is no key either, but may come in from a command line.
+    """Return a key as it is stored, without special characters. Prefixes stay prefixes."""
+    # Text that is not valid Unicode cannot be a key, but may come in from a command line.
     return key.encode(errors="surrogatepass").hex()
 
 

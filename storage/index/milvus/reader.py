@@ -1,9 +1,9 @@
-"""The reader of an index in Milvus: what is published is there, what is newer comes from Postgres as ever.
+"""The reader of an index in Milvus. Published rows are in Milvus, newer rows come from PostgreSQL.
 
-Postgres says which collection is published, as it says which manifest is: its number stands in the name, beside the
-database's own identifier, since transaction ids mean nothing in another database. So a collection is seen whole or not
-at all, and nothing in Milvus has to be switched. Rows that a builder wrote, but did not publish yet, are newer than the
-watermark; Postgres gives them, and what is here of these images does not count.
+PostgreSQL says which collection is published, as it says which manifest is. The name of a collection contains this
+number and the database's identifier, since transaction ids mean nothing in another database. So a collection is visible
+as a whole or not at all, and nothing in Milvus has to be switched. Rows that a builder has written but not published
+are newer than the watermark: PostgreSQL serves them, and the collection's rows of these images are ignored.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class MilvusIndex(VectorIndex):
     """Searches the images of any generation. One per process; thread-safe.
 
     Args:
-        milvus: where collections are.
-        place: where the files are that stand beside an index.
-        cache_dir: a folder of this machine.
+        milvus: the connection.
+        place: storage of the index's other files.
+        cache_dir: a local folder.
     """
 
     def __init__(self, milvus: Milvus, place: FileStorage, cache_dir: Path) -> None:
@@ -67,7 +67,7 @@ class MilvusIndex(VectorIndex):
         self.milvus.check()
 
     def status(self, session: Session, generation_id: int) -> IndexView:
-        """Return what is published, against the database. Raises ``NotFoundError``."""
+        """Compare the published index with the database. Raises ``NotFoundError``."""
         generation = generations.get(session, generation_id)
         head = repository.head(session, generation_id)
         base = self._base(session, generation_id, head, np.empty(0, dtype=np.int32))
