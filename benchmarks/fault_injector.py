@@ -1,4 +1,4 @@
-"""Misfortunes that are drawn from a seed, for ``benchmarks.chaos``."""
+"""Faults that are drawn from a seed, for ``benchmarks.chaos``."""
 
 from __future__ import annotations
 
@@ -126,6 +126,6 @@ class FaultInjector:
             waiting: list[bytes] = broker.lrange(queue, 0, -1)  # type: ignore[assignment]  # typed for both clients
             for message in waiting * COPIES:
                 broker.lpush(queue, message)
-        except RedisError:  # on its way back from another misfortune
+        except RedisError:  # on its way back from another fault
             return False
         return bool(waiting)

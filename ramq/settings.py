@@ -35,7 +35,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
-    data_dir: Path = Field(default_factory=_default_data_dir, description="folder of the embedded stack and of local files")
+    data_dir: Path = Field(
+        default_factory=_default_data_dir, description="folder of the embedded stack and of local files"
+    )
     database_url: str | None = Field(None, repr=False, description="PostgreSQL; empty: the embedded one in data_dir")
     search_database_url: str | None = Field(
         None, repr=False, description="a standby of the database to use for search; empty: the database itself"
@@ -55,7 +57,9 @@ class Settings(BaseModel):
     batch_size: int = Field(32, ge=1, le=1024, description="images per model call and per transaction")
 
     shard_size: int = Field(256, ge=1, le=10_000, description="number of keys that are leased together")
-    lease_seconds: float = Field(30.0, ge=1.0, description="another worker may take over a lease after this time without renewal")
+    lease_seconds: float = Field(
+        30.0, ge=1.0, description="another worker may take over a lease after this time without renewal"
+    )
     fetch_threads: int = Field(16, ge=1, le=256, description="number of objects fetched at the same time")
     decode_threads: int = Field(
         default_factory=lambda: max(1, os.cpu_count() or 1),
@@ -159,7 +163,9 @@ class Settings(BaseModel):
         if value is not None and not re.fullmatch(
             r"whsec_(?:[A-Za-z0-9+/]{4}){8,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", value
         ):
-            raise ValueError("must be whsec_ and a key in base64; create one with echo whsec_$(openssl rand -base64 32)")
+            raise ValueError(
+                "must be whsec_ and a key in base64; create one with echo whsec_$(openssl rand -base64 32)"
+            )
         return value
 
     @field_validator("database_url", "search_database_url")
@@ -255,7 +261,7 @@ def load_settings(**overrides: object) -> Settings:
         raise UsageError(f"settings: {problems}") from None
     if settings.database_url is None and settings.broker_url is not None:
         raise UsageError(
-            "settings: RAMQ_BROKER_URL is set but RAMQ_DATABASE_URL is not; set both, or neither to use the embedded stack"
+            "settings: RAMQ_BROKER_URL is set but RAMQ_DATABASE_URL is not; set both, or neither for the embedded stack"
         )
     if settings.database_url is None and settings.search_database_url is not None:
         raise UsageError(

@@ -22,7 +22,7 @@ def commit() -> str | None:
 
 
 def of_checkout(root: Path) -> str | None:
-    """Return the commit of a checkout, or None if ``root`` is not one. It ends in ``-dirty`` if files differ from it."""
+    """Return the commit of a checkout, or None if ``root`` is not one. Add ``-dirty`` if files differ from it."""
     if not (root / ".git").exists():
         return None
     describe = ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty"]

@@ -53,14 +53,14 @@ def once(make: Callable[[Any], Made]) -> _Once[Made]:
 
 
 class Services:
-    """The use cases, each made when it is first asked for. Thread-safe.
+    """The use cases, each created at its first use. Thread-safe.
 
     Args:
         settings: the effective settings.
         engine: the database, at this version's revision.
-        broker_url: where wake-ups go, None without a broker.
-        is_reachable: whether other machines can reach whoever uses this.
-        search_engine: a standby of the database that is searched in its place; None: the database itself.
+        broker_url: the broker for wake-ups, or None without a broker.
+        is_reachable: whether other machines can reach this process.
+        search_engine: a standby of the database to use for search. None: the database itself.
     """
 
     def __init__(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ramq.broker import broker_client, check_broker
 from ramq.logs import configure_structlog
 from ramq.services.index import make_builder
+from ramq.version import described
 from ramq.wiring import addresses
 from storage import revision
 from storage.database import make_engine
@@ -75,4 +76,4 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
 def _webhook(settings: Settings) -> Webhook | None:
     if settings.webhook_url is None or settings.webhook_secret is None:
         return None
-    return Webhook(settings.webhook_url, settings.webhook_secret)
+    return Webhook(settings.webhook_url, settings.webhook_secret, f"ramq {described()}")

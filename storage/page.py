@@ -10,9 +10,9 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
-    """Some items, and the cursor that asks for those after them (None: these were the last).
+    """Some items of a list, and the cursor of the next page (None: this is the last page).
 
-    ``total`` is how many there are on all pages together; None where that is not known.
+    ``total`` is the number of items on all pages; None if unknown.
     """
 
     items: list[Item]

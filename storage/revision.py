@@ -1,6 +1,6 @@
-"""Which revision the schema is at, and which one this version needs; cheap, so that every command can ask.
+"""The schema's revision, and the one that this version needs. Cheap enough for every command.
 
-Alembic itself takes most of a second to import. It is needed only where the two differ.
+Importing Alembic takes most of a second. It is only needed if the two differ.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def head() -> str:
-    """Return the newest revision that this version knows: scripts are named ``NNNN_what.py``, one after the other."""
+    """Return the newest revision that this version knows. Scripts are named ``NNNN_what.py``, in ascending order."""
     names = (entry.name for entry in files("migrations").joinpath("versions").iterdir() if entry.name.endswith(".py"))
     return max(name.partition("_")[0] for name in names)
 
 
 def current(engine: Engine) -> str | None:
-    """Return the revision the database is at; None for one that ramq never saw."""
+    """Return the database's revision; None if ramq never set one up."""
     with errors_named(engine), engine.connect() as connection:
         if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
             return None

@@ -1,11 +1,11 @@
-"""What people type, before it is looked up: names that are one, ids, texts for no database; and counts to be read."""
+"""Helpers for typed text: folding of names, ids, text that PostgreSQL cannot store, secrets; and plurals."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-# NUL, and halves of surrogate pairs: what is not UTF-8 on a command line arrives as such.
+# NUL, and halves of surrogate pairs: invalid UTF-8 on a command line arrives as those.
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 
 _URL_PASSWORD = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://[^:/@\s]*):[^@/\s]+@")
@@ -14,18 +14,18 @@ _URL_PASSWORD = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://[^:/@\s]*):[^@/\s]+@
 def fold(name: str) -> str:
     """Bring names that a person would call equal to one form (case, width, white space).
 
-    ``ram_core`` folds the names of its vocabularies in the same way; it may import nothing of ours.
+    ``ram_core`` folds the names of its vocabularies in the same way. It may not import this package.
     """
     return " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
 
 
 def id_in(text: str, below: int = 2**63) -> int | None:
-    """Return the id that ``text`` writes in digits; None for other text, and for an id that is not below ``below``."""
+    """Return the id that ``text`` writes in digits; None for other text, and for an id not below ``below``."""
     if not text.isdecimal():
         return None
     try:
         number = int(text)
-    except ValueError:  # Python reads 4,300 digits at most
+    except ValueError:  # Python parses at most 4,300 digits
         return None
     return number if number < below else None
 
@@ -36,10 +36,10 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 
 
 def is_storable(text: str) -> bool:
-    """Tell whether PostgreSQL can hold ``text``; what it cannot hold is the name of nothing there."""
+    """Return whether PostgreSQL can store ``text``. Otherwise it cannot be a name there."""
     return not _NOT_STORABLE.search(text)
 
 
 def without_secrets(text: str) -> str:
-    """Return ``text`` with the password of every URL in it replaced by ``***``."""
+    """Return ``text`` with the password of every URL replaced by ``***``."""
     return _URL_PASSWORD.sub(r"\g<scheme>:***@", text)

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 import structlog
 import urllib3
 
-from ramq.version import described
 from storage.database import unit_of_work
 from storage.ledger import jobs, webhook_deliveries
 
@@ -38,10 +37,12 @@ class Webhook:
     Args:
         url: address to post to. It and the response bodies may hold secrets, so neither is logged.
         secret: ``whsec_`` and the key in base64.
+        user_agent: how requests introduce themselves.
     """
 
-    def __init__(self, url: str, secret: str) -> None:
+    def __init__(self, url: str, secret: str, user_agent: str) -> None:
         self._url = url
+        self._user_agent = user_agent
         self._key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
         self._http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(total=TIMEOUT_SECONDS))
         self.host = urlsplit(url).hostname
@@ -70,7 +71,7 @@ class Webhook:
         moment = str(int(time.time()))
         headers = {
             "content-type": "application/json",
-            "user-agent": f"ramq {described()}",
+            "user-agent": self._user_agent,
             "webhook-id": name,
             "webhook-timestamp": moment,
             "webhook-signature": f"v1,{self._signature(name, moment, body)}",

@@ -47,9 +47,7 @@ def enqueue(
         bool | None, typer.Option("--caption/--no-caption", help="Write captions too; default: RAMQ_CAPTIONER.")
     ] = None,
     priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",
-    vocabulary: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Use your own tags; see `ramq vocab`.")
-    ] = None,
+    vocabulary: Annotated[str | None, typer.Option(metavar="NAME", help="Use your own tags; see `ramq vocab`.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -199,7 +197,8 @@ def _print_report(report: JobReport, *, as_json: bool) -> None:
         return
     classes = ", ".join(f"{name} {n:,}" for name, n in report.failures_by_class.items())
     rows = {
-        "job": f"{report.job_id}  {report.state}" + ("" if report.is_final else "  (not final: this report will change)"),
+        "job": f"{report.job_id}  {report.state}"
+        + ("" if report.is_final else "  (not final: this report will change)"),
         "source": report.source,
         "archive": report.archive,
         "generation": f"{report.generation_id or '-'}  model {report.model}  weights {report.weights_sha256 or '-'}",
@@ -210,7 +209,7 @@ def _print_report(report: JobReport, *, as_json: bool) -> None:
         "pending": f"{report.pending:,}",
         "first key": report.first_key or "-",
         "last key": report.last_key or "-",
-        "lines": f"{report.lines:,}  (without {report.folder_markers:,} folder markers and {report.erased:,} erased keys)",
+        "lines": f"{report.lines:,}  (without {report.folder_markers:,} folder markers and {report.erased:,} erased)",
         "sha256": report.sha256,
     }
     for name, value in rows.items():

@@ -1,4 +1,4 @@
-"""What a user of the embedded services does: join, wait for the addresses, leave."""
+"""The client side of the embedded services: join, wait for the addresses, leave."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class EmbeddedServices:
     """Addresses of running services.
 
     Attributes:
-        database_url: for SQLAlchemy; the database ``ramq`` exists, its tables are the caller's business.
+        database_url: for SQLAlchemy. The database ``ramq`` exists, but the caller must create its tables.
         broker_url: for kombu and Celery.
         supervisor_pid: the process that owns both services.
     """
@@ -39,13 +39,13 @@ class EmbeddedServices:
 
 @contextmanager
 def embedded(data_dir: Path, *, timeout_seconds: float = 120.0) -> Iterator[EmbeddedServices]:
-    """Keeps PostgreSQL and Redis of ``data_dir`` running for the length of the block, starting them if need be.
+    """Run PostgreSQL and Redis of ``data_dir`` during the block. Start them if they are not running.
 
-    Any number of processes and threads may be inside at once; leaving the last block returns only when both services
-    have stopped. A user that is killed counts as having left.
+    Any number of processes and threads may be inside the block at once. Leaving the last block returns only when both
+    services have stopped. A user process that is killed has left.
 
     Raises:
-        EmbeddedError: the services do not come up within the time, with the reason and the log to read.
+        EmbeddedError: the services are not ready in time. The message has the reason and the log to read.
     """
     layout = Layout.create(data_dir)
     deadline = time.monotonic() + timeout_seconds
@@ -60,7 +60,7 @@ def embedded(data_dir: Path, *, timeout_seconds: float = 120.0) -> Iterator[Embe
 
 
 def _join(layout: Layout, deadline: float) -> int:
-    """Becomes a user; waits while the former services are being stopped. Returns the lock's descriptor."""
+    """Become a user, and return the descriptor of the lock. Wait while previous services are still stopping."""
     with ExitStack() as on_failure:
         try:
             users = open_lock(layout.users_lock)
@@ -86,14 +86,14 @@ def _await_services(layout: Layout, deadline: float) -> EmbeddedServices:
                 _start_supervisor(layout, supervisor_lock, deadline)
                 continue
         finally:
-            # Closing leaves the lock with the supervisor, which shares the open file.
+            # The supervisor keeps the lock, because it shares the open file.
             os.close(supervisor_lock)
         time.sleep(_POLL_SECONDS)
     raise EmbeddedError(f"the embedded services are not ready in time; see {layout.logs}")
 
 
 def _start_supervisor(layout: Layout, supervisor_lock: int, deadline: float) -> None:
-    """Starts the supervisor, which owns ``supervisor_lock`` from then on; returns when its services are ready."""
+    """Start the supervisor, and return when its services are ready. From then on it owns ``supervisor_lock``."""
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
     command = [sys.executable, "-P", "-m", "ramq.embedded.supervisor", str(layout.data_dir), str(supervisor_lock)]
     try:
@@ -117,10 +117,10 @@ def _start_supervisor(layout: Layout, supervisor_lock: int, deadline: float) -> 
 
 
 def _read_services(layout: Layout) -> EmbeddedServices | None:
-    """The addresses that a living supervisor stands for; None when there is none, or it is not ready yet.
+    """Return the addresses of a running supervisor, or None if there is none or if it is not ready yet.
 
     Raises:
-        EmbeddedError: the supervisor lives but its sockets cannot be seen from here.
+        EmbeddedError: the supervisor is running, but its sockets are not visible from here.
     """
     try:
         descriptor = os.open(layout.services_file, os.O_RDONLY | os.O_CLOEXEC)
@@ -130,18 +130,21 @@ def _read_services(layout: Layout) -> EmbeddedServices | None:
         raise layout.unusable(error) from error
     with os.fdopen(descriptor) as file:
         if try_lock(file.fileno(), exclusive=False):
-            return None  # nobody stands for it: left behind by a supervisor that was killed
+            return None  # no supervisor holds the lock: a killed one left this file behind
         state = json.load(file)
     if not Path(state["sockets"]).is_dir() and layout.services_file.exists():
-        raise EmbeddedError(f"the services of {layout.data_dir} run on another machine or in another container")
+        raise EmbeddedError(
+            f"the services of {layout.data_dir} run on another machine or in another container; "
+            "stop them there, or choose another folder (RAMQ_DATA_DIR)"
+        )
     return EmbeddedServices(state["database_url"], state["broker_url"], state["keeper_pid"])
 
 
 def _leave(layout: Layout, users: int) -> None:
-    """Ends being a user; the last one stops the supervisor and waits for its end."""
+    """Stop being a user. The last user stops the supervisor and waits for its end."""
     deadline = time.monotonic() + _STOP_TIMEOUT_SECONDS
     if not try_lock(users, exclusive=True):
-        # Others are still here, or somebody is stopping the services already: then see it through.
+        # There are other users, or another process is already stopping the services. In that case, wait for it.
         while not try_lock(users, exclusive=False) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
         return

@@ -1,4 +1,4 @@
-"""Where the embedded services keep what below the data folder, and the locks they are shared by."""
+"""The files of the embedded services below the data folder, and the locks with which processes share them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from storage.errors import ServiceUnavailableError
 
 
 class EmbeddedError(ServiceUnavailableError):
-    """The embedded PostgreSQL or Redis cannot be started or used. The message is one line and says what to do."""
+    """The embedded PostgreSQL or Redis cannot be started or used. The message is one line, and says what to do."""
 
     code = "embedded-services"
 
@@ -29,10 +29,10 @@ class Layout:
 
     @classmethod
     def create(cls, data_dir: Path) -> Layout:
-        """Makes the folders that are missing, readable by their owner alone.
+        """Create missing folders, readable only by their owner, and return the layout.
 
         Raises:
-            EmbeddedError: the folder cannot be made or written to.
+            EmbeddedError: the folder cannot be created or written to.
         """
         layout = cls(data_dir.expanduser().resolve())
         try:
@@ -45,7 +45,7 @@ class Layout:
 
     @property
     def run(self) -> Path:
-        """Locks and addresses; nothing in it outlives the services."""
+        """Locks and addresses. Its files are valid only while the services run."""
         return self.data_dir / "run"
 
     @property
@@ -80,29 +80,29 @@ class Layout:
 
     @property
     def sockets(self) -> Path:
-        """A short path whatever the data folder is called: the address of a Unix socket ends at 107 bytes.
+        """The folder of the sockets. Its path is short, because the path of a Unix socket has at most 107 bytes.
 
-        The same for every start, so that a client that lost its connection finds the restarted service.
+        It is the same for every start, so that a client that lost its connection finds the restarted service.
         """
         digest = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:12]
         return Path(f"/tmp/ramq-{os.geteuid()}-{digest}")  # noqa: S108 - its owner and mode are checked before use
 
     def unusable(self, error: OSError) -> EmbeddedError:
-        """The one-line error for a data folder that the operating system refuses."""
+        """Return the one-line error for a data folder that the operating system does not let us use."""
         return EmbeddedError(
-            f"cannot use the data folder {self.data_dir}: {error.strerror}; free it or choose another (RAMQ_DATA_DIR)"
+            f"cannot use the data folder {self.data_dir}: {error.strerror}; fix this, or choose another (RAMQ_DATA_DIR)"
         )
 
 
 def open_lock(path: Path) -> int:
-    """Opens a lock file, making it when it is missing; returns the descriptor, which nobody inherits."""
+    """Open a lock file, and return its descriptor. Create the file if it is missing. Children do not inherit it."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def try_lock(descriptor: int, *, exclusive: bool) -> bool:
-    """Takes (or changes to) a shared or exclusive lock if nobody stands in the way; says whether it did.
+    """Take a shared or exclusive lock, or change to it, without waiting. Return whether it succeeded.
 
-    A change is not atomic: when it fails the former lock is gone as well.
+    A change is not atomic. If it fails, the previous lock is lost too.
     """
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)

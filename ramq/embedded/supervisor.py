@@ -1,7 +1,7 @@
 """The process that owns the embedded services of one data folder: ``python -m ramq.embedded.supervisor DATA LOCK``.
 
-It starts both services, says where they are, starts one again that falls over, and stops both when the last user is
-gone. The services are its children and die with it, so killing it leaves nothing behind either.
+It starts both services, publishes their addresses, restarts a service that fails, and stops both when the last user has
+left. The services are its children and end with it, so they stop even if it is killed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _READY = "ready"
 
 
 def main() -> int:
-    """Splits in two: the launcher waits for the outcome and prints the reason of a failure, the supervisor stays."""
+    """Fork. The launcher waits for the outcome and prints the reason of a failure. The supervisor keeps running."""
     layout, supervisor_lock = Layout(Path(sys.argv[1])), int(sys.argv[2])
     os.set_inheritable(supervisor_lock, False)
     read_end, write_end = os.pipe()
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def _detach(log: Path) -> None:
-    """Sends our output to the log and makes a polite request to end run the clean-up."""
+    """Redirect our output to the log, and make SIGTERM run the clean-up."""
     rotate(log)
     with log.open("ab") as output:
         os.dup2(output.fileno(), 1)
@@ -72,7 +72,7 @@ def _keep(layout: Layout, launcher: TextIO) -> int:
             users = open_lock(layout.users_lock)
             _say(launcher, _READY)
             _watch(layout, services, users)
-            # The lock on the users is kept until our end: nobody joins services that are being stopped.
+            # This lock is kept until our end, so that no new user joins services that are stopping.
     except EmbeddedError as error:
         _log.error("%s", error)
         _say(launcher, str(error))
@@ -85,7 +85,7 @@ def _keep(layout: Layout, launcher: TextIO) -> int:
 
 
 def _say(launcher: TextIO, message: str) -> None:
-    """Tells the launcher, once, unless it is gone."""
+    """Send a message to the launcher once, if it still exists."""
     if launcher.closed:
         return
     try:
@@ -106,33 +106,33 @@ def _start(layout: Layout, cleanup: ExitStack) -> list[Service]:
         service.start()
         _log.info("%s is ready at %s", service.name, service.url)
     _publish(layout, services, cleanup)
-    # Runs first of all clean-ups: a second request must not cut the others short.
+    # This clean-up runs first, so that a second SIGTERM does not interrupt the others.
     cleanup.callback(signal.signal, signal.SIGTERM, signal.SIG_IGN)
     return services
 
 
 def _claim_socket_folder(folder: Path, owner: Owner | None, cleanup: ExitStack) -> None:
-    """Makes the folder of the sockets, or takes over our own from before.
+    """Create the folder of the sockets, or reuse our own from before.
 
     Raises:
-        EmbeddedError: somebody else made it, and might listen in it.
+        EmbeddedError: another user owns it or may write to it, and could listen on sockets in it.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     ours = {os.geteuid()} | ({owner.uid} if owner else set())
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in ours or found.st_mode & 0o077:
-        raise EmbeddedError(f"{folder} is not ours alone: remove it and start again")
+        raise EmbeddedError(f"other users can access {folder}; remove it and start again")
     if owner:
         os.chown(folder, owner.uid, owner.gid)
     cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
-    # Cleaners of temporary folders leave alone what is locked.
+    # Programs that clean temporary folders skip locked ones.
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     cleanup.callback(os.close, descriptor)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
 def _publish(layout: Layout, services: list[Service], cleanup: ExitStack) -> None:
-    """Writes the addresses, locked before anybody can see them: without a holder of the lock they are not true."""
+    """Write the addresses. The file is locked before it becomes visible, because only the lock makes them valid."""
     database, broker = services
     state = {
         "database_url": database.url,
@@ -151,10 +151,10 @@ def _publish(layout: Layout, services: list[Service], cleanup: ExitStack) -> Non
 
 
 def _watch(layout: Layout, services: list[Service], users: int) -> None:
-    """Returns when no user is left, or the data folder is gone; starts a service again that ended.
+    """Watch the services and restart those that end. Return when no user is left, or the data folder was removed.
 
     Raises:
-        EmbeddedError: a service falls over again and again.
+        EmbeddedError: a service fails repeatedly.
     """
     restarts: list[float] = []
     while not try_lock(users, exclusive=True):
@@ -167,7 +167,7 @@ def _watch(layout: Layout, services: list[Service], users: int) -> None:
             now = time.monotonic()
             restarts = [*(then for then in restarts if now - then < _RESTART_WINDOW_SECONDS), now]
             if len(restarts) > _RESTARTS_AT_MOST:
-                raise EmbeddedError(f"{service.name} keeps falling over; see {service.log}")
+                raise EmbeddedError(f"{service.name} fails repeatedly; see {service.log}")
             _log.warning("%s ended by itself; starting it again", service.name)
             service.start()
         time.sleep(_POLL_SECONDS)

@@ -1,1 +1,1 @@
-"""What the HTTP API sends, as types: the server writes them, ``ramq.client`` reads them."""
+"""The types of the HTTP API's requests and responses. The server writes them, and ``ramq.client`` reads them."""

@@ -1,4 +1,4 @@
-"""What the API says of generations; see ``schemas``."""
+"""The API's types for generations."""
 
 from datetime import datetime
 
@@ -8,7 +8,7 @@ from ramq.schemas.views import FromView, IndexOut
 
 
 class GenerationOut(FromView):
-    """What made a set of results."""
+    """A generation: the model, vocabulary and preprocessing of a set of results."""
 
     id: int
     model: str
@@ -18,9 +18,9 @@ class GenerationOut(FromView):
     vector_size: int
     vocabulary: str
     tags: int
-    is_default: bool = Field(description="it serves search unless a request names another")
+    is_default: bool = Field(description="whether search uses it, unless a request names another")
     created_at: datetime
-    served_until: datetime | None = Field(description="when another took its place in search")
+    served_until: datetime | None = Field(description="when search switched to another generation")
 
 
 class GenerationStateOut(GenerationOut):
@@ -28,35 +28,35 @@ class GenerationStateOut(GenerationOut):
 
     images: int
     open_jobs: int
-    is_former: bool = Field(description="where a rollback leads")
+    is_former: bool = Field(description="whether a rollback switches to it")
     index: IndexOut
 
 
 class UseGeneration(BaseModel):
-    """How a generation is put to use."""
+    """Options for using a generation."""
 
     model_config = ConfigDict(extra="forbid")
 
-    force: bool = Field(False, description="although it has recorded fewer images than the one that serves")
+    force: bool = Field(False, description="switch even if it has recorded fewer images than the generation in use")
 
 
 class TagChangeOut(FromView):
-    """One tag in two generations, by its name."""
+    """One tag in two generations, matched by name."""
 
     name: str
-    is_in_a: bool = Field(description="the vocabulary of the first has it")
+    is_in_a: bool = Field(description="whether the vocabulary of the first generation has it")
     is_in_b: bool
-    count_a: int = Field(description="images that have it in the first")
+    count_a: int = Field(description="images with this tag in the first generation")
     count_b: int
-    kept: int = Field(description="of the images recorded in both: those that have it in both")
-    gained: int = Field(description="those that have it in the second only")
-    lost: int = Field(description="those that have it in the first only")
-    gained_images: list[int] = Field(description="ids of some of them")
+    kept: int = Field(description="images recorded in both that have this tag in both")
+    gained: int = Field(description="images recorded in both that have this tag only in the second")
+    lost: int = Field(description="images recorded in both that have this tag only in the first")
+    gained_images: list[int] = Field(description="ids of some gained images")
     lost_images: list[int]
 
 
 class ComparisonOut(FromView):
-    """What changed between two generations; `tags` begins with those that change most."""
+    """The comparison of two generations. `tags` lists the tags that changed most first."""
 
     a: GenerationOut
     b: GenerationOut
@@ -68,7 +68,7 @@ class ComparisonOut(FromView):
 
 
 class DropOut(FromView):
-    """What dropping a generation erased."""
+    """The numbers of items that were erased when a generation was dropped."""
 
     generation_id: int
     records: int

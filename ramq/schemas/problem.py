@@ -1,4 +1,4 @@
-"""What an error looks like over HTTP (RFC 9457). Imported by clients too, so it needs no web framework."""
+"""The form of an error over HTTP (RFC 9457). Clients import this file too, so it needs no web framework."""
 
 from pydantic import BaseModel, Field
 
@@ -11,12 +11,12 @@ class FieldProblem(BaseModel):
 
 
 class Problem(BaseModel):
-    """A problem document (RFC 9457). Programs decide by ``type``; ``detail`` is for people."""
+    """A problem document (RFC 9457). Programs should use ``type``. ``detail`` is for people."""
 
     type: str = Field(examples=["urn:ramq:problem:not-found"])
     title: str
     status: int
     detail: str
-    errors: list[FieldProblem] | None = Field(None, description="the fields at fault, for `invalid-request`")
-    at: int | None = Field(None, description="the character of `q` at fault, counted from 0")
-    pointer: str | None = Field(None, description="two lines: `q`, and a caret below the character at fault")
+    errors: list[FieldProblem] | None = Field(None, description="the invalid fields, for `invalid-request`")
+    at: int | None = Field(None, description="position of the error in `q`, counted from 0")
+    pointer: str | None = Field(None, description="two lines: `q`, and a caret below the position of the error")

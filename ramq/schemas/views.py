@@ -1,4 +1,4 @@
-"""The JSON that the API promises, one model for each view. A field here is never renamed, only added."""
+"""The JSON of the API, with one model for each view. Fields may be added, but are never renamed."""
 
 from datetime import datetime
 from typing import Generic, Literal, TypeVar
@@ -17,27 +17,29 @@ class FromView(BaseModel):
 
 
 class PageOut(FromView, Generic[Item]):
-    """Some items, and the cursor that asks for those after them (null: these were the last)."""
+    """A page of items, and the cursor for the next page (null: this is the last page)."""
 
     items: list[Item]
     next_cursor: str | None = None
 
 
 class TagOut(FromView):
-    """A tag of an image; `threshold` is the one in force for this answer."""
+    """A tag of an image. `threshold` is the one used for this response."""
 
     id: int
     name: str
     name_zh: str | None
     score: float = Field(description="0..1")
     threshold: float
-    source: Literal["model", "person"] = Field(description="a person's tags are assigned whatever the threshold")
+    source: Literal["model", "person"] = Field(
+        description="tags added by a person are assigned whatever the threshold is"
+    )
 
 
 class WhyOut(FromView):
     """Why a search by text found an image."""
 
-    similarity: float = Field(description="cosine of the text and the image")
+    similarity: float = Field(description="cosine similarity of the text and the image")
     tags: list[int] = Field(description="ids of the image's tags that the text names")
 
 
@@ -48,42 +50,44 @@ class HitOut(FromView):
     key: str
     archive: str
     score: float = Field(
-        description="the number that ranks: cosine similarity, to which a text that names tags adds a share of their "
-        "scores; or the mean score of the tags asked for"
+        description="the number by which hits are ranked: cosine similarity, plus a share of the scores of tags that "
+        "the text names; without a text or an image, the mean score of the required tags"
     )
     tags: list[TagOut]
     caption: str | None
-    captioner: str | None = Field(description="who wrote the caption; `template`: it is composed from the tags")
-    is_corrected: bool = Field(description="whether people changed its tags")
+    captioner: str | None = Field(description="author of the caption; `template`: composed from the tags")
+    is_corrected: bool = Field(description="whether its tags were corrected manually")
     generation_id: int
-    width: int = Field(description="of the picture, in pixels")
-    height: int
+    width: int = Field(description="in pixels")
+    height: int = Field(description="in pixels")
     missing: bool = Field(description="whether the last listing did not find the original")
     missing_since: datetime | None
     why: WhyOut | None = None
 
 
 class NoteOut(FromView):
-    """How a part of `q` was read, where that may not be what was meant."""
+    """A note about how a part of `q` was read, if that may not be what was intended."""
 
     text: str = Field(validation_alias="line", examples=['Searched as words: dog. Unknown tag "dog".'])
-    suggestions: list[str] = Field(description="names of tags that may have been meant, the nearest first")
+    suggestions: list[str] = Field(description="similar names of tags, most similar first")
 
 
 class HitsOut(PageOut[HitOut]):
     """Some hits."""
 
     total: int | None = Field(
-        description="how many images match, on all pages together; null for a text while its end is far"
+        description="number of matching images on all pages; null for a text search whose last page is still far"
     )
     below: int | None = Field(
-        default=None, description="how many more match the rest of the query but are too unlike the text, where known"
+        default=None,
+        description="number of further images that match the rest of the query, but are less similar to the text than "
+        "the relevance cutoff; null if unknown",
     )
-    notes: list[NoteOut] = Field(default=[], description="how `q` was read where it was not read as tags and filters")
+    notes: list[NoteOut] = Field(default=[], description="the parts of `q` that were not read as tags and filters")
 
 
 class FacetOut(FromView):
-    """A tag and how many of the images that match have it."""
+    """A tag, and the number of matching images with it."""
 
     id: int
     name: str
@@ -94,11 +98,11 @@ class FacetOut(FromView):
 class FacetsOut(PageOut[FacetOut]):
     """Some tags."""
 
-    notes: list[NoteOut] = Field(default=[], description="how `q` was read where it was not read as tags and filters")
+    notes: list[NoteOut] = Field(default=[], description="the parts of `q` that were not read as tags and filters")
 
 
 class HistoryOut(FromView):
-    """One outcome in an image's life."""
+    """One entry in the history of an image: the outcome of a job."""
 
     at: datetime
     job_id: int
@@ -112,24 +116,24 @@ class HistoryOut(FromView):
 
 
 class CorrectionOut(FromView):
-    """What a person said of a tag of an image."""
+    """A manual correction of a tag of an image."""
 
     name: str = Field(description="in lower case")
     is_present: bool
-    said_by: str = Field(description="a token's name, or `local`")
+    said_by: str = Field(description="name of the author's token, or `local`")
     said_at: datetime
 
 
 class Correction(BaseModel):
-    """What is said of a tag."""
+    """A new correction of a tag."""
 
     model_config = ConfigDict(extra="forbid")
 
-    present: bool = Field(description="whether the image has the tag, whatever the model says")
+    present: bool = Field(description="true: add the tag; false: remove it")
 
 
 class PolicyOut(FromView):
-    """Whether a tag counts in an archive."""
+    """A tag rule: whether a tag is allowed or denied in an archive."""
 
     name: str = Field(description="in lower case")
     kind: Literal["allow", "deny"]
@@ -139,15 +143,17 @@ class PolicyOut(FromView):
 
 
 class NewPolicy(BaseModel):
-    """A rule that is wanted."""
+    """A new tag rule."""
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["allow", "deny"] = Field(description="with any tag allowed, only allowed ones count")
+    kind: Literal["allow", "deny"] = Field(
+        description="`deny` hides the tag; once any tag is allowed, all others are hidden"
+    )
 
 
 class ImageOut(FromView):
-    """All that is known about one image; `tags` holds every stored score, assigned or not."""
+    """Everything that is known about one image. `tags` has every stored score, assigned or not."""
 
     image_id: int
     key: str
@@ -156,7 +162,7 @@ class ImageOut(FromView):
     version: str
     size_bytes: int
     modified_at: datetime | None
-    missing_since: datetime | None = Field(description="when a listing first did not find the object any more")
+    missing_since: datetime | None = Field(description="when a listing first did not find the object")
     width: int | None
     height: int | None
     caption: str | None
@@ -169,7 +175,7 @@ class ImageOut(FromView):
 
 
 class StageOut(FromView):
-    """How busy one stage was."""
+    """The load of one stage."""
 
     stage: str
     seconds: float
@@ -185,10 +191,10 @@ class JobOut(FromView):
     prefix: str
     model: str
     captioner: str
-    features: str = Field(description="what is kept of each image: `none`, `global` or `tokens`")
-    vocabulary: str | None = Field(description="other tags than the model's own")
-    from_generation_id: int | None = Field(description="new tags are given to what it recorded; no archive is read")
-    generation_id: int | None = Field(description="what the results belong to; null until a worker begins")
+    features: str = Field(description="features that are kept of each image: `none`, `global` or `tokens`")
+    vocabulary: str | None = Field(description="the vocabulary, if it is not the model's own")
+    from_generation_id: int | None = Field(description="the generation that this job retags; null for other jobs")
+    generation_id: int | None = Field(description="the generation of the results; null until a worker starts")
     priority: Priority
     state: JobState
     is_listing: bool
@@ -198,22 +204,22 @@ class JobOut(FromView):
     skipped: int
     failed: int
     pending: int
-    images_per_second: float | None = Field(description="without pauses, waits and loading")
-    eta_seconds: float | None = Field(description="null while nobody works on it")
+    images_per_second: float | None = Field(description="without pauses, waiting and loading of models")
+    eta_seconds: float | None = Field(description="null while no worker works on it")
     stages: list[StageOut]
     bottleneck: str | None
     workers: int
-    note: str | None = Field(description="what it waits for or why it ended, in one line")
+    note: str | None = Field(description="what the job waits for, or why it ended, in one line")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    active_seconds: float = Field(description="how long it was worked on, without pauses, waits and loading")
-    webhook: str | None = Field(description="whether the webhook was told that it ended; null where it need not be")
+    active_seconds: float = Field(description="processing time, without pauses, waiting and loading of models")
+    webhook: str | None = Field(description="state of the webhook delivery for its end; null if there is none")
     failures_by_class: dict[str, int]
 
 
 class ReportOut(FromView):
-    """What became of every key of a job; `lines + erased + folder_markers = listed`."""
+    """The report of a job's keys. `lines + erased + folder_markers = listed`."""
 
     job_id: int
     source: str
@@ -236,13 +242,13 @@ class ReportOut(FromView):
     folder_markers: int
     first_key: str | None
     last_key: str | None
-    sha256: str = Field(description="over `GET …/report/lines`")
+    sha256: str = Field(description="of the body of `GET …/report/lines`")
     created_at: datetime
     finished_at: datetime | None
 
 
 class FailureOut(FromView):
-    """Why one image of a job has no record."""
+    """A failed image of a job, and its reason."""
 
     image_id: int
     key: str
@@ -253,10 +259,10 @@ class FailureOut(FromView):
 
 
 class UnfitnessOut(FromView):
-    """What a worker cannot do now, for a reason of its own."""
+    """Something that a worker cannot do now, and why."""
 
     kind: str = Field(description="`everything`, `model`, `archive`, or `index` (it cannot publish vectors)")
-    name: str = Field(description="of the model or captioner, or the archive's URI; else empty")
+    name: str = Field(description="the model or captioner, or the archive's URI; otherwise empty")
     reason: str
 
 
@@ -272,41 +278,43 @@ class WorkerOut(FromView):
     images_per_second: float
     heartbeat_age_seconds: float
     is_alive: bool
-    models: list[str] | None = Field(description="the models that it takes jobs for; null for any")
-    unfit: list[UnfitnessOut] = Field(description="what it leaves to others until it is mended")
+    models: list[str] | None = Field(description="the models whose jobs it processes; null: any")
+    unfit: list[UnfitnessOut] = Field(description="what it leaves to other workers until it is fixed")
 
 
 class NewAddress(BaseModel):
-    """Where an archive is now."""
+    """The new address of an archive."""
 
     model_config = ConfigDict(extra="forbid")
 
     uri: str = Field(
         min_length=1, max_length=4_096, pattern=r"^[^\x00]*$", description="`s3://bucket/prefix` or a folder"
     )
-    force: bool = Field(default=False, description="even if none of its images is there yet")
+    force: bool = Field(default=False, description="rename it even if none of its images is there yet")
 
 
 class ArchiveOut(FromView):
-    """An archive and how much of it is listed and recorded."""
+    """An archive, and how many of its images are listed and recorded."""
 
     id: int
     uri: str
     images: int
     recorded: int
-    missing: int = Field(description="keys that the last listing did not find any more")
+    missing: int = Field(description="keys that the last listing did not find")
     created_at: datetime
 
 
 class IndexOut(FromView):
-    """The published vector index of one generation, against the database."""
+    """The published vector index of one generation, compared with the database."""
 
     generation_id: int
     model: str
     manifest: int | None
     segments: int
-    listed_segments: int = Field(description="large ones, searched by way of lists; the others are scanned")
-    lowest_recall: float | None = Field(description="least measured share of the nearest ten in a listed segment")
+    listed_segments: int = Field(
+        description="large segments, which are searched with inverted lists; the others are scanned"
+    )
+    lowest_recall: float | None = Field(description="lowest measured recall@10 of a segment with lists")
     vectors_indexed: int
     vectors_stored: int
     delta: int
@@ -315,7 +323,7 @@ class IndexOut(FromView):
 
 
 class DeletionOut(FromView):
-    """What a delete erased."""
+    """The numbers of items that a deletion erased."""
 
     deletion_id: int
     images: int
@@ -328,7 +336,7 @@ class DeletionOut(FromView):
 
 
 class NewJob(BaseModel):
-    """The job that is wanted."""
+    """A new job."""
 
     model_config = ConfigDict(extra="forbid")
 

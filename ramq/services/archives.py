@@ -1,4 +1,4 @@
-"""Archives: which there are, one that moved to another address, one that is removed with all that is known of it."""
+"""Archives: list, rename and remove them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from storage.results.views import ArchiveView
 
 SAMPLES = 20
-"""Keys that are looked for at a new address before an archive is moved to it."""
+"""The number of keys to look for at a new address before an archive is renamed."""
 
 
 class ArchiveName(NamedTuple):
@@ -34,14 +34,14 @@ class ArchiveName(NamedTuple):
 
 
 class ArchiveClient:
-    """Archives: which there are, and those that people rename and remove. Thread-safe.
+    """Archives. Thread-safe.
 
     Args:
         engine: the database.
-        settings: how stores are reached, and which archives may be read.
-        index: gives this process's reader of the index.
-        erasures: gives what erases images; called when one is removed.
-        is_reachable: whether other machines can reach whoever uses this.
+        settings: the options of the stores, and the archives that may be read.
+        index: returns this process's reader of the index.
+        erasures: returns the client that erases images. Called when an archive is removed.
+        is_reachable: whether other machines can reach this process.
     """
 
     def __init__(
@@ -67,36 +67,37 @@ class ArchiveClient:
             return archives.views(session, recorded)
 
     def names(self) -> Sequence[ArchiveName]:
-        """Return what every archive is called, oldest first, without counting what is recorded of each."""
+        """Return the id and URI of every archive, oldest first, without counts."""
         with unit_of_work(self._engine) as session:
             return [ArchiveName(view.id, view.uri) for view in archives.views(session, {})]
 
     def get(self, archive: str) -> ArchiveView:
-        """Return the archive that an id or a URI means.
+        """Return the archive with this id or URI.
 
         Raises:
-            NotFoundError: there is none.
-            UsageError: a part of one is meant.
+            NotFoundError: there is no such archive.
+            UsageError: ``archive`` names only a part of an archive.
         """
         with unit_of_work(self._engine) as session:
             archive_id = archives.whole(session, archive)
         return self._view(archive_id)
 
     def rename(self, archive: str, to: str, *, force: bool = False) -> ArchiveView:
-        """Say that an archive is at another address now: a bucket that was copied, a folder that was moved.
+        """Give an archive its new address after its bucket was copied or its folder was moved.
 
-        Everything recorded stays. The next job finds what changed.
+        All results stay. The next job finds changes.
 
         Args:
             archive: its id or URI.
-            to: where it is now; the keys in it must be the same.
-            force: although none of some keys that were looked for is there.
+            to: its new address. The keys there must be the same.
+            force: rename it even if none of its images is found there.
 
         Raises:
             NotFoundError: there is no such archive, or nothing at the new address.
-            ConflictError: a job on it is open; another archive has this address; none of its keys is there.
-            ForbiddenError: the new address may not be read.
-            UsageError: a part of an archive is meant, or the keys would not be the same.
+            ConflictError: the archive has an open job, another archive has this address, or none of its images is
+                there.
+            ForbiddenError: reading the new address is not allowed.
+            UsageError: ``archive`` names only a part of an archive, or the keys would change.
         """
         place = parse_source(to)
         with unit_of_work(self._engine) as session:
@@ -109,27 +110,27 @@ class ArchiveClient:
         store.check()
         if keys and not force and all(store.stat(key).version.startswith("!") for key in keys):
             raise ConflictError(
-                f"none of {len(keys)} images of {before.uri} that were looked for is at {place.uri}: is it the right "
-                "place? Force it if the images are to come"
+                f"none of the {len(keys)} checked images of {before.uri} is at {place.uri}; "
+                "check the address, or use force if the images will be copied there later"
             )
         with unit_of_work(self._engine) as session:
             archives.rename(session, archive_id, place.uri)
         return self._view(archive_id)
 
     def remove(self, archive: str, *, by: str = LOCAL, keeps_keys: bool = False) -> DeletionReport:
-        """Erase all that is known of an archive: its images with their results, its jobs and rules, and itself.
+        """Erase everything about an archive: its images and their results, its jobs and rules, and the archive itself.
 
-        The originals are never touched. Cut off in the middle, the same call goes on where it was.
+        The originals are never touched. Repeat the call to resume it after an interruption.
 
         Args:
             archive: its id or URI.
-            by: who wants it.
-            keeps_keys: the report of the deletion tells the keys, which are then kept with it.
+            by: the author of the deletion.
+            keeps_keys: keep the keys, so that the report of the deletion can list them.
 
         Raises:
             NotFoundError: there is no such archive.
-            ConflictError: a job on it is open.
-            UsageError: a part of an archive is meant.
+            ConflictError: the archive has an open job.
+            UsageError: ``archive`` names only a part of an archive.
         """
         with unit_of_work(self._engine) as session:
             archive_id = archives.whole(session, archive)
@@ -144,12 +145,14 @@ class ArchiveClient:
 
 
 def _require_same_keys(old: Source, new: Source) -> None:
-    """Refuse an address at which every key would be another: keys of a bucket begin with the archive's prefix."""
+    """Refuse an address that would change every key. The keys of a bucket start with the prefix of the archive."""
     if (old.scheme, old.prefix) == (new.scheme, new.prefix):
         return
     if old.scheme != new.scheme:
-        raise UsageError(f"{old.uri} and {new.uri} are of different kinds: enqueue the new one, and remove the old one")
+        raise UsageError(
+            f"cannot rename {old.uri} to {new.uri}, which is of another kind; enqueue the new one, remove the old one"
+        )
     raise UsageError(
-        f"the keys of {new.uri} begin with {new.prefix!r}, those of {old.uri} with {old.prefix!r}: "
-        "enqueue the new one, and remove the old one"
+        f"cannot rename {old.uri} to {new.uri}: its keys would start with {new.prefix!r} instead of {old.prefix!r}; "
+        "enqueue the new one and remove the old one"
     )

@@ -1,4 +1,4 @@
-"""Captions as people read them: a sentence that is composed of tags never contradicts a correction of them."""
+"""Captions for display. A caption that is composed from tags follows the corrections of these tags."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 View = TypeVar("View", "Hit", "ImageView")
 
 COMPOSED = "template"
-"""The captioner that composes sentences of tags."""
+"""The captioner that composes sentences from tags."""
 
 
 def as_corrected(view: View) -> View:
-    """Return an image with its composed caption made of the tags that it has now, where people corrected them."""
+    """Return an image whose template caption matches its tags. Compose the caption again if tags were corrected."""
     if view.captioner != COMPOSED or not view.caption or not view.is_corrected:
         return view
     return replace(view, caption=composed_again(view.caption, [tag.name for tag in view.tags if tag.is_assigned]))

@@ -1,4 +1,4 @@
-"""What people say of images: tags that a model missed, and tags that are wrong."""
+"""Manual corrections: users add tags that a model missed, and remove wrong ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from storage.search.search import Search
 
 LOCAL = "local"
-"""Who speaks where no token tells."""
+"""The author of a change that was made without a token."""
 
 
 class CorrectionClient:
@@ -27,7 +27,7 @@ class CorrectionClient:
 
     Args:
         engine: the database.
-        search: knows the vocabularies.
+        search: loads the vocabularies.
     """
 
     def __init__(self, engine: Engine, search: Search) -> None:
@@ -43,19 +43,19 @@ class CorrectionClient:
         reset: Sequence[str] = (),
         by: str = LOCAL,
     ) -> None:
-        """Say which tags images have and have not, whatever any model says; it counts in the next search.
+        """Add and remove tags of images. Corrections override every model, and take effect at the next search.
 
         Args:
-            image_ids: of whom it is said.
-            add: tags that they have, by name or id.
-            remove: tags that they have not.
-            reset: tags about which the models decide again.
-            by: who says so.
+            image_ids: the images.
+            add: tags to add, by name or id.
+            remove: tags to remove.
+            reset: tags whose corrections to delete, so that the models decide again.
+            by: the author of the corrections.
 
         Raises:
-            NotFoundError: an image is not there.
+            NotFoundError: an image does not exist.
             UnknownTagError: no vocabulary has the tag.
-            UsageError: two things are said of one tag.
+            UsageError: the same tag is given twice.
         """
         with unit_of_work(self._engine) as session:
             known = every_vocabulary(session, self._search)
@@ -65,7 +65,7 @@ class CorrectionClient:
             names = [name.lower() for name in [*(one.name for one in said), *free]]
             for name in names:
                 if names.count(name) > 1:
-                    raise UsageError(f"say one thing of the tag {name!r}")
+                    raise UsageError(f"the tag {name!r} is given more than once; add, remove or reset it only once")
             if free:
                 corrections.reset(session, image_ids, free)
             if said:
@@ -73,7 +73,7 @@ class CorrectionClient:
 
 
 def every_vocabulary(session: Session, search: Search) -> list[Names]:
-    """Return every vocabulary, that of the generation that serves first."""
+    """Return every vocabulary. The one of the generation in use comes first."""
     serving = generations.default(session)
     first = [] if serving is None else [serving.vocabulary_id]
     ids = dict.fromkeys([*first, *(view.id for view in vocabularies.views(session))])

@@ -1,4 +1,4 @@
-"""Deleting images with proof, and forgetting what a model wrote."""
+"""Deletions of images, and their verification."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 class ErasureClient:
-    """Deletions. Thread-safe. A large one is many transactions; cut off, it goes on when it is asked for again.
+    """Deletions. Thread-safe. A large deletion takes many transactions. Repeat the call to resume it if interrupted.
 
     Args:
         engine: the database.
-        index: gives this process's reader of the index.
-        thumbnails: of this machine.
+        index: returns this process's reader of the index.
+        thumbnails: the thumbnails of this machine.
     """
 
     def __init__(self, engine: Engine, index: Callable[[], VectorIndex], thumbnails: Thumbnails) -> None:
@@ -43,16 +43,17 @@ class ErasureClient:
     def delete(
         self, images: Sequence[int | str], archive: str | None = None, *, by: str = LOCAL, keeps_keys: bool = False
     ) -> DeletionReport:
-        """Erase images and everything derived from them; the originals are never touched.
+        """Erase images and everything derived from them. The originals are never touched.
 
         Args:
             images: ids, keys or URIs.
-            archive: of which archive the keys are; None: of any.
-            by: who wants it.
-            keeps_keys: the report tells their keys, which are then kept with it.
+            archive: the archive of the keys. None: any.
+            by: the author of the deletion.
+            keeps_keys: keep the keys, so that the report can list them.
 
         Raises:
-            NotFoundError, UsageError: an image is not there, or is not the only one of this name.
+            NotFoundError: an image does not exist.
+            UsageError: several images have this name.
         """
 
         def planned(session: Session) -> tuple[Deletion, Sequence[int]]:
@@ -66,14 +67,14 @@ class ErasureClient:
     def delete_below(
         self, prefix: str, archive: str | None = None, *, by: str = LOCAL, keeps_keys: bool = False
     ) -> DeletionReport:
-        """Erase every image whose key begins with ``prefix``, in one archive or, with None, in all; see ``delete``.
+        """Erase every image whose key starts with ``prefix``, in one archive or, with None, in all. See ``delete``.
 
         Raises:
             NotFoundError: there is no such archive.
-            UsageError: the archive is blank, or neither an archive nor a prefix is named.
+            UsageError: the archive is blank, or neither an archive nor a prefix is given.
         """
         if archive is None and not prefix:
-            raise UsageError("this would erase all images of all archives: name an archive or a prefix")
+            raise UsageError("this would erase all images of all archives; give an archive or a prefix")
 
         def planned(session: Session) -> tuple[Deletion, Sequence[int]]:
             archive_id, below = archives.resolve(session, archive) if archive is not None else (None, "")
@@ -83,7 +84,7 @@ class ErasureClient:
         return self._carry_out(["prefix", archive, prefix], planned, keeps_keys=keeps_keys)
 
     def count_below(self, prefix: str, archive: str | None = None) -> int:
-        """Return how many images ``delete_below`` would erase."""
+        """Return the number of images that ``delete_below`` would erase."""
         with unit_of_work(self._engine) as session:
             archive_id, below = archives.resolve(session, archive) if archive is not None else (None, "")
             return len(lookup.ids_below(session, archive_id, below, prefix))
@@ -94,11 +95,11 @@ class ErasureClient:
             return erasures.views(session)
 
     def verify(self, deletion_id: int, *, tells_images: bool = False) -> ErasureReport:
-        """Look for the images of a deletion in the database and in the files of the index, and tell what is left.
+        """Look for traces of a deletion's images in the database and the files of the index, and report them.
 
         Args:
-            deletion_id: which.
-            tells_images: list the ids, and the keys where they were kept.
+            deletion_id: the deletion.
+            tells_images: list the ids, and the keys if they were kept.
 
         Raises:
             NotFoundError: there is no such deletion.
@@ -113,12 +114,12 @@ class ErasureClient:
             places = in_database(session, self._index(), deletion_id, ids)
             feature_files = erasures.feature_files(session, deletion_id)
             keys = erasures.keys(session, deletion_id) if tells_images else None
-        # Behind the transaction: reading files may take longer than one may be idle.
+        # After the transaction, because reading files may take longer than a transaction may be idle.
         places += in_files(self._index().store, ids, feature_files)
         thumbnails = sum(self._thumbnails.count(image_id) for image_id in ids.tolist())
         places.append(Trace("thumbnails of this machine", thumbnails, AGAIN))
         if erasures.hash_of(ids) != found[0].sha256:
-            places.append(Trace("the counters of this deletion, which were changed", len(ids), "restore the database"))
+            places.append(Trace("the ids of this deletion, which were changed", len(ids), "restore the database"))
         return ErasureReport(
             deletion=found[0],
             verified_at=datetime.now(UTC),
@@ -151,14 +152,14 @@ class ErasureClient:
         return DeletionReport(deletion_id, **{name: counts.get(name, 0) for name in names})
 
     def _erase_next(self, deletion_id: int) -> bool:
-        """Erase a part; False when there was none left."""
+        """Erase the next part of a deletion. Return False if there was none left."""
         with unit_of_work(self._engine) as session:
             part = erasures.next_part(session, deletion_id)
             if part is None:
                 return False
             counts = asdict(erasures.erase(session, part.image_ids))
             erasures.note(session, deletion_id, counts, counts.pop("feature_files"))
-        # Behind the commit: while the images were there somebody could look at them again.
+        # After the commit, because a user could create a thumbnail again as long as the image existed.
         thumbnails = sum(self._thumbnails.forget(image_id) for image_id in part.image_ids)
         with unit_of_work(self._engine) as session:
             erasures.note(session, deletion_id, {"thumbnails": thumbnails})

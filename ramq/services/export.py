@@ -1,4 +1,4 @@
-"""Results as rows of a file, JSON lines, CSV or Parquet, or as a COCO document; streamed."""
+"""Export of results as JSON lines, CSV, Parquet or a COCO document. All formats are streamed."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _COLUMNS = (
     "height",
 )  # fmt: skip
 _ROW_GROUP = 10_000
-# A spreadsheet takes a cell that begins so for a formula and may run it.
+# A spreadsheet treats a cell that starts with one of these as a formula, and may run it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_rows(hits: Iterable[Hit], format_: str, file: IO[bytes], made_by: Match | None) -> None:
-    """Write what is known of each hit, with the assigned tags, their scores and who gave them, best first.
+    """Write the results of each hit. Its assigned tags, with scores and sources, are listed best first.
 
     Args:
-        hits: images.
+        hits: the images.
         format_: one of ``FORMATS``.
-        file: where to.
-        made_by: the generation and the vocabulary of the hits; None where there are none.
+        file: the file to write to.
+        made_by: the generation and the vocabulary of the hits, or None if there are none.
     """
     if format_ == "coco":
         _write_coco(hits, file, made_by)
@@ -85,7 +85,7 @@ def _cell(value: Any) -> Any:
 
 
 def _write_parquet(rows: Iterator[dict[str, Any]], file: IO[bytes]) -> None:
-    import pyarrow as pa  # noqa: PLC0415  (a third of a second, for one format)
+    import pyarrow as pa  # noqa: PLC0415  (takes a third of a second, and only this format needs it)
     from pyarrow import parquet  # noqa: PLC0415
 
     schema = pa.schema(
@@ -110,10 +110,10 @@ def _write_parquet(rows: Iterator[dict[str, Any]], file: IO[bytes]) -> None:
 
 
 def _write_coco(hits: Iterable[Hit], file: IO[bytes], made_by: Match | None) -> None:
-    """Write one document in the style of COCO: categories, images, and an annotation for each tag of an image.
+    """Write one document in COCO's format: categories, images, and an annotation for each tag of an image.
 
-    An annotation has no box and no area: the models say what is in a picture and not where. The annotations wait in a
-    file until the images are written, so that memory does not grow.
+    An annotation has no box and no area, because the models do not locate objects. Annotations are collected in a
+    temporary file until all images are written, so that memory use does not grow.
     """
     generation = made_by.generation if made_by else None
     info: dict[str, object] = {"description": "ramq export"}
@@ -144,7 +144,7 @@ def _categories(made_by: Match | None) -> Iterator[dict[str, Any]]:
 
 
 def _images(hits: Iterable[Hit], annotations: IO[bytes]) -> Iterator[dict[str, Any]]:
-    """Yield an entry for each image, and put those of its tags into ``annotations``."""
+    """Yield an entry for each image, and write the entries of its tags to ``annotations``."""
     count = 0
     for hit in hits:
         for tag in hit.tags:

@@ -1,4 +1,4 @@
-"""Generations as things that people handle: see them, compare them, choose the one that serves, drop one."""
+"""Generations: list and compare them, choose the one that search uses, erase their results."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 class GenerationClient:
-    """Generations. Thread-safe; every method is one transaction.
+    """Generations. Thread-safe. Every method is one transaction, except ``forget``.
 
     Args:
         engine: the database.
-        index: gives this process's reader of the index.
+        index: returns this process's reader of the index.
     """
 
     def __init__(self, engine: Engine, index: Callable[[], VectorIndex]) -> None:
@@ -38,21 +38,21 @@ class GenerationClient:
         self._index = index
 
     def list(self) -> list[GenerationState]:
-        """Return every generation with what it has recorded, oldest first."""
+        """Return every generation and how much it has recorded, oldest first."""
         with unit_of_work(self._engine) as session:
             former, jobs = serving.former(session), serving.open_jobs(session)
             return [self._state(session, view, former, jobs) for view in generations.views(session)]
 
     def use(self, generation_id: int, *, force: bool = False) -> GenerationState:
-        """Let a generation serve search from now on; the one before is remembered for ``rollback``.
+        """Use a generation for search from now on. The previous one is kept for ``rollback``.
 
         Args:
-            generation_id: which.
-            force: although it has recorded fewer images than the one that serves.
+            generation_id: the generation.
+            force: switch even if it has recorded fewer images than the generation in use.
 
         Raises:
             NotFoundError: there is no such generation.
-            ConflictError: it has recorded fewer images, and nothing was forced.
+            ConflictError: it has recorded fewer images, and ``force`` is not set.
         """
         with unit_of_work(self._engine) as session:
             present = serving.lock_default(session)
@@ -61,44 +61,44 @@ class GenerationClient:
                 now, then = self._images(session, present.id), self._images(session, generation_id)
                 if then < now:
                     raise ConflictError(
-                        f"generation {generation_id} has recorded {then:,} images, generation {present.id}, which "
-                        f"serves search, {now:,}: finish it first, or force the switch"
+                        f"generation {generation_id} has recorded {then:,} images, but generation {present.id}, which "
+                        f"is in use, {now:,}; finish it first, or force the switch"
                     )
             serving.use(session, generation_id)
             return self._one(session, generation_id)
 
     def rollback(self) -> GenerationState:
-        """Let the generation that served before serve again, however much it has recorded.
+        """Use the previous generation for search again, even if it has recorded fewer images.
 
         Raises:
-            ConflictError: none served before, or it was dropped.
+            ConflictError: there was no other generation in use before, or it was dropped.
         """
         with unit_of_work(self._engine) as session:
             serving.lock_default(session)
             former = serving.former(session)
             if former is None:
-                raise ConflictError("no other generation served search before: choose one with `ramq generations use`")
+                raise ConflictError("no other generation was in use before; choose one with `ramq generations use`")
             serving.use(session, former)
             return self._one(session, former)
 
     def compare(
         self, a: int, b: int, *, archive: str | None = None, limit: int = 50, samples: int = 5
     ) -> GenerationComparison:
-        """Compare two generations tag by tag, each by its vocabulary's own thresholds.
+        """Compare two generations tag by tag. Each uses the thresholds of its own vocabulary.
 
         Args:
             a: the generation to start from.
-            b: the one to compare with it.
-            archive: only images of this archive: its URI, one below it, or its id.
-            limit: most tags to tell of.
-            samples: most images to name for each of them, gained and lost.
+            b: the generation to compare with it.
+            archive: only images of this archive: its URI, a URI below it, or its id.
+            limit: maximum number of tags to return.
+            samples: maximum number of gained and of lost images to return for each tag.
 
         Raises:
-            NotFoundError: a generation or the archive is not there.
-            UsageError: it is the same generation twice, or the index is in Milvus.
+            NotFoundError: a generation or the archive does not exist.
+            UsageError: both generations are the same, or the index is in Milvus.
         """
         if a == b:
-            raise UsageError(f"generation {a} is the same as itself: name two")
+            raise UsageError(f"generation {a} cannot be compared with itself; give two generations")
         with unit_of_work(self._engine) as session:
             within = archives.resolve(session, archive) if archive is not None else None
             views = {view.id: view for view in generations.views(session)}
@@ -109,17 +109,17 @@ class GenerationClient:
                 index = self._index().view(session, generation_id)
                 if index.remote is not None:
                     raise UsageError(
-                        "generations can be compared with an index in segments only, not with one in Milvus"
+                        "cannot compare generations with an index in Milvus; this needs an index in segments"
                     )
                 sides.append(Side(views[generation_id], index.parts, names, within))
             return compare(*sides, limit=limit, samples=samples)
 
     def drop(self, generation_id: int) -> DropReport:
-        """Erase all that a generation recorded: records, vectors, features and its index.
+        """Erase everything that a generation recorded: records, vectors, features and its index.
 
         Raises:
             NotFoundError: there is no such generation.
-            ConflictError: it serves search, an open job records with it, or its index is being built just now.
+            ConflictError: it is in use, an open job records with it, or its index is being built.
         """
         with unit_of_work(self._engine) as session:
             report = serving.drop(session, generation_id)
@@ -129,23 +129,23 @@ class GenerationClient:
     def forget(
         self, generation_id: int, *, prefix: str | None = None, archive: str | None = None, sure: bool = False
     ) -> DropReport:
-        """Erase what a generation recorded, of all images or of some; keys and what people said stay.
+        """Erase the results of a generation, for all images or for some. Keys and manual corrections stay.
 
-        Of some images it takes several transactions; cut off, it goes on when it is asked for again.
+        With a prefix or an archive, this takes several transactions. Repeat the call to resume it if interrupted.
 
         Args:
-            generation_id: whose results.
-            prefix: only of images whose keys begin so; None: whatever their keys.
-            archive: only of images of this archive: its URI, one below it, or its id; None: of all.
-            sure: although it serves search.
+            generation_id: the generation.
+            prefix: only images whose keys start with this. None: any key.
+            archive: only images of this archive: its URI, a URI below it, or its id. None: all archives.
+            sure: erase them even if the generation is in use.
 
         Raises:
-            NotFoundError: the generation or the archive is not there.
-            UsageError: the archive is blank, or the prefix empty.
-            ConflictError: an open job records with it; or it serves search, and nobody is sure.
+            NotFoundError: the generation or the archive does not exist.
+            UsageError: the archive is blank, or the prefix is empty.
+            ConflictError: an open job records with it, or it is in use and ``sure`` is not set.
         """
         if prefix == "":
-            raise UsageError("every key begins with an empty prefix: name one, or none at all for all images")
+            raise UsageError("the prefix is empty; give one, or omit it for all images")
         with unit_of_work(self._engine) as session:
             is_serving = generations.get(session, generation_id).is_default
             archive_id, below = archives.resolve(session, archive) if archive is not None else (None, "")
@@ -156,8 +156,8 @@ class GenerationClient:
                 gone = len(Selection.of(view, conditions.All((*within, *inside))))
                 rest = len(Selection.of(view, None)) - gone
                 raise ConflictError(
-                    f"generation {generation_id} serves search, which would find {rest:,} images instead of "
-                    f"{rest + gone:,} until they are recognised again: confirm it if that is meant"
+                    f"generation {generation_id} is in use: search would find {rest:,} images instead of "
+                    f"{rest + gone:,} until they are recognised again; confirm to erase the results anyway"
                 )
         if archive_id is None and prefix is None:
             with unit_of_work(self._engine) as session:
@@ -178,9 +178,9 @@ class GenerationClient:
         return total
 
     def _delete_files(self, generation_id: int) -> None:
-        """Delete the files of a generation without results.
+        """Delete the files of a generation whose results were erased.
 
-        Behind the commit: without them the database would still be right, and whatever stays is garbage.
+        Call this after the commit. The database is correct without these files, and files that stay are garbage.
         """
         place = self._index().store.place
         place.delete(generation_folder(generation_id))

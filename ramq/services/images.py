@@ -1,4 +1,4 @@
-"""Single images: what is known of one, its thumbnail, its original."""
+"""Single images: their results, thumbnails and originals."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class ImageClient:
 
     Args:
         engine: the database.
-        settings: how stores are reached, and which archives may be read.
-        search: a reader of the database; it knows the vocabularies.
-        thumbnails: where thumbnails are kept.
-        decoders: gives the processes that decode images; they start with the first thumbnail.
+        settings: the options of the stores, and the archives that may be read.
+        search: reads the database, and loads the vocabularies.
+        thumbnails: the thumbnails on disk.
+        decoders: returns the processes that decode images. They start with the first thumbnail.
         is_reachable: whether other machines can reach this process.
     """
 
@@ -59,10 +59,10 @@ class ImageClient:
             return captions.as_corrected(self._search.image(session, image_id))
 
     def find(self, text: str, archive: str | None = None) -> int:
-        """Return the id of the image that ``text`` means: an id, a key, or a URI.
+        """Return the id of the image that ``text`` names by id, key or URI.
 
         Raises:
-            UsageError: it means none, or several.
+            UsageError: it names no image, or several.
         """
         with unit_of_work(self._engine) as session:
             inside = [archive_id for archive_id, _ in archives.resolve_all(session, archive)] if archive else None
@@ -88,13 +88,13 @@ class ImageClient:
         return self._thumbnails.get(image_id, version, size, make)
 
     def original(self, image_id: int) -> Original:
-        """Return an image's original, to be read in parts. The archive must be one that may be read here.
+        """Return an image's original, which can be read in parts. Reading its archive must be allowed.
 
         Raises:
             NotFoundError: there is no such image.
-            ForbiddenError: the archive is not on the list of those that may be read.
-            PermanentError: its object is gone or may not be read.
-            StoreUnavailableError: the store does not answer.
+            ForbiddenError: the archive is not in ``RAMQ_ARCHIVE_ALLOW``.
+            PermanentError: its object is gone, or reading it is forbidden.
+            StoreUnavailableError: the store is unavailable.
         """
         with unit_of_work(self._engine) as session:
             uri, key, _ = lookup.place(session, image_id)

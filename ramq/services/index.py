@@ -1,4 +1,4 @@
-"""The vector index: the readers of this process, its builder, its state."""
+"""The vector index: its readers, its builder and its state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class IndexClient:
 
     Args:
         engine: the database.
-        settings: where the index is.
+        settings: the location of the index.
     """
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
@@ -32,9 +32,9 @@ class IndexClient:
         self._readers: dict[bool, VectorIndex] = {}
 
     def reader(self, *, of_standby: bool = False) -> VectorIndex:
-        """Return this process's reader of the index, opened when it is first needed.
+        """Return this process's reader of the index. It is opened at its first use.
 
-        A standby is behind the database: it has a reader of its own, which does not go back and forth between the two.
+        A standby lags behind the database. It has a reader of its own, which does not switch between the two states.
         """
         with self._lock:
             if of_standby not in self._readers:
@@ -42,12 +42,12 @@ class IndexClient:
             return self._readers[of_standby]
 
     def status(self) -> list[IndexView]:
-        """Return the state of the index of every generation."""
+        """Return the state of every generation's index."""
         with unit_of_work(self._engine) as session:
             return [self.reader().status(session, view.id) for view in generations.views(session)]
 
     def check(self) -> None:
-        """Raise ``ServiceUnavailableError`` if the index cannot be reached; the message says why."""
+        """Raise ``ServiceUnavailableError`` if the index cannot be reached. The message says why."""
         self.reader().check()
 
 

@@ -1,4 +1,4 @@
-"""What the web and the command line may ask of the machine room: create jobs, steer them. Needs only the database."""
+"""Jobs: create and control them, and read their failures, reports and workers. Needs only the database."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
-    """What a new job takes when nothing is said, and what it may read.
+    """The defaults of new jobs, and the archives that they may read.
 
     Attributes:
         model: name of the model.
         captioner: ``none``, ``template`` or ``tag2text``.
         archive_allow: roots that jobs may read.
-        is_reachable: whether other machines can reach this service, so that an empty list allows nothing.
-        s3: how buckets are reached.
-        features: what new jobs keep of each image: ``none``, ``global`` or ``tokens``.
+        is_reachable: whether other machines can reach this service. If so, an empty ``archive_allow`` allows nothing.
+        s3: options for access to buckets.
+        features: the features that new jobs keep: ``none``, ``global`` or ``tokens``.
     """
 
     model: str
@@ -73,27 +73,29 @@ class JobClient:
 
         Args:
             source: ``s3://bucket/prefix``, a folder, or a manifest (see ``storage.objects.manifest``).
-            model: name of the model; None for the set one.
-            caption: whether to caption; None for what is set.
+            model: name of the model. None: the one in the settings.
+            caption: whether to write captions. None: as in the settings.
             priority: ``low``, ``normal`` or ``high``.
-            vocabulary: other tags than the model's own: a name that ``ramq vocab list`` shows.
-            request: what the request calls itself; one that comes again is given the job that it started.
+            vocabulary: a name that ``ramq vocab list`` shows, to use its tags instead of the model's own.
+            request: the idempotency key of the request. A repeated request returns the job that it started.
 
         Raises:
-            UsageError: an argument makes no sense, or the source is not there.
-            ForbiddenError: the source may not be read, by the allow-list or by its own permissions.
-            StoreUnavailableError, CredentialsError: the object store cannot be asked.
-            ConflictError: another request called itself the same.
+            UsageError: an argument is invalid, or the source does not exist.
+            ForbiddenError: the allow-list or the permissions of the source forbid reading it.
+            StoreUnavailableError, CredentialsError: the object store cannot be accessed.
+            ConflictError: another request used the same key.
         """
         chosen = model or self._options.model
         if chosen not in ANY_MODEL:
-            raise UsageError(f"there is no model {chosen!r}; models: {', '.join(ANY_MODEL)}")
+            raise UsageError(f"unknown model {chosen!r}; choose one of {', '.join(ANY_MODEL)}")
         if priority not in PRIORITIES:
-            raise UsageError(f"there is no priority {priority!r}; priorities: {', '.join(PRIORITIES)}")
+            raise UsageError(f"unknown priority {priority!r}; choose one of {', '.join(PRIORITIES)}")
         place, name, manifest_version = self._place_of(source)
         captioner = self._captioner(caption=caption)
         if captioner == "tag2text" and chosen == "lite":
-            raise UsageError("the captioner tag2text goes with ram and ram_plus: set RAMQ_CAPTIONER=template for lite")
+            raise UsageError(
+                "the captioner tag2text works only with ram and ram_plus; set RAMQ_CAPTIONER=template for lite"
+            )
         with unit_of_work(self._engine) as session:
             known = requests.job_of(session, request) if request is not None else None
             if known is not None:
@@ -109,7 +111,7 @@ class JobClient:
                 model=chosen,
                 captioner=captioner,
                 priority=_priority(priority),
-                # The vector is all that lite can be asked from, and every record has it.
+                # lite needs only the vector to compute new tags, and every record has it.
                 features=self._options.features if chosen in MODELS_WITH_TOKENS else "none",
                 vocabulary_id=own_tags,
             )
@@ -125,28 +127,28 @@ class JobClient:
         archive: str | None = None,
         skip_missing: bool = False,
     ) -> list[JobView]:
-        """Give the tags of another vocabulary to what was recorded, without reading any archive: one job for each.
+        """Retag recorded images with another vocabulary, without reading any archive. Start one job for each archive.
 
         Args:
             vocabulary: a name that ``ramq vocab list`` shows, or its id.
-            from_generation: whose vectors and features to use; the one that serves when not given.
-            archive: only this one (its URI, one below it, or its id); None: all.
-            skip_missing: leave out the images whose features are not kept.
+            from_generation: the generation whose vectors and features to use. None: the one in use.
+            archive: only this archive: its URI, a URI below it, or its id. None: all.
+            skip_missing: skip images whose features are not kept.
 
         Raises:
             NotFoundError: there is no such vocabulary, generation or archive.
-            UsageError: the generation has these tags, has recorded nothing, or lacks the features of some images; the
-                archive is blank.
+            UsageError: the generation already has these tags, has recorded nothing, or lacks the features of some
+                images; or the archive is blank.
         """
         with unit_of_work(self._engine) as session:
             wanted = vocabularies.find(session, vocabulary)
             source = _source_of(session, from_generation)
             if wanted.id == source.vocabulary_id:
-                raise UsageError(f"generation {source.id} has the tags of {wanted.name!r} already")
+                raise UsageError(f"generation {source.id} already has the tags of {wanted.name!r}")
             within = archives.resolve(session, archive) if archive is not None else None
             stock = [each for each in features.stock(session, source.id) if not within or each.archive_id == within[0]]
             if not stock:
-                raise UsageError(f"generation {source.id} has recorded nothing there: see `ramq generations`")
+                raise UsageError(f"generation {source.id} has recorded no images there; see `ramq generations`")
             if source.model in MODELS_WITH_TOKENS and not skip_missing:
                 _require_tokens(source.id, stock)
             jobs_ = [
@@ -156,7 +158,7 @@ class JobClient:
                     source=place.uri,
                     prefix=within[1] if within else "",
                     model=source.model,
-                    captioner="none",  # captions come along
+                    captioner="none",  # captions are copied
                     priority="normal",
                     vocabulary_id=wanted.id,
                     from_generation_id=source.id,
@@ -172,19 +174,19 @@ class JobClient:
             return jobs.view(session, job_id)
 
     def pause(self, job_id: int) -> JobView:
-        """Stop a job for now; workers notice within a batch. Raises ``ConflictError`` unless it is running."""
+        """Pause a job. Workers stop within one batch. Raises ``ConflictError`` unless it is running."""
         return self._set_state(job_id, to="paused", allowed=("running", "paused"))
 
     def resume(self, job_id: int) -> JobView:
-        """Let a paused or failed job go on."""
+        """Resume a paused or failed job."""
         return self._set_state(job_id, to="running", allowed=("paused", "failed", "running"))
 
     def cancel(self, job_id: int) -> JobView:
-        """End a job; what is recorded stays."""
+        """Cancel a job. Recorded results stay."""
         return self._set_state(job_id, to="cancelled", allowed=("running", "paused", "failed", "cancelled"))
 
     def retry(self, job_id: int, error_class: str | None = None) -> JobView:
-        """Try the failed images of a job again, all or those of one class.
+        """Retry the failed images of a job: all of them, or those of one class.
 
         Raises:
             NotFoundError: no such job.
@@ -195,7 +197,7 @@ class JobClient:
             if not retries.reopen_failed(session, job_id, error_class):
                 classes = ", ".join(before.failures_by_class) or "none"
                 wanted = f"no failure of class {error_class!r}" if error_class else "no failures"
-                raise UsageError(f"job {job_id} has {wanted}; classes it has: {classes}")
+                raise UsageError(f"job {job_id} has {wanted}; its classes are: {classes}")
             return jobs.view(session, job_id)
 
     def failures(
@@ -207,32 +209,32 @@ class JobClient:
             NotFoundError: no such job.
             UsageError: there is no such class of failure.
         """
-        from workers.pipeline.retry import codes  # noqa: PLC0415  (the errors of models; only this needs them)
+        from workers.pipeline.retry import codes  # noqa: PLC0415  (loads the errors of models; only this needs them)
 
         with unit_of_work(self._engine) as session:
             view = jobs.view(session, job_id)
             known = sorted({*codes(), *view.failures_by_class})
             if error_class and error_class not in known:
-                raise UsageError(f"there is no class of failure {error_class!r}; classes: {', '.join(known)}")
+                raise UsageError(f"unknown class of failure {error_class!r}; choose one of {', '.join(known)}")
             return failures.views(session, job_id, error_class=error_class, limit=limit, cursor=cursor)
 
     def report(self, job_id: int) -> JobReport:
-        """Return what became of every key of a job, in figures and one hash. Raises ``NotFoundError``."""
+        """Return the counts of a job's outcomes, and the SHA-256 of its report lines. Raises ``NotFoundError``."""
         with unit_of_work(self._engine) as session:
             return reports.summary(session, job_id)
 
     def report_lines(self, job_id: int) -> Iterator[bytes]:
-        """Yield a line of JSON for every key, sorted: what the hash of ``report`` is over. Raises ``NotFoundError``."""
+        """Yield one line of JSON for each key, sorted. ``report`` has their hash. Raises ``NotFoundError``."""
         with unit_of_work(self._engine) as session:
             yield from reports.lines(session, job_id)
 
     def workers(self) -> list[WorkerView]:
-        """Return the worker processes, the living first."""
+        """Return the worker processes. Those that are alive come first."""
         with unit_of_work(self._engine) as session:
             return worker_rows.views(session)
 
     def _place_of(self, source: str) -> tuple[Source, str, str | None]:
-        """Return the archive that a source means, the source's own name, and its version if it is a manifest."""
+        """Return the archive of a source, the name of the source, and its version if it is a manifest."""
         allowed, reachable = self._options.archive_allow, self._options.is_reachable
         if is_manifest(source):
             manifest = Manifest(source, self._options.s3)
@@ -267,7 +269,7 @@ def _source_of(session: Session, generation_id: int | None) -> Generation:
         return generations.get(session, generation_id)
     serving = generations.default(session)
     if serving is None:
-        raise UsageError("nothing was recorded yet: `ramq enqueue` an archive first")
+        raise UsageError("nothing is recorded yet; run `ramq enqueue SOURCE` first")
     return serving
 
 
@@ -275,9 +277,8 @@ def _require_tokens(generation_id: int, stock: Sequence[Stock]) -> None:
     images, kept = sum(each.images for each in stock), sum(each.with_tokens for each in stock)
     if kept < images:
         raise UsageError(
-            f"of {images - kept:,} of {images:,} images of generation {generation_id} the image tokens are not kept: "
-            "enqueue the archive with RAMQ_FEATURES=tokens, which recognises these again, or leave them out with "
-            "--skip-missing"
+            f"generation {generation_id} has no image tokens for {images - kept:,} of {images:,} images; "
+            "enqueue the archive with RAMQ_FEATURES=tokens to recognise them again, or skip them with --skip-missing"
         )
 
 

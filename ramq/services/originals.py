@@ -1,4 +1,4 @@
-"""Originals, read in parts: what a browser asks for when it shows or downloads one."""
+"""Originals, which are read in parts for browsers that show or download them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
     from storage.objects.base import ObjectInfo, ObjectStore
 
-# What browsers show and what cannot run code there; anything else is downloaded. By content, since names lie.
+# Formats that browsers show, and that cannot run code there. Anything else is downloaded. They are recognised by
+# content, because file names may be wrong.
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xff\xd8\xff", "image/jpeg"),
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -25,7 +26,7 @@ DOWNLOADED = "application/octet-stream"
 
 
 def media_type_of(head: bytes) -> str | None:
-    """Return the media type that the first bytes of a picture speak of; None for what no browser shows."""
+    """Return the media type of an image by its first bytes, or None if browsers cannot show it."""
     for offset, signature, media_type in _SIGNATURES:
         if head[offset : offset + len(signature)] == signature:
             return media_type
@@ -33,21 +34,21 @@ def media_type_of(head: bytes) -> str | None:
 
 
 class Original:
-    """An object of an archive as it is now, which may be newer than what was recorded of it."""
+    """The current object of an image in its archive. It may be newer than the recorded version."""
 
     def __init__(self, store: ObjectStore, key: str) -> None:
         self._store = store
         self.key = key
 
     def info(self) -> ObjectInfo:
-        """Return its size and version. Raises as ``read``."""
+        """Return its size and version. Raises the same errors as ``read``."""
         info = self._store.stat(self.key)
         if info.version.startswith("!"):
             b"".join(self._store.open(self.key, info.version, 0, 1))  # raises the reason
         return info
 
     def media_type(self, info: ObjectInfo) -> str:
-        """Return the media type that its first bytes speak of; ``DOWNLOADED`` for what no browser should show."""
+        """Return the media type by its first bytes, or ``DOWNLOADED`` if browsers should not show it."""
         head = b"".join(self.read(info, 0, min(_HEAD_BYTES, info.size_bytes))) if info.size_bytes else b""
         return media_type_of(head) or DOWNLOADED
 
@@ -56,6 +57,6 @@ class Original:
 
         Raises:
             ObjectMissingError, ObjectForbiddenError, ObjectChangedError: about this object, before the first chunk.
-            StoreUnavailableError: worth another try later.
+            StoreUnavailableError: the store is unavailable; try again later.
         """
         return self._store.open(self.key, info.version, start, length)

@@ -1,4 +1,4 @@
-"""Which tags count in which archive, as people set it."""
+"""Tag rules: hide tags, or allow only some, in one archive or in all."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class PolicyClient:
-    """Rules. Thread-safe; every method is one transaction. They count from the next search on.
+    """Tag rules. Thread-safe. Every method is one transaction. Rules take effect at the next search.
 
     Args:
         engine: the database.
-        search: knows the vocabularies.
+        search: loads the vocabularies.
     """
 
     def __init__(self, engine: Engine, search: Search) -> None:
@@ -36,12 +36,12 @@ class PolicyClient:
             return policies.views(session)
 
     def put(self, tag: str, kind: Literal["allow", "deny"], archive: str | None = None, *, by: str = LOCAL) -> None:
-        """Deny a tag, or allow it and no other that is not allowed, in one archive or in all.
+        """Deny or allow a tag, in one archive or in all. Once any tag is allowed, all others are hidden.
 
         Raises:
-            UnknownTagError: no vocabulary has it.
+            UnknownTagError: no vocabulary has the tag.
             NotFoundError: there is no such archive.
-            UsageError: a part of an archive is meant.
+            UsageError: ``archive`` names only a part of an archive.
         """
         with unit_of_work(self._engine) as session:
             archive_id = _archive_id(session, archive)
@@ -49,19 +49,19 @@ class PolicyClient:
             policies.put(session, name, kind, archive_id, by)
 
     def clear(self, tag: str, archive: str | None = None) -> None:
-        """Take a rule back. Raises ``NotFoundError`` where there is none."""
+        """Remove a rule. Raises ``NotFoundError`` if there is none."""
         with unit_of_work(self._engine) as session:
             archive_id = _archive_id(session, archive)
             try:
                 name = corrections.resolve(every_vocabulary(session, self._search), tag)
             except UnknownTagError:
-                # A rule may outlive the vocabulary that its name came from.
+                # The vocabulary with this tag may have been removed after the rule was added.
                 if policies.clear(session, tag, archive_id):
                     return
                 raise
             if not policies.clear(session, name, archive_id):
                 where = f"in {archive}" if archive else "for all archives"
-                raise NotFoundError(f"there is no rule for the tag {tag!r} {where}: see `ramq policy list`")
+                raise NotFoundError(f"there is no rule for the tag {tag!r} {where}; see `ramq policy list`")
 
 
 def _archive_id(session: Session, archive: str | None) -> int | None:

@@ -1,4 +1,4 @@
-"""The models of a process that searches: vectors of texts and pictures, made where they are asked for."""
+"""The models of a process that searches. They compute the vectors of query texts and query pictures."""
 
 from __future__ import annotations
 
@@ -24,20 +24,19 @@ if TYPE_CHECKING:
     from workers.pipeline.decoders import Decoders
 
 DECODERS = 2
-"""Pictures that a web server decodes at the same time."""
-
+"""The number of pictures that a web server decodes at the same time."""
 
 REMEMBERED_TEXTS = 256
-"""Vectors of the texts that were searched for last: each page of hits, and its facets, ask for the same one."""
+"""The number of recent query texts whose vectors are kept. Each page of hits, and its facets, need the same one."""
 
 
 class QueryModels:
-    """Models and decoders, loaded when they are first needed. Thread-safe.
+    """Models and decoders, each loaded at its first use. Thread-safe.
 
-    Each kind has a lock of its own: texts and thumbnails do not wait while a model of pictures is loaded or used.
+    Each kind has its own lock, so that texts and thumbnails do not wait while an image model is loaded or used.
 
     Args:
-        settings: where files are, which device, and the limits of pictures.
+        settings: the folders, the device, and the limits of images.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -52,7 +51,7 @@ class QueryModels:
         self._decoders: Decoders | None = None
 
     def encode_text(self, model: str, text: str) -> NDArray[np.float32]:
-        """Return the vector (D,) of a text, in the space of a model's. Raises ``UsageError``: no such encoder here."""
+        """Return the vector (D,) of a text in a model's space. Raises ``UsageError`` if its encoder is missing."""
         key = (model, text)
         with self._encoder_lock:
             if key not in self._text_vectors:
@@ -63,7 +62,7 @@ class QueryModels:
             return self._text_vectors[key]
 
     def encode_names(self, model: str, vocabulary: Names) -> NDArray[np.float32]:
-        """Return vectors (M, D) of some names of a vocabulary: computed once a machine, kept in the cache's folder."""
+        """Return the vectors (M, D) of some names of a vocabulary. Each machine computes them once and caches them."""
         with self._encoder_lock:
             key = (model, vocabulary.vocabulary_id)
             if key not in self._name_vectors:
@@ -72,25 +71,25 @@ class QueryModels:
             return self._name_vectors[key]
 
     def encode_picture(self, picture: bytes, generation: Generation) -> NDArray[np.float32]:
-        """Return the vector (D,) that a generation would have given a picture.
+        """Return the vector (D,) of a picture, computed as in a generation.
 
         Raises:
-            UsageError: it is no picture, or the model cannot be loaded here.
-            FatalError: the model that is here makes other vectors.
+            UsageError: the file is not a picture, or the model cannot be loaded here.
+            FatalError: the installed model computes other vectors.
         """
         from workers.pipeline.retry import UndecodableError  # noqa: PLC0415
 
         model = self._recognizer(generation)
-        try:  # outside the lock: a picture may take its time
+        try:  # outside the lock, because decoding may take long
             decoded = self.decoders().decode(picture, model.preprocessing)
         except UndecodableError as error:
-            raise UsageError(f"not a picture that can be searched with: {error}") from error
+            raise UsageError(f"this file is not a picture that ramq can read: {error}") from error
         with self._recognizer_lock:
             vector: NDArray[np.float32] = model.predict(decoded.pixels[None])[0].vector
         return vector
 
     def decoders(self) -> Decoders:
-        """Return the processes that decode what people send and look at, made when they are first needed."""
+        """Return the processes that decode query pictures and thumbnails. They start at their first use."""
         from workers.pipeline.decoders import Decoders  # noqa: PLC0415  (Pillow; not every command needs it)
 
         with self._decoder_lock:
@@ -120,15 +119,18 @@ class QueryModels:
                     raise UsageError(str(error)) from error
             model = self._recognizers[generation.model]
         if not _makes_vectors_of(model.spec, generation):
-            raise FatalError(f"the {generation.model} of this machine is not the one that made the archive's vectors")
+            raise FatalError(
+                f"the installed {generation.model} has other weights than the one that computed the archive's vectors; "
+                "install the same checkpoint here"
+            )
         return model
 
 
 def _makes_vectors_of(spec: ModelSpec, generation: Generation) -> bool:
-    """Whether a model's vectors of pictures are those of a generation, which may have another vocabulary."""
+    """Return whether a model computes the same image vectors as a generation, whose vocabulary may differ."""
     if spec.fingerprint == generation.fingerprint:
         return True
     ours = (spec.weights_sha256, spec.vector_kind, spec.vector_size)
     theirs = (generation.weights_sha256, generation.vector_kind, generation.vector_size)
-    # Vectors made of tags change with the tags. What a vocabulary adds to the recipe stands behind it.
+    # Vectors of tags change with the vocabulary. A vocabulary adds its own part at the end of `preprocessing`.
     return ours == theirs and spec.vector_kind != "tags" and generation.preprocessing.startswith(spec.preprocessing)

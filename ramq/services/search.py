@@ -1,4 +1,4 @@
-"""Searching."""
+"""Search by text, tags and similarity."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from storage.search.views import Hit
 
 EXAMPLES = ("castle", "palace", "daisy")
-"""Tags that most vocabularies have, for examples of queries."""
+"""Tags of most vocabularies, for example queries."""
 
 
 class _WithVectors(NamedTuple):
-    """A query, the vector (D,) of its text, and vectors (M, D) of some names of tags; None without a text."""
+    """A query, the vector (D,) of its text, and the vectors (M, D) of some tag names. Both are None without a text."""
 
     query: SearchQuery
     text: NDArray[np.float32] | None
@@ -42,9 +42,9 @@ class SearchClient:
     """Searches. Thread-safe.
 
     Args:
-        engine: the database that is searched: the database itself, or a standby of it.
+        engine: the database to search: the database itself, or a standby of it.
         search: its reader.
-        models: encode texts and uploaded pictures.
+        models: the models that encode texts and uploaded pictures.
     """
 
     def __init__(
@@ -58,18 +58,18 @@ class SearchClient:
         self._models = models
 
     def read(self, query: SearchQuery, text: str | None, *, is_strict: bool = False) -> SearchQuery:
-        """Return ``query``, narrowed further by what a person typed, to be searched for.
+        """Return ``query``, narrowed further by the typed text.
 
-        What cannot be read as tags and filters is searched as words, and the query's ``notes`` say so. So are tags
-        beside words if no image has them.
+        Text that is not valid in the query language is searched as words, and the query's ``notes`` say so. The same
+        happens to tags next to words, if no image matches them.
 
         Args:
-            query: what is asked for beside the text.
-            text: in the query language, or anything else.
-            is_strict: whether the text is a program's: what cannot be read is an error then.
+            query: the other terms of the search.
+            text: a text in the query language, or any other text.
+            is_strict: raise an error if the text is not valid, which is useful for programs.
 
         Raises:
-            UsageError: ``query`` names what is not there; with ``is_strict`` also ``text``.
+            UsageError: ``query`` names something that does not exist, or, with ``is_strict``, ``text`` is not valid.
         """
         if is_strict:
             return asking(query, text)
@@ -79,29 +79,30 @@ class SearchClient:
             asked = queries.read(session, query, text, self._search.vocabulary)
             if not asked.text or next(wanted_tags(asked.where), None) is None or self._search.count(session, asked):
                 return asked
-            # "We are #1" names tag 1 by accident: words that find something are better than no hits at all.
+            # "We are #1" names tag 1 only by accident. Hits for the words are better than no hits at all.
             as_words = queries.read(session, query, text, self._search.vocabulary, are_tags_words=True)
             return as_words if self._search.count(session, as_words) else asked
 
     def page(self, query: SearchQuery) -> HitPage:
-        """Return a page of hits, best first. Raises ``UsageError`` and its kin for what the query names wrongly."""
+        """Return a page of hits, best first. Raises ``UsageError`` if the query names something that does not exist."""
         query, *vectors = self._with_vectors_of_text(query)
         with unit_of_work(self._engine) as session:
             page = self._search.page(session, query, *vectors)
         return _shown(page, query)
 
     def page_with_facets(self, query: SearchQuery, facets: int) -> tuple[HitPage, list[Facet]]:
-        """Return what ``page`` does, a text's hits counted, and the ``facets`` most frequent tags of all hits."""
+        """Return a page as ``page`` does, with its hits counted, and the ``facets`` most frequent tags of all hits."""
         query, *vectors = self._with_vectors_of_text(query)
         with unit_of_work(self._engine) as session:
             page, counted = self._search.page_with_facets(session, query, facets, *vectors)
         return _shown(page, query), counted
 
     def export(self, query: SearchQuery) -> tuple[queries.Match | None, Iterator[Hit]]:
-        """Return what all hits were made by, and the hits on all pages, by id, or best first where a vector ranks.
+        """Return the generation and vocabulary of the hits, and an iterator over all hits.
 
-        What was found when it was called, with the content of when it is read; what is deleted until then is left out.
-        Memory does not grow with their number. Nothing has made any while nothing was recorded.
+        The generation is None if nothing is recorded. Hits are ordered by id, or best first if a vector ranks them.
+        The set of hits is fixed when this is called. Their content is read later, during the iteration, and hits that
+        were deleted until then are skipped. Memory use does not grow with the number of hits.
         """
         query, *vectors = self._with_vectors_of_text(query)
         with unit_of_work(self._engine) as session:
@@ -111,15 +112,15 @@ class SearchClient:
     def _contents(self, query: SearchQuery, match: queries.Match, found: Iterable[Ranked]) -> Iterator[Hit]:
         left = iter(found)
         while images := list(islice(left, queries.MAX_LIMIT)):
-            # A transaction for each, since whoever takes the hits may take their time.
+            # One transaction for each batch, because the consumer of the iterator may be slow.
             with unit_of_work(self._engine) as session:
                 hits = self._search.hits(session, match, query, images)
             yield from map(captions.as_corrected, hits)
 
     def _with_vectors_of_text(self, query: SearchQuery) -> _WithVectors:
-        """Return the query, the vector of its text, and those of some tags' names, which tell how near is near.
+        """Return the query, the vector of its text, and the vectors of some tag names, which calibrate the relevance.
 
-        The query is bound to the generation that they are of: another may serve before the search begins.
+        The query is bound to the generation of these vectors, because another one may be in use when the search starts.
         """
         if not query.text:
             return _WithVectors(query, None, None)
@@ -136,13 +137,13 @@ class SearchClient:
         )
 
     def by_image(self, picture: bytes, query: SearchQuery) -> HitPage:
-        """Return the images nearest to a picture, and to the query's text if it has one.
+        """Return the images most similar to a picture, and to the query's text if it has one.
 
         Raises:
-            UsageError: it is no picture; the query wants neighbours of another one as well.
+            UsageError: the file is not a picture, or the query also asks for images similar to another one.
         """
         if query.like is not None:
-            raise UsageError("search by a picture or by an image of the archive, not by both")
+            raise UsageError("cannot search by a picture and by an image of the archive at once; omit one of them")
         with unit_of_work(self._engine) as session:
             generation = queries.generation(session, query)
         if generation is None:
@@ -156,18 +157,18 @@ class SearchClient:
         return _shown(page, query)
 
     def facets(self, query: SearchQuery, limit: int = 50) -> list[Facet]:
-        """Count the tags of the images that a search finds, the most frequent first."""
+        """Return the tags of the images that a search finds with their counts, most frequent first."""
         query, *vectors = self._with_vectors_of_text(query)
         with unit_of_work(self._engine) as session:
             return self._search.facets(session, query, limit, *vectors)
 
     def suggest_tags(self, prefix: str, limit: int = 10) -> list[Facet]:
-        """Return tags whose name begins with ``prefix``, with how many images have them."""
+        """Return tags whose names start with ``prefix``, with the numbers of their images."""
         with unit_of_work(self._engine) as session:
             return self._search.suggest(session, prefix, limit)
 
     def example_tags(self) -> list[str]:
-        """Return three names of tags that the generation in use has, for examples of queries."""
+        """Return the names of three tags of the generation in use, for example queries."""
         with unit_of_work(self._engine) as session:
             generation = generations.default(session)
             names = None if generation is None else self._search.vocabulary(session, generation.vocabulary_id)
@@ -175,5 +176,5 @@ class SearchClient:
 
 
 def _shown(page: HitPage, query: SearchQuery) -> HitPage:
-    """Return a page as people see it: with captions that fit the tags, and how the query was read."""
+    """Return a page for display, with captions that match the corrected tags, and the notes of the query."""
     return replace(page, items=[captions.as_corrected(hit) for hit in page.items], notes=query.notes)

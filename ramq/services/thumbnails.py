@@ -1,4 +1,4 @@
-"""Small copies of pictures, made once and kept on disk within a bound."""
+"""Thumbnails of images. They are made once and kept on disk, up to a maximum size."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SIZES = (160, 320, 640, 1280)
-"""Longest sides that are kept, in pixels; others are rounded up, so that nobody can fill the disk with sizes."""
+"""Longest sides of thumbnails, in pixels. Other sizes are rounded up, so that requests cannot fill the disk."""
 
 _JPEG_QUALITY = 82
 _PRUNE_EVERY = 256
 
 
 class Thumbnails:
-    """A folder of JPEGs. Thread-safe, and safe for several processes: files appear by rename.
+    """A folder of JPEGs. Safe for several threads and processes, because files are written and then renamed.
 
     Args:
-        folder: where they are kept.
-        max_bytes: the least recently made go when there is more.
+        folder: the folder of the files.
+        max_bytes: the maximum size of all files. The oldest ones are deleted above it.
     """
 
     def __init__(self, folder: Path, max_bytes: int = 1 << 30) -> None:
@@ -37,7 +37,7 @@ class Thumbnails:
     def get(
         self, image_id: int, version: str, size: int, make: Callable[[int], NDArray[np.uint8]]
     ) -> tuple[bytes, str]:
-        """Return a JPEG and its ETag, asking ``make(side)`` for (H, W, 3) pixels if there is none yet."""
+        """Return a JPEG and its ETag. If it does not exist yet, call ``make(side)`` for its (H, W, 3) pixels."""
         side = next((known for known in SIZES if known >= size), SIZES[-1])
         tag = hashlib.sha256(f"{version}:{side}".encode()).hexdigest()[:32]
         path = self._path(image_id) / f"{tag}.jpg"
@@ -45,21 +45,21 @@ class Thumbnails:
             return path.read_bytes(), tag
         except FileNotFoundError:
             pass
-        from PIL import Image  # noqa: PLC0415  (a search on the command line shows no pictures)
+        from PIL import Image  # noqa: PLC0415  (a search on the command line needs no thumbnails)
 
         picture = Image.fromarray(make(side))
         buffer = io.BytesIO()
-        # Nothing of the original but its pixels: a comment would be copied otherwise.
+        # Keep only the pixels of the original. Without an empty comment, its comment would be copied.
         picture.save(buffer, "JPEG", quality=_JPEG_QUALITY, optimize=True, progressive=True, comment=b"")
         self._keep(path, buffer.getvalue())
         return buffer.getvalue(), tag
 
     def count(self, image_id: int) -> int:
-        """Return how many thumbnails of an image are kept."""
+        """Return the number of thumbnails of an image."""
         return len(list(self._path(image_id).glob("*.jpg")))
 
     def forget(self, image_id: int) -> int:
-        """Delete the thumbnails of an image; return how many there were."""
+        """Delete the thumbnails of an image, and return their number."""
         folder = self._path(image_id)
         files = list(folder.glob("*.jpg")) if folder.is_dir() else []
         for file in files:
@@ -78,7 +78,7 @@ class Thumbnails:
                 file.write(content)
             Path(file.name).replace(path)
         except OSError:
-            return  # a full disk costs speed, not the answer
+            return  # on a full disk, thumbnails are not kept, but still returned
         self._made += 1
         if self._made % _PRUNE_EVERY == 1:
             self._prune()

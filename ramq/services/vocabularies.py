@@ -1,4 +1,4 @@
-"""Vocabularies that people add, see and use."""
+"""Vocabularies: list, add and show them."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class VocabularyClient:
             return vocabularies.views(session)
 
     def add(self, path: Path, name: str | None = None) -> VocabularyView:
-        """Store the vocabulary of a file, under its stem or a name.
+        """Store the vocabulary of a file. The default name is the file's name without extension.
 
         Raises:
-            UsageError: the file makes no sense; the message names the line.
+            UsageError: the file is invalid. The message names the line.
             ConflictError: another vocabulary has the name.
         """
-        from ram_core.errors import VocabularyError  # noqa: PLC0415  (only here is a file read)
+        from ram_core.errors import VocabularyError  # noqa: PLC0415  (only this method reads a file)
         from ram_core.vocabulary_file import read_vocabulary  # noqa: PLC0415
 
         try:

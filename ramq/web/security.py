@@ -157,7 +157,9 @@ class Gate:
             raise HTTPException(403, f"This requires a token of scope {needed}; {token.name} has {token.scope}.")
         is_by_token = self._tokens.are_set and bearer_token(headers) is not None
         if connection.scope["method"] not in SAFE_METHODS and not is_by_token and not is_same_origin(headers):
-            raise HTTPException(403, "A request that changes data must come from a page of this site, or carry a bearer token.")
+            raise HTTPException(
+                403, "A request that changes data must come from a page of this site, or carry a bearer token."
+            )
         length = headers.get("content-length", "0")
         limit = _limit_for(connection)
         if not length.isdecimal() or len(length) > MAX_LENGTH_DIGITS or int(length) > limit:

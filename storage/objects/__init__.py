@@ -1,7 +1,7 @@
-"""Archives where they are: S3 buckets, folders, and lists of keys. Objects are read, never copied, moved or written.
+"""Archives in place: S3 buckets, folders, and lists of keys. Objects are read, never copied, moved or written.
 
-base        what every kind can do: list keys after a key, fetch an object if it is still the version that was listed
-source      from an address to the kind it belongs to, and whether it may be read
+base        what every kind can do: list keys after a key, fetch an object with its version
+source      parse an address and check whether it may be read
 s3, folder  the kinds;  manifest  a file that names objects (text, CSV, JSON, Parquet)
-ahead       listing a bucket in several places at once
+parallel_listing   list several ranges of a bucket at once
 """

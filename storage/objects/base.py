@@ -1,4 +1,4 @@
-"""What an object is, what can go wrong with it, and what every kind of archive can do."""
+"""Objects, their errors, and the operations that every kind of archive offers."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 PAGE_SIZE = 1_000
-"""Keys in one page of a listing; what S3 returns at most."""
+"""Keys in one page of a listing; the maximum that S3 returns."""
 
 MAX_KEY_BYTES = 2_000
-"""Longer keys do not fit an index entry. S3 allows 1,024 bytes; only deep folders get there."""
+"""Longer keys do not fit an index entry. S3 allows 1,024 bytes, so only deep folders exceed this."""
 
 MISSING_VERSION = "!missing"
-"""The version of a key that a listing or a manifest names but behind which there was no object."""
+"""Version of a key that a listing or a manifest names but that has no object."""
 
 UNREADABLE_VERSION = "!unreadable-folder"
-"""The version of a folder that could not be looked into: it stands in the counters with the reason."""
+"""Version of an unreadable folder. It becomes a key that fails with the reason, so that it is counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class S3Options:
-    """How buckets are reached, beside the credentials, which boto3 finds.
+    """How to reach buckets, apart from the credentials, which boto3 finds.
 
     Attributes:
         endpoint_url: an S3-compatible server, or None for AWS.
-        requester_pays: the buckets that are told with each request that we pay for it.
-        addressing: ``path`` or ``virtual``; ``auto``: what the AWS configuration says, or what suits the endpoint.
+        requester_pays: buckets for which every request declares that the requester pays.
+        addressing: ``path`` or ``virtual``; ``auto``: from the AWS configuration, or the default for the endpoint.
     """
 
     endpoint_url: str | None = None
@@ -41,14 +41,14 @@ class S3Options:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """One key as it was listed.
+    """One key as listed.
 
     Attributes:
         key: the S3 key, or the path below the folder with ``/`` between its parts.
-        version: opaque; changes when the content does (ETag, or size and modification time). Empty: not known yet.
+        version: opaque; changes when the content does (ETag, or size and modification time). Empty: not yet known.
         size_bytes: as listed.
-        modified_at: as listed, None where it is not known.
-        is_marker: an empty object whose key ends in ``/``, which stands for a folder and holds no picture.
+        modified_at: as listed; None if unknown.
+        is_marker: an empty object whose key ends in ``/``. It stands for a folder and is not an image.
     """
 
     key: str
@@ -60,44 +60,44 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The bytes of an object and the version they are of, which may be newer than the one listed."""
+    """The bytes of an object and their version, which may be newer than the listed one."""
 
     body: bytes | memoryview
     version: str
 
 
 class ObjectStore(Protocol):
-    """An archive's objects: list after a key, fetch."""
+    """The objects of an archive: list after a key, fetch."""
 
     def check(self) -> None:
-        """Raise the error that a job on this archive would meet at once: no such folder, no permission, no answer."""
+        """Raise the error that a job on this archive would meet first: no such folder, no permission, no answer."""
 
     def pages(self, prefix: str, after: str | None) -> Iterator[list[ObjectInfo]]:
-        """Yield pages of the keys at or below ``prefix`` in byte order, beginning after the key ``after``."""
+        """Yield pages of the keys at or below ``prefix`` in byte order, starting after the key ``after``."""
 
     def stat(self, key: str) -> ObjectInfo:
-        """Return what is known about one object without reading it; of one that is not there, ``MISSING_VERSION``.
+        """Return the properties of one object without reading it. A missing object has ``MISSING_VERSION``.
 
         Raises:
             StoreUnavailableError, CredentialsError: as ``fetch``.
         """
 
     def fetch(self, key: str, version: str, max_bytes: int) -> Fetched:
-        """Return an object's bytes. A newer version than ``version`` is returned as such.
+        """Return an object's bytes. If the object changed after ``version``, return the new version.
 
         Raises:
             ObjectMissingError, ObjectForbiddenError, ObjectTooLargeError, BadKeyError, ObjectChangedError: about this
                 object.
-            StoreUnavailableError: worth another try later.
-            CredentialsError: nothing can be fetched until the set-up is mended.
+            StoreUnavailableError: try again later.
+            CredentialsError: nothing can be fetched until the set-up is fixed.
         """
 
     def open(self, key: str, version: str, start: int, length: int) -> Iterator[bytes]:
-        """Return ``length`` bytes of an object from ``start`` on, in chunks, in bounded memory.
+        """Yield ``length`` bytes of an object from ``start`` on, in chunks, in bounded memory.
 
         Raises:
             ObjectMissingError, ObjectForbiddenError, ObjectChangedError: about this object, before the first chunk.
-            StoreUnavailableError, CredentialsError: as ``fetch``; when it breaks off in the middle, between chunks.
+            StoreUnavailableError, CredentialsError: as ``fetch``; also between chunks, if the connection breaks.
         """
 
 
@@ -105,14 +105,14 @@ CHUNK_BYTES = 256 * 1024
 
 
 class ObjectMissingError(PermanentError):
-    """The key was listed but there is no object now."""
+    """The key was listed, but now there is no object."""
 
     code = "missing"
     about_content = False
 
 
 class ObjectForbiddenError(PermanentError):
-    """This object may not be read with the credentials at hand."""
+    """This object may not be read with the current credentials."""
 
     code = "forbidden"
     about_content = False
@@ -126,21 +126,21 @@ class ObjectArchivedError(PermanentError):
 
 
 class ObjectChangedError(PermanentError):
-    """The object was being written while it was read, more than once."""
+    """The object changed repeatedly while it was read."""
 
     code = "changed"
     about_content = False
 
 
 class ObjectRefusedError(PermanentError):
-    """The store answers that it will not give this object, whoever asks and however often: see its own words."""
+    """The store permanently refuses to return this object, for reasons in its own message."""
 
     code = "refused"
     about_content = False
 
 
 class ObjectTooLargeError(PermanentError):
-    """The object has more bytes than the set limit."""
+    """The object is larger than the configured limit."""
 
     code = "too_large"
 
@@ -152,25 +152,25 @@ class BadKeyError(PermanentError):
 
 
 class StoreUnavailableError(TransientError):
-    """The object store did not answer, answered 5xx or broke off in the middle."""
+    """The object store did not answer, answered 5xx, or the connection broke."""
 
     code = "store_unavailable"
 
 
 class CredentialsError(FatalError):
-    """The store refuses this worker altogether: wrong, expired or missing credentials, or a clock that is off."""
+    """The store rejects this worker: wrong, expired or missing credentials, or a wrong clock."""
 
     code = "credentials"
 
 
 class SourceError(PermanentError):
-    """The archive itself is not there or cannot be listed."""
+    """The archive itself does not exist or cannot be listed."""
 
     code: ClassVar[str] = "source"
     about_content = False
 
 
 def is_below(key: str, prefix: str) -> bool:
-    """Tell whether ``key`` is ``prefix`` itself or below it as in a folder: ``a`` holds ``a/b`` but not ``ab``."""
+    """Return whether ``key`` is ``prefix`` or below it as in a folder: ``a`` contains ``a/b`` but not ``ab``."""
     folder = prefix.strip("/")
     return not folder or key == folder or key.startswith(f"{folder}/")

@@ -1,4 +1,4 @@
-"""A folder as an archive. Links are not followed, so nothing outside the folder can be reached through it."""
+"""A folder as an archive. Symbolic links are not followed, so nothing outside of the folder can be reached."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# The version that a listing gives to a name that it could see but not use; ``fetch`` answers with the reason.
+# Version of a name that a listing saw but could not use. ``fetch`` raises an error with the reason.
 _BAD_NAME = "!bad-name"
 _READS = 3
-"""How often a file that changes under our hands is read before that is reported."""
+"""How often a file that keeps changing is read before that is reported."""
 
 
 class FolderStore:
@@ -42,7 +42,7 @@ class FolderStore:
         self.root = root
 
     def check(self) -> None:
-        """Raise ``NotFoundError`` or ``ForbiddenError`` when the folder cannot be listed."""
+        """Raise ``NotFoundError`` or ``ForbiddenError`` if the folder cannot be listed."""
         try:
             with os.scandir(self.root):
                 return
@@ -51,8 +51,8 @@ class FolderStore:
         except NotADirectoryError:
             raise NotFoundError(f"{self.root} is not a folder") from None
         except PermissionError:
-            raise ForbiddenError(f"the folder {self.root} may not be read by this user") from None
-        except OSError as error:  # a name that is too long, a disk that fails
+            raise ForbiddenError(f"this user may not read the folder {self.root}: check its permissions") from None
+        except OSError as error:  # the name is too long, or the disk fails
             raise UsageError(f"{self.root} cannot be listed: {error.strerror}") from None
 
     def pages(self, prefix: str, after: str | None) -> Iterator[list[ObjectInfo]]:
@@ -70,7 +70,7 @@ class FolderStore:
     def _walk(self, prefix: str, after: bytes) -> Iterator[ObjectInfo]:
         last = after
         for info in self._found(prefix, after):
-            # Paths too long to store share a shortened key; each key is listed once, also over a restart.
+            # Paths too long to store share a shortened key. Each key is listed once, even across a restart.
             if info.key.encode() > last:
                 last = info.key.encode()
                 yield info
@@ -78,7 +78,7 @@ class FolderStore:
     def _found(self, prefix: str, after: bytes) -> Iterator[ObjectInfo]:
         is_folder = not prefix or self._is_folder(prefix)
         start = os.fspath(self.root / prefix)
-        # Beginning with the last: a stack, since folders may be nested deeper than calls may.
+        # A stack, last entry first: folders may be nested deeper than Python's call stack allows.
         waiting = [(f"{prefix}/" if prefix and is_folder else prefix, start, is_folder)]
         while waiting:
             key, path, is_folder = waiting.pop()
@@ -93,18 +93,18 @@ class FolderStore:
             except FileNotFoundError:
                 continue  # deleted since its parent was read
             except OSError:
-                # Seen but not readable: it must be counted, so it becomes a key that fails with the reason.
+                # Visible but unreadable: it becomes a key that fails with the reason, so that it is counted.
                 yield ObjectInfo(key or "/", UNREADABLE_VERSION, 0, None)
 
     @staticmethod
     def _entries(path: str, key_prefix: str, after: bytes) -> list[tuple[str, str, bool]]:
-        """Return key, path and kind of what is in a folder and may hold keys after ``after``, in falling order."""
+        """Return key, path and kind of a folder's entries that may hold keys after ``after``, in descending order."""
         found = []
         with os.scandir(path) as entries:
             for entry in entries:
                 key = f"{key_prefix}{_storable(entry.name)}"
                 if entry.is_dir(follow_symlinks=False):
-                    # A folder sorts by its name with the slash, as in an object store: the walk is in byte order.
+                    # A folder sorts by its name with the slash, as in an object store. The walk is then in byte order.
                     below = f"{key}/".encode()
                     if after < below or after.startswith(below):
                         found.append((f"{key}/", entry.path, True))
@@ -113,7 +113,7 @@ class FolderStore:
         return sorted(found, key=lambda item: item[0].encode(), reverse=True)
 
     def _is_folder(self, prefix: str) -> bool:
-        """Tell a folder from a file below the root; raise for anything else."""
+        """Return whether a path below the root is a folder (True) or a file (False). Raise for anything else."""
         path, mode = self.root, stat.S_IFDIR
         for part in prefix.split("/"):
             path = path / part
@@ -122,11 +122,11 @@ class FolderStore:
             try:
                 mode = path.lstat().st_mode
             except PermissionError:
-                raise ForbiddenError(f"the folder {path} may not be read by this user") from None
+                raise ForbiddenError(f"this user may not read the folder {path}: check its permissions") from None
             except OSError:
                 raise NotFoundError(f"there is no folder {self.root / prefix}") from None
             if stat.S_ISLNK(mode):
-                raise ForbiddenError(f"{path} is a symbolic link, which is not followed: enqueue what it points to")
+                raise ForbiddenError(f"{path} is a symbolic link, which is not followed: enqueue its target")
         return stat.S_ISDIR(mode)
 
     def _info(self, path: str, key: str) -> ObjectInfo:
@@ -139,7 +139,7 @@ class FolderStore:
         return ObjectInfo(key, _version(status), status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
     def stat(self, key: str) -> ObjectInfo:
-        """Return what is known about one file; see ``ObjectStore.stat``."""
+        """Return the properties of one file; see ``ObjectStore.stat``."""
         return self._info(os.fspath(self.root / key), key)
 
     def fetch(self, key: str, version: str, max_bytes: int) -> Fetched:
@@ -148,7 +148,7 @@ class FolderStore:
             for _ in range(_READS):
                 before = os.fstat(file.fileno())
                 if before.st_size > max_bytes:
-                    raise ObjectTooLargeError(f"{before.st_size:,} bytes, the limit is {max_bytes:,}")
+                    raise ObjectTooLargeError(f"{before.st_size:,} bytes exceed the limit of {max_bytes:,} bytes")
                 file.seek(0)
                 try:
                     body = file.read(before.st_size + 1)
@@ -167,11 +167,11 @@ class FolderStore:
         return _chunks(file, start, length)
 
     def _opened(self, key: str, version: str) -> IO[bytes]:
-        """Open a regular file that may be read; the version tells what a listing could not read."""
+        """Open a regular file. Raise the error that belongs to its version, if the listing could not read it."""
         if version == _BAD_NAME:
             raise BadKeyError("the file name is not valid UTF-8 or too long to store: rename the file")
         if version == UNREADABLE_VERSION:
-            raise ObjectForbiddenError("this folder may not be read by the worker's user")
+            raise ObjectForbiddenError("the worker's user may not read this folder: check its permissions")
         descriptor = self._open(key)
         try:
             is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
@@ -184,29 +184,29 @@ class FolderStore:
         return os.fdopen(descriptor, "rb")
 
     def _open(self, key: str) -> int:
-        """Open a file below the root and return its descriptor; every refusal is named."""
+        """Open a file below the root and return its descriptor. Raise a specific error for every refusal."""
         try:
             root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
-            # Not one image's fault: a disk that is not mounted must not make a whole archive look deleted.
-            raise StoreUnavailableError(f"the folder {self.root} is not there: is its disk mounted?") from None
+            # Not an error of one image: an unmounted disk must not make a whole archive look deleted.
+            raise StoreUnavailableError(f"folder {self.root} does not exist: is its disk mounted?") from None
         except OSError as error:
             raise StoreUnavailableError(f"{error.strerror}: {self.root}") from error
         try:
             return _open_below(root, key)
         except FileNotFoundError:
-            raise ObjectMissingError("the file is gone") from None
+            raise ObjectMissingError("the file no longer exists") from None
         except OSError as error:
             if error.errno == errno.ENOTDIR and not self._leads_through_link(key):
-                raise ObjectMissingError("the file is gone: a part of its path is no folder any more") from None
+                raise ObjectMissingError("the file no longer exists: a part of its path is not a folder now") from None
             if error.errno in {errno.ELOOP, errno.ENOTDIR}:
                 raise ObjectForbiddenError("the path leads through a symbolic link, which is not followed") from None
             if error.errno in {errno.EACCES, errno.EPERM}:
-                raise ObjectForbiddenError("the file may not be read by the worker's user") from None
+                raise ObjectForbiddenError("the worker's user may not read the file: check its permissions") from None
             if error.errno in {errno.ENXIO, errno.ENODEV}:
                 raise ObjectForbiddenError("not a regular file") from None
             if error.errno == errno.ENAMETOOLONG:
-                raise BadKeyError("a part of the key is longer than a file name may be") from None
+                raise BadKeyError("a part of the key is too long for a file name") from None
             raise StoreUnavailableError(f"{error.strerror}: {key}") from error
 
     def _leads_through_link(self, key: str) -> bool:
@@ -219,7 +219,7 @@ class FolderStore:
 
 
 def _open_below(root: int, key: str) -> int:
-    """Open a file one path component at a time, refusing links at each. Closes ``root``."""
+    """Open a file one path component at a time, rejecting links at each. Closes ``root``."""
     folder = root
     try:
         *folders, name = key.split("/")
@@ -229,7 +229,7 @@ def _open_below(root: int, key: str) -> int:
             inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
             os.close(folder)
             folder = inner
-        # Not blocking: opening a FIFO would wait for a writer that may never come.
+        # Non-blocking: opening a FIFO would otherwise wait for a writer that may never come.
         return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     finally:
         os.close(folder)
@@ -251,7 +251,7 @@ def _version(status: os.stat_result) -> str:
 
 
 def _storable(name: str) -> str:
-    r"""Return ``name`` with bytes that are not UTF-8 written as ``\xNN``, since Postgres stores UTF-8 only."""
+    r"""Return ``name`` with invalid UTF-8 bytes written as ``\xNN``, since PostgreSQL stores only UTF-8."""
     return os.fsencode(name).decode(errors="backslashreplace")
 
 

@@ -1,4 +1,4 @@
-"""Manifests as sources: a file of keys or URIs, or an S3 Inventory. Read as a stream, any number of times.
+"""Manifests as sources: a file of keys or URIs, or an S3 Inventory. They are streamed, any number of times.
 
 All entries of one manifest belong to one archive: one bucket, or files below one folder.
 """
@@ -49,7 +49,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class ManifestFile:
-    """A file of rows that a manifest consists of."""
+    """One of the files with the rows of a manifest."""
 
     place: Source
     format: str
@@ -59,7 +59,7 @@ class ManifestFile:
 
 
 def is_manifest(text: str) -> bool:
-    """Tell whether a source is a manifest, by its name; a folder is none, whatever its name."""
+    """Return whether the name of a source is that of a manifest. A folder never is, whatever its name."""
     name = text.rstrip().rpartition("/")[2]
     if name != _INVENTORY and not _LIST.search(name):
         return False
@@ -72,18 +72,18 @@ class Manifest:
     """A manifest, local or in a bucket.
 
     Args:
-        uri: where it is, as a user may type it.
-        s3: how buckets are reached.
+        uri: its address, as a user may type it.
+        s3: how to reach buckets.
     """
 
     def __init__(self, uri: str, s3: S3Options) -> None:
         self.place = parse_source(uri)
-        self._folder = os.path.dirname(self.place.root)  # noqa: PTH120  (text in, text out, for every entry)
+        self._folder = os.path.dirname(self.place.root)  # noqa: PTH120  (strings: this runs for every entry)
         self._s3 = s3
 
     @property
     def uri(self) -> str:
-        """Its name, as jobs keep it."""
+        """Its address as jobs store it."""
         return self.place.uri
 
     @property
@@ -91,21 +91,21 @@ class Manifest:
         return self.uri.endswith(f"/{_INVENTORY}")
 
     def version(self) -> str:
-        """Return what changes when the manifest does. Raises ``NotFoundError``."""
+        """Return a version that changes when the manifest does. Raises ``NotFoundError``."""
         return self._version_of(self.place)
 
     def require_unchanged(self, version: str) -> None:
-        """Raise ``ConflictError`` unless the manifest still has the version that it had when the job began."""
+        """Raise ``ConflictError`` unless the manifest has the version that it had when the job began."""
         if self.version() != version:
-            raise ConflictError(f"{self.uri} changed since the job began: enqueue it again")
+            raise ConflictError(f"{self.uri} has changed since the job began: enqueue it again")
 
     def survey(self, allowed: tuple[str, ...], *, reachable: bool) -> Source:
-        """Return the archive that the entries lie in, after a look at every entry of a list.
+        """Return the archive that the entries belong to. Reads every entry of a list.
 
-        An inventory is not read: its archive is its bucket, and its entries are held to that while they are planned.
+        An inventory is not read: its archive is its bucket. Its entries are checked while they are planned.
 
         Raises:
-            UsageError: the manifest is damaged, empty, or mixes archives; the message names the first entry at fault.
+            UsageError: the manifest is damaged, empty, or mixes archives; the message names the first wrong entry.
             ForbiddenError: the allow-list does not cover the manifest, a file of it, or an entry.
         """
         require_allowed(self.place, allowed, reachable=reachable)
@@ -121,14 +121,14 @@ class Manifest:
         return archive
 
     def pages(self, archive: Source, prefix: str, cursor: str | None) -> Iterator[tuple[str, list[ObjectInfo]]]:
-        """Yield pages of entries, each with the cursor behind it; keys are those of ``archive``.
+        """Yield pages of entries, each with the cursor at its end. Keys are relative to ``archive``.
 
-        Versions that are not known are empty; files are looked at, since that is cheap. An entry may come twice.
+        Unknown versions are empty. Local files are looked up, since that is cheap. An entry may come twice.
 
         Args:
             archive: whose keys are wanted.
-            prefix: below which all entries must be.
-            cursor: of the page after which to begin; None: at the beginning.
+            prefix: all entries must be below it.
+            cursor: cursor of the previous page; None: start at the beginning.
 
         Raises:
             UsageError: the manifest is damaged, or an entry is not below ``prefix``.
@@ -149,7 +149,7 @@ class Manifest:
 
     @cached_property
     def _store(self) -> S3Store:
-        """The bucket of the manifest and all its files: to open it again for each takes longer than the request."""
+        """The bucket of the manifest and all its files. Opening it again for each file is slower than the request."""
         return open_bucket(self.place.root, self._s3)
 
     def _version_of(self, place: Source) -> str:
@@ -165,7 +165,7 @@ class Manifest:
 
     @contextmanager
     def _local(self, place: Source) -> Iterator[Path]:
-        """Give a path at which the file can be read while the block lasts."""
+        """Yield a local path of the file. It is valid inside the ``with`` block."""
         if place.scheme == "file":
             yield Path(place.root)
             return
@@ -194,7 +194,7 @@ class Manifest:
         format_ = _FORMATS.get(str(document.get("fileFormat")).lower())
         if format_ is None:
             raise UsageError(
-                f"{self.uri} is in the format {document.get('fileFormat')!r}: CSV, ORC and Parquet are read"
+                f"{self.uri} has the unsupported format {document.get('fileFormat')!r}: use CSV, ORC or Parquet"
             )
         columns = None
         if format_ == "csv":
@@ -212,7 +212,7 @@ class Manifest:
     def _file_of_inventory(self, key: str) -> Source:
         if self.place.scheme == "s3":
             return Source("s3", self.place.root, key)
-        # A downloaded inventory: the files are where they were in the bucket, or a part of that path below.
+        # In a downloaded inventory the files have their path in the bucket, or a part of it.
         folder = Path(self._folder)
         names = key.split("/")
         if not {"", ".", ".."} & set(names):
@@ -221,15 +221,15 @@ class Manifest:
                     path = base.joinpath(*names[start:])
                     if path.is_file() and (start == 0 or base in {folder, folder.parent}):
                         return Source("file", str(path.resolve()), "")
-        raise NotFoundError(f"there is no file {names[-1]!r} beside {self.place.root}: download the whole inventory")
+        raise NotFoundError(f"no file {names[-1]!r} next to {self.place.root}: download the whole inventory")
 
     # Entries -------------------------------------------------------------------------------------------------------
 
     def _entries(self, part: ManifestFile) -> Iterator[Entry | None]:
-        """Yield an entry per row, None for one that stands for no object: of another version, or a folder marker."""
+        """Yield an entry per row; None for a row without an object: of another version, or a folder marker."""
         with self._local(part.place) as path:
             if part.md5 is not None and _md5(path) != part.md5:
-                raise UsageError(f"{part.place.uri} does not have the checksum that its manifest gives: copy it again")
+                raise UsageError(f"{part.place.uri} does not match the checksum in its manifest: copy it again")
             for number, row in enumerate(read_rows(path, part.format, part.place.uri, part.columns), 1):
                 try:
                     yield self._entry(row, part)
@@ -239,16 +239,16 @@ class Manifest:
     def _entry(self, row: Row, part: ManifestFile) -> Entry | None:
         text = next((row[column] for column in KEY_COLUMNS if row.get(column) is not None), None)
         if not isinstance(text, str) or not text:
-            raise UsageError(f"no text in a column {' or '.join(KEY_COLUMNS)}")
+            raise UsageError(f"no text in the column {' or '.join(KEY_COLUMNS)}")
         if str(row.get("isdeletemarker")).lower() == "true" or str(row.get("islatest")).lower() == "false":
             return None
         if "\x00" in text or len(text.encode(errors="replace")) > MAX_KEY_BYTES:
-            raise UsageError("a key cannot hold a zero byte or be longer than 2,000 bytes")
+            raise UsageError("a key must not contain a zero byte or be longer than 2,000 bytes")
         bucket = row.get("bucket") or ""
         if part.has_quoted_keys:
             text = unquote_plus(text)
         if not isinstance(bucket, str):
-            raise UsageError("the bucket is no text")
+            raise UsageError("the bucket is not text")
         if not bucket:
             return self._listed(text)
         if text.endswith("/"):
@@ -271,11 +271,11 @@ class Manifest:
         folder, _, name = os.path.join(self._folder, text).rpartition("/")  # noqa: PTH118
         if name in {"", ".", ".."}:
             return None
-        # Links above an entry are followed as in any path a user names; the entry itself is opened without.
+        # Links above an entry are followed, as in any path that a user types. The entry itself is opened without that.
         return Entry("", f"{_resolved(folder).rstrip('/')}/{name}")
 
     def _common(self) -> Source:
-        """Return the bucket and folder, or the folder, that all entries have in common. Reads them all."""
+        """Return the bucket and folder, or the folder, common to all entries. Reads all of them."""
         root: str | None = None
         common: list[str] | None = None
         for part in self._parts():
@@ -285,7 +285,7 @@ class Manifest:
                 if root is not None and entry.root != root:
                     raise UsageError(
                         f"{self.uri} mixes archives: {_shown(entry)} is not in {_shown(Entry(root, ''))}; "
-                        "write a manifest for each"
+                        "write one manifest per archive"
                     )
                 root = entry.root
                 folders = entry.key.split("/")[:-1]

@@ -1,12 +1,12 @@
-"""Listing a large bucket ahead of its reader: several ranges of keys at once, given out in the order of the keys.
+"""List a large bucket faster: several ranges of keys in parallel, returned in the order of the keys.
 
-A listing has one cursor, so pages must come in order; one request after the other, that is a wait for each thousand
-keys. So the keys that are left are cut into ranges, at folders or at guesses where there are none, and threads list the
-first ranges that are not finished. What is read ahead is bounded. Any cut is right, since a range is all keys after
-one string and up to another; a poor one only costs time.
+A listing has one cursor, so pages must be returned in order. With one request at a time, the reader would wait for each
+thousand keys. Therefore the remaining keys are cut into ranges, at folders or at guessed keys if there are none.
+Threads list the first unfinished ranges, and the number of pages read ahead is limited. A range is all keys after one
+string and up to another, so any cut is correct. A poor cut only costs time.
 
-That holds where keys come in the order of their bytes, as S3 promises. Servers on a file system may order folders
-differently (``a/b`` before ``a-b``). They are found out, and listed in their own order, one request after the other.
+This requires keys in the order of their bytes, as S3 promises. Servers on a file system may order folders differently
+(``a/b`` before ``a-b``). They are detected, and listed in their own order, one request at a time.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from storage.objects.base import ObjectInfo
 
 WIDTH = 8
-"""Requests at a time. The ledger takes in pages more slowly than so many bring them."""
+"""Number of parallel requests. The ledger records pages more slowly than this many deliver them."""
 
 MOST_PAGES = 96
-"""Pages that are kept until their turn comes: some 40 MB."""
+"""Limit of pages read ahead: some 40 MB."""
 
 MOST_PAGES_OF_RANGE = 8
-"""Pages that a range may be ahead; then threads rather go on to the next."""
+"""Limit of pages read ahead in one range. Then threads go on to the next range."""
 
 CUT_AFTER = 2
-"""A range that has given so many pages is cut when a thread has nothing to read; where it cannot be, later again."""
+"""A range with this many pages is cut when a thread is idle. If that fails, it is tried again after as many pages."""
 
 
 class KeyPage(NamedTuple):
-    """What one request found: keys as the server has them, what is known of each, and whether there are more."""
+    """Result of one request: the keys as the server returns them, their properties, and whether there are more."""
 
     keys: list[str]
     infos: list[ObjectInfo]
@@ -46,18 +46,18 @@ class KeyPage(NamedTuple):
 
 
 class Lister(Protocol):
-    """The two requests. Called from several threads."""
+    """The two requests. Several threads call them."""
 
     def page(self, after: str) -> KeyPage:
         """Return the first keys after a string."""
 
     def folders(self, above: str, after: str) -> list[str]:
-        """Return some folders (ending in ``/``) right below the folder ``above`` that hold keys after a string."""
+        """Return some folders (ending in ``/``) directly below the folder ``above`` that hold keys after a string."""
 
 
 @dataclass(eq=False, slots=True)
 class _Range:
-    """Keys after ``after``, up to and with ``until``. ``pages`` were read and not given out yet."""
+    """Keys after ``after``, up to and including ``until``. ``pages`` have been read but not returned yet."""
 
     after: str
     until: str | None
@@ -76,12 +76,12 @@ def list_in_parallel(lister: Lister, prefix: str, after: str, page_size: int) ->
 
     Args:
         lister: makes the requests.
-        prefix: the folder that is listed, ending in ``/``, or empty.
-        after: goes on behind this key.
-        page_size: objects in a page; the last one, and the one before an error, may have fewer.
+        prefix: the folder to list, ending in ``/``, or empty.
+        after: list the keys after this one.
+        page_size: objects per page; the last page, and the one before an error, may have fewer.
 
     Raises:
-        Exception: what ``lister`` raised, in its place: after all pages before it.
+        Exception: an error of ``lister``, after all pages before it.
     """
     first = lister.page(after)
     if first.infos:
@@ -109,7 +109,7 @@ def list_in_parallel(lister: Lister, prefix: str, after: str, page_size: int) ->
 
 
 def _one_by_one(lister: Lister, ahead: _Ahead) -> Iterator[KeyPage]:
-    """Go on in the server's own order where ``ahead`` had to leave off."""
+    """Continue in the server's own order, where ``ahead`` had to stop."""
     if not ahead.is_disordered:
         return
     is_last, after = False, ahead.given
@@ -120,11 +120,11 @@ def _one_by_one(lister: Lister, ahead: _Ahead) -> Iterator[KeyPage]:
 
 
 class _Ahead:
-    """The ranges of one listing and the threads on them.
+    """The ranges of one listing and the threads that read them.
 
     Attributes:
-        given: the last key that was given out.
-        is_disordered: the server does not order keys by their bytes: nothing more is given out.
+        given: the last key that was returned.
+        is_disordered: the server does not order keys by their bytes; no more keys are returned.
     """
 
     def __init__(self, lister: Lister, prefix: str, after: str) -> None:
@@ -160,7 +160,7 @@ class _Ahead:
         return bool(head.pages) or head.is_done or head.error is not None or self.is_disordered
 
     def stop(self) -> None:
-        """Let the threads end after the request that each has under way."""
+        """Make the threads end after their current request."""
         with self._changed:
             self._is_stopped = True
             self._changed.notify_all()
@@ -186,13 +186,13 @@ class _Ahead:
                 self._read(chosen)
 
     def _next(self) -> tuple[_Range, bool] | None:
-        """Choose the range to read, or (True) to cut; None while there is nothing to do."""
+        """Choose the range to read, or (True) to cut. None if there is nothing to do now."""
         kept = sum(len(one.pages) + one.is_busy for one in self._ranges)
         for position, one in enumerate(self._ranges):
             has_room = kept < MOST_PAGES or (position == 0 and not one.pages)
             if has_room and self._can_go_on(one) and not one.is_busy and len(one.pages) < MOST_PAGES_OF_RANGE:
                 return one, False
-        if kept < MOST_PAGES:  # not the reader is slow: there are too few ranges
+        if kept < MOST_PAGES:  # the reader is fast enough: there are too few ranges
             for one in self._ranges:
                 if self._can_go_on(one) and one.reads >= one.cut_at and not one.is_being_cut:
                     return one, True
@@ -206,7 +206,7 @@ class _Ahead:
         found, error = None, None
         try:
             found = self._lister.page(one.after)
-        except Exception as caught:  # noqa: BLE001  (raised again where the reader gets there)
+        except Exception as caught:  # noqa: BLE001  (raised again when the reader gets there)
             error = caught
         with self._changed:
             one.is_busy = False
@@ -214,7 +214,7 @@ class _Ahead:
             if found is not None:
                 one.reads += 1
                 self.is_disordered |= not _is_ascending([one.after, *found.keys])
-                # The range may have been cut since: what is beyond it belongs to others.
+                # The range may have been cut since. Keys beyond its end belong to other ranges.
                 count = len(found.keys) if one.until is None else bisect_right(found.keys, one.until)
                 one.is_done = found.is_last or count < len(found.keys)
                 if count:
@@ -225,10 +225,10 @@ class _Ahead:
     def _cut(self, one: _Range) -> None:
         try:
             cuts = self._folders_within(one.after, one.until) or _guesses(one.last_keys)
-        except Exception:  # noqa: BLE001  (the listing itself will meet the same, or go on without being cut)
+        except Exception:  # noqa: BLE001  (the listing will meet the same error, or succeed without a cut)
             cuts = []
         with self._changed:
-            # Each once and in order: some servers name folders below those they are asked for, at every level again.
+            # Unique and sorted: some servers also name folders below the ones asked for, at every level again.
             cuts = sorted({cut for cut in cuts if cut > one.after and (one.until is None or cut < one.until)})
             if one.is_done or not cuts:
                 one.cut_at *= 2
@@ -241,7 +241,7 @@ class _Ahead:
             self._changed.notify_all()
 
     def _folders_within(self, after: str, until: str | None) -> list[str]:
-        """Return up to ``WIDTH`` folders between two keys: first those that lie nearest, then of higher levels."""
+        """Return up to ``WIDTH`` folders between two keys: the nearest ones first, then those of higher levels."""
         levels = [self._prefix]
         if after.startswith(self._prefix):
             names = after[len(self._prefix) :].split("/")[:-1]
@@ -258,11 +258,11 @@ class _Ahead:
 
 
 def _guesses(keys: list[str]) -> list[str]:
-    """Guess where keys go on, from some that lie one behind the other: behind 0017 and 0019 may come 002.
+    """Guess later keys from some consecutive ones: after 0017 and 0019, 002 may come.
 
-    Only letters and digits are guessed, with those that the keys have where they begin to differ.
+    Only letters and digits are guessed, and only those that the keys have where they begin to differ.
     """
-    common = os.path.commonprefix([keys[0], keys[-1]])  # noqa: RUF071  (of strings is what is meant)
+    common = os.path.commonprefix([keys[0], keys[-1]])  # noqa: RUF071  (intended for strings)
     stem, last = common[:-1], common[-1:]
     signs = sorted({key[len(common)] for key in keys if len(key) > len(common)})
     inside = [sign for sign in signs if sign > last and sign.isascii() and sign.isalnum()]

@@ -1,7 +1,7 @@
 """A bucket as an archive.
 
-boto3 finds credentials, profiles and regions and lists, because it takes any key; obstore fetches, because it spends a
-tenth of the CPU per object (``docs/decisions``). Keys that obstore would rewrite are fetched with boto3.
+boto3 finds credentials, profiles and regions. It also lists, because it takes any key. obstore fetches, because it
+needs a tenth of the CPU per object (``docs/decisions``). Keys that obstore would rewrite are fetched with boto3.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
 
-# obstore normalises paths: only keys that it is sure to leave alone go through it.
+# obstore normalises paths: use it only for keys that it certainly does not change.
 _PLAIN_KEY = re.compile(
     r"(?!.*(?:^|/)\.{1,2}(?:/|$))(?!.*//)[^/\x00-\x1f\x7f%\\{}^`\[\]\"<>~#|?*][^\x00-\x1f\x7f%\\{}^`\[\]\"<>~#|?*]*(?<!/)"
 )
 
-# What obstore says where a server answered, and where it answered without a header that obstore needs.
+# obstore's messages when a server answered an error, or answered without a header that obstore needs.
 _ANSWERED = re.compile(r"status code: (?:4\d\d|501)\b|[Hh]eader missing")
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -64,7 +64,7 @@ class S3Store:
     Args:
         bucket: its name.
         endpoint_url: an S3-compatible server, or None for AWS.
-        requester_pays: whether every request says that we pay for it.
+        requester_pays: whether every request declares that the requester pays.
         addressing: see ``S3Options``.
     """
 
@@ -82,7 +82,7 @@ class S3Store:
         self._chosen_addressing = addressing
         self._refusals = Refusals(bucket, endpoint_url, requester_pays=requester_pays)
         self._lister = BucketLister(self.list_objects)
-        # Until a server proves otherwise: some give other ETags than they list, or take no conditions.
+        # Until a server proves otherwise: some return other ETags than they list, or support no conditions.
         self._takes_conditions = True
 
     @cached_property
@@ -95,7 +95,7 @@ class S3Store:
 
     @cached_property
     def _addressing(self) -> Literal["auto", "path", "virtual"]:
-        """``path``, ``virtual``, or what boto3 chooses by itself (``auto``)."""
+        """``path``, ``virtual``, or the choice of boto3 (``auto``)."""
         if self._chosen_addressing != "auto":
             return self._chosen_addressing
         configured = self._configuration.get_scoped_config().get("s3") or {}
@@ -117,14 +117,14 @@ class S3Store:
                 read_timeout=READ_TIMEOUT_SECONDS,
                 retries={"mode": "standard", "max_attempts": ATTEMPTS},
                 max_pool_connections=64,
-                # Other servers answer neither of the newer checksum headers.
+                # Other servers support neither of the newer checksum headers.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
                 s3={"addressing_style": self._addressing},
             ),
         )
         if self.requester_pays:
-            # For all operations at once: HeadBucket needs the header too, and has no parameter for it.
+            # For all operations: HeadBucket needs the header too, but has no parameter for it.
             client.meta.events.register("before-call.s3", _say_that_we_pay)
         return client
 
@@ -171,7 +171,7 @@ class S3Store:
         return fast
 
     def _region_of_bucket(self) -> str:
-        """Ask AWS where the bucket is: boto3 follows to another region by itself, obstore does not."""
+        """Ask AWS for the bucket's region: boto3 follows redirects to another region, obstore does not."""
         try:
             answer = self._client.head_bucket(Bucket=self.bucket)
         except Exception as error:
@@ -179,11 +179,11 @@ class S3Store:
         return answer.get("BucketRegion", self._client.meta.region_name)
 
     def check(self) -> None:
-        """Raise what a job would meet at once: no such bucket, no permission, no answer, no credentials."""
+        """Raise the error that a job would meet first: no such bucket, no permission, no answer, no credentials."""
         self.list_objects(MaxKeys=1)
 
     def time(self) -> datetime | None:
-        """Return what time it is there, to the second; None where the server does not say. Raises as ``check``."""
+        """Return the server's time, to the second; None if it does not send one. Raises as ``check``."""
         said = self.list_objects(MaxKeys=1)["ResponseMetadata"]["HTTPHeaders"].get("date")
         return parsedate_to_datetime(said) if said else None
 
@@ -193,7 +193,7 @@ class S3Store:
         if not folder:
             yield from self._pages_of("", after or "")
             return
-        if not after:  # the object that is named like the folder sorts before everything in it
+        if not after:  # the object with the folder's name sorts before the folder's contents
             yield from (page for page in [self._named(folder)] if page)
         yield from self._pages_of(f"{folder}/", after or "")
 
@@ -205,16 +205,16 @@ class S3Store:
         return self._lister.pages(prefix, start, PAGE_SIZE)
 
     def list_objects(self, **options: Any) -> Any:
-        """Ask for one page of keys, in S3's own words. Raises what concerns the whole bucket."""
+        """Request one page of keys; options and result are S3's own. Raises errors about the whole bucket."""
         try:
             return self._client.list_objects_v2(Bucket=self.bucket, **options)
         except Exception as error:
             raise self._refusals.about_bucket(error) from error
 
     def fetch(self, key: str, version: str, max_bytes: int) -> Fetched:
-        """Fetch one object; see ``ObjectStore.fetch``. An object that changed is fetched as it is now."""
+        """Fetch one object; see ``ObjectStore.fetch``. If it changed, its current version is fetched."""
         if version == BAD_NAME:
-            raise BadKeyError("the key holds a zero byte, which cannot be stored: copy the object to another key")
+            raise BadKeyError("the key contains a zero byte, which cannot be stored: copy the object to another key")
         get = self._get_fast if _PLAIN_KEY.fullmatch(key) else self._get_with_boto3
         listed = None if version.startswith("!") or not version else version
         try:
@@ -224,16 +224,16 @@ class S3Store:
                 raise
             fetched = get(key, None, max_bytes)
             if isinstance(error, ObjectChangedError) and fetched.version != listed != self._listed_version(key):
-                return fetched  # it did change
+                return fetched  # the object did change
             self._takes_conditions = False
-        # What was read is what was listed: under the version that the next listing gives it, or it would be read again.
+        # The bytes are those that were listed. Return the listed version, or the object would be read again each time.
         return Fetched(fetched.body, listed) if listed and not self._takes_conditions else fetched
 
     def _listed_version(self, key: str) -> str | None:
-        """Return the version that a listing gives an object now; None if it is not in it."""
+        """Return the version that a listing now gives for an object; None if it is not listed."""
         try:
             return next((info.version for info in self._named(key)), None)
-        except ForbiddenError:  # it may read here, but not list
+        except ForbiddenError:  # reading is allowed here, listing is not
             return None
 
     def _get_fast(self, key: str, version: str | None, max_bytes: int) -> Fetched:
@@ -248,17 +248,17 @@ class S3Store:
         except PreconditionError as error:
             raise ObjectChangedError("the object changed while it was read") from error
         except FileNotFoundError as error:
-            raise ObjectMissingError("the object is gone") from error
+            raise ObjectMissingError("the object no longer exists") from error
         except (PermissionDeniedError, UnauthenticatedError):
-            # S3 says 403 for a forbidden object, a wrong key and a wrong clock alike; boto3 tells which.
+            # S3 returns 403 for a forbidden object, a wrong key and a wrong clock. boto3 can tell which.
             return self._get_with_boto3(key, version, max_bytes)
         except (ObstoreError, OSError) as error:
-            if _ANSWERED.search(str(error)):  # with what, boto3 tells
+            if _ANSWERED.search(str(error)):  # boto3 can tell the error
                 return self._get_with_boto3(key, version, max_bytes)
             raise StoreUnavailableError(f"fetching from s3://{self.bucket} failed: {first_line(error)}") from error
         if len(body) != meta["size"]:
-            raise StoreUnavailableError(f"{len(body):,} of {meta['size']:,} bytes arrived")
-        # Without an ETag of its own, an answer to a condition is of the version that was asked for.
+            raise StoreUnavailableError(f"only {len(body):,} of {meta['size']:,} bytes arrived")
+        # If a conditional request succeeds without an ETag, the answer is the requested version.
         etag = meta["e_tag"] or version
         return Fetched(memoryview(body), version_of(etag, len(body), meta["last_modified"]))
 
@@ -269,7 +269,7 @@ class S3Store:
             with answer["Body"] as stream:
                 length = answer.get("ContentLength")
                 _refuse_large(length or 0, max_bytes)
-                # Whole, it is checked against its length; without one, a body that is cut short is an error by itself.
+                # A whole body is checked against its length. Without one, a truncated body raises an error by itself.
                 body = stream.read() if length is not None else stream.read(max_bytes + 1)
                 _refuse_large(len(body), max_bytes)
         except RamqError:
@@ -279,7 +279,7 @@ class S3Store:
         return Fetched(body, version_of(answer.get("ETag") or version, len(body), answer.get("LastModified")))
 
     def stat(self, key: str) -> ObjectInfo:
-        """Return what is known about one object; see ``ObjectStore.stat``."""
+        """Return the properties of one object; see ``ObjectStore.stat``."""
         try:
             answer = self._client.head_object(Bucket=self.bucket, Key=key)
         except Exception as error:
@@ -305,7 +305,7 @@ class S3Store:
                 raise named from error
             self._takes_conditions = False
             return self.open(key, version, start, length)
-        ignored = 0 if answer.get("ContentRange") else start  # some servers know no ranges
+        ignored = 0 if answer.get("ContentRange") else start  # some servers do not support ranges
         return self._chunks(answer["Body"], ignored, length)
 
     def _chunks(self, body: StreamingBody, ignored: int, length: int) -> Iterator[bytes]:
@@ -334,11 +334,11 @@ class S3Store:
             try:
                 answer = self._client.get_object(Bucket=self.bucket, Key=key)
                 with answer["Body"]:
-                    # Not the stream that `with` gives: that one would not notice a body that is cut short.
+                    # Not the stream that `with` returns: it would not notice a truncated body.
                     for chunk in answer["Body"].iter_chunks(1 << 20):
                         file.write(chunk)
             except (botocore.exceptions.HTTPClientError, botocore.exceptions.IncompleteReadError) as error:
-                # botocore tries a request again, but not a body that broke off.
+                # botocore retries a request, but not a body that was cut off.
                 if attempt == ATTEMPTS:
                     raise self._refusals.about_object(error) from error
             except Exception as error:
@@ -355,4 +355,4 @@ def _say_that_we_pay(params: dict[str, Any], **_: Any) -> None:
 
 def _refuse_large(size_bytes: int, max_bytes: int) -> None:
     if size_bytes > max_bytes:
-        raise ObjectTooLargeError(f"{size_bytes:,} bytes, the limit is {max_bytes:,}")
+        raise ObjectTooLargeError(f"{size_bytes:,} bytes exceed the limit of {max_bytes:,} bytes")

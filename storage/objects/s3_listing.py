@@ -1,8 +1,8 @@
-"""Listing a bucket: ahead of the reader from key to key, or with continuation tokens where a server wants that.
+"""List a bucket: in parallel from key to key, or with continuation tokens if a server requires that.
 
-A listing must go on after a restart, when a token is gone, so pages begin after a key. Some servers give that key
-again, some ignore it, some refuse it. The first is dropped; the others are found out, and listed with tokens from the
-beginning, without what was listed before.
+A listing must resume after a restart, when a token is lost. Therefore pages begin after a key. Some servers return that
+key again, some ignore it, some reject it. The first kind is handled by dropping the key. The others are detected and
+listed with tokens from the beginning, without the keys that were listed before.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 BAD_NAME = "!bad-name"
-"""Version that a listing gives to a key that cannot be stored; ``fetch`` answers it with the reason."""
+"""Version of a listed key that cannot be stored. ``fetch`` raises an error with the reason."""
 
 
 class _StartKeyError(Exception):
-    """The server ignores or refuses to begin after a key."""
+    """The server ignores or rejects the key to begin after."""
 
 
 class BucketLister:
-    """Lists what is below one folder of a bucket.
+    """Lists the keys below one folder of a bucket.
 
     Args:
-        ask: makes one ListObjectsV2 request with these parameters; raises what concerns the whole bucket.
+        ask: makes one ListObjectsV2 request with these parameters; raises errors about the whole bucket.
     """
 
     def __init__(self, ask: Callable[..., Any]) -> None:
@@ -35,10 +35,10 @@ class BucketLister:
         self._takes_start_key = True
 
     def pages(self, prefix: str, start: str, size: int) -> Iterator[list[ObjectInfo]]:
-        """Yield pages of ``size`` of what is below ``prefix`` (ending in ``/``, or empty), after the key ``start``.
+        """Yield pages of ``size`` keys below ``prefix`` (ending in ``/``, or empty), after the key ``start``.
 
         Raises:
-            SourceError: the listing goes in circles; and what ``ask`` raises.
+            SourceError: the listing goes in circles. Also errors of ``ask``.
         """
         given = start
         if self._takes_start_key:
@@ -65,13 +65,13 @@ class BucketLister:
                 return
             following = answer.get("NextContinuationToken", "")
             if not following or following in seen:
-                raise SourceError("the store lists in circles: it neither begins after a key nor gives a new token")
+                raise SourceError("the store lists in circles: it neither begins after a key nor returns a new token")
             seen.add(following)
             token = {"ContinuationToken": following}
 
 
 class _FolderLister:
-    """The requests of ``list_in_parallel``. Called from several threads."""
+    """The requests of ``list_in_parallel``. Several threads call it."""
 
     def __init__(self, ask: Callable[..., Any], prefix: str, page_size: int) -> None:
         self._ask = ask
@@ -88,19 +88,19 @@ class _FolderLister:
             raise
         contents = answer.get("Contents", [])
         is_last = not contents or not answer.get("IsTruncated")
-        # Some begin with the key itself.
+        # Some servers include the key itself.
         contents = [item for item in contents if item["Key"] != after]
         keys = [item["Key"] for item in contents]
         if self._first is None:
             self._first = self._very_first(keys, after)
-        if after and keys and keys[0] == self._first:  # it begins anew
+        if after and keys and keys[0] == self._first:  # the listing starts over
             raise _StartKeyError
         if not keys and not is_last:
             raise _StartKeyError
         return KeyPage(keys, [info_of(item) for item in contents], is_last)
 
     def _very_first(self, keys: list[str], after: str) -> str:
-        """Return the first key of the whole listing, where a first page after a key could be its beginning."""
+        """Return the first key of the whole listing, if the first page after a key could be its beginning."""
         if not after or not keys:
             return keys[0] if keys else ""
         if keys[0] > after:
@@ -113,8 +113,8 @@ class _FolderLister:
 
 
 def info_of(item: Any) -> ObjectInfo:
-    """Return what a listing says of one key."""
-    if "\x00" in item["Key"]:  # Postgres stores no such text
+    """Return the properties of one listed key."""
+    if "\x00" in item["Key"]:  # PostgreSQL cannot store it
         return ObjectInfo(item["Key"].replace("\x00", r"\x00"), BAD_NAME, item["Size"], item["LastModified"])
     modified_at = item.get("LastModified")
     return ObjectInfo(
@@ -127,7 +127,7 @@ def info_of(item: Any) -> ObjectInfo:
 
 
 def version_of(etag: str | None, size_bytes: int, modified_at: Any) -> str:
-    """Return what changes when an object does: its ETag, weak or not, or size and time where there is none."""
+    """Return a version that changes with the object: its ETag, weak or not, or size and time if it has none."""
     if etag:
         return etag.removeprefix("W/").strip('"')
     return f"{size_bytes}-{modified_at.timestamp():.0f}" if modified_at else ""

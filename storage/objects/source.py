@@ -1,4 +1,4 @@
-"""From what a user types to an archive: ``s3://bucket/prefix``, a folder, ``file:///folder``."""
+"""Parse an archive's address: ``s3://bucket/prefix``, a folder, ``file:///folder``."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _NOT_IN_A_URI = re.compile(r"[%#?\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where an archive is.
+    """Address of an archive.
 
     Attributes:
         scheme: ``s3`` or ``file``.
         root: the bucket, or the absolute path of the folder.
-        prefix: below which the keys are; empty for all of it and for folders.
+        prefix: the keys are below it; empty for the whole bucket and for folders.
     """
 
     scheme: str
@@ -41,11 +41,11 @@ class Source:
         """The archive's name: ``s3://bucket/prefix`` or ``file:///folder``, never with a slash at its end."""
         if self.scheme == "s3":
             return f"s3://{self.root}/{self.prefix}".rstrip("/")
-        # What would read as something else in a URI is escaped; the rest stays as people know it.
+        # Escape only characters that have another meaning in a URI. The rest stays readable.
         return f"file://{_NOT_IN_A_URI.sub(lambda found: quote(found[0], safe=''), self.root)}"
 
     def contains(self, other: Source) -> bool:
-        """Tell whether every key of ``other`` is one of this source."""
+        """Return whether every key of ``other`` belongs to this source."""
         if self.scheme != other.scheme:
             return False
         if self.scheme == "s3":
@@ -54,17 +54,17 @@ class Source:
 
 
 def parse_source(text: str) -> Source:
-    """Parse what a user typed. Relative folders are made absolute and links in them resolved.
+    """Parse an address that a user typed. Relative folders are made absolute, and links in them are resolved.
 
     Raises:
         UsageError: it is neither a bucket nor a folder.
     """
     if not text.strip():
-        raise UsageError("a source is s3://bucket/prefix or a folder; this one is empty")
+        raise UsageError("the source is empty: write s3://bucket/prefix or a folder")
     if len(text) > MAX_SOURCE:
-        raise UsageError(f"a source has at most {MAX_SOURCE:,} characters; this one has {len(text):,}")
+        raise UsageError(f"the source has {len(text):,} characters, more than the limit of {MAX_SOURCE:,}")
     if "\x00" in text:
-        raise UsageError("a source is s3://bucket/prefix or a folder; no name of one has a NUL character")
+        raise UsageError("the source contains a NUL character: write s3://bucket/prefix or a folder")
     if text.startswith("s3://"):
         bucket, _, prefix = text.removeprefix("s3://").partition("/")
         if not _BUCKET.fullmatch(bucket):
@@ -74,14 +74,14 @@ def parse_source(text: str) -> Source:
         text = _path_of(text)
     elif re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE):
         raise UsageError(
-            f"{text.partition('://')[0]}:// is not a source ramq reads: write s3://bucket/prefix or a folder"
+            f"{text.partition('://')[0]}:// is not supported: write s3://bucket/prefix or a folder"
         )
     try:
         path = Path(text).expanduser().resolve()
         str(path).encode()
     except UnicodeEncodeError:
         raise UsageError("the path of the folder is not valid UTF-8: rename the folder") from None
-    except (RuntimeError, OSError) as error:  # a link that leads to itself, an unknown user's home
+    except (RuntimeError, OSError) as error:  # a link to itself, or an unknown user's home
         raise UsageError(f"{text!r} is not a folder: {error}") from None
     return Source("file", str(path), "")
 
@@ -89,20 +89,20 @@ def parse_source(text: str) -> Source:
 def _path_of(uri: str) -> str:
     try:
         parts = urlsplit(uri)
-    except ValueError:  # a bracket where a machine is named
-        raise UsageError(f"{uri!r} is no URI: write file:///folder") from None
+    except ValueError:  # a bracket in the host name
+        raise UsageError(f"{uri!r} is not a URI: write file:///folder") from None
     if parts.netloc not in {"", "localhost"}:
         raise UsageError(f"{uri!r} names another machine: write file:///folder")
     return unquote(parts.path)
 
 
 def open_store(source: Source, s3: S3Options) -> ObjectStore:
-    """Return the store behind a source; nothing is contacted yet."""
+    """Return the store of a source. Nothing is contacted yet."""
     return FolderStore(Path(source.root)) if source.scheme == "file" else open_bucket(source.root, s3)
 
 
 def open_bucket(bucket: str, s3: S3Options) -> S3Store:
-    """Return the store of a bucket; nothing is contacted yet."""
+    """Return the store of a bucket. Nothing is contacted yet."""
     from storage.objects.s3 import S3Store  # noqa: PLC0415  (boto3 takes a third of a second to import)
 
     return S3Store(bucket, s3.endpoint_url, requester_pays=bucket in s3.requester_pays, addressing=s3.addressing)
@@ -112,10 +112,10 @@ def require_allowed(source: Source, allowed: tuple[str, ...], *, reachable: bool
     """Raise ``ForbiddenError`` unless the allow-list covers ``source``.
 
     Args:
-        source: what a job is to read.
-        allowed: roots as in ``RAMQ_ARCHIVE_ALLOW``; empty allows everything on a private service, nothing on one that
-            is reachable from other machines.
-        reachable: whether other machines can reach the service that asks.
+        source: the archive that a job would read.
+        allowed: roots as in ``RAMQ_ARCHIVE_ALLOW``. Empty: everything is allowed on a private service, nothing on one
+            that other machines can reach.
+        reachable: whether other machines can reach the service.
     """
     if not allowed and not reachable:
         return

@@ -1,4 +1,4 @@
-"""Rows out of files that list keys: lines, CSV, JSON lines, Parquet and ORC, plain or gzipped, in bounded memory."""
+"""Read rows of files that list keys: lines, CSV, JSON lines, Parquet and ORC, plain or gzipped, in bounded memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Row = dict[str, Any]
-"""Values by column; columns are spelt small and without underscores."""
+"""Values by column. Column names are in lower case without underscores."""
 
 KEY_COLUMNS = ("key", "uri", "url", "path")
 OTHER_COLUMNS = ("bucket", "size", "etag", "lastmodifieddate", "islatest", "isdeletemarker")
@@ -25,13 +25,13 @@ _ROWS_AT_ONCE = 10_000
 
 
 def read_rows(path: Path, format_: str, name: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
-    """Yield the rows of a file that have anything in them.
+    """Yield the rows of a file that are not empty.
 
     Args:
         path: the file.
         format_: ``txt``, ``csv``, ``jsonl``, ``parquet`` or ``orc``.
-        name: what messages call the file.
-        columns: of a CSV without a header; None: from its first row.
+        name: name of the file in messages.
+        columns: columns of a CSV without a header; None: they are in its first row.
 
     Raises:
         UsageError: the file is damaged, in another format, not UTF-8, or has no column of keys.
@@ -60,7 +60,7 @@ def read_rows(path: Path, format_: str, name: str, columns: Sequence[str] | None
 
 
 def column_name(text: str) -> str:
-    """Return a column's name as rows spell it: ``IsLatest`` and ``is_latest`` are ``islatest``."""
+    """Return the normalised name of a column: ``IsLatest`` and ``is_latest`` become ``islatest``."""
     return text.strip().lower().replace("_", "").replace(" ", "")
 
 
@@ -78,7 +78,7 @@ def _csv_rows(text: IO[str], name: str, columns: Sequence[str] | None) -> Iterat
             yield {"key": first[0]}
     for number, row in enumerate(rows, 1):
         if len(row) != len(columns):
-            raise UsageError(f"{name}, row {number}: {len(row)} values where there are {len(columns)} columns")
+            raise UsageError(f"{name}, row {number}: {len(row)} values for {len(columns)} columns")
         yield dict(zip(columns, row, strict=True))
 
 
@@ -89,7 +89,7 @@ def _json_rows(text: IO[str], name: str) -> Iterator[Row]:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):
-            raise UsageError(f"{name}, line {number}: not JSON") from None
+            raise UsageError(f"{name}, line {number}: not valid JSON") from None
         if isinstance(value, str):
             yield {"key": value}
         elif isinstance(value, dict):
@@ -99,7 +99,7 @@ def _json_rows(text: IO[str], name: str) -> Iterator[Row]:
 
 
 def _arrow_rows(path: Path, format_: str, name: str) -> Iterator[Row]:
-    import pyarrow as pa  # noqa: PLC0415  (a third of a second, for two formats)
+    import pyarrow as pa  # noqa: PLC0415  (takes a third of a second to import, and only two formats need it)
     from pyarrow import orc, parquet  # noqa: PLC0415
 
     try:
@@ -118,4 +118,4 @@ def _arrow_rows(path: Path, format_: str, name: str) -> Iterator[Row]:
                     yield {column_name(column): value for column, value in row.items()}
     except (pa.ArrowException, OSError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UsageError(f"{name} is not {format_.title()} or damaged: {reason[0][:200]}") from None
+        raise UsageError(f"{name} is damaged or not {format_.title()}: {reason[0][:200]}") from None

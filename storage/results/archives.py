@@ -1,4 +1,4 @@
-"""Archives: which there are, and which one a text means."""
+"""Archives: register them, and find the one that a text names."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def ensure(session: Session, source: Source) -> tuple[Archive, str]:
-    """Return the archive that holds ``source``, registering it if there is none, and the prefix of its keys.
+    """Return the archive that contains ``source``, registering it if there is none, and the prefix of the keys in it.
 
-    A source below a known archive belongs to that archive, so that no object is recorded twice.
+    A source below a known archive belongs to that archive. This keeps an object from being recorded twice.
     """
     if found := _containing(session, source):
         return found
@@ -32,10 +32,10 @@ def ensure(session: Session, source: Source) -> tuple[Archive, str]:
 
 
 def resolve(session: Session, text: str) -> tuple[int, str]:
-    """Return the id of the archive that ``text`` (its URI, a URI below it, or its id) means, and a key prefix.
+    """Return the id of the archive that ``text`` (its URI, a URI below it, or its id) names, and a key prefix.
 
     Raises:
-        NotFoundError: there is none; the message lists those there are.
+        NotFoundError: there is none; the message lists the known archives.
     """
     if text.isdecimal():
         numbered = _numbered(session, text)
@@ -52,12 +52,12 @@ def resolve(session: Session, text: str) -> tuple[int, str]:
 
 
 def resolve_all(session: Session, text: str) -> list[tuple[int, str]]:
-    """Return what ``resolve`` does; or, when ``text`` is the last word of archives' URIs, each of these archives.
+    """Return the result of ``resolve``; or, if ``text`` is the last part of archives' URIs, all these archives.
 
-    A number that is an archive's id means that archive, also where others end in it, as folders of years do.
+    A number that is an archive's id means that archive, even if URIs end in it (such as folders named by year).
 
     Raises:
-        NotFoundError: it means none.
+        NotFoundError: it names no archive.
     """
     if text and "/" not in text and is_storable(text) and _numbered(session, text) is None:
         named = session.scalars(select(Archive).where(Archive.uri.endswith(f"/{text}", autoescape=True))).all()
@@ -67,13 +67,13 @@ def resolve_all(session: Session, text: str) -> list[tuple[int, str]]:
 
 
 def _numbered(session: Session, text: str) -> Archive | None:
-    """Return the archive whose id ``text`` is."""
+    """Return the archive with the id ``text``."""
     archive_id = id_in(text, below=2**31)
     return None if archive_id is None else session.get(Archive, archive_id)
 
 
 def _containing(session: Session, source: Source) -> tuple[Archive, str] | None:
-    """Return the smallest archive that holds ``source``, and the prefix of the source's keys in it."""
+    """Return the smallest archive that contains ``source``, and the prefix of the source's keys in it."""
     scheme = f"{source.scheme}://"
     candidates = session.scalars(select(Archive).where(Archive.uri.startswith(scheme, autoescape=True))).all()
     holders = [archive for archive in candidates if parse_source(archive.uri).contains(source)]
@@ -91,20 +91,20 @@ def ids(session: Session) -> Sequence[int]:
 
 
 def whole(session: Session, text: str) -> int:
-    """Return the id of the archive that ``text`` means.
+    """Return the id of the archive that ``text`` names.
 
     Raises:
         NotFoundError: there is none.
-        UsageError: it means a part of one.
+        UsageError: it names a part of an archive.
     """
     archive_id, prefix = resolve(session, text)
     if prefix:
-        raise UsageError(f"{text} is a part of archive {archive_id}: only a whole archive can be meant here")
+        raise UsageError(f"{text} is only a part of archive {archive_id}: name a whole archive")
     return archive_id
 
 
 def some_keys(session: Session, archive_id: int, limit: int) -> Sequence[str]:
-    """Return keys of images that were there when the archive was last listed."""
+    """Return keys of images that existed when the archive was last listed."""
     there = select(Image.key).where(Image.archive_id == archive_id, Image.missing_since.is_(None))
     return session.scalars(there.limit(limit)).all()
 
@@ -115,27 +115,27 @@ def require_no_open_job(session: Session, archive_id: int) -> None:
         select(Job.id).where(Job.archive_id == archive_id, Job.state.in_(("running", "paused"))).limit(1)
     )
     if job_id is not None:
-        raise ConflictError(f"job {job_id} on this archive is open: wait for it, or `ramq cancel {job_id}`")
+        raise ConflictError(f"job {job_id} on this archive has not ended: wait for it, or `ramq cancel {job_id}`")
 
 
 def rename(session: Session, archive_id: int, uri: str) -> None:
-    """Give an archive another address. Raises ``ConflictError`` if another one has it, or a job is open."""
+    """Change the address of an archive. Raises ``ConflictError`` if another one has it, or a job is open."""
     archive = session.get_one(Archive, archive_id, with_for_update=True)
     require_no_open_job(session, archive_id)
     other = session.scalar(select(Archive.id).where(Archive.uri == uri, Archive.id != archive_id))
     if other is not None:
-        raise ConflictError(f"archive {other} is at {uri} already")
+        raise ConflictError(f"archive {other} already has the address {uri}")
     archive.uri = uri
     session.flush()
 
 
 def remove(session: Session, archive_id: int) -> None:
-    """Remove an archive without images, with its jobs and rules; deletions stay, and name it no more.
+    """Remove an archive without images, with its jobs and rules. Deletions stay, but no longer refer to it.
 
     Raises:
         ConflictError: a job on it is open, or has added images meanwhile.
     """
-    # Whoever begins a job on it waits for this lock, and then finds no archive.
+    # A new job on the archive waits for this lock, and then finds no archive.
     session.execute(text("SELECT FROM archive WHERE id = :id FOR UPDATE"), {"id": archive_id})
     require_no_open_job(session, archive_id)
     if session.scalar(select(Image.id).where(Image.archive_id == archive_id).limit(1)) is not None:

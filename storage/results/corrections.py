@@ -1,6 +1,7 @@
-"""What people say of images' tags, whatever models say: kept by name, apart from records, so that no job overwrites it.
+"""Corrections: people's changes to the tags of images, whatever models say.
 
-What counts of an image, a model's tags and a person's together, is the SQL function ``corrected_tags``.
+They are stored by name and apart from records, so that no job overwrites them. The SQL function ``corrected_tags``
+combines a model's tags with corrections.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """That a tag is there, or that it is not. ``name`` is a vocabulary's, ``spelling`` what was typed."""
+    """A correction: the tag is present, or not. ``name`` is from a vocabulary, ``spelling`` is as typed."""
 
     name: str
     spelling: str
@@ -37,17 +38,17 @@ class Said:
 
 
 def corrected() -> LateralFromClause:
-    """Return the tags and scores that count of a ``Record`` of the same query, to be joined to it."""
+    """Return the corrected tags and scores of a ``Record`` of the same query, to be joined to it."""
     made = func.corrected_tags(Record.image_id, Record.generation_id, Record.tags, Record.scores)
     return made.table_valued(column("tags", ARRAY(SmallInteger)), column("scores", ARRAY(SmallInteger))).lateral()
 
 
 def resolve(vocabularies: Sequence[Names], typed: str) -> str:
-    """Return the name of the tag that ``typed`` means, of the first vocabulary that has it.
+    """Return the name of the tag that ``typed`` means, from the first vocabulary that has it.
 
     Raises:
-        UnknownTagError: none has it; the message suggests near names of the first.
-        UsageError: it means tags of several names, as a Chinese word may.
+        UnknownTagError: none has it; the message suggests similar names of the first vocabulary.
+        UsageError: it means several tags, as a Chinese word may.
     """
     if "\x00" in typed:
         raise UsageError("a tag must not contain a NUL character")
@@ -62,16 +63,16 @@ def resolve(vocabularies: Sequence[Names], typed: str) -> str:
                 )
             continue
         if len({name.lower() for name in found}) > 1:
-            raise UsageError(f"{typed!r} means several tags: name one of {', '.join(found)}")
+            raise UsageError(f"{typed!r} matches several tags: use one of {', '.join(found)}")
         return found[0]
     raise unknown
 
 
 def put(session: Session, image_ids: Sequence[int], said: Sequence[Said], said_by: str) -> None:
-    """Keep what somebody says of images, in place of what was said of the same tags before.
+    """Store corrections of images. They replace earlier ones of the same tags.
 
     Raises:
-        NotFoundError: one of the images is not there.
+        NotFoundError: one of the images does not exist.
     """
     _lock(session, image_ids)
     session.execute(
@@ -100,7 +101,7 @@ def put(session: Session, image_ids: Sequence[int], said: Sequence[Said], said_b
 
 
 def reset(session: Session, image_ids: Sequence[int], names: Sequence[str]) -> None:
-    """Let the models' word count again for these tags. Raises ``NotFoundError``."""
+    """Delete the corrections of these tags: the models' results apply again. Raises ``NotFoundError``."""
     _lock(session, image_ids)
     session.execute(
         text(
@@ -113,13 +114,13 @@ def reset(session: Session, image_ids: Sequence[int], names: Sequence[str]) -> N
 
 
 def of_image(session: Session, image_id: int) -> list[CorrectionView]:
-    """Return what people said of an image, by name."""
+    """Return the corrections of an image, by name."""
     rows = session.scalars(select(Correction).where(Correction.image_id == image_id).order_by(Correction.name))
     return [CorrectionView(row.name, row.is_present, row.said_by, row.said_at) for row in rows]
 
 
 def _lock(session: Session, image_ids: Sequence[int]) -> None:
-    """Wait for workers that write these images: a vector that is committed later must be read with what is said now."""
+    """Wait for workers that write these images: vectors they commit later must be read with the new corrections."""
     rows = session.execute(
         text("SELECT id FROM image WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"), {"ids": list(image_ids)}
     )

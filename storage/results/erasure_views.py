@@ -1,4 +1,4 @@
-"""What people are shown of deletions; see ``storage.views``."""
+"""Deletions as people see them; see ``storage.results.erasures``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DeletionReport:
-    """What a delete erased. Vectors leave the index at once and its files at the next compaction."""
+    """What a deletion erased. Vectors leave the index at once, and its files at the next compaction."""
 
     deletion_id: int
     images: int
@@ -29,11 +29,11 @@ class DeletionView:
 
     Attributes:
         kind: what was named: ``images``, a ``prefix`` or an ``archive``.
-        archive: where; None if several archives were meant, or none was named.
-        finished_at: None while it is under way, or where its process died.
-        images: how many were to go.
-        sha256: over their ids, ascending, one a line.
-        erased: how many rows and files went, by kind.
+        archive: the archive; None if there were several, or none was named.
+        finished_at: None while it runs, or if its process died.
+        images: number of images to delete.
+        sha256: over their ids, ascending, one per line.
+        erased: number of deleted rows and files, by kind.
     """
 
     id: int
@@ -49,7 +49,7 @@ class DeletionView:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A place where images may leave traces, how many were found there now, and what removes them."""
+    """A place that may hold traces of images, the number found there now, and how to remove them."""
 
     place: str
     left: int
@@ -58,12 +58,12 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class ErasureReport:
-    """A deletion, and what was found when every place was looked through for its images.
+    """A deletion, and what a search of every place for its images found.
 
     Attributes:
         is_clean: nothing was found anywhere.
-        ids: of the images, ascending; None where a list was not asked for.
-        keys: of the images, where they were kept.
+        ids: ids of the images, ascending; None if no list was requested.
+        keys: keys of the images, if they were kept.
     """
 
     deletion: DeletionView

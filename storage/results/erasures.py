@@ -1,7 +1,7 @@
-"""Deletions: planned whole, carried out a part at a time, and afterwards looked for in every table.
+"""Deletions: planned completely, carried out in chunks, and then verified in every table.
 
-A part is done when nothing of its images is left here; doing it twice does no harm. So a deletion whose process died
-goes on where it was.
+A chunk is done when nothing of its images is left here. Repeating a chunk does no harm. Therefore a deletion whose
+process died can resume where it stopped.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 IMAGES_AT_ONCE = 1_000
-"""Images of a part, that is of a transaction: workers that write some of them wait for it."""
+"""Images per chunk. A chunk is one transaction, and workers that write some of its images wait for it."""
 
 TABLES = ("image", "record", "vector", "failure", "correction", "feature", "naming")
-"""Tables that may say something of an image."""
+"""Tables that may refer to an image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """How many rows of each kind went, and the feature files in which rows without an owner are left."""
+    """Number of deleted rows of each kind, and the feature files that have rows without an owner now."""
 
     images: int
     records: int
@@ -54,19 +54,19 @@ class DeletionChunk:
 
 
 def erase(session: Session, image_ids: Sequence[int]) -> Erased:
-    """Erase images: records, vectors, failures, corrections and the keys themselves; the index is told to forget them.
+    """Erase images: records, vectors, failures, corrections and the keys themselves. Tell the index to forget them.
 
-    Shards go on naming the ids, bare numbers, so that the counters of their jobs stay right.
+    Shards keep the ids (bare numbers), so that the counters of their jobs stay right.
     """
     ids = {"ids": list(image_ids)}
 
     def count(statement: str) -> int:
         return int(session.execute(text(statement), ids).rowcount)  # type: ignore[attr-defined]
 
-    # A listing locks the archive before its images; so must this.
+    # A listing locks the archive before its images, so this must do the same.
     held = select(Image.archive_id).where(Image.id.in_(image_ids)).distinct()
     archives.lock(session, list(session.scalars(held)))
-    # Locked first and in order, as the workers do, so that a batch under way either counts before or skips after.
+    # Lock first and in order, as workers do: a batch in progress then either commits before or skips the images.
     session.execute(text("SELECT id FROM image WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"), ids)
     vectors = repository.erase(session, image_ids)
     recorded = count("DELETE FROM record WHERE image_id = ANY(:ids)")
@@ -79,13 +79,13 @@ def erase(session: Session, image_ids: Sequence[int]) -> Erased:
 
 
 def plan(session: Session, deletion: Deletion, image_ids: Sequence[int], *, keeps_keys: bool = False) -> int:
-    """Write down which images are to go, and return the deletion's id.
+    """Record which images to delete, and return the deletion's id.
 
     Args:
         session: a transaction.
-        deletion: what was asked for, and by whom; its number of images and their hash are filled in here.
-        image_ids: images that are there.
-        keeps_keys: keep their keys for the report, which is then the only place that has them.
+        deletion: the request and its author; the number of images and their hash are filled in here.
+        image_ids: existing images.
+        keeps_keys: keep their keys for the report; no other place has them then.
     """
     ids = np.unique(np.array(image_ids, dtype=np.int64))
     deletion.images, deletion.sha256 = len(ids), hash_of(ids)
@@ -117,7 +117,7 @@ def hash_of(image_ids: NDArray[np.int64]) -> str:
 
 
 def unfinished(session: Session, request_sha256: str) -> int | None:
-    """Return the deletion that was asked for in the same words and whose process died; None if there is none."""
+    """Return the deletion that the same request started and whose process died; None if there is none."""
     return session.scalar(
         select(Deletion.id)
         .where(Deletion.request_sha256 == request_sha256, Deletion.finished_at.is_(None))
@@ -127,7 +127,7 @@ def unfinished(session: Session, request_sha256: str) -> int | None:
 
 
 def next_part(session: Session, deletion_id: int) -> DeletionChunk | None:
-    """Return the next images that are to go; None when all went. Nobody else is given them meanwhile."""
+    """Return the next images to delete; None if all are deleted. The deletion is locked meanwhile."""
     session.execute(text("SELECT id FROM deletion WHERE id = :id FOR UPDATE"), {"id": deletion_id})
     row = session.execute(
         text(
@@ -140,7 +140,7 @@ def next_part(session: Session, deletion_id: int) -> DeletionChunk | None:
 
 
 def note(session: Session, deletion_id: int, counts: dict[str, int], feature_files: Sequence[int] = ()) -> None:
-    """Add what went to the counters of a deletion."""
+    """Add the number of deleted rows to the counters of a deletion."""
     deletion = session.get_one(Deletion, deletion_id, with_for_update=True)
     deletion.counts = {name: deletion.counts.get(name, 0) + counts.get(name, 0) for name in deletion.counts | counts}
     deletion.feature_files = sorted({*deletion.feature_files, *feature_files})
@@ -148,7 +148,7 @@ def note(session: Session, deletion_id: int, counts: dict[str, int], feature_fil
 
 
 def close_part(session: Session, part: DeletionChunk) -> None:
-    """Say that nothing of these images is left."""
+    """Mark a chunk as done: nothing of its images is left."""
     session.execute(
         text("UPDATE deletion_part SET is_done = true WHERE deletion_id = :id AND number = :number"),
         {"id": part.deletion_id, "number": part.number},
@@ -156,7 +156,7 @@ def close_part(session: Session, part: DeletionChunk) -> None:
 
 
 def finish(session: Session, deletion_id: int) -> None:
-    """Say that all images of a deletion are gone from here."""
+    """Mark a deletion as finished: all its images are deleted here."""
     session.execute(
         text("UPDATE deletion SET finished_at = clock_timestamp() WHERE id = :id AND finished_at IS NULL"),
         {"id": deletion_id},
@@ -206,7 +206,7 @@ def keys(session: Session, deletion_id: int) -> list[str] | None:
 
 
 def left(session: Session, deletion_id: int) -> dict[str, int]:
-    """Count, by table, the rows that speak of an image of a deletion."""
+    """Count, by table, the rows that refer to an image of a deletion."""
     counts = {}
     for table in TABLES:
         column = "id" if table == "image" else "image_id"
@@ -223,7 +223,7 @@ def left(session: Session, deletion_id: int) -> dict[str, int]:
 
 
 def feature_files(session: Session, deletion_id: int) -> list[str]:
-    """Return the feature files that are still known and had a row of an image of a deletion: files never change."""
+    """Return the known feature files that had a row of an image of a deletion. Files never change."""
     rows = session.scalars(
         text(
             """SELECT file.name FROM deletion JOIN feature_file AS file ON file.id = ANY(deletion.feature_files)

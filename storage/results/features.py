@@ -1,4 +1,4 @@
-"""Stored features: in which file those of an image lie, and what a job that gives new tags from them needs to know."""
+"""Stored features: the file and row of each image, and data for jobs that compute new tags from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """A file that was just written, and whose rows it holds."""
+    """A new file, and the generation and kind of its rows."""
 
     kind: str
     name: str
@@ -25,14 +25,14 @@ class NewFile:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is kept of one image under one generation.
+    """Stored data of one image under one generation.
 
     Attributes:
-        version: of the object that it was made of.
-        captioner: who wrote the caption.
+        version: of the object that it was computed from.
+        captioner: the author of the caption.
         vector: packed float16.
-        file: where its image tokens are; None if they are not kept, or are of another version.
-        position: their row there.
+        file: file of its image tokens; None if there are none, or they are of another version.
+        position: their row in it.
     """
 
     version: str
@@ -47,7 +47,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """How many images of one archive a generation has recorded, and of how many of them it has the tokens."""
+    """Number of images of one archive that a generation has recorded, and number of those with stored tokens."""
 
     archive_id: int
     images: int
@@ -55,7 +55,7 @@ class Stock:
 
 
 def link(session: Session, generation_id: int, file: NewFile, rows: Mapping[int, tuple[int, str]]) -> None:
-    """Say where the features of images lie: image id to (position in the file, version), in place of others."""
+    """Record where the features of images are: image id to (position in the file, version). Replaces older entries."""
     file_id = _add_file(session, generation_id, file)
     ids = sorted(rows)
     session.execute(
@@ -97,7 +97,7 @@ def _add_file(session: Session, generation_id: int, file: NewFile) -> int:
 
 
 def kept(session: Session, generation_id: int, image_ids: Sequence[int]) -> dict[int, Kept]:
-    """Return what is kept of these images, by id; those without a record are left out."""
+    """Return the stored data of these images, by id. Images without a record are omitted."""
     rows = session.execute(
         text(
             """
@@ -121,7 +121,7 @@ def kept(session: Session, generation_id: int, image_ids: Sequence[int]) -> dict
 
 
 def stock(session: Session, generation_id: int) -> list[Stock]:
-    """Count, for each archive, the images that a generation has recorded and those whose tokens are kept."""
+    """Count, for each archive, the images that a generation has recorded and those with stored tokens."""
     rows = session.execute(
         text(
             """
@@ -140,7 +140,7 @@ def stock(session: Session, generation_id: int) -> list[Stock]:
 
 @dataclass(frozen=True, slots=True)
 class RecordedPage:
-    """Some images that a generation has recorded, in order of their ids, and those of them that want new tags."""
+    """Some images that a generation has recorded, in order of their ids, and those that need new tags."""
 
     ids: list[int]
     pending: list[int]
@@ -157,7 +157,7 @@ def recorded_page(  # noqa: PLR0913  (the conditions of one query)
     after: int,
     limit: int,
 ) -> RecordedPage:
-    """Return the next images that can be given new tags, and those that have none of the same version yet."""
+    """Return the next images that can get new tags, and those that have none of the same version yet."""
     rows = session.execute(
         text(
             """
@@ -187,12 +187,12 @@ def recorded_page(  # noqa: PLR0913  (the conditions of one query)
     return RecordedPage([row.image_id for row in rows], [row.image_id for row in rows if not row.is_done])
 
 
-# Keeping files in order --------------------------------------------------------------------------------------------
+# File maintenance --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class DyingFile:
-    """A file of which only some rows are still wanted."""
+    """A file with some rows that are no longer needed."""
 
     id: int
     generation_id: int
@@ -201,7 +201,7 @@ class DyingFile:
 
 
 def dying_files(session: Session, dead_share: float) -> list[DyingFile]:
-    """Return the files of which more than this share of the rows belongs to nobody."""
+    """Return the files in which more than this share of the rows has no owner."""
     rows = session.execute(
         text(
             """
@@ -216,7 +216,7 @@ def dying_files(session: Session, dead_share: float) -> list[DyingFile]:
 
 
 def rows_of(session: Session, file_id: int) -> list[tuple[int, int, str]]:
-    """Return (image id, position, version) of the rows of a file that are wanted."""
+    """Return (image id, position, version) of the needed rows of a file."""
     rows = session.execute(
         text("SELECT image_id, position, version FROM feature WHERE file_id = :id ORDER BY image_id"), {"id": file_id}
     )
@@ -224,7 +224,7 @@ def rows_of(session: Session, file_id: int) -> list[tuple[int, int, str]]:
 
 
 def replace_file(session: Session, old: DyingFile, new: NewFile | None, positions: Mapping[int, int]) -> None:
-    """Let the rows that are still in ``old`` be those of ``new``, at these positions by image id; retire ``old``."""
+    """Move the needed rows of ``old`` to these positions (by image id) in ``new``. Retire ``old``."""
     if new is not None:
         file_id = _add_file(session, old.generation_id, new)
         session.execute(
@@ -248,7 +248,7 @@ def replace_file(session: Session, old: DyingFile, new: NewFile | None, position
 
 
 def retired_files(session: Session, grace_seconds: float) -> list[tuple[int, str]]:
-    """Return (id, name) of the files that were replaced so long ago that nobody reads them."""
+    """Return (id, name) of files that were replaced so long ago that nobody reads them any more."""
     rows = session.execute(
         text(
             """SELECT id, name FROM feature_file AS file
@@ -261,18 +261,18 @@ def retired_files(session: Session, grace_seconds: float) -> list[tuple[int, str
 
 
 def forget_file(session: Session, file_id: int) -> None:
-    """Take a file out of the counters that is deleted."""
+    """Delete the entry of a file that is being deleted."""
     session.execute(text("DELETE FROM feature_file WHERE id = :id"), {"id": file_id})
 
 
 def known_names(session: Session, names: Sequence[str]) -> set[str]:
-    """Return those of these files that the counters know."""
+    """Return those of these files that are registered."""
     rows = session.execute(text("SELECT name FROM feature_file WHERE name = ANY(:names)"), {"names": list(names)})
     return set(rows.scalars())
 
 
 def erase_generation(session: Session, generation_id: int) -> int:
-    """Forget all features of a generation; return of how many images they were."""
+    """Delete all features of a generation. Return the number of images."""
     values = {"id": generation_id}
     erased = session.execute(text("DELETE FROM feature WHERE generation_id = :id"), values)
     session.execute(text("DELETE FROM feature_file WHERE generation_id = :id"), values)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GenerationView:
-    """What made a set of results, and whether search uses it unless told otherwise."""
+    """What made a set of results, and whether search uses it by default."""
 
     id: int
     model: str
@@ -28,11 +28,11 @@ class GenerationView:
 
 @dataclass(frozen=True, slots=True)
 class IndexView:
-    """The published index of one generation, against the database.
+    """The published index of one generation, compared with the database.
 
     Attributes:
-        listed_segments: those large enough to be searched by way of lists; the others are scanned.
-        lowest_recall: the least share of the nearest ten that was measured in any of them; None if all are scanned.
+        listed_segments: number of segments large enough to be searched by lists; the others are scanned.
+        lowest_recall: lowest measured recall of the nearest ten among them; None if all are scanned.
     """
 
     generation_id: int
@@ -72,12 +72,12 @@ class VocabularyTag:
 
 @dataclass(frozen=True, slots=True)
 class GenerationState(GenerationView):
-    """A generation, how much it has recorded, and what stands in the way of dropping it.
+    """A generation, the number of its records, and what prevents dropping it.
 
     Attributes:
-        images: recorded with it.
+        images: number of images recorded with it.
         open_jobs: running or paused jobs that record with it.
-        is_former: it served search before the present one: where a rollback leads.
+        is_former: whether it served search before the current one; a rollback returns to it.
     """
 
     images: int
@@ -91,13 +91,13 @@ class TagChange:
     """One tag in two generations, by its name.
 
     Attributes:
-        is_in_a: the vocabulary of the first has it.
-        is_in_b: the vocabulary of the second has it.
-        count_a: images that have it in the first, of all that are compared.
+        is_in_a: whether the first vocabulary has it.
+        is_in_b: whether the second vocabulary has it.
+        count_a: number of compared images that have it in the first.
         count_b: likewise in the second.
         kept: images recorded in both that have it in both.
-        gained: of these, how many have it in the second only; some of them in ``gained_images``.
-        lost: of these, how many have it in the first only; some of them in ``lost_images``.
+        gained: images recorded in both that have it only in the second; some of them are in ``gained_images``.
+        lost: images recorded in both that have it only in the first; some of them are in ``lost_images``.
     """
 
     name: str
@@ -114,14 +114,14 @@ class TagChange:
 
 @dataclass(frozen=True, slots=True)
 class GenerationComparison:
-    """What changed between two generations.
+    """Differences between two generations.
 
     Attributes:
-        images_a: images recorded in the first.
-        images_b: images recorded in the second.
-        images_both: images recorded in both: what is gained, lost and kept is about these.
-        images_changed: those of them whose assigned tags differ.
-        tags: the tags that either assigns, those that change most first.
+        images_a: number of images recorded in the first.
+        images_b: number of images recorded in the second.
+        images_both: number of images recorded in both; gained, lost and kept refer to these.
+        images_changed: number of those whose assigned tags differ.
+        tags: the tags that either assigns, most changed first.
     """
 
     a: GenerationView
@@ -135,7 +135,7 @@ class GenerationComparison:
 
 @dataclass(frozen=True, slots=True)
 class DropReport:
-    """What dropping a generation erased."""
+    """What was erased by dropping a generation."""
 
     generation_id: int
     records: int

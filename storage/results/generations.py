@@ -1,4 +1,4 @@
-"""Generations and their vocabularies: what made the results, and which of them serves search."""
+"""Generations and their vocabularies: what made the results, and which generation serves search."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEFAULT_LOCK = 7_263_772
 
 @dataclass(frozen=True, slots=True)
 class GenerationSpec:
-    """What makes a result, as the models' side describes it."""
+    """What makes a result, as described by the model."""
 
     fingerprint: str
     model: str
@@ -35,9 +35,9 @@ class GenerationSpec:
 
 
 def ensure(session: Session, spec: GenerationSpec, vocabulary: VocabularySpec) -> int:
-    """Return the id of the generation, registering it and its vocabulary if they are new.
+    """Return the id of the generation. Register it and its vocabulary if they are new.
 
-    The first generation of a database serves search until another is chosen. One that was dropped begins anew. The
+    The first generation of a database serves search until another one is chosen. One that was dropped starts empty. The
     generation cannot be dropped before the transaction ends.
     """
     known = session.scalars(
@@ -70,7 +70,7 @@ def ensure(session: Session, spec: GenerationSpec, vocabulary: VocabularySpec) -
 
 
 def default(session: Session) -> Generation | None:
-    """Return the generation that serves search; None while nothing was ever recorded."""
+    """Return the generation that serves search; None as long as nothing was recorded."""
     return session.scalars(select(Generation).where(Generation.is_default)).one_or_none()
 
 

@@ -1,4 +1,4 @@
-"""Keys as they were listed: a page at a time, by COPY."""
+"""Listed keys, written one page at a time by COPY."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def missing(session: Session) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ImageKey:
-    """What a worker needs in order to fetch an image."""
+    """What a worker needs to fetch an image."""
 
     id: int
     key: str
@@ -36,9 +36,9 @@ class ImageKey:
 
 
 def upsert_page(session: Session, archive_id: int, page: Sequence[ObjectInfo]) -> None:
-    """Record a page of a listing: new keys are added, changed versions noted, the rest left alone.
+    """Record a page of a listing: add new keys, update changed versions, leave the rest.
 
-    A version that is not known yet replaces none that is. Keys that are found again are missing no more.
+    An unknown version does not replace a known one. Keys that are found again are no longer missing.
     The page stays in the temporary table ``listed`` for the rest of the transaction.
     """
     archives.lock(session, [archive_id])
@@ -90,7 +90,7 @@ def ids_of_page(session: Session, archive_id: int) -> list[int]:
 
 
 def settled(session: Session, archive_id: int, generation_id: int, keys: Sequence[str]) -> set[str]:
-    """Return those of ``keys`` that may need no recognising, depending on whether their objects changed."""
+    """Return those of ``keys`` that may not need recognising, depending on whether their objects changed."""
     rows = session.execute(
         text(
             """
@@ -109,11 +109,10 @@ def settled(session: Session, archive_id: int, generation_id: int, keys: Sequenc
 def pending_of_page(
     session: Session, archive_id: int, generation_id: int, captioner: str, features: str = "none"
 ) -> list[int]:
-    """Return, in key order, the images of the page in ``listed`` that still want recognising.
+    """Return, in key order, the images of the page in ``listed`` that still have to be recognised.
 
-    Left out are those with a record of the same version, generation and captioner, and the features that are to be kept
-    (``none``, ``global`` or ``tokens``), and those whose very bytes were
-    found unusable before.
+    This excludes images with a record of the same version, generation and captioner and with the wanted features
+    (``none``, ``global`` or ``tokens``). It also excludes images whose current bytes were found unusable before.
     """
     rows = session.execute(
         text(
@@ -140,6 +139,6 @@ def pending_of_page(
 
 
 def keys(session: Session, image_ids: Sequence[int]) -> dict[int, ImageKey]:
-    """Return what is needed to fetch these images, by id; deleted ones are left out."""
+    """Return the data to fetch these images, by id. Deleted ones are omitted."""
     rows = session.execute(select(Image.id, Image.key, Image.version, Image.size).where(Image.id.in_(image_ids)))
     return {row.id: ImageKey(row.id, row.key, row.version, row.size) for row in rows}

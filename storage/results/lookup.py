@@ -1,4 +1,4 @@
-"""Results as people read them: hits with their tags, one image with its history."""
+"""Results for people: hits with their tags, one image with its history."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def tag_views(row: Any, names: Names, threshold: float | None, denied: Collection[int]) -> list[TagView]:
-    """Return every tag of a record that counts, as people corrected it, highest score first.
+    """Return the corrected tags of a record without the denied ones, highest score first.
 
-    The thresholds are rounded as the scores are, so that a tag is above its own here just where a search says so.
+    The thresholds are rounded like the scores. A tag is then above its threshold here exactly if it is in a search.
     """
     views = [
         TagView(
@@ -91,10 +91,10 @@ def _uri(archive_uri: str, key: str) -> str:
 
 
 def _root(archive_uri: str) -> str:
-    """Return what stands before keys in the URIs of images: a folder, or a bucket, for S3 keys include the prefix."""
+    """Return the part before keys in the URIs of images: a folder, or a bucket (S3 keys include the prefix)."""
     if archive_uri.startswith("s3://"):
         return f"s3://{archive_uri.removeprefix('s3://').partition('/')[0]}/"
-    return f"{archive_uri.removesuffix('/')}/"  # only file:/// ends in a slash
+    return f"{archive_uri.removesuffix('/')}/"  # only file:/// ends with a slash
 
 
 def _history(session: Session, image_id: int) -> list[HistoryView]:
@@ -141,16 +141,16 @@ def ids_below(session: Session, archive_id: int | None, *prefixes: str) -> list[
 
 
 def resolve(session: Session, text: str, archives: int | Collection[int] | None) -> int:
-    """Return the id of the image that ``text`` means: an id, a key, or a URI.
+    """Return the id of the image that ``text`` names: an id, a key, or a URI.
 
     Args:
         session: a transaction.
-        text: what somebody typed.
-        archives: in which a key is looked for, by id; None: in all.
+        text: as somebody typed it.
+        archives: ids of the archives in which to look for a key; None: all.
 
     Raises:
-        NotFoundError: it means none.
-        UsageError: it means several.
+        NotFoundError: it names no image.
+        UsageError: it names several.
     """
     image_id = id_in(text)
     if image_id is None:
@@ -170,7 +170,7 @@ def find(session: Session, text: str, archive_ids: Collection[int] | None) -> in
     if not found:
         raise NotFoundError(f"there is no image {text!r}: give its id, its key or its URI")
     if len(found) > 1:
-        raise UsageError(f"{text!r} is a key of several archives: give one of the ids {found[:10]}")
+        raise UsageError(f"{text!r} is a key in several archives: give one of the ids {found[:10]}")
     return found[0]
 
 
@@ -187,5 +187,5 @@ def _named(session: Session, text: str, archive_ids: Collection[int] | None) -> 
         .where(is_inside, Image.key.in_(keys))
         .order_by(Image.id)
     )
-    # The rest of a URI may be a key of other archives, too.
+    # The rest of a URI may be a key in other archives, too.
     return [row.id for row in rows if text in (row.key, _uri(row.uri, row.key))]

@@ -1,4 +1,4 @@
-"""Vectors as the database keeps them: little-endian float16, one after the other."""
+"""Vectors as the database stores them: little-endian float16, one after the other."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CODE = np.dtype("<f2")
-"""How one number of a vector is stored."""
+"""Storage format of one number of a vector."""
 
 UNIT_TOLERANCE = 2e-3
-"""How far the length of a unit vector may be from 1: float16 has 11 significant bits, sums of float32 lose less."""
+"""Tolerance of a unit vector's length: float16 has 11 significant bits, and sums of float32 lose less."""
 
 
 def pack_vectors(vectors: NDArray[np.float32]) -> list[bytes]:
     """Return each row of ``vectors`` (N, D) as ``2 * D`` bytes.
 
     Raises:
-        ValueError: not a matrix, or a row is not finite or not of length 1 within ``UNIT_TOLERANCE``; such a row would
-            displace true neighbours in every search without being seen itself.
+        ValueError: not a matrix, or a row is not finite or not of length 1 within ``UNIT_TOLERANCE``. Such a row would
+            displace true neighbours in every search and never be found itself.
     """
     if vectors.ndim != 2 or vectors.shape[1] == 0:
         raise ValueError(f"vectors must be (N, D) with D > 0, not {vectors.shape}")
@@ -33,7 +33,7 @@ def pack_vectors(vectors: NDArray[np.float32]) -> list[bytes]:
 def require_unit_length(vectors: NDArray[np.float32]) -> None:
     """Raise ``ValueError`` that names the first row of ``vectors`` (N, D) that is not a unit vector."""
     lengths = np.linalg.norm(vectors.astype(np.float64, copy=False), axis=1)
-    # Written so that NaN, which compares false with everything, is wrong too.
+    # Written so that NaN fails too, as it compares false with everything.
     wrong = np.flatnonzero(~(np.abs(lengths - 1.0) <= UNIT_TOLERANCE))
     if len(wrong):
         row = int(wrong[0])

@@ -1,4 +1,4 @@
-"""Where the results of a generation lie: partitions of its own, so that dropping it is dropping files."""
+"""Partitions of a generation's results. With its own partitions, dropping a generation means deleting files."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 TABLES = ("record", "vector")
 
 PARTS = 8
-"""Hash partitions of a generation: of a billion images each has 125 million, which can be vacuumed, indexed again and
-moved to another disk by themselves."""
+"""Hash partitions of a generation. With a billion images each has 125 million. They can be vacuumed, reindexed and
+moved to another disk one by one."""
 
 PATIENCE = "10s"
-"""How long emptying a generation waits for those who read it; who comes after waits for it in turn."""
+"""How long emptying a generation waits for its readers. Later transactions wait for it in turn."""
 
 _LOCK = 7_263_774
-"""Advisory lock: two workers that register the same generation must not both make its partitions."""
+"""Advisory lock: two workers that register the same generation must not both create its partitions."""
 
 
 def ensure(session: Session, generation_id: int) -> None:
-    """Make the partitions of a generation unless they are there.
+    """Create the partitions of a generation unless they exist.
 
-    They are made beside the tables and attached, which keeps no reader and no writer of results waiting; those who
-    list images wait until the transaction ends.
+    They are created separately and then attached. This blocks no readers or writers of results. Listings of images wait
+    until the transaction ends.
     """
     if _are_there(session, generation_id):
         return
@@ -51,12 +51,12 @@ def ensure(session: Session, generation_id: int) -> None:
 
 
 def empty(session: Session, generation_id: int) -> None:
-    """Erase all results of a generation at once, whatever their number; the disk has room again after the commit.
+    """Erase all results of a generation at once, whatever their number. The commit frees the disk space.
 
-    The partitions stay, empty: to take them away, every search would have to wait.
+    The partitions stay, empty: removing them would block every search.
 
     Raises:
-        ConflictError: somebody reads or writes these results for longer than ``PATIENCE``.
+        ConflictError: other transactions use these results for longer than ``PATIENCE``.
     """
     session.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}'"))
     try:
@@ -65,7 +65,7 @@ def empty(session: Session, generation_id: int) -> None:
     except OperationalError as error:
         if not isinstance(error.orig, LockNotAvailable):
             raise
-        raise ConflictError(f"the results of generation {generation_id} are in use just now: try again") from error
+        raise ConflictError(f"the results of generation {generation_id} are in use: try again") from error
     session.execute(text("SET LOCAL lock_timeout = DEFAULT"))
 
 

@@ -1,7 +1,7 @@
 """Rules about which tags count in which archive.
 
-Names are put in lower case here and not by PostgreSQL: searches compare them with names that Python made so, and the
-two differ beyond ASCII.
+Names are lowercased here and not by PostgreSQL. Searches compare them with names that Python lowercased, and the two
+differ beyond ASCII.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 def load(session: Session, names: Names) -> Policy:
-    """Return what counts of a vocabulary."""
+    """Return the policy for a vocabulary."""
     rows = session.execute(select(TagPolicy.archive_id, TagPolicy.name, TagPolicy.kind)).all()
     return policy_of([(row.archive_id, row.name, row.kind) for row in rows], names.names)
 
 
 def put(session: Session, name: str, kind: str, archive_id: int | None, said_by: str) -> None:
-    """Allow or deny a tag, in one archive or in all (None), in place of what was said of it there before."""
+    """Allow or deny a tag, in one archive or in all (None). Replaces the earlier rule for it there."""
     statement = insert(TagPolicy).values(archive_id=archive_id, name=name.lower(), kind=kind, said_by=said_by)
     session.execute(
         statement.on_conflict_do_update(
@@ -39,7 +39,7 @@ def put(session: Session, name: str, kind: str, archive_id: int | None, said_by:
 
 
 def clear(session: Session, name: str, archive_id: int | None) -> bool:
-    """Take back what was said of a tag; return whether anything was."""
+    """Delete the rule for a tag. Return whether there was one."""
     held = delete(TagPolicy).where(
         TagPolicy.name == name.lower(), TagPolicy.archive_id.is_not_distinct_from(archive_id)
     )

@@ -1,4 +1,4 @@
-"""Which tags count in which archive: told when a search is answered, so that no record is ever written again for it."""
+"""Which tags count in which archive. This is applied when a search is answered, so no record has to be rewritten."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Policy:
     """Tags that do not count, by id.
 
     Attributes:
-        elsewhere: in archives that have no rules of their own.
-        within: in those that have, by the archive's id; the rules for all archives are in it already.
+        elsewhere: in archives without rules of their own.
+        within: in archives with rules, by the archive's id; includes the rules for all archives.
     """
 
     elsewhere: frozenset[int] = frozenset()
@@ -37,11 +37,11 @@ class Policy:
     def counted(
         self, everywhere: NDArray[np.int64], in_archive: Callable[[int], NDArray[np.int64]]
     ) -> NDArray[np.int64]:
-        """Return how many images have each tag where it counts, (T,).
+        """Return the number of images of each tag, counting only archives where the tag counts, (T,).
 
         Args:
-            everywhere: (T,) how many have it at all.
-            in_archive: returns how many of an archive have it at all, (T,).
+            everywhere: (T,) number of images that have it in any archive.
+            in_archive: returns the number of images that have it in one archive, (T,).
         """
         rest, total = everywhere.copy(), np.zeros_like(everywhere)
         for archive_id, denied in self.within.items():
@@ -52,13 +52,13 @@ class Policy:
 
 
 def policy_of(rules: Sequence[tuple[int | None, str, str]], names: Sequence[str]) -> Policy:
-    """Return the policy that rules make for a vocabulary.
+    """Return the policy for a vocabulary from its rules.
 
-    With any name allowed, for all archives or for one, only allowed names count there. A denied name never does.
+    If any name is allowed, for all archives or for one, only allowed names count there. A denied name never counts.
 
     Args:
         rules: (archive id or None for all, name in lower case, ``allow`` or ``deny``).
-        names: of the tags, by id.
+        names: names of the tags, by id.
     """
     if not rules:
         return Policy()

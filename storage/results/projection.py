@@ -1,4 +1,4 @@
-"""What the index is made of: every image of a generation with all that a search needs of it, read by COPY."""
+"""The rows of the index: every image of a generation with all that a search needs of it, read by COPY."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from storage.results.vectors import Window
 
 ROWS_PER_CHUNK = 20_000
-"""Rows held in memory at a time while many are read."""
+"""Rows held in memory at a time when many are read."""
 
-# From the chapter on COPY of Postgres' manual: signature, flags and length of the extension; the mark of the end.
+# From the chapter on COPY in PostgreSQL's manual: signature, flags and length of the extension; the end mark.
 _HEADER_BYTES = 19
 _TRAILER_BYTES = 2
 
-# As Postgres sends an array: dimensions, flags, element type; and if not empty, length, lower bound, and the elements,
-# each behind its own length.
+# PostgreSQL's format of an array: dimensions, flags, element type. If it is not empty: length, lower bound, and the
+# elements, each after its own length.
 _ARRAY_HEADER_BYTES = 20
 _ELEMENT_BYTES = 6
 
 _EPOCH_MICROSECONDS = 946_684_800_000_000
-"""From 1970 to 2000, where Postgres' timestamps begin."""
+"""From 1970 to 2000, where PostgreSQL's timestamps begin."""
 
-# What has always the same length stands first. Postgres sends '-infinity' as the lowest number: ``rows.NO_DATE``.
+# Fields of constant length come first. PostgreSQL sends '-infinity' as the lowest number: ``rows.NO_DATE``.
 _QUERY = """
     COPY (
         SELECT v.image_id, i.archive_id, coalesce(r.job_id, 0), coalesce(i.modified_at, '-infinity'), i.size, v.v,
@@ -49,7 +49,7 @@ _QUERY = """
 
 @dataclass(frozen=True, slots=True)
 class RawRows:
-    """Rows as they are read, a chunk at a time: like ``Rows``, but in plain lists, nothing looked up.
+    """Rows as read, one chunk at a time: like ``Rows``, but in plain arrays without indexes.
 
     Attributes:
         ids, archives, jobs, modified, sizes: as in ``Rows``.
@@ -92,14 +92,14 @@ class RawRows:
 
 
 def offsets_of(lengths: NDArray[Any]) -> NDArray[np.int64]:
-    """Return where things of these lengths (N,) begin and end when they stand one after the other, (N + 1,)."""
+    """Return where items of these lengths (N,) begin and end if they follow each other, (N + 1,)."""
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
 
 
 def taken(offsets: NDArray[np.int64], rows: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the offsets of some rows, put together, and the places from where their content is to be taken."""
+    """Return the offsets of these rows when concatenated, and the positions to take their content from."""
     starts, lengths = offsets[rows], offsets[rows + 1] - offsets[rows]
     ends = offsets_of(lengths)
     places = np.arange(ends[-1], dtype=np.int64) + np.repeat(starts - ends[:-1], lengths)
@@ -112,13 +112,13 @@ def rows(session: Session, window: Window, size: int) -> Iterator[tuple[RawRows,
     Args:
         session: busy until the iterator ends.
         window: which rows.
-        size: numbers per vector.
+        size: length of a vector.
 
     Yields:
         The rows, and their vectors as (N, ``size``).
 
     Raises:
-        FatalError: a stored vector is not ``size`` long.
+        FatalError: a stored vector does not have ``size`` numbers.
     """
     head = _head(size)
     heads: list[bytes] = []
@@ -128,7 +128,7 @@ def rows(session: Session, window: Window, size: int) -> Iterator[tuple[RawRows,
         driver_connection(session).cursor() as cursor,
         cursor.copy(_QUERY.format(condition=window.condition("v")), window.values) as copy,
     ):
-        for data in copy:  # one message for each row, as the protocol promises; the header comes with the first
+        for data in copy:  # the protocol sends one message per row; the header comes with the first
             row = memoryview(data)[header:]
             header = 0
             if len(row) <= _TRAILER_BYTES:
@@ -145,7 +145,7 @@ def rows(session: Session, window: Window, size: int) -> Iterator[tuple[RawRows,
 
 
 def _head(size: int) -> np.dtype[np.void]:
-    """Return the layout of the front of a row, where each field stands behind its length."""
+    """Return the layout of the front of a row. Each field follows its length."""
     fields: list[Any] = [("fields", ">i2")]
     for name, kind in [("id", ">i8"), ("archive", ">i4"), ("job", ">i8"), ("modified", ">i8"), ("size", ">i8")]:
         fields += [(f"{name}_bytes", ">i4"), (name, kind)]
@@ -170,7 +170,7 @@ def _decoded(
     uneven = np.flatnonzero(_numbers(data, score_starts - 4, ">i4") != tag_bytes)
     if len(uneven):
         raise FatalError(
-            f"image {table['id'][uneven[0]]} has not as many scores as tags: delete it and recognise it again"
+            f"image {table['id'][uneven[0]]} has more tags than scores, or fewer: delete it and recognise it again"
         )
     modified = table["modified"].astype(np.int64)
     raw = RawRows(
@@ -195,7 +195,7 @@ def _elements(data: NDArray[np.uint8], starts: NDArray[np.int64], counts: NDArra
 
 
 def _numbers(data: NDArray[np.uint8], places: NDArray[np.int64], kind: str) -> NDArray[np.int64]:
-    """Return the numbers that stand at ``places``."""
+    """Return the numbers at ``places``."""
     width = np.dtype(kind).itemsize
     found = data[places[:, np.newaxis] + np.arange(width)]
     numbers: NDArray[np.int64] = found.reshape(-1).view(kind).astype(np.int64)
@@ -203,7 +203,7 @@ def _numbers(data: NDArray[np.uint8], places: NDArray[np.int64], kind: str) -> N
 
 
 def _places(starts: NDArray[np.int64], counts: NDArray[np.int64], step: int) -> NDArray[np.int64]:
-    """Return ``counts[n]`` places from each of ``starts``, ``step`` apart."""
+    """Return ``counts[n]`` positions from each of ``starts``, ``step`` apart."""
     within = np.arange(counts.sum(), dtype=np.int64) - np.repeat(_starts(counts), counts)
     places: NDArray[np.int64] = np.repeat(starts, counts) + step * within
     return places
@@ -215,6 +215,6 @@ def _starts(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _wrong_size(window: Window, size: int, image_id: int) -> FatalError:
     return FatalError(
-        f"the stored vector of image {image_id} in generation {window.generation_id} is not {size} numbers long: "
+        f"the stored vector of image {image_id} in generation {window.generation_id} does not have {size} numbers: "
         "delete the image with `ramq delete` and recognise it again"
     )

@@ -1,4 +1,4 @@
-"""What images yielded: records with their vectors, or failures, a batch at a time."""
+"""Results of images: records with their vectors, or failures, one batch at a time."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class FailureRow:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Which job and generation the rows of a batch belong to, and who wrote the captions."""
+    """The job and generation of a batch's rows, and the author of the captions."""
 
     job_id: int
     generation_id: int
@@ -52,7 +52,7 @@ class Provenance:
 
 
 def lock_existing(session: Session, image_ids: Sequence[int]) -> dict[int, str]:
-    """Return the versions of those images that still exist, and keep them from being deleted in this transaction."""
+    """Return the versions of the images that still exist. Keep them from being deleted in this transaction."""
     rows = session.execute(
         text("SELECT id, version FROM image WHERE id = ANY(:ids) ORDER BY id FOR KEY SHARE"), {"ids": list(image_ids)}
     )
@@ -60,7 +60,7 @@ def lock_existing(session: Session, image_ids: Sequence[int]) -> dict[int, str]:
 
 
 def note_versions(session: Session, listed: Mapping[int, str], recorded: Mapping[int, str]) -> None:
-    """Note that objects which changed after they were ``listed`` were ``recorded`` as they are now. Both by image."""
+    """Update the versions of objects that changed between being ``listed`` and ``recorded``. Both are by image."""
     changed = sorted(image_id for image_id, version in recorded.items() if listed.get(image_id, version) != version)
     if not changed:
         return
@@ -80,10 +80,10 @@ def note_versions(session: Session, listed: Mapping[int, str], recorded: Mapping
 
 
 def write_records(session: Session, rows: Sequence[RecordRow], provenance: Provenance) -> None:
-    """Store results, replacing those of the same image and generation; writing the same twice changes nothing.
+    """Store results. They replace those of the same image and generation. Storing the same twice changes nothing.
 
-    The caller has locked the images. Tables are written in the order record, failure, vector, and rows in order of
-    id, so that transactions with some images in common cannot wait for each other in a ring.
+    The caller has locked the images. Tables are written in the order record, failure, vector, and rows in order of id.
+    This keeps transactions with common images from deadlocking.
     """
     if not rows:
         return
@@ -121,7 +121,7 @@ def _upsert_records(
             "captioner": provenance.captioner,
             "ids": ids,
             "versions": [row.version for row in rows],
-            # Arrays of arrays would have to be of one length, so each is written as Postgres' text of an array.
+            # Arrays of arrays must have equal lengths, so each array is written in PostgreSQL's text form.
             "tags": [_array(row.tags) for row in rows],
             "scores": [_array(row.scores) for row in rows],
             "captions": [row.caption for row in rows],
@@ -137,7 +137,7 @@ def _array(numbers: Sequence[int]) -> str:
 
 
 def write_failures(session: Session, rows: Sequence[FailureRow], provenance: Provenance) -> None:
-    """Store why images failed; a second failure of the same image in the same job counts its attempts up."""
+    """Store why images failed. A second failure of the same image in the same job increments its attempts."""
     if not rows:
         return
     ordered = sorted(rows, key=lambda row: row.image_id)

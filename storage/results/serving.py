@@ -1,7 +1,7 @@
-"""Which generation serves search, which one did before, and the end of one.
+"""The generation that serves search, the one before it, and dropping generations.
 
-A dropped generation keeps its row: reports of old jobs say what they were made with. It counts as not there, until the
-same model with the same vocabulary is used again.
+A dropped generation keeps its row, because reports of old jobs name it. It is treated as missing until the same model
+with the same vocabulary is used again.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 def lock_default(session: Session) -> Generation | None:
-    """Return the generation that serves; nobody else chooses another until the transaction ends."""
+    """Return the generation that serves search. Nobody else can change it until the transaction ends."""
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": generations.DEFAULT_LOCK})
     return generations.default(session)
 
 
 def use(session: Session, generation_id: int) -> None:
-    """Let a generation serve from the end of this transaction on. ``lock_default`` comes first.
+    """Make a generation serve search when this transaction commits. Call ``lock_default`` first.
 
     Raises:
         NotFoundError: there is no such generation.
@@ -39,11 +39,11 @@ def use(session: Session, generation_id: int) -> None:
     session.execute(others.values(is_default=False, served_until=func.clock_timestamp()))
     chosen = update(Generation).where(Generation.id == generation_id, Generation.dropped_at.is_(None))
     if not session.execute(chosen.values(is_default=True, served_until=None).returning(Generation.id)).all():
-        raise NotFoundError(f"generation {generation_id} was dropped just now")
+        raise NotFoundError(f"generation {generation_id} was just dropped")
 
 
 def former(session: Session) -> int | None:
-    """Return the generation that served before the present one; None if none did, or it was dropped."""
+    """Return the generation that served before the current one; None if there was none, or it was dropped."""
     return session.scalar(
         select(Generation.id)
         .where(Generation.served_until.is_not(None), Generation.dropped_at.is_(None))
@@ -53,7 +53,7 @@ def former(session: Session) -> int | None:
 
 
 def open_jobs(session: Session) -> dict[int, int]:
-    """Return, by generation, how many jobs that are not over record with it."""
+    """Return, by generation, the number of running or paused jobs that record with it."""
     rows = session.execute(
         text(
             """SELECT generation_id, count(*) FROM job WHERE state IN ('running', 'paused')
@@ -64,16 +64,16 @@ def open_jobs(session: Session) -> dict[int, int]:
 
 
 def drop(session: Session, generation_id: int) -> DropReport:
-    """Erase what a generation recorded.
+    """Drop a generation: erase everything it recorded.
 
     Raises:
         NotFoundError: there is no such generation.
-        ConflictError: it serves search, an open job records with it, or its index is being built just now.
+        ConflictError: it serves search, an open job records with it, or its index is being built.
     """
     generations.get(session, generation_id)
     if _begin_erasing(session, generation_id):
         raise ConflictError(
-            f"generation {generation_id} serves search: let another one serve first (`ramq generations use`)"
+            f"generation {generation_id} serves search: switch to another one first (`ramq generations use`)"
         )
     report = _empty(session, generation_id)
     values = {"id": generation_id}
@@ -82,11 +82,11 @@ def drop(session: Session, generation_id: int) -> DropReport:
 
 
 def forget(session: Session, generation_id: int) -> DropReport:
-    """Erase what a generation recorded, though it may serve search; it stays, and can record again.
+    """Erase everything that a generation recorded, even if it serves search. It stays and can record again.
 
     Raises:
         NotFoundError: there is no such generation.
-        ConflictError: an open job records with it, or its index is being built just now.
+        ConflictError: an open job records with it, or its index is being built.
     """
     generations.get(session, generation_id)
     _begin_erasing(session, generation_id)
@@ -96,17 +96,17 @@ def forget(session: Session, generation_id: int) -> DropReport:
 def forget_some(
     session: Session, generation_id: int, archive_id: int | None, prefixes: Sequence[str], after: int
 ) -> tuple[DropReport, int | None]:
-    """Erase what a generation recorded of the next few images whose keys begin with all of ``prefixes``.
+    """Erase the results of a generation for the next few images whose keys begin with all of ``prefixes``.
 
     Args:
         session: a transaction.
         generation_id: whose results.
         archive_id: only those of this archive; None: of all.
-        prefixes: of keys.
-        after: the last image of the time before; 0 at first.
+        prefixes: prefixes of keys.
+        after: the last image of the previous call; 0 at first.
 
     Returns:
-        What went, and the last image; None when there was nothing left to do.
+        What was erased, and the last image; None if nothing was left to do.
 
     Raises:
         ConflictError: an open job records with it.
@@ -134,9 +134,9 @@ def forget_some(
 
 
 def _begin_erasing(session: Session, generation_id: int) -> bool:
-    """Let no batch be written under a generation from now on, and return whether it serves search."""
-    # A worker may still be about to write the last batch of a cancelled job: from now on it is fenced off. Shards
-    # before the generation, as in a worker's transaction.
+    """Keep batches from being written under a generation from now on. Return whether it serves search."""
+    # A worker may still be about to write the last batch of a cancelled job: fence it off. Lock shards before the
+    # generation, as a worker's transaction does.
     session.execute(
         text(
             """UPDATE shard SET state = 'ready', epoch = epoch + 1, owner = NULL, lease_until = NULL
@@ -147,15 +147,15 @@ def _begin_erasing(session: Session, generation_id: int) -> bool:
     is_default = session.scalar(select(Generation.is_default).where(Generation.id == generation_id).with_for_update())
     if open_ := open_jobs(session).get(generation_id):
         raise ConflictError(
-            f"{open_} open job{'s' if open_ > 1 else ''} record with generation {generation_id}: wait or cancel first"
+            f"{open_} open job{'s' if open_ > 1 else ''} record with generation {generation_id}: cancel them or wait"
         )
     return bool(is_default)
 
 
 def _empty(session: Session, generation_id: int) -> DropReport:
-    """Erase all results of a generation, and what is known of its index."""
+    """Erase all results of a generation, and the state of its index."""
     if not vectors.lock_builder(session, generation_id, wait=False):
-        raise ConflictError(f"the index of generation {generation_id} is being built just now: try again")
+        raise ConflictError(f"the index of generation {generation_id} is being built: try again")
     values = {"id": generation_id}
     recorded = _count(session, "record", generation_id)
     with_vector = _count(session, "vector", generation_id)

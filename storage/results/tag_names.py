@@ -1,4 +1,4 @@
-"""Finding the names of a vocabulary in a text that somebody typed."""
+"""Find the names of a vocabulary in a text that somebody typed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[\u3400-\u9fff]+")
 _HAN = re.compile(r"[\u3400-\u9fff]")
-# Words that a text may have beside the tags it names and still say nothing more than those.
+# Words that a text may have besides tags without saying anything more.
 _FILLING = frozenset(
     {
         *(
@@ -43,11 +43,11 @@ _FILLING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """What a text names.
+    """The tags that a text names.
 
     Attributes:
-        terms: the tags of each name in the text, in its order; several where tags share the name.
-        is_whole: whether the text names tags and says nothing else: "a dog and a cat", not "a dog that reads".
+        terms: the tags of each name in the text, in its order; several if tags share the name.
+        is_whole: whether the text consists only of tags: "a dog and a cat", not "a dog that reads".
     """
 
     terms: tuple[tuple[int, ...], ...]
@@ -55,7 +55,7 @@ class Mention:
 
 
 class TagNames:
-    """Finds the names of a vocabulary in texts. It never changes, so any thread may use it.
+    """Finds the names of a vocabulary in texts. Immutable and thread-safe.
 
     Args:
         names: English names, by tag id.
@@ -71,9 +71,10 @@ class TagNames:
         self._longest = max(map(len, self._ids), default=0)
 
     def mentioned(self, text: str) -> Mention:
-        """Find tags in a text, from left to right, the longest name first: "hot dog" is no dog.
+        """Find tags in a text from left to right, longest name first: "hot dog" is not a dog.
 
-        English words match in either number ("dogs", "dog") and case; Chinese by characters, as it has no blanks.
+        English words match in singular and plural ("dogs", "dog") and in any case. Chinese matches by characters, since
+        it has no spaces.
         """
         units = _units(text)
         terms: dict[tuple[int, ...], None] = {}
@@ -93,7 +94,7 @@ class TagNames:
 
 
 def _units(text: str) -> tuple[str, ...]:
-    """Words in the singular, and single Chinese characters."""
+    """Return words in the singular, and single Chinese characters."""
     return tuple(_split(text.lower().replace("\u2019", "'")))
 
 
@@ -106,7 +107,7 @@ def _split(text: str) -> Iterator[str]:
 
 
 def _singular(word: str) -> str:
-    """Cut the plural's ending off, by its commonest rules. Names and texts both go through, so a slip does no harm."""
+    """Cut off the plural ending by its commonest rules. Names and texts are both cut, so a mistake does no harm."""
     if len(word) > 4 and word.endswith("ies"):  # ponies, but not ties
         return word[:-3] + "y"
     if word.endswith(("ches", "shes", "xes", "sses")):

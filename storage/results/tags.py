@@ -1,4 +1,4 @@
-"""Tags of a vocabulary: by name in either language, by id, and near misses."""
+"""Tags of a vocabulary: find them by name in either language or by id, and suggest similar names."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ Name = TypeVar("Name", str, str | None)
 _SHOWN = 100
 _OWN_TAGS = "To use your own tags, add a vocabulary: `ramq vocab add`."
 _SHORTEST_NEAR = 3
-"""Latin letters of a name that others are compared with: "a" is near to every short name."""
+"""Minimum Latin letters of a name that is compared with others: "a" is similar to every short name."""
 _LONGEST_NEAR = 60
-"""Letters of a name that is compared with all names of a vocabulary: that takes 10 ms and more."""
+"""Maximum letters of a name that is compared with all names of a vocabulary, which takes 10 ms and more."""
 
 
 class UnknownTagError(UsageError):
-    """A tag that the vocabulary does not have.
+    """The vocabulary does not have this tag.
 
     Args:
-        name: what was typed.
-        near: names of tags that look like it, the nearest first.
+        name: as it was typed.
+        near: similar names of tags, most similar first.
         hint: what else to do.
     """
 
@@ -51,13 +51,13 @@ class UnknownTagError(UsageError):
 
     @property
     def reason(self) -> str:
-        """What is wrong, without suggestions."""
+        """The error without suggestions."""
         return self._reason
 
 
 @dataclass(frozen=True)
 class Names:
-    """A vocabulary in memory: names and thresholds by tag id. Vocabularies never change, so it may be kept."""
+    """A vocabulary in memory: names and thresholds by tag id. Vocabularies never change, so it may be cached."""
 
     vocabulary_id: int
     names: tuple[str, ...]
@@ -75,13 +75,13 @@ class Names:
         return np.array(self._own_units, dtype=np.int32)
 
     def find(self, text: str) -> tuple[int, ...]:
-        """Return the ids of the tags that ``text`` names: in English whatever the case, in Chinese, or as an id.
+        """Return the ids of the tags that ``text`` names: in English in any case, in Chinese, or as an id.
 
-        A name may be shared by several tags; then all of them are meant. Where none is written so, all are meant whose
-        names differ only in case, width, white space or in how their letters are composed.
+        If several tags share a name, all of them are returned. If no name is spelled exactly like this, the names are
+        compared without regard to case, width, white space and composition of letters.
 
         Raises:
-            UnknownTagError: it names none.
+            UnknownTagError: it names no tag.
         """
         ids = self.ids(text)
         if not ids:
@@ -90,7 +90,7 @@ class Names:
         return ids
 
     def ids(self, text: str) -> tuple[int, ...]:
-        """Return what ``find`` does; nothing for an unknown name."""
+        """Return the result of ``find``; nothing for an unknown name."""
         wanted = text.strip()
         ids = {*self._by_name.get(wanted.lower(), ()), *self._by_name_zh.get(wanted, ())}
         if not ids:
@@ -100,9 +100,9 @@ class Names:
         return tuple(sorted(ids))
 
     def near(self, text: str, n: int = 5) -> list[str]:
-        """Return tag names, English or Chinese, that look like ``text``, the nearest first.
+        """Return tag names, English or Chinese, that are similar to ``text``, most similar first.
 
-        None for a long text, and none for one or two letters.
+        Returns none for a long text, and none for one or two letters.
         """
         wanted = fold(text)
         if len(text) > _LONGEST_NEAR or (wanted.isascii() and len(wanted) < _SHORTEST_NEAR):
@@ -112,14 +112,14 @@ class Names:
         return [self._by_folded_name[name][0][1] for name in dict.fromkeys([*near, *holding])][:n]
 
     def examples(self, preferred: Sequence[str]) -> list[str]:
-        """Return as many names of tags as ``preferred`` has: those of them that are tags, then others."""
+        """Return as many names of tags as ``preferred`` has: those in it that are tags, then others."""
         known = [name for name in preferred if self.ids(name)]
         others = (self.names[place] for place in spread(len(self.names), 2 * len(preferred)))
         return list(dict.fromkeys([*known, *others, *preferred]))[: len(preferred)]
 
     @cached_property
     def in_texts(self) -> TagNames:
-        """What finds the names in texts."""
+        """The finder of tag names in texts."""
         return TagNames(self.names, self.names_zh)
 
     @cached_property
@@ -136,7 +136,7 @@ class Names:
 
     @cached_property
     def _by_folded_name(self) -> dict[str, list[tuple[int, str]]]:
-        """Ids and spellings of the tags by their names in either language, as ``fold`` writes them."""
+        """Ids and spellings of the tags by their folded names in either language."""
         found: dict[str, list[tuple[int, str]]] = {}
         for names in (self.names, self.names_zh):
             for tag_id, name in enumerate(names):

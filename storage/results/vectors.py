@@ -1,7 +1,7 @@
-"""The vectors' side of the database: what changed since a snapshot, what was erased, what is published.
+"""Vectors in the database: changes since a snapshot, erasures, and what is published.
 
-Every read here goes by ``xid``, the transaction that wrote a row, and by snapshots. A sequence would lose rows: a lower
-number may be committed after a higher one was read.
+Every read here selects by ``xid``, the transaction that wrote a row, and by snapshots. A sequence would lose rows: a
+lower number may be committed after a higher one was read.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 BUILDER_LOCK = 7_263_773
-"""First key of the advisory lock of a generation's index builder; the generation's id is the second."""
+"""First key of the advisory lock of a generation's index builder. The second key is the generation's id."""
 
 BUILDER_IDLE_SECONDS = 3600
-"""How long a builder may be silent: a segment takes minutes, and a process that was stopped must not keep the lock."""
+"""How long a builder may be idle. A segment takes minutes, and a stopped process must not keep the lock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Rows of one generation by the transaction that wrote them: ``lo <= xid < hi``.
+    """Rows of one generation, selected by the transaction that wrote them: ``lo <= xid < hi``.
 
     Attributes:
-        hi: None means without end.
-        unseen_in: leave out what was visible in this snapshot, which has ``lo`` as its oldest running transaction.
+        hi: None: no upper bound.
+        unseen_in: exclude rows visible in this snapshot; its oldest running transaction is ``lo``.
     """
 
     generation_id: int
@@ -46,7 +46,7 @@ class Window:
     unseen_in: str | None = None
 
     def condition(self, alias: str) -> str:
-        """Return the SQL condition; its parameters are in ``values``."""
+        """Return the SQL condition. Its parameters are in ``values``."""
         parts = [f"{alias}.generation_id = %(generation_id)s", f"{alias}.xid >= %(lo)s::xid8"]
         if self.hi is not None:
             parts.append(f"{alias}.xid < %(hi)s::xid8")
@@ -56,14 +56,14 @@ class Window:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The parameters of ``condition``. Postgres has no cast from numbers to ``xid8``, hence the text."""
+        """The parameters of ``condition``. PostgreSQL has no cast from numbers to ``xid8``, hence the text."""
         hi = None if self.hi is None else str(self.hi)
         return {"generation_id": self.generation_id, "lo": str(self.lo), "hi": hi, "unseen_in": self.unseen_in}
 
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """What is published. ``manifest`` 0: nothing yet."""
+    """The published manifest; ``manifest`` 0: nothing is published yet."""
 
     manifest: int
     watermark: int
@@ -72,13 +72,13 @@ class Pointer:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A session's snapshot, and what it sees as published.
+    """A session's snapshot, and the published manifest that it sees.
 
     Attributes:
-        snapshot: Postgres' text form: ``xmin:xmax:xip,…``. On a standby, which does not tell the transactions that run:
-            as if none had ended since the oldest that runs, so that who goes on from it reads some rows again.
-        is_exact: whether the same text will always mean the same rows.
-        is_private: the session sees more or less than others do now: it wrote something itself, or keeps one snapshot.
+        snapshot: PostgreSQL's text form ``xmin:xmax:xip,…``. A standby does not list running transactions. There the
+            text says that none has ended since the oldest running one, so a later read from it reads some rows again.
+        is_exact: whether the same text always means the same rows.
+        is_private: whether the session may see other rows than others do: it wrote something, or keeps one snapshot.
     """
 
     snapshot: str
@@ -88,12 +88,12 @@ class Head:
 
     @property
     def xmin(self) -> int:
-        """Every transaction below this one has ended, and its rows are seen."""
+        """Every transaction below this one has ended, and its rows are visible."""
         return int(self.snapshot.partition(":")[0])
 
 
 def head(session: Session, generation_id: int) -> Head:
-    """Return the session's snapshot and the published manifest of a generation, in one round trip."""
+    """Return the session's snapshot and the published manifest of a generation, in one query."""
     row = session.execute(
         text(
             """
@@ -115,12 +115,12 @@ def head(session: Session, generation_id: int) -> Head:
 
 
 def system_identifier(session: Session) -> str:
-    """Return what tells this database cluster from every other; a restored dump lives in another one."""
+    """Return the identifier of this database cluster. A restored dump is in a cluster with another one."""
     return str(session.scalar(text("SELECT system_identifier FROM pg_control_system()")))
 
 
 def vector_size(session: Session, generation_id: int) -> int | None:
-    """Return how many numbers a vector of this generation has; None if there is no such generation any more."""
+    """Return the length of this generation's vectors; None if the generation does not exist."""
     return session.scalar(
         select(Generation.vector_size).where(Generation.id == generation_id, Generation.dropped_at.is_(None))
     )
@@ -151,8 +151,8 @@ def ids(session: Session, window: Window) -> NDArray[np.int64]:
 def erased(session: Session, window: Window) -> NDArray[np.int64]:
     """Return the ids of images erased within a window that have no vector now, ascending.
 
-    The vector decides and not the order of transaction ids: of two transactions that write the same image, the one
-    with the lower id may be the later one.
+    The vector decides, not the order of transaction ids. If two transactions write the same image, the one with the
+    lower id may be the later one.
     """
     query = f"""
         SELECT e.image_id FROM erasure AS e WHERE {window.condition("e")} AND NOT EXISTS (
@@ -192,7 +192,7 @@ def published_seconds_ago(session: Session, generation_id: int) -> float | None:
 def lock_builder(session: Session, generation_id: int, *, wait: bool) -> bool:
     """Make this session's transaction the only builder of a generation, until it ends or is idle for too long.
 
-    An idle transaction that wrote nothing does not hold the watermark back.
+    An idle transaction that wrote nothing does not hold back the watermark.
     """
     keys = {"lock": BUILDER_LOCK, "generation_id": generation_id}
     session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{BUILDER_IDLE_SECONDS}s'"))
@@ -203,7 +203,7 @@ def lock_builder(session: Session, generation_id: int, *, wait: bool) -> bool:
 
 
 def begin_epoch(session: Session, generation_id: int) -> int:
-    """Return a new epoch of the index: from now on only its holder can publish."""
+    """Return a new epoch of the index. From now on only its holder can publish."""
     epoch: int = session.execute(
         text(
             """
@@ -217,12 +217,12 @@ def begin_epoch(session: Session, generation_id: int) -> int:
 
 
 def epoch(session: Session, generation_id: int) -> int:
-    """Return the present epoch of the index; 0 if none began."""
+    """Return the current epoch of the index; 0 if there was none."""
     return session.scalar(select(IndexState.epoch).where(IndexState.generation_id == generation_id)) or 0
 
 
 def publish(session: Session, generation_id: int, *, epoch: int, manifest: int, watermark: int) -> bool:
-    """Make a manifest the published one; False if a later epoch has begun."""
+    """Make a manifest the published one. Return False if a later epoch has begun."""
     published = session.execute(
         text(
             """
@@ -253,9 +253,9 @@ def end_of_slice(session: Session, window: Window, limit: int) -> int:
 
 
 def stamp_again(session: Session, generation_id: int, limit: int) -> int:
-    """Give up to ``limit`` rows that claim to be from the future this transaction's id; return how many.
+    """Give this transaction's id to up to ``limit`` rows that have a future one. Return how many.
 
-    Such rows come with a dump that was restored into a younger cluster.
+    Such rows come from a dump that was restored into a younger cluster.
     """
     stamped = session.execute(
         text(
@@ -274,15 +274,15 @@ def stamp_again(session: Session, generation_id: int, limit: int) -> int:
 def upsert(
     connection: psycopg.Connection[Any], generation_id: int, image_ids: Sequence[int], packed: Sequence[bytes]
 ) -> None:
-    """Store vectors; the index reads again those that are new or another than before, as their record may be.
+    """Store vectors. The index reads again those that are new or changed, or whose record changed.
 
     Args:
-        connection: in the transaction that wrote the records, before this.
+        connection: its transaction wrote the records before.
         generation_id: whose vectors.
         image_ids: ascending.
         packed: a vector for each image.
     """
-    # In binary: to write vectors as text and to read them again took half of the time of a batch.
+    # In binary: writing and parsing vectors as text took half of the time of a batch.
     connection.execute(
         f"""
         INSERT INTO vector (image_id, generation_id, v)
@@ -301,7 +301,7 @@ def upsert(
 
 
 def touch(session: Session, image_ids: Sequence[int]) -> None:
-    """Let the index read these images again, in every generation: something that it shows of them has changed."""
+    """Make the index read these images again, in every generation: a fact that it shows has changed."""
     if not image_ids:
         return
     session.execute(
@@ -320,7 +320,7 @@ def touch(session: Session, image_ids: Sequence[int]) -> None:
 
 
 def erase(session: Session, image_ids: Sequence[int], generation_id: int | None = None) -> int:
-    """Delete the vectors of these images, of one or every generation, and note it for the index; return how many."""
+    """Delete the vectors of these images, of one or every generation. Record it for the index. Return how many."""
     erased_rows = session.execute(
         text(
             """

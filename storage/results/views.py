@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TagView:
-    """A tag of an image. ``score`` is in 0..1; ``threshold`` is the one in force for this answer.
+    """A tag of an image. ``score`` is in 0..1. ``threshold`` is the one used in this answer.
 
-    A tag that a person added has the source ``person`` and the score 1, and is assigned whatever the threshold.
+    A tag that a person added has the source ``person`` and the score 1. It is assigned whatever the threshold.
     """
 
     id: int
@@ -25,13 +25,13 @@ class TagView:
 
     @property
     def is_assigned(self) -> bool:
-        """Whether the image has the tag, for this answer."""
+        """Whether the image has the tag in this answer."""
         return self.source == "person" or self.score > self.threshold
 
 
 @dataclass(frozen=True, slots=True)
 class CorrectionView:
-    """What a person said of a tag of an image: whether it has it. ``said_by`` is a token's name, or ``local``."""
+    """A correction: whether an image has a tag. ``said_by`` is the name of a token, or ``local``."""
 
     name: str
     is_present: bool
@@ -41,7 +41,7 @@ class CorrectionView:
 
 @dataclass(frozen=True, slots=True)
 class PolicyView:
-    """That a tag counts in an archive (None: in all) and others do not (``allow``), or that it does not (``deny``)."""
+    """A rule for a tag in an archive (None: in all): only allowed tags count (``allow``), or it does not (``deny``)."""
 
     name: str
     kind: str
@@ -52,7 +52,7 @@ class PolicyView:
 
 @dataclass(frozen=True, slots=True)
 class HistoryView:
-    """One outcome in an image's life: a record or a failure, by which job and generation."""
+    """One outcome of an image: a record or a failure, with its job and generation."""
 
     at: datetime
     job_id: int
@@ -67,9 +67,9 @@ class HistoryView:
 
 @dataclass(frozen=True, slots=True)
 class ImageView:
-    """All that is known about one image. ``tags`` holds every stored score, assigned or not.
+    """Everything known about one image. ``tags`` holds every stored score, assigned or not.
 
-    What people said of its tags is in ``corrections``: tags that they removed are not among ``tags``.
+    ``corrections`` are people's changes. Tags that they removed are not in ``tags``.
     """
 
     image_id: int
@@ -94,7 +94,7 @@ class ImageView:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveView:
-    """An archive: how many keys of it were listed, and how many a later listing did not find.
+    """An archive: the number of listed keys, and of keys that a later listing did not find.
 
     ``recorded`` counts the images with a record of the generation that serves search.
     """

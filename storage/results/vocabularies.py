@@ -1,4 +1,4 @@
-"""Vocabularies: those that models brought along, and those that people added."""
+"""Vocabularies, both of models and added by people."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ MOST_TAGS = 2**15
 """A tag's id is stored in two bytes, with every image that has it."""
 
 _LOCK = 7_263_775
-"""Advisory lock: of two people who add a name at once, the second is told that it is taken."""
+"""Advisory lock: if two people add the same name at once, the second gets an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class VocabularySpec:
-    """The tags of a model, as the models' side describes them; the id of a tag is its position."""
+    """The tags of a model, as described by the model. The id of a tag is its position."""
 
     sha256: str
     name: str
@@ -46,13 +46,13 @@ def ensure(session: Session, spec: VocabularySpec) -> int:
     if known is not None:
         return known
     if len(spec.names) > MOST_TAGS:
-        raise UsageError(f"vocabulary {spec.name!r} has {len(spec.names):,} tags; at most {MOST_TAGS:,} are possible")
+        raise UsageError(f"vocabulary {spec.name!r} has {len(spec.names):,} tags, more than the limit of {MOST_TAGS:,}")
     row = Vocabulary(sha256=spec.sha256, name=spec.name, size=len(spec.names))
     session.add(row)
     session.flush()
     described = spec.descriptions or (None,) * len(spec.names)
     session.execute(
-        insert(Tag).returning(Tag.id),  # with an answer, SQLAlchemy inserts a thousand at a time, not one by one
+        insert(Tag).returning(Tag.id),  # with RETURNING, SQLAlchemy inserts a thousand rows at a time
         [
             {
                 "vocabulary_id": row.id,
@@ -71,27 +71,27 @@ def ensure(session: Session, spec: VocabularySpec) -> int:
 
 
 def add(session: Session, spec: VocabularySpec) -> VocabularyView:
-    """Store a vocabulary under a name of its own; adding the same again changes nothing.
+    """Store a vocabulary under its own name. Adding the same one again changes nothing.
 
     Raises:
-        ConflictError: another vocabulary has this name, or another name has these tags.
+        ConflictError: another vocabulary has this name, or these tags have another name.
         UsageError: it has too many tags.
     """
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     named = session.scalars(select(Vocabulary.sha256).where(Vocabulary.name == spec.name)).all()
     if named and spec.sha256 not in named:
-        raise ConflictError(f"there is another vocabulary {spec.name!r}: give this one a name of its own (--name)")
+        raise ConflictError(f"another vocabulary is already named {spec.name!r}: choose another name (--name)")
     same = session.scalar(select(Vocabulary.name).where(Vocabulary.sha256 == spec.sha256))
     if same is not None and same != spec.name:
-        raise ConflictError(f"the vocabulary {same!r} has these very tags: use that")
+        raise ConflictError(f"the vocabulary {same!r} has exactly these tags: use that one")
     return view(session, ensure(session, spec))
 
 
 def find(session: Session, name: str) -> VocabularyView:
-    """Return the vocabulary of this name, or of this id; of several with one name, the newest.
+    """Return the vocabulary with this name or id. If several have the name, return the newest.
 
     Raises:
-        NotFoundError: there is none; the message lists those there are.
+        NotFoundError: there is none; the message lists the existing ones.
     """
     every = views(session)
     for known in reversed(every):

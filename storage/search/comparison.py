@@ -1,7 +1,7 @@
-"""Two generations side by side: which tags the one gives that the other does not, and on which images.
+"""Compare two generations: which tags one gives that the other does not, and on which images.
 
-Nothing is read from Postgres: the columns of both generations' indexes are enough. Images are matched by their id,
-tags by their name, since two vocabularies number theirs differently.
+Nothing is read from PostgreSQL: the columns of both indexes are enough. Images are matched by id. Tags are matched by
+name, since two vocabularies number theirs differently.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class LiveRows(Protocol):
-    """A part of an index: its columns, and which of its rows count (None: all)."""
+    """A part of an index: its columns, and which of its rows are live (None: all)."""
 
     @property
     def rows(self) -> Rows:
@@ -34,17 +34,17 @@ class LiveRows(Protocol):
 
     @property
     def live(self) -> BitMap | None:
-        """The rows that count."""
+        """The live rows."""
 
 
 class Side:
-    """One of the two: the rows of a generation that are compared, and what its tags are called.
+    """One of the two generations: its compared rows and the names of its tags.
 
     Args:
         view: the generation.
-        parts: its index, every image in one live row.
-        names: its vocabulary; the tags' own thresholds say what is assigned.
-        within: only images of this archive (id) whose key begins with this prefix; None for all.
+        parts: its index; every image has one live row.
+        names: its vocabulary; the tags' own thresholds decide what is assigned.
+        within: only images of this archive (id) whose key begins with this prefix; None: all.
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class Side:
 
     @cached_property
     def tags_by_name(self) -> dict[str, list[int]]:
-        """The tags that carry a name, whatever its case."""
+        """Tag ids by lowercased name."""
         found: dict[str, list[int]] = {}
         for tag_id, name in enumerate(self.names.names):
             found.setdefault(_fold(name), []).append(tag_id)
         return found
 
     def place(self, both: NDArray[np.int64]) -> None:
-        """Find each row's position in ``both`` (ascending image ids), by which the two sides are compared."""
+        """Look up each row's position in ``both`` (ascending image ids), by which the two sides are compared."""
         for rows, _ in self._parts:
             at = np.searchsorted(both, rows.ids)
             at[at == len(both)] = 0
@@ -96,10 +96,10 @@ def compare(a: Side, b: Side, *, limit: int, samples: int) -> GenerationComparis
     """Compare two generations tag by tag.
 
     Args:
-        a: the one to start from.
-        b: the one to compare with it.
-        limit: most tags to tell of.
-        samples: most images to name for each tag, gained and lost.
+        a: the generation to start from.
+        b: the generation to compare with it.
+        limit: maximum number of tags to return.
+        samples: maximum number of images to name for each tag, gained and lost.
     """
     both = np.intersect1d(a.ids, b.ids, assume_unique=True)
     a.place(both)

@@ -1,4 +1,4 @@
-"""The condition to have a tag where the rules of an archive let it count."""
+"""The condition that an image has a tag, in the archives where the tag counts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def having(policy: Policy, tags: Iterable[tuple[int, int]]) -> Condition:
-    """Return the condition to have one of these tags, (id, units), where it counts."""
+    """Return the condition that an image has one of these tags (id, units) and that the tag counts in its archive."""
     free: list[tuple[int, int]] = []
     parts: list[Condition] = []
     for tag_id, units in tags:

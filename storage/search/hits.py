@@ -1,4 +1,4 @@
-"""The page of hits, read from the database by primary key."""
+"""Read a page of hits from the database by primary key."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from storage.results.policy import Policy
     from storage.results.tags import Names
 
-# Joined to a list of ids, and not chosen by it, each id is looked up in its own partition instead of in all of them.
-# The generation is part of the statement: as a parameter it would lock, and plan for, the partitions of all of them.
+# A join with a list of ids looks each id up in its own partition. A filter by the list would look in all of them. The
+# generation is part of the statement: as a parameter it would lock, and plan for, the partitions of all generations.
 _HITS = """
     SELECT record.image_id, corrected.tags, corrected.scores, record.caption, record.captioner,
         record.width, record.height,
@@ -41,7 +41,7 @@ def hits_of(
     threshold: float | None,
     policy: Policy,
 ) -> list[Hit]:
-    """Return the hits for image ids with scores, in the order of the dictionary; deleted images are left out."""
+    """Return the hits for image ids with scores, in the order of the dictionary. Deleted images are omitted."""
     with driver_connection(session).cursor(row_factory=namedtuple_row) as cursor:
         cursor.execute(_HITS.format(generation_id=generation_id), {"ids": list(scores)}, prepare=True)
         rows: Iterable[Any] = cursor

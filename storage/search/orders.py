@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from storage.index.selection import Selection
 
 _FIRST_LOOK = 1_000
-"""Most lists of a text end sooner, and this many are found as fast as a page of them."""
+"""Most results of a text are shorter, and this many are found as fast as a single page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """An image in its place.
+    """An image at its position in an order.
 
     Attributes:
-        image_id: which.
-        score: the number that ranks: it never grows along an order.
-        after: where the next page begins if this image is the last of its own.
-        similarity: the cosine with a text, of an order by a text.
+        image_id: the image.
+        score: the number that ranks; it never increases along an order.
+        after: the position after this image, for the next page.
+        similarity: the cosine with a text, in an order by a text.
     """
 
     image_id: int
@@ -44,8 +44,8 @@ class Taken:
 
     Attributes:
         images: in their order.
-        total: how many the whole order has; None where looking so far did not tell.
-        below: how many more match, but are too unlike the text; None where that is not known or there is no floor.
+        total: number of images in the whole order; None if not yet known.
+        below: number of further matches that are too dissimilar to the text; None if unknown or if there is no floor.
     """
 
     images: list[Ranked]
@@ -57,26 +57,26 @@ class Order(Protocol):
     """An order of the images that match."""
 
     cursor_length: ClassVar[int]
-    """How many numbers there are in ``Ranked.after``."""
+    """Number of integers in ``Ranked.after``."""
 
     @property
     def found(self) -> Selection:
         """The images that match."""
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
-        """Return up to ``k`` images behind the place ``after`` (None: from the first on), fewer only at the end."""
+        """Return up to ``k`` images after the position ``after`` (None: the first ones), fewer only at the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class ByTags:
-    """By the mean of the best scores of the terms; equal ones, and all without terms, the newest first."""
+    """By the mean of the best scores of the terms. Equal images, and all without terms, are newest first."""
 
     cursor_length: ClassVar[int] = 2
     found: Selection
     terms: Terms
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
-        """Return the next images; the place is the score and the id of the last one."""
+        """Return the next images. The position is the score and the id of the last one."""
         ids, sums = self.found.best_by_tags(self.terms, k, (after[0], after[1]) if after else None)
         images = [
             Ranked(image_id, mean_score(total, self.terms), (total, image_id))
@@ -87,7 +87,7 @@ class ByTags:
 
 @dataclass(frozen=True, slots=True)
 class ByVector:
-    """By similarity to a vector, ``queries.MAX_OFFSET`` images deep; less one image, which would be its own nearest."""
+    """By similarity to a vector, at most ``queries.MAX_OFFSET`` images. Excludes one image: its own nearest neighbour."""
 
     cursor_length: ClassVar[int] = 1
     found: Selection
@@ -95,7 +95,7 @@ class ByVector:
     without: int | None
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
-        """Return the next images; the place is how many came before."""
+        """Return the next images. The position is the number of images before."""
         total = len(self.found) - (self.without is not None and self.without in self.found)
         begin, end = _window(after, k)
         if begin >= end:
@@ -107,19 +107,19 @@ class ByVector:
 
 @dataclass(frozen=True, slots=True)
 class ByText:
-    """By similarity to a text and by the tags that it names, down to a floor; ``queries.MAX_OFFSET`` images deep.
+    """By similarity to a text and by the tags that it names, down to a floor; at most ``queries.MAX_OFFSET`` images.
 
-    The score of an image is its cosine, and ``ranking.TAG_WEIGHT`` times the mean score of the tags that the text names
-    where it has all of them. An image with all the tags of a text that names tags and nothing else matches, however
-    unlike its vector is.
+    The score of an image is its cosine. If the image has all the tags that the text names, ``ranking.TAG_WEIGHT`` times
+    their mean score is added. If the text consists only of tags, an image that has all of them matches, however
+    dissimilar its vector is.
 
     Attributes:
-        found: images.
+        found: the images that match.
         vector: (D,) of length 1, of the text.
-        floor: cosine that is near enough; below it are images that have nothing to do with the text.
-        named: ids of the images with all tags that the text names, best first, ``queries.MAX_OFFSET`` at most.
+        floor: minimum cosine; images below it have nothing to do with the text.
+        named: ids of the images with all tags that the text names, best first, at most ``queries.MAX_OFFSET``.
         named_scores: (N,) the mean scores of these tags, 0 to 1.
-        is_whole: whether the text says nothing but those tags.
+        is_whole: whether the text consists only of those tags.
     """
 
     cursor_length: ClassVar[int] = 1
@@ -131,7 +131,7 @@ class ByText:
     is_whole: bool
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
-        """Return the next images; the place is how many came before."""
+        """Return the next images. The position is the number of images before."""
         begin, end = _window(after, k)
         listed, scores, is_complete = self._listed(end)
         shown, shown_scores = listed[begin:end], scores[begin:end]
@@ -148,9 +148,9 @@ class ByText:
         return Taken(images, len(listed), len(self.found) - len(listed))
 
     def hits(self) -> NDArray[np.int64] | None:
-        """Return the ids of all images of the order, the best first; None where these are all that match.
+        """Return the ids of all images of the order, best first; None if these are all that match.
 
-        Of an order that is longer than ``queries.MAX_OFFSET``, at least the first so many.
+        If the order is longer than ``queries.MAX_OFFSET``, return at least that many from its start.
         """
         if self.floor == -np.inf:
             return None
@@ -161,12 +161,12 @@ class ByText:
         return listed
 
     def _listed(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32], bool]:
-        """Return the first ``count`` images or more, their scores, and whether they are all."""
+        """Return at least the first ``count`` images, their scores, and whether they are all."""
         ids, cosines = self.found.nearest(self.vector, max(1, count))
         is_all = len(ids) == len(self.found)
         others = self.named[~np.isin(self.named, ids)]
         is_complete = is_all or bool(cosines[-1] < self.floor)
-        # Whatever was not looked at is less alike than the last one, and has no share from tags.
+        # All other images are less similar than the last one, and get nothing for tags.
         least = -np.inf if is_all else float(cosines[-1])
         ids = np.concatenate([ids, others])
         cosines = np.concatenate([cosines, self.found.cosines(self.vector, others)])
@@ -181,7 +181,7 @@ class ByText:
         return ids[order], scores[order], is_complete
 
     def _shares(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return (N,) what the tags that the text names add to the scores of images."""
+        """Return (N,) how much the tags that the text names add to the scores of images."""
         shares = np.zeros(len(ids), dtype=np.float32)
         if len(self.named):
             by_id = np.argsort(self.named)

@@ -1,4 +1,4 @@
-"""From a search query to what an image must meet, and by what it is scored: every name looked up."""
+"""Resolve a search query: the condition on images and the terms to score by, with every name looked up."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MAX_LIMIT = 500
 MAX_TERMS = 64
 MAX_DEPTH = 16
 MAX_OFFSET = 10_000
-"""How deep a ranking by vector can be paged: it is computed afresh for each page."""
+"""Maximum depth of paging in a ranking by vector. The ranking is computed again for each page."""
 
 _BIGINT = 2**63
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]i?)?b?", re.IGNORECASE)
@@ -55,11 +55,11 @@ class Match:
     """A query, resolved against one generation.
 
     Attributes:
-        generation: whose images are searched.
+        generation: the generation to search.
         names: its vocabulary.
-        condition: what an image must meet; None: nothing.
-        terms: what it is scored by: the mean over the terms of the best score of their tags; none: 0.
-        policy: which tags count where. Scores do not heed it: of an image that matches they only tell the order.
+        condition: the condition on images; None: no condition.
+        terms: the terms to score by: the mean over them of the best score of their tags; without terms: 0.
+        policy: which tags count in which archive. Scores ignore it: they only order the images that match.
     """
 
     generation: Generation
@@ -70,7 +70,7 @@ class Match:
 
 
 def check(query: SearchQuery) -> None:
-    """Raise ``UsageError`` where the query's own values make no sense."""
+    """Raise ``UsageError`` for invalid values in the query."""
     if not 1 <= query.limit <= MAX_LIMIT:
         raise UsageError(f"limit must be in 1..{MAX_LIMIT}, not {query.limit}")
     for name in ("threshold", "relevance"):
@@ -86,11 +86,11 @@ def check(query: SearchQuery) -> None:
 
 
 def resolve(session: Session, query: SearchQuery, vocabulary: Callable[[Session, int], Names]) -> Match | None:
-    """Resolve names, archives and jobs; None while nothing was recorded at all.
+    """Resolve names, archives and jobs; None as long as nothing was recorded.
 
     Raises:
-        UnknownTagError, NotFoundError, QuerySyntaxError, UsageError: something the query names is not there, or is not
-            written as it should be. What stands in the language has its place in ``at``.
+        UnknownTagError, NotFoundError, QuerySyntaxError, UsageError: a name in the query does not exist, or the query
+            is not valid. For an error in the query's text, ``at`` is its position.
     """
     check(query)
     searched = generation(session, query)
@@ -116,10 +116,10 @@ def resolve(session: Session, query: SearchQuery, vocabulary: Callable[[Session,
 
 
 def generation(session: Session, query: SearchQuery) -> Generation | None:
-    """Return the generation that a query searches; None while nothing was recorded. Raises ``NotFoundError``.
+    """Return the generation that a query searches; None as long as nothing was recorded. Raises ``NotFoundError``.
 
-    It is the one that the query was read for, else the one that it names, else that of the job whose images are wanted,
-    else the one that serves.
+    It is the one that the query was read for, else the one that it names, else the one of the job that it names, else
+    the one that serves.
     """
     if query.read_for is not None:
         return generations.get(session, query.read_for)
@@ -143,17 +143,17 @@ def read(
     *,
     are_tags_words: bool = False,
 ) -> SearchQuery:
-    """Return ``query``, narrowed further by what a person typed. Never fails on ``text``: see ``language.reading``.
+    """Return ``query``, narrowed by what a person typed. Never fails on ``text``: see ``language.reading``.
 
     Args:
         session: a transaction.
-        query: what is asked for beside the text.
-        text: what was typed.
-        vocabulary: gives a vocabulary by its id.
-        are_tags_words: whether tags that are asked for are searched as words too.
+        query: the rest of the query.
+        text: the typed text.
+        vocabulary: returns a vocabulary by its id.
+        are_tags_words: whether to search tags of the query as words too.
 
     Raises:
-        UsageError: ``query`` itself names what is not there.
+        UsageError: ``query`` itself names something that does not exist.
     """
     typed, cut = clean(text)
     parsed, notes = language_read(typed, lambda item: _require_job_or_generation(session, item))
@@ -178,7 +178,7 @@ def _with(query: SearchQuery, parsed: Parsed) -> SearchQuery:
 
 
 def _require_job_or_generation(session: Session, item: Expression | Setting) -> None:
-    """Raise ``UsageError`` for a job or a generation that is not there."""
+    """Raise ``UsageError`` for a job or a generation that does not exist."""
     if isinstance(item, Setting):
         if item.field == "generation":
             generations.get(session, item.number)
@@ -191,7 +191,7 @@ def _require_job_or_generation(session: Session, item: Expression | Setting) -> 
 
 
 class _Reader:
-    """Says whether an item of a typed query names something."""
+    """Checks whether the names in a typed query exist."""
 
     def __init__(self, session: Session, names: Names, query: SearchQuery, *, are_tags_words: bool) -> None:
         self._session = session
@@ -201,18 +201,18 @@ class _Reader:
         self._unknown = 0
 
     def check(self, item: Expression | Setting) -> None:
-        """Raise ``UsageError`` if ``item`` names what is not there."""
+        """Raise ``UsageError`` if ``item`` names something that does not exist."""
         _require_job_or_generation(self._session, item)
         if isinstance(item, Setting):
             if item.field == "like":
                 if self._query.like not in {None, item.number}:
-                    raise UsageError(f"the search is already by similarity to image {self._query.like}")
+                    raise UsageError(f"the search already ranks by similarity to image {self._query.like}")
                 lookup.place(self._session, item.number)
             return
         for leaf in _leaves(item, MAX_DEPTH):
             if isinstance(leaf, TagTerm) and not self._resolver.names.ids(leaf.name):
                 self._unknown += 1
-                # Comparing a name with all others takes 10 ms, and a long text may have hundreds.
+                # Comparing a name with all others takes 10 ms, and a long text may have hundreds of names.
                 near = self._resolver.names.near(leaf.name) if self._unknown <= MAX_NOTES else ()
                 raise UnknownTagError(leaf.name, near)
         self._resolver.condition(item)
@@ -222,7 +222,7 @@ class _Reader:
 
 @dataclass(frozen=True, slots=True)
 class _Resolver:
-    """Looks up what a tree of the language names."""
+    """Resolves the names in a tree of the language."""
 
     session: Session
     names: Names
@@ -230,12 +230,12 @@ class _Resolver:
     policy: Policy
 
     def has(self, tag_ids: Sequence[int], above: float | None = None) -> Condition:
-        """Return the condition to have one of these tags, above a threshold or what the query says for all."""
+        """Return the condition to have one of these tags, above ``above`` or the query's threshold."""
         threshold = self.threshold if above is None else above
         return having(self.policy, ((tag_id, self.names.units(tag_id, threshold)) for tag_id in tag_ids))
 
     def condition(self, tree: Expression) -> Condition:
-        """Return what a tree says."""
+        """Return the condition of a tree."""
         match tree:
             case AllOf(parts):
                 return conditions.All(tuple(self.condition(part) for part in parts))
@@ -249,7 +249,7 @@ class _Resolver:
                 return _field(self.session, tree)
 
     def terms(self, tree: Expression) -> Terms:
-        """Return what a tree scores by: each tag that is wanted, and as one those of which one is enough."""
+        """Return the terms of a tree: one for each wanted tag, and one for alternatives of which one is enough."""
         match tree:
             case AllOf(parts):
                 return tuple(term for part in parts for term in self.terms(part))
@@ -325,9 +325,9 @@ def _number(term: FieldTerm) -> int:
 
 
 def _moment(term: FieldTerm) -> datetime:
-    """Return the moment that a date, or a date and a time, begins; in UTC unless it says otherwise."""
+    """Return the start of a date, or of a date and a time; in UTC unless it has an offset."""
     text = term.value.strip()
-    # A year or a month alone is its first day.
+    # A year or a month alone means its first day.
     whole = {4: f"{text}-01-01", 7: f"{text}-01"}.get(len(text), text)
     try:
         moment = datetime.fromisoformat(whole)
@@ -347,7 +347,7 @@ def _bytes(term: FieldTerm) -> int:
 
 
 def _job_term(where: Expression | None) -> FieldTerm | None:
-    """Return the term that narrows a whole query to a job, if one does."""
+    """Return the term that narrows a whole query to a job, if there is one."""
     for part in where.parts if isinstance(where, AllOf) else (where,):
         if isinstance(part, FieldTerm) and part.name == "job":
             return part
@@ -356,7 +356,7 @@ def _job_term(where: Expression | None) -> FieldTerm | None:
 
 def _leaves(tree: Expression, depth: int) -> Iterator[TagTerm | FieldTerm]:
     if depth < 0:
-        raise UsageError(f"a query may be nested {MAX_DEPTH} deep; make it simpler")
+        raise UsageError(f"a query may be nested at most {MAX_DEPTH} deep; make it simpler")
     match tree:
         case AllOf(parts) | AnyOf(parts):
             for part in parts:
@@ -368,23 +368,23 @@ def _leaves(tree: Expression, depth: int) -> Iterator[TagTerm | FieldTerm]:
 
 
 def _at(error: Failure, term: TagTerm | FieldTerm | None) -> Failure:
-    """Return the error, with the place of the term that it is about."""
+    """Return the error, with the position of its term."""
     error.at = None if term is None else term.at
     return error
 
 
 def encode_cursor(values: Sequence[int]) -> str:
-    """Pack where a page ended into one opaque word."""
+    """Pack the position at the end of a page into one opaque word."""
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str, length: int) -> tuple[int, ...]:
-    """Unpack a cursor of so many numbers. Raises ``UsageError`` for one that this kind of query did not give out."""
+    """Unpack a cursor of ``length`` numbers. Raises ``UsageError`` for a cursor of another kind of query."""
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, RecursionError):
         values = None
     fits = isinstance(values, list) and len(values) == length
     if not fits or not all(type(value) is int and 0 <= value < _BIGINT for value in values):
-        raise UsageError("the cursor is not one of this search: take next_cursor of the page before")
+        raise UsageError("the cursor does not belong to this search: use next_cursor of the previous page")
     return tuple(values)

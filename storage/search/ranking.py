@@ -1,7 +1,7 @@
-"""How a search by text ranks: the tags that the text names beside the nearest vectors, and where the list should end.
+"""How a search by text ranks: by vectors, by the tags that the text names, and down to a minimum similarity.
 
-Pure functions over numbers; ``storage.search`` fetches what they need. ``benchmarks/bench_ranking.py`` measures each
-choice made here on labelled pictures.
+These are pure functions over numbers. ``storage.search`` loads their input. ``benchmarks/bench_ranking.py`` measures
+each choice made here on labelled images.
 """
 
 from __future__ import annotations
@@ -15,40 +15,40 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TAG_WEIGHT = 0.1
-"""What share of its mean score of the tags that a text names is added to an image's cosine. Among 0.02, 0.05, 0.1, 0.2
-and 0.5 the best on the stamps of ``benchmarks/bench_ranking.py``; on the photographs they hardly differ."""
+"""Weight of the mean score of the tags that a text names, when it is added to an image's cosine. Among 0.02, 0.05, 0.1,
+0.2 and 0.5 it is the best on the stamps of ``benchmarks/bench_ranking.py``. On the photographs they hardly differ."""
 SAMPLE = 256
-"""Pictures, and names, that the background is measured with: 65,536 pairs, of which only the 5 % nearest matter."""
+"""Images, and names, for measuring the background: 65,536 pairs, of which only the nearest 5 % matter."""
 DEFAULT_RELEVANCE = 0.95
-"""Chosen on the stamps of ``benchmarks/bench_ranking.py``, where nine in ten of the right pictures among the first ten
-stay and texts without an answer find next to nothing; the photographs there agree."""
+"""Chosen on the stamps of ``benchmarks/bench_ranking.py``: nine in ten of the right images in the top ten remain, and
+texts without an answer find almost nothing. The photographs there agree."""
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """How alike things are that have nothing to do with each other: cosines of pictures with the names of tags.
+    """Similarities of unrelated things: cosines of images with names of tags.
 
-    A picture shows a handful of the tags; nearly all of the pairs are of a picture and something else. The
-    distribution is measured from an archive's own vectors, so it fits every model, whatever range its cosines have.
+    An image shows a handful of the tags, so nearly all pairs are of an image and something else. The distribution is
+    measured from an archive's own vectors, so it fits every model, whatever the range of its cosines.
 
     Attributes:
-        quantiles: the cosines that 0, 0.001 .. 1 of the pairs lie below, ascending.
+        quantiles: the 0, 0.001 .. 1 quantiles of the cosines, ascending.
     """
 
     quantiles: NDArray[np.float32]
 
     @classmethod
     def of(cls, vectors: NDArray[np.float32], names: NDArray[np.float32]) -> Background:
-        """Measure it.
+        """Measure the background.
 
         Args:
-            vectors: (S, D) unit vectors of some pictures, one at least.
-            names: (M, D) unit vectors of the names of some tags, one at least, by the encoder of texts.
+            vectors: (S, D) unit vectors of some images, at least one.
+            names: (M, D) unit vectors of the names of some tags, at least one, from the text encoder.
         """
         return cls(np.quantile(vectors @ names.T, np.linspace(0, 1, 1001)).astype(np.float32))
 
     def floor(self, relevance: float) -> float:
-        """Return the cosine that a share ``relevance`` (0 to 1) of the pairs lies below; none at all for 0."""
+        """Return the cosine below which a share ``relevance`` (0 to 1) of the pairs lies; minus infinity for 0."""
         if relevance <= 0:
             return -np.inf
         return float(np.interp(relevance, np.linspace(0, 1, len(self.quantiles)), self.quantiles))

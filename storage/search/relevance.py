@@ -1,4 +1,4 @@
-"""Where a search by text ends: the floor of each generation, from its own pictures."""
+"""The relevance cutoff of a search by text: the floor of each generation, measured on its own images."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
     from storage.index.index import View
 
-_GROWTH = 2  # an archive that doubled may show other things
+_GROWTH = 2  # an archive that doubled may have other content
 
 
 class Cutoffs:
-    """Knows how near a text must come to a picture. Thread-safe; a background that two threads measure is the same."""
+    """Minimum similarities of images to a text. Thread-safe; two threads that measure one background get the same."""
 
     def __init__(self) -> None:
         self._backgrounds: dict[int, tuple[int, Background]] = {}
 
     def floor(self, view: View, names: NDArray[np.float32], relevance: float) -> float:
-        """Return the least cosine of a picture that has something to do with a text.
+        """Return the minimum cosine of an image that is relevant to a text.
 
         Args:
-            view: whose pictures the background is measured with: some of them, until there are twice as many.
+            view: its images are a sample for the background, until there are twice as many.
             names: (M, D) unit vectors of names of tags.
-            relevance: share of the background that is less alike, 0 to 1; 0: no floor.
+            relevance: share of the background that is less similar, 0 to 1; 0: no floor.
         """
         in_parts = sum(part.live_count for part in view.parts)
         count = in_parts if view.remote is None else in_parts + len(view.remote.select(None))
@@ -44,7 +44,7 @@ class Cutoffs:
 
 
 def _some_vectors(view: View, in_parts: int, count: int) -> NDArray[np.float32]:
-    """(S, D) vectors, evenly spaced among the ``count`` images of a view, of which ``in_parts`` are in parts."""
+    """Return (S, D) vectors, evenly spaced among the ``count`` images of a view; ``in_parts`` of them are in parts."""
     wanted, begin, found = spread(count, SAMPLE), 0, []
     if view.remote is not None and count > in_parts:
         found.append(view.remote.sample(int(np.count_nonzero(wanted >= in_parts))))

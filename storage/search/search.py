@@ -1,4 +1,4 @@
-"""Search: the index answers what matches and in which order, Postgres gives the page of hits its content."""
+"""Search: the index returns matching images in order, PostgreSQL the content of a page of hits."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from storage.tables import Generation
 
 _CANDIDATES = 4
-"""Names that are counted for each one that is suggested."""
+"""Number of names to count for each one that is suggested."""
 
 
 class Search:
     """Answers queries. Thread-safe.
 
     Args:
-        index: gives the index of this process; called when something is first searched for.
+        index: returns the index of this process; called at the first search.
     """
 
     def __init__(self, index: Callable[[], VectorIndex]) -> None:
@@ -49,7 +49,7 @@ class Search:
         self._cutoffs = Cutoffs()
 
     def vocabulary(self, session: Session, vocabulary_id: int) -> Names:
-        """Return a vocabulary, kept in memory from its first use on."""
+        """Return a vocabulary. It is cached after its first use."""
         if vocabulary_id not in self._names:
             self._names[vocabulary_id] = tags.load(session, vocabulary_id)
         return self._names[vocabulary_id]
@@ -61,18 +61,19 @@ class Search:
         vector: NDArray[np.float32] | None = None,
         names: NDArray[np.float32] | None = None,
     ) -> HitPage:
-        """Return a page of hits, best first, and how many there are.
+        """Return a page of hits, best first, and the total number of hits.
 
         Args:
             session: a transaction.
             query: what to look for.
-            vector: (D,) of length 1, in the space of the vectors of ``queries.generation``: of the query's text or,
-                where it has none, of a picture. Made by the caller, before the transaction: that may take a model.
-            names: (M, D) unit vectors of names of tags, by the encoder of the text, which tell how near is near; None:
-                a text ranks all images.
+            vector: (D,) of length 1, in the vector space of ``queries.generation``: of the query's text or, without a
+                text, of an image. The caller computes it before the transaction, since that may take a model.
+            names: (M, D) unit vectors of names of tags, by the encoder of the text, to measure the relevance cutoff;
+                None: a text ranks all images.
 
         Raises:
-            UsageError: see ``storage.search.query.resolve``; the image to be similar to is not there or has no vector.
+            UsageError: see ``storage.search.query.resolve``; or the image to be similar to does not exist or has no
+                vector.
         """
         match = self._match(session, query, vector)
         if match is None:
@@ -87,9 +88,9 @@ class Search:
         vector: NDArray[np.float32] | None = None,
         names: NDArray[np.float32] | None = None,
     ) -> tuple[HitPage, list[Facet]]:
-        """Return what ``page`` and ``facets`` do, for the work of one, and how many hits a text has.
+        """Return the results of ``page`` and ``facets`` in one pass, and how many hits a text has.
 
-        Without facets where an index elsewhere cannot count those of so many images.
+        Without facets if a remote index cannot count the tags of so many images.
         """
         match = self._match(session, query, vector)
         if match is None:
@@ -111,7 +112,7 @@ class Search:
             missing = query.limit - len(hits)
             taken = order.take(after, missing + 1)
             shown = taken.images[:missing]
-            # What was deleted since the view was taken is left out, and others take its place.
+            # Skip images deleted since the snapshot, and fill the page with later ones.
             hits += self.hits(session, match, query, shown)
             is_last = len(taken.images) <= missing
             after = shown[-1].after if shown else after
@@ -127,10 +128,10 @@ class Search:
         vector: NDArray[np.float32] | None = None,
         names: NDArray[np.float32] | None = None,
     ) -> tuple[Match, Iterable[Ranked]] | None:
-        """Return all that ``page`` would, on all its pages; None while nothing was recorded.
+        """Return all hits of ``page``, over all its pages; None as long as nothing was recorded.
 
-        By id, except where a vector ranks. All of it is of one moment and asks for no transaction; ``hits`` gives it
-        content. Memory does not grow with the number of images.
+        They are in order of id, unless a vector ranks. All of them belong to one snapshot and need no transaction;
+        ``hits`` loads their content. Memory does not grow with the number of images.
         """
         match = self._match(session, query, vector)
         if match is None:
@@ -142,7 +143,7 @@ class Search:
         return match, order.take(None, queries.MAX_OFFSET).images
 
     def hits(self, session: Session, match: Match, query: SearchQuery, images: Sequence[Ranked]) -> list[Hit]:
-        """Return hits for images, in this order; deleted images are left out."""
+        """Return hits for images, in this order. Deleted images are omitted."""
         scores = {image.image_id: image.score for image in images}
         hits = hits_of(session, match.generation.id, scores, match.names, query.threshold, match.policy)
         if not query.text or query.like is not None:
@@ -162,10 +163,10 @@ class Search:
         vector: NDArray[np.float32] | None = None,
         names: NDArray[np.float32] | None = None,
     ) -> list[Facet]:
-        """Count the tags of the images that ``page`` finds on all its pages.
+        """Count the tags of the images that ``page`` finds, over all its pages.
 
-        The most frequent first, ``limit`` at most; what no image has is left out. Where a text finds more than
-        ``queries.MAX_OFFSET`` images, of these its first.
+        Most frequent first, at most ``limit``, without tags that no image has. If a text finds more than
+        ``queries.MAX_OFFSET`` images, only that many of the best are counted.
         """
         match = self._match(session, query, vector)
         if match is None:
@@ -199,7 +200,7 @@ class Search:
         return [_facet(match.names, tag_id, count) for tag_id, count in counts]
 
     def suggest(self, session: Session, prefix: str, limit: int) -> list[Facet]:
-        """Return tags whose name begins with ``prefix``, those that images have first, with how many have them."""
+        """Return tags whose name begins with ``prefix``, with their number of images; tags that images have come first."""
         generation = generations.default(session)
         if generation is None or not prefix.strip():
             return []
@@ -215,7 +216,7 @@ class Search:
         return sorted(facets, key=lambda facet: facet.count == 0)[:limit]
 
     def count(self, session: Session, query: SearchQuery) -> int:
-        """Return how many images meet the tags and filters of a query. Raises ``UsageError``: see ``page``."""
+        """Return how many images match the tags and filters of a query. Raises ``UsageError``: see ``page``."""
         match = queries.resolve(session, query, self.vocabulary)
         if match is None:
             return 0
@@ -227,7 +228,7 @@ class Search:
 
     def _match(self, session: Session, query: SearchQuery, vector: NDArray[np.float32] | None) -> Match | None:
         if query.text and vector is None:
-            return None  # the caller saw no generation yet whose text encoder to take
+            return None  # the caller saw no generation yet, so it had no text encoder
         return queries.resolve(session, query, self.vocabulary)
 
     def _order(
@@ -247,7 +248,7 @@ class Search:
             return ByTags(found, match.terms)
         if not query.text or query.like is not None:
             return ByVector(found, vector, query.like)
-        # Where tags are asked for they say what is found, and the text has only to put it in order.
+        # If the query has tags, they decide what is found, and the text only orders it.
         usual = 0.0 if match.terms else DEFAULT_RELEVANCE
         relevance = usual if query.relevance is None else query.relevance
         floor = -np.inf if names is None else self._cutoffs.floor(view, names, relevance)
@@ -264,15 +265,15 @@ class Search:
         lookup.place(session, image_id)
         vector = self._index().vector_of(session, generation.id, image_id)
         if vector is None:
-            raise NotFoundError(f"image {image_id} has no vector of {generation.model} to compare with")
+            raise NotFoundError(f"image {image_id} has no vector of {generation.model}: recognise it first")
         return vector
 
 
 def between(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the vector (D,) of length 1 in the middle of two such vectors: what is like both is nearest to it."""
+    """Return the vector (D,) of length 1 in the middle of two such vectors. Images similar to both are nearest to it."""
     middle = one + other
     length = np.linalg.norm(middle)
-    # Opposite ones have no middle; the first is as good as any then.
+    # Opposite vectors have no middle: use the first one.
     return one if length == 0 else (middle / length).astype(np.float32)
 
 

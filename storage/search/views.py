@@ -1,4 +1,4 @@
-"""What a search is asked, and what it answers."""
+"""The parameters and the results of a search."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """Why a search by text found an image: the cosine of their vectors, and which tags of the image the text names.
+    """Why a search by text found an image: the cosine of their vectors, and the tags of the image that the text names.
 
-    The score of the hit is the cosine and, of an image with all the tags that the text names, a share of theirs.
+    The score of the hit is the cosine plus, if the image has all the tags that the text names, a share of their score.
     """
 
     similarity: float
@@ -32,10 +32,10 @@ class Why:
 class Hit:
     """One image that a search found.
 
-    ``score`` is the cosine similarity for text and similarity searches, else the mean score of the tags asked for.
-    ``tags`` are the assigned ones, highest score first. ``width`` and ``height`` are the picture's, in pixels.
-    ``missing_since`` is when a listing first did not find the original any more. ``captioner`` is who wrote the
-    caption; ``is_corrected`` says whether its tags are not what the model gave.
+    ``score`` is the cosine similarity for text and similarity searches, else the mean score of the tags of the query.
+    ``tags`` are the assigned ones, highest score first. ``width`` and ``height`` are in pixels. ``missing_since`` is
+    when a listing first did not find the original. ``captioner`` is the author of the caption. ``is_corrected`` says
+    whether people changed the tags that the model gave.
     """
 
     image_id: int
@@ -62,8 +62,8 @@ class Hit:
 class HitPage(Page[Hit]):
     """A page of hits.
 
-    ``below`` is how many more match but are less like a text than its ``relevance`` asks for; None without a text, or
-    far from the list's end. ``notes`` say how the text of a search was read where that may not be what was meant.
+    ``below`` is the number of further matches that are less similar to a text than its ``relevance`` requires; None
+    without a text, or far from the list's end. ``notes`` say how a text was read, if that may not be what was intended.
     """
 
     below: int | None = None
@@ -72,7 +72,7 @@ class HitPage(Page[Hit]):
 
 @dataclass(frozen=True, slots=True)
 class Facet:
-    """A tag and how many of the images that match have it assigned."""
+    """A tag, and how many of the matching images have it assigned."""
 
     id: int
     name: str
@@ -82,21 +82,22 @@ class Facet:
 
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
-    """What to look for. Empty parts do not narrow.
+    """What to look for. Empty fields do not narrow the search.
 
     Attributes:
         text: free text, compared with the images' vectors.
-        like: image id whose neighbours are wanted.
+        like: id of the image whose neighbours are wanted.
         tags, any_tags, not_tags: names (English or Chinese) or ids; all, at least one, none of them.
         archive: the URI, or the id, of an archive; a URI below an archive narrows to that prefix.
         threshold: one threshold for every tag, in 0..1, instead of each tag's own.
-        relevance: how near to the text an image must be: nearer than this share (0 to 1) of pairs of a picture and
-            something else; 0: however far; None: ``ranking.DEFAULT_RELEVANCE``, or 0 where tags are asked for as well.
-        cursor: ``next_cursor`` of the page before.
-        where: what an image must also meet, from the query language.
-        generation: the generation to be searched, instead of the one that serves.
+        relevance: minimum relevance to the text: an image must be more similar than this share (0 to 1) of unrelated
+            pairs of an image and a tag; 0: no minimum; None: ``ranking.DEFAULT_RELEVANCE``, or 0 if tags are given as
+            well.
+        cursor: ``next_cursor`` of the previous page.
+        where: a further condition, from the query language.
+        generation: the generation to search, instead of the one that serves.
         read_for: the generation that the query was read for. It is searched even if another one serves by now, since
-            the text's vector and the names of tags are of this one.
+            the text's vector and the names of tags belong to it.
     """
 
     text: str | None = None
@@ -122,17 +123,17 @@ class SearchQuery:
 
 
 def asking(query: SearchQuery, text: str | None) -> SearchQuery:
-    """Return ``query``, narrowed further by what ``text`` says.
+    """Return ``query``, narrowed by the conditions in ``text``.
 
     Raises:
-        QuerySyntaxError: the text cannot be read.
-        UsageError: it names another image to be similar to than ``query`` does.
+        QuerySyntaxError: the text is not valid.
+        UsageError: it names a different image to be similar to than ``query`` does.
     """
     if not text:
         return query
     parsed = parse(text)
     if query.like is not None and parsed.like not in {None, query.like}:
-        raise UsageError(f"like:{parsed.like} and like={query.like} cannot both be meant; leave one away")
+        raise UsageError(f"like:{parsed.like} and like={query.like} contradict each other: remove one")
     return replace(
         query,
         text=parsed.text,

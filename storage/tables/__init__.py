@@ -1,8 +1,7 @@
-"""The tables. Postgres is the truth about every key, job, result and failure; everything else can be rebuilt from it.
+"""The tables. PostgreSQL is the truth about every key, job, result and failure. All else can be rebuilt from it.
 
-Sizes and choices are reasoned in ``docs/ARCHITECTURE.md``: one row per image with its tags in an array, durable
-progress per shard in one byte per image, failures sparse, vectors beside the records so that tag queries do not read
-them.
+``docs/ARCHITECTURE.md`` gives sizes and reasons: one row per image with its tags in an array; durable progress per
+shard in one byte per image; rows only for failures; vectors apart from records, so that tag queries do not read them.
 """
 
 from storage.tables.base import PERSON_UNITS as PERSON_UNITS

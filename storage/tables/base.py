@@ -1,4 +1,4 @@
-"""What the tables have in common: names of constraints, types that SQLAlchemy does not know, the unit of scores."""
+"""What the tables share: names of constraints, types that SQLAlchemy does not know, the unit of scores."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import UserDefinedType
 
 SCORE_SCALE = 10_000
-"""Scores are stored as whole numbers of 1/10,000, so that a threshold compares exactly."""
+"""Scores are stored as whole numbers of 1/10,000. Thresholds then compare exactly."""
 
 PERSON_UNITS = SCORE_SCALE + 1
-"""The score of a tag that a person gave: above every threshold. Shown as 1. Written into ``corrected_tags``, too."""
+"""Score of a tag that a person added: above every threshold. Shown as 1. Also a constant in ``corrected_tags``."""
 
 
 class XID8(UserDefinedType[int]):
-    """Postgres' 64-bit transaction id. Not a number to Postgres: compare it with values cast to ``xid8``."""
+    """PostgreSQL's 64-bit transaction id. To PostgreSQL it is not a number: compare it with values cast to ``xid8``."""
 
     cache_ok = True
 
@@ -28,7 +28,7 @@ class XID8(UserDefinedType[int]):
 
 
 class Base(DeclarativeBase):
-    """Base of the tables; names constraints so that migrations can name them again."""
+    """Base of the tables. Gives constraints fixed names, which migrations can refer to."""
 
     metadata = MetaData(
         naming_convention={

@@ -10,7 +10,7 @@ from storage.tables.base import Base
 
 
 class Vocabulary(Base):
-    """A list of tags that a model can give. Tags are keyed by their position: names may be shared."""
+    """A list of tags that a model can give. Tags are keyed by position, since several may share a name."""
 
     __tablename__ = "vocabulary"
 
@@ -21,7 +21,7 @@ class Vocabulary(Base):
 
 
 class Tag(Base):
-    """One tag of a vocabulary, with the threshold above which it is assigned unless a query says otherwise."""
+    """One tag of a vocabulary, with the threshold above which it is assigned by default."""
 
     __tablename__ = "tag"
     __table_args__ = (
@@ -55,7 +55,7 @@ class Generation(Base):
     vocabulary_id: Mapped[int] = mapped_column(ForeignKey(Vocabulary.id))
     is_default: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    # When another took its place in search: the newest of these is what a rollback returns to.
+    # When another one replaced it in search. A rollback returns to the newest of these.
     served_until: Mapped[datetime | None]
-    # Its results are gone; the row stays, since the reports of its jobs name it.
+    # Its results are deleted. The row stays, since the reports of its jobs refer to it.
     dropped_at: Mapped[datetime | None]

@@ -1,4 +1,4 @@
-"""What there is and what is to be done about it: archives, keys, jobs, shards, failures, workers."""
+"""The work and its state: archives, keys, jobs, shards, failures, workers."""
 
 from datetime import datetime
 from typing import Any
@@ -28,8 +28,8 @@ from storage.tables.generation import Generation, Vocabulary
 class Archive(Base):
     """A bucket and prefix, or a folder. ``uri`` is its name: ``s3://bucket/prefix`` or ``file:///folder``.
 
-    ``images`` and ``missing`` are counted by triggers on ``image``. Whoever adds, deletes or marks images locks the
-    archive first (``repositories.archives.lock``), so that two of them cannot wait for each other.
+    Triggers on ``image`` count ``images`` and ``missing``. To add, delete or mark images, lock the archive first
+    (``results.archives.lock``): this avoids deadlocks.
     """
 
     __tablename__ = "archive"
@@ -42,7 +42,7 @@ class Archive(Base):
 
 
 class Image(Base):
-    """One key of an archive and the version of the object that was last listed there."""
+    """One key of an archive, and the version of its object in the last listing."""
 
     __tablename__ = "image"
     __table_args__ = (
@@ -52,20 +52,20 @@ class Image(Base):
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     archive_id: Mapped[int] = mapped_column(ForeignKey(Archive.id))
-    # Keys sort by bytes, as object stores list them; a prefix is then a range of the index.
+    # Keys sort by bytes, as object stores list them. A prefix is then a range of the index.
     key: Mapped[str] = mapped_column(Text(collation="C"))
     version: Mapped[str]
     size: Mapped[int] = mapped_column(BigInteger)
     modified_at: Mapped[datetime | None]
     listed_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    # When a listing first passed its place without finding it; its results stay until somebody deletes them.
+    # When a listing first did not find it. Its results stay until somebody deletes them.
     missing_since: Mapped[datetime | None]
 
 
 class Job(Base):
     """One request to recognise an archive. ``listed = done + skipped + failed + pending`` at every commit.
 
-    ``done`` and ``failed`` count the closed shards only; the open ones carry their own counts.
+    ``done`` and ``failed`` count only the closed shards. The open ones have their own counts.
     """
 
     __tablename__ = "job"
@@ -83,14 +83,14 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(SmallInteger)
     state: Mapped[str] = mapped_column(server_default="running")
     generation_id: Mapped[int | None] = mapped_column(ForeignKey(Generation.id))
-    # Other tags than the model's own; what is kept of each image; and where tags are given anew from what is kept, by
-    # which generation that was recorded.
+    # A vocabulary other than the model's own; the features to store; and the generation whose stored features are
+    # used, if new tags are computed from them.
     vocabulary_id: Mapped[int | None] = mapped_column(ForeignKey(Vocabulary.id))
     features: Mapped[str] = mapped_column(server_default="none")
     from_generation_id: Mapped[int | None] = mapped_column(ForeignKey(Generation.id))
-    # Of the manifest that `source` names, when the job began; None where an archive is listed.
+    # Of the manifest that `source` names, when the job began. None if an archive is listed.
     manifest_version: Mapped[str | None]
-    # The listing: where it got to, who is at it, and whether it is complete.
+    # The listing: its position, its lease, and whether it is complete.
     list_cursor: Mapped[str | None]
     list_epoch: Mapped[int] = mapped_column(Integer, server_default="0")
     list_lease_until: Mapped[datetime | None]
@@ -101,13 +101,13 @@ class Job(Base):
     skipped: Mapped[int] = mapped_column(BigInteger, server_default="0")
     done: Mapped[int] = mapped_column(BigInteger, server_default="0")
     failed: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    # Resumed after it failed: it goes on however many of its images are forbidden.
+    # Resumed after it failed: it continues however many of its images are forbidden.
     breaker_is_off: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     stage_seconds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
-    # Seconds in which shards of it that were completed were worked on, by however many workers at a time.
+    # Seconds in which completed shards were worked on. Time in which several workers did counts once.
     active_seconds: Mapped[float] = mapped_column(Float, server_default="0")
     active_until: Mapped[datetime | None]
-    # When it was paused to ask whether all its images are gone; resumed, it takes that for a yes.
+    # When it was paused to ask whether all its images are gone. Resuming it counts as a yes.
     found_nothing_at: Mapped[datetime | None]
     note: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -116,7 +116,7 @@ class Job(Base):
 
 
 class JobRequest(Base):
-    """A request for a job that named itself, for a day, so that it may be sent twice."""
+    """A request for a job with an idempotency key. It is kept for a day, in case it is sent again."""
 
     __tablename__ = "job_request"
     __table_args__ = (Index("ix_job_request_created_at", "created_at"),)
@@ -128,10 +128,10 @@ class JobRequest(Base):
 
 
 class Shard(Base):
-    """Keys leased together, and what became of each: ``outcomes[i]`` belongs to ``image_ids[i]``.
+    """Keys leased together, and their outcomes: ``outcomes[i]`` belongs to ``image_ids[i]``.
 
-    An outcome is one byte: 0 pending, 1 done, 2 failed, 3 skipped (deleted while it waited). Whoever holds the lease
-    knows ``epoch``; every write names it.
+    An outcome is one byte: 0 pending, 1 done, 2 failed, 3 skipped (deleted while it waited). The holder of the lease
+    knows ``epoch``, and every write has to name it.
     """
 
     __tablename__ = "shard"
@@ -158,9 +158,9 @@ class Shard(Base):
     owner: Mapped[str | None]
     lease_until: Mapped[datetime | None]
     next_try_at: Mapped[datetime | None]
-    # Rounds that ended in a passing trouble of the surroundings; `attempts` counts holders that died.
+    # Rounds that ended in a transient error. `attempts` counts holders that died.
     tries: Mapped[int] = mapped_column(SmallInteger, server_default="0")
-    # The position of the image that is being tried alone: if the holder dies, this image is the suspect.
+    # The position of the image that is processed alone. If the holder dies, this image is the suspect.
     probe: Mapped[int | None] = mapped_column(SmallInteger)
     probe_deaths: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     image_ids: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
@@ -172,9 +172,9 @@ class Shard(Base):
 
 
 class Skip(Base):
-    """The images of one page of a listing that needed nothing: a report tells the outcome of every key.
+    """The images of one page of a listing that needed no work. Reports need them for the outcome of every key.
 
-    Ids are given out in the order of keys, so that a page of a thousand is mostly a single range.
+    Ids are assigned in the order of keys, so a page of a thousand is usually a single range.
     """
 
     __tablename__ = "skip"
@@ -186,7 +186,7 @@ class Skip(Base):
 
 
 class Naming(Base):
-    """An image that a job's manifest has named so far: it may name it again. Empty once the manifest is read."""
+    """An image that a job's manifest has named already; it may name it again. Empty once the manifest is read."""
 
     __tablename__ = "naming"
 
@@ -213,13 +213,13 @@ class Failure(Base):
 
 
 class Notice(Base):
-    """That a job ended, for the webhook: owed while ``due_at`` is set, told at ``sent_at``."""
+    """A webhook delivery about the end of a job: pending while ``due_at`` is set, delivered at ``sent_at``."""
 
     __tablename__ = "notice"
     __table_args__ = (Index("ix_notice_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),)
 
     job_id: Mapped[int] = mapped_column(ForeignKey(Job.id), primary_key=True)
-    # Which end of the job it is about: a job that is tried again ends again.
+    # Which end of the job it reports: a job that is retried ends again.
     ended_at: Mapped[datetime]
     due_at: Mapped[datetime | None]
     tries: Mapped[int] = mapped_column(SmallInteger, server_default="0")
@@ -228,7 +228,7 @@ class Notice(Base):
 
 
 class Worker(Base):
-    """A worker process that lives, or lived until ``heartbeat_at``."""
+    """A worker process. It was alive at ``heartbeat_at``."""
 
     __tablename__ = "worker"
 
@@ -240,9 +240,9 @@ class Worker(Base):
     job_id: Mapped[int | None] = mapped_column(BigInteger)
     images_per_second: Mapped[float] = mapped_column(Float, server_default="0")
     stages: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
-    # The models that it takes jobs for; NULL for any.
+    # The models that it takes jobs for; NULL: any.
     models: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
-    # What it cannot do now and why, a list of {kind, name, reason}.
+    # What it cannot do now and why: a list of {kind, name, reason}.
     unfit: Mapped[list[Any]] = mapped_column(JSONB, server_default=text("'[]'"))
     sends_notices: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())

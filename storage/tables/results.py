@@ -1,4 +1,4 @@
-"""What came out: records, vectors and kept features, what people say of them, and what was deleted."""
+"""Results: records, vectors and stored features; people's corrections; deletions."""
 
 from datetime import datetime
 from typing import Any
@@ -27,20 +27,20 @@ from storage.tables.ledger import Archive, Image
 
 
 class Record(Base):
-    """What one image yielded under one generation: tags with scores, caption, true size.
+    """The result of one image under one generation: tags with scores, caption, true size.
 
-    ``tags`` is ascending and holds every tag above the model's score floor; ``scores[i]`` belongs to ``tags[i]``, in
-    units of ``1 / SCORE_SCALE``. A tag is assigned when its score is above its threshold: a matter of the query.
+    ``tags`` is ascending and holds every tag above the model's score floor. ``scores[i]`` belongs to ``tags[i]``, in
+    units of ``1 / SCORE_SCALE``. A tag is assigned if its score is above its threshold, which depends on the query.
 
-    Whoever changes tags, scores or the job of a record must touch its vector (``repositories.vectors.touch``). What
-    people say of the tags is apart, in ``correction``; the SQL function ``corrected_tags`` puts both together.
+    Every change of a record's tags, scores or job must touch its vector (``results.vectors.touch``). People's
+    corrections are separate, in ``correction``. The SQL function ``corrected_tags`` combines both.
     """
 
     __tablename__ = "record"
     __table_args__ = ({"postgresql_partition_by": "LIST (generation_id)"},)
 
     image_id: Mapped[int] = mapped_column(ForeignKey(Image.id, ondelete="CASCADE"), primary_key=True)
-    # No foreign key: only a generation that is registered has a partition (``repositories.partitions``).
+    # No foreign key: only a generation that is registered has a partition (``results.partitions``).
     generation_id: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     job_id: Mapped[int] = mapped_column(BigInteger)
     version: Mapped[str]
@@ -56,13 +56,13 @@ class Record(Base):
 class Vector(Base):
     """The unit vector of one image under one generation, as little-endian float16.
 
-    ``xid`` is the transaction that wrote the row, or changed something else that the index shows of the image: the
-    index reads what is new by it, and misses nothing that commits late, which a sequence would.
+    ``xid`` is the transaction that wrote the row, or changed another fact that the index shows of the image. The index
+    uses it to read new rows. Unlike a sequence, it misses no row that commits late.
     """
 
     __tablename__ = "vector"
     __table_args__ = (
-        Index("ix_vector_xid", "xid"),  # of one partition at a time, that is of one generation
+        Index("ix_vector_xid", "xid"),  # per partition, that is per generation
         {"postgresql_partition_by": "LIST (generation_id)"},
     )
 
@@ -73,7 +73,7 @@ class Vector(Base):
 
 
 class FeatureFile(Base):
-    """A file of stored features beside the index: never changed, named by its content."""
+    """A file of stored features, next to the index: never changed, named by its content."""
 
     __tablename__ = "feature_file"
 
@@ -83,12 +83,12 @@ class FeatureFile(Base):
     name: Mapped[str] = mapped_column(unique=True)
     rows: Mapped[int] = mapped_column(Integer)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
-    # When another file took its place: whoever is reading it may finish.
+    # When another file replaced it. Current readers may finish.
     retired_at: Mapped[datetime | None]
 
 
 class Feature(Base):
-    """Where the features of one image lie. ``version`` is the object's that they were made of."""
+    """Position of the stored features of one image. ``version`` is that of the object they were computed from."""
 
     __tablename__ = "feature"
     __table_args__ = (Index("ix_feature_file_id", "file_id"),)
@@ -101,7 +101,7 @@ class Feature(Base):
 
 
 class IndexState(Base):
-    """Which manifest of a generation's vector index is published, and up to which transaction it is complete."""
+    """The published manifest of a generation's vector index, and the transaction up to which it is complete."""
 
     __tablename__ = "index_state"
 
@@ -113,24 +113,25 @@ class IndexState(Base):
 
 
 class Correction(Base):
-    """What a person said of one tag of an image: that it is there, or that it is not, whatever any model says.
+    """A correction of one tag of an image by a person: it is present, or not, whatever a model says.
 
-    By name, since it holds under each generation whose vocabulary has a tag of that name. ``name`` is in lower case.
+    It is stored by name, since it applies under each generation whose vocabulary has this name. ``name`` is in lower
+    case.
     """
 
     __tablename__ = "correction"
 
     image_id: Mapped[int] = mapped_column(ForeignKey(Image.id, ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
-    spelling: Mapped[str]  # as it was typed
+    spelling: Mapped[str]  # as typed
     is_present: Mapped[bool] = mapped_column(Boolean)
-    # The name of the token that it was said with, or "local".
+    # The name of the author's token, or "local".
     said_by: Mapped[str]
     said_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class TagPolicy(Base):
-    """That a tag (its name in lower case) counts in an archive (None: in all) or not; see ``results.policy``."""
+    """Whether a tag (its name in lower case) counts in an archive (None: in all); see ``results.policy``."""
 
     __tablename__ = "tag_policy"
     __table_args__ = (
@@ -147,7 +148,7 @@ class TagPolicy(Base):
 
 
 class Erasure(Base):
-    """An image that was deleted: the index must forget it, and reports tell that it did."""
+    """An erased image: the index must forget it, and reports confirm that it did."""
 
     __tablename__ = "erasure"
     __table_args__ = (Index("ix_erasure_generation_id_xid", "generation_id", "xid"),)
@@ -159,9 +160,9 @@ class Erasure(Base):
 
 
 class Deletion(Base):
-    """What somebody wanted deleted. It names no key: those may be what has to be forgotten.
+    """A request to delete images. It contains no key, since keys themselves may have to be forgotten.
 
-    ``sha256`` is over the ids of all its images, ``request_sha256`` over the words that asked for them.
+    ``sha256`` is over the ids of all its images, ``request_sha256`` over the words of the request.
     """
 
     __tablename__ = "deletion"
@@ -181,7 +182,7 @@ class Deletion(Base):
 
 
 class DeletionPart(Base):
-    """Some images of a deletion, and whether all that was here of them is gone. ``keys`` only where asked for."""
+    """Some images of a deletion, and whether everything here is deleted. ``keys`` only if requested."""
 
     __tablename__ = "deletion_part"
 

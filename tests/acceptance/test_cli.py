@@ -1,4 +1,8 @@
-"""The command line as a shell sees it: exit codes, streams, and one line instead of a traceback."""
+"""The command line as a shell sees it: exit codes, streams, and one line instead of a traceback.
+
+``run`` runs a command in this process (see ``tests.services.command_line``), ``run_process`` as a process of its own.
+Every exit code, the start on services of its own, Ctrl-C, pipes and what is loaded are tested with real processes.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ from typer.main import get_command
 from ramq.cli.main import command_line
 from ramq.settings import Settings
 from ramq.version import described
-from tests.services.embeddings import with_embeddings
+from tests.services.command_line import run_here
 from tests.services.fleet import client_services, running_fleet, wait_for
 
 if TYPE_CHECKING:
@@ -52,14 +56,26 @@ NARROWING = [
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """Runs the command line as a process of its own, with only the given settings in its environment."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAMQ_")}
+def clean(tmp_path: Path) -> dict[str, str]:
+    """An environment with only the settings that every command gets."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAMQ_")}
+    return {**kept, "RAMQ_DATA_DIR": str(tmp_path / "data"), "COLUMNS": "200"}
+
+
+@pytest.fixture
+def run(clean: dict[str, str]) -> Run:
+    """Runs the command line, with only the given settings in its environment."""
+    return lambda *words, **environment: run_here(words, {**clean, **environment})
+
+
+@pytest.fixture
+def run_process(clean: dict[str, str]) -> Run:
+    """The same as a process of its own."""
 
     def start(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*COMMAND, *words],
-            env={**clean, "RAMQ_DATA_DIR": str(tmp_path / "data"), "COLUMNS": "200", **environment},
+            env={**clean, **environment},
             capture_output=True,
             text=True,
             check=False,
@@ -97,7 +113,7 @@ def recorded(
         Image.new("RGB", (64, 48), (80 * number, 20, 20)).save(folder / f"{number}.png")
     (folder / "notes.jpg").write_text("no picture")
     url = postgres_server.create_migrated_database()
-    settings = Settings(data_dir=with_embeddings(base / "data"), database_url=url, broker_url=redis_server.url)
+    settings = Settings(data_dir=base / "data", database_url=url, broker_url=redis_server.url)
     environment = {
         "RAMQ_DATABASE_URL": url,
         "RAMQ_BROKER_URL": redis_server.url,
@@ -134,8 +150,8 @@ def test_help_is_printed_on_stdout(run: Run, path: tuple[str, ...]) -> None:
     assert done.stderr == ""
 
 
-def test_the_version_is_that_of_the_package(run: Run) -> None:
-    done = run("--version")
+def test_the_version_is_that_of_the_package(run_process: Run) -> None:
+    done = run_process("--version")
     assert (done.returncode, done.stdout) == (0, f"ramq {described()}\n")
     assert version("ramq") in done.stdout
 
@@ -173,9 +189,15 @@ def test_what_a_shell_makes_of_a_variable_that_was_never_set_does_not_mean_every
     assert_one_line(run(*words, ""), 2, f"{words[-1]} is empty")
 
 
+def test_a_command_without_settings_starts_services_of_its_own(run_process: Run) -> None:
+    done = run_process("search", "beach (dog OR", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["items"] == []
+
+
 @pytest.mark.parametrize("command", ["search", "tags", "export"])
-def test_a_query_that_cannot_be_read_is_pointed_into(run: Run, command: str) -> None:
-    done = run(command, "--strict", "beach (dog OR")
+def test_a_query_that_cannot_be_read_is_pointed_into(run: Run, on_services: dict[str, str], command: str) -> None:
+    done = run(command, "--strict", "beach (dog OR", **on_services)
     assert (done.returncode, done.stdout) == (2, "")
     text, caret, message = done.stderr.splitlines()
     assert (text, caret) == ("beach (dog OR", " " * 11 + "^")
@@ -184,9 +206,9 @@ def test_a_query_that_cannot_be_read_is_pointed_into(run: Run, command: str) -> 
 
 @pytest.mark.parametrize("command", ["search", "tags", "export"])
 @pytest.mark.parametrize("text", ["beach (dog OR", "\udce9 job:x", "x" * 3_000, "(" * 500, 'a "Fuji" apple', "OR"])
-def test_no_text_is_refused(run: Run, command: str, text: str) -> None:
+def test_no_text_is_refused(run: Run, on_services: dict[str, str], command: str, text: str) -> None:
     as_json = () if command == "export" else ("--json",)
-    done = run(command, text, *as_json)
+    done = run(command, text, *as_json, **on_services)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     if as_json:
@@ -228,22 +250,19 @@ def test_likeness_ranks_what_is_exported_and_does_not_narrow_what_is_counted(
 def test_likeness_is_to_one_image(run: Run, recorded: Recorded) -> None:
     for command in ("search", "tags", "export"):
         done = run(command, "like:1", "--like", "2", **recorded.environment)
-        assert_one_line(done, 2, "--like and like: cannot both be meant")
+        assert_one_line(done, 2, "--like and like: cannot be combined")
 
 
 @pytest.mark.parametrize(("depth", "is_told"), [(PICTURES - 1, True), (PICTURES, False)])
-def test_an_export_that_ends_where_rankings_do_says_so(recorded: Recorded, depth: int, is_told: bool) -> None:
-    code = f"from storage.search import query; query.MAX_OFFSET = {depth}; from ramq.cli.main import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "export", "like:1"],
-        env={**os.environ, **recorded.environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+def test_an_export_that_ends_where_rankings_do_says_so(
+    run: Run, recorded: Recorded, monkeypatch: pytest.MonkeyPatch, depth: int, is_told: bool
+) -> None:
+    monkeypatch.setattr("storage.search.query.MAX_OFFSET", depth)
+    done = run("export", "like:1", **recorded.environment)
+    assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == PICTURES - 1
     assert len(done.stderr.splitlines()) == is_told
-    assert (f"These are the best {depth} images" in done.stderr) == is_told
+    assert (f"Only the best {depth} images" in done.stderr) == is_told
 
 
 def test_nothing_is_erased_where_no_report_could_be_written(run: Run, recorded: Recorded, tmp_path: Path) -> None:
@@ -259,8 +278,8 @@ def test_nothing_is_erased_where_no_report_could_be_written(run: Run, recorded: 
     assert not new.exists()
 
 
-def test_a_deletion_whose_report_is_lost_says_that_it_is_done(run: Run, recorded: Recorded) -> None:
-    done = run("delete", "--prefix", "no such key", "--yes", "--json", "--report", "/dev/full", **recorded.environment)
+def test_a_deletion_whose_report_is_lost_says_that_it_is_done(run_process: Run, recorded: Recorded) -> None:
+    done = run_process("delete", "--prefix", "no such key", "--yes", "--json", "--report", "/dev/full", **recorded.environment)
     number = json.loads(done.stdout)["deletion_id"]
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
@@ -275,12 +294,12 @@ def test_arguments_that_no_file_and_no_database_takes_are_one_line(run: Run, rec
         assert_one_line(run(*words, **recorded.environment), 2, "\\udcff")
 
 
-def test_a_wrong_setting_is_one_line(run: Run) -> None:
-    assert_one_line(run("jobs", RAMQ_BATCH_SIZE="none"), 2, "RAMQ_BATCH_SIZE")
+def test_a_wrong_setting_is_one_line(run_process: Run) -> None:
+    assert_one_line(run_process("jobs", RAMQ_BATCH_SIZE="none"), 2, "RAMQ_BATCH_SIZE")
 
 
-def test_a_database_that_cannot_be_reached_is_one_line_without_its_password(run: Run) -> None:
-    done = run("jobs", RAMQ_DATABASE_URL="postgresql://ramq:hunter2@127.0.0.1:9/ramq")
+def test_a_database_that_cannot_be_reached_is_one_line_without_its_password(run_process: Run) -> None:
+    done = run_process("jobs", RAMQ_DATABASE_URL="postgresql://ramq:hunter2@127.0.0.1:9/ramq")
     assert_one_line(done, 3, "database")
     assert "hunter2" not in done.stderr
 
@@ -322,10 +341,10 @@ def test_an_unknown_tag_is_answered_with_near_names(run: Run, recorded: Recorded
     assert_one_line(run("search", "--tag", "tagg 12", **recorded.environment), 2, "tagg 12", "tag 12")
 
 
-def test_a_job_that_ends_with_failures_fails_the_one_who_waited(run: Run, recorded: Recorded) -> None:
+def test_a_job_that_ends_with_failures_fails_the_one_who_waited(run_process: Run, recorded: Recorded) -> None:
     more = recorded.folder / "more.jpg"
     more.write_text("no picture either")
-    done = run("enqueue", str(recorded.folder), "--wait", "--json", **recorded.environment)
+    done = run_process("enqueue", str(recorded.folder), "--wait", "--json", **recorded.environment)
     more.unlink()
     assert done.returncode == 1, done.stderr
     assert json.loads(done.stdout)["id"] > recorded.job_id

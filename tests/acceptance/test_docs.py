@@ -15,7 +15,6 @@ import pytest
 
 from ramq.demo_photos import installed_photographs
 from tests.documents import DOCS, Typed, commands_of, typed
-from tests.services.embeddings import with_embeddings
 from tests.services.missing import missing
 
 if TYPE_CHECKING:
@@ -110,7 +109,6 @@ def newcomer(tmp_path: Path, s3_server: S3Server) -> Iterator[Newcomer]:
     for path in pictures[-IN_BUCKET:]:
         client.put_object(Bucket=BUCKET, Key=f"2024/{path.name}", Body=path.read_bytes())
     client.close()
-    with_embeddings(tmp_path / ".local" / "share" / "ramq")
     person = Newcomer(tmp_path, s3_server)
     yield person
     person.leave()

@@ -92,7 +92,7 @@ def test_any_file_is_searched_with_and_a_bad_one_is_told(page: Page) -> None:
     page.locator("#drop input[type=file]").set_input_files(
         {"name": "raw.xyz", "mimeType": "", "buffer": b"no picture at all"}
     )
-    expect(page.get_by_role("alert")).to_contain_text("not a picture that can be searched with")
+    expect(page.get_by_role("alert")).to_contain_text("not a picture that ramq can read")
 
 
 def test_composed_captions_stand_on_no_card_and_follow_corrections(page: Page, services: Services) -> None:

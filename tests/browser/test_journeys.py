@@ -24,7 +24,7 @@ def test_a_person_walks_from_a_search_to_an_image_to_its_job(page: Page, has_scr
     page.goto("/")
     expect(page.locator(".hit")).to_have_count(PHOTOGRAPHS + 1)
 
-    page.get_by_label("What to look for").fill("a cup of coffee")
+    page.get_by_label("Search text").fill("a cup of coffee")
     page.get_by_role("button", name="Search", exact=True).click()
     expect(page).to_have_url(re.compile(r"/\?q=a\+cup\+of\+coffee$"))
     first = page.locator(".hit").first
@@ -33,7 +33,7 @@ def test_a_person_walks_from_a_search_to_an_image_to_its_job(page: Page, has_scr
 
     first.locator("a.shot").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("coffee.png")
-    expect(page.get_by_role("heading", name="Neighbours")).to_be_visible()
+    expect(page.get_by_role("heading", name="Similar images")).to_be_visible()
     assert page.locator(".strip li").count() > 3
     preview = page.locator(".preview img")
     expect(preview).to_have_js_property("complete", True) if has_scripts else None
@@ -99,7 +99,7 @@ def test_an_image_is_deleted_after_a_second_thought(page: Page) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("Deleted")
 
     page.goto(f"/?tag={CAT}")
-    expect(page.get_by_role("heading", name="No image matches")).to_be_visible()
+    expect(page.get_by_role("heading", name="No images match")).to_be_visible()
 
 
 def test_a_hostile_key_is_shown_and_does_nothing(page: Page) -> None:
@@ -167,7 +167,7 @@ def test_no_screen_is_wider_than_a_phone(page: Page) -> None:
 def test_everything_can_be_reached_by_keyboard(page: Page) -> None:
     page.goto("/")
     page.keyboard.press("Tab")
-    expect(page.get_by_text("Skip to the content")).to_be_focused()
+    expect(page.get_by_text("Skip to content")).to_be_focused()
     for _ in range(6):
         page.keyboard.press("Tab")
     expect(page.locator("#q")).to_be_focused()

@@ -63,7 +63,7 @@ def test_a_tag_is_removed_and_taken_back(page: Page, services: Services) -> None
 def test_a_tag_is_denied_in_an_archive_and_counts_again(page: Page) -> None:
     page.goto("/archives")
     page.get_by_role("link", name="Tag rules").click()
-    expect(page.get_by_role("heading", name="Every tag counts")).to_be_visible()
+    expect(page.get_by_role("heading", name="No tag rules yet")).to_be_visible()
 
     page.get_by_label("Tag", exact=True).fill(CAT)
     page.get_by_label("Where").select_option(index=1)
@@ -74,7 +74,7 @@ def test_a_tag_is_denied_in_an_archive_and_counts_again(page: Page) -> None:
 
     page.goto("/archives/policies")
     page.get_by_role("button", name=f"Remove the rule for {CAT.lower()}").click()
-    expect(page.get_by_role("heading", name="Every tag counts")).to_be_visible()
+    expect(page.get_by_role("heading", name="No tag rules yet")).to_be_visible()
     page.goto("/")
     expect(page.locator(".facets")).to_contain_text(CAT)
 

@@ -63,7 +63,7 @@ def test_a_facet_puts_its_tag_into_the_box(page: Page) -> None:
 @with_scripts
 def test_a_tag_is_completed_with_the_keyboard_alone(page: Page) -> None:
     page.goto("/")
-    box = page.get_by_role("combobox", name="What to look for")
+    box = page.get_by_role("combobox", name="Search text")
     box.press_sequentially("(espresso OR egyp")
     option = page.get_by_role("option", name=CAT)
     expect(option).to_be_visible()

@@ -93,11 +93,11 @@ def test_a_job_of_a_million_images_is_a_handful_of_messages_however_many_ring(
 
 
 @pytest.mark.slow
-def test_a_sender_that_stops_with_the_lock_silences_the_bells_only_for_a_while(
+def test_a_sender_that_stops_with_the_lock_silences_the_wake_ups_only_for_a_while(
     services: Services, fleet: Fleet, tmp_path: Path
 ) -> None:
     """The database ends its transaction; another worker, which was idle, is woken and does the job."""
-    [sleeper] = fleet.start(1, MISFORTUNE_STOP="while_ringing")
+    [sleeper] = fleet.start(1, FAULT_STOP="while_waking")
     wait_until_stopped(sleeper, fleet)
     files = fill(tmp_path / "photos", 100)
     job = services.jobs.create(str(tmp_path / "photos"))

@@ -173,7 +173,7 @@ def test_other_machines_are_served_only_with_tokens(client: TestClient, make_cli
         assert everywhere.getsockname()[0] == "0.0.0.0"
     with listen(services_of(client), "127.0.0.1", 0) as here:
         assert url_of(here).startswith("http://127.0.0.1:")
-        with pytest.raises(UsageError, match=r"Port \d+ is in use"):
+        with pytest.raises(UsageError, match=r"port \d+ is in use"):
             listen(services_of(client), "127.0.0.1", here.getsockname()[1])
 
 

@@ -178,7 +178,7 @@ def test_nothing_is_erased_by_a_request_that_may_have_meant_less(client: TestCli
 def test_a_rule_of_all_archives_is_meant_only_where_no_archive_is_named(client: TestClient) -> None:
     refused = client.put(f"/v1/policies/{CAT}", params={"archive": ""}, json={"kind": "deny"})
 
-    assert "leave it out to mean all of them" in assert_problem(refused, 422, "invalid-request")["detail"]
+    assert "omit it for all archives" in assert_problem(refused, 422, "invalid-request")["detail"]
     assert client.get("/v1/policies").json()["items"] == []
     assert client.put(f"/v1/policies/{CAT}", params={"archive": "1"}, json={"kind": "deny"}).status_code == 200
     assert_problem(client.delete(f"/v1/policies/{CAT}"), 404, "not-found")

@@ -118,7 +118,7 @@ def test_an_archive_that_may_be_listed_and_not_read(
 
     keys.setenv("AWS_ACCESS_KEY_ID", s3_server.listing_access_key)
     fault = the_fault(look(**options))
-    assert "can be listed, but holiday/a.jpg not read" in fault.detail
+    assert "can be listed, but holiday/a.jpg cannot be read" in fault.detail
     assert "s3:GetObject" in fault.detail
 
 
@@ -156,7 +156,7 @@ def test_a_folder_that_cannot_be_written_to_and_a_disk_that_is_nearly_full(
     look: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (place,) = [one for one in look(index_url="file:///proc/index") if one.name == "disk" and one.state == "fault"]
-    assert (place.detail.startswith("/proc cannot be written to"), place.next) == (True, "ls -ld /proc")
+    assert (place.detail.startswith("cannot write to /proc"), place.next) == (True, "ls -ld /proc")
     monkeypatch.setattr(doctor, "_LEAST_FREE_BYTES", 1 << 60)
     fault = the_fault(look())
     assert (fault.name, fault.next.startswith("du -sh ")) == ("disk", True)

@@ -181,9 +181,9 @@ def test_an_archive_without_a_name_is_not_all_of_them(client: TestClient, blank:
 def test_all_images_of_all_archives_are_not_erased_at_once(client: TestClient) -> None:
     services = services_of(client)
     every = every_id(services)
-    with pytest.raises(UsageError, match="name an archive or a prefix"):
+    with pytest.raises(UsageError, match="give an archive or a prefix"):
         services.erasures.delete_below("")
-    with pytest.raises(UsageError, match="empty prefix"):
+    with pytest.raises(UsageError, match="the prefix is empty"):
         services.generations.forget(1, prefix="", sure=True)
     assert every_id(services) == every
 

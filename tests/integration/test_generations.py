@@ -106,7 +106,7 @@ def test_a_generation_with_fewer_images_serves_only_when_forced(client: TestClie
     other = add_generation(services, images=FEWER)
     problem = assert_problem(client.post(f"/v1/generations/{other}/use"), 409, "conflict")
     assert f"has recorded {FEWER} images" in problem["detail"]
-    assert f"serves search, {all_images}" in problem["detail"]
+    assert f"is in use, {all_images}" in problem["detail"]
     assert serving(services) == 1
     assert client.post(f"/v1/generations/{other}/use", json={"force": True}).status_code == 200
     assert serving(services) == other
@@ -162,7 +162,7 @@ def test_a_comparison_can_be_narrowed_to_an_archive(client: TestClient, archive:
 
 def test_a_generation_is_not_compared_with_itself_or_with_nothing(client: TestClient) -> None:
     services = services_of(client)
-    with pytest.raises(UsageError, match="name two"):
+    with pytest.raises(UsageError, match="give two generations"):
         services.generations.compare(1, 1)
     with pytest.raises(NotFoundError, match="no generation 7"):
         services.generations.compare(1, 7)
@@ -282,7 +282,7 @@ def test_the_page_switches_asks_before_it_drops_and_says_why_it_refuses(client: 
     assert client.post("/generations/rollback").status_code == 303
     assert serving(services) == 1
     asked = client.post(f"/generations/{other}/drop")
-    assert f"Everything that generation {other} recorded is erased" in asked.text
+    assert f"erases everything that generation {other} recorded" in asked.text
     assert count(services, "record", other) == FEWER
     assert client.post(f"/generations/{other}/drop", data={"sure": "true"}).status_code == 303
     assert count(services, "record", other) == 0
@@ -293,7 +293,7 @@ def test_the_page_switches_asks_before_it_drops_and_says_why_it_refuses(client: 
 def test_the_page_says_what_cannot_be_compared(client: TestClient) -> None:
     answer = client.get("/generations", params={"a": 1, "b": 1})
     assert answer.status_code == 422
-    assert "name two" in answer.text
+    assert "give two generations" in answer.text
 
 
 def test_recognising_again_with_the_same_model_makes_no_new_generation(client: TestClient, archive: Path) -> None:

@@ -89,4 +89,4 @@ def test_a_dropped_picture_has_a_link_of_its_own(client: TestClient, archive: Pa
     assert "sandbox" in shown.headers["content-security-policy"]
     forgotten = client.get("/", params={"picture": "0" * 64}, headers={"accept": "text/html"})
     assert forgotten.status_code == 404
-    assert "choose it again" in forgotten.text
+    assert "upload it again" in forgotten.text

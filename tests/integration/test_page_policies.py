@@ -29,7 +29,7 @@ def counts(client: TestClient, tag: str) -> bool:
 
 
 def test_a_rule_is_added_and_taken_back(client: TestClient) -> None:
-    assert "Every tag counts" in client.get(SCREEN).text
+    assert "No tag rules yet" in client.get(SCREEN).text
     for archive in ("", "1"):
         added = client.post(SCREEN, data={"tag": CAT, "say": "deny", "archive": archive})
         assert (added.status_code, added.headers["location"]) == (303, SCREEN)
@@ -84,9 +84,9 @@ def test_a_tag_that_was_added_but_does_not_count_is_not_lost_from_sight(
     services = services_of(client)
     cup = services.images.find("coffee.png")
     services.corrections.tag([cup], add=[CAT], by="ann")
-    assert "not counted here" not in client.get(f"/images/{cup}").text
+    assert "not in use here" not in client.get(f"/images/{cup}").text
     services.policies.put(CAT, "deny")
     page = make_client().get(f"/images/{cup}").text
-    assert "not counted here" in page
+    assert "not in use here" in page
     assert "added by ann" in page
     assert f'href="{SCREEN}"' in page

@@ -37,7 +37,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def webhook(receiver: Receiver) -> Webhook:
-    return Webhook(receiver.url, SECRET)
+    return Webhook(receiver.url, SECRET, "ramq/test")
 
 
 def sender(engine: Engine, *, sends: bool = True) -> None:
@@ -172,7 +172,7 @@ def test_any_other_answer_than_success_is_tried_again_and_no_redirect_followed(
 def test_the_waits_double_up_to_hours_and_the_tries_end_after_a_day(ledger: Ledger) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        away = Webhook(f"http://127.0.0.1:{nobody.getsockname()[1]}{PATH}", SECRET)
+        away = Webhook(f"http://127.0.0.1:{nobody.getsockname()[1]}{PATH}", SECRET, "ramq/test")
         sender(ledger.engine)
         job_id = finished(ledger)
         waits = []
@@ -194,7 +194,7 @@ def test_a_receiver_that_never_answers_is_left_after_a_while(
     receiver.gate.clear()
     sender(ledger.engine)
     job_id = finished(ledger)
-    assert Webhook(receiver.url, SECRET).deliver(ledger.engine)
+    assert Webhook(receiver.url, SECRET, "ramq/test").deliver(ledger.engine)
     said = ledger.view(job_id).webhook
     assert said == "not told yet: it did not answer (ReadTimeoutError), 1 of 15 tries"
 
@@ -244,4 +244,4 @@ def test_the_doctor_tells_of_jobs_that_nobody_could_be_told_of(
     ledger.execute("UPDATE notice SET due_at = NULL WHERE job_id = :id", id=job_id)
     (found,) = doctor._webhook(settings, ledger.engine)
     assert (found.state, found.next) == ("note", f"ramq job {job_id}")
-    assert "1 are tried again, 1 were given up" in found.detail
+    assert "1 retrying, 1 given up" in found.detail

@@ -1,7 +1,7 @@
 """What can go wrong inside a worker process at a chosen point, told to ``null_worker`` through its environment.
 
 * ``FAULT_STOP``: the process stops itself (SIGSTOP), once: ``before_write`` (the batch is inferred, its
-  transaction has not begun), ``in_write`` (in the middle of it), ``while_ringing`` (holding the ringers' lock).
+  transaction has not begun), ``in_write`` (in the middle of it), ``while_waking`` (holding the lock of wake-ups).
 * ``FAULT_SKEW_SECONDS``: its clock is wrong by so much, in every way that Python tells the time of day.
 * ``FAULT_PAGE_SECONDS``: every page of a listing takes so much longer.
 * ``FAULT_SLICE_SECONDS``: it goes back to wait for a wake-up after so long, so that wake-ups matter.
@@ -10,7 +10,7 @@
 * ``FAULT_FULL_DISK``: no result can be written, since the disk is full, as long as the file of this name is there.
 * ``FAULT_ACKNOWLEDGED``: not a fault_hooks but its witness: a file that gets the id of each image whose commit
   was acknowledged.
-* ``FAULT_MADE_UP``: every archive has so many pictures, made from their keys, in place of what is there.
+* ``FAULT_MADE_UP``: every archive has this many images, made from their keys, in place of what is there.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def _stop_at(point: str) -> None:
         pipeline.write = _stopping_before(pipeline.write)
     elif point == "in_write":
         records.write_records = _stopping_before(records.write_records)
-    elif point == "while_ringing":
+    elif point == "while_waking":
         shards.backlog = _stopping_before(shards.backlog)
     else:
         raise ValueError(f"no such point: {point}")

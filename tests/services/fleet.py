@@ -1,4 +1,4 @@
-"""Worker processes that a test starts, kills, stops and counts, and the books it checks at the end."""
+"""Worker processes that a test starts, kills, stops and counts, and the counters it checks at the end."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def client_services(settings: Settings) -> Iterator[Services]:
 def wait_for(
     services: Services, job_id: int, fleet: Fleet, until: Callable[[JobView], bool], timeout: float = TIMEOUT_SECONDS
 ) -> JobView:
-    """Return the job once ``until`` holds; the books must balance all the while."""
+    """Return the job once ``until`` holds; the counters must add up all the while."""
     deadline = time.monotonic() + timeout
     while True:
         view = services.jobs.get(job_id)

@@ -12,7 +12,6 @@ from storage.database import make_engine
 from storage.index.builder import IndexBuilder
 from storage.index.file_storage import open_storage
 from storage.objects.base import S3Options
-from tests.services.embeddings import with_embeddings
 from tests.services.missing import missing
 from workers.lifecycle import Worker
 from workers.pipeline.model_holder import ModelHolder, ModelOptions
@@ -45,7 +44,7 @@ def make_archive(folder: Path) -> None:
 
 def settings_for(data_dir: Path, **changes: object) -> Settings:
     """Settings that no environment reaches."""
-    return Settings(data_dir=with_embeddings(data_dir), **changes)  # type: ignore[arg-type]  # checked by pydantic
+    return Settings(data_dir=data_dir, **changes)  # type: ignore[arg-type]  # checked by pydantic
 
 
 def recognise(services: Services, source: str) -> JobView:

@@ -103,7 +103,7 @@ def test_a_narrow_terminal_loses_columns_before_words(
     lines = captured.out.splitlines()
     assert lines[1].split() == first.split()
     assert max(map(len, lines)) <= width
-    assert ("Not shown on so narrow a terminal" in captured.err) == (width < 80)
+    assert ("The terminal is too narrow" in captured.err) == (width < 80)
 
 
 def test_nothing_to_list_is_said_beside_the_output(capsys: pytest.CaptureFixture[str]) -> None:

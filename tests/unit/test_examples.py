@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ramq.demo_photos import installed_photographs
-from tests.services.embeddings import with_embeddings
 from tests.services.missing import missing
 
 if TYPE_CHECKING:

@@ -163,7 +163,7 @@ def test_the_oldest_pictures_are_forgotten_first() -> None:
 
     assert pictures.get(first) == b"1" * 10
     assert pictures.get(third) == b"3" * 10
-    with pytest.raises(NotFoundError, match="choose it again"):
+    with pytest.raises(NotFoundError, match="upload it again"):
         pictures.get(second)
 
 

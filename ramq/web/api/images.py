@@ -173,7 +173,9 @@ def _named(value: object) -> object:
 # Here a blank value is refused, not treated as not given. A lost name must not change the rules of all archives.
 ArchiveName = Annotated[
     str | None,
-    Query(max_length=MAX_TEXT, pattern=r"\S", description="an archive's id or URI, not blank; omit it for all archives"),
+    Query(
+        max_length=MAX_TEXT, pattern=r"\S", description="an archive's id or URI, not blank; omit it for all archives"
+    ),
     BeforeValidator(_named),
 ]
 

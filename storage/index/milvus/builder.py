@@ -174,7 +174,7 @@ class MilvusBuilder(IndexBuilder):
             seen = last
         ghosts += [-row["pk"] for row in self.milvus.rows(collection, f"pk < {-seen}", ())]
         ghosts = np.setdiff1d(np.array(ghosts, dtype=np.int64), changed).tolist()
-        lines = {"lacks": lacking, "differs from the database in": other, "still has deleted": ghosts}
+        lines = {"lacks": lacking, "differs from the database in": other, "keeps deleted rows of": ghosts}
         return [
             f"{collection} {what} {len(ids)} images, for example image {min(ids)}: run `ramq index rebuild`"
             for what, ids in lines.items()

@@ -49,6 +49,9 @@ class Milvus:
     Args:
         url: ``milvus+http://user:password@host:19530/database`` or ``milvus+https://…`` for a server, or
             ``milvus+file:///path.db`` for a milvus-lite file, which only one process can open at a time.
+
+    Raises:
+        UsageError: any other kind of URL.
     """
 
     def __init__(self, url: str) -> None:

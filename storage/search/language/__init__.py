@@ -1,4 +1,4 @@
-"""The query language: what a query's text says, as a tree, before anything in it was looked up.
+"""The query language: the text of a query as a tree, before its names are resolved.
 
 ``beach (dog OR cat) -people archive:holiday score:dog>0.8 after:2024-01-01``
 """

@@ -1,4 +1,4 @@
-"""What a person is in the middle of writing, and the query with it completed."""
+"""The term that a person is typing, and the query with that term completed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from storage.search.language.lexer import Token
 
 _PHRASE_WORDS = 3
-"""How many free words may together be the beginning of one name."""
+"""Maximum number of free words that may together be the beginning of one name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A completed query, and the character behind which the cursor stands then."""
+    """A completed query, and the position of the cursor in it."""
 
     text: str
     at: int
@@ -32,11 +32,12 @@ class Partial:
 
     Attributes:
         text: the query.
-        end: where the term ends; the rest of its word is behind the cursor.
+        end: where the term ends; the rest of its word is after the cursor.
         field: the word before its colon.
-        phrases: where the term may begin, with what was typed from there on; several words first, the last word last.
+        phrases: possible starts of the term, each with the text typed from there; most words first, the last word alone
+            last.
         is_top: whether a bare word would be text here, and not a tag.
-        is_negated: whether a minus sign or an operator stands before it.
+        is_negated: whether a minus sign or an operator precedes it.
         is_quoted: whether it is in quotes.
     """
 
@@ -50,7 +51,7 @@ class Partial:
 
     @property
     def fields(self) -> list[str]:
-        """The fields whose names begin with what was typed, and that may stand here."""
+        """The fields that are allowed here and whose names begin with the typed text."""
         _, typed = self.phrases[-1]
         if self.field is not None or self.is_quoted or not typed:
             return []
@@ -70,7 +71,7 @@ class Partial:
         return self._filled(f"{filter_text(name, value)} ", self.phrases[-1][0])
 
     def with_field(self, name: str) -> Filled:
-        """Return the query in which the term is the name of a field, to be gone on with."""
+        """Return the query in which the term is the name of a field, ready for a value."""
         return self._filled(f"{name}:", self.phrases[-1][0])
 
     def _filled(self, term: str, start: int) -> Filled:
@@ -81,7 +82,7 @@ class Partial:
 
 
 def partial(text: str, at: int) -> Partial | None:
-    """Return the term that ends at character ``at`` of ``text``, None where nothing is being written."""
+    """Return the term that ends at character ``at`` of ``text``; None if no term is being typed."""
     try:
         before = list(tokens(text[:at]))
     except QuerySyntaxError:
@@ -106,7 +107,7 @@ def partial(text: str, at: int) -> Partial | None:
 
 
 def _end(text: str, at: int, last: Token) -> int:
-    """Where the term ends in the whole text: with its word, or with its closing quote if that is of the same word."""
+    """Return where the term ends in the whole text: with its word, or with its closing quote if that is in its word."""
     try:
         whole = next(tokens(text[last.at :]))
     except QuerySyntaxError:

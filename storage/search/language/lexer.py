@@ -1,4 +1,4 @@
-"""The words of a query's text: parentheses, minus signs and terms."""
+"""Split a query's text into tokens: parentheses, minus signs and terms."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ FIELDS: Final = (*FILTERS, "tag", "score", "like", "generation", "text")
 OPERATORS: Final = frozenset({"OR", "AND", "NOT"})
 
 _QUOTES = '"\u201c\u201d\uff02\u300c\u300d'
-# What a Chinese keyboard writes for the signs of the language (a full-width form is its sign's code plus 0xFEE0). One
-# character for one, so that positions stay.
+# Signs as a Chinese keyboard types them (the code of a full-width form is that of its sign plus 0xFEE0). One character
+# for one, so that positions do not change.
 SIGNS = str.maketrans({chr(ord(sign) + 0xFEE0): sign for sign in "():>-#"} | dict.fromkeys(_QUOTES, '"'))
 _NUMBER = r"\d+(?:\.\d*)?(?:e-?\d+)?|\.\d+(?:e-?\d+)?"
 _ITEM = re.compile(
@@ -42,15 +42,15 @@ class Token:
     """One item of the text.
 
     Attributes:
-        kind: which.
-        at, end: the characters that it takes up.
+        kind: kind of the token.
+        at, end: the range of its characters.
         field: the word before the colon, in lower case.
-        value: what a term says, without quotes.
+        value: the value of a term, without quotes.
         value_at: where the value begins.
-        above: the score behind ``>``.
+        above: the score after ``>``.
         is_quoted: whether it was in quotes.
-        is_unclosed: whether its quote is never closed; its value then reaches to the end of the text.
-        is_literal: whether it is a plain word, whatever its characters are.
+        is_unclosed: whether its quote is never closed; its value then extends to the end of the text.
+        is_literal: whether it is a plain word, whatever its characters.
     """
 
     kind: Literal["open", "close", "minus", "term"]
@@ -72,7 +72,7 @@ class Token:
 
     @property
     def is_free(self) -> bool:
-        """Whether it is a word of the text that ranks, if nothing around makes a tag of it."""
+        """Whether it is a word of the text that ranks, unless its context makes it a tag."""
         is_plain = self.kind == "term" and self.field is None and not self.is_quoted and self.above is None
         return is_plain and self.value not in OPERATORS
 
@@ -81,17 +81,14 @@ def tokens(text: str, *, is_lenient: bool = False) -> Iterator[Token]:
     """Yield the items of ``text``.
 
     Args:
-        text: of a query.
-        is_lenient: whether what is no item (a quote that is not closed, a score that is not a number) is a plain word.
-
-    Raises:
-        QuerySyntaxError: a score is not a number; never if ``is_lenient``.
+        text: text of a query.
+        is_lenient: treat an invalid token (an unclosed quote, a score that is not a number) as a plain word.
     """
     plain = text.translate(SIGNS)
     at = 0
     while at < len(text):
         match = _ITEM.match(plain, at)
-        assert match is not None  # the pattern allows nothing, too
+        assert match is not None  # the pattern also matches the empty string
         kind = match.lastgroup
         if kind in {"open", "close", "minus"}:
             yield Token(kind, at, match.end())  # type: ignore[arg-type]  # mypy does not narrow str to Literal
@@ -111,7 +108,7 @@ def tokens(text: str, *, is_lenient: bool = False) -> Iterator[Token]:
 
 
 def word(text: str, at: int, end: int) -> Token:
-    """Return the characters from ``at`` to ``end`` as a word that means nothing but itself."""
+    """Return the characters from ``at`` to ``end`` as a literal word."""
     return Token("term", at, end, value=text[at:end], value_at=at, is_literal=True)
 
 
@@ -126,7 +123,7 @@ def _term(text: str, plain: str, match: re.Match[str]) -> Token:
         value = _ESCAPED.sub(r"\1", text[match.start("quoted") : match.end("quoted")])
         above = None if match["above"] is None else _score(match["above"], match.start("above"))
         if above is not None and field not in {None, "tag", "score"}:
-            raise QuerySyntaxError(match.start("above"), f"a score stands behind tags only; take it from {field}:")
+            raise QuerySyntaxError(match.start("above"), f"only tags can have a score; remove it from {field}:")
         return Token("term", at, match.end(), field, value, begin, above, is_quoted=True)
     if match["bare"] is None:
         return Token("term", at, match.end(), field, "", match.end())
@@ -141,12 +138,12 @@ def _term(text: str, plain: str, match: re.Match[str]) -> Token:
 
 def _score(number: str, at: int) -> float:
     if not re.fullmatch(_NUMBER, number, re.IGNORECASE) or not 0 <= float(number) <= 1:
-        raise QuerySyntaxError(at, f"a score is a number from 0 to 1, not {number!r}; write for example >0.8")
+        raise QuerySyntaxError(at, f"a score must be a number from 0 to 1, not {number!r}; write for example >0.8")
     return float(number)
 
 
 def near_field(word: str) -> str | None:
-    """Return the field that a word such as ``archve:x`` misspells, if it does."""
+    """Return the field that a word such as ``archve:x`` misspells, if any."""
     match = _LIKE_A_FIELD.match(word.translate(SIGNS))
     return next(iter(difflib.get_close_matches(match[1].lower(), FIELDS, 1, 0.8)), None) if match else None
 

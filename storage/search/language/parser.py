@@ -1,12 +1,12 @@
-"""From the text of a query to its tree.
+"""Parse the text of a query to its tree.
 
-    query    = (word | setting | chain)…       a space joins least: all of them hold
+    query    = (word | setting | chain)…       a space binds least: all parts must be true
     chain    = both (OR both)…
     both     = unary (AND unary)…
     unary    = (NOT | -)… primary
     primary  = tag | filter | "(" chain… ")"
 
-A word is free, and ranks, only at the top and where no operator takes it.
+A word is free, and ranks, only at the top level and if it is not an operand.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from storage.search.language.tree import (
 MAX_CHARACTERS = 2_000
 MAX_TERMS = 64
 MAX_DEPTH = 16
-_MAX_PARENTHESES = 4 * MAX_DEPTH  # nested; some are needless, but Python's own stack is finite
+_MAX_PARENTHESES = 4 * MAX_DEPTH  # nested; some may be redundant, but Python's own stack is finite
 _NUMBERS = ("like", "generation")
 _SETTINGS = (*_NUMBERS, "text")
 
 
 def parse(text: str) -> Parsed:
-    """Take the text of a query apart. Raises ``QuerySyntaxError``."""
+    """Parse the text of a query. Raises ``QuerySyntaxError``."""
     if len(text) > MAX_CHARACTERS:
         raise QuerySyntaxError(MAX_CHARACTERS, f"a query has at most {MAX_CHARACTERS:,} characters; make it shorter")
     for at, character in enumerate(text):
         if character == "\0" or "\ud800" <= character <= "\udfff":
-            raise QuerySyntaxError(at, f"{character!r} is not a character of text; take it away")
+            raise QuerySyntaxError(at, f"{character!r} is not a text character; remove it")
     parser = Parser(text, list(tokens(text)))
     words: list[str] = []
     parts: list[Expression] = []
@@ -53,7 +53,7 @@ def parse(text: str) -> Parsed:
             words.append(item.text)
         elif isinstance(item, Setting):
             if item.field in numbers:
-                raise QuerySyntaxError(parser.at(-1), f"{item.field}: stands here a second time; remove one of them")
+                raise QuerySyntaxError(parser.at(-1), f"{item.field}: is given twice; remove one of them")
             numbers[item.field] = item.number
         else:
             parts.append(item)
@@ -76,10 +76,10 @@ class Words(NamedTuple):
 
 
 class Parser:
-    """Descends over the tokens of one text, an item of the query at a time.
+    """Recursive-descent parser for the tokens of one text, one item of the query at a time.
 
     Args:
-        text: of a query.
+        text: text of a query.
         found: its tokens.
     """
 
@@ -92,20 +92,20 @@ class Parser:
 
     @property
     def place(self) -> int:
-        """How many tokens have been read."""
+        """Number of tokens that have been read."""
         return self._next
 
     def item(self) -> Words | Setting | Expression | None:
         """Return the next item; None at the end.
 
         Raises:
-            QuerySyntaxError: it cannot be read. ``place`` is behind what was read of it.
+            QuerySyntaxError: it is not valid. ``place`` is then after the tokens that were read.
         """
         token = self._peek()
         if token is None:
             return None
         if token.kind == "close":
-            raise QuerySyntaxError(token.at, "there is no ( before this ); remove it, or add one")
+            raise QuerySyntaxError(token.at, "this ) has no matching (; remove it or add one")
         if token.field == "text":
             self._next += 1
             return Words(" ".join(_value(token).split()))
@@ -118,12 +118,12 @@ class Parser:
         return self._chain()
 
     def skip(self, place: int) -> None:
-        """Go on behind token ``place``, at the top of the query."""
+        """Continue after token ``place``, at the top level of the query."""
         self._next = place
         self._parentheses = 0
 
     def at(self, ahead: int) -> int:
-        """Return the character where the token stands that is ``ahead`` of the next one."""
+        """Return the character position of the token that is ``ahead`` of the next one."""
         return self._tokens[self._next + ahead].at
 
     def _peek(self, ahead: int = 0) -> Token | None:
@@ -170,18 +170,18 @@ class Parser:
             return self._group(token)
         self._terms += 1
         if self._terms > MAX_TERMS:
-            raise QuerySyntaxError(token.at, f"a query has at most {MAX_TERMS} tags and filters; take some away")
+            raise QuerySyntaxError(token.at, f"a query has at most {MAX_TERMS} tags and filters; remove some")
         if token.field in _SETTINGS:
             raise QuerySyntaxError(
-                token.at, f"{token.field}: stands by itself; take it out of the parentheses, OR, AND or NOT"
+                token.at, f"{token.field}: cannot be combined; take it out of the parentheses, OR, AND or NOT"
             )
         if token.field in FILTERS:
             return FieldTerm(cast("FieldName", token.field), _value(token), token.at)
         name = _value(_checked(token)).strip()
         if not name:
-            raise QuerySyntaxError(token.value_at, "this name is empty; put a tag between the quotes")
+            raise QuerySyntaxError(token.value_at, "the name in the quotes is empty; put a tag between them")
         if token.field == "score" and token.above is None:
-            raise QuerySyntaxError(token.value_at, "a tag and its least score are expected; write score:castle>0.8")
+            raise QuerySyntaxError(token.value_at, "a tag and its minimum score are expected; write score:castle>0.8")
         return TagTerm(name, token.above, token.value_at)
 
     def _group(self, opening: Token) -> Expression:
@@ -192,19 +192,19 @@ class Parser:
         while (token := self._peek()) is not None and token.kind != "close":
             parts.append(self._chain())
         if token is None:
-            raise QuerySyntaxError(opening.at, "this ( is not closed; put a ) behind the last tag")
+            raise QuerySyntaxError(opening.at, "this ( is not closed; put a ) after the last tag")
         self._next += 1
         self._parentheses -= 1
         joined = all_of(parts)
         if joined is None:
-            raise QuerySyntaxError(opening.at, "nothing stands in these parentheses; put a tag in or take them away")
+            raise QuerySyntaxError(opening.at, "these parentheses are empty; put a tag in or remove them")
         return joined
 
     def _missing(self, token: Token | None) -> QuerySyntaxError:
-        """The mistake of an operator without an operand: ``OR cat``, ``dog OR``, ``(NOT )``."""
+        """Return the error for an operator without an operand: ``OR cat``, ``dog OR``, ``(NOT )``."""
         before = self._tokens[self._next - 1] if self._next else None
         operator = before if before is not None and before.is_operator else token
-        if operator is None or not operator.is_operator:  # a minus sign before an operator that is missing its own
+        if operator is None or not operator.is_operator:  # a minus sign before an operator that lacks an operand
             return QuerySyntaxError(token.at if token else self._end, "a tag is expected here")
         side = "behind" if operator is before else "before"
         hint = f"add one, or write text:{operator.value} for the word itself"
@@ -212,11 +212,11 @@ class Parser:
 
 
 def _value(token: Token) -> str:
-    """What the term says. Raises ``QuerySyntaxError`` for an open quote, and for nothing behind a colon."""
+    """Return the value of a term. Raises ``QuerySyntaxError`` for an open quote, and for no value after a colon."""
     if token.is_unclosed:
-        raise QuerySyntaxError(token.value_at, 'this quote is not closed; put a " behind the name')
+        raise QuerySyntaxError(token.value_at, 'this quote is not closed; put a " after the name')
     if not token.value and token.field is not None:
-        hint = f"put one right behind the colon, or write text:{quoted(token.field + ':')} for the word itself"
+        hint = f"put one directly after the colon, or write text:{quoted(token.field + ':')} for the word itself"
         raise QuerySyntaxError(token.end, f"{token.field}: needs a value; {hint}")
     return token.value
 
@@ -230,7 +230,7 @@ def _number(token: Token) -> int:
 
 
 def _checked(token: Token) -> Token:
-    """Give a term back unless it looks like a filter whose name is misspelt."""
+    """Return a term, unless it looks like a filter with a misspelled name."""
     is_bare = token.field is None and not token.is_quoted and not token.is_literal
     if is_bare and (near := near_field(token.value)):
         wrong, _, value = token.value.translate(SIGNS).partition(":")

@@ -1,7 +1,7 @@
-"""Reads what a person typed: tags and filters where it can, words everywhere else. It never fails.
+"""Read what a person typed: as tags and filters if possible, as words otherwise. It never fails.
 
-``parser.parse`` is for programs: what it cannot read is an error. Here the same items that it would refuse, and names
-that nothing has, are searched as words, and a note says so.
+``parser.parse`` is for programs and raises an error for invalid text. Here invalid items, and unknown names, are
+searched as words, and a note says so.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ MAX_NOTES = 5
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """How a part of a query was read, where that may not be what was meant.
+    """How a part of a query was read, if that may not be what was intended.
 
     Attributes:
         text: a sentence or two, on one line.
-        suggestions: names of tags that may have been meant, the nearest first.
+        suggestions: similar names of tags, most similar first.
     """
 
     text: str
@@ -41,7 +41,7 @@ class Note:
 
 @dataclass(slots=True)
 class _Found:
-    """What has been read so far."""
+    """The items read so far."""
 
     words: list[tuple[str, int, int]] = field(default_factory=list)
     parts: list[Expression] = field(default_factory=list)
@@ -49,12 +49,12 @@ class _Found:
     notes: list[Note] = field(default_factory=list)
 
     def add_words(self, text: str, begin: int, end: int) -> None:
-        """Add words that stand between two characters of the query."""
+        """Add the words between two positions of the query."""
         self.words.append((text, begin, end))
 
 
 def clean(text: str) -> tuple[str, list[Note]]:
-    """Return ``text`` as it can be searched for: without what is no character, and no longer than a query may be."""
+    """Return ``text`` as it can be searched: without invalid characters, and no longer than a query may be."""
     readable = "".join(" " if one == "\0" or "\ud800" <= one <= "\udfff" else one for one in text[: MAX_CHARACTERS * 8])
     if len(readable) <= MAX_CHARACTERS:
         return readable, []
@@ -62,14 +62,14 @@ def clean(text: str) -> tuple[str, list[Note]]:
 
 
 def read(text: str, check: Callable[[Expression | Setting], object]) -> tuple[Parsed, list[Note]]:
-    """Take any text apart.
+    """Parse any text.
 
     Args:
-        text: what was typed, after ``clean``.
-        check: raises ``UsageError`` for a tag or a filter that names nothing.
+        text: the typed text, after ``clean``.
+        check: raises ``UsageError`` for a tag or a filter that does not exist.
 
     Returns:
-        What it says, and how it was read where that may surprise. Without operators, names or filters it is all text.
+        The query, and notes on surprising readings. Without operators, names or filters it is all text.
     """
     found = _Found()
     items = _balanced(text, list(tokens(text, is_lenient=True)))
@@ -108,7 +108,7 @@ def _take(
     for token in read_tokens:
         if token.kind == "term" and token.field is None and not token.is_quoted and token.value.isdecimal():
             raise QuerySyntaxError(token.at, f"write #{token.value[:20]} for the tag with this number")
-    check_depth(item, MAX_DEPTH - 1)  # the query joins its parts, which is a level of its own
+    check_depth(item, MAX_DEPTH - 1)  # joining the parts of the query adds a level
     check(item)
     found.parts.append(item)
 
@@ -125,15 +125,15 @@ def _take_as_words(
     shown = _short(" ".join(text[begin:end].split()))
     is_tag_left_out = read_tokens[0].kind == "minus" and isinstance(item, NotOf) and isinstance(item.part, TagTerm)
     if is_tag_left_out and not isinstance(error, QuerySyntaxError):
-        # Words rank what is like them first: the opposite of what a minus sign asks for.
-        found.notes.append(Note(f"{shown} leaves nothing out. {reason}.", error.near))
+        # Words rank similar images first, the opposite of what a minus sign asks for.
+        found.notes.append(Note(f"{shown} excludes nothing. {reason}.", error.near))
         return
     found.add_words(text[begin:end], begin, end)
     found.notes.append(Note(f"Searched as words: {shown}. {reason}.", error.near))
 
 
 def _balanced(text: str, items: list[Token]) -> list[Token]:
-    """Make plain words of the parentheses that have no partner."""
+    """Turn the parentheses that have no partner into plain words."""
     opened: list[int] = []
     lonely: set[int] = set()
     for place, token in enumerate(items):
@@ -149,7 +149,7 @@ def _balanced(text: str, items: list[Token]) -> list[Token]:
 
 
 def _joined(text: str, words: list[tuple[str, int, int]]) -> str | None:
-    """Join words; between neighbours stands what stood there in the text."""
+    """Join words. Between neighbours keep the original characters."""
     joined, before = "", None
     for value, begin, end in words:
         gap = "" if before is not None and not text[before:begin] else " "

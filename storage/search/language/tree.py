@@ -1,4 +1,4 @@
-"""The tree of a query, and how its mistakes are shown."""
+"""The tree of a query, and the display of its errors."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 FieldName = Literal["archive", "job", "prefix", "after", "before", "larger", "smaller", "missing"]
 
-_COLUMNS_BEFORE, _COLUMNS_BEHIND = 56, 20  # of what a pointer shows of a long text
+_COLUMNS_BEFORE, _COLUMNS_BEHIND = 56, 20  # that a pointer shows of a long text
 
 
 class QuerySyntaxError(UsageError):
-    """The text of a query cannot be read.
+    """The text of a query is not valid.
 
     Attributes:
-        at: the character where it goes wrong, counted from 0; the text's length when something is missing at its end.
+        at: position of the error in characters, from 0; the text's length if something is missing at its end.
     """
 
     code = "query-syntax"
@@ -32,15 +32,15 @@ class QuerySyntaxError(UsageError):
 
     @property
     def reason(self) -> str:
-        """What is wrong, without its place."""
+        """The error without its position."""
         return self._what
 
 
 @dataclass(frozen=True, slots=True)
 class TagTerm:
-    """A tag by name (either language) or id; ``above`` is a threshold of its own, in 0..1.
+    """A tag by name (either language) or id; ``above`` is an own threshold in 0..1.
 
-    ``at`` is the character where it stands, for messages; two terms that differ only in it are equal.
+    ``at`` is its position in the text, for messages. Terms that differ only in ``at`` are equal.
     """
 
     name: str
@@ -59,21 +59,21 @@ class FieldTerm:
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """Every part holds."""
+    """Every part is true."""
 
     parts: tuple[Expression, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """At least one part holds."""
+    """At least one part is true."""
 
     parts: tuple[Expression, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class NotOf:
-    """The part does not hold."""
+    """The part is false."""
 
     part: Expression
 
@@ -83,13 +83,13 @@ Expression = TagTerm | FieldTerm | AllOf | AnyOf | NotOf
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A query taken apart.
+    """A parsed query.
 
     Attributes:
-        text: the free words, which rank; None when there are none.
-        where: what an image must meet; None when everything may be found.
+        text: the free words, which rank; None if there are none.
+        where: the condition on images; None: no condition.
         like: the image to be similar to.
-        generation: the generation to be searched instead of the one that serves.
+        generation: the generation to search instead of the one that serves.
     """
 
     text: str | None = None
@@ -99,24 +99,24 @@ class Parsed:
 
 
 def all_of(parts: Iterable[Expression]) -> Expression | None:
-    """Join with AND; ``AllOf`` in ``AllOf`` is made flat, a single part stays itself, none is None."""
+    """Join with AND. Nested ``AllOf`` are flattened, a single part is returned unchanged, no parts give None."""
     flat = tuple(inner for part in parts for inner in (part.parts if isinstance(part, AllOf) else (part,)))
     return AllOf(flat) if len(flat) > 1 else next(iter(flat), None)
 
 
 def any_of(first: Expression, *others: Expression) -> Expression:
-    """Join with OR; ``AnyOf`` in ``AnyOf`` is made flat, a single part stays itself."""
+    """Join with OR. Nested ``AnyOf`` are flattened, a single part is returned unchanged."""
     flat = tuple(inner for part in (first, *others) for inner in (part.parts if isinstance(part, AnyOf) else (part,)))
     return AnyOf(flat) if len(flat) > 1 else flat[0]
 
 
 def not_of(part: Expression) -> Expression:
-    """Turn round; twice is not at all."""
+    """Negate. A double negation cancels out."""
     return part.part if isinstance(part, NotOf) else NotOf(part)
 
 
 def wanted_tags(where: Expression | None) -> Iterator[TagTerm]:
-    """Yield the tags that an image may be found for: those that are not behind a NOT, in the order of the text."""
+    """Yield the tags that images may be found for: those not under a NOT, in the order of the text."""
     if isinstance(where, TagTerm):
         yield where
     elif isinstance(where, AllOf | AnyOf):
@@ -125,9 +125,9 @@ def wanted_tags(where: Expression | None) -> Iterator[TagTerm]:
 
 
 def pointer(text: str, error: UsageError) -> str:
-    """Return two lines: the text (of a long one the part that matters), and a caret below ``error.at``.
+    """Return two lines: the text (only the relevant part if it is long), and a caret below ``error.at``.
 
-    Columns are counted as a terminal shows them: two for wide characters, none for combining ones.
+    Columns are counted as a terminal displays them: two for wide characters, none for combining ones.
     """
     at = error.at or 0
     start, end = max(0, at - _COLUMNS_BEFORE), at + _COLUMNS_BEHIND

@@ -1,4 +1,4 @@
-"""From the tree of a query to its text: the inverse of the parser."""
+"""Write the tree of a query as text: the inverse of the parser."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def format(parsed: Parsed) -> str:  # noqa: A001  (the inverse of parse)
-    """Return the text that ``parse`` takes apart into ``parsed`` again."""
+    """Return the text that ``parse`` turns into ``parsed`` again."""
     parts = _parts(parsed.where)
     items = [_text(parsed.text)] if parsed.text else []
     items += [_at_top(part) for part in parts] if items or len(parts) > 1 else [_alone(part) for part in parts]
@@ -26,12 +26,12 @@ def format(parsed: Parsed) -> str:  # noqa: A001  (the inverse of parse)
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One thing that a query asks for, and the query without it.
+    """One part of a query, and the query without it.
 
     Attributes:
         label: for people.
         is_text: whether it is the text that ranks.
-        is_not: whether it leaves images out.
+        is_not: whether it excludes images.
         rest: the query without it.
     """
 
@@ -42,7 +42,7 @@ class Piece:
 
 
 def pieces(parsed: Parsed) -> list[Piece]:
-    """Return what a query asks for, in the order of its text."""
+    """Return the parts of a query, in the order of its text."""
     found = [Piece(parsed.text, True, False, replace(parsed, text=None))] if parsed.text else []
     parts = _parts(parsed.where)
     for place, part in enumerate(parts):
@@ -59,13 +59,13 @@ def pieces(parsed: Parsed) -> list[Piece]:
 
 @lru_cache(4_096)
 def tag_text(name: str, *, is_top: bool) -> str:
-    """Return a tag as it is written at the top of a query, or behind a sign or among names."""
+    """Return a tag as written at the top level of a query (``is_top``), or after a sign or among names."""
     try:
         (only,) = tokens(name)
         is_bare = (
             only.is_free and only.value == name and near_field(name) is None and not name.startswith(("-", "\uff0d"))
         )
-    except (ValueError, QuerySyntaxError):  # several words, or none; a score that is none
+    except (ValueError, QuerySyntaxError):  # several words, or none; an invalid score
         is_bare = False
     if is_bare:
         return f"tag:{name}" if is_top else name
@@ -73,7 +73,7 @@ def tag_text(name: str, *, is_top: bool) -> str:
 
 
 def filter_text(name: str, value: str) -> str:
-    """Return a filter as it is written."""
+    """Return a filter as text."""
     try:
         (only,) = tokens(f"{name}:{value}")
         is_bare = not only.is_quoted and only.value == value
@@ -88,7 +88,7 @@ def _parts(where: Expression | None) -> tuple[Expression, ...]:
     return where.parts if isinstance(where, AllOf) else (where,)
 
 
-@lru_cache(256)  # the links of a screen write the same text a hundred times
+@lru_cache(256)  # the links of a page write the same text a hundred times
 def _text(text: str) -> str:
     try:
         is_plain = parse(text) == Parsed(text)
@@ -114,7 +114,7 @@ def _inner(part: Expression) -> str:
         return f"-{_grouped(part.part)}"
     if isinstance(part, AllOf):
         return " AND ".join(_grouped(inner) for inner in part.parts)
-    return " OR ".join(_inner(inner) for inner in part.parts)  # AND takes its neighbours first
+    return " OR ".join(_inner(inner) for inner in part.parts)  # AND binds more tightly
 
 
 def _grouped(part: Expression) -> str:
