@@ -11,9 +11,20 @@ from ram_core.recognition import ModelSpec, Prediction, Recognition, TagScore
 from ram_core.vocabulary import TagVocabulary
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ram_core.recognition import TextEncoder
 
-__all__ = ["ModelSpec", "Prediction", "Recognition", "TagScore", "TagVocabulary", "load_model", "load_text_encoder"]
+__all__ = [
+    "ModelSpec",
+    "Prediction",
+    "Recognition",
+    "TagScore",
+    "TagVocabulary",
+    "load_model",
+    "load_text_encoder",
+    "load_vocabulary",
+]
 
 
 def load_model(name: str, **options: Any) -> Any:
@@ -31,3 +42,10 @@ def load_text_encoder(model_name: str, **options: Any) -> TextEncoder:
     from ram_core import registry  # noqa: PLC0415
 
     return registry.load_text_encoder(model_name, **options)
+
+
+def load_vocabulary(name: str, models_dir: Path | str | None = None) -> TagVocabulary:
+    """Return a vocabulary by name. See ``ram_core.registry.load_vocabulary``."""
+    from ram_core import registry  # noqa: PLC0415
+
+    return registry.load_vocabulary(name, models_dir)

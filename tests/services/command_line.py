@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+COMMAND = (sys.executable, "-m", "ramq.cli.main")
+"""The same as a process of its own."""
+
+
 def run_here(
     words: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
 ) -> CompletedProcess[str]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from fastapi.openapi.utils import get_openapi
 
 from ramq.web.server import listen, make_server, url_of
 
@@ -15,6 +19,23 @@ if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
     from ramq.wiring import Services
+
+
+@contextmanager
+def described_once() -> Iterator[None]:
+    """Let FastAPI describe the routes once, not for every application: they are the same, and it takes half a second.
+
+    Each application gets a copy of its own.
+    """
+    described: list[bytes] = []
+
+    def describe(**facts: Any) -> Any:
+        if not described:
+            described.append(pickle.dumps(get_openapi(**facts)))
+        return pickle.loads(described[0])
+
+    with patch("fastapi.applications.get_openapi", describe):
+        yield
 
 
 @contextmanager
