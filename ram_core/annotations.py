@@ -1,8 +1,8 @@
-"""The official benchmarks' files: which images there are, and which tags each of them has.
+"""The files of the official benchmarks: the images, and the tags of each image.
 
-A tag list has one tag a line. An annotation line is an image's path, and after the first comma its tags: names
-between commas (OpenImages), positions in the tag list, from 0, between blanks (ImageNet-multi, HICO), or, where the tag
-list itself is numbers, ids of the model's vocabulary between commas (Tag2Text).
+A tag list has one tag per line. An annotation line is an image's path and, after the first comma, its tags. They are
+names separated by commas (OpenImages); positions in the tag list, from 0, separated by blanks (ImageNet-multi, HICO);
+or, if the tag list itself consists of numbers, ids of the model's vocabulary separated by commas (Tag2Text).
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# OpenImages' lines name images without their ending.
+# OpenImages' annotation lines name images without their file extension.
 _ENDINGS = ("", ".jpg", ".jpeg", ".JPEG", ".JPG", ".png")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Benchmark:
-    """Images with the tags that they have.
+    """Annotated images.
 
     Attributes:
-        tags: (C) names, or ids of the model's vocabulary as text; one may stand twice.
-        images: (N) paths as the annotation file has them.
-        targets: (N, C) True where the image has the tag.
-        sha256: hash (hex) of the annotation file, by which an official one is known.
+        tags: (C) names, or ids of the model's vocabulary as text; one may occur twice.
+        images: (N) paths as in the annotation file.
+        targets: (N, C) True if the image has the tag.
+        sha256: hash (hex) of the annotation file; identifies an official one.
     """
 
     tags: tuple[str, ...]
@@ -50,11 +50,11 @@ class Benchmark:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a paper reports.
+    """Published figures of a benchmark.
 
     Attributes:
         benchmark: its name.
-        figures: model -> mAP in percent, as text where the paper gives one per part of the classes.
+        figures: model -> mAP in percent, as text if the paper gives one per part of the classes.
     """
 
     benchmark: str
@@ -85,10 +85,10 @@ PUBLISHED: Mapping[str, Published] = {
 
 
 def read_benchmark(annotations: Path | str, taglist: Path | str) -> Benchmark:
-    """Read a tag list and the annotations that go with it.
+    """Read a tag list and the annotations that belong to it.
 
     Raises:
-        ModelError: a file is missing or empty, or an annotation is not in the tag list; names the line.
+        ModelError: a file is missing or empty, or an annotation is not in the tag list; the message names the line.
     """
     annotations, taglist = Path(annotations), Path(taglist)
     tags = tuple(line.strip() for line in _lines(taglist))
@@ -110,27 +110,27 @@ def read_benchmark(annotations: Path | str, taglist: Path | str) -> Benchmark:
 
 
 def locate(images: Path, name: str) -> Path:
-    """Return where an annotated image is. The path may not exist: reading it then says so."""
+    """Return the path of an annotated image. It may not exist; reading it then raises an error."""
     candidates = [images / f"{name}{ending}" for ending in _ENDINGS]
     return next((path for path in candidates if path.is_file()), candidates[0])
 
 
 def read_descriptions(path: Path | str, tags: Sequence[str]) -> dict[str, list[str]]:
-    """Return the sentences of these tags from the official JSON form, a list of ``{tag: [sentences]}``.
+    """Return the sentences of these tags from the official JSON format, a list of ``{tag: [sentences]}``.
 
     Raises:
-        ModelError: the file is missing or of another form, or lacks a tag.
+        ModelError: the file is missing or in another format, or lacks a tag.
     """
     try:
         entries = json.loads(Path(path).read_text(encoding="utf-8"))
         known = {name: list(sentences) for entry in entries for name, sentences in entry.items()}
     except FileNotFoundError as error:
-        raise ModelError(f"{path} is not there") from error
+        raise ModelError(f"{path} does not exist") from error
     except (ValueError, AttributeError, TypeError) as error:
         raise ModelError(f"{path} is not a JSON list of {{tag: [sentences]}}") from error
     lacking = [tag for tag in tags if tag not in known]
     if lacking:
-        raise ModelError(f"{path} describes no {lacking[0]!r} ({len(lacking)} tags of the list are missing)")
+        raise ModelError(f"{path} has no description of {lacking[0]!r} ({len(lacking)} tags of the list are missing)")
     return {tag: known[tag] for tag in tags}
 
 
@@ -147,7 +147,7 @@ def _lines(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError as error:
-        raise ModelError(f"{path} is not there") from error
+        raise ModelError(f"{path} does not exist") from error
     except UnicodeDecodeError as error:
         raise ModelError(f"{path} is not UTF-8 text") from error
     kept = [line for line in lines if line.strip()]

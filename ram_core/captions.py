@@ -1,4 +1,4 @@
-"""Captions composed from tags: cheap, always there, and marked as what they are (``template``)."""
+"""Captions composed from tags: cheap, always available, and marked as such (``template``)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ if TYPE_CHECKING:
 
 _MOST_TAGS = 3
 _OF_THINGS = "A photograph that may show"
-# Names of ImageNet classes that are said without an article.
+# Names of ImageNet classes that are used without an article.
 _PLURALS = frozenset({"binoculars", "parallel bars", "sunglasses", "swimming trunks"})
 
 
 def template_caption(names: Sequence[str], *, are_things: bool = True) -> str | None:
-    """Compose a sentence from the names of the likeliest tags, best first; None when there are none.
+    """Compose a sentence from the names of the likeliest tags, best first; None if there are none.
 
     Args:
         names: names of assigned tags.
-        are_things: whether every tag names a thing that can be counted. Otherwise, as with RAM's actions and colours,
-            the words are listed as they are.
+        are_things: whether every tag names a countable thing. Otherwise, as with RAM's actions and colours, the names
+            are listed unchanged.
     """
     distinct = list(dict.fromkeys(names))[:_MOST_TAGS]
     if not distinct:
@@ -30,12 +30,12 @@ def template_caption(names: Sequence[str], *, are_things: bool = True) -> str | 
 
 
 def composed_again(caption: str, names: Sequence[str]) -> str | None:
-    """Compose a sentence of other tags in the style of ``caption``, which ``template_caption`` made."""
+    """Compose a sentence from other tags in the style of ``caption``, which ``template_caption`` made."""
     return template_caption(names, are_things=caption.startswith(_OF_THINGS))
 
 
 def _with_article(name: str) -> str:
-    """Put a or an before a class name, as it is spoken, and nothing before a plural."""
+    """Put "a" or "an" before a class name, as it is spoken, and nothing before a plural."""
     lowered = name.lower()
     if lowered in _PLURALS:
         return name

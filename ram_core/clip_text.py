@@ -1,7 +1,7 @@
-"""The text encoder of RAM's space: OpenAI's CLIP ViT-B/16 (arXiv:2103.00020), its text tower only, by transformers.
+"""The text encoder for RAM's vectors: the text tower of OpenAI's CLIP ViT-B/16 (arXiv:2103.00020), by transformers.
 
-RAM and RAM++ were trained with label embeddings of this encoder, and their projected image token towards the image
-tower beside it. So it makes labels of new tags, and queries that find images.
+RAM and RAM++ were trained with label embeddings of this encoder, and their projected image token was trained towards
+CLIP's image tower. Therefore it can embed the labels of new tags, and queries that find images.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 DIRECTORY = "clip-vit-base-patch16"
 WEIGHTS = "model.safetensors"
-CONTEXT = 77  # tokens that CLIP reads; more are cut off (arXiv:2103.00020, section 2.4)
+CONTEXT = 77  # tokens that CLIP reads; text beyond is cut off (arXiv:2103.00020, section 2.4)
 TEXTS_AT_ONCE = 64
 
 
 class ClipTextEncoder:
-    """Text to vectors in the space of RAM's and RAM++'s image vectors.
+    """Encodes text to vectors in the space of RAM's and RAM++'s image vectors.
 
     Args:
         directory: local copy of ``openai/clip-vit-base-patch16`` (``config.json``, ``model.safetensors``, tokenizer).
@@ -45,13 +45,13 @@ class ClipTextEncoder:
         directory = Path(directory)
         for name in ("config.json", WEIGHTS):
             if not (directory / name).is_file():
-                raise CheckpointError(f"{directory / name} is not there; `ramq models pull {DIRECTORY}` fetches it")
+                raise CheckpointError(f"{directory / name} is missing; run `ramq models pull {DIRECTORY}`")
         previous = transformers_logging.get_verbosity()
-        transformers_logging.set_verbosity_error()  # it lists the image tower's weights, which are left out on purpose
+        transformers_logging.set_verbosity_error()  # it lists the image tower's weights, which are omitted on purpose
         try:
             model = CLIPTextModelWithProjection.from_pretrained(str(directory), local_files_only=True)
             self._tokenizer = CLIPTokenizer.from_pretrained(str(directory), local_files_only=True)
-        except Exception as error:  # transformers raises whatever its readers raise
+        except Exception as error:  # transformers raises any error of its readers
             raise CheckpointError(f"{directory} cannot be read as CLIP ({error}); pull {DIRECTORY} again") from error
         finally:
             transformers_logging.set_verbosity(previous)
@@ -72,9 +72,9 @@ class ClipTextEncoder:
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return (len(texts), D) float32, each row of unit length. Text past 77 tokens is left out.
+        """Return (len(texts), D) float32, each row of unit length. Text after 77 tokens is ignored.
 
-        The encoder is causal and read at the end token, so padding and neighbours change nothing.
+        The encoder is causal and read at the end token, so padding and other texts in the batch have no effect.
         """
         vectors = np.empty((len(texts), self.vector_size), dtype=np.float32)
         for start in range(0, len(texts), TEXTS_AT_ONCE):
@@ -93,5 +93,5 @@ def load_clip_text(*, models_dir: Path | str | None, device: torch.device | str 
         CheckpointError: it is not in ``models_dir``.
     """
     if models_dir is None:
-        raise CheckpointError("the CLIP text encoder is read from a folder; say which one (`models_dir=`)")
+        raise CheckpointError("the CLIP text encoder needs a folder; pass `models_dir=`")
     return ClipTextEncoder(Path(models_dir) / DIRECTORY, device)

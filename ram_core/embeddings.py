@@ -1,4 +1,4 @@
-"""Embeddings of texts that do not change, such as the names of tags: made once per machine."""
+"""Embeddings of texts that do not change, such as names of tags. They are computed once per machine."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 def cached_embeddings(
     encoder: TextEncoder, texts: Sequence[str], cache_dir: Path | str | None = None
 ) -> NDArray[np.float32]:
-    """Embed texts once per machine: kept in a file named by the hash of encoder and texts, unless ramq ships them.
+    """Embed texts once per machine: cached in a file named by the hash of encoder and texts, unless ramq ships them.
 
     Args:
-        encoder: what embeds.
+        encoder: the encoder.
         texts: N texts.
-        cache_dir: folder of the file; ``~/.cache/ramq`` when not given.
+        cache_dir: folder of the file; default: ``~/.cache/ramq``.
 
     Returns:
         (N, D) float32, each row of unit length.
@@ -61,22 +61,22 @@ def cached_embeddings(
 
 
 def _read_embeddings(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
-    """Return what the file holds, or None when it is missing or damaged."""
+    """Return the content of the file, or None if it is missing or damaged."""
     try:
         kept: NDArray[np.float32] = np.load(path, allow_pickle=False)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, EOFError) as error:
-        _log.warning("%s is damaged and is made again: %s", path, error)
+        _log.warning("%s is damaged and is computed again: %s", path, error)
         return None
     if kept.shape != shape or kept.dtype != np.float32 or not np.allclose(np.linalg.norm(kept, axis=1), 1, atol=1e-3):
-        _log.warning("%s does not hold unit vectors of shape %s and is made again", path, shape)
+        _log.warning("%s does not contain unit vectors of shape %s and is computed again", path, shape)
         return None
     return kept
 
 
 def _write_atomically(path: Path, array: NDArray[np.float32]) -> None:
-    """Write so that a reader, or a second writer, sees the whole file or none."""
+    """Write a file atomically: readers and other writers see the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".embeddings-")
     try:

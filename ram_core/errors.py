@@ -1,23 +1,23 @@
-"""What can go wrong in a model, so that a caller knows whose fault it was.
+"""Errors of models. Their classes tell a caller who is at fault.
 
-``ram_core`` imports nothing of the rest of the project; the workers map these classes in their table of errors.
+``ram_core`` imports nothing from the rest of the project. The workers map these classes in their table of errors.
 """
 
 
 class ModelError(Exception):
-    """Base of every error raised on purpose by ``ram_core``. The message says what to do."""
+    """Base of every error that ``ram_core`` raises on purpose. The message says what to do."""
 
 
 class UnknownModelError(ModelError):
-    """A model was asked for by a name that is not in the registry."""
+    """The requested model name is not in the registry."""
 
 
 class CheckpointError(ModelError):
-    """A checkpoint is missing, damaged, of another model, or its keys or shapes do not fit."""
+    """A checkpoint is missing, damaged or of another model, or its keys or shapes do not fit."""
 
 
 class VocabularyError(ModelError):
-    """A tag list, its Chinese names, thresholds or descriptions are missing or do not fit each other."""
+    """A tag list, its Chinese names, thresholds or descriptions are missing or do not match each other."""
 
 
 class ImageError(ModelError):
@@ -25,8 +25,8 @@ class ImageError(ModelError):
 
 
 class DeviceError(ModelError):
-    """The device or number format asked for is not available here."""
+    """The requested device or number format is not available here."""
 
 
 class FeaturesError(ModelError):
-    """What was kept of an image is not what this model takes."""
+    """The stored features of an image are not those that this model takes."""

@@ -1,8 +1,8 @@
-"""How good a model is on the official benchmarks: ``python -m ram_core.evaluate --help``.
+"""Evaluate a model on the official benchmarks: ``python -m ram_core.evaluate --help``.
 
-Scores every image of an annotation file, keeps the scores on disk batch by batch, and reports mAP, precision, recall
-and F1 in the official protocol. A run that was stopped continues; an image that cannot be read is named, left out of
-the figures, and makes the exit status 1.
+Scores every image of an annotation file, stores the scores on disk batch by batch, and reports mAP, precision, recall
+and F1 in the official protocol. An interrupted run can be continued. An unreadable image is named, excluded from the
+figures, and makes the exit status 1.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ EXAMPLE = """example:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """An image that has no scores: its name in the annotation file, and why."""
+    """An image without scores: its name in the annotation file, and the reason."""
 
     name: str
     reason: str
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line. Returns the exit status: 0, 1 when images could not be read or something is wrong."""
+    """Run the command line. Return the exit status: 0, or 1 if images could not be read or an error occurred."""
     chosen = _parser().parse_args(arguments)
     try:
         return _evaluate(chosen)
@@ -62,15 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def score_images(
     model: Any, benchmark: Benchmark, images: Path, columns: NDArray[np.intp], table: ScoreTable, batch_size: int = 32
 ) -> list[Unreadable]:
-    """Score what the table lacks, reading the next batch while the model works on this one.
+    """Score the images that the table lacks. The next batch is read while the model works on the current one.
 
     Args:
         model: a recogniser with ``tag_logits``.
         benchmark: the images.
         images: their folder.
         columns: (C,) the model's tag for each tag of the benchmark.
-        table: where the scores go.
-        batch_size: images at a time.
+        table: storage for the scores.
+        batch_size: images per batch.
 
     Returns:
         The images that could not be read.
@@ -96,19 +96,19 @@ def match_tags(model_tags: TagVocabulary, benchmark: Benchmark, *, by_position: 
     """
     if by_position:
         if len(model_tags) != len(benchmark.tags):
-            raise ModelError(f"the model has {len(model_tags)} tags and the tag list {len(benchmark.tags)}")
+            raise ModelError(f"the model has {len(model_tags)} tags, but the tag list has {len(benchmark.tags)}")
         return np.arange(len(model_tags))
     if benchmark.has_ids:
         ids = np.array([int(tag) for tag in benchmark.tags], dtype=np.intp)
         if ids.max() >= len(model_tags):
-            raise ModelError(f"the tag list has id {ids.max()}, the model {len(model_tags)} tags")
+            raise ModelError(f"the tag list has id {ids.max()}, but the model has only {len(model_tags)} tags")
         return ids
     known = {name: i for i, name in reversed(list(enumerate(model_tags.names)))}
     lacking = [tag for tag in benchmark.tags if " ".join(tag.split()) not in known]
     if lacking:
         raise ModelError(
-            f"{len(lacking)} tags of the list are not the model's, the first is {lacking[0]!r}; "
-            "use --open-set for RAM and RAM++, or --by-position where both lists have the same order"
+            f"the model lacks {len(lacking)} tags of the list, first {lacking[0]!r}; "
+            "use --open-set for RAM and RAM++, or --by-position if both lists have the same order"
         )
     return np.array([known[" ".join(tag.split())] for tag in benchmark.tags], dtype=np.intp)
 
@@ -116,7 +116,7 @@ def match_tags(model_tags: TagVocabulary, benchmark: Benchmark, *, by_position: 
 def _evaluate(chosen: argparse.Namespace) -> int:
     benchmark = read_benchmark(chosen.annotations, chosen.taglist)
     if not chosen.images.is_dir():
-        raise ModelError(f"{chosen.images} is no folder")
+        raise ModelError(f"{chosen.images} is not a folder")
     model = _model(chosen, benchmark)
     columns = match_tags(model.vocabulary, benchmark, by_position=chosen.by_position)
     folder = chosen.output or Path("evaluation") / f"{chosen.model}-{chosen.annotations.stem}"
@@ -134,7 +134,7 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     rows = table.scored()
     if not len(rows):
         raise ModelError(
-            f"none of the {len(benchmark.images):,} images could be read; is {chosen.images} their folder?"
+            f"none of the {len(benchmark.images):,} images could be read; check that {chosen.images} is their folder"
         )
     thresholds = _thresholds(chosen, model.vocabulary, columns)
     metrics = measure(np.asarray(table.scores[rows]), benchmark.targets[rows], thresholds)
@@ -157,7 +157,7 @@ def _model(chosen: argparse.Namespace, benchmark: Benchmark) -> Any:
     )
     if not chosen.open_set:
         return model
-    if not hasattr(model, "runner"):  # lite answers from a vector: it has no logits of other tags
+    if not hasattr(model, "runner"):  # lite computes other tags from a vector and has no logits for them
         raise ModelError(f"{chosen.model} cannot take other tags; --open-set is for ram and ram_plus")
     tags = list(dict.fromkeys(benchmark.tags))
     return model.with_vocabulary(read_descriptions(chosen.descriptions, tags) if chosen.descriptions else tags)
@@ -172,7 +172,7 @@ def _thresholds(
 
 
 def _scores(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(B, S, S, 3) uint8 -> (B, T) scores in 0..1."""
+    """Return (B, T) scores in 0..1 of (B, S, S, 3) uint8 pixels."""
     import torch  # noqa: PLC0415
 
     from ram_core.transforms import normalise  # noqa: PLC0415
@@ -180,7 +180,7 @@ def _scores(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     with torch.inference_mode():
         batch = normalise(torch.from_numpy(pixels), model.preprocessing.mean, model.preprocessing.std)
         logits = model.tag_logits(batch).float()
-        # The classes of `lite` exclude each other; the tags of the others do not.
+        # The classes of `lite` are mutually exclusive. The tags of the other models are not.
         scores = logits.softmax(dim=1) if model.spec.model == "lite" else logits.sigmoid()
         return np.asarray(scores.cpu().numpy(), dtype=np.float32)
 
@@ -202,7 +202,7 @@ def _batches(
 
 
 def _read(preprocessing: Preprocessing, images: Path, name: str) -> NDArray[np.uint8] | Unreadable:
-    """Read one image without turning it by its EXIF orientation, as the official evaluation does."""
+    """Read one image. Like the official evaluation, do not apply its EXIF orientation."""
     try:
         with Image.open(locate(images, name)) as image:
             return preprocessing(image)
@@ -213,7 +213,7 @@ def _read(preprocessing: Preprocessing, images: Path, name: str) -> NDArray[np.u
 
 
 def report(model: str, benchmark: Benchmark, metrics: Metrics, failed: int = 0) -> str:
-    """Return the figures as a table, in percent, beside what the paper reports for the same annotations."""
+    """Return the figures as a table, in percent, next to those that the paper reports for the same annotations."""
     published = PUBLISHED.get(benchmark.sha256)
     paper = published.figures.get(model) if published else None
     name = published.benchmark if published else "these annotations"
@@ -224,14 +224,14 @@ def report(model: str, benchmark: Benchmark, metrics: Metrics, failed: int = 0) 
     absent = int((metrics.classes.positives == 0).sum())
     if absent:
         present = 100 * metrics.mean_average_precision_present
-        lines.append(f"  mAP {present:6.2f}   without the {absent:,} tags that no image here has")
+        lines.append(f"  mAP {present:6.2f}   without the {absent:,} tags that no image has")
     for label, values in (
         ("OP  OR  OF1", (metrics.overall_precision, metrics.overall_recall, metrics.overall_f1)),
         ("CP  CR  CF1", (metrics.class_precision, metrics.class_recall, metrics.class_f1)),
     ):
         lines.append(f"  {label}  " + "  ".join(f"{100 * value:6.2f}" for value in values))
     if failed:
-        lines.append(f"  {failed:,} images could not be read and are left out: not comparable with published figures")
+        lines.append(f"  {failed:,} images could not be read and are excluded: not comparable with published figures")
     return "\n".join(lines) + "\n"
 
 
@@ -276,7 +276,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--vocabulary", type=Path, help="the model's tags, one per line; default: the official list in --models-dir")
     add("--open-set", action="store_true", help="take the tag list as the model's tags (ram, ram_plus)")
     add("--descriptions", type=Path, help="JSON list of {tag: [sentences]} for --open-set with ram_plus")
-    add("--by-position", action="store_true", help="the tag list has the model's tags in their order, in other words")
+    add("--by-position", action="store_true", help="the tag list has the model's tags in the same order, renamed")
     add("--threshold", type=float, help="for all tags; default: the model's own, 0.5 with --open-set")
     add("--output", type=Path, help="folder for scores and results; default: evaluation/MODEL-ANNOTATIONS")
     add("--device", default="auto", help="cpu, cuda, cuda:N or auto (default)")
@@ -287,7 +287,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 
 

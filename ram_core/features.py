@@ -1,8 +1,8 @@
-"""Image tokens small enough to keep: what a model saw of a picture, so that other tags can be asked of it later.
+"""Compact image tokens for storage: what a model computed from an image, for computing other tags from it later.
 
-``tokens`` keeps all of them: the global token in float16, since RAM++ weighs descriptions by it (arXiv:2310.15200,
-section 3.3), every other one in int8 with a scale of its own. ``global`` keeps the global token alone: it is what the
-image vector is made of, and not enough for the tagging decoder, which looks at all tokens (arXiv:2306.03514, 3.1).
+``tokens`` stores all of them: the global token in float16, since RAM++ weights descriptions by it (arXiv:2310.15200,
+section 3.3), every other one in int8 with its own scale. ``global`` stores only the global token. The image vector is
+made from it, but the tagging decoder needs all tokens (arXiv:2306.03514, 3.1).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def pack(tokens: torch.Tensor, kind: Kind) -> NDArray[np.uint8]:
 
     Args:
         tokens: (B, 1 + N, E), the global one first.
-        kind: which to keep.
+        kind: which ones to store.
 
     Returns:
         (B, R) uint8; R is 2 E for ``global``, 2 E + N (4 + E) for ``tokens``: 75,328 bytes for RAM's 144 of 512.
@@ -42,19 +42,19 @@ def pack(tokens: torch.Tensor, kind: Kind) -> NDArray[np.uint8]:
 
 
 def unpack_tokens(rows: NDArray[np.uint8], width: int) -> torch.Tensor:
-    """Return the (B, 1 + N, E) float32 tokens that ``pack(…, "tokens")`` made (B, R) rows of.
+    """Return the (B, 1 + N, E) float32 tokens that ``pack(…, "tokens")`` packed to (B, R) rows.
 
     Args:
-        rows: what was packed.
+        rows: the packed rows.
         width: E.
 
     Raises:
-        ValueError: rows of this length hold no tokens of this width.
+        ValueError: rows of this length cannot be tokens of this width.
     """
     batch, length = rows.shape
     count, rest = divmod(length - 2 * width, 4 + width)
     if rest or count < 1:
-        raise ValueError(f"{length} bytes are not image tokens of {width} numbers; were they stored by another model?")
+        raise ValueError(f"{length} bytes are not image tokens of {width} numbers; they may be of another model")
     rows = np.ascontiguousarray(rows)
     ends = 2 * width, 2 * width + 4 * count
     whole = torch.from_numpy(np.ascontiguousarray(rows[:, : ends[0]]).view(np.float16).astype(np.float32))

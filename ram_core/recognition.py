@@ -1,6 +1,6 @@
-"""The words that every model speaks: what goes in, what comes out, and what made it.
+"""The common interface of models: their input, their output, and what made it.
 
-Shapes: B batch, T tags, D width of the vector. A *logit* is the number before the sigmoid or softmax, a *score* the
+Shapes: B batch, T tags, D length of the vector. A *logit* is the number before the sigmoid or softmax. A *score* is the
 number after it, in 0..1.
 """
 
@@ -11,10 +11,11 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TagScore:
-    """One tag of one image. ``id`` is the tag's position in its vocabulary; names may be shared, ids never."""
+    """One tag of one image. ``id`` is its position in the vocabulary. Tags may share a name, but not an id."""
 
     id: int
     name: str
@@ -32,12 +33,12 @@ class TagScore:
 
 @dataclass(frozen=True, slots=True)
 class Recognition:
-    """What a person asks for: the assigned tags (highest score first), the vector and the caption of one image.
+    """The result for people: the assigned tags (highest score first), the vector and the caption of one image.
 
     Attributes:
         tags: tags whose score is above their threshold.
         vector: (D,) float32, unit length, in the space of the model's text encoder.
-        caption: a sentence, or None when no caption was asked for or the model has none.
+        caption: a sentence; None if no caption was requested or the model has none.
     """
 
     tags: list[TagScore]
@@ -47,14 +48,14 @@ class Recognition:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a worker stores: every tag above the model's score floor, so that thresholds can move later.
+    """The result that a worker stores: every tag above the model's score floor, so that thresholds can change later.
 
     Attributes:
         tag_ids: (K,) int32, ascending.
         scores: (K,) float32 in 0..1, aligned with ``tag_ids``; each at least ``Recognizer.score_floor``.
         vector: (D,) float32, unit length.
         caption: a sentence or None.
-        features: (R,) uint8 packed image tokens (``ram_core.features``), when they were asked for.
+        features: (R,) uint8 packed image tokens (``ram_core.features``), if they were requested.
     """
 
     tag_ids: NDArray[np.int32]
@@ -70,12 +71,12 @@ class ModelSpec:
 
     Attributes:
         model: registry name, for example ``lite`` or ``ram_plus``.
-        weights_sha256: hash of the weights that were loaded.
+        weights_sha256: hash of the loaded weights.
         vocabulary_sha256: hash of tag names and thresholds.
         preprocessing: a short description of resizing and normalisation, for example
             ``squash-384-bilinear-imagenet``.
-        vector_kind: which vector is produced, ``image`` (projected global token) or ``tags``
-            (score-weighted mean of tag embeddings); after ``tags-``, how, where a model has a way of its own.
+        vector_kind: kind of the vector, ``image`` (projected global token) or ``tags`` (score-weighted mean of tag
+            embeddings); ``tags-`` is followed by the method, if a model has its own.
         vector_size: D.
     """
 
@@ -93,7 +94,7 @@ class ModelSpec:
 
 
 class Preprocessing(Protocol):
-    """Picture to pixels, without torch, safe to run in many threads or in another process."""
+    """From image to pixels. Needs no torch. Can run in any thread or process."""
 
     @property
     def size(self) -> int:
@@ -104,11 +105,11 @@ class Preprocessing(Protocol):
 
 
 class Recognizer(Protocol):
-    """A loaded model. One thread at a time; ``preprocessing`` alone may be used from any thread."""
+    """A loaded model. One thread at a time; only ``preprocessing`` may be used from any thread."""
 
     @property
     def spec(self) -> ModelSpec:
-        """What made the results of this model."""
+        """The specification of this model's generation."""
 
     @property
     def vocabulary(self) -> TagVocabulary:
@@ -116,25 +117,25 @@ class Recognizer(Protocol):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How a decoded picture becomes pixels."""
+        """The transform from a decoded image to pixels."""
 
     @property
     def score_floor(self) -> float:
-        """Scores below this are not worth keeping; well under every usable threshold."""
+        """Scores below this are not worth storing. It is well below every usable threshold."""
 
     def predict(self, pixels: NDArray[np.uint8], *, caption: bool = False) -> list[Prediction]:
         """Recognise a batch of (B, S, S, 3) uint8 pixels made by ``preprocessing``; one prediction per image."""
 
     def recognize(self, images: Sequence[Image.Image], *, caption: bool = True) -> list[Recognition]:
-        """Recognise pictures as a person would ask: assigned tags, vector, caption."""
+        """Recognise images: assigned tags, vector, caption."""
 
 
 class Retagger(Recognizer, Protocol):
-    """A model that can give other tags without the picture, from what was kept of it."""
+    """A model that can compute other tags from an image's stored features, without the image."""
 
     @property
     def retags_from(self) -> Literal["vector", "tokens"]:
-        """What ``retag`` takes: the image's vector, or its packed tokens."""
+        """Input of ``retag``: the image's vector, or its packed tokens."""
 
     def with_vocabulary(self, vocabulary: TagVocabulary) -> Retagger:
         """Return the same weights for other tags (open set)."""
@@ -144,7 +145,7 @@ class Retagger(Recognizer, Protocol):
 
 
 class TextEncoder(Protocol):
-    """Text to vectors, in the same space as the vectors of the model it belongs to."""
+    """Encodes text to vectors in the space of its model's vectors."""
 
     @property
     def vector_size(self) -> int:
@@ -160,10 +161,29 @@ class TextEncoder(Protocol):
 
 @runtime_checkable
 class ShipsEmbeddings(Protocol):
-    """A text encoder with embeddings of some texts at hand, so that they need not be computed."""
+    """A text encoder that has stored embeddings of some texts, which need not be computed."""
 
     def shipped(self, texts: Sequence[str]) -> NDArray[np.float32] | None:
-        """Return (len(texts), D) float32, or None where it does not have them all."""
+        """Return (len(texts), D) float32, or None if it does not have all of them."""
+
+
+def recognize(model: Recognizer, images: Sequence[Image.Image], *, caption: bool, batch_size: int) -> list[Recognition]:
+    """Recognise images: assigned tags, vector, and a caption if the model can write one.
+
+    Args:
+        model: a loaded model.
+        images: of any size and mode.
+        caption: whether captions are wanted.
+        batch_size: images that are held as pixels at the same time.
+    """
+    recognitions = []
+    for start in range(0, len(images), batch_size):
+        pixels = np.stack([model.preprocessing(image) for image in images[start : start + batch_size]])
+        recognitions += [
+            Recognition(assigned_tags(each, model.vocabulary), each.vector, each.caption)
+            for each in model.predict(pixels, caption=caption)
+        ]
+    return recognitions
 
 
 def assigned_tags(prediction: Prediction, vocabulary: TagVocabulary) -> list[TagScore]:

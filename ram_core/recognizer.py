@@ -1,4 +1,4 @@
-"""The classes that people use: a network with its tags, from pictures to recognitions."""
+"""The recognisers: a network with its tags, from images to results."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ram_core.modeling.captioner import CaptionWords, caption_ids
 from ram_core.modeling.ram import RAM, Tagger
 from ram_core.modeling.ram_plus import RAMPlus
 from ram_core.modeling.tag2text import Tag2Text
-from ram_core.recognition import ModelSpec, Prediction, Recognition, assigned_tags
-from ram_core.transforms import SquashTransform, normalise
+from ram_core.recognition import ModelSpec, Prediction, Recognition, recognize
+from ram_core.transforms import SquashTransform, normalise, require_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,22 +35,22 @@ if TYPE_CHECKING:
 
 N = TypeVar("N", bound=Tagger)
 
-# Official thresholds lie between 0.45 and 1, open-set ones around 0.5: this leaves room to move them down.
+# Official thresholds are between 0.45 and 1, open-set ones around 0.5. This leaves room to lower them.
 SCORE_FLOOR = 0.3
-# ``recognize`` takes any number of pictures; this many are in memory at once.
+# ``recognize`` takes any number of images. This many are in memory at once.
 PICTURES_AT_ONCE = 8
 
 
 class NetworkRecognizer(Generic[N]):
-    """What RAM, RAM++ and Tag2Text have in common. Implements ``ram_core.recognition.Recognizer``.
+    """Common base of RAM, RAM++ and Tag2Text. Implements ``ram_core.recognition.Recognizer``.
 
     Args:
         name: registry name.
         runner: the network on its device.
-        vocabulary: its tags, None when only logits and captions for given tags are wanted.
+        vocabulary: its tags; None if only logits and captions for given tags are needed.
         weights_sha256: hash of the weights.
         vector_kind: ``image`` or ``tags``.
-        words: vocabulary of the captions, None without a caption branch.
+        words: vocabulary of the captions; None without a caption branch.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class NetworkRecognizer(Generic[N]):
 
     @property
     def preprocessing(self) -> SquashTransform:
-        """How a decoded picture becomes pixels."""
+        """The transform from a decoded image to pixels."""
         return self._preprocessing
 
     @property
     def score_floor(self) -> float:
-        """Scores below this are not worth keeping: no threshold of the vocabulary is lower."""
+        """Scores below this are not worth storing: no threshold of the vocabulary is lower."""
         return min(SCORE_FLOOR, float(self.vocabulary.thresholds.min()))
 
     @property
@@ -96,7 +96,7 @@ class NetworkRecognizer(Generic[N]):
 
     @property
     def spec(self) -> ModelSpec:
-        """What made the results of this model."""
+        """The specification of this model's generation."""
         return ModelSpec(
             model=self.name,
             weights_sha256=self._weights_sha256,
@@ -120,9 +120,9 @@ class NetworkRecognizer(Generic[N]):
     def predict(
         self, pixels: NDArray[np.uint8], *, caption: bool = False, features: Kind | None = None
     ) -> list[Prediction]:
-        """Recognise (B, S, S, 3) uint8 pixels made by ``preprocessing``; captions where the model can write them.
+        """Recognise (B, S, S, 3) uint8 pixels made by ``preprocessing``, with captions if the model can write them.
 
-        ``features`` asks for the image tokens too, packed, all or the global one.
+        ``features`` also returns packed image tokens: all of them, or only the global one.
         """
         if not len(pixels):
             return []
@@ -144,24 +144,12 @@ class NetworkRecognizer(Generic[N]):
         return predictions
 
     def recognize(self, images: Sequence[Image.Image], *, caption: bool = True) -> list[Recognition]:
-        """Recognise pictures as a person would ask: assigned tags, vector, caption where the model can write one."""
-        recognitions = []
-        for start in range(0, len(images), PICTURES_AT_ONCE):
-            pixels = np.stack([self.preprocessing(image) for image in images[start : start + PICTURES_AT_ONCE]])
-            recognitions += [
-                Recognition(assigned_tags(each, self.vocabulary), each.vector, each.caption)
-                for each in self.predict(pixels, caption=caption)
-            ]
-        return recognitions
+        """Recognise images: assigned tags, vector, and a caption if the model can write one."""
+        return recognize(self, images, caption=caption, batch_size=PICTURES_AT_ONCE)
 
     def _normalised(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
-        """(B, S, S, 3) uint8 -> (B, 3, S, S) float32 on the device."""
-        size = self.preprocessing.size
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
-            raise ImageError(
-                f"pixels are {pixels.dtype} {pixels.shape}, not uint8 (B, {size}, {size}, 3); "
-                "make them with `preprocessing`"
-            )
+        """Return (B, 3, S, S) float32 on the device from (B, S, S, 3) uint8 pixels."""
+        require_pixels(pixels, self.preprocessing.size)
         host = torch.from_numpy(np.require(pixels, requirements=("C", "W")))
         if self.runner.device.type == "cuda":
             host = host.pin_memory()
@@ -177,7 +165,7 @@ class NetworkRecognizer(Generic[N]):
         return pixels
 
     def _assigned_weights(self, scores: torch.Tensor) -> torch.Tensor:
-        """(B, T) scores of the assigned tags, 0 elsewhere; where none is assigned, of the tag that came closest."""
+        """Return (B, T) scores of the assigned tags, 0 elsewhere. If none is assigned, keep the closest tag's score."""
         if self._thresholds is None:
             self._thresholds = torch.tensor(self.vocabulary.thresholds, device=scores.device)
         weights = torch.where(scores > self._thresholds, scores, 0.0)
@@ -202,15 +190,15 @@ class NetworkRecognizer(Generic[N]):
     @property
     def _words(self) -> CaptionWords:
         if self.words is None:
-            raise ModelError(f"{self.name} was loaded without its caption branch; load tag2text to caption")
+            raise ModelError(f"{self.name} was loaded without its caption branch; load tag2text for captions")
         return self.words
 
     def _vectors(self, tagged: Tagged, scores: torch.Tensor) -> torch.Tensor:
-        """(B, D) vectors, of any length."""
+        """Return (B, D) vectors, of any length."""
         raise NotImplementedError
 
     def _settings(self) -> dict[str, Any]:
-        """Return the constructor's arguments, for a recogniser that differs in some of them."""
+        """Return the constructor's arguments, for a copy with some of them changed."""
         return {
             "name": self.name,
             "runner": self.runner,
@@ -225,8 +213,8 @@ class RamRecognizer(NetworkRecognizer[RAM]):
     """RAM or RAM++ with its tags.
 
     Args:
-        cache_dir: where label embeddings of other vocabularies are kept.
-        models_dir: where the CLIP text encoder is.
+        cache_dir: where label embeddings of other vocabularies are cached.
+        models_dir: folder of the CLIP text encoder.
         **settings: of ``NetworkRecognizer``.
     """
 
@@ -255,10 +243,10 @@ class RamRecognizer(NetworkRecognizer[RAM]):
         return self.runner.embed(self._checked(pixels))[:, 0].float()
 
     def retag(self, kept: NDArray[np.uint8]) -> list[Prediction]:
-        """Predict from (B, R) image tokens that ``predict(…, features="tokens")`` packed, with these weights.
+        """Predict from (B, R) image tokens that ``predict(…, features="tokens")`` packed with these weights.
 
         Raises:
-            FeaturesError: they are no such tokens.
+            FeaturesError: they are not such tokens.
         """
         try:
             tokens = unpack_tokens(kept, self.vector_size)
@@ -281,13 +269,13 @@ class RamRecognizer(NetworkRecognizer[RAM]):
         """Return the same weights for other tags (open set).
 
         Args:
-            vocabulary: names; names with sentences that describe them; a JSON file of the latter; or a vocabulary.
-            threshold: one for all tags or one for each; 0.5, or the vocabulary's own, when not given.
-            text_encoder: the CLIP ViT-B/16 text encoder; by default loaded from ``models_dir``.
+            vocabulary: names; names with descriptive sentences; a JSON file of the latter; or a vocabulary.
+            threshold: one for all tags or one for each; default: the vocabulary's own, or 0.5.
+            text_encoder: the CLIP ViT-B/16 text encoder; default: loaded from ``models_dir``.
 
         Raises:
-            VocabularyError: no tags, a tag without a description where others have one, thresholds that do not fit.
-            CheckpointError: the text encoder is not there.
+            VocabularyError: no tags, a tag without a description although others have one, thresholds that do not fit.
+            CheckpointError: the text encoder is missing.
         """
         from ram_core.openset import embed_vocabulary, open_vocabulary  # noqa: PLC0415  (few models need it)
 
@@ -304,12 +292,12 @@ class RamRecognizer(NetworkRecognizer[RAM]):
     def with_embeddings(
         self, vocabulary: TagVocabulary, embeddings: NDArray[np.float32], absent: NDArray[np.bool_] | None = None
     ) -> RamRecognizer:
-        """Return the same weights for other tags whose embeddings are at hand.
+        """Return the same weights for other tags, with given embeddings.
 
         Args:
             vocabulary: T tags.
             embeddings: (T, 512) for RAM, (T, D, 512) for RAM++, rows of unit length in CLIP's space.
-            absent: (T, D) True where a tag of RAM++ has fewer than D descriptions.
+            absent: (T, D) True if a tag of RAM++ has fewer than D descriptions.
 
         Raises:
             VocabularyError: the embeddings do not fit the vocabulary or the network.
@@ -322,7 +310,7 @@ class RamRecognizer(NetworkRecognizer[RAM]):
             2 + plural,
         ):
             expected = f"({len(vocabulary)}, D, {self.vector_size})" if plural else (len(vocabulary), self.vector_size)
-            raise VocabularyError(f"embeddings are {embeddings.shape}; {self.name} needs {expected}")
+            raise VocabularyError(f"embeddings have shape {embeddings.shape}; {self.name} needs {expected}")
         labels = torch.from_numpy(np.ascontiguousarray(embeddings, dtype=np.float32))
         if isinstance(network, RAMPlus):
             other: RAM = network.with_descriptions(labels, dtype, None if absent is None else torch.from_numpy(absent))
@@ -347,7 +335,7 @@ class RamRecognizer(NetworkRecognizer[RAM]):
 
 
 class Tag2TextRecognizer(NetworkRecognizer[Tag2Text]):
-    """Tag2Text with its tags. Its vectors are global Swin tokens: like finds like, but no text encoder fits them."""
+    """Tag2Text with its tags. Its vectors are global Swin tokens. They allow image similarity, but no text search."""
 
     @property
     def vector_size(self) -> int:
@@ -355,11 +343,11 @@ class Tag2TextRecognizer(NetworkRecognizer[Tag2Text]):
         return self.runner.network.visual_encoder.sizes.output_width
 
     def caption(self, pixels: torch.Tensor, tags: Sequence[Sequence[str]] | None = None, **options: float) -> list[str]:
-        """Describe images in a sentence each.
+        """Describe each image in a sentence.
 
         Args:
             pixels: (B, 3, S, S) float32, normalised.
-            tags: names of tags to guide each caption, in any words; by default those the model assigns.
+            tags: names of tags to guide each caption, any words; default: the tags that the model assigns.
             **options: ``num_beams=3``, ``max_length=50``, ``min_length=10`` (tokens, the prompt's four included) and
                 the others of ``SearchOptions``.
 
@@ -371,8 +359,8 @@ class Tag2TextRecognizer(NetworkRecognizer[Tag2Text]):
     def caption_ids(
         self, pixels: torch.Tensor, tags: Sequence[Sequence[str]] | None = None, **options: float
     ) -> list[list[int]]:
-        """As ``caption``, before the token ids become words."""
-        search = SearchOptions(**options)  # type: ignore[arg-type]  # each field checks out by name
+        """Return the token ids of ``caption``, before they become words."""
+        search = SearchOptions(**options)  # type: ignore[arg-type]  # each field is checked by name
         longest = self.runner.network.text_decoder.positions
         if not (search.num_beams >= 1 and len(self._words.prompt) < search.max_length <= longest):
             raise ModelError(f"captions take at least 1 beam and max_length {len(self._words.prompt) + 1} to {longest}")
@@ -381,7 +369,7 @@ class Tag2TextRecognizer(NetworkRecognizer[Tag2Text]):
             tagged = self.runner(pixels)
             return self._caption_ids(tagged.tokens, self._assigned_names(tagged.logits.sigmoid().cpu().numpy()), search)
         if len(tags) != len(pixels):
-            raise ModelError(f"{len(pixels)} images but tags for {len(tags)}; give one list of names per image")
+            raise ModelError(f"{len(pixels)} images, but tags for {len(tags)}; give one list of names per image")
         return self._caption_ids(self.runner.embed(pixels), tags, search)
 
     @override

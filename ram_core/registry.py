@@ -1,4 +1,4 @@
-"""Models by name. A loader is imported when its model is asked for, so that a name costs nothing."""
+"""Models by name. A loader is imported only when its model is requested."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MODELS = {
     "tag2text": "ram_core.official:load_tag2text",
 }
 
-# name -> loader of the text encoder that shares the space of the model's vectors; takes models_dir and device.
+# name -> loader of the text encoder in the space of the model's vectors; takes models_dir and device.
 _TEXT_ENCODERS = {
     "lite": "ram_core.lite.text_encoder:load_minilm",
     "ram": "ram_core.clip_text:load_clip_text",
@@ -52,14 +52,14 @@ def load_model(  # noqa: PLR0913  (one knob each; every one has a default but th
 
     Args:
         name: one of ``model_names()``.
-        checkpoint: weights, official ``.pth`` or ``.safetensors``; by default those in ``models_dir``. ``lite`` brings
-            its own.
-        vocabulary: a vocabulary or its name; by default the model's own.
-        device: ``cpu``, ``cuda``, ``cuda:1``…, or ``auto`` for a GPU where there is one.
-        dtype: number format of the network; float32 by default.
+        checkpoint: weights, official ``.pth`` or ``.safetensors``; default: those in ``models_dir``. ``lite`` has its
+            own weights installed.
+        vocabulary: a vocabulary or its name; default: the model's own.
+        device: ``cpu``, ``cuda``, ``cuda:1``…, or ``auto`` for a GPU if there is one.
+        dtype: number format of the network; default: float32.
         models_dir: folder of checkpoints and tag lists.
-        cache_dir: where to keep embeddings that are made once; by default under the user's cache folder.
-        **options: what only this model's loader knows.
+        cache_dir: where to cache embeddings that are computed once; default: under the user's cache folder.
+        **options: options of this model's loader only.
 
     Raises:
         UnknownModelError: no model has this name.
@@ -67,7 +67,7 @@ def load_model(  # noqa: PLR0913  (one knob each; every one has a default but th
         CheckpointError: the weights are missing, damaged or do not fit.
         VocabularyError: the tags are missing or do not fit.
     """
-    import torch  # noqa: PLC0415  (names and errors of this module must not cost a torch import)
+    import torch  # noqa: PLC0415  (using names and errors of this module must not import torch)
 
     load = _loader(_MODELS, name)
     if isinstance(vocabulary, str):
@@ -89,8 +89,8 @@ def load_vocabulary(name: str, models_dir: Path | str | None = None) -> TagVocab
 
     Args:
         name: ``imagenet`` (the 1,000 classes of ``lite``), ``ram`` (RAM and RAM++) or ``tag2text``.
-        models_dir: the folder with the official lists, or with the folders of the models that they came with; not
-            needed for ``imagenet``.
+        models_dir: the folder with the official lists, or with the folders of their models; not needed for
+            ``imagenet``.
 
     Raises:
         VocabularyError: the name is unknown, or the lists are not in ``models_dir``.
@@ -107,7 +107,7 @@ def load_vocabulary(name: str, models_dir: Path | str | None = None) -> TagVocab
 def load_text_encoder(
     model_name: str, *, models_dir: Path | str | None = None, device: str | torch.device = "cpu"
 ) -> TextEncoder:
-    """Load the text encoder whose vectors live in the space of ``model_name``'s vectors.
+    """Load the text encoder whose vectors are in the space of ``model_name``'s vectors.
 
     Raises:
         UnknownModelError: no model has this name, or its vectors have no text encoder.
@@ -115,16 +115,16 @@ def load_text_encoder(
         DeviceError: the device is not available.
     """
     load = _loader(_TEXT_ENCODERS, model_name)
-    # lite's encoder needs no torch; a query on the CPU must not pay for importing it.
+    # lite's encoder needs no torch, and a query on the CPU must not import it.
     encoder: TextEncoder = load(models_dir=models_dir, device=device if device == "cpu" else resolve_device(device))
     return encoder
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Return the device that is meant, ``auto`` being a GPU where there is one.
+    """Return the named device; ``auto`` is a GPU if there is one.
 
     Raises:
-        DeviceError: the text names no device, or one that is not here.
+        DeviceError: the text names no device, or a missing one.
     """
     import torch  # noqa: PLC0415
 
@@ -133,7 +133,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
     try:
         found = torch.device(device)
     except RuntimeError as error:
-        raise DeviceError(f"{device!r} is no device; use cpu, cuda, cuda:0, … or auto") from error
+        raise DeviceError(f"{device!r} is not a device; use cpu, cuda, cuda:0, … or auto") from error
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise DeviceError(f"No such device: {device} ({torch.cuda.device_count()} GPUs found). Use cpu or auto.")
     return found
@@ -142,7 +142,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
 def _loader(table: dict[str, str], name: str) -> Callable[..., Any]:
     target = table.get(name)
     if target is None:
-        raise UnknownModelError(f"unknown model {name!r}; known are {', '.join(table)}")
+        raise UnknownModelError(f"unknown model {name!r}; known models: {', '.join(table)}")
     module, function = target.split(":")
     loader: Callable[..., Any] = getattr(import_module(module), function)
     return loader

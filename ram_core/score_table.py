@@ -1,4 +1,4 @@
-"""Scores of a benchmark's images on disk, so that a run that was stopped goes on where it was."""
+"""Scores of a benchmark's images on disk. An interrupted run can continue from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class RowState(IntEnum):
-    """What is known about an image. Rows that could not be read are tried again by the next run."""
+    """State of an image. Rows that could not be read are tried again by the next run."""
 
     PENDING = 0
     SCORED = 1
@@ -26,12 +26,12 @@ class RowState(IntEnum):
 
 
 class ScoreTable:
-    """A folder with ``scores.npy`` (N, C) float32, ``rows.npy`` (N,) and ``run.json``, which says what made them.
+    """A folder with ``scores.npy`` (N, C) float32, ``rows.npy`` (N,) and ``run.json``, which describes the run.
 
     Args:
-        folder: made if needed.
+        folder: created if needed.
         shape: (N, C).
-        made_by: what the scores depend on; a folder with scores of something else is refused.
+        made_by: what the scores depend on; a folder with scores of another run is rejected.
 
     Raises:
         ModelError: the folder holds scores of another run, or cannot be read.
@@ -46,7 +46,7 @@ class ScoreTable:
             self._check(description, made_by)
         self.scores = self._open("scores.npy", shape, np.float32, is_new=is_new)
         self._rows = self._open("rows.npy", shape[:1], np.uint8, is_new=is_new)
-        if is_new:  # last, so that an interrupted beginning counts as no beginning
+        if is_new:  # written last: an interrupted start then counts as no start
             description.write_text(json.dumps(made_by, indent=2, sort_keys=True), encoding="utf-8")
 
     def pending(self) -> NDArray[np.intp]:
@@ -58,7 +58,7 @@ class ScoreTable:
         return np.flatnonzero(self._rows == RowState.SCORED)
 
     def store(self, rows: Sequence[int], scores: NDArray[np.float32], unreadable: Sequence[int]) -> None:
-        """Keep a batch: scores reach the disk before the note that they are there."""
+        """Store a batch. The scores are flushed to disk before their rows are marked."""
         self.scores[rows] = scores
         self.scores.flush()
         self._rows[rows] = RowState.SCORED
@@ -70,7 +70,7 @@ class ScoreTable:
         try:
             if is_new:
                 return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-            np.load(path, mmap_mode="r")  # the writable mode would lengthen a file that was cut off
+            np.load(path, mmap_mode="r")  # the writable mode would extend a truncated file
             return np.lib.format.open_memmap(path, mode="r+")
         except (OSError, ValueError) as error:
             raise ModelError(f"{path} is damaged ({error}); delete {self.folder} or choose another --output") from error
@@ -83,6 +83,6 @@ class ScoreTable:
         differing = [key for key in made_by if before.get(key) != made_by[key]]
         if differing:
             raise ModelError(
-                f"{self.folder} holds scores of another run (differs in {', '.join(differing)}); "
+                f"{self.folder} contains scores of another run (differs in {', '.join(differing)}); "
                 "delete it or choose another --output"
             )

@@ -1,4 +1,4 @@
-"""Picture to pixels: numpy and Pillow only, safe in any thread and in processes that never load torch."""
+"""From image to pixels: only numpy and Pillow, thread-safe, also for processes that never load torch."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _LEVELS = {(IMAGENET_MEAN, IMAGENET_STD): "imagenet", (CENTRED_MEAN, CENTRED_STD
 
 @dataclass(frozen=True, slots=True)
 class SquashTransform:
-    """The whole picture squashed into a square, whatever its shape.
+    """Squash the whole image into a square, whatever its aspect ratio.
 
-    As RAM, RAM++ and Tag2Text have it: with these defaults, equal bit for bit to the official inference transform
-    (``get_transform`` of Recognize Anything).
+    RAM, RAM++ and Tag2Text do this. With these defaults the result is equal bit for bit to the official inference
+    transform (``get_transform`` of Recognize Anything).
 
     Attributes:
         size: side of the square, in pixels.
@@ -45,7 +45,7 @@ class SquashTransform:
 
     @property
     def name(self) -> str:
-        """Describes resizing and normalisation in the generation's fingerprint."""
+        """The name of resizing and normalisation in the generation's fingerprint."""
         levels = _LEVELS.get((self.mean, self.std), f"{self.mean}-{self.std}")
         return f"squash-{self.size}-bilinear-{levels}"
 
@@ -56,16 +56,16 @@ class SquashTransform:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a decoded picture of any mode to RGB as a viewer would show it, except that alpha is dropped.
+    """Convert a decoded image of any mode to RGB as a viewer would show it, except that alpha is dropped.
 
-    Transparency is dropped rather than blended, as the official RAM code does. Pillow clips wider samples when it
-    converts them; here 16-bit samples are scaled to 8 bits, and floats or 32-bit integers from their own range.
+    As in the official RAM code, transparency is dropped and not blended. Pillow clips wider samples when it converts
+    them. Here 16-bit samples are scaled to 8 bits, and floats or 32-bit integers are scaled from their own range.
 
     Raises:
         ImageError: the image has an empty side.
     """
     if not (image.width and image.height):
-        raise ImageError(f"the image is {image.width} x {image.height} pixels: there is nothing to recognise in it")
+        raise ImageError(f"the image is empty: {image.width} x {image.height} pixels")
     if image.mode.startswith("I;16"):
         return _grey((np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8))
     if image.mode in {"I", "F"}:
@@ -76,7 +76,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def normalise(pixels: torch.Tensor, mean: Triple, std: Triple) -> torch.Tensor:
-    """Turn pixels into what a network takes, on the device they are on.
+    """Convert pixels to the input of a network, on the device they are on.
 
     Args:
         pixels: (B, S, S, 3) uint8.
@@ -97,9 +97,10 @@ def _grey(samples: NDArray[np.uint8]) -> Image.Image:
 
 
 def _stretch(samples: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Map samples whose range the file does not say to 0..255.
+    """Scale samples of unknown range to 0..255.
 
-    Samples within 0..1 and 0..255 are taken at their word; 0..65535 as 16 bits; anything else from least to greatest.
+    Samples within 0..1 and 0..255 are assumed to have that range, within 0..65535 to be 16 bits. Others are scaled from
+    minimum to maximum.
     """
     finite = np.where(np.isfinite(samples), samples, 0.0)
     low, high = float(finite.min()), float(finite.max())
@@ -107,3 +108,12 @@ def _stretch(samples: NDArray[np.float64]) -> NDArray[np.uint8]:
     if low >= 0 and high <= 65535:
         low, span = 0.0, next(full for full in (1.0, 255.0, 65535.0) if high <= full)
     return ((finite - low) / span * 255).astype(np.uint8)
+
+
+def require_pixels(pixels: NDArray[np.uint8], size: int) -> None:
+    """Raise ``ImageError`` unless ``pixels`` are (B, size, size, 3) uint8."""
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
+        raise ImageError(
+            f"pixels are {pixels.dtype} {pixels.shape}, not uint8 (B, {size}, {size}, 3); "
+            "make them with `preprocessing`"
+        )

@@ -1,7 +1,7 @@
-"""Tags, their names in English and Chinese, and the scores above which they are assigned.
+"""Tags, their names in English and Chinese, and the thresholds for their scores.
 
-A tag is its integer id: its position in the list. Names are for people, and several tags may share one: 401 of RAM's
-4,585 Chinese names and three of ImageNet's English ones do.
+A tag is identified by its integer id: its position in the list. Names are for people, and several tags may share one:
+401 of RAM's 4,585 Chinese names and three of ImageNet's English ones do.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Tag2Text's own threshold for most of its tags; the official RAM lists bring one per tag instead.
+# Tag2Text's own threshold for most of its tags. The official RAM lists have one per tag instead.
 DEFAULT_THRESHOLD = 0.68
 
-# A score is at most 1, and assignment is strict, so a tag with this threshold can never be assigned.
+# A score is at most 1, and assignment requires a score above the threshold. A tag with this one is never assigned.
 NEVER = 1.0
 
 # vocabulary in files -> the models it belongs to
 _MODELS = {"ram": ("ram_plus", "ram"), "tag2text": ("tag2text",)}
 
-# How Tag2Text departs from its default: people need more evidence, and seven words that are no use as tags
-# (quarter, back, two, three, four, five, one) are switched off.
+# Tag2Text's exceptions from its default: tags of people need a higher score, and seven words that are useless as tags
+# (quarter, back, two, three, four, five, one) are disabled.
 TAG2TEXT_THRESHOLDS = {
     **dict.fromkeys((1167, 2701, 2828), 0.7),
     **dict.fromkeys((127, 2961, 3265, 3338, 3351, 3355, 3359), NEVER),
@@ -43,17 +43,17 @@ TAG2TEXT_THRESHOLDS = {
 
 @dataclass(frozen=True, eq=False)
 class TagVocabulary:
-    """The tags a model gives scores for, keyed by id, which is the position in every field (T tags).
+    """The tags that a model scores, keyed by id, which is the position in every field (T tags).
 
     Attributes:
-        name: what the vocabulary is called, for example ``ram`` or ``imagenet``.
+        name: name of the vocabulary, for example ``ram`` or ``imagenet``.
         names: English names; not necessarily distinct.
-        names_zh: Chinese names, None where there is none; not necessarily distinct.
-        thresholds: (T,) float32 in 0..1, read-only. A tag is assigned when its score is strictly above.
-        descriptions: sentences about each tag, one or more per tag, or None for a vocabulary of names alone.
+        names_zh: Chinese names, None for a missing one; not necessarily distinct.
+        thresholds: (T,) float32 in 0..1, read-only. A tag is assigned if its score is strictly above.
+        descriptions: sentences about each tag, one or more per tag; None for a vocabulary of names alone.
 
     Raises:
-        VocabularyError: when the fields do not fit each other, are empty or out of range.
+        VocabularyError: the fields do not fit each other, are empty or out of range.
     """
 
     name: str
@@ -68,7 +68,7 @@ class TagVocabulary:
         if not count:
             raise VocabularyError(f"vocabulary {self.name!r} has no tags; give it at least one name")
         if blank := [i for i, name in enumerate(self.names) if not name.strip()]:
-            raise VocabularyError(f"vocabulary {self.name!r} has no name for tag {blank[0]}; remove it or name it")
+            raise VocabularyError(f"vocabulary {self.name!r} has no name for tag {blank[0]}; remove the tag or name it")
         if len(self.names_zh) != count or thresholds.shape != (count,):
             raise VocabularyError(
                 f"vocabulary {self.name!r} has {count} names, {len(self.names_zh)} Chinese names and "
@@ -103,17 +103,17 @@ class TagVocabulary:
         name: str | None = None,
         default_threshold: float = DEFAULT_THRESHOLD,
     ) -> TagVocabulary:
-        """Read the official text files: UTF-8, one tag a line, in the order of the model's outputs.
+        """Read the official text files: UTF-8, one tag per line, in the order of the model's outputs.
 
         Args:
             names: file of English names.
             names_zh: file of Chinese names in the same order; an empty line is a tag without one.
             thresholds: file of numbers in 0..1 in the same order.
-            name: what to call the vocabulary; the stem of ``names`` when not given.
-            default_threshold: the threshold of every tag when there is no file of them.
+            name: name of the vocabulary; default: the stem of ``names``.
+            default_threshold: the threshold of every tag if there is no file of thresholds.
 
         Raises:
-            VocabularyError: a file is missing, empty, not UTF-8, of another length, or a threshold is no number.
+            VocabularyError: a file is missing, empty, not UTF-8, of another length, or a threshold is not a number.
         """
         names = Path(names)
         english = _lines(names)
@@ -134,17 +134,17 @@ class TagVocabulary:
         threshold: float = 0.5,
         descriptions: Mapping[str, Sequence[str]] | None = None,
     ) -> TagVocabulary:
-        """Make an open-set vocabulary of one's own tags.
+        """Build an open-set vocabulary of custom tags.
 
         Args:
-            name: what to call it.
+            name: name of the vocabulary.
             names: the tags, in the order of their ids.
-            threshold: one threshold for all. The official open-set code uses 0.5: tags that a model was not
-                trained on score lower than those that it was.
+            threshold: one threshold for all. The official open-set code uses 0.5: tags outside of a model's training
+                set score lower than those in it.
             descriptions: sentences about each tag, by name.
 
         Raises:
-            VocabularyError: no names, or a name without a description where there are descriptions.
+            VocabularyError: no names, or a name without a description although there are descriptions.
         """
         cleaned = tuple(_clean(each) for each in names)
         sentences = None
@@ -160,15 +160,15 @@ class TagVocabulary:
 
         Args:
             name: ``ram`` (RAM and RAM++) or ``tag2text``.
-            models_dir: the folder with the lists, or with the folders of the models that they came with.
+            models_dir: the folder with the lists, or with the folders of their models.
 
         Raises:
             VocabularyError: the name is unknown, or the lists are not in ``models_dir``.
         """
         if name not in _MODELS:
-            raise VocabularyError(f"unknown vocabulary {name!r}; known are imagenet, ram, tag2text")
+            raise VocabularyError(f"unknown vocabulary {name!r}; known vocabularies: imagenet, ram, tag2text")
         if models_dir is None:
-            raise VocabularyError(f"vocabulary {name!r} is read from files: say in which folder (models_dir) they are")
+            raise VocabularyError(f"vocabulary {name!r} needs its files; pass their folder (models_dir)")
         first = "ram_tag_list.txt" if name == "ram" else "tag2text_ori_tag_list.txt"
         homes = [Path(models_dir), *(Path(models_dir) / model for model in _MODELS[name])]
         folder = next((home for home in homes if (home / first).is_file()), homes[0])
@@ -186,7 +186,7 @@ class TagVocabulary:
         """Return the same tags with other thresholds for some ids.
 
         Raises:
-            VocabularyError: an id is not of this vocabulary, or a threshold is out of range.
+            VocabularyError: an id is not in this vocabulary, or a threshold is out of range.
         """
         values = self.thresholds.copy()
         for tag_id, value in thresholds.items():
@@ -197,34 +197,34 @@ class TagVocabulary:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash (hex) of names, Chinese names, thresholds and descriptions: all that changes what a model gives."""
+        """Hash (hex) of names, Chinese names, thresholds and descriptions: all that affects a model's results."""
         digest = hashlib.sha256(json.dumps([self.names, self.names_zh, self.descriptions]).encode())
         digest.update(self.thresholds.astype("<f4").tobytes())
         return digest.hexdigest()
 
     @cached_property
     def never_assigned(self) -> tuple[int, ...]:
-        """Ids of the tags whose threshold no score can be above (ten of RAM's)."""
+        """Ids of the tags whose threshold no score can exceed (ten of RAM's)."""
         return tuple(int(i) for i in np.flatnonzero(self.thresholds >= NEVER))
 
     def assigned(self, scores: NDArray[np.float32], ids: NDArray[np.int32] | None = None) -> NDArray[np.bool_]:
-        """Say which tags are assigned: score strictly above threshold, as in the official code.
+        """Return which tags are assigned: score strictly above threshold, as in the official code.
 
         Args:
             scores: (..., T) scores of all tags; or, with ``ids``, (K,) scores of those tags.
-            ids: (K,) ids that the scores belong to.
+            ids: (K,) ids of the scores.
 
         Returns:
-            True where assigned, in the shape of ``scores``.
+            True if assigned, in the shape of ``scores``.
         """
         thresholds = self.thresholds if ids is None else self.thresholds[ids]
         return np.asarray(scores, dtype=np.float32) > thresholds
 
     def resolve(self, text: str) -> list[int]:
-        """Return the ids that a person means by a name or a number, ascending; empty when there is none.
+        """Return the ids that a person means by a name or a number, ascending; empty if there are none.
 
-        A name in English (upper and lower case alike) or Chinese gives every tag that carries it. Text that is no
-        name is taken as an id.
+        A name in English (case-insensitive) or Chinese gives every tag that has it. Text that is not a name is read as
+        an id.
         """
         key = _fold(text)
         if ids := self._ids_by_name.get(key):
@@ -234,7 +234,7 @@ class TagVocabulary:
         return []
 
     def suggest(self, text: str, n: int = 3) -> list[str]:
-        """Return up to ``n`` names of this vocabulary that look like ``text`` or have it as a word, best first."""
+        """Return up to ``n`` names of this vocabulary that resemble ``text`` or contain it as a word, best first."""
         key = _fold(text)
         holding = [name for name in self._ids_by_name if key in name.split()]  # cat: Egyptian cat, tiger cat
         near = difflib.get_close_matches(key, self._ids_by_name.keys(), n=n, cutoff=0.6)
@@ -250,7 +250,7 @@ class TagVocabulary:
         return {key: tuple(sorted(ids)) for key, ids in found.items()}
 
     def _spelling(self, key: str) -> str:
-        """Return the name as it is written in the vocabulary."""
+        """Return a name as the vocabulary spells it."""
         first = self._ids_by_name[key][0]
         english, chinese = self.names[first], self.names_zh[first]
         return english if chinese is None or _fold(english) == key else chinese
@@ -266,15 +266,15 @@ def _fold(text: str) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    """Read a list, one cleaned entry a line; the last line may or may not end in a newline."""
+    """Read a list with one cleaned entry per line. The last line may or may not end with a newline."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise VocabularyError(f"{path} is not there; `ramq models pull` fetches the official lists") from error
+        raise VocabularyError(f"{path} does not exist; run `ramq models pull` for the official lists") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise VocabularyError(f"{path} cannot be read as a list in UTF-8: {error}") from error
+        raise VocabularyError(f"{path} cannot be read as a UTF-8 list: {error}") from error
     if not text.strip():
-        raise VocabularyError(f"{path} is empty; it must have one tag a line")
+        raise VocabularyError(f"{path} is empty; it must have one tag per line")
     return [_clean(line) for line in text.rstrip("\n").split("\n")]
 
 
@@ -293,7 +293,7 @@ def _numbers(path: Path, lines: Iterable[str]) -> NDArray[np.float32]:
         try:
             values.append(float(line))
         except ValueError as error:
-            raise VocabularyError(f"{path}, line {number}: {line!r} is no number; write one in 0..1") from error
+            raise VocabularyError(f"{path}, line {number}: {line!r} is not a number; write one in 0..1") from error
         if not 0 <= values[-1] <= 1:
             raise VocabularyError(f"{path}, line {number}: {line} is outside 0..1; write a threshold within it")
     return np.array(values, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Vocabularies of one's own from a file: names alone, or a table with thresholds, Chinese names and descriptions."""
+"""Read custom vocabularies from files: names alone, or a table with thresholds, Chinese names and descriptions."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("name", "name_zh", "threshold", "description", "descriptions")
 
-# NUL, which shows that a file is of another encoding, and halves of surrogate pairs, which JSON can spell. No database
-# holds either.
+# NUL, which shows that a file has another encoding, and halves of surrogate pairs, which JSON can spell. A database
+# can store neither.
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -38,27 +38,27 @@ def read_vocabulary(path: Path | str, name: str | None = None) -> TagVocabulary:
     """Read a vocabulary.
 
     Args:
-        path: ``.txt``, one name a line; ``.csv`` with a header, or ``.jsonl``, with ``name`` and, if wanted,
-            ``name_zh``, ``threshold`` (0.5 if not given) and ``description`` or ``descriptions`` (in a CSV parted by
-            ``|``). Empty lines do not count.
-        name: what to call it; the file's stem when not given.
+        path: ``.txt`` with one name per line; ``.csv`` with a header, or ``.jsonl``, with ``name`` and, optionally,
+            ``name_zh``, ``threshold`` (default 0.5) and ``description`` or ``descriptions`` (in a CSV separated by
+            ``|``). Empty lines are ignored.
+        name: name of the vocabulary; default: the file's stem.
 
     Raises:
-        VocabularyError: the file is not there or of another kind, or a line makes no sense; the message names it.
+        VocabularyError: the file is missing or of another kind, or a line is not valid; the message names it.
     """
     path = Path(path)
     readers = {".txt": _names, ".csv": _table, ".jsonl": _objects}
     if path.suffix.lower() not in readers:
-        raise VocabularyError(f"{path} is no vocabulary: give a .txt, .csv or .jsonl file")
+        raise VocabularyError(f"{path} is not a vocabulary: give a .txt, .csv or .jsonl file")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError as error:
-        raise VocabularyError(f"{path} is not there") from error
+        raise VocabularyError(f"{path} does not exist") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise VocabularyError(f"{path} cannot be read as text in UTF-8: {error}") from error
+        raise VocabularyError(f"{path} cannot be read as UTF-8 text: {error}") from error
     entries = [_entry(path, line, fields) for line, fields in readers[path.suffix.lower()](path, lines)]
     if not entries:
-        raise VocabularyError(f"{path} names no tags; write one a line")
+        raise VocabularyError(f"{path} contains no tags; write one per line")
     _check(path, entries)
     described = any(entry.descriptions for entry in entries)
     return TagVocabulary(
@@ -80,7 +80,7 @@ def _table(path: Path, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]
         raise VocabularyError(f"{path}, line 1: no column `name`; the columns are {', '.join(_COLUMNS)}")
     for fields in rows:
         if None in fields:
-            raise VocabularyError(f"{path}, line {rows.line_num}: more fields than columns; quote what holds a comma")
+            raise VocabularyError(f"{path}, line {rows.line_num}: more fields than columns; quote fields with commas")
         if any((value or "").strip() for value in fields.values()):
             told = {key: value for key, value in fields.items() if (value or "").strip()}
             if "descriptions" in told:
@@ -95,7 +95,7 @@ def _objects(path: Path, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]
         try:
             fields = json.loads(line)
         except ValueError as error:
-            raise VocabularyError(f"{path}, line {number}: no JSON ({error})") from error
+            raise VocabularyError(f"{path}, line {number}: not valid JSON ({error})") from error
         if not isinstance(fields, dict):
             raise VocabularyError(f'{path}, line {number}: not an object such as {{"name": "dog"}}')
         yield number, {key: value for key, value in fields.items() if value is not None}
@@ -107,18 +107,18 @@ def _entry(path: Path, line: int, fields: dict[str, Any]) -> _Entry:
         raise VocabularyError(f"{where}: unknown field {unknown[0]!r}; the fields are {', '.join(_COLUMNS)}")
     name = fields.get("name")
     if not isinstance(name, str) or not name.strip():
-        raise VocabularyError(f"{where}: no name")
+        raise VocabularyError(f"{where}: the name is missing")
     name_zh = fields.get("name_zh", "")
     sentences = fields.get("descriptions", [fields["description"]] if "description" in fields else [])
     texts = sentences if isinstance(sentences, list) else [sentences]
     if not isinstance(name_zh, str) or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise VocabularyError(f"{where}: Chinese name and descriptions must be texts")
+        raise VocabularyError(f"{where}: Chinese name and descriptions must be text")
     if wrong := [text for text in (name, name_zh, *texts) if _NO_TEXT.search(text)]:
-        raise VocabularyError(f"{where}: {wrong[0]!r} has characters that are no text; is the file in UTF-8?")
+        raise VocabularyError(f"{where}: {wrong[0]!r} has characters that are not text; save the file as UTF-8")
     try:
         threshold = float(fields.get("threshold", OPEN_THRESHOLD))
     except (TypeError, ValueError) as error:
-        raise VocabularyError(f"{where}: threshold {fields['threshold']!r} is no number; write one in 0..1") from error
+        raise VocabularyError(f"{where}: threshold {fields['threshold']!r} is not a number; write 0 to 1") from error
     if not 0 <= threshold <= 1:
         raise VocabularyError(f"{where}: threshold {threshold:g} is outside 0..1")
     return _Entry(line, _clean(name), _clean(name_zh) or None, threshold, tuple(map(_clean, texts)))
@@ -134,6 +134,6 @@ def _check(path: Path, entries: list[_Entry]) -> None:
     for entry in entries:
         before = seen.setdefault(entry.name.casefold(), entry.line)
         if before != entry.line:
-            raise VocabularyError(f"{path}, line {entry.line}: {entry.name!r} stands in line {before} already")
+            raise VocabularyError(f"{path}, line {entry.line}: {entry.name!r} is already in line {before}")
         if described and not entry.descriptions:
             raise VocabularyError(f"{path}, line {entry.line}: {entry.name!r} has no description; describe all or none")

@@ -1,6 +1,6 @@
-"""Weights from files: official ``.pth`` and ``.safetensors``, strictly and safely.
+"""Load weights from files, official ``.pth`` and ``.safetensors``, strictly and safely.
 
-No code in a file is ever run, every key must be known, every shape must fit, and what a file lacks is named.
+No code in a file is ever run. Every key must be known, every shape must fit, and missing keys are named.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 Weights = dict[str, torch.Tensor]
 
-# What official files carry though the networks compute it: index tables and masks of Swin, position numbers of BERT.
+# Keys in official files that the networks compute themselves: index tables and masks of Swin, position ids of BERT.
 _COMPUTED = re.compile(r"(relative_position_index|attn_mask|position_ids)$")
-# The output layer of the text decoder is the word embedding; official files name the same tensor twice.
+# The output layer of the text decoder is the word embedding. Official files store the same tensor under two names.
 _TIED = {
     "text_decoder.cls.predictions.decoder.weight": "text_decoder.bert.embeddings.word_embeddings.weight",
     "text_decoder.cls.predictions.decoder.bias": "text_decoder.cls.predictions.bias",
@@ -39,18 +39,18 @@ _SHOWN = 5  # keys named in a message before "and N more"
 def read_checkpoint(path: Path | str, *, captions: bool = True) -> Weights:
     """Read the weights that the networks use, under their official names.
 
-    A ``.pth`` is mapped into memory, so that its gigabytes of optimizer state are never read.
+    A ``.pth`` is memory-mapped, so its gigabytes of optimizer state are never read.
 
     Args:
         path: ``.pth`` holding ``{"model": state_dict}`` (or a bare state dict), or ``.safetensors``.
         captions: keep ``tag_encoder.*`` and ``text_decoder.*``; tagging alone does not need them.
 
     Raises:
-        CheckpointError: the file is missing, truncated, would run code, or holds no weights.
+        CheckpointError: the file is missing, truncated, would run code, or contains no weights.
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path} is not there; fetch it with `ramq models pull`, or give another path")
+        raise CheckpointError(f"{path} does not exist; fetch it with `ramq models pull`, or give another path")
     raw = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     weights: Weights = {}
     for original, tensor in raw.items():
@@ -59,7 +59,7 @@ def read_checkpoint(path: Path | str, *, captions: bool = True) -> Weights:
             continue
         if (twin := _TIED.get(key)) and twin in raw:
             if not torch.equal(tensor, raw[twin]):
-                raise CheckpointError(f"{path}: {key} differs from {twin}, which it must share; fetch the file again")
+                raise CheckpointError(f"{path}: {key} and {twin} must be equal, but differ; fetch the file again")
             continue
         weights[key] = tensor
     return weights
@@ -69,31 +69,31 @@ def _read_safetensors(path: Path) -> Weights:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is truncated or no safetensors file ({error}); fetch it again") from error
+        raise CheckpointError(f"{path} is truncated or not a safetensors file ({error}); fetch it again") from error
 
 
 def _read_pickle(path: Path) -> Weights:
     if not zipfile.is_zipfile(path):
         raise CheckpointError(
-            f"{path} is truncated or no PyTorch checkpoint; fetch it again (`ramq models verify` checks its hash)"
+            f"{path} is truncated or not a PyTorch checkpoint; fetch it again (`ramq models verify` checks its hash)"
         )
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} holds more than weights and would run code when read, so it was not; take an official file or "
+            f"{path} contains more than weights and would run code, so it was not read; use an official file or "
             f"convert it where you trust it ({_first_line(error)})"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({_first_line(error)}); fetch it again") from error
     state = loaded.get("model", loaded) if isinstance(loaded, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(each, torch.Tensor) for each in state.values()):
-        raise CheckpointError(f'{path} holds no weights; expected {{"model": state_dict}}')
+        raise CheckpointError(f'{path} contains no weights; expected {{"model": state_dict}}')
     return state
 
 
 def load_into(network: nn.Module, weights: Mapping[str, torch.Tensor], path: Path | str, model: str) -> None:
-    """Give a network built on the ``meta`` device its weights, every one of them and no other.
+    """Load weights into a network built on the ``meta`` device: every one of its tensors and no other.
 
     Args:
         network: network to fill.
@@ -115,13 +115,13 @@ def load_into(network: nn.Module, weights: Mapping[str, torch.Tensor], path: Pat
         if weights[official].shape != shape
     }
     if misshapen:
-        raise CheckpointError(f"{path} has {_some(misshapen)}; it was made for a model of other sizes than {model}")
+        raise CheckpointError(f"{path} has {_some(misshapen)}; it belongs to a model with other sizes than {model}")
     own = {key: weights[official].float() for official, (key, _) in wanted.items()}
     network.load_state_dict(own, strict=True, assign=True)
 
 
 def weights_sha256(weights: Mapping[str, torch.Tensor]) -> str:
-    """Hash (hex) of the used tensors, the same for a ``.pth`` and what ``convert`` made of it."""
+    """Return the hash (hex) of the used tensors. A ``.pth`` and the file that ``convert`` makes of it have the same."""
     digest = hashlib.sha256()
     for key in sorted(weights):
         tensor = weights[key].contiguous()
@@ -131,18 +131,18 @@ def weights_sha256(weights: Mapping[str, torch.Tensor]) -> str:
 
 
 def convert(checkpoint: Path | str, out: Path | str, *, captions: bool | None = None) -> int:
-    """Write a ``.safetensors`` with nothing but the tensors that are used.
+    """Write a ``.safetensors`` with only the tensors that are used.
 
     Args:
         checkpoint: official ``.pth``, or a ``.safetensors``.
-        out: file to write; it appears whole or not at all.
-        captions: keep the caption branch; by default for Tag2Text, whose purpose it is, and not for RAM.
+        out: file to write; it appears complete or not at all.
+        captions: keep the caption branch; default: for Tag2Text, whose purpose it is, and not for RAM.
 
     Returns:
         Size of ``out`` in bytes.
 
     Raises:
-        CheckpointError: the checkpoint cannot be read, or ``out`` is no ``.safetensors`` name.
+        CheckpointError: the checkpoint cannot be read, or ``out`` does not end in ``.safetensors``.
     """
     out = Path(out)
     if out.suffix != ".safetensors":
@@ -158,7 +158,7 @@ def convert(checkpoint: Path | str, out: Path | str, *, captions: bool | None = 
 
 
 def official_name(key: str) -> str:
-    """Name a parameter as official files do: their Swin counts a ``downsample`` to the stage it ends."""
+    """Return a parameter's name in official files: their Swin assigns a ``downsample`` to the stage that it ends."""
     return re.sub(
         r"^visual_encoder\.layers\.(\d+)\.downsample",
         lambda m: f"visual_encoder.layers.{int(m[1]) - 1}.downsample",
@@ -167,12 +167,12 @@ def official_name(key: str) -> str:
 
 
 def _likely(keys: Iterable[str]) -> str:
-    """Say what a set of missing or unexpected keys usually means."""
+    """Return what missing or unexpected keys usually mean."""
     keys = set(keys)
     if "reweight_scale" in keys:
-        return "; RAM++ has it and RAM has not: load the file as the other of `ram` and `ram_plus`"
+        return "; RAM++ has it, RAM does not: load the file as the other of `ram` and `ram_plus`"
     if keys & {"fc.W", "fc.b", "label_embed.weight"}:
-        return "; that is how Tag2Text differs: load the file as `tag2text`, or fetch one of the model you want"
+        return "; only Tag2Text has it: load the file as `tag2text`, or fetch one of the model you want"
     if any(key.startswith(_CAPTION) for key in keys):
         return "; that is the caption branch, which RAM++ never has"
     return "; the file is incomplete or of another model: fetch it again"
@@ -189,7 +189,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def model_of(weights: Mapping[str, torch.Tensor]) -> str:
-    """Name the model that weights belong to, ``ram``, ``ram_plus`` or ``tag2text``.
+    """Return the model that weights belong to, ``ram``, ``ram_plus`` or ``tag2text``.
 
     Raises:
         CheckpointError: they belong to none of them.
@@ -198,4 +198,4 @@ def model_of(weights: Mapping[str, torch.Tensor]) -> str:
         return "tag2text"
     if "label_embed" in weights:
         return "ram_plus" if "reweight_scale" in weights else "ram"
-    raise CheckpointError("these are weights of neither RAM, RAM++ nor Tag2Text: neither label_embed nor fc.W is there")
+    raise CheckpointError("these are not weights of RAM, RAM++ or Tag2Text: label_embed and fc.W are missing")

@@ -1,6 +1,6 @@
-"""Checkpoints and their data files: what there is, fetching it, and checking it. Needs no torch.
+"""Checkpoints and their data files: list, fetch and verify them. Needs no torch.
 
-The folder has one folder per model: ``<models_dir>/<model>/<file>``.
+There is one folder per model: ``<models_dir>/<model>/<file>``.
 """
 
 from ram_core.checkpoints.download import Listener, Patience, UnreachableError

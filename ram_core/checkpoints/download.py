@@ -1,7 +1,7 @@
-"""One file over HTTP into a partial file, through broken connections, ignored ranges and files that change.
+"""Download one file over HTTP into a partial file. Handles broken connections, ignored ranges and changing files.
 
-The partial file has a note beside it (``FILE.part.json``) that says which version of which address it holds, so that
-a later run continues it only if the server still has that version.
+A note next to the partial file (``FILE.part.json``) says which version of which address it holds. A later run continues
+it only if the server still has that version.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Patience:
     """How long to put up with a bad connection.
 
     Attributes:
-        attempts: tries in a row that bring nothing new before giving up.
+        attempts: tries in a row without new data before giving up.
         first_delay_seconds: wait after the first failure; doubles with each further one.
-        longest_delay_seconds: the most to wait, also when the server asks for more.
-        timeout_seconds: how long the server may stay silent.
+        longest_delay_seconds: maximum wait, even if the server asks for more.
+        timeout_seconds: how long the server may be silent.
     """
 
     attempts: int = 6
@@ -55,10 +55,10 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Who hears how it goes.
+    """Callbacks about the progress of a download.
 
     Attributes:
-        progress: called with file name, bytes there, and bytes in all, None when not known.
+        progress: called with file name, bytes so far, and total bytes (None if unknown).
         note: called with one line that a person should read.
     """
 
@@ -67,11 +67,11 @@ class Listener:
 
 
 class UnreachableError(CheckpointError):
-    """The address gave nothing more, however often it was asked. The same call may succeed later."""
+    """The address returned nothing more after repeated tries. The same call may succeed later."""
 
 
 class _BrokenError(Exception):
-    """The connection or the server failed in a way that may pass."""
+    """The connection or the server failed in a way that may be temporary."""
 
     def __init__(self, reason: str, wait_seconds: float | None = None) -> None:
         super().__init__(reason)
@@ -79,7 +79,7 @@ class _BrokenError(Exception):
 
 
 class _WebRedirects(urllib.request.HTTPRedirectHandler):
-    """Redirects stay on the web, and from https they stay on https."""
+    """Redirects must lead to http or https, and from https only to https."""
 
     @override
     def redirect_request(
@@ -87,7 +87,7 @@ class _WebRedirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         scheme = urlsplit(newurl).scheme
         if scheme not in _WEB or (req.type == "https" and scheme == "http"):
-            raise CheckpointError(f"{req.full_url} redirects to {newurl}, which is not followed; use another mirror")
+            raise CheckpointError(f"{req.full_url} redirects to {newurl}, which is not allowed; use another mirror")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -103,16 +103,16 @@ class Download:
     """The download of one file.
 
     Args:
-        file: what is expected.
+        file: the expected file.
         url: where to get it.
-        part: where its bytes go; continued if it holds the beginning of the same version.
+        part: the partial file; continued if it holds the beginning of the same version.
         patience: when to give up.
-        listener: who hears how it goes.
+        listener: callbacks about the progress.
     """
 
     def __init__(self, file: RemoteFile, url: str, part: Path, patience: Patience, listener: Listener) -> None:
         if urlsplit(url).scheme not in _WEB:
-            raise CheckpointError(f"{url} is no http or https address")
+            raise CheckpointError(f"{url} is not an http or https address")
         self.file = file
         self.url = url
         self.part = part
@@ -120,7 +120,7 @@ class Download:
         self.listener = listener
         self.continued = False
         self._note_path = part.with_name(part.name + ".json")
-        # No handlers for file: and ftp:, so that no redirect or setting can reach them. Proxies by environment.
+        # Without handlers for file: and ftp:, no redirect or setting can reach them. Proxies come from the environment.
         self._opener = urllib.request.OpenerDirector()
         for handler in (
             urllib.request.ProxyHandler(),
@@ -134,11 +134,11 @@ class Download:
             self._opener.add_handler(handler)
 
     def run(self) -> None:
-        """Bring the partial file to its full length.
+        """Complete the partial file.
 
         Raises:
             CheckpointError: the server has another file or none, or the disk fails.
-            UnreachableError: the server cannot be reached, or answers with errors that may pass.
+            UnreachableError: the server cannot be reached, or answers with errors that may be temporary.
         """
         failures, furthest = 0, -1
         while True:
@@ -193,7 +193,7 @@ class Download:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
             total = _content_range(error.headers)[1]
             if total == start and self.file.fits(start):
-                return  # everything had arrived before the last run ended
+                return  # the last run had received everything
             self.discard()
             raise _BrokenError("the server's file changed") from error
         raise CheckpointError(
@@ -209,7 +209,7 @@ class Download:
             tag = _validator(headers)
             if begins != start or (tag and held and held.validator and tag != held.validator):
                 self.discard()
-                raise _BrokenError("the server sent another range, or another version, than was asked for")
+                raise _BrokenError("the server sent a different range or version than requested")
         else:
             start, total = 0, _number(headers.get("Content-Length"))
         self._check_kind(headers, total)
@@ -226,7 +226,7 @@ class Download:
         self.listener.progress(self.file.name, there, total)
         while chunk := response.read1(CHUNK_BYTES):
             there += len(chunk)
-            if there > self.file.most_bytes:  # a response without a length could go on for ever
+            if there > self.file.most_bytes:  # a response without a length could be endless
                 self.discard()
                 raise CheckpointError(f"{self.file.name}: {self.url} sends more than the file has; use another mirror")
             with _disk(self.part):
@@ -237,7 +237,7 @@ class Download:
         if total is not None and there < total:
             raise _BrokenError("the connection broke")
         if not self.file.fits(there):
-            raise _BrokenError(f"the server closed after {there:,} bytes")
+            raise _BrokenError(f"the server closed the connection after {there:,} bytes")
 
     def _check_kind(self, headers: Message, total: int | None) -> None:
         kind = headers.get_content_type() if "Content-Type" in headers else None
@@ -249,7 +249,7 @@ class Download:
             about = "" if self.file.exact_size else "about "
             raise CheckpointError(
                 f"{self.file.name}: {self.url} has {total:,} bytes, expected {about}{self.file.size_bytes:,}; "
-                "it is another file, use another mirror"
+                "it is a different file, use another mirror"
             )
 
     def _length(self) -> int:
@@ -260,8 +260,8 @@ class Download:
             values = json.loads(self._note_path.read_text(encoding="utf-8"))
             held = _Note(values["url"], values["validator"])
         except (OSError, ValueError, KeyError, TypeError):
-            return None  # without a readable note nothing is known about the partial file: start over
-        # A published hash finds a mixture of two versions; without one only the server's validator can rule it out.
+            return None  # without a readable note the partial file is of unknown origin: start over
+        # A published hash detects a mixture of two versions. Without one, only the server's validator can exclude it.
         return held if held.validator is not None or self.file.sha256 is not None else None
 
     def _write_note(self, held: _Note) -> None:
@@ -270,26 +270,26 @@ class Download:
 
 
 def check_room(folder: Path, wanted_bytes: int, name: str) -> None:
-    """Raise ``CheckpointError`` where a folder's disk has not room for this many more bytes."""
+    """Raise ``CheckpointError`` if a folder's disk does not have room for this many more bytes."""
     free = shutil.disk_usage(folder).free
     if wanted_bytes > free:
         raise CheckpointError(
             f"{name} needs {wanted_bytes:,} more bytes in {folder}, which has {free:,} free; "
-            "free some, or choose another folder with RAMQ_MODELS_DIR"
+            "free some space, or choose another folder with RAMQ_MODELS_DIR"
         )
 
 
 @contextlib.contextmanager
 def _disk(path: Path) -> Iterator[None]:
-    """Tell the disk's failures from the network's."""
+    """Tell errors of the disk from errors of the network."""
     try:
         yield
     except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error.strerror}; free or mend the disk and run again") from error
+        raise CheckpointError(f"cannot write {path}: {error.strerror}; check the disk and run again") from error
 
 
 def _content_range(headers: Message) -> tuple[int | None, int | None]:
-    """First byte and total length of a ``Content-Range``, None for what it does not say."""
+    """Return first byte and total length of a ``Content-Range``; None for missing values."""
     found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
     return (_number(found[1]), _number(found[3])) if found else (None, None)
 
@@ -299,7 +299,7 @@ def _number(text: str | None) -> int | None:
 
 
 def _validator(headers: Message) -> str | None:
-    """What ``If-Range`` may carry: a strong entity tag, or a date (RFC 9110, section 13.1.5)."""
+    """Return a validator for ``If-Range``: a strong entity tag, or a date (RFC 9110, section 13.1.5)."""
     tag = headers.get("ETag")
     if tag is not None and not tag.startswith("W/"):
         return str(tag)

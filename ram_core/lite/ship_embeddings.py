@@ -1,4 +1,4 @@
-"""Write the embeddings that come with the package: ``python -m ram_core.lite.ship_embeddings``."""
+"""Compute the embeddings that are part of the package: ``python -m ram_core.lite.ship_embeddings``."""
 
 from __future__ import annotations
 

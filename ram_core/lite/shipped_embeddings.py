@@ -1,8 +1,8 @@
-"""Embeddings that come with the package: of the names and definitions of the classes of ``lite``.
+"""Embeddings that are part of the package: of the names and definitions of the classes of ``lite``.
 
-Embedding them takes twenty seconds on two cores: the first job in a new data folder would wait for it, and the first
-search by text for a part. ``python -m ram_core.lite.ship_embeddings`` makes the file again, and a test holds it
-against what the encoder computes.
+Computing them takes twenty seconds on two cores. The first job in a new data folder would wait for all of it, the first
+text search for a part. ``python -m ram_core.lite.ship_embeddings`` writes the file, and a test compares it with the
+encoder's output.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PATH = Path(__file__).with_name("shipped_embeddings.npz")
 
 
 def shipped_embeddings(encoder_sha256: str, texts: Sequence[str]) -> NDArray[np.float32] | None:
-    """Return (len(texts), D) unit vectors, or None where the package does not have them all from this encoder.
+    """Return (len(texts), D) unit vectors, or None if the package does not have all of them from this encoder.
 
     Raises:
         CheckpointError: the package's file is missing or damaged.
@@ -42,16 +42,16 @@ def shipped_embeddings(encoder_sha256: str, texts: Sequence[str]) -> NDArray[np.
 
 @functools.cache
 def _table(encoder_sha256: str) -> tuple[dict[bytes, int], NDArray[np.float32]] | None:
-    """The row of each text by the text's digest, and the rows; None, and nothing read, for another encoder."""
+    """Return the row of each text by its digest, and the rows; None, without reading them, for another encoder."""
     try:
         with np.load(PATH, allow_pickle=False) as kept:
             if kept["encoder"].tobytes().hex() != encoder_sha256:
                 return None
             return {digest.tobytes(): i for i, digest in enumerate(kept["digests"])}, kept["vectors"]
-    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
+    except Exception as error:  # numpy and zipfile raise many kinds of errors for a damaged file
         raise CheckpointError(f"{PATH} is missing or damaged ({type(error).__name__}); install ramq again") from error
 
 
 def digest_of(text: str) -> bytes:
-    """Return what a text is found by."""
+    """Return the key of a text in the table."""
     return hashlib.sha256(text.encode()).digest()[:16]

