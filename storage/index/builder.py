@@ -345,16 +345,24 @@ class IndexBuilder:
             Manifest(build.generation_id, number, watermark, build.system_identifier, build.vector_size, tuple(entries))
         ):
             number += 1
-        with unit_of_work(self.engine) as session:
-            is_published = repository.publish(
-                session, build.generation_id, epoch=build.epoch, manifest=number, watermark=watermark
-            )
-        if not is_published:
-            log.warning("another builder took over", extra={"generation_id": build.generation_id})
-            return None
         known = {entry.name for entry in base.segments} if base else set()
         new_rows = sum(entry.rows for entry in entries if entry.name not in known)
-        return Published(build.generation_id, number, watermark, segments=len(entries), new_rows=new_rows)
+        return self._point_at(build, Published(build.generation_id, number, watermark, len(entries), new_rows))
+
+    def _point_at(self, build: Build, published: Published) -> Published | None:
+        """Make searches read what was published. Return None if another builder took over."""
+        with unit_of_work(self.engine) as session:
+            is_current = repository.publish(
+                session,
+                build.generation_id,
+                epoch=build.epoch,
+                manifest=published.manifest,
+                watermark=published.watermark,
+            )
+        if not is_current:
+            log.warning("another builder took over", extra={"generation_id": build.generation_id})
+            return None
+        return published
 
     def _next_number(self, build: Build) -> int:
         """Return an unused manifest number: one that was not used before the database was restored from a backup."""

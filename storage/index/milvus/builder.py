@@ -6,7 +6,6 @@ leaves rows that searches ignore and that the next builder writes again.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from storage.index.file_storage import FileStorage
     from storage.index.milvus.client import Milvus
     from storage.results.projection import RawRows
-
-log = logging.getLogger(__name__)
 
 _FACTS = ("archive", "job", "modified", "size", "key", "scores", "vector")
 
@@ -119,7 +116,7 @@ class MilvusBuilder(IndexBuilder):
             fresh = Window(build.generation_id, build.pointer.watermark, watermark)
             written = self._write_rows(build, _name(build), session, fresh)
             self.milvus.delete(_name(build), repository.erased(session, fresh).tolist())
-        return self._point_at(build, build.pointer.manifest, watermark, written)
+        return self._point_at(build, Published(build.generation_id, build.pointer.manifest, watermark, 1, written))
 
     def _rebuild(self, build: Build) -> Published | None:
         used = collections_of(self.milvus, build.system_identifier).values()
@@ -132,7 +129,7 @@ class MilvusBuilder(IndexBuilder):
         for window in self._slices(build, watermark):
             with unit_of_work(self.snapshot_engine) as session:
                 written += self._write_rows(build, name, session, window)
-        return self._point_at(build, number, watermark, written)
+        return self._point_at(build, Published(build.generation_id, number, watermark, 1, written))
 
     def _write_rows(self, build: Build, collection: str, session: Session, window: Window) -> int:
         units = repository.assigned_units(session, build.generation_id)
@@ -142,16 +139,6 @@ class MilvusBuilder(IndexBuilder):
             self.milvus.upsert(collection, raw, vectors, units)
             written += len(raw.ids)
         return written
-
-    def _point_at(self, build: Build, number: int, watermark: int, written: int) -> Published | None:
-        with unit_of_work(self.engine) as session:
-            is_published = repository.publish(
-                session, build.generation_id, epoch=build.epoch, manifest=number, watermark=watermark
-            )
-        if not is_published:
-            log.warning("another builder took over", extra={"generation_id": build.generation_id})
-            return None
-        return Published(build.generation_id, number, watermark, segments=1, new_rows=written)
 
     def _differences(
         self, collection: str, stored: Iterable[tuple[RawRows, NDArray[np.float16]]], changed: NDArray[np.int64]
