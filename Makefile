@@ -8,44 +8,55 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test tools lint format types bench up reference lock audit clean
+.PHONY: help install demo test check tools lint format types bench up reference lock audit clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@awk -F ':.*## ' '/^## /{ printf "\n%s\n", substr($$0, 4) } /^[a-z-]+:.*## /{ printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+## Use it
 
 install: $(VENV)/.run ## Make .venv with ramq and what it needs to run, from the lock
 
 demo: $(VENV)/.demo ## Archive and search real photographs; PHOTOS=DIR for your own, KEEP=1 to see the page
 	@$(BIN)/python -m ramq.demo $(if $(PHOTOS),--photos "$(PHOTOS)") $(if $(KEEP),--keep) $(if $(PORT),--port $(PORT))
 
+up: $(VENV)/.run ## Run the whole stack until Ctrl-C
+	@$(BIN)/ramq up
+
+
+## Change it
+
+check: $(VENV)/.dev lint types ## Run linters, types and unit tests: before each commit
+	$(BIN)/pytest -n $(JOBS) --dist loadfile tests/unit $(ARGS)
+
 test: $(VENV)/.dev tools lint types ## Run linters, types and every test
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
-
-tools: $(VENV)/.dev # what the tests need and pip cannot bring: a browser, more photographs
-	@$(BIN)/python tests/photographs.py
 
 lint: $(VENV)/.dev ## Check style, format and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-format: $(VENV)/.dev ## Format the code and mend what can be mended
+types: $(VENV)/.dev ## Check the types
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-types: $(VENV)/.dev ## Check the types
-	$(BIN)/mypy
+tools: $(VENV)/.dev # what the tests need and pip cannot bring: a browser, more photographs
+	@$(BIN)/python tests/photographs.py
+
+
+## Maintain it
+
+reference: $(VENV)/.dev ## Write docs/api.md and docs/cli.md from the code
+	@$(BIN)/python docs/references.py
 
 bench: $(VENV)/.dev ## Run the benchmarks; figures go to benchmarks/results
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-up: $(VENV)/.run ## Run the whole stack until Ctrl-C
-	@$(BIN)/ramq up
-
-reference: $(VENV)/.dev ## Write docs/api.md and docs/cli.md anew from the code
-	@$(BIN)/python docs/references.py
-
-lock: $(VENV)/.dev ## Write requirements/*.txt anew from pyproject.toml
+lock: $(VENV)/.dev ## Write requirements/*.txt from pyproject.toml
 	@sh requirements/lock.sh $(BIN)/uv
 
 audit: $(VENV)/.dev ## Ask whether a locked package has a known vulnerability; needs a network
