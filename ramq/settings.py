@@ -121,7 +121,7 @@ class Settings(BaseModel):
         for number, entry in enumerate(value, 1):
             # A mistyped hash would be accepted as a plain token, and anyone who reads the settings could use it.
             if "sha256:" in entry and not re.fullmatch(r"([\w.-]+:(read|write|admin):)?sha256:[0-9a-fA-F]{64}", entry):
-                raise ValueError(f"entry {number} must be NAME:SCOPE:sha256:HEX, as `ramq token new NAME` prints it")
+                raise ValueError(f"entry {number}: write NAME:SCOPE:sha256:HEX, as `ramq token new NAME` prints it")
         return value
 
     @field_validator(

@@ -55,7 +55,7 @@ BEAT_SECONDS = 2.0
 LIST_SECONDS = 0.5
 WAKE_UP_SECONDS = 0.5
 INDEX_SECONDS = 5.0
-TELL_SECONDS = 1.0
+WEBHOOK_SECONDS = 1.0
 SWEEP_SECONDS = 600.0
 STORE_SECONDS = 600.0
 """Age at which a store is opened again. This picks up new credentials if the current ones do not renew themselves."""
@@ -138,7 +138,7 @@ class Worker:
             ("self-starter", self._start_unasked, lambda: SILENCE_SECONDS / 2),
         ]
         if self._webhook is not None:
-            loops.append(("webhook", self._tell, lambda: TELL_SECONDS * self._listening))
+            loops.append(("webhook", self._report_ended, lambda: WEBHOOK_SECONDS * self._listening))
         for name, action, pause in loops:
             thread = threading.Thread(target=self._repeat, args=(name, action, pause), name=name, daemon=True)
             thread.start()
@@ -327,7 +327,7 @@ class Worker:
             log.info("no wake-up came, though there is work")
             self.work_now()
 
-    def _tell(self) -> None:
+    def _report_ended(self) -> None:
         while self._webhook is not None and not self._stopping.is_set() and self._webhook.deliver(self._engine):
             pass
 

@@ -19,7 +19,7 @@ from storage.ledger import jobs, listings, shards
 from storage.objects.manifest import Manifest
 from storage.objects.source import open_store, parse_source
 from storage.results import images
-from workers.pipeline.fitness import EVERYTHING, UnfitError, of_archive, of_model, own_trouble
+from workers.pipeline.fitness import EVERYTHING, UnfitError, as_unfit, of_archive, of_model
 from workers.pipeline.retry import backoff_seconds
 from workers.recorded import list_recorded
 
@@ -112,7 +112,7 @@ class Planner:
             log.warning("listing waits", error=str(error), seconds=delay)
             self._end(listing, f"waiting: {error}", delay_seconds=delay)
         except Exception as error:
-            unfit = own_trouble(error, model=listing.model, archive=listing.archive_uri)
+            unfit = as_unfit(error, model=listing.model, archive=listing.archive_uri)
             if isinstance(error, ForbiddenError):  # the host that enqueued the job could list it, ours may not
                 unfit = UnfitError(of_archive(listing.archive_uri), str(error))
             if unfit is not None:

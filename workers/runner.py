@@ -79,7 +79,7 @@ def run(parts: WorkerParts) -> None:
         start_http_server(int(port), host.strip("[]"), registry=worker.metrics.registry)
     worker.start()
     try:
-        _hear(app, worker, parts.queues)
+        _receive_wake_ups(app, worker, parts.queues)
     finally:
         # Celery no longer handles the signals. A second one must not interrupt the shutdown.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -88,7 +88,7 @@ def run(parts: WorkerParts) -> None:
         raise FatalError(str(worker.fatal)) from worker.fatal
 
 
-def _hear(app: Celery, worker: Worker, queues: tuple[str, ...] | None) -> None:
+def _receive_wake_ups(app: Celery, worker: Worker, queues: tuple[str, ...] | None) -> None:
     """Receive wake-ups until the worker has to stop.
 
     Celery waits for a Redis that is down. But it ends when Redis answers with an error (full, read-only, replicas

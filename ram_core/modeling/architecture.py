@@ -1,4 +1,4 @@
-"""How large a network is, read from the shapes of its weights, so that a checkpoint needs no configuration file."""
+"""Infer the size of a network from the shapes of its weights, so that a checkpoint needs no configuration file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Shapes = Mapping[str, torch.Tensor]
 
-# Heads of the tagging decoder (arXiv:2306.03514, official ``q2l_config.json``); weights of any size are cut into four.
+# Heads of the tagging decoder (arXiv:2306.03514, official ``q2l_config.json``): four for weights of any size.
 TAGGING_HEADS = 4
 # BERT-base cuts its 768 channels into 12 heads of 64 (arXiv:1810.04805); small test networks use heads of 8.
 BERT_HEAD_WIDTH = 64
@@ -26,7 +26,7 @@ PIXELS_PER_WINDOW_CELL = 32
 
 @dataclass(frozen=True, slots=True)
 class SwinSizes:
-    """Sizes of a Swin Transformer whose last stage is one window, as all released models have it.
+    """Sizes of a Swin Transformer whose last stage is one window, as in all released models.
 
     Attributes:
         width: channels of the first stage; every later stage has twice as many.
@@ -54,16 +54,16 @@ class SwinSizes:
 
 @dataclass(frozen=True, slots=True)
 class BertSizes:
-    """Sizes of a stack of BERT layers that look at a memory.
+    """Sizes of a stack of BERT layers with cross attention to a memory.
 
     Attributes:
         layers: number of layers.
         hidden: width H of the tokens.
         heads: attention heads.
         intermediate: width of the feed-forward part.
-        memory: width of what the cross attention looks at.
-        words: size of the word embedding, 0 for a stack without embeddings.
-        positions: size of the position embedding, 0 likewise.
+        memory: width of the memory that the cross attention reads.
+        words: size of the word embedding; 0 for a stack without embeddings.
+        positions: size of the position embedding; 0 likewise.
     """
 
     layers: int
@@ -85,7 +85,7 @@ def swin_sizes(weights: Shapes, prefix: str = "visual_encoder.") -> SwinSizes:
     tables = {(int(m[1]), int(m[2])): weights[key] for key in weights if (m := pattern.fullmatch(key))}
     patches = weights.get(f"{prefix}patch_embed.proj.weight")
     if not tables or patches is None:
-        raise CheckpointError(f"the checkpoint has no image encoder (keys `{prefix}…`); is it RAM, RAM++ or Tag2Text?")
+        raise CheckpointError(f"the checkpoint has no image encoder (keys `{prefix}…`); use RAM, RAM++ or Tag2Text")
     stages = range(1 + max(stage for stage, _ in tables))
     if missing := [stage for stage in stages if (stage, 0) not in tables]:
         raise CheckpointError(f"the checkpoint has no blocks of stage {missing[0]} (`{prefix}layers.{missing[0]}…`)")
@@ -114,7 +114,7 @@ def _bert_sizes(weights: Shapes, prefix: str, heads: int | None) -> BertSizes:
     key = weights.get(f"{first}crossattention.self.key.weight")
     wide = weights.get(f"{first}intermediate.dense.weight")
     if not layers or key is None or wide is None:
-        raise CheckpointError(f"the checkpoint has no `{prefix}encoder.layer.0…`; was it made for another model?")
+        raise CheckpointError(f"the checkpoint has no `{prefix}encoder.layer.0…`; it may be of another model")
     hidden = key.shape[0]
     words = weights.get(f"{prefix}embeddings.word_embeddings.weight")
     positions = weights.get(f"{prefix}embeddings.position_embeddings.weight")

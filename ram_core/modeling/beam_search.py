@@ -1,8 +1,8 @@
-"""Beam search, scored as the released captions were.
+"""Beam search, scored like the released captions.
 
-A finished sentence counts ``sum of log-probabilities, end token included, / length^penalty``, where the length is that
-of prompt and words without the end token: the rule of transformers 4.25.1, with which Tag2Text was released. Later
-versions divide by the generated words only, which picks other captions.
+The score of a finished sentence is ``sum of log-probabilities, end token included, / length^penalty``. The length is
+that of prompt and words without the end token. This is the rule of transformers 4.25.1, with which Tag2Text was
+released. Later versions divide by the generated words only, which selects other captions.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Score of the beams that do not exist yet when the first word is chosen; the first beam starts at 0.
+# Score of the beams that do not exist yet when the first word is chosen. The first beam starts at 0.
 _NO_BEAM = -1e9
 
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """How captions are searched; defaults are those of Tag2Text's inference.
+    """Options of the caption search. The defaults are those of Tag2Text's inference.
 
     Attributes:
-        num_beams: sentences kept per image; 1 is greedy.
-        max_length: most tokens of a caption, prompt included.
-        min_length: fewest tokens before the end token, prompt included.
+        num_beams: sentences kept per image; 1 is greedy search.
+        max_length: maximum tokens of a caption, prompt included.
+        min_length: minimum tokens before the end token, prompt included.
         length_penalty: exponent of the length that scores are divided by.
-        repetition_penalty: divides the chance of words already there; 1 does nothing (arXiv:1909.05858).
+        repetition_penalty: divides the probability of words that occurred before; 1 has no effect (arXiv:1909.05858).
     """
 
     num_beams: int = 3
@@ -39,13 +39,13 @@ class SearchOptions:
 
 
 class Decoder(Protocol):
-    """Reads tokens, predicts the next one; remembers what it read."""
+    """Reads tokens, predicts the next one, and remembers what it has read."""
 
     def read(self, ids: torch.Tensor) -> torch.Tensor:
-        """(rows, l) token ids -> (rows, V) float32 logits of the next token."""
+        """Return (rows, V) float32 logits of the next token for (rows, l) token ids."""
 
     def reorder(self, rows: torch.Tensor) -> None:
-        """Let row i go on from what row ``rows[i]`` has read."""
+        """Make row i continue from the tokens that row ``rows[i]`` has read."""
 
 
 @dataclass
@@ -69,7 +69,7 @@ class _Finished:
         return min((score for score, _ in self.sentences), default=float("inf"))
 
     def close_if_unbeatable(self, best_log_probability: float, length: int) -> None:
-        """Stop once the best sentence under way would not make it if it ended here."""
+        """Stop if the best unfinished sentence would not be good enough even if it ended here."""
         full = len(self.sentences) >= self.room
         self.closed = full and self.worst >= best_log_probability / length**self.penalty
 
@@ -81,12 +81,12 @@ def search(
     """Write one caption for each image.
 
     Args:
-        decoder: predicts words for ``images * options.num_beams`` rows, the beams of an image side by side.
+        decoder: predicts words for ``images * options.num_beams`` rows; the beams of an image are adjacent.
         prompt: token ids that every caption starts with.
-        images: how many.
+        images: number of images.
         end: id of the token that ends a caption.
-        options: see there.
-        device: where the decoder works.
+        options: options of the search.
+        device: device of the decoder.
 
     Returns:
         Token ids of each caption, with the prompt, and with the end token unless the caption was cut off.
@@ -119,10 +119,10 @@ def search(
 def _advance(
     best: torch.Tensor, places: torch.Tensor, words: int, ids: torch.Tensor, end: int, finished: list[_Finished]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Sort candidates into finished sentences and the beams that go on.
+    """Sort candidates into finished sentences and beams that continue.
 
     Returns:
-        (images * beams,) rows to go on from, (images, beams) tokens to go on with, (images, beams) their totals.
+        (images * beams,) rows to continue from, (images, beams) tokens to continue with, (images, beams) their totals.
     """
     beams = best.shape[1] // 2
     rows: list[int] = []
@@ -151,7 +151,7 @@ def _advance(
 def _greedy(
     decoder: Decoder, prompt: Sequence[int], images: int, end: int, options: SearchOptions, device: torch.device
 ) -> list[list[int]]:
-    """Take the likeliest word each time."""
+    """Choose the most probable word each time."""
     ids = torch.tensor([list(prompt)], device=device).repeat(images, 1)
     done = torch.zeros(images, dtype=torch.bool, device=device)
     fresh = ids
@@ -166,7 +166,7 @@ def _greedy(
 
 
 def _adjusted(scores: torch.Tensor, ids: torch.Tensor, end: int, options: SearchOptions) -> torch.Tensor:
-    """Apply repetition penalty and least length to (rows, V) scores of the next token."""
+    """Apply repetition penalty and minimum length to (rows, V) scores of the next token."""
     if options.repetition_penalty != 1.0:
         used = scores.gather(1, ids)
         used = torch.where(used < 0, used * options.repetition_penalty, used / options.repetition_penalty)

@@ -1,7 +1,7 @@
-"""BERT layers (arXiv:1810.04805) that look at a memory: the stuff of the tagging decoder, tag encoder and text decoder.
+"""BERT layers (arXiv:1810.04805) with cross attention, for the tagging decoder, tag encoder and text decoder.
 
-Post-norm, no token types. transformers' blocks hold what is plain BERT; the attention is ours, because here keys and
-values of the memory have another width than the tokens, are computed once per image, and are shared by beams.
+Post-norm, no token types. Plain BERT blocks come from transformers. The attention is our own: here keys and values of
+the memory have another width than the tokens, are computed once per image, and are shared by beams.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ LAYER_NORM_EPSILON = 1e-12
 
 
 class KeysValues(NamedTuple):
-    """What attention looks at: keys and values, each (B, heads, N, H / heads)."""
+    """Keys and values of attention, each (B, heads, N, H / heads)."""
 
     keys: torch.Tensor
     values: torch.Tensor
 
 
 def bert_config(sizes: BertSizes) -> BertConfig:
-    """Describe the sizes in transformers' words."""
+    """Return the sizes as a configuration of transformers."""
     return BertConfig(
         vocab_size=max(sizes.words, 1),
         hidden_size=sizes.hidden,
@@ -55,16 +55,16 @@ class Attention(nn.Module):
         self.value = nn.Linear(memory, hidden)
 
     def look_at(self, memory: torch.Tensor) -> KeysValues:
-        """Project a memory (B, N, E), or (1, N, E) where all images share it, once for all that look at it."""
+        """Project a memory (B, N, E), or (1, N, E) if all images share it, once for all queries."""
         return KeysValues(self._split(self.key(memory)), self._split(self.value(memory)))
 
     def forward(self, query: torch.Tensor, memory: KeysValues, allowed: torch.Tensor | None = None) -> torch.Tensor:
-        """Attend.
+        """Compute the attention.
 
         Args:
-            query: (B, L, H) projected queries, or (1, L, H) where all images ask the same.
+            query: (B, L, H) projected queries, or (1, L, H) if all images have the same.
             memory: keys and values of (B, N).
-            allowed: bool, broadcast to (B, heads, L, N): False where a token must not look.
+            allowed: bool, broadcast to (B, heads, L, N); False: the token must not attend.
 
         Returns:
             (B, L, H).
@@ -92,14 +92,14 @@ class AttentionBlock(nn.Module):
         allowed: torch.Tensor | None = None,
         query: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Let (B, L, H) tokens look at a memory; ``query`` saves projecting them when that was done before."""
+        """Attend from (B, L, H) tokens to a memory. ``query`` are their projections, if they were computed before."""
         query = self.self.query(hidden) if query is None else query
         mixed: torch.Tensor = self.output(self.self(query, memory, allowed), hidden)
         return mixed
 
 
 class CrossLayer(nn.Module):
-    """Cross attention and feed-forward: a BERT layer whose tokens do not see each other."""
+    """Cross attention and feed-forward: a BERT layer without self attention."""
 
     def __init__(self, config: BertConfig, memory: int) -> None:
         super().__init__()
@@ -108,14 +108,14 @@ class CrossLayer(nn.Module):
         self.output = BertOutput(config)
 
     def forward(self, hidden: torch.Tensor, memory: KeysValues, query: torch.Tensor | None = None) -> torch.Tensor:
-        """(B, L, H) tokens, a memory, optionally the projected queries -> (B, L, H)."""
+        """Return (B, L, H) from (B, L, H) tokens, a memory and, optionally, the projected queries."""
         hidden = self.crossattention(hidden, memory, query=query)
         mixed: torch.Tensor = self.output(self.intermediate(hidden), hidden)
         return mixed
 
 
 class TextLayer(CrossLayer):
-    """A whole BERT layer: self attention, cross attention, feed-forward."""
+    """A complete BERT layer: self attention, cross attention, feed-forward."""
 
     def __init__(self, config: BertConfig, memory: int) -> None:
         super().__init__(config, memory)
@@ -132,7 +132,7 @@ class Embeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, ids: torch.Tensor, start: int = 0) -> torch.Tensor:
-        """Embed (B, L) token ids whose first stands at position ``start``; (B, L, H)."""
+        """Return (B, L, H) embeddings of (B, L) token ids; the first is at position ``start``."""
         positions = self.position_embeddings.weight[start : start + ids.shape[1]]
         embedded: torch.Tensor = self.LayerNorm(self.word_embeddings(ids) + positions)
         return embedded

@@ -1,4 +1,4 @@
-"""Captions from image tokens and tags: the lower half of Tag2Text's figure, with the words around it."""
+"""Captions from image tokens and tags: the lower half of Tag2Text's figure, plus its tokenizer."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ if TYPE_CHECKING:
     from ram_core.modeling.tag_encoder import TagEncoder
     from ram_core.modeling.text_decoder import DecoderState, TextDecoder
 
-# bert-base-uncased, to which the authors of BLIP (arXiv:2201.12086) added a first and a task token.
+# bert-base-uncased plus a first token and a task token, which the authors of BLIP (arXiv:2201.12086) added.
 PAD, UNKNOWN, CLASS, SEPARATOR, MASK = 0, 100, 101, 102, 103
 BERT_WORDS = 30522
 DECODE, ENCODE = 30522, 30523
 SPECIAL = frozenset({PAD, UNKNOWN, CLASS, SEPARATOR, MASK, DECODE, ENCODE})
 PROMPT = "a picture of "
-TAGS_LENGTH = 40  # tokens of the tags; more are cut off. Source: official ``tag2text.py``
-# What the reference's tokenizer does after joining words: transformers' ``clean_up_tokenization``.
+TAGS_LENGTH = 40  # tokens of the tags; further ones are cut off. Source: official ``tag2text.py``
+# The reference's tokenizer does this after joining words: transformers' ``clean_up_tokenization``.
 _TIGHTEN = ((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"))
 _TIGHTEN_MORE = ((" 'm", "'m"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"))
 
 
 class CaptionWords:
-    """Turns tags into token ids, and token ids into a sentence.
+    """Converts tags to token ids, and token ids to a sentence.
 
     Args:
         vocabulary: ``vocab.txt`` of bert-base-uncased.
 
     Raises:
-        CheckpointError: the file is missing or is another vocabulary.
+        CheckpointError: the file is missing or has another vocabulary.
     """
 
     def __init__(self, vocabulary: Path) -> None:
         if not vocabulary.is_file():
-            raise CheckpointError(f"{vocabulary} is not there; `ramq models pull tag2text` fetches it")
+            raise CheckpointError(f"{vocabulary} is missing; run `ramq models pull tag2text`")
         self._tokenizer = BertWordPieceTokenizer(str(vocabulary), lowercase=True)
         if self._tokenizer.get_vocab_size() != BERT_WORDS:
             raise CheckpointError(
-                f"{vocabulary} has {self._tokenizer.get_vocab_size()} words, bert-base-uncased {BERT_WORDS}; "
-                "`ramq models pull tag2text` fetches it"
+                f"{vocabulary} has {self._tokenizer.get_vocab_size()} words, but bert-base-uncased has {BERT_WORDS}; "
+                "run `ramq models pull tag2text`"
             )
         self.prompt = [DECODE, *self._tokenizer.encode(PROMPT).ids[1:-1]]
 
@@ -72,7 +72,7 @@ class CaptionWords:
 
 
 class _Reader:
-    """A text decoder and what it has read."""
+    """A text decoder and its state."""
 
     def __init__(self, decoder: TextDecoder, state: DecoderState) -> None:
         self.decoder = decoder
@@ -100,8 +100,8 @@ def caption_ids(
         modules: tag encoder and text decoder.
         words: their vocabulary.
         tokens: (B, 1 + N, E) image tokens.
-        tags: names of the tags of each image; an image without any is captioned from what it shows alone.
-        options: how to search.
+        tags: names of the tags of each image; an image without tags is captioned from its content alone.
+        options: options of the search.
 
     Returns:
         Token ids of B captions.

@@ -1,11 +1,11 @@
 """The image encoder: a Swin Transformer (arXiv:2103.14030) with fused window attention.
 
-timm's modules hold the parameters. What is different here is how they are run, with equal results up to rounding:
+timm's modules hold the parameters. They are run in another way here, with equal results up to rounding:
 
-* tokens stay in window order from block to block, so that a block moves them once (one gather) where the usual code
-  shifts, cuts, joins and shifts back;
-* the relative position bias and the shift mask, which no image changes, are added up once, after loading;
-* attention is one fused call that never writes the scores to memory.
+* Tokens stay in window order between blocks. A block moves them once (one gather), while the usual code shifts, cuts,
+  joins and shifts back.
+* The relative position bias and the shift mask, which do not depend on the image, are added once, after loading.
+* Attention is one fused call that never writes the scores to memory.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from ram_core.modeling.architecture import SwinSizes
 
 PATCH = 4  # pixels per side of a patch; arXiv:2103.14030, section 3.1
-BLOCKED = -100.0  # added to the score of tokens that only the cyclic shift made neighbours; the official code's value
+BLOCKED = -100.0  # added to the score of tokens that are neighbours only by the cyclic shift; the official code's value
 
 
 class ImageEncoder(SwinTransformer):  # type: ignore[misc]  # timm is untyped
-    """Swin Transformer for one size of image.
+    """Swin Transformer for one image size.
 
-    ``prepare`` must be called after the weights are loaded and on their device.
+    Call ``prepare`` after the weights are loaded and on their device.
     """
 
     def __init__(self, sizes: SwinSizes) -> None:
@@ -46,16 +46,16 @@ class ImageEncoder(SwinTransformer):  # type: ignore[misc]  # timm is untyped
         )
         self.sizes = sizes
         for stage in self.layers:
-            for block in stage.blocks:  # timm's own tables, which `prepare` replaces
+            for block in stage.blocks:  # timm's own tables; `prepare` replaces them
                 block.attn_mask = None
                 block.attn.relative_position_index = None
 
     @torch.no_grad()
     def prepare(self, dtype: torch.dtype) -> None:
-        """Compute what no image changes: the order of tokens, and bias plus mask of every block.
+        """Compute what does not depend on the image: the order of tokens, and bias plus mask of every block.
 
         Args:
-            dtype: number format in which attention runs.
+            dtype: number format of the attention.
         """
         window = self.sizes.window
         device = self.norm.weight.device
@@ -105,7 +105,7 @@ class ImageEncoder(SwinTransformer):  # type: ignore[misc]  # timm is untyped
 
 
 def _block(block: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """One Swin block on (B, tokens, C) in the order of its windows."""
+    """Run one Swin block on (B, tokens, C) in the order of its windows."""
     hidden = hidden + _window_attention(block, block.norm1(hidden))
     mixed: torch.Tensor = hidden + block.mlp(block.norm2(hidden))
     return mixed
@@ -116,12 +116,12 @@ def _window_attention(block: Any, hidden: torch.Tensor) -> torch.Tensor:
     heads, area = block.attn.num_heads, block.window_area
     windows, width = tokens // area, channels // heads
     qkv = block.attn.qkv(hidden)  # (B, tokens, 3 C)
-    if block.shift_size[0]:  # every window has a mask of its own: windows count as heads, so that images share it
+    if block.shift_size[0]:  # windows have different masks: treat windows as heads, so that images share the masks
         qkv = qkv.view(batch, windows, area, 3, heads, width).permute(3, 0, 1, 4, 2, 5).flatten(2, 3)
         query, key, value = qkv.unbind(0)  # (B, windows * heads, N, width)
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=block.bias)
         mixed = mixed.view(batch, windows, heads, area, width).transpose(2, 3)
-    else:  # one bias for all windows: windows count as images
+    else:  # one bias for all windows: treat windows as images
         query, key, value = qkv.view(batch * windows, area, 3, heads, width).permute(2, 0, 3, 1, 4).unbind(0)
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=block.bias)
         mixed = mixed.transpose(1, 2)
@@ -130,14 +130,14 @@ def _window_attention(block: Any, hidden: torch.Tensor) -> torch.Tensor:
 
 
 def _window_order(grid: int, window: int, shift: int) -> torch.Tensor:
-    """(grid * grid,) places, in raster order, of the tokens as the windows of a block take them."""
+    """Return (grid * grid,) positions, in raster order, of the tokens in the order of a block's windows."""
     places = torch.arange(grid * grid).view(grid, grid).roll((-shift, -shift), (0, 1))
     side = grid // window
     return places.view(side, window, side, window).permute(0, 2, 1, 3).flatten()
 
 
 def _shift_mask(grid: int, window: int, shift: int) -> torch.Tensor:
-    """(windows, N, N): 0 between tokens that were neighbours before the shift, ``BLOCKED`` elsewhere."""
+    """Return (windows, N, N): 0 between tokens that were neighbours before the shift, ``BLOCKED`` elsewhere."""
     wrapped = torch.arange(grid) >= grid - shift  # rows, and columns, that came from the other edge
     region = 2 * wrapped[:, None].int() + wrapped[None, :].int()
     region = region.flatten()[_window_order(grid, window, 0)].view(-1, window**2)  # (windows, N)
@@ -146,7 +146,7 @@ def _shift_mask(grid: int, window: int, shift: int) -> torch.Tensor:
 
 
 def _move(before: torch.Tensor, after: torch.Tensor, device: torch.device) -> torch.Tensor | None:
-    """Indices that bring tokens from one order into another, None where the orders are the same."""
+    """Return indices that change the order of tokens from one to the other; None if the orders are the same."""
     if torch.equal(before, after):
         return None
     return torch.argsort(before)[after].to(device)

@@ -1,4 +1,4 @@
-"""What a tag asks the image: label embeddings of CLIP, turned into queries of the tagging decoder."""
+"""Label embeddings of CLIP, and the queries of the tagging decoder that are computed from them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-# Bytes of descriptions that a CPU works on at once: both passes over them, scores and sum, find them in its cache.
+# Bytes of descriptions that a CPU processes at once: scores and sum, two passes, then both find them in its cache.
 CHUNK_BYTES = 8 << 20
 
 
@@ -24,13 +24,13 @@ def reweight(
 ) -> torch.Tensor:
     """Average the descriptions of each tag, weighted by how well they fit each image (arXiv:2310.15200, section 3.3).
 
-    The weights are ``softmax_d(scale <image, description_d>)``; the average is not made unit length again.
+    The weights are ``softmax_d(scale <image, description_d>)``. The average is not normalised again.
 
     Args:
         descriptions: (T, D, E) embeddings.
         images: (B, E) global image embeddings, of unit length.
-        scale: () how sharply the best description wins.
-        absent: (T, D) True where a tag has fewer than D descriptions; such rows get no weight.
+        scale: () sharpness of the softmax.
+        absent: (T, D) True if a tag has fewer than D descriptions; such rows get no weight.
 
     Returns:
         (B, T, E), in the number format of ``descriptions``.

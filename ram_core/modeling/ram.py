@@ -22,17 +22,17 @@ from ram_core.modeling.text_decoder import TextDecoder
 if TYPE_CHECKING:
     from ram_core.modeling.architecture import BertSizes, SwinSizes
 
-# One chunk size steers decoder and encoder: the activations of so many decoded pairs of image and tag are about as
+# One chunk size controls decoder and encoder: the activations of this many decoded pairs of image and tag are about as
 # large as those of one encoded image (80 MB in float32).
 PAIRS_PER_IMAGE = 2048
 
 
 class Tagged(NamedTuple):
-    """What a network says about a batch.
+    """Output of a network for a batch.
 
     Attributes:
         logits: (B, T) float32.
-        tokens: (B, 1 + N, E) image tokens that captions are made from; the first is the image as a whole.
+        tokens: (B, 1 + N, E) image tokens that captions are made from; the first is the global one.
     """
 
     logits: torch.Tensor
@@ -40,40 +40,40 @@ class Tagged(NamedTuple):
 
 
 class Tagger(nn.Module):
-    """What the three networks share: running the encoder and the tagging decoder in chunks that fit the memory.
+    """Base of the three networks: runs the encoder and the tagging decoder in chunks that fit into memory.
 
     Attributes:
-        chunk_size: most pairs of image and tag decoded at once, None for all. It changes memory, never results.
+        chunk_size: maximum pairs of image and tag decoded at once; None: all. It affects memory, never results.
     """
 
     visual_encoder: ImageEncoder
     tagging_head: TaggingDecoder
-    tag_encoder: TagEncoder  # these two in networks that can write captions
+    tag_encoder: TagEncoder  # these two only in networks that can write captions
     text_decoder: TextDecoder
     chunk_size: int | None = None
 
     def forward(self, pixels: torch.Tensor) -> Tagged:
-        """(B, 3, S, S) normalised pixels -> logits and image tokens."""
+        """Return logits and image tokens for (B, 3, S, S) normalised pixels."""
         tokens = self.embed(pixels)
         return Tagged(self.decode(tokens, self.tags), tokens)
 
     @property
     def tags(self) -> int:
-        """How many tags there are."""
+        """Number of tags."""
         raise NotImplementedError
 
     def embed(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) -> (B, 1 + N, E) image tokens, as the tagging decoder looks at them."""
+        """Return (B, 1 + N, E) image tokens, the input of the tagging decoder, for (B, 3, S, S) pixels."""
         return self.encode(pixels)
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) normalised pixels -> (B, 1 + N, C) tokens of the image encoder."""
+        """Return (B, 1 + N, C) tokens of the image encoder for (B, 3, S, S) normalised pixels."""
         at_once = max(1, self.chunk_size // PAIRS_PER_IMAGE) if self.chunk_size else pixels.shape[0]
         parts = [self.visual_encoder(pixels[i : i + at_once]) for i in range(0, len(pixels), at_once)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def decode(self, tokens: torch.Tensor, tags: int) -> torch.Tensor:
-        """(B, 1 + N, E) image tokens -> (B, tags) float32 logits."""
+        """Return (B, tags) float32 logits for (B, 1 + N, E) image tokens."""
         memory = self.tagging_head.look_at(tokens)
         step = max(1, self.chunk_size // tokens.shape[0]) if self.chunk_size else tags
         logits = tokens.new_empty(tokens.shape[0], tags, dtype=torch.float32)
@@ -81,20 +81,20 @@ class Tagger(nn.Module):
             part = slice(start, min(start + step, tags))
             queries, projected = self.queries(part, tokens)
             hidden = self.tagging_head(queries, memory, projected)  # (B, t, H)
-            with torch.autocast(hidden.device.type, enabled=False):  # a sum over H decides: float32 always
+            with torch.autocast(hidden.device.type, enabled=False):  # a sum over H: always in float32
                 logits[:, part] = self.classify(hidden.float(), part)
         return logits
 
     def queries(self, part: slice, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(B or 1, t, H) queries of some tags, and their projection for the first layer where it is at hand."""
+        """Return (B or 1, t, H) queries of some tags, and their projection for the first layer, if it is known."""
         raise NotImplementedError
 
     def classify(self, hidden: torch.Tensor, part: slice) -> torch.Tensor:
-        """(B, t, H) decoded queries of some tags -> (B, t) logits."""
+        """Return (B, t) logits for (B, t, H) decoded queries of some tags."""
         raise NotImplementedError
 
     def prepare(self, dtype: torch.dtype) -> None:
-        """Compute what no image changes and cast the large weights; call it once, on loaded weights.
+        """Compute what does not depend on the image, and cast the large weights. Call it once, on loaded weights.
 
         Args:
             dtype: number format of matrix products. Norms, softmax and logits stay float32.
@@ -108,11 +108,11 @@ class Tagger(nn.Module):
                 module.to(dtype)
 
     def prepare_labels(self, dtype: torch.dtype) -> None:
-        """Compute what only the tags decide."""
+        """Compute what depends only on the tags."""
         raise NotImplementedError
 
     def shallow_copy(self) -> Self:
-        """Return a module that shares all weights, whose own parameters and buffers can be replaced."""
+        """Return a module that shares all weights. Its own parameters and buffers can be replaced."""
         other = type(self).__new__(type(self))
         other.__dict__ = dict(self.__dict__)
         for table in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
@@ -131,8 +131,8 @@ class RAM(Tagger):
         swin: sizes of the image encoder.
         head: sizes of the tagging decoder.
         labels: (rows, E) of the label embedding.
-        captioner: sizes of the tag encoder and the text decoder. The released checkpoint has both, the released code
-            never uses them: experimental.
+        captioner: sizes of the tag encoder and the text decoder. The released checkpoint has both, but the released
+            code never uses them: experimental.
     """
 
     tag_queries: torch.Tensor
@@ -158,29 +158,29 @@ class RAM(Tagger):
 
     @override
     def embed(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) -> (B, 1 + N, E); the first token was trained towards CLIP's embedding of the image."""
+        """Return (B, 1 + N, E) tokens. The first one was trained towards CLIP's embedding of the image."""
         tokens: torch.Tensor = self.image_proj(self.encode(pixels))
         return tokens
 
     @property
     @override
     def tags(self) -> int:
-        """How many tags there are."""
+        """Number of tags."""
         return self.label_embed.shape[0]
 
     @override
     def queries(self, part: slice, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """No image changes RAM's queries."""
+        """Return RAM's queries, which do not depend on the image."""
         return self.tag_queries[:, part], self.projected_queries[:, part]
 
     @override
     def classify(self, hidden: torch.Tensor, part: slice) -> torch.Tensor:
-        """One classifier for all tags."""
+        """Return the logits. One classifier serves all tags."""
         logits: torch.Tensor = self.fc(hidden)
         return logits.squeeze(-1)
 
     def label_vectors(self) -> torch.Tensor:
-        """(T, E) float32 label embeddings of unit length."""
+        """Return (T, E) float32 label embeddings of unit length."""
         return functional.normalize(self.label_embed.float(), dim=-1)
 
     @override
@@ -194,7 +194,7 @@ class RAM(Tagger):
         self.register_buffer("projected_queries", projected.to(dtype), persistent=False)
 
     def with_labels(self, label_embed: torch.Tensor, dtype: torch.dtype) -> Self:
-        """Return the same network for other tags, sharing all weights but the (rows, E) label embedding."""
+        """Return the same network for other tags. It shares all weights except the (rows, E) label embedding."""
         other = self.shallow_copy()
         label_embed = label_embed.to(self.label_embed.device, torch.float32)
         other.label_embed = nn.Parameter(label_embed, requires_grad=False)

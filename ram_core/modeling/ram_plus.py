@@ -1,4 +1,4 @@
-"""RAM++ (arXiv:2310.15200): RAM whose tags are described by many sentences, weighted by each image (figure 3)."""
+"""RAM++ (arXiv:2310.15200): RAM with several descriptions per tag, weighted by each image (figure 3)."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class RAMPlus(RAM):
     @property
     @override
     def tags(self) -> int:
-        """How many tags there are."""
+        """Number of tags."""
         return self.label_embed.shape[0] // self.descriptions
 
     @override
     def queries(self, part: slice, tokens: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """Each image asks for a tag in its own words."""
+        """Return the queries of each image: it weights the descriptions of a tag."""
         images = functional.normalize(tokens[:, 0].float(), dim=-1)  # (B, E)
         absent = None if self.absent is None else self.absent[part]
         descriptions = self.label_embed.view(-1, self.descriptions, self.label_embed.shape[1])[part]  # (t, D, E)
@@ -49,7 +49,7 @@ class RAMPlus(RAM):
 
     @override
     def label_vectors(self) -> torch.Tensor:
-        """(T, E) float32 mean of each tag's descriptions, of unit length."""
+        """Return (T, E) float32 means of each tag's descriptions, of unit length."""
         descriptions = self.label_embed.float().view(-1, self.descriptions, self.label_embed.shape[1])
         if self.absent is not None:
             descriptions = descriptions.masked_fill(self.absent[..., None], 0.0)
@@ -57,7 +57,7 @@ class RAMPlus(RAM):
 
     @override
     def prepare_labels(self, dtype: torch.dtype) -> None:
-        """Keep the descriptions in the number format of the products: reading them is the cost."""
+        """Cast the descriptions to the number format of the products: reading them is the main cost."""
         self.label_embed = nn.Parameter(self.label_embed.to(dtype), requires_grad=False)
 
     def with_descriptions(
@@ -68,7 +68,7 @@ class RAMPlus(RAM):
         Args:
             label_embed: (T, D, E).
             dtype: number format of matrix products.
-            absent: (T, D) True where a tag has fewer than D descriptions.
+            absent: (T, D) True if a tag has fewer than D descriptions.
         """
         other = self.shallow_copy()
         other.descriptions = label_embed.shape[1]

@@ -19,8 +19,8 @@ N = TypeVar("N", bound=Tagger)
 _log = logging.getLogger(__name__)
 
 NUMBER_FORMATS = (torch.float32, torch.float16, torch.bfloat16)
-# Pairs of image and tag that a CPU decodes at once, and with them one image that it encodes: its products are no faster
-# when they are larger, and memory stays under 300 MB whatever the batch.
+# Pairs of image and tag that a CPU decodes at once, together with encoding one image. Larger products are no faster,
+# and memory stays under 300 MB for any batch.
 CPU_CHUNK = 2048
 
 
@@ -28,14 +28,14 @@ class Runner(Generic[N]):
     """A prepared network.
 
     In 16 bits, products run in ``dtype`` while norms, softmax and logits stay float32 (autocast). An image whose
-    numbers leave the range of float16 is computed again in bfloat16, by itself: its neighbours keep their results.
+    numbers exceed the range of float16 is computed again in bfloat16. The results of other images do not change.
 
     Args:
         network: loaded, on any device.
         device: where to run.
         dtype: float32, float16 or bfloat16.
-        compiled: let torch.compile fuse it and replay it as a CUDA graph. Batches are then filled up to powers of two,
-            one graph each.
+        compiled: fuse the network with torch.compile and replay it as a CUDA graph. Batches are then padded to powers
+            of two, with one graph each.
 
     Raises:
         DeviceError: the number format is not available on the device.
@@ -43,7 +43,7 @@ class Runner(Generic[N]):
 
     def __init__(self, network: N, device: torch.device, dtype: torch.dtype, *, compiled: bool = False) -> None:
         if dtype not in NUMBER_FORMATS:
-            raise DeviceError(f"{dtype} is no number format for this model; use float32, float16 or bfloat16")
+            raise DeviceError(f"{dtype} is not a number format of this model; use float32, float16 or bfloat16")
         if device.type == "cpu" and dtype == torch.float16:
             raise DeviceError("float16 is not available on the CPU; use float32 there, or a GPU")
         self.device = device
@@ -54,22 +54,22 @@ class Runner(Generic[N]):
         self._forward = self._compile()
 
     def with_network(self, network: N) -> Runner[N]:
-        """Return a runner for a prepared network that shares this one's device and number format."""
+        """Return a runner for a prepared network, with the same device and number format."""
         other = copy.copy(self)
         other.network = network
         other.reset()
         return other
 
     def reset(self) -> None:
-        """Compile anew, for a network that was exchanged."""
+        """Compile again, after the network was replaced."""
         self._forward = self._compile()
 
     @torch.inference_mode()
     def __call__(self, pixels: torch.Tensor) -> Tagged:
-        """Tag (B, 3, S, S) float32 normalised pixels of any device.
+        """Tag (B, 3, S, S) float32 normalised pixels on any device.
 
         Raises:
-            CheckpointError: the network gives numbers that are not finite even in the widest format.
+            CheckpointError: the network computes values that are not finite, even in the widest format.
         """
         pixels = pixels.to(self.device, torch.float32, non_blocking=True)
         with self._autocast(self.dtype):
@@ -81,27 +81,27 @@ class Runner(Generic[N]):
 
     @torch.inference_mode()
     def embed(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) pixels -> (B, 1 + N, E) image tokens, without tagging."""
+        """Return (B, 1 + N, E) image tokens of (B, 3, S, S) pixels, without tagging."""
         with self._autocast(self.dtype):
             tokens: torch.Tensor = self.network.embed(pixels.to(self.device, torch.float32, non_blocking=True))
         return tokens
 
     @torch.inference_mode()
     def decode(self, tokens: torch.Tensor) -> Tagged:
-        """Tag (B, 1 + N, E) image tokens that ``embed`` gave before.
+        """Tag (B, 1 + N, E) image tokens that ``embed`` computed before.
 
         Raises:
-            CheckpointError: the network gives numbers that are not finite.
+            CheckpointError: the network computes values that are not finite.
         """
         tokens = tokens.to(self.device, torch.float32)
         with self._autocast(self.dtype):
             logits = self.network.decode(tokens, self.network.tags)
         if not bool(logits.isfinite().all()):
-            raise CheckpointError("the network gives numbers that are not finite; its checkpoint is damaged: verify it")
+            raise CheckpointError("the network gives values that are not finite; its checkpoint is damaged: verify it")
         return Tagged(logits, tokens)
 
     def autocast(self) -> torch.autocast:
-        """Context in which other parts of the network run as this one does."""
+        """Return the context for running other parts of the network in the same number format."""
         return self._autocast(self.dtype)
 
     def _autocast(self, dtype: torch.dtype) -> torch.autocast:
@@ -120,17 +120,17 @@ class Runner(Generic[N]):
         size = 1 << (count - 1).bit_length()
         filled = torch.cat([pixels, pixels.new_zeros(size - count, *pixels.shape[1:])]) if size > count else pixels
         tagged = self._forward(filled)
-        # A CUDA graph writes its next results over these.
+        # A CUDA graph writes its next results into the same memory.
         return Tagged(tagged.logits[:count].clone(), tagged.tokens[:count].clone())
 
     def _rescued(self, pixels: torch.Tensor, tagged: Tagged, broken: torch.Tensor) -> Tagged:
-        """Compute the broken images again, in a format whose range is that of float32."""
+        """Compute the failed images again, in a format with the range of float32."""
         if self.dtype == torch.float16:
-            _log.warning("%d images left the range of float16; computed again in bfloat16", int(broken.sum()))
+            _log.warning("%d images exceeded the range of float16; computed again in bfloat16", int(broken.sum()))
             with self._autocast(torch.bfloat16):
                 again = self.network(pixels[broken])
             if bool(again.logits.isfinite().all()) and bool(again.tokens[:, 0].isfinite().all()):
                 logits, tokens = tagged.logits.clone(), tagged.tokens.clone()
                 logits[broken], tokens[broken] = again.logits, again.tokens.to(tokens.dtype)
                 return Tagged(logits, tokens)
-        raise CheckpointError("the network gives numbers that are not finite; its checkpoint is damaged: verify it")
+        raise CheckpointError("the network gives values that are not finite; its checkpoint is damaged: verify it")

@@ -27,7 +27,7 @@ class TagClassifiers(nn.Module):
         self.b = nn.Parameter(torch.empty(1, tags))
 
     def forward(self, hidden: torch.Tensor, part: slice) -> torch.Tensor:
-        """(B, t, H) decoded queries of some tags -> (B, t) logits."""
+        """Return (B, t) logits for (B, t, H) decoded queries of some tags."""
         return (self.W[:, part] * hidden).sum(dim=-1) + self.b[:, part]
 
 
@@ -37,7 +37,7 @@ class Tag2Text(Tagger):
     Args:
         swin: sizes of the image encoder.
         head: sizes of the tagging decoder.
-        tags: how many tags.
+        tags: number of tags.
         encoder: sizes of the tag encoder.
         decoder: sizes of the text decoder.
 
@@ -59,17 +59,17 @@ class Tag2Text(Tagger):
     @property
     @override
     def tags(self) -> int:
-        """How many tags there are."""
+        """Number of tags."""
         return self.label_embed.num_embeddings
 
     @override
     def queries(self, part: slice, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Each tag has a query of its own, learned."""
+        """Return the queries. Each tag has its own, which is learned."""
         return self.label_embed.weight[None, part], self.projected_queries[:, part]
 
     @override
     def classify(self, hidden: torch.Tensor, part: slice) -> torch.Tensor:
-        """Each tag has a classifier of its own."""
+        """Return the logits. Each tag has its own classifier."""
         logits: torch.Tensor = self.fc(hidden, part)
         return logits
 

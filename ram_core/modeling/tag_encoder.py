@@ -1,4 +1,4 @@
-"""The tag encoder of Tag2Text (arXiv:2303.05657, section 3.2): words of the tags, mixed with what the image shows."""
+"""The tag encoder of Tag2Text (arXiv:2303.05657, section 3.2): combines the words of the tags with image tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TagEncoder(nn.Module):
-    """A BERT encoder whose words see each other and the image tokens."""
+    """A BERT encoder whose words attend to each other and to the image tokens."""
 
     def __init__(self, sizes: BertSizes) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class TagEncoder(nn.Module):
 
         Args:
             ids: (B, L) token ids of the tags.
-            real: (B, L) False where an id is padding.
+            real: (B, L) False if an id is padding.
             tokens: (B, 1 + N, E) image tokens.
 
         Returns:

@@ -1,7 +1,7 @@
 """The tagging decoder (Query2Label, arXiv:2107.10834; RAM, arXiv:2306.03514, section 3.1).
 
-One query per tag looks at the image tokens, twice. Queries do not see each other, so any subset of tags, and any way
-of cutting them into chunks, gives the same logits.
+One query per tag attends to the image tokens, twice. Queries do not attend to each other. So any subset of tags, and
+any division into chunks, gives the same logits.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class TaggingDecoder(nn.Module):
         return [layer.crossattention.self.look_at(memory) for layer in self.encoder]
 
     def project(self, queries: torch.Tensor) -> torch.Tensor:
-        """Project queries for the first layer: worth keeping when no image changes them."""
+        """Project queries for the first layer. The result can be cached if it does not depend on the image."""
         projected: torch.Tensor = next(iter(self.encoder)).crossattention.self.query(queries)
         return projected
 
@@ -41,9 +41,9 @@ class TaggingDecoder(nn.Module):
         """Decode tags.
 
         Args:
-            queries: (B, T, H), or (1, T, H) where all images ask the same.
-            memory: of ``look_at``.
-            projected: of ``project(queries)``, when it is at hand.
+            queries: (B, T, H), or (1, T, H) if all images have the same.
+            memory: result of ``look_at``.
+            projected: result of ``project(queries)``, if it is known.
 
         Returns:
             (B, T, H).

@@ -1,4 +1,4 @@
-"""The caption decoder of Tag2Text (arXiv:2303.05657, section 3.2): the next word, given words and encoded tags."""
+"""The caption decoder of Tag2Text (arXiv:2303.05657, section 3.2): predicts the next word from words and tags."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class DecoderState:
-    """What the decoder remembers while captions grow.
+    """State of the decoder while captions grow.
 
     Attributes:
-        tags: per layer, keys and values of the encoded tags of B images; beams of an image share them.
+        tags: per layer, keys and values of the encoded tags of B images; the beams of an image share them.
         words: per layer, keys and values (B * beams, heads, longest, H / heads) of the words so far.
-        length: how many words there are so far.
+        length: number of words so far.
     """
 
     tags: list[KeysValues]
@@ -33,14 +33,14 @@ class DecoderState:
     length: int = 0
 
     def reorder(self, rows: torch.Tensor) -> None:
-        """Let beam i go on from what beam ``rows[i]`` has written."""
+        """Make beam i continue from the words of beam ``rows[i]``."""
         for each in self.words:
             for cache in each:
                 cache[:, :, : self.length] = cache[rows, :, : self.length]
 
 
 class Predictions(nn.Module):
-    """From hidden states to words: a transformation, then the word embedding backwards."""
+    """From hidden states to words: a transformation, then the transposed word embedding."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Predictions(nn.Module):
         self.bias = nn.Parameter(torch.empty(config.vocab_size))
 
     def forward(self, hidden: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-        """(rows, H) and the word embedding (V, H) -> (rows, V) float32 logits."""
+        """Return (rows, V) float32 logits for (rows, H) hidden states and the word embedding (V, H)."""
         return functional.linear(self.transform(hidden), words, self.bias).float()
 
 
@@ -70,7 +70,7 @@ class _Cls(nn.Module):
 
 
 class TextDecoder(nn.Module):
-    """A BERT decoder over words, which looks at all encoded tags, padding included, as the official model does."""
+    """A BERT decoder over words. Like the official model, it attends to all encoded tags, padding included."""
 
     def __init__(self, sizes: BertSizes) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class TextDecoder(nn.Module):
         self.cls = _Cls(config)
 
     def start(self, encoded: torch.Tensor, beams: int, longest: int) -> DecoderState:
-        """Begin captions of at most ``longest`` words from (B, L, H) encoded tags, ``beams`` per image."""
+        """Begin captions of at most ``longest`` words from (B, L, H) encoded tags, with ``beams`` per image."""
         layers = list(self.bert.encoder)
         tags = [layer.crossattention.self.look_at(encoded) for layer in layers]
         batch, heads, _, width = tags[0].keys.shape
@@ -93,7 +93,7 @@ class TextDecoder(nn.Module):
 
         Args:
             ids: (B * beams, l) token ids that follow those already in ``state``.
-            state: grows by ``ids``.
+            state: extended by ``ids``.
 
         Returns:
             (B * beams, V) float32 logits.
@@ -108,7 +108,7 @@ class TextDecoder(nn.Module):
                 cache[:, :, start:stop] = new
             so_far = KeysValues(words.keys[:, :, :stop], words.values[:, :, :stop])
             hidden = layer.attention(hidden, so_far, allowed)
-            # Beams of one image look at the same tags: for them they are one long row of queries.
+            # The beams of one image attend to the same tags: treat them as one long row of queries.
             together = hidden.reshape(images, -1, hidden.shape[-1])  # (B, beams * l, H)
             hidden = layer(together, tags).view(hidden.shape)
         state.length = stop

@@ -1,7 +1,7 @@
-"""Made-up weights in the official layout: small ones for tests and trials, full-size ones to measure speed.
+"""Random weights in the official layout: small ones for tests and trials, full-size ones to measure speed.
 
 ``python -m ram_core.modeling.tiny ram_plus DIRECTORY`` fills a folder from which ``load_model("ram_plus",
-models_dir=DIRECTORY)`` works, without a download. What such a model says is noise.
+models_dir=DIRECTORY)`` works, without a download. The output of such a model is noise.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CLIP_WIDTH = 512
 BERT_WORDS = 30524  # bert-base-uncased and two added tokens
 TAG2TEXT_TAGS = 3429
 TINY_TAGS = 64
-SEED = 2  # one that assigns some tags and not others
+SEED = 2  # with this seed some tags are assigned and others not
 
 TINY_SWIN = SwinSizes(width=16, depths=(2, 2, 4, 2), heads=(1, 2, 4, 8), window=12)
 SWIN_B = SwinSizes(width=128, depths=(2, 2, 18, 2), heads=(4, 8, 16, 32), window=12)  # arXiv:2103.14030, section 3.3
@@ -40,8 +40,8 @@ def build(model: str, *, tags: int, full: bool = False) -> Tagger:
 
     Args:
         model: ``ram``, ``ram_plus`` or ``tag2text``.
-        tags: how many.
-        full: of the released size, not tiny.
+        tags: number of tags.
+        full: True: of the released size; False: tiny.
     """
     swin = TINY_SWIN if not full else SWIN_B if model == "tag2text" else SWIN_L
     memory = swin.output_width if model == "tag2text" else CLIP_WIDTH
@@ -59,12 +59,12 @@ def build(model: str, *, tags: int, full: bool = False) -> Tagger:
 
 
 def made_up_weights(network: Tagger, seed: int = SEED) -> dict[str, torch.Tensor]:
-    """Draw weights under official names, so that activations, attention and scores stay of the order of real ones."""
+    """Draw weights under official names. Activations, attention and scores have the magnitude of real ones."""
     generator = torch.Generator().manual_seed(seed)
     weights = {}
     for key, empty in network.state_dict().items():
         drawn = torch.randn(empty.shape, generator=generator)
-        if key == "label_embed" and isinstance(network, RAMPlus):  # descriptions of a tag resemble each other
+        if key == "label_embed" and isinstance(network, RAMPlus):  # descriptions of a tag are similar
             drawn = 0.8 * drawn + drawn[:: network.descriptions].repeat_interleave(network.descriptions, dim=0)
         weights[official_name(key)] = _scaled(key, drawn)
     return weights
@@ -74,14 +74,14 @@ def _scaled(  # noqa: PLR0911  (one line per kind of weight)
     key: str, drawn: torch.Tensor
 ) -> torch.Tensor:
     if key == "reweight_scale":
-        return torch.tensor(math.log(1 / 0.07))  # where training starts it (arXiv:2103.00020, section 2.5)
+        return torch.tensor(math.log(1 / 0.07))  # its value at the start of training (arXiv:2103.00020, section 2.5)
     if key == "label_embed":
         return torch.nn.functional.normalize(drawn, dim=1)
     if "norm" in key.lower():
         return 1 + 0.1 * drawn if key.endswith("weight") else 0.1 * drawn
     if key == "text_decoder.cls.predictions.bias":
         drawn = 0.1 * drawn
-        drawn[:999] = -12.0  # padding, unused and special words, but for the end token
+        drawn[:999] = -12.0  # padding, unused and special words, except the end token
         drawn[102] = 9.0
         drawn[-2:] = -12.0
         return drawn
@@ -92,8 +92,8 @@ def _scaled(  # noqa: PLR0911  (one line per kind of weight)
     if key.endswith("bias"):
         return 0.1 * drawn - (1.0 if key.startswith("fc.") else 0.0)
     if key == "wordvec_proj.weight":
-        return drawn  # labels have unit length: each of their numbers is small already
-    gain = 6.0 if key.startswith("fc.") else 1.0  # scores that differ between tags
+        return drawn  # labels have unit length, so their numbers are small already
+    gain = 6.0 if key.startswith("fc.") else 1.0  # makes scores differ between tags
     return gain * drawn / math.sqrt(drawn.shape[-1] if key == "fc.W" else math.prod(drawn.shape[1:]))
 
 
@@ -103,8 +103,8 @@ def write_tiny_checkpoint(model: str, path: Path | str, *, tags: int | None = No
     Args:
         model: ``ram``, ``ram_plus`` or ``tag2text``.
         path: file to write.
-        tags: how many; 64, or Tag2Text's 3,429, when not given.
-        seed: of the weights.
+        tags: number of tags; default: 64, or Tag2Text's 3,429.
+        seed: seed of the weights.
     """
     network = build(model, tags=tags or _default_tags(model))
     torch.save({"model": made_up_weights(network, seed)}, path)

@@ -313,7 +313,7 @@ def _rate(view: JobView) -> str:
 
 
 def _note(view: JobView, alive: Sequence[WorkerView], *, is_lonely: bool, is_starting: bool) -> str:
-    """Return what a job waits for, or what happens while there is no progress to show yet."""
+    """Return the reason why a job waits, or the current step while there is no progress to show yet."""
     if view.note:
         return visible(view.note)
     if view.is_over or not (view.pending or view.is_listing):

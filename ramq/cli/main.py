@@ -88,7 +88,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output closed the pipe
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (without it, the interpreter reports an error at exit)
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (prevents an error at exit)
         sys.exit(0)
     except Exception as error:  # noqa: BLE001  (reported in one line, with its traceback in a file)
         said = without_secrets(f"{type(error).__name__}: {error}".splitlines()[0])

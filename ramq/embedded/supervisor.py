@@ -77,7 +77,7 @@ def _keep(layout: Layout, launcher: TextIO) -> int:
         _log.error("%s", error)
         _say(launcher, str(error))
     except OSError as error:
-        _log.exception("the supervisor cannot go on")
+        _log.exception("the supervisor cannot continue")
         _say(launcher, str(layout.unusable(error)))
     else:
         return 0
@@ -92,7 +92,7 @@ def _say(launcher: TextIO, message: str) -> None:
         launcher.write(message)
         launcher.close()
     except BrokenPipeError:
-        _log.info("nobody waits for: %s", message)
+        _log.info("the launcher has ended and did not receive: %s", message)
 
 
 def _start(layout: Layout, cleanup: ExitStack) -> list[Service]:
@@ -159,7 +159,7 @@ def _watch(layout: Layout, services: list[Service], users: int) -> None:
     restarts: list[float] = []
     while not try_lock(users, exclusive=True):
         if not _is_same_file(users, layout.users_lock):
-            _log.warning("%s was removed under us", layout.data_dir)
+            _log.warning("%s was removed while in use; stopping", layout.data_dir)
             return
         for service in services:
             if not service.has_ended():
@@ -168,7 +168,7 @@ def _watch(layout: Layout, services: list[Service], users: int) -> None:
             restarts = [*(then for then in restarts if now - then < _RESTART_WINDOW_SECONDS), now]
             if len(restarts) > _RESTARTS_AT_MOST:
                 raise EmbeddedError(f"{service.name} fails repeatedly; see {service.log}")
-            _log.warning("%s ended by itself; starting it again", service.name)
+            _log.warning("%s ended unexpectedly; restarting it", service.name)
             service.start()
         time.sleep(_POLL_SECONDS)
 

@@ -27,7 +27,7 @@ SAMPLES = 20
 
 
 class ArchiveName(NamedTuple):
-    """What an archive is called."""
+    """The id and the URI of an archive."""
 
     id: int
     uri: str

@@ -53,7 +53,7 @@ class ClientOptions:
 
 
 class JobClient:
-    """Jobs. Thread-safe; every method is one transaction."""
+    """Jobs. Thread-safe. Every method is one transaction."""
 
     def __init__(self, engine: Engine, options: ClientOptions) -> None:
         self._engine = engine

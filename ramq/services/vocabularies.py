@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class VocabularyClient:
-    """Vocabularies. Thread-safe; every method is one transaction."""
+    """Vocabularies. Thread-safe. Every method is one transaction."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -62,7 +62,7 @@ class _Blankable:
 # would mostly wait for threads.
 ServicesDep = Annotated[Services, Depends(services_of)]
 Id = Annotated[int, Path(ge=1, le=MAX_ID)]
-# It stands after the constraints; before them, pydantic would check a blank value against them.
+# Place it after the constraints. Before them, pydantic would check a blank value against the constraints.
 MAYBE_BLANK = _Blankable()
 Limit = Annotated[int, Query(ge=1, le=500, description="items per page"), MAYBE_BLANK]
 Cursor = Annotated[str | None, Query(max_length=1_000, description="`next_cursor` of the previous page"), MAYBE_BLANK]

@@ -89,9 +89,7 @@ def _row_problems(
         found.append(f"{entry.name} lacks {len(missing)} vectors of the database, for example image {missing[0]}")
     ghosts = np.setdiff1d(np.setdiff1d(live, stored), changed)
     if len(ghosts):
-        found.append(
-            f"{entry.name} still has {len(ghosts)} deleted vectors, for example image {ghosts[0]}"
-        )
+        found.append(f"{entry.name} still has {len(ghosts)} deleted vectors, for example image {ghosts[0]}")
     return found
 
 

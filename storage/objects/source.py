@@ -73,9 +73,7 @@ def parse_source(text: str) -> Source:
     if text.startswith("file://"):
         text = _path_of(text)
     elif re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE):
-        raise UsageError(
-            f"{text.partition('://')[0]}:// is not supported: write s3://bucket/prefix or a folder"
-        )
+        raise UsageError(f"{text.partition('://')[0]}:// is not supported: write s3://bucket/prefix or a folder")
     try:
         path = Path(text).expanduser().resolve()
         str(path).encode()

@@ -136,7 +136,7 @@ class Names:
 
     @cached_property
     def _by_folded_name(self) -> dict[str, list[tuple[int, str]]]:
-        """Ids and spellings of the tags by their folded names in either language."""
+        """Ids and spellings of the tags by their names in either language, as ``fold`` writes them."""
         found: dict[str, list[tuple[int, str]]] = {}
         for names in (self.names, self.names_zh):
             for tag_id, name in enumerate(names):

@@ -87,7 +87,7 @@ class ByTags:
 
 @dataclass(frozen=True, slots=True)
 class ByVector:
-    """By similarity to a vector, at most ``queries.MAX_OFFSET`` images. Excludes one image: its own nearest neighbour."""
+    """By similarity to a vector, at most ``queries.MAX_OFFSET`` images. Excludes the image that the vector is of."""
 
     cursor_length: ClassVar[int] = 1
     found: Selection

@@ -200,7 +200,7 @@ class Search:
         return [_facet(match.names, tag_id, count) for tag_id, count in counts]
 
     def suggest(self, session: Session, prefix: str, limit: int) -> list[Facet]:
-        """Return tags whose name begins with ``prefix``, with their number of images; tags that images have come first."""
+        """Return tags whose name begins with ``prefix``, with their image counts; those with images come first."""
         generation = generations.default(session)
         if generation is None or not prefix.strip():
             return []
@@ -270,7 +270,7 @@ class Search:
 
 
 def between(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the vector (D,) of length 1 in the middle of two such vectors. Images similar to both are nearest to it."""
+    """Return the vector (D,) of length 1 midway between two such vectors: images similar to both are nearest to it."""
     middle = one + other
     length = np.linalg.norm(middle)
     # Opposite vectors have no middle: use the first one.

@@ -23,7 +23,7 @@ from typer.main import get_command
 from ramq.cli.main import command_line
 from ramq.settings import Settings
 from ramq.version import described
-from tests.services.command_line import run_here
+from tests.services.command_line import COMMAND
 from tests.services.fleet import client_services, running_fleet, wait_for
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     Run = Callable[..., subprocess.CompletedProcess[str]]
 
-COMMAND = [sys.executable, "-m", "ramq.cli.main"]
 PICTURES = 3
 
 
@@ -53,36 +52,6 @@ NARROWING = [
     for option in ("--archive", "--prefix")
     if any(option in parameter.opts for parameter in command.params)
 ]
-
-
-@pytest.fixture
-def clean(tmp_path: Path) -> dict[str, str]:
-    """An environment with only the settings that every command gets."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAMQ_")}
-    return {**kept, "RAMQ_DATA_DIR": str(tmp_path / "data"), "COLUMNS": "200"}
-
-
-@pytest.fixture
-def run(clean: dict[str, str]) -> Run:
-    """Runs the command line, with only the given settings in its environment."""
-    return lambda *words, **environment: run_here(words, {**clean, **environment})
-
-
-@pytest.fixture
-def run_process(clean: dict[str, str]) -> Run:
-    """The same as a process of its own."""
-
-    def start(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*COMMAND, *words],
-            env={**clean, **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-
-    return start
 
 
 @pytest.fixture
@@ -230,7 +199,7 @@ def test_a_query_narrows_what_every_verb_prints(run: Run, recorded: Recorded) ->
 def test_an_image_or_an_archive_without_a_name_is_none(run: Run, recorded: Recorded) -> None:
     for words in (("delete", ""), ("delete", "--all", "--archive", " "), ("show", "1", "--archive", " ")):
         assert_one_line(run(*words, **recorded.environment), 2)
-    assert_one_line(run("enqueue", "", **recorded.environment), 2, "this one is empty")
+    assert_one_line(run("enqueue", "", **recorded.environment), 2, "the source is empty")
     assert run("show", "1", **recorded.environment).returncode == 0
     assert len(json.loads(run("jobs", "--json", **recorded.environment).stdout)["items"]) == 1
 
@@ -279,7 +248,9 @@ def test_nothing_is_erased_where_no_report_could_be_written(run: Run, recorded: 
 
 
 def test_a_deletion_whose_report_is_lost_says_that_it_is_done(run_process: Run, recorded: Recorded) -> None:
-    done = run_process("delete", "--prefix", "no such key", "--yes", "--json", "--report", "/dev/full", **recorded.environment)
+    done = run_process(
+        "delete", "--prefix", "no such key", "--yes", "--json", "--report", "/dev/full", **recorded.environment
+    )
     number = json.loads(done.stdout)["deletion_id"]
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

@@ -1,4 +1,4 @@
-"""The quick start and the page about searching, typed into a shell line by line, as a newcomer would."""
+"""The quick start and the page about searching, line by line, as a newcomer would type them into a shell."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 
 from ramq.demo_photos import installed_photographs
 from tests.documents import DOCS, Typed, commands_of, typed
+from tests.services.command_line import run_here
 from tests.services.missing import missing
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.services.s3 import S3Server
 
-# Some forty processes one after the other, each of which loads its libraries.
+# Of the quick start, each line is a process of its own, as in a shell.
 pytestmark = [pytest.mark.services, pytest.mark.xdist_group("docs"), pytest.mark.timeout(1200)]
 
 BUCKET = "holiday"
@@ -45,16 +46,35 @@ class Newcomer:
         self._up: subprocess.Popen[str] | None = None
         self._url = ""
 
-    def type(self, one: Typed) -> None:
-        """Type a line and hold it to its success, or to the answer that the page shows."""
+    def type(self, one: Typed, *, here: bool = False) -> None:
+        """Type a line and hold it to its success, or to the answer that the page shows.
+
+        Args:
+            here: a line that is a command of ramq runs in this process, with the words that a shell makes of it.
+        """
         [program, *words] = commands_of(one.line)[0]
         if program in NOT_TYPED:
             return
         if [program, *words] == ["ramq", "up"]:
             self._start()
             return
-        said = subprocess.run(
-            ["bash", "-c", one.line.replace("http://127.0.0.1:8765/", self._url)],
+        if here and program == "ramq" and not set(one.line) & set("|>;&"):
+            said = run_here(self._words(one.line), self._environment, self._home)
+            said.stdout = said.stderr + said.stdout
+        else:
+            said = self._shell(one.line.replace("http://127.0.0.1:8765/", self._url))
+        if one.answer is None:
+            assert said.returncode == 0, f"$ {one.line}\n{said.stdout}"
+        else:
+            assert said.stdout == one.answer, one.line
+
+    def _words(self, line: str) -> list[str]:
+        """What a shell makes of what is behind ``ramq``: quotes, ``~`` and patterns are its business."""
+        return self._shell("ramq() { printf '%s\\0' \"$@\"; }; " + line).stdout.split("\0")[:-1]
+
+    def _shell(self, line: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-c", line],
             cwd=self._home,
             env=self._environment,
             stdin=subprocess.DEVNULL,
@@ -64,10 +84,6 @@ class Newcomer:
             check=False,
             timeout=300,
         )
-        if one.answer is None:
-            assert said.returncode == 0, f"$ {one.line}\n{said.stdout}"
-        else:
-            assert said.stdout == one.answer, one.line
 
     def _start(self) -> None:
         self._up = subprocess.Popen(
@@ -130,8 +146,8 @@ def test_the_quick_start_does_what_it_says(newcomer: Newcomer) -> None:
 @pytest.mark.skipif(sys.platform == "darwin", reason="the data folder is another one there")
 def test_every_search_of_the_page_about_searching_is_answered(newcomer: Newcomer) -> None:
     for line in ("ramq up", "ramq enqueue ~/Pictures --wait", f"ramq enqueue s3://{BUCKET} --wait"):
-        newcomer.type(Typed(line))
+        newcomer.type(Typed(line), here=True)
     lines = lines_of("search.md")
     assert len(lines) > 10
     for one in lines:
-        newcomer.type(one)
+        newcomer.type(one, here=True)

@@ -11,7 +11,7 @@ from playwright.sync_api import Error, expect, sync_playwright
 from ramq.wiring import Services
 from tests.services.missing import missing
 from tests.services.recognised import settings_for
-from tests.services.web import serving
+from tests.services.web import described_once, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,12 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _described_once() -> Iterator[None]:
+    with described_once():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -79,7 +79,7 @@ def test_a_file_that_was_not_recognised_says_why_and_offers_nothing_that_cannot_
     page: Page, services: Services
 ) -> None:
     page.goto(f"/images/{services.images.find('notes.jpg')}")
-    expect(page.locator(".no-preview")).to_contain_text("not_an_image: the content is not a picture")
+    expect(page.locator(".no-preview")).to_contain_text("not_an_image: the content is not an image")
     expect(page.get_by_text("Not recognised: not_an_image")).to_be_visible()
     expect(page.get_by_role("link", name="Similar images")).to_have_count(0)
     assert page.locator("main img").count() == 0
@@ -113,7 +113,7 @@ def test_tables_fit_on_a_phone(page: Page) -> None:
         page.goto(address)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.goto("/jobs/1/failures")
-    reason = page.get_by_text("the picture ends too early")
+    reason = page.get_by_text("the image is cut short")
     box = reason.bounding_box()
     assert box is not None
     assert box["x"] + box["width"] <= 390

@@ -15,12 +15,19 @@ from storage.index.index import VectorIndex
 from storage.search.search import Search
 from tests.ledger import Ledger
 from tests.services.recognised import settings_for
+from tests.services.web import described_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from sqlalchemy import Engine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _described_once() -> Iterator[None]:
+    with described_once():
+        yield
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def test_the_answer_says_how_the_text_was_read(client: TestClient) -> None:
         words, left_out = answer["notes"]
         assert words["text"].startswith('Searched as words: "Egyptian cab". Unknown tag "Egyptian cab". Did you mean')
         assert CAT in words["suggestions"]
-        assert left_out["text"].startswith('-espreso leaves nothing out. Unknown tag "espreso".')
+        assert left_out["text"].startswith('-espreso excludes nothing. Unknown tag "espreso".')
         assert left_out["suggestions"][0] == "espresso"
         assert client.get(path, params={"q": "tag:espresso"}).json()["notes"] == []
 

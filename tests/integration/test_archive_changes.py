@@ -68,12 +68,12 @@ def test_an_address_that_is_taken_empty_of_another_kind_or_not_allowed_is_refuse
         rename("1", str(tmp_path / "nowhere"))
     with pytest.raises(NotFoundError):
         rename("99", str(tmp_path / "empty"))
-    with pytest.raises(UsageError, match="is a part of archive 1"):
+    with pytest.raises(UsageError, match="is only a part of archive 1"):
         rename(f"{archive}/odd", str(tmp_path / "empty"))
     other = ours.jobs.create(str(tmp_path / "empty"))
-    with pytest.raises(ConflictError, match="archive 2 is at"):
+    with pytest.raises(ConflictError, match="archive 2 already has the address"):
         rename("1", str(tmp_path / "empty"), force=True)
-    with pytest.raises(ConflictError, match=f"job {other.id} on this archive is open"):
+    with pytest.raises(ConflictError, match=f"job {other.id} on this archive has not ended"):
         rename("2", str(archive), force=True)
     strict = services_of(make_client(archive_allow=(str(archive),)))
     with pytest.raises(ForbiddenError):
@@ -114,10 +114,10 @@ def test_an_archive_with_an_open_job_is_not_removed(client: TestClient, ours: Se
 
 def test_the_page_renames_and_removes(client: TestClient, moved: Path) -> None:
     told = client.post("/archives/1/rename", data={"to": str(moved)}).text
-    assert f"Archive 1 is at file://{moved} now." in told
+    assert f"Archive 1 is now at file://{moved}." in told
     refused = client.post("/archives/1/rename", data={"to": "relative"})
     assert refused.status_code == 422
-    assert "is relative" in refused.text
+    assert "is a relative path" in refused.text
     told = client.post("/archives/1/remove").text
     assert f"erased the results of {PHOTOGRAPHS + 3} images" in told
     assert "No archives yet" in told

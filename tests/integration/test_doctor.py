@@ -131,7 +131,7 @@ def test_an_archive_that_is_not_there_or_refuses_the_credentials(
     assert the_fault(look("ftp://somewhere")).name == "archive"
     keys.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     fault = the_fault(look(archive_allow=(f"s3://{bucket}",), s3_endpoint_url=url))
-    assert "refuses the credentials" in fault.detail
+    assert "rejects the credentials" in fault.detail
     assert fault.next == f"aws s3 ls s3://{bucket}"
 
 

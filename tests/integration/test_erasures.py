@@ -172,7 +172,7 @@ def test_an_archive_without_a_name_is_not_all_of_them(client: TestClient, blank:
         lambda: services.generations.forget(1, archive=blank, sure=True),
         lambda: services.generations.compare(1, 2, archive=blank),
     ):
-        with pytest.raises(UsageError, match="this one is empty"):
+        with pytest.raises(UsageError, match="the source is empty"):
             destroy()
     assert every_id(services) == every
     assert services.erasures.list() == []

@@ -61,7 +61,7 @@ def test_a_uri_names_one_image_although_many_archives_have_its_key(services: Ser
         fill(engine, f"/others/{number}", "a.jpg")
     wanted = fill(engine, "/photos", "a.jpg")["a.jpg"]
     assert services.images.find("file:///photos/a.jpg") == wanted
-    with pytest.raises(UsageError, match="key of several archives"):
+    with pytest.raises(UsageError, match="key in several archives"):
         services.images.find("a.jpg")
     for unknown in ("file:///photos/b.jpg", "file:///photo/a.jpg", "file:///photosa.jpg", "file:///photos", "://"):
         with pytest.raises(NotFoundError, match="its key or its URI"):
@@ -75,7 +75,7 @@ def test_keys_are_looked_for_in_every_archive_that_a_word_means(services: Servic
     assert services.images.find("a.jpg", "photos") == ours["a.jpg"]
     assert services.images.find("s3://theirs/photos/b.jpg", "photos") == theirs["photos/b.jpg"]
     assert services.images.find("both.jpg", "/srv/photos") == ours["both.jpg"]
-    with pytest.raises(UsageError, match="key of several archives"):
+    with pytest.raises(UsageError, match="key in several archives"):
         services.images.find("both.jpg", "photos")
     with pytest.raises(NotFoundError, match="no image"):
         services.images.find("c.jpg", "photos")

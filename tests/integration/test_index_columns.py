@@ -270,7 +270,7 @@ def test_what_was_changed_behind_the_back_of_the_index_is_reported(
     with unit_of_work(archive.engine) as session:
         session.execute(text(change), {"id": archive.ids[4]})
     (problem,) = builder.verify(archive.generation_id)
-    assert problem.endswith(f"shows 1 of its images otherwise than the database, for example image {archive.ids[4]}")
+    assert problem.endswith(f"differs from the database in 1 images, for example image {archive.ids[4]}")
 
 
 def test_a_listing_and_a_deletion_of_the_same_images_do_not_wait_for_each_other_in_a_ring(

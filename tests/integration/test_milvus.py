@@ -114,7 +114,7 @@ def test_pages_by_one_tag_hold_where_more_images_match_than_can_be_read(
         hits, _ = all_pages(archive, search, query)
         assert [(hit.image_id, hit.score) for hit in hits] == archive.by_tags(0, query)
     with unit_of_work(archive.engine) as session:
-        with pytest.raises(UsageError, match="too many to be put in order by several tags"):
+        with pytest.raises(UsageError, match="too many to sort by several tags"):
             search.page(session, SearchQuery(tags=("dog", "cat"), threshold=0.0))
         with pytest.raises(UsageError, match="too many to count their tags"):
             search.facets(session, SearchQuery(), 10)
@@ -204,8 +204,8 @@ def test_verify_tells_what_is_missing_altered_and_too_much(
 
     assert len(lines) == 3
     assert f"lacks 1 images, for example image {images[5]}" in lines[0]
-    assert f"shows otherwise than the database 1 images, for example image {images[3]}" in lines[1]
-    assert f"has, but the database deleted, 2 images, for example image {images[-1]}" in lines[2]
+    assert f"differs from the database in 1 images, for example image {images[3]}" in lines[1]
+    assert f"keeps deleted rows of 2 images, for example image {images[-1]}" in lines[2]
     builder.rebuild(archive.generations[0])
     assert builder.verify(archive.generations[0]) == []
 

@@ -60,7 +60,7 @@ def test_what_cannot_be_a_rule_is_refused_on_the_screen(client: TestClient) -> N
     assert twice.status_code == 404
     assert "there is no rule" in twice.text
     [archive] = services_of(client).archives.list()
-    with pytest.raises(UsageError, match="this one is empty"):
+    with pytest.raises(UsageError, match="the source is empty"):
         services_of(client).policies.put(CAT, "deny", "")
     with pytest.raises(UsageError, match="a whole archive"):
         services_of(client).policies.put(CAT, "deny", f"{archive.uri}/odd")

@@ -229,7 +229,7 @@ def test_an_archive_that_is_suddenly_empty_asks_before_its_images_are_missing(pl
     view = plan.run()
     assert view.state == "paused"
     assert view.note is not None
-    assert "is empty now, where 5 images were" in view.note
+    assert "is now empty, but had 5 images before" in view.note
     assert plan.ledger.scalar("SELECT count(*) FROM image WHERE missing_since IS NOT NULL") == 0
 
     root.rmdir()
@@ -331,7 +331,7 @@ def test_a_worker_that_a_bucket_refuses_leaves_it_to_others(
     assert (view.state, view.note) == ("running", None)
     [unfit] = bucket_plan.fitness.reasons()
     assert (unfit.kind, unfit.name) == ("archive", view.archive)
-    assert ("may not be read" if is_forbidden else "refuses the credentials") in unfit.reason
+    assert ("may not be read" if is_forbidden else "rejects the credentials") in unfit.reason
     s3_proxy.heal()
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
     monkeypatch.setattr(time, "monotonic", lambda: 1e9)

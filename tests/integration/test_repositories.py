@@ -205,7 +205,7 @@ def test_an_empty_batch_is_no_statement(engine: Engine, provenance: Provenance) 
 
 
 def test_a_cursor_that_is_no_number_is_the_users_mistake(engine: Engine, provenance: Provenance) -> None:
-    with pytest.raises(UsageError, match="take next_cursor"), unit_of_work(engine) as session:
+    with pytest.raises(UsageError, match="use next_cursor"), unit_of_work(engine) as session:
         failures.views(session, provenance.job_id, error_class=None, limit=1, cursor="x")
 
 

@@ -212,7 +212,7 @@ def test_what_stands_in_the_way_of_new_tags_is_said(make_services: Make, folder:
     recognise(services, str(folder))
     with pytest.raises(UsageError, match=f"{PHOTOGRAPHS} of {PHOTOGRAPHS} images .* RAMQ_FEATURES=tokens"):
         services.jobs.retag("own")
-    with pytest.raises(UsageError, match="this one is empty"):
+    with pytest.raises(UsageError, match="the source is empty"):
         services.jobs.retag("own", archive="")
     with pytest.raises(NotFoundError, match="no generation 9"):
         services.jobs.retag("own", from_generation=9)

@@ -314,7 +314,7 @@ def test_a_vector_deleted_behind_the_back_of_the_index_is_reported(
     with unit_of_work(archive.engine) as session:
         session.execute(text("DELETE FROM vector WHERE image_id = :id"), {"id": archive.images[4]})
     (problem,) = builder.verify(archive.generation_id)
-    assert f"for example of image {archive.images[4]}" in problem
+    assert f"for example image {archive.images[4]}" in problem
 
 
 # What is shown

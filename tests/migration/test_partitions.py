@@ -132,7 +132,7 @@ def test_a_generation_that_is_read_just_now_is_not_emptied_and_the_message_says_
     monkeypatch.setattr(partitions, "PATIENCE", "100ms")
     with engine.connect() as busy:
         busy.execute(text("SELECT count(*) FROM record"))
-        with pytest.raises(ConflictError, match="in use just now: try again"), unit_of_work(engine) as session:
+        with pytest.raises(ConflictError, match="in use: try again"), unit_of_work(engine) as session:
             partitions.empty(session, generation_id)
 
 

@@ -26,9 +26,7 @@ COMMAND = (sys.executable, "-m", "ramq.cli.main")
 """The same as a process of its own."""
 
 
-def run_here(
-    words: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
-) -> CompletedProcess[str]:
+def run_here(words: Sequence[str], environment: Mapping[str, str], folder: Path | None = None) -> CompletedProcess[str]:
     """Run ``ramq`` with ``words``. Nothing but ``environment`` is in its environment; its output goes into files."""
     stdout, stderr = _stream("strict"), _stream("backslashreplace")
     with ExitStack() as undone:

@@ -33,7 +33,7 @@ def test_the_first_pull_of_an_unpinned_file_says_and_keeps_the_hash_it_saw(
 ) -> None:
     server.files["/a/weights.pth"] = Hosted(BODY)
     (status,) = pull_toy(server, tmp_path)
-    assert status.detail == f"no hash is published; recorded the one seen now, {SHA}, in weights.pth.sha256"
+    assert status.detail == f"no hash is published; recorded the current one, {SHA}, in weights.pth.sha256"
     assert not status.pinned
     assert f"{SHA}  weights.pth\n" in (tmp_path / "toy/weights.pth.sha256").read_text()
     subprocess.run(["sha256sum", "--check", "--quiet", "weights.pth.sha256"], cwd=tmp_path / "toy", check=True)

@@ -177,7 +177,7 @@ def test_a_child_that_cannot_start_stops_the_worker_instead_of_failing_the_image
     pool: Decoders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoders, "CHILD", "workers.no_such_module")
-    with pytest.raises(FatalError, match="does not start"):
+    with pytest.raises(FatalError, match="did not start"):
         pool.decode(picture(), SMALL)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import runpy
 import textwrap
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.core import TyperGroup
@@ -62,9 +64,14 @@ def check(line: str) -> None:
             assert program in ELSEWHERE, f"{program} is not known here: add it to ELSEWHERE if nobody can check it"
 
 
+@cache
+def whole_command_line() -> Any:
+    return get_command(command_line())
+
+
 def parse(words: list[str]) -> None:
     """Parse a command as ``ramq`` would, without running it."""
-    command, rest = get_command(command_line()), [word for word in words if word != "…"]
+    command, rest = whole_command_line(), [word for word in words if word != "…"]
     context = command.make_context("ramq", ["a command"])
     while isinstance(command, TyperGroup) and rest:
         name, found, rest = command.resolve_command(context, rest)
@@ -199,7 +206,12 @@ def test_pages_have_no_placeholders() -> None:
         assert found == [], page.name
 
 
+@cache
+def references() -> dict[str, str]:
+    made: dict[str, str] = runpy.run_path(str(DOCS / "references.py"))["pages"]()
+    return made
+
+
 @pytest.mark.parametrize("name", ["api.md", "cli.md"])
 def test_a_reference_says_what_the_code_says(name: str) -> None:
-    made = runpy.run_path(str(DOCS / "references.py"))["pages"]()
-    assert text(name) == made[name], "run `make reference`"
+    assert text(name) == references()[name], "run `make reference`"

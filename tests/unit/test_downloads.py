@@ -169,7 +169,7 @@ def test_the_pointer_of_an_lfs_file_is_no_checkpoint(
 ) -> None:
     offer(monkeypatch, None, exact_size=False)
     server.files["/a/weights.pth"] = Hosted(b"version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(CheckpointError, match="expected about 300,000; it is another file"):
+    with pytest.raises(CheckpointError, match="expected about 300,000; it is a different file"):
         pull_toy(server, tmp_path)
     assert kept(tmp_path) == set()
 
@@ -256,7 +256,7 @@ def test_a_redirect_off_the_web_is_refused(
 
 @pytest.mark.parametrize("mirror", ["file:///srv/models", "mirror.example", ""])
 def test_a_mirror_that_is_no_web_address_is_refused(tmp_path: Path, pinned: RemoteFile, mirror: str) -> None:
-    with pytest.raises(CheckpointError, match="no web address"):
+    with pytest.raises(CheckpointError, match="not a web address"):
         checkpoints.pull("toy", tmp_path, mirror=mirror, patience=QUICK)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,9 @@ ROOT = Path(__file__).parents[2]
 NAMES = ("chelsea.png", "rocket.jpg", "coffee.png", "astronaut.png")
 
 
-def test_the_example_of_the_library_tags_and_searches_photographs(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+def test_the_example_of_the_library_tags_and_searches_photographs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     photographs = [path for path in installed_photographs() if path.name in NAMES]
     if len(photographs) < len(NAMES):
         missing("the photographs of scikit-image are not installed: install the extra `dev`")
@@ -26,15 +28,10 @@ def test_the_example_of_the_library_tags_and_searches_photographs(tmp_path: Path
     folder.mkdir()
     for path in photographs:
         shutil.copy(path, folder)
-    cache = with_embeddings(tmp_path / "data") / "cache"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(ROOT / "examples" / "library.py"), str(folder), str(cache)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "chelsea.png: Egyptian cat" in done.stdout
-    assert "nearest to `a cat`: chelsea.png" in done.stdout
-    assert done.stdout.count("\n") == len(NAMES) + 2
+    example = ROOT / "examples" / "library.py"
+    monkeypatch.setattr(sys, "argv", [str(example), str(folder), str(tmp_path / "cache")])
+    runpy.run_path(str(example), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "chelsea.png: Egyptian cat" in printed
+    assert "nearest to `a cat`: chelsea.png" in printed
+    assert printed.count("\n") == len(NAMES) + 2

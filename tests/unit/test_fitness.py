@@ -15,10 +15,10 @@ from workers.pipeline.fitness import (
     Fitness,
     Key,
     UnfitError,
+    as_unfit,
     is_out_of_memory,
     of_archive,
     of_model,
-    own_trouble,
 )
 
 URI = "s3://photos"
@@ -87,7 +87,7 @@ def test_what_works_again_is_forgotten_and_nothing_else() -> None:
     ],
 )
 def test_an_error_is_the_workers_own_or_not(error: Exception, key: Key | None) -> None:
-    unfit = own_trouble(error, model="ram", archive=URI)
+    unfit = as_unfit(error, model="ram", archive=URI)
     assert (unfit and unfit.key) == key
 
 

@@ -48,11 +48,14 @@ def tracked() -> tuple[str, ...]:
     return tuple(name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file())
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
+@cache
+def modules() -> tuple[tuple[str, ast.Module], ...]:
     """Every module of the product, with its tree."""
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+    return tuple(
+        (path.relative_to(ROOT).as_posix(), ast.parse(path.read_text()))
+        for package in PACKAGES
+        for path in sorted((ROOT / package).rglob("*.py"))
+    )
 
 
 def commits(tree: ast.Module) -> Iterator[int]:
@@ -66,8 +69,8 @@ def commits(tree: ast.Module) -> Iterator[int]:
 
 def environment_reads(tree: ast.Module) -> Iterator[int]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in {"os.environ", "os.getenv", "os.environb"}:
-            yield node.lineno
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv", "environb"}:
+            yield from (node.lineno for owner in [node.value] if isinstance(owner, ast.Name) and owner.id == "os")
         if isinstance(node, ast.ImportFrom) and node.module == "os":
             yield from (node.lineno for name in node.names if name.name in {"environ", "getenv"})
 

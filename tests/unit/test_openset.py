@@ -143,7 +143,7 @@ def test_the_official_description_file_is_read() -> None:
         ([{"cat": ["it purrs"]}, {"cat": ["it sleeps"]}], "'cat' twice"),
         ([{"cat": "it purrs"}], "'cat' must be a list"),
         ([], "no tags"),
-        ("cat", "must hold a list"),
+        ("cat", "must contain a list"),
     ],
 )
 def test_a_description_file_with_something_missing_is_refused(content: Any, says: str, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_description_file_with_something_missing_is_refused(content: Any, says
 
 def test_a_description_file_that_is_absent_or_no_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.json").write_text('[{"cat": ["it p')
-    for name, says in (("none.json", "not there"), ("cut.json", "as JSON")):
+    for name, says in (("none.json", "does not exist"), ("cut.json", "as JSON")):
         with pytest.raises(VocabularyError, match=says):
             open_vocabulary(tmp_path / name)
 
@@ -189,7 +189,7 @@ def test_embeddings_that_do_not_fit_are_refused(models: Path) -> None:
     vocabulary = open_vocabulary(["cat", "dog"])
     for kind, shape in (("ram", (3, 512)), ("ram", (2, 1, 512)), ("ram_plus", (2, 512)), ("ram", (2, 500))):
         model = load_model(kind, models_dir=models)
-        with pytest.raises(VocabularyError, match="embeddings are"):
+        with pytest.raises(VocabularyError, match="embeddings have shape"):
             model.with_embeddings(vocabulary, np.zeros(shape, dtype=np.float32))
 
 

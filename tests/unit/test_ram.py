@@ -58,6 +58,12 @@ def load_tiny(folder: Path) -> Any:
     return load
 
 
+@pytest.fixture(scope="module")
+def whole(load_tiny: Any) -> Any:
+    """Logits of two images by a model's name, in chunks of the usual size."""
+    return cache(lambda kind: load_tiny(kind).tag_logits(pixels(2)))
+
+
 def pixels(count: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, 3, 384, 384, generator=torch.Generator().manual_seed(seed))
 
@@ -135,10 +141,8 @@ def test_logits_are_those_of_the_papers_equations(kind: str, load_tiny: Any) -> 
 
 @KINDS
 @pytest.mark.parametrize("chunk_size", [1, 7, 100, 10**9])
-def test_the_chunk_size_does_not_change_logits(kind: str, chunk_size: int, load_tiny: Any) -> None:
-    images = pixels(2)
-    whole = load_tiny(kind).tag_logits(images)
-    assert apart(load_tiny(kind, chunk_size=chunk_size).tag_logits(images), whole) < FEATURE_TOLERANCE
+def test_the_chunk_size_does_not_change_logits(kind: str, chunk_size: int, load_tiny: Any, whole: Any) -> None:
+    assert apart(load_tiny(kind, chunk_size=chunk_size).tag_logits(pixels(2)), whole(kind)) < FEATURE_TOLERANCE
 
 
 @KINDS

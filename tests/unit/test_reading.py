@@ -125,7 +125,7 @@ def test_an_unknown_tag_behind_a_minus_sign_is_left_out_of_the_words() -> None:
 
     assert parsed == Parsed("a castle by the sea")
     (note,) = notes
-    assert note.text == '-castel leaves nothing out. Unknown tag "castel".'
+    assert note.text == '-castel excludes nothing. Unknown tag "castel".'
     assert note.suggestions == ("castle",)
     assert note.line.endswith('Unknown tag "castel". Did you mean castle?')
 

@@ -60,7 +60,7 @@ def test_no_request_to_another_bucket_offers_to_pay(ask: str) -> None:
 
 @pytest.mark.parametrize("ask", ASKS)
 def test_a_bucket_that_says_that_its_requester_pays_leads_to_the_setting(ask: str) -> None:
-    advice = "whoever reads it pays for it; set RAMQ_S3_REQUESTER_PAYS=s3://bucket to do so"
+    advice = "its readers have to pay; set RAMQ_S3_REQUESTER_PAYS=s3://bucket to agree"
     with (
         recording_server(refusal="Anonymous users cannot read a Requester Pays bucket") as (url, _),
         pytest.raises((ForbiddenError, ObjectForbiddenError), match=advice),
@@ -71,7 +71,7 @@ def test_a_bucket_that_says_that_its_requester_pays_leads_to_the_setting(ask: st
 def test_where_s3_does_not_say_that_somebody_must_pay_aws_alone_is_suspected() -> None:
     answer: Any = {"Error": {"Code": "AccessDenied", "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": 403}}
     error = botocore.exceptions.ClientError(answer, "ListObjectsV2")
-    assert "; if whoever reads it pays" in str(S3Store("bucket")._refusals.about_bucket(error))
+    assert "; if its readers have to pay" in str(S3Store("bucket")._refusals.about_bucket(error))
     assert "RAMQ_S3_REQUESTER_PAYS" not in str(S3Store("bucket", requester_pays=True)._refusals.about_bucket(error))
     assert "RAMQ_S3_REQUESTER_PAYS" not in str(S3Store("bucket", "http://127.0.0.1:1")._refusals.about_bucket(error))
 

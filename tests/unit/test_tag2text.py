@@ -161,7 +161,7 @@ def test_a_length_beyond_the_decoders_positions_is_refused(tiny: Any) -> None:
 
 
 def test_tags_for_another_number_of_images_are_refused(tiny: Any) -> None:
-    with pytest.raises(ModelError, match="2 images but tags for 1"):
+    with pytest.raises(ModelError, match="2 images, but tags for 1"):
         tiny.caption(pixels(2), tags=[["dog"]])
 
 

@@ -75,7 +75,7 @@ def test_the_registry_gives_lite_this_encoder() -> None:
 
 
 def test_a_folder_without_weights_is_refused_with_the_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is not there"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is missing"):
         MiniLMTextEncoder(tmp_path)
 
 

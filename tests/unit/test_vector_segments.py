@@ -175,7 +175,7 @@ def test_faiss_itself_notices_neither_so_that_the_checks_are_needed(tmp_path: Pa
 def test_an_index_that_gives_wrong_answers_is_not_written(tmp_path: Path) -> None:
     wrong = faiss.index_factory(SIZE, EXACT, faiss.METRIC_L2)  # best is lowest there
     wrong.add(unit_vectors(200))
-    with pytest.raises(DamagedError, match="does not find itself"):
+    with pytest.raises(DamagedError, match="was not found by its own vector"):
         written(tmp_path / "s", Part(a_part().rows, Vectors(wrong)))
 
 

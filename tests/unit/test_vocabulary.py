@@ -56,7 +56,9 @@ def test_lists_of_different_length_are_refused_with_both_counts(tmp_path: Path) 
         TagVocabulary.from_files(names, short)
 
 
-@pytest.mark.parametrize(("line", "complaint"), [("many", "is no number"), ("1.5", "outside 0..1"), ("nan", "outside")])
+@pytest.mark.parametrize(
+    ("line", "complaint"), [("many", "is not a number"), ("1.5", "outside 0..1"), ("nan", "outside")]
+)
 def test_a_threshold_that_is_none_is_refused_with_file_and_line(tmp_path: Path, line: str, complaint: str) -> None:
     names = write(tmp_path, "names.txt", "dog\ncat")
     thresholds = write(tmp_path, "t.txt", f"0.5\n{line}")
@@ -71,14 +73,14 @@ def test_an_empty_list_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_a_missing_list_is_refused_with_its_name(tmp_path: Path) -> None:
-    with pytest.raises(VocabularyError, match=r"nowhere\.txt is not there"):
+    with pytest.raises(VocabularyError, match=r"nowhere\.txt does not exist"):
         TagVocabulary.from_files(tmp_path / "nowhere.txt")
 
 
 def test_a_list_that_is_no_text_is_refused_with_its_name(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(VocabularyError, match=r"names\.txt cannot be read as a list in UTF-8"):
+    with pytest.raises(VocabularyError, match=r"names\.txt cannot be read as a UTF-8 list"):
         TagVocabulary.from_files(path)
 
 

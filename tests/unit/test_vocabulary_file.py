@@ -49,21 +49,21 @@ def test_lines_of_json_say_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("a.txt", "dog\ncat\nDog\n", "line 3: 'Dog' stands in line 1 already"),
-        ("a.txt", "\n\n", "names no tags"),
+        ("a.txt", "dog\ncat\nDog\n", "line 3: 'Dog' is already in line 1"),
+        ("a.txt", "\n\n", "contains no tags"),
         ("a.pdf", "dog", "is no vocabulary"),
         ("a.csv", "tag\ndog\n", "line 1: no column `name`"),
-        ("a.csv", "name,threshold\ndog,high\n", "line 2: threshold 'high' is no number"),
+        ("a.csv", "name,threshold\ndog,high\n", "line 2: threshold 'high' is not a number"),
         ("a.csv", "name,threshold\ndog,0.5\ncat,1.5\n", "line 3: threshold 1.5 is outside"),
         ("a.csv", "name,threshold\ndog,0.5,a\n", "line 2: more fields than columns"),
         ("a.csv", "name,colour\ndog,red\n", "line 2: unknown field 'colour'"),
         ("a.csv", "name,description\ndog,barks\ncat,\n", "line 3: 'cat' has no description"),
-        ("a.jsonl", '{"name": "dog"}\n{"name"\n', "line 2: no JSON"),
+        ("a.jsonl", '{"name": "dog"}\n{"name"\n', "line 2: not valid JSON"),
         ("a.jsonl", '["dog"]\n', "line 1: not an object"),
-        ("a.jsonl", '{"name": 3}\n', "line 1: no name"),
+        ("a.jsonl", '{"name": 3}\n', "line 1: the name is missing"),
         ("a.jsonl", '{"name": "dog", "descriptions": [1]}\n', "line 1: Chinese name and descriptions"),
         ("a.jsonl", '{"name": "dog", "name_zh": 0}\n', "line 1: Chinese name and descriptions"),
-        ("a.txt", "dog\nc\0at\n", r"line 2: 'c\\x00at' has characters that are no text; is the file in UTF-8"),
+        ("a.txt", "dog\nc\0at\n", r"line 2: 'c\\x00at' has characters that are not text; save the file as UTF-8"),
         ("a.jsonl", '{"name": "dog", "name_zh": "\\u0000"}\n', "line 1: .* no text"),
         ("a.jsonl", '{"name": "dog", "description": "a \\ud800"}\n', "line 1: .* no text"),
     ],
@@ -76,10 +76,10 @@ def test_what_makes_no_sense_is_named_with_its_line(tmp_path: Path, name: str, c
 def test_a_file_in_utf_16_without_a_mark_is_told_by_its_first_name(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes("dog\ncat\n".encode("utf-16-le"))
-    with pytest.raises(VocabularyError, match=r"line 1: .* is the file in UTF-8"):
+    with pytest.raises(VocabularyError, match=r"line 1: .* save the file as UTF-8"):
         read_vocabulary(path)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(VocabularyError, match=r"birds\.txt is not there"):
+    with pytest.raises(VocabularyError, match=r"birds\.txt does not exist"):
         read_vocabulary(tmp_path / "birds.txt")

@@ -119,7 +119,7 @@ def concerns_worker(error: Exception) -> bool:
     return isinstance(error, UnfitError) or verdict(error).action in {Action.UNFIT, Action.STOP}
 
 
-def own_trouble(error: Exception, *, model: str, archive: str | None = None) -> UnfitError | None:
+def as_unfit(error: Exception, *, model: str, archive: str | None = None) -> UnfitError | None:
     """Return ``error`` as an ``UnfitError`` for a model or an archive; None if this worker is not the cause."""
     if isinstance(error, UnfitError):
         return error
@@ -133,18 +133,18 @@ def own_trouble(error: Exception, *, model: str, archive: str | None = None) -> 
     return UnfitError(of_model(model), str(error))
 
 
-def own_trouble_with(lease: Lease, error: Exception) -> UnfitError | None:
+def as_unfit_for(lease: Lease, error: Exception) -> UnfitError | None:
     """Return ``error`` as an ``UnfitError`` for the shard that is held; None if this worker is not the cause."""
-    return own_trouble(error, model=lease.shard.model, archive=lease.shard.archive_uri)
+    return as_unfit(error, model=lease.shard.model, archive=lease.shard.archive_uri)
 
 
 def is_out_of_memory(error: Exception) -> bool:
     """Return whether the machine or its GPU ran out of memory. PyTorch reports that in several ways."""
-    said = str(error).lower()
+    message = str(error).lower()
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said))
+        or (isinstance(error, RuntimeError) and ("out of memory" in message or "can't allocate memory" in message))
     )
 
 

@@ -88,7 +88,7 @@ class HeldLeases:
                         shard,
                         is_transient=True,
                         delay_seconds=backoff_seconds(shard.tries),
-                        note=f"waiting: {lease.troubles[-1].detail}" if lease.troubles else None,
+                        note=f"waiting: {lease.transient_failures[-1].detail}" if lease.transient_failures else None,
                     )
                 else:
                     active = time.monotonic() - lease.began_at

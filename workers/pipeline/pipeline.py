@@ -18,15 +18,14 @@ from storage.database import unit_of_work
 from storage.errors import FatalError, ServiceUnavailableError
 from storage.ledger import shards
 from storage.results import features, images
-from workers.pipeline import work as words
 from workers.pipeline.batch import Batcher
 from workers.pipeline.fetch import BytesBudget, fetch, recall
-from workers.pipeline.fitness import EVERYTHING, concerns_worker, of_archive, of_model, own_trouble_with
+from workers.pipeline.fitness import EVERYTHING, as_unfit_for, concerns_worker, of_archive, of_model
 from workers.pipeline.infer import infer
 from workers.pipeline.leases import HeldLeases
 from workers.pipeline.retry import DeviceLostError, WorkerCrashedError, tries_allowed
 from workers.pipeline.stage import Stage
-from workers.pipeline.work import ImageFailure, Lease, Work
+from workers.pipeline.work import SUSPECT_DEATHS, ImageFailure, Lease, Work
 from workers.pipeline.write import write
 
 if TYPE_CHECKING:
@@ -190,7 +189,7 @@ class Pipeline:
 
     def _leave_to_others(self, lease: Lease, error: Exception) -> None:
         """Release a shard if this worker is the cause of the error. Raise any other error."""
-        unfit = own_trouble_with(lease, error)
+        unfit = as_unfit_for(lease, error)
         if unfit is None:
             raise error
         self._fitness.declare(unfit)
@@ -208,7 +207,7 @@ class Pipeline:
     def _feed_alone(self, work: Work) -> None:
         """Send one image through an empty pipeline, after recording in the ledger that it is alone."""
         lease, shard = work.lease, work.lease.shard
-        if work.position == shard.probe and shard.probe_deaths >= words.SUSPECT_DEATHS:
+        if work.position == shard.probe and shard.probe_deaths >= SUSPECT_DEATHS:
             work.failure = ImageFailure.of(
                 WorkerCrashedError(f"{shard.probe_deaths} workers died while they processed only this image")
             )
@@ -241,7 +240,7 @@ class Pipeline:
         while (work := self._fetching.inbox.get()) is not None:
             if self._drops(work.lease):
                 continue
-            if work.lease.is_troubled:
+            if work.lease.is_store_down:
                 work.failure = ImageFailure(
                     is_transient=True,
                     code="store_unavailable",
@@ -327,7 +326,7 @@ class Pipeline:
     def _write_batch(self, batch: Batch) -> None:
         lease = batch.lease
         thresholds = self._model_of(lease).thresholds
-        self._resolve_old_troubles(batch)
+        self._finalise_old_failures(batch)
         with self._writing.timed(lease):
             state = self.leases.until_available(
                 lease, lambda: write(self._engine, batch, thresholds, self._options.lease_seconds, self._files)
@@ -337,7 +336,7 @@ class Pipeline:
         if batch.sound:
             proved = [EVERYTHING, of_model(lease.shard.model), of_model(lease.shard.captioner)]
             self._fitness.prove(*proved, *([of_archive(lease.shard.archive_uri)] if lease.store else []))
-        lease.troubles += [work.failure for work in batch.works if work.failure and work.failure.is_transient]
+        lease.transient_failures += [work.failure for work in batch.works if work.failure and work.failure.is_transient]
         self.settled += len(batch.works)
         self._metrics.settled(len(batch.works))
         is_last = lease.settle(len(batch.works))
@@ -348,7 +347,7 @@ class Pipeline:
 
     # Leases --------------------------------------------------------------------------------------------------------
 
-    def _resolve_old_troubles(self, batch: Batch) -> None:
+    def _finalise_old_failures(self, batch: Batch) -> None:
         """Turn transient failures into final ones after enough rounds of the shard."""
         lease = batch.lease
         has_progress = bool(len(lease.outcomes) - lease.outcomes.count(shards.PENDING))

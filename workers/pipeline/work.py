@@ -96,7 +96,7 @@ class Lease:
         self.shard = shard
         self.store = store
         self.outcomes = bytearray(shard.outcomes)
-        self.troubles: list[ImageFailure] = []
+        self.transient_failures: list[ImageFailure] = []
         self.stage_seconds: defaultdict[str, float] = defaultdict(float)
         self._lock = threading.Lock()
         self._settled = threading.Condition(self._lock)
@@ -127,7 +127,7 @@ class Lease:
         return self.shard.attempts >= CAREFUL_AFTER or self.shard.probe is not None
 
     @property
-    def is_troubled(self) -> bool:
+    def is_store_down(self) -> bool:
         """Whether the store looks down. Trying more images would then be a waste."""
         return self._failures_in_a_row >= FAILURES_IN_A_ROW
 

@@ -83,6 +83,9 @@ def tokens(text: str, *, is_lenient: bool = False) -> Iterator[Token]:
     Args:
         text: text of a query.
         is_lenient: treat an invalid token (an unclosed quote, a score that is not a number) as a plain word.
+
+    Raises:
+        QuerySyntaxError: a score is not a number; never if ``is_lenient``.
     """
     plain = text.translate(SIGNS)
     at = 0
