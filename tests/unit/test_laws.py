@@ -98,6 +98,24 @@ def test_a_commit_would_be_seen() -> None:
     assert list(commits(tree)) == [1, 2]
 
 
+def sql_imports(tree: ast.Module) -> Iterator[str]:
+    """Names with which statements are written; types and error classes of the library are free."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in {"sqlalchemy", "psycopg"}:
+            if node.module != "sqlalchemy.exc":
+                yield from (alias.name for alias in node.names if alias.name not in {"Engine", "Session"})
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith(("sqlalchemy", "psycopg")))
+
+
+def test_statements_are_written_in_storage() -> None:
+    found = {
+        name: list(sql_imports(tree)) for name, tree in modules() if not name.startswith(("storage/", "migrations/"))
+    }
+    assert {name: imports for name, imports in found.items() if imports} == {}
+    assert list(sql_imports(ast.parse("from sqlalchemy import Engine, text"))) == ["text"]
+
+
 def test_the_environment_is_read_at_the_edge() -> None:
     readers = {name for name, tree in modules() if any(environment_reads(tree))}
     assert readers == set(MAY_READ_ENVIRONMENT)
