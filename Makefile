@@ -27,7 +27,7 @@ up: $(VENV)/.run ## Run the whole stack until Ctrl-C
 ## Change it
 
 check: $(VENV)/.dev lint types ## Run linters, types and unit tests: before each commit
-	$(BIN)/pytest -n $(JOBS) --dist loadfile tests/unit $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow" tests/unit $(ARGS)
 
 test: $(VENV)/.dev tools lint types ## Run linters, types and every test
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)

@@ -102,9 +102,9 @@ def test_a_number_is_the_last_word_of_an_archive_where_no_archive_has_it_as_its_
     with unit_of_work(engine) as session:
         first, second, _ = archives.ids(session)
         assert archives.resolve_all(session, "2024") == [(first, ""), (second, "")]
-        assert archives.resolve(session, str(first)) == [(first, "")]
+        assert archives.resolve_all(session, str(first)) == [(first, "")]
         for unknown in ("2025", "9" * 5000):
             with pytest.raises(NotFoundError, match="known archives: file:///photos/2024"):
-                archives.resolve(session, unknown)
+                archives.resolve_all(session, unknown)
             with pytest.raises(NotFoundError, match="known archives: file:///photos/2024"):
                 archives.resolve(session, unknown)

@@ -142,7 +142,7 @@ def test_a_continued_download_that_does_not_add_up_is_fetched_once_more(
 
 def test_wrong_bytes_are_refused_and_nothing_is_kept(server: BrokenHTTP, tmp_path: Path, pinned: RemoteFile) -> None:
     server.files["/a/weights.pth"] = Hosted(bytes(len(BODY)))
-    with pytest.raises(CheckpointError, match=f"published is {SHA}; nothing was kept"):
+    with pytest.raises(CheckpointError, match=f"but {SHA} is published; nothing was kept"):
         pull_toy(server, tmp_path)
     assert kept(tmp_path) == set()
 

@@ -117,7 +117,7 @@ TREES: list[tuple[str, Parsed]] = [
 
 MISTAKES: list[tuple[str, int, str]] = [
     ('cat "red boat', 4, "not closed"),
-    ("cat)", 3, "no ("),
+    ("cat)", 3, "no matching ("),
     ("a (cat", 2, "not closed"),
     ("a ()", 2, "are empty"),
     ("OR cat", 0, "OR needs a tag before it"),
@@ -140,8 +140,8 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("like:0", 5, "number of an image"),
     ("generation:" + "9" * 30, 11, "number of a generation"),
     ("like:1 like:2", 7, "given twice"),
-    ("-like:1", 1, "by itself"),
-    ("(cat OR generation:1)", 8, "by itself"),
+    ("-like:1", 1, "cannot be combined"),
+    ("(cat OR generation:1)", 8, "cannot be combined"),
     ("cat \0", 4, "not a text character"),
     ("cat \udc80", 4, "not a text character"),
     ("x" * 2001, 2000, "at most 2,000"),
@@ -308,7 +308,7 @@ def test_a_text_narrows_a_search_that_has_options_already() -> None:
     assert asked == SearchQuery("beach", tags=("dog",), archive="s3://a", where=NotOf(TagTerm("people")), generation=2)
     assert asking(base, None) == base
     assert asking(SearchQuery(like=3), "like:3").like == 3
-    with pytest.raises(UsageError, match="cannot both"):
+    with pytest.raises(UsageError, match="contradict each other"):
         asking(SearchQuery(like=3), "like:4")
 
 

@@ -214,7 +214,7 @@ def test_a_truncated_checkpoint_is_refused_with_its_name(tmp_path: Path) -> None
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "evil.pth"
     torch.save({"a": Path("/")}, path)
-    with pytest.raises(CheckpointError, match=r"evil\.pth is damaged or no checkpoint"):
+    with pytest.raises(CheckpointError, match=r"evil\.pth is damaged or not a checkpoint"):
         load_model("lite", checkpoint=path)
 
 

@@ -51,7 +51,7 @@ def test_lines_of_json_say_the_same(tmp_path: Path) -> None:
     [
         ("a.txt", "dog\ncat\nDog\n", "line 3: 'Dog' is already in line 1"),
         ("a.txt", "\n\n", "contains no tags"),
-        ("a.pdf", "dog", "is no vocabulary"),
+        ("a.pdf", "dog", "is not a vocabulary"),
         ("a.csv", "tag\ndog\n", "line 1: no column `name`"),
         ("a.csv", "name,threshold\ndog,high\n", "line 2: threshold 'high' is not a number"),
         ("a.csv", "name,threshold\ndog,0.5\ncat,1.5\n", "line 3: threshold 1.5 is outside"),
@@ -64,8 +64,8 @@ def test_lines_of_json_say_the_same(tmp_path: Path) -> None:
         ("a.jsonl", '{"name": "dog", "descriptions": [1]}\n', "line 1: Chinese name and descriptions"),
         ("a.jsonl", '{"name": "dog", "name_zh": 0}\n', "line 1: Chinese name and descriptions"),
         ("a.txt", "dog\nc\0at\n", r"line 2: 'c\\x00at' has characters that are not text; save the file as UTF-8"),
-        ("a.jsonl", '{"name": "dog", "name_zh": "\\u0000"}\n', "line 1: .* no text"),
-        ("a.jsonl", '{"name": "dog", "description": "a \\ud800"}\n', "line 1: .* no text"),
+        ("a.jsonl", '{"name": "dog", "name_zh": "\\u0000"}\n', "line 1: .* not text"),
+        ("a.jsonl", '{"name": "dog", "description": "a \\ud800"}\n', "line 1: .* not text"),
     ],
 )
 def test_what_makes_no_sense_is_named_with_its_line(tmp_path: Path, name: str, content: str, complaint: str) -> None:

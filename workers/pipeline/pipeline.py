@@ -228,8 +228,9 @@ class Pipeline:
 
     def _fail(self, error: Exception) -> None:
         """Keep the first error of a stage for the feeding thread. Stop waiting for the stage's batch in hand."""
-        self._fatal = self._fatal or error
-        self._in_hand = 0
+        with self._lock:
+            self._fatal = self._fatal or error
+            self._in_hand = 0
         self.leases.notify()
 
     def _drops(self, lease: Lease) -> bool:
