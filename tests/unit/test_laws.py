@@ -102,11 +102,11 @@ def test_a_commit_would_be_seen() -> None:
 
 
 def sql_imports(tree: ast.Module) -> Iterator[str]:
-    """Names with which statements are written; types and error classes of the library are free."""
+    """Names with which statements are written; the libraries' types and errors are free."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in {"sqlalchemy", "psycopg"}:
-            if node.module not in {"sqlalchemy.exc", "psycopg.errors"}:
-                yield from (alias.name for alias in node.names if alias.name not in {"Engine", "Session"})
+            names = (alias.name for alias in node.names)
+            yield from (name for name in names if name not in {"Engine", "Session"} and not name.endswith("Error"))
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith(("sqlalchemy", "psycopg")))
 
