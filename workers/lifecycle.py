@@ -235,7 +235,7 @@ class Worker:
                     owner=self.id,
                     models=models,
                     lease_seconds=self._options.lease_seconds,
-                    foreign=self._models.foreign,
+                    other_generations=self._models.other_generations,
                     barred=barred,
                 )
             if shard is None:

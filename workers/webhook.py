@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from storage.ledger.views import JobView
-    from storage.ledger.webhook_deliveries import Notice
+    from storage.ledger.webhook_deliveries import WebhookDelivery
 
 log = structlog.get_logger()
 
@@ -50,24 +50,24 @@ class Webhook:
     def deliver(self, engine: Engine) -> bool:
         """Send the delivery that has been due for longest. Return False if none is due."""
         with unit_of_work(engine) as session:
-            notice = webhook_deliveries.claim(session)
-            if notice is None:
+            delivery = webhook_deliveries.claim(session)
+            if delivery is None:
                 return False
-            job = jobs.view(session, notice.job_id)
-        error = self._post(notice, job)
+            job = jobs.view(session, delivery.job_id)
+        error = self._post(delivery, job)
         with unit_of_work(engine) as session:
-            webhook_deliveries.settle(session, notice, error)
+            webhook_deliveries.settle(session, delivery, error)
         if error is None:
             log.info("webhook told", job=job.id, host=self.host)
         else:
-            log.warning("webhook not told", job=job.id, host=self.host, error=error, tries=notice.tries)
+            log.warning("webhook not told", job=job.id, host=self.host, error=error, tries=delivery.tries)
         return True
 
-    def _post(self, notice: Notice, job: JobView) -> str | None:
+    def _post(self, delivery: WebhookDelivery, job: JobView) -> str | None:
         """Post one delivery. Return the error as words that follow "it"; None: success."""
-        body = _body(notice, job)
+        body = _body(delivery, job)
         # The same id for every try: receivers use it to detect duplicates.
-        name = f"job-{job.id}-{notice.ended_at.timestamp():.6f}"
+        name = f"job-{job.id}-{delivery.ended_at.timestamp():.6f}"
         moment = str(int(time.time()))
         headers = {
             "content-type": "application/json",
@@ -91,7 +91,7 @@ class Webhook:
         return base64.b64encode(signed).decode()
 
 
-def _body(notice: Notice, job: JobView) -> bytes:
+def _body(delivery: WebhookDelivery, job: JobView) -> bytes:
     names = (
         "id", "source", "archive", "model", "generation_id", "state", "note", "listed", "done", "skipped", "failed",
         "pending", "failures_by_class",
@@ -99,4 +99,4 @@ def _body(notice: Notice, job: JobView) -> bytes:
     times = ("created_at", "started_at", "finished_at")
     data = {name: getattr(job, name) for name in names}
     data |= {name: moment.isoformat() if (moment := getattr(job, name)) else None for name in times}
-    return json.dumps({"type": "job.ended", "timestamp": notice.ended_at.isoformat(), "data": data}).encode()
+    return json.dumps({"type": "job.ended", "timestamp": delivery.ended_at.isoformat(), "data": data}).encode()

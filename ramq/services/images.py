@@ -76,7 +76,7 @@ class ImageClient:
             PermanentError: its object cannot be fetched or decoded.
         """
         with unit_of_work(self._engine) as session:
-            uri, key, version = lookup.place(session, image_id)
+            uri, key, version = lookup.locate(session, image_id)
 
         def make(side: int) -> NDArray[np.uint8]:
             from workers.pipeline.decode import ThumbnailTransform  # noqa: PLC0415  (Pillow; not every command needs it)
@@ -97,7 +97,7 @@ class ImageClient:
             StoreUnavailableError: the store is unavailable.
         """
         with unit_of_work(self._engine) as session:
-            uri, key, _ = lookup.place(session, image_id)
+            uri, key, _ = lookup.locate(session, image_id)
         source = parse_source(uri)
         require_allowed(source, self._settings.archive_allow, reachable=self._is_reachable)
         return Original(open_store(source, self._settings.s3), key)

@@ -84,7 +84,7 @@ def claim(
     owner: str,
     models: Sequence[str] | None,
     lease_seconds: float,
-    foreign: Collection[int] = (),
+    other_generations: Collection[int] = (),
     barred: Barred = NOTHING_BARRED,
 ) -> ClaimedShard | None:
     """Lease the next shard: highest priority first, then the job with the fewest workers, then the oldest.
@@ -94,7 +94,7 @@ def claim(
         owner: id of the worker.
         models: the models this worker can run; None: any.
         lease_seconds: duration of the lease, unless it is renewed.
-        foreign: generations whose jobs are left to others.
+        other_generations: generations whose jobs are left to others.
         barred: work to leave to others.
     """
     job_id = session.scalar(
@@ -106,7 +106,7 @@ def claim(
               AND job.captioner <> ALL(CAST(:barred_models AS text[]))
               AND (archive.uri <> ALL(CAST(:barred_archives AS text[])) OR job.from_generation_id IS NOT NULL)
               AND (CAST(:models AS text[]) IS NULL OR job.model = ANY(:models))
-              AND job.generation_id <> ALL(CAST(:foreign AS int[]))
+              AND job.generation_id <> ALL(CAST(:other_generations AS int[]))
               AND EXISTS (SELECT FROM shard WHERE shard.job_id = job.id
                           AND shard.state IN ('ready', 'leased') AND {_CLAIMABLE})
             ORDER BY job.priority DESC,
@@ -118,7 +118,7 @@ def claim(
         ),
         {
             "models": None if models is None else list(models),
-            "foreign": list(foreign),
+            "other_generations": list(other_generations),
             "barred_models": list(barred.models),
             "barred_archives": list(barred.archives),
         },

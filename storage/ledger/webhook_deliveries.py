@@ -27,7 +27,7 @@ MOST_TRIES = 15
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class WebhookDelivery:
     """The report of a job's end. ``tries`` includes the current try."""
 
     job_id: int
@@ -53,7 +53,7 @@ def follow(session: Session, job_ids: Sequence[int]) -> None:
     )
 
 
-def claim(session: Session) -> Notice | None:
+def claim(session: Session) -> WebhookDelivery | None:
     """Lease the delivery that has been due for longest; None if none is due."""
     row = session.execute(
         text(
@@ -67,10 +67,10 @@ def claim(session: Session) -> Notice | None:
         ),
         {"first": FIRST_WAIT_SECONDS, "most": MOST_WAIT_SECONDS},
     ).one_or_none()
-    return None if row is None else Notice(row.job_id, row.ended_at, row.tries)
+    return None if row is None else WebhookDelivery(row.job_id, row.ended_at, row.tries)
 
 
-def settle(session: Session, notice: Notice, error: str | None) -> None:
+def settle(session: Session, delivery: WebhookDelivery, error: str | None) -> None:
     """Record that a delivery was sent (``error`` is None) or why not. After the last try it is given up.
 
     Nothing is recorded if the job was continued meanwhile, or has ended again.
@@ -84,11 +84,11 @@ def settle(session: Session, notice: Notice, error: str | None) -> None:
             """
         ),
         {
-            "job_id": notice.job_id,
-            "ended_at": notice.ended_at,
+            "job_id": delivery.job_id,
+            "ended_at": delivery.ended_at,
             "error": error,
             "is_sent": error is None,
-            "is_over": error is None or notice.tries >= MOST_TRIES,
+            "is_over": error is None or delivery.tries >= MOST_TRIES,
         },
     )
 

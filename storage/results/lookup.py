@@ -116,7 +116,7 @@ def _history(session: Session, image_id: int) -> list[HistoryView]:
     return [HistoryView(**row._mapping) for row in rows]  # noqa: SLF001  (SQLAlchemy's documented name)
 
 
-def place(session: Session, image_id: int) -> tuple[str, str, str]:
+def locate(session: Session, image_id: int) -> tuple[str, str, str]:
     """Return an image's archive URI, key and version. Raises ``NotFoundError``."""
     row = session.execute(
         select(Archive.uri, Image.key, Image.version)
@@ -155,7 +155,7 @@ def resolve(session: Session, text: str, archives: int | Collection[int] | None)
     image_id = id_in(text)
     if image_id is None:
         return find(session, text, [archives] if isinstance(archives, int) else archives)
-    place(session, image_id)
+    locate(session, image_id)
     return image_id
 
 

@@ -207,7 +207,7 @@ class _Reader:
             if item.field == "like":
                 if self._query.like not in {None, item.number}:
                     raise UsageError(f"the search already ranks by similarity to image {self._query.like}")
-                lookup.place(self._session, item.number)
+                lookup.locate(self._session, item.number)
             return
         for leaf in _leaves(item, MAX_DEPTH):
             if isinstance(leaf, TagTerm) and not self._resolver.names.ids(leaf.name):

@@ -262,7 +262,7 @@ class Search:
         return ByText(found, vector, floor, named, mean_score(sums, mention.terms), mention.is_whole)
 
     def _vector_of(self, session: Session, generation: Generation, image_id: int) -> NDArray[np.float32]:
-        lookup.place(session, image_id)
+        lookup.locate(session, image_id)
         vector = self._index().vector_of(session, generation.id, image_id)
         if vector is None:
             raise NotFoundError(f"image {image_id} has no vector of {generation.model}: recognise it first")

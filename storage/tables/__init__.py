@@ -17,9 +17,9 @@ from storage.tables.ledger import Image as Image
 from storage.tables.ledger import Job as Job
 from storage.tables.ledger import JobRequest as JobRequest
 from storage.tables.ledger import Naming as Naming
-from storage.tables.ledger import Notice as Notice
 from storage.tables.ledger import Shard as Shard
 from storage.tables.ledger import Skip as Skip
+from storage.tables.ledger import WebhookDelivery as WebhookDelivery
 from storage.tables.ledger import Worker as Worker
 from storage.tables.results import Correction as Correction
 from storage.tables.results import Deletion as Deletion

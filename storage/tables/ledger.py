@@ -212,7 +212,7 @@ class Failure(Base):
     failed_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class Notice(Base):
+class WebhookDelivery(Base):
     """A webhook delivery about the end of a job: pending while ``due_at`` is set, delivered at ``sent_at``."""
 
     __tablename__ = "notice"

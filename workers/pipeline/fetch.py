@@ -54,7 +54,7 @@ def fetch(work: Work, max_bytes: int) -> None:
     work.body, work.version = fetched.body, fetched.version
 
 
-def recall(work: Work, retags_from: str, files: FeatureFiles) -> None:
+def load_features(work: Work, retags_from: str, files: FeatureFiles) -> None:
     """Fill in ``work.feature`` from the stored features of the image. No object is read.
 
     Raises:

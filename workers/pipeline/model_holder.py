@@ -158,7 +158,7 @@ class ModelHolder:
         # Variants of the loaded model with other tags, by vocabulary id. All share its weights.
         self._variants: dict[int, LoadedModel] = {}
         self.pinned = pinned
-        self.foreign: set[int] = set()
+        self.other_generations: set[int] = set()
         """Generations of jobs that were refused here: their model has the same name but other weights."""
 
     @property
@@ -243,7 +243,7 @@ class ModelHolder:
         """
         ours: str = self.get(shard.model, shard.vocabulary_id).recognizer.spec.fingerprint
         if ours != shard.fingerprint:
-            self.foreign.add(shard.generation_id)
+            self.other_generations.add(shard.generation_id)
         return ours == shard.fingerprint
 
     def register(self, session: Session, name: str, vocabulary_id: int | None = None) -> int:

@@ -19,7 +19,7 @@ from storage.errors import FatalError, ServiceUnavailableError
 from storage.ledger import shards
 from storage.results import features, images
 from workers.pipeline.batch import Batcher
-from workers.pipeline.fetch import BytesBudget, fetch, recall
+from workers.pipeline.fetch import BytesBudget, fetch, load_features
 from workers.pipeline.fitness import EVERYTHING, as_unfit_for, concerns_worker, of_archive, of_model
 from workers.pipeline.infer import infer
 from workers.pipeline.leases import HeldLeases
@@ -264,7 +264,7 @@ class Pipeline:
     def _get(self, work: Work) -> None:
         """Fetch an image's bytes, or load its stored features."""
         if work.lease.store is None:
-            recall(work, self._model_of(work.lease).retagger.retags_from, self._files)
+            load_features(work, self._model_of(work.lease).retagger.retags_from, self._files)
         else:
             fetch(work, self._options.max_object_bytes)
 
