@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# Two cores are the common case; workers of their own databases and ports, so any number is safe.
-JOBS ?= 2
+# Each has databases and ports of its own, so any number is safe. Many tests wait for processes: three for two cores.
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check tools lint format types bench up reference lock audit clean

@@ -243,7 +243,7 @@ def test_weights_that_give_no_finite_numbers_are_called_damaged(folder: Path) ->
 def test_a_vocabulary_of_another_length_is_refused(kind: str, folder: Path) -> None:
     path = write_tiny_models(kind, folder)
     names = TagVocabulary.from_names("mine", ["one", "two"])
-    with pytest.raises(VocabularyError, match=r"64.*tags.*'mine' 2") as caught:
+    with pytest.raises(VocabularyError, match=r"64.*tags.*'mine' has 2") as caught:
         load_model(kind, checkpoint=path, vocabulary=names)
     assert str(path) in str(caught.value)
 
