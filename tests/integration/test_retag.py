@@ -210,7 +210,7 @@ def test_what_stands_in_the_way_of_new_tags_is_said(make_services: Make, folder:
     with pytest.raises(UsageError, match="ramq enqueue"):
         services.jobs.retag("own")
     recognise(services, str(folder))
-    with pytest.raises(UsageError, match=f"{PHOTOGRAPHS} of {PHOTOGRAPHS} images .* RAMQ_FEATURES=tokens"):
+    with pytest.raises(UsageError, match=f"{PHOTOGRAPHS} of {PHOTOGRAPHS} images; .* RAMQ_FEATURES=tokens"):
         services.jobs.retag("own")
     with pytest.raises(UsageError, match="the source is empty"):
         services.jobs.retag("own", archive="")
