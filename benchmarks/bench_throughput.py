@@ -23,7 +23,7 @@ from ramq.settings import Settings
 from storage.migrate import upgrade
 from tests.services.breakable import BreakableServices, breakable_services
 from tests.services.checker import fill
-from tests.services.fleet import check_books, client_services, running_fleet, wait_for
+from tests.services.fleet import check_counters, client_services, running_fleet, wait_for
 from tests.services.postgres import PostgresServer
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def null_workers(running: BreakableServices, folder: Path, images: int) -> list[
             upgrade(services.engine)
             view, seconds = measure(services, fleet, workers, folder / "warm", folder / "photos")
             assert (view.done, view.failed) == (len(files), 0)
-            check_books(services, view.id)
+            check_counters(services, view.id)
         rate = images / seconds
         speedup = rate / found[0]["images_per_second"] if found else 1.0
         found.append({"workers": workers, "images_per_second": round(rate, 1), "speedup": round(speedup, 2)})
@@ -97,7 +97,7 @@ def lite_worker(running: BreakableServices, folder: Path) -> dict[str, Any]:
     ):
         upgrade(services.engine)
         view, seconds = measure(services, fleet, 1, folder / "lite_warm", folder / "lite_photos")
-        check_books(services, view.id)
+        check_counters(services, view.id)
     model_seconds = next(stage.seconds for stage in view.stages if stage.stage == "infer")
     return {
         "images": view.done,

@@ -20,7 +20,7 @@ from storage.errors import RamqError
 from storage.migrate import upgrade
 from tests.services.breakable import breakable_services
 from tests.services.checker import check_index
-from tests.services.fleet import check_books, client_services, running_fleet
+from tests.services.fleet import check_counters, client_services, running_fleet
 from tests.services.postgres import PostgresServer
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def soak(images: int, workers: int, minutes: float, seed: int) -> dict[str, Any]
         job = services.jobs.create(str(folder / "photos"))
         figures = _watch(services, job.id, running, fault_injector, 60 * minutes)
         fault_injector.rest()
-        check_books(services, job.id)
+        check_counters(services, job.id)
         check_index(services)
         view = services.jobs.get(job.id)
         inferred = (folder / "counted").stat().st_size

@@ -29,7 +29,7 @@ class WebMetrics:
 
     def __init__(self, services: Services) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Books(services))
+        self._registry.register(_JobMetrics(services))
         self._search = Histogram(
             "ramq_search_seconds",
             "Duration of a search.",
@@ -71,7 +71,7 @@ def _method(scope: Scope) -> str:
     return method if method in {"GET", "HEAD", "POST", "PUT", "DELETE"} else "other"
 
 
-class _Books(Collector):
+class _JobMetrics(Collector):
     """Reads the jobs and workers at each scrape, so that the numbers are those of the database."""
 
     def __init__(self, services: Services) -> None:

@@ -17,7 +17,7 @@ from storage.database import unit_of_work
 from storage.results.packing import unpack_vectors
 from storage.search.views import SearchQuery
 from tests.photographs import photographs
-from tests.services.fleet import ROOT, check_books, client_services, running_fleet, wait_for
+from tests.services.fleet import ROOT, check_counters, client_services, running_fleet, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,7 +94,7 @@ def test_a_folder_and_a_bucket_give_the_same_archive(
         for job in (from_bucket, from_folder):
             view = wait_for(services, job.id, fleet, lambda view: view.is_over, timeout=240)
             assert (view.state, view.listed, view.done, view.failed) == ("done", count, count, 0), fleet.log()[-2000:]
-            check_books(services, job.id)
+            check_counters(services, job.id)
         assert [worker.device for worker in services.jobs.workers()] in (["cpu"], ["cuda"])  # not "auto"
         check_alike(records(services, from_bucket.id), records(services, from_folder.id))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.poison import bad, odd
-from tests.services.fleet import check_books, client_services, running_fleet, wait_for
+from tests.services.fleet import check_counters, client_services, running_fleet, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,5 +37,5 @@ def test_every_file_of_a_bad_archive_gets_the_outcome_it_deserves(
             failures = {f.key: f.error_class for f in services.jobs.failures(job.id, limit=500).items}
             assert failures.keys() == wrong.keys()
             assert {name for name, code in failures.items() if code not in wrong[name].codes} == set()
-            check_books(services, job.id)
+            check_counters(services, job.id)
         assert worker.poll() is None, "the worker died"

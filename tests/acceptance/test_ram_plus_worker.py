@@ -11,7 +11,7 @@ from ram_core.modeling.tiny import write_tiny_models
 from storage.errors import RamqError
 from storage.search.views import SearchQuery
 from tests.photographs import photographs
-from tests.services.fleet import check_books, client_services, running_fleet, wait_for
+from tests.services.fleet import check_counters, client_services, running_fleet, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ def test_ram_plus_archives_pictures_with_tags_vectors_and_captions(settings: Set
         job = services.jobs.create(str(folder), model="ram_plus")
         view = wait_for(services, job.id, fleet, lambda view: view.is_over, timeout=240)
         assert (view.state, view.done, view.failed) == ("done", 12, 0), fleet.log()[-3000:]
-        check_books(services, job.id)
+        check_counters(services, job.id)
         [generation] = services.generations.list()
         assert (generation.model, generation.vector_size, generation.vector_kind) == ("ram_plus", 512, "image")
         page = services.search.page(SearchQuery(limit=12))

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from storage.database import unit_of_work
 from tests.services import marked_decoder as marks
 from tests.services.checker import check_results, fill, prepared
-from tests.services.fleet import check_books, wait_for
+from tests.services.fleet import check_counters, wait_for
 from tests.services.null_worker import digest
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def test_a_worker_killed_in_the_middle_costs_nothing_that_can_be_seen(
     fleet.kill(victim)
     view = wait_for(services, job.id, fleet, lambda view: view.is_over)
     assert (view.state, view.done, view.failed) == ("done", 400, 0)
-    check_books(services, job.id)
+    check_counters(services, job.id)
     check_results(services, files)
 
 
@@ -48,7 +48,7 @@ def test_two_workers_share_a_job(services: Services, fleet: Fleet, tmp_path: Pat
     with unit_of_work(services.engine) as session:
         owners = session.execute(text("SELECT owner, count(*) FROM shard GROUP BY owner")).all()
     assert len(owners) == 2
-    check_books(services, job.id)
+    check_counters(services, job.id)
 
 
 def test_a_worker_told_to_stop_finishes_its_batch_and_gives_the_rest_back(
@@ -68,7 +68,7 @@ def test_a_worker_told_to_stop_finishes_its_batch_and_gives_the_rest_back(
     assert 0 < before.pending < 400
     fleet.start(1)
     assert wait_for(services, job.id, fleet, lambda view: view.is_over).done == 400
-    check_books(services, job.id)
+    check_counters(services, job.id)
 
 
 def test_a_worker_that_was_asleep_past_its_lease_writes_nothing(
@@ -85,7 +85,7 @@ def test_a_worker_that_was_asleep_past_its_lease_writes_nothing(
     time.sleep(2)
     view = services.jobs.get(job.id)
     assert (view.state, view.done, view.failed) == ("done", 300, 0)
-    check_books(services, job.id)
+    check_counters(services, job.id)
     check_results(services, files)
 
 
@@ -101,7 +101,7 @@ def test_a_broker_that_forgets_everything_loses_nothing(
     assert wait_for(services, job.id, fleet, lambda view: view.is_over).done == 500
     second = services.jobs.create(str(tmp_path / "photos"))
     assert wait_for(services, second.id, fleet, lambda view: view.is_over).skipped == 500
-    check_books(services, job.id)
+    check_counters(services, job.id)
 
 
 def test_an_image_that_kills_workers_is_found_and_its_neighbours_are_done(
@@ -125,7 +125,7 @@ def test_an_image_that_kills_workers_is_found_and_its_neighbours_are_done(
     # How many it takes depends on how busy the machine is; what ended each does not.
     ended = {process.poll() for process in fleet.processes} - {None}
     assert ended == {-signal.SIGSEGV}
-    check_books(services, job.id)
+    check_counters(services, job.id)
     check_results(services, files, {poison})
 
 
@@ -163,7 +163,7 @@ def test_pictures_that_kill_hang_or_starve_their_decoder_cost_nobody_but_themsel
     )
     assert all("job" in line for line in lines if "shard" in line or line["event"] == "listed")
     assert not any(word in fleet.log() for word in ("postgresql+psycopg://", "AWS_SECRET"))
-    check_books(services, job.id)
+    check_counters(services, job.id)
     check_results(services, files, set(fatal))
 
 
@@ -182,7 +182,7 @@ def test_a_pause_takes_effect_within_a_batch_and_nothing_done_is_lost(
     assert paused.state == "paused"
     services.jobs.resume(job.id)
     assert wait_for(services, job.id, fleet, lambda view: view.is_over).done == 400
-    check_books(services, job.id)
+    check_counters(services, job.id)
 
 
 def test_a_cancelled_job_keeps_what_is_done_and_its_books_balance(
@@ -199,7 +199,7 @@ def test_a_cancelled_job_keeps_what_is_done_and_its_books_balance(
     assert services.jobs.get(job.id).done == view.done
     assert view.state == "cancelled"
     assert view.pending > 0
-    check_books(services, job.id)
+    check_counters(services, job.id)
 
 
 def test_an_urgent_small_job_is_not_stuck_behind_a_large_one(services: Services, fleet: Fleet, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.services.checker import check_job, check_report, check_results, picture, pictures
 from tests.services.fault_proxy import Rule, Status
-from tests.services.fleet import check_books, client_services, running_fleet, wait_for
+from tests.services.fleet import check_counters, client_services, running_fleet, wait_for
 from tests.services.watch import leases_of
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def test_every_answer_of_a_store_about_an_object_has_its_own_class(
         view = wait_for(services, job.id, fleet, lambda view: view.is_over)
         assert (view.state, view.failed, view.skipped) == ("done", len(wrong), 1)
         del files["folder/"]
-        check_books(services, job.id)
+        check_counters(services, job.id)
         check_results(services, files, wrong)
         check_report(
             services, job.id, {key: ("failed", wrong[key]) if key in wrong else ("done", None) for key in files}

@@ -9,7 +9,7 @@ import pytest
 
 from tests.poison import bad, odd
 from tests.services.checker import picture
-from tests.services.fleet import check_books, wait_for
+from tests.services.fleet import check_counters, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ def test_bombs_and_odd_files_take_little_memory_and_no_process(
         view = wait_for(services, job.id, fleet, lambda view: view.is_over)
         assert (view.state, view.listed, view.pending) == ("done", len(list(folder.iterdir())), 0)
         assert not {"unexpected", "decoder_crash", "decoder_timeout"} & view.failures_by_class.keys()
-        check_books(services, job.id)
+        check_counters(services, job.id)
     assert worker.poll() is None
     assert peaks[1] - peaks[0] < BOMBS_MOST_BYTES
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from storage.database import unit_of_work
 from tests.services.checker import check_index, fill
-from tests.services.fleet import check_books, wait_for
+from tests.services.fleet import check_counters, wait_for
 from tests.services.watch import scalar
 
 if TYPE_CHECKING:
@@ -59,5 +59,5 @@ def test_workers_of_another_model_leave_a_job_alone_and_jobs_are_not_mixed(
     assert [tuple(row) for row in rows] == [(first.id, "0" * 64, count), (second.id, NEW_WEIGHTS, count)]
     for job in (first, second):
         assert (services.jobs.get(job.id).done, services.jobs.get(job.id).failed) == (count, 0)
-    check_books(services, first.id)
+    check_counters(services, first.id)
     check_index(services)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.services.checker import check_job, fill
-from tests.services.fleet import check_books, wait_for
+from tests.services.fleet import check_counters, wait_for
 from tests.services.watch import size_of
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def test_a_job_that_is_stopped_while_it_is_listed_starts_nothing_more_and_accoun
     assert (later.listed, later.done, size_of(counted)) == (view.listed, view.done, begun)
     assert later.listed < COUNT
     assert outcomes(services, job.id) == {"done": later.done, "pending": later.listed - later.done}
-    check_books(services, job.id)
+    check_counters(services, job.id)
     if ending == "pause":
         services.jobs.resume(job.id)
         wait_for(services, job.id, fleet, lambda view: view.is_over)

@@ -8,7 +8,7 @@ import pytest
 
 from ramq.doctor import examine
 from tests.services.checker import check_job, picture, pictures, prepared
-from tests.services.fleet import check_books, client_services, running_fleet, wait_for
+from tests.services.fleet import check_counters, client_services, running_fleet, wait_for
 from tests.services.null_worker import digest
 from tests.services.watch import until
 
@@ -66,7 +66,7 @@ def test_two_healthy_workers_do_everything_beside_one_of_each_unfit_kind(
         for job_id in ids:
             view = wait_for(services, job_id, fleet, lambda view: view.is_over)
             assert (view.state, view.done, view.failed, view.note) == ("done", EACH, 0, None)
-            check_books(services, job_id)
+            check_counters(services, job_id)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from storage.objects.base import SourceError
 from storage.objects.s3 import S3Store
 from storage.objects.s3_listing import BucketLister
 from tests.plan import Plan
-from tests.services.fleet import check_books, client_services, running_fleet, wait_for
+from tests.services.fleet import check_counters, client_services, running_fleet, wait_for
 from tests.services.quirky_s3 import ETAG, FEW, MANY, PICTURE, quirky_s3
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def test_a_refusal_for_good_is_a_failure_at_once_in_the_stores_own_words(
         view = wait_for(services, job.id, fleet, lambda view: view.is_over)
         assert (view.state, view.done, view.failures_by_class) == ("done", 0, {"refused": FEW})
         assert {failure.detail for failure in services.jobs.failures(job.id).items} == {detail}
-        check_books(services, job.id)
+        check_counters(services, job.id)
 
 
 # Listings ------------------------------------------------------------------------------------------------------------

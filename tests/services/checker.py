@@ -18,7 +18,7 @@ from ramq.services.index import make_builder
 from storage.database import unit_of_work
 from storage.results.packing import unpack_vectors
 from storage.tables import SCORE_SCALE
-from tests.services.fleet import check_books, wait_for
+from tests.services.fleet import check_counters, wait_for
 from tests.services.null_worker import SIZE, VECTOR_SIZE, expected
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def check_job(services: Services, job_id: int, files: Mapping[str, bytes], faile
     view = services.jobs.get(job_id)
     assert (view.state, view.listed, view.pending) == ("done", len(files), 0)
     assert (view.done, view.failed, view.skipped) == (len(files) - len(failed), len(failed), 0)
-    check_books(services, job_id)
+    check_counters(services, job_id)
     check_results(services, files, failed.keys())
     check_report(services, job_id, {key: ("failed", failed[key]) if key in failed else ("done", None) for key in files})
     check_index(services)

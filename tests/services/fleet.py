@@ -126,7 +126,7 @@ def wait_for(
         time.sleep(0.05)
 
 
-def check_books(services: Services, job_id: int) -> None:
+def check_counters(services: Services, job_id: int) -> None:
     """Compare a job's counts with the rows themselves: nothing lost, nothing twice."""
     view = services.jobs.get(job_id)
     with unit_of_work(services.engine) as session:
