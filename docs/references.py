@@ -24,9 +24,9 @@ MOST = 2**63 - 1
 """A limit that is the machine's, not ours."""
 
 CLI_INTRODUCTION = """
-What `--help` says, of all commands. Exit codes: 0 fine; 1 the thing asked for failed; 2 wrong usage; 3 a
-service that is needed cannot be reached; 130 Ctrl-C. Verbs that list take `--json`: JSON alone on stdout, everything
-else on stderr. Give `--install-completion` once and your shell completes commands and options.
+The output of `--help` for all commands. Exit codes: 0 success; 1 failure; 2 wrong usage; 3 a required service cannot
+be reached; 130 Ctrl-C. Commands that list things take `--json`, which prints only JSON on stdout and everything else on
+stderr. `--install-completion` adds completion of commands and options to your shell.
 """.strip()
 
 API_INTRODUCTION = """
