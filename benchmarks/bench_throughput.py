@@ -3,7 +3,7 @@
     python -m benchmarks.bench_throughput --images 12000
 
 One, two and three worker processes with a model that answers at once share a job on a folder of small pictures: the
-machine room alone, with its services on the same cores. Then one worker with ``lite`` archives real photographs: of the
+workers alone, with its services on the same cores. Then one worker with ``lite`` archives real photographs: of the
 time that the job runs, how much does the model not work?
 """
 

@@ -8,7 +8,7 @@ every record must hold what its picture's bytes say, and the index must hold wha
     python -m benchmarks.chaos --images 20000 --workers 3 --faults 40 --seed 1
     python -m benchmarks.chaos --soak --minutes 10 --images 1000000
 
-The model is the null model of the tests: what is measured is the machine room. Exits 1 if anything is wrong.
+The model is the null model of the tests: what is measured is the workers. Exits 1 if anything is wrong.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ SHARD = 256
 
 
 @pytest.mark.slow
-def test_a_job_of_a_million_images_is_a_handful_of_messages_however_many_ring(
+def test_a_job_of_a_million_images_is_a_handful_of_messages_however_many_send(
     services: Services, broker_url: str, amount: Callable[[int, int], int]
 ) -> None:
     """The queue never holds more than twice the wake-ups that are wanted; the broker takes less than 20 MB."""

@@ -32,7 +32,7 @@ _AWAY = "127.0.0.1 1"
     ],
     ids=["full", "read-only", "no replicas"],
 )
-def test_work_goes_on_without_bells_and_everybody_says_why_there_are_none(
+def test_work_goes_on_without_wake_ups_and_everybody_says_why_there_are_none(
     breakable: BreakableServices,
     breakable_settings: Settings,
     tmp_path: Path,
