@@ -44,7 +44,7 @@ format: $(VENV)/.dev ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-tools: $(VENV)/.dev # what the tests need and pip cannot bring: a browser, more photographs
+tools: $(VENV)/.dev ## Fetch what the tests need beside packages: a browser, more photographs
 	@$(BIN)/python tests/photographs.py
 
 

@@ -9,6 +9,7 @@ import typer
 from ramq.cli.context import services, settings_for
 from ramq.cli.output import err, out, print_json, print_table, visible
 from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
+from storage.texts import plural
 
 if TYPE_CHECKING:
     from ramq.doctor import Finding
@@ -155,7 +156,7 @@ def _for_each_generation(action: str) -> None:
                 f"generation {status.generation_id} ({status.model}): {status.vectors_indexed:,} of "
                 f"{status.vectors_stored:,} vectors in {status.segments} segments"
             )
-        err().print(f"{removed} old files removed.", style="dim")
+        err().print(f"{plural(removed, 'old file')} removed.", style="dim")
 
 
 def workers(as_json: Json = False) -> None:

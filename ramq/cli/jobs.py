@@ -73,7 +73,8 @@ def enqueue(
         elif not any(worker.is_alive for worker in ramq.jobs.workers()):
             start = "ramq up" if settings.is_embedded else "ramq worker"
             err().print(
-                f"Job created, but no worker is running. Start one with `{start}`, or follow the job with `--wait`.",
+                f"Job created, but no worker is running. Start one with `{start}`, "
+                f"or follow the job with `ramq job {created.id} --watch`.",
                 style="dim",
             )
 

@@ -12,7 +12,7 @@ from ramq.cli.search import ArchiveOf, Json  # noqa: TC001  (typer reads the ann
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Tag rules: hide tags, or allow only some, in one archive or in all.\n\nExample: ramq policy deny weapon",
+    help="Tag rules: hide tags, or allow only some, in one archive or in all.\n\nExample: ramq policy deny revolver",
 )
 
 
@@ -45,7 +45,7 @@ def list_rules(as_json: Json = False) -> None:
 def deny(tag: TagName, archive: ArchiveOf = None) -> None:
     """Hide a tag from search, counts, pages and exports.
 
-    Example: ramq policy deny weapon --archive 1
+    Example: ramq policy deny revolver --archive 1
     """
     with services() as ramq:
         ramq.policies.put(tag, "deny", archive)
@@ -67,7 +67,7 @@ def allow(tag: TagName, archive: ArchiveOf = None) -> None:
 def clear(tag: TagName, archive: ArchiveOf = None) -> None:
     """Remove the rule of a tag.
 
-    Example: ramq policy clear weapon --archive 1
+    Example: ramq policy clear revolver --archive 1
     """
     with services() as ramq:
         ramq.policies.clear(tag, archive)

@@ -149,8 +149,8 @@ def search(
         empty="No image matches. `ramq tags` lists the tags that images have.",
     )
     if page.next_cursor:
-        count = "" if page.total is None else f"{page.total:,} match. "
-        err().print(f"{count}There are more. Next page: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
+        count = "" if page.total is None else f"{page.total:,} images match. "
+        err().print(f"{count}Next page: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
     elif page.below:
         err().print(f"{page.below:,} less similar images are not shown; --relevance 0 shows them.", style="dim")
 

@@ -215,7 +215,7 @@ class JobOut(FromView):
     finished_at: datetime | None
     active_seconds: float = Field(description="processing time, without pauses, waiting and loading of models")
     webhook: str | None = Field(description="state of the webhook delivery for its end; null if there is none")
-    failures_by_class: dict[str, int]
+    failures_by_class: dict[str, int] = Field(description="of a single job; empty in a list of jobs")
 
 
 class ReportOut(FromView):

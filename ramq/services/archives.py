@@ -111,7 +111,7 @@ class ArchiveClient:
         if keys and not force and all(store.stat(key).version.startswith("!") for key in keys):
             raise ConflictError(
                 f"none of the {len(keys)} checked images of {before.uri} is at {place.uri}; "
-                "check the address, or use force if the images will be copied there later"
+                "check the address, or force it (`--force`) if the images will be copied there later"
             )
         with unit_of_work(self._engine) as session:
             archives.rename(session, archive_id, place.uri)

@@ -18,7 +18,7 @@ COMPOSED = "template"
 
 
 def as_corrected(view: View) -> View:
-    """Return an image whose template caption matches its tags. Compose the caption again if tags were corrected."""
-    if view.captioner != COMPOSED or not view.caption or not view.is_corrected:
+    """Return an image whose template caption matches its tags: composed again if tags were corrected or are denied."""
+    if view.captioner != COMPOSED or not view.caption or not (view.is_corrected or view.has_denied_tags):
         return view
     return replace(view, caption=composed_again(view.caption, [tag.name for tag in view.tags if tag.is_assigned]))

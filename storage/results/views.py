@@ -90,6 +90,7 @@ class ImageView:
     history: list[HistoryView]
     corrections: list[CorrectionView]
     is_corrected: bool = False
+    has_denied_tags: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ def hits_of(
             caption=row.caption,
             captioner=row.captioner if row.caption else None,
             is_corrected=row.is_corrected,
+            has_denied_tags=not policy.denied(row.archive_id).isdisjoint(row.tags),
             generation_id=generation_id,
             width=row.width,
             height=row.height,

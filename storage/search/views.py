@@ -51,6 +51,7 @@ class Hit:
     why: Why | None = None
     captioner: str | None = None
     is_corrected: bool = False
+    has_denied_tags: bool = False
 
     @property
     def missing(self) -> bool:

@@ -90,3 +90,21 @@ def test_a_tag_that_was_added_but_does_not_count_is_not_lost_from_sight(
     assert "not in use here" in page
     assert "added by ann" in page
     assert f'href="{SCREEN}"' in page
+
+
+def test_a_composed_caption_names_no_tag_that_is_denied(client: TestClient) -> None:
+    services = services_of(client)
+    image_id = services.images.find("chelsea.png")
+
+    def captions() -> set[str | None]:
+        [hit] = [hit for hit in services.search.page(SearchQuery(limit=500)).items if hit.image_id == image_id]
+        return {hit.caption, services.images.get(image_id).caption}
+
+    [before] = captions()
+    assert before is not None
+    assert CAT in before
+    client.post(SCREEN, data={"tag": CAT, "say": "deny"})
+    [denied] = captions()
+    assert CAT not in (denied or "")
+    client.post(SCREEN, data={"tag": CAT, "say": "nothing"})
+    assert captions() == {before}

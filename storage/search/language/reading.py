@@ -6,6 +6,7 @@ searched as words, and a note says so.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -121,7 +122,9 @@ def _take_as_words(
     found: _Found,
 ) -> None:
     begin, end = read_tokens[0].at, read_tokens[-1].end
-    reason = error.reason[:1].upper() + error.reason[1:].removesuffix(".")
+    reason = error.reason.removesuffix(".")
+    if not re.match(r"[a-z]+:", reason):  # the name of a filter is written small
+        reason = reason[:1].upper() + reason[1:]
     shown = _short(" ".join(text[begin:end].split()))
     is_tag_left_out = read_tokens[0].kind == "minus" and isinstance(item, NotOf) and isinstance(item.part, TagTerm)
     if is_tag_left_out and not isinstance(error, QuerySyntaxError):
