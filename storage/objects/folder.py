@@ -49,7 +49,9 @@ class FolderStore:
         except FileNotFoundError:
             raise NotFoundError(f"there is no folder {self.root}") from None
         except NotADirectoryError:
-            raise NotFoundError(f"{self.root} is not a folder") from None
+            raise NotFoundError(
+                f"{self.root} is not a folder: give a folder, s3://bucket/prefix, or a list of keys (.txt, .csv, .jsonl)"
+            ) from None
         except PermissionError:
             raise ForbiddenError(f"this user may not read the folder {self.root}: check its permissions") from None
         except OSError as error:  # the name is too long, or the disk fails
