@@ -50,7 +50,7 @@ class FolderStore:
             raise NotFoundError(f"there is no folder {self.root}") from None
         except NotADirectoryError:
             raise NotFoundError(
-                f"{self.root} is not a folder: give a folder, s3://bucket/prefix, or a list of keys (.txt, .csv, .jsonl)"
+                f"{self.root} is not a folder; give a folder, s3://bucket/prefix, or a list of keys (.txt, .csv, …)"
             ) from None
         except PermissionError:
             raise ForbiddenError(f"this user may not read the folder {self.root}: check its permissions") from None
