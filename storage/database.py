@@ -145,6 +145,11 @@ def _unreachable(engine: Engine, error: Exception) -> str:
     return f"the database {url} did not answer: {reason[0] if reason else type(error).__name__}"
 
 
+def wait_for_lock(session: Session, lock: int) -> None:
+    """Take an advisory lock until the transaction ends. Wait for it."""
+    session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": lock})
+
+
 def is_first(session: Session, lock: int) -> bool:
     """Take an advisory lock until the transaction ends. Return False if another transaction holds it."""
     return bool(session.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": lock}))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
+from storage.database import wait_for_lock
 from storage.errors import NotFoundError
 from storage.results import partitions, vocabularies
 from storage.results.generation_views import GenerationView
@@ -47,7 +48,7 @@ def ensure(session: Session, spec: GenerationSpec, vocabulary: VocabularySpec) -
         known.dropped_at = None
         partitions.ensure(session, known.id)
         return known.id
-    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": DEFAULT_LOCK})
+    wait_for_lock(session, DEFAULT_LOCK)
     vocabulary_id = vocabularies.ensure(session, vocabulary)
     is_first = session.scalar(select(func.count()).select_from(Generation).where(Generation.is_default)) == 0
     session.execute(

@@ -8,6 +8,7 @@ from psycopg.errors import LockNotAvailable
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from storage.database import wait_for_lock
 from storage.errors import ConflictError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def ensure(session: Session, generation_id: int) -> None:
     """
     if _are_there(session, generation_id):
         return
-    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    wait_for_lock(session, _LOCK)
     if _are_there(session, generation_id):
         return
     for table in TABLES:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, text, update
 
+from storage.database import wait_for_lock
 from storage.errors import ConflictError, NotFoundError
 from storage.results import features, generations, partitions, vectors
 from storage.results.erasures import IMAGES_AT_ONCE
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def lock_default(session: Session) -> Generation | None:
     """Return the generation that serves search. Nobody else can change it until the transaction ends."""
-    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": generations.DEFAULT_LOCK})
+    wait_for_lock(session, generations.DEFAULT_LOCK)
     return generations.default(session)
 
 

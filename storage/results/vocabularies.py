@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import insert, select, text
+from sqlalchemy import insert, select
 
+from storage.database import wait_for_lock
 from storage.errors import ConflictError, NotFoundError, UsageError
 from storage.results.generation_views import VocabularyTag, VocabularyView
 from storage.tables import Generation, Tag, Vocabulary
@@ -77,7 +78,7 @@ def add(session: Session, spec: VocabularySpec) -> VocabularyView:
         ConflictError: another vocabulary has this name, or these tags have another name.
         UsageError: it has too many tags.
     """
-    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    wait_for_lock(session, _LOCK)
     named = session.scalars(select(Vocabulary.sha256).where(Vocabulary.name == spec.name)).all()
     if named and spec.sha256 not in named:
         raise ConflictError(f"another vocabulary is already named {spec.name!r}: choose another name (--name)")
