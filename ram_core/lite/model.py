@@ -25,6 +25,8 @@ from ram_core.embeddings import cached_embeddings, unit
 from ram_core.errors import CheckpointError, DeviceError, VocabularyError
 from ram_core.lite.imagenet import CLASSES, imagenet_vocabulary
 from ram_core.lite.text_encoder import load_minilm
+from ram_core.lite.zero_shot import ZeroShotLite, zero_shot
+from ram_core.openset import open_vocabulary
 from ram_core.recognition import ModelSpec, Prediction, Recognition, assigned_tags, recognize
 from ram_core.transforms import CENTRED_MEAN, CENTRED_STD, SquashTransform, normalise, require_pixels
 
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor, nn
 
-    from ram_core.lite.zero_shot import ZeroShotLite
     from ram_core.recognition import TextEncoder
     from ram_core.vocabulary import TagVocabulary
 
@@ -122,9 +123,6 @@ class Lite:
         Raises:
             VocabularyError: no tags, a tag without a description although others have one, thresholds that do not fit.
         """
-        from ram_core.lite.zero_shot import zero_shot  # noqa: PLC0415  (rarely needed, and it imports this module)
-        from ram_core.openset import open_vocabulary  # noqa: PLC0415
-
         return zero_shot(self, open_vocabulary(vocabulary, threshold), self._cache_dir)
 
     @torch.inference_mode()

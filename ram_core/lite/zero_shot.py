@@ -104,8 +104,7 @@ class ZeroShotLite:
 
     def recognize(self, images: Sequence[Image.Image], *, caption: bool = True) -> list[Recognition]:
         """Recognise images: assigned tags and vector. Never captions, see ``predict``."""
-        del caption
-        return recognize(self, images, caption=False, batch_size=_BATCH)
+        return recognize(self, images, caption=caption, batch_size=_BATCH)
 
     def retag(self, kept: NDArray[Any]) -> list[Prediction]:
         """Predict from (B, D) vectors that ``lite`` computed before.

@@ -58,13 +58,14 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
         .order_by(Generation.is_default.desc(), Record.recorded_at.desc())
         .limit(1)
     ).one_or_none()
-    record, generation, tags, is_corrected, denied = None, None, [], False, frozenset[int]()
+    record, generation, tags, is_corrected, has_denied_tags = None, None, [], False, False
     if newest is not None:
         record, generation = newest[0], newest[1]
         names = vocabulary(session, generation.vocabulary_id)
         is_corrected = (newest.tags, newest.scores) != (record.tags, record.scores)
         denied = policies.load(session, names).denied(found.archive_id)
         tags = tag_views(newest, names, None, denied)
+        has_denied_tags = not denied.isdisjoint(newest.tags)
     return ImageView(
         image_id=found.id,
         key=found.key,
@@ -79,7 +80,7 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
         caption=record.caption if record else None,
         captioner=record.captioner if record and record.caption else None,
         is_corrected=is_corrected,
-        has_denied_tags=newest is not None and not denied.isdisjoint(newest.tags),
+        has_denied_tags=has_denied_tags,
         generation_id=generation.id if generation else None,
         model=generation.model if generation else None,
         tags=tags,

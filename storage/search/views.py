@@ -35,7 +35,7 @@ class Hit:
     ``score`` is the cosine similarity for text and similarity searches, else the mean score of the tags of the query.
     ``tags`` are the assigned ones, highest score first. ``width`` and ``height`` are in pixels. ``missing_since`` is
     when a listing first did not find the original. ``captioner`` is the author of the caption. ``is_corrected`` says
-    whether people changed the tags that the model gave.
+    whether people changed the tags that the model gave, ``has_denied_tags`` whether a rule hides any of them.
     """
 
     image_id: int
