@@ -1,4 +1,4 @@
-"""A job under fault_hooks against the same job in peace: does anything get lost, and what does it cost?
+"""A job under faults against the same job in peace: does anything get lost, and what does it cost?
 
 Worker processes archive made-up pictures from a real S3 server while a fault_injector, drawn from a printed seed, kills
 workers, stops them past their lease, empties the broker and restarts it empty, crashes PostgreSQL, doubles messages,
@@ -153,7 +153,7 @@ def run(
 
 
 def compare(images: int, workers: int, faults: int, seed: int) -> dict[str, Any]:
-    """Run in peace, then under ``faults`` fault_hookss. Return both runs' figures."""
+    """Run in peace, then under ``faults`` faults. Return both runs' figures."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ramq-chaos-")))
         running = stack.enter_context(breakable_services(folder / "services"))

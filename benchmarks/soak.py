@@ -1,4 +1,4 @@
-"""A long run under fault_hooks: does anything grow that should not? For ``benchmarks.chaos --soak`` and its test."""
+"""A long run under faults: does anything grow that should not? For ``benchmarks.chaos --soak`` and its test."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def bucket(s3_server: S3Server) -> Iterator[str]:
 
 @pytest.fixture
 def s3_proxy(s3_server: S3Server) -> Iterator[FaultProxy]:
-    """A proxy in front of the S3 server, for fault_hooks."""
+    """A proxy in front of the S3 server, for faults."""
     with fault_proxy(s3_server.endpoint_url) as proxy:
         yield proxy
 

@@ -1,4 +1,4 @@
-"""The long run of ``benchmarks.chaos --soak``, made short: wrong clocks and fault_hooks; nothing grows."""
+"""The long run of ``benchmarks.chaos --soak``, made short: wrong clocks and faults; nothing grows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.slow
-def test_a_long_run_under_fault_hooks_loses_nothing_and_grows_nowhere(amount: Callable[[int, int], int]) -> None:
+def test_a_long_run_under_faults_loses_nothing_and_grows_nowhere(amount: Callable[[int, int], int]) -> None:
     """No process keeps 50 MB more than at first, Redis stays under 20 MB; the counters balance."""
     figures = soak(images=amount(6_000, 1_000_000), workers=2, minutes=amount(1, 10), seed=17)
     assert figures["done"] > 0

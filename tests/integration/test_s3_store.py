@@ -1,4 +1,4 @@
-"""Buckets as archives, on a real S3 server and behind a proxy that lets fault_hooks happen."""
+"""Buckets as archives, on a real S3 server and behind a proxy that lets faults happen."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_many_threads_may_use_one_store_from_its_first_moment(s3_server: S3Serve
 
 @pytest.mark.parametrize("fault", [Status(503), Status(500), Reset(), Cut(after_bytes=100)], ids=str)
 @pytest.mark.parametrize("key", ["a.jpg", "a%.jpg"])
-def test_a_short_fault_hooks_is_not_noticed(
+def test_a_short_fault_is_not_noticed(
     s3_server: S3Server, s3_proxy: FaultProxy, bucket: str, key: str, fault: Status | Reset | Cut
 ) -> None:
     s3_server.put(bucket, {key: b"x" * 100_000})
@@ -251,7 +251,7 @@ def test_a_short_fault_hooks_is_not_noticed(
     ids=str,
 )
 @pytest.mark.parametrize("key", ["a.jpg", "a%.jpg"])
-def test_a_lasting_fault_hooks_is_worth_another_try_later(
+def test_a_lasting_fault_is_worth_another_try_later(
     s3_server: S3Server, s3_proxy: FaultProxy, hasty: S3Store, bucket: str, key: str, fault: Status
 ) -> None:
     s3_server.put(bucket, {key: b"x" * 100_000})

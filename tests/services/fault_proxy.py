@@ -1,4 +1,4 @@
-"""A proxy that stands in front of an HTTP server and lets fault_hooks happen when told to.
+"""A proxy that stands in front of an HTTP server and lets faults happen when told to.
 
 Each request travels on a connection of its own, so a fault hits requests, not whatever shares a connection with them.
 """
