@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from storage.database import wait_for_lock
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.results.vocabularies import VocabularySpec
+
+RECOGNITION = "recognition"
+"""The stage that every archive has: tags, captions and vectors. The others are keys of ``partitions.TABLES``."""
 
 DEFAULT_LOCK = 7_263_772
 """Advisory lock: two workers that register the first generation must not both make theirs the default."""
@@ -50,7 +53,7 @@ def ensure(session: Session, spec: GenerationSpec, vocabulary: VocabularySpec) -
         return known.id
     wait_for_lock(session, DEFAULT_LOCK)
     vocabulary_id = vocabularies.ensure(session, vocabulary)
-    is_first = session.scalar(select(func.count()).select_from(Generation).where(Generation.is_default)) == 0
+    is_first = default(session) is None
     session.execute(
         insert(Generation)
         .values(
@@ -70,26 +73,66 @@ def ensure(session: Session, spec: GenerationSpec, vocabulary: VocabularySpec) -
     return generation_id
 
 
-def default(session: Session) -> Generation | None:
-    """Return the generation that serves search; None as long as nothing was recorded."""
-    return session.scalars(select(Generation).where(Generation.is_default)).one_or_none()
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """What makes a result of a stage other than recognition."""
+
+    stage: str
+    fingerprint: str
+    model: str
+    weights_sha256: str
+    preprocessing: str
 
 
-def get(session: Session, generation_id: int) -> Generation:
-    """Return a generation.
+def ensure_of_stage(session: Session, spec: StageSpec) -> int:
+    """Return the id of a stage's generation. Register it if it is new. The first one of a stage serves search.
+
+    The generation cannot be dropped before the transaction ends.
+    """
+    known = select(Generation).where(Generation.fingerprint == spec.fingerprint).with_for_update(key_share=True)
+    generation = session.scalars(known).one_or_none()
+    if generation is None:
+        wait_for_lock(session, DEFAULT_LOCK)
+        statement = insert(Generation).values(
+            fingerprint=spec.fingerprint,
+            stage=spec.stage,
+            model=spec.model,
+            weights_sha256=spec.weights_sha256,
+            preprocessing=spec.preprocessing,
+            vector_kind="none",
+            vector_size=0,
+            is_default=default(session, spec.stage) is None,
+        )
+        session.execute(statement.on_conflict_do_nothing(index_elements=[Generation.fingerprint]))
+        generation = session.scalars(known).one()
+    generation.dropped_at = None
+    partitions.ensure(session, generation.id, spec.stage)
+    return generation.id
+
+
+def default(session: Session, stage: str = RECOGNITION) -> Generation | None:
+    """Return the generation of a stage that serves search; None as long as nothing was recorded."""
+    return session.scalars(select(Generation).where(Generation.is_default, Generation.stage == stage)).one_or_none()
+
+
+def get(session: Session, generation_id: int, stage: str | None = RECOGNITION) -> Generation:
+    """Return a generation of a stage (None: of any).
 
     Raises:
         NotFoundError: there is none, or it was dropped.
     """
     generation = session.get(Generation, generation_id) if generation_id < 2**15 else None
-    if generation is None or generation.dropped_at is not None:
-        known = ", ".join(str(view.id) for view in views(session))
+    if generation is None or generation.dropped_at is not None or stage not in {None, generation.stage}:
+        of_stage = select(Generation.id).where(Generation.dropped_at.is_(None)).order_by(Generation.id)
+        if stage is not None:
+            of_stage = of_stage.where(Generation.stage == stage)
+        known = ", ".join(str(known_id) for known_id in session.scalars(of_stage))
         raise NotFoundError(f"there is no generation {generation_id}; generations: {known or 'none'}")
     return generation
 
 
 def views(session: Session) -> list[GenerationView]:
-    """Return every generation that was not dropped, oldest first."""
+    """Return every generation of recognition that was not dropped, oldest first."""
     rows = session.execute(
         select(Generation, Vocabulary)
         .join(Vocabulary, Vocabulary.id == Generation.vocabulary_id)

@@ -12,9 +12,13 @@ from storage.database import wait_for_lock
 from storage.errors import ConflictError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.orm import Session
 
-TABLES = ("record", "vector")
+TABLES = {"recognition": ("record", "vector"), "text": ("reading",)}
+"""The tables of each stage's results. Each has ``image_id``, ``generation_id``, ``job_id`` and, but for ``vector``,
+``version``, and a partition for each generation of the stage. The first one has a row for each result."""
 
 PARTS = 8
 """Hash partitions of a generation. With a billion images each has 125 million. They can be vacuumed, reindexed and
@@ -27,18 +31,19 @@ _LOCK = 7_263_774
 """Advisory lock: two workers that register the same generation must not both create its partitions."""
 
 
-def ensure(session: Session, generation_id: int) -> None:
+def ensure(session: Session, generation_id: int, stage: str = "recognition") -> None:
     """Create the partitions of a generation unless they exist.
 
     They are created separately and then attached. This blocks no readers or writers of results. Listings of images wait
     until the transaction ends.
     """
-    if _are_there(session, generation_id):
+    tables = TABLES[stage]
+    if _are_there(session, tables, generation_id):
         return
     wait_for_lock(session, _LOCK)
-    if _are_there(session, generation_id):
+    if _are_there(session, tables, generation_id):
         return
-    for table in TABLES:
+    for table in tables:
         name = partition(table, generation_id)
         session.execute(text(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL) PARTITION BY HASH (image_id)"))
         for part in range(PARTS):
@@ -51,7 +56,7 @@ def ensure(session: Session, generation_id: int) -> None:
         session.execute(text(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES IN ({generation_id:d})"))
 
 
-def empty(session: Session, generation_id: int) -> None:
+def empty(session: Session, generation_id: int, stage: str = "recognition") -> None:
     """Erase all results of a generation at once, whatever their number. The commit frees the disk space.
 
     The partitions stay, empty: removing them would block every search.
@@ -61,7 +66,7 @@ def empty(session: Session, generation_id: int) -> None:
     """
     session.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}'"))
     try:
-        for table in TABLES:
+        for table in TABLES[stage]:
             session.execute(text(f"TRUNCATE {partition(table, generation_id)}"))
     except OperationalError as error:
         if not isinstance(error.orig, LockNotAvailable):
@@ -75,6 +80,6 @@ def partition(table: str, generation_id: int) -> str:
     return f"{table}_g{generation_id:d}"
 
 
-def _are_there(session: Session, generation_id: int) -> bool:
-    name = partition(TABLES[-1], generation_id)
+def _are_there(session: Session, tables: Sequence[str], generation_id: int) -> bool:
+    name = partition(tables[-1], generation_id)
     return session.scalar(text("SELECT to_regclass(:name)"), {"name": name}) is not None

@@ -30,13 +30,13 @@ def lock_default(session: Session) -> Generation | None:
 
 
 def use(session: Session, generation_id: int) -> None:
-    """Make a generation serve search when this transaction commits. Call ``lock_default`` first.
+    """Make a generation serve search for its stage when this transaction commits. Call ``lock_default`` first.
 
     Raises:
         NotFoundError: there is no such generation.
     """
-    generations.get(session, generation_id)
-    others = update(Generation).where(Generation.is_default, Generation.id != generation_id)
+    stage = generations.get(session, generation_id, stage=None).stage
+    others = update(Generation).where(Generation.is_default, Generation.stage == stage, Generation.id != generation_id)
     session.execute(others.values(is_default=False, served_until=func.clock_timestamp()))
     chosen = update(Generation).where(Generation.id == generation_id, Generation.dropped_at.is_(None))
     if not session.execute(chosen.values(is_default=True, served_until=None).returning(Generation.id)).all():
@@ -44,10 +44,14 @@ def use(session: Session, generation_id: int) -> None:
 
 
 def former(session: Session) -> int | None:
-    """Return the generation that served before the current one; None if there was none, or it was dropped."""
+    """Return the generation of recognition that served before the current one; None if there is none any more."""
     return session.scalar(
         select(Generation.id)
-        .where(Generation.served_until.is_not(None), Generation.dropped_at.is_(None))
+        .where(
+            Generation.served_until.is_not(None),
+            Generation.dropped_at.is_(None),
+            Generation.stage == generations.RECOGNITION,
+        )
         .order_by(Generation.served_until.desc())
         .limit(1)
     )
@@ -71,11 +75,19 @@ def drop(session: Session, generation_id: int) -> DropReport:
         NotFoundError: there is no such generation.
         ConflictError: it serves search, an open job records with it, or its index is being built.
     """
-    generations.get(session, generation_id)
-    if _begin_erasing(session, generation_id):
+    stage = generations.get(session, generation_id, stage=None).stage
+    # Search works without the results of a further stage, so its only generation may go too.
+    if _begin_erasing(session, generation_id) and stage == generations.RECOGNITION:
         raise ConflictError(
             f"generation {generation_id} serves search: switch to another one first (`ramq generations use`)"
         )
+    if stage != generations.RECOGNITION:
+        erased = _count(session, partitions.TABLES[stage][0], generation_id)
+        partitions.empty(session, generation_id, stage)
+        session.execute(
+            text("UPDATE generation SET dropped_at = now(), is_default = false WHERE id = :id"), {"id": generation_id}
+        )
+        return DropReport(generation_id, erased, vectors=0, features=0)
     report = _empty(session, generation_id)
     values = {"id": generation_id}
     session.execute(text("UPDATE generation SET dropped_at = now(), served_until = NULL WHERE id = :id"), values)

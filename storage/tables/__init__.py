@@ -4,6 +4,7 @@
 shard in one byte per image; rows only for failures; vectors apart from records, so that tag queries do not read them.
 """
 
+from storage.tables.base import CORNER_SCALE as CORNER_SCALE
 from storage.tables.base import PERSON_UNITS as PERSON_UNITS
 from storage.tables.base import SCORE_SCALE as SCORE_SCALE
 from storage.tables.base import XID8 as XID8
@@ -31,3 +32,6 @@ from storage.tables.results import IndexState as IndexState
 from storage.tables.results import Record as Record
 from storage.tables.results import TagPolicy as TagPolicy
 from storage.tables.results import Vector as Vector
+from storage.tables.text import LineCorrection as LineCorrection
+from storage.tables.text import Reading as Reading
+from storage.tables.text import ReadWord as ReadWord

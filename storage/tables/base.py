@@ -17,6 +17,10 @@ PERSON_UNITS = SCORE_SCALE + 1
 """Score of a tag that a person added: above every threshold. Shown as 1. Also a constant in ``corrected_tags``."""
 
 
+CORNER_SCALE = 10_000
+"""Corners of regions are stored as whole numbers of 1/10,000 of the upright picture's width or height."""
+
+
 class XID8(UserDefinedType[int]):
     """PostgreSQL's 64-bit transaction id. To PostgreSQL it is not a number: compare it with values cast to ``xid8``."""
 

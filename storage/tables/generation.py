@@ -2,7 +2,19 @@
 
 from datetime import datetime
 
-from sqlalchemy import REAL, Boolean, ForeignKey, Identity, Index, Integer, SmallInteger, Text, func, text
+from sqlalchemy import (
+    REAL,
+    Boolean,
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    SmallInteger,
+    Text,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -38,21 +50,27 @@ class Tag(Base):
 
 
 class Generation(Base):
-    """What made a result: model, weights, vocabulary, preprocessing. Immutable; one of them serves search."""
+    """What made a result: model, weights, vocabulary, preprocessing. Immutable; one of each stage serves search.
+
+    Only generations of recognition have a vocabulary and vectors.
+    """
 
     __tablename__ = "generation"
     __table_args__ = (
-        Index("uq_generation_is_default", "is_default", unique=True, postgresql_where=text("is_default")),
+        Index("uq_generation_is_default", "stage", unique=True, postgresql_where=text("is_default")),
+        CheckConstraint("(stage = 'recognition') = (vocabulary_id IS NOT NULL)", name="vocabulary"),
     )
 
     id: Mapped[int] = mapped_column(SmallInteger, Identity(), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(unique=True)
+    stage: Mapped[str] = mapped_column(server_default="recognition")
     model: Mapped[str]
     weights_sha256: Mapped[str]
     preprocessing: Mapped[str]
     vector_kind: Mapped[str]
     vector_size: Mapped[int] = mapped_column(SmallInteger)
-    vocabulary_id: Mapped[int] = mapped_column(ForeignKey(Vocabulary.id))
+    # NULL for a stage other than recognition. Whoever asks for a vocabulary has a generation of recognition.
+    vocabulary_id: Mapped[int] = mapped_column(ForeignKey(Vocabulary.id), nullable=True)
     is_default: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     # When another one replaced it in search. A rollback returns to the newest of these.

@@ -63,21 +63,27 @@ class Image(Base):
 
 
 class Job(Base):
-    """One request to recognise an archive. ``listed = done + skipped + failed + pending`` at every commit.
+    """One stage over some images: recognition, or a further one. ``listed = done + skipped + failed + pending``.
 
-    ``done`` and ``failed`` count only the closed shards. The open ones have their own counts.
+    The counters agree at every commit. ``done`` and ``failed`` count only the closed shards. The open ones have their
+    own counts. A request with several stages is several jobs: ``with_job_id`` is the one whose listing they follow.
     """
 
     __tablename__ = "job"
     __table_args__ = (
         CheckConstraint("state IN ('running', 'paused', 'done', 'cancelled', 'failed')", name="state"),
         Index("ix_job_open", "id", postgresql_where=text("state IN ('running', 'paused')")),
+        Index("ix_job_with_job_id", "with_job_id", postgresql_where=text("with_job_id IS NOT NULL")),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     archive_id: Mapped[int] = mapped_column(ForeignKey(Archive.id))
     source: Mapped[str]
     prefix: Mapped[str]
+    stage: Mapped[str] = mapped_column(server_default="recognition")
+    with_job_id: Mapped[int | None] = mapped_column(ForeignKey("job.id"))
+    # The search whose hits it works on, as people wrote it. None: all images of the archive.
+    query: Mapped[str | None]
     model: Mapped[str]
     captioner: Mapped[str]
     priority: Mapped[int] = mapped_column(SmallInteger)
@@ -147,6 +153,7 @@ class Shard(Base):
             postgresql_where=text("state <> 'done' AND n_done + n_failed + n_skipped > 0"),
         ),
         Index("ix_shard_failed", "job_id", postgresql_where=text("n_failed > 0")),
+        Index("ix_shard_with_shard_id", "with_shard_id", postgresql_where=text("with_shard_id IS NOT NULL")),
         {"postgresql_with": {"fillfactor": "70"}},
     )
 
@@ -163,6 +170,8 @@ class Shard(Base):
     # The position of the image that is processed alone. If the holder dies, this image is the suspect.
     probe: Mapped[int | None] = mapped_column(SmallInteger)
     probe_deaths: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    # The shard of the recognition of these images. A worker that can do both fetches and decodes them once.
+    with_shard_id: Mapped[int | None] = mapped_column(BigInteger)
     image_ids: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
     outcomes: Mapped[bytes] = mapped_column(LargeBinary)
     n_done: Mapped[int] = mapped_column(SmallInteger, server_default="0")
@@ -186,7 +195,7 @@ class Skip(Base):
 
 
 class Naming(Base):
-    """An image that a job's manifest has named already; it may name it again. Empty once the manifest is read."""
+    """An image that a job's manifest has named already, or that its search found. Empty once all are in shards."""
 
     __tablename__ = "naming"
 
@@ -242,6 +251,8 @@ class Worker(Base):
     stages: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     # The models that it takes jobs for; NULL: any.
     models: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    # The stages of jobs that it can do.
+    runs: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{recognition}'"))
     # What it cannot do now and why: a list of {kind, name, reason}.
     unfit: Mapped[list[Any]] = mapped_column(JSONB, server_default=text("'[]'"))
     sends_notices: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))

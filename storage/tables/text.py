@@ -1,0 +1,71 @@
+"""The text that stands in images: what the stage ``text`` read, and how people corrected it."""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, Boolean, ForeignKey, Identity, Index, SmallInteger, Text, func
+from sqlalchemy.dialects.postgresql import ARRAY, TSVECTOR
+from sqlalchemy.orm import Mapped, mapped_column
+
+from storage.tables.base import Base
+from storage.tables.ledger import Image
+
+
+class Reading(Base):
+    """The lines of text in one image under one generation of the stage ``text``, in reading order; without text: none.
+
+    Line n has the text ``lines[n]``, the confidence ``confidences[n]`` in units of ``1 / SCORE_SCALE``, and the eight
+    numbers ``corners[8n : 8n + 8]``: x and y of four corners, clockwise from the text's own top left, in units of
+    ``1 / CORNER_SCALE`` of the upright picture's width and height.
+
+    ``words`` are the words that search finds, people's corrections included (``results.readings``).
+    """
+
+    __tablename__ = "reading"
+    __table_args__ = (
+        Index("ix_reading_words", "words", postgresql_using="gin"),  # per partition, that is per generation
+        {"postgresql_partition_by": "LIST (generation_id)"},
+    )
+
+    image_id: Mapped[int] = mapped_column(ForeignKey(Image.id, ondelete="CASCADE"), primary_key=True)
+    # No foreign key: only a generation that is registered has a partition (``results.partitions``).
+    generation_id: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    job_id: Mapped[int] = mapped_column(BigInteger)
+    version: Mapped[str]
+    lines: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    confidences: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger))
+    corners: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger))
+    # There was more text than the limit.
+    is_cut: Mapped[bool] = mapped_column(Boolean)
+    # None: no text.
+    words: Mapped[str | None] = mapped_column(TSVECTOR)
+    read_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ReadWord(Base):
+    """A word that stands in some image, for finding the words that a reader misread: compared by their trigrams."""
+
+    __tablename__ = "read_word"
+    __table_args__ = (
+        Index("ix_read_word_word", "word", postgresql_using="gin", postgresql_ops={"word": "gin_trgm_ops"}),
+    )
+
+    word: Mapped[str] = mapped_column(primary_key=True)
+
+
+class LineCorrection(Base):
+    """A person's correction of a line: its right text, or (None) that there is no text.
+
+    It belongs to a place in the picture and not to a generation, so it survives reading again: it replaces the lines
+    whose middle lies in it, and is a line of its own if there is none.
+    """
+
+    __tablename__ = "line_correction"
+    __table_args__ = (Index("ix_line_correction_image_id", "image_id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    image_id: Mapped[int] = mapped_column(ForeignKey(Image.id, ondelete="CASCADE"))
+    corners: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger))  # as in ``Reading``, of one line
+    text: Mapped[str | None]
+    # The name of the author's token, or "local".
+    said_by: Mapped[str]
+    said_at: Mapped[datetime] = mapped_column(server_default=func.now())
