@@ -15,7 +15,7 @@ from storage.objects.base import S3Options
 from tests.services.missing import missing
 from workers.lifecycle import Worker
 from workers.pipeline.model_holder import ModelHolder, ModelOptions
-from workers.pipeline.pipeline import PipelineOptions
+from workers.pipeline.steps import PipelineOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
