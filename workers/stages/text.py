@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-    from ram_core.reading import Line, Reader, Reading
     from sqlalchemy.orm import Session
 
+    from ram_core.reading import Reader, Reading
     from ram_core.recognition import Preprocessing
     from storage.results.records import Provenance
 
@@ -49,15 +49,14 @@ class TextStage:
 
     def run(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Any]:
         """Return a ``Reading`` for each (H, W, 3) picture."""
-        from ram_core.reading.sensitive import mask  # noqa: PLC0415
+        found = self._reader.read(pictures)
+        return [self._masked(reading) for reading in found] if self._mask_text else found
 
-        def masked(line: Line) -> Line:
-            return replace(line, text=mask(line.text, self._mask_text, ()))
+    def _masked(self, reading: Reading) -> Reading:
+        from ram_core.reading.sensitive import mask  # noqa: PLC0415  (few mask)
 
-        return [
-            replace(reading, lines=tuple(masked(line) for line in reading.lines)) if self._mask_text else reading
-            for reading in self._reader.read(pictures)
-        ]
+        lines = (replace(line, text=mask(line.text, self._mask_text, ())) for line in reading.lines)
+        return replace(reading, lines=tuple(lines))
 
     def write(self, session: Session, results: Sequence[tuple[int, str, Reading]], provenance: Provenance) -> None:
         """Store readings."""
