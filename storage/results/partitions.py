@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-TABLES = {RECOGNITION: ("record", "vector"), "text": ("reading",)}
-"""The tables of each stage's results. Each has ``image_id``, ``generation_id``, ``job_id`` and, but for ``vector``,
-``version``, and a partition for each generation of the stage. The first one has a row for each result."""
+TABLES = {RECOGNITION: ("record", "vector"), "text": ("reading", "reading_index")}
+"""The tables of each stage's results. Each has ``image_id``, ``generation_id``, and a partition for each generation of
+the stage. The first one has a row for each result, with its ``job_id`` and ``version``."""
 
 PARTS = 8
 """Hash partitions of a generation. With a billion images each has 125 million. They can be vacuumed, reindexed and

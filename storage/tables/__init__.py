@@ -35,4 +35,5 @@ from storage.tables.results import TagPolicy as TagPolicy
 from storage.tables.results import Vector as Vector
 from storage.tables.text import LineCorrection as LineCorrection
 from storage.tables.text import Reading as Reading
+from storage.tables.text import ReadingIndex as ReadingIndex
 from storage.tables.text import ReadWord as ReadWord
