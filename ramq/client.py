@@ -112,12 +112,29 @@ class Client:
     # Jobs ----------------------------------------------------------------------------------------------------------
 
     def enqueue(
-        self, source: str, *, model: str | None = None, caption: bool | None = None, priority: Priority = "normal"
+        self,
+        source: str,
+        *,
+        model: str | None = None,
+        caption: bool | None = None,
+        priority: Priority = "normal",
+        stages: Sequence[str] = (),
     ) -> JobOut:
-        """Start a job over ``s3://bucket/prefix``, a folder of the server, or a manifest."""
-        wanted = {"source": source, "model": model, "caption": caption, "priority": priority}
+        """Start a job over ``s3://bucket/prefix``, a folder of the server, or a manifest.
+
+        Each further stage, for example ``text``, is a job of its own, whose ``with_job`` is this one.
+        """
+        further = list(stages) or None
+        wanted = {"source": source, "model": model, "caption": caption, "priority": priority, "stages": further}
         body = {name: value for name, value in wanted.items() if value is not None}
         return self._ask(JobOut, "POST", "/v1/jobs", json=body, headers={ONCE: str(uuid4())})
+
+    def start_stage(
+        self, stage: str, q: str | None = None, *, archive: str | None = None, priority: Priority = "normal"
+    ) -> list[JobOut]:
+        """Start a stage on recorded images: all, those of an archive, or the hits of the search ``q``."""
+        body = {"q": q, "archive": archive, "priority": priority}
+        return self._ask(PageOut[JobOut], "POST", f"/v1/stages/{stage}/jobs", json=body).items
 
     def job(self, job_id: int) -> JobOut:
         """Return a job with its counters."""
