@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +15,12 @@ import pytest
 from ramq.client import ONCE, Client, ProblemError, UnreachableError
 from ramq.schemas.views import JobOut
 from tests.services.loopback import answering_with
+from tests.services.null_reader import load
 from tests.services.recognised import CAT, PHOTOGRAPHS, make_worker
 from tests.services.web import services_of, serving
+from workers.pipeline.model_holder import ModelHolder, ModelOptions
+from workers.pipeline.stage_holder import StageHolder
+from workers.stages import STAGES, StageOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +48,9 @@ LEFT_OUT = {
         ("post", "/v1/generations/rollback"),
         ("post", "/v1/generations/{generation_id}/use"),
         ("delete", "/v1/generations/{generation_id}"),
+        ("get", "/v1/stages"),
+        ("post", "/v1/stages/generations/{generation_id}/use"),
+        ("delete", "/v1/stages/generations/{generation_id}"),
     },
 }
 """Operations that the client does not cover, by the reason."""
@@ -213,3 +221,24 @@ def test_a_server_that_is_not_ramq_is_said_to_be_none(body: bytes) -> None:
 def test_a_server_that_is_away_is_named() -> None:
     with Client("http://127.0.0.1:9", attempts=1) as client, pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"):
         client.workers()
+
+
+def test_a_stage_is_started_on_the_hits_of_a_search_and_its_results_are_listed_and_dropped(
+    ramq: Client, client: TestClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(STAGES, "text", replace(STAGES["text"], is_installed=lambda: True, load=load))
+    [job] = ramq.start_stage("text", f'tag:"{CAT}"')
+    assert (job.stage, job.query, job.with_job, job.model) == ("text", f'tag:"{CAT}"', None, "ppocr_v6")
+    further = StageHolder(StageOptions("cpu", services.settings.models_path), ["text"])
+    where = ModelOptions("cpu", services.settings.models_path, services.settings.cache_path)
+    worker = make_worker(services, ModelHolder(services.engine, where, None, further, recognises=False))
+    worker.work()
+    worker.leave()
+    assert (ramq.job(job.id).state, ramq.job(job.id).done) == ("done", 1)
+    [generation] = client.get("/v1/stages").json()["items"]
+    assert (generation["stage"], generation["images"], generation["is_default"]) == ("text", 1, True)
+    assert client.post(f"/v1/stages/generations/{generation['id']}/use").status_code == 204
+    assert client.delete(f"/v1/stages/generations/{generation['id']}").json()["records"] == 1
+    assert client.get("/v1/stages").json()["items"] == []
+    with pytest.raises(ProblemError, match="no recorded image matches"):
+        ramq.start_stage("text", "prefix:nowhere/")
