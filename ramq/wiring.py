@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ramq.services.policies import PolicyClient
     from ramq.services.query_models import QueryModels
     from ramq.services.search import SearchClient
+    from ramq.services.stages import StageClient
     from ramq.services.thumbnails import Thumbnails
     from ramq.services.vocabularies import VocabularyClient
     from ramq.settings import Settings
@@ -98,6 +99,13 @@ class Services:
                 features=self.settings.features,
             ),
         )
+
+    @once
+    def stages(self) -> StageClient:
+        """Stages beside recognition, such as reading the text in images."""
+        from ramq.services.stages import StageClient  # noqa: PLC0415
+
+        return StageClient(self.engine, self.search)
 
     @once
     def generations(self) -> GenerationClient:
