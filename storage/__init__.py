@@ -7,5 +7,5 @@
     search    queries: their language, conditions, ranking, facets, pages of hits
 
 ``search`` uses ``index``, which uses ``results``. ``ledger`` and ``objects`` use none of these. Below all of them are
-``tables`` (the schema), ``database`` (transactions), ``errors`` and ``texts``.
+``tables`` (the schema), ``database`` (transactions), ``words`` (the words of a text), ``errors`` and ``texts``.
 """

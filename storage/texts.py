@@ -40,6 +40,11 @@ def is_storable(text: str) -> bool:
     return not _NOT_STORABLE.search(text)
 
 
+def without_unstorable(text: str) -> str:
+    """Return ``text`` with a space for each character that PostgreSQL cannot store."""
+    return _NOT_STORABLE.sub(" ", text)
+
+
 def without_secrets(text: str) -> str:
     """Return ``text`` with the password of every URL replaced by ``***``."""
     return _URL_PASSWORD.sub(r"\g<scheme>:***@", text)

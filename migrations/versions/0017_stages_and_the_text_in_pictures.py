@@ -7,11 +7,22 @@ Follows: 0016
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import UserDefinedType
 
 revision = "0017"
 down_revision = "0016"
 branch_labels = None
 depends_on = None
+
+
+class XID8(UserDefinedType[int]):
+    """PostgreSQL's transaction ids, which SQLAlchemy does not know."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_kw: object) -> str:
+        """Return the type's name."""
+        return "xid8"
 
 
 def upgrade() -> None:
@@ -36,44 +47,7 @@ def upgrade() -> None:
     op.create_index("ix_shard_with_shard_id", "shard", ["with_shard_id"], postgresql_where=together)
     runs = sa.Column("runs", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{recognition}'"), nullable=False)
     op.add_column("worker", runs)
-
-    op.create_table(
-        "reading",
-        sa.Column("image_id", sa.BigInteger(), nullable=False),
-        sa.Column("generation_id", sa.SmallInteger(), nullable=False),
-        sa.Column("job_id", sa.BigInteger(), nullable=False),
-        sa.Column("version", sa.Text(), nullable=False),
-        sa.Column("lines", postgresql.ARRAY(sa.Text()), nullable=False),
-        sa.Column("confidences", postgresql.ARRAY(sa.SmallInteger()), nullable=False),
-        sa.Column("corners", postgresql.ARRAY(sa.SmallInteger()), nullable=False),
-        sa.Column("is_cut", sa.Boolean(), nullable=False),
-        sa.Column("words", postgresql.TSVECTOR(), nullable=True),
-        sa.Column("read_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.ForeignKeyConstraint(["image_id"], ["image.id"], name=op.f("fk_reading_image_id"), ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("image_id", "generation_id", name=op.f("pk_reading")),
-        postgresql_partition_by="LIST (generation_id)",
-    )
-    op.create_index("ix_reading_words", "reading", ["words"], postgresql_using="gin")
-    op.create_table(
-        "read_word", sa.Column("word", sa.Text(), nullable=False), sa.PrimaryKeyConstraint("word", name="pk_read_word")
-    )
-    op.create_index(
-        "ix_read_word_word", "read_word", ["word"], postgresql_using="gin", postgresql_ops={"word": "gin_trgm_ops"}
-    )
-    op.create_table(
-        "line_correction",
-        sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),
-        sa.Column("image_id", sa.BigInteger(), nullable=False),
-        sa.Column("corners", postgresql.ARRAY(sa.SmallInteger()), nullable=False),
-        sa.Column("text", sa.Text(), nullable=True),
-        sa.Column("said_by", sa.Text(), nullable=False),
-        sa.Column("said_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["image_id"], ["image.id"], name=op.f("fk_line_correction_image_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_line_correction")),
-    )
-    op.create_index("ix_line_correction_image_id", "line_correction", ["image_id"])
+    _create_text()
 
 
 def downgrade() -> None:
@@ -97,6 +71,52 @@ def downgrade() -> None:
     op.drop_constraint(op.f("ck_generation_vocabulary"), "generation", type_="check")
     op.alter_column("generation", "vocabulary_id", nullable=False)
     op.drop_column("generation", "stage")
+
+
+def _create_text() -> None:
+    """Create the tables of the text in pictures."""
+    op.create_table(
+        "reading",
+        sa.Column("image_id", sa.BigInteger(), nullable=False),
+        sa.Column("generation_id", sa.SmallInteger(), nullable=False),
+        sa.Column("job_id", sa.BigInteger(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("lines", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column("confidences", postgresql.ARRAY(sa.SmallInteger()), nullable=False),
+        sa.Column("corners", postgresql.ARRAY(sa.SmallInteger()), nullable=False),
+        sa.Column("is_cut", sa.Boolean(), nullable=False),
+        sa.Column("words", postgresql.TSVECTOR(), nullable=True),
+        sa.Column("xid", XID8(), server_default=sa.text("pg_current_xact_id()"), nullable=False),
+        sa.Column("read_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["image_id"], ["image.id"], name=op.f("fk_reading_image_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("image_id", "generation_id", name=op.f("pk_reading")),
+        postgresql_partition_by="LIST (generation_id)",
+    )
+    op.create_index("ix_reading_words", "reading", ["words"], postgresql_using="gin")
+    op.create_index("ix_reading_xid", "reading", ["xid"])
+    op.create_table(
+        "read_word",
+        sa.Column("word", sa.Text(collation="C"), nullable=False),
+        sa.Column("shape", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("word", name=op.f("pk_read_word")),
+    )
+    op.create_index(
+        "ix_read_word_shape", "read_word", ["shape"], postgresql_using="gin", postgresql_ops={"shape": "gin_trgm_ops"}
+    )
+    op.create_table(
+        "line_correction",
+        sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),
+        sa.Column("image_id", sa.BigInteger(), nullable=False),
+        sa.Column("corners", postgresql.ARRAY(sa.SmallInteger()), nullable=False),
+        sa.Column("text", sa.Text(), nullable=True),
+        sa.Column("said_by", sa.Text(), nullable=False),
+        sa.Column("said_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["image_id"], ["image.id"], name=op.f("fk_line_correction_image_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_line_correction")),
+    )
+    op.create_index("ix_line_correction_image_id", "line_correction", ["image_id"])
 
 
 def _index_of_default(column: str) -> None:

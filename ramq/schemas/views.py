@@ -332,6 +332,7 @@ class DeletionOut(FromView):
     failures: int
     corrections: int
     features: int
+    readings: int = Field(description="texts that were read in images")
     thumbnails: int
 
 

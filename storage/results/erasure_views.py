@@ -20,6 +20,7 @@ class DeletionReport:
     failures: int
     corrections: int
     features: int
+    readings: int
     thumbnails: int
 
 

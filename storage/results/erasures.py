@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import select, text
 
-from storage.results import archives
+from storage.results import archives, readings
 from storage.results import vectors as repository
 from storage.results.erasure_views import DeletionView
 from storage.tables import Archive, Deletion, Image
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 IMAGES_AT_ONCE = 1_000
 """Images per chunk. A chunk is one transaction, and workers that write some of its images wait for it."""
 
-TABLES = ("image", "record", "vector", "failure", "correction", "feature", "naming")
+TABLES = ("image", "record", "vector", "failure", "correction", "feature", "naming", "reading", "line_correction")
 """Tables that may refer to an image."""
 
 
@@ -41,6 +41,7 @@ class Erased:
     failures: int
     corrections: int
     features: int
+    readings: int
     feature_files: tuple[int, ...]
 
 
@@ -54,7 +55,9 @@ class DeletionChunk:
 
 
 def erase(session: Session, image_ids: Sequence[int]) -> Erased:
-    """Erase images: records, vectors, failures, corrections and the keys themselves. Tell the index to forget them.
+    """Erase images: records, vectors, failures, corrections, the text in them, and the keys themselves.
+
+    The index is told to forget them.
 
     Shards keep the ids (bare numbers), so that the counters of their jobs stay right.
     """
@@ -74,8 +77,9 @@ def erase(session: Session, image_ids: Sequence[int]) -> Erased:
     corrections = count("DELETE FROM correction WHERE image_id = ANY(:ids)")
     files = session.scalars(text("DELETE FROM feature WHERE image_id = ANY(:ids) RETURNING file_id"), ids).all()
     session.execute(text("DELETE FROM naming WHERE image_id = ANY(:ids)"), ids)
+    read = readings.erase(session, image_ids)
     images = count("DELETE FROM image WHERE id = ANY(:ids)")
-    return Erased(images, recorded, vectors, failures, corrections, len(files), tuple(sorted(set(files))))
+    return Erased(images, recorded, vectors, failures, corrections, len(files), read, tuple(sorted(set(files))))
 
 
 def plan(session: Session, deletion: Deletion, image_ids: Sequence[int], *, keeps_keys: bool = False) -> int:

@@ -2,11 +2,11 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Boolean, ForeignKey, Identity, Index, SmallInteger, Text, func
+from sqlalchemy import BigInteger, Boolean, ForeignKey, Identity, Index, SmallInteger, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
-from storage.tables.base import Base
+from storage.tables.base import XID8, Base
 from storage.tables.ledger import Image
 
 
@@ -23,6 +23,7 @@ class Reading(Base):
     __tablename__ = "reading"
     __table_args__ = (
         Index("ix_reading_words", "words", postgresql_using="gin"),  # per partition, that is per generation
+        Index("ix_reading_xid", "xid"),
         {"postgresql_partition_by": "LIST (generation_id)"},
     )
 
@@ -38,18 +39,25 @@ class Reading(Base):
     is_cut: Mapped[bool] = mapped_column(Boolean)
     # None: no text.
     words: Mapped[str | None] = mapped_column(TSVECTOR)
+    # The last transaction that changed ``words``. A process that keeps the images of a word asks what changed since.
+    xid: Mapped[int] = mapped_column(XID8, server_default=text("pg_current_xact_id()"))
     read_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class ReadWord(Base):
-    """A word that stands in some image, for finding the words that a reader misread: compared by their trigrams."""
+    """A word that stands in some image, for finding the words that a reader misread.
+
+    Their shapes are compared, by trigrams: the word with the letters that readers take for each other made one
+    (``storage.words.shape``). Words that cannot be misread for others are not here (``storage.words.can_be_misread``).
+    """
 
     __tablename__ = "read_word"
     __table_args__ = (
-        Index("ix_read_word_word", "word", postgresql_using="gin", postgresql_ops={"word": "gin_trgm_ops"}),
+        Index("ix_read_word_shape", "shape", postgresql_using="gin", postgresql_ops={"shape": "gin_trgm_ops"}),
     )
 
-    word: Mapped[str] = mapped_column(primary_key=True)
+    word: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
+    shape: Mapped[str]
 
 
 class LineCorrection(Base):

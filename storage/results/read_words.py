@@ -1,0 +1,70 @@
+"""The dictionary of the words that stand in images, for finding those that a reader misread.
+
+A word is in it as long as it stands in an image under any generation. A transaction that adds words keeps others from
+taking words away until it ends: what it wrote is not yet visible to them, and they could take away a word that it
+needs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from storage.database import wait_for_lock
+from storage.words import can_be_misread, quoted, shape
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sqlalchemy.orm import Session
+
+_LOCK = 7_263_776
+"""Advisory lock: shared by those who add words, exclusive for those who take words away."""
+
+
+def change(session: Session, added: Collection[str], lost: Collection[str]) -> None:
+    """Add words, and take away those of ``lost`` that stand nowhere any more.
+
+    Call it after the readings were written, as the last step of a transaction: others wait for its end.
+    """
+    if lost:
+        wait_for_lock(session, _LOCK)
+    elif added:
+        session.execute(text("SELECT pg_advisory_xact_lock_shared(:lock)"), {"lock": _LOCK})
+    if added:
+        ordered = sorted(added)  # two transactions with common words must not wait for each other in a ring
+        session.execute(
+            text(
+                """INSERT INTO read_word (word, shape)
+                   SELECT word, shape FROM unnest(CAST(:words AS text[]), CAST(:shapes AS text[])) AS new (word, shape)
+                   WHERE NOT EXISTS (SELECT FROM read_word WHERE read_word.word = new.word)
+                   ORDER BY word COLLATE "C" ON CONFLICT DO NOTHING"""
+            ),
+            {"words": ordered, "shapes": [shape(word) for word in ordered]},
+        )
+    if lost:
+        _forget(session, sorted(filter(can_be_misread, lost)))
+
+
+def _forget(session: Session, words: list[str]) -> None:
+    session.execute(
+        text(
+            """DELETE FROM read_word
+               USING unnest(CAST(:words AS text[]), CAST(:queries AS text[])) AS lost (word, query)
+               WHERE read_word.word = lost.word
+                   AND NOT EXISTS (SELECT FROM reading WHERE reading.words @@ CAST(lost.query AS tsquery))"""
+        ),
+        {"words": words, "queries": [quoted(word) for word in words]},
+    )
+
+
+def forget_unused(session: Session) -> None:
+    """Take away every word that stands nowhere. It reads all readings."""
+    wait_for_lock(session, _LOCK)
+    session.execute(
+        text(
+            """DELETE FROM read_word WHERE NOT EXISTS (
+                   SELECT FROM ts_stat('SELECT words FROM reading') AS used WHERE used.word = read_word.word)"""
+        )
+    )

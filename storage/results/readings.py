@@ -1,0 +1,214 @@
+"""The text in images: what workers read, with people's corrections, and the words that search finds in it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from psycopg.rows import namedtuple_row
+from sqlalchemy import text
+
+from storage.database import driver_connection
+from storage.results import generations, read_words
+from storage.results.reading_lines import LineChange, StoredLine, corners_of, corrected, stored
+from storage.results.reading_views import ReadingView
+from storage.tables import SCORE_SCALE
+from storage.words import Words, clean, words_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from storage.results.reading_views import FoundLine, ReadingRow
+    from storage.results.records import Provenance
+
+STAGE = "text"
+
+# The generation is part of the statements: as a parameter it would lock, and plan for, the partitions of all of them.
+_WORDS_BEFORE = """
+    SELECT image_id, tsvector_to_array(words) AS words FROM reading
+    WHERE generation_id = {generation_id:d} AND image_id = ANY(%(ids)b) ORDER BY image_id FOR UPDATE
+"""
+_WRITE = """
+    WITH mended AS (DELETE FROM failure WHERE job_id = %(job_id)s AND image_id = ANY(%(ids)b))
+    INSERT INTO reading (image_id, generation_id, job_id, version, lines, confidences, corners, is_cut, words)
+    SELECT image_id, {generation_id:d}, %(job_id)s, version, CAST(lines AS text[]), CAST(confidences AS smallint[]),
+        CAST(corners AS smallint[]), is_cut, CAST(words AS tsvector)
+    FROM unnest(CAST(%(ids)b AS bigint[]), CAST(%(versions)b AS text[]), CAST(%(lines)b AS text[]),
+        CAST(%(confidences)b AS text[]), CAST(%(corners)b AS text[]), CAST(%(is_cut)b AS bool[]),
+        CAST(%(words)b AS text[])) AS found (image_id, version, lines, confidences, corners, is_cut, words)
+    ORDER BY image_id
+    ON CONFLICT (image_id, generation_id) DO UPDATE SET job_id = excluded.job_id, version = excluded.version,
+        lines = excluded.lines, confidences = excluded.confidences, corners = excluded.corners,
+        is_cut = excluded.is_cut, words = excluded.words, read_at = now(),
+        xid = CASE WHEN reading.words IS DISTINCT FROM excluded.words THEN pg_current_xact_id() ELSE reading.xid END
+    WHERE (reading.job_id, reading.version, reading.lines, reading.confidences, reading.corners, reading.is_cut,
+            reading.words)
+        IS DISTINCT FROM (excluded.job_id, excluded.version, excluded.lines, excluded.confidences, excluded.corners,
+            excluded.is_cut, excluded.words)
+"""
+_READ = """
+    SELECT reading.image_id, generation.model, reading.lines, reading.confidences, reading.corners, reading.is_cut,
+        reading.read_at
+    FROM unnest(%(ids)s::bigint[]) AS wanted (id)
+    JOIN reading ON reading.image_id = wanted.id AND reading.generation_id = {generation_id:d}
+    JOIN generation ON generation.id = reading.generation_id
+"""
+
+
+def write_readings(session: Session, rows: Sequence[ReadingRow], provenance: Provenance) -> None:
+    """Store what was read. It replaces what was read in the same image under the same generation.
+
+    Storing the same twice changes nothing. An image without text is stored too. The caller has locked the images.
+    Tables are written in the order reading, failure, words, and rows in order. This keeps transactions with common
+    images from deadlocking.
+    """
+    if not rows:
+        return
+    ordered = sorted(rows, key=lambda row: row.image_id)
+    ids = [row.image_id for row in ordered]
+    lines = [[_stored(line) for line in row.lines] for row in ordered]
+    said = changes(session, ids)
+    words = [words_with(each, said.get(image_id, ())) for image_id, each in zip(ids, lines, strict=True)]
+    before = _write(session, ordered, lines, words, provenance)
+    lost = set().union(
+        *(set(before[image_id]) - each.spaced for image_id, each in zip(ids, words, strict=True) if image_id in before)
+    )
+    read_words.change(session, frozenset().union(*(each.spaced for each in words)), lost)
+
+
+def _write(
+    session: Session,
+    rows: Sequence[ReadingRow],
+    lines: Sequence[Sequence[StoredLine]],
+    words: Sequence[Words],
+    provenance: Provenance,
+) -> dict[int, list[str]]:
+    """Store rows that are in order of their ids. Return the words that some of these images had before."""
+    connection = driver_connection(session)
+    ids = [row.image_id for row in rows]
+    generation_id = provenance.generation_id
+    before = connection.execute(_WORDS_BEFORE.format(generation_id=generation_id), {"ids": ids}, prepare=True)
+    had = {image_id: found or [] for image_id, found in before.fetchall()}
+    connection.execute(
+        _WRITE.format(generation_id=generation_id),
+        {
+            "job_id": provenance.job_id,
+            "ids": ids,
+            "versions": [row.version for row in rows],
+            # Arrays of arrays must have equal lengths, so each array is written in PostgreSQL's text form.
+            "lines": [_array([_quoted(line.text) for line in each]) for each in lines],
+            "confidences": [_array([line.confidence for line in each]) for each in lines],
+            "corners": [_array([number for line in each for number in line.corners]) for each in lines],
+            "is_cut": [row.is_cut for row in rows],
+            "words": [each.vector for each in words],
+        },
+        prepare=True,
+    )
+    return had
+
+
+def views(session: Session, image_ids: Sequence[int], generation_id: int | None = None) -> dict[int, ReadingView]:
+    """Return the text in images as people see it, by image. Images that were not read are left out.
+
+    Args:
+        session: a transaction.
+        image_ids: which images.
+        generation_id: what read them; None: the generation of the stage that serves search.
+    """
+    if generation_id is None:
+        serving = generations.default(session, STAGE)
+        if serving is None:
+            return {}
+        generation_id = serving.id
+    if not image_ids:
+        return {}
+    with driver_connection(session).cursor(row_factory=namedtuple_row) as cursor:
+        cursor.execute(_READ.format(generation_id=generation_id), {"ids": list(image_ids)}, prepare=True)
+        rows: list[Any] = cursor.fetchall()
+    said = changes(session, [row.image_id for row in rows])
+    return {
+        row.image_id: ReadingView(
+            image_id=row.image_id,
+            generation_id=generation_id,
+            model=row.model,
+            lines=corrected(stored(row.lines, row.confidences, row.corners), said.get(row.image_id, ())),
+            is_cut=row.is_cut,
+            read_at=row.read_at,
+        )
+        for row in rows
+    }
+
+
+def changes(session: Session, image_ids: Sequence[int]) -> Mapping[int, list[LineChange]]:
+    """Return people's corrections of the lines of images, by image, oldest first."""
+    found: dict[int, list[LineChange]] = defaultdict(list)
+    rows = session.execute(
+        text("SELECT id, image_id, corners, text FROM line_correction WHERE image_id = ANY(:ids) ORDER BY id"),
+        {"ids": list(image_ids)},
+    )
+    for row in rows:
+        found[row.image_id].append(LineChange(row.id, tuple(row.corners), row.text))
+    return found
+
+
+def words_with(lines: Sequence[StoredLine], said: Sequence[LineChange]) -> Words:
+    """Return the words in an image, with people's corrections."""
+    return words_of([line.text for line in corrected(lines, said)] if said else [line.text for line in lines])
+
+
+def note_changes(session: Session, image_id: int) -> None:
+    """Find the words in an image again, under every generation: people's corrections of it have changed."""
+    rows = session.execute(
+        text(
+            """SELECT generation_id, lines, confidences, corners, tsvector_to_array(words) AS words FROM reading
+               WHERE image_id = :id ORDER BY generation_id FOR UPDATE"""
+        ),
+        {"id": image_id},
+    ).all()
+    said = changes(session, [image_id]).get(image_id, [])
+    added: set[str] = set()
+    lost: set[str] = set()
+    for row in rows:
+        words = words_with(stored(row.lines, row.confidences, row.corners), said)
+        added |= words.spaced
+        lost |= set(row.words or ()) - words.spaced
+        session.execute(
+            text(
+                """UPDATE reading SET words = CAST(:words AS tsvector), xid = pg_current_xact_id()
+                   WHERE image_id = :id AND generation_id = :generation_id
+                       AND words IS DISTINCT FROM CAST(:words AS tsvector)"""
+            ),
+            {"id": image_id, "generation_id": row.generation_id, "words": words.vector},
+        )
+    read_words.change(session, added, lost)
+
+
+def erase(session: Session, image_ids: Sequence[int]) -> int:
+    """Erase the text in images, people's corrections of it, and the words that stood only there.
+
+    Returns:
+        How many readings were erased.
+    """
+    ids = {"ids": list(image_ids)}
+    session.execute(text("DELETE FROM line_correction WHERE image_id = ANY(:ids)"), ids)
+    erased = session.scalars(
+        text("DELETE FROM reading WHERE image_id = ANY(:ids) RETURNING tsvector_to_array(words)"), ids
+    ).all()
+    read_words.change(session, (), set().union(*(words or () for words in erased)))
+    return len(erased)
+
+
+def _stored(line: FoundLine) -> StoredLine:
+    confidence = round(min(max(line.confidence, 0.0), 1.0) * SCORE_SCALE)
+    return StoredLine(clean(line.text), confidence, corners_of(line.polygon))
+
+
+def _array(elements: Sequence[object]) -> str:
+    return f"{{{','.join(map(str, elements))}}}"
+
+
+def _quoted(line: str) -> str:
+    escaped = line.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,249 @@
+"""The words of a text, for search. What stands in pictures and what a person asks for are cut by the same rules.
+
+* A word is a run of letters, digits and their marks. Case, width and accents do not count: ``Café`` is ``cafe``.
+* Words joined by an apostrophe, a hyphen, a dot and the like are found in parts and whole: ``AB-1234`` is ``ab``,
+  ``1234`` and ``ab1234``. So are ``don't`` and ``www.example.com``.
+* Scripts without spaces (Chinese, Japanese, Thai), and Korean, are cut into single characters and pairs of neighbours:
+  小猫咪 has 小猫, and is found by 猫 too.
+* Every part has a place in the reading order, which goes on from line to line.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from storage.texts import without_unstorable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+MAX_WORD = 64
+"""Characters of a word that count. PostgreSQL takes 2,046 bytes."""
+
+MAX_PLACES = 16_000
+"""Places in one picture that are searched. PostgreSQL tells places up to 16,383 apart."""
+
+MAX_VECTOR_BYTES = 900_000
+"""Of the words of one picture with their places. PostgreSQL takes 1,048,575 bytes."""
+
+MAX_PLACES_OF_A_WORD = 255
+"""PostgreSQL keeps so many."""
+
+SHORTEST_MISREAD = 4
+"""Letters. Shorter words are too much alike to say that one is another one misread."""
+
+# Each character of a folded line has a class: a letter or a mark, a digit, the first or a further character of a unit
+# (a letter of a script without spaces), what joins words, what joins digits only, and all else.
+_LETTER, _DIGIT, _UNIT, _REST_OF_UNIT, _JOINER, _NUMBER_JOINER, _OTHER = "wdumjn "
+_GROUP = re.compile(r"(?:um*)+|[wd]+(?:(?:j|(?<=d)n(?=d))[wd]+)*")
+_PIECE = re.compile(r"um*|[wd]+")
+_JOINERS = "'\u2018\u2019\u02bc\u2032-\u2010\u2011\u2012\u2013._/&@+\u00b7"
+_NUMBER_JOINERS = ",:"  # 1,000 and 16:9, but not "left,right"
+_MARKED: Final = ("LATIN", "GREEK", "CYRILLIC", "HEBREW", "ARABIC")
+_SHORT_I = "\u0439"  # its breve is no accent, it is another letter
+_WITHOUT_STROKE = str.maketrans(
+    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ŧ": "t", "\u0131": "i", "æ": "ae", "œ": "oe", "þ": "th"}
+)
+_HALF_WIDTH_MARKS = "\uff9e\uff9f"  # of kana; Unicode has them as letters
+_UNSPACED = re.compile(
+    "[\u0e01-\u0e4e\u0e81-\u0ecd\u1000-\u109f\u1100-\u11ff\u1780-\u17d3\u2e80-\u2fdf\u3005-\u3007\u3021-\u302f"
+    "\u3031-\u3035\u303b\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3105-\u312f\u3131-\u318e\u31a0-\u31bf"
+    "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97c\uaa60-\uaa7f\uac00-\ud7c6\uf900-\ufaff"
+    "\U0001b000-\U0001b16f\U00020000-\U000323af]"
+)
+# What readers take for each other, in small and in capital letters.
+_LOOK_ALIKES: Final = (("rn", "m"), ("vv", "w"), ("cl", "d"))
+_LOOK_ALIKE = str.maketrans("1ljt05826", "iiiiosbzb")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A word, or one character of a script without spaces, and its characters in the line: ``begin`` to ``end``."""
+
+    word: str
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Words joined by an apostrophe, a hyphen and the like, or (``is_unspaced``) neighbouring characters."""
+
+    pieces: tuple[Piece, ...]
+    is_unspaced: bool = False
+
+    @property
+    def joined(self) -> str | None:
+        """The words as one; None if that is no word of its own."""
+        if self.is_unspaced or len(self.pieces) == 1:
+            return None
+        whole = "".join(piece.word for piece in self.pieces)
+        return whole if len(whole) <= MAX_WORD else None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A word at its place.
+
+    Attributes:
+        word: as it is compared.
+        place: in the reading order, from 1. A joined word, and a pair of characters, has the place of its first part.
+        line: the number of its line, from 0.
+        begin, end: its characters in the line.
+        is_spaced: whether it is from a script with spaces, so that it can be misread as another word.
+    """
+
+    word: str
+    place: int
+    line: int
+    begin: int
+    end: int
+    is_spaced: bool
+
+
+def clean(line: str) -> str:
+    """Return a line as it is stored: composed (NFC), and without what PostgreSQL cannot store."""
+    return unicodedata.normalize("NFC", without_unstorable(line))
+
+
+def groups(line: str) -> Iterator[Group]:
+    """Yield what belongs together in a line, in its order. Any text can be given."""
+    folded, classes, begins, ends = _folded(line)
+    for found in _GROUP.finditer(classes):
+        yield Group(
+            tuple(
+                Piece(folded[part.start() : part.end()][:MAX_WORD], begins[part.start()], ends[part.end() - 1])
+                for part in _PIECE.finditer(classes, *found.span())
+            ),
+            is_unspaced=found[0][0] == _UNIT,
+        )
+
+
+def tokens(lines: Iterable[str]) -> Iterator[Token]:
+    """Yield the words of the lines of one picture, up to ``MAX_PLACES``, in reading order."""
+    place = 1
+    for number, line in enumerate(lines):
+        for group in groups(line):
+            pieces = group.pieces[: MAX_PLACES - place]
+            if not pieces:
+                return
+            for at, piece in enumerate(pieces):
+                yield Token(piece.word, place + at, number, piece.begin, piece.end, not group.is_unspaced)
+            if group.is_unspaced:
+                for at in range(len(pieces) - 1):
+                    left, right = pieces[at : at + 2]
+                    yield Token(left.word + right.word, place + at, number, left.begin, right.end, is_spaced=False)
+            elif joined := group.joined:
+                yield Token(joined, place, number, pieces[0].begin, pieces[-1].end, is_spaced=True)
+            place += len(pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The words of one picture.
+
+    Attributes:
+        vector: a ``tsvector`` in PostgreSQL's text form; None without words.
+        spaced: the words that can be misread, see ``can_be_misread``.
+    """
+
+    vector: str | None
+    spaced: frozenset[str]
+
+
+def words_of(lines: Iterable[str]) -> Words:
+    """Return the words of the lines of one picture. What is beyond PostgreSQL's limits is left out, from the end."""
+    places: dict[str, list[str]] = {}
+    spaced: set[str] = set()
+    size = 0
+    for token in tokens(lines):
+        known = places.get(token.word)
+        if known is None:
+            size += len(token.word.encode()) + 8
+            known = places[token.word] = []
+            if token.is_spaced and can_be_misread(token.word):
+                spaced.add(token.word)
+        size += 2
+        if size > MAX_VECTOR_BYTES:
+            break
+        if len(known) < MAX_PLACES_OF_A_WORD:
+            known.append(str(token.place))
+    # Only letters, marks and digits are in words, so nothing needs escaping but for this being a rule elsewhere.
+    vector = " ".join(f"{quoted(word)}:{','.join(at)}" for word, at in places.items() if at)
+    return Words(vector or None, frozenset(spaced))
+
+
+def quoted(word: str) -> str:
+    """Return a word in quotes, as ``tsvector`` and ``tsquery`` take it."""
+    return "'" + word.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def can_be_misread(word: str) -> bool:
+    """Return whether a word of a script with spaces is long enough, and not only a number."""
+    return len(word) >= SHORTEST_MISREAD and not word.isdecimal()
+
+
+def shape(word: str) -> str:
+    """Return a word with the letters that readers take for each other made one: ``hospiiai`` is ``hospital``."""
+    for pair, one in _LOOK_ALIKES:
+        word = word.replace(pair, one)
+    return word.translate(_LOOK_ALIKE)
+
+
+def _folded(line: str) -> tuple[str, str, Sequence[int], Sequence[int]]:
+    """Return the folded line, the class of each of its characters, and the begin and the end of each in the line."""
+    if line.isascii():
+        lowered = line.lower()
+        return lowered, lowered.translate(_ASCII_CLASSES), range(len(line)), range(1, len(line) + 1)
+    text: list[str] = []
+    classes: list[str] = []
+    begins: list[int] = []
+    ends: list[int] = []
+    begin = 0
+    while begin < len(line):
+        end = begin + 1
+        while end < len(line) and (unicodedata.category(line[end])[0] == "M" or line[end] in _HALF_WIDTH_MARKS):
+            end += 1
+        folded, kinds = _cluster(line[begin:end])
+        text.append(folded)
+        classes.append(kinds)
+        begins += [begin] * len(folded)
+        ends += [end] * len(folded)
+        begin = end
+    return "".join(text), "".join(classes), begins, ends
+
+
+@lru_cache(16_384)
+def _cluster(cluster: str) -> tuple[str, str]:
+    """Return a character with its marks, folded, and the class of each character of the result."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", cluster).casefold())
+    folded = "".join(map(_without_accents, folded)).translate(_WITHOUT_STROKE)
+    if _UNSPACED.match(folded):
+        return folded, _UNIT + _REST_OF_UNIT * (len(folded) - 1)
+    return folded, "".join(map(_class_of, folded))
+
+
+def _without_accents(character: str) -> str:
+    if character.isascii() or character == _SHORT_I:
+        return character
+    apart = unicodedata.normalize("NFD", character)
+    if not unicodedata.name(apart[0], "").startswith((*_MARKED, "COMBINING")):
+        return character
+    return "".join(one for one in apart if unicodedata.category(one) != "Mn")
+
+
+def _class_of(character: str) -> str:
+    if character in _JOINERS:
+        return _JOINER
+    if character in _NUMBER_JOINERS:
+        return _NUMBER_JOINER
+    if character.isdecimal():
+        return _DIGIT
+    return _LETTER if unicodedata.category(character)[0] in "LNM" else _OTHER
+
+
+_ASCII_CLASSES: Final = {code: _class_of(chr(code)) for code in range(128)}
