@@ -25,6 +25,7 @@ COMMANDS = {
     "jobs": ("enqueue", "jobs", "job", "pause", "resume", "cancel", "failures", "retry"),
     "search": ("search", "tags", "show"),
     "tag": ("tag",),
+    "line": ("line",),
     "archive": ("archives", "export"),
     "erase": ("delete", "erasures", "forget"),
     "admin": ("db", "index", "doctor", "workers"),

@@ -85,7 +85,7 @@ def write_text_files(hits: Iterable[Hit], format_: str, file: IO[bytes], reading
                 left_out += 1
                 continue
             _add(archive, kind, Picture(hit.image_id, hit.key, (hit.width, hit.height)), reading)
-            archive.members.clear()  # tarfile remembers what it wrote, and there may be millions
+            archive.getmembers().clear()  # tarfile remembers what it wrote, and there may be millions
             written += 1
     return written, left_out
 
