@@ -239,3 +239,25 @@ if (zoom) zoom.addEventListener("click", (event) => {
   document.body.append(dialog);
   dialog.showModal();
 });
+
+// Show the place of a line in the picture while the line is pointed at or has the focus, and copy all lines.
+const read = document.getElementById("text");
+if (read) {
+  const light = (event, isOn) => {
+    const line = event.target.closest("[data-spot]");
+    if (line) document.getElementById(line.dataset.spot)?.classList.toggle("on", isOn);
+  };
+  for (const name of ["pointerover", "focusin"]) read.addEventListener(name, (event) => light(event, true));
+  for (const name of ["pointerout", "focusout"]) read.addEventListener(name, (event) => light(event, false));
+
+  const copy = document.getElementById("copy-text");
+  // Browsers give pages the clipboard only over HTTPS and on this machine.
+  if (copy && navigator.clipboard) {
+    copy.hidden = false;
+    copy.addEventListener("click", async () => {
+      const lines = Array.from(document.querySelectorAll(".spot text"), (line) => line.textContent);
+      await navigator.clipboard.writeText(lines.join("\n"));
+      copy.textContent = "Copied";
+    });
+  }
+}
