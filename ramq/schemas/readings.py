@@ -27,7 +27,7 @@ class LineOut(FromView):
     number: int = Field(description="its place in the reading order, from 1")
     text: str
     confidence: float = Field(description="0..1; 1 for a line that a person wrote")
-    polygon: list[tuple[float, float]] = Field(
+    polygon: list[list[float]] = Field(
         description="four corners (x, y) as fractions of the upright image's width and height, clockwise from the "
         "text's own top left"
     )
@@ -39,7 +39,7 @@ class LineCorrectionOut(FromView):
 
     id: int
     text: str | None = Field(description="the right text; null: there is no text")
-    polygon: list[tuple[float, float]]
+    polygon: list[list[float]]
     said_by: str = Field(description="name of the author's token, or `local`")
     said_at: datetime
 

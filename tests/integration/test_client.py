@@ -125,7 +125,7 @@ def test_the_text_in_an_image_is_read_and_corrected(ramq: Client, services: Serv
     write_text(services, cat.image_id, [FoundLine("CHELSE", 0.7, place)])
     assert [line.text for line in ramq.text(cat.image_id).lines] == ["CHELSE"]
     (line,) = ramq.correct_text(cat.image_id, place, "CHELSEA").lines
-    assert (line.text, line.polygon) == ("CHELSEA", list(place))
+    assert (line.text, line.polygon) == ("CHELSEA", [list(corner) for corner in place])
     assert line.correction_id is not None
     assert ramq.text_file(cat.image_id, "txt") == "CHELSEA\n"
     assert "ocr_line" in ramq.text_file(cat.image_id, "hocr")
