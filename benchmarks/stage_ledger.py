@@ -21,7 +21,7 @@ from ramq.wiring import Services
 from storage.database import driver_connection, make_engine, unit_of_work
 from storage.index.builder import IndexBuilder
 from storage.index.file_storage import open_storage
-from storage.ledger import shards
+from storage.ledger import claims, shards
 from storage.objects.base import S3Options
 from storage.objects.folder import FolderStore
 from storage.results import images
@@ -29,7 +29,7 @@ from storage.results.packing import pack_vectors
 from workers.lifecycle import Worker
 from workers.pipeline.decode import Decoded, decode
 from workers.pipeline.model_holder import ModelHolder, ModelOptions
-from workers.pipeline.pipeline import PipelineOptions
+from workers.pipeline.steps import PipelineOptions
 from workers.pipeline.work import Batch, Lease, Work
 from workers.pipeline.write import write
 from workers.planner import Planner
@@ -237,7 +237,7 @@ class Ledger:
 
     def _claim(self) -> Lease | None:
         with unit_of_work(self._engine) as session:
-            shard = shards.claim(session, owner="bench", models=None, lease_seconds=_LEASE_SECONDS)
+            shard = claims.claim(session, owner="bench", lease_seconds=_LEASE_SECONDS)
         return None if shard is None else Lease(shard, FolderStore(Path("/")))
 
     def _works(self, lease: Lease, model: Any) -> Iterator[Work]:

@@ -55,6 +55,36 @@ class SquashTransform:
         return np.asarray(rgb.resize((self.size, self.size), Image.Resampling.BILINEAR))
 
 
+@dataclass(frozen=True, slots=True)
+class ReadingTransform:
+    """Keep the aspect ratio and reduce an image to what a reader of text can use. Nothing is enlarged.
+
+    Attributes:
+        side: maximum length of the longer side, in pixels.
+    """
+
+    side: int = 4096
+
+    @property
+    def size(self) -> int:
+        """Half of ``side``: decoders keep twice the size of the shorter side, so the longer one is never too short."""
+        return self.side // 2
+
+    @property
+    def name(self) -> str:
+        """The name of this resizing in the reader's fingerprint."""
+        return f"fit-{self.side}-box"
+
+    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return (H, W, 3) uint8 RGB. Raises ``ImageError`` for an image with an empty side."""
+        rgb = to_rgb(image)
+        if max(rgb.size) > self.side:
+            scale = self.side / max(rgb.size)
+            width, height = (max(1, round(side * scale)) for side in rgb.size)
+            rgb = rgb.resize((width, height), Image.Resampling.BOX)
+        return np.asarray(rgb)
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert a decoded image of any mode to RGB as a viewer would show it, except that alpha is dropped.
 

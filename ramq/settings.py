@@ -18,6 +18,7 @@ from storage.texts import without_secrets
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_STAGES = {"recognition", "text"}
 _SECRET = {"api_tokens", "webhook_url", "webhook_secret"}
 
 
@@ -55,6 +56,16 @@ class Settings(BaseModel):
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     batch_size: int = Field(32, ge=1, le=1024, description="images per model call and per transaction")
+
+    stages: tuple[str, ...] = Field(
+        ("recognition", "text"),
+        description="what a worker does, comma-separated: recognition, text; what is not installed is left out",
+    )
+    mask_text: tuple[str, ...] = Field(
+        (),
+        description="kinds of text in pictures that are masked before they are stored, comma-separated; see "
+        "docs/reading.md",
+    )
 
     shard_size: int = Field(256, ge=1, le=10_000, description="number of keys that are leased together")
     lease_seconds: float = Field(
@@ -100,7 +111,7 @@ class Settings(BaseModel):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
 
-    @field_validator("archive_allow", "s3_requester_pays", "api_tokens", mode="before")
+    @field_validator("archive_allow", "s3_requester_pays", "api_tokens", "stages", "mask_text", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -113,6 +124,13 @@ class Settings(BaseModel):
         for entry in value:
             if not re.fullmatch(r"s3://[\w.-]{3,63}/?", entry):
                 raise ValueError(f"{entry!r} is not a bucket; write s3://bucket, without a prefix")
+        return value
+
+    @field_validator("stages")
+    @classmethod
+    def _known_stages(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not set(value) <= _STAGES:
+            raise ValueError(f"choose from {', '.join(sorted(_STAGES))}")
         return value
 
     @field_validator("api_tokens")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ramq.services.query_models import QueryModels
     from ramq.services.readings import ReadingClient
     from ramq.services.search import SearchClient
+    from ramq.services.stages import StageClient
     from ramq.services.thumbnails import Thumbnails
     from ramq.services.vocabularies import VocabularyClient
     from ramq.settings import Settings
@@ -99,6 +100,13 @@ class Services:
                 features=self.settings.features,
             ),
         )
+
+    @once
+    def stages(self) -> StageClient:
+        """Stages beside recognition, such as reading the text in images."""
+        from ramq.services.stages import StageClient  # noqa: PLC0415
+
+        return StageClient(self.engine, self.search)
 
     @once
     def generations(self) -> GenerationClient:

@@ -12,10 +12,13 @@ from ramq.wiring import addresses
 from storage import revision
 from storage.database import make_engine
 from storage.errors import UsageError
+from storage.tables import RECOGNITION
 from workers.messages import ANY_MODEL
 from workers.pipeline.model_holder import ModelHolder, ModelOptions
-from workers.pipeline.pipeline import PipelineOptions
+from workers.pipeline.stage_holder import StageHolder
+from workers.pipeline.steps import PipelineOptions
 from workers.runner import WorkerParts, run
+from workers.stages import StageOptions
 from workers.webhook import Webhook
 
 if TYPE_CHECKING:
@@ -47,7 +50,13 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
         else:
             revision.require_current(engine)
         options = ModelOptions(settings.device, settings.models_path, settings.cache_path)
-        models = ModelHolder(engine, options, model)
+        further = StageHolder(
+            StageOptions(settings.device, settings.models_path, settings.mask_text),
+            [stage for stage in settings.stages if stage != RECOGNITION],
+        )
+        models = ModelHolder(engine, options, model, further, recognises=RECOGNITION in settings.stages)
+        if not models.runs:
+            raise UsageError(f"the stages {', '.join(settings.stages)} are not installed here: see docs/reading.md")
         run(
             WorkerParts(
                 engine=engine,

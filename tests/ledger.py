@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from storage.database import unit_of_work
-from storage.ledger import jobs, retries, shards
+from storage.ledger import claims, jobs, retries, shards
+from storage.ledger.waiting import Able
 from storage.objects.base import ObjectInfo
 from storage.objects.source import parse_source
 from storage.results import archives, images, records
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from storage.ledger.shards import ClaimedShard
+    from storage.ledger.claims import ClaimedShard
     from storage.ledger.views import JobView, Priority
     from storage.tables import Archive
 
@@ -84,7 +85,7 @@ class Ledger:
 
     def claim(self, owner: str = "w", *, models: Sequence[str] | None = None, seconds: float = LEASE_SECONDS) -> Any:
         with unit_of_work(self.engine) as session:
-            return shards.claim(session, owner=owner, models=models, lease_seconds=seconds)
+            return claims.claim(session, owner=owner, lease_seconds=seconds, able=Able(models=models))
 
     def must_claim(self, owner: str = "w") -> ClaimedShard:
         shard = self.claim(owner)

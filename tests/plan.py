@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from storage.database import unit_of_work
-from storage.ledger import jobs, shards
+from storage.ledger import claims, jobs
 from storage.ledger.shards import DONE, FAILED
 from storage.objects.base import S3Options
 from tests.ledger import Ledger
@@ -110,7 +110,7 @@ class Plan:
             known = self.ledger.scalar("SELECT version FROM image WHERE id = :id", id=image_id)
             if new[position] != old[position] and known == version:
                 target[position] = new[position]
-        fresh = shards.ClaimedShard(
+        fresh = claims.ClaimedShard(
             **{name: getattr(shard, name) for name in shard.__slots__} | {"outcomes": bytes(now)}
         )
         self.ledger.write(fresh, bytes(target), version=version, error_class=error_class)

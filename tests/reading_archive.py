@@ -84,7 +84,7 @@ class ReadingArchive:
 
     def having(self, query: str) -> list[int]:
         """Return the images whose words match a ``tsquery``, under any generation."""
-        matching = "SELECT DISTINCT image_id FROM reading WHERE words @@ CAST(:query AS tsquery) ORDER BY 1"
+        matching = "SELECT DISTINCT image_id FROM reading_index WHERE words @@ CAST(:query AS tsquery) ORDER BY 1"
         return [image_id for (image_id,) in self.rows(matching, query=query)]
 
     def dictionary(self) -> list[str]:

@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import redis
@@ -25,14 +26,16 @@ from storage.database import is_first, limit_idleness, unit_of_work
 from storage.errors import FatalError, RamqError, ServiceUnavailableError
 from storage.index.feature_compaction import compact as compact_features
 from storage.index.feature_files import FeatureFiles
-from storage.ledger import jobs, shards
+from storage.ledger import claims, jobs, shards
 from storage.ledger import workers as worker_rows
+from storage.ledger.waiting import Able
 from storage.objects.source import open_store, parse_source
 from storage.results import generations
+from storage.tables import RECOGNITION
 from workers.pipeline.decoders import Decoders
 from workers.pipeline.fitness import INDEX, Fitness, UnfitError, of_archive
 from workers.pipeline.metrics import WorkerMetrics
-from workers.pipeline.pipeline import Pipeline, PipelineOptions
+from workers.pipeline.pipeline import Pipeline
 from workers.pipeline.work import Lease
 from workers.planner import Planner
 
@@ -42,8 +45,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from storage.index.builder import IndexBuilder
+    from storage.ledger.claims import ClaimedShard
     from storage.objects.base import ObjectStore, S3Options
     from workers.pipeline.model_holder import ModelHolder
+    from workers.pipeline.steps import PipelineOptions
     from workers.webhook import Webhook
 
 log = structlog.get_logger()
@@ -224,26 +229,34 @@ class Worker:
         while not self._stopping.is_set() and time.monotonic() < until:
             pipeline.wait_until_at_most(1)
             # Only one model is loaded: while images of a shard are in the pipeline, only its model's shards may follow.
-            held = pipeline.leases.held
-            models = (held[0].shard.model,) if held else self._models.served
-            barred = self.fitness.barred()
-            if barred.everything:
+            held = {lease.shard.model for lease in pipeline.leases.held if lease.shard.stage == RECOGNITION}
+            able = self._able()
+            if able.barred.everything:
                 break
-            with unit_of_work(self._engine) as session:
-                shard = shards.claim(
-                    session,
-                    owner=self.id,
-                    models=models,
-                    lease_seconds=self._options.lease_seconds,
-                    other_generations=self._models.other_generations,
-                    barred=barred,
-                )
-            if shard is None:
+            if held:
+                able = replace(able, models=tuple(held))
+            leased = self._claim(able)
+            if not leased:
                 break
-            self._job_id = shard.job_id
-            reads_archive = shard.from_generation_id is None
-            pipeline.feed(shard, Lease(shard, self._store(shard.archive_uri) if reads_archive else None))
+            self._job_id = leased[0].job_id
+            reads_archive = leased[0].from_generation_id is None
+            store = self._store(leased[0].archive_uri) if reads_archive else None
+            pipeline.feed(*(Lease(shard, store) for shard in leased))
         pipeline.wait_until_at_most(0)
+
+    def _able(self) -> Able:
+        models = self._models
+        return Able(models.served, models.runs, models.other_generations, self.fitness.barred())
+
+    def _claim(self, able: Able) -> list[ClaimedShard]:
+        """Lease the next shard, and those of other stages with the same images. Empty if there is nothing to do."""
+        seconds = self._options.lease_seconds
+        with unit_of_work(self._engine) as session:
+            shard = claims.claim(session, owner=self.id, lease_seconds=seconds, able=able)
+            if shard is None:
+                return []
+            others = claims.claim_together(session, shard, owner=self.id, lease_seconds=seconds, able=able)
+        return [shard, *others]
 
     def _store(self, archive_uri: str) -> ObjectStore:
         """Return the store of an archive. It is cached: opening sessions and connections costs more than a shard."""
@@ -270,7 +283,7 @@ class Worker:
         pipeline = self._pipeline
         if pipeline is not None:
             pipeline.leases.renew_all()
-            self.metrics.observe(pipeline.depths, len(pipeline.leases.held))
+            self.metrics.observe(pipeline.steps.depths, len(pipeline.leases.held))
         rate = self._measure_rate(is_working=pipeline is not None)
         with unit_of_work(self._engine) as session:
             worker_rows.beat(
@@ -282,9 +295,10 @@ class Worker:
                 model=self._models.current or self._models.pinned,
                 job_id=self._job_id if pipeline is not None else None,
                 images_per_second=rate,
-                stages=pipeline.busy_seconds if pipeline is not None else {},
+                stages=pipeline.steps.busy_seconds if pipeline is not None else {},
                 sends_notices=self._webhook is not None,
                 models=self._models.served,
+                runs=self._models.runs,
                 unfit=self.fitness.reasons(),
             )
 
@@ -302,6 +316,7 @@ class Worker:
     def _list(self) -> None:
         while self._planner.go_on(self._stopping.is_set) and not self._stopping.is_set():
             pass
+        self._planner.follow_all()
 
     def _send_wake_ups(self) -> None:
         """Keep as many wake-ups waiting as there are workers to receive them, but no more than there is work."""
@@ -322,8 +337,7 @@ class Worker:
             return
         with unit_of_work(self._engine) as session:
             waiting = shards.backlog(session)
-        served = self._models.served
-        if any(served is None or model in served for model in waiting):
+        if any(model in self._models.names for model in waiting):
             log.info("no wake-up came, though there is work")
             self.work_now()
 

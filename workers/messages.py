@@ -10,15 +10,18 @@ WAKE = "ramq.wake"
 
 ANY_MODEL = ("lite", "ram", "ram_plus")
 
+STAGE_MODELS = {"text": "ppocr_v6"}
+"""Stages of jobs beside recognition, each with its model."""
+
 
 def queue_of(model: str) -> str:
     """Return the queue on which workers that can run ``model`` listen."""
     return f"ramq.{model}"
 
 
-def queues_of(models: tuple[str, ...] | None) -> list[str]:
-    """Return the queues for these models; None means every model."""
-    return [queue_of(model) for model in models or ANY_MODEL]
+def queues_of(models: tuple[str, ...]) -> list[str]:
+    """Return the queues for these models."""
+    return [queue_of(model) for model in models]
 
 
 MODELS_WITH_TOKENS = ("ram", "ram_plus")

@@ -15,13 +15,16 @@ from structlog.contextvars import bound_contextvars
 
 from storage.database import unit_of_work
 from storage.errors import ForbiddenError, RamqError, TransientError
-from storage.ledger import jobs, listings, shards
+from storage.ledger import followers, jobs, listings, shards
+from storage.ledger.waiting import Able
 from storage.objects.manifest import Manifest
 from storage.objects.source import open_store, parse_source
 from storage.results import images
+from storage.tables import RECOGNITION
+from workers.messages import STAGE_MODELS
 from workers.pipeline.fitness import EVERYTHING, UnfitError, as_unfit, of_archive, of_model
 from workers.pipeline.retry import backoff_seconds
-from workers.recorded import list_recorded
+from workers.recorded import follow, list_for_stage, list_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from storage.ledger.jobs import ClaimedListing
+    from storage.ledger.listings import ClaimedListing
     from storage.objects.base import ObjectInfo, S3Options
     from workers.pipeline.fitness import Fitness
     from workers.pipeline.model_holder import ModelHolder
@@ -85,13 +88,12 @@ class Planner:
         if barred.everything:
             return False
         with unit_of_work(self._engine) as session:
-            listing = jobs.claim_listing(
+            listing = listings.claim(
                 session,
-                models=self._models.served,
                 loaded=self._models.current,
                 is_begun=is_begun,
                 lease_seconds=LEASE_SECONDS,
-                barred=barred,
+                able=Able(self._models.served, self._models.runs, barred=barred),
             )
         if listing is None:
             return False
@@ -105,7 +107,7 @@ class Planner:
     def _go_on(self, listing: ClaimedListing, should_stop: Callable[[], bool]) -> None:
         try:
             self._list(listing, should_stop)
-        except jobs.ListingLostError as error:
+        except listings.ListingLostError as error:
             log.info("listing lost", error=str(error))
         except TransientError as error:
             delay = backoff_seconds(listing.attempts)
@@ -129,7 +131,7 @@ class Planner:
 
     def _leave_to_others(self, listing: ClaimedListing) -> None:
         with unit_of_work(self._engine) as session:
-            jobs.give_listing_back(session, listing.job_id, listing.epoch)
+            listings.give_back(session, listing.job_id, listing.epoch)
 
     def _fail(self, listing: ClaimedListing, reason: str) -> None:
         log.error("job failed", job=listing.job_id, error=reason)
@@ -139,19 +141,20 @@ class Planner:
         """Release the listing, to continue after a delay, or (None) fail the job. Do nothing if it was lost."""
         try:
             with unit_of_work(self._engine) as session:
-                jobs.require_listing(session, listing.job_id, listing.epoch)
+                listings.require(session, listing.job_id, listing.epoch)
                 if delay_seconds is None:
                     jobs.fail(session, listing.job_id, reason)
                 else:
                     jobs.set_note(session, listing.job_id, reason)
-                    jobs.end_listing(
-                        session, listing.job_id, listing.epoch, is_complete=False, delay_seconds=delay_seconds
-                    )
-        except jobs.ListingLostError as error:
+                    listings.end(session, listing.job_id, listing.epoch, is_complete=False, delay_seconds=delay_seconds)
+        except listings.ListingLostError as error:
             log.info("listing lost", job=listing.job_id, error=str(error))
 
     def _list(self, listing: ClaimedListing, should_stop: Callable[[], bool]) -> None:
         generation_id = listing.generation_id
+        if listing.stage != RECOGNITION:
+            self._list_for_stage(listing, should_stop)
+            return
         if generation_id is None:
             self._models.get(
                 listing.model, listing.vocabulary_id
@@ -160,6 +163,7 @@ class Planner:
                 generation_id = self._models.register(session, listing.model, listing.vocabulary_id)
                 jobs.set_generation(session, listing.job_id, generation_id)
             self._fitness.prove(EVERYTHING, of_model(listing.model))
+            self._begin_followers(listing.job_id)
         if listing.from_generation_id is not None:
             list_recorded(self._engine, listing, generation_id, self._shard_size, should_stop)
             return
@@ -172,11 +176,11 @@ class Planner:
             after = cursor
             if should_stop() or time.monotonic() > until:
                 with unit_of_work(self._engine) as session:
-                    jobs.end_listing(session, listing.job_id, listing.epoch, is_complete=False)
+                    listings.end(session, listing.job_id, listing.epoch, is_complete=False)
                 self._readings = {(listing.job_id, after): pages}
                 return
         with unit_of_work(self._engine) as session:
-            jobs.require_listing(session, listing.job_id, listing.epoch)
+            listings.require(session, listing.job_id, listing.epoch)
             if after is None and listing.manifest_version is None and self._asks_whether_gone(session, listing):
                 return
             if listing.manifest_version is None:
@@ -184,8 +188,54 @@ class Planner:
                 listings.mark_missing(session, listing.archive_id, listing.prefix, after, None)
             else:
                 listings.forget_named(session, listing.job_id)
-            jobs.end_listing(session, listing.job_id, listing.epoch, is_complete=True)
+            listings.end(session, listing.job_id, listing.epoch, is_complete=True)
+            follow(session, listing.job_id, self._shard_size)
             jobs.finish_completed(session)
+
+    def _list_for_stage(self, listing: ClaimedListing, should_stop: Callable[[], bool]) -> None:
+        generation_id = listing.generation_id
+        if generation_id is None:
+            generation_id = self._begin_stage(listing.job_id, listing.stage)
+        if listing.with_job_id is None:
+            list_for_stage(self._engine, listing, generation_id, self._shard_size, should_stop)
+            return
+        with unit_of_work(self._engine) as session:
+            listings.end(session, listing.job_id, listing.epoch, is_complete=False)
+        self.follow(listing.with_job_id)
+
+    def _begin_stage(self, job_id: int, stage: str) -> int:
+        """Load a stage's model, which says to which generation the job's results belong. Return the generation."""
+        self._models.stages.get(stage)  # outside a transaction, since loading may take a while
+        with unit_of_work(self._engine) as session:
+            generation_id = self._models.stages.register(session, stage)
+            jobs.set_generation(session, job_id, generation_id)
+        self._fitness.prove(EVERYTHING, of_model(STAGE_MODELS[stage]))
+        return generation_id
+
+    def _begin_followers(self, job_id: int) -> None:
+        """Begin the stages that were requested with a job, before its pages: so their shards are there with its own."""
+        with unit_of_work(self._engine) as session:
+            waiting = followers.unbegun(session, job_id, list(self._models.stages.kinds))
+        for follower_id, stage in waiting:
+            try:
+                self._begin_stage(follower_id, stage)
+            except UnfitError as error:  # another worker may begin it
+                self._fitness.declare(error)
+
+    def follow(self, job_id: int) -> None:
+        """Give the followers of a job what it has listed."""
+        is_behind = True
+        while is_behind:
+            with unit_of_work(self._engine) as session:
+                is_behind = follow(session, job_id, self._shard_size)
+                jobs.finish_completed(session)
+
+    def follow_all(self) -> None:
+        """Let every follower catch up, for example one that was begun after the other job."""
+        with unit_of_work(self._engine) as session:
+            waiting = followers.behind(session)
+        for job_id in waiting:
+            self.follow(job_id)
 
     @staticmethod
     def _asks_whether_gone(session: Session, listing: ClaimedListing) -> bool:
@@ -227,7 +277,7 @@ class Planner:
     ) -> None:
         pictures = self._look_again(listing, generation_id, [info for info in page if not info.is_marker])
         with unit_of_work(self._engine) as session:
-            jobs.require_listing(session, listing.job_id, listing.epoch)
+            listings.require(session, listing.job_id, listing.epoch)
             images.upsert_page(session, listing.archive_id, pictures)
             pending = images.pending_of_page(
                 session, listing.archive_id, generation_id, listing.captioner, listing.features
@@ -242,7 +292,7 @@ class Planner:
             size, to_do = self._shard_size, set(pending)
             shards.add(session, listing.job_id, [pending[i : i + size] for i in range(0, len(pending), size)])
             listings.add_skipped(session, listing.job_id, [i for i in listed if i not in to_do])
-            jobs.advance_listing(
+            listings.advance(
                 session,
                 listing.job_id,
                 listing.epoch,
@@ -251,5 +301,6 @@ class Planner:
                 skipped=n_listed - len(pending),
                 lease_seconds=LEASE_SECONDS,
             )
+            follow(session, listing.job_id, self._shard_size)
         self._fitness.prove(of_archive(listing.archive_uri))
         log.info("listed", keys=n_listed, to_do=len(pending))

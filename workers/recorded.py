@@ -1,4 +1,4 @@
-"""Plan a job that computes new tags. It lists what a generation has recorded, not the archive.
+"""Plan jobs that list what is recorded, not an archive: new tags, and further stages.
 
 As with an archive, a page is one transaction. The cursor after it is an image id.
 """
@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING
 import structlog
 
 from storage.database import unit_of_work
-from storage.ledger import jobs, listings, shards
-from storage.results import features
+from storage.ledger import followers, jobs, listings, shards
+from storage.results import features, stages
 from workers.messages import MODELS_WITH_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
 
-    from storage.ledger.jobs import ClaimedListing
+    from storage.ledger.followers import Follower
+    from storage.ledger.listings import ClaimedListing
+    from storage.results.features import RecordedPage
 
 log = structlog.get_logger()
 
@@ -33,30 +36,64 @@ LEASE_SECONDS = 60.0
 def list_recorded(
     engine: Engine, listing: ClaimedListing, generation_id: int, shard_size: int, should_stop: Callable[[], bool]
 ) -> None:
-    """Continue the listing of a job for a few seconds. Raises ``ListingLostError``."""
-    assert listing.from_generation_id is not None
+    """Continue the listing of a job that computes new tags, for a few seconds. Raises ``ListingLostError``."""
+    source = listing.from_generation_id
+    assert source is not None
+
+    def page(session: Session, after: int) -> RecordedPage:
+        return features.recorded_page(
+            session,
+            archive_id=listing.archive_id,
+            prefix=listing.prefix,
+            from_generation_id=source,
+            generation_id=generation_id,
+            needs_tokens=listing.model in MODELS_WITH_TOKENS,
+            after=after,
+            limit=PAGE,
+        )
+
+    _list(engine, listing, page, shard_size, should_stop)
+
+
+def list_for_stage(
+    engine: Engine, listing: ClaimedListing, generation_id: int, shard_size: int, should_stop: Callable[[], bool]
+) -> None:
+    """Continue the listing of a job of a further stage, for a few seconds. Raises ``ListingLostError``."""
+
+    def page(session: Session, after: int) -> RecordedPage:
+        return stages.page(
+            session,
+            stage=listing.stage,
+            generation_id=generation_id,
+            archive_id=listing.archive_id,
+            prefix=listing.prefix,
+            named_by=None if listing.query is None else listing.job_id,
+            after=after,
+            limit=PAGE,
+        )
+
+    _list(engine, listing, page, shard_size, should_stop)
+
+
+def _list(
+    engine: Engine,
+    listing: ClaimedListing,
+    page_after: Callable[[Session, int], RecordedPage],
+    shard_size: int,
+    should_stop: Callable[[], bool],
+) -> None:
     until = time.monotonic() + STEP_SECONDS
     after, is_complete = int(listing.cursor or 0), False
     while not is_complete and not should_stop() and time.monotonic() < until:
         with unit_of_work(engine) as session:
-            jobs.require_listing(session, listing.job_id, listing.epoch)
-            page = features.recorded_page(
-                session,
-                archive_id=listing.archive_id,
-                prefix=listing.prefix,
-                from_generation_id=listing.from_generation_id,
-                generation_id=generation_id,
-                needs_tokens=listing.model in MODELS_WITH_TOKENS,
-                after=after,
-                limit=PAGE,
-            )
+            listings.require(session, listing.job_id, listing.epoch)
+            page = page_after(session, after)
             is_complete = len(page.ids) < PAGE
             after = page.ids[-1] if page.ids else after
             to_do = set(page.pending)
-            cuts = range(0, len(page.pending), shard_size)
-            shards.add(session, listing.job_id, [page.pending[i : i + shard_size] for i in cuts])
+            shards.add(session, listing.job_id, _cut(page.pending, shard_size))
             listings.add_skipped(session, listing.job_id, [i for i in page.ids if i not in to_do])
-            jobs.advance_listing(
+            listings.advance(
                 session,
                 listing.job_id,
                 listing.epoch,
@@ -67,6 +104,43 @@ def list_recorded(
             )
         log.info("listed", job=listing.job_id, recorded=len(page.ids), to_do=len(page.pending))
     with unit_of_work(engine) as session:
-        jobs.require_listing(session, listing.job_id, listing.epoch)
-        jobs.end_listing(session, listing.job_id, listing.epoch, is_complete=is_complete)
+        listings.require(session, listing.job_id, listing.epoch)
+        if is_complete and listing.query is not None:
+            listings.forget_named(session, listing.job_id)
+        listings.end(session, listing.job_id, listing.epoch, is_complete=is_complete)
         jobs.finish_completed(session)
+
+
+def follow(session: Session, job_id: int, shard_size: int) -> bool:
+    """Give the followers of a job some of what it has listed since. Return whether there may be more.
+
+    The transaction of a page does this too, so that the shards of all stages are there at the same time.
+    """
+    is_behind = False
+    for follower in followers.lock(session, job_id):
+        seen = followers.see(session, follower)
+        _take(session, follower, seen, shard_size)
+        is_behind |= bool(seen.parts) and not seen.is_end
+    return is_behind
+
+
+def _take(session: Session, follower: Follower, seen: followers.Seen, shard_size: int) -> None:
+    ids = [image_id for _, part in seen.parts for image_id in part]
+    to_do = set(stages.pending(session, follower.stage, follower.generation_id, ids))
+    new: list[tuple[int | None, list[int]]] = []
+    loose: list[int] = []  # images that need no recognition, but this stage
+    for shard_id, part in seen.parts:
+        wanted = [image_id for image_id in part if image_id in to_do]
+        if shard_id is None:
+            loose += wanted
+        elif wanted:
+            new.append((shard_id, wanted))
+    new += [(None, cut) for cut in _cut(loose, shard_size)]
+    shards.add(session, follower.job_id, [part for _, part in new], [shard_id for shard_id, _ in new])
+    skipped = [image_id for image_id in ids if image_id not in to_do]
+    listings.add_skipped(session, follower.job_id, skipped)
+    followers.advance(session, follower, seen, listed=len(ids), skipped=len(skipped))
+
+
+def _cut(image_ids: list[int], size: int) -> list[list[int]]:
+    return [image_ids[start : start + size] for start in range(0, len(image_ids), size)]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from storage.index.builder import IndexBuilder
     from storage.objects.base import S3Options
     from workers.pipeline.model_holder import ModelHolder
-    from workers.pipeline.pipeline import PipelineOptions
+    from workers.pipeline.steps import PipelineOptions
     from workers.webhook import Webhook
 
 
@@ -62,7 +62,7 @@ def run(parts: WorkerParts) -> None:
     """
     # Celery warns root that pickled messages could run code. Only JSON is accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    app = make_app(parts.broker_url, parts.models.served)
+    app = make_app(parts.broker_url, parts.models.names)
     worker = Worker(
         parts.engine,
         parts.models,

@@ -53,7 +53,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Take back: jobs and results of further stages are deleted. ``pg_trgm`` stays, others may use it."""
     op.execute("SET LOCAL lock_timeout = '2s'")
-    for table in ("line_correction", "read_word", "reading"):
+    for table in ("line_correction", "read_word", "reading_index", "reading"):
         op.drop_table(table)
     further = "SELECT id FROM job WHERE stage <> 'recognition'"
     for table in ("failure", "skip", "naming", "shard", "notice", "job_request"):
@@ -85,15 +85,24 @@ def _create_text() -> None:
         sa.Column("confidences", postgresql.ARRAY(sa.SmallInteger()), nullable=False),
         sa.Column("corners", postgresql.ARRAY(sa.SmallInteger()), nullable=False),
         sa.Column("is_cut", sa.Boolean(), nullable=False),
-        sa.Column("words", postgresql.TSVECTOR(), nullable=True),
-        sa.Column("xid", XID8(), server_default=sa.text("pg_current_xact_id()"), nullable=False),
         sa.Column("read_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(["image_id"], ["image.id"], name=op.f("fk_reading_image_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("image_id", "generation_id", name=op.f("pk_reading")),
         postgresql_partition_by="LIST (generation_id)",
     )
-    op.create_index("ix_reading_words", "reading", ["words"], postgresql_using="gin")
-    op.create_index("ix_reading_xid", "reading", ["xid"])
+    op.create_table(
+        "reading_index",
+        sa.Column("image_id", sa.BigInteger(), nullable=False),
+        sa.Column("generation_id", sa.SmallInteger(), nullable=False),
+        sa.Column("words", postgresql.TSVECTOR(), nullable=True),
+        sa.Column("xid", XID8(), server_default=sa.text("pg_current_xact_id()"), nullable=False),
+        sa.ForeignKeyConstraint(["image_id"], ["image.id"], name=op.f("fk_reading_index_image_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("image_id", "generation_id", name=op.f("pk_reading_index")),
+        postgresql_partition_by="LIST (generation_id)",
+    )
+    short = {"gin_pending_list_limit": 256}
+    op.create_index("ix_reading_index_words", "reading_index", ["words"], postgresql_using="gin", postgresql_with=short)
+    op.create_index("ix_reading_index_xid", "reading_index", ["xid"])
     op.create_table(
         "read_word",
         sa.Column("word", sa.Text(collation="C"), nullable=False),

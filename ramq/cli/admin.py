@@ -170,10 +170,19 @@ def workers(as_json: Json = False) -> None:
         print_json({"items": views})
         return
     print_table(
-        ("worker", "alive", "device", "model", "job", "images/s", "heartbeat, s ago", "unfit"),
+        ("worker", "alive", "device", "stages", "model", "job", "images/s", "heartbeat, s ago", "unfit"),
         (
             (
-                *(v.id, v.is_alive, v.device, v.model, v.job_id, v.images_per_second, v.heartbeat_age_seconds),
+                *(
+                    v.id,
+                    v.is_alive,
+                    v.device,
+                    ", ".join(v.runs),
+                    v.model,
+                    v.job_id,
+                    v.images_per_second,
+                    v.heartbeat_age_seconds,
+                ),
                 "; ".join(f"{each.label}: {each.reason}" for each in v.unfit),
             )
             for v in views

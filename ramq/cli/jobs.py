@@ -48,6 +48,9 @@ def enqueue(
     ] = None,
     priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",
     vocabulary: Annotated[str | None, typer.Option(metavar="NAME", help="Use your own tags; see `ramq vocab`.")] = None,
+    stages: Annotated[
+        str | None, typer.Option(metavar="STAGE,…", help="Further stages: text reads the text in the images.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -59,24 +62,40 @@ def enqueue(
     """
     settings = settings_for()
     with services(settings) as ramq:
-        created = ramq.jobs.create(source, model=model, caption=caption, priority=priority, vocabulary=vocabulary)
-        if not as_json:
+        further = [name.strip() for name in (stages or "").split(",") if name.strip()]
+        created = ramq.jobs.create(
+            source, model=model, caption=caption, priority=priority, vocabulary=vocabulary, stages=further
+        )
+        follow_started(ramq, settings, [created, *ramq.jobs.followers(created.id)], wait=wait, as_json=as_json)
+
+
+def follow_started(
+    ramq: Services, settings: Settings, started: Sequence[JobView], *, wait: bool, as_json: bool
+) -> None:
+    """Print the jobs that a command started, and wait for them if asked. Exit 1 if anything failed."""
+    first = started[0]
+    if not as_json:
+        for created in started:
             out().print(created.id)
-        if wait:
-            finished = wait_for_end(ramq, settings, created.id, is_quiet=as_json)
-            _report(finished, as_json=as_json)
-            if finished.failed or finished.state != "done":
-                raise typer.Exit(1)
-            return
+    if wait:
+        finished = [wait_for_end(ramq, settings, created.id, is_quiet=as_json) for created in started]
         if as_json:
-            print_json(created)
-        elif not any(worker.is_alive for worker in ramq.jobs.workers()):
-            start = "ramq up" if settings.is_embedded else "ramq worker"
-            err().print(
-                f"Job created, but no worker is running. Start one with `{start}`, "
-                f"or follow the job with `ramq job {created.id} --watch`.",
-                style="dim",
-            )
+            print_json(finished[0] if len(finished) == 1 else {"items": finished})
+        else:
+            for view in finished:
+                _report(view, as_json=False)
+        if any(view.failed or view.state != "done" for view in finished):
+            raise typer.Exit(1)
+        return
+    if as_json:
+        print_json(first if len(started) == 1 else {"items": started})
+    elif not any(worker.is_alive for worker in ramq.jobs.workers()):
+        start = "ramq up" if settings.is_embedded else "ramq worker"
+        err().print(
+            f"Job created, but no worker is running. Start one with `{start}`, "
+            f"or follow the job with `ramq job {first.id} --watch`.",
+            style="dim",
+        )
 
 
 def jobs(
@@ -336,7 +355,12 @@ def _report(view: JobView, *, as_json: bool) -> None:
     if as_json:
         print_json(view)
         return
-    lines = [f"job {view.id}  {_state(view)}  {visible(view.source)}  model {view.model}  captions {view.captioner}"]
+    kind = f"captions {view.captioner}" if view.stage == "recognition" else f"stage {view.stage}"
+    lines = [f"job {view.id}  {_state(view)}  {visible(view.source)}  model {view.model}  {kind}"]
+    if view.query is not None:
+        lines.append(f"  images: {visible(view.query) or 'a search'}")
+    if view.with_job is not None:
+        lines.append(f"  together with job {view.with_job}")
     lines.append(
         f"  listed {view.listed:,} = done {view.done:,} + skipped {view.skipped:,} + failed {view.failed:,} "
         f"+ pending {view.pending:,}"

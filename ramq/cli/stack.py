@@ -52,12 +52,15 @@ def worker(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cuda:0, cpu or auto; default: RAMQ_DEVICE.")] = None,
     model: Annotated[str | None, typer.Option(help="The only model to run; default: any that a job needs.")] = None,
+    stages: Annotated[
+        str | None, typer.Option(help="What it does, comma-separated: recognition, text; default: RAMQ_STAGES.")
+    ] = None,
 ) -> None:
     """Run one worker process. Start one for each GPU, on any number of machines.
 
     Example: ramq worker --device cuda:0 --model ram_plus
     """
-    settings = settings_for(device=device)
+    settings = settings_for(device=device, stages=stages)
     err().print("Starting a worker. On Ctrl-C it finishes its current batch and releases the rest.", style="dim")
     from ramq.worker_process import run_worker  # noqa: PLC0415  (torch)
 

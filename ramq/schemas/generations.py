@@ -74,3 +74,16 @@ class DropOut(FromView):
     records: int
     vectors: int
     features: int
+
+
+class StageGenerationOut(FromView):
+    """What made the results of a stage beside recognition."""
+
+    id: int
+    stage: str
+    model: str
+    weights_sha256: str
+    preprocessing: str
+    images: int = Field(description="images that it has done")
+    is_default: bool = Field(description="whether search uses it")
+    created_at: datetime

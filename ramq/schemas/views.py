@@ -189,6 +189,9 @@ class JobOut(FromView):
     source: str
     archive: str
     prefix: str
+    stage: str = Field(description="what it does with the images: `recognition`, or a further stage such as `text`")
+    with_job: int | None = Field(description="the job whose listing it follows; null if it lists by itself")
+    query: str | None = Field(description="the search whose hits it works on; null: all images of its source")
     model: str
     captioner: str
     features: str = Field(description="features that are kept of each image: `none`, `global` or `tokens`")
@@ -279,6 +282,7 @@ class WorkerOut(FromView):
     heartbeat_age_seconds: float
     is_alive: bool
     models: list[str] | None = Field(description="the models whose jobs it processes; null: any")
+    runs: list[str] = Field(description="the stages of jobs that it does")
     unfit: list[UnfitnessOut] = Field(description="what it leaves to other workers until it is fixed")
 
 
@@ -350,4 +354,25 @@ class NewJob(BaseModel):
     )
     model: Literal["lite", "ram", "ram_plus"] | None = Field(None, description="default: the server's")
     caption: bool | None = Field(None, description="default: the server's")
+    stages: list[Literal["text"]] = Field(
+        [], max_length=8, description="further stages: `text` reads the text in the images; each is a job of its own"
+    )
+    priority: Priority = "normal"
+
+
+class NewStageJobs(BaseModel):
+    """New jobs of a stage over recorded images."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    q: str | None = Field(
+        None,
+        max_length=2_000,
+        pattern=r"^[^\x00]*$",
+        description="the search whose hits it works on, as in `GET /v1/search`; null: all recorded images",
+        examples=["street sign"],
+    )
+    archive: str | None = Field(
+        None, max_length=4_096, pattern=r"^[^\x00]*$", description="only images of this archive: its URI or number"
+    )
     priority: Priority = "normal"

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ramq.services.stages import priority_named, require_stages
 from storage.database import unit_of_work
 from storage.errors import UsageError
-from storage.ledger import failures, jobs, reports, requests, retries
+from storage.ledger import failures, followers, jobs, reports, requests, retries
 from storage.ledger import workers as worker_rows
-from storage.ledger.views import PRIORITIES, FailureView, JobReport, JobState, JobView, Priority
 from storage.objects.manifest import Manifest, is_manifest
 from storage.objects.source import open_store, parse_source, require_allowed
 from storage.results import archives, features, generations, vocabularies
 from storage.tables import Archive
-from workers.messages import ANY_MODEL, MODELS_WITH_TOKENS
+from workers.messages import ANY_MODEL, MODELS_WITH_TOKENS, STAGE_MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.ledger.requests import RequestKey
+    from storage.ledger.views import FailureView, JobReport, JobState, JobView
     from storage.ledger.worker_views import WorkerView
     from storage.objects.base import S3Options
     from storage.objects.source import Source
@@ -59,7 +60,7 @@ class JobClient:
         self._engine = engine
         self._options = options
 
-    def create(
+    def create(  # noqa: PLR0913  (what a job may be asked for)
         self,
         source: str,
         *,
@@ -67,9 +68,12 @@ class JobClient:
         caption: bool | None = None,
         priority: str = "normal",
         vocabulary: str | None = None,
+        stages: Sequence[str] = (),
         request: RequestKey | None = None,
     ) -> JobView:
         """Start a job on ``source``, registering the archive if it is new.
+
+        Each further stage is a job of its own that follows the listing of this one: see ``followers``.
 
         Args:
             source: ``s3://bucket/prefix``, a folder, or a manifest (see ``storage.objects.manifest``).
@@ -77,6 +81,7 @@ class JobClient:
             caption: whether to write captions. None: as in the settings.
             priority: ``low``, ``normal`` or ``high``.
             vocabulary: a name that ``ramq vocab list`` shows, to use its tags instead of the model's own.
+            stages: further stages, for example ``text``.
             request: the idempotency key of the request. A repeated request returns the job that it started.
 
         Raises:
@@ -88,8 +93,8 @@ class JobClient:
         chosen = model or self._options.model
         if chosen not in ANY_MODEL:
             raise UsageError(f"unknown model {chosen!r}; choose one of {', '.join(ANY_MODEL)}")
-        if priority not in PRIORITIES:
-            raise UsageError(f"unknown priority {priority!r}; choose one of {', '.join(PRIORITIES)}")
+        urgency = priority_named(priority)
+        require_stages(stages)
         place, name, manifest_version = self._place_of(source)
         captioner = self._captioner(caption=caption)
         if captioner == "tag2text" and chosen == "lite":
@@ -110,11 +115,23 @@ class JobClient:
                 prefix=prefix,
                 model=chosen,
                 captioner=captioner,
-                priority=_priority(priority),
+                priority=urgency,
                 # lite needs only the vector to compute new tags, and every record has it.
                 features=self._options.features if chosen in MODELS_WITH_TOKENS else "none",
                 vocabulary_id=own_tags,
             )
+            for stage in dict.fromkeys(stages):
+                jobs.create(
+                    session,
+                    archive=archive,
+                    source=name,
+                    prefix=prefix,
+                    model=STAGE_MODELS[stage],
+                    captioner="none",
+                    priority=urgency,
+                    stage=stage,
+                    with_job_id=job_id,
+                )
             if request is not None:
                 requests.remember(session, request, job_id)
             return jobs.view(session, job_id)
@@ -172,6 +189,11 @@ class JobClient:
         """Return a job. Raises ``NotFoundError``."""
         with unit_of_work(self._engine) as session:
             return jobs.view(session, job_id)
+
+    def followers(self, job_id: int) -> list[JobView]:
+        """Return the jobs of the further stages that were requested together with a job."""
+        with unit_of_work(self._engine) as session:
+            return [jobs.view(session, follower) for follower in followers.of(session, job_id)]
 
     def pause(self, job_id: int) -> JobView:
         """Pause a job. Workers stop within one batch. Raises ``ConflictError`` unless it is running."""
@@ -280,7 +302,3 @@ def _require_tokens(generation_id: int, stock: Sequence[Stock]) -> None:
             f"generation {generation_id} has no image tokens for {images - kept:,} of {images:,} images; "
             "enqueue the archive with RAMQ_FEATURES=tokens to recognise them again, or skip them with --skip-missing"
         )
-
-
-def _priority(name: str) -> Priority:
-    return next(known for known in PRIORITIES if known == name)

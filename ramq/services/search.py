@@ -109,6 +109,13 @@ class SearchClient:
             found = self._search.all_hits(session, query, *vectors)
         return (None, iter(())) if found is None else (found[0], self._contents(query, *found))
 
+    def image_ids(self, query: SearchQuery) -> list[int]:
+        """Return the ids of all hits that ``export`` returns."""
+        query, *vectors = self._with_vectors_of_text(query)
+        with unit_of_work(self._engine) as session:
+            found = self._search.all_hits(session, query, *vectors)
+        return [] if found is None else [ranked.image_id for ranked in found[1]]
+
     def _contents(self, query: SearchQuery, match: queries.Match, found: Iterable[Ranked]) -> Iterator[Hit]:
         left = iter(found)
         while images := list(islice(left, queries.MAX_LIMIT)):

@@ -1,21 +1,20 @@
-"""Jobs: creation, listing, state changes, and counters."""
+"""Jobs: creation, state changes, and counters."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import text
 
-from storage.database import limit_idleness
-from storage.errors import ConflictError, NotFoundError, RamqError
+from storage.errors import ConflictError, NotFoundError
 from storage.ledger import webhook_deliveries
 from storage.ledger import workers as worker_rows
 from storage.ledger.views import PRIORITIES, JobState, JobView, Priority, StageView
-from storage.ledger.waiting import NOTHING_BARRED, Barred, waits_for
+from storage.ledger.waiting import waits_for
 from storage.ledger.workers import WORKER_ALIVE_SECONDS
 from storage.page import Page
-from storage.tables import Archive, Job
+from storage.tables import RECOGNITION, Archive, Job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,34 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
-STAGES = ("fetch", "decode", "infer", "write")
-
-
-class ListingLostError(RamqError):
-    """Another planner now holds this job's listing, or the job was paused or cancelled. Nothing was written."""
-
-    code = "fenced"
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedListing:
-    """A job whose keys have to be listed, after ``cursor``."""
-
-    job_id: int
-    epoch: int
-    attempts: int
-    archive_id: int
-    archive_uri: str
-    source: str
-    manifest_version: str | None
-    prefix: str
-    cursor: str | None
-    model: str
-    captioner: str
-    generation_id: int | None
-    features: str
-    vocabulary_id: int | None
-    from_generation_id: int | None
+STEPS = ("fetch", "decode", "infer", "write")
 
 
 def create(  # noqa: PLR0913  (a job's columns)
@@ -66,6 +38,9 @@ def create(  # noqa: PLR0913  (a job's columns)
     features: str = "none",
     vocabulary_id: int | None = None,
     from_generation_id: int | None = None,
+    stage: str = RECOGNITION,
+    with_job_id: int | None = None,
+    query: str | None = None,
 ) -> int:
     """Add a job that is not listed yet. Return its id. ``manifest_version`` is set if ``source`` is a manifest."""
     job = Job(
@@ -79,68 +54,13 @@ def create(  # noqa: PLR0913  (a job's columns)
         features=features,
         vocabulary_id=vocabulary_id,
         from_generation_id=from_generation_id,
+        stage=stage,
+        with_job_id=with_job_id,
+        query=query,
     )
     session.add(job)
     session.flush()
     return job.id
-
-
-# The listing -------------------------------------------------------------------------------------------------------
-
-
-def claim_listing(
-    session: Session,
-    *,
-    models: Sequence[str] | None,
-    loaded: str | None,
-    is_begun: bool,
-    lease_seconds: float,
-    barred: Barred = NOTHING_BARRED,
-) -> ClaimedListing | None:
-    """Lease the listing of the most urgent job that is not listed completely.
-
-    Args:
-        session: its transaction is the claim.
-        models: only jobs with these models; None: any.
-        loaded: the loaded model, whose generation is known.
-        is_begun: True: only jobs whose generation is known, from the job or the loaded model; False: only the others.
-        lease_seconds: duration of the lease; recording a page extends it.
-        barred: work to leave to others.
-    """
-    row = session.execute(
-        text(
-            """
-            WITH candidate AS (
-                SELECT job.id FROM job JOIN archive AS place ON place.id = job.archive_id
-                WHERE state = 'running' AND listed_all_at IS NULL
-                  AND model <> ALL(CAST(:barred_models AS text[]))
-                  AND (place.uri <> ALL(CAST(:barred_archives AS text[])) OR from_generation_id IS NOT NULL)
-                  AND (CAST(:models AS text[]) IS NULL OR model = ANY(:models))
-                  AND (generation_id IS NOT NULL
-                       OR (vocabulary_id IS NULL AND model IS NOT DISTINCT FROM CAST(:loaded AS text))) = :is_begun
-                  AND (list_lease_until IS NULL OR list_lease_until < now())
-                  AND (list_next_at IS NULL OR list_next_at <= now())
-                ORDER BY priority DESC, job.id LIMIT 1 FOR UPDATE OF job SKIP LOCKED
-            )
-            UPDATE job SET list_epoch = list_epoch + 1, list_attempts = list_attempts + 1,
-                list_lease_until = now() + make_interval(secs => :lease_seconds),
-                started_at = coalesce(started_at, now())
-            FROM candidate, archive WHERE job.id = candidate.id AND archive.id = job.archive_id
-            RETURNING job.id AS job_id, job.list_epoch AS epoch, job.list_attempts AS attempts, job.archive_id,
-                archive.uri AS archive_uri, job.source, job.manifest_version, job.prefix, job.list_cursor AS cursor,
-                job.model, job.captioner, job.generation_id, job.features, job.vocabulary_id, job.from_generation_id
-            """
-        ),
-        {
-            "models": None if models is None else list(models),
-            "loaded": loaded,
-            "is_begun": is_begun,
-            "lease_seconds": lease_seconds,
-            "barred_models": list(barred.models),
-            "barred_archives": list(barred.archives),
-        },
-    ).one_or_none()
-    return None if row is None else ClaimedListing(**row._mapping)  # noqa: SLF001  (SQLAlchemy's documented name)
 
 
 def set_generation(session: Session, job_id: int, generation_id: int) -> None:
@@ -148,69 +68,6 @@ def set_generation(session: Session, job_id: int, generation_id: int) -> None:
     session.execute(
         text("UPDATE job SET generation_id = :generation_id WHERE id = :id AND generation_id IS NULL"),
         {"id": job_id, "generation_id": generation_id},
-    )
-
-
-def require_listing(session: Session, job_id: int, epoch: int) -> None:
-    """Lock a job's row if this planner still holds its listing. Raises ``ListingLostError``."""
-    limit_idleness(session)
-    held = session.scalar(
-        text(
-            """SELECT true FROM job WHERE id = :id AND list_epoch = :epoch AND state = 'running'
-               AND listed_all_at IS NULL FOR UPDATE"""
-        ),
-        {"id": job_id, "epoch": epoch},
-    )
-    if not held:
-        raise ListingLostError(f"the listing of job {job_id} was taken over, paused or cancelled")
-
-
-def advance_listing(  # noqa: PLR0913
-    session: Session, job_id: int, epoch: int, *, cursor: str, listed: int, skipped: int, lease_seconds: float
-) -> None:
-    """Count a page and move the cursor after it, in the transaction that ``require_listing`` guards."""
-    session.execute(
-        text(
-            """
-            UPDATE job SET list_cursor = :cursor, listed = listed + :listed, skipped = skipped + :skipped,
-                list_attempts = 0, note = NULL, list_lease_until = now() + make_interval(secs => :lease_seconds)
-            WHERE id = :id AND list_epoch = :epoch
-            """
-        ),
-        {
-            "id": job_id,
-            "epoch": epoch,
-            "cursor": cursor,
-            "listed": listed,
-            "skipped": skipped,
-            "lease_seconds": lease_seconds,
-        },
-    )
-
-
-def give_listing_back(session: Session, job_id: int, epoch: int) -> None:
-    """Release a listing to another worker as if it had not been claimed: this one is unfit for it."""
-    session.execute(
-        text(
-            """UPDATE job SET list_lease_until = NULL, list_attempts = greatest(list_attempts - 1, 0)
-               WHERE id = :id AND list_epoch = :epoch AND listed_all_at IS NULL"""
-        ),
-        {"id": job_id, "epoch": epoch},
-    )
-
-
-def end_listing(session: Session, job_id: int, epoch: int, *, is_complete: bool, delay_seconds: float = 0.0) -> None:
-    """Release the listing: completed, or to be continued after a delay."""
-    session.execute(
-        text(
-            """
-            UPDATE job SET list_lease_until = NULL,
-                listed_all_at = CASE WHEN :is_complete THEN now() END,
-                list_next_at = now() + make_interval(secs => :delay_seconds)
-            WHERE id = :id AND list_epoch = :epoch AND listed_all_at IS NULL
-            """
-        ),
-        {"id": job_id, "epoch": epoch, "is_complete": is_complete, "delay_seconds": delay_seconds},
     )
 
 
@@ -282,6 +139,13 @@ def set_state(session: Session, job_id: int, *, to: JobState, allowed: Sequence[
     )
     if state != to:
         webhook_deliveries.follow(session, [job_id])
+    # The other stages of the same request go with it, where they can.
+    others = session.scalars(
+        text("SELECT id FROM job WHERE with_job_id = :id AND state = ANY(:allowed) AND state <> :to ORDER BY id"),
+        {"id": job_id, "allowed": list(allowed), "to": to},
+    ).all()
+    for other in others:
+        set_state(session, other, to=to, allowed=allowed)
 
 
 # Reading -----------------------------------------------------------------------------------------------------------
@@ -356,7 +220,7 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
     eta = pending / rate if rate and is_moving and row.note is None else None
     stages = [
         StageView(stage, seconds, decided / seconds if seconds and decided else None)
-        for stage in STAGES
+        for stage in STEPS
         if (seconds := float(row.stage_seconds.get(stage, 0.0)))
     ]
     names = {number: name for name, number in PRIORITIES.items()}
@@ -365,6 +229,9 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         source=row.source,
         archive=row.archive_uri,
         prefix=row.prefix,
+        stage=row.stage,
+        with_job=row.with_job_id,
+        query=row.query,
         model=row.model,
         captioner=row.captioner,
         features=row.features,

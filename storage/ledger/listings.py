@@ -1,17 +1,174 @@
-"""What a listing records besides the images: skipped images, images named before, missing images."""
+"""Listings: which one a worker continues, and what they record besides the images: skipped, named, missing images."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from storage.database import limit_idleness
+from storage.errors import RamqError
+from storage.ledger.claims import ABLE
 from storage.objects.base import UNREADABLE_VERSION
+from storage.tables import RECOGNITION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.orm import Session
+
+    from storage.ledger.waiting import Able
+
+
+class ListingLostError(RamqError):
+    """Another planner now holds this job's listing, or the job was paused or cancelled. Nothing was written."""
+
+    code = "fenced"
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedListing:
+    """A job whose keys have to be listed, after ``cursor``."""
+
+    job_id: int
+    epoch: int
+    attempts: int
+    archive_id: int
+    archive_uri: str
+    source: str
+    manifest_version: str | None
+    prefix: str
+    cursor: str | None
+    model: str
+    captioner: str
+    generation_id: int | None
+    features: str
+    vocabulary_id: int | None
+    from_generation_id: int | None
+    stage: str = RECOGNITION
+    with_job_id: int | None = None
+    query: str | None = None
+
+
+def claim(
+    session: Session,
+    *,
+    loaded: str | None,
+    is_begun: bool,
+    lease_seconds: float,
+    able: Able = ABLE,
+) -> ClaimedListing | None:
+    """Lease the listing of the most urgent job that is not listed completely.
+
+    A job that follows the listing of another one only has to be begun: see ``storage.ledger.followers``.
+
+    Args:
+        session: its transaction is the claim.
+        loaded: the loaded model, whose generation is known.
+        is_begun: True: only jobs whose generation is known, from the job or the loaded model; False: only the others.
+        lease_seconds: duration of the lease; recording a page extends it.
+        able: what this worker can do.
+    """
+    row = session.execute(
+        text(
+            """
+            WITH candidate AS (
+                SELECT job.id FROM job JOIN archive AS place ON place.id = job.archive_id
+                WHERE state = 'running' AND listed_all_at IS NULL AND stage = ANY(:stages)
+                  AND (with_job_id IS NULL OR generation_id IS NULL)
+                  AND model <> ALL(CAST(:barred_models AS text[]))
+                  AND (place.uri <> ALL(CAST(:barred_archives AS text[])) OR from_generation_id IS NOT NULL)
+                  AND (CAST(:models AS text[]) IS NULL OR stage <> :recognition OR model = ANY(:models))
+                  AND (generation_id IS NOT NULL
+                       OR (vocabulary_id IS NULL AND stage = :recognition
+                           AND model IS NOT DISTINCT FROM CAST(:loaded AS text))) = :is_begun
+                  AND (list_lease_until IS NULL OR list_lease_until < now())
+                  AND (list_next_at IS NULL OR list_next_at <= now())
+                ORDER BY priority DESC, job.id LIMIT 1 FOR UPDATE OF job SKIP LOCKED
+            )
+            UPDATE job SET list_epoch = list_epoch + 1, list_attempts = list_attempts + 1,
+                list_lease_until = now() + make_interval(secs => :lease_seconds),
+                started_at = coalesce(started_at, now())
+            FROM candidate, archive WHERE job.id = candidate.id AND archive.id = job.archive_id
+            RETURNING job.id AS job_id, job.list_epoch AS epoch, job.list_attempts AS attempts, job.archive_id,
+                archive.uri AS archive_uri, job.source, job.manifest_version, job.prefix, job.list_cursor AS cursor,
+                job.model, job.captioner, job.generation_id, job.features, job.vocabulary_id, job.from_generation_id,
+                job.stage, job.with_job_id, job.query
+            """
+        ),
+        {
+            **able.values(),
+            "recognition": RECOGNITION,
+            "loaded": loaded,
+            "is_begun": is_begun,
+            "lease_seconds": lease_seconds,
+        },
+    ).one_or_none()
+    return None if row is None else ClaimedListing(**row._mapping)  # noqa: SLF001  (SQLAlchemy's documented name)
+
+
+def require(session: Session, job_id: int, epoch: int) -> None:
+    """Lock a job's row if this planner still holds its listing. Raises ``ListingLostError``."""
+    limit_idleness(session)
+    held = session.scalar(
+        text(
+            """SELECT true FROM job WHERE id = :id AND list_epoch = :epoch AND state = 'running'
+               AND listed_all_at IS NULL FOR UPDATE"""
+        ),
+        {"id": job_id, "epoch": epoch},
+    )
+    if not held:
+        raise ListingLostError(f"the listing of job {job_id} was taken over, paused or cancelled")
+
+
+def advance(  # noqa: PLR0913
+    session: Session, job_id: int, epoch: int, *, cursor: str, listed: int, skipped: int, lease_seconds: float
+) -> None:
+    """Count a page and move the cursor after it, in the transaction that ``require`` guards."""
+    session.execute(
+        text(
+            """
+            UPDATE job SET list_cursor = :cursor, listed = listed + :listed, skipped = skipped + :skipped,
+                list_attempts = 0, note = NULL, list_lease_until = now() + make_interval(secs => :lease_seconds)
+            WHERE id = :id AND list_epoch = :epoch
+            """
+        ),
+        {
+            "id": job_id,
+            "epoch": epoch,
+            "cursor": cursor,
+            "listed": listed,
+            "skipped": skipped,
+            "lease_seconds": lease_seconds,
+        },
+    )
+
+
+def give_back(session: Session, job_id: int, epoch: int) -> None:
+    """Release a listing to another worker as if it had not been claimed: this one is unfit for it."""
+    session.execute(
+        text(
+            """UPDATE job SET list_lease_until = NULL, list_attempts = greatest(list_attempts - 1, 0)
+               WHERE id = :id AND list_epoch = :epoch AND listed_all_at IS NULL"""
+        ),
+        {"id": job_id, "epoch": epoch},
+    )
+
+
+def end(session: Session, job_id: int, epoch: int, *, is_complete: bool, delay_seconds: float = 0.0) -> None:
+    """Release the listing: completed, or to be continued after a delay."""
+    session.execute(
+        text(
+            """
+            UPDATE job SET list_lease_until = NULL,
+                listed_all_at = CASE WHEN :is_complete THEN now() END,
+                list_next_at = now() + make_interval(secs => :delay_seconds)
+            WHERE id = :id AND list_epoch = :epoch AND listed_all_at IS NULL
+            """
+        ),
+        {"id": job_id, "epoch": epoch, "is_complete": is_complete, "delay_seconds": delay_seconds},
+    )
 
 
 def add_skipped(session: Session, job_id: int, image_ids: Sequence[int]) -> None:
@@ -38,8 +195,16 @@ def name_first(session: Session, job_id: int, image_ids: Sequence[int]) -> set[i
     return set(rows.scalars())
 
 
+def name(session: Session, job_id: int, image_ids: Sequence[int]) -> None:
+    """Record which images a job works on, before it lists them. They may be very many: nothing else is kept of them."""
+    session.execute(
+        text("INSERT INTO naming (job_id, image_id) SELECT :job_id, unnest(CAST(:ids AS bigint[]))"),
+        {"job_id": job_id, "ids": list(image_ids)},
+    )
+
+
 def forget_named(session: Session, job_id: int) -> None:
-    """Delete what ``name_first`` remembered: the manifest has been read completely."""
+    """Delete what ``name_first`` or ``name`` recorded: all of it is in shards now."""
     session.execute(text("DELETE FROM naming WHERE job_id = :job_id"), {"job_id": job_id})
 
 

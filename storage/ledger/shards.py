@@ -1,4 +1,4 @@
-"""Shards: they are leased, written under a fence, released or closed.
+"""Shards: they are added, written under a fence, released or closed; see ``claims`` for how they are leased.
 
 All times come from the database's clock. ``epoch`` identifies a lease: a worker that takes a shard over gets a higher
 one, and writes of an older holder then match no row.
@@ -7,26 +7,22 @@ one, and writes of an older holder then match no row.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
 from storage.database import limit_idleness
 from storage.errors import RamqError
-from storage.ledger.waiting import NOTHING_BARRED, Barred
+from storage.ledger.claims import CLAIMABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
-PENDING, DONE, FAILED, SKIPPED = 0, 1, 2, 3
+    from storage.ledger.claims import ClaimedShard
 
-_CLAIMABLE = """
-    ((shard.state = 'ready' AND (shard.next_try_at IS NULL OR shard.next_try_at <= now()))
-     OR (shard.state = 'leased' AND shard.lease_until < now()))
-"""
+PENDING, DONE, FAILED, SKIPPED = 0, 1, 2, 3
 
 
 class FencedError(RamqError):
@@ -35,118 +31,25 @@ class FencedError(RamqError):
     code = "fenced"
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedShard:
-    """A shard as it was claimed.
+def add(
+    session: Session, job_id: int, shards: Sequence[Sequence[int]], with_shard_ids: Sequence[int | None] = ()
+) -> None:
+    """Add shards of these images to a job, ready to be claimed.
 
-    Attributes:
-        attempts: number of holders in a row that wrote nothing, including this one.
-        tries: number of rounds that ended in a transient error.
-        probe: position of the image that the last holder processed alone when it died; None: there was none.
-        probe_deaths: number of holders that died while processing that image alone.
-        outcomes: one byte per image.
-        features: which features to store of each image.
-        vocabulary_id: a vocabulary other than the model's own.
-        from_generation_id: compute new tags from the features stored by that generation instead of reading the archive.
+    ``with_shard_ids`` names for each the shard of the recognition of the same images, if there is one.
     """
-
-    id: int
-    job_id: int
-    epoch: int
-    attempts: int
-    tries: int
-    probe: int | None
-    probe_deaths: int
-    image_ids: list[int]
-    outcomes: bytes
-    archive_uri: str
-    generation_id: int
-    fingerprint: str
-    model: str
-    captioner: str
-    features: str
-    vocabulary_id: int | None
-    from_generation_id: int | None
-
-
-def add(session: Session, job_id: int, shards: Sequence[Sequence[int]]) -> None:
-    """Add shards of these images to a job, ready to be claimed."""
     if shards:
+        partners = with_shard_ids or [None] * len(shards)
         session.execute(
-            text("INSERT INTO shard (job_id, image_ids, outcomes) VALUES (:job_id, :image_ids, :outcomes)"),
-            [{"job_id": job_id, "image_ids": list(ids), "outcomes": bytes(len(ids))} for ids in shards],
+            text(
+                """INSERT INTO shard (job_id, image_ids, outcomes, with_shard_id)
+                   VALUES (:job_id, :image_ids, :outcomes, :with_shard_id)"""
+            ),
+            [
+                {"job_id": job_id, "image_ids": list(ids), "outcomes": bytes(len(ids)), "with_shard_id": partner}
+                for ids, partner in zip(shards, partners, strict=True)
+            ],
         )
-
-
-def claim(
-    session: Session,
-    *,
-    owner: str,
-    models: Sequence[str] | None,
-    lease_seconds: float,
-    other_generations: Collection[int] = (),
-    barred: Barred = NOTHING_BARRED,
-) -> ClaimedShard | None:
-    """Lease the next shard: highest priority first, then the job with the fewest workers, then the oldest.
-
-    Args:
-        session: its transaction is the claim.
-        owner: id of the worker.
-        models: the models this worker can run; None: any.
-        lease_seconds: duration of the lease, unless it is renewed.
-        other_generations: generations whose jobs are left to others.
-        barred: work to leave to others.
-    """
-    job_id = session.scalar(
-        text(
-            f"""
-            SELECT job.id FROM job JOIN archive ON archive.id = job.archive_id
-            WHERE job.state = 'running' AND job.generation_id IS NOT NULL
-              AND job.model <> ALL(CAST(:barred_models AS text[]))
-              AND job.captioner <> ALL(CAST(:barred_models AS text[]))
-              AND (archive.uri <> ALL(CAST(:barred_archives AS text[])) OR job.from_generation_id IS NOT NULL)
-              AND (CAST(:models AS text[]) IS NULL OR job.model = ANY(:models))
-              AND job.generation_id <> ALL(CAST(:other_generations AS int[]))
-              AND EXISTS (SELECT FROM shard WHERE shard.job_id = job.id
-                          AND shard.state IN ('ready', 'leased') AND {_CLAIMABLE})
-            ORDER BY job.priority DESC,
-              (SELECT count(*) FROM shard WHERE shard.job_id = job.id AND shard.state = 'leased'
-               AND shard.lease_until >= now()),
-              job.id
-            LIMIT 1
-            """  # noqa: S608  (a constant of this module, no input)
-        ),
-        {
-            "models": None if models is None else list(models),
-            "other_generations": list(other_generations),
-            "barred_models": list(barred.models),
-            "barred_archives": list(barred.archives),
-        },
-    )
-    if job_id is None:
-        return None
-    row = session.execute(
-        text(
-            f"""
-            WITH candidate AS (
-                SELECT id FROM shard WHERE job_id = :job_id AND state IN ('ready', 'leased') AND {_CLAIMABLE}
-                ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
-            )
-            UPDATE shard SET state = 'leased', epoch = epoch + 1, attempts = attempts + 1, owner = :owner,
-                lease_until = now() + make_interval(secs => :lease_seconds),
-                probe_deaths = CASE WHEN probe IS NULL THEN 0 ELSE probe_deaths + 1 END
-            FROM candidate, job, archive, generation
-            WHERE shard.id = candidate.id AND job.id = shard.job_id AND archive.id = job.archive_id
-              AND generation.id = job.generation_id
-            RETURNING shard.id, shard.job_id, shard.epoch, shard.attempts, shard.tries, shard.probe,
-                shard.probe_deaths, shard.image_ids, shard.outcomes, archive.uri AS archive_uri,
-                job.generation_id, generation.fingerprint, job.model, job.captioner, job.features, job.vocabulary_id,
-                job.from_generation_id
-            """  # noqa: S608
-        ),
-        {"job_id": job_id, "owner": owner, "lease_seconds": lease_seconds},
-    ).one_or_none()
-    return None if row is None else ClaimedShard(**row._mapping)  # noqa: SLF001  (SQLAlchemy's documented name)
 
 
 def renew(session: Session, shard_id: int, epoch: int, lease_seconds: float) -> bool:
@@ -313,7 +216,7 @@ def backlog(session: Session) -> dict[str, int]:
             SELECT model, sum(n) FROM (
                 SELECT job.model, count(*) AS n FROM job JOIN LATERAL (
                     SELECT FROM shard WHERE shard.job_id = job.id AND shard.state IN ('ready', 'leased')
-                    AND {_CLAIMABLE} LIMIT 1000
+                    AND {CLAIMABLE} LIMIT 1000
                 ) AS claimable ON true
                 WHERE job.state = 'running' AND job.generation_id IS NOT NULL GROUP BY job.model
                 UNION ALL

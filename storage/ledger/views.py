@@ -27,6 +27,9 @@ class JobView:
     """A job and its counters: ``listed == done + skipped + failed + pending``, read in one snapshot.
 
     Attributes:
+        stage: what it does with the images: ``recognition``, or a further stage such as ``text``.
+        with_job: the job whose listing it follows, since both were requested together; None: it lists by itself.
+        query: the search whose hits it works on; None: all images of its source.
         features: which features it stores of each image: ``none``, ``global`` or ``tokens``.
         vocabulary: name of a vocabulary other than the model's own.
         from_generation_id: it computes new tags for the records of that generation, without reading the archive.
@@ -40,6 +43,9 @@ class JobView:
     source: str
     archive: str
     prefix: str
+    stage: str
+    with_job: int | None
+    query: str | None
     model: str
     captioner: str
     features: str

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from storage.tables import RECOGNITION
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from storage.ledger.views import JobView
     from storage.ledger.worker_views import Unfitness, WorkerView
@@ -22,6 +25,34 @@ class Barred(NamedTuple):
 NOTHING_BARRED = Barred()
 
 
+@dataclass(frozen=True, slots=True)
+class Able:
+    """What a worker can do now.
+
+    Attributes:
+        models: the models of recognition that it runs; None: any.
+        stages: the stages that it does.
+        other_generations: generations whose jobs it leaves to others: its own model of that name is another one.
+        barred: work that it leaves to others for a while.
+    """
+
+    models: Sequence[str] | None = None
+    stages: Sequence[str] = (RECOGNITION,)
+    other_generations: Collection[int] = ()
+    barred: Barred = NOTHING_BARRED
+
+    def values(self) -> dict[str, object]:
+        """Return the parameters of a statement."""
+        return {
+            "models": None if self.models is None else list(self.models),
+            "stages": list(self.stages),
+            "recognises": RECOGNITION in self.stages,
+            "other_generations": list(self.other_generations),
+            "barred_models": list(self.barred.models),
+            "barred_archives": list(self.barred.archives),
+        }
+
+
 def is_for(job: JobView, unfit: Unfitness) -> bool:
     """Return whether a worker's unfitness keeps it from a job."""
     if unfit.kind == "everything":
@@ -36,7 +67,12 @@ def waits_for(job: JobView, workers: Sequence[WorkerView]) -> str | None:
     alive = [worker for worker in workers if worker.is_alive]
     if job.state != "running" or not alive:
         return None
-    running = [worker for worker in alive if worker.models is None or job.model in worker.models]
+    doing = [worker for worker in alive if job.stage in worker.runs]
+    if not doing:
+        install = "" if job.stage == RECOGNITION else f' (`pip install "ramq[{job.stage}]"` where it runs)'
+        return f"waiting for a worker that does the stage {job.stage}: none of those alive does{install}"
+    is_pinned = job.stage == RECOGNITION
+    running = [worker for worker in doing if not is_pinned or worker.models is None or job.model in worker.models]
     if not running:
         others = ", ".join(sorted({name for worker in alive for name in worker.models or []}))
         return f"waiting for a worker that runs {job.model}: those alive run only {others}"

@@ -27,7 +27,13 @@ class Unfitness:
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
-    """A worker process. It is alive if its heartbeat is recent. ``unfit`` lists what it cannot do now, and why."""
+    """A worker process. It is alive if its heartbeat is recent.
+
+    Attributes:
+        models: the models of recognition that it runs; None: any.
+        runs: the stages of jobs that it does.
+        unfit: what it cannot do now, and why.
+    """
 
     id: str
     host: str
@@ -39,4 +45,5 @@ class WorkerView:
     heartbeat_age_seconds: float
     is_alive: bool
     models: list[str] | None = None
+    runs: list[str] = field(default_factory=lambda: ["recognition"])
     unfit: list[Unfitness] = field(default_factory=list)

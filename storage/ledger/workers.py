@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from storage.ledger.worker_views import Unfitness, WorkerView
+from storage.tables import RECOGNITION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ def beat(  # noqa: PLR0913  (a worker's columns)
     stages: Mapping[str, Any],
     sends_notices: bool = False,
     models: Sequence[str] | None = None,
+    runs: Sequence[str] = (RECOGNITION,),
     unfit: Sequence[Unfitness] = (),
 ) -> None:
     """Record a worker's heartbeat and what it does."""
@@ -40,9 +42,9 @@ def beat(  # noqa: PLR0913  (a worker's columns)
         text(
             """
             INSERT INTO worker (id, host, pid, device, model, job_id, images_per_second, stages, sends_notices,
-                models, unfit)
+                models, runs, unfit)
             VALUES (:id, :host, :pid, :device, :model, :job_id, :rate, CAST(:stages AS jsonb), :sends_notices,
-                :models, CAST(:unfit AS jsonb))
+                :models, :runs, CAST(:unfit AS jsonb))
             ON CONFLICT (id) DO UPDATE SET device = excluded.device, model = excluded.model, job_id = excluded.job_id,
                 images_per_second = excluded.images_per_second, stages = excluded.stages, unfit = excluded.unfit,
                 heartbeat_at = now()
@@ -59,6 +61,7 @@ def beat(  # noqa: PLR0913  (a worker's columns)
             "stages": json.dumps(stages),
             "sends_notices": sends_notices,
             "models": None if models is None else list(models),
+            "runs": list(runs),
             "unfit": json.dumps([asdict(each) for each in unfit]),
         },
     )
@@ -80,7 +83,7 @@ def views(session: Session) -> list[WorkerView]:
     """Return the workers, most recent heartbeat first."""
     rows = session.execute(
         text(
-            """SELECT id, host, pid, device, model, job_id, images_per_second, models, unfit,
+            """SELECT id, host, pid, device, model, job_id, images_per_second, models, runs, unfit,
                extract(epoch FROM now() - heartbeat_at)::float AS age FROM worker ORDER BY heartbeat_at DESC, id"""
         )
     )
@@ -96,6 +99,7 @@ def views(session: Session) -> list[WorkerView]:
             heartbeat_age_seconds=row.age,
             is_alive=row.age < WORKER_ALIVE_SECONDS,
             models=row.models,
+            runs=row.runs,
             unfit=[Unfitness(**each) for each in row.unfit],
         )
         for row in rows

@@ -27,7 +27,18 @@ if TYPE_CHECKING:
 IMAGES_AT_ONCE = 1_000
 """Images per chunk. A chunk is one transaction, and workers that write some of its images wait for it."""
 
-TABLES = ("image", "record", "vector", "failure", "correction", "feature", "naming", "reading", "line_correction")
+TABLES = (
+    "image",
+    "record",
+    "vector",
+    "failure",
+    "correction",
+    "feature",
+    "naming",
+    "reading",
+    "reading_index",
+    "line_correction",
+)
 """Tables that may refer to an image."""
 
 

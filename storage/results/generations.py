@@ -12,15 +12,12 @@ from storage.database import wait_for_lock
 from storage.errors import NotFoundError
 from storage.results import partitions, vocabularies
 from storage.results.generation_views import GenerationView
-from storage.tables import Generation, Vocabulary
+from storage.tables import RECOGNITION, Generation, Vocabulary
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.results.vocabularies import VocabularySpec
-
-RECOGNITION = "recognition"
-"""The stage that every archive has: tags, captions and vectors. The others are keys of ``partitions.TABLES``."""
 
 DEFAULT_LOCK = 7_263_772
 """Advisory lock: two workers that register the first generation must not both make theirs the default."""

@@ -138,6 +138,18 @@ def pending_of_page(
     return list(rows.scalars())
 
 
+def by_archive(session: Session, image_ids: Sequence[int]) -> dict[tuple[int, str], list[int]]:
+    """Return these images by (archive id, the empty prefix), ids ascending. Deleted ones are omitted."""
+    rows = session.execute(
+        text(
+            """SELECT archive_id, array_agg(id ORDER BY id) AS ids FROM image WHERE id = ANY(:ids)
+               GROUP BY archive_id ORDER BY archive_id"""
+        ),
+        {"ids": list(image_ids)},
+    )
+    return {(row.archive_id, ""): list(row.ids) for row in rows}
+
+
 def keys(session: Session, image_ids: Sequence[int]) -> dict[int, ImageKey]:
     """Return the data to fetch these images, by id. Deleted ones are omitted."""
     rows = session.execute(select(Image.id, Image.key, Image.version, Image.size).where(Image.id.in_(image_ids)))

@@ -10,15 +10,16 @@ from sqlalchemy.exc import OperationalError
 
 from storage.database import wait_for_lock
 from storage.errors import ConflictError
+from storage.tables import RECOGNITION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.orm import Session
 
-TABLES = {"recognition": ("record", "vector"), "text": ("reading",)}
-"""The tables of each stage's results. Each has ``image_id``, ``generation_id``, ``job_id`` and, but for ``vector``,
-``version``, and a partition for each generation of the stage. The first one has a row for each result."""
+TABLES = {RECOGNITION: ("record", "vector"), "text": ("reading", "reading_index")}
+"""The tables of each stage's results. Each has ``image_id``, ``generation_id``, and a partition for each generation of
+the stage. The first one has a row for each result, with its ``job_id`` and ``version``."""
 
 PARTS = 8
 """Hash partitions of a generation. With a billion images each has 125 million. They can be vacuumed, reindexed and
@@ -31,7 +32,7 @@ _LOCK = 7_263_774
 """Advisory lock: two workers that register the same generation must not both create its partitions."""
 
 
-def ensure(session: Session, generation_id: int, stage: str = "recognition") -> None:
+def ensure(session: Session, generation_id: int, stage: str = RECOGNITION) -> None:
     """Create the partitions of a generation unless they exist.
 
     They are created separately and then attached. This blocks no readers or writers of results. Listings of images wait
@@ -56,7 +57,7 @@ def ensure(session: Session, generation_id: int, stage: str = "recognition") -> 
         session.execute(text(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES IN ({generation_id:d})"))
 
 
-def empty(session: Session, generation_id: int, stage: str = "recognition") -> None:
+def empty(session: Session, generation_id: int, stage: str = RECOGNITION) -> None:
     """Erase all results of a generation at once, whatever their number. The commit frees the disk space.
 
     The partitions stay, empty: removing them would block every search.

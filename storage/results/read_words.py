@@ -53,18 +53,18 @@ def _forget(session: Session, words: list[str]) -> None:
             """DELETE FROM read_word
                USING unnest(CAST(:words AS text[]), CAST(:queries AS text[])) AS lost (word, query)
                WHERE read_word.word = lost.word
-                   AND NOT EXISTS (SELECT FROM reading WHERE reading.words @@ CAST(lost.query AS tsquery))"""
+                   AND NOT EXISTS (SELECT FROM reading_index WHERE words @@ CAST(lost.query AS tsquery))"""
         ),
         {"words": words, "queries": [quoted(word) for word in words]},
     )
 
 
 def forget_unused(session: Session) -> None:
-    """Take away every word that stands nowhere. It reads all readings."""
+    """Take away every word that stands nowhere. It reads the words of all images."""
     wait_for_lock(session, _LOCK)
     session.execute(
         text(
             """DELETE FROM read_word WHERE NOT EXISTS (
-                   SELECT FROM ts_stat('SELECT words FROM reading') AS used WHERE used.word = read_word.word)"""
+                   SELECT FROM ts_stat('SELECT words FROM reading_index') AS used WHERE used.word = read_word.word)"""
         )
     )

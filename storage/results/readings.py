@@ -27,26 +27,31 @@ STAGE = "text"
 
 # The generation is part of the statements: as a parameter it would lock, and plan for, the partitions of all of them.
 _WORDS_BEFORE = """
-    SELECT image_id, tsvector_to_array(words) AS words FROM reading
-    WHERE generation_id = {generation_id:d} AND image_id = ANY(%(ids)b) ORDER BY image_id FOR UPDATE
+    SELECT image_id, tsvector_to_array(words) FROM reading_index
+    WHERE generation_id = {generation_id:d} AND image_id = ANY(%(ids)b)
 """
 _WRITE = """
     WITH mended AS (DELETE FROM failure WHERE job_id = %(job_id)s AND image_id = ANY(%(ids)b))
-    INSERT INTO reading (image_id, generation_id, job_id, version, lines, confidences, corners, is_cut, words)
+    INSERT INTO reading (image_id, generation_id, job_id, version, lines, confidences, corners, is_cut)
     SELECT image_id, {generation_id:d}, %(job_id)s, version, CAST(lines AS text[]), CAST(confidences AS smallint[]),
-        CAST(corners AS smallint[]), is_cut, CAST(words AS tsvector)
+        CAST(corners AS smallint[]), is_cut
     FROM unnest(CAST(%(ids)b AS bigint[]), CAST(%(versions)b AS text[]), CAST(%(lines)b AS text[]),
-        CAST(%(confidences)b AS text[]), CAST(%(corners)b AS text[]), CAST(%(is_cut)b AS bool[]),
-        CAST(%(words)b AS text[])) AS found (image_id, version, lines, confidences, corners, is_cut, words)
+        CAST(%(confidences)b AS text[]), CAST(%(corners)b AS text[]), CAST(%(is_cut)b AS bool[]))
+        AS found (image_id, version, lines, confidences, corners, is_cut)
     ORDER BY image_id
     ON CONFLICT (image_id, generation_id) DO UPDATE SET job_id = excluded.job_id, version = excluded.version,
         lines = excluded.lines, confidences = excluded.confidences, corners = excluded.corners,
-        is_cut = excluded.is_cut, words = excluded.words, read_at = now(),
-        xid = CASE WHEN reading.words IS DISTINCT FROM excluded.words THEN pg_current_xact_id() ELSE reading.xid END
-    WHERE (reading.job_id, reading.version, reading.lines, reading.confidences, reading.corners, reading.is_cut,
-            reading.words)
+        is_cut = excluded.is_cut, read_at = now()
+    WHERE (reading.job_id, reading.version, reading.lines, reading.confidences, reading.corners, reading.is_cut)
         IS DISTINCT FROM (excluded.job_id, excluded.version, excluded.lines, excluded.confidences, excluded.corners,
-            excluded.is_cut, excluded.words)
+            excluded.is_cut)
+"""
+_WRITE_WORDS = """
+    INSERT INTO reading_index (image_id, generation_id, words)
+    SELECT image_id, {generation_id:d}, CAST(words AS tsvector)
+    FROM unnest(CAST(%(ids)b AS bigint[]), CAST(%(words)b AS text[])) AS found (image_id, words) ORDER BY image_id
+    ON CONFLICT (image_id, generation_id) DO UPDATE SET words = excluded.words, xid = pg_current_xact_id()
+    WHERE reading_index.words IS DISTINCT FROM excluded.words
 """
 _READ = """
     SELECT reading.image_id, generation.model, reading.lines, reading.confidences, reading.corners, reading.is_cut,
@@ -61,8 +66,8 @@ def write_readings(session: Session, rows: Sequence[ReadingRow], provenance: Pro
     """Store what was read. It replaces what was read in the same image under the same generation.
 
     Storing the same twice changes nothing. An image without text is stored too. The caller has locked the images.
-    Tables are written in the order reading, failure, words, and rows in order. This keeps transactions with common
-    images from deadlocking.
+    Tables are written in the order reading, failure, index, dictionary, and rows in order. This keeps transactions with
+    common images from deadlocking.
     """
     if not rows:
         return
@@ -89,8 +94,6 @@ def _write(
     connection = driver_connection(session)
     ids = [row.image_id for row in rows]
     generation_id = provenance.generation_id
-    before = connection.execute(_WORDS_BEFORE.format(generation_id=generation_id), {"ids": ids}, prepare=True)
-    had = {image_id: found or [] for image_id, found in before.fetchall()}
     connection.execute(
         _WRITE.format(generation_id=generation_id),
         {
@@ -102,8 +105,18 @@ def _write(
             "confidences": [_array([line.confidence for line in each]) for each in lines],
             "corners": [_array([number for line in each for number in line.corners]) for each in lines],
             "is_cut": [row.is_cut for row in rows],
-            "words": [each.vector for each in words],
         },
+        prepare=True,
+    )
+    # Others who write these images wait for this transaction since it wrote their readings.
+    before = connection.execute(_WORDS_BEFORE.format(generation_id=generation_id), {"ids": ids}, prepare=True)
+    had = {image_id: found or [] for image_id, found in before.fetchall()}
+    vectors = {
+        image_id: each.vector for image_id, each in zip(ids, words, strict=True) if each.vector or image_id in had
+    }
+    connection.execute(
+        _WRITE_WORDS.format(generation_id=generation_id),
+        {"ids": list(vectors), "words": list(vectors.values())},
         prepare=True,
     )
     return had
@@ -162,8 +175,9 @@ def note_changes(session: Session, image_id: int) -> None:
     """Find the words in an image again, under every generation: people's corrections of it have changed."""
     rows = session.execute(
         text(
-            """SELECT generation_id, lines, confidences, corners, tsvector_to_array(words) AS words FROM reading
-               WHERE image_id = :id ORDER BY generation_id FOR UPDATE"""
+            """SELECT generation_id, lines, confidences, corners, tsvector_to_array(words) AS words
+               FROM reading LEFT JOIN reading_index USING (image_id, generation_id)
+               WHERE image_id = :id ORDER BY generation_id"""
         ),
         {"id": image_id},
     ).all()
@@ -176,9 +190,11 @@ def note_changes(session: Session, image_id: int) -> None:
         lost |= set(row.words or ()) - words.spaced
         session.execute(
             text(
-                """UPDATE reading SET words = CAST(:words AS tsvector), xid = pg_current_xact_id()
-                   WHERE image_id = :id AND generation_id = :generation_id
-                       AND words IS DISTINCT FROM CAST(:words AS tsvector)"""
+                """INSERT INTO reading_index (image_id, generation_id, words)
+                   VALUES (:id, :generation_id, CAST(:words AS tsvector))
+                   ON CONFLICT (image_id, generation_id) DO UPDATE SET words = excluded.words,
+                       xid = pg_current_xact_id()
+                   WHERE reading_index.words IS DISTINCT FROM excluded.words"""
             ),
             {"id": image_id, "generation_id": row.generation_id, "words": words.vector},
         )
@@ -193,11 +209,11 @@ def erase(session: Session, image_ids: Sequence[int]) -> int:
     """
     ids = {"ids": list(image_ids)}
     session.execute(text("DELETE FROM line_correction WHERE image_id = ANY(:ids)"), ids)
-    erased = session.scalars(
-        text("DELETE FROM reading WHERE image_id = ANY(:ids) RETURNING tsvector_to_array(words)"), ids
-    ).all()
-    read_words.change(session, (), set().union(*(words or () for words in erased)))
-    return len(erased)
+    erased = session.execute(text("DELETE FROM reading WHERE image_id = ANY(:ids)"), ids).rowcount  # type: ignore[attr-defined]
+    words = text("DELETE FROM reading_index WHERE image_id = ANY(:ids) RETURNING tsvector_to_array(words)")
+    lost = set().union(*(each or () for each in session.scalars(words, ids)))
+    read_words.change(session, (), lost)
+    return int(erased)
 
 
 def _stored(line: FoundLine) -> StoredLine:

@@ -15,7 +15,7 @@ from storage.errors import ConflictError, NotFoundError
 from storage.results import features, generations, partitions, read_words, readings, vectors
 from storage.results.erasures import IMAGES_AT_ONCE
 from storage.results.generation_views import DropReport
-from storage.tables import Generation, Image, Record
+from storage.tables import RECOGNITION, Generation, Image, Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ def former(session: Session) -> int | None:
         .where(
             Generation.served_until.is_not(None),
             Generation.dropped_at.is_(None),
-            Generation.stage == generations.RECOGNITION,
+            Generation.stage == RECOGNITION,
         )
         .order_by(Generation.served_until.desc())
         .limit(1)
@@ -77,11 +77,11 @@ def drop(session: Session, generation_id: int) -> DropReport:
     """
     stage = generations.get(session, generation_id, stage=None).stage
     # Search works without the results of a further stage, so its only generation may go too.
-    if _begin_erasing(session, generation_id) and stage == generations.RECOGNITION:
+    if _begin_erasing(session, generation_id) and stage == RECOGNITION:
         raise ConflictError(
             f"generation {generation_id} serves search: switch to another one first (`ramq generations use`)"
         )
-    if stage != generations.RECOGNITION:
+    if stage != RECOGNITION:
         erased = _count(session, partitions.TABLES[stage][0], generation_id)
         partitions.empty(session, generation_id, stage)
         if stage == readings.STAGE:

@@ -6,6 +6,7 @@ shard in one byte per image; rows only for failures; vectors apart from records,
 
 from storage.tables.base import CORNER_SCALE as CORNER_SCALE
 from storage.tables.base import PERSON_UNITS as PERSON_UNITS
+from storage.tables.base import RECOGNITION as RECOGNITION
 from storage.tables.base import SCORE_SCALE as SCORE_SCALE
 from storage.tables.base import XID8 as XID8
 from storage.tables.base import Base as Base
@@ -34,4 +35,5 @@ from storage.tables.results import TagPolicy as TagPolicy
 from storage.tables.results import Vector as Vector
 from storage.tables.text import LineCorrection as LineCorrection
 from storage.tables.text import Reading as Reading
+from storage.tables.text import ReadingIndex as ReadingIndex
 from storage.tables.text import ReadWord as ReadWord

@@ -17,6 +17,9 @@ PERSON_UNITS = SCORE_SCALE + 1
 """Score of a tag that a person added: above every threshold. Shown as 1. Also a constant in ``corrected_tags``."""
 
 
+RECOGNITION = "recognition"
+"""The stage that every archive has: tags, captions and vectors. Others are keys of ``results.partitions.TABLES``."""
+
 CORNER_SCALE = 10_000
 """Corners of regions are stored as whole numbers of 1/10,000 of the upright picture's width or height."""
 

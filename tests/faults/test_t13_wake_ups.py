@@ -23,7 +23,7 @@ from tests.services.watch import wait_until_stopped
 from workers.app import KEY_PREFIX, WakeUps, make_app
 from workers.lifecycle import WAKE_UPS_PER_WORKER, Worker
 from workers.messages import queue_of
-from workers.pipeline.pipeline import PipelineOptions
+from workers.pipeline.steps import PipelineOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable

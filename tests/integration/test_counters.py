@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from storage.ledger import shards
+from storage.ledger import claims
 from storage.ledger.shards import DONE, FAILED, PENDING, SKIPPED, FencedError
 
 if TYPE_CHECKING:
-    from storage.ledger.shards import ClaimedShard
+    from storage.ledger.claims import ClaimedShard
     from tests.ledger import Ledger
 
 pytestmark = pytest.mark.services
@@ -46,7 +46,7 @@ class Model:
             shard = self.random.choice(self.held)
             now = self.current(shard)
             new = bytes(old or self.random.choice((PENDING, DONE, DONE, FAILED, SKIPPED)) for old in now)
-            known = shards.ClaimedShard(**{name: getattr(shard, name) for name in shard.__slots__} | {"outcomes": now})
+            known = claims.ClaimedShard(**{name: getattr(shard, name) for name in shard.__slots__} | {"outcomes": now})
             self.ledger.write(known, new, error_class=self.random.choice(("corrupt", "missing")))
 
     def close(self) -> None:

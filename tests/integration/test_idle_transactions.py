@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from storage.ledger.shards import ClaimedShard
+    from storage.ledger.claims import ClaimedShard
     from tests.ledger import Ledger
 
 pytestmark = pytest.mark.services

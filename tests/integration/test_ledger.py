@@ -10,7 +10,7 @@ import pytest
 
 from storage.database import unit_of_work
 from storage.errors import ConflictError, NotFoundError
-from storage.ledger import failures, jobs, retries, shards
+from storage.ledger import claims, failures, jobs, retries, shards
 from storage.ledger.shards import DONE, FAILED, PENDING, SKIPPED, FencedError
 from storage.results import erasures
 from tests.ledger import LEASE_SECONDS, Ledger
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from storage.ledger.shards import ClaimedShard
+    from storage.ledger.claims import ClaimedShard
 
 pytestmark = pytest.mark.services
 
@@ -306,7 +306,7 @@ def test_a_retry_of_one_class_reopens_those_images_and_no_others(
         assert failures.views(session, job_id, error_class="corrupt", limit=9, cursor=None).items == []
     second = ledger.scalar("SELECT outcomes FROM shard")
     ledger.write(
-        shards.ClaimedShard(**{name: getattr(shard, name) for name in shard.__slots__} | {"outcomes": second}),
+        claims.ClaimedShard(**{name: getattr(shard, name) for name in shard.__slots__} | {"outcomes": second}),
         outcomes(FAILED, DONE, FAILED),
         error_class="corrupt",
     )

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from storage.database import unit_of_work
-from storage.ledger import jobs, shards, workers
+from storage.ledger import claims, jobs, listings, shards, workers
 from storage.ledger.shards import DONE
-from storage.ledger.waiting import Barred
+from storage.ledger.waiting import Able, Barred
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -36,10 +36,10 @@ def outcomes(*values: int) -> bytes:
 def test_work_that_a_worker_is_not_fit_for_is_left_to_others(ledger: Ledger, barred: Barred, is_taken: bool) -> None:
     job_id = ledger.make_job([1])
     with unit_of_work(ledger.engine) as session:
-        assert (shards.claim(session, owner="w", models=None, lease_seconds=9, barred=barred) is not None) == is_taken
+        assert (claims.claim(session, owner="w", lease_seconds=9, able=Able(barred=barred)) is not None) == is_taken
     ledger.execute("UPDATE job SET listed_all_at = NULL WHERE id = :id", id=job_id)
     with unit_of_work(ledger.engine) as session:
-        listing = jobs.claim_listing(session, models=None, loaded=None, is_begun=True, lease_seconds=9, barred=barred)
+        listing = listings.claim(session, loaded=None, is_begun=True, lease_seconds=9, able=Able(barred=barred))
     assert (listing is not None) == (is_taken or list(barred.models) == ["none"])  # listing writes no captions
 
 

@@ -64,23 +64,25 @@ def test_nothing_is_shown_as_long_as_nothing_can_read(engine: Engine) -> None:
 
 def test_writing_twice_changes_nothing(archive: ReadingArchive) -> None:
     image_id = archive.images[0]
-    state = "SELECT r.*, xmin::text FROM reading AS r"
+    state = """SELECT r.*, r.xmin::text, i.*, i.xmin::text
+               FROM reading AS r LEFT JOIN reading_index AS i USING (image_id)"""
     archive.write(row(image_id, "give way"), row(archive.images[1]))
     before = archive.rows(state)
     archive.write(row(image_id, "give way"), row(archive.images[1]))
     assert archive.rows(state) == before
+    assert archive.rows("SELECT image_id FROM reading_index") == [(image_id,)]
 
 
 def test_a_new_reading_replaces_the_one_before_and_its_words(archive: ReadingArchive) -> None:
     image_id, other = archive.images[:2]
     archive.write(row(image_id, "Hospital entrance"), row(other, "entrance"))
-    (before,) = archive.rows("SELECT xid::text FROM reading WHERE image_id = :id", id=image_id)
+    (before,) = archive.rows("SELECT xid::text FROM reading_index WHERE image_id = :id", id=image_id)
     archive.write(row(image_id, "Hospice", version="v2"))
     assert archive.texts(image_id) == ["Hospice"]
     assert archive.having("hospital") == []
     assert archive.having("hospice") == [image_id]
     assert archive.dictionary() == ["entrance", "hospice"]
-    (after,) = archive.rows("SELECT xid::text FROM reading WHERE image_id = :id", id=image_id)
+    (after,) = archive.rows("SELECT xid::text FROM reading_index WHERE image_id = :id", id=image_id)
     assert int(after[0]) > int(before[0])
 
 
@@ -167,7 +169,7 @@ def test_batches_with_common_images_and_words_do_not_wait_for_each_other_in_a_ri
     for thread in threads:
         thread.join()
     assert errors == []
-    stand = {word for (word,) in archive.rows("SELECT word FROM ts_stat('SELECT words FROM reading')")}
+    stand = {word for (word,) in archive.rows("SELECT word FROM ts_stat('SELECT words FROM reading_index')")}
     assert {word for word in stand if len(word) > 3} == set(archive.dictionary())
 
 
@@ -304,7 +306,7 @@ def test_dropping_a_generation_takes_its_words_and_no_others(archive: ReadingArc
 
 
 def test_each_part_of_a_generation_has_the_indexes(archive: ReadingArchive) -> None:
-    indexes = archive.rows("SELECT tablename, indexdef FROM pg_indexes WHERE tablename LIKE 'reading_g1_p%'")
+    indexes = archive.rows("SELECT tablename, indexdef FROM pg_indexes WHERE tablename LIKE 'reading_index_g1_p%'")
     assert len({table for table, _ in indexes}) == partitions.PARTS
     assert sum("gin (words)" in definition for _, definition in indexes) == partitions.PARTS
     assert found("x")[0].polygon == box(0)

@@ -17,7 +17,7 @@ from workers.pipeline.work import Batch, Lease, Work
 from workers.pipeline.write import write
 
 if TYPE_CHECKING:
-    from storage.ledger.shards import ClaimedShard
+    from storage.ledger.claims import ClaimedShard
     from tests.ledger import Ledger
 
 pytestmark = pytest.mark.services

@@ -19,6 +19,8 @@ import numpy as np
 from workers.pipeline import decoder_child, decoders
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ram_core.recognition import Preprocessing
     from workers.pipeline.decode import Decoded
 
@@ -31,7 +33,7 @@ killed from outside; answers what was not asked; dies once, if the file that is 
 
 GREED_BYTES = 10_000_000_000
 
-_decode = decoder_child.decode
+_decode = decoder_child.decode_for_all
 
 
 def marked(body: bytes, mark: bytes, path: str = "") -> bytes:
@@ -44,7 +46,7 @@ def use_marked_decoder() -> None:
     decoders.CHILD = __name__
 
 
-def decode(body: memoryview, preprocessing: Preprocessing, max_pixels: int) -> Decoded:
+def decode(body: memoryview, preparations: Sequence[Preprocessing], max_pixels: int) -> list[Decoded]:
     """Do what the mark says, or decode."""
     content = bytes(body)
     if SEGFAULT in content:
@@ -66,9 +68,9 @@ def decode(body: memoryview, preprocessing: Preprocessing, max_pixels: int) -> D
             pass
         else:
             os.kill(os.getpid(), signal.SIGSEGV)
-    return _decode(body, preprocessing, max_pixels)
+    return _decode(body, preparations, max_pixels)
 
 
 if __name__ == "__main__":
-    decoder_child.decode = decode
+    decoder_child.decode_for_all = decode
     decoder_child.main(sys.argv[1:])

@@ -15,7 +15,7 @@ from storage.objects.base import S3Options
 from tests.services.missing import missing
 from workers.lifecycle import Worker
 from workers.pipeline.model_holder import ModelHolder, ModelOptions
-from workers.pipeline.pipeline import PipelineOptions
+from workers.pipeline.steps import PipelineOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,10 +57,12 @@ def recognise(services: Services, source: str) -> JobView:
     return services.jobs.get(job.id)
 
 
-def make_worker(services: Services) -> Worker:
-    """A worker that hears no wake-ups: the test calls ``work``."""
+def make_worker(services: Services, models: ModelHolder | None = None) -> Worker:
+    """A worker that hears no wake-ups: the test calls ``work``. By default it recognises with any model."""
     settings = services.settings
-    models = ModelOptions(device="cpu", models_dir=settings.models_path, cache_dir=settings.cache_path)
+    if models is None:
+        where = ModelOptions(device="cpu", models_dir=settings.models_path, cache_dir=settings.cache_path)
+        models = ModelHolder(services.engine, where, None)
     options = PipelineOptions(
         batch_size=8,
         fetch_threads=4,
@@ -71,7 +73,7 @@ def make_worker(services: Services) -> Worker:
     )
     return Worker(
         services.engine,
-        ModelHolder(services.engine, models, None),
+        models,
         options,
         builder=IndexBuilder(services.engine, open_storage(settings.index_location), settings.cache_path / "index"),
         wake=lambda _model, _wanted: None,

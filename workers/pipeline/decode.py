@@ -28,6 +28,8 @@ from workers.pipeline.retry import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from ram_core.recognition import Preprocessing
@@ -101,15 +103,21 @@ class ThumbnailTransform:
 
 
 def decode(body: bytes | memoryview, preprocessing: Preprocessing, max_pixels: int) -> Decoded:
-    """Decode and prepare one image.
+    """Decode and prepare one image. Raises as :func:`decode_for_all`."""
+    return decode_for_all(body, [preprocessing], max_pixels)[0]
+
+
+def decode_for_all(body: bytes | memoryview, preparations: Sequence[Preprocessing], max_pixels: int) -> list[Decoded]:
+    """Decode one image once and prepare it in several ways.
 
     Raises:
         NotAnImageError, UnsupportedImageError, TruncatedImageError, CorruptImageError, TooManyPixelsError: why not.
         MemoryError: not enough memory.
     """
-    image, width, height = open_picture(body, preprocessing.size * DRAFT_FACTOR, max_pixels)
+    size = max(preprocessing.size for preprocessing in preparations)
+    image, width, height = open_picture(body, size * DRAFT_FACTOR, max_pixels)
     try:
-        return Decoded(preprocessing(image), width, height)
+        return [Decoded(preprocessing(image), width, height) for preprocessing in preparations]
     except ImageError as error:
         raise CorruptImageError(str(error)) from error
 

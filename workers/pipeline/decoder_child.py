@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ram_core.transforms  # noqa: F401  (the pickled objects need it; loaded before memory is limited)
-from workers.pipeline.decode import decode, guard_pillow, load_plugins
+from workers.pipeline.decode import decode_for_all, guard_pillow, load_plugins
 from workers.pipeline.retry import UndecodableError
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ REQUEST = struct.Struct("!IQ")
 """Length in bytes of a pickled preprocessing and of an image; both follow."""
 
 ANSWER = struct.Struct("!?IIIIQ")
-"""Whether there are pixels; their rows and columns; the true width and height of the image; the bytes that follow."""
+"""Whether there are pixels; their rows and columns; the true width and height of the image; the bytes that follow.
+
+There is one answer for each preprocessing, in the same order, or a single one that says why there are no pixels."""
 
 READY = b"\x01"
 """Sent once by the child, when its limits are set."""
@@ -67,21 +69,22 @@ def _serve(parent: socket.socket, seconds: int, max_pixels: int) -> None:
     preparation = receive(parent, bytearray(preparation_bytes))
     body = receive(parent, bytearray(body_bytes))
     signal.setitimer(signal.ITIMER_REAL, seconds)  # its signal has no handler and ends the process
-    shape, payload = _answer(preparation, body, max_pixels)
+    answers = _answers(preparation, body, max_pixels)
     signal.setitimer(signal.ITIMER_REAL, 0)
-    parent.sendall(ANSWER.pack(shape is not None, *(shape or (0, 0, 0, 0)), len(payload)))
-    parent.sendall(payload)
+    for shape, payload in answers:
+        parent.sendall(ANSWER.pack(shape is not None, *(shape or (0, 0, 0, 0)), len(payload)))
+        parent.sendall(payload)
 
 
-def _answer(preparation: bytearray, body: bytearray, max_pixels: int) -> tuple[tuple[int, ...] | None, bytes]:
+def _answers(preparation: bytearray, body: bytearray, max_pixels: int) -> list[tuple[tuple[int, ...] | None, bytes]]:
     try:
-        decoded = decode(memoryview(body), pickle.loads(preparation), max_pixels)  # noqa: S301  (our parent wrote it)
+        preparations = pickle.loads(preparation)  # noqa: S301  (our parent wrote it)
+        decoded = decode_for_all(memoryview(body), preparations, max_pixels)
     except (UndecodableError, MemoryError) as error:
-        return None, json.dumps([type(error).__name__, str(error)]).encode()
+        return [(None, json.dumps([type(error).__name__, str(error)]).encode())]
     except Exception as error:  # noqa: BLE001  (the parent's table of errors classifies it)
-        return None, json.dumps(["", f"{type(error).__name__}: {error}"]).encode()
-    rows, columns, _ = decoded.pixels.shape
-    return (rows, columns, decoded.width, decoded.height), decoded.pixels.tobytes()
+        return [(None, json.dumps(["", f"{type(error).__name__}: {error}"]).encode())]
+    return [((*one.pixels.shape[:2], one.width, one.height), one.pixels.tobytes()) for one in decoded]
 
 
 def receive(other: socket.socket, into: bytearray) -> bytearray:

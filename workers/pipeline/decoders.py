@@ -35,6 +35,8 @@ from workers.pipeline.retry import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ram_core.recognition import Preprocessing
 
 log = structlog.get_logger()
@@ -96,7 +98,11 @@ class Decoders:
         weakref.finalize(self, _end_all, self._idle)
 
     def decode(self, body: bytes | memoryview, preprocessing: Preprocessing) -> Decoded:
-        """Decode and prepare one image. Waits while all children are busy.
+        """Decode and prepare one image; see :meth:`decode_for_all`."""
+        return self.decode_for_all(body, [preprocessing])[0]
+
+    def decode_for_all(self, body: bytes | memoryview, preparations: Sequence[Preprocessing]) -> list[Decoded]:
+        """Decode one image once and prepare it in several ways. Waits while all children are busy.
 
         Raises:
             UndecodableError: a subclass says why not.
@@ -107,7 +113,7 @@ class Decoders:
             for is_last in (False, True):
                 child = child or _Child(self._limits)
                 try:
-                    return child.decode(body, preprocessing)
+                    return child.decode(body, preparations)
                 except (DecoderCrashedError, DecoderMemoryError, DecoderTimeoutError) as error:
                     if child.is_over:
                         child = None
@@ -151,13 +157,13 @@ class _Child:
             ) from error
         self._socket.settimeout(self._seconds + _GRACE_SECONDS)
 
-    def decode(self, body: bytes | memoryview, preprocessing: Preprocessing) -> Decoded:
+    def decode(self, body: bytes | memoryview, preparations: Sequence[Preprocessing]) -> list[Decoded]:
         """Decode one image. After a crash or an invalid answer, this child cannot be used again."""
-        preparation = pickle.dumps(preprocessing)
+        preparation = pickle.dumps(list(preparations))
         try:
             self._socket.sendall(REQUEST.pack(len(preparation), len(body)) + preparation)
             self._socket.sendall(body)
-            return self._answer()
+            return [self._answer() for _ in preparations]  # the first one raises if there are no pixels
         except TimeoutError:
             self.end()
             raise DecoderTimeoutError(f"not decoded within {self._seconds} seconds") from None

@@ -1,4 +1,4 @@
-"""Infer: run a batch of pixels through the model. A batch that fails is bisected until the faulty image is isolated."""
+"""Infer: run a batch of pixels through a model. A batch that fails is bisected until the faulty image is isolated."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from workers.pipeline.retry import DeviceLostError, ModelFailedError
 from workers.pipeline.work import ImageFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ram_core.recognition import Prediction
     from workers.pipeline.model_holder import LoadedModel
     from workers.pipeline.work import Batch, Work
+    from workers.stages import StageModel
 
 log = structlog.get_logger()
 
@@ -24,26 +25,41 @@ KEYS_LOGGED = 3
 """Number of keys in the log line about a failed batch. Bisecting then names the faulty image."""
 
 
-def infer(batch: Batch, model: LoadedModel, captioner: str) -> None:
-    """Fill in predictions and captions, from pixels or from stored features.
+def infer(batch: Batch, run: Callable[[Sequence[Work]], None]) -> None:
+    """Fill in what ``run`` makes of the images: see :func:`recognise` and :func:`do_stage`.
 
     Raises only errors that concern the whole worker.
     """
-    _predict(batch.sound, model, captioner)
+    _run(batch.sound, batch.lease.shard.model, run)
     for work in batch.works:
         work.pixels = work.feature = None
 
 
-def _predict(works: Sequence[Work], model: LoadedModel, captioner: str) -> None:
+def recognise(model: LoadedModel, works: Sequence[Work]) -> None:
+    """Fill in predictions and captions, from pixels or from stored features."""
+    if works[0].kept is not None:
+        predictions, captions = _retag(works, model)
+    else:
+        shard = works[0].lease.shard
+        pixels = np.stack([work.pixels for work in works if work.pixels is not None])  # (B, S, S, 3)
+        predictions = model.predict(pixels, shard.features)
+        captions = model.captions(shard.captioner, pixels, predictions)
+    for work, prediction, caption in zip(works, predictions, captions, strict=True):
+        work.prediction, work.caption = prediction, caption
+
+
+def do_stage(model: StageModel, works: Sequence[Work]) -> None:
+    """Fill in the results of a further stage."""
+    results = model.run([work.pixels for work in works if work.pixels is not None])
+    for work, result in zip(works, results, strict=True):
+        work.result = result
+
+
+def _run(works: Sequence[Work], model: str, run: Callable[[Sequence[Work]], None]) -> None:
     if not works:
         return
     try:
-        if works[0].kept is not None:
-            predictions, captions = _retag(works, model)
-        else:
-            pixels = np.stack([work.pixels for work in works if work.pixels is not None])  # (B, S, S, 3)
-            predictions = model.predict(pixels, works[0].lease.shard.features)
-            captions = model.captions(captioner, pixels, predictions)
+        run(works)
     # A model may raise anything, from a CUDA error to a bad image. Bisecting finds out whether an image is at fault.
     except Exception as error:
         if concerns_worker(error):
@@ -58,16 +74,13 @@ def _predict(works: Sequence[Work], model: LoadedModel, captioner: str) -> None:
         )
         if len(works) == 1 and is_out_of_memory(error):
             # Every image takes the same memory in the model, so the machine has too little left.
-            raise UnfitError(of_model(model.name), out_of_memory(model.name, error)) from error
+            raise UnfitError(of_model(model), out_of_memory(model, error)) from error
         if len(works) == 1:
             works[0].failure = ImageFailure.of(ModelFailedError(f"{type(error).__name__}: {error}"))
             return
         middle = len(works) // 2
-        _predict(works[:middle], model, captioner)
-        _predict(works[middle:], model, captioner)
-        return
-    for work, prediction, caption in zip(works, predictions, captions, strict=True):
-        work.prediction, work.caption = prediction, caption
+        _run(works[:middle], model, run)
+        _run(works[middle:], model, run)
 
 
 def _retag(works: Sequence[Work], model: LoadedModel) -> tuple[list[Prediction], list[str | None]]:

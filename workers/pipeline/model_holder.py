@@ -18,7 +18,11 @@ from storage.database import unit_of_work
 from storage.errors import UsageError
 from storage.results import generations, vocabularies
 from storage.results.vocabularies import VocabularySpec
+from storage.tables import RECOGNITION
+from workers.messages import ANY_MODEL
 from workers.pipeline.fitness import EVERYTHING, UnfitError, is_out_of_memory, of_model, out_of_memory
+from workers.pipeline.stage_holder import StageHolder
+from workers.stages import StageOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
     from ram_core.features import Kind
     from ram_core.recognition import Prediction, Recognizer, Retagger
     from ram_core.recognizer import RamRecognizer
-    from storage.ledger.shards import ClaimedShard
+    from storage.ledger.claims import ClaimedShard
 
 log = structlog.get_logger()
 
@@ -147,9 +151,19 @@ class ModelHolder:
         engine: the database.
         options: device and folders.
         pinned: the only model that this worker runs; None: any.
+        stages: the models of further stages; None: this worker only recognises.
+        recognises: whether it recognises. If not, it only does the further stages.
     """
 
-    def __init__(self, engine: Engine, options: ModelOptions, pinned: str | None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        options: ModelOptions,
+        pinned: str | None,
+        stages: StageHolder | None = None,
+        *,
+        recognises: bool = True,
+    ) -> None:
         self._engine = engine
         self._options = options
         self._lock = threading.Lock()
@@ -158,13 +172,22 @@ class ModelHolder:
         # Variants of the loaded model with other tags, by vocabulary id. All share its weights.
         self._variants: dict[int, LoadedModel] = {}
         self.pinned = pinned
+        self.stages = stages or StageHolder(StageOptions(options.device, options.models_dir))
+        self.runs = (*((RECOGNITION,) if recognises else ()), *self.stages.kinds)
+        """The stages that this worker does."""
         self.other_generations: set[int] = set()
         """Generations of jobs that were refused here: their model has the same name but other weights."""
 
     @property
     def served(self) -> tuple[str, ...] | None:
-        """The models this worker takes jobs for; None for any."""
+        """The models of recognition that this worker takes jobs for; None for any."""
         return None if self.pinned is None else (self.pinned,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every model that this worker takes jobs for, those of further stages included."""
+        recognisers = (self.served or ANY_MODEL) if RECOGNITION in self.runs else ()
+        return (*recognisers, *(kind.model for kind in self.stages.kinds.values()))
 
     @property
     def current(self) -> str | None:
@@ -178,6 +201,8 @@ class ModelHolder:
 
     def check(self) -> None:
         """Raise ``UnfitError`` if the device is missing, or if the only model of this worker cannot be loaded."""
+        if RECOGNITION not in self.runs:
+            return
         if self.pinned is not None:
             self.get(self.pinned)
             return
@@ -238,10 +263,15 @@ class ModelHolder:
     def is_fit_for(self, shard: ClaimedShard) -> bool:
         """Return whether the model here produces the generation that a shard's job belongs to.
 
+        A shard of a further stage is compared with the model of that stage.
+
         Raises:
             UnfitError: the model cannot be loaded here; the message says what to do.
         """
-        ours: str = self.get(shard.model, shard.vocabulary_id).recognizer.spec.fingerprint
+        if shard.stage == RECOGNITION:
+            ours: str = self.get(shard.model, shard.vocabulary_id).recognizer.spec.fingerprint
+        else:
+            ours = self.stages.get(shard.stage).spec.fingerprint
         if ours != shard.fingerprint:
             self.other_generations.add(shard.generation_id)
         return ours == shard.fingerprint

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from functools import partial
+from typing import TYPE_CHECKING, Self
 
 import structlog
 
@@ -17,44 +17,34 @@ from ram_core.errors import ModelError
 from storage.database import unit_of_work
 from storage.errors import FatalError, ServiceUnavailableError
 from storage.ledger import shards
-from storage.results import features, images
+from storage.tables import RECOGNITION
 from workers.pipeline.batch import Batcher
+from workers.pipeline.feed import works_of
 from workers.pipeline.fetch import BytesBudget, fetch, load_features
 from workers.pipeline.fitness import EVERYTHING, as_unfit_for, concerns_worker, of_archive, of_model
-from workers.pipeline.infer import infer
+from workers.pipeline.infer import do_stage, infer, recognise
 from workers.pipeline.leases import HeldLeases
-from workers.pipeline.retry import DeviceLostError, WorkerCrashedError, tries_allowed
-from workers.pipeline.stage import Stage
-from workers.pipeline.work import SUSPECT_DEATHS, ImageFailure, Lease, Work
-from workers.pipeline.write import write
+from workers.pipeline.retry import DeviceLostError, WorkerCrashedError
+from workers.pipeline.steps import FURTHER_BATCH, PipelineOptions, Steps
+from workers.pipeline.work import SUSPECT_DEATHS, ImageFailure, Lease, Work, combined
+from workers.pipeline.write import finalise_old_failures, write
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from sqlalchemy import Engine
 
+    from ram_core.recognition import Preprocessing
     from storage.index.feature_files import FeatureFiles
-    from storage.ledger.shards import ClaimedShard
     from workers.pipeline.decoders import Decoders
     from workers.pipeline.fitness import Fitness
     from workers.pipeline.metrics import WorkerMetrics
     from workers.pipeline.model_holder import LoadedModel, ModelHolder
+    from workers.pipeline.step import Step
     from workers.pipeline.work import Batch
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineOptions:
-    """Sizes and limits of the stages."""
-
-    batch_size: int
-    fetch_threads: int
-    decoders: int
-    lease_seconds: float
-    max_object_bytes: int
-    max_pixels: int
-    budget_bytes: int = 512 * 1024 * 1024
 
 
 class Pipeline:
@@ -79,12 +69,7 @@ class Pipeline:
         self._options = options
         self._metrics = metrics
         self._budget = BytesBudget(options.budget_bytes)
-        fetchers = options.fetch_threads
-        self._fetching: Stage[Work] = Stage("fetch", fetchers, 2 * fetchers, metrics)
-        self._decoding: Stage[Work] = Stage("decode", options.decoders, fetchers + 2 * options.decoders, metrics)
-        self._inferring: Stage[Work] = Stage("infer", 1, 2 * options.batch_size, metrics)
-        self._writing: Stage[Batch] = Stage("write", 1, 2, metrics)
-        self._stages: tuple[Stage[Any], ...] = (self._fetching, self._decoding, self._inferring, self._writing)
+        self.steps = Steps(options, metrics)
         self._fatal: BaseException | None = None
         self._stopping = threading.Event()
         self.leases = HeldLeases(engine, options.lease_seconds, self._stopping)
@@ -93,9 +78,12 @@ class Pipeline:
         self.settled = 0
 
     def __enter__(self) -> Self:
-        loops = (self._fetch, self._decode, self._infer, self._write)
-        for stage, loop in zip(self._stages, loops, strict=True):
-            stage.start(loop, self._fail)
+        steps = self.steps
+        steps.fetch.start(self._fetch, self._fail)
+        steps.decode.start(self._decode, self._fail)
+        steps.infer.start(partial(self._infer, steps.infer, self._options.batch_size), self._fail)
+        steps.infer_further.start(partial(self._infer, steps.infer_further, FURTHER_BATCH), self._fail)
+        steps.write.start(self._write, self._fail)
         return self
 
     def __exit__(
@@ -109,53 +97,38 @@ class Pipeline:
                 self.leases.give_up(lease)
             else:
                 self.leases.drop(lease)
-        for stage in self._stages:  # upstream first: nothing may be put into a stage that is closed
-            stage.close()
+        self.steps.close()
 
     # Used by the worker --------------------------------------------------------------------------------------------
 
-    @property
-    def depths(self) -> dict[str, int]:
-        """Number of images that wait before each stage."""
-        return {stage.name: stage.inbox.qsize() for stage in self._stages}
+    def feed(self, lease: Lease, *others: Lease) -> None:
+        """Put the pending images of a shard into the pipeline. Blocks while the queues are full.
 
-    @property
-    def busy_seconds(self) -> dict[str, float]:
-        """Seconds that each stage has worked, divided by the number of its threads."""
-        return {stage.name: stage.busy_seconds for stage in self._stages if stage.busy_seconds}
-
-    def feed(self, shard: ClaimedShard, lease: Lease) -> None:
-        """Put the pending images of a shard into the pipeline. Blocks while the queues are full."""
-        self.leases.add(lease)
-        log.info("shard begun", **lease.labels, images=lease.left, attempts=shard.attempts)
+        ``others`` are shards with the same images for other stages: each image is fetched and decoded once for all.
+        """
+        for held in (lease, *others):
+            held.goes_with = lease.shard.id
+            self.leases.add(held)
+            log.info("shard begun", **held.labels, images=held.left, attempts=held.shard.attempts)
         if lease.is_careful:
             # Isolate the image: if one of another shard kills the worker, this shard's must not be blamed.
             self.wait_until_at_most(1)
         self._raise_fatal()
-        if not self._is_for_us(lease):
-            return
-        lease.begin()
-        with unit_of_work(self._engine) as session:
-            known = images.keys(session, shard.image_ids)
-            source = shard.from_generation_id
-            kept = {} if source is None else features.kept(session, source, shard.image_ids)
-        pending = lease.pending
-        if not pending:
-            self.leases.finish(lease)
-            return
-        for position in self._suspects_first(lease, pending):
-            if self._drops(lease):
+        taken = [held for held in (lease, *others) if self._is_for_us(held)]
+        for held in taken:
+            held.begin()
+            if not held.pending:
+                self.leases.finish(held)
+        for work in works_of(self._engine, [held for held in taken if held.pending]):
+            if all(self._drops(held) for held in taken):
                 break
-            image_id = shard.image_ids[position]
-            key = known.get(image_id) or images.ImageKey(image_id, "", "", 0)
-            work = Work(lease, position, key, key.version, kept.get(image_id))
-            if image_id not in known:  # deleted meanwhile: the write stage finds no row and skips it
-                work.failure = ImageFailure(is_transient=False, code="missing", about_content=False, detail="deleted")
-                self._inferring.inbox.put(work)
-            elif lease.is_careful:
+            if work.failure is not None:
+                for each in work.together:
+                    self.steps.inbox_of(each).put(each)
+            elif work.lease.is_careful:
                 self._feed_alone(work)
             else:
-                self._fetching.inbox.put(work)
+                self.steps.fetch.inbox.put(work)
         self._raise_fatal()
 
     def stop(self) -> None:
@@ -164,10 +137,12 @@ class Pipeline:
         self.leases.notify()
 
     def wait_until_at_most(self, leases: int) -> None:
-        """Wait until at most this many shards are held."""
-        self.leases.wait_for(
-            lambda: len(self.leases.held) <= leases or self._fatal is not None or self._stopping.is_set()
-        )
+        """Wait until at most this many shards are held. Those that go together count as one."""
+
+        def count() -> int:
+            return len({lease.goes_with for lease in self.leases.held})
+
+        self.leases.wait_for(lambda: count() <= leases or self._fatal is not None or self._stopping.is_set())
         self._raise_fatal()
 
     def _is_for_us(self, lease: Lease) -> bool:
@@ -197,13 +172,6 @@ class Pipeline:
 
     # Feeding -------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _suspects_first(lease: Lease, pending: list[int]) -> list[int]:
-        suspect = lease.shard.probe
-        if suspect is None or suspect not in pending:
-            return pending
-        return [suspect, *(position for position in pending if position != suspect)]
-
     def _feed_alone(self, work: Work) -> None:
         """Send one image through an empty pipeline, after recording in the ledger that it is alone."""
         lease, shard = work.lease, work.lease.shard
@@ -211,7 +179,7 @@ class Pipeline:
             work.failure = ImageFailure.of(
                 WorkerCrashedError(f"{shard.probe_deaths} workers died while they processed only this image")
             )
-            self._inferring.inbox.put(work)
+            self.steps.inbox_of(work).put(work)
         else:
             try:
                 with unit_of_work(self._engine) as session:
@@ -219,7 +187,7 @@ class Pipeline:
             except shards.FencedError:
                 self.leases.drop(lease)
                 return
-            self._fetching.inbox.put(work)
+            self.steps.fetch.inbox.put(work)
         left = lease.left - 1
         while not lease.wait_until_left(left, 0.5) and not self._drops(lease):
             pass
@@ -237,29 +205,47 @@ class Pipeline:
         """Return whether to discard the images of this lease."""
         return lease.is_over or self._stopping.is_set() or self._fatal is not None
 
+    def _kept(self, work: Work) -> Work | None:
+        """Return what is left of an image's work without that of lost leases; None if nothing is."""
+        left = [each for each in work.together if not self._drops(each.lease)]
+        if left and left[0] is not work:
+            left[0].body, left[0].reserved_bytes = work.body, work.reserved_bytes
+        return combined(left)
+
     def _fetch(self) -> None:
-        while (work := self._fetching.inbox.get()) is not None:
-            if self._drops(work.lease):
+        while (found := self.steps.fetch.inbox.get()) is not None:
+            if (work := self._kept(found)) is None:
                 continue
-            if work.lease.is_store_down:
-                work.failure = ImageFailure(
-                    is_transient=True,
-                    code="store_unavailable",
-                    about_content=False,
-                    detail="postponed because other images failed",
-                )
-            else:
-                if work.lease.store is not None:
-                    work.reserved_bytes = self._budget.acquire(work.image.size_bytes)
-                with self._fetching.timed(work.lease, key=work.image.key):
-                    try:
-                        self._get(work)
-                    except Exception as error:  # noqa: BLE001  (the table of errors classifies it)
-                        self._judge(work, error)
-                work.lease.note_fetch(work.failure)
-            if work.failure is not None or work.lease.is_over:
+            self._fetch_one(work)
+            if work.failure is not None or all(each.lease.is_over for each in work.together):
                 self._release(work)
-            (self._decoding.inbox if work.body is not None else self._inferring.inbox).put(work)
+            for other in work.others:
+                other.version, other.failure = work.version, work.failure
+            if work.body is not None:
+                self.steps.decode.inbox.put(work)
+                continue
+            for each in work.together:
+                self.steps.inbox_of(each).put(each)
+
+    def _fetch_one(self, work: Work) -> None:
+        if work.lease.is_store_down:
+            work.failure = ImageFailure(
+                is_transient=True,
+                code="store_unavailable",
+                about_content=False,
+                detail="postponed because other images failed",
+            )
+            return
+        if work.lease.store is not None:
+            work.reserved_bytes = self._budget.acquire(work.image.size_bytes)
+        with self.steps.fetch.timed(work.lease, key=work.image.key):
+            try:
+                self._get(work)
+            except Exception as error:  # noqa: BLE001  (the table of errors classifies it)
+                for each in work.together:
+                    self._judge(each, error)
+        for each in work.together:
+            each.lease.note_fetch(work.failure)
 
     def _get(self, work: Work) -> None:
         """Fetch an image's bytes, or load its stored features."""
@@ -269,26 +255,45 @@ class Pipeline:
             fetch(work, self._options.max_object_bytes)
 
     def _decode(self) -> None:
-        while (work := self._decoding.inbox.get()) is not None:
-            if not self._drops(work.lease):
-                preprocessing = self._model_of(work.lease).recognizer.preprocessing
-                assert work.body is not None
-                with self._decoding.timed(work.lease, key=work.image.key):
-                    try:
-                        work.pixels, work.width, work.height = self._decoders.decode(work.body, preprocessing)
-                    except Exception as error:  # noqa: BLE001
-                        self._judge(work, error)
+        while (found := self.steps.decode.inbox.get()) is not None:
+            work = self._kept(found)
+            if work is None:
+                self._release(found)
+                continue
+            with self.steps.decode.timed(work.lease, key=work.image.key):
+                self._decode_for(work.together, work.body)
             self._release(work)
-            if not self._drops(work.lease):
-                self._inferring.inbox.put(work)
+            for each in work.together:
+                if not self._drops(each.lease):
+                    self.steps.inbox_of(each).put(each)
 
-    def _infer(self) -> None:
-        batcher = Batcher(self._options.batch_size)
+    def _decode_for(self, works: Sequence[Work], body: bytes | memoryview | None) -> None:
+        """Decode one image for all of these. If that fails, decode it for each: what one asks for may be the reason."""
+        assert body is not None
+        try:
+            ways = [self._preprocessing_of(work.lease) for work in works]
+            for work, decoded in zip(works, self._decoders.decode_for_all(body, ways), strict=True):
+                work.pixels, work.width, work.height = decoded
+        except Exception as error:  # noqa: BLE001
+            if len(works) == 1 or concerns_worker(error):
+                for work in works:
+                    self._judge(work, error)
+                return
+            for work in works:
+                self._decode_for([work], body)
+
+    def _preprocessing_of(self, lease: Lease) -> Preprocessing:
+        if lease.shard.stage == RECOGNITION:
+            return self._model_of(lease).recognizer.preprocessing
+        return self._models.stages.get(lease.shard.stage).preprocessing
+
+    def _infer(self, step: Step[Work], batch_size: int) -> None:
+        batcher = Batcher(batch_size)
         while True:
             for batch in batcher.overdue():
                 self._infer_batch(batch)
             try:
-                work = self._inferring.inbox.get(timeout=0.2)
+                work = step.inbox.get(timeout=0.2)
             except queue.Empty:
                 continue
             if work is None:
@@ -304,17 +309,21 @@ class Pipeline:
             return
         with self._lock:
             self._in_hand += 1
-        model = self._model_of(batch.lease)
         try:
-            with self._inferring.timed(batch.lease):
-                infer(batch, model, batch.lease.shard.captioner)
+            if batch.lease.shard.stage == RECOGNITION:
+                step, run = self.steps.infer, partial(recognise, self._model_of(batch.lease))
+            else:
+                model = self._models.stages.get(batch.lease.shard.stage)
+                step, run = self.steps.infer_further, partial(do_stage, model)
+            with step.timed(batch.lease):
+                infer(batch, run)
         except Exception as error:  # noqa: BLE001  (raised again unless this worker is the cause)
             self._leave_to_others(batch.lease, error)
         # Even if its lease is over: a batch stays in hand until it has passed the last stage.
-        self._writing.inbox.put(batch)
+        self.steps.write.inbox.put(batch)
 
     def _write(self) -> None:
-        while (batch := self._writing.inbox.get()) is not None:
+        while (batch := self.steps.write.inbox.get()) is not None:
             if not batch.lease.is_over and self._fatal is None:
                 try:
                     self._write_batch(batch)
@@ -326,11 +335,13 @@ class Pipeline:
 
     def _write_batch(self, batch: Batch) -> None:
         lease = batch.lease
-        thresholds = self._model_of(lease).thresholds
-        self._finalise_old_failures(batch)
-        with self._writing.timed(lease):
+        recognises = lease.shard.stage == RECOGNITION
+        thresholds = self._model_of(lease).thresholds if recognises else None
+        stage = None if recognises else self._models.stages.get(lease.shard.stage)
+        finalise_old_failures(batch)
+        with self.steps.write.timed(lease):
             state = self.leases.until_available(
-                lease, lambda: write(self._engine, batch, thresholds, self._options.lease_seconds, self._files)
+                lease, lambda: write(self._engine, batch, thresholds, self._options.lease_seconds, self._files, stage)
             )
         if state is None:
             return
@@ -339,29 +350,13 @@ class Pipeline:
             self._fitness.prove(*proved, *([of_archive(lease.shard.archive_uri)] if lease.store else []))
         lease.transient_failures += [work.failure for work in batch.works if work.failure and work.failure.is_transient]
         self.settled += len(batch.works)
-        self._metrics.settled(len(batch.works))
+        if lease.goes_with == lease.shard.id:  # an image that several stages have at once counts once
+            self._metrics.settled(len(batch.works))
         is_last = lease.settle(len(batch.works))
         if is_last:
             self.leases.finish(lease)
         elif state != "running":
             self.leases.give_up(lease)
-
-    # Leases --------------------------------------------------------------------------------------------------------
-
-    def _finalise_old_failures(self, batch: Batch) -> None:
-        """Turn transient failures into final ones after enough rounds of the shard."""
-        lease = batch.lease
-        has_progress = bool(len(lease.outcomes) - lease.outcomes.count(shards.PENDING))
-        if lease.shard.tries + 1 < tries_allowed(has_progress=has_progress):
-            return
-        for work in batch.works:
-            if work.failure is not None and work.failure.is_transient:
-                work.failure = ImageFailure(
-                    is_transient=False,
-                    code=work.failure.code,
-                    about_content=False,
-                    detail=f"{work.failure.detail} (after {lease.shard.tries + 1} rounds)",
-                )
 
     # Helpers -------------------------------------------------------------------------------------------------------
 

@@ -8,15 +8,17 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from storage.ledger import shards
+from storage.ledger import claims, shards
 from workers.pipeline.retry import Action, verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
     from numpy.typing import NDArray
 
     from ram_core.recognition import Prediction
-    from storage.ledger.shards import ClaimedShard
+    from storage.ledger.claims import ClaimedShard
     from storage.objects.base import ObjectStore
     from storage.results.features import Kept
     from storage.results.images import ImageKey
@@ -54,7 +56,10 @@ class ImageFailure:
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """One image in the pipeline. Each stage fills in its part. A failure ends it early."""
+    """One image in the pipeline, for one stage of its job. Each step fills in its part. A failure ends it early.
+
+    ``others`` are the same image for other stages: it is fetched and decoded once for all of them.
+    """
 
     lease: Lease
     position: int
@@ -68,9 +73,25 @@ class Work:
     width: int = 0
     height: int = 0
     prediction: Prediction | None = None
+    result: Any = None  # of a stage other than recognition
     caption: str | None = None
     captioner: str | None = None  # who wrote it, if not the captioner of the job
     failure: ImageFailure | None = None
+    others: list[Work] = field(default_factory=list)
+
+    @property
+    def together(self) -> list[Work]:
+        """This and the others."""
+        return [self, *self.others]
+
+
+def combined(works: Iterable[Work]) -> Work | None:
+    """Return the first of these as one with all the rest as its ``others``; None if there is none."""
+    every = list(works)
+    if not every:
+        return None
+    every[0].others = every[1:]
+    return every[0]
 
 
 @dataclass(slots=True, eq=False)
@@ -96,6 +117,8 @@ class Lease:
         self.shard = shard
         self.store = store
         self.outcomes = bytearray(shard.outcomes)
+        self.goes_with = shard.id
+        """The shard whose images are fetched for this one too; its own id if it is the one."""
         self.transient_failures: list[ImageFailure] = []
         self.stage_seconds: defaultdict[str, float] = defaultdict(float)
         self._lock = threading.Lock()
@@ -124,7 +147,7 @@ class Lease:
     @property
     def is_careful(self) -> bool:
         """Whether images are tried one by one, because earlier holders of this shard died without writing anything."""
-        return self.shard.attempts >= CAREFUL_AFTER or self.shard.probe is not None
+        return self.shard.attempts >= claims.CAREFUL_AFTER or self.shard.probe is not None
 
     @property
     def is_store_down(self) -> bool:
@@ -175,9 +198,6 @@ class Lease:
         """Number of images that are neither written nor postponed."""
         return self._left
 
-
-CAREFUL_AFTER = 3
-"""From the third holder in a row that starts on the same images, images are processed one at a time."""
 
 SUSPECT_DEATHS = 3
 """An image is given up after this many workers died while processing it alone. One or two deaths may be chance."""

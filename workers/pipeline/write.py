@@ -15,7 +15,7 @@ from storage.ledger import breaker, shards
 from storage.results import features, records
 from storage.results.packing import pack_vectors
 from storage.tables import SCORE_SCALE
-from workers.pipeline.retry import UnstorableResultError
+from workers.pipeline.retry import UnstorableResultError, tries_allowed
 from workers.pipeline.work import ImageFailure
 
 if TYPE_CHECKING:
@@ -23,20 +23,24 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
 
     from storage.index.feature_files import FeatureFiles
     from workers.pipeline.work import Batch, Lease, Work
+    from workers.stages import StageModel
 
 
 def write(
     engine: Engine,
     batch: Batch,
-    thresholds: NDArray[np.float32],
+    thresholds: NDArray[np.float32] | None,
     lease_seconds: float,
     files: FeatureFiles | None = None,
+    stage: StageModel | None = None,
 ) -> str:
     """Commit the outcomes of a batch and return the state of its job.
 
+    ``thresholds`` are those of the model's tags; ``stage`` is the model of a batch of another stage than recognition.
     Stored features are written to a file before the transaction that refers to it begins.
 
     If the database rejects results, the batch is bisected until the faulty image is isolated. The error is then
@@ -46,16 +50,33 @@ def write(
         FencedError: the lease was lost; nothing was written.
         ServiceUnavailableError: the database is unavailable; the same call may be repeated.
     """
-    return _write(engine, batch.lease, batch.works, _How(thresholds, lease_seconds, files))
+    return _write(engine, batch.lease, batch.works, _How(thresholds, lease_seconds, files, stage))
+
+
+def finalise_old_failures(batch: Batch) -> None:
+    """Turn transient failures into final ones after enough rounds of the shard."""
+    lease = batch.lease
+    has_progress = bool(len(lease.outcomes) - lease.outcomes.count(shards.PENDING))
+    if lease.shard.tries + 1 < tries_allowed(has_progress=has_progress):
+        return
+    for work in batch.works:
+        if work.failure is not None and work.failure.is_transient:
+            work.failure = ImageFailure(
+                is_transient=False,
+                code=work.failure.code,
+                about_content=False,
+                detail=f"{work.failure.detail} (after {lease.shard.tries + 1} rounds)",
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class _How:
     """What all images of a batch share."""
 
-    thresholds: NDArray[np.float32]
+    thresholds: NDArray[np.float32] | None
     lease_seconds: float
     files: FeatureFiles | None
+    stage: StageModel | None
 
 
 def _write(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> str:
@@ -94,10 +115,11 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
             present = work.image.id in existing
             outcome = shards.DONE if work.failure is None else shards.FAILED
             outcomes[work.position] = outcome if present else shards.SKIPPED
-        for captioner in {work.captioner for work in done}:
-            own = [work for work in done if work.captioner == captioner]
-            written = replace(provenance, captioner=captioner or shard.captioner)
-            records.write_records(session, _records(own, existing, how.thresholds), written)
+        if how.stage is not None:
+            results = [(work.image.id, work.version, work.result) for work in done if work.image.id in existing]
+            how.stage.write(session, results, provenance)
+        else:
+            _write_recognised(session, done, existing, how, provenance)
         if file is not None:
             at = {work.image.id: (n, work.version) for n, work in enumerate(stored) if work.image.id in existing}
             features.link(session, shard.generation_id, file, at)
@@ -107,6 +129,16 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
             state = "failed" if breaker.trip(session, shard.job_id) else state
     lease.outcomes[:] = outcomes
     return state
+
+
+def _write_recognised(
+    session: Session, works: Sequence[Work], existing: Mapping[int, str], how: _How, provenance: records.Provenance
+) -> None:
+    assert how.thresholds is not None
+    for captioner in {work.captioner for work in works}:
+        own = [work for work in works if work.captioner == captioner]
+        written = replace(provenance, captioner=captioner or provenance.captioner)
+        records.write_records(session, _records(own, existing, how.thresholds), written)
 
 
 def _records(

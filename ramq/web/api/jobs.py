@@ -50,7 +50,12 @@ def create_job(
         request = RequestKey.of(token.name if token else "", idempotency_key, new.model_dump_json())
     try:
         job = services.jobs.create(
-            absolute_source(new.source), model=new.model, caption=new.caption, priority=new.priority, request=request
+            absolute_source(new.source),
+            model=new.model,
+            caption=new.caption,
+            priority=new.priority,
+            stages=new.stages,
+            request=request,
         )
     except NotFoundError as error:
         # The missing source is named in the body. The URL of the request exists, so this is not a 404.

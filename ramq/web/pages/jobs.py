@@ -28,23 +28,28 @@ def show_jobs(request: Request, services: ServicesDep, cursor: MaybeId = None, s
 
 
 @router.post("")
-def create_job(
+def create_job(  # noqa: PLR0913, PLR0917  (the fields of a form)
     request: Request,
     services: ServicesDep,
     source: Annotated[str, Form(max_length=4_096)] = "",
     model: Annotated[Literal["lite", "ram", "ram_plus", ""], Form()] = "",
     caption: Annotated[Literal["yes", "no", ""], Form()] = "",
     priority: Annotated[Priority, Form()] = "normal",
+    stages: Annotated[Literal["text", ""], Form()] = "",
 ) -> Response:
     """Start a job and show it. Errors in the form are shown above it."""
-    form = {"source": source, "model": model, "caption": caption, "priority": priority}
+    form = {"source": source, "model": model, "caption": caption, "priority": priority, "stages": stages}
     if not source.strip() or "\0" in source:
         problem = make_problem(422, "usage", "Enter an archive: s3://bucket/prefix, a folder, or a manifest.")
         return _jobs(request, services, form=form, problem=problem)
     wants_caption = {"yes": True, "no": False}.get(caption)
     try:
         job = services.jobs.create(
-            absolute_source(source.strip()), model=model or None, caption=wants_caption, priority=priority
+            absolute_source(source.strip()),
+            model=model or None,
+            caption=wants_caption,
+            priority=priority,
+            stages=[stages] if stages else [],
         )
     except NotFoundError as error:
         # The archive in the form is missing, not this page, so this is not a 404.
@@ -72,7 +77,7 @@ def _jobs(
         is_live=any(_is_live(job) for job in page.items),
         models=MODELS,
         settings=services.settings,
-        form={"model": "", "caption": "", "priority": "normal"} | form,
+        form={"model": "", "caption": "", "priority": "normal", "stages": ""} | form,
         problem=problem,
         cursor=cursor,
     )
@@ -111,8 +116,13 @@ def _job(request: Request, services: Services, job: JobView, problem: Problem | 
         "job.html",
         status=problem.status if problem else 200,
         job=job,
+        followers=services.jobs.followers(job.id),
         is_live=_is_live(job),
-        workers=[worker for worker in services.jobs.workers() if worker.job_id == job.id and worker.is_alive],
+        workers=[
+            worker
+            for worker in services.jobs.workers()
+            if worker.job_id in {job.id, job.with_job} and job.stage in worker.runs and worker.is_alive
+        ],
         problem=problem,
     )
 

@@ -1,4 +1,4 @@
-"""Base of every stage of the pipeline: the queue before it, the threads that run it, and the time they worked."""
+"""Base of every step of the pipeline: the queue before it, the threads that run it, and the time they worked."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _CLOSE = None
 """Sentinel that a queue holds after its last image."""
 
 
-class Stage(Generic[T]):
-    """One stage: threads that read from one bounded queue.
+class Step(Generic[T]):
+    """One step: threads that read from one bounded queue.
 
     Args:
         name: its name in logs, metrics and thread names.
@@ -42,7 +42,7 @@ class Stage(Generic[T]):
         self._lock = threading.Lock()
 
     def start(self, loop: Callable[[], None], on_error: Callable[[Exception], None]) -> None:
-        """Run ``loop`` in the stage's threads until it returns. It reads from the inbox and returns at a None."""
+        """Run ``loop`` in the step's threads until it returns. It reads from the inbox and returns at a None."""
         for number in range(self._width):
             thread = threading.Thread(target=_guard, args=(loop, on_error), name=f"{self.name}-{number}", daemon=True)
             thread.start()
@@ -57,9 +57,9 @@ class Stage(Generic[T]):
 
     @contextmanager
     def timed(self, lease: Lease, **about: str) -> Iterator[None]:
-        """Add the time of a ``with`` block to the stage, divided by the number of its threads.
+        """Add the time of a ``with`` block to the step, divided by the number of its threads.
 
-        Log lines inside the block carry the labels of the lease, the stage and ``about``.
+        Log lines inside the block carry the labels of the lease, the step and ``about``.
         """
         outside = bind_contextvars(**lease.labels, stage=self.name, **about)
         began = time.perf_counter()
@@ -75,7 +75,7 @@ class Stage(Generic[T]):
 
 
 def _guard(loop: Callable[[], None], on_error: Callable[[Exception], None]) -> None:
-    """Run a stage. After an error that concerns the worker, continue, to drain the queue before it."""
+    """Run a step. After an error that concerns the worker, continue, to drain the queue before it."""
     while True:
         try:
             loop()

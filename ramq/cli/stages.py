@@ -1,0 +1,111 @@
+"""Commands for stages beside recognition: read, stages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from ramq.cli.context import services, settings_for
+from ramq.cli.jobs import follow_started
+from ramq.cli.output import agree, err, print_json, print_table
+from ramq.cli.search import Json, LikeOf, Query, RelevanceOf, Strict, liking, narrowed, pointing_into
+from ramq.cli.search import read as read_query
+from storage.search.views import SearchQuery  # noqa: TC001  (the decorator reads the annotations)
+
+app = typer.Typer(
+    help="What made the results of stages beside recognition, such as the text in images.\n\nExample: ramq stages",
+    invoke_without_command=True,
+)
+
+GenerationId = Annotated[
+    int, typer.Argument(metavar="ID", help="A number that `ramq stages` shows.", min=1, max=2**15 - 1)
+]
+
+
+def register(root: typer.Typer) -> None:
+    """Add the commands."""
+    root.command()(read)
+    root.add_typer(app, name="stages")
+
+
+@app.callback()
+def list_stages(context: typer.Context, as_json: Json = False) -> None:
+    """List the generations of further stages, and which one search uses; or run one of the commands below.
+
+    Example: ramq stages
+    """
+    if context.invoked_subcommand is not None:
+        return
+    with services() as ramq:
+        found = ramq.stages.generations()
+    if as_json:
+        print_json({"items": found})
+        return
+    print_table(
+        ("generation", "stage", "in use", "model", "images", "weights", "preprocessing"),
+        (
+            (
+                str(g.id),
+                g.stage,
+                "yes" if g.is_default else "",
+                g.model,
+                g.images,
+                g.weights_sha256[:12],
+                g.preprocessing,
+            )
+            for g in found
+        ),
+        keep=("stage",),
+        empty="No stage has results yet. Read the text in images with `ramq read`.",
+    )
+
+
+@app.command()
+def use(generation_id: GenerationId) -> None:
+    """Let search use the results of a generation for its stage.
+
+    Example: ramq stages use 4
+    """
+    with services() as ramq:
+        ramq.stages.use(generation_id)
+    err().print(f"Generation {generation_id} serves search now.")
+
+
+@app.command()
+def drop(generation_id: GenerationId, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Erase all results of a generation of a further stage. Tags, captions and vectors stay.
+
+    Example: ramq stages drop 4
+    """
+    with services() as ramq:
+        if not yes:
+            agree(f"Erase all results of generation {generation_id}?")
+        report = ramq.stages.drop(generation_id)
+    err().print(f"Generation {generation_id} was dropped. Erased: the results of {report.records:,} images.")
+
+
+@narrowed
+def read(
+    narrow: SearchQuery,
+    query: Query = None,
+    like: LikeOf = None,
+    relevance: RelevanceOf = None,
+    priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Read the text in images that are recorded: all, those of an archive, or the hits of a search. Prints job numbers.
+
+    Starts one job for each archive. Images whose text was read already, in the same version, are skipped.
+
+    Example: ramq read "street sign" --wait
+    """
+    settings = settings_for()
+    with pointing_into(query), services(settings) as ramq:
+        asked = liking(ramq, read_query(ramq, replace(narrow, relevance=relevance), query, is_strict=strict), like)
+        words = " ".join(filter(None, [query, f"like {like}" if like else None]))
+        started = ramq.stages.start("text", asked, words=words, priority=priority)
+        follow_started(ramq, settings, started, wait=wait, as_json=as_json)

@@ -1,0 +1,131 @@
+"""Further stages: work on images that are recorded already, such as reading the text in them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from storage.database import unit_of_work
+from storage.errors import ConflictError, UsageError
+from storage.ledger import jobs, listings
+from storage.ledger.views import PRIORITIES, Priority
+from storage.results import archives, features, generations, images, serving, stages
+from storage.search.views import SearchQuery
+from storage.tables import Archive
+from workers.messages import STAGE_MODELS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
+
+    from ramq.services.search import SearchClient
+    from storage.ledger.views import JobView
+    from storage.results.generation_views import DropReport
+    from storage.results.stages import StageGeneration
+
+STAGES = tuple(STAGE_MODELS)
+
+
+class StageClient:
+    """Stages other than recognition. Thread-safe.
+
+    Args:
+        engine: the database.
+        search: finds the images to work on.
+    """
+
+    def __init__(self, engine: Engine, search: SearchClient) -> None:
+        self._engine = engine
+        self._search = search
+
+    def start(
+        self, stage: str, asked: SearchQuery, *, words: str | None = None, priority: str = "normal"
+    ) -> list[JobView]:
+        """Start a stage on recorded images: one job for each archive. Images it has done already are skipped.
+
+        Args:
+            stage: its name, for example ``text``.
+            asked: which images: the hits of this search now, or, if it only names archives and a prefix, all images
+                there that are recorded when the job lists them.
+            words: the search as it was typed, to be shown.
+            priority: ``low``, ``normal`` or ``high``.
+
+        Raises:
+            UsageError: no such stage or priority, or no image is found.
+            NotFoundError: the search names something that does not exist.
+        """
+        require_stages([stage])
+        chosen = priority_named(priority)
+        is_whole = replace(asked, archive=None, prefix=None, limit=0, read_for=None) == SearchQuery(limit=0)
+        ids = None if is_whole else self._search.image_ids(asked)
+        with unit_of_work(self._engine) as session:
+            places = self._archives(session, asked) if ids is None else images.by_archive(session, ids)
+            started = []
+            for (archive_id, prefix), named in places.items():
+                archive = session.get_one(Archive, archive_id)
+                job_id = jobs.create(
+                    session,
+                    archive=archive,
+                    source=archive.uri,
+                    prefix=prefix,
+                    model=STAGE_MODELS[stage],
+                    captioner="none",
+                    priority=chosen,
+                    stage=stage,
+                    query=None if ids is None else words or "",
+                )
+                if named:
+                    listings.name(session, job_id, named)
+                started.append(jobs.view(session, job_id))
+            if not started:
+                raise UsageError("no recorded image matches: search for something else, or run `ramq enqueue SOURCE`")
+            return started
+
+    @staticmethod
+    def _archives(session: Session, asked: SearchQuery) -> dict[tuple[int, str], Sequence[int]]:
+        below = asked.prefix or ""
+        if asked.archive:
+            return {(number, prefix + below): () for number, prefix in archives.resolve_all(session, asked.archive)}
+        serving_now = generations.default(session)
+        stock = [] if serving_now is None else features.stock(session, serving_now.id)
+        return {(each.archive_id, below): () for each in stock}
+
+    def generations(self) -> list[StageGeneration]:
+        """Return the generations of all stages but recognition, and how many images each has done, oldest first."""
+        with unit_of_work(self._engine) as session:
+            return stages.generations(session)
+
+    def use(self, generation_id: int) -> None:
+        """Let search use the results of this generation for its stage. Raises ``NotFoundError``."""
+        with unit_of_work(self._engine) as session:
+            serving.lock_default(session)
+            serving.use(session, generation_id)
+
+    def drop(self, generation_id: int) -> DropReport:
+        """Erase all results of a generation of a further stage.
+
+        Raises:
+            NotFoundError: there is no such generation.
+            ConflictError: an open job records with it.
+        """
+        with unit_of_work(self._engine) as session:
+            if generations.get(session, generation_id, stage=None).stage not in STAGES:
+                raise ConflictError(f"generation {generation_id} is one of recognition")
+            return serving.drop(session, generation_id)
+
+
+def require_stages(names: Sequence[str]) -> None:
+    """Raise ``UsageError`` unless these are stages beside recognition."""
+    for name in names:
+        if name not in STAGES:
+            raise UsageError(f"unknown stage {name!r}; choose from {', '.join(STAGES)}")
+
+
+def priority_named(name: str) -> Priority:
+    """Return a priority. Raises ``UsageError``."""
+    for known in PRIORITIES:
+        if known == name:
+            return known
+    raise UsageError(f"unknown priority {name!r}; choose one of {', '.join(PRIORITIES)}")

@@ -1,0 +1,45 @@
+"""Stages beside recognition under ``/v1``: start them on recorded images; list, use and drop their results."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, status
+
+from ramq.schemas.generations import DropOut, StageGenerationOut
+from ramq.schemas.views import JobOut, NewStageJobs, PageOut
+from ramq.web.api.generations import GenerationId
+from ramq.web.deps import ServicesDep
+from storage.search.views import SearchQuery
+
+Stage = Annotated[Literal["text"], Path(description="`text` reads the text in images")]
+
+router = APIRouter(prefix="/v1/stages", tags=["stages"])
+
+
+@router.get("")
+def list_stage_generations(services: ServicesDep) -> PageOut[StageGenerationOut]:
+    """List what made the results of each stage, and how many images each has done."""
+    items = [StageGenerationOut.model_validate(generation) for generation in services.stages.generations()]
+    return PageOut[StageGenerationOut](items=items)
+
+
+@router.post("/{stage}/jobs", status_code=status.HTTP_201_CREATED)
+def create_stage_jobs(services: ServicesDep, stage: Stage, new: NewStageJobs) -> PageOut[JobOut]:
+    """Start a stage on recorded images: all, those of an archive, or the hits of a search. One job for each archive.
+
+    Images that the stage has done already, in the same version, are skipped.
+    """
+    asked = services.search.read(SearchQuery(archive=new.archive or None), new.q)
+    started = services.stages.start(stage, asked, words=new.q, priority=new.priority)
+    return PageOut[JobOut](items=[JobOut.model_validate(job) for job in started])
+
+
+@router.post("/generations/{generation_id}/use", status_code=status.HTTP_204_NO_CONTENT)
+def use_stage_generation(services: ServicesDep, generation_id: GenerationId) -> None:
+    """Let search use these results for their stage."""
+    services.stages.use(generation_id)
+
+
+@router.delete("/generations/{generation_id}")
+def drop_stage_generation(services: ServicesDep, generation_id: GenerationId) -> DropOut:
+    """Erase all results of a generation of a further stage."""
+    return DropOut.model_validate(services.stages.drop(generation_id))

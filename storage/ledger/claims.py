@@ -1,0 +1,190 @@
+"""Claims: which shard a worker takes next, and the shards of other stages that it takes with it.
+
+A worker fetches and decodes an image once for all stages that it can do. Each stage has shards of its own, so each
+keeps its own lease, fence, outcomes and counts; a shard that has the same images as one of recognition names it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from storage.ledger.waiting import Able
+from storage.tables import RECOGNITION
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+CLAIMABLE = """
+    ((shard.state = 'ready' AND (shard.next_try_at IS NULL OR shard.next_try_at <= now()))
+     OR (shard.state = 'leased' AND shard.lease_until < now()))
+"""
+"""Whether a shard can be leased: it is ready, or its lease is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedShard:
+    """A shard as it was claimed.
+
+    Attributes:
+        attempts: number of holders in a row that wrote nothing, including this one.
+        tries: number of rounds that ended in a transient error.
+        probe: position of the image that the last holder processed alone when it died; None: there was none.
+        probe_deaths: number of holders that died while processing that image alone.
+        outcomes: one byte per image.
+        features: which features to store of each image.
+        vocabulary_id: a vocabulary other than the model's own.
+        from_generation_id: compute new tags from the features stored by that generation instead of reading the archive.
+        stage: what to do with the images.
+    """
+
+    id: int
+    job_id: int
+    epoch: int
+    attempts: int
+    tries: int
+    probe: int | None
+    probe_deaths: int
+    image_ids: list[int]
+    outcomes: bytes
+    archive_uri: str
+    generation_id: int
+    fingerprint: str
+    model: str
+    captioner: str
+    features: str
+    vocabulary_id: int | None
+    from_generation_id: int | None
+    stage: str = RECOGNITION
+
+
+ABLE = Able()
+"""A worker that recognises with any model and does nothing else."""
+
+CAREFUL_AFTER = 3
+"""From the third holder in a row that starts on the same images, images are processed one at a time."""
+
+# A shard whose images are to be recognised too is left to whoever recognises them, if that could be this worker.
+_WITH_ANOTHER = f"""
+    (shard.with_shard_id IS NOT NULL AND CAST(:recognises AS boolean) AND EXISTS (
+        SELECT FROM shard AS other JOIN job AS other_job ON other_job.id = other.job_id
+        WHERE other.id = shard.with_shard_id AND other_job.state = 'running'
+          AND other.state = 'ready' AND (other.next_try_at IS NULL OR other.next_try_at <= now())
+          AND other.attempts < {CAREFUL_AFTER - 1} AND other.probe IS NULL
+          AND other_job.model <> ALL(CAST(:barred_models AS text[]))
+          AND other_job.captioner <> ALL(CAST(:barred_models AS text[]))
+          AND (CAST(:models AS text[]) IS NULL OR other_job.model = ANY(:models))
+          AND other_job.generation_id <> ALL(CAST(:other_generations AS int[]))))
+"""
+
+_LOOKED_AT = 64
+"""Shards of a job that a claim looks at: with millions of them, it must not look at each."""
+
+_LEASE = """
+    UPDATE shard SET state = 'leased', epoch = epoch + 1, attempts = attempts + 1, owner = :owner,
+        lease_until = now() + make_interval(secs => :lease_seconds),
+        probe_deaths = CASE WHEN probe IS NULL THEN 0 ELSE probe_deaths + 1 END
+    FROM candidate, job, archive, generation
+    WHERE shard.id = candidate.id AND job.id = shard.job_id AND archive.id = job.archive_id
+      AND generation.id = job.generation_id
+    RETURNING shard.id, shard.job_id, shard.epoch, shard.attempts, shard.tries, shard.probe,
+        shard.probe_deaths, shard.image_ids, shard.outcomes, archive.uri AS archive_uri,
+        job.generation_id, generation.fingerprint, job.model, job.captioner, job.features, job.vocabulary_id,
+        job.from_generation_id, job.stage
+"""
+
+_FIRST_OF_JOB = f"""
+    SELECT shard.with_shard_id FROM shard WHERE shard.job_id = job.id AND shard.state IN ('ready', 'leased')
+    AND {CLAIMABLE} ORDER BY shard.id LIMIT {_LOOKED_AT}
+"""  # noqa: S608
+
+
+def claim(
+    session: Session,
+    *,
+    owner: str,
+    lease_seconds: float,
+    able: Able = ABLE,
+) -> ClaimedShard | None:
+    """Lease the next shard: highest priority first, then the job with the fewest workers, then the oldest.
+
+    A shard of another stage whose images wait to be recognised by this worker too is left for :func:`claim_together`.
+
+    Args:
+        session: its transaction is the claim.
+        owner: id of the worker.
+        lease_seconds: duration of the lease, unless it is renewed.
+        able: what this worker can do.
+    """
+    values = able.values()
+    job_id = session.scalar(
+        text(
+            f"""
+            SELECT job.id FROM job JOIN archive ON archive.id = job.archive_id
+            WHERE job.state = 'running' AND job.generation_id IS NOT NULL AND job.stage = ANY(:stages)
+              AND job.model <> ALL(CAST(:barred_models AS text[]))
+              AND job.captioner <> ALL(CAST(:barred_models AS text[]))
+              AND (archive.uri <> ALL(CAST(:barred_archives AS text[])) OR job.from_generation_id IS NOT NULL)
+              AND (CAST(:models AS text[]) IS NULL OR job.stage <> '{RECOGNITION}' OR job.model = ANY(:models))
+              AND job.generation_id <> ALL(CAST(:other_generations AS int[]))
+              AND EXISTS (SELECT FROM ({_FIRST_OF_JOB}) AS shard WHERE NOT {_WITH_ANOTHER})
+            ORDER BY job.priority DESC,
+              (SELECT count(*) FROM shard WHERE shard.job_id = job.id AND shard.state = 'leased'
+               AND shard.lease_until >= now()),
+              job.id
+            LIMIT 1
+            """  # noqa: S608  (a constant of this module, no input)
+        ),
+        values,
+    )
+    if job_id is None:
+        return None
+    row = session.execute(
+        text(
+            f"""
+            WITH candidate AS (
+                SELECT id FROM shard WHERE job_id = :job_id AND state IN ('ready', 'leased') AND {CLAIMABLE}
+                AND NOT {_WITH_ANOTHER} ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
+            )
+            {_LEASE}
+            """  # noqa: S608
+        ),
+        {**values, "job_id": job_id, "owner": owner, "lease_seconds": lease_seconds},
+    ).one_or_none()
+    return None if row is None else ClaimedShard(**row._mapping)  # noqa: SLF001  (SQLAlchemy's documented name)
+
+
+def claim_together(
+    session: Session,
+    shard: ClaimedShard,
+    *,
+    owner: str,
+    lease_seconds: float,
+    able: Able,
+) -> list[ClaimedShard]:
+    """Lease the shards of other stages that have the same images as ``shard``, in the transaction of its claim.
+
+    None if either may hold an image that kills workers: such images are looked for one stage at a time.
+    """
+    if shard.attempts >= CAREFUL_AFTER or shard.probe is not None:
+        return []
+    rows = session.execute(
+        text(
+            f"""
+            WITH candidate AS (
+                SELECT shard.id FROM shard JOIN job ON job.id = shard.job_id
+                WHERE shard.with_shard_id = :shard_id AND shard.state IN ('ready', 'leased') AND {CLAIMABLE}
+                  AND shard.attempts < {CAREFUL_AFTER - 1} AND shard.probe IS NULL
+                  AND job.state = 'running' AND job.generation_id IS NOT NULL AND job.stage = ANY(:stages)
+                  AND job.model <> ALL(CAST(:barred_models AS text[]))
+                  AND job.generation_id <> ALL(CAST(:other_generations AS int[]))
+                ORDER BY shard.id FOR UPDATE OF shard SKIP LOCKED
+            )
+            {_LEASE}
+            """  # noqa: S608
+        ),
+        {**able.values(), "shard_id": shard.id, "owner": owner, "lease_seconds": lease_seconds},
+    )
+    return [ClaimedShard(**row._mapping) for row in rows]  # noqa: SLF001

@@ -1,0 +1,135 @@
+"""What is recorded of images by a stage other than recognition, whatever its table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, text
+
+from storage.results.features import RecordedPage
+from storage.results.partitions import TABLES
+from storage.tables import RECOGNITION, Generation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+
+def pending(session: Session, stage: str, generation_id: int, image_ids: Sequence[int]) -> list[int]:
+    """Return, in the same order, those of these images on which a stage still has to work.
+
+    This excludes images with a result of the same version and generation, and those whose current bytes were found
+    unusable before.
+    """
+    rows = session.execute(
+        text(
+            f"""SELECT image.id FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS wanted (id, number)
+                JOIN image USING (id) WHERE {_is_pending(stage)} ORDER BY wanted.number"""  # noqa: S608  (constants)
+        ),
+        {"generation_id": generation_id, "ids": list(image_ids)},
+    )
+    return list(rows.scalars())
+
+
+def page(  # noqa: PLR0913  (the conditions of one query)
+    session: Session,
+    *,
+    stage: str,
+    generation_id: int,
+    archive_id: int,
+    prefix: str,
+    named_by: int | None,
+    after: int,
+    limit: int,
+) -> RecordedPage:
+    """Return the next images that a stage works on, in order of their ids, and those on which it still has to.
+
+    Args:
+        session: a transaction.
+        stage: the stage.
+        generation_id: its generation.
+        archive_id: only images of this archive.
+        prefix: only keys that begin so.
+        named_by: only images that this job has named (table ``naming``). None: those that the serving generation of
+            recognition has recorded.
+        after: the last image of the previous page; 0 at first.
+        limit: images at most.
+    """
+    known = (
+        "EXISTS (SELECT FROM naming WHERE naming.job_id = :named_by AND naming.image_id = image.id)"
+        if named_by is not None
+        else """EXISTS (SELECT FROM record JOIN generation ON generation.id = record.generation_id
+            AND generation.is_default AND generation.stage = 'recognition' WHERE record.image_id = image.id)"""
+    )
+    rows = session.execute(
+        text(
+            f"""SELECT image.id, {_is_pending(stage)} AS is_pending FROM image
+                WHERE image.id > :after AND image.archive_id = :archive_id AND starts_with(image.key, :prefix)
+                  AND image.missing_since IS NULL AND {known} ORDER BY image.id LIMIT :limit"""  # noqa: S608
+        ),
+        {
+            "generation_id": generation_id,
+            "archive_id": archive_id,
+            "prefix": prefix,
+            "named_by": named_by,
+            "after": after,
+            "limit": limit,
+        },
+    ).all()
+    return RecordedPage([row.id for row in rows], [row.id for row in rows if row.is_pending])
+
+
+@dataclass(frozen=True, slots=True)
+class StageGeneration:
+    """What made results of a stage. ``images``: how many have one; ``is_default``: search uses it."""
+
+    id: int
+    stage: str
+    model: str
+    weights_sha256: str
+    preprocessing: str
+    images: int
+    is_default: bool
+    created_at: datetime
+
+
+def generations(session: Session) -> list[StageGeneration]:
+    """Return the generations of all stages but recognition that were not dropped, oldest first."""
+    rows = session.scalars(
+        select(Generation)
+        .where(Generation.stage != RECOGNITION, Generation.dropped_at.is_(None))
+        .order_by(Generation.id)
+    )
+    return [
+        StageGeneration(
+            row.id,
+            row.stage,
+            row.model,
+            row.weights_sha256,
+            row.preprocessing,
+            _count(session, row),
+            row.is_default,
+            row.created_at,
+        )
+        for row in rows
+    ]
+
+
+def _count(session: Session, generation: Generation) -> int:
+    table = TABLES[generation.stage][0]
+    statement = text(f"SELECT count(*) FROM {table} WHERE generation_id = :id")  # noqa: S608  (a constant)
+    return int(session.scalar(statement, {"id": generation.id}) or 0)
+
+
+def _is_pending(stage: str) -> str:
+    table = TABLES[stage][0]
+    return f"""
+        NOT EXISTS (SELECT FROM {table} AS own WHERE own.image_id = image.id AND own.generation_id = :generation_id
+            AND own.version = image.version)
+        AND NOT EXISTS (SELECT FROM failure WHERE failure.image_id = image.id
+            AND failure.generation_id = :generation_id AND failure.version = image.version
+            AND failure.about_content AND NOT failure.retrying)
+    """  # noqa: S608  (a constant of ``partitions``)

@@ -1,0 +1,68 @@
+"""What the pipeline asks of a stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from sqlalchemy.orm import Session
+
+    from ram_core.recognition import Preprocessing
+    from storage.results.generations import StageSpec
+    from storage.results.records import Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class StageOptions:
+    """Settings of the stages.
+
+    Attributes:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        models_dir: folder of checkpoints.
+        mask_text: kinds of text that are masked before they are stored; see ``ram_core.reading.sensitive``.
+    """
+
+    device: str
+    models_dir: Path
+    mask_text: tuple[str, ...] = ()
+
+
+class StageModel(Protocol):
+    """The loaded model of a stage. One thread at a time; ``preprocessing`` may be used from any thread."""
+
+    @property
+    def spec(self) -> StageSpec:
+        """What makes its results."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """From a decoded image to what ``run`` takes."""
+
+    def run(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Any]:
+        """Return a result for each picture. It may raise anything: the pipeline finds the picture at fault."""
+
+    def write(self, session: Session, results: Sequence[tuple[int, str, Any]], provenance: Provenance) -> None:
+        """Store results: (image id, version, result). The images are locked. Storing the same twice changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageKind:
+    """A stage that workers may do.
+
+    Attributes:
+        name: its name for people, for example ``text``.
+        model: name of its model.
+        is_installed: whether this machine has the packages that it needs.
+        load: loads the model. Raises errors of ``ram_core.errors``.
+    """
+
+    name: str
+    model: str
+    is_installed: Callable[[], bool]
+    load: Callable[[StageOptions], StageModel]
