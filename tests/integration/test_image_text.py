@@ -179,9 +179,9 @@ def test_the_page_shows_corrects_and_takes_back_with_plain_forms(client: TestCli
     assert "GOOD MORMING" in page
     assert "<script>alert" not in page
     assert "\u202e" not in page
-    posted = {"polygon": "0.1 0.1 0.6 0.1 0.6 0.2 0.1 0.2", "text": "GOOD MORNING", "say": "text"}
+    posted = {"polygon": "0.1 0.1 0.6 0.1 0.6 0.2 0.1 0.2", "text": "GOOD MORNING", "say": "text", "line": "1"}
     answer = client.post(f"/images/{cup}/text", data=posted)
-    assert (answer.status_code, answer.headers["location"]) == (303, f"/images/{cup}#text")
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/images/{cup}#line-1")
     page = client.get(f"/images/{cup}").text
     assert "corrected by you on" in page
     [said] = services_of(client).readings.corrections(cup)
@@ -190,7 +190,8 @@ def test_the_page_shows_corrects_and_takes_back_with_plain_forms(client: TestCli
     assert "GOOD MORNING" not in page
     assert "Said to be no text" in page
     [denied] = services_of(client).readings.corrections(cup)
-    assert client.post(f"/images/{cup}/text", data={"say": "nothing", "correction": denied.id}).status_code == 303
+    undone = client.post(f"/images/{cup}/text", data={"say": "nothing", "correction": denied.id})
+    assert (undone.status_code, undone.headers["location"]) == (303, f"/images/{cup}#text")
     assert "GOOD MORMING" in client.get(f"/images/{cup}").text
     refused = client.post(f"/images/{cup}/text", data=posted | {"text": " "})
     assert refused.status_code == 422

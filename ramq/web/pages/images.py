@@ -21,12 +21,13 @@ log = logging.getLogger(__name__)
 
 
 class SaidOfLine(BaseModel):
-    """The form of a line. To say ``nothing`` takes a correction back."""
+    """The form of a line. To say ``nothing`` takes a correction back. ``line`` is where the list is shown then."""
 
     say: Literal["text", "none", "nothing"]
     polygon: str = Field("", max_length=MAX_TEXT)
     text: str = Field("", max_length=MAX_TEXT)
     correction: int = Field(0, ge=0, le=MAX_ID)
+    line: int = Field(0, ge=0, le=MAX_ID)
 
 
 router = APIRouter(include_in_schema=False, prefix="/images")
@@ -80,7 +81,8 @@ def correct_line(
         raise
     except UsageError as error:
         return _screen(request, services, image_id, line_refusal=error)
-    return RedirectResponse(f"/images/{image_id}#text", status_code=303)
+    # People who correct a page go on with the next line.
+    return RedirectResponse(f"/images/{image_id}#{f'line-{said.line}' if said.line else 'text'}", status_code=303)
 
 
 def _screen(

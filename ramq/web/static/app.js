@@ -178,7 +178,8 @@ if (document.getElementById("results")) {
     window.htmx?.process(grid);
     history.scrollRestoration = "manual";
     window.scrollTo(0, place.scroll);
-    if (place.seen) grid.querySelector(`a.shot[href="/images/${place.seen}"]`)?.closest(".hit").scrollIntoView({ block: "nearest" });
+    const seen = Array.from(grid.querySelectorAll("a.shot")).find((link) => link.pathname === `/images/${place.seen}`);
+    seen?.closest(".hit").scrollIntoView({ block: "nearest" });
     if (location.hash === "#back") history.replaceState(history.state, "", here());
   }
   window.addEventListener("pagehide", () => {
@@ -203,7 +204,7 @@ if (trail) {
     const links = [[".previous", place.ids[at - 1]], [".next", place.ids[at + 1]]].map(([name, other]) => {
       const link = trail.querySelector(name);
       if (other === undefined) { link.remove(); return null; }
-      link.href = `/images/${other}`;
+      link.href = `/images/${other}${location.search}`; // with the words that were searched for
       // Replace this history entry, so that Back always returns to the results.
       link.addEventListener("click", (event) => { event.preventDefault(); location.replace(link.href); });
       return link;
