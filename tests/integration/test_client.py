@@ -14,8 +14,11 @@ import pytest
 
 from ramq.client import ONCE, Client, ProblemError, UnreachableError
 from ramq.schemas.views import JobOut
+from storage.results.reading_views import FoundLine
+from tests.readings import rectangle
 from tests.services.loopback import answering_with
 from tests.services.null_reader import load
+from tests.services.read import write_text
 from tests.services.recognised import CAT, PHOTOGRAPHS, make_worker
 from tests.services.web import services_of, serving
 from workers.pipeline.model_holder import ModelHolder, ModelOptions
@@ -122,6 +125,19 @@ def test_tags_come_over_pages_as_many_as_are_wanted(ramq: Client, monkeypatch: p
     assert ramq.tags(limit=None, threshold=0) == every
     assert [len(ramq.tags(limit=limit, threshold=0)) for limit in (0, 40, 41)] == [0, 40, 41]
     assert ramq.tags(threshold=0) == every[:50] != every
+
+
+def test_the_text_in_an_image_is_read_and_corrected(ramq: Client, services: Services) -> None:
+    (cat,) = ramq.search(tags=[CAT])
+    place = rectangle(0.1, 0.1, 0.6, 0.2)
+    write_text(services, cat.image_id, [FoundLine("CHELSE", 0.7, place)])
+    assert [line.text for line in ramq.text(cat.image_id).lines] == ["CHELSE"]
+    (line,) = ramq.correct_text(cat.image_id, place, "CHELSEA").lines
+    assert (line.text, line.polygon) == ("CHELSEA", [list(corner) for corner in place])
+    assert line.correction_id is not None
+    assert ramq.text_file(cat.image_id, "txt") == "CHELSEA\n"
+    assert "ocr_line" in ramq.text_file(cat.image_id, "hocr")
+    assert [line.text for line in ramq.reset_text(cat.image_id, line.correction_id).lines] == ["CHELSE"]
 
 
 def test_images_are_seen_compared_and_erased(ramq: Client) -> None:
