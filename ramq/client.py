@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
@@ -27,6 +27,7 @@ from urllib3.util import Retry, Timeout
 
 from ramq.schemas.generations import GenerationStateOut
 from ramq.schemas.problem import Problem
+from ramq.schemas.readings import ReadingOut
 from ramq.schemas.views import (
     ArchiveOut,
     DeletionOut,
@@ -112,12 +113,29 @@ class Client:
     # Jobs ----------------------------------------------------------------------------------------------------------
 
     def enqueue(
-        self, source: str, *, model: str | None = None, caption: bool | None = None, priority: Priority = "normal"
+        self,
+        source: str,
+        *,
+        model: str | None = None,
+        caption: bool | None = None,
+        priority: Priority = "normal",
+        stages: Sequence[str] = (),
     ) -> JobOut:
-        """Start a job over ``s3://bucket/prefix``, a folder of the server, or a manifest."""
-        wanted = {"source": source, "model": model, "caption": caption, "priority": priority}
+        """Start a job over ``s3://bucket/prefix``, a folder of the server, or a manifest.
+
+        Each further stage, for example ``text``, is a job of its own, whose ``with_job`` is this one.
+        """
+        further = list(stages) or None
+        wanted = {"source": source, "model": model, "caption": caption, "priority": priority, "stages": further}
         body = {name: value for name, value in wanted.items() if value is not None}
         return self._ask(JobOut, "POST", "/v1/jobs", json=body, headers={ONCE: str(uuid4())})
+
+    def start_stage(
+        self, stage: str, q: str | None = None, *, archive: str | None = None, priority: Priority = "normal"
+    ) -> list[JobOut]:
+        """Start a stage on recorded images: all, those of an archive, or the hits of the search ``q``."""
+        body = {"q": q, "archive": archive, "priority": priority}
+        return self._ask(PageOut[JobOut], "POST", f"/v1/stages/{stage}/jobs", json=body).items
 
     def job(self, job_id: int) -> JobOut:
         """Return a job with its counters."""
@@ -217,6 +235,24 @@ class Client:
     def reset_tag(self, image_id: int, tag: str) -> ImageOut:
         """Remove the correction of a tag of an image, so that the model decides again."""
         return self._ask(ImageOut, "DELETE", f"/v1/images/{image_id}/tags/{quote(tag)}")
+
+    def text(self, image_id: int, generation: int | None = None) -> ReadingOut:
+        """Return the lines of text in an image, with their places. ``generation``: the one that read it."""
+        return self._ask(ReadingOut, "GET", f"/v1/images/{image_id}/text", {"generation": generation})
+
+    def text_file(self, image_id: int, format_: Literal["txt", "hocr", "alto"], generation: int | None = None) -> str:
+        """Return the text in an image as plain text, hOCR or ALTO."""
+        wanted = {"format": format_, "generation": generation}
+        return self._send("GET", f"/v1/images/{image_id}/text", wanted).data.decode()
+
+    def correct_text(self, image_id: int, polygon: Sequence[Sequence[float]], text: str | None) -> ReadingOut:
+        """Correct the text at a place of an image: four corners (x, y) in 0..1. None: there is no text."""
+        body = {"polygon": [list(corner) for corner in polygon], "text": text}
+        return self._ask(ReadingOut, "POST", f"/v1/images/{image_id}/text/corrections", json=body)
+
+    def reset_text(self, image_id: int, correction_id: int) -> ReadingOut:
+        """Remove a correction of the text in an image."""
+        return self._ask(ReadingOut, "DELETE", f"/v1/images/{image_id}/text/corrections/{correction_id}")
 
     def thumbnail(self, image_id: int, size: int = 320) -> bytes:
         """Return a JPEG whose longest side is about ``size`` pixels."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ramq.services.jobs import JobClient
     from ramq.services.policies import PolicyClient
     from ramq.services.query_models import QueryModels
+    from ramq.services.readings import ReadingClient
     from ramq.services.search import SearchClient
     from ramq.services.stages import StageClient
     from ramq.services.thumbnails import Thumbnails
@@ -127,6 +128,13 @@ class Services:
         from ramq.services.corrections import CorrectionClient  # noqa: PLC0415
 
         return CorrectionClient(self.engine, self._search_of_database)
+
+    @once
+    def readings(self) -> ReadingClient:
+        """The text in images, and manual corrections of it."""
+        from ramq.services.readings import ReadingClient  # noqa: PLC0415
+
+        return ReadingClient(self.engine, self.search_engine)
 
     @once
     def policies(self) -> PolicyClient:

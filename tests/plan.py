@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from storage.database import unit_of_work
@@ -11,7 +12,9 @@ from storage.ledger.shards import DONE, FAILED
 from storage.objects.base import S3Options
 from tests.ledger import Ledger
 from workers.pipeline.fitness import Fitness
+from workers.pipeline.stage_holder import StageHolder
 from workers.planner import Planner
+from workers.stages import StageOptions
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -26,6 +29,7 @@ class OneModel:
     """Stands for the loaded model, of which a planner asks only which generation it is."""
 
     generation_id: int
+    runs: tuple[str, ...] = ("recognition",)
     served: tuple[str, ...] | None = None
     current: str | None = None
     pinned: str | None = None
@@ -38,6 +42,10 @@ class OneModel:
 
     def register(self, session: Session, name: str, vocabulary_id: int | None = None) -> int:
         return self.generation_id
+
+    @property
+    def stages(self) -> StageHolder:
+        return StageHolder(StageOptions("cpu", Path("/nowhere")))
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else a holder has that says which models are known is not known here."""

@@ -106,6 +106,7 @@ def _session(path: Path, content: bytes, providers: list[Any]) -> Any:
     options.log_severity_level = 4
     options.intra_op_num_threads = _threads()
     options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoders need the cores too
     options.enable_cpu_mem_arena = False  # it keeps the memory of the largest picture, for every shape
     try:
         session = onnxruntime.InferenceSession(content, options, providers=providers)

@@ -25,7 +25,11 @@ MAX_LINES = 1_000
 MAX_CHARACTERS = 1_000
 """Of one line."""
 
-_LEAST_CONFIDENCE = 0.5
+MAX_WIDTH = 1_500_000
+"""Of all lines of a picture as they are read, together, in pixels. A page of 10,000 words has about a million."""
+
+LEAST_CONFIDENCE = 0.5
+"""Lines of which the network is less sure are dropped: they are seldom text."""
 
 
 class Reader:
@@ -67,17 +71,22 @@ class Reader:
     def _read(self, picture: NDArray[np.uint8]) -> Reading:
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
             raise ImageError(f"pixels are {picture.dtype} {picture.shape}, not uint8 (H, W, 3)")
-        boxes, is_cut = self._detector.find(picture)
-        boxes, is_cut = boxes[:MAX_LINES], is_cut or len(boxes) > MAX_LINES
-        scale = np.array([picture.shape[1], picture.shape[0]], dtype=np.float32)
-        lines = []
-        for box, text, confidence in self._recognizer.recognise(picture, boxes):
+        found = self._detector.find(picture)
+        # Lines are cut off in reading order, so what is kept belongs together.
+        boxes = found.boxes[reading_order(found.boxes)]
+        fitting = int(np.searchsorted(np.cumsum(self._recognizer.widths(boxes)), MAX_WIDTH, side="right"))
+        kept = boxes[: min(fitting, MAX_LINES)]
+        lines, corners = [], []
+        scale = np.array(picture.shape[1::-1], dtype=np.float64)
+        for box, text, confidence in self._recognizer.recognise(picture, kept):
             clean = _clean(text)
-            if clean and confidence >= _LEAST_CONFIDENCE:
-                points = np.clip(box / scale, 0, 1)
-                lines.append(Line(clean, confidence, tuple((float(x), float(y)) for x, y in points)))
-        order = reading_order(np.array([line.polygon for line in lines]) * scale) if lines else []
-        return Reading(tuple(lines[i] for i in order), is_cut)
+            if clean and confidence >= LEAST_CONFIDENCE:
+                polygon = np.clip(box / scale, 0, 1).round(5).tolist()
+                lines.append(Line(clean, min(confidence, 1.0), tuple((x, y) for x, y in polygon)))
+                corners.append(box)
+        # Only now is known which way the text goes.
+        order = reading_order(np.array(corners).reshape(-1, 4, 2))
+        return Reading(tuple(lines[i] for i in order), found.is_cut or len(kept) < len(boxes))
 
 
 def _clean(text: str) -> str:

@@ -11,9 +11,10 @@ import typer
 from ramq.cli.context import services
 from ramq.cli.output import err, print_json, print_table
 from ramq.cli.search import Json, LikeOf, Query, RelevanceOf, Strict, liking, narrowed, pointing_into, read
-from ramq.services.export import FORMATS, write_rows
+from ramq.services.export import FORMATS, TABLES, TEXT_FILES, write_rows, write_text_files
 from storage.errors import UsageError
 from storage.search.views import SearchQuery  # noqa: TC001  (the decorator reads the annotations)
+from storage.texts import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,24 +53,51 @@ def export(
     like: LikeOf = None,
     relevance: RelevanceOf = None,
     format_: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "jsonl",
+    with_text: Annotated[bool, typer.Option("--text", help="Add the lines of text in each image.")] = False,
     strict: Strict = False,
 ) -> None:
     """Write results to stdout, one row per image. A search by text or similarity exports 10,000 images at most.
 
+    The formats hocr and alto are the text in the images: a tar archive with one file per image that was read.
+
     Memory use does not grow with the number of images.
 
     Example: ramq export --tag castle --format csv > castles.csv
+
+    Example: ramq export --archive 1 --format alto | tar x -C letters
     """
-    if format_ not in FORMATS:
-        raise UsageError(f"unknown format {format_!r}; choose one of {', '.join(FORMATS)}")
-    if format_ == "parquet" and sys.stdout.isatty():
-        raise UsageError("parquet cannot be written to a terminal; redirect it to a file: > results.parquet")
+    _check_format(format_, with_text=with_text)
     with pointing_into(query), services() as ramq:
         asked = liking(ramq, read(ramq, replace(narrow, relevance=relevance), query, is_strict=strict), like)
         made_by, hits = ramq.search.export(asked)
         if asked.text or asked.like is not None:
             hits = _to_the_depth(hits)
-        write_rows(hits, format_, sys.stdout.buffer, made_by)
+        readings = ramq.readings.views
+        if format_ in TEXT_FILES:
+            _report(*write_text_files(hits, format_, sys.stdout.buffer, readings))
+        else:
+            write_rows(hits, format_, sys.stdout.buffer, made_by, readings if with_text else None)
+
+
+def _check_format(format_: str, *, with_text: bool) -> None:
+    if format_ not in FORMATS:
+        raise UsageError(f"unknown format {format_!r}; choose one of {', '.join(FORMATS)}")
+    if with_text and format_ not in (*TABLES, *TEXT_FILES):
+        raise UsageError(f"{format_} has no place for text; choose one of {', '.join((*TABLES, *TEXT_FILES))}")
+    if format_ == "parquet" and sys.stdout.isatty():
+        raise UsageError("parquet cannot be written to a terminal; redirect it to a file: > results.parquet")
+    if format_ in TEXT_FILES and sys.stdout.isatty():
+        raise UsageError(f"{format_} files cannot be written to a terminal; unpack them: | tar x -C FOLDER")
+
+
+def _report(written: int, left_out: int) -> None:
+    """Say how many images were written, and how many were not."""
+    err().print(f"The text of {plural(written, 'image')} was written.", style="dim", soft_wrap=True)
+    if left_out:
+        err().print(
+            f"{plural(left_out, 'image')} had not been read yet and have no file; `ramq read` reads them.",
+            soft_wrap=True,
+        )
 
 
 def _to_the_depth(hits: Iterator[Hit]) -> Iterator[Hit]:

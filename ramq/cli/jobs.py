@@ -78,7 +78,7 @@ def follow_started(
         for created in started:
             out().print(created.id)
     if wait:
-        finished = [wait_for_end(ramq, settings, created.id, is_quiet=as_json) for created in started]
+        finished = wait_for_ends(ramq, settings, [created.id for created in started], is_quiet=as_json)
         if as_json:
             print_json(finished[0] if len(finished) == 1 else {"items": finished})
         else:
@@ -237,11 +237,25 @@ def _print_report(report: JobReport, *, as_json: bool) -> None:
 
 
 def wait_for_end(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) -> JobView:
-    """Follow a job to its end, and return it.
+    """Follow a job to its end, and return it. See ``wait_for_ends``."""
+    return wait_for_ends(ramq, settings, [job_id], is_quiet=is_quiet)[0]
 
-    On the embedded stack, a worker is started while the job is followed, if none is alive.
+
+def wait_for_ends(ramq: Services, settings: Settings, job_ids: Sequence[int], *, is_quiet: bool) -> list[JobView]:
+    """Follow jobs to their ends, one after the other, and return them.
+
+    On the embedded stack, a worker is started while they are followed, if none is alive.
     """
-    return _follow(ramq, settings, job_id, is_quiet=is_quiet)
+    fleet: Workers | None = None
+    with ExitStack() as cleanup:
+        is_ours = settings.is_embedded and not any(worker.is_alive for worker in ramq.jobs.workers())
+        if is_ours and not all(ramq.jobs.get(job_id).is_over for job_id in job_ids):
+            from ramq.stack import workers  # noqa: PLC0415
+
+            assert ramq.broker_url is not None
+            database_url = ramq.engine.url.render_as_string(hide_password=False)
+            fleet = cleanup.enter_context(workers(settings, database_url, ramq.broker_url, 1))
+        return [_follow(ramq, job_id, fleet, is_quiet=is_quiet) for job_id in job_ids]
 
 
 @contextmanager
@@ -282,19 +296,10 @@ def _progress(*, is_quiet: bool) -> Progress:
     )
 
 
-def _follow(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) -> JobView:
-    fleet: Workers | None = None
-    with ExitStack() as cleanup:
-        started = time.monotonic()
-        is_ours = settings.is_embedded and not any(worker.is_alive for worker in ramq.jobs.workers())
-        if is_ours and not ramq.jobs.get(job_id).is_over:
-            from ramq.stack import workers  # noqa: PLC0415
-
-            assert ramq.broker_url is not None
-            database_url = ramq.engine.url.render_as_string(hide_password=False)
-            fleet = cleanup.enter_context(workers(settings, database_url, ramq.broker_url, 1))
-        progress = cleanup.enter_context(_progress(is_quiet=is_quiet))
-        cleanup.enter_context(_interrupted_with_a_word(job_id))  # the innermost, so that it prints before any wait
+def _follow(ramq: Services, job_id: int, fleet: Workers | None, *, is_quiet: bool) -> JobView:
+    started = time.monotonic()
+    # The word is the innermost, so that it is printed before any wait.
+    with _progress(is_quiet=is_quiet) as progress, _interrupted_with_a_word(job_id):
         task = progress.add_task(f"job {job_id}", total=None, rate="", note="")
         told, next_line = "", started
         while True:

@@ -26,6 +26,7 @@ COMMANDS = {
     "stages": ("read", "stages"),
     "search": ("search", "tags", "show"),
     "tag": ("tag",),
+    "line": ("line",),
     "archive": ("archives", "export"),
     "erase": ("delete", "erasures", "forget"),
     "admin": ("db", "index", "doctor", "workers"),

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ramq.cli.context import services
-from ramq.cli.output import err, out, print_json, print_table, shortened, shown, visible
+from ramq.cli.output import as_data, err, out, print_json, print_table, shortened, shown, visible
 from storage.errors import UsageError
 from storage.search.language import pointer
 from storage.search.views import SearchQuery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ramq.wiring import Services
+    from storage.results.reading_views import LineCorrectionView, ReadingView
     from storage.search.views import Hit, HitPage
 
 
@@ -224,14 +225,16 @@ def show(
     archive: ArchiveOf = None,
     as_json: Json = False,
 ) -> None:
-    """Show one image: key, size, tags with scores, caption, generation, history.
+    """Show one image: key, size, tags with scores, caption, text, generation, history.
 
     Example: ramq show 12
     """
     with services() as ramq:
         view = ramq.images.get(ramq.images.find(image, archive))
+        reading = ramq.readings.find(view.image_id)
+        said = [] if reading is None else ramq.readings.corrections(view.image_id)
     if as_json:
-        print_json(view)
+        print_json(as_data(view) | {"text": None if reading is None else text_data(reading, said)})
         return
     size = f"{view.width} x {view.height} pixels, " if view.width else ""
     out().print(
@@ -248,7 +251,39 @@ def show(
             ("tag", "correction", "who", "when"),
             ((c.name, "added" if c.is_present else "removed", c.said_by, c.said_at) for c in view.corrections),
         )
+    if reading is not None:
+        print_text(reading, said)
     print_table(
         ("when", "job", "model", "outcome", "detail"),
         ((h.at, h.job_id, h.model, h.error_class or h.outcome, h.detail) for h in view.history),
     )
+
+
+def text_data(reading: ReadingView, corrections: Sequence[LineCorrectionView]) -> dict[str, Any]:
+    """Return the text in an image and people's corrections of it, in the form of the API."""
+    return {**as_data(reading), "corrections": as_data(corrections)}
+
+
+def print_text(reading: ReadingView, corrections: Sequence[LineCorrectionView]) -> None:
+    """Print the lines of text in an image, and people's corrections of them."""
+    print_table(
+        ("line", "text", "confidence", "correction"),
+        ((str(line.number), line.text, line.confidence, _id(line.correction_id)) for line in reading.lines),
+        keep=("text",),
+        empty="No text was found in it.",
+    )
+    if reading.is_cut:
+        err().print("There is more text than ramq keeps of one image.", style="dim")
+    if corrections:
+        print_table(
+            ("correction", "right text", "who", "when"),
+            (
+                (str(one.id), "(no text)" if one.text is None else one.text, one.said_by, one.said_at)
+                for one in corrections
+            ),
+            keep=("right text",),
+        )
+
+
+def _id(number: int | None) -> str | None:
+    return None if number is None else str(number)

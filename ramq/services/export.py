@@ -1,4 +1,4 @@
-"""Export of results as JSON lines, CSV, Parquet or a COCO document. All formats are streamed."""
+"""Export of results as JSON lines, CSV, Parquet or a COCO document, and of text as hOCR or ALTO. All are streamed."""
 
 from __future__ import annotations
 
@@ -6,41 +6,114 @@ import csv
 import io
 import json
 import shutil
+import tarfile
 from itertools import islice
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+from ramq.services.reading_files import FILE_FORMATS, FileFormat, Picture, file_name
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from storage.results.reading_views import ReadingView
     from storage.search.query import Match
     from storage.search.views import Hit
 
-FORMATS = ("jsonl", "csv", "parquet", "coco")
+    Readings = Callable[[Sequence[int]], Mapping[int, ReadingView]]
+
+TABLES = ("jsonl", "csv", "parquet")
+"""The formats with a row for each image. Its text can be a column."""
+TEXT_FILES = ("hocr", "alto")
+"""The formats with a file for each image that was read, in a tar archive."""
+FORMATS = (*TABLES, "coco", *TEXT_FILES)
 _COLUMNS = (
     "image_id", "archive", "key", "caption", "tag_ids", "tags", "scores", "sources", "generation_id", "model", "width",
     "height",
 )  # fmt: skip
 _ROW_GROUP = 10_000
+_BATCH = 500
+"""Images whose text is read from the database at once."""
 # A spreadsheet treats a cell that starts with one of these as a formula, and may run it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def write_rows(hits: Iterable[Hit], format_: str, file: IO[bytes], made_by: Match | None) -> None:
+def write_rows(
+    hits: Iterable[Hit], format_: str, file: IO[bytes], made_by: Match | None, readings: Readings | None = None
+) -> None:
     """Write the results of each hit. Its assigned tags, with scores and sources, are listed best first.
 
     Args:
         hits: the images.
-        format_: one of ``FORMATS``.
+        format_: one of ``TABLES``, or ``coco``.
         file: the file to write to.
         made_by: the generation and the vocabulary of the hits, or None if there are none.
+        readings: returns the text of images that were read, by their ids. Tables then have the column ``text``. None:
+            without text.
     """
     if format_ == "coco":
         _write_coco(hits, file, made_by)
         return
     model = made_by.generation.model if made_by else None
-    rows = (_row(hit, model) for hit in hits)
-    {"jsonl": _write_jsonl, "csv": _write_csv, "parquet": _write_parquet}[format_](rows, file)
+    if readings is None:
+        rows = (_row(hit, model) for hit in hits)
+    else:
+        rows = (_row(hit, model) | {"text": _text(reading)} for hit, reading in _with_readings(hits, readings))
+    if format_ == "jsonl":
+        _write_jsonl(rows, file)
+        return
+    {"csv": _write_csv, "parquet": _write_parquet}[format_](rows, file, has_text=readings is not None)
+
+
+def write_text_files(hits: Iterable[Hit], format_: str, file: IO[bytes], readings: Readings) -> tuple[int, int]:
+    """Write a tar archive with a file for each hit that was read.
+
+    Args:
+        hits: the images.
+        format_: one of ``TEXT_FILES``.
+        file: the file to write to. It is only written forwards, so that it may be a pipe.
+        readings: returns the text of images that were read, by their ids.
+
+    Returns:
+        The numbers of images that were written, and of images that were left out because they were not read.
+    """
+    kind = FILE_FORMATS[format_]
+    written = left_out = 0
+    with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        for hit, reading in _with_readings(hits, readings):
+            if reading is None:
+                left_out += 1
+                continue
+            _add(archive, kind, Picture(hit.image_id, hit.key, (hit.width, hit.height)), reading)
+            archive.getmembers().clear()  # tarfile remembers what it wrote, and there may be millions
+            written += 1
+    return written, left_out
+
+
+def _add(archive: tarfile.TarFile, kind: FileFormat, picture: Picture, reading: ReadingView) -> None:
+    content = kind.write(picture, reading).encode()
+    entry = tarfile.TarInfo(file_name(picture, kind.ending))
+    entry.size = len(content)
+    entry.mtime = reading.read_at.timestamp()
+    archive.addfile(entry, io.BytesIO(content))
+
+
+def _with_readings(hits: Iterable[Hit], readings: Readings) -> Iterator[tuple[Hit, ReadingView | None]]:
+    left = iter(hits)
+    while batch := list(islice(left, _BATCH)):
+        found = readings([hit.image_id for hit in batch])
+        for hit in batch:
+            yield hit, found.get(hit.image_id)
+
+
+def _text(reading: ReadingView | None) -> list[dict[str, Any]] | None:
+    """Return the lines of an image; None if it was not read."""
+    if reading is None:
+        return None
+    return [
+        {"text": line.text, "confidence": line.confidence, "polygon": [list(corner) for corner in line.polygon]}
+        for line in reading.lines
+    ]
 
 
 def _row(hit: Hit, model: str | None) -> dict[str, Any]:
@@ -69,12 +142,15 @@ def _json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode()
 
 
-def _write_csv(rows: Iterator[dict[str, Any]], file: IO[bytes]) -> None:
+def _write_csv(rows: Iterator[dict[str, Any]], file: IO[bytes], *, has_text: bool) -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text)
-    writer.writerow(_COLUMNS)
+    columns = (*_COLUMNS, "text") if has_text else _COLUMNS
+    writer.writerow(columns)
     for row in rows:
-        writer.writerow([_cell(row[name]) for name in _COLUMNS])
+        if row.get("text"):
+            row["text"] = [line["text"] for line in row["text"]]
+        writer.writerow([_cell(row[name]) for name in columns])
     text.detach()
 
 
@@ -84,10 +160,13 @@ def _cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def _write_parquet(rows: Iterator[dict[str, Any]], file: IO[bytes]) -> None:
+def _write_parquet(rows: Iterator[dict[str, Any]], file: IO[bytes], *, has_text: bool) -> None:
     import pyarrow as pa  # noqa: PLC0415  (takes a third of a second, and only this format needs it)
     from pyarrow import parquet  # noqa: PLC0415
 
+    corner = pa.list_(pa.float32())
+    line = pa.struct([("text", pa.string()), ("confidence", pa.float32()), ("polygon", pa.list_(corner))])
+    text = [("text", pa.list_(line))] if has_text else []
     schema = pa.schema(
         [
             ("image_id", pa.int64()),
@@ -102,6 +181,7 @@ def _write_parquet(rows: Iterator[dict[str, Any]], file: IO[bytes]) -> None:
             ("model", pa.string()),
             ("width", pa.int32()),
             ("height", pa.int32()),
+            *text,
         ]
     )
     with parquet.ParquetWriter(file, schema) as writer:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ramq.services.stages import priority_named, require_stages
 from storage.database import unit_of_work
 from storage.errors import UsageError
 from storage.ledger import failures, followers, jobs, reports, requests, retries
 from storage.ledger import workers as worker_rows
+from storage.ledger.views import PRIORITIES
 from storage.objects.manifest import Manifest, is_manifest
 from storage.objects.source import open_store, parse_source, require_allowed
 from storage.results import archives, features, generations, vocabularies
@@ -23,13 +23,17 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.ledger.requests import RequestKey
-    from storage.ledger.views import FailureView, JobReport, JobState, JobView
+    from storage.ledger.views import FailureView, JobReport, JobState, JobView, Priority
     from storage.ledger.worker_views import WorkerView
     from storage.objects.base import S3Options
     from storage.objects.source import Source
     from storage.page import Page
     from storage.results.features import Stock
     from storage.tables import Generation
+
+
+STAGES = tuple(STAGE_MODELS)
+"""Stages beside recognition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,3 +306,18 @@ def _require_tokens(generation_id: int, stock: Sequence[Stock]) -> None:
             f"generation {generation_id} has no image tokens for {images - kept:,} of {images:,} images; "
             "enqueue the archive with RAMQ_FEATURES=tokens to recognise them again, or skip them with --skip-missing"
         )
+
+
+def require_stages(names: Sequence[str]) -> None:
+    """Raise ``UsageError`` unless these are stages beside recognition."""
+    for name in names:
+        if name not in STAGES:
+            raise UsageError(f"unknown stage {name!r}; choose from {', '.join(STAGES)}")
+
+
+def priority_named(name: str) -> Priority:
+    """Return a priority. Raises ``UsageError``."""
+    for known in PRIORITIES:
+        if known == name:
+            return known
+    raise UsageError(f"unknown priority {name!r}; choose one of {', '.join(PRIORITIES)}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ramq.services.jobs import STAGES, priority_named, require_stages
 from storage.database import unit_of_work
 from storage.errors import ConflictError, UsageError
 from storage.ledger import jobs, listings
-from storage.ledger.views import PRIORITIES, Priority
 from storage.results import archives, features, generations, images, serving, stages
 from storage.search.views import SearchQuery
 from storage.tables import Archive
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from storage.ledger.views import JobView
     from storage.results.generation_views import DropReport
     from storage.results.stages import StageGeneration
-
-STAGES = tuple(STAGE_MODELS)
 
 
 class StageClient:
@@ -114,18 +112,3 @@ class StageClient:
             if generations.get(session, generation_id, stage=None).stage not in STAGES:
                 raise ConflictError(f"generation {generation_id} is one of recognition")
             return serving.drop(session, generation_id)
-
-
-def require_stages(names: Sequence[str]) -> None:
-    """Raise ``UsageError`` unless these are stages beside recognition."""
-    for name in names:
-        if name not in STAGES:
-            raise UsageError(f"unknown stage {name!r}; choose from {', '.join(STAGES)}")
-
-
-def priority_named(name: str) -> Priority:
-    """Return a priority. Raises ``UsageError``."""
-    for known in PRIORITIES:
-        if known == name:
-            return known
-    raise UsageError(f"unknown priority {name!r}; choose one of {', '.join(PRIORITIES)}")

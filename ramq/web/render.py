@@ -14,10 +14,13 @@ from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
 from ramq.services.corrections import LOCAL
+from ramq.web.overlay import corners, points
 from storage.search.language.writer import tag_text
 from storage.texts import plural
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from starlette.requests import HTTPConnection
 
     from ramq.schemas.problem import Problem
@@ -28,23 +31,44 @@ STATIC = WEB / "static"
 # Characters that are invisible, or change the direction of the text. They are shown by their code point instead.
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _EMOJI_PARTS = frozenset("\u200d\ufe0f\ufe0e")
+# In text, unlike in keys, a non-joiner is a part of words, for example Persian ones.
+_TEXT_PARTS = _EMOJI_PARTS | {"\u200c"}
 
 
 def visible(text: str) -> Markup:
     """Return ``text`` as HTML in which control characters and direction marks appear as visible boxes."""
-    if text.isprintable():  # true for nearly all texts
-        return Markup('<bdi dir="ltr" class="key">{}</bdi>').format(text)
-    parts = [_visible_character(character) for character in text]
-    return Markup('<bdi dir="ltr" class="key">{}</bdi>').format(Markup("").join(parts))
+    return Markup('<bdi dir="ltr" class="key">{}</bdi>').format(_with_visible_characters(text, _EMOJI_PARTS))
 
 
-def _visible_character(character: str) -> Markup:
-    is_hidden = unicodedata.category(character) in _HIDDEN_CATEGORIES and character not in _EMOJI_PARTS
+def _visible_character(character: str, allowed: frozenset[str]) -> Markup:
+    is_hidden = unicodedata.category(character) in _HIDDEN_CATEGORIES and character not in allowed
     if not is_hidden:
         return escape(character)
     code = ord(character)
     label = repr(character)[1:-1] if code < 0x20 else f"U+{code:04X}"
     return Markup('<span class="hidden-char" title="U+{:04X}">{}</span>').format(code, label)
+
+
+def written(text: str, spans: Iterable[tuple[int, int]] = ()) -> Markup:
+    """Return a line of text in a picture as HTML, in its own direction.
+
+    Args:
+        text: the line. Anybody may have written it.
+        spans: the first character of each marked part, and the one after it. They do not overlap.
+    """
+    parts, at = [], 0
+    for begin, end in spans:
+        marked = Markup("<mark>{}</mark>").format(_with_visible_characters(text[begin:end], _TEXT_PARTS))
+        parts += [_with_visible_characters(text[at:begin], _TEXT_PARTS), marked]
+        at = end
+    parts.append(_with_visible_characters(text[at:], _TEXT_PARTS))
+    return Markup('<bdi dir="auto">{}</bdi>').format(Markup("").join(parts))
+
+
+def _with_visible_characters(text: str, allowed: frozenset[str]) -> Markup:
+    if text.isprintable():  # true for nearly all texts
+        return escape(text)
+    return Markup("").join(_visible_character(character, allowed) for character in text)
 
 
 def plain(text: str) -> str:
@@ -129,6 +153,9 @@ class Templates:
         )
         self._environment.filters |= {
             "visible": visible,
+            "written": written,
+            "corners": corners,
+            "points": points,
             "plain": plain,
             "file_name": file_name,
             "number": number,

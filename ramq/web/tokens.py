@@ -7,7 +7,7 @@ to sign in.
 Each scope includes the ones before it:
 
 * ``read`` views and searches images.
-* ``write`` starts and controls jobs, and corrects tags.
+* ``write`` starts and controls jobs, and corrects tags and text.
 * ``admin`` also erases images, sets tag rules and chooses the generation in use.
 """
 
@@ -34,8 +34,8 @@ UPLOAD_PATHS = frozenset({"/v1/search/image", "/search/image"})
 _NAME = re.compile(r"[\w.-]+")
 _ENTRY = re.compile(rf"(?P<name>{_NAME.pattern}):(?P<scope>read|write|admin):(?P<secret>.+)", re.DOTALL)
 _HASH = re.compile(r"sha256:(?P<digest>[0-9a-fA-F]{64})")
-_JOBS = re.compile(r"(/v1)?/jobs(/\d+/(pause|resume|cancel|retry))?/?")
-_CORRECTIONS = re.compile(r"/images/\d+/tags|/v1/images/\d+/tags/.+", re.DOTALL)
+_JOBS = re.compile(r"((/v1)?/jobs(/\d+/(pause|resume|cancel|retry))?|/v1/stages/\w+/jobs)/?")
+_CORRECTIONS = re.compile(r"/images/\d+/(tags|text)|/v1/images/\d+/(tags/.+|text/corrections(/\d+)?)", re.DOTALL)
 _FOR_ANYBODY = frozenset({"/login", "/logout"})
 
 

@@ -164,8 +164,10 @@ _COUNTERS = """
         FROM shard WHERE shard.job_id = job.id AND shard.state <> 'done' AND n_done + n_failed + n_skipped > 0
     ) AS begun ON true
     LEFT JOIN LATERAL (
-        SELECT count(*) AS workers, sum(images_per_second) AS rate FROM worker
-        WHERE worker.job_id = job.id AND worker.heartbeat_at > now() - make_interval(secs => :alive_seconds)
+        -- A worker names the job whose shard it took first. It may do a follower's together with it.
+        SELECT count(*) AS workers, sum(images_per_second) FILTER (WHERE worker.job_id = job.id) AS rate FROM worker
+        WHERE (worker.job_id = job.id OR (worker.job_id = job.with_job_id AND job.stage = ANY(worker.runs)))
+          AND worker.heartbeat_at > now() - make_interval(secs => :alive_seconds)
     ) AS alive ON true
 """
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING
 
+from sqlalchemy import select
 from sqlalchemy import text as sql
 
 from storage.errors import NotFoundError, UsageError
 from storage.results import readings
-from storage.results.reading_lines import corners_of, lies_in
+from storage.results.reading_lines import corners_of, lies_in, polygon_of
+from storage.results.reading_views import LineCorrectionView
 from storage.tables import LineCorrection
 from storage.words import clean
 
@@ -76,6 +78,14 @@ def withdraw(session: Session, correction_id: int) -> None:
     if image_id is None:
         raise NotFoundError(f"there is no correction {correction_id} of a line")
     readings.note_changes(session, image_id)
+
+
+def of_image(session: Session, image_id: int) -> list[LineCorrectionView]:
+    """Return the corrections of an image, oldest first."""
+    rows = session.scalars(
+        select(LineCorrection).where(LineCorrection.image_id == image_id).order_by(LineCorrection.id)
+    )
+    return [LineCorrectionView(row.id, polygon_of(row.corners), row.text, row.said_by, row.said_at) for row in rows]
 
 
 def _checked(polygon: Polygon) -> tuple[int, ...]:

@@ -61,3 +61,17 @@ class ReadingView:
     lines: list[LineView]
     is_cut: bool
     read_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LineCorrectionView:
+    """A person's correction of the text at a place.
+
+    ``text`` None: there is no text. ``said_by`` is the name of a token, or ``local``.
+    """
+
+    id: int
+    polygon: Polygon
+    text: str | None
+    said_by: str
+    said_at: datetime

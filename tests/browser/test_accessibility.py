@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from storage.results.reading_views import FoundLine
 from tests.browser.conftest import PATIENCE_MS
+from tests.readings import rectangle
+from tests.services.read import write_text
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -44,6 +47,13 @@ def test_a_screen_can_be_used_by_everybody(
     services.corrections.tag([image], add=["canoe", "espresso"], remove=["plate"])
     services.policies.put("canoe", "deny")
     services.policies.put("toyshop", "deny", job.archive)
+    lines = [
+        FoundLine("GOOD MORNING", 0.7, rectangle(0.1, 0.1, 0.6, 0.2)),
+        FoundLine("早上好", 1, rectangle(0, 0, 1, 0.1)),
+    ]
+    write_text(services, image, [*lines, FoundLine("a reflection", 0.9, rectangle(0.1, 0.5, 0.9, 0.6))])
+    services.readings.correct(image, rectangle(0.1, 0.5, 0.9, 0.6), None)
+    services.readings.correct(image, lines[1].polygon, "早上好!")
     width, height = SIZES[size]
     context = browser.new_context(
         base_url=base_url,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +14,16 @@ import pytest
 
 from ramq.client import ONCE, Client, ProblemError, UnreachableError
 from ramq.schemas.views import JobOut
+from storage.results.reading_views import FoundLine
+from tests.readings import rectangle
 from tests.services.loopback import answering_with
+from tests.services.null_reader import load
+from tests.services.read import write_text
 from tests.services.recognised import CAT, PHOTOGRAPHS, make_worker
 from tests.services.web import services_of, serving
+from workers.pipeline.model_holder import ModelHolder, ModelOptions
+from workers.pipeline.stage_holder import StageHolder
+from workers.stages import STAGES, StageOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +51,9 @@ LEFT_OUT = {
         ("post", "/v1/generations/rollback"),
         ("post", "/v1/generations/{generation_id}/use"),
         ("delete", "/v1/generations/{generation_id}"),
+        ("get", "/v1/stages"),
+        ("post", "/v1/stages/generations/{generation_id}/use"),
+        ("delete", "/v1/stages/generations/{generation_id}"),
     },
 }
 """Operations that the client does not cover, by the reason."""
@@ -114,6 +125,19 @@ def test_tags_come_over_pages_as_many_as_are_wanted(ramq: Client, monkeypatch: p
     assert ramq.tags(limit=None, threshold=0) == every
     assert [len(ramq.tags(limit=limit, threshold=0)) for limit in (0, 40, 41)] == [0, 40, 41]
     assert ramq.tags(threshold=0) == every[:50] != every
+
+
+def test_the_text_in_an_image_is_read_and_corrected(ramq: Client, services: Services) -> None:
+    (cat,) = ramq.search(tags=[CAT])
+    place = rectangle(0.1, 0.1, 0.6, 0.2)
+    write_text(services, cat.image_id, [FoundLine("CHELSE", 0.7, place)])
+    assert [line.text for line in ramq.text(cat.image_id).lines] == ["CHELSE"]
+    (line,) = ramq.correct_text(cat.image_id, place, "CHELSEA").lines
+    assert (line.text, line.polygon) == ("CHELSEA", [list(corner) for corner in place])
+    assert line.correction_id is not None
+    assert ramq.text_file(cat.image_id, "txt") == "CHELSEA\n"
+    assert "ocr_line" in ramq.text_file(cat.image_id, "hocr")
+    assert [line.text for line in ramq.reset_text(cat.image_id, line.correction_id).lines] == ["CHELSE"]
 
 
 def test_images_are_seen_compared_and_erased(ramq: Client) -> None:
@@ -213,3 +237,24 @@ def test_a_server_that_is_not_ramq_is_said_to_be_none(body: bytes) -> None:
 def test_a_server_that_is_away_is_named() -> None:
     with Client("http://127.0.0.1:9", attempts=1) as client, pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"):
         client.workers()
+
+
+def test_a_stage_is_started_on_the_hits_of_a_search_and_its_results_are_listed_and_dropped(
+    ramq: Client, client: TestClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(STAGES, "text", replace(STAGES["text"], is_installed=lambda: True, load=load))
+    [job] = ramq.start_stage("text", f'tag:"{CAT}"')
+    assert (job.stage, job.query, job.with_job, job.model) == ("text", f'tag:"{CAT}"', None, "ppocr_v6")
+    further = StageHolder(StageOptions("cpu", services.settings.models_path), ["text"])
+    where = ModelOptions("cpu", services.settings.models_path, services.settings.cache_path)
+    worker = make_worker(services, ModelHolder(services.engine, where, None, further, recognises=False))
+    worker.work()
+    worker.leave()
+    assert (ramq.job(job.id).state, ramq.job(job.id).done) == ("done", 1)
+    [generation] = client.get("/v1/stages").json()["items"]
+    assert (generation["stage"], generation["images"], generation["is_default"]) == ("text", 1, True)
+    assert client.post(f"/v1/stages/generations/{generation['id']}/use").status_code == 204
+    assert client.delete(f"/v1/stages/generations/{generation['id']}").json()["records"] == 1
+    assert client.get("/v1/stages").json()["items"] == []
+    with pytest.raises(ProblemError, match="no recorded image matches"):
+        ramq.start_stage("text", "prefix:nowhere/")

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ramq.web.tokens import SCOPES, scope_needed
+from storage.results.reading_views import FoundLine
+from tests.readings import rectangle
+from tests.services.read import write_text
 from tests.services.recognised import CAT
 from tests.services.web import services_of
 
@@ -38,6 +41,7 @@ def screens(make_client: Callable[..., TestClient], archive: Path) -> list[str]:
     [job] = services.jobs.list().items
     cat = services.images.find("chelsea.png")
     services.corrections.tag([cat], remove=[CAT])
+    write_text(services, cat, [FoundLine("CHELSEA", 0.7, rectangle(0, 0, 1, 0.5))])
     services.policies.put("espresso", "deny")
     running = services.jobs.create(str(archive))
     return [

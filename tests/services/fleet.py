@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -16,15 +16,16 @@ from sqlalchemy import text
 from ramq.embedded.process import spawn
 from ramq.wiring import Services
 from storage.database import make_engine, unit_of_work
+from tests.services.forked_worker import ROOT, ForkedWorker, forks
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from ramq.settings import Settings
     from storage.ledger.views import JobView
 
-ROOT = Path(__file__).parents[2]
+Process = subprocess.Popen[bytes] | ForkedWorker
 TIMEOUT_SECONDS = 120.0
 
 
@@ -34,25 +35,25 @@ class Fleet:
 
     folder: Path
     environment: dict[str, str]
-    command: list[str]
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    is_null: bool
+    processes: list[Process] = field(default_factory=list)
 
-    def start(self, count: int = 1, **environment: str) -> list[subprocess.Popen[bytes]]:
+    def start(self, count: int = 1, **environment: str) -> list[Process]:
         """Start workers and return them."""
-        started = [
-            spawn(
-                self.command,
-                cwd=ROOT,
-                log=self.folder / "worker.log",
-                stop_signal=signal.SIGKILL,
-                env={**self.environment, **environment},
-            )
-            for _ in range(count)
-        ]
+        started = [self._start({**self.environment, **environment}) for _ in range(count)]
         self.processes += started
         return started
 
-    def kill(self, process: subprocess.Popen[bytes]) -> None:
+    def _start(self, environment: dict[str, str]) -> Process:
+        log = self.folder / "worker.log"
+        # What is wrong with a clock must be so before a module is loaded: some keep the function that tells the time.
+        if self.is_null and sys.platform == "linux" and "FAULT_SKEW_SECONDS" not in environment:
+            return forks().start(log, environment)
+        module = ["tests.services.null_worker"] if self.is_null else ["ramq.cli.main", "worker"]
+        command = [sys.executable, "-m", *module]
+        return spawn(command, cwd=ROOT, log=log, stop_signal=signal.SIGKILL, env=environment)
+
+    def kill(self, process: Process) -> None:
         """End a worker without a word."""
         process.kill()
         process.wait()
@@ -74,9 +75,6 @@ class Fleet:
 @contextmanager
 def running_fleet(settings: Settings, folder: Path, *, is_null: bool = True, **environment: str) -> Iterator[Fleet]:
     """Give a fleet on the services that ``settings`` name; nobody of it survives the block."""
-    command = [sys.executable, "-m", "tests.services.null_worker"]
-    if not is_null:
-        command = [sys.executable, "-m", "ramq.cli.main", "worker"]
     assert settings.database_url
     assert settings.broker_url
     fleet = Fleet(
@@ -92,7 +90,7 @@ def running_fleet(settings: Settings, folder: Path, *, is_null: bool = True, **e
             "OMP_NUM_THREADS": "1",
             **environment,
         },
-        command,
+        is_null,
     )
     try:
         yield fleet

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workers.pipeline import decoder_child, decoders
+from workers.pipeline import decoder_child
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +43,8 @@ def marked(body: bytes, mark: bytes, path: str = "") -> bytes:
 
 def use_marked_decoder() -> None:
     """Let this process decode with children that pictures can kill."""
+    from workers.pipeline import decoders  # noqa: PLC0415  (the children themselves do without it and its imports)
+
     decoders.CHILD = __name__
 
 

@@ -11,11 +11,10 @@ from sqlalchemy import text
 from storage.database import unit_of_work
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable
 
     from ramq.wiring import Services
-    from tests.services.fleet import Fleet
+    from tests.services.fleet import Fleet, Process
 
 
 def scalar(services: Services, statement: str, **values: object) -> object:
@@ -24,7 +23,7 @@ def scalar(services: Services, statement: str, **values: object) -> object:
         return session.scalar(text(statement), values)
 
 
-def leases_of(services: Services, process: subprocess.Popen[bytes]) -> dict[int, int]:
+def leases_of(services: Services, process: Process) -> dict[int, int]:
     """The shards that a worker process holds, each with its epoch."""
     with unit_of_work(services.engine) as session:
         rows = session.execute(
@@ -56,7 +55,7 @@ def seconds_until_taken_over(services: Services, leases: dict[int, int], limit_s
         time.sleep(0.05)
 
 
-def is_stopped(process: subprocess.Popen[bytes]) -> bool:
+def is_stopped(process: Process) -> bool:
     """Whether a process is halted by SIGSTOP."""
     try:
         status = Path(f"/proc/{process.pid}/stat").read_text()
@@ -65,7 +64,7 @@ def is_stopped(process: subprocess.Popen[bytes]) -> bool:
     return status.rpartition(")")[2].split()[0] in "Tt"
 
 
-def wait_until_stopped(process: subprocess.Popen[bytes], fleet: Fleet, limit_seconds: float = 60.0) -> None:
+def wait_until_stopped(process: Process, fleet: Fleet, limit_seconds: float = 60.0) -> None:
     """Wait until a worker has stopped itself where it was told to."""
     deadline = time.monotonic() + limit_seconds
     while not is_stopped(process):

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
-from ram_core.transforms import SquashTransform
+from ram_core.transforms import ReadingTransform, SquashTransform
 from storage.errors import PermanentError
 from tests import poison
-from workers.pipeline.decode import decode, guard_pillow, open_picture
+from workers.pipeline.decode import decode, decode_for_all, guard_pillow, open_picture
 from workers.pipeline.retry import TooManyPixelsError, TruncatedImageError, codes, verdict
 
 if TYPE_CHECKING:
@@ -162,6 +162,27 @@ def test_a_large_jpeg_is_decoded_small_but_never_below_what_is_asked_for() -> No
     image, width, height = open_picture(body, 768, MAX_PIXELS)
     assert (width, height) == (4000, 3000)
     assert 768 <= min(image.size) < 1536
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_several_ways_at_once_give_what_each_gives_alone_and_load_no_scale_twice(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(5).integers(0, 256, (700, 900, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).resize((1800, 1400)).save(buffer, kind)
+    ways = [SMALL, ReadingTransform(), SquashTransform(70)]
+    loads = []
+    load = ImageFile.ImageFile.load
+    monkeypatch.setattr(
+        ImageFile.ImageFile, "load", lambda image: (loads.append(1) if image.tile else None, load(image))[1]
+    )
+    together = decode_for_all(buffer.getvalue(), ways, MAX_PIXELS)
+    assert len(loads) == (2 if kind == "JPEG" else 1)  # the reader takes a JPEG as it is
+    for way, found in zip(ways, together, strict=True):
+        alone = decode(buffer.getvalue(), way, MAX_PIXELS)
+        assert (found.pixels == alone.pixels).all()
+        assert found[1:] == alone[1:] == (1800, 1400)
 
 
 def test_a_turned_jpeg_keeps_its_true_size_when_it_is_decoded_small() -> None:

@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from ramq.services import export
-from ramq.services.export import FORMATS, write_rows
+from ramq.services.export import TABLES, write_rows
 from storage.results.tags import Names
 from storage.results.views import TagView
 from storage.search.query import Match
@@ -101,7 +101,7 @@ class Counting(io.RawIOBase):
         return len(data)
 
 
-@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("format_", [*TABLES, "coco"])
 def test_memory_does_not_grow_with_the_number_of_images(format_: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "_ROW_GROUP", 2_000)
 

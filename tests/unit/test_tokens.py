@@ -122,6 +122,11 @@ def test_a_name_or_a_scope_that_no_entry_could_hold_is_refused(name: str, scope:
         ("DELETE", "/v1/images/3/tags/dog", "write"),
         ("POST", "/images/3/tags", "write"),
         ("DELETE", "/v1/images/3/tags/", "admin"),
+        ("POST", "/images/3/text", "write"),
+        ("POST", "/v1/images/3/text/corrections", "write"),
+        ("DELETE", "/v1/images/3/text/corrections/7", "write"),
+        ("DELETE", "/v1/images/3/text/corrections/", "admin"),
+        ("DELETE", "/v1/images/3/text", "admin"),
     ],
 )
 def test_what_changes_something_needs_more_than_reading(method: str, path: str, scope: str) -> None:

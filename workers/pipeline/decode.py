@@ -80,6 +80,14 @@ class Decoded(NamedTuple):
     height: int
 
 
+class Opened(NamedTuple):
+    """A loaded image, turned upright, and its true width and height."""
+
+    image: Image.Image
+    width: int
+    height: int
+
+
 @dataclass(frozen=True, slots=True)
 class ThumbnailTransform:
     """Prepares an image for display instead of a model: keeps the aspect ratio and reduces the size.
@@ -108,27 +116,36 @@ def decode(body: bytes | memoryview, preprocessing: Preprocessing, max_pixels: i
 
 
 def decode_for_all(body: bytes | memoryview, preparations: Sequence[Preprocessing], max_pixels: int) -> list[Decoded]:
-    """Decode one image once and prepare it in several ways.
+    """Decode one image and prepare it in several ways, each with the same result as alone.
+
+    It is decoded once, except that a JPEG is decoded at each of the scales that they allow: pixels from a larger scale
+    would be other pixels, and tags near their threshold would depend on which stages a job has.
 
     Raises:
         NotAnImageError, UnsupportedImageError, TruncatedImageError, CorruptImageError, TooManyPixelsError: why not.
         MemoryError: not enough memory.
     """
-    size = max(preprocessing.size for preprocessing in preparations)
-    image, width, height = open_picture(body, size * DRAFT_FACTOR, max_pixels)
+    loaded: dict[tuple[int, int], Opened] = {}
     try:
-        return [Decoded(preprocessing(image), width, height) for preprocessing in preparations]
+        return [
+            Decoded(preprocessing(opened.image), opened.width, opened.height)
+            for preprocessing in preparations
+            if (opened := open_picture(body, preprocessing.size * DRAFT_FACTOR, max_pixels, loaded))
+        ]
     except ImageError as error:
         raise CorruptImageError(str(error)) from error
 
 
-def open_picture(body: bytes | memoryview, at_least: int, max_pixels: int) -> tuple[Image.Image, int, int]:
-    """Open and load the first frame of an image, turned upright. Return it with its true width and height.
+def open_picture(
+    body: bytes | memoryview, at_least: int, max_pixels: int, loaded: dict[tuple[int, int], Opened] | None = None
+) -> Opened:
+    """Open and load the first frame of an image, turned upright.
 
     Args:
         body: the file.
         at_least: minimum length of the shorter side in pixels; a JPEG may be decoded at a reduced scale down to this.
         max_pixels: images with more pixels are rejected.
+        loaded: what was loaded of the same image before, by its size as decoded; nothing is loaded twice.
     """
     load_plugins()
     try:
@@ -140,6 +157,9 @@ def open_picture(body: bytes | memoryview, at_least: int, max_pixels: int) -> tu
             # The draft keeps the aspect ratio, so the shorter side decides.
             scale = at_least / min(width, height)
             image.draft(None, (round(width * scale), round(height * scale)))
+        decoded_size = image.size
+        if loaded is not None and decoded_size in loaded:
+            return loaded[decoded_size]
         image.load()
     except TooManyPixelsError:
         raise
@@ -154,7 +174,10 @@ def open_picture(body: bytes | memoryview, at_least: int, max_pixels: int) -> tu
         if "truncated" in str(error).lower():
             raise TruncatedImageError(f"the image is cut short: {error}") from error
         raise CorruptImageError(f"{type(error).__name__}: {error}") from error
-    return _upright(image, width, height)
+    opened = Opened(*_upright(image, width, height))
+    if loaded is not None:
+        loaded[decoded_size] = opened
+    return opened
 
 
 def _refuse_large(width: int, height: int, max_pixels: int) -> None:

@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from pydantic import BaseModel, Field
 
-from ramq.web.deps import MAX_TEXT, Id, ServicesDep, caller_of, templates_of
-from ramq.web.problems import make_problem
+from ramq.web.deps import MAX_ID, MAX_TEXT, Id, ServicesDep, caller_of, templates_of
+from ramq.web.overlay import polygon_of, spots
+from ramq.web.problems import problem_of
 from ramq.wiring import Services
 from storage.errors import NotFoundError, RamqError, UsageError
 from storage.results.views import ImageView
@@ -16,6 +18,17 @@ from storage.search.views import Hit, SearchQuery
 NEIGHBOURS = 12
 
 log = logging.getLogger(__name__)
+
+
+class SaidOfLine(BaseModel):
+    """The form of a line. To say ``nothing`` takes a correction back. ``line`` is where the list is shown then."""
+
+    say: Literal["text", "none", "nothing"]
+    polygon: str = Field("", max_length=MAX_TEXT)
+    text: str = Field("", max_length=MAX_TEXT)
+    correction: int = Field(0, ge=0, le=MAX_ID)
+    line: int = Field(0, ge=0, le=MAX_ID)
+
 
 router = APIRouter(include_in_schema=False, prefix="/images")
 
@@ -50,12 +63,42 @@ def correct_tag(
     return RedirectResponse(f"/images/{image_id}", status_code=303)
 
 
-def _screen(request: Request, services: Services, image_id: int, refusal: UsageError | None = None) -> HTMLResponse:
+@router.post("/{image_id}/text")
+def correct_line(
+    request: Request,
+    services: ServicesDep,
+    image_id: Id,
+    said: Annotated[SaidOfLine, Form()],
+) -> Response:
+    """Store a correction of a line, or remove it. A text that is not valid leads to an error on the same page."""
+    try:
+        if said.say == "nothing":
+            services.readings.withdraw(image_id, said.correction)
+        else:
+            text = said.text if said.say == "text" else None
+            services.readings.correct(image_id, polygon_of(said.polygon), text, caller_of(request))
+    except NotFoundError:
+        raise
+    except UsageError as error:
+        return _screen(request, services, image_id, line_refusal=error)
+    # People who correct a page go on with the next line.
+    return RedirectResponse(f"/images/{image_id}#{f'line-{said.line}' if said.line else 'text'}", status_code=303)
+
+
+def _screen(
+    request: Request,
+    services: Services,
+    image_id: int,
+    *,
+    refusal: UsageError | None = None,
+    line_refusal: UsageError | None = None,
+) -> HTMLResponse:
     image = services.images.get(image_id)
+    reading = services.readings.find(image_id)
     return templates_of(request).show(
         request,
         "image.html",
-        status=200 if refusal is None else 422,
+        status=200 if refusal is None and line_refusal is None else 422,
         image=image,
         assigned=[tag for tag in image.tags if tag.is_assigned],
         others=[tag for tag in image.tags if not tag.is_assigned],
@@ -63,9 +106,14 @@ def _screen(request: Request, services: Services, image_id: int, refusal: UsageE
         said={correction.name: correction for correction in image.corrections},
         # An image without a record has no vector to compare.
         neighbours=_neighbours(services, image_id) if image.generation_id else None,
-        is_shown=image.generation_id is not None,
+        reading=reading,
+        line_corrections=[] if reading is None else services.readings.corrections(image_id),
+        spots=[] if reading is None else spots(reading.lines),
+        found={},
+        is_shown=image.generation_id is not None or reading is not None,
         reason=_why_not_recognised(image),
-        problem=None if refusal is None else make_problem(422, refusal.code, str(refusal)),
+        problem=None if refusal is None else problem_of(refusal),
+        line_problem=None if line_refusal is None else problem_of(line_refusal),
     )
 
 

@@ -178,7 +178,8 @@ if (document.getElementById("results")) {
     window.htmx?.process(grid);
     history.scrollRestoration = "manual";
     window.scrollTo(0, place.scroll);
-    if (place.seen) grid.querySelector(`a.shot[href="/images/${place.seen}"]`)?.closest(".hit").scrollIntoView({ block: "nearest" });
+    const seen = Array.from(grid.querySelectorAll("a.shot")).find((link) => link.pathname === `/images/${place.seen}`);
+    seen?.closest(".hit").scrollIntoView({ block: "nearest" });
     if (location.hash === "#back") history.replaceState(history.state, "", here());
   }
   window.addEventListener("pagehide", () => {
@@ -203,7 +204,7 @@ if (trail) {
     const links = [[".previous", place.ids[at - 1]], [".next", place.ids[at + 1]]].map(([name, other]) => {
       const link = trail.querySelector(name);
       if (other === undefined) { link.remove(); return null; }
-      link.href = `/images/${other}`;
+      link.href = `/images/${other}${location.search}`; // with the words that were searched for
       // Replace this history entry, so that Back always returns to the results.
       link.addEventListener("click", (event) => { event.preventDefault(); location.replace(link.href); });
       return link;
@@ -239,3 +240,25 @@ if (zoom) zoom.addEventListener("click", (event) => {
   document.body.append(dialog);
   dialog.showModal();
 });
+
+// Show the place of a line in the picture while the line is pointed at or has the focus, and copy all lines.
+const read = document.getElementById("text");
+if (read) {
+  const light = (event, isOn) => {
+    const line = event.target.closest("[data-spot]");
+    if (line) document.getElementById(line.dataset.spot)?.classList.toggle("on", isOn);
+  };
+  for (const name of ["pointerover", "focusin"]) read.addEventListener(name, (event) => light(event, true));
+  for (const name of ["pointerout", "focusout"]) read.addEventListener(name, (event) => light(event, false));
+
+  const copy = document.getElementById("copy-text");
+  // Browsers give pages the clipboard only over HTTPS and on this machine.
+  if (copy && navigator.clipboard) {
+    copy.hidden = false;
+    copy.addEventListener("click", async () => {
+      const lines = Array.from(document.querySelectorAll(".spot text"), (line) => line.textContent);
+      await navigator.clipboard.writeText(lines.join("\n"));
+      copy.textContent = "Copied";
+    });
+  }
+}
