@@ -57,9 +57,6 @@ _UNSPACED = re.compile(
     "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97c\uaa60-\uaa7f\uac00-\ud7c6\uf900-\ufaff"
     "\U0001b000-\U0001b16f\U00020000-\U000323af]"
 )
-# What readers take for each other, in small and in capital letters.
-_LOOK_ALIKES: Final = (("rn", "m"), ("vv", "w"), ("cl", "d"))
-_LOOK_ALIKE = str.maketrans("1ljt05826", "iiiiosbzb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,13 +212,6 @@ def quoted(word: str) -> str:
 def can_be_misread(word: str) -> bool:
     """Return whether a word of a script with spaces is long enough, and not only a number."""
     return len(word) >= SHORTEST_MISREAD and not word.isdecimal()
-
-
-def shape(word: str) -> str:
-    """Return a word with the letters that readers take for each other made one: ``hospiiai`` is ``hospital``."""
-    for pair, one in _LOOK_ALIKES:
-        word = word.replace(pair, one)
-    return word.translate(_LOOK_ALIKE)
 
 
 def _folded(line: str) -> tuple[str, str, Sequence[int], Sequence[int]]:

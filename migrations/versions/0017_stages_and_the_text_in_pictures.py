@@ -26,9 +26,8 @@ class XID8(UserDefinedType[int]):
 
 
 def upgrade() -> None:
-    """Apply. ``pg_trgm`` comes with PostgreSQL, and the owner of a database may create it."""
+    """Apply."""
     op.execute("SET LOCAL lock_timeout = '2s'")
-    op.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
     op.add_column("generation", sa.Column("stage", sa.Text(), server_default="recognition", nullable=False))
     op.alter_column("generation", "vocabulary_id", nullable=True)
     op.create_check_constraint(
@@ -51,7 +50,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back: jobs and results of further stages are deleted. ``pg_trgm`` stays, others may use it."""
+    """Take back: jobs and results of further stages are deleted."""
     op.execute("SET LOCAL lock_timeout = '2s'")
     for table in ("line_correction", "read_word", "reading_index", "reading"):
         op.drop_table(table)
@@ -106,12 +105,10 @@ def _create_text() -> None:
     op.create_table(
         "read_word",
         sa.Column("word", sa.Text(collation="C"), nullable=False),
-        sa.Column("shape", sa.Text(), nullable=False),
+        sa.Column("keys", postgresql.ARRAY(sa.Integer()), nullable=False),
         sa.PrimaryKeyConstraint("word", name=op.f("pk_read_word")),
     )
-    op.create_index(
-        "ix_read_word_shape", "read_word", ["shape"], postgresql_using="gin", postgresql_ops={"shape": "gin_trgm_ops"}
-    )
+    op.create_index("ix_read_word_keys", "read_word", ["keys"], postgresql_using="gin")
     op.create_table(
         "line_correction",
         sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),

@@ -41,6 +41,28 @@ class WhyOut(FromView):
 
     similarity: float = Field(description="cosine similarity of the text and the image")
     tags: list[int] = Field(description="ids of the image's tags that the text names")
+    is_read: bool = Field(default=False, description="whether all words of the text stand in the image; see `read`")
+
+
+class LineOut(FromView):
+    """A line of text in an image, corrections included."""
+
+    number: int = Field(description="in reading order, from 1")
+    text: str
+    confidence: float = Field(description="of the reader, 0..1; 1 for a line that a person wrote")
+    polygon: list[tuple[float, float]] = Field(
+        description="four corners as fractions of the upright picture, clockwise from the text's own top left"
+    )
+    correction_id: int | None = Field(description="the correction that made it what it is; null: as it was read")
+
+
+class ReadMatchOut(FromView):
+    """A line of text that matches a search."""
+
+    line: LineOut
+    spans: list[tuple[int, int]] = Field(
+        description="begin and end of each matching stretch of the text, in characters from 0"
+    )
 
 
 class HitOut(FromView):
@@ -51,7 +73,8 @@ class HitOut(FromView):
     archive: str
     score: float = Field(
         description="the number by which hits are ranked: cosine similarity, plus a share of the scores of tags that "
-        "the text names; without a text or an image, the mean score of the required tags"
+        "the text names, plus 1 if all words of the text stand in the image; without a text or an image, the mean "
+        "score of the required tags; with `read:`, half of it for the words"
     )
     tags: list[TagOut]
     caption: str | None
@@ -63,6 +86,7 @@ class HitOut(FromView):
     missing: bool = Field(description="whether the last listing did not find the original")
     missing_since: datetime | None
     why: WhyOut | None = None
+    read: list[ReadMatchOut] = Field(default=[], description="the lines of text in the image that match, at most five")
 
 
 class NoteOut(FromView):

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
+    import numpy as np
+    from numpy.typing import NDArray
+
 
 @dataclass(frozen=True, slots=True)
 class HasTag:
@@ -53,11 +56,11 @@ class Sized:
     below: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class OneOf:
-    """The image is one of these; ids ascending."""
+    """The image is one of these: ids, ascending. There may be as many as images."""
 
-    image_ids: tuple[int, ...]
+    image_ids: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,11 +63,19 @@ def matching(rows: Rows, condition: Condition, within: BitMap | None = None) -> 
     return found
 
 
-def _rows_of(rows: Rows, image_ids: tuple[int, ...]) -> NDArray[np.uint32]:
-    wanted = np.array(image_ids, dtype=np.int64)
-    places = np.searchsorted(rows.ids, wanted)
-    places, wanted = places[places < len(rows.ids)], wanted[places < len(rows.ids)]
-    found: NDArray[np.uint32] = places[rows.ids[places] == wanted].astype(np.uint32)
+def _rows_of(rows: Rows, image_ids: NDArray[np.int64]) -> NDArray[np.uint32]:
+    ids = rows.ids
+    if not len(ids):
+        return np.empty(0, dtype=np.uint32)
+    wanted = image_ids[slice(*np.searchsorted(image_ids, (ids[0], ids[-1] + 1)))]
+    if int(ids[-1]) - int(ids[0]) == len(ids) - 1:  # typical for a segment: nothing was deleted, so nothing is missing
+        places = wanted - ids[0]
+    elif FEW * len(wanted) < len(ids):
+        places = np.searchsorted(ids, wanted)
+        places = places[ids[places] == wanted]
+    else:
+        places = np.flatnonzero(np.isin(ids, wanted, assume_unique=True))
+    found: NDArray[np.uint32] = places.astype(np.uint32)
     return found
 
 

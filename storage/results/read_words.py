@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from storage.database import wait_for_lock
-from storage.words import can_be_misread, quoted, shape
+from storage.results import misread
+from storage.words import can_be_misread, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 _LOCK = 7_263_776
 """Advisory lock: shared by those who add words, exclusive for those who take words away."""
+
+MAX_NEAR = 10
+"""Words that may be one word misread. Each is looked up, and with more of them, hits get doubtful."""
 
 
 def change(session: Session, added: Collection[str], lost: Collection[str]) -> None:
@@ -33,18 +37,49 @@ def change(session: Session, added: Collection[str], lost: Collection[str]) -> N
     elif added:
         session.execute(text("SELECT pg_advisory_xact_lock_shared(:lock)"), {"lock": _LOCK})
     if added:
-        ordered = sorted(added)  # two transactions with common words must not wait for each other in a ring
-        session.execute(
-            text(
-                """INSERT INTO read_word (word, shape)
-                   SELECT word, shape FROM unnest(CAST(:words AS text[]), CAST(:shapes AS text[])) AS new (word, shape)
-                   WHERE NOT EXISTS (SELECT FROM read_word WHERE read_word.word = new.word)
-                   ORDER BY word COLLATE "C" ON CONFLICT DO NOTHING"""
-            ),
-            {"words": ordered, "shapes": [shape(word) for word in ordered]},
-        )
+        _add(session, added)
     if lost:
         _forget(session, sorted(filter(can_be_misread, lost)))
+
+
+def _add(session: Session, words: Collection[str]) -> None:
+    unknown = session.scalars(
+        text(
+            """SELECT new.word FROM unnest(CAST(:words AS text[])) AS new (word)
+               WHERE NOT EXISTS (SELECT FROM read_word WHERE read_word.word = new.word)"""
+        ),
+        {"words": list(words)},
+    ).all()
+    if not unknown:
+        return
+    ordered = sorted(unknown)  # two transactions with common words must not wait for each other in a ring
+    session.execute(
+        text(
+            """INSERT INTO read_word (word, keys)
+               SELECT word, CAST(keys AS int[])
+               FROM unnest(CAST(:words AS text[]), CAST(:keys AS text[])) AS new (word, keys)
+               ORDER BY word COLLATE "C" ON CONFLICT DO NOTHING"""
+        ),
+        {"words": ordered, "keys": [f"{{{','.join(map(str, misread.keys(word)))}}}" for word in ordered]},
+    )
+
+
+def near(session: Session, words: Collection[str], limit: int = MAX_NEAR) -> dict[str, tuple[str, ...]]:
+    """Return, for each word, words that may be this one misread, the nearest first, without itself."""
+    rows = session.execute(
+        text(
+            """SELECT asked.word AS asked, read_word.word
+               FROM unnest(CAST(:words AS text[]), CAST(:keys AS text[])) AS asked (word, keys)
+               JOIN read_word ON read_word.keys && CAST(asked.keys AS int[])"""
+        ),
+        {"words": list(words), "keys": [f"{{{','.join(map(str, misread.keys(word)))}}}" for word in words]},
+    )
+    found: dict[str, list[tuple[int, str]]] = {word: [] for word in words}
+    for row in rows:
+        distance = misread.distance(row.asked, row.word)
+        if distance is not None and row.word != row.asked:
+            found[row.asked].append((distance, row.word))
+    return {word: tuple(other for _, other in sorted(others)[:limit]) for word, others in found.items()}
 
 
 def _forget(session: Session, words: list[str]) -> None:

@@ -154,6 +154,12 @@ def views(session: Session, image_ids: Sequence[int], generation_id: int | None 
     }
 
 
+def is_any(session: Session, generation_id: int) -> bool:
+    """Return whether anything was read under a generation."""
+    found = text(f"SELECT EXISTS (SELECT FROM reading WHERE generation_id = {generation_id:d})")  # noqa: S608  (a number)
+    return bool(session.scalar(found))
+
+
 def changes(session: Session, image_ids: Sequence[int]) -> Mapping[int, list[LineChange]]:
     """Return people's corrections of the lines of images, by image, oldest first."""
     found: dict[int, list[LineChange]] = defaultdict(list)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 from psycopg.rows import namedtuple_row
 
 from storage.database import driver_connection
+from storage.results import readings
 from storage.results.lookup import tag_views
-from storage.search.views import Hit
+from storage.search.phrases import spans_in
+from storage.search.views import Hit, ReadMatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from storage.results.policy import Policy
     from storage.results.tags import Names
+    from storage.search.phrases import Phrase
 
 # A join with a list of ids looks each id up in its own partition. A filter by the list would look in all of them. The
 # generation is part of the statement: as a parameter it would lock, and plan for, the partitions of all generations.
@@ -31,6 +34,21 @@ _HITS = """
     JOIN archive ON archive.id = image.archive_id
     CROSS JOIN LATERAL corrected_tags(record.image_id, record.generation_id, record.tags, record.scores) AS corrected
 """
+
+
+def lines_of(session: Session, phrases: dict[int, tuple[Phrase, ...]]) -> dict[int, list[ReadMatch]]:
+    """Return the lines in which phrases stand, by image, at most ``phrases.MAX_LINES`` of each; none: left out.
+
+    Args:
+        session: a transaction.
+        phrases: what to look for in which images.
+    """
+    found = {}
+    for image_id, view in readings.views(session, list(phrases)).items():
+        spans = spans_in(phrases[image_id], [line.text for line in view.lines])
+        if spans:
+            found[image_id] = [ReadMatch(view.lines[number], list(at)) for number, at in spans.items()]
+    return found
 
 
 def hits_of(

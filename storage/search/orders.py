@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from heapq import merge
 from typing import TYPE_CHECKING, ClassVar, Protocol, overload
 
 import numpy as np
@@ -12,6 +13,8 @@ from storage.search.ranking import TAG_WEIGHT
 from storage.tables import SCORE_SCALE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from storage.index.evaluate import Terms
@@ -19,6 +22,13 @@ if TYPE_CHECKING:
 
 _FIRST_LOOK = 1_000
 """Most results of a text are shorter, and this many are found as fast as a single page."""
+
+MAX_READ = 1_000
+"""Images that come first because all words of a text stand in them, the newest ones. If there are more, the words are
+too common to say what is meant."""
+
+READ_BONUS = 1.0
+"""More than the cosines of the images that a text finds differ by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +40,14 @@ class Ranked:
         score: the number that ranks; it never increases along an order.
         after: the position after this image, for the next page.
         similarity: the cosine with a text, in an order by a text.
+        is_read: whether it is there because all words of the text stand in it.
     """
 
     image_id: int
     score: float
     after: tuple[int, ...]
     similarity: float | None = None
+    is_read: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +98,55 @@ class ByTags:
 
 
 @dataclass(frozen=True, slots=True)
+class ByReading:
+    """First the images in which the wanted words stand, then those in which a reader may have misread them.
+
+    Within both, by tags, as ``ByTags``. Half of the score is for the words, and half for the tags: it is 0.5 to 1 for
+    the first images, and 0 to 0.5 for the others. Without tags it is 1 or 0.5.
+
+    Attributes:
+        found: the images that match.
+        exact: those of them that match without misread words.
+        misread: the others; None: there are none.
+        terms: as of ``ByTags``.
+    """
+
+    cursor_length: ClassVar[int] = 3
+    found: Selection
+    exact: Selection
+    misread: Selection | None
+    terms: Terms
+
+    def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
+        """Return the next images. The position is 0 or 1 (misread), and the score and the id of the last image."""
+        images: list[Ranked] = []
+        part = after[0] if after else 0
+        within = (after[1], after[2]) if after else None
+        for number, selection in enumerate((self.exact, self.misread)):
+            if number < part or selection is None or len(images) == k:
+                continue
+            ids, sums = selection.best_by_tags(self.terms, k - len(images), within if number == part else None)
+            images += [
+                Ranked(image_id, self._score(total, number), (number, total, image_id))
+                for image_id, total in zip(ids.tolist(), sums.tolist(), strict=True)
+            ]
+        return Taken(images, len(self.found))
+
+    def by_id(self) -> Iterator[tuple[int, float]]:
+        """Yield every (image id, score), ids ascending, in bounded memory."""
+        yield from merge(
+            *(
+                ((image_id, self._score(total, number)) for image_id, total in selection.by_id(self.terms))
+                for number, selection in enumerate((self.exact, self.misread))
+                if selection is not None
+            )
+        )
+
+    def _score(self, total: int, number: int) -> float:
+        return ((mean_score(total, self.terms) if self.terms else 1.0) + (number == 0)) / 2
+
+
+@dataclass(frozen=True, slots=True)
 class ByVector:
     """By similarity to a vector, at most ``queries.MAX_OFFSET`` images. Excludes the image that the vector is of."""
 
@@ -111,7 +172,8 @@ class ByText:
 
     The score of an image is its cosine. If the image has all the tags that the text names, ``ranking.TAG_WEIGHT`` times
     their mean score is added. If the text consists only of tags, an image that has all of them matches, however
-    dissimilar its vector is.
+    dissimilar its vector is. An image in which all words of the text stand matches too, and ``READ_BONUS`` is added to
+    its score, so that such images come first.
 
     Attributes:
         found: the images that match.
@@ -120,6 +182,7 @@ class ByText:
         named: ids of the images with all tags that the text names, best first, at most ``queries.MAX_OFFSET``.
         named_scores: (N,) the mean scores of these tags, 0 to 1.
         is_whole: whether the text consists only of those tags.
+        read: ids, ascending, of the images in which all words of the text stand, at most ``MAX_READ``.
     """
 
     cursor_length: ClassVar[int] = 1
@@ -129,6 +192,7 @@ class ByText:
     named: NDArray[np.int64]
     named_scores: NDArray[np.float64]
     is_whole: bool
+    read: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
         """Return the next images. The position is the number of images before."""
@@ -136,9 +200,12 @@ class ByText:
         listed, scores, is_complete = self._listed(end)
         shown, shown_scores = listed[begin:end], scores[begin:end]
         images = [
-            replace(image, similarity=similarity)
-            for image, similarity in zip(
-                _placed(shown, shown_scores, begin), (shown_scores - self._shares(shown)).tolist(), strict=True
+            replace(image, similarity=similarity, is_read=is_read)
+            for image, similarity, is_read in zip(
+                _placed(shown, shown_scores, begin),
+                (shown_scores - self._shares(shown)).tolist(),
+                np.isin(shown, self.read).tolist(),
+                strict=True,
             )
         ]
         if self.floor == -np.inf:
@@ -164,9 +231,9 @@ class ByText:
         """Return at least the first ``count`` images, their scores, and whether they are all."""
         ids, cosines = self.found.nearest(self.vector, max(1, count))
         is_all = len(ids) == len(self.found)
-        others = self.named[~np.isin(self.named, ids)]
+        others = np.setdiff1d(np.union1d(self.named, self.read), ids)
         is_complete = is_all or bool(cosines[-1] < self.floor)
-        # All other images are less similar than the last one, and get nothing for tags.
+        # All other images are less similar than the last one, and get nothing for tags or words.
         least = -np.inf if is_all else float(cosines[-1])
         ids = np.concatenate([ids, others])
         cosines = np.concatenate([cosines, self.found.cosines(self.vector, others)])
@@ -174,6 +241,7 @@ class ByText:
         is_hit = cosines >= self.floor
         if self.is_whole:
             is_hit |= np.isin(ids, self.named)
+        is_hit |= np.isin(ids, self.read)
         if not is_complete:
             is_hit &= scores >= least
         ids, scores = ids[is_hit], scores[is_hit]
@@ -181,13 +249,13 @@ class ByText:
         return ids[order], scores[order], is_complete
 
     def _shares(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return (N,) how much the tags that the text names add to the scores of images."""
-        shares = np.zeros(len(ids), dtype=np.float32)
+        """Return (N,) how much the tags that the text names, and the words in images, add to their scores."""
+        shares = np.where(np.isin(ids, self.read), np.float32(READ_BONUS), np.float32(0))
         if len(self.named):
             by_id = np.argsort(self.named)
             places = np.minimum(np.searchsorted(self.named[by_id], ids), len(by_id) - 1)
             is_named = self.named[by_id][places] == ids
-            shares[is_named] = TAG_WEIGHT * self.named_scores[by_id][places[is_named]]
+            shares[is_named] += TAG_WEIGHT * self.named_scores[by_id][places[is_named]]
         return shares
 
 

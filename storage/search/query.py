@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from decimal import Decimal
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from storage.errors import NotFoundError, UsageError
 from storage.index import condition as conditions
-from storage.results import archives, generations, images, lookup, policies
+from storage.results import generations, lookup, policies
 from storage.results.policy import Policy
 from storage.results.tags import UnknownTagError
+from storage.search import fields
 from storage.search.having import having
-from storage.search.language import AllOf, AnyOf, FieldTerm, NotOf, QuerySyntaxError, TagTerm, wanted_tags
+from storage.search.language import AllOf, AnyOf, FieldTerm, NotOf, TagTerm, wanted_readings, wanted_tags
 from storage.search.language.parser import Setting
-from storage.search.language.reading import MAX_NOTES, clean
+from storage.search.language.reading import MAX_NOTES, Note, clean
 from storage.search.language.reading import read as language_read
+from storage.search.phrases import phrase_of
+from storage.search.read_images import ReadImages
+from storage.search.text_in_pictures import TextInPictures
 from storage.tables import Generation, Job
 
 if TYPE_CHECKING:
@@ -31,9 +34,8 @@ if TYPE_CHECKING:
     from storage.index.evaluate import Terms
     from storage.results.tags import Names
     from storage.search.language import Expression, Parsed
+    from storage.search.phrases import Phrase
     from storage.search.views import SearchQuery
-
-Failure = TypeVar("Failure", bound=UsageError)
 
 MAX_LIMIT = 500
 MAX_TERMS = 64
@@ -41,13 +43,7 @@ MAX_DEPTH = 16
 MAX_OFFSET = 10_000
 """Maximum depth of paging in a ranking by vector. The ranking is computed again for each page."""
 
-_BIGINT = 2**63
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]i?)?b?", re.IGNORECASE)
-_SIZE_UNITS: Final = {
-    "": 1,
-    **{prefix: 1000**power for power, prefix in enumerate("kmgt", start=1)},
-    **{f"{prefix}i": 1024**power for power, prefix in enumerate("kmgt", start=1)},
-}
+_UNREAD = Note("No text was read in pictures yet, so read: finds nothing. `ramq read` reads it.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +56,9 @@ class Match:
         condition: the condition on images; None: no condition.
         terms: the terms to score by: the mean over them of the best score of their tags; without terms: 0.
         policy: which tags count in which archive. Scores ignore it: they only order the images that match.
+        exact: the condition without what a reader may have misread, ``condition`` itself if that is nothing; None: no
+            image is to be found for the text in it.
+        phrases: what is asked to be read, misread words included.
     """
 
     generation: Generation
@@ -67,6 +66,8 @@ class Match:
     condition: Condition | None
     terms: Terms
     policy: Policy = field(default_factory=Policy)
+    exact: Condition | None = None
+    phrases: tuple[Phrase, ...] = ()
 
 
 def check(query: SearchQuery) -> None:
@@ -85,8 +86,19 @@ def check(query: SearchQuery) -> None:
             raise UsageError(f"{name} must not contain a NUL character")
 
 
-def resolve(session: Session, query: SearchQuery, vocabulary: Callable[[Session, int], Names]) -> Match | None:
+def resolve(
+    session: Session,
+    query: SearchQuery,
+    vocabulary: Callable[[Session, int], Names],
+    pictures: TextInPictures | None = None,
+) -> Match | None:
     """Resolve names, archives and jobs; None as long as nothing was recorded.
+
+    Args:
+        session: a transaction.
+        query: what to look for.
+        vocabulary: returns a vocabulary by its id.
+        pictures: the text in pictures; None: as the transaction sees it, with nothing kept for later.
 
     Raises:
         UnknownTagError, NotFoundError, QuerySyntaxError, UsageError: a name in the query does not exist, or the query
@@ -99,7 +111,8 @@ def resolve(session: Session, query: SearchQuery, vocabulary: Callable[[Session,
         return None
     names = vocabulary(session, searched.vocabulary_id)
     policy = policies.load(session, names)
-    resolver = _Resolver(session, names, query.threshold, policy)
+    pictures = pictures or TextInPictures(session, ReadImages())
+    resolver = _Resolver(session, names, query.threshold, policy, pictures)
     wanted, optional, unwanted = (
         [names.find(term) for term in terms] for terms in (query.tags, query.any_tags, query.not_tags)
     )
@@ -109,10 +122,15 @@ def resolve(session: Session, query: SearchQuery, vocabulary: Callable[[Session,
         parts.append(resolver.has(either))
     parts += [conditions.Not(resolver.has(term)) for term in unwanted]
     terms = [*wanted, *([either] if optional else [])]
-    if query.where is not None:
-        parts.append(resolver.condition(query.where))
-        terms += resolver.terms(query.where)
-    return Match(searched, names, conditions.All(tuple(parts)) if parts else None, tuple(terms), policy)
+    if query.where is None:
+        return Match(searched, names, conditions.All(tuple(parts)) if parts else None, tuple(terms), policy)
+    condition = conditions.All((*parts, resolver.condition(query.where)))
+    asked = list(wanted_readings(query.where))
+    phrases = tuple(resolver.phrase(term) for term in asked)
+    exact = condition if phrases else None
+    if any(phrase != phrase_of(term.value) for term, phrase in zip(asked, phrases, strict=True)):
+        exact = conditions.All((*parts, resolver.condition(query.where, is_exact=True)))
+    return Match(searched, names, condition, (*terms, *resolver.terms(query.where)), policy, exact, phrases)
 
 
 def generation(session: Session, query: SearchQuery) -> Generation | None:
@@ -126,12 +144,12 @@ def generation(session: Session, query: SearchQuery) -> Generation | None:
     if query.generation is not None:
         return generations.get(session, query.generation)
     term = _job_term(query.where) if query.job is None else None
-    job_id = query.job if term is None else _number(term)
+    job_id = query.job if term is None else fields.number(term)
     if job_id is None:
         return generations.default(session)
-    job = session.get(Job, job_id) if job_id < _BIGINT else None
+    job = session.get(Job, job_id) if job_id < fields.BIGINT else None
     if job is None:
-        raise _at(NotFoundError(f"there is no job {job_id}"), term)
+        raise fields.at(NotFoundError(f"there is no job {job_id}"), term)
     return generations.get(session, job.generation_id) if job.generation_id is not None else None
 
 
@@ -164,7 +182,17 @@ def read(
         names = vocabulary(session, searched.vocabulary_id)
         reader = _Reader(session, names, query, are_tags_words=are_tags_words)
         parsed, notes = language_read(typed, reader.check)
-    return replace(_with(query, parsed), notes=(*cut, *notes), read_for=None if searched is None else searched.id)
+    noted = replace(_with(query, parsed), notes=(*cut, *notes), read_for=None if searched is None else searched.id)
+    return noting_unread(session, noted)
+
+
+def noting_unread(session: Session, query: SearchQuery) -> SearchQuery:
+    """Return ``query`` with a note if it asks for text in pictures although none was read yet."""
+    leaves = () if query.where is None else _leaves(query.where, 2 * MAX_DEPTH)
+    asks = any(isinstance(leaf, FieldTerm) and leaf.name == "read" for leaf in leaves)
+    if not asks or not TextInPictures(session, ReadImages()).is_empty:
+        return query
+    return replace(query, notes=(*query.notes, _UNREAD))
 
 
 def _with(query: SearchQuery, parsed: Parsed) -> SearchQuery:
@@ -185,8 +213,8 @@ def _require_job_or_generation(session: Session, item: Expression | Setting) -> 
         return
     for leaf in _leaves(item, MAX_DEPTH):
         if isinstance(leaf, FieldTerm) and leaf.name == "job":
-            number = _number(leaf)
-            if number >= _BIGINT or session.get(Job, number) is None:
+            number = fields.number(leaf)
+            if number >= fields.BIGINT or session.get(Job, number) is None:
                 raise NotFoundError(f"there is no job {leaf.value}")
 
 
@@ -197,7 +225,7 @@ class _Reader:
         self._session = session
         self._are_tags_words = are_tags_words
         self._query = query
-        self._resolver = _Resolver(session, names, None, Policy())
+        self._resolver = _Resolver(session, names, None, Policy(), pictures=None)
         self._unknown = 0
 
     def check(self, item: Expression | Setting) -> None:
@@ -222,31 +250,47 @@ class _Reader:
 
 @dataclass(frozen=True, slots=True)
 class _Resolver:
-    """Resolves the names in a tree of the language."""
+    """Resolves the names in a tree of the language. ``pictures`` None: to check it, not to search."""
 
     session: Session
     names: Names
     threshold: float | None
     policy: Policy
+    pictures: TextInPictures | None
+    phrases: dict[str, Phrase] = field(default_factory=dict)
 
     def has(self, tag_ids: Sequence[int], above: float | None = None) -> Condition:
         """Return the condition to have one of these tags, above ``above`` or the query's threshold."""
         threshold = self.threshold if above is None else above
         return having(self.policy, ((tag_id, self.names.units(tag_id, threshold)) for tag_id in tag_ids))
 
-    def condition(self, tree: Expression) -> Condition:
-        """Return the condition of a tree."""
+    def condition(self, tree: Expression, *, is_exact: bool = False) -> Condition:
+        """Return the condition of a tree; ``is_exact``: without the words that a reader may have misread.
+
+        What is excluded is excluded with them, so that every image either has a phrase or has it not.
+        """
         match tree:
             case AllOf(parts):
-                return conditions.All(tuple(self.condition(part) for part in parts))
+                return conditions.All(tuple(self.condition(part, is_exact=is_exact) for part in parts))
             case AnyOf(parts):
-                return conditions.Any(tuple(self.condition(part) for part in parts))
+                return conditions.Any(tuple(self.condition(part, is_exact=is_exact) for part in parts))
             case NotOf(part):
                 return conditions.Not(self.condition(part))
             case TagTerm(_, above):
                 return self.has(self._ids(tree), above)
+            case FieldTerm("read"):
+                phrase = _phrase_of(tree) if is_exact else self.phrase(tree)
+                ids = np.empty(0, dtype=np.int64) if self.pictures is None else self.pictures.having(phrase)
+                return conditions.OneOf(ids)
             case FieldTerm():
-                return _field(self.session, tree)
+                return fields.condition(self.session, tree)
+
+    def phrase(self, term: FieldTerm) -> Phrase:
+        """Return what ``read:`` asks for, and what a reader may have made of it."""
+        if term.value not in self.phrases:
+            phrase = _phrase_of(term)
+            self.phrases[term.value] = phrase if self.pictures is None else self.pictures.or_misread(phrase)
+        return self.phrases[term.value]
 
     def terms(self, tree: Expression) -> Terms:
         """Return the terms of a tree: one for each wanted tag, and one for alternatives of which one is enough."""
@@ -265,85 +309,25 @@ class _Resolver:
         try:
             return self.names.find(term.name)
         except UsageError as error:
-            raise _at(error, term) from None
+            raise fields.at(error, term) from None
+
+
+def _phrase_of(term: FieldTerm) -> Phrase:
+    try:
+        return phrase_of(term.value)
+    except UsageError as error:
+        raise fields.at(error, term) from None
 
 
 def _facts(session: Session, query: SearchQuery) -> list[Condition]:
     facts: list[Condition] = []
     if query.archive:
-        facts.append(_in_archive(session, query.archive))
+        facts.append(fields.in_archive(session, query.archive))
     if query.prefix:
         facts.append(conditions.Below(query.prefix))
     if query.job is not None:
         facts.append(conditions.ByJob(query.job))
     return facts
-
-
-def _in_archive(session: Session, text: str) -> Condition:
-    found: list[Condition] = []
-    for archive_id, prefix in archives.resolve_all(session, text):
-        inside = conditions.InArchive(archive_id)
-        found.append(conditions.All((inside, conditions.Below(prefix))) if prefix else inside)
-    return found[0] if len(found) == 1 else conditions.Any(tuple(found))
-
-
-def _field(session: Session, term: FieldTerm) -> Condition:  # noqa: PLR0911  (a line for each field)
-    match term.name:
-        case "archive":
-            try:
-                return _in_archive(session, term.value)
-            except UsageError as error:
-                raise _at(error, term) from None
-        case "job":
-            return conditions.ByJob(_number(term))
-        case "prefix":
-            return conditions.Below(term.value)
-        case "after":
-            return conditions.Modified(since=_moment(term))
-        case "before":
-            return conditions.Modified(until=_moment(term))
-        case "larger":
-            return conditions.Sized(at_least=_bytes(term))
-        case "smaller":
-            return conditions.Sized(below=_bytes(term))
-        case "missing":
-            is_missing = conditions.OneOf(images.missing(session))
-            return is_missing if _yes_or_no(term) else conditions.Not(is_missing)
-
-
-def _yes_or_no(term: FieldTerm) -> bool:
-    value = term.value.strip().casefold()
-    if value not in {"yes", "no"}:
-        raise QuerySyntaxError(term.at, f"{term.name}: takes yes or no, such as {term.name}:no")
-    return value == "yes"
-
-
-def _number(term: FieldTerm) -> int:
-    if not term.value.isascii() or not term.value.isdecimal():
-        raise QuerySyntaxError(term.at, f"{term.name}: takes a number, such as {term.name}:3")
-    return int(term.value)
-
-
-def _moment(term: FieldTerm) -> datetime:
-    """Return the start of a date, or of a date and a time; in UTC unless it has an offset."""
-    text = term.value.strip()
-    # A year or a month alone means its first day.
-    whole = {4: f"{text}-01-01", 7: f"{text}-01"}.get(len(text), text)
-    try:
-        moment = datetime.fromisoformat(whole)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        name = term.name
-        example = f"{name}:2024-01-31 or {name}:2024-01-31T18:00"
-        raise QuerySyntaxError(term.at, f"{name}: takes a date, such as {example}") from None
-
-
-def _bytes(term: FieldTerm) -> int:
-    found = _SIZE.fullmatch(term.value.strip())
-    if found is None:
-        raise QuerySyntaxError(term.at, f"{term.name}: takes a size, such as {term.name}:2MB or {term.name}:500KiB")
-    number, unit = found.groups()
-    return min(int(Decimal(number) * _SIZE_UNITS[(unit or "").lower()]), _BIGINT - 1)
 
 
 def _job_term(where: Expression | None) -> FieldTerm | None:
@@ -367,12 +351,6 @@ def _leaves(tree: Expression, depth: int) -> Iterator[TagTerm | FieldTerm]:
             yield tree
 
 
-def _at(error: Failure, term: TagTerm | FieldTerm | None) -> Failure:
-    """Return the error, with the position of its term."""
-    error.at = None if term is None else term.at
-    return error
-
-
 def encode_cursor(values: Sequence[int]) -> str:
     """Pack the position at the end of a page into one opaque word."""
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
@@ -385,6 +363,6 @@ def decode_cursor(cursor: str, length: int) -> tuple[int, ...]:
     except (ValueError, RecursionError):
         values = None
     fits = isinstance(values, list) and len(values) == length
-    if not fits or not all(type(value) is int and 0 <= value < _BIGINT for value in values):
+    if not fits or not all(type(value) is int and 0 <= value < fields.BIGINT for value in values):
         raise UsageError("the cursor does not belong to this search: use next_cursor of the previous page")
     return tuple(values)

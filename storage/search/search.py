@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storage.errors import NotFoundError, UsageError
-from storage.index.condition import All, InArchive
+from storage.index.condition import All, InArchive, Not, OneOf
 from storage.index.selection import Selection, most_common
 from storage.results import generations, lookup, policies, tags
 from storage.search import query as queries
 from storage.search.having import having
-from storage.search.hits import hits_of
-from storage.search.orders import ByTags, ByText, ByVector, Ranked, mean_score
+from storage.search.hits import hits_of, lines_of
+from storage.search.orders import MAX_READ, ByReading, ByTags, ByText, ByVector, Ranked, mean_score
+from storage.search.phrases import words_of_text
 from storage.search.ranking import DEFAULT_RELEVANCE
+from storage.search.read_images import ReadImages
 from storage.search.relevance import Cutoffs
+from storage.search.text_in_pictures import TextInPictures
 from storage.search.views import Facet, Hit, HitPage, SearchQuery, Why
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
-    from storage.index.index import VectorIndex
+    from storage.index.index import VectorIndex, View
     from storage.results.tags import Names
     from storage.results.views import ImageView
     from storage.search.orders import Order
@@ -47,6 +50,7 @@ class Search:
         self._index = index
         self._names: dict[int, Names] = {}
         self._cutoffs = Cutoffs()
+        self._read = ReadImages()
 
     def vocabulary(self, session: Session, vocabulary_id: int) -> Names:
         """Return a vocabulary. It is cached after its first use."""
@@ -140,20 +144,30 @@ class Search:
         if isinstance(order, ByTags):
             by_id = order.found.by_id(match.terms)
             return match, (Ranked(image_id, mean_score(total, match.terms), ()) for image_id, total in by_id)
+        if isinstance(order, ByReading):
+            return match, (Ranked(image_id, score, ()) for image_id, score in order.by_id())
         return match, order.take(None, queries.MAX_OFFSET).images
 
     def hits(self, session: Session, match: Match, query: SearchQuery, images: Sequence[Ranked]) -> list[Hit]:
         """Return hits for images, in this order. Deleted images are omitted."""
         scores = {image.image_id: image.score for image in images}
         hits = hits_of(session, match.generation.id, scores, match.names, query.threshold, match.policy)
+        read = {image.image_id for image in images if image.is_read}
+        if match.phrases or read:
+            words = words_of_text(query.text or "") if read else ()
+            sought = {image_id: match.phrases + (words if image_id in read else ()) for image_id in scores}
+            lines = lines_of(session, {image_id: phrases for image_id, phrases in sought.items() if phrases})
+            hits = [replace(hit, read=lines.get(hit.image_id, [])) for hit in hits]
         if not query.text or query.like is not None:
             return hits
         named = {tag_id for term in match.names.in_texts.mentioned(query.text).terms for tag_id in term}
         similarities = {image.image_id: image.similarity for image in images if image.similarity is not None}
-        return [
-            replace(hit, why=Why(similarities[hit.image_id], [tag.id for tag in hit.tags if tag.id in named]))
-            for hit in hits
-        ]
+
+        def why(hit: Hit) -> Why:
+            tag_ids = [tag.id for tag in hit.tags if tag.id in named]
+            return Why(similarities[hit.image_id], tag_ids, hit.image_id in read)
+
+        return [replace(hit, why=why(hit)) for hit in hits]
 
     def facets(
         self,
@@ -217,7 +231,7 @@ class Search:
 
     def count(self, session: Session, query: SearchQuery) -> int:
         """Return how many images match the tags and filters of a query. Raises ``UsageError``: see ``page``."""
-        match = queries.resolve(session, query, self.vocabulary)
+        match = queries.resolve(session, query, self.vocabulary, TextInPictures(session, self._read))
         if match is None:
             return 0
         return len(Selection.of(self._index().view(session, match.generation.id), match.condition))
@@ -229,7 +243,7 @@ class Search:
     def _match(self, session: Session, query: SearchQuery, vector: NDArray[np.float32] | None) -> Match | None:
         if query.text and vector is None:
             return None  # the caller saw no generation yet, so it had no text encoder
-        return queries.resolve(session, query, self.vocabulary)
+        return queries.resolve(session, query, self.vocabulary, TextInPictures(session, self._read))
 
     def _order(
         self,
@@ -245,11 +259,11 @@ class Search:
         view = self._index().view(session, match.generation.id)
         found = Selection.of(view, match.condition)
         if vector is None:
-            return ByTags(found, match.terms)
+            return ByTags(found, match.terms) if match.exact is None else _by_reading(view, match, found)
         if not query.text or query.like is not None:
             return ByVector(found, vector, query.like)
-        # If the query has tags, they decide what is found, and the text only orders it.
-        usual = 0.0 if match.terms else DEFAULT_RELEVANCE
+        # If the query has tags or words to read, they decide what is found, and the text only orders it.
+        usual = 0.0 if match.terms or match.phrases else DEFAULT_RELEVANCE
         relevance = usual if query.relevance is None else query.relevance
         floor = -np.inf if names is None else self._cutoffs.floor(view, names, relevance)
         mention = match.names.in_texts.mentioned(query.text)
@@ -259,7 +273,18 @@ class Search:
             has = (having(match.policy, ((i, units[i]) for i in term)) for term in mention.terms)
             has_all = All((*has, *([] if match.condition is None else [match.condition])))
             named, sums = Selection.of(view, has_all).best_by_tags(mention.terms, queries.MAX_OFFSET)
-        return ByText(found, vector, floor, named, mean_score(sums, mention.terms), mention.is_whole)
+        read = self._with_words(session, view, match, query.text)
+        return ByText(found, vector, floor, named, mean_score(sums, mention.terms), mention.is_whole, read)
+
+    def _with_words(self, session: Session, view: View, match: Match, text: str) -> NDArray[np.int64]:
+        """Return the images that match and in which all words of a text stand: ids, ascending, at most ``MAX_READ``."""
+        words = words_of_text(text)
+        having = TextInPictures(session, self._read).having_all(words) if words else np.empty(0, dtype=np.int64)
+        if not len(having):
+            return having
+        narrowed = () if match.condition is None else (match.condition,)
+        ids, _ = Selection.of(view, All((*narrowed, OneOf(having)))).best_by_tags((), MAX_READ)
+        return np.sort(ids)
 
     def _vector_of(self, session: Session, generation: Generation, image_id: int) -> NDArray[np.float32]:
         lookup.locate(session, image_id)
@@ -267,6 +292,14 @@ class Search:
         if vector is None:
             raise NotFoundError(f"image {image_id} has no vector of {generation.model}: recognise it first")
         return vector
+
+
+def _by_reading(view: View, match: Match, found: Selection) -> ByReading:
+    if match.exact is None or match.exact is match.condition:
+        return ByReading(found, found, None, match.terms)
+    narrowed = () if match.condition is None else (match.condition,)
+    misread = Selection.of(view, All((*narrowed, Not(match.exact))))
+    return ByReading(found, Selection.of(view, match.exact), misread, match.terms)
 
 
 def between(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from storage.errors import UsageError
@@ -12,6 +12,7 @@ from storage.search.language import parse
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from storage.results.reading_views import LineView
     from storage.results.views import TagView
     from storage.search.language.reading import Note
     from storage.search.language.tree import Expression
@@ -21,11 +22,24 @@ if TYPE_CHECKING:
 class Why:
     """Why a search by text found an image: the cosine of their vectors, and the tags of the image that the text names.
 
-    The score of the hit is the cosine plus, if the image has all the tags that the text names, a share of their score.
+    The score of the hit is the cosine plus, if the image has all the tags that the text names, a share of their score,
+    and plus 1 if all words of the text stand in the image (``is_read``; ``Hit.read`` says in which lines).
     """
 
     similarity: float
     tags: list[int]
+    is_read: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMatch:
+    """A line of text in an image that a search found, and the characters of the words that it looked for.
+
+    Each span is where in ``line.text`` a stretch begins and ends, in characters from 0; ascending.
+    """
+
+    line: LineView
+    spans: list[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +49,8 @@ class Hit:
     ``score`` is the cosine similarity for text and similarity searches, else the mean score of the tags of the query.
     ``tags`` are the assigned ones, highest score first. ``width`` and ``height`` are in pixels. ``missing_since`` is
     when a listing first did not find the original. ``captioner`` is the author of the caption. ``is_corrected`` says
-    whether people changed the tags that the model gave, ``has_denied_tags`` whether a rule hides any of them.
+    whether people changed the tags that the model gave, ``has_denied_tags`` whether a rule hides any of them. ``read``
+    are the lines of text in the image that match the search, at most five.
     """
 
     image_id: int
@@ -52,6 +67,7 @@ class Hit:
     captioner: str | None = None
     is_corrected: bool = False
     has_denied_tags: bool = False
+    read: list[ReadMatch] = field(default_factory=list)
 
     @property
     def missing(self) -> bool:

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Boolean, ForeignKey, Identity, Index, SmallInteger, Text, func, text
+from sqlalchemy import BigInteger, Boolean, ForeignKey, Identity, Index, Integer, SmallInteger, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -62,17 +62,15 @@ class ReadingIndex(Base):
 class ReadWord(Base):
     """A word that stands in some image, for finding the words that a reader misread.
 
-    Their shapes are compared, by trigrams: the word with the letters that readers take for each other made one
-    (``storage.words.shape``). Words that cannot be misread for others are not here (``storage.words.can_be_misread``).
+    Near words have a key in common (``results.misread``). Words that are too short to say are not here
+    (``storage.words.can_be_misread``).
     """
 
     __tablename__ = "read_word"
-    __table_args__ = (
-        Index("ix_read_word_shape", "shape", postgresql_using="gin", postgresql_ops={"shape": "gin_trgm_ops"}),
-    )
+    __table_args__ = (Index("ix_read_word_keys", "keys", postgresql_using="gin"),)
 
     word: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
-    shape: Mapped[str]
+    keys: Mapped[list[int]] = mapped_column(ARRAY(Integer))
 
 
 class LineCorrection(Base):

@@ -55,7 +55,7 @@ def filter_of(  # noqa: C901, PLR0911 - one for each kind of condition
         case ByJob(job_id):
             return f"job {_equal(holds=holds)} {job_id}"
         case OneOf(image_ids):
-            return one_of(image_ids) if holds else none_of(image_ids)
+            return one_of(image_ids.tolist()) if holds else none_of(image_ids.tolist())
         case Below(prefix):
             return _below(prefix, holds=holds)
         case Modified(since, until):

@@ -18,6 +18,7 @@ from storage.search.language.tree import (
     any_of,
     not_of,
     pointer,
+    wanted_readings,
     wanted_tags,
 )
 from storage.search.language.writer import format, pieces  # noqa: A004  (the inverse of parse)
@@ -39,5 +40,6 @@ __all__ = [
     "parse",
     "pieces",
     "pointer",
+    "wanted_readings",
     "wanted_tags",
 ]

@@ -11,7 +11,7 @@ from storage.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-FieldName = Literal["archive", "job", "prefix", "after", "before", "larger", "smaller", "missing"]
+FieldName = Literal["archive", "job", "prefix", "after", "before", "larger", "smaller", "missing", "read"]
 
 _COLUMNS_BEFORE, _COLUMNS_BEHIND = 56, 20  # that a pointer shows of a long text
 
@@ -122,6 +122,16 @@ def wanted_tags(where: Expression | None) -> Iterator[TagTerm]:
     elif isinstance(where, AllOf | AnyOf):
         for part in where.parts:
             yield from wanted_tags(part)
+
+
+def wanted_readings(where: Expression | None) -> Iterator[FieldTerm]:
+    """Yield the ``read:`` terms that images may be found for: those not under a NOT, in the order of the text."""
+    if isinstance(where, FieldTerm):
+        if where.name == "read":
+            yield where
+    elif isinstance(where, AllOf | AnyOf):
+        for part in where.parts:
+            yield from wanted_readings(part)
 
 
 def pointer(text: str, error: UsageError) -> str:

@@ -1,0 +1,105 @@
+"""The images in which words stand, from PostgreSQL: all of them, or what changed since a snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from storage.database import driver_connection
+from storage.results.partitions import partition
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from sqlalchemy.orm import Session
+
+MAX_CHANGED = 5_000
+"""Images that changed since a snapshot. More are not told apart: finding all that match takes as long."""
+
+# The generation is part of the statements, see ``storage.results.readings``. ``array_send`` is PostgreSQL's binary form
+# of an array, which NumPy reads at once; as numbers, a million ids take half a second.
+_HEAD = """
+    pg_current_snapshot()::text AS snapshot, pg_relation_filenode('{table}_p0') AS file,
+    pg_current_xact_id_if_assigned() IS NULL AS is_public
+"""
+_ALL = """
+    SELECT {head}, (
+        SELECT array_send(array_agg(image_id)) FROM reading_index
+        WHERE generation_id = {generation_id:d} AND words @@ %(query)s::tsquery)
+"""
+_CHANGED = """
+    WITH changed AS MATERIALIZED (
+        SELECT image_id, words @@ %(query)s::tsquery AS holds FROM reading_index
+        WHERE generation_id = {generation_id:d} AND xid >= pg_snapshot_xmin(%(snapshot)s::pg_snapshot)
+            AND NOT pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot)
+        LIMIT {limit:d}
+    )
+    SELECT {head}, (SELECT array_send(array_agg(image_id)) FROM changed),
+        (SELECT array_send(array_agg(image_id)) FROM changed WHERE holds)
+"""
+_ELEMENT = np.dtype([("bytes", ">i4"), ("value", ">i8")])
+_HEADER_BYTES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When images were found.
+
+    Attributes:
+        snapshot: PostgreSQL's text form.
+        file: of the generation's words. It is another one after the generation was emptied.
+        is_public: others see the same: this transaction has written nothing.
+    """
+
+    snapshot: str
+    file: int
+    is_public: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Images whose words changed since a moment (ids, ascending), and those of them that match now."""
+
+    now: Moment
+    changed: NDArray[np.int64]
+    matching: NDArray[np.int64]
+
+
+def images(session: Session, generation_id: int, query: str) -> tuple[Moment, NDArray[np.int64]]:
+    """Return the ids, ascending, of the images whose words match.
+
+    Args:
+        session: a transaction.
+        generation_id: a generation of the stage ``text``.
+        query: a valid ``tsquery``.
+    """
+    connection = driver_connection(session)
+    # PostgreSQL takes reading a table from end to end for cheaper than it is, and compiling for worth its time.
+    connection.execute("SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)")
+    statement = _ALL.format(head=_head(generation_id), generation_id=generation_id)
+    row = connection.execute(statement, {"query": query}, binary=True).fetchone()
+    connection.execute("SELECT set_config('enable_seqscan', 'on', true), set_config('jit', 'on', true)")
+    assert row is not None
+    return Moment(*row[:3]), _ids(row[3])
+
+
+def changes(session: Session, generation_id: int, query: str, since: Moment) -> Changes | None:
+    """Return what changed since a moment; None if that is too much, or the generation was emptied since."""
+    statement = _CHANGED.format(head=_head(generation_id), generation_id=generation_id, limit=MAX_CHANGED + 1)
+    values = {"query": query, "snapshot": since.snapshot}
+    row: Any = driver_connection(session).execute(statement, values, binary=True).fetchone()
+    now, changed = Moment(*row[:3]), _ids(row[3])
+    if now.file != since.file or len(changed) > MAX_CHANGED:
+        return None
+    return Changes(now, changed, _ids(row[4]))
+
+
+def _head(generation_id: int) -> str:
+    return _HEAD.format(table=partition("reading_index", generation_id))
+
+
+def _ids(array: bytes | None) -> NDArray[np.int64]:
+    if array is None:
+        return np.empty(0, dtype=np.int64)
+    return np.sort(np.frombuffer(array, dtype=_ELEMENT, offset=_HEADER_BYTES)["value"].astype(np.int64))

@@ -1,0 +1,109 @@
+"""The conditions of filters: their values as numbers, dates, sizes and archives."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import numpy as np
+
+from storage.errors import UsageError
+from storage.index import condition as conditions
+from storage.results import archives, images
+from storage.search.language import QuerySyntaxError
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from storage.index.condition import Condition
+    from storage.search.language import FieldTerm, TagTerm
+
+Failure = TypeVar("Failure", bound=UsageError)
+
+BIGINT = 2**63
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]i?)?b?", re.IGNORECASE)
+_SIZE_UNITS: Final = {
+    "": 1,
+    **{prefix: 1000**power for power, prefix in enumerate("kmgt", start=1)},
+    **{f"{prefix}i": 1024**power for power, prefix in enumerate("kmgt", start=1)},
+}
+
+
+def in_archive(session: Session, text: str) -> Condition:
+    """Return the condition to be of an archive, by number, URI or name. Raises ``UsageError``."""
+    found: list[Condition] = []
+    for archive_id, prefix in archives.resolve_all(session, text):
+        inside = conditions.InArchive(archive_id)
+        found.append(conditions.All((inside, conditions.Below(prefix))) if prefix else inside)
+    return found[0] if len(found) == 1 else conditions.Any(tuple(found))
+
+
+def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: C901, PLR0911  (a line for each field)
+    """Return the condition of a filter, but for ``read:``. Raises ``UsageError`` for a value that does not fit."""
+    match term.name:
+        case "archive":
+            try:
+                return in_archive(session, term.value)
+            except UsageError as error:
+                raise at(error, term) from None
+        case "job":
+            return conditions.ByJob(number(term))
+        case "prefix":
+            return conditions.Below(term.value)
+        case "after":
+            return conditions.Modified(since=_moment(term))
+        case "before":
+            return conditions.Modified(until=_moment(term))
+        case "larger":
+            return conditions.Sized(at_least=_bytes(term))
+        case "smaller":
+            return conditions.Sized(below=_bytes(term))
+        case "missing":
+            is_missing = conditions.OneOf(np.array(images.missing(session), dtype=np.int64))
+            return is_missing if _yes_or_no(term) else conditions.Not(is_missing)
+        case "read":
+            raise TypeError("read: is found in the text in pictures, see storage.search.query")
+
+
+def _yes_or_no(term: FieldTerm) -> bool:
+    value = term.value.strip().casefold()
+    if value not in {"yes", "no"}:
+        raise QuerySyntaxError(term.at, f"{term.name}: takes yes or no, such as {term.name}:no")
+    return value == "yes"
+
+
+def number(term: FieldTerm) -> int:
+    """Return the number that is the value of a filter. Raises ``QuerySyntaxError``."""
+    if not term.value.isascii() or not term.value.isdecimal():
+        raise QuerySyntaxError(term.at, f"{term.name}: takes a number, such as {term.name}:3")
+    return int(term.value)
+
+
+def _moment(term: FieldTerm) -> datetime:
+    """Return the start of a date, or of a date and a time; in UTC unless it has an offset."""
+    text = term.value.strip()
+    # A year or a month alone means its first day.
+    whole = {4: f"{text}-01-01", 7: f"{text}-01"}.get(len(text), text)
+    try:
+        moment = datetime.fromisoformat(whole)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        name = term.name
+        example = f"{name}:2024-01-31 or {name}:2024-01-31T18:00"
+        raise QuerySyntaxError(term.at, f"{name}: takes a date, such as {example}") from None
+
+
+def _bytes(term: FieldTerm) -> int:
+    found = _SIZE.fullmatch(term.value.strip())
+    if found is None:
+        raise QuerySyntaxError(term.at, f"{term.name}: takes a size, such as {term.name}:2MB or {term.name}:500KiB")
+    number, unit = found.groups()
+    return min(int(Decimal(number) * _SIZE_UNITS[(unit or "").lower()]), BIGINT - 1)
+
+
+def at(error: Failure, term: TagTerm | FieldTerm | None) -> Failure:
+    """Return the error, with the position of its term."""
+    error.at = None if term is None else term.at
+    return error

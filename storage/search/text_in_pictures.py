@@ -1,0 +1,66 @@
+"""Searching the text in pictures: what ``read:`` and the words of a text find."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from storage.results import generations, read_words, readings
+from storage.search.phrases import all_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from sqlalchemy.orm import Session
+
+    from storage.search.phrases import Phrase
+    from storage.search.read_images import ReadImages
+
+MAX_MISREAD = 8
+"""Words of a phrase for which misread ones are looked up. A phrase of more is found by its other words."""
+
+
+class TextInPictures:
+    """The text in pictures, as one transaction sees it, under the generation that serves search.
+
+    Args:
+        session: the transaction.
+        kept: the images that this process keeps.
+    """
+
+    def __init__(self, session: Session, kept: ReadImages) -> None:
+        self._session = session
+        self._kept = kept
+
+    @cached_property
+    def generation_id(self) -> int | None:
+        """The generation of the stage that serves search; None as long as nothing can have been read."""
+        serving = generations.default(self._session, readings.STAGE)
+        return None if serving is None else serving.id
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was read yet."""
+        return self.generation_id is None or not readings.is_any(self._session, self.generation_id)
+
+    def having(self, phrase: Phrase) -> NDArray[np.int64]:
+        """Return the ids, ascending, of the images in which a phrase stands."""
+        return self._images(phrase.query)
+
+    def or_misread(self, phrase: Phrase) -> Phrase:
+        """Return the phrase that also accepts what readers made of its words."""
+        words = sorted(phrase.words)[:MAX_MISREAD]
+        if self.generation_id is None or not words:
+            return phrase
+        near = read_words.near(self._session, words)
+        return phrase.or_misread(lambda word: near.get(word, ()))
+
+    def having_all(self, phrases: tuple[Phrase, ...]) -> NDArray[np.int64]:
+        """Return the ids, ascending, of the images in which each of these phrases stands. At least one phrase."""
+        return self._images(all_of(phrases))
+
+    def _images(self, query: str) -> NDArray[np.int64]:
+        if self.generation_id is None:
+            return np.empty(0, dtype=np.int64)
+        return self._kept.having(self._session, self.generation_id, query)
