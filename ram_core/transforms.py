@@ -85,6 +85,61 @@ class ReadingTransform:
         return np.asarray(rgb)
 
 
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The size of pictures for a network that keeps their aspect ratio.
+
+    Attributes:
+        short: length of the shorter side, in pixels, unless the longer one would get too long.
+        long: maximum length of the longer side, in pixels.
+    """
+
+    short: int
+    long: int
+
+    def scale(self, width: int, height: int) -> float:
+        """Return the factor from a picture's size to this one."""
+        return min(self.short / min(width, height), self.long / max(width, height))
+
+    def of(self, width: int, height: int) -> tuple[int, int]:
+        """Return the width and height of a resized picture. Resizing the result again changes nothing."""
+        # The side that decides must come out exactly, whatever the rounding of the factor.
+        if self.short * max(width, height) <= self.long * min(width, height):
+            whole, part = self.short, max(1, self.short * max(width, height) // min(width, height))
+            return (whole, part) if width < height else (part, whole)
+        whole, part = self.long, max(1, round(self.long * min(width, height) / max(width, height)))
+        return (part, whole) if width < height else (whole, part)
+
+
+@dataclass(frozen=True, slots=True)
+class LocatingTransform:
+    """Keep the aspect ratio and reduce an image to what every network of a locator can use. Nothing is enlarged.
+
+    Attributes:
+        networks: sizes that the networks want; the picture is large enough for each of them.
+    """
+
+    networks: tuple[Sides, ...] = (Sides(800, 1333),)
+
+    @property
+    def size(self) -> int:
+        """Half of the longest ``short``: decoders keep twice the size of the shorter side."""
+        return (max(sides.short for sides in self.networks) + 1) // 2
+
+    @property
+    def name(self) -> str:
+        """The name of this resizing in the locator's fingerprint."""
+        return "fit-" + "+".join(f"{sides.short}:{sides.long}" for sides in self.networks) + "-bilinear"
+
+    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return (H, W, 3) uint8 RGB. Raises ``ImageError`` for an image with an empty side."""
+        rgb = to_rgb(image)
+        largest = max(self.networks, key=lambda sides: sides.scale(*rgb.size))
+        if largest.scale(*rgb.size) < 1:
+            rgb = rgb.resize(largest.of(*rgb.size), Image.Resampling.BILINEAR)
+        return np.asarray(rgb)
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert a decoded image of any mode to RGB as a viewer would show it, except that alpha is dropped.
 

@@ -1,0 +1,89 @@
+"""Where tags are in pictures: ``load_locator`` gives a ``Locator``, which returns a ``Localization`` for each picture.
+
+Importing this package is cheap: torch and transformers are imported when a model is loaded.
+
+``results``         regions of a picture, and what identifies a locator
+``locator``         the steps from a picture to its regions
+``parts``           what a detector and a segmenter are
+``prompts``         from tags to prompts, and back
+``boxes``           which of the many boxes are kept
+``rle``             masks as run-length encoding of COCO
+``grounding_dino``  detectors
+``pixels``          from pictures to the input of networks
+``memory``          batches in halves where memory is short
+``loading``         from files to a detector or segmenter
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ram_core.localization.boxes import Rules
+from ram_core.localization.results import Localization, LocatorSpec, Region
+from ram_core.localization.rle import RLE
+from ram_core.transforms import LocatingTransform
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    from ram_core.localization.locator import Locator
+    from ram_core.localization.parts import Detector
+
+__all__ = [
+    "DETECTORS",
+    "RLE",
+    "Localization",
+    "LocatingTransform",
+    "LocatorSpec",
+    "Region",
+    "Rules",
+    "load_detector",
+    "load_locator",
+]
+
+DETECTORS = ("grounding-dino-tiny", "grounding-dino-base")
+"""The detectors of the catalogue (``ramq models``)."""
+
+
+def load_detector(name: str, *, device: str = "cpu", models_dir: Path | None = None) -> Detector:
+    """Load a detector by name. Nothing is downloaded.
+
+    Args:
+        name: one of ``DETECTORS``, or a folder in ``models_dir`` with a model of the same kind.
+        device: ``cpu``, ``cuda``, ``cuda:1``…, or ``auto`` for a GPU if there is one.
+        models_dir: folder of checkpoints (``ramq models pull``).
+
+    Raises:
+        UnknownModelError: no detector has this name.
+        CheckpointError: the weights are missing, damaged, or of another kind of model.
+        DeviceError: the device is not available.
+    """
+    from ram_core.localization import loading  # noqa: PLC0415  (torch and transformers load here, not on import)
+
+    return loading.load_detector(name, device=device, models_dir=models_dir, known=DETECTORS)
+
+
+def load_locator(
+    detector: str = "grounding-dino-tiny",
+    *,
+    rules: Rules | None = None,
+    kinds: Mapping[str, Collection[str]] | None = None,
+    device: str = "cpu",
+    models_dir: Path | None = None,
+) -> Locator:
+    """Load a locator. Nothing is downloaded.
+
+    Args:
+        detector: name of the detector; see ``load_detector``.
+        rules: which boxes are kept.
+        kinds: tag -> more general tags; see ``Locator``.
+        device: see ``load_detector``.
+        models_dir: see ``load_detector``.
+
+    Raises:
+        UnknownModelError, CheckpointError, DeviceError: see ``load_detector``.
+    """
+    from ram_core.localization.locator import Locator  # noqa: PLC0415
+
+    return Locator(load_detector(detector, device=device, models_dir=models_dir), None, rules, kinds)
