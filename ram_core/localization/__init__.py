@@ -8,10 +8,13 @@ Importing this package is cheap: torch and transformers are imported when a mode
 ``prompts``         from tags to prompts, and back
 ``boxes``           which of the many boxes are kept
 ``rle``             masks as run-length encoding of COCO
-``grounding_dino``  detectors
+``grounding_dino``  the detectors Grounding DINO and MM-Grounding-DINO
+``owl``             the detector OWLv2
+``sam``             the segmenters SAM, SAM 2 and SAM-HQ
 ``pixels``          from pictures to the input of networks
 ``memory``          batches in halves where memory is short
 ``loading``         from files to a detector or segmenter
+``tiny``            random weights in the published layout
 """
 
 from __future__ import annotations
@@ -28,11 +31,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ram_core.localization.locator import Locator
-    from ram_core.localization.parts import Detector
+    from ram_core.localization.parts import Detector, Segmenter
 
 __all__ = [
     "DETECTORS",
     "RLE",
+    "SEGMENTERS",
     "Localization",
     "LocatingTransform",
     "LocatorSpec",
@@ -40,10 +44,14 @@ __all__ = [
     "Rules",
     "load_detector",
     "load_locator",
+    "load_segmenter",
 ]
 
-DETECTORS = ("grounding-dino-tiny", "grounding-dino-base")
+DETECTORS = ("grounding-dino-tiny", "grounding-dino-base", "mm-grounding-dino-tiny", "owlv2-base")
 """The detectors of the catalogue (``ramq models``)."""
+
+SEGMENTERS = ("sam-vit-base", "sam-vit-huge", "sam2.1-hiera-tiny", "sam2.1-hiera-large", "sam-hq-vit-base")
+"""The segmenters of the catalogue."""
 
 
 def load_detector(name: str, *, device: str = "cpu", models_dir: Path | None = None) -> Detector:
@@ -64,8 +72,25 @@ def load_detector(name: str, *, device: str = "cpu", models_dir: Path | None = N
     return loading.load_detector(name, device=device, models_dir=models_dir, known=DETECTORS)
 
 
-def load_locator(
+def load_segmenter(name: str, *, device: str = "cpu", models_dir: Path | None = None) -> Segmenter:
+    """Load a segmenter by name. Nothing is downloaded.
+
+    Args:
+        name: one of ``SEGMENTERS``, or a folder in ``models_dir`` with a model of the same kind.
+        device: see ``load_detector``.
+        models_dir: see ``load_detector``.
+
+    Raises:
+        UnknownModelError, CheckpointError, DeviceError: see ``load_detector``.
+    """
+    from ram_core.localization import loading  # noqa: PLC0415
+
+    return loading.load_segmenter(name, device=device, models_dir=models_dir, known=SEGMENTERS)
+
+
+def load_locator(  # noqa: PLR0913  (named settings)
     detector: str = "grounding-dino-tiny",
+    segmenter: str | None = None,
     *,
     rules: Rules | None = None,
     kinds: Mapping[str, Collection[str]] | None = None,
@@ -76,6 +101,7 @@ def load_locator(
 
     Args:
         detector: name of the detector; see ``load_detector``.
+        segmenter: name of the segmenter; see ``load_segmenter``; None: boxes only.
         rules: which boxes are kept.
         kinds: tag -> more general tags; see ``Locator``.
         device: see ``load_detector``.
@@ -86,4 +112,6 @@ def load_locator(
     """
     from ram_core.localization.locator import Locator  # noqa: PLC0415
 
-    return Locator(load_detector(detector, device=device, models_dir=models_dir), None, rules, kinds)
+    finder = load_detector(detector, device=device, models_dir=models_dir)
+    filler = None if segmenter is None else load_segmenter(segmenter, device=device, models_dir=models_dir)
+    return Locator(finder, filler, rules, kinds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from transformers import AutoTokenizer
 from transformers import logging as transformers_logging
 
 from ram_core.errors import CheckpointError, UnknownModelError
-from ram_core.localization import grounding_dino
+from ram_core.localization import grounding_dino, owl, sam
 from ram_core.localization.pixels import Preparation
 from ram_core.localization.results import PartSpec
 from ram_core.registry import resolve_device
@@ -23,7 +24,7 @@ from ram_core.transforms import IMAGENET_MEAN, IMAGENET_STD, Sides
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ram_core.localization.parts import Detector
+    from ram_core.localization.parts import Detector, Segmenter
 
 WEIGHTS = "model.safetensors"
 
@@ -31,17 +32,37 @@ WEIGHTS = "model.safetensors"
 _DETECTORS = {
     "grounding-dino": "GroundingDinoForObjectDetection",
     "mm-grounding-dino": "MMGroundingDinoForObjectDetection",
+    "owlv2": "Owlv2ForObjectDetection",
 }
+# SAM 2 is published as the model for videos, of which a part is the one for pictures.
+_SEGMENTERS = {"sam": "SamModel", "sam2": "Sam2Model", "sam2_video": "Sam2Model", "sam_hq": "SamHQModel"}
 
 
 def load_detector(name: str, *, device: str, models_dir: Path | None, known: Sequence[str]) -> Detector:
     """Load a detector; see ``ram_core.localization.load_detector``."""
     folder = _folder(name, models_dir, known)
     kind = _kind(folder, _DETECTORS, "detector")
-    network = _network(folder, _DETECTORS[kind], device)
+    network, tokenizer = _network(folder, _DETECTORS[kind], device), _tokenizer(folder)
+    weights = _digest(folder / WEIGHTS)
+    if kind == "owlv2":
+        side = int(network.config.vision_config.image_size)
+        preparation = _preparation(folder, Sides(side, side))
+        return owl.Owl(network, tokenizer, preparation, PartSpec(name, weights, f"{kind}-{owl.METHOD}"))
     preparation = _preparation(folder, Sides(800, 1333))
-    spec = PartSpec(name, _digest(folder / WEIGHTS), f"{kind}-{grounding_dino.METHOD}")
-    return grounding_dino.GroundingDino(network, _tokenizer(folder), preparation, spec)
+    spec = PartSpec(name, weights, f"{kind}-{grounding_dino.METHOD}")
+    return grounding_dino.GroundingDino(network, tokenizer, preparation, spec)
+
+
+def load_segmenter(name: str, *, device: str, models_dir: Path | None, known: Sequence[str]) -> Segmenter:
+    """Load a segmenter; see ``ram_core.localization.load_segmenter``."""
+    folder = _folder(name, models_dir, known)
+    kind = _kind(folder, _SEGMENTERS, "segmenter")
+    network = _network(folder, _SEGMENTERS[kind], device)
+    kind = "sam2" if kind == "sam2_video" else kind
+    told = network.config.prompt_encoder_config if kind == "sam2" else network.config.vision_config
+    side = int(told.image_size)
+    preparation = replace(_preparation(folder, Sides(side, side)), sides=Sides(side, side))
+    return sam.Sam(network, kind, preparation, PartSpec(name, _digest(folder / WEIGHTS), f"{kind}-{sam.METHOD}"))
 
 
 def _folder(name: str, models_dir: Path | None, known: Sequence[str]) -> Path:
