@@ -74,9 +74,7 @@ class Sam:
         return Sides(self._side, self._side * (_LONGEST if self._squashes else 1))
 
     @torch.inference_mode()
-    def segment(
-        self, pictures: Sequence[NDArray[np.uint8]], boxes: Sequence[NDArray[np.float32]]
-    ) -> list[list[Mask]]:
+    def segment(self, pictures: Sequence[NDArray[np.uint8]], boxes: Sequence[NDArray[np.float32]]) -> list[list[Mask]]:
         """Return a mask for each box of each picture; see ``Segmenter``."""
         masks: list[list[Mask]] = [[] for _ in pictures]
         for picture in pictures:
@@ -115,9 +113,7 @@ class Sam:
             tensors = list(found)
         return [[tensor[i : i + 1] for tensor in tensors] for i in range(len(pictures))]
 
-    def _decode(
-        self, features: list[torch.Tensor], size: tuple[int, ...], boxes: NDArray[np.float32]
-    ) -> list[Mask]:
+    def _decode(self, features: list[torch.Tensor], size: tuple[int, ...], boxes: NDArray[np.float32]) -> list[Mask]:
         inside = self._inside(*size)
         scale = np.array([inside[1], inside[0]] * 2, dtype=np.float32)
         items = [_Box(corners) for corners in boxes * scale]

@@ -84,10 +84,19 @@ def _mm_grounding_dino(full: bool) -> Any:  # noqa: FBT001
 def _tiny_grounding() -> dict[str, Any]:
     return {
         "backbone_config": SwinConfig(
-            image_size=96, embed_dim=16, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 2], window_size=4, out_indices=[2, 3, 4]
+            image_size=96,
+            embed_dim=16,
+            depths=[1, 1, 1, 1],
+            num_heads=[1, 2, 2, 2],
+            window_size=4,
+            out_indices=[2, 3, 4],
         ),
         "text_config": BertConfig(
-            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=256
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=256,
         ),
         "d_model": 32,
         "encoder_layers": 2,
@@ -154,11 +163,11 @@ def _sam2(full: bool) -> Any:  # noqa: FBT001
     backbone = {
         "hidden_size": 16,
         "image_size": [64, 64],
-        "blocks_per_stage": [1, 1, 1, 1],
+        "blocks_per_stage": [1, 1, 2, 1],
         "embed_dim_per_stage": [16, 32, 64, 128],
         "num_attention_heads_per_stage": [1, 1, 2, 2],
-        "window_size_per_stage": [4, 2, 2, 1],
-        "global_attention_blocks": [2],
+        "window_size_per_stage": [8, 4, 4, 2],
+        "global_attention_blocks": [3],
         "window_positional_embedding_background_size": [2, 2],
         "model_type": "sam2_hiera_det_model",
     }
@@ -187,6 +196,8 @@ def _livelier(network: Any) -> None:
     for key, weight in network.named_parameters():
         if weight.ndim > 1 and "embed" not in key.rpartition(".")[0].rpartition(".")[2] and "norm" not in key.lower():
             weight.copy_(torch.randn_like(weight) / weight[0].numel() ** 0.5)
+        elif "class_embed" in key and key.endswith("bias"):
+            weight.zero_()  # at the start of training it makes every score tiny
 
 
 def _bert_words(folder: Path) -> None:
