@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
+from ram_core.checkpoints.locators import LOCATORS
 from ram_core.errors import CheckpointError, UnknownModelError
 
 # Fixed revisions, if there are any.
@@ -107,7 +108,7 @@ _RAM_LISTS = (
     ),
 )
 
-_ENTRIES = (
+_ENTRIES: tuple[CatalogueEntry, ...] = (
     CatalogueEntry("lite", "small ImageNet model; installed with ramq, nothing to pull", ()),
     CatalogueEntry(
         "ram",
@@ -175,6 +176,19 @@ _ENTRIES = (
             _clip("merges.txt", 525_000),
         ),
     ),
+)
+
+
+_ENTRIES += tuple(
+    CatalogueEntry(
+        model.name,
+        model.summary,
+        tuple(
+            RemoteFile(name, _hub(model.repository, name, model.revision), size, sha256, exact_size=is_exact)
+            for name, size, sha256, is_exact in model.files
+        ),
+    )
+    for model in LOCATORS
 )
 
 

@@ -104,6 +104,11 @@ class Lite:
         return self._preprocessing
 
     @property
+    def network(self) -> nn.Module:
+        """The network, in evaluation mode, with its norms folded into the convolutions."""
+        return self._network
+
+    @property
     def score_floor(self) -> float:
         """Scores below this are not stored."""
         return _SCORE_FLOOR

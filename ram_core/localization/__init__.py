@@ -11,6 +11,7 @@ Importing this package is cheap: torch and transformers are imported when a mode
 ``grounding_dino``  the detectors Grounding DINO and MM-Grounding-DINO
 ``owl``             the detector OWLv2
 ``sam``             the segmenters SAM, SAM 2 and SAM-HQ
+``evidence``        where a recogniser looked, without a detector
 ``pixels``          from pictures to the input of networks
 ``memory``          batches in halves where memory is short
 ``loading``         from files to a detector or segmenter
@@ -88,7 +89,7 @@ def load_segmenter(name: str, *, device: str = "cpu", models_dir: Path | None = 
     return loading.load_segmenter(name, device=device, models_dir=models_dir, known=SEGMENTERS)
 
 
-def load_locator(  # noqa: PLR0913  (named settings)
+def load_locator(
     detector: str = "grounding-dino-tiny",
     segmenter: str | None = None,
     *,

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 METHOD = "spans-max-v1"
 THRESHOLD = 0.25  # the box threshold of the RAM authors' demo
 
+# Start, end and full stop. The network looks for these numbers to know where a phrase ends.
+_MARKS = (101, 102, 1012)
 _PICTURES_AT_ONCE = 8
 _PROMPTS_AT_ONCE = 8  # of all pictures together
 _PHRASES_KEPT = 20_000  # four times RAM's tags; about 10 kB each
@@ -85,6 +87,11 @@ class GroundingDino:
         self._pad = int(tokenizer.pad_token_id or 0)
         self._ends = (int(tokenizer.cls_token_id), int(tokenizer.sep_token_id))
         self._stop = int(tokenizer.convert_tokens_to_ids("."))
+        if (*self._ends, self._stop) != _MARKS:
+            raise CheckpointError(
+                f"the tokenizer of {spec.model} is not that of bert-base-uncased, which the model was trained with; "
+                f"pull {spec.model} again"
+            )
         self._packer = Packer(
             lambda words: tokenizer(words, add_special_tokens=False)["input_ids"],
             tokenizer.unk_token_id,

@@ -67,7 +67,8 @@ def load_segmenter(name: str, *, device: str, models_dir: Path | None, known: Se
 
 def _folder(name: str, models_dir: Path | None, known: Sequence[str]) -> Path:
     """Return the folder of a model: one of the catalogue, or any other in the folder of models."""
-    folder = None if models_dir is None or Path(name).name != name else Path(models_dir) / name
+    is_name = name not in {"", ".", ".."} and Path(name).name == name  # and not a path to somewhere else
+    folder = Path(models_dir) / name if models_dir is not None and is_name else None
     if folder is not None and folder.is_dir():
         return folder
     if name not in known:
@@ -135,11 +136,16 @@ def _quiet() -> Iterator[None]:
 
 def _tokenizer(folder: Path) -> Any:
     try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokens = tokenizer("a photo of a dog", add_special_tokens=False)["input_ids"]
     except Exception as error:  # likewise
         raise CheckpointError(
             f"{folder} has no readable tokenizer ({_line(error)}); pull {folder.name} again"
         ) from error
+    # Without its files, transformers makes one that knows no word, and says nothing.
+    if len(set(tokens)) < len("dog"):
+        raise CheckpointError(f"{folder} has no tokenizer that knows words; pull {folder.name} again")
+    return tokenizer
 
 
 def _preparation(folder: Path, sides: Sides) -> Preparation:

@@ -127,7 +127,7 @@ class Owl:
     def _square(self, picture: NDArray[np.uint8]) -> torch.Tensor:
         """Return (1, 3, side, side): the picture in the upper left corner, the rest grey.
 
-        The authors fill with grey, in their notebook for inference. The processor of transformers 5.23 fills with black.
+        The authors fill with grey, in their code for inference. The processor of transformers 5.23 fills with black.
         """
         ready = resized(picture, *self.sides.of(*picture.shape[1::-1]))
         mean, std = self._preparation.mean, self._preparation.std

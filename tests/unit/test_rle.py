@@ -37,8 +37,9 @@ def drawn(name: str) -> np.ndarray:
         ("corners", "01Q10"),
         (
             "ellipse",
-            "]e0;_14M2N2M4N0O2N2N2O0O2O0O2O0O2O0O2O00000O2O000000000000000000000000000000000001N1000001N101N101N101N1"
-            "01N2N2N102L3N2N3LiT1",
+            "]e0;_14M2N2M4N0O2N2N2O0O2O0O2O0O2O0O2O00000O2O0"
+            + 34 * "0"
+            + "1N1000001N101N101N101N101N2N2N102L3N2N3LiT1",
         ),
         ("chessboard", "01100010O0010O0010O0010O0010O000"),
     ],

@@ -1,4 +1,4 @@
-"""Masks are those of transformers' own models and processors, at the size of the picture, boxes of a picture at once."""
+"""Masks are those of transformers' own models and processors, at the size of the picture."""
 
 from __future__ import annotations
 
