@@ -66,6 +66,9 @@ class Settings(BaseModel):
         description="kinds of text in pictures that are masked before they are stored, comma-separated; see "
         "docs/reading.md",
     )
+    mask_pattern: str | None = Field(
+        None, description="a regular expression; the text in pictures that it matches is masked too; empty: none"
+    )
 
     shard_size: int = Field(256, ge=1, le=10_000, description="number of keys that are leased together")
     lease_seconds: float = Field(
@@ -153,6 +156,7 @@ class Settings(BaseModel):
         "rate_limit",
         "webhook_url",
         "webhook_secret",
+        "mask_pattern",
         mode="before",
     )
     @classmethod

@@ -26,11 +26,13 @@ class StageOptions:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         models_dir: folder of checkpoints.
         mask_text: kinds of text that are masked before they are stored; see ``ram_core.reading.sensitive``.
+        mask_pattern: a regular expression; what it matches is masked too.
     """
 
     device: str
     models_dir: Path
     mask_text: tuple[str, ...] = ()
+    mask_pattern: str | None = None
 
 
 class StageModel(Protocol):
