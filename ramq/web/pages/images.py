@@ -130,10 +130,11 @@ def _why_not_recognised(image: ImageView) -> str:
 
 
 def _found(services: Services, q: str, image_id: int) -> dict[int, list[tuple[int, int]]]:
-    """Return the characters of lines that match a search, by the number of the line. An invalid search matches none."""
+    """Return the characters of lines that match a search, by the number of the line. If it fails, none do."""
     try:
         matches = services.search.lines(services.search.read(SearchQuery(), q), image_id)
-    except UsageError:
+    except RamqError as error:
+        log.info("no_matches", extra={"image_id": image_id, "reason": str(error)})
         return {}
     return {match.line.number: match.spans for match in matches}
 
