@@ -72,7 +72,9 @@ class SearchClient:
             UsageError: ``query`` names something that does not exist, or, with ``is_strict``, ``text`` is not valid.
         """
         if is_strict:
-            return asking(query, text)
+            asked = asking(query, text)
+            with unit_of_work(self._engine) as session:
+                return queries.noting_unread(session, asked)
         if not text or not text.strip():
             return query
         with unit_of_work(self._engine) as session:
