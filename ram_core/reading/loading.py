@@ -9,7 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ram_core.checkpoints import store
 from ram_core.errors import CheckpointError, DeviceError, UnknownModelError
+from ram_core.reading import READERS
 from ram_core.reading.reader import Reader
 from ram_core.reading.results import ReaderSpec
 from ram_core.transforms import ReadingTransform
@@ -27,10 +29,15 @@ _METHOD = "v1"
 
 def load(name: str, *, device: str, models_dir: Path | None) -> Reader:
     """Load a reader; see ``ram_core.reading.load_reader``."""
-    if name != _NAME:
-        raise UnknownModelError(f"unknown reader {name!r}; known readers: {_NAME}")
+    if name not in READERS:
+        raise UnknownModelError(f"unknown reader {name!r}; known readers: {', '.join(READERS)}")
     folder = _folder(models_dir)
-    contents = {file: _content(folder / file) for file in _FILES}
+    paths = {file: folder / file for file in _FILES}
+    if name != _NAME:  # detection and direction are the same for all scripts
+        if models_dir is None:
+            raise CheckpointError(f"the reader {name} has to be pulled first: ramq models pull {name}")
+        (paths[_RECOGNITION],) = store.find(name, models_dir).values()
+    contents = {file: _content(path) for file, path in paths.items()}
     digest = hashlib.sha256()
     for content in contents.values():
         digest.update(hashlib.sha256(content).digest())
@@ -41,10 +48,10 @@ def load(name: str, *, device: str, models_dir: Path | None) -> Reader:
         raise CheckpointError(f"reading text needs a package that is not installed ({error}): {_INSTALL}") from error
     _silence()
     providers = _providers(device)
-    detection, recognition, direction = (_session(folder / file, contents[file], providers) for file in _FILES)
+    detection, recognition, direction = (_session(paths[file], contents[file], providers) for file in _FILES)
     characters = recognition.get_modelmeta().custom_metadata_map.get("character", "").splitlines()
     if not characters:
-        raise CheckpointError(f"{folder / _RECOGNITION} has no list of characters; install it again: {_INSTALL}")
+        raise CheckpointError(f"{paths[_RECOGNITION]} has no list of characters; install it again: {_INSTALL}")
     preprocessing = ReadingTransform()
     spec = ReaderSpec(name, digest.hexdigest(), f"{preprocessing.name}-{_METHOD}")
     return Reader(spec, preprocessing, Detector(detection), Recognizer(recognition, direction, characters))

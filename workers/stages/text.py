@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from storage.results.records import Provenance
 
 NAME = "text"
-MODEL = STAGE_MODELS[NAME]
-
 _PACKAGES = ("rapidocr", "onnxruntime")
 
 
@@ -108,11 +106,11 @@ def _is_installed() -> bool:
     return all(find_spec(package) is not None for package in _PACKAGES)
 
 
-def _load(options: StageOptions) -> TextStage:
+def _load(model: str, options: StageOptions) -> TextStage:
     from ram_core.reading import load_reader  # noqa: PLC0415  (onnxruntime)
 
     mask = Mask(options.mask_text, options.mask_pattern)
-    return TextStage(load_reader(MODEL, device=options.device, models_dir=options.models_dir), mask)
+    return TextStage(load_reader(model, device=options.device, models_dir=options.models_dir), mask)
 
 
-KIND = StageKind(NAME, MODEL, is_installed=_is_installed, load=_load)
+KIND = StageKind(NAME, STAGE_MODELS[NAME], is_installed=_is_installed, load=_load)
