@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -107,6 +107,22 @@ def conditions(model: Reader, kinds: Sequence[str]) -> dict[str, Any]:
     return result
 
 
+def scales(model: Reader) -> dict[str, Any]:
+    """Measure how far a picture can be reduced before the lines of a dense paragraph are no longer found."""
+    result: dict[str, Any] = {}
+    for size in (10, 14, 20, 28):
+        rng = np.random.default_rng(size)
+        lines = [sentence(rng, "latin", 60) for _ in range(10)]
+        picture = pixels(sheet(lines, "serif", size, spacing=1.3))
+        for scale in (0.35, 0.5, 0.75, 1.0, 1.5):
+            boxes = model._detector._boxes(model._detector.marks(picture, scale), *picture.shape[1::-1]).boxes  # noqa: SLF001
+            said = model._recognizer.recognise(picture, boxes[reader.reading_order(boxes)])  # noqa: SLF001
+            errors = Errors()
+            errors.add([each.text for each in said if each.confidence >= reader.LEAST_CONFIDENCE], lines)
+            result.setdefault(f"size {size}", {})[f"{scale:g}"] = errors.report()["character_error_rate"]
+    return result
+
+
 def vertical(model: Reader) -> dict[str, float]:
     """Measure text whose upright characters stand below each other."""
     errors = Errors()
@@ -148,8 +164,17 @@ def _squeezed(crop: Any) -> Any:
     return np.asarray(Image.fromarray(crop).resize((min(crop.shape[1], 4 * crop.shape[0]), crop.shape[0])))
 
 
-def lettered(image: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, str, int] | None:
-    """Write a few words anywhere on a photograph, black or white; return the picture, the text and its size."""
+class Lettered(NamedTuple):
+    """A photograph with words on it, their size, and where they are: left, top, right, bottom in pixels."""
+
+    picture: Image.Image
+    text: str
+    size: int
+    place: tuple[int, int, int, int]
+
+
+def lettered(image: Image.Image, rng: np.random.Generator) -> Lettered | None:
+    """Write a few words anywhere on a photograph, black or white, if they fit on it."""
     image, size = image.copy(), int(rng.choice([12, 16, 24, 36, 60]))
     text = sentence(rng, str(rng.choice(["latin", "digits"])), int(rng.integers(6, 24)))
     face = font(str(rng.choice(["sans", "serif", "narrow", "mono"])), size)
@@ -159,7 +184,32 @@ def lettered(image: Image.Image, rng: np.random.Generator) -> tuple[Image.Image,
     x, y = int(rng.integers(4, image.width - width - 3)), int(rng.integers(4, image.height - 2 * size))
     is_light = np.asarray(image.crop((x, y, x + width, y + 2 * size)).convert("L")).mean() > 128
     ImageDraw.Draw(image).text((x, y), text, font=face, fill="black" if is_light else "white")
-    return spoil(image, quality=85), text, size
+    return Lettered(spoil(image, quality=85), text, size, (x, y, x + width, y + round(1.4 * size)))
+
+
+def looks(model: Reader, written: Lettered) -> dict[float, float]:
+    """Return the highest probability that the network gives to the words, by the height of an em in the small copy."""
+    found = {}
+    shown = pixels(written.picture)
+    for side in (448, 640, 960):
+        scale = side / max(shown.shape[:2])
+        marks = model._detector.marks(shown, scale)  # noqa: SLF001
+        across, down = marks.shape[1] / shown.shape[1], marks.shape[0] / shown.shape[0]
+        left, top, right, bottom = written.place
+        part = marks[int(top * down) : int(bottom * down) + 1, int(left * across) : int(right * across) + 1]
+        found[written.size * scale] = float(part.max())
+    return found
+
+
+def seen(heights: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Return the share of texts that each threshold sees, by their height in the small copy."""
+    result: dict[str, Any] = {}
+    for least, most in ((0, 4), (4, 6), (6, 8), (8, 12), (12, 99)):
+        values = [value for height, value in heights if least <= height < most]
+        if values:
+            shares = {f"{each:g}": round(float(np.mean(np.array(values) >= each)), 3) for each in (0.1, 0.2, 0.3, 0.5)}
+            result[f"{least} to {most} pixels"] = {"texts": len(values), **shares}
+    return result
 
 
 def is_read(reading: Reading, text: str) -> bool:
@@ -178,8 +228,8 @@ def first_look(model: Reader, enlarge: float, count: int) -> dict[str, Any]:
     rng, usual = np.random.default_rng(0), reader.LEAST_CONFIDENCE
     paths = [path for path in photographs() if max(Image.open(path).size) >= 700]
     seconds, processor, lines = Counter[bool](), Counter[bool](), {True: Counter[float](), False: Counter[float]()}
-    missed: list[tuple[str, int]] = []
-    read: Counter[int] = Counter()
+    missed, read = Counter[int](), Counter[int]()
+    heights: list[tuple[float, float]] = []
     sizes, pictures = [], 0
     for path in paths[:: max(1, len(paths) // count)][:count]:
         image = Image.open(path).convert("RGB")
@@ -196,12 +246,12 @@ def first_look(model: Reader, enlarge: float, count: int) -> dict[str, Any]:
                 lines[has_look][least] += sum(line.confidence >= least for line in found)
         reader.LEAST_CONFIDENCE = usual
         if (written := lettered(image, rng)) is not None:
-            picture, text, size = written
-            if is_read(model.read([model.preprocessing(picture)])[0], text):  # without the first look
-                read[size] += 1
+            shown = model.preprocessing(written.picture)
+            if is_read(model.read([shown])[0], written.text):  # without the first look
+                read[written.size] += 1
                 model._detector.has_first_look = True  # noqa: SLF001
-                if not is_read(model.read([model.preprocessing(picture)])[0], text):
-                    missed.append((text, size))
+                missed[written.size] += not is_read(model.read([shown])[0], written.text)
+                heights += looks(model, written).items()
     model._detector.has_first_look = True  # noqa: SLF001
     return {
         "photographs": pictures,
@@ -210,9 +260,10 @@ def first_look(model: Reader, enlarge: float, count: int) -> dict[str, Any]:
         "processor_seconds_per_image": {name: round(processor[key] / pictures, 3) for name, key in _WITH.items()},
         "lines_in_photographs_by_confidence": {name: dict(lines[key]) for name, key in _WITH.items()},
         "written_texts_read_without": sum(read.values()),
-        "of_these_missed_with": len(missed),
+        "of_these_missed_with": sum(missed.values()),
         "read_by_size": dict(sorted(read.items())),
-        "missed_by_size": dict(sorted(Counter(size for _, size in missed).items())),
+        "missed_by_size": dict(sorted(missed.items())),
+        "seen_by_height_and_threshold": seen(heights),
     }
 
 
@@ -290,6 +341,7 @@ def main() -> None:
     report = begin() | {"spec": {"model": model.spec.model, "fingerprint": model.spec.fingerprint}}
     parts = {
         "error_rates": lambda: conditions(model, kinds),
+        "scales": lambda: scales(model),
         "vertical": lambda: vertical(model) if has("chinese") else None,
         "direction": lambda: direction(model),
         "first_look": lambda: first_look(model, 1.0, _PHOTOGRAPHS),
