@@ -76,10 +76,10 @@ def images(session: Session, generation_id: int, query: str) -> tuple[Moment, ND
     """
     connection = driver_connection(session)
     # PostgreSQL takes reading a table from end to end for cheaper than it is, and compiling for worth its time.
+    # The rest of the transaction only reads rows by their keys, so this needs no undoing.
     connection.execute("SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)")
     statement = _ALL.format(head=_head(generation_id), generation_id=generation_id)
     row = connection.execute(statement, {"query": query}, binary=True).fetchone()
-    connection.execute("SELECT set_config('enable_seqscan', 'on', true), set_config('jit', 'on', true)")
     assert row is not None
     return Moment(*row[:3]), _ids(row[3])
 

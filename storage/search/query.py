@@ -59,6 +59,7 @@ class Match:
         exact: the condition without what a reader may have misread, ``condition`` itself if that is nothing; None: no
             image is to be found for the text in it.
         phrases: what is asked to be read, misread words included.
+        text_generation: the generation that read the text in pictures, if text plays a part and anything was read.
     """
 
     generation: Generation
@@ -68,6 +69,7 @@ class Match:
     policy: Policy = field(default_factory=Policy)
     exact: Condition | None = None
     phrases: tuple[Phrase, ...] = ()
+    text_generation: int | None = None
 
 
 def check(query: SearchQuery) -> None:
@@ -122,15 +124,20 @@ def resolve(
         parts.append(resolver.has(either))
     parts += [conditions.Not(resolver.has(term)) for term in unwanted]
     terms = [*wanted, *([either] if optional else [])]
+    match = Match(searched, names, conditions.All(tuple(parts)) if parts else None, tuple(terms), policy)
+    if query.text:
+        match = replace(match, text_generation=pictures.generation_id)
     if query.where is None:
-        return Match(searched, names, conditions.All(tuple(parts)) if parts else None, tuple(terms), policy)
+        return match
     condition = conditions.All((*parts, resolver.condition(query.where)))
     asked = list(wanted_readings(query.where))
     phrases = tuple(resolver.phrase(term) for term in asked)
     exact = condition if phrases else None
     if any(phrase != phrase_of(term.value) for term, phrase in zip(asked, phrases, strict=True)):
         exact = conditions.All((*parts, resolver.condition(query.where, is_exact=True)))
-    return Match(searched, names, condition, (*terms, *resolver.terms(query.where)), policy, exact, phrases)
+    text_generation = pictures.generation_id if phrases else match.text_generation
+    terms = [*terms, *resolver.terms(query.where)]
+    return Match(searched, names, condition, tuple(terms), policy, exact, phrases, text_generation)
 
 
 def generation(session: Session, query: SearchQuery) -> Generation | None:
