@@ -177,11 +177,11 @@ class Search:
         """
         pictures = TextInPictures(session, self._read)
         match = queries.resolve(session, query, self.vocabulary, pictures)
-        phrases = () if match is None else match.phrases
+        generation_id, phrases = pictures.generation_id, () if match is None else match.phrases
         words = words_of_text(query.text or "")
-        if words and image_id in pictures.having_all(words):
+        if words and generation_id is not None and image_id in self._read.having(session, generation_id, all_of(words)):
             phrases += words
-        return lines_of(session, {image_id: phrases}).get(image_id, []) if phrases else []
+        return lines_of(session, {image_id: phrases}, generation_id).get(image_id, []) if phrases else []
 
     def facets(
         self,
