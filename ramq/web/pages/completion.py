@@ -23,6 +23,7 @@ FIELDS = {
     "larger": "files of this size or larger: larger:2MB",
     "smaller": "files below this size: smaller:100kB",
     "missing": "whether the original is missing: missing:no",
+    "read": "text in the picture: read:hospital or read:\"give way\"",
     "job": "recorded by a job, by number: job:3",
     "like": "similar to an image, by number: like:12",
     "generation": "search another generation, by number: generation:2",
