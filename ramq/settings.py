@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from storage.errors import UsageError
 from storage.objects.base import S3Options
 from storage.texts import without_secrets
+from workers.messages import READERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,10 +62,14 @@ class Settings(BaseModel):
         ("recognition", "text"),
         description="what a worker does, comma-separated: recognition, text; what is not installed is left out",
     )
+    reader: str = Field("ppocr_v6", description="model that reads text in images; `ramq models list` shows the others")
     mask_text: tuple[str, ...] = Field(
         (),
         description="kinds of text in pictures that are masked before they are stored, comma-separated; see "
         "docs/reading.md",
+    )
+    mask_pattern: str | None = Field(
+        None, description="a regular expression; the text in pictures that it matches is masked too; empty: none"
     )
 
     shard_size: int = Field(256, ge=1, le=10_000, description="number of keys that are leased together")
@@ -133,6 +138,13 @@ class Settings(BaseModel):
             raise ValueError(f"choose from {', '.join(sorted(_STAGES))}")
         return value
 
+    @field_validator("reader")
+    @classmethod
+    def _known_reader(cls, value: str) -> str:
+        if value not in READERS:
+            raise ValueError(f"choose one of {', '.join(READERS)}")
+        return value
+
     @field_validator("api_tokens")
     @classmethod
     def _whole_hashes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -153,6 +165,7 @@ class Settings(BaseModel):
         "rate_limit",
         "webhook_url",
         "webhook_secret",
+        "mask_pattern",
         mode="before",
     )
     @classmethod

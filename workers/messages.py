@@ -10,8 +10,20 @@ WAKE = "ramq.wake"
 
 ANY_MODEL = ("lite", "ram", "ram_plus")
 
-STAGE_MODELS = {"text": "ppocr_v6"}
-"""Stages of jobs beside recognition, each with its model."""
+READERS = (
+    "ppocr_v6",
+    "ppocr_v5_arabic",
+    "ppocr_v5_cyrillic",
+    "ppocr_v5_devanagari",
+    "ppocr_v5_greek",
+    "ppocr_v5_korean",
+    "ppocr_v5_tamil",
+    "ppocr_v5_telugu",
+    "ppocr_v5_thai",
+)
+
+STAGE_MODELS = {"text": READERS}
+"""Stages of jobs beside recognition, each with its models; the first one needs no download."""
 
 
 def queue_of(model: str) -> str:

@@ -20,7 +20,7 @@ from storage.search.ranking import DEFAULT_RELEVANCE
 from storage.search.read_images import ReadImages
 from storage.search.relevance import Cutoffs
 from storage.search.text_in_pictures import TextInPictures
-from storage.search.views import Facet, Hit, HitPage, SearchQuery, Why
+from storage.search.views import Facet, Hit, HitPage, ReadMatch, SearchQuery, Why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -169,6 +169,19 @@ class Search:
             return Why(similarities[hit.image_id], tag_ids, hit.image_id in read)
 
         return [replace(hit, why=why(hit)) for hit in hits]
+
+    def lines(self, session: Session, query: SearchQuery, image_id: int) -> list[ReadMatch]:
+        """Return the lines of text in one image that match a query, as ``Hit.read`` has them.
+
+        The image need not be a hit: other parts of the query may exclude it. Raises ``UsageError``: see ``page``.
+        """
+        pictures = TextInPictures(session, self._read)
+        match = queries.resolve(session, query, self.vocabulary, pictures)
+        generation_id, phrases = pictures.generation_id, () if match is None else match.phrases
+        words = words_of_text(query.text or "")
+        if words and generation_id is not None and image_id in self._read.having(session, generation_id, all_of(words)):
+            phrases += words
+        return lines_of(session, {image_id: phrases}, generation_id).get(image_id, []) if phrases else []
 
     def facets(
         self,

@@ -10,6 +10,9 @@ from storage.database import unit_of_work
 from storage.ledger import claims, jobs, listings, shards, workers
 from storage.ledger.shards import DONE
 from storage.ledger.waiting import Able, Barred
+from storage.results import generations
+from storage.results.generations import StageSpec
+from workers.recorded import follow
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -73,3 +76,74 @@ def test_nobody_says_when_a_paused_or_waiting_job_will_end(ledger: Ledger, engin
     ledger.set_state(job_id, "paused")
     paused = ledger.view(job_id)
     assert (paused.eta_seconds, paused.images_per_second) == (None, 0.5)
+
+
+def make_stages(ledger: Ledger, sizes: list[int]) -> tuple[int, int]:
+    """A job of recognition, and one of the text of the same images that goes with it."""
+    first = ledger.make_job(sizes)
+    with unit_of_work(ledger.engine) as session:
+        text_generation = generations.ensure_of_stage(session, StageSpec("text", "f", "reader", "w", "p"))
+        second = jobs.create(
+            session,
+            archive=ledger.archive,
+            source=ledger.archive.uri,
+            prefix="",
+            model="reader",
+            captioner="none",
+            priority="normal",
+            stage="text",
+            with_job_id=first,
+        )
+        jobs.set_generation(session, second, text_generation)
+        follow(session, first, 256)
+    return first, second
+
+
+BOTH = Able(stages=("recognition", "text"))
+ONLY_TEXT = Able(stages=("text",))
+
+
+def claim_all(ledger: Ledger, able: Able) -> list[claims.ClaimedShard]:
+    with unit_of_work(ledger.engine) as session:
+        shard = claims.claim(session, owner="w", lease_seconds=9, able=able)
+        if shard is None:
+            return []
+        return [shard, *claims.claim_together(session, shard, owner="w", lease_seconds=9, able=able)]
+
+
+def test_a_worker_of_both_stages_takes_the_same_images_of_both_and_nobody_takes_them_twice(ledger: Ledger) -> None:
+    first, second = make_stages(ledger, [3, 2])
+    for size in (3, 2):
+        leased = claim_all(ledger, BOTH)
+        assert [shard.job_id for shard in leased] == [first, second]
+        assert leased[0].image_ids == leased[1].image_ids
+        assert len(leased[0].image_ids) == size
+    assert claim_all(ledger, BOTH) == []
+
+
+def test_a_shard_of_text_is_left_to_who_recognises_its_images_unless_nobody_here_can(ledger: Ledger) -> None:
+    first, second = make_stages(ledger, [1, 1, 1])
+    [alone] = claim_all(ledger, ONLY_TEXT)
+    assert alone.job_id == second
+    assert [shard.job_id for shard in claim_all(ledger, BOTH)] == [first]  # its text is held by the other worker
+    assert [shard.job_id for shard in claim_all(ledger, BOTH)] == [first, second]
+    barred = Able(stages=("recognition", "text"), barred=Barred(models=["lite"]))
+    assert [shard.job_id for shard in claim_all(ledger, barred)] == [second]
+
+
+def test_a_shard_whose_holders_die_goes_alone(ledger: Ledger) -> None:
+    first, second = make_stages(ledger, [4])
+    seen = []
+    for number in range(4):
+        seen.append([(shard.job_id, shard.attempts) for shard in claim_all(ledger, BOTH)])
+        if number < 2:
+            ledger.expire()
+    assert seen == [[(first, 1), (second, 1)], [(first, 2), (second, 2)], [(first, 3)], [(second, 3)]]
+
+
+def test_jobs_of_different_stages_share_workers_fairly(ledger: Ledger) -> None:
+    recognition = ledger.make_job([1] * 4)
+    _, text = make_stages(ledger, [1] * 4)
+    ledger.execute("UPDATE job SET state = 'paused' WHERE id NOT IN (:a, :b)", a=recognition, b=text)
+    turns = [claim_all(ledger, BOTH)[0].job_id for _ in range(6)]
+    assert turns == [recognition, text] * 3

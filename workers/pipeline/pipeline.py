@@ -285,7 +285,7 @@ class Pipeline:
     def _preprocessing_of(self, lease: Lease) -> Preprocessing:
         if lease.shard.stage == RECOGNITION:
             return self._model_of(lease).recognizer.preprocessing
-        return self._models.stages.get(lease.shard.stage).preprocessing
+        return self._models.stages.get_for(lease.shard).preprocessing
 
     def _infer(self, step: Step[Work], batch_size: int) -> None:
         batcher = Batcher(batch_size)
@@ -313,7 +313,7 @@ class Pipeline:
             if batch.lease.shard.stage == RECOGNITION:
                 step, run = self.steps.infer, partial(recognise, self._model_of(batch.lease))
             else:
-                model = self._models.stages.get(batch.lease.shard.stage)
+                model = self._models.stages.get_for(batch.lease.shard)
                 step, run = self.steps.infer_further, partial(do_stage, model)
             with step.timed(batch.lease):
                 infer(batch, run)
@@ -337,7 +337,7 @@ class Pipeline:
         lease = batch.lease
         recognises = lease.shard.stage == RECOGNITION
         thresholds = self._model_of(lease).thresholds if recognises else None
-        stage = None if recognises else self._models.stages.get(lease.shard.stage)
+        stage = None if recognises else self._models.stages.get_for(lease.shard)
         finalise_old_failures(batch)
         with self.steps.write.timed(lease):
             state = self.leases.until_available(

@@ -26,11 +26,13 @@ class StageOptions:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         models_dir: folder of checkpoints.
         mask_text: kinds of text that are masked before they are stored; see ``ram_core.reading.sensitive``.
+        mask_pattern: a regular expression; what it matches is masked too.
     """
 
     device: str
     models_dir: Path
     mask_text: tuple[str, ...] = ()
+    mask_pattern: str | None = None
 
 
 class StageModel(Protocol):
@@ -57,12 +59,12 @@ class StageKind:
 
     Attributes:
         name: its name for people, for example ``text``.
-        model: name of its model.
+        models: names of its models.
         is_installed: whether this machine has the packages that it needs.
-        load: loads the model. Raises errors of ``ram_core.errors``.
+        load: loads one of the models. Raises errors of ``ram_core.errors``.
     """
 
     name: str
-    model: str
+    models: tuple[str, ...]
     is_installed: Callable[[], bool]
-    load: Callable[[StageOptions], StageModel]
+    load: Callable[[str, StageOptions], StageModel]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from ram_core.reading import sensitive
+from storage.errors import UsageError
 from storage.results import readings
 from storage.results.generations import StageSpec
 from storage.results.reading_views import FoundLine, ReadingRow
@@ -24,23 +28,56 @@ if TYPE_CHECKING:
     from storage.results.records import Provenance
 
 NAME = "text"
-MODEL = STAGE_MODELS[NAME]
-
 _PACKAGES = ("rapidocr", "onnxruntime")
+
+
+class Mask:
+    """What shall not be stored of a text.
+
+    Args:
+        kinds: names of ``ram_core.reading.sensitive.KINDS``.
+        pattern: a regular expression; what it matches is masked too.
+
+    Raises:
+        UsageError: a kind is unknown, or the pattern is not valid.
+    """
+
+    def __init__(self, kinds: Sequence[str], pattern: str | None) -> None:
+        self._kinds = tuple(sorted(set(kinds)))
+        try:
+            self._patterns = [] if pattern is None else [re.compile(pattern)]
+            sensitive.mask("", self._kinds, self._patterns)
+        except re.error as error:
+            raise UsageError(f"settings: RAMQ_MASK_PATTERN is not a regular expression: {error}") from error
+        except ValueError as error:
+            raise UsageError(f"settings: RAMQ_MASK_TEXT: {error}") from error
+        # The pattern itself may say what must not be known: only its hash is kept with the results.
+        hashes = (f"pattern {hashlib.sha256(each.pattern.encode()).hexdigest()[:12]}" for each in self._patterns)
+        described = [*self._kinds, *hashes]
+        self.description = f"; masked: {', '.join(described)}" if described else ""
+
+    def __call__(self, reading: Reading) -> Reading:
+        """Return a reading without it. A word such as "password" may stand in the line above what it is about."""
+        if not self.description or not reading.lines:
+            return reading
+        whole = sensitive.mask("\n".join(line.text for line in reading.lines), self._kinds, self._patterns)
+        lines = zip(reading.lines, whole.split("\n"), strict=True)
+        return replace(reading, lines=tuple(replace(line, text=text) for line, text in lines))
 
 
 class TextStage:
     """Reads text, and masks what shall not be stored."""
 
-    def __init__(self, reader: Reader, mask_text: tuple[str, ...]) -> None:
+    def __init__(self, reader: Reader, mask: Mask) -> None:
         self._reader = reader
-        self._mask_text = mask_text
+        self._mask = mask
 
     @property
     def spec(self) -> StageSpec:
-        """What makes its results."""
-        spec = self._reader.spec
-        return StageSpec(NAME, spec.fingerprint, spec.model, spec.weights_sha256, spec.preprocessing)
+        """What makes its results: the reader, and what is masked."""
+        spec, masked = self._reader.spec, self._mask.description
+        own = hashlib.sha256(f"{spec.fingerprint}{masked}".encode()).hexdigest() if masked else spec.fingerprint
+        return StageSpec(NAME, own, spec.model, spec.weights_sha256, spec.preprocessing + masked)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -49,14 +86,7 @@ class TextStage:
 
     def run(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Any]:
         """Return a ``Reading`` for each (H, W, 3) picture."""
-        found = self._reader.read(pictures)
-        return [self._masked(reading) for reading in found] if self._mask_text else found
-
-    def _masked(self, reading: Reading) -> Reading:
-        from ram_core.reading.sensitive import mask  # noqa: PLC0415  (few mask)
-
-        lines = (replace(line, text=mask(line.text, self._mask_text, ())) for line in reading.lines)
-        return replace(reading, lines=tuple(lines))
+        return [self._mask(reading) for reading in self._reader.read(pictures)]
 
     def write(self, session: Session, results: Sequence[tuple[int, str, Reading]], provenance: Provenance) -> None:
         """Store readings."""
@@ -76,10 +106,11 @@ def _is_installed() -> bool:
     return all(find_spec(package) is not None for package in _PACKAGES)
 
 
-def _load(options: StageOptions) -> TextStage:
+def _load(model: str, options: StageOptions) -> TextStage:
     from ram_core.reading import load_reader  # noqa: PLC0415  (onnxruntime)
 
-    return TextStage(load_reader(MODEL, device=options.device, models_dir=options.models_dir), options.mask_text)
+    mask = Mask(options.mask_text, options.mask_pattern)
+    return TextStage(load_reader(model, device=options.device, models_dir=options.models_dir), mask)
 
 
-KIND = StageKind(NAME, MODEL, is_installed=_is_installed, load=_load)
+KIND = StageKind(NAME, STAGE_MODELS[NAME], is_installed=_is_installed, load=_load)
