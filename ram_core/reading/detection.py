@@ -32,6 +32,8 @@ _GLIMPSE = 0.2
 """Probability in the first look from which on a place is looked at closely."""
 _AROUND = 24
 """So far around such a place, in pixels of the first look."""
+_LONGER = 3
+"""And further by this part of the length of what is seen there."""
 _EVERYWHERE = 0.6
 """If the windows cover more than this share of a picture, all of it is looked at closely."""
 _WHOLE = 1536
@@ -161,17 +163,31 @@ def _windows(look: NDArray[np.float32]) -> list[Window]:
     """Return where to look closely: boxes around what the first look shows, apart from each other, in fractions."""
     height, width = look.shape
     around = np.ones((2 * _AROUND + 1, 2 * _AROUND + 1), np.uint8)
-    seen = cv2.dilate((look >= _GLIMPSE).astype(np.uint8), around)
-    while True:
-        count, _, stats, _ = cv2.connectedComponentsWithStats(seen)
-        before = int(stats[1:, cv2.CC_STAT_AREA].sum())
-        for x, y, w, h in stats[1:, :4]:
-            seen[y : y + h, x : x + w] = 1  # boxes that touch become one
-        if int(seen.sum()) == before:
-            break
+    seen = _boxed(cv2.dilate((look >= _GLIMPSE).astype(np.uint8), around))
+    for x, y, w, h in _parts(seen):
+        # The first look often shows only a part of a line.
+        more = (max(w, h) - 2 * _AROUND) // _LONGER
+        seen[max(0, y - more) : y + h + more, max(0, x - more) : x + w + more] = 1
+    seen = _boxed(seen)
     if seen.mean() > _EVERYWHERE:
         return [(0.0, 0.0, 1.0, 1.0)]
-    return [(x / width, y / height, (x + w) / width, (y + h) / height) for x, y, w, h in stats[1:count, :4].tolist()]
+    return [(x / width, y / height, (x + w) / width, (y + h) / height) for x, y, w, h in _parts(seen)]
+
+
+def _parts(seen: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
+    """Return the box around each part of a mask: left, top, width, height."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats(seen)
+    return [(x, y, w, h) for x, y, w, h, _ in stats[1:].tolist()]
+
+
+def _boxed(seen: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Fill each part of a mask up to a box. Boxes that touch become one."""
+    while True:
+        before = int(seen.sum())
+        for x, y, w, h in _parts(seen):
+            seen[y : y + h, x : x + w] = 1
+        if int(seen.sum()) == before:
+            return seen
 
 
 def _spans(start: float, end: float, length: int, *, is_whole: bool) -> Iterator[tuple[int, int, int, int]]:

@@ -95,7 +95,8 @@ class Reader:
 
 def clean(text: str) -> str:
     """Return the text in NFC, with single spaces, without control characters, and not too long."""
-    composed = unicodedata.normalize("NFC", " ".join(text.split()))
     # Category C: controls, formats (also those that reverse text), surrogates, private and unassigned code points.
-    printable = "".join(each for each in composed if unicodedata.category(each)[0] != "C")
-    return printable[:MAX_CHARACTERS].strip()
+    words = ("".join(each for each in word if unicodedata.category(each)[0] != "C") for word in text.split())
+    # Only now: a character that was dropped may have kept a letter from its accent.
+    composed = unicodedata.normalize("NFC", " ".join(word for word in words if word))
+    return composed[:MAX_CHARACTERS].strip()

@@ -263,8 +263,13 @@ def test_texts_are_composed_and_without_control_characters(text: str) -> None:
     assert unicodedata.is_normalized("NFC", cleaned)
     assert not any(unicodedata.category(each).startswith("C") for each in cleaned)
     assert cleaned == " ".join(cleaned.split())
-    kept = Counter(each for each in unicodedata.normalize("NFC", text) if each.isalnum())
+    visible = "".join(each for each in text if not unicodedata.category(each).startswith("C") or each.isspace())
+    kept = Counter(each for each in unicodedata.normalize("NFC", visible) if each.isalnum())
     assert len(text) > 900 or Counter(each for each in cleaned if each.isalnum()) == kept
+
+
+def test_a_hidden_character_does_not_part_a_letter_from_its_accent() -> None:
+    assert clean("cafe\u200b\u0301\x00 \u202eau\t lait") == "caf\u00e9 au lait"
 
 
 def test_the_fingerprint_changes_with_every_field() -> None:
