@@ -76,17 +76,19 @@ class Bench:
 
     def grow(self, rows: int, written: int) -> dict[str, Any]:
         """Load so many images, the first ``written`` of them as a worker writes them, the rest as copies of these."""
-        seconds = []
+        seconds, on_core = [], []
+        cores = self._cores()
         for number in range(written // CHUNK):
             load(self.engine, self.maker.chunk(number), self.recognised)
             found = self.text.rows(1 + number * CHUNK, CHUNK)
-            began = time.perf_counter()
+            began, before = time.perf_counter(), sum(map(_on_core_ms, cores))
             for start in range(0, len(found), BATCH):
                 batch = found[start : start + BATCH]
                 with unit_of_work(self.engine) as session:
                     lock_existing(session, [row.image_id for row in batch])
                     readings.write_readings(session, batch, self.provenance)
             seconds.append(time.perf_counter() - began)
+            on_core.append(sum(map(_on_core_ms, cores)) - before)
             self._tell(CHUNK)
         for number in range(written // CHUNK, rows // CHUNK):
             load(self.engine, self.maker.chunk(number), self.recognised)
@@ -99,7 +101,19 @@ class Bench:
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("VACUUM ANALYZE")
         rates = [CHUNK / each for each in seconds]
-        return {"written": written, "images_per_second": round(statistics.mean(rates)), "of_the_last": round(rates[-1])}
+        return {
+            "written": written,
+            "images_per_second": round(statistics.mean(rates)),
+            "of_the_last": round(rates[-1]),
+            "core_ms_per_image": round(sum(on_core) / written, 3),
+        }
+
+    def _cores(self) -> list[Path]:
+        """Return where Linux says how long this process and its server process were on a core."""
+        with unit_of_work(self.engine) as session:
+            row = driver_connection(session).execute("SELECT pg_backend_pid()").fetchone()
+        assert row is not None
+        return [Path(f"/proc/{pid}/schedstat") for pid in ("self", row[0])]
 
     def _copy(self, after: int, of: int) -> None:
         """Give the next ``CHUNK`` images behind number ``after`` the text of those behind number ``of``."""
@@ -181,7 +195,7 @@ class Bench:
         }
 
     def _some(self, things: Sequence[Any]) -> list[Any]:
-        return [things[n] for n in self.rng.choice(len(things), QUERIES, replace=len(things) < QUERIES).tolist()]
+        return [things[n] for n in self.rng.choice(len(things), min(QUERIES, len(things)), replace=False).tolist()]
 
     def _ask(self, search: Search, query: SearchQuery, number: int, totals: list[int] | None = None) -> None:
         with unit_of_work(self.engine) as session:
@@ -195,10 +209,7 @@ class Bench:
         The second is what this process and its server process took, and does not grow with what neighbours do.
         """
         passed, spent = [], []
-        with unit_of_work(self.engine) as session:
-            row = driver_connection(session).execute("SELECT pg_backend_pid()").fetchone()
-        assert row is not None
-        cores = [Path(f"/proc/{pid}/schedstat") for pid in ("self", row[0])]
+        cores = self._cores()
         for call in calls:
             began, before = time.perf_counter(), sum(map(_on_core_ms, cores))
             call()

@@ -286,9 +286,7 @@ class _Resolver:
             case TagTerm(_, above):
                 return self.has(self._ids(tree), above)
             case FieldTerm("read"):
-                phrase = _phrase_of(tree) if is_exact else self.phrase(tree)
-                ids = np.empty(0, dtype=np.int64) if self.pictures is None else self.pictures.having(phrase)
-                return conditions.OneOf(ids)
+                return self._is_read(tree, is_exact=is_exact)
             case FieldTerm():
                 return fields.condition(self.session, tree)
 
@@ -298,6 +296,13 @@ class _Resolver:
             phrase = _phrase_of(term)
             self.phrases[term.value] = phrase if self.pictures is None else self.pictures.or_misread(phrase)
         return self.phrases[term.value]
+
+    def _is_read(self, term: FieldTerm, *, is_exact: bool) -> Condition:
+        exact = _phrase_of(term)
+        if self.pictures is None:
+            return conditions.OneOf(np.empty(0, dtype=np.int64))
+        wanted = exact if is_exact else self.phrase(term)
+        return conditions.OneOf(self.pictures.having_misread(wanted, exact))
 
     def terms(self, tree: Expression) -> Terms:
         """Return the terms of a tree: one for each wanted tag, and one for alternatives of which one is enough."""

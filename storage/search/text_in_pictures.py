@@ -49,6 +49,20 @@ class TextInPictures:
             return np.empty(0, dtype=np.int64)
         return self._kept.having(self._session, self.generation_id, phrase.query)
 
+    def having_misread(self, phrase: Phrase, exact: Phrase) -> NDArray[np.int64]:
+        """Return the ids, ascending, of the images in which a phrase stands that also accepts misread words.
+
+        Args:
+            phrase: what ``or_misread`` made of ``exact``.
+            exact: the phrase without misread words.
+        """
+        if phrase == exact or not phrase.is_word:
+            return self.having(phrase)
+        # Images with a word as it is asked for are many and looked up anyway, those with a misread one are few.
+        misread = phrase.without(exact)
+        right = self.having(exact)
+        return right if misread is None else np.union1d(right, self.having(misread))
+
     def or_misread(self, phrase: Phrase) -> Phrase:
         """Return the phrase that also accepts what readers made of its words."""
         words = sorted(phrase.words)[:MAX_MISREAD]
