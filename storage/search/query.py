@@ -23,7 +23,7 @@ from storage.search.language.reading import read as language_read
 from storage.search.phrases import phrase_of
 from storage.search.read_images import ReadImages
 from storage.search.text_in_pictures import TextInPictures
-from storage.tables import Generation, Job
+from storage.tables import RECOGNITION, Generation, Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -157,6 +157,8 @@ def generation(session: Session, query: SearchQuery) -> Generation | None:
     job = session.get(Job, job_id) if job_id < fields.BIGINT else None
     if job is None:
         raise fields.at(NotFoundError(f"there is no job {job_id}"), term)
+    if job.stage != RECOGNITION:
+        return generations.default(session)
     return generations.get(session, job.generation_id) if job.generation_id is not None else None
 
 
@@ -338,7 +340,7 @@ def _facts(session: Session, query: SearchQuery) -> list[Condition]:
     if query.prefix:
         facts.append(conditions.Below(query.prefix))
     if query.job is not None:
-        facts.append(conditions.ByJob(query.job))
+        facts.append(fields.by_job(session, query.job))
     return facts
 
 
