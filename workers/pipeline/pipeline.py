@@ -25,12 +25,13 @@ from workers.pipeline.fitness import EVERYTHING, as_unfit_for, concerns_worker, 
 from workers.pipeline.infer import do_stage, infer, recognise
 from workers.pipeline.leases import HeldLeases
 from workers.pipeline.retry import DeviceLostError, WorkerCrashedError
-from workers.pipeline.steps import FURTHER_BATCH, PipelineOptions, Steps
+from workers.pipeline.steps import PipelineOptions, Steps
 from workers.pipeline.work import SUSPECT_DEATHS, ImageFailure, Lease, Work, combined
 from workers.pipeline.write import finalise_old_failures, write
+from workers.stages import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from sqlalchemy import Engine
@@ -81,8 +82,8 @@ class Pipeline:
         steps = self.steps
         steps.fetch.start(self._fetch, self._fail)
         steps.decode.start(self._decode, self._fail)
-        steps.infer.start(partial(self._infer, steps.infer, self._options.batch_size), self._fail)
-        steps.infer_further.start(partial(self._infer, steps.infer_further, FURTHER_BATCH), self._fail)
+        steps.infer.start(partial(self._infer, steps.infer, lambda _: self._options.batch_size), self._fail)
+        steps.infer_further.start(partial(self._infer, steps.infer_further, _batch_size_of), self._fail)
         steps.write.start(self._write, self._fail)
         return self
 
@@ -287,8 +288,8 @@ class Pipeline:
             return self._model_of(lease).recognizer.preprocessing
         return self._models.stages.get_for(lease.shard).preprocessing
 
-    def _infer(self, step: Step[Work], batch_size: int) -> None:
-        batcher = Batcher(batch_size)
+    def _infer(self, step: Step[Work], size_of: Callable[[Lease], int]) -> None:
+        batcher = Batcher(size_of)
         while True:
             for batch in batcher.overdue():
                 self._infer_batch(batch)
@@ -378,6 +379,10 @@ class Pipeline:
     def _raise_fatal(self) -> None:
         if self._fatal is not None:
             raise FatalError(f"the pipeline stopped: {self._fatal}") from self._fatal
+
+
+def _batch_size_of(lease: Lease) -> int:
+    return STAGES[lease.shard.stage].batch_size
 
 
 def _is_orderly(error: BaseException) -> bool:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from workers.pipeline.metrics import WorkerMetrics
     from workers.pipeline.work import Batch, Work
 
-FURTHER_BATCH = 4
-"""Pictures in a batch of a stage other than recognition. They are large: 4,000 x 3,000 pixels take 36 MB."""
+FURTHER_WAITING = 4
+"""Pictures that wait for a stage other than recognition. They are large: 4,000 x 3,000 pixels take 36 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Steps:
         self.decode: Step[Work] = Step("decode", options.decoders, fetchers + 2 * options.decoders, metrics)
         self.infer: Step[Work] = Step("infer", 1, 2 * options.batch_size, metrics)
         # Stages other than recognition: their models are slower, and run beside it.
-        self.infer_further: Step[Work] = Step("infer", 1, FURTHER_BATCH, metrics)
+        self.infer_further: Step[Work] = Step("infer", 1, FURTHER_WAITING, metrics)
         self.write: Step[Batch] = Step("write", 1, 2, metrics)
         self._all: tuple[Step[Any], ...] = (self.fetch, self.decode, self.infer, self.infer_further, self.write)
 

@@ -60,11 +60,13 @@ class StageKind:
     Attributes:
         name: its name for people, for example ``text``.
         models: names of its models.
+        batch_size: number of images in a full batch. A batch must take much less than ``leases.STUCK_SECONDS``.
         is_installed: whether this machine has the packages that it needs.
         load: loads one of the models. Raises errors of ``ram_core.errors``.
     """
 
     name: str
     models: tuple[str, ...]
+    batch_size: int
     is_installed: Callable[[], bool]
     load: Callable[[str, StageOptions], StageModel]

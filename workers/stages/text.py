@@ -113,4 +113,5 @@ def _load(model: str, options: StageOptions) -> TextStage:
     return TextStage(load_reader(model, device=options.device, models_dir=options.models_dir), mask)
 
 
-KIND = StageKind(NAME, STAGE_MODELS[NAME], is_installed=_is_installed, load=_load)
+# A page full of small print takes minutes on a slow machine, and batches gain nothing here.
+KIND = StageKind(NAME, STAGE_MODELS[NAME], batch_size=1, is_installed=_is_installed, load=_load)
