@@ -17,7 +17,6 @@ from ram_core.errors import ModelError
 from storage.database import unit_of_work
 from storage.errors import FatalError, ServiceUnavailableError
 from storage.ledger import shards
-from storage.tables import RECOGNITION
 from workers.pipeline.batch import Batcher
 from workers.pipeline.feed import works_of
 from workers.pipeline.fetch import BytesBudget, fetch, load_features
@@ -120,7 +119,7 @@ class Pipeline:
             held.begin()
             if not held.pending:
                 self.leases.finish(held)
-        for work in works_of(self._engine, [held for held in taken if held.pending]):
+        for work in works_of(self._engine, [held for held in taken if held.pending], self._models.stages):
             if all(self._drops(held) for held in taken):
                 break
             if work.failure is not None:
@@ -284,7 +283,7 @@ class Pipeline:
                 self._decode_for([work], body)
 
     def _preprocessing_of(self, lease: Lease) -> Preprocessing:
-        if lease.shard.stage == RECOGNITION:
+        if not lease.is_further:
             return self._model_of(lease).recognizer.preprocessing
         return self._models.stages.get_for(lease.shard).preprocessing
 
@@ -311,7 +310,7 @@ class Pipeline:
         with self._lock:
             self._in_hand += 1
         try:
-            if batch.lease.shard.stage == RECOGNITION:
+            if not batch.lease.is_further:
                 step, run = self.steps.infer, partial(recognise, self._model_of(batch.lease))
             else:
                 model = self._models.stages.get_for(batch.lease.shard)
@@ -336,7 +335,7 @@ class Pipeline:
 
     def _write_batch(self, batch: Batch) -> None:
         lease = batch.lease
-        recognises = lease.shard.stage == RECOGNITION
+        recognises = not lease.is_further
         thresholds = self._model_of(lease).thresholds if recognises else None
         stage = None if recognises else self._models.stages.get_for(lease.shard)
         finalise_old_failures(batch)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from storage.tables import RECOGNITION
 from workers.pipeline.step import Step
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class Steps:
 
     def inbox_of(self, work: Work) -> queue.Queue[Work | None]:
         """Return the queue before the model of the work's stage."""
-        return (self.infer if work.lease.shard.stage == RECOGNITION else self.infer_further).inbox
+        return (self.infer_further if work.lease.is_further else self.infer).inbox
 
     @property
     def depths(self) -> dict[str, int]:

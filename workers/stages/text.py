@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ram_core.reading import Reader, Reading
     from ram_core.recognition import Preprocessing
+    from storage.ledger.claims import ClaimedShard
     from storage.results.records import Provenance
 
 NAME = "text"
@@ -84,7 +85,11 @@ class TextStage:
         """From a decoded image to the picture that is read."""
         return self._reader.preprocessing
 
-    def run(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Any]:
+    def asked(self, session: Session, shard: ClaimedShard) -> dict[int, Any]:  # noqa: ARG002
+        """Return nothing: all text is read."""
+        return {}
+
+    def run(self, pictures: Sequence[NDArray[np.uint8]], asked: Sequence[Any]) -> list[Any]:  # noqa: ARG002
         """Return a ``Reading`` for each (H, W, 3) picture."""
         return [self._mask(reading) for reading in self._reader.read(pictures)]
 
