@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from storage.results.reading_views import FoundLine, ReadingRow
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from storage.results.reading_views import Polygon
 
 WORDS = 50_000
 LINES, WORDS_EACH = 5, 5
@@ -37,27 +44,23 @@ class TextMaker:
         picked = rng.choice(WORDS, (count, LINES, WORDS_EACH), p=self._share)
         slips = rng.random(picked.shape) < SLIPS
         codes = rng.random(count) < CODES
-        return [
-            ReadingRow(
-                first + n,
-                "1",
-                [
-                    self._line(rng, picked[n, k], slips[n, k], k, with_code=bool(codes[n]) and k == 0)
-                    for k in range(LINES)
-                ],
-                is_cut=False,
-            )
-            for n in range(count)
-        ]
+        found = []
+        for n in range(count):
+            lines = [self._line(rng, words, is_wrong) for words, is_wrong in zip(picked[n], slips[n], strict=True)]
+            if codes[n]:
+                lines[0] += f" KX-{rng.integers(100_000)}"
+            placed = [FoundLine(line.upper(), 0.93, _box(number)) for number, line in enumerate(lines)]
+            found.append(ReadingRow(first + n, "1", placed, is_cut=False))
+        return found
 
-    def _line(self, rng: np.random.Generator, picked: np.ndarray, slips: np.ndarray, number: int, *, with_code: bool) -> FoundLine:  # fmt: skip
+    def _line(self, rng: np.random.Generator, picked: NDArray[np.int64], slips: NDArray[np.bool_]) -> str:
         words = [self.words[word] for word in picked]
-        if slips.any():
-            words = [_misread(word, rng) if slip else word for word, slip in zip(words, slips, strict=True)]
-        if with_code:
-            words.append(f"KX-{rng.integers(100_000)}")
-        top = 0.1 + 0.15 * number
-        return FoundLine(" ".join(words).upper(), 0.93, ((0.1, top), (0.9, top), (0.9, top + 0.1), (0.1, top + 0.1)))
+        return " ".join(_misread(word, rng) if slip else word for word, slip in zip(words, slips, strict=True))
+
+
+def _box(number: int) -> Polygon:
+    top = 0.1 + 0.15 * number
+    return ((0.1, top), (0.9, top), (0.9, top + 0.1), (0.1, top + 0.1))
 
 
 def _misread(word: str, rng: np.random.Generator) -> str:

@@ -1,6 +1,7 @@
 """The models of ramq: Recognize Anything (RAM, RAM++), Tag2Text, and the small ``lite`` model.
 
-Importing this package is cheap: torch is imported when a model is loaded.
+Importing this package is cheap: torch is imported when a model is loaded. ``ram_core.reading`` reads the text in
+pictures, and needs no torch at all.
 """
 
 from __future__ import annotations

@@ -26,14 +26,13 @@ from pydantic import BaseModel, ValidationError
 from urllib3.util import Retry, Timeout
 
 from ramq.schemas.generations import GenerationStateOut
+from ramq.schemas.hits import FacetOut, HitOut
 from ramq.schemas.problem import Problem
 from ramq.schemas.readings import ReadingOut
 from ramq.schemas.views import (
     ArchiveOut,
     DeletionOut,
-    FacetOut,
     FailureOut,
-    HitOut,
     ImageOut,
     IndexOut,
     JobOut,

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from storage.errors import UsageError
 from storage.objects.base import S3Options
 from storage.texts import without_secrets
+from workers.messages import READERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,6 +62,7 @@ class Settings(BaseModel):
         ("recognition", "text"),
         description="what a worker does, comma-separated: recognition, text; what is not installed is left out",
     )
+    reader: str = Field("ppocr_v6", description="model that reads text in images; `ramq models list` shows the others")
     mask_text: tuple[str, ...] = Field(
         (),
         description="kinds of text in pictures that are masked before they are stored, comma-separated; see "
@@ -134,6 +136,13 @@ class Settings(BaseModel):
     def _known_stages(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or not set(value) <= _STAGES:
             raise ValueError(f"choose from {', '.join(sorted(_STAGES))}")
+        return value
+
+    @field_validator("reader")
+    @classmethod
+    def _known_reader(cls, value: str) -> str:
+        if value not in READERS:
+            raise ValueError(f"choose one of {', '.join(READERS)}")
         return value
 
     @field_validator("api_tokens")

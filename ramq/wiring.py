@@ -98,6 +98,7 @@ class Services:
                 is_reachable=self._is_reachable,
                 s3=self.settings.s3,
                 features=self.settings.features,
+                reader=self.settings.reader,
             ),
         )
 
@@ -106,7 +107,7 @@ class Services:
         """Stages beside recognition, such as reading the text in images."""
         from ramq.services.stages import StageClient  # noqa: PLC0415
 
-        return StageClient(self.engine, self.search)
+        return StageClient(self.engine, self.search, self.settings.reader)
 
     @once
     def generations(self) -> GenerationClient:

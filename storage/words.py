@@ -15,7 +15,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from storage.texts import without_unstorable
 
@@ -42,6 +42,7 @@ SHORTEST_MISREAD = 4
 _LETTER, _DIGIT, _UNIT, _REST_OF_UNIT, _JOINER, _NUMBER_JOINER, _OTHER = "wdumjn "
 _GROUP = re.compile(r"(?:um*)+|[wd]+(?:(?:j|(?<=d)n(?=d))[wd]+)*")
 _ASCII_GROUP = re.compile(r"[a-z0-9]+(?:(?:['\-._/&@+]|(?<=[0-9])[,:](?=[0-9]))[a-z0-9]+)*")
+_ASCII_PIECE = re.compile(r"[a-z0-9]+")
 _PIECE = re.compile(r"um*|[wd]+")
 _JOINERS = "'\u2018\u2019\u02bc\u2032-\u2010\u2011\u2012\u2013._/&@+\u00b7"
 _NUMBER_JOINERS = ",:"  # 1,000 and 16:9, but not "left,right"
@@ -59,8 +60,7 @@ _UNSPACED = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A word, or one character of a script without spaces, and its characters in the line: ``begin`` to ``end``."""
 
     word: str
@@ -68,8 +68,7 @@ class Piece:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Words joined by an apostrophe, a hyphen and the like, or (``is_unspaced``) neighbouring characters."""
 
     pieces: tuple[Piece, ...]
@@ -84,8 +83,7 @@ class Group:
         return whole if len(whole) <= MAX_WORD else None
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A word at its place.
 
     Attributes:
@@ -113,6 +111,15 @@ def clean(line: str) -> str:
 
 def groups(line: str) -> Iterator[Group]:
     """Yield what belongs together in a line, in its order. Any text can be given."""
+    if line.isascii():
+        # The same as below, some times faster: most lines are of this kind.
+        for found in _ASCII_GROUP.finditer(line.lower()):
+            if found[0].isalnum():
+                yield Group((Piece(found[0][:MAX_WORD], *found.span()),))
+            else:
+                parts = _ASCII_PIECE.finditer(found.string, *found.span())
+                yield Group(tuple(Piece(part[0][:MAX_WORD], *part.span()) for part in parts))
+        return
     folded, classes, begins, ends = _folded(line)
     for found in _GROUP.finditer(classes):
         yield Group(
@@ -124,15 +131,16 @@ def groups(line: str) -> Iterator[Group]:
         )
 
 
-def tokens(lines: Iterable[str], place: int = 1) -> Iterator[Token]:
-    """Yield the words of the lines of one picture, up to ``MAX_PLACES``, in reading order.
-
-    Args:
-        lines: their texts.
-        place: of the first word.
-    """
+def tokens(lines: Iterable[str]) -> Iterator[Token]:
+    """Yield the words of the lines of one picture, up to ``MAX_PLACES``, in reading order."""
+    place = 1
     for number, line in enumerate(lines):
         for group in groups(line):
+            if len(group.pieces) == 1 and place < MAX_PLACES:
+                ((word, begin, end),) = group.pieces
+                yield Token(word, place, place, number, begin, end, not group.is_unspaced)
+                place += 1
+                continue
             pieces = group.pieces[: MAX_PLACES - place]
             if not pieces:
                 return
@@ -169,7 +177,7 @@ def words_of(lines: Iterable[str]) -> Words:
     places: dict[str, list[int]] = {}
     spaced: set[str] = set()
     size = 0
-    for word, place, is_spaced in _places(lines):
+    for word, place, _, _, _, _, is_spaced in tokens(lines):
         known = places.get(word)
         if known is None:
             size += len(word.encode()) + 8
@@ -185,25 +193,6 @@ def words_of(lines: Iterable[str]) -> Words:
     return Words(vector or None, frozenset(spaced))
 
 
-def _places(lines: Iterable[str]) -> Iterator[tuple[str, int, bool]]:
-    """Yield word, place and ``is_spaced`` of the tokens of the lines, some times faster than ``tokens``."""
-    place = 1
-    for line in lines:
-        if not line.isascii() or place + len(line) > MAX_PLACES:
-            for token in tokens([line], place):
-                yield token.word, token.place, token.is_spaced
-                place = token.last + 1
-            continue
-        for group in _ASCII_GROUP.findall(line.lower()):
-            if group.isalnum():
-                yield group[:MAX_WORD], place, True
-                place += 1
-                continue
-            for token in tokens([group], place):
-                yield token.word, token.place, token.is_spaced
-                place = token.last + 1
-
-
 def quoted(word: str) -> str:
     """Return a word in quotes, as ``tsvector`` and ``tsquery`` take it."""
     return "'" + word.replace("\\", "\\\\").replace("'", "''") + "'"
@@ -216,9 +205,6 @@ def can_be_misread(word: str) -> bool:
 
 def _folded(line: str) -> tuple[str, str, Sequence[int], Sequence[int]]:
     """Return the folded line, the class of each of its characters, and the begin and the end of each in the line."""
-    if line.isascii():
-        lowered = line.lower()
-        return lowered, lowered.translate(_ASCII_CLASSES), range(len(line)), range(1, len(line) + 1)
     text: list[str] = []
     classes: list[str] = []
     begins: list[int] = []
@@ -263,7 +249,6 @@ def _class_of(character: str) -> str:
         return _NUMBER_JOINER
     if character.isdecimal():
         return _DIGIT
+    if _UNSPACED.match(character):  # a mark behind a sign
+        return _UNIT
     return _LETTER if unicodedata.category(character)[0] in "LNM" else _OTHER
-
-
-_ASCII_CLASSES: Final = {code: _class_of(chr(code)) for code in range(128)}

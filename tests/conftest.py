@@ -43,6 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
     what they import at once would not hear it later. In memory, no test waits for a disk at the thousands of commits
     and the hundreds of databases that are made; ``PYTEST_DEBUG_TEMPROOT`` says otherwise.
     """
+    # Without bytecode, each of the hundreds of processes that tests start would compile all of our modules again.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if config.getoption("numprocesses", None):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES:

@@ -80,14 +80,19 @@ def sheet(
     ink: int = 0,
     paper: int = 255,
     angle: float = 0.0,
+    *,
+    spacing: float = 1.9,
 ) -> Image.Image:
-    """Draw lines under each other, grey on grey, and turn the sheet by ``angle`` degrees anticlockwise."""
+    """Draw lines under each other, grey on grey, and turn the sheet by ``angle`` degrees anticlockwise.
+
+    Lines are ``spacing`` ems apart.
+    """
     drawn = font(face, size)
     width = int(max(drawn.getlength(line) for line in lines)) + 4 * size
-    picture = Image.new("RGB", (width, int(size * (1.9 * len(lines) + 2.5))), (paper,) * 3)
+    picture = Image.new("RGB", (width, int(size * (spacing * len(lines) + 2.5))), (paper,) * 3)
     draw = ImageDraw.Draw(picture)
     for i, line in enumerate(lines):
-        draw.text((2 * size, size * (1.2 + 1.9 * i)), line, font=drawn, fill=(ink,) * 3)
+        draw.text((2 * size, size * (1.2 + spacing * i)), line, font=drawn, fill=(ink,) * 3)
     if angle:
         picture = picture.rotate(angle, Image.Resampling.BICUBIC, expand=True, fillcolor=(paper,) * 3)
     return picture

@@ -6,21 +6,34 @@ Importable without torch or Celery.
 from __future__ import annotations
 
 WAKE = "ramq.wake"
-"""Name of the only task. Its argument is the model to work for. It is ignored, but helps when reading the broker."""
+"""Name of the only task. Its argument is the model, or further stage, to work for. It is ignored, but helps when
+reading the broker."""
 
 ANY_MODEL = ("lite", "ram", "ram_plus")
 
-STAGE_MODELS = {"text": "ppocr_v6"}
-"""Stages of jobs beside recognition, each with its model."""
+READERS = (
+    "ppocr_v6",
+    "ppocr_v5_arabic",
+    "ppocr_v5_cyrillic",
+    "ppocr_v5_devanagari",
+    "ppocr_v5_greek",
+    "ppocr_v5_korean",
+    "ppocr_v5_tamil",
+    "ppocr_v5_telugu",
+    "ppocr_v5_thai",
+)
+
+STAGE_MODELS = {"text": READERS}
+"""Stages of jobs beside recognition, each with its models; the first one needs no download."""
 
 
 def queue_of(model: str) -> str:
-    """Return the queue on which workers that can run ``model`` listen."""
+    """Return the queue on which workers that can run ``model``, or do the stage of this name, listen."""
     return f"ramq.{model}"
 
 
 def queues_of(models: tuple[str, ...]) -> list[str]:
-    """Return the queues for these models."""
+    """Return the queues for these models and stages."""
     return [queue_of(model) for model in models]
 
 

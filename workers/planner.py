@@ -21,7 +21,6 @@ from storage.objects.manifest import Manifest
 from storage.objects.source import open_store, parse_source
 from storage.results import images
 from storage.tables import RECOGNITION
-from workers.messages import STAGE_MODELS
 from workers.pipeline.fitness import EVERYTHING, UnfitError, as_unfit, of_archive, of_model
 from workers.pipeline.retry import backoff_seconds
 from workers.recorded import follow, list_for_stage, list_recorded
@@ -195,7 +194,7 @@ class Planner:
     def _list_for_stage(self, listing: ClaimedListing, should_stop: Callable[[], bool]) -> None:
         generation_id = listing.generation_id
         if generation_id is None:
-            generation_id = self._begin_stage(listing.job_id, listing.stage)
+            generation_id = self._begin_stage(listing.job_id, listing.stage, listing.model)
         if listing.with_job_id is None:
             list_for_stage(self._engine, listing, generation_id, self._shard_size, should_stop)
             return
@@ -203,22 +202,22 @@ class Planner:
             listings.end(session, listing.job_id, listing.epoch, is_complete=False)
         self.follow(listing.with_job_id)
 
-    def _begin_stage(self, job_id: int, stage: str) -> int:
+    def _begin_stage(self, job_id: int, stage: str, model: str) -> int:
         """Load a stage's model, which says to which generation the job's results belong. Return the generation."""
-        self._models.stages.get(stage)  # outside a transaction, since loading may take a while
+        self._models.stages.get(stage, model)  # outside a transaction, since loading may take a while
         with unit_of_work(self._engine) as session:
-            generation_id = self._models.stages.register(session, stage)
+            generation_id = self._models.stages.register(session, stage, model)
             jobs.set_generation(session, job_id, generation_id)
-        self._fitness.prove(EVERYTHING, of_model(STAGE_MODELS[stage]))
+        self._fitness.prove(EVERYTHING, of_model(model))
         return generation_id
 
     def _begin_followers(self, job_id: int) -> None:
         """Begin the stages that were requested with a job, before its pages: so their shards are there with its own."""
         with unit_of_work(self._engine) as session:
             waiting = followers.unbegun(session, job_id, list(self._models.stages.kinds))
-        for follower_id, stage in waiting:
+        for follower_id, stage, model in waiting:
             try:
-                self._begin_stage(follower_id, stage)
+                self._begin_stage(follower_id, stage, model)
             except UnfitError as error:  # another worker may begin it
                 self._fitness.declare(error)
 

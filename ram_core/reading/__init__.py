@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["READERS", "Line", "Reader", "ReaderSpec", "Reading", "ReadingTransform", "load_reader"]
 
-READERS = ("ppocr_v6",)
-"""The names that ``load_reader`` knows."""
+SCRIPTS = ("arabic", "cyrillic", "devanagari", "greek", "korean", "tamil", "telugu", "thai")
+"""Other scripts, each with a reader ``ppocr_v5_<script>`` whose recognition network has to be pulled."""
+
+READERS = ("ppocr_v6", *(f"ppocr_v5_{script}" for script in SCRIPTS))
+"""The names that ``load_reader`` knows. ``ppocr_v6`` reads Latin script and Chinese, and comes with its package."""
 
 
 def load_reader(name: str = "ppocr_v6", *, device: str = "cpu", models_dir: Path | None = None) -> Reader:

@@ -32,6 +32,8 @@ _GLIMPSE = 0.2
 """Probability in the first look from which on a place is looked at closely."""
 _AROUND = 24
 """So far around such a place, in pixels of the first look."""
+_LONGER = 3
+"""And further by this part of the length of what is seen there."""
 _EVERYWHERE = 0.6
 """If the windows cover more than this share of a picture, all of it is looked at closely."""
 _WHOLE = 1536
@@ -47,6 +49,14 @@ _MARKED = 0.3
 """Probability from which on a pixel belongs to a line."""
 _SPECK = 6
 """Marks with fewer pixels are no text."""
+_THINNEST = 3
+"""Marks that are thinner, in pixels, are no text."""
+_SURE = 0.5
+"""Mean probability of a line, at least."""
+_GROWN = 1.6
+"""How much a line is larger than its mark, which is shrunk: the constant of the paper's formula."""
+_LOWEST = 3
+"""Lines must be higher than this in the picture, in pixels."""
 MAX_MARKS = 3_000
 """Boxes are made of so many marks at most."""
 
@@ -73,9 +83,7 @@ class Detector:
     def __init__(self, session: Any, *, has_first_look: bool = True) -> None:
         self._session = session
         self.has_first_look = has_first_look
-        self._post = DBPostProcess(
-            thresh=_MARKED, box_thresh=0.5, max_candidates=MAX_MARKS, unclip_ratio=1.6, use_dilation=True
-        )
+        self._post = DBPostProcess(unclip_ratio=_GROWN)
 
     def find(self, picture: NDArray[np.uint8]) -> Found:
         """Find the lines of a (H, W, 3) uint8 RGB picture."""
@@ -127,8 +135,21 @@ class Detector:
         if is_cut:
             kept &= area >= np.partition(area, count - MAX_MARKS)[count - MAX_MARKS]
         mask = kept.astype(np.uint8)[labels]
-        boxes, scores = self._post.boxes_from_bitmap(marks, mask, width, height)
-        boxes, _ = self._post.filter_det_res(boxes, scores, height, width)
+        # Outer edges only: the inner edge of a ring would give a second box.
+        edges, family = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+        outer = [
+            edge for edge, (*_, parent) in zip(edges, [] if family is None else family[0], strict=True) if parent < 0
+        ]
+        scale = np.array([width / marks.shape[1], height / marks.shape[0]], dtype=np.float32)
+        boxes = []
+        for edge in outer:
+            inner, shorter = self._post.get_mini_boxes(edge)
+            if shorter < _THINNEST or self._post.box_score_fast(marks, inner) < _SURE:
+                continue
+            corners, _ = self._post.get_mini_boxes(self._post.unclip(inner))
+            box = np.clip(self._post.order_points_clockwise(corners * scale), 0, (width - 1, height - 1))
+            if _height(box) > _LOWEST:
+                boxes.append(box)
         return Found(np.asarray(boxes, dtype=np.float32).reshape(-1, 4, 2), is_cut)
 
 
@@ -142,17 +163,31 @@ def _windows(look: NDArray[np.float32]) -> list[Window]:
     """Return where to look closely: boxes around what the first look shows, apart from each other, in fractions."""
     height, width = look.shape
     around = np.ones((2 * _AROUND + 1, 2 * _AROUND + 1), np.uint8)
-    seen = cv2.dilate((look >= _GLIMPSE).astype(np.uint8), around)
-    while True:
-        count, _, stats, _ = cv2.connectedComponentsWithStats(seen)
-        before = int(stats[1:, cv2.CC_STAT_AREA].sum())
-        for x, y, w, h in stats[1:, :4]:
-            seen[y : y + h, x : x + w] = 1  # boxes that touch become one
-        if int(seen.sum()) == before:
-            break
+    seen = _boxed(cv2.dilate((look >= _GLIMPSE).astype(np.uint8), around))
+    for x, y, w, h in _parts(seen):
+        # The first look often shows only a part of a line.
+        more = (max(w, h) - 2 * _AROUND) // _LONGER
+        seen[max(0, y - more) : y + h + more, max(0, x - more) : x + w + more] = 1
+    seen = _boxed(seen)
     if seen.mean() > _EVERYWHERE:
         return [(0.0, 0.0, 1.0, 1.0)]
-    return [(x / width, y / height, (x + w) / width, (y + h) / height) for x, y, w, h in stats[1:count, :4].tolist()]
+    return [(x / width, y / height, (x + w) / width, (y + h) / height) for x, y, w, h in _parts(seen)]
+
+
+def _parts(seen: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
+    """Return the box around each part of a mask: left, top, width, height."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats(seen)
+    return [(x, y, w, h) for x, y, w, h, _ in stats[1:].tolist()]
+
+
+def _boxed(seen: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Fill each part of a mask up to a box. Boxes that touch become one."""
+    while True:
+        before = int(seen.sum())
+        for x, y, w, h in _parts(seen):
+            seen[y : y + h, x : x + w] = 1
+        if int(seen.sum()) == before:
+            return seen
 
 
 def _spans(start: float, end: float, length: int, *, is_whole: bool) -> Iterator[tuple[int, int, int, int]]:
@@ -179,15 +214,14 @@ def _spans(start: float, end: float, length: int, *, is_whole: bool) -> Iterator
 def _joined(near: Found, far: Found, large: float) -> Found:
     """Take the lines of ``large`` letters, in pixels of the picture, from the first look; others from the close one."""
     taken = [box for box in far.boxes if _height(box) >= large]
-    if not taken:
-        return near
-    centres = near.boxes.mean(axis=1).tolist()
     others = [
         box
-        for box, (x, y) in zip(near.boxes, centres, strict=True)
-        if all(cv2.pointPolygonTest(each, (x, y), measureDist=False) < 0 for each in taken)
+        for box, (x, y) in zip(near.boxes, near.boxes.mean(axis=1).tolist(), strict=True)
+        # Marks far above the size that the close look can judge are frames and shadows.
+        if _height(box) < 1.5 * large
+        and all(cv2.pointPolygonTest(each, (x, y), measureDist=False) < 0 for each in taken)
     ]
-    return Found(np.stack([*others, *taken]), near.is_cut or far.is_cut)
+    return Found(np.asarray([*others, *taken], dtype=np.float32).reshape(-1, 4, 2), near.is_cut or far.is_cut)
 
 
 def _height(box: NDArray[np.float32]) -> float:

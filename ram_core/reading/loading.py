@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ram_core.checkpoints import store
 from ram_core.errors import CheckpointError, DeviceError, UnknownModelError
+from ram_core.reading import READERS
 from ram_core.reading.reader import Reader
 from ram_core.reading.results import ReaderSpec
 from ram_core.transforms import ReadingTransform
 
 _INSTALL = 'pip install "ramq[text]"'
 _NAME = "ppocr_v6"
+_GPU = re.compile(r"auto|cuda(?::(\d+))?")
 _DETECTION, _RECOGNITION, _DIRECTION = _FILES = (
     "PP-OCRv6_det_small.onnx",
     "PP-OCRv6_rec_small.onnx",
@@ -27,10 +31,15 @@ _METHOD = "v1"
 
 def load(name: str, *, device: str, models_dir: Path | None) -> Reader:
     """Load a reader; see ``ram_core.reading.load_reader``."""
-    if name != _NAME:
-        raise UnknownModelError(f"unknown reader {name!r}; known readers: {_NAME}")
+    if name not in READERS:
+        raise UnknownModelError(f"unknown reader {name!r}; known readers: {', '.join(READERS)}")
     folder = _folder(models_dir)
-    contents = {file: _content(folder / file) for file in _FILES}
+    paths = {file: folder / file for file in _FILES}
+    if name != _NAME:  # detection and direction are the same for all scripts
+        if models_dir is None:
+            raise CheckpointError(f"the reader {name} has to be pulled first: ramq models pull {name}")
+        (paths[_RECOGNITION],) = store.find(name, models_dir).values()
+    contents = {file: _content(path) for file, path in paths.items()}
     digest = hashlib.sha256()
     for content in contents.values():
         digest.update(hashlib.sha256(content).digest())
@@ -40,11 +49,11 @@ def load(name: str, *, device: str, models_dir: Path | None) -> Reader:
     except ImportError as error:
         raise CheckpointError(f"reading text needs a package that is not installed ({error}): {_INSTALL}") from error
     _silence()
-    providers = _providers(device)
-    detection, recognition, direction = (_session(folder / file, contents[file], providers) for file in _FILES)
+    where = providers(device)
+    detection, recognition, direction = (_session(paths[file], contents[file], where) for file in _FILES)
     characters = recognition.get_modelmeta().custom_metadata_map.get("character", "").splitlines()
     if not characters:
-        raise CheckpointError(f"{folder / _RECOGNITION} has no list of characters; install it again: {_INSTALL}")
+        raise CheckpointError(f"{paths[_RECOGNITION]} has no list of characters; install it again: {_INSTALL}")
     preprocessing = ReadingTransform()
     spec = ReaderSpec(name, digest.hexdigest(), f"{preprocessing.name}-{_METHOD}")
     return Reader(spec, preprocessing, Detector(detection), Recognizer(recognition, direction, characters))
@@ -54,7 +63,10 @@ def _folder(models_dir: Path | None) -> Path:
     """Return the folder that has the weights."""
     if models_dir is not None and (own := Path(models_dir) / _NAME).is_dir():
         return own
-    installed = find_spec("rapidocr")
+    try:
+        installed = find_spec("rapidocr")
+    except ModuleNotFoundError:
+        installed = None
     if installed is None or not installed.submodule_search_locations:
         raise CheckpointError(f"reading text needs the package rapidocr, which is not installed: {_INSTALL}")
     return Path(installed.submodule_search_locations[0]) / "models"
@@ -75,7 +87,7 @@ def _silence() -> None:
     log.setLevel(logging.WARNING)
 
 
-def _providers(device: str) -> list[Any]:
+def providers(device: str) -> list[Any]:
     """Return what ONNX Runtime calls the device.
 
     Raises:
@@ -86,39 +98,39 @@ def _providers(device: str) -> list[Any]:
         import onnxruntime  # noqa: PLC0415
     except ImportError as error:
         raise CheckpointError(f"reading text needs onnxruntime, which is not installed: {_INSTALL}") from error
-    kind, _, index = device.partition(":")
     has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     if device == "cpu" or (device == "auto" and not has_cuda):
         return ["CPUExecutionProvider"]
-    if kind not in {"cuda", "auto"} or not (index or "0").isdecimal():
+    named = _GPU.fullmatch(device)
+    if named is None:
         raise DeviceError(f"{device!r} is not a device; use cpu, cuda, cuda:0, … or auto")
     if not has_cuda:
         raise DeviceError(
             "this ONNX Runtime has no CUDA: pip uninstall onnxruntime, then pip install onnxruntime-gpu; or use cpu"
         )
-    return [("CUDAExecutionProvider", {"device_id": int(index or 0)})]
+    return [("CUDAExecutionProvider", {"device_id": int(named[1] or 0)})]
 
 
-def _session(path: Path, content: bytes, providers: list[Any]) -> Any:
+def _session(path: Path, content: bytes, where: list[Any]) -> Any:
     import onnxruntime  # noqa: PLC0415
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.intra_op_num_threads = _threads()
+    options.intra_op_num_threads = threads()
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoders need the cores too
     options.enable_cpu_mem_arena = False  # it keeps the memory of the largest picture, for every shape
     try:
-        session = onnxruntime.InferenceSession(content, options, providers=providers)
+        session = onnxruntime.InferenceSession(content, options, providers=where)
     except Exception as error:  # the runtime raises classes of its own, one for each kind of damage
         raise CheckpointError(f"{path} is damaged ({type(error).__name__}); install it again: {_INSTALL}") from error
-    wanted = providers[0][0] if isinstance(providers[0], tuple) else providers[0]
+    wanted = where[0][0] if isinstance(where[0], tuple) else where[0]
     if wanted not in session.get_providers():
         raise DeviceError(f"ONNX Runtime could not start {wanted}: CUDA or cuDNN is missing or too old; or use cpu")
     return session
 
 
-def _threads() -> int:
+def threads() -> int:
     """Return as many threads as OMP_NUM_THREADS says, or as many as there are cores for this process."""
     said = os.environ.get("OMP_NUM_THREADS", "")
     if said.isdecimal() and int(said):

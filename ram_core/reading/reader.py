@@ -28,8 +28,10 @@ MAX_CHARACTERS = 1_000
 MAX_WIDTH = 1_500_000
 """Of all lines of a picture as they are read, together, in pixels. A page of 10,000 words has about a million."""
 
-LEAST_CONFIDENCE = 0.5
+LEAST_CONFIDENCE = 0.6
 """Lines of which the network is less sure are dropped: they are seldom text."""
+LEAST_CONFIDENCE_OF_ONE = 0.9
+"""The same for a single character. Windows, wheels and flowers are read as 田 or O."""
 
 
 class Reader:
@@ -79,19 +81,22 @@ class Reader:
         lines, corners = [], []
         scale = np.array(picture.shape[1::-1], dtype=np.float64)
         for box, text, confidence in self._recognizer.recognise(picture, kept):
-            clean = _clean(text)
-            if clean and confidence >= LEAST_CONFIDENCE:
+            cleaned = clean(text)
+            least = LEAST_CONFIDENCE if len(cleaned) > 1 else LEAST_CONFIDENCE_OF_ONE
+            # Edges and ornaments are read as strokes and dots.
+            if confidence >= least and any(map(str.isalnum, cleaned)):
                 polygon = np.clip(box / scale, 0, 1).round(5).tolist()
-                lines.append(Line(clean, min(confidence, 1.0), tuple((x, y) for x, y in polygon)))
+                lines.append(Line(cleaned, min(confidence, 1.0), tuple((x, y) for x, y in polygon)))
                 corners.append(box)
         # Only now is known which way the text goes.
         order = reading_order(np.array(corners).reshape(-1, 4, 2))
         return Reading(tuple(lines[i] for i in order), found.is_cut or len(kept) < len(boxes))
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Return the text in NFC, with single spaces, without control characters, and not too long."""
-    composed = unicodedata.normalize("NFC", " ".join(text.split()))
     # Category C: controls, formats (also those that reverse text), surrogates, private and unassigned code points.
-    printable = "".join(each for each in composed if unicodedata.category(each)[0] != "C")
-    return printable[:MAX_CHARACTERS].strip()
+    words = ("".join(each for each in word if unicodedata.category(each)[0] != "C") for word in text.split())
+    # Only now: a character that was dropped may have kept a letter from its accent.
+    composed = unicodedata.normalize("NFC", " ".join(word for word in words if word))
+    return composed[:MAX_CHARACTERS].strip()

@@ -129,7 +129,7 @@ def job(
     lines: Annotated[bool, typer.Option("--lines", help="Print every key with its outcome, as JSON lines.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a job: its counters, rate, remaining time, and the rate of each stage. Or print the report of its keys.
+    """Show a job: its counters, rate, remaining time, and the rate of each step. Or print the report of its keys.
 
     The hash of a report is the SHA-256 of its lines. To check it, run `ramq job 3 --lines | sha256sum`.
 
@@ -375,7 +375,7 @@ def _report(view: JobView, *, as_json: bool) -> None:
         lines.append(f"  {view.images_per_second:,.1f} images/s{left}")
     if view.stages:
         stages = ", ".join(f"{s.stage} {s.images_per_second or 0:,.0f}" for s in view.stages)
-        lines.append(f"  maximum rate per stage, images/s: {stages}; bottleneck: {view.bottleneck}")
+        lines.append(f"  maximum rate per step, images/s: {stages}; bottleneck: {view.bottleneck}")
     if view.failures_by_class:
         classes = ", ".join(f"{name} {n:,}" for name, n in view.failures_by_class.items())
         lines.append(f"  failed: {classes}   (ramq failures {view.id})")

@@ -143,10 +143,15 @@ def search(
     if as_json:
         print_json(page)
         return
+    # Only a search for text in pictures has a column with it.
+    is_read = any(hit.read for hit in page.items)
     print_table(
-        ("image", "score", "key", "tags", "caption"),
-        ((str(hit.image_id), hit.score, hit.key, _tags_of(hit), hit.caption) for hit in page.items),
-        keep=("score", "key"),
+        ("image", "score", "key", *(["text"] if is_read else []), "tags", "caption"),
+        (
+            (str(hit.image_id), hit.score, hit.key, *([_read_in(hit)] if is_read else []), _tags_of(hit), hit.caption)
+            for hit in page.items
+        ),
+        keep=("score", "key", "text"),
         empty="No image matches. `ramq tags` lists the tags that images have.",
     )
     if page.next_cursor:
@@ -160,6 +165,11 @@ def _tags_of(hit: Hit) -> str:
     """Return the names of a hit's tags. The tags that the text names come first."""
     named = hit.why.tags if hit.why else []
     return ", ".join(tag.name for tag in sorted(hit.tags, key=lambda tag: tag.id not in named)[:5])
+
+
+def _read_in(hit: Hit) -> str:
+    """Return the lines of text in a hit that match."""
+    return " / ".join(match.line.text for match in hit.read)
 
 
 def read(ramq: Services, query: SearchQuery, text: str | None, *, is_strict: bool) -> SearchQuery:

@@ -92,6 +92,9 @@ def read(
     query: Query = None,
     like: LikeOf = None,
     relevance: RelevanceOf = None,
+    reader: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Model, for another script; default: RAMQ_READER.")
+    ] = None,
     priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
     strict: Strict = False,
@@ -107,5 +110,5 @@ def read(
     with pointing_into(query), services(settings) as ramq:
         asked = liking(ramq, read_query(ramq, replace(narrow, relevance=relevance), query, is_strict=strict), like)
         words = " ".join(filter(None, [query, f"like {like}" if like else None]))
-        started = ramq.stages.start("text", asked, words=words, priority=priority)
+        started = ramq.stages.start("text", asked, words=words, priority=priority, model=reader)
         follow_started(ramq, settings, started, wait=wait, as_json=as_json)

@@ -14,7 +14,7 @@ from storage.objects.manifest import Manifest, is_manifest
 from storage.objects.source import open_store, parse_source, require_allowed
 from storage.results import archives, features, generations, vocabularies
 from storage.tables import Archive
-from workers.messages import ANY_MODEL, MODELS_WITH_TOKENS, STAGE_MODELS
+from workers.messages import ANY_MODEL, MODELS_WITH_TOKENS, READERS, STAGE_MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,6 +47,7 @@ class ClientOptions:
         is_reachable: whether other machines can reach this service. If so, an empty ``archive_allow`` allows nothing.
         s3: options for access to buckets.
         features: the features that new jobs keep: ``none``, ``global`` or ``tokens``.
+        reader: the model of the stage ``text``.
     """
 
     model: str
@@ -55,6 +56,7 @@ class ClientOptions:
     is_reachable: bool
     s3: S3Options
     features: str = "none"
+    reader: str = READERS[0]
 
 
 class JobClient:
@@ -130,7 +132,7 @@ class JobClient:
                     archive=archive,
                     source=name,
                     prefix=prefix,
-                    model=STAGE_MODELS[stage],
+                    model=self._options.reader,
                     captioner="none",
                     priority=urgency,
                     stage=stage,

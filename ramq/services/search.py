@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ramq.services.query_models import QueryModels
     from storage.search.orders import Ranked
-    from storage.search.views import Hit
+    from storage.search.views import Hit, ReadMatch
 
 EXAMPLES = ("castle", "palace", "daisy")
 """Tags of most vocabularies, for example queries."""
@@ -72,7 +72,9 @@ class SearchClient:
             UsageError: ``query`` names something that does not exist, or, with ``is_strict``, ``text`` is not valid.
         """
         if is_strict:
-            return asking(query, text)
+            asked = asking(query, text)
+            with unit_of_work(self._engine) as session:
+                return queries.noting_unread(session, asked)
         if not text or not text.strip():
             return query
         with unit_of_work(self._engine) as session:
@@ -96,6 +98,11 @@ class SearchClient:
         with unit_of_work(self._engine) as session:
             page, counted = self._search.page_with_facets(session, query, facets, *vectors)
         return _shown(page, query), counted
+
+    def lines(self, query: SearchQuery, image_id: int) -> list[ReadMatch]:
+        """Return the lines of text in one image that match a query. Raises ``UsageError``: see ``page``."""
+        with unit_of_work(self._engine) as session:
+            return self._search.lines(session, query, image_id)
 
     def export(self, query: SearchQuery) -> tuple[queries.Match | None, Iterator[Hit]]:
         """Return the generation and vocabulary of the hits, and an iterator over all hits.

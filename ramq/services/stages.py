@@ -32,14 +32,22 @@ class StageClient:
     Args:
         engine: the database.
         search: finds the images to work on.
+        reader: the model of the stage ``text``.
     """
 
-    def __init__(self, engine: Engine, search: SearchClient) -> None:
+    def __init__(self, engine: Engine, search: SearchClient, reader: str) -> None:
         self._engine = engine
+        self._reader = reader
         self._search = search
 
     def start(
-        self, stage: str, asked: SearchQuery, *, words: str | None = None, priority: str = "normal"
+        self,
+        stage: str,
+        asked: SearchQuery,
+        *,
+        words: str | None = None,
+        priority: str = "normal",
+        model: str | None = None,
     ) -> list[JobView]:
         """Start a stage on recorded images: one job for each archive. Images it has done already are skipped.
 
@@ -49,13 +57,16 @@ class StageClient:
                 there that are recorded when the job lists them.
             words: the search as it was typed, to be shown.
             priority: ``low``, ``normal`` or ``high``.
+            model: a model of the stage; None: the one in the settings.
 
         Raises:
-            UsageError: no such stage or priority, or no image is found.
+            UsageError: no such stage, model or priority, or no image is found.
             NotFoundError: the search names something that does not exist.
         """
         require_stages([stage])
-        chosen = priority_named(priority)
+        chosen, model = priority_named(priority), model or self._reader
+        if model not in STAGE_MODELS[stage]:
+            raise UsageError(f"unknown reader {model!r}; choose one of {', '.join(STAGE_MODELS[stage])}")
         is_whole = replace(asked, archive=None, prefix=None, limit=0, read_for=None) == SearchQuery(limit=0)
         ids = None if is_whole else self._search.image_ids(asked)
         with unit_of_work(self._engine) as session:
@@ -68,7 +79,7 @@ class StageClient:
                     archive=archive,
                     source=archive.uri,
                     prefix=prefix,
-                    model=STAGE_MODELS[stage],
+                    model=model,
                     captioner="none",
                     priority=chosen,
                     stage=stage,

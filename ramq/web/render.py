@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 
     from ramq.schemas.problem import Problem
     from ramq.web.tokens import Tokens
+    from storage.search.views import ReadMatch
 
 WEB = Path(__file__).resolve().parent
 STATIC = WEB / "static"
 # Characters that are invisible, or change the direction of the text. They are shown by their code point instead.
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _EMOJI_PARTS = frozenset("\u200d\ufe0f\ufe0e")
+EXCERPT = 80
+"""Characters of a line of text that a hit shows."""
 # In text, unlike in keys, a non-joiner is a part of words, for example Persian ones.
 _TEXT_PARTS = _EMOJI_PARTS | {"\u200c"}
 
@@ -63,6 +66,19 @@ def written(text: str, spans: Iterable[tuple[int, int]] = ()) -> Markup:
         at = end
     parts.append(_with_visible_characters(text[at:], _TEXT_PARTS))
     return Markup('<bdi dir="auto">{}</bdi>').format(Markup("").join(parts))
+
+
+def excerpt(match: ReadMatch) -> Markup:
+    """Return a line that a search found as HTML, with its words marked. A long line is cut around the first of them."""
+    text, spans = match.line.text, match.spans
+    if len(text) <= EXCERPT:
+        return written(text, spans)
+    first = max(0, spans[0][0] - EXCERPT // 4)
+    begin = text.find(" ", first, spans[0][0]) + 1 or first if first else 0
+    end = begin + EXCERPT
+    shown = text[begin:end]
+    inside = [(start - begin, min(stop, end) - begin) for start, stop in spans if start < end]
+    return Markup("{}{}{}").format("… " if begin else "", written(shown, inside), " …" if end < len(text) else "")
 
 
 def _with_visible_characters(text: str, allowed: frozenset[str]) -> Markup:
@@ -154,6 +170,7 @@ class Templates:
         self._environment.filters |= {
             "visible": visible,
             "written": written,
+            "excerpt": excerpt,
             "corners": corners,
             "points": points,
             "plain": plain,

@@ -59,16 +59,16 @@ def behind(session: Session) -> list[int]:
     )
 
 
-def unbegun(session: Session, job_id: int, stages: Sequence[str]) -> list[tuple[int, str]]:
-    """Return (job id, stage) of the followers of a job that no worker has begun, among these stages."""
+def unbegun(session: Session, job_id: int, stages: Sequence[str]) -> list[tuple[int, str, str]]:
+    """Return (job id, stage, model) of the followers of a job that no worker has begun, among these stages."""
     rows = session.execute(
         text(
-            """SELECT id, stage FROM job WHERE with_job_id = :id AND generation_id IS NULL AND stage = ANY(:stages)
-               AND state IN ('running', 'paused') ORDER BY id"""
+            """SELECT id, stage, model FROM job WHERE with_job_id = :id AND generation_id IS NULL
+               AND stage = ANY(:stages) AND state IN ('running', 'paused') ORDER BY id"""
         ),
         {"id": job_id, "stages": list(stages)},
     )
-    return [(row.id, row.stage) for row in rows]
+    return [(row.id, row.stage, row.model) for row in rows]
 
 
 def lock(session: Session, job_id: int) -> list[Follower]:

@@ -20,8 +20,10 @@ MAX_CHANGED = 5_000
 # The generation is part of the statements, see ``storage.results.readings``. ``array_send`` is PostgreSQL's binary form
 # of an array, which NumPy reads at once; as numbers, a million ids take half a second.
 _HEAD = """
-    pg_current_snapshot()::text AS snapshot, pg_relation_filenode('{table}_p0') AS file,
-    pg_current_xact_id_if_assigned() IS NULL AS is_public
+    CASE WHEN pg_is_in_recovery() THEN format('%%1$s:%%1$s:', pg_snapshot_xmin(pg_current_snapshot()))
+        ELSE pg_current_snapshot()::text END,
+    pg_relation_filenode('{table}_p0'),
+    pg_current_xact_id_if_assigned() IS NULL AND current_setting('transaction_isolation') = 'read committed'
 """
 _ALL = """
     SELECT {head}, (
@@ -47,9 +49,10 @@ class Moment:
     """When images were found.
 
     Attributes:
-        snapshot: PostgreSQL's text form.
+        snapshot: PostgreSQL's text form ``xmin:xmax:xip,…``. A standby does not list running transactions. There the
+            snapshot ends at the oldest of them, so that what they change counts as changed since.
         file: of the generation's words. It is another one after the generation was emptied.
-        is_public: others see the same: this transaction has written nothing.
+        is_public: others see the same: this transaction has written nothing, and does not keep one snapshot.
     """
 
     snapshot: str
@@ -76,10 +79,10 @@ def images(session: Session, generation_id: int, query: str) -> tuple[Moment, ND
     """
     connection = driver_connection(session)
     # PostgreSQL takes reading a table from end to end for cheaper than it is, and compiling for worth its time.
+    # The rest of the transaction only reads rows by their keys, so this needs no undoing.
     connection.execute("SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)")
     statement = _ALL.format(head=_head(generation_id), generation_id=generation_id)
     row = connection.execute(statement, {"query": query}, binary=True).fetchone()
-    connection.execute("SELECT set_config('enable_seqscan', 'on', true), set_config('jit', 'on', true)")
     assert row is not None
     return Moment(*row[:3]), _ids(row[3])
 

@@ -55,10 +55,14 @@ _WRITE_WORDS = """
 """
 _READ = """
     SELECT reading.image_id, generation.model, reading.lines, reading.confidences, reading.corners, reading.is_cut,
-        reading.read_at
+        reading.read_at, said.ids, said.corners AS said_corners, said.texts
     FROM unnest(%(ids)s::bigint[]) AS wanted (id)
     JOIN reading ON reading.image_id = wanted.id AND reading.generation_id = {generation_id:d}
     JOIN generation ON generation.id = reading.generation_id
+    CROSS JOIN LATERAL (
+        SELECT array_agg(id) AS ids, array_agg(corners) AS corners, array_agg(text) AS texts
+        FROM line_correction WHERE line_correction.image_id = reading.image_id
+    ) AS said
 """
 
 
@@ -140,13 +144,20 @@ def views(session: Session, image_ids: Sequence[int], generation_id: int | None 
     with driver_connection(session).cursor(row_factory=namedtuple_row) as cursor:
         cursor.execute(_READ.format(generation_id=generation_id), {"ids": list(image_ids)}, prepare=True)
         rows: list[Any] = cursor.fetchall()
-    said = changes(session, [row.image_id for row in rows])
     return {
         row.image_id: ReadingView(
             image_id=row.image_id,
             generation_id=generation_id,
             model=row.model,
-            lines=corrected(stored(row.lines, row.confidences, row.corners), said.get(row.image_id, ())),
+            lines=corrected(
+                stored(row.lines, row.confidences, row.corners),
+                [
+                    LineChange(correction_id, tuple(corners), line)
+                    for correction_id, corners, line in zip(
+                        row.ids or (), row.said_corners or (), row.texts or (), strict=True
+                    )
+                ],
+            ),
             is_cut=row.is_cut,
             read_at=row.read_at,
         )
@@ -194,6 +205,8 @@ def note_changes(session: Session, image_id: int) -> None:
         words = words_with(stored(row.lines, row.confidences, row.corners), said)
         added |= words.spaced
         lost |= set(row.words or ()) - words.spaced
+        if words.vector is None and row.words is None:
+            continue  # an image that never had words has no row
         session.execute(
             text(
                 """INSERT INTO reading_index (image_id, generation_id, words)

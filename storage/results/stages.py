@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from sqlalchemy import select, text
 
 from storage.results.features import RecordedPage
-from storage.results.partitions import TABLES
+from storage.results.partitions import TABLES, partition
 from storage.tables import RECOGNITION, Generation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from numpy.typing import NDArray
     from sqlalchemy.orm import Session
+
+    from storage.tables import Job
 
 
 def pending(session: Session, stage: str, generation_id: int, image_ids: Sequence[int]) -> list[int]:
@@ -116,6 +120,15 @@ def generations(session: Session) -> list[StageGeneration]:
         )
         for row in rows
     ]
+
+
+def done_by(session: Session, job: Job) -> NDArray[np.int64]:
+    """Return the ids, ascending, of the images whose results a job of a further stage wrote."""
+    if job.generation_id is None:
+        return np.empty(0, dtype=np.int64)
+    table = partition(TABLES[job.stage][0], job.generation_id)
+    found = session.scalars(text(f"SELECT image_id FROM {table} WHERE job_id = :id ORDER BY 1"), {"id": job.id})  # noqa: S608  (constants)
+    return np.array(found.all(), dtype=np.int64)
 
 
 def _count(session: Session, generation: Generation) -> int:

@@ -11,8 +11,9 @@ import numpy as np
 
 from storage.errors import UsageError
 from storage.index import condition as conditions
-from storage.results import archives, images
+from storage.results import archives, images, stages
 from storage.search.language import QuerySyntaxError
+from storage.tables import RECOGNITION, Job
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -49,7 +50,7 @@ def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: C901, PL
             except UsageError as error:
                 raise at(error, term) from None
         case "job":
-            return conditions.ByJob(number(term))
+            return by_job(session, number(term))
         case "prefix":
             return conditions.Below(term.value)
         case "after":
@@ -72,6 +73,14 @@ def _yes_or_no(term: FieldTerm) -> bool:
     if value not in {"yes", "no"}:
         raise QuerySyntaxError(term.at, f"{term.name}: takes yes or no, such as {term.name}:no")
     return value == "yes"
+
+
+def by_job(session: Session, job_id: int) -> Condition:
+    """Return the condition that a job recorded the image, or that it did its further stage on it."""
+    job = session.get(Job, job_id) if job_id < BIGINT else None
+    if job is None or job.stage == RECOGNITION:
+        return conditions.ByJob(job_id)
+    return conditions.OneOf(stages.done_by(session, job))
 
 
 def number(term: FieldTerm) -> int:

@@ -36,15 +36,20 @@ _HITS = """
 """
 
 
-def lines_of(session: Session, phrases: dict[int, tuple[Phrase, ...]]) -> dict[int, list[ReadMatch]]:
+def lines_of(
+    session: Session, phrases: dict[int, tuple[Phrase, ...]], generation_id: int | None
+) -> dict[int, list[ReadMatch]]:
     """Return the lines in which phrases stand, by image, at most ``phrases.MAX_LINES`` of each; none: left out.
 
     Args:
         session: a transaction.
         phrases: what to look for in which images.
+        generation_id: what read them; None: nothing did.
     """
-    found = {}
-    for image_id, view in readings.views(session, list(phrases)).items():
+    found: dict[int, list[ReadMatch]] = {}
+    if generation_id is None:
+        return found
+    for image_id, view in readings.views(session, list(phrases), generation_id).items():
         spans = spans_in(phrases[image_id], [line.text for line in view.lines])
         if spans:
             found[image_id] = [ReadMatch(view.lines[number], list(at)) for number, at in spans.items()]

@@ -27,8 +27,8 @@ MAX_READ = 1_000
 """Images that come first because all words of a text stand in them, the newest ones. If there are more, the words are
 too common to say what is meant."""
 
-READ_BONUS = 1.0
-"""More than the cosines of the images that a text finds differ by."""
+READ_BONUS = np.float32(1)
+"""What no cosine is above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +134,14 @@ class ByReading:
 
     def by_id(self) -> Iterator[tuple[int, float]]:
         """Yield every (image id, score), ids ascending, in bounded memory."""
-        yield from merge(
-            *(
-                ((image_id, self._score(total, number)) for image_id, total in selection.by_id(self.terms))
-                for number, selection in enumerate((self.exact, self.misread))
-                if selection is not None
-            )
-        )
+        parts = [
+            self._scored(number, each) for number, each in enumerate((self.exact, self.misread)) if each is not None
+        ]
+        yield from merge(*parts)
+
+    def _scored(self, number: int, selection: Selection) -> Iterator[tuple[int, float]]:
+        for image_id, total in selection.by_id(self.terms):
+            yield image_id, self._score(total, number)
 
     def _score(self, total: int, number: int) -> float:
         return ((mean_score(total, self.terms) if self.terms else 1.0) + (number == 0)) / 2
@@ -173,7 +174,7 @@ class ByText:
     The score of an image is its cosine. If the image has all the tags that the text names, ``ranking.TAG_WEIGHT`` times
     their mean score is added. If the text consists only of tags, an image that has all of them matches, however
     dissimilar its vector is. An image in which all words of the text stand matches too, and ``READ_BONUS`` is added to
-    its score, so that such images come first.
+    its score (in which its cosine then is at least 0), so that such images come first.
 
     Attributes:
         found: the images that match.
@@ -197,13 +198,13 @@ class ByText:
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
         """Return the next images. The position is the number of images before."""
         begin, end = _window(after, k)
-        listed, scores, is_complete = self._listed(end)
-        shown, shown_scores = listed[begin:end], scores[begin:end]
+        listed, scores, cosines, is_complete = self._listed(end)
+        shown = listed[begin:end]
         images = [
             replace(image, similarity=similarity, is_read=is_read)
             for image, similarity, is_read in zip(
-                _placed(shown, shown_scores, begin),
-                (shown_scores - self._shares(shown)).tolist(),
+                _placed(shown, scores[begin:end], begin),
+                cosines[begin:end].tolist(),
                 np.isin(shown, self.read).tolist(),
                 strict=True,
             )
@@ -222,13 +223,13 @@ class ByText:
         if self.floor == -np.inf:
             return None
         for count in (_FIRST_LOOK, queries.MAX_OFFSET):
-            listed, _, is_complete = self._listed(count)
+            listed, _, _, is_complete = self._listed(count)
             if is_complete:
                 break
         return listed
 
-    def _listed(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32], bool]:
-        """Return at least the first ``count`` images, their scores, and whether they are all."""
+    def _listed(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32], bool]:
+        """Return at least the first ``count`` images, their scores, their cosines, and whether they are all."""
         ids, cosines = self.found.nearest(self.vector, max(1, count))
         is_all = len(ids) == len(self.found)
         others = np.setdiff1d(np.union1d(self.named, self.read), ids)
@@ -237,25 +238,26 @@ class ByText:
         least = -np.inf if is_all else float(cosines[-1])
         ids = np.concatenate([ids, others])
         cosines = np.concatenate([cosines, self.found.cosines(self.vector, others)])
-        scores = cosines + self._shares(ids)
+        is_read = np.isin(ids, self.read)
+        scores = np.where(is_read, READ_BONUS + np.maximum(cosines, 0), cosines) + self._shares(ids)
         is_hit = cosines >= self.floor
         if self.is_whole:
             is_hit |= np.isin(ids, self.named)
-        is_hit |= np.isin(ids, self.read)
+        is_hit |= is_read
         if not is_complete:
             is_hit &= scores >= least
-        ids, scores = ids[is_hit], scores[is_hit]
+        ids, scores, cosines = ids[is_hit], scores[is_hit], cosines[is_hit]
         order = np.lexsort((ids, -scores))
-        return ids[order], scores[order], is_complete
+        return ids[order], scores[order], cosines[order], is_complete
 
     def _shares(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return (N,) how much the tags that the text names, and the words in images, add to their scores."""
-        shares = np.where(np.isin(ids, self.read), np.float32(READ_BONUS), np.float32(0))
+        """Return (N,) how much the tags that the text names add to the scores of images."""
+        shares = np.zeros(len(ids), dtype=np.float32)
         if len(self.named):
             by_id = np.argsort(self.named)
             places = np.minimum(np.searchsorted(self.named[by_id], ids), len(by_id) - 1)
             is_named = self.named[by_id][places] == ids
-            shares[is_named] += TAG_WEIGHT * self.named_scores[by_id][places[is_named]]
+            shares[is_named] = TAG_WEIGHT * self.named_scores[by_id][places[is_named]]
         return shares
 
 

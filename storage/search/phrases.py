@@ -83,6 +83,17 @@ class Phrase:
         """The words that a reader can misread."""
         return frozenset(chain(*(step.words for way in self.ways for step in way if step.can_be_misread)))
 
+    @property
+    def is_word(self) -> bool:
+        """Whether it is a single word, in whichever way it is written."""
+        return all(len(way) == 1 for way in self.ways)
+
+    def without(self, other: Phrase) -> Phrase | None:
+        """Return this word without what another word accepts; None if nothing is left. Both are single words."""
+        known = {word for way in other.ways for word in way[0].words}
+        left = tuple(dict.fromkeys(word for way in self.ways for word in way[0].words if word not in known))
+        return Phrase(((Step(left),),)) if left else None
+
     def or_misread(self, near: Callable[[str], Iterable[str]]) -> Phrase:
         """Return the phrase that also accepts what readers made of its words, given by ``near``."""
         return Phrase(tuple(tuple(_or_misread(step, near) for step in way) for way in self.ways))

@@ -23,7 +23,7 @@ from storage.search.language.reading import read as language_read
 from storage.search.phrases import phrase_of
 from storage.search.read_images import ReadImages
 from storage.search.text_in_pictures import TextInPictures
-from storage.tables import Generation, Job
+from storage.tables import RECOGNITION, Generation, Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -59,6 +59,7 @@ class Match:
         exact: the condition without what a reader may have misread, ``condition`` itself if that is nothing; None: no
             image is to be found for the text in it.
         phrases: what is asked to be read, misread words included.
+        text_generation: the generation that read the text in pictures, if text plays a part and anything was read.
     """
 
     generation: Generation
@@ -68,6 +69,7 @@ class Match:
     policy: Policy = field(default_factory=Policy)
     exact: Condition | None = None
     phrases: tuple[Phrase, ...] = ()
+    text_generation: int | None = None
 
 
 def check(query: SearchQuery) -> None:
@@ -122,15 +124,20 @@ def resolve(
         parts.append(resolver.has(either))
     parts += [conditions.Not(resolver.has(term)) for term in unwanted]
     terms = [*wanted, *([either] if optional else [])]
+    match = Match(searched, names, conditions.All(tuple(parts)) if parts else None, tuple(terms), policy)
+    if query.text:
+        match = replace(match, text_generation=pictures.generation_id)
     if query.where is None:
-        return Match(searched, names, conditions.All(tuple(parts)) if parts else None, tuple(terms), policy)
+        return match
     condition = conditions.All((*parts, resolver.condition(query.where)))
     asked = list(wanted_readings(query.where))
     phrases = tuple(resolver.phrase(term) for term in asked)
     exact = condition if phrases else None
     if any(phrase != phrase_of(term.value) for term, phrase in zip(asked, phrases, strict=True)):
         exact = conditions.All((*parts, resolver.condition(query.where, is_exact=True)))
-    return Match(searched, names, condition, (*terms, *resolver.terms(query.where)), policy, exact, phrases)
+    text_generation = pictures.generation_id if phrases else match.text_generation
+    terms = [*terms, *resolver.terms(query.where)]
+    return Match(searched, names, condition, tuple(terms), policy, exact, phrases, text_generation)
 
 
 def generation(session: Session, query: SearchQuery) -> Generation | None:
@@ -150,6 +157,8 @@ def generation(session: Session, query: SearchQuery) -> Generation | None:
     job = session.get(Job, job_id) if job_id < fields.BIGINT else None
     if job is None:
         raise fields.at(NotFoundError(f"there is no job {job_id}"), term)
+    if job.stage != RECOGNITION:
+        return generations.default(session)
     return generations.get(session, job.generation_id) if job.generation_id is not None else None
 
 
@@ -279,9 +288,7 @@ class _Resolver:
             case TagTerm(_, above):
                 return self.has(self._ids(tree), above)
             case FieldTerm("read"):
-                phrase = _phrase_of(tree) if is_exact else self.phrase(tree)
-                ids = np.empty(0, dtype=np.int64) if self.pictures is None else self.pictures.having(phrase)
-                return conditions.OneOf(ids)
+                return self._is_read(tree, is_exact=is_exact)
             case FieldTerm():
                 return fields.condition(self.session, tree)
 
@@ -291,6 +298,13 @@ class _Resolver:
             phrase = _phrase_of(term)
             self.phrases[term.value] = phrase if self.pictures is None else self.pictures.or_misread(phrase)
         return self.phrases[term.value]
+
+    def _is_read(self, term: FieldTerm, *, is_exact: bool) -> Condition:
+        exact = _phrase_of(term)
+        if self.pictures is None:
+            return conditions.OneOf(np.empty(0, dtype=np.int64))
+        wanted = exact if is_exact else self.phrase(term)
+        return conditions.OneOf(self.pictures.having_misread(wanted, exact))
 
     def terms(self, tree: Expression) -> Terms:
         """Return the terms of a tree: one for each wanted tag, and one for alternatives of which one is enough."""
@@ -326,7 +340,7 @@ def _facts(session: Session, query: SearchQuery) -> list[Condition]:
     if query.prefix:
         facts.append(conditions.Below(query.prefix))
     if query.job is not None:
-        facts.append(conditions.ByJob(query.job))
+        facts.append(fields.by_job(session, query.job))
     return facts
 
 

@@ -15,12 +15,12 @@ from storage.search import query as queries
 from storage.search.having import having
 from storage.search.hits import hits_of, lines_of
 from storage.search.orders import MAX_READ, ByReading, ByTags, ByText, ByVector, Ranked, mean_score
-from storage.search.phrases import words_of_text
+from storage.search.phrases import all_of, words_of_text
 from storage.search.ranking import DEFAULT_RELEVANCE
 from storage.search.read_images import ReadImages
 from storage.search.relevance import Cutoffs
 from storage.search.text_in_pictures import TextInPictures
-from storage.search.views import Facet, Hit, HitPage, SearchQuery, Why
+from storage.search.views import Facet, Hit, HitPage, ReadMatch, SearchQuery, Why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -156,7 +156,8 @@ class Search:
         if match.phrases or read:
             words = words_of_text(query.text or "") if read else ()
             sought = {image_id: match.phrases + (words if image_id in read else ()) for image_id in scores}
-            lines = lines_of(session, {image_id: phrases for image_id, phrases in sought.items() if phrases})
+            sought = {image_id: phrases for image_id, phrases in sought.items() if phrases}
+            lines = lines_of(session, sought, match.text_generation)
             hits = [replace(hit, read=lines.get(hit.image_id, [])) for hit in hits]
         if not query.text or query.like is not None:
             return hits
@@ -168,6 +169,19 @@ class Search:
             return Why(similarities[hit.image_id], tag_ids, hit.image_id in read)
 
         return [replace(hit, why=why(hit)) for hit in hits]
+
+    def lines(self, session: Session, query: SearchQuery, image_id: int) -> list[ReadMatch]:
+        """Return the lines of text in one image that match a query, as ``Hit.read`` has them.
+
+        The image need not be a hit: other parts of the query may exclude it. Raises ``UsageError``: see ``page``.
+        """
+        pictures = TextInPictures(session, self._read)
+        match = queries.resolve(session, query, self.vocabulary, pictures)
+        generation_id, phrases = pictures.generation_id, () if match is None else match.phrases
+        words = words_of_text(query.text or "")
+        if words and generation_id is not None and image_id in self._read.having(session, generation_id, all_of(words)):
+            phrases += words
+        return lines_of(session, {image_id: phrases}, generation_id).get(image_id, []) if phrases else []
 
     def facets(
         self,
@@ -279,7 +293,9 @@ class Search:
     def _with_words(self, session: Session, view: View, match: Match, text: str) -> NDArray[np.int64]:
         """Return the images that match and in which all words of a text stand: ids, ascending, at most ``MAX_READ``."""
         words = words_of_text(text)
-        having = TextInPictures(session, self._read).having_all(words) if words else np.empty(0, dtype=np.int64)
+        if match.text_generation is None or not words:
+            return np.empty(0, dtype=np.int64)
+        having = self._read.having(session, match.text_generation, all_of(words))
         if not len(having):
             return having
         narrowed = () if match.condition is None else (match.condition,)

@@ -1,4 +1,4 @@
-"""Searching the text in pictures: what ``read:`` and the words of a text find."""
+"""The text in pictures, as a search finds it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storage.results import generations, read_words, readings
-from storage.search.phrases import all_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +45,23 @@ class TextInPictures:
 
     def having(self, phrase: Phrase) -> NDArray[np.int64]:
         """Return the ids, ascending, of the images in which a phrase stands."""
-        return self._images(phrase.query)
+        if self.generation_id is None:
+            return np.empty(0, dtype=np.int64)
+        return self._kept.having(self._session, self.generation_id, phrase.query)
+
+    def having_misread(self, phrase: Phrase, exact: Phrase) -> NDArray[np.int64]:
+        """Return the ids, ascending, of the images in which a phrase stands that also accepts misread words.
+
+        Args:
+            phrase: what ``or_misread`` made of ``exact``.
+            exact: the phrase without misread words.
+        """
+        if phrase == exact or not phrase.is_word:
+            return self.having(phrase)
+        # Images with a word as it is asked for are many and looked up anyway, those with a misread one are few.
+        misread = phrase.without(exact)
+        right = self.having(exact)
+        return right if misread is None else np.union1d(right, self.having(misread))
 
     def or_misread(self, phrase: Phrase) -> Phrase:
         """Return the phrase that also accepts what readers made of its words."""
@@ -55,12 +70,3 @@ class TextInPictures:
             return phrase
         near = read_words.near(self._session, words)
         return phrase.or_misread(lambda word: near.get(word, ()))
-
-    def having_all(self, phrases: tuple[Phrase, ...]) -> NDArray[np.int64]:
-        """Return the ids, ascending, of the images in which each of these phrases stands. At least one phrase."""
-        return self._images(all_of(phrases))
-
-    def _images(self, query: str) -> NDArray[np.int64]:
-        if self.generation_id is None:
-            return np.empty(0, dtype=np.int64)
-        return self._kept.having(self._session, self.generation_id, query)

@@ -23,7 +23,8 @@ class Why:
     """Why a search by text found an image: the cosine of their vectors, and the tags of the image that the text names.
 
     The score of the hit is the cosine plus, if the image has all the tags that the text names, a share of their score,
-    and plus 1 if all words of the text stand in the image (``is_read``; ``Hit.read`` says in which lines).
+    and plus 1 if all words of the text stand in the image (``is_read``; ``Hit.read`` says in which lines). A negative
+    cosine of such an image counts as 0.
     """
 
     similarity: float

@@ -9,6 +9,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from storage.tables.base import XID8, Base
 from storage.tables.ledger import Image
 
+_SHORT = {"gin_pending_list_limit": 256}
+"""In KiB. Every search reads what an index has not put in order yet."""
+
 
 class Reading(Base):
     """The lines of text in one image under one generation of the stage ``text``, in reading order; without text: none.
@@ -43,10 +46,8 @@ class ReadingIndex(Base):
 
     __tablename__ = "reading_index"
     __table_args__ = (
-        # Per partition, that is per generation. Every search reads the list of what is pending, so it is kept short.
-        Index(
-            "ix_reading_index_words", "words", postgresql_using="gin", postgresql_with={"gin_pending_list_limit": 256}
-        ),
+        # Per partition, that is per generation.
+        Index("ix_reading_index_words", "words", postgresql_using="gin", postgresql_with=_SHORT),
         Index("ix_reading_index_xid", "xid"),
         {"postgresql_partition_by": "LIST (generation_id)"},
     )
@@ -67,7 +68,7 @@ class ReadWord(Base):
     """
 
     __tablename__ = "read_word"
-    __table_args__ = (Index("ix_read_word_keys", "keys", postgresql_using="gin"),)
+    __table_args__ = (Index("ix_read_word_keys", "keys", postgresql_using="gin", postgresql_with=_SHORT),)
 
     word: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
     keys: Mapped[list[int]] = mapped_column(ARRAY(Integer))

@@ -55,9 +55,20 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def thumbnails(stage: Path) -> Path:
+    """The folder of thumbnails. All tests show the same photographs; each would start decoders of its own for them."""
+    folder = stage / "thumbnails"
+    folder.mkdir()
+    return folder
+
+
 @pytest.fixture
-def services(recognised_engine: Engine, tmp_path: Path, broker_url: str) -> Services:
-    return Services(settings_for(tmp_path / "data"), recognised_engine, broker_url, is_reachable=False)
+def services(recognised_engine: Engine, tmp_path: Path, broker_url: str, thumbnails: Path) -> Services:
+    settings = settings_for(tmp_path / "data")
+    settings.cache_path.mkdir(parents=True)
+    (settings.cache_path / "thumbnails").symlink_to(thumbnails)
+    return Services(settings, recognised_engine, broker_url, is_reachable=False)
 
 
 @pytest.fixture

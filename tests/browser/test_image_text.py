@@ -154,6 +154,36 @@ def test_what_cannot_be_a_line_is_refused_beside_the_list(page: Page, cup: int) 
     expect(row(page, 1).locator(".line")).to_have_text("GOOD MORMING")
 
 
+def test_words_that_were_found_are_marked_on_the_card_and_on_the_image(
+    page: Page, cup: int, services: Services
+) -> None:
+    cat = services.images.find("chelsea.png")
+    write_text(services, cat, [FoundLine("the cat", 0.9, LINES[0].polygon), FoundLine("so good!", 0.9, SLANTED)])
+    page.goto("/?q=read:good")
+    expect(page.locator(".hit")).to_have_count(2)
+    card = page.locator(".hit", has=page.locator(f'a[href^="/images/{cup}?"]'))
+    expect(card.locator(".found-line")).to_have_text("Text in the picture: GOOD MORMING")
+    expect(card.locator("mark")).to_have_text("GOOD")
+    card.locator("a.shot").click()
+    expect(spot(page, 1)).to_have_class("spot found")
+    expect(spot(page, 1).locator("polygon")).to_have_css("stroke", "rgb(138, 90, 0)")
+    expect(row(page, 1).locator("mark")).to_have_text("GOOD")
+    expect(page.locator("mark")).to_have_count(1)
+
+
+@with_scripts
+def test_the_search_stays_with_the_images_it_found(page: Page, cup: int, services: Services) -> None:
+    cat = services.images.find("chelsea.png")
+    write_text(services, cat, [FoundLine("so good!", 0.9, SLANTED)])
+    page.goto("/?q=read:good")
+    page.locator(".hit a.shot").first.click()
+    page.get_by_role("link", name="Next →").click()
+    expect(page).to_have_url(re.compile(r"/images/\d+\?q=read%3Agood$"))
+    expect(page.locator(".read mark")).to_have_text(re.compile("good", re.IGNORECASE))
+    page.get_by_role("link", name="← Back to results").click()
+    expect(page.locator(".hit")).to_have_count(2)
+
+
 def test_hostile_text_is_shown_and_does_nothing(page: Page, cup: int) -> None:
     page.goto(f"/images/{cup}")
     expect(row(page, 4).locator(".line")).to_contain_text("<script>alert('x')</script>")

@@ -218,6 +218,31 @@ def test_a_reader_is_offered_no_correction(make_client: Callable[..., TestClient
     assert f'action="/images/{cup}/text"' not in page
 
 
+def test_hits_show_the_lines_that_match_and_lead_to_them(client: TestClient, cup: int) -> None:
+    page = client.get("/", params={"q": "read:good"}).text
+    assert '<bdi dir="auto"><mark>GOOD</mark> MORMING</bdi>' in page
+    assert f'href="/images/{cup}?q=read%3Agood"' in page
+    image = client.get(f"/images/{cup}", params={"q": "read:good"}).text
+    assert 'id="spot-1" class="spot found"' in image
+    assert '<bdi dir="auto"><mark>GOOD</mark> MORMING</bdi>' in image
+    assert 'id="spot-2" class="spot"' in image
+    plain = client.get("/", params={"tag": "espresso"}).text
+    assert f'href="/images/{cup}"' in plain
+    assert "<mark>" not in plain
+
+
+def test_words_of_a_text_are_marked_if_all_of_them_stand_there(client: TestClient, cup: int) -> None:
+    assert "<mark>café</mark>" in client.get(f"/images/{cup}", params={"q": "café"}).text
+    assert "<mark>" not in client.get(f"/images/{cup}", params={"q": "café castle"}).text
+
+
+@pytest.mark.parametrize("q", ["", "(", "read:", "\0", "x" * 9_000, "archive:nowhere", HOSTILE])
+def test_whatever_was_searched_for_the_image_is_shown(client: TestClient, cup: int, q: str) -> None:
+    page = client.get(f"/images/{cup}", params={"q": q})
+    assert page.status_code == 200
+    assert "GOOD MORMING" in page.text
+
+
 # Export --------------------------------------------------------------------------------------------------------------
 
 

@@ -21,8 +21,9 @@ from storage.index.milvus.builder import MilvusBuilder
 from storage.index.milvus.client import Milvus
 from storage.index.milvus.reader import MilvusIndex
 from storage.results import vectors as repository
-from storage.search.views import SearchQuery
+from storage.search.views import SearchQuery, asking
 from tests.archive_model import ArchiveModel
+from tests.reading_archive import ReadingArchive, add_text_generation, row
 from tests.search_checks import all_pages, check
 from tests.services.fleet import client_services
 from tests.vector_archive import unit_vectors
@@ -99,6 +100,22 @@ def test_every_kind_of_search_finds_what_plain_python_finds_while_the_archive_ch
         builder.publish_new(generation_id, force=True)
         assert builder.verify(generation_id) == []
     check_both(archive, search)
+
+
+def test_text_in_pictures_is_found(archive: ArchiveModel, builder: MilvusBuilder, search: Search) -> None:
+    archive.record(0, list(archive.facts))
+    builder.publish_new(archive.generations[0], force=True)
+    ids = sorted(archive.facts)
+    reading = ReadingArchive(archive.engine, add_text_generation(archive.engine), ids)
+    reading.write(row(ids[0], "HOSPIIAI"), row(ids[1], "Hospital"), row(ids[2], "hotel"))
+
+    def found(asked: str) -> list[int]:
+        with unit_of_work(archive.engine) as session:
+            return [hit.image_id for hit in search.page(session, asking(SearchQuery(limit=500), asked)).items]
+
+    assert found("read:hospital") == [ids[1], ids[0]]
+    assert set(found("-read:hospital")) == set(ids[2:])
+    assert found("read:nothing") == []
 
 
 def test_pages_by_one_tag_hold_where_more_images_match_than_can_be_read(

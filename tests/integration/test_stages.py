@@ -205,6 +205,8 @@ def test_a_stage_is_added_to_the_hits_of_a_search(services: Services, workers: d
     assert (reading.state, reading.listed, reading.done) == ("done", len(found), len(found))
     assert count(services, "SELECT array_agg(image_id ORDER BY image_id) FROM reading") == sorted(found)
     assert count(services, "SELECT count(*) FROM naming") == 0
+    assert services.search.image_ids(services.search.read(SearchQuery(), f"job:{reading.id}")) == sorted(found)
+    assert services.search.image_ids(SearchQuery(job=reading.id)) == sorted(found)
     with pytest.raises(UsageError, match="no recorded image matches"):
         services.stages.start("text", services.search.read(SearchQuery(prefix="nowhere/"), 'tag:"tag 3"'))
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from tests.services.closing import drop, stop_listening
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
@@ -96,6 +98,7 @@ class FaultProxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
         self._thread.start()
         self._lifted = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self.requests: list[tuple[str, str]] = []
         self._port = 0
@@ -134,24 +137,20 @@ class FaultProxy:
         self._rules = rules
         self._lifted.set()
         self._lifted = asyncio.Event()
-        is_refused = any(isinstance(rule.fault, Refuse) for rule in rules)
-        if is_refused and self._server is not None:
-            self._server.close()
+        async with self._turn:
+            if any(isinstance(rule.fault, Refuse) for rule in rules):
+                await self._stop_listening()
+            elif self._server is None:
+                await self._listen()
+
+    async def _stop_listening(self) -> None:
+        if self._server is not None:
+            await stop_listening(self._server)
             self._server = None
-        elif not is_refused and self._server is None:
-            await self._listen()
 
     async def _shut(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        await asyncio.sleep(0)  # what was accepted just now gets its task
-        clients = dict(self._clients)
-        for task in clients:
-            task.cancel()
-        await asyncio.gather(*clients, return_exceptions=True)
-        for writer in clients.values():
-            writer.transport.abort()
-        await asyncio.sleep(0)  # the loop lets go of their sockets
+        await self._stop_listening()
+        await drop(self._clients)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A task that is cancelled before its first step closes nothing: who closes is known from here on.

@@ -49,7 +49,7 @@ class NullReader:
         return [read(picture) for picture in pictures]
 
 
-def load(options: StageOptions) -> text.TextStage:
+def load(_model: str, options: StageOptions) -> text.TextStage:
     """Stand in for the loader of the stage."""
     return text.TextStage(NullReader(), text.Mask(options.mask_text, options.mask_pattern))  # type: ignore[arg-type]  # it has what is used
 

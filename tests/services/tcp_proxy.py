@@ -9,6 +9,8 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from tests.services.closing import drop, stop_listening
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
     from pathlib import Path
@@ -75,15 +77,8 @@ class TcpProxy:
 
     async def _shut(self) -> None:
         assert self._server is not None
-        self._server.close()
-        await asyncio.sleep(0)  # what was accepted just now gets its task
-        clients = dict(self._clients)
-        for task in clients:
-            task.cancel()
-        await asyncio.gather(*clients, return_exceptions=True)
-        for writer in clients.values():
-            writer.transport.abort()
-        await asyncio.sleep(0)  # the loop lets go of their sockets
+        await stop_listening(self._server)
+        await drop(self._clients)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A task that is cancelled before its first step closes nothing: who closes is known from here on.

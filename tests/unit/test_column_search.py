@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pyroaring import BitMap
 
 from storage.index.columns import columns
-from storage.index.condition import All, Any, Below, ByJob, HasTag, InArchive, Modified, Not, Sized
+from storage.index.condition import All, Any, Below, ByJob, HasTag, InArchive, Modified, Not, OneOf, Sized
 from storage.index.evaluate import FEW, best_by_tags, count_tags, matching, score_sums
 from storage.index.part import Part
 from storage.index.rows import NO_DATE
@@ -70,7 +70,7 @@ def rows_of(images: list[Known]) -> Rows:
     return columns(raw, UNITS)
 
 
-def holds(image: Known, condition: Condition) -> bool:  # noqa: PLR0911  (a line for each kind of condition)
+def holds(image: Known, condition: Condition) -> bool:  # noqa: C901, PLR0911  (a line for each kind of condition)
     match condition:
         case HasTag(tags):
             return any(image.tags.get(tag, -1) > units for tag, units in tags)
@@ -88,6 +88,8 @@ def holds(image: Known, condition: Condition) -> bool:  # noqa: PLR0911  (a line
             )
         case Sized(at_least, below):
             return (at_least is None or image.size >= at_least) and (below is None or image.size < below)
+        case OneOf(image_ids):
+            return image.image_id in image_ids.tolist()
         case All(parts):
             return all(holds(image, part) for part in parts)
         case Any(parts):
@@ -108,8 +110,11 @@ facts = st.builds(
     key=st.sampled_from(["", "a", "a/1", "a/2", "b", "a\x7f", "é", "€/x", "\U0010ffff"]).map(str.encode),
     tags=st.dictionaries(st.integers(0, TAGS - 1), scores, max_size=4),
 )
-archives = st.lists(facts, max_size=40).map(
-    lambda found: [replace(image, image_id=3 * n + 5) for n, image in enumerate(found)]
+# Ids with and without gaps are looked up in different ways.
+archives = st.builds(
+    lambda found, gap: [replace(image, image_id=gap * n + 5) for n, image in enumerate(found)],
+    st.lists(facts, max_size=40),
+    st.sampled_from([1, 3]),
 )
 units_of = st.sampled_from([-1, 0, 300, 500, 9_999, 10_000])
 leaves: st.SearchStrategy[Condition] = st.one_of(
@@ -118,6 +123,7 @@ leaves: st.SearchStrategy[Condition] = st.one_of(
     st.sampled_from(["", "a", "a/", "é", "z", "\U0010ffff"]).map(Below),
     st.sampled_from([7, 8, 2**40]).map(ByJob),
     st.builds(Modified, st.none() | moments, st.none() | moments),
+    st.sets(st.integers(0, 130), max_size=60).map(lambda ids: OneOf(np.array(sorted(ids), dtype=np.int64))),
     st.builds(Sized, st.none() | st.sampled_from([0, 1, 1000]), st.none() | st.sampled_from([0, 1000, 2**62])),
 )
 conditions: st.SearchStrategy[Condition] = st.recursive(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ramq.web.overlay import corners, polygon_of, spots
-from ramq.web.render import written
+from ramq.web.render import EXCERPT, excerpt, written
 from storage.errors import UsageError
+from storage.search.views import ReadMatch
 from tests.readings import HOSTILE, line, rectangle
 
 if TYPE_CHECKING:
@@ -63,3 +64,22 @@ def test_a_written_line_is_escaped_and_its_found_words_are_marked() -> None:
     assert "\u202e" not in written(HOSTILE)
     assert "U+202E" in written(HOSTILE)
     assert "של\u200cם" in written("של\u200cם")
+
+
+def test_a_long_line_is_cut_around_the_words_that_were_found() -> None:
+    text = f"{'early words ' * 20}HARBOUR{' later words' * 20}"
+    at = text.index("HARBOUR")
+    shown = excerpt(ReadMatch(line(1, text), [(at, at + 7), (at + 200, at + 205)]))
+    assert shown.startswith('… <bdi dir="auto">words early words')
+    assert "<mark>HARBOUR</mark>" in shown
+    assert shown.count("<mark>") == 1
+    assert shown.endswith("</bdi> …")
+    assert len(shown) < EXCERPT + 60
+    assert excerpt(ReadMatch(line(1, "a harbour"), [(2, 9)])) == '<bdi dir="auto">a <mark>harbour</mark></bdi>'
+
+
+def test_a_long_line_without_spaces_is_cut_too_and_a_mark_ends_with_it() -> None:
+    text = "早" * 300
+    shown = excerpt(ReadMatch(line(1, text), [(100, 300)]))
+    assert shown == f'… <bdi dir="auto">{"早" * 20}<mark>{"早" * 60}</mark></bdi> …'
+    assert excerpt(ReadMatch(line(1, text), [(0, 2)])).startswith('<bdi dir="auto"><mark>早早</mark>')

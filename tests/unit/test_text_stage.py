@@ -47,5 +47,5 @@ def test_results_that_are_masked_otherwise_are_another_generation() -> None:
     assert len({stage.spec.fingerprint for stage in stages}) == len(stages)
     assert stages[0].spec.fingerprint == reader.spec.fingerprint
     assert stages[2].spec.preprocessing == "null; masked: card, email"
-    (found,) = stages[3].run([np.zeros((4, 4, 3), np.uint8)])
+    (found,) = stages[3].run([np.zeros((4, 4, 3), np.uint8)], [None])
     assert texts(found)[0].startswith("word ")

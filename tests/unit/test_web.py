@@ -7,11 +7,13 @@ import pytest
 from starlette.datastructures import Headers
 
 from ramq.web.deps import query_string
+from ramq.web.pages.completion import FIELDS
 from ramq.web.render import duration, file_name, moment, number, plain, size, visible
 from ramq.web.security import is_loopback, is_same_origin
 from ramq.web.tokens import Tokens
 from ramq.web.uploads import Pictures, picture_type
 from storage.errors import NotFoundError
+from storage.search.language import lexer
 from storage.search.views import SearchQuery
 
 
@@ -36,6 +38,10 @@ def test_letters_of_every_script_and_emoji_stay_as_they_are() -> None:
     for key in ("日本語/写真.jpg", "κόσμος", "семья", "👨\u200d👩\u200d👧.png"):
         assert key in visible(key)
         assert plain(key) == key
+
+
+def test_every_field_of_the_language_has_a_hint_in_the_completions() -> None:
+    assert set(FIELDS) == set(lexer.FIELDS)
 
 
 def test_a_name_is_the_last_part_of_a_key() -> None:

@@ -185,9 +185,9 @@ class ModelHolder:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every model that this worker takes jobs for, those of further stages included."""
+        """What this worker takes jobs for, as wake-ups name it: models of recognition, and further stages."""
         recognisers = (self.served or ANY_MODEL) if RECOGNITION in self.runs else ()
-        return (*recognisers, *(kind.model for kind in self.stages.kinds.values()))
+        return (*recognisers, *self.stages.kinds)
 
     @property
     def current(self) -> str | None:
@@ -271,7 +271,7 @@ class ModelHolder:
         if shard.stage == RECOGNITION:
             ours: str = self.get(shard.model, shard.vocabulary_id).recognizer.spec.fingerprint
         else:
-            ours = self.stages.get(shard.stage).spec.fingerprint
+            ours = self.stages.get_for(shard).spec.fingerprint
         if ours != shard.fingerprint:
             self.other_generations.add(shard.generation_id)
         return ours == shard.fingerprint

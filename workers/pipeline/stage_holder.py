@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from storage.ledger.claims import ClaimedShard
     from workers.stages import StageModel, StageOptions
 
 log = structlog.get_logger()
@@ -36,30 +37,34 @@ class StageHolder:
         self._loaded: dict[str, StageModel] = {}
         self.kinds: dict[str, StageKind] = {name: STAGES[name] for name in names if STAGES[name].is_installed()}
 
-    def get(self, name: str) -> StageModel:
-        """Return the model of a stage.
+    def get(self, name: str, model: str) -> StageModel:
+        """Return a model of a stage. Load it in place of another one of the stage if necessary.
 
         Raises:
             UnfitError: it cannot be loaded here; the message says what to do.
         """
         with self._lock:
-            if name not in self._loaded:
-                self._loaded[name] = self._load(STAGES[name])
-            return self._loaded[name]
+            loaded = self._loaded.get(name)
+            if loaded is None or loaded.spec.model != model:
+                self._loaded.pop(name, None)  # before the next one is loaded: two may not fit into memory
+                loaded = self._loaded[name] = self._load(STAGES[name], model)
+            return loaded
 
-    def _load(self, kind: StageKind) -> StageModel:
-        log.info("loading model", model=kind.model, stage_of_job=kind.name, device=self._options.device)
+    def get_for(self, shard: ClaimedShard) -> StageModel:
+        """Return the model of a shard's job. Raises ``UnfitError``."""
+        return self.get(shard.stage, shard.model)
+
+    def _load(self, kind: StageKind, model: str) -> StageModel:
+        log.info("loading model", model=model, stage_of_job=kind.name, device=self._options.device)
         try:
-            return kind.load(self._options)
+            return kind.load(model, self._options)
         except ModelError as error:
-            raise UnfitError(
-                EVERYTHING if isinstance(error, DeviceError) else of_model(kind.model), str(error)
-            ) from error
+            raise UnfitError(EVERYTHING if isinstance(error, DeviceError) else of_model(model), str(error)) from error
         except Exception as error:
             if is_out_of_memory(error):
-                raise UnfitError(of_model(kind.model), out_of_memory(kind.model, error)) from error
+                raise UnfitError(of_model(model), out_of_memory(model, error)) from error
             raise
 
-    def register(self, session: Session, name: str) -> int:
+    def register(self, session: Session, name: str, model: str) -> int:
         """Return the id of a stage's generation. It cannot be dropped before the transaction ends."""
-        return generations.ensure_of_stage(session, self.get(name).spec)
+        return generations.ensure_of_stage(session, self.get(name, model).spec)

@@ -25,11 +25,10 @@ if TYPE_CHECKING:
 
     from ram_core.reading import Reader, Reading
     from ram_core.recognition import Preprocessing
+    from storage.ledger.claims import ClaimedShard
     from storage.results.records import Provenance
 
 NAME = "text"
-MODEL = STAGE_MODELS[NAME]
-
 _PACKAGES = ("rapidocr", "onnxruntime")
 
 
@@ -86,7 +85,11 @@ class TextStage:
         """From a decoded image to the picture that is read."""
         return self._reader.preprocessing
 
-    def run(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Any]:
+    def asked(self, session: Session, shard: ClaimedShard) -> dict[int, Any]:  # noqa: ARG002
+        """Return nothing: all text is read."""
+        return {}
+
+    def run(self, pictures: Sequence[NDArray[np.uint8]], asked: Sequence[Any]) -> list[Any]:  # noqa: ARG002
         """Return a ``Reading`` for each (H, W, 3) picture."""
         return [self._mask(reading) for reading in self._reader.read(pictures)]
 
@@ -108,11 +111,12 @@ def _is_installed() -> bool:
     return all(find_spec(package) is not None for package in _PACKAGES)
 
 
-def _load(options: StageOptions) -> TextStage:
+def _load(model: str, options: StageOptions) -> TextStage:
     from ram_core.reading import load_reader  # noqa: PLC0415  (onnxruntime)
 
     mask = Mask(options.mask_text, options.mask_pattern)
-    return TextStage(load_reader(MODEL, device=options.device, models_dir=options.models_dir), mask)
+    return TextStage(load_reader(model, device=options.device, models_dir=options.models_dir), mask)
 
 
-KIND = StageKind(NAME, MODEL, is_installed=_is_installed, load=_load)
+# A page full of small print takes minutes on a slow machine, and batches gain nothing here.
+KIND = StageKind(NAME, STAGE_MODELS[NAME], batch_size=1, is_installed=_is_installed, load=_load)

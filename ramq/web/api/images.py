@@ -8,18 +8,15 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 from starlette.concurrency import run_in_threadpool
 
+from ramq.schemas.hits import FacetOut, FacetsOut, HitsOut, NoteOut
 from ramq.schemas.views import (
     ArchiveOut,
     Correction,
     DeletionOut,
-    FacetOut,
-    FacetsOut,
-    HitsOut,
     ImageOut,
     IndexOut,
     NewAddress,
     NewPolicy,
-    NoteOut,
     PageOut,
     PolicyOut,
 )

@@ -22,6 +22,7 @@ FIELDS = {
     "before": "modified before this day: before:2024-01-31",
     "larger": "files of this size or larger: larger:2MB",
     "smaller": "files below this size: smaller:100kB",
+    "read": "words in the picture: read:harbour",
     "missing": "whether the original is missing: missing:no",
     "job": "recorded by a job, by number: job:3",
     "like": "similar to an image, by number: like:12",

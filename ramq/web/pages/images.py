@@ -34,9 +34,12 @@ router = APIRouter(include_in_schema=False, prefix="/images")
 
 
 @router.get("/{image_id}")
-def show_image(request: Request, services: ServicesDep, image_id: Id) -> HTMLResponse:
-    """Show the image with all its tags, scores and thresholds, similar images and its history."""
-    return _screen(request, services, image_id)
+def show_image(request: Request, services: ServicesDep, image_id: Id, q: str = "") -> HTMLResponse:
+    """Show the image with all its tags, scores and thresholds, its text, similar images and its history.
+
+    ``q`` is the search that found it. Lines of text that match it are marked.
+    """
+    return _screen(request, services, image_id, q=q)
 
 
 @router.post("/{image_id}/tags")
@@ -92,6 +95,7 @@ def _screen(
     *,
     refusal: UsageError | None = None,
     line_refusal: UsageError | None = None,
+    q: str = "",
 ) -> HTMLResponse:
     image = services.images.get(image_id)
     reading = services.readings.find(image_id)
@@ -109,7 +113,7 @@ def _screen(
         reading=reading,
         line_corrections=[] if reading is None else services.readings.corrections(image_id),
         spots=[] if reading is None else spots(reading.lines),
-        found={},
+        found=_found(services, q, image_id) if reading and q else {},
         is_shown=image.generation_id is not None or reading is not None,
         reason=_why_not_recognised(image),
         problem=None if refusal is None else problem_of(refusal),
@@ -123,6 +127,16 @@ def _why_not_recognised(image: ImageView) -> str:
     if last is None:
         return "no job has processed it yet."
     return f"{last.error_class}: {last.detail or ''}".strip()
+
+
+def _found(services: Services, q: str, image_id: int) -> dict[int, list[tuple[int, int]]]:
+    """Return the characters of lines that match a search, by the number of the line. If it fails, none do."""
+    try:
+        matches = services.search.lines(services.search.read(SearchQuery(), q), image_id)
+    except RamqError as error:
+        log.info("no_matches", extra={"image_id": image_id, "reason": str(error)})
+        return {}
+    return {match.line.number: match.spans for match in matches}
 
 
 def _neighbours(services: Services, image_id: int) -> list[Hit] | None:

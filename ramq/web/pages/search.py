@@ -16,7 +16,17 @@ from ramq.web.problems import problem_of
 from ramq.web.uploads import picture_type, read_picture
 from ramq.wiring import Services
 from storage.errors import PermanentError, UsageError
-from storage.search.language import AllOf, Expression, NotOf, Parsed, TagTerm, all_of, pieces, wanted_tags
+from storage.search.language import (
+    AllOf,
+    Expression,
+    NotOf,
+    Parsed,
+    TagTerm,
+    all_of,
+    format,  # noqa: A004  (the inverse of its parse)
+    pieces,
+    wanted_tags,
+)
 from storage.search.language.writer import Piece
 from storage.search.views import Facet, HitPage, SearchQuery
 
@@ -91,6 +101,11 @@ class Links:
             (piece, self.changed(text=piece.rest.text, where=piece.rest.where, generation=piece.rest.generation))
             for piece in pieces(parsed)
         ]
+
+    @property
+    def q(self) -> str:
+        """The text in the search box, as the language writes it."""
+        return format(Parsed(self.query.text, self.query.where, generation=self.query.generation))
 
     @property
     def asked(self) -> frozenset[str]:

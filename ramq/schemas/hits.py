@@ -1,0 +1,85 @@
+"""The JSON of searches: hits, why they were found, and the tags that they have."""
+
+from datetime import datetime
+
+from pydantic import Field
+
+from ramq.schemas.readings import LineOut
+from ramq.schemas.views import FromView, PageOut, TagOut
+
+
+class WhyOut(FromView):
+    """Why a search by text found an image."""
+
+    similarity: float = Field(description="cosine similarity of the text and the image")
+    tags: list[int] = Field(description="ids of the image's tags that the text names")
+    is_read: bool = Field(default=False, description="whether all words of the text stand in the image; see `read`")
+
+
+class ReadMatchOut(FromView):
+    """A line of text that matches a search."""
+
+    line: LineOut
+    spans: list[list[int]] = Field(
+        description="begin and end of each matching stretch of the text, in characters from 0"
+    )
+
+
+class HitOut(FromView):
+    """One image that a search found."""
+
+    image_id: int
+    key: str
+    archive: str
+    score: float = Field(
+        description="the number by which hits are ranked: cosine similarity, plus a share of the scores of tags that "
+        "the text names, plus 1 if all words of the text stand in the image; without a text or an image, the mean "
+        "score of the required tags; with `read:`, half of it for the words"
+    )
+    tags: list[TagOut]
+    caption: str | None
+    captioner: str | None = Field(description="author of the caption; `template`: composed from the tags")
+    is_corrected: bool = Field(description="whether its tags were corrected manually")
+    generation_id: int
+    width: int = Field(description="in pixels")
+    height: int = Field(description="in pixels")
+    missing: bool = Field(description="whether the last listing did not find the original")
+    missing_since: datetime | None
+    why: WhyOut | None = None
+    read: list[ReadMatchOut] = Field(default=[], description="the lines of text in the image that match, at most five")
+
+
+class NoteOut(FromView):
+    """A note about how a part of `q` was read, if that may not be what was intended."""
+
+    text: str = Field(validation_alias="line", examples=['Searched as words: dog. Unknown tag "dog".'])
+    suggestions: list[str] = Field(description="similar names of tags, most similar first")
+
+
+class HitsOut(PageOut[HitOut]):
+    """Some hits."""
+
+    total: int | None = Field(
+        description="number of matching images on all pages; null for a text search whose last page is still far"
+    )
+    below: int | None = Field(
+        default=None,
+        description="number of further images that match the rest of the query, but are less similar to the text than "
+        "the relevance cutoff; null if unknown",
+    )
+    notes: list[NoteOut] = Field(default=[], description="the parts of `q` that were not read as tags and filters")
+
+
+class FacetOut(FromView):
+    """A tag, and the number of matching images with it."""
+
+    id: int
+    name: str
+    name_zh: str | None
+    count: int
+
+
+class FacetsOut(PageOut[FacetOut]):
+    """Some tags."""
+
+    notes: list[NoteOut] = Field(default=[], description="the parts of `q` that were not read as tags and filters")
