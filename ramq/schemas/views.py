@@ -1,7 +1,7 @@
 """The JSON of the API, with one model for each view. Fields may be added, but are never renamed."""
 
 from datetime import datetime
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -127,6 +127,7 @@ class JobOut(FromView):
     stage: str = Field(description="what it does with the images: `recognition`, or a further stage such as `text`")
     with_job: int | None = Field(description="the job whose listing it follows; null if it lists by itself")
     query: str | None = Field(description="the search whose hits it works on; null: all images of its source")
+    options: dict[str, Any] = Field(description="what a further stage was asked for, such as the tags to look for")
     model: str
     captioner: str
     features: str = Field(description="features that are kept of each image: `none`, `global` or `tokens`")
@@ -272,6 +273,7 @@ class DeletionOut(FromView):
     corrections: int
     features: int
     readings: int = Field(description="texts that were read in images")
+    localizations: int = Field(description="lists of the regions that were found in images")
     thumbnails: int
 
 

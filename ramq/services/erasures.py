@@ -148,7 +148,17 @@ class ErasureClient:
         with unit_of_work(self._engine) as session:
             erasures.finish(session, deletion_id)
             counts = erasures.views(session, deletion_id)[0].erased
-        names = ("images", "records", "vectors", "failures", "corrections", "features", "readings", "thumbnails")
+        names = (
+            "images",
+            "records",
+            "vectors",
+            "failures",
+            "corrections",
+            "features",
+            "readings",
+            "localizations",
+            "thumbnails",
+        )
         return DeletionReport(deletion_id, **{name: counts.get(name, 0) for name in names})
 
     def _erase_next(self, deletion_id: int) -> bool:

@@ -6,8 +6,8 @@ keeps its own lease, fence, outcomes and counts; a shard that has the same image
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
@@ -38,6 +38,7 @@ class ClaimedShard:
         vocabulary_id: a vocabulary other than the model's own.
         from_generation_id: compute new tags from the features stored by that generation instead of reading the archive.
         stage: what to do with the images.
+        options: what the stage was asked for.
     """
 
     id: int
@@ -58,6 +59,7 @@ class ClaimedShard:
     vocabulary_id: int | None
     from_generation_id: int | None
     stage: str = RECOGNITION
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 ABLE = Able()
@@ -92,7 +94,7 @@ _LEASE = """
     RETURNING shard.id, shard.job_id, shard.epoch, shard.attempts, shard.tries, shard.probe,
         shard.probe_deaths, shard.image_ids, shard.outcomes, archive.uri AS archive_uri,
         job.generation_id, generation.fingerprint, job.model, job.captioner, job.features, job.vocabulary_id,
-        job.from_generation_id, job.stage
+        job.from_generation_id, job.stage, job.options
 """
 
 _FIRST_OF_JOB = f"""

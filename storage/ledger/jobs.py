@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import text
 
@@ -17,7 +17,7 @@ from storage.page import Page
 from storage.tables import RECOGNITION, Archive, Job
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
@@ -41,8 +41,13 @@ def create(  # noqa: PLR0913  (a job's columns)
     stage: str = RECOGNITION,
     with_job_id: int | None = None,
     query: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> int:
-    """Add a job that is not listed yet. Return its id. ``manifest_version`` is set if ``source`` is a manifest."""
+    """Add a job that is not listed yet. Return its id.
+
+    ``manifest_version`` is set if ``source`` is a manifest. ``options`` is what a further stage is asked for: anything
+    that JSON can say.
+    """
     job = Job(
         archive_id=archive.id,
         source=source,
@@ -57,6 +62,7 @@ def create(  # noqa: PLR0913  (a job's columns)
         stage=stage,
         with_job_id=with_job_id,
         query=query,
+        options=dict(options or {}),
     )
     session.add(job)
     session.flush()
@@ -234,6 +240,7 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         stage=row.stage,
         with_job=row.with_job_id,
         query=row.query,
+        options=row.options,
         model=row.model,
         captioner=row.captioner,
         features=row.features,

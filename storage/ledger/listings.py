@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
@@ -49,6 +49,7 @@ class ClaimedListing:
     stage: str = RECOGNITION
     with_job_id: int | None = None
     query: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def claim(
@@ -94,7 +95,7 @@ def claim(
             RETURNING job.id AS job_id, job.list_epoch AS epoch, job.list_attempts AS attempts, job.archive_id,
                 archive.uri AS archive_uri, job.source, job.manifest_version, job.prefix, job.list_cursor AS cursor,
                 job.model, job.captioner, job.generation_id, job.features, job.vocabulary_id, job.from_generation_id,
-                job.stage, job.with_job_id, job.query
+                job.stage, job.with_job_id, job.query, job.options
             """
         ),
         {

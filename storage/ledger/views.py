@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,6 +30,7 @@ class JobView:
         stage: what it does with the images: ``recognition``, or a further stage such as ``text``.
         with_job: the job whose listing it follows, since both were requested together; None: it lists by itself.
         query: the search whose hits it works on; None: all images of its source.
+        options: what a further stage was asked for, such as the tags to look for.
         features: which features it stores of each image: ``none``, ``global`` or ``tokens``.
         vocabulary: name of a vocabulary other than the model's own.
         from_generation_id: it computes new tags for the records of that generation, without reading the archive.
@@ -46,6 +47,7 @@ class JobView:
     stage: str
     with_job: int | None
     query: str | None
+    options: dict[str, Any]
     model: str
     captioner: str
     features: str

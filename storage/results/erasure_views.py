@@ -21,6 +21,7 @@ class DeletionReport:
     corrections: int
     features: int
     readings: int
+    localizations: int
     thumbnails: int
 
 

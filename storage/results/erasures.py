@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import select, text
 
-from storage.results import archives, readings
+from storage.results import archives, readings, regions
 from storage.results import vectors as repository
 from storage.results.erasure_views import DeletionView
 from storage.tables import Archive, Deletion, Image
@@ -38,6 +38,10 @@ TABLES = (
     "reading",
     "reading_index",
     "line_correction",
+    "localization",
+    "located_image",
+    "region_count",
+    "region_correction",
 )
 """Tables that may refer to an image."""
 
@@ -53,6 +57,7 @@ class Erased:
     corrections: int
     features: int
     readings: int
+    localizations: int
     feature_files: tuple[int, ...]
 
 
@@ -66,7 +71,7 @@ class DeletionChunk:
 
 
 def erase(session: Session, image_ids: Sequence[int]) -> Erased:
-    """Erase images: records, vectors, failures, corrections, the text in them, and the keys themselves.
+    """Erase images: records, vectors, failures, corrections, the text and the regions in them, and the keys.
 
     The index is told to forget them.
 
@@ -88,9 +93,11 @@ def erase(session: Session, image_ids: Sequence[int]) -> Erased:
     corrections = count("DELETE FROM correction WHERE image_id = ANY(:ids)")
     files = session.scalars(text("DELETE FROM feature WHERE image_id = ANY(:ids) RETURNING file_id"), ids).all()
     session.execute(text("DELETE FROM naming WHERE image_id = ANY(:ids)"), ids)
-    read = readings.erase(session, image_ids)
+    read, located = readings.erase(session, image_ids), regions.erase(session, image_ids)
     images = count("DELETE FROM image WHERE id = ANY(:ids)")
-    return Erased(images, recorded, vectors, failures, corrections, len(files), read, tuple(sorted(set(files))))
+    return Erased(
+        images, recorded, vectors, failures, corrections, len(files), read, located, tuple(sorted(set(files)))
+    )
 
 
 def plan(session: Session, deletion: Deletion, image_ids: Sequence[int], *, keeps_keys: bool = False) -> int:

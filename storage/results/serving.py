@@ -12,7 +12,7 @@ from sqlalchemy import func, select, text, update
 
 from storage.database import wait_for_lock
 from storage.errors import ConflictError, NotFoundError
-from storage.results import features, generations, partitions, read_words, readings, vectors
+from storage.results import features, generations, partitions, read_words, readings, regions, vectors
 from storage.results.erasures import IMAGES_AT_ONCE
 from storage.results.generation_views import DropReport
 from storage.tables import RECOGNITION, Generation, Image, Record
@@ -83,6 +83,8 @@ def drop(session: Session, generation_id: int) -> DropReport:
         )
     if stage != RECOGNITION:
         erased = _count(session, partitions.TABLES[stage][0], generation_id)
+        if stage == regions.STAGE:
+            regions.leave_out(session, generation_id)
         partitions.empty(session, generation_id, stage)
         if stage == readings.STAGE:
             read_words.forget_unused(session)

@@ -23,6 +23,11 @@ from storage.tables.ledger import Shard as Shard
 from storage.tables.ledger import Skip as Skip
 from storage.tables.ledger import WebhookDelivery as WebhookDelivery
 from storage.tables.ledger import Worker as Worker
+from storage.tables.regions import AREA_SCALE as AREA_SCALE
+from storage.tables.regions import Localization as Localization
+from storage.tables.regions import LocatedImage as LocatedImage
+from storage.tables.regions import RegionCorrection as RegionCorrection
+from storage.tables.regions import RegionCount as RegionCount
 from storage.tables.results import Correction as Correction
 from storage.tables.results import Deletion as Deletion
 from storage.tables.results import DeletionPart as DeletionPart

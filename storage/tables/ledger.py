@@ -84,6 +84,8 @@ class Job(Base):
     with_job_id: Mapped[int | None] = mapped_column(ForeignKey("job.id"))
     # The search whose hits it works on, as people wrote it. None: all images of the archive.
     query: Mapped[str | None]
+    # What a further stage was asked for, such as the tags to look for.
+    options: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     model: Mapped[str]
     captioner: Mapped[str]
     priority: Mapped[int] = mapped_column(SmallInteger)

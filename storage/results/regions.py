@@ -1,0 +1,283 @@
+"""Where tags are in images: what workers found, with people's corrections, and what search counts of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from psycopg.rows import namedtuple_row
+from sqlalchemy import text
+
+from storage.database import driver_connection
+from storage.results.masks import Mask
+from storage.results.region_boxes import RegionChange, StoredRegion, corners_of, corrected, counts, stored
+from storage.results.region_views import RegionsView
+from storage.tables import SCORE_SCALE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from storage.results.records import Provenance
+    from storage.results.region_boxes import Count
+    from storage.results.region_views import FoundRegion, RegionsRow
+
+STAGE = "locate"
+
+AT_ONCE = 1_000
+"""Images that are counted again in one step."""
+
+# The generation is part of the statements: as a parameter it would lock, and plan for, the partitions of all of them.
+_WRITE = """
+    WITH mended AS (DELETE FROM failure WHERE job_id = %(job_id)s AND image_id = ANY(%(ids)b))
+    INSERT INTO localization (image_id, generation_id, job_id, version, tags, scores, boxes, masks, mask_qualities,
+        is_cut)
+    SELECT image_id, {generation_id:d}, %(job_id)s, version, CAST(tags AS text[]), CAST(scores AS smallint[]),
+        CAST(boxes AS smallint[]), masks, CAST(qualities AS smallint[]), is_cut
+    FROM unnest(CAST(%(ids)b AS bigint[]), CAST(%(versions)b AS text[]), CAST(%(tags)b AS text[]),
+        CAST(%(scores)b AS text[]), CAST(%(boxes)b AS text[]), CAST(%(masks)b AS text[]),
+        CAST(%(qualities)b AS text[]), CAST(%(is_cut)b AS bool[]))
+        AS found (image_id, version, tags, scores, boxes, masks, qualities, is_cut)
+    ORDER BY image_id
+    ON CONFLICT (image_id, generation_id) DO UPDATE SET job_id = excluded.job_id, version = excluded.version,
+        tags = excluded.tags, scores = excluded.scores, boxes = excluded.boxes, masks = excluded.masks,
+        mask_qualities = excluded.mask_qualities, is_cut = excluded.is_cut, located_at = now()
+    WHERE (localization.job_id, localization.version, localization.tags, localization.scores, localization.boxes,
+            localization.masks, localization.mask_qualities, localization.is_cut)
+        IS DISTINCT FROM (excluded.job_id, excluded.version, excluded.tags, excluded.scores, excluded.boxes,
+            excluded.masks, excluded.mask_qualities, excluded.is_cut)
+    RETURNING image_id
+"""
+_POINT = """
+    INSERT INTO located_image (image_id, generation_id)
+    SELECT image_id, generation_id FROM unnest(CAST(%(ids)b AS bigint[]), CAST(%(generations)b AS smallint[]))
+        AS newest (image_id, generation_id) ORDER BY image_id
+    ON CONFLICT (image_id) DO UPDATE SET generation_id = excluded.generation_id, xid = pg_current_xact_id()
+"""
+_COUNT = """
+    WITH counted AS MATERIALIZED (
+        SELECT image_id, name, regions, area FROM unnest(CAST(%(counted)b AS bigint[]), CAST(%(names)b AS text[]),
+            CAST(%(regions)b AS int[]), CAST(%(areas)b AS int[])) AS counted (image_id, name, regions, area)
+    ), gone AS (
+        DELETE FROM region_count AS old WHERE image_id = ANY(%(ids)b) AND NOT EXISTS (
+            SELECT FROM counted WHERE counted.image_id = old.image_id AND counted.name = old.name)
+    )
+    INSERT INTO region_count (image_id, name, regions, area)
+    SELECT image_id, name, regions, area FROM counted ORDER BY image_id, name
+    ON CONFLICT (image_id, name) DO UPDATE SET regions = excluded.regions, area = excluded.area
+    WHERE (region_count.regions, region_count.area) IS DISTINCT FROM (excluded.regions, excluded.area)
+"""
+_READ = """
+    SELECT found.image_id, generation.model, found.tags, found.scores, found.boxes, found.masks, found.mask_qualities,
+        found.is_cut, found.located_at
+    FROM unnest(%(ids)s::bigint[]) AS wanted (id)
+    JOIN localization AS found ON found.image_id = wanted.id AND found.generation_id = {generation_id:d}
+    JOIN generation ON generation.id = found.generation_id
+"""
+_NEWEST = """
+    SELECT DISTINCT ON (image_id) image_id, generation_id, tags, scores, boxes, masks, mask_qualities
+    FROM unnest(CAST(:ids AS bigint[])) AS wanted (id) JOIN localization ON localization.image_id = wanted.id
+    WHERE generation_id <> :without ORDER BY image_id, located_at DESC, generation_id DESC
+"""
+
+
+def write_regions(session: Session, rows: Sequence[RegionsRow], provenance: Provenance) -> None:
+    """Store what was found. It replaces what was found in the same image under the same generation.
+
+    Search counts the newest result of an image, whatever its generation. Storing the same twice changes nothing. An
+    image without regions is stored too. The caller has locked the images. Tables are written in the order localization,
+    failure, located_image, region_count, and rows in order. This keeps transactions with common images from
+    deadlocking.
+
+    Raises:
+        ValueError: a mask is not what ``Mask.to_bytes`` writes.
+    """
+    if not rows:
+        return
+    ordered = sorted(rows, key=lambda row: row.image_id)
+    found = {row.image_id: [_stored(region) for region in row.regions] for row in ordered}
+    changed = _write(session, ordered, list(found.values()), provenance)
+    _point(session, changed, [provenance.generation_id] * len(changed))
+    _count(session, {image_id: found[image_id] for image_id in changed})
+
+
+def _write(
+    session: Session, rows: Sequence[RegionsRow], found: Sequence[Sequence[StoredRegion]], provenance: Provenance
+) -> list[int]:
+    """Store rows that are in order of their ids. Return the ids of those that were not stored before, ascending."""
+    changed = driver_connection(session).execute(
+        _WRITE.format(generation_id=provenance.generation_id),
+        {
+            "job_id": provenance.job_id,
+            "ids": [row.image_id for row in rows],
+            "versions": [row.version for row in rows],
+            # Arrays of arrays must have equal lengths, so each array is written in PostgreSQL's text form.
+            "tags": [_array([_quoted(region.tag) for region in each]) for each in found],
+            "scores": [_array([region.score for region in each]) for each in found],
+            "boxes": [_array([number for region in each for number in region.box]) for each in found],
+            "masks": [_masks(each) for each in found],
+            "qualities": [_qualities(each) for each in found],
+            "is_cut": [row.is_cut for row in rows],
+        },
+        prepare=True,
+    )
+    return sorted(image_id for (image_id,) in changed.fetchall())
+
+
+def views(session: Session, image_ids: Sequence[int], generation_id: int | None = None) -> dict[int, RegionsView]:
+    """Return the regions of images as people see them, by image. Images that were not located are left out.
+
+    Args:
+        session: a transaction.
+        image_ids: which images.
+        generation_id: what located them; None: the newest result of each image, which search counts.
+    """
+    by_generation: dict[int, list[int]] = defaultdict(list)
+    if generation_id is not None:
+        by_generation[generation_id] = list(image_ids)
+    else:
+        located = text("SELECT image_id, generation_id FROM located_image WHERE image_id = ANY(:ids)")
+        for row in session.execute(located, {"ids": list(image_ids)}):
+            by_generation[row.generation_id].append(row.image_id)
+    said = changes(session, image_ids) if by_generation else {}
+    found: dict[int, RegionsView] = {}
+    for own_id, ids in by_generation.items():
+        with driver_connection(session).cursor(row_factory=namedtuple_row) as cursor:
+            cursor.execute(_READ.format(generation_id=own_id), {"ids": ids}, prepare=True)
+            rows: list[Any] = cursor.fetchall()
+        for row in rows:
+            regions = stored(row.tags, row.scores, row.boxes, row.masks, row.mask_qualities)
+            shown = corrected(regions, said.get(row.image_id, ()))
+            found[row.image_id] = RegionsView(row.image_id, own_id, row.model, shown, row.is_cut, row.located_at)
+    return found
+
+
+def changes(session: Session, image_ids: Sequence[int]) -> Mapping[int, list[RegionChange]]:
+    """Return people's corrections of the regions of images, by image, oldest first."""
+    found: dict[int, list[RegionChange]] = defaultdict(list)
+    rows = session.execute(
+        text("SELECT id, image_id, tag, box, is_there FROM region_correction WHERE image_id = ANY(:ids) ORDER BY id"),
+        {"ids": list(image_ids)},
+    )
+    for row in rows:
+        left, top, right, bottom = row.box
+        found[row.image_id].append(RegionChange(row.id, row.tag, (left, top, right, bottom), row.is_there))
+    return found
+
+
+def count_again(session: Session, image_ids: Sequence[int], *, without: int = 0) -> None:
+    """Find again what search counts of images: people's corrections changed, or results are about to be erased.
+
+    Args:
+        session: a transaction.
+        image_ids: which images.
+        without: a generation whose results do not count any more; 0: none. What no other generation has located is not
+            located any more.
+    """
+    # Others who count these images wait for this transaction, and read only then.
+    lock = text("SELECT image_id FROM located_image WHERE image_id = ANY(:ids) ORDER BY image_id FOR UPDATE")
+    located = list(session.scalars(lock, {"ids": list(image_ids)}))
+    rows = session.execute(text(_NEWEST), {"ids": located, "without": without}).all()
+    newest = {row.image_id: row for row in rows}
+    gone = [image_id for image_id in located if image_id not in newest]
+    for table in ("region_count", "located_image"):
+        session.execute(text(f"DELETE FROM {table} WHERE image_id = ANY(:ids)"), {"ids": gone})  # noqa: S608  (constants)
+    _point(session, list(newest), [row.generation_id for row in newest.values()])
+    _count(
+        session,
+        {
+            image_id: stored(row.tags, row.scores, row.boxes, row.masks, row.mask_qualities)
+            for image_id, row in newest.items()
+        },
+    )
+
+
+def leave_out(session: Session, generation_id: int) -> None:
+    """Let search count other results of the images whose newest result is of this generation. It is to be erased."""
+    after = 0
+    page = text(
+        """SELECT image_id FROM located_image WHERE generation_id = :id AND image_id > :after
+           ORDER BY image_id LIMIT :limit"""
+    )
+    while ids := list(session.scalars(page, {"id": generation_id, "after": after, "limit": AT_ONCE})):
+        count_again(session, ids, without=generation_id)
+        after = ids[-1]
+
+
+def is_any(session: Session) -> bool:
+    """Return whether any image was located."""
+    return bool(session.scalar(text("SELECT EXISTS (SELECT FROM located_image)")))
+
+
+def erase(session: Session, image_ids: Sequence[int]) -> int:
+    """Erase the regions of images, and people's corrections of them.
+
+    Returns:
+        How many localizations were erased.
+    """
+    ids = {"ids": list(image_ids)}
+    session.execute(text("DELETE FROM region_correction WHERE image_id = ANY(:ids)"), ids)
+    erased = session.execute(text("DELETE FROM localization WHERE image_id = ANY(:ids)"), ids).rowcount  # type: ignore[attr-defined]
+    for table in ("located_image", "region_count"):
+        session.execute(text(f"DELETE FROM {table} WHERE image_id = ANY(:ids)"), ids)  # noqa: S608  (constants)
+    return int(erased)
+
+
+def _point(session: Session, image_ids: Sequence[int], generation_ids: Sequence[int]) -> None:
+    """Record which results are the newest. Others who count these images wait for this transaction."""
+    driver_connection(session).execute(
+        _POINT, {"ids": list(image_ids), "generations": list(generation_ids)}, prepare=True
+    )
+
+
+def _count(session: Session, found: Mapping[int, Sequence[StoredRegion]]) -> None:
+    """Store what search counts of these images, people's corrections included."""
+    said = changes(session, list(found))
+    counted: list[tuple[int, str, Count]] = [
+        (image_id, name, count)
+        for image_id, regions in found.items()
+        for name, count in counts(corrected(regions, said.get(image_id, ()))).items()
+    ]
+    driver_connection(session).execute(
+        _COUNT,
+        {
+            "ids": list(found),
+            "counted": [image_id for image_id, _, _ in counted],
+            "names": [name for _, name, _ in counted],
+            "regions": [count.regions for _, _, count in counted],
+            "areas": [count.area for _, _, count in counted],
+        },
+        prepare=True,
+    )
+
+
+def _stored(region: FoundRegion) -> StoredRegion:
+    mask = None if region.mask is None else Mask.from_bytes(region.mask).to_bytes()
+    quality = None if mask is None or region.mask_quality is None else _units(region.mask_quality)
+    return StoredRegion(region.tag, _units(region.score), corners_of(region.box), mask, quality)
+
+
+def _units(share: float) -> int:
+    return round(min(max(share, 0.0), 1.0) * SCORE_SCALE)
+
+
+def _masks(regions: Sequence[StoredRegion]) -> str | None:
+    if all(region.mask is None for region in regions):
+        return None
+    return "\n".join("" if region.mask is None else region.mask.decode() for region in regions)
+
+
+def _qualities(regions: Sequence[StoredRegion]) -> str | None:
+    if all(region.mask is None for region in regions):
+        return None
+    return _array(["NULL" if region.quality is None else region.quality for region in regions])
+
+
+def _array(elements: Iterable[object]) -> str:
+    return f"{{{','.join(map(str, elements))}}}"
+
+
+def _quoted(name: str) -> str:
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
