@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from storage.errors import UsageError
 from storage.objects.base import S3Options
 from storage.texts import without_secrets
-from workers.messages import READERS
+from workers.messages import DETECTORS, READERS, SEGMENTERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_STAGES = {"recognition", "text"}
+_STAGES = {"recognition", "text", "locate"}
 _SECRET = {"api_tokens", "webhook_url", "webhook_secret"}
 
 
@@ -59,10 +59,12 @@ class Settings(BaseModel):
     batch_size: int = Field(32, ge=1, le=1024, description="images per model call and per transaction")
 
     stages: tuple[str, ...] = Field(
-        ("recognition", "text"),
-        description="what a worker does, comma-separated: recognition, text; what is not installed is left out",
+        ("recognition", "text", "locate"),
+        description="what a worker does, comma-separated: recognition, text, locate; what is not installed is left out",
     )
     reader: str = Field("ppocr_v6", description="model that reads text in images; `ramq models list` shows the others")
+    detector: str = Field("grounding-dino-tiny", description="model that finds boxes of tags; see `ramq models list`")
+    segmenter: str = Field("sam-vit-base", description="model that makes masks of boxes; see `ramq models list`")
     mask_text: tuple[str, ...] = Field(
         (),
         description="kinds of text in pictures that are masked before they are stored, comma-separated; see "
@@ -138,11 +140,12 @@ class Settings(BaseModel):
             raise ValueError(f"choose from {', '.join(sorted(_STAGES))}")
         return value
 
-    @field_validator("reader")
+    @field_validator("reader", "detector", "segmenter")
     @classmethod
-    def _known_reader(cls, value: str) -> str:
-        if value not in READERS:
-            raise ValueError(f"choose one of {', '.join(READERS)}")
+    def _known_model(cls, value: str, info: ValidationInfo) -> str:
+        known = {"reader": READERS, "detector": DETECTORS, "segmenter": SEGMENTERS}[info.field_name or ""]
+        if value not in known:
+            raise ValueError(f"choose one of {', '.join(known)}")
         return value
 
     @field_validator("api_tokens")
@@ -236,6 +239,11 @@ class Settings(BaseModel):
             return self.index_location
         named = parse_qs(urlsplit(self.index_location).query).get("files")
         return named[0] if named else (self.data_dir / "index").absolute().as_uri()
+
+    @property
+    def stage_models(self) -> dict[str, str]:
+        """The model of each further stage."""
+        return {"text": self.reader, "locate": self.detector}
 
     @property
     def s3(self) -> S3Options:

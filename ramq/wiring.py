@@ -99,6 +99,7 @@ class Services:
                 s3=self.settings.s3,
                 features=self.settings.features,
                 reader=self.settings.reader,
+                locator=self.settings.stage_models["locate"],
             ),
         )
 
@@ -107,7 +108,7 @@ class Services:
         """Stages beside recognition, such as reading the text in images."""
         from ramq.services.stages import StageClient  # noqa: PLC0415
 
-        return StageClient(self.engine, self.search, self.settings.reader)
+        return StageClient(self.engine, self.search, self.settings.stage_models)
 
     @once
     def generations(self) -> GenerationClient:

@@ -23,8 +23,15 @@ READERS = (
     "ppocr_v5_thai",
 )
 
-STAGE_MODELS = {"text": READERS}
-"""Stages of jobs beside recognition, each with its models; the first one needs no download."""
+DETECTORS = ("grounding-dino-tiny", "grounding-dino-base", "mm-grounding-dino-tiny", "owlv2-base")
+SEGMENTERS = ("sam-vit-base", "sam-vit-huge", "sam2.1-hiera-tiny", "sam2.1-hiera-large", "sam-hq-vit-base")
+"""Segmenters make masks of the boxes of a detector; a model of the stage is a detector, or both joined by a plus."""
+
+STAGE_MODELS = {
+    "text": READERS,
+    "locate": (*DETECTORS, *(f"{detector}+{segmenter}" for detector in DETECTORS for segmenter in SEGMENTERS)),
+}
+"""Stages of jobs beside recognition, each with its models."""
 
 
 def queue_of(model: str) -> str:

@@ -67,7 +67,8 @@ def list_for_stage(
             generation_id=generation_id,
             archive_id=listing.archive_id,
             prefix=listing.prefix,
-            named_by=None if listing.query is None else listing.job_id,
+            job_id=listing.job_id,
+            is_named=listing.query is not None,
             after=after,
             limit=PAGE,
         )
@@ -126,7 +127,7 @@ def follow(session: Session, job_id: int, shard_size: int) -> bool:
 
 def _take(session: Session, follower: Follower, seen: followers.Seen, shard_size: int) -> None:
     ids = [image_id for _, part in seen.parts for image_id in part]
-    to_do = set(stages.pending(session, follower.stage, follower.generation_id, ids))
+    to_do = set(stages.pending(session, follower.stage, follower.generation_id, ids, follower.job_id))
     new: list[tuple[int | None, list[int]]] = []
     loose: list[int] = []  # images that need no recognition, but this stage
     for shard_id, part in seen.parts:

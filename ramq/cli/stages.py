@@ -27,6 +27,7 @@ GenerationId = Annotated[
 def register(root: typer.Typer) -> None:
     """Add the commands."""
     root.command()(read)
+    root.command()(locate)
     root.add_typer(app, name="stages")
 
 
@@ -111,4 +112,47 @@ def read(
         asked = liking(ramq, read_query(ramq, replace(narrow, relevance=relevance), query, is_strict=strict), like)
         words = " ".join(filter(None, [query, f"like {like}" if like else None]))
         started = ramq.stages.start("text", asked, words=words, priority=priority, model=reader)
+        follow_started(ramq, settings, started, wait=wait, as_json=as_json)
+
+
+@narrowed
+def locate(
+    narrow: SearchQuery,
+    query: Query = None,
+    like: LikeOf = None,
+    relevance: RelevanceOf = None,
+    tags: Annotated[
+        str | None, typer.Option(metavar="T,…", help="What to look for; default: the tags that each image has.")
+    ] = None,
+    masks: Annotated[bool, typer.Option("--masks", help="Also find the pixels of each region.")] = False,
+    detector: Annotated[str | None, typer.Option(metavar="NAME", help="Default: RAMQ_DETECTOR.")] = None,
+    segmenter: Annotated[str | None, typer.Option(metavar="NAME", help="Default: RAMQ_SEGMENTER.")] = None,
+    priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Find where tags are in recorded images: all, those of an archive, or the hits of a search. Prints job numbers.
+
+    Starts one job for each archive. Images that were located already, for the same tags, are skipped. A detector has to
+    be pulled first, and a segmenter for --masks: `ramq models list`.
+
+    Example: ramq locate --tag dog --tags dog,ball --wait
+    """
+    settings = settings_for()
+    with pointing_into(query), services(settings) as ramq:
+        asked = liking(ramq, read_query(ramq, replace(narrow, relevance=relevance), query, is_strict=strict), like)
+        words = " ".join(filter(None, [query, f"like {like}" if like else None]))
+        wanted = [tag.strip() for tag in (tags or "").split(",") if tag.strip()]
+        model = detector or settings.detector
+        if masks or segmenter:
+            model += f"+{segmenter or settings.segmenter}"
+        started = ramq.stages.start(
+            "locate",
+            asked,
+            words=words,
+            priority=priority,
+            model=model,
+            options={"tags": sorted(set(wanted))} if wanted else {},
+        )
         follow_started(ramq, settings, started, wait=wait, as_json=as_json)

@@ -1,7 +1,7 @@
 """The JSON of the API, with one model for each view. Fields may be added, but are never renamed."""
 
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -313,3 +313,16 @@ class NewStageJobs(BaseModel):
         None, max_length=4_096, pattern=r"^[^\x00]*$", description="only images of this archive: its URI or number"
     )
     priority: Priority = "normal"
+    model: str | None = Field(
+        None,
+        max_length=200,
+        description="a model of the stage, for `locate` also `DETECTOR+SEGMENTER`; default: the server's",
+    )
+    tags: list[Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]] = Field(
+        [], max_length=1_000, description="for `locate`: what to look for; empty: the tags that each image has"
+    )
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The options of the jobs."""
+        return {"tags": sorted(set(self.tags))} if self.tags else {}

@@ -14,7 +14,7 @@ from storage.objects.manifest import Manifest, is_manifest
 from storage.objects.source import open_store, parse_source, require_allowed
 from storage.results import archives, features, generations, vocabularies
 from storage.tables import Archive
-from workers.messages import ANY_MODEL, MODELS_WITH_TOKENS, READERS, STAGE_MODELS
+from workers.messages import ANY_MODEL, DETECTORS, MODELS_WITH_TOKENS, READERS, STAGE_MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,6 +48,7 @@ class ClientOptions:
         s3: options for access to buckets.
         features: the features that new jobs keep: ``none``, ``global`` or ``tokens``.
         reader: the model of the stage ``text``.
+        locator: the model of the stage ``locate``.
     """
 
     model: str
@@ -57,6 +58,11 @@ class ClientOptions:
     s3: S3Options
     features: str = "none"
     reader: str = READERS[0]
+    locator: str = DETECTORS[0]
+
+    def model_of(self, stage: str) -> str:
+        """Return the model of a further stage."""
+        return {"text": self.reader, "locate": self.locator}[stage]
 
 
 class JobClient:
@@ -132,7 +138,7 @@ class JobClient:
                     archive=archive,
                     source=name,
                     prefix=prefix,
-                    model=self._options.reader,
+                    model=self._options.model_of(stage),
                     captioner="none",
                     priority=urgency,
                     stage=stage,

@@ -15,7 +15,8 @@ from storage.tables import Archive
 from workers.messages import STAGE_MODELS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
@@ -32,12 +33,12 @@ class StageClient:
     Args:
         engine: the database.
         search: finds the images to work on.
-        reader: the model of the stage ``text``.
+        models: the model of each stage.
     """
 
-    def __init__(self, engine: Engine, search: SearchClient, reader: str) -> None:
+    def __init__(self, engine: Engine, search: SearchClient, models: Mapping[str, str]) -> None:
         self._engine = engine
-        self._reader = reader
+        self._models = models
         self._search = search
 
     def start(
@@ -48,6 +49,7 @@ class StageClient:
         words: str | None = None,
         priority: str = "normal",
         model: str | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> list[JobView]:
         """Start a stage on recorded images: one job for each archive. Images it has done already are skipped.
 
@@ -58,15 +60,16 @@ class StageClient:
             words: the search as it was typed, to be shown.
             priority: ``low``, ``normal`` or ``high``.
             model: a model of the stage; None: the one in the settings.
+            options: what the stage is asked for: see its module in ``workers.stages``.
 
         Raises:
             UsageError: no such stage, model or priority, or no image is found.
             NotFoundError: the search names something that does not exist.
         """
         require_stages([stage])
-        chosen, model = priority_named(priority), model or self._reader
+        chosen, model = priority_named(priority), model or self._models[stage]
         if model not in STAGE_MODELS[stage]:
-            raise UsageError(f"unknown reader {model!r}; choose one of {', '.join(STAGE_MODELS[stage])}")
+            raise UsageError(f"unknown model {model!r} of {stage}; choose one of {', '.join(STAGE_MODELS[stage])}")
         is_whole = replace(asked, archive=None, prefix=None, limit=0, read_for=None) == SearchQuery(limit=0)
         ids = None if is_whole else self._search.image_ids(asked)
         with unit_of_work(self._engine) as session:
@@ -84,6 +87,7 @@ class StageClient:
                     priority=chosen,
                     stage=stage,
                     query=None if ids is None else words or "",
+                    options=options,
                 )
                 if named:
                     listings.name(session, job_id, named)

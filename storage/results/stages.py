@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from storage.tables import Job
 
 
-def pending(session: Session, stage: str, generation_id: int, image_ids: Sequence[int]) -> list[int]:
-    """Return, in the same order, those of these images on which a stage still has to work.
+def pending(session: Session, stage: str, generation_id: int, image_ids: Sequence[int], job_id: int) -> list[int]:
+    """Return, in the same order, those of these images on which a job still has to work.
 
-    This excludes images with a result of the same version and generation, and those whose current bytes were found
-    unusable before.
+    This excludes images with a result of the same version and generation, from a job that asked for the same, and those
+    whose current bytes were found unusable before.
     """
     rows = session.execute(
         text(
             f"""SELECT image.id FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS wanted (id, number)
                 JOIN image USING (id) WHERE {_is_pending(stage)} ORDER BY wanted.number"""  # noqa: S608  (constants)
         ),
-        {"generation_id": generation_id, "ids": list(image_ids)},
+        {"generation_id": generation_id, "ids": list(image_ids), "job_id": job_id},
     )
     return list(rows.scalars())
 
@@ -45,7 +45,8 @@ def page(  # noqa: PLR0913  (the conditions of one query)
     generation_id: int,
     archive_id: int,
     prefix: str,
-    named_by: int | None,
+    job_id: int,
+    is_named: bool,
     after: int,
     limit: int,
 ) -> RecordedPage:
@@ -57,14 +58,15 @@ def page(  # noqa: PLR0913  (the conditions of one query)
         generation_id: its generation.
         archive_id: only images of this archive.
         prefix: only keys that begin so.
-        named_by: only images that this job has named (table ``naming``). None: those that the serving generation of
+        job_id: the job.
+        is_named: only images that the job has named (table ``naming``). If not: those that the serving generation of
             recognition has recorded.
         after: the last image of the previous page; 0 at first.
         limit: images at most.
     """
     known = (
-        "EXISTS (SELECT FROM naming WHERE naming.job_id = :named_by AND naming.image_id = image.id)"
-        if named_by is not None
+        "EXISTS (SELECT FROM naming WHERE naming.job_id = :job_id AND naming.image_id = image.id)"
+        if is_named
         else """EXISTS (SELECT FROM record JOIN generation ON generation.id = record.generation_id
             AND generation.is_default AND generation.stage = 'recognition' WHERE record.image_id = image.id)"""
     )
@@ -78,7 +80,7 @@ def page(  # noqa: PLR0913  (the conditions of one query)
             "generation_id": generation_id,
             "archive_id": archive_id,
             "prefix": prefix,
-            "named_by": named_by,
+            "job_id": job_id,
             "after": after,
             "limit": limit,
         },
@@ -141,7 +143,9 @@ def _is_pending(stage: str) -> str:
     table = TABLES[stage][0]
     return f"""
         NOT EXISTS (SELECT FROM {table} AS own WHERE own.image_id = image.id AND own.generation_id = :generation_id
-            AND own.version = image.version)
+            AND own.version = image.version AND EXISTS (
+                SELECT FROM job AS former, job AS this WHERE former.id = own.job_id AND this.id = :job_id
+                AND former.options = this.options))
         AND NOT EXISTS (SELECT FROM failure WHERE failure.image_id = image.id
             AND failure.generation_id = :generation_id AND failure.version = image.version
             AND failure.about_content AND NOT failure.retrying)

@@ -10,7 +10,9 @@ from ramq.web.api.generations import GenerationId
 from ramq.web.deps import ServicesDep
 from storage.search.views import SearchQuery
 
-Stage = Annotated[Literal["text"], Path(description="`text` reads the text in images")]
+Stage = Annotated[
+    Literal["text", "locate"], Path(description="`text` reads the text in images, `locate` finds where tags are")
+]
 
 router = APIRouter(prefix="/v1/stages", tags=["stages"])
 
@@ -29,7 +31,9 @@ def create_stage_jobs(services: ServicesDep, stage: Stage, new: NewStageJobs) ->
     Images that the stage has done already, in the same version, are skipped.
     """
     asked = services.search.read(SearchQuery(archive=new.archive or None), new.q)
-    started = services.stages.start(stage, asked, words=new.q, priority=new.priority)
+    started = services.stages.start(
+        stage, asked, words=new.q, priority=new.priority, model=new.model, options=new.asked
+    )
     return PageOut[JobOut](items=[JobOut.model_validate(job) for job in started])
 
 

@@ -1,0 +1,130 @@
+"""The stage ``locate`` from a request to stored regions: a real worker, the real networks with random weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import text
+
+from ram_core.localization.tiny import write_tiny_model
+from storage.database import unit_of_work
+from storage.errors import UsageError
+from storage.results import regions
+from storage.search.views import SearchQuery
+from tests.services.checker import fill
+from tests.services.null_worker import load_null
+from tests.services.recognised import make_worker
+from workers.pipeline import model_holder
+from workers.pipeline.model_holder import ModelHolder, ModelOptions
+from workers.pipeline.stage_holder import StageHolder
+from workers.stages import StageOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ramq.wiring import Services
+    from storage.ledger.views import JobView
+    from workers.lifecycle import Worker
+
+pytestmark = pytest.mark.services
+
+COUNT = 6
+MASKED = "grounding-dino-tiny+sam-vit-base"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    fill(folder, COUNT)
+    return folder
+
+
+@pytest.fixture
+def worker(services: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    """A worker that recognises at no cost, and locates with tiny networks of random weights."""
+    monkeypatch.setattr(model_holder, "load_model", load_null)
+    monkeypatch.setattr(ModelOptions, "arguments", property(lambda _: {}))
+    folder = services.settings.models_path
+    for name in ("grounding-dino-tiny", "sam-vit-base"):
+        write_tiny_model(name, folder)
+    further = StageHolder(StageOptions("cpu", folder), ["locate"])
+    worker = make_worker(
+        services, ModelHolder(services.engine, ModelOptions("cpu", folder, services.settings.cache_path), None, further)
+    )
+    yield worker
+    worker.leave()
+
+
+def work(services: Services, worker: Worker, job: JobView) -> JobView:
+    while not services.jobs.get(job.id).is_over:
+        worker._list()
+        worker.work()
+    return services.jobs.get(job.id)
+
+
+def located(services: Services) -> list[regions.RegionsView]:
+    with unit_of_work(services.engine) as session:
+        ids = list(session.scalars(text("SELECT id FROM image ORDER BY id")))
+        return list(regions.views(session, ids).values())
+
+
+def start(services: Services, **more: Any) -> JobView:
+    [job] = services.stages.start("locate", SearchQuery(), **more)
+    return job
+
+
+def test_tags_that_images_have_are_looked_for_and_those_asked_for_replace_them(
+    services: Services, worker: Worker, source: Path
+) -> None:
+    work(services, worker, services.jobs.create(str(source)))
+    job = work(services, worker, start(services))
+    assert (job.stage, job.model, job.state, job.done, job.failed) == (
+        "locate",
+        "grounding-dino-tiny",
+        "done",
+        COUNT,
+        0,
+    )
+    with unit_of_work(services.engine) as session:
+        rows = session.execute(text("SELECT image_id, tags FROM record")).all()
+    own = {row.image_id: {f"tag {number}" for number in row.tags} for row in rows}
+    found = located(services)
+    assert len(found) == COUNT
+    assert any(view.regions for view in found)
+    assert all({region.tag for region in view.regions} <= own[view.image_id] for view in found)
+    again = work(services, worker, start(services))
+    assert (again.done, again.skipped) == (0, COUNT)
+    asked = work(services, worker, start(services, options={"tags": ["ball", "dog"]}))
+    assert (asked.done, asked.options) == (COUNT, {"tags": ["ball", "dog"]})
+    assert {region.tag for view in located(services) for region in view.regions} <= {"ball", "dog"}
+
+
+def test_masks_are_made_by_a_segmenter_which_is_another_generation(
+    services: Services, worker: Worker, source: Path
+) -> None:
+    work(services, worker, services.jobs.create(str(source)))
+    job = work(services, worker, start(services, model=MASKED, options={"tags": ["dog"]}))
+    assert (job.state, job.done, job.model) == ("done", COUNT, MASKED)
+    [generation] = services.stages.generations()
+    assert (generation.stage, generation.model, generation.images) == ("locate", MASKED, COUNT)
+    found = [region for view in located(services) for region in view.regions]
+    assert found
+    assert all(region.mask is not None and 0 <= (region.mask_quality or 0) <= 1 for region in found)
+    with pytest.raises(UsageError, match="unknown model 'yolo' of locate"):
+        start(services, model="yolo")
+
+
+def test_a_detector_that_was_not_pulled_is_the_workers_trouble(
+    services: Services, worker: Worker, source: Path
+) -> None:
+    work(services, worker, services.jobs.create(str(source)))
+    job = start(services, model="owlv2-base")
+    worker._list()
+    worker.work()
+    worker._beat()
+    view = services.jobs.get(job.id)
+    assert view.state == "running"
+    assert view.note is not None
+    assert "ramq models pull owlv2-base" in view.note
