@@ -366,6 +366,8 @@ def _report(view: JobView, *, as_json: bool) -> None:
         lines.append(f"  images: {visible(view.query) or 'a search'}")
     if view.with_job is not None:
         lines.append(f"  together with job {view.with_job}")
+    if view.followers:
+        lines.append(f"  further stages: job {', '.join(map(str, view.followers))}")
     lines.append(
         f"  listed {view.listed:,} = done {view.done:,} + skipped {view.skipped:,} + failed {view.failed:,} "
         f"+ pending {view.pending:,}"

@@ -155,6 +155,7 @@ _COUNTERS = """
         (SELECT name FROM vocabulary WHERE vocabulary.id = job.vocabulary_id) AS vocabulary,
         job.done + coalesce(begun.n_done, 0) AS all_done, job.failed + coalesce(begun.n_failed, 0) AS all_failed,
         job.skipped + coalesce(begun.n_skipped, 0) AS all_skipped,
+        ARRAY(SELECT other.id FROM job AS other WHERE other.with_job_id = job.id ORDER BY other.id) AS followers,
         coalesce(alive.workers, 0) AS workers, alive.rate,
         notice.ended_at AS notice_ended_at, notice.due_at AS notice_due_at, notice.sent_at AS notice_sent_at,
         notice.tries AS notice_tries, notice.error AS notice_error
@@ -233,6 +234,7 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         prefix=row.prefix,
         stage=row.stage,
         with_job=row.with_job_id,
+        followers=row.followers,
         query=row.query,
         model=row.model,
         captioner=row.captioner,

@@ -29,6 +29,7 @@ class JobView:
     Attributes:
         stage: what it does with the images: ``recognition``, or a further stage such as ``text``.
         with_job: the job whose listing it follows, since both were requested together; None: it lists by itself.
+        followers: the jobs of further stages that follow its listing.
         query: the search whose hits it works on; None: all images of its source.
         features: which features it stores of each image: ``none``, ``global`` or ``tokens``.
         vocabulary: name of a vocabulary other than the model's own.
@@ -45,6 +46,7 @@ class JobView:
     prefix: str
     stage: str
     with_job: int | None
+    followers: list[int]
     query: str | None
     model: str
     captioner: str

@@ -121,6 +121,7 @@ def test_a_worker_of_both_stages_fetches_and_decodes_each_image_once(
     job = services.jobs.create(str(source), stages=["text"])
     [other] = services.jobs.followers(job.id)
     assert (other.stage, other.with_job, other.model) == ("text", job.id, "ppocr_v6")
+    assert (job.followers, other.followers) == ([other.id], [])
     first, second = work(services, workers["both"], job, other)
     check_both(services, first, second, COUNT)
     assert counted == {"fetch": COUNT, "decode": COUNT}
