@@ -23,6 +23,9 @@ READERS = (
     "ppocr_v5_thai",
 )
 
+MASKS = ("card", "iban", "email", "phone", "password")
+"""Kinds of text that can be masked; see ``ram_core.reading.sensitive``."""
+
 STAGE_MODELS = {"text": READERS}
 """Stages of jobs beside recognition, each with its models; the first one needs no download."""
 

@@ -11,7 +11,7 @@ import typer
 
 from ramq.cli.context import services, settings_for
 from ramq.cli.output import duration, err, out, print_json, print_table, visible
-from storage.errors import FatalError
+from storage.errors import FatalError, UsageError
 from storage.ledger.waiting import waits_for
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ def enqueue(
     settings = settings_for()
     with services(settings) as ramq:
         further = [name.strip() for name in (stages or "").split(",") if name.strip()]
+        if stages is not None and not further:
+            raise UsageError("--stages names no stage; leave it out, or write --stages text")
         created = ramq.jobs.create(
             source, model=model, caption=caption, priority=priority, vocabulary=vocabulary, stages=further
         )
