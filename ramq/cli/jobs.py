@@ -115,8 +115,11 @@ def jobs(
         print_json(page)
         return
     print_table(
-        ("job", "state", "listed", "done", "skipped", "failed", "pending", "model", "source"),
-        ((j.id, _state(j), j.listed, j.done, j.skipped, j.failed, j.pending, j.model, j.source) for j in page.items),
+        ("job", "state", "listed", "done", "skipped", "failed", "pending", "stage", "model", "source"),
+        (
+            (j.id, _state(j), j.listed, j.done, j.skipped, j.failed, j.pending, j.stage, j.model, j.source)
+            for j in page.items
+        ),
         keep=("state", "source"),
         empty="No jobs yet. Start one with `ramq enqueue SOURCE`.",
     )
@@ -354,6 +357,11 @@ def _note(view: JobView, alive: Sequence[WorkerView], *, is_lonely: bool, is_sta
     return ""
 
 
+def _rounded(rate: float) -> str:
+    """Return a rate with the digits that matter: reading a page of small print takes seconds."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
 def _state(view: JobView) -> str:
     return "listing" if view.is_listing else view.state
 
@@ -378,7 +386,7 @@ def _report(view: JobView, *, as_json: bool) -> None:
         left = f", {duration(view.eta_seconds)} left" if view.eta_seconds is not None else ""
         lines.append(f"  {view.images_per_second:,.1f} images/s{left}")
     if view.stages:
-        stages = ", ".join(f"{s.stage} {s.images_per_second or 0:,.0f}" for s in view.stages)
+        stages = ", ".join(f"{s.stage} {_rounded(s.images_per_second or 0)}" for s in view.stages)
         lines.append(f"  maximum rate per step, images/s: {stages}; bottleneck: {view.bottleneck}")
     if view.failures_by_class:
         classes = ", ".join(f"{name} {n:,}" for name, n in view.failures_by_class.items())
