@@ -302,7 +302,8 @@ def load_settings(**overrides: object) -> Settings:
         settings = Settings.model_validate(given)
     except ValidationError as error:
         problems = "; ".join(
-            f"RAMQ_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg'].removeprefix('Value error, ')}"
+            f"RAMQ_{'_'.join(str(part) for part in problem['loc']).upper()}: "
+            + problem["msg"].removeprefix("Value error, ")
             for problem in error.errors(include_input=False, include_url=False)
         )
         raise UsageError(f"settings: {problems}") from None
