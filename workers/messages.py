@@ -23,6 +23,9 @@ READERS = (
     "ppocr_v5_thai",
 )
 
+MASKS = ("card", "iban", "email", "phone", "password")
+"""Kinds of text that can be masked; see ``ram_core.reading.sensitive``."""
+
 DETECTORS = ("grounding-dino-tiny", "grounding-dino-base", "mm-grounding-dino-tiny", "owlv2-base")
 SEGMENTERS = ("sam-vit-base", "sam-vit-huge", "sam2.1-hiera-tiny", "sam2.1-hiera-large", "sam-hq-vit-base")
 """Segmenters make masks of the boxes of a detector; a model of the stage is a detector, or both joined by a plus."""

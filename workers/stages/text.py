@@ -46,7 +46,7 @@ class Mask:
     def __init__(self, kinds: Sequence[str], pattern: str | None) -> None:
         self._kinds = tuple(sorted(set(kinds)))
         try:
-            self._patterns = [] if pattern is None else [re.compile(pattern)]
+            self._patterns = [] if pattern is None else [re.compile(pattern, re.MULTILINE)]
             sensitive.mask("", self._kinds, self._patterns)
         except re.error as error:
             raise UsageError(f"settings: RAMQ_MASK_PATTERN is not a regular expression: {error}") from error
