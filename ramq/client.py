@@ -29,6 +29,7 @@ from ramq.schemas.generations import GenerationStateOut
 from ramq.schemas.hits import FacetOut, HitOut
 from ramq.schemas.problem import Problem
 from ramq.schemas.readings import ReadingOut
+from ramq.schemas.regions import RegionsOut
 from ramq.schemas.views import (
     ArchiveOut,
     DeletionOut,
@@ -252,6 +253,19 @@ class Client:
     def reset_text(self, image_id: int, correction_id: int) -> ReadingOut:
         """Remove a correction of the text in an image."""
         return self._ask(ReadingOut, "DELETE", f"/v1/images/{image_id}/text/corrections/{correction_id}")
+
+    def regions(self, image_id: int, generation: int | None = None) -> RegionsOut:
+        """Return where tags are in an image."""
+        return self._ask(RegionsOut, "GET", f"/v1/images/{image_id}/regions", {"generation": generation})
+
+    def correct_region(self, image_id: int, tag: str, box: Sequence[float], *, is_there: bool) -> RegionsOut:
+        """Draw a region of a tag (left, top, right, bottom in 0..1), or reject those that are at about this place."""
+        body = {"tag": tag, "box": list(box), "is_there": is_there}
+        return self._ask(RegionsOut, "POST", f"/v1/images/{image_id}/regions/corrections", json=body)
+
+    def reset_region(self, image_id: int, correction_id: int) -> RegionsOut:
+        """Remove a correction of the regions of an image."""
+        return self._ask(RegionsOut, "DELETE", f"/v1/images/{image_id}/regions/corrections/{correction_id}")
 
     def thumbnail(self, image_id: int, size: int = 320) -> bytes:
         """Return a JPEG whose longest side is about ``size`` pixels."""

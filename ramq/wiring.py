@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ramq.services.policies import PolicyClient
     from ramq.services.query_models import QueryModels
     from ramq.services.readings import ReadingClient
+    from ramq.services.regions import RegionClient
     from ramq.services.search import SearchClient
     from ramq.services.stages import StageClient
     from ramq.services.thumbnails import Thumbnails
@@ -137,6 +138,13 @@ class Services:
         from ramq.services.readings import ReadingClient  # noqa: PLC0415
 
         return ReadingClient(self.engine, self.search_engine)
+
+    @once
+    def regions(self) -> RegionClient:
+        """Where tags are in images, and manual corrections of it."""
+        from ramq.services.regions import RegionClient  # noqa: PLC0415
+
+        return RegionClient(self.engine, self.search_engine)
 
     @once
     def policies(self) -> PolicyClient:

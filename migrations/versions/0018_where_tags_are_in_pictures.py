@@ -49,7 +49,7 @@ def upgrade() -> None:
     op.create_table(
         "located_image",
         sa.Column("image_id", sa.BigInteger(), nullable=False),
-        sa.Column("generation_id", sa.SmallInteger(), nullable=False),
+        sa.Column("generation_id", sa.SmallInteger(), nullable=True),
         sa.Column("xid", XID8(), server_default=sa.text("pg_current_xact_id()"), nullable=False),
         sa.ForeignKeyConstraint(["image_id"], ["image.id"], name=op.f("fk_located_image_image_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("image_id", name=op.f("pk_located_image")),

@@ -11,7 +11,7 @@ import typer
 from ramq.cli.context import services
 from ramq.cli.output import err, print_json, print_table
 from ramq.cli.search import Json, LikeOf, Query, RelevanceOf, Strict, liking, narrowed, pointing_into, read
-from ramq.services.export import FORMATS, TABLES, TEXT_FILES, write_rows, write_text_files
+from ramq.services.export import FORMATS, LABELS, TABLES, TEXT_FILES, write_labels, write_rows, write_text_files
 from storage.errors import UsageError
 from storage.search.views import SearchQuery  # noqa: TC001  (the decorator reads the annotations)
 from storage.texts import plural
@@ -58,7 +58,8 @@ def export(
 ) -> None:
     """Write results to stdout, one row per image. A search by text or similarity exports 10,000 images at most.
 
-    The formats hocr and alto are the text in the images: a tar archive with one file per image that was read.
+    The formats hocr and alto are the text in the images: a tar archive with one file per image that was read. yolo is
+    the boxes of tags, likewise. coco has boxes and masks where tags were located.
 
     Memory use does not grow with the number of images.
 
@@ -73,10 +74,12 @@ def export(
         if asked.text or asked.like is not None:
             hits = _to_the_depth(hits)
         readings = ramq.readings.views
-        if format_ in TEXT_FILES:
+        if format_ == LABELS:
+            _report_labels(*write_labels(hits, sys.stdout.buffer, ramq.regions.views))
+        elif format_ in TEXT_FILES:
             _report(*write_text_files(hits, format_, sys.stdout.buffer, readings))
         else:
-            write_rows(hits, format_, sys.stdout.buffer, made_by, readings if with_text else None)
+            write_rows(hits, format_, sys.stdout.buffer, made_by, readings if with_text else None, ramq.regions.views)
 
 
 def _check_format(format_: str, *, with_text: bool) -> None:
@@ -86,7 +89,7 @@ def _check_format(format_: str, *, with_text: bool) -> None:
         raise UsageError(f"{format_} has no place for text; choose one of {', '.join((*TABLES, *TEXT_FILES))}")
     if format_ == "parquet" and sys.stdout.isatty():
         raise UsageError("parquet cannot be written to a terminal; redirect it to a file: > results.parquet")
-    if format_ in TEXT_FILES and sys.stdout.isatty():
+    if format_ in {LABELS, *TEXT_FILES} and sys.stdout.isatty():
         raise UsageError(f"{format_} files cannot be written to a terminal; unpack them: | tar x -C FOLDER")
 
 
@@ -98,6 +101,13 @@ def _report(written: int, left_out: int) -> None:
             f"{plural(left_out, 'image')} had not been read yet and have no file; `ramq read` reads them.",
             soft_wrap=True,
         )
+
+
+def _report_labels(written: int, left_out: int) -> None:
+    """Say how many images have labels, and how many have not."""
+    err().print(f"The regions of {plural(written, 'image')} were written.", style="dim", soft_wrap=True)
+    if left_out:
+        err().print(f"Tags were not located in {plural(left_out, 'image')}, which have no file.", soft_wrap=True)
 
 
 def _to_the_depth(hits: Iterator[Hit]) -> Iterator[Hit]:

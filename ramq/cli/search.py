@@ -14,6 +14,7 @@ import typer
 
 from ramq.cli.context import services
 from ramq.cli.output import as_data, err, out, print_json, print_table, shortened, shown, visible
+from ramq.cli.regions import print_regions, regions_data, write_overlay
 from storage.errors import UsageError
 from storage.search.language import pointer
 from storage.search.views import SearchQuery
@@ -232,19 +233,29 @@ def tags(
 
 def show(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Number, key or URI of an image.")],
+    overlay: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a PNG of it with its regions: boxes, tags and masks.")
+    ] = None,
     archive: ArchiveOf = None,
     as_json: Json = False,
 ) -> None:
-    """Show one image: key, size, tags with scores, caption, text, generation, history.
+    """Show one image: key, size, tags with scores, caption, text, regions, generation, history.
 
     Example: ramq show 12
+
+    Example: ramq show 12 --overlay out.png
     """
     with services() as ramq:
         view = ramq.images.get(ramq.images.find(image, archive))
         reading = ramq.readings.find(view.image_id)
         said = [] if reading is None else ramq.readings.corrections(view.image_id)
+        regions = ramq.regions.find(view.image_id)
+        said_of_regions = [] if regions is None else ramq.regions.corrections(view.image_id)
+        if overlay is not None:
+            write_overlay(overlay, ramq, ramq.regions.get(view.image_id))
     if as_json:
-        print_json(as_data(view) | {"text": None if reading is None else text_data(reading, said)})
+        text = None if reading is None else text_data(reading, said)
+        print_json(as_data(view) | {"text": text, "regions": regions_data(regions, said_of_regions)})
         return
     size = f"{view.width} x {view.height} pixels, " if view.width else ""
     out().print(
@@ -263,6 +274,8 @@ def show(
         )
     if reading is not None:
         print_text(reading, said)
+    if regions is not None:
+        print_regions(regions, said_of_regions)
     print_table(
         ("when", "job", "model", "outcome", "detail"),
         ((h.at, h.job_id, h.model, h.error_class or h.outcome, h.detail) for h in view.history),

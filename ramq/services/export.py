@@ -1,4 +1,4 @@
-"""Export of results as JSON lines, CSV, Parquet or a COCO document, and of text as hOCR or ALTO. All are streamed."""
+"""Export of results as JSON lines, CSV, Parquet or COCO, of text as hOCR or ALTO, of regions as YOLO. All streamed."""
 
 from __future__ import annotations
 
@@ -9,24 +9,32 @@ import shutil
 import tarfile
 from itertools import islice
 from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from ramq.services.reading_files import FILE_FORMATS, FileFormat, Picture, file_name
+from ramq.services.region_files import Classes, coco_annotation, write_yolo
+from storage.texts import fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from storage.results.reading_views import ReadingView
+    from storage.results.region_views import RegionsView
     from storage.search.query import Match
     from storage.search.views import Hit
 
     Readings = Callable[[Sequence[int]], Mapping[int, ReadingView]]
+    Regions = Callable[[Sequence[int]], Mapping[int, RegionsView]]
+
+View = TypeVar("View")
 
 TABLES = ("jsonl", "csv", "parquet")
 """The formats with a row for each image. Its text can be a column."""
+LABELS = "yolo"
+"""The format with a file for each image in which tags were located, in a tar archive."""
 TEXT_FILES = ("hocr", "alto")
 """The formats with a file for each image that was read, in a tar archive."""
-FORMATS = (*TABLES, "coco", *TEXT_FILES)
+FORMATS = (*TABLES, "coco", LABELS, *TEXT_FILES)
 _COLUMNS = (
     "image_id", "archive", "key", "caption", "tag_ids", "tags", "scores", "sources", "generation_id", "model", "width",
     "height",
@@ -39,7 +47,12 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_rows(
-    hits: Iterable[Hit], format_: str, file: IO[bytes], made_by: Match | None, readings: Readings | None = None
+    hits: Iterable[Hit],
+    format_: str,
+    file: IO[bytes],
+    made_by: Match | None,
+    readings: Readings | None = None,
+    regions: Regions | None = None,
 ) -> None:
     """Write the results of each hit. Its assigned tags, with scores and sources, are listed best first.
 
@@ -50,15 +63,16 @@ def write_rows(
         made_by: the generation and the vocabulary of the hits, or None if there are none.
         readings: returns the text of images that were read, by their ids. Tables then have the column ``text``. None:
             without text.
+        regions: returns the regions of images that were located, by their ids, for ``coco``. None: without regions.
     """
     if format_ == "coco":
-        _write_coco(hits, file, made_by)
+        _write_coco(_with(hits, regions or (lambda _ids: {})), file, made_by)
         return
     model = made_by.generation.model if made_by else None
     if readings is None:
         rows = (_row(hit, model) for hit in hits)
     else:
-        rows = (_row(hit, model) | {"text": _text(reading)} for hit, reading in _with_readings(hits, readings))
+        rows = (_row(hit, model) | {"text": _text(reading)} for hit, reading in _with(hits, readings))
     if format_ == "jsonl":
         _write_jsonl(rows, file)
         return
@@ -80,7 +94,7 @@ def write_text_files(hits: Iterable[Hit], format_: str, file: IO[bytes], reading
     kind = FILE_FORMATS[format_]
     written = left_out = 0
     with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        for hit, reading in _with_readings(hits, readings):
+        for hit, reading in _with(hits, readings):
             if reading is None:
                 left_out += 1
                 continue
@@ -98,10 +112,17 @@ def _add(archive: tarfile.TarFile, kind: FileFormat, picture: Picture, reading: 
     archive.addfile(entry, io.BytesIO(content))
 
 
-def _with_readings(hits: Iterable[Hit], readings: Readings) -> Iterator[tuple[Hit, ReadingView | None]]:
+def write_labels(hits: Iterable[Hit], file: IO[bytes], regions: Regions) -> tuple[int, int]:
+    """Write a tar archive of YOLO's labels, see ``region_files.write_yolo``. It is only written forwards."""
+    return write_yolo(_with(hits, regions), file)
+
+
+def _with(
+    hits: Iterable[Hit], views: Callable[[Sequence[int]], Mapping[int, View]]
+) -> Iterator[tuple[Hit, View | None]]:
     left = iter(hits)
     while batch := list(islice(left, _BATCH)):
-        found = readings([hit.image_id for hit in batch])
+        found = views([hit.image_id for hit in batch])
         for hit in batch:
             yield hit, found.get(hit.image_id)
 
@@ -189,24 +210,26 @@ def _write_parquet(rows: Iterator[dict[str, Any]], file: IO[bytes], *, has_text:
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
 
 
-def _write_coco(hits: Iterable[Hit], file: IO[bytes], made_by: Match | None) -> None:
-    """Write one document in COCO's format: categories, images, and an annotation for each tag of an image.
+def _write_coco(hits: Iterable[tuple[Hit, RegionsView | None]], file: IO[bytes], made_by: Match | None) -> None:
+    """Write one document in COCO's format: images, annotations and categories.
 
-    An annotation has no box and no area, because the models do not locate objects. Annotations are collected in a
-    temporary file until all images are written, so that memory use does not grow.
+    There is an annotation for each region, with its box, its area and its mask, and for each tag of an image that has
+    no region, without them. Annotations are collected in a temporary file until all images are written, so that memory
+    use does not grow. Categories are last: they may include tags that are in no vocabulary.
     """
     generation = made_by.generation if made_by else None
     info: dict[str, object] = {"description": "ramq export"}
     if generation is not None:
         info |= {"generation_id": generation.id, "model": generation.model, "weights_sha256": generation.weights_sha256}
-    file.write(b'{"info": ' + _json(info) + b',\n"licenses": [],\n"categories": [')
-    _write_entries(_categories(made_by), file)
-    file.write(b'],\n"images": [')
+    classes = Classes(made_by.names.names if made_by else ())
+    file.write(b'{"info": ' + _json(info) + b',\n"licenses": [],\n"images": [')
     with TemporaryFile() as waiting:
-        _write_entries(_images(hits, waiting), file)
+        _write_entries(_images(hits, waiting, classes), file)
         file.write(b'],\n"annotations": [')
         waiting.seek(0)
         shutil.copyfileobj(waiting, file)
+    file.write(b'],\n"categories": [')
+    _write_entries(_categories(classes, made_by), file)
     file.write(b"]}\n")
 
 
@@ -215,24 +238,22 @@ def _write_entries(entries: Iterable[dict[str, Any]], file: IO[bytes]) -> None:
         file.write((b",\n" if number else b"\n") + _json(entry))
 
 
-def _categories(made_by: Match | None) -> Iterator[dict[str, Any]]:
-    if made_by is None:
-        return
-    pairs = zip(made_by.names.names, made_by.names.names_zh, strict=True)
-    for tag_id, (name, name_zh) in enumerate(pairs):
-        yield {"id": tag_id, "name": name, "name_zh": name_zh, "supercategory": "tag"}
+def _categories(classes: Classes, made_by: Match | None) -> Iterator[dict[str, Any]]:
+    names_zh = made_by.names.names_zh if made_by else ()
+    for number, name in enumerate(classes.names):
+        name_zh = names_zh[number] if number < len(names_zh) else None
+        yield {"id": number, "name": name, "name_zh": name_zh, "supercategory": "tag"}
 
 
-def _images(hits: Iterable[Hit], annotations: IO[bytes]) -> Iterator[dict[str, Any]]:
-    """Yield an entry for each image, and write the entries of its tags to ``annotations``."""
+def _images(
+    hits: Iterable[tuple[Hit, RegionsView | None]], annotations: IO[bytes], classes: Classes
+) -> Iterator[dict[str, Any]]:
+    """Yield an entry for each image, and write the entries of its regions and tags to ``annotations``."""
     count = 0
-    for hit in hits:
-        for tag in hit.tags:
-            annotation = {
-                "id": count + 1, "image_id": hit.image_id, "category_id": tag.id, "score": tag.score,
-                "source": tag.source,
-            }  # fmt: skip
-            annotations.write((b",\n" if count else b"\n") + _json(annotation))
+    for hit, view in hits:
+        for annotation in _annotations(hit, view, classes):
+            numbered = {"id": count + 1, "image_id": hit.image_id} | annotation
+            annotations.write((b",\n" if count else b"\n") + _json(numbered))
             count += 1
         yield {
             "id": hit.image_id,
@@ -242,3 +263,15 @@ def _images(hits: Iterable[Hit], annotations: IO[bytes]) -> Iterator[dict[str, A
             "archive": hit.archive,
             "caption": hit.caption,
         }
+
+
+def _annotations(hit: Hit, view: RegionsView | None, classes: Classes) -> Iterator[dict[str, Any]]:
+    regions = [] if view is None else view.regions
+    for region in regions:
+        source = "model" if region.correction_id is None else "person"
+        whose = {"category_id": classes.number(region.tag), "score": region.score, "source": source}
+        yield whose | coco_annotation(region, (hit.width, hit.height))
+    placed = {fold(region.tag) for region in regions}
+    for tag in hit.tags:
+        if fold(tag.name) not in placed:
+            yield {"category_id": tag.id, "score": tag.score, "source": tag.source}

@@ -12,7 +12,7 @@ from starlette.staticfiles import StaticFiles
 
 from ramq.schemas.problem import Problem
 from ramq.web.api import generations as api_generations
-from ramq.web.api import health, images, readings
+from ramq.web.api import health, images, readings, regions
 from ramq.web.api import jobs as api_jobs
 from ramq.web.api import stages as api_stages
 from ramq.web.deps import takes_known_parameters
@@ -124,7 +124,7 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     app.state.is_stopping = is_stopping
     install_problem_handlers(app, templates.show_problem)
     jobs = (api_jobs.router, api_jobs.workers_router)
-    for router in (*jobs, images.router, readings.router, api_generations.router, api_stages.router):
+    for router in (*jobs, images.router, readings.router, regions.router, api_generations.router, api_stages.router):
         app.include_router(router, responses=_PROBLEMS, dependencies=[Depends(takes_known_parameters)])
     pages = (search, image_pages, job_pages, generation_pages, policy_pages, archives, reference, login)
     for router in (health.router, *(page.router for page in pages)):

@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse
 
 from ramq.services.corrections import LOCAL
 from ramq.web.overlay import corners, points
+from ramq.web.regions_overlay import numbers
 from storage.search.language.writer import tag_text
 from storage.texts import plural
 
@@ -172,6 +173,7 @@ class Templates:
             "written": written,
             "excerpt": excerpt,
             "corners": corners,
+            "box_numbers": numbers,
             "points": points,
             "plain": plain,
             "file_name": file_name,

@@ -68,12 +68,43 @@ class Mask:
         """Return the share 0..1 of the picture that it covers. Raises ``ValueError`` if it is damaged."""
         return union([self.stretches()]) / (self.height * self.width)
 
+    def resized(self, height: int, width: int) -> Mask:
+        """Return the mask at another size. Each pixel is that of the nearest place. Raises ``ValueError``."""
+        if (height, width) == (self.height, self.width):
+            return self
+        rows = (np.arange(height) * self.height + self.height // 2) // height
+        columns = (np.arange(width) * self.width + self.width // 2) // width
+        places = rows.clip(0, self.height - 1), columns.clip(0, self.width - 1)
+        return of_pixels(self.pixels()[np.ix_(*places)])
+
     def pixels(self) -> NDArray[np.bool_]:
         """Return (height, width) bool. Raises ``ValueError`` if it is damaged."""
         flat = np.zeros(self.height * self.width, dtype=np.bool_)
         for start, end in self.stretches().tolist():
             flat[start:end] = True
         return flat.reshape(self.width, self.height).T
+
+
+def of_pixels(pixels: NDArray[np.bool_]) -> Mask:
+    """Return the mask of (height, width) bool, neither of them 0."""
+    flat = pixels.T.reshape(-1)
+    bounds = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1, [flat.size]])
+    runs = np.diff(bounds)
+    runs = np.concatenate([[0], runs]) if flat[0] else runs
+    # From the fourth run on, differences from the run two before it.
+    runs[_FIRST_DIFFERENCE:] -= runs[_FIRST_DIFFERENCE - 2 : -2].copy()
+    return Mask(pixels.shape[0], pixels.shape[1], "".join(map(_written, runs.tolist())))
+
+
+def _written(number: int) -> str:
+    text, is_more = "", True
+    while is_more:
+        five = number & 31
+        number >>= 5
+        # The highest of the five bits is the sign in the last character.
+        is_more = number != (-1 if five & 16 else 0)
+        text += chr(48 + (five | 32 if is_more else five))
+    return text
 
 
 def union(stretches: Sequence[NDArray[np.int64]]) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from storage.database import driver_connection
+from storage.results.moments import Changes, Moment, ids_of
 from storage.results.partitions import partition
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
@@ -40,33 +40,22 @@ _CHANGED = """
     SELECT {head}, (SELECT array_send(array_agg(image_id)) FROM changed),
         (SELECT array_send(array_agg(image_id)) FROM changed WHERE holds)
 """
-_ELEMENT = np.dtype([("bytes", ">i4"), ("value", ">i8")])
-_HEADER_BYTES = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """When images were found.
+class Having:
+    """Images whose words match a ``tsquery``, under a generation of the stage ``text``."""
 
-    Attributes:
-        snapshot: PostgreSQL's text form ``xmin:xmax:xip,…``. A standby does not list running transactions. There the
-            snapshot ends at the oldest of them, so that what they change counts as changed since.
-        file: of the generation's words. It is another one after the generation was emptied.
-        is_public: others see the same: this transaction has written nothing, and does not keep one snapshot.
-    """
+    generation_id: int
+    query: str
 
-    snapshot: str
-    file: int
-    is_public: bool
+    def images(self, session: Session) -> tuple[Moment, NDArray[np.int64]]:
+        """Return their ids, ascending."""
+        return images(session, self.generation_id, self.query)
 
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """Images whose words changed since a moment (ids, ascending), and those of them that match now."""
-
-    now: Moment
-    changed: NDArray[np.int64]
-    matching: NDArray[np.int64]
+    def changes(self, session: Session, since: Moment) -> Changes | None:
+        """Return what changed since a moment; None if that is too much, or the generation was emptied since."""
+        return changes(session, self.generation_id, self.query, since)
 
 
 def images(session: Session, generation_id: int, query: str) -> tuple[Moment, NDArray[np.int64]]:
@@ -84,7 +73,7 @@ def images(session: Session, generation_id: int, query: str) -> tuple[Moment, ND
     statement = _ALL.format(head=_head(generation_id), generation_id=generation_id)
     row = connection.execute(statement, {"query": query}, binary=True).fetchone()
     assert row is not None
-    return Moment(*row[:3]), _ids(row[3])
+    return Moment(*row[:3]), ids_of(row[3])
 
 
 def changes(session: Session, generation_id: int, query: str, since: Moment) -> Changes | None:
@@ -92,17 +81,11 @@ def changes(session: Session, generation_id: int, query: str, since: Moment) -> 
     statement = _CHANGED.format(head=_head(generation_id), generation_id=generation_id, limit=MAX_CHANGED + 1)
     values = {"query": query, "snapshot": since.snapshot}
     row: Any = driver_connection(session).execute(statement, values, binary=True).fetchone()
-    now, changed = Moment(*row[:3]), _ids(row[3])
+    now, changed = Moment(*row[:3]), ids_of(row[3])
     if now.file != since.file or len(changed) > MAX_CHANGED:
         return None
-    return Changes(now, changed, _ids(row[4]))
+    return Changes(now, changed, ids_of(row[4]))
 
 
 def _head(generation_id: int) -> str:
     return _HEAD.format(table=partition("reading_index", generation_id))
-
-
-def _ids(array: bytes | None) -> NDArray[np.int64]:
-    if array is None:
-        return np.empty(0, dtype=np.int64)
-    return np.sort(np.frombuffer(array, dtype=_ELEMENT, offset=_HEADER_BYTES)["value"].astype(np.int64))

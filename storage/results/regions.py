@@ -137,7 +137,10 @@ def views(session: Session, image_ids: Sequence[int], generation_id: int | None 
     if generation_id is not None:
         by_generation[generation_id] = list(image_ids)
     else:
-        located = text("SELECT image_id, generation_id FROM located_image WHERE image_id = ANY(:ids)")
+        located = text(
+            """SELECT image_id, generation_id FROM located_image
+               WHERE image_id = ANY(:ids) AND generation_id IS NOT NULL"""
+        )
         for row in session.execute(located, {"ids": list(image_ids)}):
             by_generation[row.generation_id].append(row.image_id)
     said = changes(session, image_ids) if by_generation else {}
@@ -180,13 +183,12 @@ def count_again(session: Session, image_ids: Sequence[int], *, without: int = 0)
     located = list(session.scalars(lock, {"ids": list(image_ids)}))
     rows = session.execute(text(_NEWEST), {"ids": located, "without": without}).all()
     newest = {row.image_id: row for row in rows}
-    gone = [image_id for image_id in located if image_id not in newest]
-    for table in ("region_count", "located_image"):
-        session.execute(text(f"DELETE FROM {table} WHERE image_id = ANY(:ids)"), {"ids": gone})  # noqa: S608  (constants)
-    _point(session, list(newest), [row.generation_id for row in newest.values()])
+    # What no other generation has located keeps its row, so that processes see that it changed.
+    _point(session, located, [newest[one].generation_id if one in newest else None for one in located])
     _count(
         session,
-        {
+        dict.fromkeys(located, ())
+        | {
             image_id: stored(row.tags, row.scores, row.boxes, row.masks, row.mask_qualities)
             for image_id, row in newest.items()
         },
@@ -207,7 +209,7 @@ def leave_out(session: Session, generation_id: int) -> None:
 
 def is_any(session: Session) -> bool:
     """Return whether any image was located."""
-    return bool(session.scalar(text("SELECT EXISTS (SELECT FROM located_image)")))
+    return bool(session.scalar(text("SELECT EXISTS (SELECT FROM located_image WHERE generation_id IS NOT NULL)")))
 
 
 def erase(session: Session, image_ids: Sequence[int]) -> int:
@@ -224,7 +226,7 @@ def erase(session: Session, image_ids: Sequence[int]) -> int:
     return int(erased)
 
 
-def _point(session: Session, image_ids: Sequence[int], generation_ids: Sequence[int]) -> None:
+def _point(session: Session, image_ids: Sequence[int], generation_ids: Sequence[int | None]) -> None:
     """Record which results are the newest. Others who count these images wait for this transaction."""
     driver_connection(session).execute(
         _POINT, {"ids": list(image_ids), "generations": list(generation_ids)}, prepare=True

@@ -16,14 +16,15 @@ from storage.results.policy import Policy
 from storage.results.tags import UnknownTagError
 from storage.search import fields
 from storage.search.having import having
-from storage.search.language import AllOf, AnyOf, FieldTerm, NotOf, TagTerm, wanted_readings, wanted_tags
+from storage.search.kept_images import KeptImages
+from storage.search.language import AllOf, AnyOf, FieldTerm, NotOf, RegionTerm, TagTerm, wanted_readings, wanted_tags
 from storage.search.language.parser import Setting
 from storage.search.language.reading import MAX_NOTES, Note, clean
 from storage.search.language.reading import read as language_read
 from storage.search.phrases import phrase_of
-from storage.search.read_images import ReadImages
 from storage.search.text_in_pictures import TextInPictures
 from storage.tables import RECOGNITION, Generation, Job
+from storage.texts import fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from storage.index.evaluate import Terms
     from storage.results.tags import Names
     from storage.search.language import Expression, Parsed
+    from storage.search.language.tree import Leaf
     from storage.search.phrases import Phrase
     from storage.search.views import SearchQuery
 
@@ -44,6 +46,7 @@ MAX_OFFSET = 10_000
 """Maximum depth of paging in a ranking by vector. The ranking is computed again for each page."""
 
 _UNREAD = Note("No text was read in pictures yet, so read: finds nothing. `ramq read` reads it.")
+_UNLOCATED = Note("Tags were located in no picture yet, so count: and area: find nothing. `ramq locate` locates them.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ def resolve(
         return None
     names = vocabulary(session, searched.vocabulary_id)
     policy = policies.load(session, names)
-    pictures = pictures or TextInPictures(session, ReadImages())
+    pictures = pictures or TextInPictures(session, KeptImages())
     resolver = _Resolver(session, names, query.threshold, policy, pictures)
     wanted, optional, unwanted = (
         [names.find(term) for term in terms] for terms in (query.tags, query.any_tags, query.not_tags)
@@ -196,12 +199,15 @@ def read(
 
 
 def noting_unread(session: Session, query: SearchQuery) -> SearchQuery:
-    """Return ``query`` with a note if it asks for text in pictures although none was read yet."""
+    """Return ``query`` with a note if it asks for text or regions in pictures although none were found yet."""
     leaves = () if query.where is None else _leaves(query.where, 2 * MAX_DEPTH)
-    asks = any(isinstance(leaf, FieldTerm) and leaf.name == "read" for leaf in leaves)
-    if not asks or not TextInPictures(session, ReadImages()).is_empty:
-        return query
-    return replace(query, notes=(*query.notes, _UNREAD))
+    asked = {leaf.name for leaf in leaves if isinstance(leaf, FieldTerm | RegionTerm)}
+    pictures = TextInPictures(session, KeptImages())
+    notes = [
+        *([_UNREAD] if "read" in asked and pictures.is_empty else []),
+        *([_UNLOCATED] if asked & {"count", "area"} and pictures.regions.is_empty else []),
+    ]
+    return replace(query, notes=(*query.notes, *notes)) if notes else query
 
 
 def _with(query: SearchQuery, parsed: Parsed) -> SearchQuery:
@@ -273,7 +279,7 @@ class _Resolver:
         threshold = self.threshold if above is None else above
         return having(self.policy, ((tag_id, self.names.units(tag_id, threshold)) for tag_id in tag_ids))
 
-    def condition(self, tree: Expression, *, is_exact: bool = False) -> Condition:
+    def condition(self, tree: Expression, *, is_exact: bool = False) -> Condition:  # noqa: PLR0911  (one for each kind)
         """Return the condition of a tree; ``is_exact``: without the words that a reader may have misread.
 
         What is excluded is excluded with them, so that every image either has a phrase or has it not.
@@ -289,6 +295,8 @@ class _Resolver:
                 return self.has(self._ids(tree), above)
             case FieldTerm("read"):
                 return self._is_read(tree, is_exact=is_exact)
+            case RegionTerm():
+                return self._has_regions(tree)
             case FieldTerm():
                 return fields.condition(self.session, tree)
 
@@ -305,6 +313,13 @@ class _Resolver:
             return conditions.OneOf(np.empty(0, dtype=np.int64))
         wanted = exact if is_exact else self.phrase(term)
         return conditions.OneOf(self.pictures.having_misread(wanted, exact))
+
+    def _has_regions(self, term: RegionTerm) -> Condition:
+        if self.pictures is None:
+            return conditions.OneOf(np.empty(0, dtype=np.int64))
+        # A tag has regions under its English name. Others may have been asked for that are in no vocabulary.
+        own = {fold(self.names.names[tag_id]) for tag_id in self.names.ids(term.tag)}
+        return self.pictures.regions.condition(term, sorted(own) or [fold(term.tag)])
 
     def terms(self, tree: Expression) -> Terms:
         """Return the terms of a tree: one for each wanted tag, and one for alternatives of which one is enough."""
@@ -352,7 +367,7 @@ def _job_term(where: Expression | None) -> FieldTerm | None:
     return None
 
 
-def _leaves(tree: Expression, depth: int) -> Iterator[TagTerm | FieldTerm]:
+def _leaves(tree: Expression, depth: int) -> Iterator[Leaf]:
     if depth < 0:
         raise UsageError(f"a query may be nested at most {MAX_DEPTH} deep; make it simpler")
     match tree:
@@ -361,7 +376,7 @@ def _leaves(tree: Expression, depth: int) -> Iterator[TagTerm | FieldTerm]:
                 yield from _leaves(part, depth - 1)
         case NotOf(part):
             yield from _leaves(part, depth - 1)
-        case TagTerm() | FieldTerm():
+        case TagTerm() | FieldTerm() | RegionTerm():
             yield tree
 
 

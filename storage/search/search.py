@@ -11,13 +11,14 @@ from storage.errors import NotFoundError, UsageError
 from storage.index.condition import All, InArchive, Not, OneOf
 from storage.index.selection import Selection, most_common
 from storage.results import generations, lookup, policies, tags
+from storage.results.reading_search import Having
 from storage.search import query as queries
 from storage.search.having import having
 from storage.search.hits import hits_of, lines_of
+from storage.search.kept_images import KeptImages
 from storage.search.orders import MAX_READ, ByReading, ByTags, ByText, ByVector, Ranked, mean_score
 from storage.search.phrases import all_of, words_of_text
 from storage.search.ranking import DEFAULT_RELEVANCE
-from storage.search.read_images import ReadImages
 from storage.search.relevance import Cutoffs
 from storage.search.text_in_pictures import TextInPictures
 from storage.search.views import Facet, Hit, HitPage, ReadMatch, SearchQuery, Why
@@ -50,7 +51,7 @@ class Search:
         self._index = index
         self._names: dict[int, Names] = {}
         self._cutoffs = Cutoffs()
-        self._read = ReadImages()
+        self._kept = KeptImages()
 
     def vocabulary(self, session: Session, vocabulary_id: int) -> Names:
         """Return a vocabulary. It is cached after its first use."""
@@ -175,11 +176,15 @@ class Search:
 
         The image need not be a hit: other parts of the query may exclude it. Raises ``UsageError``: see ``page``.
         """
-        pictures = TextInPictures(session, self._read)
+        pictures = TextInPictures(session, self._kept)
         match = queries.resolve(session, query, self.vocabulary, pictures)
         generation_id, phrases = pictures.generation_id, () if match is None else match.phrases
         words = words_of_text(query.text or "")
-        if words and generation_id is not None and image_id in self._read.having(session, generation_id, all_of(words)):
+        if (
+            words
+            and generation_id is not None
+            and image_id in self._kept.matching(session, Having(generation_id, all_of(words)))
+        ):
             phrases += words
         return lines_of(session, {image_id: phrases}, generation_id).get(image_id, []) if phrases else []
 
@@ -245,7 +250,7 @@ class Search:
 
     def count(self, session: Session, query: SearchQuery) -> int:
         """Return how many images match the tags and filters of a query. Raises ``UsageError``: see ``page``."""
-        match = queries.resolve(session, query, self.vocabulary, TextInPictures(session, self._read))
+        match = queries.resolve(session, query, self.vocabulary, TextInPictures(session, self._kept))
         if match is None:
             return 0
         return len(Selection.of(self._index().view(session, match.generation.id), match.condition))
@@ -257,7 +262,7 @@ class Search:
     def _match(self, session: Session, query: SearchQuery, vector: NDArray[np.float32] | None) -> Match | None:
         if query.text and vector is None:
             return None  # the caller saw no generation yet, so it had no text encoder
-        return queries.resolve(session, query, self.vocabulary, TextInPictures(session, self._read))
+        return queries.resolve(session, query, self.vocabulary, TextInPictures(session, self._kept))
 
     def _order(
         self,
@@ -295,7 +300,7 @@ class Search:
         words = words_of_text(text)
         if match.text_generation is None or not words:
             return np.empty(0, dtype=np.int64)
-        having = self._read.having(session, match.text_generation, all_of(words))
+        having = self._kept.matching(session, Having(match.text_generation, all_of(words)))
         if not len(having):
             return having
         narrowed = () if match.condition is None else (match.condition,)

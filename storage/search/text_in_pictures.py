@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storage.results import generations, read_words, readings
+from storage.results.reading_search import Having
+from storage.search.counted_regions import CountedRegions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
+    from storage.search.kept_images import KeptImages
     from storage.search.phrases import Phrase
-    from storage.search.read_images import ReadImages
 
 MAX_MISREAD = 8
 """Words of a phrase for which misread ones are looked up. A phrase of more is found by its other words."""
@@ -28,7 +30,7 @@ class TextInPictures:
         kept: the images that this process keeps.
     """
 
-    def __init__(self, session: Session, kept: ReadImages) -> None:
+    def __init__(self, session: Session, kept: KeptImages) -> None:
         self._session = session
         self._kept = kept
 
@@ -37,6 +39,11 @@ class TextInPictures:
         """The generation of the stage that serves search; None as long as nothing can have been read."""
         serving = generations.default(self._session, readings.STAGE)
         return None if serving is None else serving.id
+
+    @cached_property
+    def regions(self) -> CountedRegions:
+        """The regions of tags in the same pictures."""
+        return CountedRegions(self._session, self._kept)
 
     @property
     def is_empty(self) -> bool:
@@ -47,7 +54,7 @@ class TextInPictures:
         """Return the ids, ascending, of the images in which a phrase stands."""
         if self.generation_id is None:
             return np.empty(0, dtype=np.int64)
-        return self._kept.having(self._session, self.generation_id, phrase.query)
+        return self._kept.matching(self._session, Having(self.generation_id, phrase.query))
 
     def having_misread(self, phrase: Phrase, exact: Phrase) -> NDArray[np.int64]:
         """Return the ids, ascending, of the images in which a phrase stands that also accepts misread words.

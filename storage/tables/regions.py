@@ -51,7 +51,8 @@ class LocatedImage(Base):
     __table_args__ = (Index("ix_located_image_xid", "xid"),)
 
     image_id: Mapped[int] = mapped_column(ForeignKey(Image.id, ondelete="CASCADE"), primary_key=True)
-    generation_id: Mapped[int] = mapped_column(SmallInteger)
+    # None: no result is left.
+    generation_id: Mapped[int | None] = mapped_column(SmallInteger)
     # The last transaction that changed its counts. A process that keeps the images of a condition asks what changed.
     xid: Mapped[int] = mapped_column(XID8, server_default=text("pg_current_xact_id()"))
 

@@ -15,7 +15,9 @@ import pytest
 from ramq.client import ONCE, Client, ProblemError, UnreachableError
 from ramq.schemas.views import JobOut
 from storage.results.reading_views import FoundLine
+from storage.results.region_views import FoundRegion
 from tests.readings import rectangle
+from tests.services.located import write_regions
 from tests.services.loopback import answering_with
 from tests.services.null_reader import load
 from tests.services.read import write_text
@@ -138,6 +140,18 @@ def test_the_text_in_an_image_is_read_and_corrected(ramq: Client, services: Serv
     assert ramq.text_file(cat.image_id, "txt") == "CHELSEA\n"
     assert "ocr_line" in ramq.text_file(cat.image_id, "hocr")
     assert [line.text for line in ramq.reset_text(cat.image_id, line.correction_id).lines] == ["CHELSE"]
+
+
+def test_the_regions_of_an_image_are_read_and_corrected(ramq: Client, services: Services) -> None:
+    (cat,) = ramq.search(tags=[CAT])
+    write_regions(services, cat.image_id, [FoundRegion("cat", 0.7, (0.1, 0.1, 0.6, 0.9))])
+    assert [(region.tag, region.box) for region in ramq.regions(cat.image_id).regions] == [
+        ("cat", [0.1, 0.1, 0.6, 0.9])
+    ]
+    rejected = ramq.correct_region(cat.image_id, "cat", (0.1, 0.1, 0.6, 0.9), is_there=False)
+    assert rejected.regions == []
+    assert len(ramq.reset_region(cat.image_id, rejected.corrections[0].id).regions) == 1
+    assert [hit.image_id for hit in ramq.search("count:cat>=1")] == [cat.image_id]
 
 
 def test_images_are_seen_compared_and_erased(ramq: Client) -> None:

@@ -9,7 +9,9 @@ import pytest
 
 from ramq.web.tokens import SCOPES, scope_needed
 from storage.results.reading_views import FoundLine
+from storage.results.region_views import FoundRegion
 from tests.readings import rectangle
+from tests.services.located import write_regions
 from tests.services.read import write_text
 from tests.services.recognised import CAT
 from tests.services.web import services_of
@@ -42,6 +44,7 @@ def screens(make_client: Callable[..., TestClient], archive: Path) -> list[str]:
     cat = services.images.find("chelsea.png")
     services.corrections.tag([cat], remove=[CAT])
     write_text(services, cat, [FoundLine("CHELSEA", 0.7, rectangle(0, 0, 1, 0.5))])
+    write_regions(services, cat, [FoundRegion("cat", 0.7, (0.1, 0.1, 0.6, 0.9))])
     services.policies.put("espresso", "deny")
     running = services.jobs.create(str(archive))
     return [

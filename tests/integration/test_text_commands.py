@@ -11,8 +11,10 @@ import pytest
 
 from ramq.wiring import Services
 from storage.results.reading_views import FoundLine
+from storage.results.region_views import FoundRegion
 from tests.readings import HOSTILE, rectangle
 from tests.services.command_line import run_here
+from tests.services.located import write_regions
 from tests.services.read import write_text
 from tests.services.recognised import settings_for
 
@@ -72,6 +74,24 @@ def test_show_prints_the_lines_of_text(run: Run) -> None:
     [line, _] = json.loads(run("show", "coffee.png", "--json").stdout)["text"]["lines"]
     assert (line["number"], line["text"], line["confidence"], line["correction_id"]) == (1, "GOOD MORMING", 0.71, None)
     assert json.loads(run("show", "chelsea.png", "--json").stdout)["text"] is None
+
+
+def test_show_prints_and_draws_the_regions(run: Run, tmp_path: Path, recognised_engine: Engine) -> None:
+    services = Services(settings_for(tmp_path / "data"), recognised_engine, None, is_reachable=False)
+    found = [FoundRegion("cup\u202e", 0.91, (0.25, 0.25, 0.75, 0.75))]
+    write_regions(services, services.images.find("coffee.png"), found)
+    file = tmp_path / "out.png"
+    shown = run("show", "coffee.png", "--overlay", str(file))
+    assert shown.returncode == 0, shown.stderr
+    assert "0.250 0.250 0.750 0.750" in shown.stdout
+    assert "\u202e" not in shown.stdout
+    assert file.read_bytes().startswith(b"\x89PNG")
+    [region] = json.loads(run("show", "coffee.png", "--json").stdout)["regions"]["regions"]
+    assert (region["tag"], region["box"], region["mask"]) == ("cup\u202e", [0.25, 0.25, 0.75, 0.75], None)
+    assert json.loads(run("show", "chelsea.png", "--json").stdout)["regions"] is None
+    refused = run("show", "coffee.png", "--overlay", str(tmp_path / "no" / "out.png"))
+    assert (refused.returncode, "name another file" in refused.stderr) == (2, True)
+    assert "ramq locate" in run("show", "chelsea.png", "--overlay", str(file)).stderr
 
 
 def test_a_line_is_corrected_denied_and_taken_back(run: Run) -> None:

@@ -19,6 +19,7 @@ from storage.search.language import (
     NotOf,
     Parsed,
     QuerySyntaxError,
+    RegionTerm,
     TagTerm,
     all_of,
     any_of,
@@ -94,6 +95,16 @@ TREES: list[tuple[str, Parsed]] = [
     ('-read:"give way" cat', Parsed("cat", NotOf(FieldTerm("read", "give way")))),
     ("read:AB-1234 OR read：小猫", Parsed(where=AnyOf((FieldTerm("read", "AB-1234"), FieldTerm("read", "小猫"))))),
     ('text:"read:x" read', Parsed("read:x read")),
+    ("count:dog>=2", Parsed(where=RegionTerm("count", "dog", ">=", 2))),
+    ('COUNT:"red boat"=0', Parsed(where=RegionTerm("count", "red boat", "=", 0))),
+    (r'count:"a \"b\" >= 3"<1', Parsed(where=RegionTerm("count", 'a "b" >= 3', "<", 1))),
+    ("-count：狗＞＝2", Parsed(where=NotOf(RegionTerm("count", "狗", ">=", 2)))),
+    (
+        "area:dog>20% count:16:9<=3",
+        Parsed(where=AllOf((RegionTerm("area", "dog", ">", 0.2), RegionTerm("count", "16:9", "<=", 3)))),
+    ),
+    ("(area:dog<.5 OR cat)", Parsed(where=AnyOf((RegionTerm("area", "dog", "<", 0.5), CAT)))),
+    ("a>=2 count area", Parsed("a>=2 count area")),
     ("like:12 generation:3 cat", Parsed("cat", None, 12, 3)),
     ('a text:"dog OR (cat" sofa', Parsed("a dog OR (cat sofa")),
     ("(16:9 OR x)", Parsed(where=AnyOf((TagTerm("16:9"), TagTerm("x"))))),
@@ -126,6 +137,18 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("a ()", 2, "are empty"),
     ("OR cat", 0, "OR needs a tag before it"),
     ("a read:", 7, "read: needs a value"),
+    ("cat count:dog", 4, "count: takes a tag, a sign (>=, >, =, < or <=) and a number, such as count:dog>=2"),
+    ("count:>=2", 0, "count: takes a tag"),
+    ("count:", 6, "count: needs a value"),
+    ('count:" ">=2', 6, "count: needs the name of a tag"),
+    ("count:dog>=", 11, "count: compares with a whole number"),
+    ("count:dog>=1.5", 11, "count: compares with a whole number"),
+    ("count:dog>>2", 10, "count: compares with a whole number"),
+    ("count:dog>=-1", 11, "count: compares with a whole number"),
+    ("area:dog>2", 9, "area: compares with a share of the picture from 0 to 1, or up to 100%"),
+    ("area:dog>101%", 9, "area:dog>20%"),
+    ('area:"dog', 5, "not closed"),
+    ("counts:dog>=2", 0, "did you mean count:dog>=2"),
     ("reads:give", 0, "did you mean read:give"),
     ("dog OR", 4, "OR needs a tag behind it"),
     ("dog AND OR cat", 4, "AND needs a tag behind it"),
@@ -200,7 +223,7 @@ def test_a_term_knows_where_it_stands() -> None:
 
 
 def names() -> st.SearchStrategy[str]:
-    odd = st.text(st.sampled_from('ab 狗-#>:"“「\\(（.0'), min_size=1, max_size=6)
+    odd = st.text(st.sampled_from('ab 狗-#>=<＝:"“「\\(（.0'), min_size=1, max_size=6)
     usual = st.sampled_from(["dog", "red boat", "OR", "NOT", "archve:x", "tag:x", "a>0.5", "text", "-", "--a", "16:9"])
     characters = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
     return st.one_of(odd, usual, st.text(characters, min_size=1, max_size=4)).map(str.strip).filter(bool)
@@ -209,7 +232,10 @@ def names() -> st.SearchStrategy[str]:
 def leaves() -> st.SearchStrategy[Expression]:
     tags = st.builds(TagTerm, names(), st.none() | st.floats(0, 1).map(abs))
     values = names() | names().map(lambda value: f" {value} ")
-    return tags | st.builds(FieldTerm, st.sampled_from(FILTERS), values)
+    signs = st.sampled_from([">=", ">", "=", "<", "<="])
+    counts = st.builds(RegionTerm, st.just("count"), names(), signs, st.integers(0, 10**9 - 1).map(float))
+    areas = st.builds(RegionTerm, st.just("area"), names(), signs, st.floats(0, 1).map(abs))
+    return st.one_of(tags, st.builds(FieldTerm, st.sampled_from(FILTERS), values), counts, areas)
 
 
 def joined(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
@@ -246,6 +272,10 @@ _BITS = [
     "NOT",
     "tag:",
     "score:",
+    "count:",
+    "area:dog",
+    ">=",
+    "2%",
     "like:",
     "a",
     "狗",

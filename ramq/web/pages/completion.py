@@ -23,6 +23,8 @@ FIELDS = {
     "larger": "files of this size or larger: larger:2MB",
     "smaller": "files below this size: smaller:100kB",
     "read": "words in the picture: read:harbour",
+    "count": "number of regions of a tag: count:dog>=2",
+    "area": "share of the picture that a tag covers: area:dog>0.2",
     "missing": "whether the original is missing: missing:no",
     "job": "recorded by a job, by number: job:3",
     "like": "similar to an image, by number: like:12",
@@ -55,7 +57,7 @@ def completions(services: Services, text: str, at: int, limit: int) -> list[Opti
         return []
     if written.field == "archive":
         return list(_archives(services, written))[:limit]
-    if written.field not in {None, "tag", "score"}:
+    if written.field not in {None, "tag", "score", "count", "area"}:
         return []
     named = [Option(f"{name}:", FIELDS[name], None, written.with_field(name)) for name in written.fields]
     return [*_tags(services, written, limit - len(named)), *named][:limit]

@@ -10,9 +10,11 @@ from pydantic import BaseModel, Field
 from ramq.web.deps import MAX_ID, MAX_TEXT, Id, ServicesDep, caller_of, templates_of
 from ramq.web.overlay import polygon_of, spots
 from ramq.web.problems import problem_of
+from ramq.web.regions_overlay import box_of, marks
 from ramq.wiring import Services
 from storage.errors import NotFoundError, RamqError, UsageError
 from storage.results.views import ImageView
+from storage.search.language import Parsed, RegionTerm, format  # noqa: A004  (the inverse of its parse)
 from storage.search.views import Hit, SearchQuery
 
 NEIGHBOURS = 12
@@ -30,12 +32,21 @@ class SaidOfLine(BaseModel):
     line: int = Field(0, ge=0, le=MAX_ID)
 
 
+class SaidOfRegion(BaseModel):
+    """The form of a region. To say ``nothing`` takes a correction back."""
+
+    say: Literal["reject", "nothing"]
+    tag: str = Field("", max_length=MAX_TEXT)
+    box: str = Field("", max_length=MAX_TEXT)
+    correction: int = Field(0, ge=0, le=MAX_ID)
+
+
 router = APIRouter(include_in_schema=False, prefix="/images")
 
 
 @router.get("/{image_id}")
 def show_image(request: Request, services: ServicesDep, image_id: Id, q: str = "") -> HTMLResponse:
-    """Show the image with all its tags, scores and thresholds, its text, similar images and its history.
+    """Show the image with all its tags, scores and thresholds, its text and regions, similar images and its history.
 
     ``q`` is the search that found it. Lines of text that match it are marked.
     """
@@ -88,21 +99,46 @@ def correct_line(
     return RedirectResponse(f"/images/{image_id}#{f'line-{said.line}' if said.line else 'text'}", status_code=303)
 
 
-def _screen(
+@router.post("/{image_id}/regions")
+def correct_region(
+    request: Request,
+    services: ServicesDep,
+    image_id: Id,
+    said: Annotated[SaidOfRegion, Form()],
+) -> Response:
+    """Reject a region, or take a correction back. A form that is not valid leads to an error on the same page."""
+    try:
+        if said.say == "nothing":
+            services.regions.withdraw(image_id, said.correction)
+        else:
+            by = caller_of(request)
+            services.regions.correct(image_id, said.tag, box_of(said.box), is_there=False, said_by=by)
+    except NotFoundError:
+        raise
+    except UsageError as error:
+        return _screen(request, services, image_id, region_refusal=error)
+    return RedirectResponse(f"/images/{image_id}#regions", status_code=303)
+
+
+def _screen(  # noqa: PLR0913  (an error for each form)
     request: Request,
     services: Services,
     image_id: int,
     *,
     refusal: UsageError | None = None,
     line_refusal: UsageError | None = None,
+    region_refusal: UsageError | None = None,
     q: str = "",
 ) -> HTMLResponse:
     image = services.images.get(image_id)
     reading = services.readings.find(image_id)
+    regions = services.regions.find(image_id)
+    slots, placed = marks([] if regions is None else regions.regions)
+    is_refused = refusal is not None or line_refusal is not None or region_refusal is not None
     return templates_of(request).show(
         request,
         "image.html",
-        status=200 if refusal is None and line_refusal is None else 422,
+        status=422 if is_refused else 200,
         image=image,
         assigned=[tag for tag in image.tags if tag.is_assigned],
         others=[tag for tag in image.tags if not tag.is_assigned],
@@ -114,11 +150,22 @@ def _screen(
         line_corrections=[] if reading is None else services.readings.corrections(image_id),
         spots=[] if reading is None else spots(reading.lines),
         found=_found(services, q, image_id) if reading and q else {},
-        is_shown=image.generation_id is not None or reading is not None,
+        regions=regions,
+        region_corrections=[] if regions is None else services.regions.corrections(image_id),
+        slots=slots,
+        marks=placed,
+        counted=_counted,
+        is_shown=image.generation_id is not None or reading is not None or regions is not None,
         reason=_why_not_recognised(image),
         problem=None if refusal is None else problem_of(refusal),
         line_problem=None if line_refusal is None else problem_of(line_refusal),
+        region_problem=None if region_refusal is None else problem_of(region_refusal),
     )
+
+
+def _counted(tag: str) -> str:
+    """Return the search for the images with a region of a tag."""
+    return format(Parsed(where=RegionTerm("count", tag, ">=", 1)))
 
 
 def _why_not_recognised(image: ImageView) -> str:

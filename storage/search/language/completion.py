@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from storage.search.language.lexer import FIELDS, FILTERS, quoted, tokens
+from storage.search.language.lexer import FIELDS, FILTERS, REGION_FILTERS, quoted, tokens
 from storage.search.language.tree import QuerySyntaxError
 from storage.search.language.writer import filter_text, tag_text
 
@@ -55,13 +55,17 @@ class Partial:
         _, typed = self.phrases[-1]
         if self.field is not None or self.is_quoted or not typed:
             return []
-        allowed = FIELDS if self.is_top and not self.is_negated else (*FILTERS, "tag", "score")
+        allowed = FIELDS if self.is_top and not self.is_negated else (*FILTERS, *REGION_FILTERS, "tag", "score")
         return [name for name in allowed if name.startswith(typed.casefold())]
 
     def with_tag(self, name: str, start: int) -> Filled:
         """Return the query in which the term from ``start`` on is the tag ``name``."""
         if self.field == "score":
             return self._filled(f"score:{tag_text(name, is_top=False)}>", start)
+        if self.field in REGION_FILTERS:
+            bare = tag_text(name, is_top=False)
+            named = quoted(name) if any(sign in bare for sign in "<>=") else bare
+            return self._filled(f"{self.field}:{named}{'>=' if self.field == 'count' else '>'}", start)
         if self.is_quoted:
             return self._filled(f"{quoted(name)} ", start)
         return self._filled(f"{tag_text(name, is_top=self.is_top or self.field == 'tag')} ", start)
@@ -87,7 +91,7 @@ def partial(text: str, at: int) -> Partial | None:
         before = list(tokens(text[:at]))
     except QuerySyntaxError:
         return None
-    if not before or before[-1].end != at or before[-1].kind != "term" or before[-1].above is not None:
+    if not before or before[-1].end != at or before[-1].kind != "term" or _has_number(before[-1]):
         return None
     *earlier, last = before
     if last.is_quoted and not last.is_unclosed:
@@ -104,6 +108,10 @@ def partial(text: str, at: int) -> Partial | None:
         is_signed,
         last.is_quoted,
     )
+
+
+def _has_number(token: Token) -> bool:
+    return token.above is not None or token.sign is not None
 
 
 def _end(text: str, at: int, last: Token) -> int:

@@ -7,23 +7,27 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
-from storage.search.language.tree import FieldName, QuerySyntaxError
+from storage.search.language.tree import FieldName, QuerySyntaxError, RegionFieldName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FILTERS: Final[tuple[str, ...]] = get_args(FieldName)
-FIELDS: Final = (*FILTERS, "tag", "score", "like", "generation", "text")
+REGION_FILTERS: Final[tuple[str, ...]] = get_args(RegionFieldName)
+"""They compare a number of the regions of a tag."""
+FIELDS: Final = (*FILTERS, *REGION_FILTERS, "tag", "score", "like", "generation", "text")
 OPERATORS: Final = frozenset({"OR", "AND", "NOT"})
 
 _QUOTES = '"\u201c\u201d\uff02\u300c\u300d'
 # Signs as a Chinese keyboard types them (the code of a full-width form is that of its sign plus 0xFEE0). One character
 # for one, so that positions do not change.
-SIGNS = str.maketrans({chr(ord(sign) + 0xFEE0): sign for sign in "():>-#"} | dict.fromkeys(_QUOTES, '"'))
+SIGNS = str.maketrans({chr(ord(sign) + 0xFEE0): sign for sign in "():>-#<="} | dict.fromkeys(_QUOTES, '"'))
 _NUMBER = r"\d+(?:\.\d*)?(?:e-?\d+)?|\.\d+(?:e-?\d+)?"
 _ITEM = re.compile(
     rf"""
     \s+ | (?P<open>\() | (?P<close>\)) | (?P<minus>-(?=[^\s\-)])) |
+    (?P<region>{"|".join(REGION_FILTERS)}): (?: "(?P<name>(?:[^"\\]|\\.)*)" | (?P<bare_name>[^\s()"<>=]+) )
+        (?P<sign>>=|<=|[<>=]) (?P<number>[^\s()]*) |
     (?:(?P<field>{"|".join(FIELDS)}):)?
     (?: "(?P<quoted>(?:[^"\\]|\\.)*)"(?:>(?P<above>[^\s()]*))? | (?P<unclosed>") | (?P<bare>[^\s()"][^\s()]*) | )
     """,
@@ -48,6 +52,7 @@ class Token:
         value: the value of a term, without quotes.
         value_at: where the value begins.
         above: the score after ``>``.
+        sign, number: the comparison of a filter on regions, as it is written.
         is_quoted: whether it was in quotes.
         is_unclosed: whether its quote is never closed; its value then extends to the end of the text.
         is_literal: whether it is a plain word, whatever its characters.
@@ -60,6 +65,8 @@ class Token:
     value: str = ""
     value_at: int = 0
     above: float | None = None
+    sign: str | None = None
+    number: str = ""
     is_quoted: bool = False
     is_unclosed: bool = False
     is_literal: bool = False
@@ -102,7 +109,7 @@ def tokens(text: str, *, is_lenient: bool = False) -> Iterator[Token]:
             continue
         elif not match[0].isspace():
             try:
-                yield _term(text, plain, match)
+                yield _region_term(text, match) if match["region"] else _term(text, plain, match)
             except QuerySyntaxError:
                 if not is_lenient:
                     raise
@@ -137,6 +144,23 @@ def _term(text: str, plain: str, match: re.Match[str]) -> Token:
         above = _score(scored[2], scored.start(2))
         return Token("term", at, end, field, text[begin : scored.end(1)], begin, above)
     return Token("term", at, end, field, text[begin:end], begin)
+
+
+def _region_term(text: str, match: re.Match[str]) -> Token:
+    is_quoted = match["name"] is not None
+    begin, end = match.span("name" if is_quoted else "bare_name")
+    value = _ESCAPED.sub(r"\1", text[begin:end]) if is_quoted else text[begin:end]
+    return Token(
+        "term",
+        match.start(),
+        match.end(),
+        match["region"].casefold(),
+        value,
+        begin - is_quoted,
+        sign=match["sign"],
+        number=match["number"],
+        is_quoted=is_quoted,
+    )
 
 
 def _score(number: str, at: int) -> float:

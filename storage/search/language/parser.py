@@ -11,18 +11,23 @@ A word is free, and ranks, only at the top level and if it is not an operand.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple, cast
 
-from storage.search.language.lexer import FILTERS, SIGNS, Token, near_field, quoted, tokens
+from storage.search.language.lexer import FILTERS, REGION_FILTERS, SIGNS, Token, near_field, quoted, tokens
 from storage.search.language.tree import (
     AllOf,
     AnyOf,
     Expression,
     FieldName,
     FieldTerm,
+    Leaf,
     NotOf,
     Parsed,
     QuerySyntaxError,
+    RegionFieldName,
+    RegionTerm,
+    Sign,
     TagTerm,
     all_of,
     any_of,
@@ -33,6 +38,8 @@ MAX_CHARACTERS = 2_000
 MAX_TERMS = 64
 MAX_DEPTH = 16
 _MAX_PARENTHESES = 4 * MAX_DEPTH  # nested; some may be redundant, but Python's own stack is finite
+_WHOLE = re.compile(r"[0-9]{1,9}")
+_SHARE = re.compile(r"([0-9]+\.?[0-9]*(?:e-?[0-9]+)?|\.[0-9]+)(%?)", re.IGNORECASE)
 _NUMBERS = ("like", "generation")
 _SETTINGS = (*_NUMBERS, "text")
 
@@ -175,6 +182,8 @@ class Parser:
             raise QuerySyntaxError(
                 token.at, f"{token.field}: cannot be combined; take it out of the parentheses, OR, AND or NOT"
             )
+        if token.field in REGION_FILTERS:
+            return _region_term(token)
         if token.field in FILTERS:
             return FieldTerm(cast("FieldName", token.field), _value(token), token.at)
         name = _value(_checked(token)).strip()
@@ -221,6 +230,26 @@ def _value(token: Token) -> str:
     return token.value
 
 
+def _region_term(token: Token) -> RegionTerm:
+    """Return a condition on regions. Raises ``QuerySyntaxError`` unless it names a tag, a sign and a number."""
+    name, example = token.field, "count:dog>=2" if token.field == "count" else "area:dog>0.2"
+    value = _value(token)
+    if token.sign is None:
+        what = f"a tag, a sign (>=, >, =, < or <=) and a number, such as {example}"
+        raise QuerySyntaxError(token.at, f"{name}: takes {what}")
+    if not value.strip():
+        raise QuerySyntaxError(token.value_at, f"{name}: needs the name of a tag, such as {example}")
+    number_at = token.end - len(token.number)
+    if name == "count" and not _WHOLE.fullmatch(token.number):
+        raise QuerySyntaxError(number_at, f"count: compares with a whole number, such as {example}")
+    share = _SHARE.fullmatch(token.number)
+    number = float(share[1]) / (100 if share[2] else 1) if share else -1.0
+    if name == "area" and not 0 <= number <= 1:
+        what = "a share of the picture from 0 to 1, or up to 100%"
+        raise QuerySyntaxError(number_at, f"area: compares with {what}, such as {example} or area:dog>20%")
+    return RegionTerm(cast("RegionFieldName", name), value.strip(), cast("Sign", token.sign), number, token.at)
+
+
 def _number(token: Token) -> int:
     value = _value(token)
     if not (value.isascii() and value.isdecimal() and 0 < int(value) < 2**63):
@@ -249,7 +278,7 @@ def check_depth(part: Expression | None, left: int) -> None:
 
 
 def _first_at(part: Expression) -> int:
-    while not isinstance(part, TagTerm | FieldTerm):
+    while not isinstance(part, Leaf):
         part = part.part if isinstance(part, NotOf) else part.parts[0]
     return part.at
 

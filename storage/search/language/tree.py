@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 FieldName = Literal["archive", "job", "prefix", "after", "before", "larger", "smaller", "missing", "read"]
+RegionFieldName = Literal["count", "area"]
+Sign = Literal[">=", ">", "=", "<=", "<"]
 
 _COLUMNS_BEFORE, _COLUMNS_BEHIND = 56, 20  # that a pointer shows of a long text
 
@@ -58,6 +60,17 @@ class FieldTerm:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionTerm:
+    """A condition on the regions of a tag: ``count:dog>=2``, or ``area:dog>0.2`` of the picture."""
+
+    name: RegionFieldName
+    tag: str
+    sign: Sign
+    number: float
+    at: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class AllOf:
     """Every part is true."""
 
@@ -78,7 +91,8 @@ class NotOf:
     part: Expression
 
 
-Expression = TagTerm | FieldTerm | AllOf | AnyOf | NotOf
+Leaf = TagTerm | FieldTerm | RegionTerm
+Expression = Leaf | AllOf | AnyOf | NotOf
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 
 from storage.search.language.lexer import near_field, quoted, tokens
 from storage.search.language.parser import parse
-from storage.search.language.tree import AllOf, AnyOf, FieldTerm, NotOf, Parsed, QuerySyntaxError, TagTerm, all_of
+from storage.search.language.tree import (
+    AllOf,
+    AnyOf,
+    FieldTerm,
+    NotOf,
+    Parsed,
+    QuerySyntaxError,
+    RegionTerm,
+    TagTerm,
+    all_of,
+)
 
 if TYPE_CHECKING:
     from storage.search.language.tree import Expression
@@ -82,6 +92,15 @@ def filter_text(name: str, value: str) -> str:
     return f"{name}:{value if is_bare else quoted(value)}"
 
 
+def region_text(term: RegionTerm) -> str:
+    """Return a condition on regions as text."""
+    comparison = f"{term.sign}{repr(term.number).removesuffix('.0')}"
+    bare = f"{term.name}:{term.tag}{comparison}"
+    found = list(tokens(bare, is_lenient=True))
+    is_bare = len(found) == 1 and (found[0].value, found[0].sign, found[0].is_quoted) == (term.tag, term.sign, False)
+    return bare if is_bare else f"{term.name}:{quoted(term.tag)}{comparison}"
+
+
 def _parts(where: Expression | None) -> tuple[Expression, ...]:
     if where is None:
         return ()
@@ -110,6 +129,8 @@ def _inner(part: Expression) -> str:
         return _term(part, is_top=False)
     if isinstance(part, FieldTerm):
         return filter_text(part.name, part.value)
+    if isinstance(part, RegionTerm):
+        return region_text(part)
     if isinstance(part, NotOf):
         return f"-{_grouped(part.part)}"
     if isinstance(part, AllOf):

@@ -1,7 +1,7 @@
-"""The images in which words stand, kept between searches.
+"""Images with a word in them, or with regions of a tag, kept between searches.
 
-A word may stand in most images of an archive. Finding them takes PostgreSQL a microsecond or two for each. They are
-therefore kept with the snapshot at which they were found. The next search with the same words asks only what changed
+These may be most images of an archive. Finding them takes PostgreSQL a microsecond or two for each. They are
+therefore kept with the snapshot at which they were found. The next search for the same asks only what changed
 since, so that it finds what was committed before it, exactly.
 """
 
@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from storage.results import reading_search
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
-    from storage.results.reading_search import Moment
+    from storage.results.moments import Asked, Moment
 
 MAX_BYTES = 128 * 2**20
 """Of the ids that are kept: sixteen million."""
@@ -28,8 +26,8 @@ _OVERHEAD = 500
 """Bytes of an entry without images."""
 
 
-class ReadImages:
-    """Finds images by the words in them. One per process; thread-safe.
+class KeptImages:
+    """Finds images by what is in them. One per process; thread-safe.
 
     Args:
         max_bytes: how much is kept. What was not asked for the longest is forgotten first.
@@ -38,23 +36,22 @@ class ReadImages:
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._kept: OrderedDict[tuple[int, str], tuple[Moment, NDArray[np.int64]]] = OrderedDict()
+        self._kept: OrderedDict[Asked, tuple[Moment, NDArray[np.int64]]] = OrderedDict()
         self._lock = Lock()
 
-    def having(self, session: Session, generation_id: int, query: str) -> NDArray[np.int64]:
-        """Return the ids, ascending, of the images whose words match a ``tsquery``. They must not be changed."""
-        key = generation_id, query
+    def matching(self, session: Session, asked: Asked) -> NDArray[np.int64]:
+        """Return the ids, ascending, of the images that are asked for. They must not be changed."""
         with self._lock:
-            kept = self._kept.get(key)
-        found = None if kept is None else _advanced(session, key, kept)
+            kept = self._kept.get(asked)
+        found = None if kept is None else _advanced(session, asked, kept)
         if found is None:
-            found = reading_search.images(session, generation_id, query)
+            found = asked.images(session)
             found[1].flags.writeable = False
         if found[0].is_public:
-            self._keep(key, found)
+            self._keep(asked, found)
         return found[1]
 
-    def _keep(self, key: tuple[int, str], found: tuple[Moment, NDArray[np.int64]]) -> None:
+    def _keep(self, key: Asked, found: tuple[Moment, NDArray[np.int64]]) -> None:
         with self._lock:
             before = self._kept.pop(key, None)
             self._bytes -= 0 if before is None else before[1].nbytes + _OVERHEAD
@@ -68,11 +65,11 @@ class ReadImages:
 
 
 def _advanced(
-    session: Session, key: tuple[int, str], kept: tuple[Moment, NDArray[np.int64]]
+    session: Session, asked: Asked, kept: tuple[Moment, NDArray[np.int64]]
 ) -> tuple[Moment, NDArray[np.int64]] | None:
     """Return what was kept as it is now; None if that has to be found again."""
     moment, ids = kept
-    changes = reading_search.changes(session, *key, moment)
+    changes = asked.changes(session, moment)
     if changes is None:
         return None
     if len(changes.changed):

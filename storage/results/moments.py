@@ -1,0 +1,56 @@
+"""When images were found, and what changed since: for searches that keep what they found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from sqlalchemy.orm import Session
+
+_ELEMENT = np.dtype([("bytes", ">i4"), ("value", ">i8")])
+_HEADER_BYTES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When images were found.
+
+    Attributes:
+        snapshot: PostgreSQL's text form.
+        file: of the table in which they were found. It is another one after the table was emptied.
+        is_public: others see the same: this transaction has written nothing.
+    """
+
+    snapshot: str
+    file: int
+    is_public: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Images that changed since a moment (ids, ascending), and those of them that match now."""
+
+    now: Moment
+    changed: NDArray[np.int64]
+    matching: NDArray[np.int64]
+
+
+class Asked(Protocol):
+    """What images are asked for. Equal ones find the same images."""
+
+    def images(self, session: Session) -> tuple[Moment, NDArray[np.int64]]:
+        """Return the ids, ascending, of the images that match."""
+
+    def changes(self, session: Session, since: Moment) -> Changes | None:
+        """Return what changed since a moment; None if that is too much, or the table was emptied since."""
+
+
+def ids_of(array: bytes | None) -> NDArray[np.int64]:
+    """Return the ids, ascending, in the binary form of a PostgreSQL array of bigint; None: without any."""
+    if array is None:
+        return np.empty(0, dtype=np.int64)
+    return np.sort(np.frombuffer(array, dtype=_ELEMENT, offset=_HEADER_BYTES)["value"].astype(np.int64))
