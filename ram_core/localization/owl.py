@@ -138,6 +138,8 @@ class Owl:
 
     def _tokens(self, tag: str) -> list[int]:
         if (found := self._ids.get(tag)) is None:
+            if len(self._ids) >= _TAGS_KEPT:
+                self._ids.clear()
             sentence = _TEMPLATE.format(tag.strip().lower())
             found = self._ids[tag] = self._tokenizer(sentence, verbose=False)["input_ids"]
         return found

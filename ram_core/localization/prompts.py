@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Tokens = tuple[int, ...]
 
+_TAGS_KNOWN = 100_000  # texts of people come and go; the tags of a vocabulary stay below this
 # The model takes these as ends of a phrase, also in the middle of a tag ("st. bernard").
 _ENDS = re.compile(r"[.?]")
 
@@ -67,6 +68,8 @@ class Packer:
     def tokens(self, tag: str) -> Tokens:
         """Return the tokens of a tag."""
         if (found := self._known.get(tag)) is None:
+            if len(self._known) >= _TAGS_KNOWN:
+                self._known.clear()
             found = self._known[tag] = tuple(self._tokenize(phrase(tag)))
         return found
 
