@@ -111,7 +111,7 @@ def test_what_is_wrong_with_the_files_is_said_in_one_line(
 
 
 def test_a_missing_tokenizer_is_an_error(models: Path) -> None:
-    for path in models.glob(f"{DETECTOR}/*token*"):
+    for path in (*models.glob(f"{DETECTOR}/*token*"), models / DETECTOR / "vocab.txt"):
         path.unlink()
     with pytest.raises(CheckpointError, match="tokenizer"):
         load_detector(DETECTOR, models_dir=models)
