@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Each has databases and ports of its own, so any number is safe. Many tests wait for processes: three for two cores.
+# Unit tests wait for nothing: no more of them than there are cores, since each process first loads torch.
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
@@ -27,7 +28,7 @@ up: $(VENV)/.run ## Run the whole stack until Ctrl-C
 ## Change it
 
 check: $(VENV)/.dev lint types ## Run linters, types and unit tests: before each commit
-	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow" tests/unit $(ARGS)
+	$(BIN)/pytest -n logical --maxprocesses $(JOBS) --dist loadfile -m "not slow" tests/unit $(ARGS)
 
 test: $(VENV)/.dev tools lint types ## Run linters, types and every test
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from storage.errors import UsageError
 from storage.objects.base import S3Options
 from storage.texts import without_secrets
-from workers.messages import READERS
+from workers.messages import MASKS, READERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -143,6 +143,22 @@ class Settings(BaseModel):
     def _known_reader(cls, value: str) -> str:
         if value not in READERS:
             raise ValueError(f"choose one of {', '.join(READERS)}")
+        return value
+
+    @field_validator("mask_text")
+    @classmethod
+    def _known_masks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not set(value) <= set(MASKS):
+            raise ValueError(f"choose from {', '.join(MASKS)}")
+        return value
+
+    @field_validator("mask_pattern")
+    @classmethod
+    def _pattern(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"is not a regular expression: {error}") from None
         return value
 
     @field_validator("api_tokens")
@@ -286,7 +302,8 @@ def load_settings(**overrides: object) -> Settings:
         settings = Settings.model_validate(given)
     except ValidationError as error:
         problems = "; ".join(
-            f"RAMQ_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+            f"RAMQ_{'_'.join(str(part) for part in problem['loc']).upper()}: "
+            + problem["msg"].removeprefix("Value error, ")
             for problem in error.errors(include_input=False, include_url=False)
         )
         raise UsageError(f"settings: {problems}") from None

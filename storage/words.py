@@ -212,7 +212,7 @@ def _folded(line: str) -> tuple[str, str, Sequence[int], Sequence[int]]:
     begin = 0
     while begin < len(line):
         end = begin + 1
-        while end < len(line) and (unicodedata.category(line[end])[0] == "M" or line[end] in _HALF_WIDTH_MARKS):
+        while end < len(line) and (_belongs_to_former(line[end]) or line[end] in _HALF_WIDTH_MARKS):
             end += 1
         folded, kinds = _cluster(line[begin:end])
         text.append(folded)
@@ -223,10 +223,17 @@ def _folded(line: str) -> tuple[str, str, Sequence[int], Sequence[int]]:
     return "".join(text), "".join(classes), begins, ends
 
 
+def _belongs_to_former(character: str) -> bool:
+    """Return whether it is a mark, or one of the characters that nobody sees, such as a zero-width space."""
+    category = unicodedata.category(character)
+    return category[0] == "M" or category == "Cf"
+
+
 @lru_cache(16_384)
 def _cluster(cluster: str) -> tuple[str, str]:
     """Return a character with its marks, folded, and the class of each character of the result."""
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", cluster).casefold())
+    seen = "".join(one for one in cluster if unicodedata.category(one) != "Cf")
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
     folded = "".join(map(_without_accents, folded)).translate(_WITHOUT_STROKE)
     if _UNSPACED.match(folded):
         return folded, _UNIT + _REST_OF_UNIT * (len(folded) - 1)

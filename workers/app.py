@@ -28,7 +28,7 @@ _KEEPALIVE = {
 
 
 def make_app(broker_url: str, models: tuple[str, ...]) -> Celery:
-    """Return the application for a worker of ``models``, those of further stages included."""
+    """Return the application for a worker of these models and further stages."""
     app = Celery("ramq", broker=broker_url, set_as_current=False)
     app.conf.update(
         # The ledger holds the results. A result backend would be a second source of truth.

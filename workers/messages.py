@@ -6,7 +6,8 @@ Importable without torch or Celery.
 from __future__ import annotations
 
 WAKE = "ramq.wake"
-"""Name of the only task. Its argument is the model to work for. It is ignored, but helps when reading the broker."""
+"""Name of the only task. Its argument is the model, or further stage, to work for. It is ignored, but helps when
+reading the broker."""
 
 ANY_MODEL = ("lite", "ram", "ram_plus")
 
@@ -22,17 +23,20 @@ READERS = (
     "ppocr_v5_thai",
 )
 
+MASKS = ("card", "iban", "email", "phone", "password")
+"""Kinds of text that can be masked; see ``ram_core.reading.sensitive``."""
+
 STAGE_MODELS = {"text": READERS}
 """Stages of jobs beside recognition, each with its models; the first one needs no download."""
 
 
 def queue_of(model: str) -> str:
-    """Return the queue on which workers that can run ``model`` listen."""
+    """Return the queue on which workers that can run ``model``, or do the stage of this name, listen."""
     return f"ramq.{model}"
 
 
 def queues_of(models: tuple[str, ...]) -> list[str]:
-    """Return the queues for these models."""
+    """Return the queues for these models and stages."""
     return [queue_of(model) for model in models]
 
 

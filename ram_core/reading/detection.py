@@ -64,6 +64,9 @@ MAX_MARKS = 3_000
 Window = tuple[float, float, float, float]
 """Left, top, right and bottom as fractions of a picture."""
 
+_MOST_PARTS = 12
+"""Marks of the close look inside one of large letters: they may be marked letter by letter."""
+
 
 class Found(NamedTuple):
     """(N, 4, 2) float32 corners x, y in pixels, clockwise from the top left; and whether there was more than that."""
@@ -213,7 +216,8 @@ def _spans(start: float, end: float, length: int, *, is_whole: bool) -> Iterator
 
 def _joined(near: Found, far: Found, large: float) -> Found:
     """Take the lines of ``large`` letters, in pixels of the picture, from the first look; others from the close one."""
-    taken = [box for box in far.boxes if _height(box) >= large]
+    # A page of small print is one large mark in the first look. It has more lines than large letters have parts.
+    taken = [box for box in far.boxes if _height(box) >= large and _inside(box, near) <= _MOST_PARTS]
     others = [
         box
         for box, (x, y) in zip(near.boxes, near.boxes.mean(axis=1).tolist(), strict=True)
@@ -222,6 +226,12 @@ def _joined(near: Found, far: Found, large: float) -> Found:
         and all(cv2.pointPolygonTest(each, (x, y), measureDist=False) < 0 for each in taken)
     ]
     return Found(np.asarray([*others, *taken], dtype=np.float32).reshape(-1, 4, 2), near.is_cut or far.is_cut)
+
+
+def _inside(box: NDArray[np.float32], near: Found) -> int:
+    """Return how many marks of the close look have their middle in a box."""
+    middles = near.boxes.mean(axis=1).tolist() if len(near.boxes) else []
+    return sum(cv2.pointPolygonTest(box, (x, y), measureDist=False) >= 0 for x, y in middles)
 
 
 def _height(box: NDArray[np.float32]) -> float:

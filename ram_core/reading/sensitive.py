@@ -17,7 +17,7 @@ MASK = "█"
 Span = tuple[int, int]
 
 # Every pattern starts behind a character that it cannot start with, so that a long text is searched in one pass.
-_DIGITS = re.compile(r"(?<![\dA-Za-z])\d(?:[ \-\u00a0]?\d){12,}+")
+_DIGITS = re.compile(r"(?<![\dA-Za-z])\d(?:[ \-\u00a0\n]?\d){12,}+")
 _GROUP = re.compile(r"\d+")
 _IBAN = re.compile(r"(?<![A-Za-z\d])[A-Z]{2}\d{2}(?:[ \-\u00a0]?[A-Z\d]){11,30}(?![A-Za-z\d])")
 _IN_FOURS = re.compile(r"[A-Z]{2}\d{2}(?:[ \-\u00a0][A-Z\d]{4}){2,7}(?:[ \-\u00a0][A-Z\d]{1,4})?")
@@ -28,7 +28,8 @@ _DATE = re.compile(
 )
 _SECRET = re.compile(
     r"(?P<word>pass(?:word|wort|wd|code|phrase)|kennwort|contraseña|mot de passe|hasło|密码|口令"
-    r"|(?<!\w)(?:pwd|senha|pin(?:[ \-]?code)?|puk))(?!\w)(?P<colon>[ \t]*(?:[:=\uff1a]|\bist?\b)[ \t]*\n?)?[ \t]*",
+    r"|(?<!\w)(?:pwd|senha|pin(?:[ \-]?code)?|puk))(?!\w)"
+    r"(?P<colon>[ \t]*(?:[:=\uff1a]|\bist?\b)[ \t]*\n?)?[ \t]*\n?[ \t]*",
     re.IGNORECASE,
 )
 _TOKEN = re.compile(r"\S+")

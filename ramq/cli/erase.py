@@ -150,6 +150,7 @@ def tell_done(done: DeletionReport, *, as_json: bool) -> None:
     err().print(
         f"Deletion {done.deletion_id} erased the results of {plural(done.images, 'image')}: "
         f"{plural(done.records, 'record')}, {plural(done.vectors, 'vector')}, {plural(done.failures, 'failure')}, "
+        f"{plural(done.readings, 'text')}, "
         f"{plural(done.thumbnails, 'thumbnail')}. Originals untouched."
     )
 

@@ -11,7 +11,7 @@ import typer
 
 from ramq.cli.context import services, settings_for
 from ramq.cli.output import duration, err, out, print_json, print_table, visible
-from storage.errors import FatalError
+from storage.errors import FatalError, UsageError
 from storage.ledger.waiting import waits_for
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ def enqueue(
     settings = settings_for()
     with services(settings) as ramq:
         further = [name.strip() for name in (stages or "").split(",") if name.strip()]
+        if stages is not None and not further:
+            raise UsageError("--stages names no stage; leave it out, or write --stages text")
         created = ramq.jobs.create(
             source, model=model, caption=caption, priority=priority, vocabulary=vocabulary, stages=further
         )
@@ -113,8 +115,11 @@ def jobs(
         print_json(page)
         return
     print_table(
-        ("job", "state", "listed", "done", "skipped", "failed", "pending", "model", "source"),
-        ((j.id, _state(j), j.listed, j.done, j.skipped, j.failed, j.pending, j.model, j.source) for j in page.items),
+        ("job", "state", "listed", "done", "skipped", "failed", "pending", "stage", "model", "source"),
+        (
+            (j.id, _state(j), j.listed, j.done, j.skipped, j.failed, j.pending, j.stage, j.model, j.source)
+            for j in page.items
+        ),
         keep=("state", "source"),
         empty="No jobs yet. Start one with `ramq enqueue SOURCE`.",
     )
@@ -352,6 +357,11 @@ def _note(view: JobView, alive: Sequence[WorkerView], *, is_lonely: bool, is_sta
     return ""
 
 
+def _rounded(rate: float) -> str:
+    """Return a rate with the digits that matter: reading a page of small print takes seconds."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
 def _state(view: JobView) -> str:
     return "listing" if view.is_listing else view.state
 
@@ -366,6 +376,8 @@ def _report(view: JobView, *, as_json: bool) -> None:
         lines.append(f"  images: {visible(view.query) or 'a search'}")
     if view.with_job is not None:
         lines.append(f"  together with job {view.with_job}")
+    if view.followers:
+        lines.append(f"  further stages: job {', '.join(map(str, view.followers))}")
     lines.append(
         f"  listed {view.listed:,} = done {view.done:,} + skipped {view.skipped:,} + failed {view.failed:,} "
         f"+ pending {view.pending:,}"
@@ -374,7 +386,7 @@ def _report(view: JobView, *, as_json: bool) -> None:
         left = f", {duration(view.eta_seconds)} left" if view.eta_seconds is not None else ""
         lines.append(f"  {view.images_per_second:,.1f} images/s{left}")
     if view.stages:
-        stages = ", ".join(f"{s.stage} {s.images_per_second or 0:,.0f}" for s in view.stages)
+        stages = ", ".join(f"{s.stage} {_rounded(s.images_per_second or 0)}" for s in view.stages)
         lines.append(f"  maximum rate per step, images/s: {stages}; bottleneck: {view.bottleneck}")
     if view.failures_by_class:
         classes = ", ".join(f"{name} {n:,}" for name, n in view.failures_by_class.items())

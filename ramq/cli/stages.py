@@ -80,6 +80,7 @@ def drop(generation_id: GenerationId, yes: Annotated[bool, typer.Option("--yes",
     Example: ramq stages drop 4
     """
     with services() as ramq:
+        ramq.stages.require(generation_id)
         if not yes:
             agree(f"Erase all results of generation {generation_id}?")
         report = ramq.stages.drop(generation_id)

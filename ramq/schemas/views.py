@@ -126,6 +126,7 @@ class JobOut(FromView):
     prefix: str
     stage: str = Field(description="what it does with the images: `recognition`, or a further stage such as `text`")
     with_job: int | None = Field(description="the job whose listing it follows; null if it lists by itself")
+    followers: list[int] = Field(description="the jobs of further stages that were requested together with it")
     query: str | None = Field(description="the search whose hits it works on; null: all images of its source")
     options: dict[str, Any] = Field(description="what a further stage was asked for, such as the tags to look for")
     model: str

@@ -106,7 +106,7 @@ class ReadingClient:
             UsageError: the polygon or the text is not valid.
         """
         if text is not None:
-            _check(text)
+            text = _clean(text)
         with unit_of_work(self._engine) as session:
             _reading(session, image_id, None)
             return line_corrections.correct(session, image_id, polygon, text, said_by)
@@ -134,7 +134,15 @@ def _reading(session: Session, image_id: int, generation: int | None) -> Reading
     return found
 
 
-def _check(text: str) -> None:
-    """Refuse characters that a line of text cannot have. Raises ``UsageError``."""
+def _clean(text: str) -> str:
+    """Return a line of text without characters that nobody sees, which the reader leaves out too.
+
+    Raises:
+        UsageError: it has control characters, or nothing that one can see.
+    """
     if not is_storable(text) or any(unicodedata.category(character) == "Cc" for character in text.strip()):
         raise UsageError("the text has control characters; give one line of text without them")
+    seen = "".join(one for one in unicodedata.normalize("NFC", text) if unicodedata.category(one)[0] != "C")
+    if not seen.strip():
+        raise UsageError("the text has nothing that one can see; give the right words, or say that there is no text")
+    return seen.strip()

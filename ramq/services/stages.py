@@ -9,7 +9,7 @@ from ramq.services.jobs import STAGES, priority_named, require_stages
 from storage.database import unit_of_work
 from storage.errors import ConflictError, UsageError
 from storage.ledger import jobs, listings
-from storage.results import archives, features, generations, images, serving, stages
+from storage.results import archives, generations, images, serving, stages
 from storage.search.views import SearchQuery
 from storage.tables import Archive
 from workers.messages import STAGE_MODELS
@@ -94,12 +94,14 @@ class StageClient:
 
     @staticmethod
     def _archives(session: Session, asked: SearchQuery) -> dict[tuple[int, str], Sequence[int]]:
+        """Return the archives, each with the prefix of its keys, in which images are recorded."""
+        named = (
+            archives.resolve_all(session, asked.archive) if asked.archive else [(i, "") for i in archives.ids(session)]
+        )
         below = asked.prefix or ""
-        if asked.archive:
-            return {(number, prefix + below): () for number, prefix in archives.resolve_all(session, asked.archive)}
-        serving_now = generations.default(session)
-        stock = [] if serving_now is None else features.stock(session, serving_now.id)
-        return {(each.archive_id, below): () for each in stock}
+        # Both prefixes are of whole keys: the longer one holds, unless they exclude each other.
+        places = [(number, max(below, prefix, key=len)) for number, prefix in named if _agree(below, prefix)]
+        return {place: () for place in places if stages.is_any_recorded(session, *place)}
 
     def generations(self) -> list[StageGeneration]:
         """Return the generations of all stages but recognition, and how many images each has done, oldest first."""
@@ -110,7 +112,18 @@ class StageClient:
         """Let search use the results of this generation for its stage. Raises ``NotFoundError``."""
         with unit_of_work(self._engine) as session:
             serving.lock_default(session)
+            self._require_further(session, generation_id)
             serving.use(session, generation_id)
+
+    def require(self, generation_id: int) -> None:
+        """Raise ``NotFoundError`` or ``ConflictError`` unless this is a generation of a further stage."""
+        with unit_of_work(self._engine) as session:
+            self._require_further(session, generation_id)
+
+    @staticmethod
+    def _require_further(session: Session, generation_id: int) -> None:
+        if generations.get(session, generation_id, stage=None).stage not in STAGES:
+            raise ConflictError(f"generation {generation_id} is one of recognition: see `ramq generations`")
 
     def drop(self, generation_id: int) -> DropReport:
         """Erase all results of a generation of a further stage.
@@ -120,6 +133,10 @@ class StageClient:
             ConflictError: an open job records with it.
         """
         with unit_of_work(self._engine) as session:
-            if generations.get(session, generation_id, stage=None).stage not in STAGES:
-                raise ConflictError(f"generation {generation_id} is one of recognition")
+            serving.lock_default(session)
+            self._require_further(session, generation_id)
             return serving.drop(session, generation_id)
+
+
+def _agree(one: str, other: str) -> bool:
+    return one.startswith(other) or other.startswith(one)

@@ -92,6 +92,10 @@ def fail(session: Session, job_id: int, reason: str) -> None:
         {"id": job_id, "note": reason},
     )
     webhook_deliveries.follow(session, ended.scalars().all())
+    # A follower that has not seen the whole listing would wait for the rest for ever. Resuming the job resumes both.
+    waiting = text("SELECT id FROM job WHERE with_job_id = :id AND listed_all_at IS NULL ORDER BY id")
+    for follower in session.scalars(waiting, {"id": job_id}).all():
+        fail(session, follower, f"job {job_id}, whose listing it follows, failed: {reason}")
 
 
 def finish_completed(session: Session) -> list[int]:
@@ -116,6 +120,16 @@ def finish_completed(session: Session) -> list[int]:
     return done
 
 
+def require_generation(session: Session, job_id: int) -> None:
+    """Raise ``ConflictError`` if the generation of a job's results was dropped: they would be written and not seen."""
+    dropped = text(
+        """SELECT generation.id FROM job JOIN generation ON generation.id = job.generation_id
+           WHERE job.id = :id AND dropped_at IS NOT NULL"""
+    )
+    if (generation_id := session.scalar(dropped, {"id": job_id})) is not None:
+        raise ConflictError(f"generation {generation_id}, to which job {job_id} belongs, was dropped: start a new job")
+
+
 _STEERED: dict[str, str] = {"paused": "paused", "running": "resumed", "cancelled": "cancelled"}
 
 
@@ -134,6 +148,8 @@ def set_state(session: Session, job_id: int, *, to: JobState, allowed: Sequence[
         raise NotFoundError(f"there is no job {job_id}")
     if state not in allowed:
         raise ConflictError(f"job {job_id} is {state} and cannot be {_STEERED[to]}")
+    if to == "running" and state != to:
+        require_generation(session, job_id)
     session.execute(
         text(
             """UPDATE job SET state = :to, note = NULL, list_attempts = 0, list_next_at = NULL,
@@ -161,6 +177,7 @@ _COUNTERS = """
         (SELECT name FROM vocabulary WHERE vocabulary.id = job.vocabulary_id) AS vocabulary,
         job.done + coalesce(begun.n_done, 0) AS all_done, job.failed + coalesce(begun.n_failed, 0) AS all_failed,
         job.skipped + coalesce(begun.n_skipped, 0) AS all_skipped,
+        ARRAY(SELECT other.id FROM job AS other WHERE other.with_job_id = job.id ORDER BY other.id) AS followers,
         coalesce(alive.workers, 0) AS workers, alive.rate,
         notice.ended_at AS notice_ended_at, notice.due_at AS notice_due_at, notice.sent_at AS notice_sent_at,
         notice.tries AS notice_tries, notice.error AS notice_error
@@ -239,6 +256,7 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         prefix=row.prefix,
         stage=row.stage,
         with_job=row.with_job_id,
+        followers=row.followers,
         query=row.query,
         options=row.options,
         model=row.model,

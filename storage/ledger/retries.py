@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from storage.ledger import webhook_deliveries
+from storage.ledger import jobs, webhook_deliveries
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -17,7 +17,11 @@ def reopen_failed(session: Session, job_id: int, error_class: str | None) -> int
     """Make the failed images of a job pending again, all or those of one class. Return how many.
 
     The failures stay, marked as being retried, until each image has a new outcome.
+
+    Raises:
+        ConflictError: the generation of its results was dropped.
     """
+    jobs.require_generation(session, job_id)
     ids = set(
         session.execute(
             text(

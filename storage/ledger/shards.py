@@ -14,6 +14,7 @@ from sqlalchemy import text
 from storage.database import limit_idleness
 from storage.errors import RamqError
 from storage.ledger.claims import CLAIMABLE
+from storage.tables import RECOGNITION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -209,25 +210,29 @@ def _note_on_job(session: Session, shard_id: int, note: str) -> None:
 
 
 def backlog(session: Session) -> dict[str, int]:
-    """Return, by model, the number of waiting items: shards that can be claimed and listings that can continue."""
+    """Return the number of waiting items by model, or by stage if it is not recognition.
+
+    These are shards that can be claimed, and listings that can continue. A follower only waits for the other job's.
+    """
     rows = session.execute(
         text(
             f"""
-            SELECT model, sum(n) FROM (
-                SELECT job.model, count(*) AS n FROM job JOIN LATERAL (
+            SELECT CASE WHEN stage = '{RECOGNITION}' THEN model ELSE stage END AS kind, sum(n) AS n FROM (
+                SELECT job.stage, job.model, count(*) AS n FROM job JOIN LATERAL (
                     SELECT FROM shard WHERE shard.job_id = job.id AND shard.state IN ('ready', 'leased')
                     AND {CLAIMABLE} LIMIT 1000
                 ) AS claimable ON true
-                WHERE job.state = 'running' AND job.generation_id IS NOT NULL GROUP BY job.model
+                WHERE job.state = 'running' AND job.generation_id IS NOT NULL GROUP BY job.stage, job.model
                 UNION ALL
-                SELECT model, count(*) FROM job WHERE state = 'running' AND listed_all_at IS NULL
+                SELECT stage, model, count(*) FROM job WHERE state = 'running' AND listed_all_at IS NULL
+                AND (with_job_id IS NULL OR generation_id IS NULL)
                 AND (list_lease_until IS NULL OR list_lease_until < now())
-                AND (list_next_at IS NULL OR list_next_at <= now()) GROUP BY model
-            ) AS waiting GROUP BY model
+                AND (list_next_at IS NULL OR list_next_at <= now()) GROUP BY stage, model
+            ) AS waiting GROUP BY kind
             """  # noqa: S608
         )
     )
-    return {model: int(n) for model, n in rows}
+    return {row.kind: int(row.n) for row in rows}
 
 
 def _touched(session: Session, statement: str, values: dict[str, object]) -> bool:

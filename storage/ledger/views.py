@@ -29,6 +29,7 @@ class JobView:
     Attributes:
         stage: what it does with the images: ``recognition``, or a further stage such as ``text``.
         with_job: the job whose listing it follows, since both were requested together; None: it lists by itself.
+        followers: the jobs of further stages that follow its listing.
         query: the search whose hits it works on; None: all images of its source.
         options: what a further stage was asked for, such as the tags to look for.
         features: which features it stores of each image: ``none``, ``global`` or ``tokens``.
@@ -46,6 +47,7 @@ class JobView:
     prefix: str
     stage: str
     with_job: int | None
+    followers: list[int]
     query: str | None
     options: dict[str, Any]
     model: str

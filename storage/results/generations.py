@@ -103,6 +103,10 @@ def ensure_of_stage(session: Session, spec: StageSpec) -> int:
         session.execute(statement.on_conflict_do_nothing(index_elements=[Generation.fingerprint]))
         generation = session.scalars(known).one()
     generation.dropped_at = None
+    if not generation.is_default and default(session, spec.stage) is None:  # the one that served was dropped
+        wait_for_lock(session, DEFAULT_LOCK)
+        generation.is_default = default(session, spec.stage) is None
+        session.flush()
     partitions.ensure(session, generation.id, spec.stage)
     return generation.id
 

@@ -32,14 +32,17 @@ def change(session: Session, added: Collection[str], lost: Collection[str]) -> N
 
     Call it after the readings were written, as the last step of a transaction: others wait for its end.
     """
+    lost = sorted(filter(can_be_misread, lost))  # others are not in the dictionary
     if lost:
+        # Whoever empties a generation locks its tables before this lock, so this must do the same.
+        session.execute(text("LOCK TABLE reading_index IN ACCESS SHARE MODE"))
         wait_for_lock(session, _LOCK)
     elif added:
         session.execute(text("SELECT pg_advisory_xact_lock_shared(:lock)"), {"lock": _LOCK})
     if added:
         _add(session, added)
     if lost:
-        _forget(session, sorted(filter(can_be_misread, lost)))
+        _forget(session, lost)
 
 
 def _add(session: Session, words: Collection[str]) -> None:

@@ -205,6 +205,8 @@ def note_changes(session: Session, image_id: int) -> None:
         words = words_with(stored(row.lines, row.confidences, row.corners), said)
         added |= words.spaced
         lost |= set(row.words or ()) - words.spaced
+        if words.vector is None and row.words is None:
+            continue  # an image that never had words has no row
         session.execute(
             text(
                 """INSERT INTO reading_index (image_id, generation_id, words)

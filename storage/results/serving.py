@@ -77,7 +77,8 @@ def drop(session: Session, generation_id: int) -> DropReport:
     """
     stage = generations.get(session, generation_id, stage=None).stage
     # Search works without the results of a further stage, so its only generation may go too.
-    if _begin_erasing(session, generation_id) and stage == RECOGNITION:
+    was_default = _begin_erasing(session, generation_id)
+    if was_default and stage == RECOGNITION:
         raise ConflictError(
             f"generation {generation_id} serves search: switch to another one first (`ramq generations use`)"
         )
@@ -91,6 +92,14 @@ def drop(session: Session, generation_id: int) -> DropReport:
         session.execute(
             text("UPDATE generation SET dropped_at = now(), is_default = false WHERE id = :id"), {"id": generation_id}
         )
+        if was_default:  # the newest one that is left serves search now
+            session.execute(
+                text(
+                    """UPDATE generation SET is_default = true WHERE id = (
+                       SELECT max(id) FROM generation WHERE stage = :stage AND dropped_at IS NULL)"""
+                ),
+                {"stage": stage},
+            )
         return DropReport(generation_id, erased, vectors=0, features=0)
     report = _empty(session, generation_id)
     values = {"id": generation_id}

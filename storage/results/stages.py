@@ -137,6 +137,21 @@ def _count(session: Session, generation: Generation) -> int:
     return int(session.scalar(statement, {"id": generation.id}) or 0)
 
 
+def is_any_recorded(session: Session, archive_id: int, prefix: str) -> bool:
+    """Return whether the serving generation of recognition has recorded an image whose key begins with ``prefix``."""
+    return bool(
+        session.scalar(
+            text(
+                """SELECT EXISTS (SELECT FROM image JOIN record ON record.image_id = image.id
+                   JOIN generation ON generation.id = record.generation_id AND generation.is_default
+                   WHERE image.archive_id = :archive_id AND starts_with(image.key, :prefix)
+                   AND image.missing_since IS NULL)"""
+            ),
+            {"archive_id": archive_id, "prefix": prefix},
+        )
+    )
+
+
 def _is_pending(stage: str) -> str:
     table = TABLES[stage][0]
     return f"""

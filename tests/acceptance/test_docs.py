@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.services.s3 import S3Server
 
 # Of the quick start, each line is a process of its own, as in a shell.
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("docs"), pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(1200)]
 
 BUCKET = "holiday"
 IN_FOLDER, IN_BUCKET = 6, 8
@@ -136,18 +136,19 @@ def lines_of(page: str) -> list[Typed]:
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="the data folder is another one there")
-def test_the_quick_start_does_what_it_says(newcomer: Newcomer) -> None:
+def test_the_quick_start_does_what_it_says_and_every_search_of_the_page_about_searching_is_answered(
+    newcomer: Newcomer,
+) -> None:
+    """A person who has come so far turns to the search page, and back to what the quick start says of deleting."""
     lines = lines_of("quickstart.md")
-    assert len(lines) > 15
-    for one in lines:
+    [deleting] = [number for number, one in enumerate(lines) if one.line.startswith("ramq delete")]
+    assert deleting > 14
+    for one in lines[:deleting]:
         newcomer.type(one)
-
-
-@pytest.mark.skipif(sys.platform == "darwin", reason="the data folder is another one there")
-def test_every_search_of_the_page_about_searching_is_answered(newcomer: Newcomer) -> None:
-    for line in ("ramq up", "ramq enqueue ~/Pictures --wait", f"ramq enqueue s3://{BUCKET} --wait"):
-        newcomer.type(Typed(line), here=True)
-    lines = lines_of("search.md")
-    assert len(lines) > 10
-    for one in lines:
+    newcomer.type(Typed(f"ramq enqueue s3://{BUCKET} --wait"), here=True)
+    searches = lines_of("search.md")
+    assert len(searches) > 10
+    for one in searches:
         newcomer.type(one, here=True)
+    for one in lines[deleting:]:
+        newcomer.type(one)

@@ -29,7 +29,7 @@ def test_every_file_of_a_bad_archive_gets_the_outcome_it_deserves(
         (folder / name).write_bytes(each.body)
     s3_server.upload_folder(folder, bucket)
     with client_services(s3_settings) as services, running_fleet(s3_settings, tmp_path) as fleet:
-        [worker] = fleet.start(1)
+        [worker] = fleet.start(1, RAMQ_DECODE_THREADS="2")
         for source in (str(folder), f"s3://{bucket}"):
             job = services.jobs.create(source)
             view = wait_for(services, job.id, fleet, lambda view: view.is_over)

@@ -143,7 +143,7 @@ def test_pictures_that_kill_hang_or_starve_their_decoder_cost_nobody_but_themsel
     for name, (mark, _) in fatal.items():
         (tmp_path / "photos" / name).write_bytes(marks.marked(files[name], mark))
     job = services.jobs.create(str(tmp_path / "photos"))
-    [worker] = fleet.start(1)
+    [worker] = fleet.start(1, RAMQ_DECODE_THREADS="2")
     view = wait_for(services, job.id, fleet, lambda view: view.is_over)
     assert (view.done, view.failed) == (295, 5)
     assert worker.poll() is None

@@ -37,7 +37,7 @@ def test_a_storm_of_doubled_and_stale_messages_makes_no_work(
     }
     files = fill(tmp_path / "photos", count)
     broker, queue = broker_client(broker_url), f"{KEY_PREFIX}{queue_of('lite')}"
-    WakeUps(make_app(broker_url), broker).send("lite", 20)
+    WakeUps(make_app(broker_url, ("lite",)), broker).send("lite", 20)
     stale: list[bytes] = broker.lrange(queue, 0, -1)  # type: ignore[assignment]  # typed for both kinds of client
     assert len(stale) == 20
     fleet.start(2)

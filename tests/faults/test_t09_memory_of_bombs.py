@@ -32,7 +32,7 @@ def test_bombs_and_odd_files_take_little_memory_and_no_process(
         (calm / f"{number}.png").write_bytes(picture(number))
     for number, one in enumerate((*bad(), *odd()) * 2):
         (rough / f"{number}.jpg").write_bytes(one.body)
-    [worker] = fleet.start(1)
+    [worker] = fleet.start(1, RAMQ_DECODE_THREADS="2")
     peaks = []
     for folder in (calm, rough):
         job = services.jobs.create(str(folder))

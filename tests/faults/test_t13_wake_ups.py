@@ -64,7 +64,7 @@ def test_a_job_of_a_million_images_is_a_handful_of_messages_however_many_send(
     longest, over = 0, threading.Event()
 
     def send_all_the_time(_number: int) -> None:
-        wake_ups = WakeUps(make_app(broker_url), broker_client(broker_url))
+        wake_ups = WakeUps(make_app(broker_url, ("lite",)), broker_client(broker_url))
         worker = Worker(
             services.engine,
             cast("ModelHolder", OneModel(1)),

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from tests.services.fleet import Fleet
     from tests.services.s3 import S3Server
 
-JOBS = 20
 EACH = 8
 
 
@@ -32,7 +31,7 @@ def unfit(services: Services) -> list[str]:
 
 @pytest.mark.slow
 def test_two_healthy_workers_do_everything_beside_one_of_each_unfit_kind(
-    s3_settings: Settings, s3_server: S3Server, bucket: str, tmp_path: Path
+    s3_settings: Settings, s3_server: S3Server, bucket: str, tmp_path: Path, amount: Callable[[int, int], int]
 ) -> None:
     """The unfit are there first and try every kind of job; what they find out is on the jobs and in `ramq workers`."""
     full = tmp_path / "disk-is-full"
@@ -44,11 +43,12 @@ def test_two_healthy_workers_do_everything_beside_one_of_each_unfit_kind(
         "disk": {"FAULT_FULL_DISK": str(full)},
         "credentials": {"AWS_SECRET_ACCESS_KEY": "wrong"},
     }
-    for number in range(JOBS):
+    jobs = amount(8, 20)  # each worker makes clients for the archive of each job
+    for number in range(jobs):
         s3_server.put(bucket, {f"{number:02}/{key}": body for key, body in pictures(EACH).items()})
     environment = {"RAMQ_S3_ENDPOINT_URL": str(s3_settings.s3_endpoint_url), "RAMQ_SHARD_SIZE": "4"}
     with client_services(s3_settings) as services, running_fleet(s3_settings, tmp_path, **environment) as fleet:
-        ids = [services.jobs.create(f"s3://{bucket}/{number:02}").id for number in range(JOBS)]
+        ids = [services.jobs.create(f"s3://{bucket}/{number:02}").id for number in range(jobs)]
         for trouble in kinds.values():
             fleet.start(1, **trouble)
         until(lambda: len([view for view in services.jobs.workers() if view.unfit]) == len(kinds), fleet)

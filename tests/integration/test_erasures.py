@@ -15,8 +15,9 @@ from storage.errors import ConflictError, NotFoundError, UsageError
 from storage.index.feature_compaction import compact as compact_features
 from storage.index.feature_files import FeatureFiles
 from storage.index.garbage import collect_garbage
-from storage.results import erasures, features, serving
+from storage.results import erasures, features, line_corrections, serving
 from storage.search.views import SearchQuery
+from tests.reading_archive import ReadingArchive, add_text_generation, box, row
 from tests.services.recognised import CAT, PHOTOGRAPHS, recognise
 from tests.services.web import assert_problem, services_of
 
@@ -63,9 +64,15 @@ def test_a_deleted_image_is_gone_from_tables_and_searches_at_once_and_from_files
         features.link(session, 1, file, {victim: (0, "1")})
     services.corrections.tag([victim], add=[CAT])
     services.images.thumbnail(victim)
+    reading = ReadingArchive(services.engine, add_text_generation(services.engine), [victim])
+    reading.write(row(victim, "coffee"))
+    with unit_of_work(services.engine) as session:
+        line_corrections.correct(session, victim, box(3), "espresso", "ann")
+    assert reading.dictionary() == ["coffee", "espresso"]
     report = client.delete(f"/v1/images/{victim}").json()
-    for name in ("images", "records", "vectors", "corrections", "features", "thumbnails"):
+    for name in ("images", "records", "vectors", "corrections", "features", "readings", "thumbnails"):
         assert report[name] == 1, name
+    assert reading.dictionary() == []
     assert victim not in every_id(services)
     before = services.erasures.verify(report["deletion_id"])
     assert not before.is_clean

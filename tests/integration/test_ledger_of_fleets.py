@@ -141,6 +141,15 @@ def test_a_shard_whose_holders_die_goes_alone(ledger: Ledger) -> None:
     assert seen == [[(first, 1), (second, 1)], [(first, 2), (second, 2)], [(first, 3)], [(second, 3)]]
 
 
+def test_a_further_stage_waits_under_its_own_name_and_a_follower_does_not_wait_for_a_listing(ledger: Ledger) -> None:
+    first, second = make_stages(ledger, [1, 1])
+    with unit_of_work(ledger.engine) as session:
+        assert shards.backlog(session) == {"lite": 2, "text": 2}
+    ledger.execute("UPDATE job SET listed_all_at = NULL WHERE id IN (:a, :b)", a=first, b=second)
+    with unit_of_work(ledger.engine) as session:
+        assert shards.backlog(session) == {"lite": 3, "text": 2}
+
+
 def test_jobs_of_different_stages_share_workers_fairly(ledger: Ledger) -> None:
     recognition = ledger.make_job([1] * 4)
     _, text = make_stages(ledger, [1] * 4)

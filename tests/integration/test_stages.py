@@ -15,7 +15,9 @@ from sqlalchemy import text
 from ram_core.transforms import SquashTransform
 from storage.database import unit_of_work
 from storage.errors import ConflictError, UsageError
+from storage.ledger import jobs
 from storage.objects.folder import FolderStore
+from storage.results import generations
 from storage.search.views import SearchQuery
 from tests.services.checker import fill, picture
 from tests.services.null_reader import NullReader, load
@@ -121,6 +123,7 @@ def test_a_worker_of_both_stages_fetches_and_decodes_each_image_once(
     job = services.jobs.create(str(source), stages=["text"])
     [other] = services.jobs.followers(job.id)
     assert (other.stage, other.with_job, other.model) == ("text", job.id, "ppocr_v6")
+    assert (job.followers, other.followers) == ([other.id], [])
     first, second = work(services, workers["both"], job, other)
     check_both(services, first, second, COUNT)
     assert counted == {"fetch": COUNT, "decode": COUNT}
@@ -244,12 +247,77 @@ def test_a_stage_has_its_own_generations_which_search_can_use_and_drop(
         True,
     )
     assert [view.id for view in services.generations.list()] == [services.jobs.get(job.id).generation_id]
-    with pytest.raises(ConflictError, match="recognition"):
-        services.stages.drop(services.generations.list()[0].id)
+    for refused in (services.stages.drop, services.stages.use, services.stages.require):
+        with pytest.raises(ConflictError, match="recognition"):
+            refused(services.generations.list()[0].id)
     assert services.stages.drop(generation.id).records == COUNT
     assert services.stages.generations() == []
     assert count(services, "SELECT count(*) FROM reading") == 0
     assert count(services, "SELECT count(*) FROM record") == COUNT
+    # Read again, it serves again.
+    [again] = services.stages.start("text", SearchQuery())
+    work(services, workers["both"], again)
+    [generation] = services.stages.generations()
+    assert (generation.images, generation.is_default) == (COUNT, True)
+
+
+def test_when_the_generation_that_serves_is_dropped_the_newest_that_is_left_serves(
+    services: Services, workers: dict[str, Worker], source: Path
+) -> None:
+    job = services.jobs.create(str(source), stages=["text"])
+    work(services, workers["both"], job, *services.jobs.followers(job.id))
+    with unit_of_work(services.engine) as session:
+        spec = generations.StageSpec("text", "other", "ppocr_v6", "1" * 64, "masked")
+        other = generations.ensure_of_stage(session, spec)
+    first = next(each for each in services.stages.generations() if each.is_default)
+    assert first.id != other
+    services.stages.drop(first.id)
+    assert [(each.id, each.is_default) for each in services.stages.generations()] == [(other, True)]
+
+
+def test_a_job_whose_generation_was_dropped_is_not_taken_up_again(
+    services: Services, workers: dict[str, Worker], source: Path
+) -> None:
+    (source / "00007.png").write_bytes(picture(7)[:300])
+    job = services.jobs.create(str(source), stages=["text"])
+    [other] = services.jobs.followers(job.id)
+    work(services, workers["both"], job, other)
+    services.stages.drop(services.stages.generations()[0].id)
+    with pytest.raises(ConflictError, match="was dropped: start a new job"):
+        services.jobs.retry(other.id)
+    assert services.jobs.get(other.id).failed == 1
+
+
+def test_a_job_that_fails_while_it_is_listed_ends_its_followers_and_resumes_them(
+    services: Services, workers: dict[str, Worker], source: Path
+) -> None:
+    job = services.jobs.create(str(source), stages=["text"])
+    with unit_of_work(services.engine) as session:
+        jobs.fail(session, job.id, "the list has changed")
+    [other] = services.jobs.followers(job.id)
+    note = f"job {job.id}, whose listing it follows, failed: the list has changed"
+    assert (other.state, other.note) == ("failed", note)
+    services.jobs.resume(job.id)
+    first, second = work(services, workers["both"], job, other)
+    check_both(services, first, second, COUNT)
+
+
+def test_a_stage_works_on_the_images_that_a_search_with_the_same_words_finds(
+    services: Services, workers: dict[str, Worker], source: Path
+) -> None:
+    (source / "aa").mkdir()
+    (source / "aa" / "x.png").write_bytes(picture(500))
+    job = services.jobs.create(str(source))
+    work(services, workers["both"], job)
+    for asked in (
+        SearchQuery(archive=f"{source}/aa", prefix="aa/"),
+        SearchQuery(archive=f"{source}/aa", prefix="a"),
+        SearchQuery(prefix="aa/x"),
+    ):
+        [reading] = services.stages.start("text", asked)
+        assert work(services, workers["both"], reading)[0].listed == 1
+    with pytest.raises(UsageError, match="no recorded image matches"):
+        services.stages.start("text", SearchQuery(archive=f"{source}/aa", prefix="ab"))
 
 
 def test_a_job_says_when_nobody_can_do_its_stage(services: Services, workers: dict[str, Worker], source: Path) -> None:

@@ -9,12 +9,17 @@ import pytest
 from sqlalchemy.orm import Session
 
 from ramq.wiring import Services
-from storage.database import make_engine
+from storage.database import make_engine, unit_of_work
 from storage.index.builder import IndexBuilder
 from storage.index.file_storage import FolderStorage
 from storage.index.index import VectorIndex
+from storage.results import readings
+from storage.results.reading_search import Having
+from storage.results.records import Provenance
+from storage.search.kept_images import KeptImages
 from storage.search.views import SearchQuery
 from tests.archive_model import ArchiveModel
+from tests.reading_archive import JOB, ReadingArchive, row
 from tests.services.standby import catch_up, pause, standby_of
 from tests.vector_archive import VectorArchive, unit_vectors, write
 
@@ -109,3 +114,33 @@ def test_a_standby_that_is_behind_shows_the_archive_as_it_was(
     catch_up(primary, standby)
     assert found() == sorted(archive.results[0])
     assert services.ready()["search"] == "ok"
+
+
+def test_words_found_on_a_standby_miss_nothing_that_ends_while_others_still_write(
+    primary: Engine, standby: Engine
+) -> None:
+    archive = ReadingArchive.new(primary, images=6)
+    kept = KeptImages()
+
+    def check(*expected: int) -> None:
+        catch_up(primary, standby)
+        with unit_of_work(standby) as session:
+            assert kept.matching(session, Having(archive.generation_id, "'out'")).tolist() == [
+                archive.images[n] for n in expected
+            ]
+
+    archive.write(row(archive.images[0], "out"))
+    check(0)
+    slow, slower = Session(primary), Session(primary)
+    with slow, slower:
+        for session, number in ((slower, 1), (slow, 2)):
+            provenance = Provenance(JOB, archive.generation_id, "none")
+            readings.write_readings(session, [row(archive.images[number], "out")], provenance)
+        archive.write(row(archive.images[3], "out"))
+        check(0, 3)
+        slow.commit()
+        check(0, 2, 3)
+        archive.write(row(archive.images[0], "go"))
+        check(2, 3)
+        slower.commit()
+    check(1, 2, 3)

@@ -52,6 +52,20 @@ def told(run: Run) -> list[str]:
     return [line["text"] for line in json.loads(run("line", "coffee.png", "--json").stdout)["lines"]]
 
 
+def test_search_prints_the_lines_that_match(run: Run) -> None:
+    found = run("search", "read:good")
+    assert found.returncode == 0, found.stderr
+    header, hit = found.stdout.splitlines()
+    assert header.split()[:4] == ["image", "score", "key", "text"]
+    assert "GOOD MORMING" in hit
+    [item] = json.loads(run("search", "read:good", "--json").stdout)["items"]
+    assert item["read"][0]["spans"] == [[0, 4]]
+    hostile = run("search", "read:script")
+    assert "alert" in hostile.stdout
+    assert "\u202e" not in hostile.stdout
+    assert "text" not in run("search", "--limit", "3").stdout.splitlines()[0].split()
+
+
 def test_show_prints_the_lines_of_text(run: Run) -> None:
     shown = run("show", "coffee.png")
     assert shown.returncode == 0, shown.stderr

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Process = subprocess.Popen[bytes] | ForkedWorker
 TIMEOUT_SECONDS = 120.0
+_LEAST_PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 0.05, 0.15
+"""Between two looks at a job. Each is several queries, so a long wait is looked at less often than a short one."""
 
 
 @dataclass
@@ -88,6 +90,9 @@ def running_fleet(settings: Settings, folder: Path, *, is_null: bool = True, **e
             "RAMQ_SHARD_SIZE": "64",
             "RAMQ_BATCH_SIZE": "16",
             "OMP_NUM_THREADS": "1",
+            # Each is a new Python: for most of these tests, that is more work than all their pictures. The tests that
+            # are about decoders ask for two.
+            **({"RAMQ_DECODE_THREADS": "1"} if is_null else {}),
             **environment,
         },
         is_null,
@@ -113,15 +118,16 @@ def wait_for(
     services: Services, job_id: int, fleet: Fleet, until: Callable[[JobView], bool], timeout: float = TIMEOUT_SECONDS
 ) -> JobView:
     """Return the job once ``until`` holds; the counters must add up all the while."""
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     while True:
         view = services.jobs.get(job_id)
         assert view.listed == view.done + view.skipped + view.failed + view.pending
         assert min(view.done, view.skipped, view.failed, view.pending) >= 0
         if until(view):
             return view
-        assert time.monotonic() < deadline, f"{view}\n{fleet.log()[-4000:]}"
-        time.sleep(0.05)
+        waited = time.monotonic() - began
+        assert waited < timeout, f"{view}\n{fleet.log()[-4000:]}"
+        time.sleep(min(max(waited / 20, _LEAST_PAUSE_SECONDS), _MOST_PAUSE_SECONDS))
 
 
 def check_counters(services: Services, job_id: int) -> None:

@@ -8,13 +8,13 @@ import os
 import subprocess
 import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
 
 from ram_core import evaluate
 from ram_core.annotations import Benchmark, read_benchmark
@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 TAGS = 8
 
 
+@pytest.fixture(scope="module")
+def theirs() -> Any:
+    """What scikit-learn has. To import it takes a second, which only the process that compares should spend."""
+    return import_module("sklearn.metrics")
+
+
 def _synthetic(seed: int, *, ties: bool = False, absent: bool = False) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     random = np.random.default_rng(seed)
     targets = random.random((200, 12)) < random.uniform(0.02, 0.5, 12)
@@ -46,39 +52,43 @@ def _synthetic(seed: int, *, ties: bool = False, absent: bool = False) -> tuple[
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("seed", range(5))
-def test_average_precision_is_that_of_scikit_learn(seed: int, ties: bool) -> None:
+def test_average_precision_is_that_of_scikit_learn(theirs: Any, seed: int, ties: bool) -> None:
     scores, targets = _synthetic(seed, ties=ties)
-    expected = [average_precision_score(targets[:, c], scores[:, c]) for c in range(12)]
+    expected = [theirs.average_precision_score(targets[:, c], scores[:, c]) for c in range(12)]
     metrics = measure(scores, targets, 0.5)
     np.testing.assert_allclose(metrics.classes.average_precision, expected, rtol=1e-12)
     assert metrics.mean_average_precision == pytest.approx(np.mean(expected), rel=1e-12)
 
 
 @pytest.mark.parametrize("absent", [False, True])
-def test_precision_recall_and_f1_are_those_of_scikit_learn(absent: bool) -> None:
+def test_precision_recall_and_f1_are_those_of_scikit_learn(theirs: Any, absent: bool) -> None:
     scores, targets = _synthetic(1, absent=absent)
     thresholds = np.linspace(0.2, 1.1, 12, dtype=np.float32)  # the last tag is never assigned
     assigned = scores >= thresholds
     metrics = measure(scores, targets, thresholds)
     options: dict[str, Any] = {"zero_division": 0}
-    np.testing.assert_allclose(metrics.classes.precision, precision_score(targets, assigned, average=None, **options))
-    np.testing.assert_allclose(metrics.classes.recall, recall_score(targets, assigned, average=None, **options))
-    np.testing.assert_allclose(metrics.classes.f1, f1_score(targets, assigned, average=None, **options))
-    assert metrics.overall_precision == pytest.approx(precision_score(targets, assigned, average="micro", **options))
-    assert metrics.overall_recall == pytest.approx(recall_score(targets, assigned, average="micro", **options))
-    assert metrics.overall_f1 == pytest.approx(f1_score(targets, assigned, average="micro", **options))
-    cp = precision_score(targets, assigned, average="macro", **options)
-    cr = recall_score(targets, assigned, average="macro", **options)
+    np.testing.assert_allclose(
+        metrics.classes.precision, theirs.precision_score(targets, assigned, average=None, **options)
+    )
+    np.testing.assert_allclose(metrics.classes.recall, theirs.recall_score(targets, assigned, average=None, **options))
+    np.testing.assert_allclose(metrics.classes.f1, theirs.f1_score(targets, assigned, average=None, **options))
+    assert metrics.overall_precision == pytest.approx(
+        theirs.precision_score(targets, assigned, average="micro", **options)
+    )
+    assert metrics.overall_recall == pytest.approx(theirs.recall_score(targets, assigned, average="micro", **options))
+    assert metrics.overall_f1 == pytest.approx(theirs.f1_score(targets, assigned, average="micro", **options))
+    cp = theirs.precision_score(targets, assigned, average="macro", **options)
+    cr = theirs.recall_score(targets, assigned, average="macro", **options)
     assert metrics.class_precision == pytest.approx(cp)
     assert metrics.class_recall == pytest.approx(cr)
     assert metrics.class_f1 == pytest.approx(2 * cp * cr / (cp + cr))
 
 
-def test_a_tag_that_no_image_has_counts_as_zero_and_is_also_left_out() -> None:
+def test_a_tag_that_no_image_has_counts_as_zero_and_is_also_left_out(theirs: Any) -> None:
     scores, targets = _synthetic(2, absent=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn warns of the very case
-        expected = [average_precision_score(targets[:, c], scores[:, c]) for c in range(12)]
+        expected = [theirs.average_precision_score(targets[:, c], scores[:, c]) for c in range(12)]
     metrics = measure(scores, targets, 0.5)
     assert metrics.classes.average_precision[3] == 0.0
     assert metrics.mean_average_precision == pytest.approx(np.mean(expected))

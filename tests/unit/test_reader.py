@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFilter
 
 from ram_core.errors import ImageError
-from ram_core.reading import Reader, ReaderSpec, ReadingTransform, load_reader, reader, recognition
+from ram_core.reading import Reader, ReaderSpec, ReadingTransform, detection, load_reader, reader, recognition
 from ram_core.reading.reader import clean
 from tests.lettering import CHINESE, edits, font, pixels, sentence, sheet, spoil
 from tests.photographs import photographs
@@ -305,3 +305,19 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     code += "print(*({'onnxruntime', 'cv2', 'rapidocr', 'torch', 'omegaconf'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_a_page_of_small_print_is_not_taken_for_one_large_letter() -> None:
+    """The first look may mark a dense page as a whole; a word of large letters is marked in a few parts."""
+
+    def box(left: int, top: int, right: int, bottom: int) -> list[tuple[int, int]]:
+        return [(left, top), (right, top), (right, bottom), (left, bottom)]
+
+    def found(*boxes: list[tuple[int, int]]) -> detection.Found:
+        return detection.Found(np.asarray(boxes, dtype=np.float32), is_cut=False)
+
+    page = found(box(100, 100, 3000, 4000))
+    rows = found(*(box(120, 120 + 40 * row, 2900, 145 + 40 * row) for row in range(90)))
+    assert len(detection._joined(rows, page, 200.0).boxes) == 90
+    letters = found(*(box(150 + 300 * number, 200, 400 + 300 * number, 500) for number in range(4)))
+    assert len(detection._joined(letters, page, 200.0).boxes) == 1

@@ -26,6 +26,13 @@ def test_kinds_and_a_pattern_are_masked_also_over_lines() -> None:
     assert [line.polygon for line in found.lines] == [EVERYWHERE] * 5
 
 
+def test_what_stands_below_a_word_and_over_two_lines_is_masked_and_a_pattern_means_lines() -> None:
+    mask = Mask(["password", "card"], r"^INV-\d+$")
+    assert texts(mask(reading("password", "hunter2"))) == ["password", "███████"]
+    assert texts(mask(reading("4111 1111", "1111 1111"))) == ["█████████", "█████████"]
+    assert texts(mask(reading("header", "INV-123", "see INV-123"))) == ["header", "███████", "see INV-123"]
+
+
 def test_nothing_is_masked_unless_asked() -> None:
     whole = reading("4111 1111 1111 1111")
     assert Mask([], None)(whole) is whole
@@ -47,5 +54,5 @@ def test_results_that_are_masked_otherwise_are_another_generation() -> None:
     assert len({stage.spec.fingerprint for stage in stages}) == len(stages)
     assert stages[0].spec.fingerprint == reader.spec.fingerprint
     assert stages[2].spec.preprocessing == "null; masked: card, email"
-    (found,) = stages[3].run([np.zeros((4, 4, 3), np.uint8)])
+    (found,) = stages[3].run([np.zeros((4, 4, 3), np.uint8)], [None])
     assert texts(found)[0].startswith("word ")

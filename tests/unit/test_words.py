@@ -201,3 +201,8 @@ def test_a_text_means_each_of_its_words_once() -> None:
         "'give'",
         "'\u732b'",
     ]
+
+
+@pytest.mark.parametrize("unseen", ["\u200b", "\u00ad", "\u202e", "\u2060", "\ufeff"])
+def test_a_character_that_nobody_sees_neither_parts_words_nor_hides_them(unseen: str) -> None:
+    assert words_of([f"hospi{unseen}tal {unseen}way{unseen}"]) == words_of(["hospital way"])

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from workers.pipeline.work import Batch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from workers.pipeline.work import Lease, Work
 
 LINGER_SECONDS = 1.0
@@ -18,11 +20,11 @@ class Batcher:
     """Collects images per shard. Not thread-safe: only the inference thread may use it.
 
     Args:
-        batch_size: number of decoded images in a full batch.
+        size_of: returns the number of decoded images in a full batch of a shard.
     """
 
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size = batch_size
+    def __init__(self, size_of: Callable[[Lease], int]) -> None:
+        self._size_of = size_of
         self._open: dict[Lease, tuple[Batch, float]] = {}
 
     def add(self, work: Work, *, is_last: bool) -> Batch | None:
@@ -30,7 +32,8 @@ class Batcher:
         batch, since = self._open.get(work.lease, (Batch(work.lease), time.monotonic()))
         batch.works.append(work)
         # Failed images take up no room in a batch. But a shard of broken files must not commit one by one either.
-        full = len(batch.sound) >= self._batch_size or len(batch.works) >= 4 * self._batch_size
+        size = self._size_of(work.lease)
+        full = len(batch.sound) >= size or len(batch.works) >= 4 * size
         if full or is_last:
             self._open.pop(work.lease, None)
             return batch

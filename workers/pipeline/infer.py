@@ -50,7 +50,10 @@ def recognise(model: LoadedModel, works: Sequence[Work]) -> None:
 
 def do_stage(model: StageModel, works: Sequence[Work]) -> None:
     """Fill in the results of a further stage."""
-    results = model.run([work.pixels for work in works if work.pixels is not None])
+    results = model.run(
+        [work.pixels for work in works if work.pixels is not None],
+        [work.asked for work in works if work.pixels is not None],
+    )
     for work, result in zip(works, results, strict=True):
         work.result = result
 

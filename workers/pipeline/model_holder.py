@@ -185,9 +185,9 @@ class ModelHolder:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every model that this worker takes jobs for, those of further stages included."""
+        """What this worker takes jobs for, as wake-ups name it: models of recognition, and further stages."""
         recognisers = (self.served or ANY_MODEL) if RECOGNITION in self.runs else ()
-        return (*recognisers, *(model for kind in self.stages.kinds.values() for model in kind.models))
+        return (*recognisers, *self.stages.kinds)
 
     @property
     def current(self) -> str | None:

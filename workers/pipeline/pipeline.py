@@ -17,7 +17,6 @@ from ram_core.errors import ModelError
 from storage.database import unit_of_work
 from storage.errors import FatalError, ServiceUnavailableError
 from storage.ledger import shards
-from storage.tables import RECOGNITION
 from workers.pipeline.batch import Batcher
 from workers.pipeline.feed import works_of
 from workers.pipeline.fetch import BytesBudget, fetch, load_features
@@ -25,12 +24,13 @@ from workers.pipeline.fitness import EVERYTHING, as_unfit_for, concerns_worker, 
 from workers.pipeline.infer import do_stage, infer, recognise
 from workers.pipeline.leases import HeldLeases
 from workers.pipeline.retry import DeviceLostError, WorkerCrashedError
-from workers.pipeline.steps import FURTHER_BATCH, PipelineOptions, Steps
+from workers.pipeline.steps import PipelineOptions, Steps
 from workers.pipeline.work import SUSPECT_DEATHS, ImageFailure, Lease, Work, combined
 from workers.pipeline.write import finalise_old_failures, write
+from workers.stages import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from sqlalchemy import Engine
@@ -81,8 +81,8 @@ class Pipeline:
         steps = self.steps
         steps.fetch.start(self._fetch, self._fail)
         steps.decode.start(self._decode, self._fail)
-        steps.infer.start(partial(self._infer, steps.infer, self._options.batch_size), self._fail)
-        steps.infer_further.start(partial(self._infer, steps.infer_further, FURTHER_BATCH), self._fail)
+        steps.infer.start(partial(self._infer, steps.infer, lambda _: self._options.batch_size), self._fail)
+        steps.infer_further.start(partial(self._infer, steps.infer_further, _batch_size_of), self._fail)
         steps.write.start(self._write, self._fail)
         return self
 
@@ -119,7 +119,7 @@ class Pipeline:
             held.begin()
             if not held.pending:
                 self.leases.finish(held)
-        for work in works_of(self._engine, [held for held in taken if held.pending]):
+        for work in works_of(self._engine, [held for held in taken if held.pending], self._models.stages):
             if all(self._drops(held) for held in taken):
                 break
             if work.failure is not None:
@@ -283,12 +283,12 @@ class Pipeline:
                 self._decode_for([work], body)
 
     def _preprocessing_of(self, lease: Lease) -> Preprocessing:
-        if lease.shard.stage == RECOGNITION:
+        if not lease.is_further:
             return self._model_of(lease).recognizer.preprocessing
         return self._models.stages.get_for(lease.shard).preprocessing
 
-    def _infer(self, step: Step[Work], batch_size: int) -> None:
-        batcher = Batcher(batch_size)
+    def _infer(self, step: Step[Work], size_of: Callable[[Lease], int]) -> None:
+        batcher = Batcher(size_of)
         while True:
             for batch in batcher.overdue():
                 self._infer_batch(batch)
@@ -310,7 +310,7 @@ class Pipeline:
         with self._lock:
             self._in_hand += 1
         try:
-            if batch.lease.shard.stage == RECOGNITION:
+            if not batch.lease.is_further:
                 step, run = self.steps.infer, partial(recognise, self._model_of(batch.lease))
             else:
                 model = self._models.stages.get_for(batch.lease.shard)
@@ -335,7 +335,7 @@ class Pipeline:
 
     def _write_batch(self, batch: Batch) -> None:
         lease = batch.lease
-        recognises = lease.shard.stage == RECOGNITION
+        recognises = not lease.is_further
         thresholds = self._model_of(lease).thresholds if recognises else None
         stage = None if recognises else self._models.stages.get_for(lease.shard)
         finalise_old_failures(batch)
@@ -378,6 +378,10 @@ class Pipeline:
     def _raise_fatal(self) -> None:
         if self._fatal is not None:
             raise FatalError(f"the pipeline stopped: {self._fatal}") from self._fatal
+
+
+def _batch_size_of(lease: Lease) -> int:
+    return STAGES[lease.shard.stage].batch_size
 
 
 def _is_orderly(error: BaseException) -> bool:

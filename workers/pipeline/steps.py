@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from storage.tables import RECOGNITION
 from workers.pipeline.step import Step
 
 if TYPE_CHECKING:
@@ -14,8 +13,8 @@ if TYPE_CHECKING:
     from workers.pipeline.metrics import WorkerMetrics
     from workers.pipeline.work import Batch, Work
 
-FURTHER_BATCH = 4
-"""Pictures in a batch of a stage other than recognition. They are large: 4,000 x 3,000 pixels take 36 MB."""
+FURTHER_WAITING = 4
+"""Pictures that wait for a stage other than recognition. They are large: 4,000 x 3,000 pixels take 36 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +39,13 @@ class Steps:
         self.decode: Step[Work] = Step("decode", options.decoders, fetchers + 2 * options.decoders, metrics)
         self.infer: Step[Work] = Step("infer", 1, 2 * options.batch_size, metrics)
         # Stages other than recognition: their models are slower, and run beside it.
-        self.infer_further: Step[Work] = Step("infer", 1, FURTHER_BATCH, metrics)
+        self.infer_further: Step[Work] = Step("infer", 1, FURTHER_WAITING, metrics)
         self.write: Step[Batch] = Step("write", 1, 2, metrics)
         self._all: tuple[Step[Any], ...] = (self.fetch, self.decode, self.infer, self.infer_further, self.write)
 
     def inbox_of(self, work: Work) -> queue.Queue[Work | None]:
         """Return the queue before the model of the work's stage."""
-        return (self.infer if work.lease.shard.stage == RECOGNITION else self.infer_further).inbox
+        return (self.infer_further if work.lease.is_further else self.infer).inbox
 
     @property
     def depths(self) -> dict[str, int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from storage.ledger import claims, shards
+from storage.tables import RECOGNITION
 from workers.pipeline.retry import Action, verdict
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class Work:
     width: int = 0
     height: int = 0
     prediction: Prediction | None = None
-    result: Any = None  # of a stage other than recognition
+    asked: Any = None  # what a stage other than recognition shall look for
+    result: Any = None  # what it found
     caption: str | None = None
     captioner: str | None = None  # who wrote it, if not the captioner of the job
     failure: ImageFailure | None = None
@@ -128,6 +130,11 @@ class Lease:
         self._failures_in_a_row = 0
         self._is_over = False
         self.began_at = self.progress_at = time.monotonic()
+
+    @property
+    def is_further(self) -> bool:
+        """Whether it is a shard of a stage other than recognition."""
+        return self.shard.stage != RECOGNITION
 
     @property
     def labels(self) -> dict[str, int]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from ram_core.recognition import Preprocessing
+    from storage.ledger.claims import ClaimedShard
     from storage.results.generations import StageSpec
     from storage.results.records import Provenance
 
@@ -46,8 +47,14 @@ class StageModel(Protocol):
     def preprocessing(self) -> Preprocessing:
         """From a decoded image to what ``run`` takes."""
 
-    def run(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Any]:
-        """Return a result for each picture. It may raise anything: the pipeline finds the picture at fault."""
+    def asked(self, session: Session, shard: ClaimedShard) -> dict[int, Any]:
+        """Return what to look for in the images of a shard, by image id. Left out: nothing in particular."""
+
+    def run(self, pictures: Sequence[NDArray[np.uint8]], asked: Sequence[Any]) -> list[Any]:
+        """Return a result for each picture. It may raise anything: the pipeline finds the picture at fault.
+
+        ``asked`` has what to look for in each picture, or None.
+        """
 
     def write(self, session: Session, results: Sequence[tuple[int, str, Any]], provenance: Provenance) -> None:
         """Store results: (image id, version, result). The images are locked. Storing the same twice changes nothing."""
@@ -60,11 +67,13 @@ class StageKind:
     Attributes:
         name: its name for people, for example ``text``.
         models: names of its models.
+        batch_size: number of images in a full batch. A batch must take much less than ``leases.STUCK_SECONDS``.
         is_installed: whether this machine has the packages that it needs.
         load: loads one of the models. Raises errors of ``ram_core.errors``.
     """
 
     name: str
     models: tuple[str, ...]
+    batch_size: int
     is_installed: Callable[[], bool]
     load: Callable[[str, StageOptions], StageModel]

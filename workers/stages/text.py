@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ram_core.reading import Reader, Reading
     from ram_core.recognition import Preprocessing
+    from storage.ledger.claims import ClaimedShard
     from storage.results.records import Provenance
 
 NAME = "text"
@@ -45,7 +46,7 @@ class Mask:
     def __init__(self, kinds: Sequence[str], pattern: str | None) -> None:
         self._kinds = tuple(sorted(set(kinds)))
         try:
-            self._patterns = [] if pattern is None else [re.compile(pattern)]
+            self._patterns = [] if pattern is None else [re.compile(pattern, re.MULTILINE)]
             sensitive.mask("", self._kinds, self._patterns)
         except re.error as error:
             raise UsageError(f"settings: RAMQ_MASK_PATTERN is not a regular expression: {error}") from error
@@ -84,7 +85,11 @@ class TextStage:
         """From a decoded image to the picture that is read."""
         return self._reader.preprocessing
 
-    def run(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Any]:
+    def asked(self, session: Session, shard: ClaimedShard) -> dict[int, Any]:  # noqa: ARG002
+        """Return nothing: all text is read."""
+        return {}
+
+    def run(self, pictures: Sequence[NDArray[np.uint8]], asked: Sequence[Any]) -> list[Any]:  # noqa: ARG002
         """Return a ``Reading`` for each (H, W, 3) picture."""
         return [self._mask(reading) for reading in self._reader.read(pictures)]
 
@@ -113,4 +118,5 @@ def _load(model: str, options: StageOptions) -> TextStage:
     return TextStage(load_reader(model, device=options.device, models_dir=options.models_dir), mask)
 
 
-KIND = StageKind(NAME, STAGE_MODELS[NAME], is_installed=_is_installed, load=_load)
+# A page full of small print takes minutes on a slow machine, and batches gain nothing here.
+KIND = StageKind(NAME, STAGE_MODELS[NAME], batch_size=1, is_installed=_is_installed, load=_load)
