@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
+HEAD = """
+    CASE WHEN pg_is_in_recovery() THEN format('%%1$s:%%1$s:', pg_snapshot_xmin(pg_current_snapshot()))
+        ELSE pg_current_snapshot()::text END,
+    pg_relation_filenode('{table}'),
+    pg_current_xact_id_if_assigned() IS NULL AND current_setting('transaction_isolation') = 'read committed'
+"""
+"""The columns of a ``Moment``, for a statement with parameters. ``table`` is where the images are found."""
+
 _ELEMENT = np.dtype([("bytes", ">i4"), ("value", ">i8")])
 _HEADER_BYTES = 20
 
@@ -20,9 +28,10 @@ class Moment:
     """When images were found.
 
     Attributes:
-        snapshot: PostgreSQL's text form.
+        snapshot: PostgreSQL's text form ``xmin:xmax:xip,…``. A standby does not list running transactions. There the
+            snapshot ends at the oldest of them, so that what they change counts as changed since.
         file: of the table in which they were found. It is another one after the table was emptied.
-        is_public: others see the same: this transaction has written nothing.
+        is_public: others see the same: this transaction has written nothing, and does not keep one snapshot.
     """
 
     snapshot: str

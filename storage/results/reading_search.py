@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from storage.database import driver_connection
-from storage.results.moments import Changes, Moment, ids_of
+from storage.results.moments import HEAD, Changes, Moment, ids_of
 from storage.results.partitions import partition
 
 if TYPE_CHECKING:
@@ -19,12 +19,6 @@ MAX_CHANGED = 5_000
 
 # The generation is part of the statements, see ``storage.results.readings``. ``array_send`` is PostgreSQL's binary form
 # of an array, which NumPy reads at once; as numbers, a million ids take half a second.
-_HEAD = """
-    CASE WHEN pg_is_in_recovery() THEN format('%%1$s:%%1$s:', pg_snapshot_xmin(pg_current_snapshot()))
-        ELSE pg_current_snapshot()::text END,
-    pg_relation_filenode('{table}_p0'),
-    pg_current_xact_id_if_assigned() IS NULL AND current_setting('transaction_isolation') = 'read committed'
-"""
 _ALL = """
     SELECT {head}, (
         SELECT array_send(array_agg(image_id)) FROM reading_index
@@ -88,4 +82,4 @@ def changes(session: Session, generation_id: int, query: str, since: Moment) -> 
 
 
 def _head(generation_id: int) -> str:
-    return _HEAD.format(table=partition("reading_index", generation_id))
+    return HEAD.format(table=f"{partition('reading_index', generation_id)}_p0")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from storage.database import driver_connection
-from storage.results.moments import Changes, Moment, ids_of
+from storage.results.moments import HEAD, Changes, Moment, ids_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,10 +17,7 @@ MAX_CHANGED = 5_000
 """Images that changed since a snapshot. More are not told apart: finding all that match takes as long."""
 
 # ``array_send`` is PostgreSQL's binary form of an array, see ``storage.results.reading_search``.
-_HEAD = """
-    pg_current_snapshot()::text AS snapshot, pg_relation_filenode('located_image') AS file,
-    pg_current_xact_id_if_assigned() IS NULL AS is_public
-"""
+_HEAD = HEAD.format(table="located_image")
 _LOCATED = "generation_id IS NOT NULL"
 _CHANGED = """
     changed AS MATERIALIZED (

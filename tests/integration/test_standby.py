@@ -14,8 +14,9 @@ from storage.index.builder import IndexBuilder
 from storage.index.file_storage import FolderStorage
 from storage.index.index import VectorIndex
 from storage.results import readings
+from storage.results.reading_search import Having
 from storage.results.records import Provenance
-from storage.search.read_images import ReadImages
+from storage.search.kept_images import KeptImages
 from storage.search.views import SearchQuery
 from tests.archive_model import ArchiveModel
 from tests.reading_archive import JOB, ReadingArchive, row
@@ -119,12 +120,12 @@ def test_words_found_on_a_standby_miss_nothing_that_ends_while_others_still_writ
     primary: Engine, standby: Engine
 ) -> None:
     archive = ReadingArchive.new(primary, images=6)
-    kept = ReadImages()
+    kept = KeptImages()
 
     def check(*expected: int) -> None:
         catch_up(primary, standby)
         with unit_of_work(standby) as session:
-            assert kept.having(session, archive.generation_id, "'out'").tolist() == [
+            assert kept.matching(session, Having(archive.generation_id, "'out'")).tolist() == [
                 archive.images[n] for n in expected
             ]
 
