@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 STAGES = tuple(STAGE_MODELS)
 """Stages beside recognition."""
 
+FOLLOWING = ("text",)
+"""Those that may be requested together with recognition: they need nothing of its results."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
@@ -106,7 +109,7 @@ class JobClient:
         if chosen not in ANY_MODEL:
             raise UsageError(f"unknown model {chosen!r}; choose one of {', '.join(ANY_MODEL)}")
         urgency = priority_named(priority)
-        require_stages(stages)
+        require_stages(stages, FOLLOWING)
         place, name, manifest_version = self._place_of(source)
         captioner = self._captioner(caption=caption)
         if captioner == "tag2text" and chosen == "lite":
@@ -316,11 +319,13 @@ def _require_tokens(generation_id: int, stock: Sequence[Stock]) -> None:
         )
 
 
-def require_stages(names: Sequence[str]) -> None:
-    """Raise ``UsageError`` unless these are stages beside recognition."""
+def require_stages(names: Sequence[str], known: Sequence[str] = STAGES) -> None:
+    """Raise ``UsageError`` unless these are stages beside recognition, among the ``known`` ones."""
     for name in names:
-        if name not in STAGES:
-            raise UsageError(f"unknown stage {name!r}; choose from {', '.join(STAGES)}")
+        if name in STAGES and name not in known:
+            raise UsageError(f"the stage {name} needs what recognition finds: run `ramq {name}` afterwards")
+        if name not in known:
+            raise UsageError(f"unknown stage {name!r}; choose from {', '.join(known)}")
 
 
 def priority_named(name: str) -> Priority:

@@ -112,6 +112,8 @@ def test_masks_are_made_by_a_segmenter_which_is_another_generation(
     found = [region for view in located(services) for region in view.regions]
     assert found
     assert all(region.mask is not None and 0 <= (region.mask_quality or 0) <= 1 for region in found)
+    with pytest.raises(UsageError, match="needs what recognition finds: run `ramq locate` afterwards"):
+        services.jobs.create(str(source), stages=["locate"])
     with pytest.raises(UsageError, match="unknown model 'yolo' of locate"):
         start(services, model="yolo")
 
