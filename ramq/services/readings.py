@@ -144,5 +144,7 @@ def _clean(text: str) -> str:
         raise UsageError("the text has control characters; give one line of text without them")
     seen = "".join(one for one in unicodedata.normalize("NFC", text) if unicodedata.category(one)[0] != "C")
     if not seen.strip():
-        raise UsageError("the text is empty, or has nothing that one can see; give the right words, or say that there is no text")
+        raise UsageError(
+            "the text is empty, or has nothing that one can see; give the right words, or say that there is no text"
+        )
     return seen.strip()
