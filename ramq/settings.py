@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from storage.errors import UsageError
 from storage.objects.base import S3Options
 from storage.texts import without_secrets
-from workers.messages import DETECTORS, MASKS, READERS, SEGMENTERS
+from workers.messages import DETECTORS, MASKS, READERS, SEGMENTERS, STAGE_MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_STAGES = {"recognition", "text", "locate"}
+_STAGES = {"recognition", *STAGE_MODELS}
 _SECRET = {"api_tokens", "webhook_url", "webhook_secret"}
 
 

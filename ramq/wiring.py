@@ -99,8 +99,7 @@ class Services:
                 is_reachable=self._is_reachable,
                 s3=self.settings.s3,
                 features=self.settings.features,
-                reader=self.settings.reader,
-                locator=self.settings.stage_models["locate"],
+                stage_models=self.settings.stage_models,
             ),
         )
 

@@ -19,7 +19,6 @@ from workers.pipeline.stage_holder import StageHolder
 from workers.pipeline.steps import PipelineOptions
 from workers.runner import WorkerParts, run
 from workers.stages import StageOptions
-from workers.stages.text import Mask
 from workers.webhook import Webhook
 
 if TYPE_CHECKING:
@@ -51,7 +50,6 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
         else:
             revision.require_current(engine)
         options = ModelOptions(settings.device, settings.models_path, settings.cache_path)
-        Mask(settings.mask_text, settings.mask_pattern)  # wrong settings end the worker now, not the first job
         further = StageHolder(
             StageOptions(settings.device, settings.models_path, settings.mask_text, settings.mask_pattern),
             [stage for stage in settings.stages if stage != RECOGNITION],

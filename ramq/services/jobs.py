@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from storage.database import unit_of_work
@@ -14,10 +14,10 @@ from storage.objects.manifest import Manifest, is_manifest
 from storage.objects.source import open_store, parse_source, require_allowed
 from storage.results import archives, features, generations, vocabularies
 from storage.tables import Archive
-from workers.messages import ANY_MODEL, DETECTORS, MODELS_WITH_TOKENS, READERS, STAGE_MODELS
+from workers.messages import ANY_MODEL, MODELS_WITH_TOKENS, STAGE_MODELS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
@@ -50,8 +50,7 @@ class ClientOptions:
         is_reachable: whether other machines can reach this service. If so, an empty ``archive_allow`` allows nothing.
         s3: options for access to buckets.
         features: the features that new jobs keep: ``none``, ``global`` or ``tokens``.
-        reader: the model of the stage ``text``.
-        locator: the model of the stage ``locate``.
+        stage_models: the model of each further stage.
     """
 
     model: str
@@ -60,12 +59,7 @@ class ClientOptions:
     is_reachable: bool
     s3: S3Options
     features: str = "none"
-    reader: str = READERS[0]
-    locator: str = DETECTORS[0]
-
-    def model_of(self, stage: str) -> str:
-        """Return the model of a further stage."""
-        return {"text": self.reader, "locate": self.locator}[stage]
+    stage_models: Mapping[str, str] = field(default_factory=dict)
 
 
 class JobClient:
@@ -141,7 +135,7 @@ class JobClient:
                     archive=archive,
                     source=name,
                     prefix=prefix,
-                    model=self._options.model_of(stage),
+                    model=self._options.stage_models[stage],
                     captioner="none",
                     priority=urgency,
                     stage=stage,

@@ -13,8 +13,8 @@ from sqlalchemy import column, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import SmallInteger
 
-from storage.errors import NotFoundError, UsageError
-from storage.results import vectors
+from storage.errors import UsageError
+from storage.results import images, vectors
 from storage.results.tags import UnknownTagError
 from storage.results.views import CorrectionView
 from storage.tables import Correction, Record
@@ -74,7 +74,7 @@ def put(session: Session, image_ids: Sequence[int], said: Sequence[Said], said_b
     Raises:
         NotFoundError: one of the images does not exist.
     """
-    _lock(session, image_ids)
+    images.lock(session, image_ids)
     session.execute(
         text(
             """
@@ -102,7 +102,7 @@ def put(session: Session, image_ids: Sequence[int], said: Sequence[Said], said_b
 
 def reset(session: Session, image_ids: Sequence[int], names: Sequence[str]) -> None:
     """Delete the corrections of these tags: the models' results apply again. Raises ``NotFoundError``."""
-    _lock(session, image_ids)
+    images.lock(session, image_ids)
     session.execute(
         text(
             """DELETE FROM correction WHERE image_id = ANY(:ids)
@@ -117,13 +117,3 @@ def of_image(session: Session, image_id: int) -> list[CorrectionView]:
     """Return the corrections of an image, by name."""
     rows = session.scalars(select(Correction).where(Correction.image_id == image_id).order_by(Correction.name))
     return [CorrectionView(row.name, row.is_present, row.said_by, row.said_at) for row in rows]
-
-
-def _lock(session: Session, image_ids: Sequence[int]) -> None:
-    """Wait for workers that write these images: vectors they commit later must be read with the new corrections."""
-    rows = session.execute(
-        text("SELECT id FROM image WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"), {"ids": list(image_ids)}
-    )
-    lost = sorted(set(image_ids) - set(rows.scalars()))
-    if lost:
-        raise NotFoundError(f"there is no image {lost[0]}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, text
 
 from storage.database import driver_connection
+from storage.errors import NotFoundError
 from storage.objects.base import MISSING_VERSION
 from storage.results import archives, vectors
 from storage.tables import Image
@@ -136,6 +137,19 @@ def pending_of_page(
         {"archive_id": archive_id, "generation_id": generation_id, "captioner": captioner, "features": features},
     )
     return list(rows.scalars())
+
+
+def lock(session: Session, image_ids: Sequence[int]) -> None:
+    """Wait for workers that write these images: what they commit later must have people's new corrections.
+
+    Raises:
+        NotFoundError: one of them does not exist.
+    """
+    storable = [image_id for image_id in image_ids if image_id < 2**63]
+    rows = session.execute(text("SELECT id FROM image WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"), {"ids": storable})
+    lost = sorted(set(image_ids) - set(rows.scalars()))
+    if lost:
+        raise NotFoundError(f"there is no image {lost[0]}")
 
 
 def by_archive(session: Session, image_ids: Sequence[int]) -> dict[tuple[int, str], list[int]]:

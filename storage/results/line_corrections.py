@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy import text as sql
 
 from storage.errors import NotFoundError, UsageError
-from storage.results import readings
+from storage.results import images, readings
 from storage.results.reading_lines import corners_of, lies_in, polygon_of
 from storage.results.reading_views import LineCorrectionView
 from storage.tables import LineCorrection
@@ -52,7 +52,7 @@ def correct(session: Session, image_id: int, polygon: Polygon, text: str | None,
             raise UsageError("the text of a line is empty; to say that there is no text, reject the line")
         if len(text) > MAX_CHARACTERS:
             raise UsageError(f"a line has at most {MAX_CHARACTERS:,} characters")
-    _lock(session, image_id)
+    images.lock(session, [image_id])
     earlier = readings.changes(session, [image_id]).get(image_id, ())
     replaced = [said.id for said in earlier if lies_in(said.corners, corners)]
     session.execute(sql("DELETE FROM line_correction WHERE id = ANY(:ids)"), {"ids": replaced})
@@ -72,7 +72,7 @@ def withdraw(session: Session, correction_id: int) -> None:
     of = sql("SELECT image_id FROM line_correction WHERE id = :id")
     image_id = session.scalar(of, {"id": correction_id}) if correction_id < 2**63 else None
     if image_id is not None:
-        _lock(session, image_id)
+        images.lock(session, [image_id])
         deleted = sql("DELETE FROM line_correction WHERE id = :id RETURNING image_id")
         image_id = session.scalar(deleted, {"id": correction_id})
     if image_id is None:
@@ -95,10 +95,3 @@ def _checked(polygon: Polygon) -> tuple[int, ...]:
     if not all(isfinite(number) and 0 <= number <= 1 for number in numbers):
         raise UsageError("the corners of a line are fractions of the picture, from 0 to 1")
     return corners_of(polygon)
-
-
-def _lock(session: Session, image_id: int) -> None:
-    """Wait for workers that write this image: what they commit later must have the new corrections."""
-    lock = sql("SELECT id FROM image WHERE id = :id FOR UPDATE")
-    if image_id >= 2**63 or session.scalar(lock, {"id": image_id}) is None:
-        raise NotFoundError(f"there is no image {image_id}")

@@ -76,6 +76,12 @@ def empty(session: Session, generation_id: int, stage: str = RECOGNITION) -> Non
     session.execute(text("SET LOCAL lock_timeout = DEFAULT"))
 
 
+def count(session: Session, table: str, generation_id: int) -> int:
+    """Return how many rows of a table belong to a generation."""
+    statement = text(f"SELECT count(*) FROM {table} WHERE generation_id = :id")  # noqa: S608  (one of ``TABLES``)
+    return int(session.scalar(statement, {"id": generation_id}) or 0)
+
+
 def partition(table: str, generation_id: int) -> str:
     """Return the name of the partition of a generation."""
     return f"{table}_g{generation_id:d}"

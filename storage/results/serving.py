@@ -83,7 +83,7 @@ def drop(session: Session, generation_id: int) -> DropReport:
             f"generation {generation_id} serves search: switch to another one first (`ramq generations use`)"
         )
     if stage != RECOGNITION:
-        erased = _count(session, partitions.TABLES[stage][0], generation_id)
+        erased = partitions.count(session, partitions.TABLES[stage][0], generation_id)
         if stage == regions.STAGE:
             regions.leave_out(session, generation_id)
         partitions.empty(session, generation_id, stage)
@@ -183,15 +183,10 @@ def _empty(session: Session, generation_id: int) -> DropReport:
     if not vectors.lock_builder(session, generation_id, wait=False):
         raise ConflictError(f"the index of generation {generation_id} is being built: try again")
     values = {"id": generation_id}
-    recorded = _count(session, "record", generation_id)
-    with_vector = _count(session, "vector", generation_id)
+    recorded = partitions.count(session, "record", generation_id)
+    with_vector = partitions.count(session, "vector", generation_id)
     erased = features.erase_generation(session, generation_id)
     partitions.empty(session, generation_id)
     for table in ("erasure", "index_state"):
         session.execute(text(f"DELETE FROM {table} WHERE generation_id = :id"), values)  # noqa: S608  (constants)
     return DropReport(generation_id, recorded, with_vector, features=erased)
-
-
-def _count(session: Session, table: str, generation_id: int) -> int:
-    statement = text(f"SELECT count(*) FROM {table} WHERE generation_id = :id")  # noqa: S608  (a constant)
-    return int(session.scalar(statement, {"id": generation_id}) or 0)

@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy import select, text
 
 from storage.results.features import RecordedPage
-from storage.results.partitions import TABLES, partition
+from storage.results.partitions import TABLES, count, partition
 from storage.tables import RECOGNITION, Generation
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def generations(session: Session) -> list[StageGeneration]:
             row.model,
             row.weights_sha256,
             row.preprocessing,
-            _count(session, row),
+            count(session, TABLES[row.stage][0], row.id),
             row.is_default,
             row.created_at,
         )
@@ -131,12 +131,6 @@ def done_by(session: Session, job: Job) -> NDArray[np.int64]:
     table = partition(TABLES[job.stage][0], job.generation_id)
     found = session.scalars(text(f"SELECT image_id FROM {table} WHERE job_id = :id ORDER BY 1"), {"id": job.id})  # noqa: S608  (constants)
     return np.array(found.all(), dtype=np.int64)
-
-
-def _count(session: Session, generation: Generation) -> int:
-    table = TABLES[generation.stage][0]
-    statement = text(f"SELECT count(*) FROM {table} WHERE generation_id = :id")  # noqa: S608  (a constant)
-    return int(session.scalar(statement, {"id": generation.id}) or 0)
 
 
 def is_any_recorded(session: Session, archive_id: int, prefix: str) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ram_core.localization import rle
 from storage.results.masks import Mask, of_pixels, union
 from tests.region_archive import encoded
 
@@ -34,6 +35,7 @@ def test_every_mask_is_read_as_it_was_written(height: int, width: int, seed: int
     pixels = np.random.default_rng(seed).random((height, width)) < share
     mask = of_pixels(pixels)
     assert mask.to_bytes() == encoded(pixels)
+    assert mask.counts == rle.encode(pixels).counts  # what locators write is what is stored
     assert Mask.from_bytes(mask.to_bytes()) == mask
     assert (mask.pixels() == pixels).all()
     assert mask.share() == pytest.approx(pixels.mean())

@@ -12,6 +12,7 @@ import pytest
 
 from ram_core.checkpoints import catalogue, published
 from ram_core.errors import CheckpointError, UnknownModelError
+from ram_core.localization import DETECTORS, SEGMENTERS
 from ram_core.reading import READERS, load_reader, sensitive
 from tests.lettering import pixels, sheet
 from workers import messages
@@ -25,6 +26,7 @@ KOREAN = "ppocr_v5_korean"
 def test_every_reader_that_jobs_can_name_can_be_loaded_or_pulled() -> None:
     assert messages.READERS == READERS
     assert messages.MASKS == sensitive.KINDS
+    assert (messages.DETECTORS, messages.SEGMENTERS) == (DETECTORS, SEGMENTERS)
     pulled = {entry.name for entry in catalogue()}
     assert pulled >= set(READERS[1:])
     assert READERS[0] not in pulled
