@@ -120,7 +120,9 @@ def _remove_fence() -> None:
     def advance_whoever_asks(session: Any, shard_id: int, _epoch: int, *more: Any) -> str:
         from sqlalchemy import text  # noqa: PLC0415
 
-        shard = session.execute(text("SELECT epoch, state FROM shard WHERE id = :id"), {"id": shard_id}).one()
+        # Locked, or the shard may end between the question and the write, which would then be fenced after all.
+        held = text("SELECT epoch, state FROM shard WHERE id = :id FOR UPDATE")
+        shard = session.execute(held, {"id": shard_id}).one()
         if shard.state != "leased":
             return "running"
         return advance(session, shard_id, shard.epoch, *more)
