@@ -116,5 +116,8 @@ class RegionArchive:
             for number, regions, area in struct.iter_unpack(">BHI", packed):
                 if number == image_id & 255:
                     found[name] = (regions, area)
-        assert self.rows("SELECT names FROM located_image WHERE image_id = :id", id=image_id) in ([], [(sorted(found),)])
+        assert self.rows("SELECT names FROM located_image WHERE image_id = :id", id=image_id) in (
+            [],
+            [(sorted(found),)],
+        )
         return found

@@ -79,6 +79,7 @@ _MERGE = f"""
 """  # noqa: S608  (constants)
 _ERASE = text("DELETE FROM located_image WHERE image_id = ANY(:ids) RETURNING image_id, names")
 
+
 def lock(session: Session, image_ids: Iterable[int] | None) -> None:
     """Wait for others that change lists of the same blocks, until the transaction ends.
 
@@ -120,9 +121,7 @@ def write(
         for one in ids
         for name, count in counted[one].items()
     ]
-    records += [
-        (one >> BLOCK_BITS, EVERY, _packed(one, 0, 0)) for one in ids if generation_ids[one] is not None
-    ]
+    records += [(one >> BLOCK_BITS, EVERY, _packed(one, 0, 0)) for one in ids if generation_ids[one] is not None]
     _merge(session, ids, before.fetchall(), records)
 
 

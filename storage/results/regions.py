@@ -169,10 +169,12 @@ def _count_again(session: Session, image_ids: Sequence[int], *, without: int) ->
     held = text("SELECT image_id FROM located_image WHERE image_id = ANY(:ids) ORDER BY image_id")
     located = list(session.scalars(held, {"ids": list(image_ids)}))
     rows = session.execute(text(_NEWEST), {"ids": located, "without": without}).all()
-    found = {row.image_id: stored(row.tags, row.scores, row.boxes, row.masks, row.mask_qualities) for row in rows}
+    found: dict[int, Sequence[StoredRegion]] = dict.fromkeys(located, ())
+    for row in rows:
+        found[row.image_id] = stored(row.tags, row.scores, row.boxes, row.masks, row.mask_qualities)
     # What no other generation has located keeps its row, so that processes see that it changed.
     newest: dict[int, int | None] = dict.fromkeys(located, None) | {row.image_id: row.generation_id for row in rows}
-    _count(session, dict.fromkeys(located, ()) | found, newest)
+    _count(session, found, newest)
 
 
 def leave_out(session: Session, generation_id: int) -> None:

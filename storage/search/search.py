@@ -16,6 +16,7 @@ from storage.search import query as queries
 from storage.search.having import having
 from storage.search.hits import hits_of, lines_of
 from storage.search.kept_images import KeptImages
+from storage.search.kept_regions import KeptRegions
 from storage.search.orders import MAX_READ, ByReading, ByTags, ByText, ByVector, Ranked, mean_score
 from storage.search.phrases import all_of, words_of_text
 from storage.search.ranking import DEFAULT_RELEVANCE
@@ -52,6 +53,7 @@ class Search:
         self._names: dict[int, Names] = {}
         self._cutoffs = Cutoffs()
         self._kept = KeptImages()
+        self.regions = KeptRegions()
 
     def vocabulary(self, session: Session, vocabulary_id: int) -> Names:
         """Return a vocabulary. It is cached after its first use."""
@@ -176,7 +178,7 @@ class Search:
 
         The image need not be a hit: other parts of the query may exclude it. Raises ``UsageError``: see ``page``.
         """
-        pictures = TextInPictures(session, self._kept)
+        pictures = TextInPictures(session, self._kept, self.regions)
         match = queries.resolve(session, query, self.vocabulary, pictures)
         generation_id, phrases = pictures.generation_id, () if match is None else match.phrases
         words = words_of_text(query.text or "")
@@ -250,7 +252,7 @@ class Search:
 
     def count(self, session: Session, query: SearchQuery) -> int:
         """Return how many images match the tags and filters of a query. Raises ``UsageError``: see ``page``."""
-        match = queries.resolve(session, query, self.vocabulary, TextInPictures(session, self._kept))
+        match = queries.resolve(session, query, self.vocabulary, TextInPictures(session, self._kept, self.regions))
         if match is None:
             return 0
         return len(Selection.of(self._index().view(session, match.generation.id), match.condition))
@@ -262,7 +264,7 @@ class Search:
     def _match(self, session: Session, query: SearchQuery, vector: NDArray[np.float32] | None) -> Match | None:
         if query.text and vector is None:
             return None  # the caller saw no generation yet, so it had no text encoder
-        return queries.resolve(session, query, self.vocabulary, TextInPictures(session, self._kept))
+        return queries.resolve(session, query, self.vocabulary, TextInPictures(session, self._kept, self.regions))
 
     def _order(
         self,
