@@ -113,11 +113,9 @@ class RegionArchive:
         lists = "SELECT name, packed FROM region_list WHERE block = :id >> 8 AND name <> ''"
         found: dict[str, tuple[int, int]] = {}
         for name, packed in self.rows(lists, id=image_id):
-            for number, regions, area in struct.iter_unpack(">BHI", packed):
+            for number, count, area in struct.iter_unpack(">BHI", packed):
                 if number == image_id & 255:
-                    found[name] = (regions, area)
-        assert self.rows("SELECT names FROM located_image WHERE image_id = :id", id=image_id) in (
-            [],
-            [(sorted(found),)],
-        )
+                    found[name] = (count, area)
+        names = self.rows("SELECT names FROM located_image WHERE image_id = :id", id=image_id)
+        assert names in ([], [(sorted(found),)])
         return found

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from storage.results.region_boxes import Count
 
 BLOCK_BITS = 8
+BLOCK_SIZE: int = 1 << BLOCK_BITS
 EVERY = ""
 """The name of the list of all located images. No tag has an empty name."""
 
@@ -174,7 +175,7 @@ def _merge(
 
 
 def _number(image_id: int) -> int:
-    return image_id & (2**BLOCK_BITS - 1)
+    return image_id & (BLOCK_SIZE - 1)
 
 
 def _packed(image_id: int, regions: int, area: int) -> bytes:

@@ -10,6 +10,7 @@ all tags beforehand if they fit. It runs in a thread of its own.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -108,16 +109,25 @@ class _State:
         new = {name: each for name, each in lists.items() if name not in self.lists}
         return replace(self, lists={**self.lists, **new}, taken=self.taken + _bytes(new)) if new else self
 
-    def tags_of(self, image_ids: NDArray[np.int64]) -> dict[str, int]:
-        """Return by name how many of these images (ascending) have regions of it. The state is complete."""
+    def most_common(self, image_ids: NDArray[np.int64], limit: int) -> dict[str, int]:
+        """Return the names of which most of these images (ascending) have regions, and how many. It is complete."""
         counts: Counter[str] = Counter()
         left = image_ids
         for change in reversed(self.changes):  # the last one of an image holds
             here = np.intersect1d(left, change.ids, assume_unique=True)
             counts.update({name: len(each.among(here).ids) for name, each in change.now.items()})
             left = np.setdiff1d(left, change.ids, assume_unique=True)
-        counts.update(dict(_counted(self.lists, left)))
-        return {name: count for name, count in counts.items() if count and name != EVERY}
+        counting = _Counting(left)
+        most = [0] * limit  # ascending
+        for name, each in sorted(self.lists.items(), key=lambda item: -len(item[1].ids)):
+            # Names with changes may have more images than their list.
+            if name == EVERY or (len(each.ids) < most[0] and name not in counts):
+                continue
+            counts[name] += counting.of(each)
+            insort(most, counts[name])
+            del most[0]
+        counts.pop(EVERY, None)
+        return first(counts, limit)
 
 
 class KeptRegions:
@@ -131,6 +141,7 @@ class KeptRegions:
         self._max_bytes = max_bytes
         self._state: _State | None = None
         self._warm_epoch = 0
+        self._is_wanted = False
         self._epochs = count(1)
         self._asked: dict[str, int] = {}
         self._ticks = count()
@@ -139,33 +150,43 @@ class KeptRegions:
     def images(self, session: Session, names: Iterable[str]) -> dict[str, Counted]:
         """Return the images of these folded names; ``region_lists.EVERY`` for all located images."""
         wanted = list(names)
+        self._is_wanted = True
         state = self._found(session, wanted)
         return {name: state.of(name) for name in wanted}
 
-    def tags_of(self, session: Session, image_ids: NDArray[np.int64]) -> dict[str, int] | None:
-        """Return by folded name how many of these images (ascending) have regions of a tag.
+    def most_common(self, session: Session, image_ids: NDArray[np.int64], limit: int) -> dict[str, int] | None:
+        """Return the tags of which most of these images (ascending) have regions: folded name, number of images.
 
-        None if they are many and not all tags are kept.
+        Most frequent first, equal ones by name. None if the images are many and not all tags are kept yet.
         """
         if self._state is not None and self._state.is_complete:
             state = self._found(session, ())
             if state.is_complete:
-                return state.tags_of(image_ids)
-        return region_search.tags_of(session, image_ids.tolist()) if len(image_ids) <= FEW else None
+                return state.most_common(image_ids, limit)
+        if not len(image_ids) or not regions.is_any(session):
+            return {}
+        self._is_wanted = True
+        return first(region_search.tags_of(session, image_ids.tolist()), limit) if len(image_ids) <= FEW else None
 
     @property
     def needs_warming(self) -> bool:
-        """Whether ``warm`` would make later searches faster."""
+        """Whether regions are searched, and ``warm`` would make later searches faster."""
         state = self._state
-        return state is None or state.epoch != self._warm_epoch or len(state.changes) > MANY_CHANGES
+        is_warm = state is not None and state.epoch == self._warm_epoch and len(state.changes) <= MANY_CHANGES
+        return self._is_wanted and not is_warm
 
-    def warm(self, transaction: Callable[[], AbstractContextManager[Session]]) -> None:
+    def warm(
+        self,
+        transaction: Callable[[], AbstractContextManager[Session]],
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Read the images of all tags, the most frequent first, while there is room; put changes into the lists.
 
         No transaction lasts longer than reading some million numbers.
 
         Args:
             transaction: begins one.
+            is_stopping: whether to end early.
         """
         with transaction() as session:
             if not regions.is_any(session):
@@ -181,6 +202,8 @@ class KeptRegions:
         is_whole = True
         for names in _portions({name: size for name, size in sizes.items() if name not in state.lists}):
             room -= sum(sizes[name] * BYTES_EACH + _OVERHEAD for name in names)
+            if is_stopping():
+                return
             if room < 0:
                 is_whole = False
                 break
@@ -263,18 +286,29 @@ class KeptRegions:
             )
 
 
-def _counted(lists: Mapping[str, Counted], image_ids: NDArray[np.int64]) -> Iterator[tuple[str, int]]:
-    if not len(image_ids):
-        return
-    first, span = int(image_ids[0]), int(image_ids[-1]) - int(image_ids[0]) + 1
-    if span > _SPAN:
-        yield from ((name, len(each.among(image_ids).ids)) for name, each in lists.items())
-        return
-    is_wanted = np.zeros(span, dtype=np.bool_)
-    is_wanted[image_ids - first] = True
-    for name, each in lists.items():
-        inside = each.ids[slice(*np.searchsorted(each.ids, (first, first + span)))]
-        yield name, int(np.count_nonzero(is_wanted[inside.astype(np.int64) - first]))
+class _Counting:
+    """Counts how many of some images (ids, ascending) are in lists."""
+
+    def __init__(self, image_ids: NDArray[np.int64]) -> None:
+        self._ids = image_ids
+        self._begin = int(image_ids[0]) if len(image_ids) else 0
+        self._end = int(image_ids[-1]) + 1 if len(image_ids) else 0
+        self._is_wanted: NDArray[np.bool_] | None = None
+        if self._end - self._begin <= _SPAN:
+            self._is_wanted = np.zeros(self._end - self._begin, dtype=np.bool_)
+            self._is_wanted[image_ids - self._begin] = True
+
+    def of(self, counted: Counted) -> int:
+        """Return how many of the images are in this list."""
+        if self._is_wanted is None:
+            return len(counted.among(self._ids).ids)
+        inside = counted.ids[slice(*np.searchsorted(counted.ids, (self._begin, self._end)))]
+        return int(np.count_nonzero(self._is_wanted[inside.astype(np.int64) - self._begin]))
+
+
+def first(counts: Mapping[str, int], limit: int) -> dict[str, int]:
+    """Return the names with the highest counts, highest first, equal ones by name; no 0."""
+    return dict(sorted(((n, c) for n, c in counts.items() if c), key=lambda item: (-item[1], item[0]))[:limit])
 
 
 def _portions(sizes: Mapping[str, int]) -> Iterator[list[str]]:
