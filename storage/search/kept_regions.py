@@ -102,7 +102,9 @@ class _State:
         if not len(changed.ids):
             return replace(self, moment=now)
         changed_ids = np.union1d(self.changed_ids, changed.ids)
-        return replace(self, moment=now, changes=(*self.changes, changed), changed_ids=changed_ids)
+        # A standby tells of the same changes again as long as somebody writes.
+        held = (each for each in self.changes if not np.isin(each.ids, changed.ids, assume_unique=True).all())
+        return replace(self, moment=now, changes=(*held, changed), changed_ids=changed_ids)
 
     def adding(self, lists: Mapping[str, Counted]) -> _State:
         """Return the state with further lists, which are not older than the epoch."""
@@ -276,7 +278,7 @@ class KeptRegions:
                 for name, each in now.lists.items()
             }
             lists |= {name: folded[name] for name in new if now.is_complete and name not in lists}
-            changes = now.changes[len(begun.changes) :]
+            changes = tuple(each for each in now.changes if not any(each is other for other in begun.changes))
             changed_ids = reduce(np.union1d, (each.ids for each in changes), np.empty(0, dtype=np.int64))
             epoch = next(self._epochs)
             if self._warm_epoch == now.epoch:

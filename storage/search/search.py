@@ -105,7 +105,7 @@ class Search:
         """
         match = self._match(session, query, vector)
         if match is None:
-            return HitPage([], total=0), [], None
+            return HitPage([], total=0), [], RegionFacets([], [])
         order = self._order(session, query, match, vector, names)
         page = self._page(session, query, match, order)
         hits = order.hits() if isinstance(order, ByText) else None
