@@ -261,10 +261,10 @@ def _exact_parts(network: Any) -> list[nn.Module]:
     """Return the parts that make coordinates or scores. They are small, and 16 bits have 3 digits or less."""
     model = network.model
     return [
-        *(network.class_embed, network.bbox_embed, model.decoder.bbox_embed),
+        *(*network.class_embed, *network.bbox_embed, *model.decoder.bbox_embed),
         *(model.encoder_output_class_embed, model.encoder_output_bbox_embed, model.enc_output),
-        # The network makes the coordinates of places in the format of what this gives.
-        model.input_proj_vision,
+        # The network makes the coordinates of places in the format of what these give.
+        *model.input_proj_vision,
     ]
 
 

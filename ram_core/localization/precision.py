@@ -49,14 +49,15 @@ class Precision:
 
         Args:
             network: in evaluation mode, on its device.
-            whole: parts that stay float32, beside all norms. They get float32 and return it.
+            whole: parts that stay float32, beside all norms. They get float32 and return it. Not lists of parts, whose
+                own ``forward`` is never called.
         """
         if self.name == "float32":
             return
-        kept = [*whole, *(module for module in network.modules() if isinstance(module, nn.LayerNorm | nn.GroupNorm))]
-        inside = {id(part) for module in kept for part in module.modules()}
+        kept = {*whole, *(module for module in network.modules() if isinstance(module, nn.LayerNorm | nn.GroupNorm))}
+        inside = {part for module in kept for part in module.modules()}
         for module in network.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d) and id(module) not in inside:
+            if isinstance(module, nn.Linear | nn.Conv2d) and module not in inside:
                 module.to(FORMATS[self.name])
         for module in kept:
             _keep_whole(module, self.device.type)

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import text
 
-from ram_core.localization.tiny import write_tiny_model
 from storage.database import unit_of_work
 from storage.errors import UsageError
-from storage.results import regions
-from storage.search.views import SearchQuery
 from tests.services.checker import fill
-from tests.services.null_worker import load_null
-from tests.services.recognised import make_worker
-from workers.pipeline import model_holder
-from workers.pipeline.model_holder import ModelHolder, ModelOptions
-from workers.pipeline.stage_holder import StageHolder
-from workers.stages import StageOptions
+from tests.services.locating import DETECTOR, SEGMENTER, located, locating_worker, start, work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from ramq.wiring import Services
-    from storage.ledger.views import JobView
     from workers.lifecycle import Worker
 
 pytestmark = pytest.mark.services
 
 COUNT = 6
-MASKED = "grounding-dino-tiny+sam-vit-base"
+MASKED = f"{DETECTOR}+{SEGMENTER}"
 
 
 @pytest.fixture
@@ -43,36 +34,9 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def worker(services: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
-    """A worker that recognises at no cost, and locates with tiny networks of random weights."""
-    monkeypatch.setattr(model_holder, "load_model", load_null)
-    monkeypatch.setattr(ModelOptions, "arguments", property(lambda _: {}))
-    folder = services.settings.models_path
-    for name in ("grounding-dino-tiny", "sam-vit-base"):
-        write_tiny_model(name, folder)
-    further = StageHolder(StageOptions("cpu", folder), ["locate"])
-    worker = make_worker(
-        services, ModelHolder(services.engine, ModelOptions("cpu", folder, services.settings.cache_path), None, further)
-    )
+    worker = locating_worker(services, monkeypatch)
     yield worker
     worker.leave()
-
-
-def work(services: Services, worker: Worker, job: JobView) -> JobView:
-    while not services.jobs.get(job.id).is_over:
-        worker._list()
-        worker.work()
-    return services.jobs.get(job.id)
-
-
-def located(services: Services) -> list[regions.RegionsView]:
-    with unit_of_work(services.engine) as session:
-        ids = list(session.scalars(text("SELECT id FROM image ORDER BY id")))
-        return list(regions.views(session, ids).values())
-
-
-def start(services: Services, **more: Any) -> JobView:
-    [job] = services.stages.start("locate", SearchQuery(), **more)
-    return job
 
 
 def test_tags_that_images_have_are_looked_for_and_those_asked_for_replace_them(
@@ -116,17 +80,3 @@ def test_masks_are_made_by_a_segmenter_which_is_another_generation(
         services.jobs.create(str(source), stages=["locate"])
     with pytest.raises(UsageError, match="unknown model 'yolo' of locate"):
         start(services, model="yolo")
-
-
-def test_a_detector_that_was_not_pulled_is_the_workers_trouble(
-    services: Services, worker: Worker, source: Path
-) -> None:
-    work(services, worker, services.jobs.create(str(source)))
-    job = start(services, model="owlv2-base")
-    worker._list()
-    worker.work()
-    worker._beat()
-    view = services.jobs.get(job.id)
-    assert view.state == "running"
-    assert view.note is not None
-    assert "ramq models pull owlv2-base" in view.note
