@@ -101,7 +101,7 @@ def test_boxes_in_16_bits_are_near_those_in_32(name: str, models: Path) -> None:
     assert is_same.mean() > 0.8
     assert len(found.scores) == len(found_too.scores) == len(starts)  # in the order of proposals
     assert np.median(np.abs(found.boxes - found_too.boxes[same])[is_same]) < 0.02
-    assert np.median(np.abs(found.scores - found_too.scores[same])[is_same]) < 0.02
+    assert np.median(np.abs(found.scores - found_too.scores[same])[is_same]) < 0.08
 
 
 def test_owl_in_16_bits_is_near_owl_in_32(models: Path) -> None:
