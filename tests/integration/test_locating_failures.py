@@ -59,7 +59,7 @@ def test_a_tag_that_cannot_be_looked_for_ends_the_job_with_the_reason_and_no_oth
     assert reason in job.note
     assert len(job.note) < 300
     assert located(services) == []
-    assert worker._fitness.reasons() == []
+    assert worker.fitness.reasons() == []
     again = work(services, worker, start(services, options={"tags": ["dog"]}))
     assert (again.state, again.done, again.failed) == ("done", COUNT, 0)
 
@@ -95,7 +95,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved_and_no_image_fails(
     assert (job.state, job.done, job.failed) == ("done", COUNT, 0)
     assert len([size for size in sizes if size > 1]) <= 2  # 4, then 2: what did not fit is not tried again
     assert sizes.count(1) == COUNT
-    assert worker._fitness.reasons() == []
+    assert worker.fitness.reasons() == []
 
 
 @pytest.mark.usefixtures("no_pause")
@@ -115,7 +115,7 @@ def test_a_worker_with_too_little_memory_for_one_image_leaves_the_job_to_others(
         assert "not enough memory for grounding-dino-tiny" in view.note
     job = work(services, worker, job)
     assert (job.state, job.done, job.failed, failures(services)) == ("done", COUNT, 0, 0)
-    assert worker._fitness.reasons() == []
+    assert worker.fitness.reasons() == []
 
 
 @pytest.mark.usefixtures("no_pause")
