@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -12,11 +13,12 @@ from PIL import Image
 from ram_core.localization import LocatingTransform, load_locator
 from ram_core.transforms import Sides
 from tests.tiny_locators import write_models
-from workers.pipeline.decode import decode
 from workers.pipeline.decoders import Decoders
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="the memory of a process is read from /proc")
 
 WIDTH, HEIGHT = 12_000, 8_400
 MAX_PIXELS = 178_956_970
@@ -33,31 +35,30 @@ def body() -> bytes:
     return packed.getvalue()
 
 
-def test_it_is_decoded_small_and_no_process_holds_it_whole(body: bytes) -> None:
-    whole = WIDTH * HEIGHT * 3
+@pytest.fixture
+def pool() -> Iterator[Decoders]:
     pool = Decoders(1, MAX_PIXELS)
-    try:
-        decoded = pool.decode(body, PUBLISHED)
-        [child] = psutil.Process().children()
-        peak = next(
-            int(line.split()[1]) * 1024
-            for line in open(f"/proc/{child.pid}/status", encoding="ascii")  # noqa: PTH123, SIM115
-            if line.startswith("VmHWM")
-        )
-    finally:
-        pool.close()
+    yield pool
+    pool.close()
+
+
+def test_it_is_decoded_small_and_no_process_holds_it_whole(body: bytes, pool: Decoders) -> None:
+    decoded = pool.decode(body, PUBLISHED)
+    [child] = psutil.Process().children()
+    status = Path(f"/proc/{child.pid}/status").read_text(encoding="ascii")
+    [peak] = [int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")]
+    assert peak < WIDTH * HEIGHT * 3  # at an eighth of the scale it takes 5 MB, beside Python and Pillow
     assert (decoded.width, decoded.height) == (WIDTH, HEIGHT)
     # 800 of the shorter side for the detector are more than 1,024 of the longer one for the segmenter.
     assert decoded.pixels.shape == (800, 1142, 3)
-    assert peak < whole  # at an eighth of the scale it takes 5 MB, beside Python and Pillow
     assert decoded.pixels[400, 100].tolist() == pytest.approx([200, 30, 30], abs=6)
     assert decoded.pixels[400, 1000].tolist() == pytest.approx([30, 30, 200], abs=6)
 
 
-def test_it_is_located_like_any_other(body: bytes, tmp_path: Path) -> None:
+def test_it_is_located_like_any_other(body: bytes, pool: Decoders, tmp_path: Path) -> None:
     models = write_models(tmp_path, "grounding-dino-tiny", "sam-vit-base")
     locator = load_locator("grounding-dino-tiny", "sam-vit-base", models_dir=models)
-    decoded = decode(body, locator.preprocessing, MAX_PIXELS)
+    decoded = pool.decode(body, locator.preprocessing)
     assert decoded.pixels.shape == (96, 137, 3)
     [found] = locator.locate([decoded.pixels], [["dog"]])
     assert found.regions
