@@ -1,6 +1,6 @@
 """Regions as tasks of Label Studio: https://labelstud.io/guide/predictions, and the labels that a project needs.
 
-The form of brush masks is that of https://www.npmjs.com/package/@thi.ng/rle-pack, which Label Studio uses, over four
+The form of brush masks is that of https://github.com/thi-ng/umbrella (rle-pack), which Label Studio uses, over four
 equal channels of each pixel.
 """
 
