@@ -97,7 +97,7 @@ def page(  # noqa: PLR0913  (the conditions of one query)
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a job over some images would do. ``sample``: ids of some of the images."""
+    """What a job over some images would do. ``sample``: ids of some of those on which it would work."""
 
     images: int
     pending: int
@@ -125,27 +125,28 @@ def work(  # noqa: PLR0913  (the conditions of one query)
         prefix: only keys that begin so.
         named: only these images; None: those that the serving generation of recognition has recorded.
     """
-    statement = f"""
-        WITH listed AS MATERIALIZED (
-            SELECT image.id, {_is_pending(stage, ":options")} AS is_pending FROM image
-            WHERE image.archive_id = :archive_id AND starts_with(image.key, :prefix) AND image.missing_since IS NULL
-              AND {_RECORDED if named is None else "image.id = ANY(:named)"}
-        )
-        SELECT count(*) AS images, count(*) FILTER (WHERE is_pending) AS pending,
-            ARRAY(SELECT id FROM listed ORDER BY is_pending DESC, id LIMIT {_SAMPLE}) AS sample FROM listed
-    """  # noqa: S608  (constants)
-    row = session.execute(
-        text(statement).bindparams(bindparam("options", type_=JSONB)),
-        {
-            # No generation has this number.
-            "generation_id": -1 if generation_id is None else generation_id,
-            "options": dict(options),
-            "archive_id": archive_id,
-            "prefix": prefix,
-            "named": list(named or ()),
-        },
-    ).one()
-    return Work(row.images, row.pending, list(row.sample))
+    known = _RECORDED if named is None else "image.id = ANY(:named)"
+    listed = f"""FROM image WHERE image.archive_id = :archive_id AND starts_with(image.key, :prefix)
+        AND image.missing_since IS NULL AND {known}"""
+    values = {
+        "archive_id": archive_id,
+        "prefix": prefix,
+        "named": list(named or ()),
+        # No generation has the number -1.
+        "generation_id": -1 if generation_id is None else generation_id,
+        "options": dict(options),
+    }
+
+    def counted(condition: str) -> tuple[int, list[int]]:
+        # As a condition of WHERE, what is pending is found with joins, and not image by image.
+        statement = f"""WITH found AS MATERIALIZED (SELECT image.id {listed} {condition})
+            SELECT count(*) AS number, ARRAY(SELECT id FROM found ORDER BY id LIMIT {_SAMPLE}) AS sample FROM found"""  # noqa: S608
+        row = session.execute(text(statement).bindparams(bindparam("options", type_=JSONB)), values).one()
+        return row.number, row.sample
+
+    every, some = counted("AND CAST(:options AS jsonb) IS NOT NULL")
+    pending, left = counted(f"AND {_is_pending(stage, ':options')}")
+    return Work(every, pending, left or some)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +214,8 @@ def _is_pending(stage: str, options: str = "(SELECT options FROM job WHERE id = 
     table = TABLES[stage][0]
     return f"""
         NOT EXISTS (SELECT FROM {table} AS own WHERE own.image_id = image.id AND own.generation_id = :generation_id
-            AND own.version = image.version AND EXISTS (
-                SELECT FROM job AS former WHERE former.id = own.job_id AND former.options = {options}))
+            AND own.version = image.version
+            AND own.job_id IN (SELECT former.id FROM job AS former WHERE former.options = {options}))
         AND NOT EXISTS (SELECT FROM failure WHERE failure.image_id = image.id
             AND failure.generation_id = :generation_id AND failure.version = image.version
             AND failure.about_content AND NOT failure.retrying)
