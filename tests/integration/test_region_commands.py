@@ -15,6 +15,7 @@ from storage.results.region_views import FoundRegion
 from tests.region_archive import painted
 from tests.services.command_line import run_here
 from tests.services.located import write_regions
+from tests.services.missing import package
 from tests.services.recognised import settings_for
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def test_originals_that_cannot_be_read_are_named_and_counted(run: Run, service: 
 
 
 def test_shards_of_webdataset_have_the_originals(run: Run, service: Services, tmp_path: Path) -> None:
-    pytest.importorskip("webdataset")
+    package("webdataset")
     done = run("export", "--tag", "espresso", "--format", "webdataset", "--out", str(tmp_path / "shards"))
     assert done.returncode == 0, done.stderr
     image_id = service.images.find("coffee.png")

@@ -23,6 +23,7 @@ from ramq.services.shards import write_shards
 from storage.errors import UsageError
 from storage.objects.base import ObjectMissingError, StoreUnavailableError
 from storage.results.masks import Mask
+from tests.services.missing import package
 from tests.unit.test_export import hit
 from tests.unit.test_export_regions import regions
 
@@ -141,7 +142,7 @@ def exported(format_: str, folder: Path, *hits: Hit) -> tuple[int, list[tuple[in
 
 
 def test_a_shard_has_the_picture_and_what_is_known_of_it(tmp_path: Path) -> None:
-    pytest.importorskip("webdataset")
+    package("webdataset")
     hits = [hit(1), hit(2, key="b.png"), hit(3, key="c.heic"), hit(4), hit(5)]
     assert exported("webdataset", tmp_path / "a", *hits) == (4, [(4, "the object is gone")])
     with tarfile.open(tmp_path / "a" / "ramq-000000.tar") as archive:
@@ -166,7 +167,7 @@ def test_a_shard_has_the_picture_and_what_is_known_of_it(tmp_path: Path) -> None
 
 
 def test_shards_are_read_by_the_library_and_are_the_same_each_time(tmp_path: Path) -> None:
-    webdataset = pytest.importorskip("webdataset")
+    webdataset = package("webdataset")
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         pictured = picture_bytes.with_pictures(((hit(n), None) for n in (1, 2, 3, 5, 6)), fetch, lambda _h, _w: None)
