@@ -8,6 +8,7 @@ import io
 import json
 import sys
 import tarfile
+import tracemalloc
 import warnings
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -242,3 +243,27 @@ def test_a_store_that_is_down_ends_the_export(tmp_path: Path) -> None:
 
     with pytest.raises(StoreUnavailableError):
         list(picture_bytes.with_pictures([(hit(1), None)], broken, lambda _h, _w: None))
+
+
+@pytest.mark.parametrize("format_", ["label-studio", "webdataset", "fiftyone"])
+def test_memory_does_not_grow_with_the_number_of_images(format_: str, tmp_path: Path) -> None:
+    size, count = 20_000, 1_500
+
+    def write(name: str, number: int) -> None:
+        hits = (hit(image_id) for image_id in range(10, 10 + number))
+        if format_ == "label-studio":
+            with (tmp_path / name).open("wb") as file:
+                write_label_studio(hits, file, regions, None)
+        else:
+            (tmp_path / name).mkdir()
+            write_folder(hits, format_, tmp_path / name, regions, lambda _: PNG + bytes(size), lambda _h, _w: None)
+
+    if format_ == "webdataset":
+        package("webdataset")
+    write("first", 1)  # loads what it needs
+    tracemalloc.start()
+    write("second", count)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # 500 hits are held, whose regions are read together, and some pictures: not the 30 MB of all of them.
+    assert most < 3_000_000
