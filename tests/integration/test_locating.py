@@ -10,7 +10,7 @@ from sqlalchemy import text
 from ramq.services.stages import Estimate
 from storage.database import unit_of_work
 from storage.errors import UsageError
-from storage.results import assigned, regions
+from storage.results import assigned
 from storage.search.views import SearchQuery
 from tests.services.checker import fill
 from tests.services.locating import DETECTOR, SEGMENTER, located, locating_worker, start, work
