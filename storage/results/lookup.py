@@ -8,6 +8,7 @@ from sqlalchemy import select, text, true
 
 from storage.errors import NotFoundError, UsageError
 from storage.results import corrections, policies
+from storage.results.partitions import RESULT_TIMES
 from storage.results.views import HistoryView, ImageView, TagView
 from storage.tables import PERSON_UNITS, SCORE_SCALE, Archive, Generation, Image, Record
 from storage.texts import id_in, is_storable
@@ -70,7 +71,7 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
         image_id=found.id,
         key=found.key,
         archive=uri,
-        uri=_uri(uri, found.key),
+        uri=uri_of(uri, found.key),
         version=found.version,
         size_bytes=found.size,
         modified_at=found.modified_at,
@@ -89,7 +90,8 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
     )
 
 
-def _uri(archive_uri: str, key: str) -> str:
+def uri_of(archive_uri: str, key: str) -> str:
+    """Return the URI of an image: that of its archive, then its key."""
     return f"{_root(archive_uri)}{key}"
 
 
@@ -101,18 +103,20 @@ def _root(archive_uri: str) -> str:
 
 
 def _history(session: Session, image_id: int) -> list[HistoryView]:
+    outcomes = " UNION ALL ".join(
+        f"""SELECT {when} AS at, job_id, generation_id, 'recorded' AS outcome, version, NULL AS error_class,
+                NULL AS detail, NULL::int AS attempts FROM {table} WHERE image_id = :id"""  # noqa: S608  (constants)
+        for table, when in RESULT_TIMES.items()
+    )
     rows = session.execute(
         text(
-            """
-            SELECT r.recorded_at AS at, r.job_id, r.generation_id, g.model, 'recorded' AS outcome, r.version,
-                NULL AS error_class, NULL AS detail, NULL::int AS attempts
-            FROM record r JOIN generation g ON g.id = r.generation_id WHERE r.image_id = :id
-            UNION ALL
-            SELECT f.failed_at, f.job_id, f.generation_id, g.model, 'failed', f.version,
-                f.error_class, f.detail, f.attempts
-            FROM failure f JOIN generation g ON g.id = f.generation_id WHERE f.image_id = :id
-            ORDER BY at DESC
-            """
+            f"""
+            SELECT at, job_id, generation_id, stage, model, outcome, version, error_class, detail, attempts FROM (
+                {outcomes} UNION ALL
+                SELECT failed_at, job_id, generation_id, 'failed', version, error_class, detail, attempts
+                FROM failure WHERE image_id = :id
+            ) AS known JOIN generation ON generation.id = generation_id ORDER BY at DESC
+            """  # noqa: S608
         ),
         {"id": image_id},
     )
@@ -191,4 +195,4 @@ def _named(session: Session, text: str, archive_ids: Collection[int] | None) -> 
         .order_by(Image.id)
     )
     # The rest of a URI may be a key in other archives, too.
-    return [row.id for row in rows if text in (row.key, _uri(row.uri, row.key))]
+    return [row.id for row in rows if text in (row.key, uri_of(row.uri, row.key))]

@@ -41,7 +41,11 @@ class CorrectionView:
 
 @dataclass(frozen=True, slots=True)
 class PolicyView:
-    """A rule for a tag in an archive (None: in all): only allowed tags count (``allow``), or it does not (``deny``)."""
+    """A rule for a tag in an archive (None: in all).
+
+    ``kind``: only allowed tags count (``allow``), it does not count (``deny``), or it is not looked for in pictures
+    because it names no thing (``no_thing``).
+    """
 
     name: str
     kind: str
@@ -52,11 +56,12 @@ class PolicyView:
 
 @dataclass(frozen=True, slots=True)
 class HistoryView:
-    """One outcome of an image: a record or a failure, with its job and generation."""
+    """One outcome of an image: a result or a failure of a stage, with its job and generation."""
 
     at: datetime
     job_id: int
     generation_id: int
+    stage: str
     model: str
     outcome: Literal["recorded", "failed"]
     version: str
