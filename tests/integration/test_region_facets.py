@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from collections import Counter
 from functools import partial
 from html import unescape
@@ -148,3 +150,28 @@ def test_the_page_and_the_api_show_located_tags_and_each_narrows_the_search(clie
     for link, total in zip(links, totals, strict=True):
         assert f">{total} image" in client.get(link).text, link
     assert "Located tags" not in client.get("/", params={"q": "count:wolf>=1"}).text
+
+
+def test_a_server_reads_regions_beforehand_and_again_when_they_came_later(client: TestClient) -> None:
+    services = client.app.state.services  # type: ignore[attr-defined]
+    kept, ids = services.search._search.regions, [item["image_id"] for item in client.get("/v1/search").json()["items"]]
+
+    def wait() -> None:
+        deadline = time.monotonic() + 60
+        while kept._state is None or not kept._state.is_complete:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    client.get("/v1/search", params={"q": "count:dog>=1"})
+    assert kept.needs_warming, "nothing reads beforehand in a process that is no server"
+    kept._state = None
+    with client:
+        client.get("/v1/search")
+        assert kept._state is None, "nothing was located"
+        write_regions(services, ids[0], row(ids[0], "dog").regions)
+        client.get("/v1/search", params={"q": "count:dog>=1"})
+        wait()
+    kept._state = None
+    with client:
+        wait()
+    assert not [thread for thread in threading.enumerate() if thread.name == "region warmer"]
