@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ramq.services.query_models import QueryModels
     from storage.search.orders import Ranked
-    from storage.search.views import Hit, ReadMatch
+    from storage.search.views import Hit, ReadMatch, RegionMatch
 
 EXAMPLES = ("castle", "palace", "daisy")
 """Tags of most vocabularies, for example queries."""
@@ -103,6 +103,11 @@ class SearchClient:
         """Return the lines of text in one image that match a query. Raises ``UsageError``: see ``page``."""
         with unit_of_work(self._engine) as session:
             return self._search.lines(session, query, image_id)
+
+    def regions(self, query: SearchQuery, image_id: int) -> list[RegionMatch]:
+        """Return the regions in one image that a query is about. Raises ``UsageError``: see ``page``."""
+        with unit_of_work(self._engine) as session:
+            return self._search.regions(session, query, image_id)
 
     def export(self, query: SearchQuery) -> tuple[queries.Match | None, Iterator[Hit]]:
         """Return the generation and vocabulary of the hits, and an iterator over all hits.

@@ -13,6 +13,7 @@ from storage.index.selection import Selection, most_common
 from storage.results import generations, lookup, policies, tags
 from storage.results.reading_search import Having
 from storage.search import query as queries
+from storage.search.counted_regions import regions_of
 from storage.search.having import having
 from storage.search.hits import hits_of, lines_of
 from storage.search.kept_images import KeptImages
@@ -21,7 +22,7 @@ from storage.search.phrases import all_of, words_of_text
 from storage.search.ranking import DEFAULT_RELEVANCE
 from storage.search.relevance import Cutoffs
 from storage.search.text_in_pictures import TextInPictures
-from storage.search.views import Facet, Hit, HitPage, ReadMatch, SearchQuery, Why
+from storage.search.views import Facet, Hit, HitPage, ReadMatch, RegionMatch, SearchQuery, Why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -160,6 +161,8 @@ class Search:
             sought = {image_id: phrases for image_id, phrases in sought.items() if phrases}
             lines = lines_of(session, sought, match.text_generation)
             hits = [replace(hit, read=lines.get(hit.image_id, [])) for hit in hits]
+        if regions := regions_of(session, query.where, match.names, list(scores)):
+            hits = [replace(hit, regions=regions.get(hit.image_id, [])) for hit in hits]
         if not query.text or query.like is not None:
             return hits
         named = {tag_id for term in match.names.in_texts.mentioned(query.text).terms for tag_id in term}
@@ -187,6 +190,17 @@ class Search:
         ):
             phrases += words
         return lines_of(session, {image_id: phrases}, generation_id).get(image_id, []) if phrases else []
+
+    def regions(self, session: Session, query: SearchQuery, image_id: int) -> list[RegionMatch]:
+        """Return the regions in one image that a query is about, as ``Hit.regions`` has them.
+
+        The image need not be a hit: other parts of the query may exclude it. Raises ``UsageError``: see ``page``.
+        """
+        generation = queries.generation(session, query)
+        if generation is None:
+            return []
+        names = self.vocabulary(session, generation.vocabulary_id)
+        return regions_of(session, query.where, names, [image_id]).get(image_id, [])
 
     def facets(
         self,

@@ -111,6 +111,8 @@ def test_a_correction_of_nothing_is_refused(client: TestClient, cup: int, change
 def test_the_api_searches_by_regions(client: TestClient, cup: int) -> None:
     found = client.get("/v1/search", params={"q": "count:cup>=1 area:cup>20%"}).json()
     assert [hit["image_id"] for hit in found["items"]] == [cup]
+    assert found["items"][0]["regions"] == [{"number": 1, "tag": "cup", "score": 0.91, "box": [0.25, 0.25, 0.75, 0.75]}]
+    assert all(hit["regions"] == [] for hit in client.get("/v1/search").json()["items"])
     assert client.get("/v1/search", params={"q": "count:cup>=2"}).json()["items"] == []
 
 
