@@ -235,7 +235,7 @@ def test_a_mask_without_pixels_still_counts(pictures: Pictures) -> None:
     assert pictures.found("count:dog=1 area:dog>0") == {image_id}
 
 
-# The regions of hits ---------------------------------------------------------------------------------------------------
+# The regions of hits ------------------------------------------------------------------------------------------------
 
 
 def regions_of(page: HitPage) -> dict[int, list[str]]:
