@@ -151,7 +151,9 @@ def box_in_percent(left: str, top: str, right: str, bottom: str) -> Box:
     try:
         box = (float(left) / 100, float(top) / 100, float(right) / 100, float(bottom) / 100)
     except ValueError as error:
-        raise UsageError("a region needs four numbers from 0 to 100: left, top, right and bottom, in percent") from error
+        raise UsageError(
+            "a region needs four numbers from 0 to 100, in percent: its left, top, right, bottom"
+        ) from error
     if not all(0 <= number <= 1 for number in box):
         raise UsageError("left, top, right and bottom are in percent of the picture: each is a number from 0 to 100")
     if box[0] >= box[2] or box[1] >= box[3]:
