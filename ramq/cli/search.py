@@ -17,7 +17,7 @@ from ramq.cli.output import as_data, err, out, print_json, print_table, shortene
 from ramq.cli.regions import print_regions, regions_data, write_overlay
 from storage.errors import UsageError
 from storage.search.language import pointer
-from storage.search.views import SearchQuery
+from storage.search.views import SearchQuery, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -176,7 +176,7 @@ def _read_in(hit: Hit) -> str:
 
 def _regions_in(hit: Hit) -> str:
     """Return the tags of the regions in a hit that the search is about, with their numbers."""
-    return ", ".join(f"{tag} x{count}" for tag, count in hit.region_counts)
+    return ", ".join(f"{tag} x{count}" for tag, count in counted(region.tag for region in hit.regions))
 
 
 def read(ramq: Services, query: SearchQuery, text: str | None, *, is_strict: bool) -> SearchQuery:

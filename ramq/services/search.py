@@ -11,6 +11,7 @@ from storage.database import unit_of_work
 from storage.errors import UsageError
 from storage.results import generations
 from storage.search import query as queries
+from storage.search.counted_regions import regions_of
 from storage.search.language import wanted_tags
 from storage.search.search import Search, between
 from storage.search.views import Facet, HitPage, SearchQuery, asking
@@ -105,9 +106,16 @@ class SearchClient:
             return self._search.lines(session, query, image_id)
 
     def regions(self, query: SearchQuery, image_id: int) -> list[RegionMatch]:
-        """Return the regions in one image that a query is about. Raises ``UsageError``: see ``page``."""
+        """Return the regions in one image that a query is about, as ``Hit.regions`` has them.
+
+        The image need not be a hit: other parts of the query may exclude it. Raises ``UsageError``: see ``page``.
+        """
         with unit_of_work(self._engine) as session:
-            return self._search.regions(session, query, image_id)
+            generation = queries.generation(session, query)
+            if generation is None:
+                return []
+            names = self._search.vocabulary(session, generation.vocabulary_id)
+            return regions_of(session, query.where, names, [image_id]).get(image_id, [])
 
     def export(self, query: SearchQuery) -> tuple[queries.Match | None, Iterator[Hit]]:
         """Return the generation and vocabulary of the hits, and an iterator over all hits.

@@ -7,10 +7,11 @@ can be made up for a page. Tags beyond that share the last one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from storage.errors import UsageError
 from storage.results.masks import Mask
+from storage.search.views import counted
 from storage.tables import CORNER_SCALE
 from storage.texts import fold
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from storage.results.region_views import Box, RegionView
-    from storage.search.views import Hit
 
 SLOTS = 12
 NAMED = 3
@@ -75,6 +75,22 @@ class Mark(NamedTuple):
         return self.rect[0] > 60
 
 
+class Region(Protocol):
+    """A region that a search found in a hit."""
+
+    @property
+    def number(self) -> int:
+        """Its place in the list of the image's regions, from 1."""
+
+    @property
+    def tag(self) -> str:
+        """What it is."""
+
+    @property
+    def box(self) -> Box:
+        """Where it is."""
+
+
 class Card(NamedTuple):
     """The regions over the picture of a hit, which is cut to a square around its middle.
 
@@ -105,19 +121,25 @@ def marks(regions: Sequence[RegionView]) -> tuple[list[Slot], list[Mark]]:
     return slots, [Mark(one, slot_of[fold(one.tag)], _rect(one.box), _path(one.mask)) for one in regions]
 
 
-def card(hit: Hit) -> Card:
-    """Return what the card of a hit shows of its regions, of which there is at least one."""
-    counts = [(tag, min(slot, SLOTS - 1), count) for slot, (tag, count) in enumerate(hit.region_counts)]
+def card(regions: Sequence[Region], width: int, height: int) -> Card:
+    """Return what the card of a hit shows of its regions.
+
+    Args:
+        regions: what to outline, at least one.
+        width: of the whole picture, in pixels.
+        height: likewise.
+    """
+    counts = [
+        (tag, min(slot, SLOTS - 1), count) for slot, (tag, count) in enumerate(counted(one.tag for one in regions))
+    ]
     slot_of = {fold(tag): slot for tag, slot, _ in counts}
-    width, height = max(hit.width, 1), max(hit.height, 1)
+    size = width, height = max(width, 1), max(height, 1)
     rects = []
-    for one in hit.regions[:OUTLINED]:
-        left, top, right, bottom = (
-            round(number * side) for number, side in zip(one.box, (width, height) * 2, strict=True)
-        )
+    for one in regions[:OUTLINED]:
+        left, top, right, bottom = (round(number * side) for number, side in zip(one.box, size * 2, strict=True))
         rects.append((slot_of[fold(one.tag)], left, top, max(right - left, 1), max(bottom - top, 1)))
-    is_seen = any(_seen(one.box, width, height) >= SMALL for one in hit.regions)
-    return Card((width, height), counts, rects, None if is_seen else hit.regions[0].number)
+    is_seen = any(_seen(one.box, width, height) >= SMALL for one in regions)
+    return Card(size, counts, rects, None if is_seen else regions[0].number)
 
 
 def _seen(box: Box, width: int, height: int) -> float:

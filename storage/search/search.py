@@ -22,7 +22,7 @@ from storage.search.phrases import all_of, words_of_text
 from storage.search.ranking import DEFAULT_RELEVANCE
 from storage.search.relevance import Cutoffs
 from storage.search.text_in_pictures import TextInPictures
-from storage.search.views import Facet, Hit, HitPage, ReadMatch, RegionMatch, SearchQuery, Why
+from storage.search.views import Facet, Hit, HitPage, ReadMatch, SearchQuery, Why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -190,17 +190,6 @@ class Search:
         ):
             phrases += words
         return lines_of(session, {image_id: phrases}, generation_id).get(image_id, []) if phrases else []
-
-    def regions(self, session: Session, query: SearchQuery, image_id: int) -> list[RegionMatch]:
-        """Return the regions in one image that a query is about, as ``Hit.regions`` has them.
-
-        The image need not be a hit: other parts of the query may exclude it. Raises ``UsageError``: see ``page``.
-        """
-        generation = queries.generation(session, query)
-        if generation is None:
-            return []
-        names = self.vocabulary(session, generation.vocabulary_id)
-        return regions_of(session, query.where, names, [image_id]).get(image_id, [])
 
     def facets(
         self,

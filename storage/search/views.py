@@ -11,6 +11,7 @@ from storage.search.language import parse
 from storage.texts import fold
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from storage.results.reading_views import LineView
@@ -89,13 +90,13 @@ class Hit:
         """Whether the last listing did not find the original."""
         return self.missing_since is not None
 
-    @property
-    def region_counts(self) -> list[tuple[str, int]]:
-        """The tags of ``regions``, each with the number of its regions, most first."""
-        by_name: dict[str, list[str]] = {}
-        for region in self.regions:
-            by_name.setdefault(fold(region.tag), []).append(region.tag)
-        return sorted(((tags[0], len(tags)) for tags in by_name.values()), key=lambda pair: -pair[1])
+
+def counted(tags: Iterable[str]) -> list[tuple[str, int]]:
+    """Return the names among ``tags``, each with how often it is there, most often first. Case does not matter."""
+    by_name: dict[str, list[str]] = {}
+    for tag in tags:
+        by_name.setdefault(fold(tag), []).append(tag)
+    return sorted(((same[0], len(same)) for same in by_name.values()), key=lambda pair: -pair[1])
 
 
 @dataclass(frozen=True, slots=True)

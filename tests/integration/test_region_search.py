@@ -15,7 +15,7 @@ from storage.results.masks import Mask
 from storage.results.region_views import FoundRegion, RegionsRow
 from storage.search import query as queries
 from storage.search.language import parse
-from storage.search.views import Hit, RegionMatch, SearchQuery, asking
+from storage.search.views import SearchQuery, asking
 from tests.archive_model import ArchiveModel
 from tests.reading_archive import ReadingArchive, add_text_generation
 from tests.reading_archive import row as text_row
@@ -255,10 +255,6 @@ def test_hits_have_the_regions_of_the_tags_that_the_query_names(pictures: Pictur
     hit = next(hit for hit in pictures.page("count:dog>=1").items if hit.image_id == first)
     assert [region.box for region in hit.regions] == [place(0), place(2)]
     assert {region.score for region in hit.regions} == {0.9}
-    with unit_of_work(pictures.model.engine) as session:
-        query = asking(SearchQuery(), "count:hat>=1 cat")
-        assert [one.number for one in pictures.search.regions(session, query, second)] == [2]
-        assert pictures.search.regions(session, SearchQuery(), second) == []
 
 
 def test_regions_of_hits_are_as_people_corrected_them(pictures: Pictures) -> None:
@@ -267,7 +263,6 @@ def test_regions_of_hits_are_as_people_corrected_them(pictures: Pictures) -> Non
     pictures.regions.correct(first, "dog", place(7), is_there=True)
     hit = next(hit for hit in pictures.page("count:dog>=1").items if hit.image_id == first)
     assert [(region.box, region.score) for region in hit.regions] == [(place(1), 0.9), (place(7), 1)]
-    assert hit.region_counts == [("dog", 2)]
 
 
 def test_regions_are_read_once_for_a_page_of_hits(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,10 +279,3 @@ def test_regions_are_read_once_for_a_page_of_hits(pictures: Pictures, monkeypatc
     assert asked == [len(ids)]
     pictures.page("")
     assert asked == [len(ids)]
-
-
-def test_a_hit_counts_its_regions_by_tag() -> None:
-    box = (0.0, 0.0, 1.0, 1.0)
-    found = [RegionMatch(number, tag, 0.5, box) for number, tag in enumerate(["cat", "Dog", "dog", "bat"], 1)]
-    hit = Hit(1, "a.jpg", "file:///a", 0, [], None, 1, 10, 10, regions=found)
-    assert hit.region_counts == [("Dog", 2), ("cat", 1), ("bat", 1)]

@@ -9,7 +9,7 @@ import pytest
 from ramq.web.regions_overlay import LETTERS, OUTLINED, SLOTS, box_in_percent, box_of, card, marks, numbers
 from storage.errors import UsageError
 from storage.results.region_views import RegionView
-from storage.search.views import Hit, RegionMatch
+from storage.search.views import RegionMatch
 from tests.region_archive import painted
 
 if TYPE_CHECKING:
@@ -77,18 +77,17 @@ def test_a_box_is_read_from_percentages() -> None:
             box_in_percent(*wrong)
 
 
-def hit(size: tuple[int, int], *found: tuple[str, Box]) -> Hit:
-    matches = [RegionMatch(number, tag, 0.9, box) for number, (tag, box) in enumerate(found, 5)]
-    return Hit(1, "a.jpg", "file:///a", 0, [], None, 1, *size, regions=matches)
+def matches(*found: tuple[str, Box]) -> list[RegionMatch]:
+    return [RegionMatch(number, tag, 0.9, box) for number, (tag, box) in enumerate(found, 5)]
 
 
 def test_a_card_outlines_regions_in_pixels_with_a_color_for_each_tag() -> None:
-    shown = card(hit((600, 400), ("cat", (0, 0, 0.5, 0.5)), ("Dog", BOX), ("dog", (0.5, 0.5, 1, 1))))
+    shown = card(matches(("cat", (0, 0, 0.5, 0.5)), ("Dog", BOX), ("dog", (0.5, 0.5, 1, 1))), 600, 400)
     assert shown.size == (600, 400)
     assert shown.counts == [("Dog", 0, 2), ("cat", 1, 1)]
     assert shown.rects == [(1, 0, 0, 300, 200), (0, 150, 200, 300, 200), (0, 300, 200, 300, 200)]
     assert shown.inset is None
-    many = card(hit((10, 10), *((f"tag {n}", BOX) for n in range(OUTLINED + 9))))
+    many = card(matches(*((f"tag {n}", BOX) for n in range(OUTLINED + 9))), 10, 10)
     assert (len(many.rects), len(many.counts)) == (OUTLINED, OUTLINED + 9)
     assert {slot for slot, *_ in many.rects} == set(range(SLOTS))
 
@@ -108,4 +107,4 @@ def test_a_card_outlines_regions_in_pixels_with_a_color_for_each_tag() -> None:
 def test_a_card_shows_a_region_on_its_own_if_none_is_seen(
     size: tuple[int, int], boxes: list[Box], inset: int | None
 ) -> None:
-    assert card(hit(size, *(("dog", box) for box in boxes))).inset == inset
+    assert card(matches(*(("dog", box) for box in boxes)), *size).inset == inset

@@ -41,7 +41,7 @@
     const form = draw.querySelector("form");
     const tag = form.elements.tag;
     const fields = ["left", "top", "right", "bottom"].map((name) => form.elements[name]);
-    const status = form.querySelector("[role=status]");
+    const status = document.getElementById("draw-status");
     const how = document.getElementById("draw-how");
     const cancelling = form.querySelector(".cancel");
     how.hidden = cancelling.hidden = false;
