@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from storage.search.counted_regions import names_of
 from storage.search.language import AllOf, Parsed, RegionTerm, all_of
 from storage.search.language import format as written
 from storage.search.views import RegionFacet, RegionFacets
-from storage.texts import fold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,8 +64,7 @@ def _counted_names(names: Names, where: Expression | None) -> Iterator[str]:
     """Yield the folded names of the first tag whose regions every image must have in some number."""
     for part in where.parts if isinstance(where, AllOf) else (where,):
         if isinstance(part, RegionTerm) and part.name == "count":
-            own = sorted({fold(names.names[tag_id]) for tag_id in names.ids(part.tag)})
-            yield from own or [fold(part.tag)]
+            yield from names_of(part, names)
             return
 
 
