@@ -13,11 +13,12 @@ from ram_core.labels.english import IRREGULAR_PLURALS, IRREGULAR_VERBS, SPELLING
 
 _VOWELS = "aeiouy"
 _ONE_SYLLABLE_CVC = re.compile(r"(?:[^aeiou]|qu)*[aeiouy][^aeiouywx]")
+_CONSONANT_AND_L = re.compile("[bcdfgkpstz]l$")  # bubble, juggle
 _SIBILANTS = ("s", "x", "z", "ch", "sh")
 
 
 class Form(NamedTuple):
-    """A possible base of a word. ``is_verb`` if the word must be a verb then: it ends in -ing or -ed, or is irregular."""
+    """A possible base of a word; ``is_verb`` if the word must be a verb then: in -ing or -ed, or irregular."""
 
     base: str
     is_verb: bool
@@ -67,22 +68,18 @@ def plural_form(noun: str) -> str:
 def _singulars(word: str) -> list[str]:
     if known := IRREGULAR_PLURALS.get(word):
         return list(known)
-    if word.endswith("men") and len(word) > 4:
-        return [f"{word[:-3]}man"]
     if not word.endswith("s") or word.endswith("ss"):
-        return []
+        return [f"{word[:-3]}man"] if word.endswith("men") and len(word) > 4 else []
+    without_s, stem = word[:-1], word[:-2]
     if word.endswith("ies") and len(word) > 4:
-        return [f"{word[:-3]}y", word[:-1]]
-    stem = word[:-2]
-    if word.endswith("es") and stem.endswith(_SIBILANTS):
-        # Boxes and glasses, but houses and axes: a single s or z has an e of its own more often than not.
-        with_e_first = stem.endswith(("s", "z")) and not stem.endswith(("ss", "zz", "us"))
-        return [word[:-1], stem] if with_e_first else [stem, word[:-1]]
-    if word.endswith("oes"):
-        return [stem, word[:-1]]
+        return [f"{word[:-3]}y", without_s]
     if word.endswith("ves"):
-        return [word[:-1], f"{word[:-3]}f", f"{word[:-3]}fe"]
-    return [word[:-1]]
+        return [without_s, f"{word[:-3]}f", f"{word[:-3]}fe"]
+    if word.endswith("es") and stem.endswith((*_SIBILANTS, "o")):
+        # Boxes, glasses and heroes, but houses and axes: a single s or z has an e of its own more often than not.
+        has_e = stem.endswith(("s", "z")) and not stem.endswith(("ss", "zz", "us"))
+        return [without_s, stem] if has_e else [stem, without_s]
+    return [without_s]
 
 
 def _verbs(word: str) -> list[str]:
@@ -107,6 +104,7 @@ def _stems(stem: str) -> list[str]:
         return [stem, stem[:-1]]
     if _ONE_SYLLABLE_CVC.fullmatch(stem):  # hoping: it would be hopping if it were hop
         return [f"{stem}e"]
-    if stem.endswith(("c", "v", "u", "dg", "rg", "rs", "iz")) or (stem.endswith("l") and stem[-2:-1] in set("bcdfgkpstz")):
+    has_e = stem.endswith(("c", "v", "u", "dg", "rg", "rs", "iz")) or _CONSONANT_AND_L.search(stem)
+    if has_e:
         return [f"{stem}e", stem]
     return [stem, f"{stem}e"]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ram_core.vocabulary import TagVocabulary
 
-TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|&")
+TOKEN = re.compile("[^\\W_]+(?:['\u2019][^\\W_]+)*|&")
 """A word, with the apostrophes in it."""
 
 # How well a path through the trie fits the name that it leads to: lower is better.
@@ -172,7 +172,7 @@ def normal(raw: str) -> str:
     """Return a word of a text in lower case, without accents, in plain characters."""
     if raw.isascii():
         return "and" if raw == "&" else raw.lower()
-    plain = unicodedata.normalize("NFKD", raw.replace("’", "'")).casefold()
+    plain = unicodedata.normalize("NFKD", raw.replace("\u2019", "'")).casefold()
     return "".join(char for char in plain if not unicodedata.combining(char))
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _MOST_CACHED = 500_000
 """Distinct words whose forms are kept. Captions of the web have millions, most of them once."""
 
-_GAP_IN_NAME = re.compile(r"\s*[\-_‐‑'’]?\s*")
+_GAP_IN_NAME = re.compile("\\s*[-_\u2010\u2011'\u2019]?\\s*")
 _ARTICLES = frozenset({"a", "an", "the", "his", "her", "their", "some"})  # fmt: skip
 
 
@@ -214,12 +214,12 @@ def _is_meant(tokens: _Tokens, at: int) -> bool:
 def _affirmed(tokens: _Tokens, matches: list[_Match]) -> list[_Match]:
     """Return the matches that the text does not deny."""
     count = len(tokens.words)
-    named = [False] * count
+    names: list[int | None] = [None] * count
     for first, last, _ in matches:
-        named[first : last + 1] = [True] * (last + 1 - first)
+        names[first : last + 1] = [first] * (last + 1 - first)
     words = [tokens.lower(at) for at in range(count)]
     breaks = [at > 0 and not tokens.are_joined(at - 1, at) for at in range(count)]
-    denied = negation.negated(words, breaks, named)
+    denied = negation.negated(words, breaks, names)
     return [match for match in matches if match[0] not in denied]
 
 
