@@ -75,6 +75,15 @@ ACTIONS = words_in("""
     type walk wash watch wave whisper work wrestle write yawn
 """)
 
+# Words that describe, and have no plural.
+ATTRIBUTES = words_in("""
+    antique beautiful beige big black blond blue bright bronze brown calm clean clear cloudy cold cool crowded dark
+    dirty dry empty frosty frozen gold golden grassy gray green happy historic hot indoor khaki large lush modern
+    narrow natural old open orange oval outdoor pink plain purple rainy red religious retro rocky romantic round
+    royal rural rustic shirtless short silver small snowy stormy stunning sunny tall tan teal traditional
+    transparent turquoise underwater urban violet warm wet white wide wild windy wooden yellow young
+""")
+
 # British (or other) spelling -> the one that both sides of a comparison use.
 SPELLINGS = {
     form: bases[0]
