@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ram_core.labels.english import ACTIONS, STOP_WORDS
+from ram_core.labels.english import ACTIONS, NOUNS_TOO, STOP_WORDS
 from ram_core.labels.lemmas import base_form, forms
 from ram_core.labels.name_trie import TOKEN, normal, variants
 
@@ -47,8 +47,9 @@ class Candidate:
 
     def described(self) -> tuple[str, ...]:
         """Return comments for a file of labels."""
-        count = f"{self.count:,}" if not self.missed else f"{self.count:,} to {self.count + self.missed:,}"
-        return (f"# {count} captions, such as: {' · '.join(self.examples)}",)
+        most = self.count + self.missed
+        count = f"{self.count:,}" if not self.missed else f"{self.count:,} to {most:,}"
+        return (f"# {count} {'caption' if most == 1 else 'captions'}, such as: {' · '.join(self.examples)}",)
 
 
 class _Held:
@@ -141,7 +142,8 @@ class CandidateCounter:
             base = base_form(word)
             action = next((form.base for form in forms(word) if form.is_verb and form.base in ACTIONS), None)
             is_adverb = word.endswith("ly") and base not in _LY_NOUNS
-            known = (action or ("" if is_adverb else base), "" if is_adverb or action else base, word)
+            is_noun = not (is_adverb or action or base in ACTIONS - NOUNS_TOO)
+            known = (action or ("" if is_adverb else base), base if is_noun else "", word)
         self._words[raw] = known
         return known
 

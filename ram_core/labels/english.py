@@ -75,6 +75,14 @@ ACTIONS = words_in("""
     type walk wash watch wave whisper work wrestle write yawn
 """)
 
+# Those of them that are nouns as often.
+NOUNS_TOO = words_in("""
+    bike bite board bowl box brush camp cheer climb cook cut cycle dance dive dream drink exercise fall fight fish
+    float garden grill hike hug hunt jump kayak kiss lift look march motorcycle paddle paint parachute photograph
+    play point pose race ride row run sail shake shop shout skate ski skateboard smile smoke snorkel stand surf
+    swing talk travel walk watch wave work
+""")
+
 # Words that describe, and have no plural.
 ATTRIBUTES = words_in("""
     antique beautiful beige big black blond blue bright bronze brown calm clean clear cloudy cold cool crowded dark
@@ -181,5 +189,5 @@ STOP_WORDS = words_in("""
     those though through throughout thus to together too toward towards under underneath until up upon us very via
     was we were what when where whether which while who whole whom whose why will with within without would yet you
     your yours yourself im ive dont didnt doesnt isnt arent wasnt werent cant couldnt wont wouldnt thats theres
-    heres various different able
+    heres various different able two three four five six seven eight nine ten
 """)

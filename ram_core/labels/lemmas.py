@@ -14,6 +14,7 @@ from ram_core.labels.english import IRREGULAR_PLURALS, IRREGULAR_VERBS, SPELLING
 _VOWELS = "aeiouy"
 _ONE_SYLLABLE_CVC = re.compile(r"(?:[^aeiou]|qu)*[aeiouy][^aeiouywx]")
 _CONSONANT_AND_L = re.compile("[bcdfgkpstz]l$")  # bubble, juggle
+_LATIN = re.compile("[^aeiou]us$")  # viruses, but houses
 _SIBILANTS = ("s", "x", "z", "ch", "sh")
 
 
@@ -77,7 +78,7 @@ def _singulars(word: str) -> list[str]:
         return [without_s, f"{word[:-3]}f", f"{word[:-3]}fe"]
     if word.endswith("es") and stem.endswith((*_SIBILANTS, "o")):
         # Boxes, glasses and heroes, but houses and axes: a single s or z has an e of its own more often than not.
-        has_e = stem.endswith(("s", "z")) and not stem.endswith(("ss", "zz", "us"))
+        has_e = stem.endswith(("s", "z")) and not stem.endswith(("ss", "zz")) and not _LATIN.search(stem)
         return [without_s, stem] if has_e else [stem, without_s]
     return [without_s]
 

@@ -156,6 +156,9 @@ class NameTrie:
     def _mislead(self, marked: list[str]) -> None:
         words = [spelled(word.lstrip("-").replace("'", "")) for word in marked]
         node = self._node(words)
+        solid = self._find(["".join(words)])
+        if not node.ends and solid is not None:
+            node.ends = [(SOLID, tag_id, name) for rank, tag_id, name in solid.ends if rank == solid.ends[0][0]]
         if not node.ends:
             node.hidden = tuple(at for at, word in enumerate(marked) if word.startswith("-"))
 

@@ -41,11 +41,11 @@ def list_vocabularies(as_json: Json = False) -> None:
 
 @app.command()
 def add(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .txt, .csv or .jsonl file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .txt, .csv, .jsonl or .labels file.")],
     name: Annotated[str | None, typer.Option(help="Name of the vocabulary; default: the file's name.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Add a vocabulary: one name per line, or a table of name, name_zh, threshold and description(s).
+    """Add a vocabulary: one name per line, or a table of name, name_zh, threshold, description(s) and synonyms.
 
     Example: ramq vocab add birds.txt --name birds
     """
