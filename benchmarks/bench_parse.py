@@ -5,6 +5,8 @@
   (RAMQ_SHARED_DIR/ram) the tags in that file are the vocabulary, without Chinese names.
 * Descriptions: each of the 10,200 sentences in RAM++'s file of rare classes is about one of 200 tags, but not each
   names it ("Large size, four legs" is about bovines). Only recall means something there.
+* Candidates for tags: captions/s, and the memory of the names that are held, on made-up captions of nine words drawn
+  from the labelled ones. They repeat less than real captions, and fill the memory sooner.
 * Other ways to find base forms take part if they are installed: simplemma, lemminflect.
 
 Speed is processor time of one core: nothing here waits, and neighbours change wall time only.
@@ -17,6 +19,8 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import random
+import resource
 import time
 from collections import Counter
 from pathlib import Path
@@ -24,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.report import begin, options, write
 from ram_core.labels import TagParser
+from ram_core.labels.candidates import CandidateCounter
 from ram_core.labels.lemmas import Form, forms, spelled
 from ram_core.vocabulary import TagVocabulary
 
@@ -35,6 +40,8 @@ SHARED = Path(os.environ.get("RAMQ_SHARED_DIR", Path(__file__).resolve().parents
 DESCRIPTIONS = SHARED / "openimages_rare_200_llm_tag_descriptions.json"
 REPEATS = 100
 ROUNDS = 5
+COUNTED = 1_000_000
+MOST_HELD = 500_000
 
 
 def simplemma_forms() -> Callable[[str], list[Form]]:
@@ -103,6 +110,29 @@ def speed(parser: TagParser, texts: list[str]) -> int:
     return round(len(texts) / best)
 
 
+def candidates(captions: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the speed of counting names, and the memory that it takes."""
+    draw = random.Random(0)
+    words = [word for caption in captions for word in caption["text"].split()]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    counter = CandidateCounter(MOST_HELD)
+    worked = 0.0
+    for _ in range(0, COUNTED, 1000):
+        batch = [" ".join(draw.choices(words, k=9)) for _ in range(1000)]
+        begun = time.process_time()
+        for caption in batch:
+            counter.add(caption)
+        worked += time.process_time() - begun
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return {
+        "captions": COUNTED,
+        "most_held": MOST_HELD,
+        "captions_per_s": round(COUNTED / worked),
+        "grown_mib": round(grown / 1024),
+        "most_missed": max(each.missed for each in counter.candidates()),
+    }
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = options(__doc__)
@@ -140,6 +170,8 @@ def main() -> None:
             "captions_per_s": speed(tags, texts),
         }
         print(name, json.dumps(report["ways"][name]))
+    report["candidates"] = candidates(captions)
+    print("candidates", json.dumps(report["candidates"]))
     write(chosen, "parse", report)
 
 

@@ -131,9 +131,9 @@ EVERYDAY = _groups("""
     blackboard, chalkboard | excavator, digger | jigsaw puzzle, jigsaw | graveyard, cemetery | gravestone,
     tombstone, headstone | wedding dress, wedding gown, bridal gown | business woman, businesswoman | safety helmet,
     hard hat | rowboat, rowing boat | highway, freeway, motorway | parking lot, car park | keyboard, computer
-    keyboard | soda, soft drink | coke, coca cola | hydrant, fire hydrant | teddy, teddy bear | suv, sport utility
-    vehicle, sports utility vehicle | sax, saxophone | gull, seagull | mantid, mantis, praying mantis | paraquet,
-    parakeet
+    keyboard | soda, soft drink | coke, coca cola | hydrant, fire hydrant | teddy, teddy bear | fire truck, fire
+    engine | suv, sport utility vehicle, sports utility vehicle | sax, saxophone | gull, seagull | mantid, mantis,
+    praying mantis | paraquet, parakeet
 """)
 
 # The same in Chinese.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ram_core.labels.chinese import HAN
-from ram_core.labels.english import ACTIONS, ATTRIBUTES, EVERYDAY, PLURAL_ONLY, SPELLINGS
+from ram_core.labels.english import ACTIONS, ATTRIBUTES, EVERYDAY, NOUNS_TOO, PLURAL_ONLY, SPELLINGS
 from ram_core.labels.label_file import LabelGroup, LabelName, LabelSystem
 from ram_core.labels.lemmas import base_form, plural_form, spelled
 from ram_core.labels.name_trie import alternatives, words_of
@@ -134,8 +134,8 @@ def _is_countable(name: str) -> bool:
     if rest and first in {"climb", "play", "playing"}:  # play football
         return False
     last = name.rpartition(" ")[2]
-    is_noun = last.isalpha() and last.islower() and last not in PLURAL_ONLY and not last.endswith(("ing", "ss", "s"))
-    is_other = last in ACTIONS or last in ATTRIBUTES or last.endswith(("ful", "less", "ous", "ish"))
+    is_noun = last.replace("-", "").isalpha() and last.islower() and not last.endswith(("ing", "s"))
+    is_other = last in ACTIONS - NOUNS_TOO or last in ATTRIBUTES or last.endswith(("ful", "ish"))
     return is_noun and not is_other
 
 

@@ -109,7 +109,7 @@ def build(
     if not system.groups:
         raise UsageError(f"no name is in {min_count} captions or more; lower --min-count, or give more captions")
     if to is not None:
-        to.write_text(system.text(), encoding="utf-8")
+        _write(to, system)
     if as_json:
         print_json({"captions": counter.captions, "items": _data(system)})
         return
@@ -191,6 +191,13 @@ def _count(captions: list[Path], column: str | None, archive: str | None) -> Can
                 if hit.caption and hit.captioner != _COMPOSED:
                     counter.add(hit.caption)
     return counter
+
+
+def _write(path: Path, system: LabelSystem) -> None:
+    try:
+        path.write_text(system.text(), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}; give another --out") from error
 
 
 def _data(system: LabelSystem) -> list[dict[str, object]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -83,9 +84,10 @@ def test_a_misleading_compound_that_is_no_tag_names_what_it_is() -> None:
         ("he plays chess", "playing chess"), ("they played football", "play football"),
         ("playing the guitar", "guitar"), ("a grey coat", "gray"), ("the theatre", "theater"), ("tshirts", "t-shirt"),
         ("T shirt", "t-shirt"), ("ice cream", "icecream"), ("a child's room", "childs room"),
-        ("a child’s room", "childs room"), ("the dog's tail", "dog"), ("a limousine", "taxi/limousine"),
+        ("a child\u2019s room", "childs room"), ("the dog's tail", "dog"), ("a limousine", "taxi/limousine"),
         ("a roller skate", "roller skates"), ("salt & pepper shakers", "salt and pepper shakers"),
-        ("a bike", "bicycle"), ("a tom cat", "cat"), ("hounds", "dog"), ("ｃａｔ", "cat"), ("snow_day", "snow"),
+        ("a bike", "bicycle"), ("a tom cat", "cat"), ("hounds", "dog"), ("\uff43\uff41\uff54", "cat"),
+        ("snow_day", "snow"),
     ],
 )  # fmt: skip
 def test_forms_spellings_and_synonyms_name_a_tag(parser: TagParser, text: str, tag: str) -> None:
@@ -118,7 +120,7 @@ def test_names_that_differ_in_brackets_alone_are_named_together(parser: TagParse
         ("an empty street with no people", ["street"]),
         ("a street without a car or a bus", ["street"]),
         ("the dog isn't sleeping on the couch", ["dog", "couch"]),
-        ("the dog isn’t sleeping", ["dog"]),
+        ("the dog isn\u2019t sleeping", ["dog"]),
         ("not a cat but a dog", ["dog"]),
         ("not only a cat but a dog", ["cat", "dog"]),
         ("neither cats nor dogs on the beach", ["beach"]),
@@ -157,7 +159,9 @@ def test_chinese_text_is_parsed_by_the_chinese_names(parser: TagParser, text: st
 
 
 TEXTS = st.lists(
-    st.sampled_from([*NAMES, *CHINESE.values(), "the", "no", "without", "is", "not", ",", ".", "-", "’s", "and", "ß", "İ"]),
+    st.sampled_from(
+        [*NAMES, *CHINESE.values(), "the", "no", "without", "is", "not", ",", ".", "-", "\u2019s", "and", "ß", "İ"]
+    ),
     max_size=12,
 ).map(" ".join) | st.text(max_size=60)  # fmt: skip
 
@@ -168,7 +172,7 @@ def test_spans_lie_in_the_text_in_order_and_name_what_they_span(parser: TagParse
     tags = parser.parse(text)
     assert all(0 <= tag.start < tag.end <= len(text) for tag in tags)
     assert [tag.start for tag in tags] == sorted(tag.start for tag in tags)
-    for before, after in zip(tags, tags[1:], strict=False):
+    for before, after in pairwise(tags):
         assert before.end <= after.start or (before.start, before.end) == (after.start, after.end)
     for tag in tags:
         assert tag.id in {other.id for other in parser.parse(text[tag.start : tag.end])}
