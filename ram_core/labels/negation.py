@@ -30,6 +30,7 @@ _ENDS = words_in("""
 _ABSENT = frozenset({"visible", "present", "shown", "pictured", "seen", "there", "here", "included"})
 _OR = frozenset({"or", "nor"})
 _MOST_WORDS = 6
+_MOST_SUBJECT_WORDS = 12
 _LIST_WORDS = 4
 
 
@@ -61,6 +62,8 @@ def _covered(words: Sequence[str], breaks: Sequence[bool], names: Sequence[int |
     if word in _WITH_SECOND:
         is_whole = following == _WITH_SECOND[word]
         return _phrase(words, breaks, names, cue + 2) if is_whole else set()
+    if word == "no" and words[cue + 2 : cue + 3] == ["than"]:  # no more than two dogs
+        return set()
     if following in _NO_NEGATION.get(word, _AFTER_NOT) or (word == "without" and cue and words[cue - 1] == "not"):
         return set()
     is_absent = bool(_ABSENT & set(words[cue + 1 : cue + 3])) or words[cue + 1 : cue + 3] == ["in", "the"]
@@ -94,7 +97,7 @@ def _phrase(words: Sequence[str], breaks: Sequence[bool], names: Sequence[int | 
 def _subject(breaks: Sequence[bool], words: Sequence[str], end: int) -> set[int]:
     """Return the positions of the clause before ``end``: "the cat is not visible"."""
     covered: set[int] = set()
-    for at in range(end - 1, -1, -1):
+    for at in range(end - 1, max(-1, end - 1 - _MOST_SUBJECT_WORDS), -1):
         if words[at] in {"or", "nor", "and", "but"}:
             break
         covered.add(at)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _MOST_CACHED = 500_000
 """Distinct words whose forms are kept. Captions of the web have millions, most of them once."""
 
-_GAP_IN_NAME = re.compile("\\s*[-_\u2010\u2011'\u2019]?\\s*")
+_GAP_IN_NAME = re.compile("\\s*+[-_\u2010\u2011'\u2019]?+\\s*+")
 _ARTICLES = frozenset({"a", "an", "the", "his", "her", "their", "some"})  # fmt: skip
 
 
@@ -77,10 +77,14 @@ class _Tokens(NamedTuple):
         return gap == " " or _GAP_IN_NAME.fullmatch(gap) is not None
 
 
+_UNKNOWN = _Word("", (), Node(), is_cue=False)
+"""Stands for a word that was not looked up yet."""
+
+
 class TagParser:
     """Finds the tags that texts name, by longest match over base forms of words.
 
-    Built once for a vocabulary, then used for many texts. Not thread-safe: it remembers words.
+    Built once for a vocabulary, then used for many texts, in any thread.
 
     * Compounds hide their parts: "hot dog" is not dog.
     * Plural, singular and forms of verbs match, and British and American spelling, hyphens and apostrophes.
@@ -116,9 +120,9 @@ class TagParser:
 
     def _in_words(self, text: str) -> list[NamedTag]:
         """Return the tags that the words of an alphabet name."""
-        known = self._words
+        get = self._words.get
         found = list(TOKEN.finditer(text))
-        words = [known[raw] if (raw := each[0]) in known else self._learn(raw) for each in found]
+        words = [self._learn(each[0]) if (word := get(each[0], _UNKNOWN)) is _UNKNOWN else word for each in found]
         tokens = _Tokens(text, found, words)
         matches = self._matches(tokens)
         if matches and any(word is not None and word.is_cue for word in words):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ramq.cli.labels import Column, Of, label_errors, vocabulary_of
-from ramq.cli.output import print_json, print_table
+from ramq.cli.output import print_json_items, print_table
 from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
 from storage.errors import UsageError
 
@@ -37,6 +37,8 @@ def parse(
 ) -> None:
     """List the tags that texts name: id, tag, and the words that name it. Negated ones are left out.
 
+    With --json, memory use does not grow with the number of texts.
+
     Example: ramq parse "a cat is sleeping on the sofa"
 
     Example: ramq parse --file captions.csv --column caption --json
@@ -53,7 +55,7 @@ def parse(
         given = read_captions(file, column) if file is not None else _lines(texts or [])
         parsed = (_parsed(parser, text) for text in given)
         if as_json:
-            print_json({"items": list(parsed)})
+            print_json_items(parsed)
             return
         rows = (
             (number, str(tag["id"]), tag["name"], tag["words"])

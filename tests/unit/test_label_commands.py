@@ -50,6 +50,11 @@ def test_texts_are_parsed_with_the_tags_of_the_model_or_of_a_file(run: Run) -> N
     ]
 
 
+def test_a_file_of_no_captions_is_a_document_of_no_items(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "none.txt").write_text("\n", encoding="utf-8")
+    assert json.loads(run("parse", "--file", "none.txt", "--json").stdout) == {"items": []}
+
+
 def test_a_file_is_parsed_line_by_line(run: Run) -> None:
     done = run("parse", "--file", "captions.csv", "--column", "text", "--vocabulary", "pets.txt", "--json")
     assert [[tag["words"] for tag in item["tags"]] for item in json.loads(done.stdout)["items"]] == [
