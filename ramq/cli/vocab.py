@@ -45,7 +45,7 @@ def add(
     name: Annotated[str | None, typer.Option(help="Name of the vocabulary; default: the file's name.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Add a vocabulary: one name per line, or a table of name, name_zh, threshold, description(s) and synonyms.
+    """Add a vocabulary: one name per line, or a table of name, name_zh, threshold and description(s).
 
     Example: ramq vocab add birds.txt --name birds
     """
