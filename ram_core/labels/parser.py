@@ -124,23 +124,30 @@ class TagParser:
         found = list(TOKEN.finditer(text))
         words = [self._learn(each[0]) if (word := get(each[0], _UNKNOWN)) is _UNKNOWN else word for each in found]
         tokens = _Tokens(text, found, words)
-        matches = self._matches(tokens)
-        if matches and any(word is not None and word.is_cue for word in words):
+        matches, has_cue = self._matches(tokens)
+        if has_cue and matches:
             matches = _affirmed(tokens, matches)
         names = self._names
         tags = []
         for first, last, node in matches:
             start, end = found[first].start(), found[last].end()
-            ids = (node.ends[0][1],) if len(node.ends) == 1 else node.ids_for(text[start:end])
-            tags += [NamedTag(tag_id, names[tag_id], start, end) for tag_id in ids]
+            if len(node.ends) == 1:
+                tag_id = node.ends[0][1]
+                tags.append(NamedTag(tag_id, names[tag_id], start, end))
+            else:
+                tags += [NamedTag(tag_id, names[tag_id], start, end) for tag_id in node.ids_for(text[start:end])]
         return tags
 
-    def _matches(self, tokens: _Tokens) -> list[_Match]:
-        """Return the names in a text from left to right, the longest at each word."""
+    def _matches(self, tokens: _Tokens) -> tuple[list[_Match], bool]:
+        """Return the names in a text from left to right, the longest at each word; and whether a word may negate."""
         found: list[_Match] = []
+        has_cue = False
         next_free = 0
         for at, word in enumerate(tokens.words):
-            if word is None or at < next_free:
+            if word is None:
+                continue
+            has_cue = has_cue or word.is_cue
+            if at < next_free:
                 continue
             node, last = word.name, at
             if word.goes_on:
@@ -152,7 +159,7 @@ class TagParser:
             else:
                 found += _parts(tokens, at, last, node.hidden)
             next_free = last + 1
-        return found
+        return found, has_cue
 
     def _longest(self, tokens: _Tokens, at: int, word: _Word) -> tuple[Node | None, int]:
         """Return the longest name that begins with a token, and its last token."""
