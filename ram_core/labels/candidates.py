@@ -65,7 +65,7 @@ class CandidateCounter:
     """Counts the names in captions.
 
     Args:
-        most_held: distinct names that are held at a time, which bounds the memory: some 300 bytes each.
+        most_held: distinct names that are held at a time, which bounds the memory: some 400 bytes each.
     """
 
     def __init__(self, most_held: int = _MOST_HELD) -> None:
