@@ -8,20 +8,23 @@ from typing import TYPE_CHECKING
 from ramq.services.jobs import STAGES, priority_named, require_stages
 from storage.database import unit_of_work
 from storage.errors import ConflictError, UsageError
+from storage.index.manifest import generation_folder
 from storage.ledger import jobs, listings
-from storage.results import archives, generations, images, serving, stages
+from storage.results import archives, crops, generations, images, regions, serving, stages
+from storage.results.index_rows import indexed
 from storage.search.views import SearchQuery
 from storage.tables import Archive
 from workers.messages import STAGE_MODELS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
     from ramq.services.search import SearchClient
+    from storage.index.index import VectorIndex
     from storage.ledger.views import JobView
     from storage.results.generation_views import DropReport
     from storage.results.stages import StageGeneration
@@ -34,10 +37,14 @@ class StageClient:
         engine: the database.
         search: finds the images to work on.
         models: the model of each stage.
+        index: returns this process's reader of the index.
     """
 
-    def __init__(self, engine: Engine, search: SearchClient, models: Mapping[str, str]) -> None:
+    def __init__(
+        self, engine: Engine, search: SearchClient, models: Mapping[str, str], index: Callable[[], VectorIndex]
+    ) -> None:
         self._engine = engine
+        self._index = index
         self._models = models
         self._search = search
 
@@ -73,7 +80,9 @@ class StageClient:
         is_whole = replace(asked, archive=None, prefix=None, limit=0, read_for=None) == SearchQuery(limit=0)
         ids = None if is_whole else self._search.image_ids(asked)
         with unit_of_work(self._engine) as session:
-            places = self._archives(session, asked) if ids is None else images.by_archive(session, ids)
+            if stage == crops.STAGE and not regions.is_any(session):
+                raise UsageError("tags were located in no image yet, so there are no regions: run `ramq locate` first")
+            places = self._archives(session, asked, stage) if ids is None else images.by_archive(session, ids)
             started = []
             for (archive_id, prefix), named in places.items():
                 archive = session.get_one(Archive, archive_id)
@@ -97,15 +106,15 @@ class StageClient:
             return started
 
     @staticmethod
-    def _archives(session: Session, asked: SearchQuery) -> dict[tuple[int, str], Sequence[int]]:
-        """Return the archives, each with the prefix of its keys, in which images are recorded."""
+    def _archives(session: Session, asked: SearchQuery, stage: str) -> dict[tuple[int, str], Sequence[int]]:
+        """Return the archives, each with the prefix of its keys, in which the stage could work on images."""
         named = (
             archives.resolve_all(session, asked.archive) if asked.archive else [(i, "") for i in archives.ids(session)]
         )
         below = asked.prefix or ""
         # Both prefixes are of whole keys: the longer one holds, unless they exclude each other.
         places = [(number, max(below, prefix, key=len)) for number, prefix in named if _agree(below, prefix)]
-        return {place: () for place in places if stages.is_any_recorded(session, *place)}
+        return {place: () for place in places if stages.is_any_recorded(session, *place, stage)}
 
     def generations(self) -> list[StageGeneration]:
         """Return the generations of all stages but recognition, and how many images each has done, oldest first."""
@@ -134,12 +143,16 @@ class StageClient:
 
         Raises:
             NotFoundError: there is no such generation.
-            ConflictError: an open job records with it.
+            ConflictError: an open job records with it, or its index is being built.
         """
         with unit_of_work(self._engine) as session:
             serving.lock_default(session)
             self._require_further(session, generation_id)
-            return serving.drop(session, generation_id)
+            has_index = generation_id in indexed(session)
+            report = serving.drop(session, generation_id)
+        if has_index:  # after the commit: the database is correct without these files, and files that stay are garbage
+            self._index().store.place.delete(generation_folder(generation_id))
+        return report
 
 
 def _agree(one: str, other: str) -> bool:

@@ -113,9 +113,9 @@ def _write(
             "ids": [row.image_id for row in rows],
             "versions": [row.version for row in rows],
             # Arrays of arrays must have equal lengths, so each array is written in PostgreSQL's text form.
-            "tags": [_array([_quoted(region.tag) for region in each]) for each in found],
-            "scores": [_array([region.score for region in each]) for each in found],
-            "boxes": [_array([number for region in each for number in region.box]) for each in found],
+            "tags": [array([quoted(region.tag) for region in each]) for each in found],
+            "scores": [array([region.score for region in each]) for each in found],
+            "boxes": [array([number for region in each for number in region.box]) for each in found],
             "masks": [_masks(each) for each in found],
             "qualities": [_qualities(each) for each in found],
             "is_cut": [row.is_cut for row in rows],
@@ -273,13 +273,15 @@ def _masks(regions: Sequence[StoredRegion]) -> str | None:
 def _qualities(regions: Sequence[StoredRegion]) -> str | None:
     if all(region.mask is None for region in regions):
         return None
-    return _array(["NULL" if region.quality is None else region.quality for region in regions])
+    return array(["NULL" if region.quality is None else region.quality for region in regions])
 
 
-def _array(elements: Iterable[object]) -> str:
+def array(elements: Iterable[object]) -> str:
+    """Return an array in PostgreSQL's text form. Texts must be ``quoted``."""
     return f"{{{','.join(map(str, elements))}}}"
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """Return a text as an element of an array."""
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

@@ -28,12 +28,14 @@ class StageOptions:
         models_dir: folder of checkpoints.
         mask_text: kinds of text that are masked before they are stored; see ``ram_core.reading.sensitive``.
         mask_pattern: a regular expression; what it matches is masked too.
+        cache_dir: folder of what can be computed again, such as embeddings of tags; None: under the user's own.
     """
 
     device: str
     models_dir: Path
     mask_text: tuple[str, ...] = ()
     mask_pattern: str | None = None
+    cache_dir: Path | None = None
 
 
 class StageModel(Protocol):
