@@ -25,8 +25,26 @@ class ReadMatchOut(FromView):
     )
 
 
+class CropTagOut(FromView):
+    """A tag of a region as a picture of its own."""
+
+    name: str
+    score: float
+
+
+class HitRegionOut(FromView):
+    """The region of an image that a search for regions found."""
+
+    number: int = Field(description="its place in the list of the image's regions, from 1")
+    tag: str
+    box: list[float] = Field(
+        description="left, top, right, bottom as fractions of the upright image's width and height"
+    )
+    tags: list[CropTagOut] = Field(description="tags of the region as a picture of its own, highest score first")
+
+
 class HitOut(FromView):
-    """One image that a search found."""
+    """One image that a search found, or with `like_region` one region of it."""
 
     image_id: int
     key: str
@@ -47,6 +65,9 @@ class HitOut(FromView):
     missing_since: datetime | None
     why: WhyOut | None = None
     read: list[ReadMatchOut] = Field(default=[], description="the lines of text in the image that match, at most five")
+    region: HitRegionOut | None = Field(
+        default=None, description="the region, in a search with `like_region`; `score` is then its similarity"
+    )
 
 
 class NoteOut(FromView):

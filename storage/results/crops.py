@@ -13,9 +13,10 @@ from storage.results import generations, regions
 from storage.results.index_rows import REGIONS_EACH
 from storage.results.packing import CODE, unpack_vectors
 from storage.results.region_boxes import corners_of
+from storage.tables import SCORE_SCALE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -76,11 +77,19 @@ class CropsRow:
 
 @dataclass(frozen=True, slots=True)
 class StoredCrop:
-    """A region with a vector: which row of the index it is, and its tag and box when it was cropped."""
+    """A region with a vector, as it was when it was cropped.
+
+    Attributes:
+        row_id: its row in the index.
+        tag: of the region.
+        corners: its box.
+        tags: (name, score 0..1) that the model assigned to it as a picture, highest score first.
+    """
 
     row_id: int
     tag: str
     corners: Corners
+    tags: list[tuple[str, float]]
 
     def is_of(self, region: RegionView) -> bool:
         """Return whether an image's region, as people see it now, is the one that was cropped."""
@@ -204,21 +213,31 @@ def erase(session: Session, image_ids: Sequence[int]) -> int:
     return len(erased.all())
 
 
-def of_images(session: Session, generation_id: int, image_ids: Iterable[int]) -> dict[int, list[StoredCrop]]:
-    """Return the regions of images that have a vector, by image."""
+def of_image(session: Session, generation_id: int, image_id: int) -> list[StoredCrop]:
+    """Return the regions of an image that have a vector."""
+    return of_rows(session, generation_id, [row_id_of(image_id, number) for number in range(1, MOST + 1)])
+
+
+def of_rows(session: Session, generation_id: int, row_ids: Sequence[int]) -> list[StoredCrop]:
+    """Return the regions of rows of the index, in any order. Rows that are no more are left out."""
+    # A join with a list of ids looks each id up in its own partition.
     rows = session.execute(
         text(
-            f"""SELECT image_id, number, tag, box FROM unnest(CAST(:ids AS bigint[])) AS wanted (id)
-                JOIN crop ON crop.image_id = wanted.id AND crop.generation_id = {generation_id:d}
-                ORDER BY image_id, number"""  # noqa: S608  (a number)
+            f"""SELECT crop.image_id, crop.number, tag, box, tags, scores
+                FROM unnest(CAST(:images AS bigint[]), CAST(:numbers AS smallint[])) AS wanted (image_id, number)
+                JOIN crop ON crop.image_id = wanted.image_id AND crop.number = wanted.number
+                    AND crop.generation_id = {generation_id:d}"""  # noqa: S608  (a number)
         ),
-        {"ids": list(image_ids)},
+        {
+            "images": [image_of(row_id) for row_id in row_ids],
+            "numbers": [row_id % REGIONS_EACH for row_id in row_ids],
+        },
     )
-    found: dict[int, list[StoredCrop]] = {}
+    found = []
     for row in rows:
         left, top, right, bottom = row.box
-        crop = StoredCrop(row_id_of(row.image_id, row.number), row.tag, (left, top, right, bottom))
-        found.setdefault(row.image_id, []).append(crop)
+        tags = [(name, score / SCORE_SCALE) for name, score in zip(row.tags, row.scores, strict=True)]
+        found.append(StoredCrop(row_id_of(row.image_id, row.number), row.tag, (left, top, right, bottom), tags))
     return found
 
 
@@ -244,7 +263,7 @@ def vector_of(session: Session, generation_id: int, image_id: int, number: int) 
     if region is None:
         there = f"its regions are 1 to {len(seen)}" if seen else "it has no regions"
         raise NotFoundError(f"there is no region {number} in image {image_id}; {there}")
-    for crop in of_images(session, generation_id, [image_id]).get(image_id, ()):
+    for crop in of_image(session, generation_id, image_id):
         if crop.is_of(region):
             packed: bytes = session.execute(
                 text("SELECT v FROM crop WHERE image_id = :image AND generation_id = :generation AND number = :number"),
@@ -260,5 +279,5 @@ def numbers_with_vectors(session: Session, image_id: int, seen: Sequence[RegionV
     generation = generations.default(session, STAGE)
     if generation is None or not seen:
         return set()
-    stored = {(crop.tag, crop.corners) for crop in of_images(session, generation.id, [image_id]).get(image_id, ())}
+    stored = {(crop.tag, crop.corners) for crop in of_image(session, generation.id, image_id)}
     return {region.number for region in seen if (region.tag, corners_of(region.box)) in stored}

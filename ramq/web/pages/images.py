@@ -152,6 +152,7 @@ def _screen(  # noqa: PLR0913  (an error for each form)
         found=_found(services, q, image_id) if reading and q else {},
         regions=regions,
         region_corrections=[] if regions is None else services.regions.corrections(image_id),
+        with_vectors=services.regions.with_vectors(regions),
         slots=slots,
         marks=placed,
         counted=_counted,
