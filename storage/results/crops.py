@@ -251,8 +251,8 @@ def image_of(row_id: int) -> int:
     return row_id // REGIONS_EACH
 
 
-def vector_of(session: Session, generation_id: int, image_id: int, number: int) -> NDArray[np.float32]:
-    """Return the vector (D,) of a region of an image. ``number``: as people see it now.
+def vector_of(session: Session, generation_id: int, image_id: int, number: int) -> tuple[int, NDArray[np.float32]]:
+    """Return the row and the vector (D,) of a region of an image. ``number``: as people see it now.
 
     Raises:
         NotFoundError: there is no such region, or it has no vector.
@@ -270,7 +270,7 @@ def vector_of(session: Session, generation_id: int, image_id: int, number: int) 
                 {"image": image_id, "generation": generation_id, "number": crop.row_id % REGIONS_EACH},
             ).scalar_one()
             vector: NDArray[np.float32] = unpack_vectors(packed, len(packed) // CODE.itemsize)[0]
-            return vector
+            return crop.row_id, vector
     raise NotFoundError(f"region {number} of image {image_id} has no vector yet: run `ramq crops`")
 
 

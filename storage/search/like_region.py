@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -12,23 +12,53 @@ from storage.index.condition import OneOf
 from storage.index.selection import Selection
 from storage.results import crops, generations, regions
 from storage.search.hits import hits_of
-from storage.search.orders import ByText, ByVector
+from storage.search.orders import ByText, ByVector, Ranked, Taken
 from storage.search.views import CropTag, Hit, HitRegion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
     from storage.index.index import VectorIndex
-    from storage.search.orders import Order, Ranked
+    from storage.search.orders import Order
     from storage.search.query import Match
     from storage.search.views import SearchQuery
 
 
 @dataclass(frozen=True, slots=True)
+class ByLikeness:
+    """First a region, if it is one of those that match, then the others by similarity; see ``ByVector``.
+
+    Regions at one place under several tags are equally like each other, so the region itself need not be the nearest.
+
+    Attributes:
+        found: the regions that match.
+        vector: of the region.
+        own: its row.
+    """
+
+    cursor_length: ClassVar[int] = 1
+    found: Selection
+    vector: NDArray[np.float32]
+    own: int
+
+    def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
+        """Return the next regions. The position is the number of regions before."""
+        others = ByVector(self.found, self.vector, self.own)
+        if self.own not in self.found:
+            return others.take(after, k)
+        begin = after[0] if after else 0
+        first = [] if begin else [Ranked(self.own, float(self.vector @ self.vector), (1,))]
+        taken = others.take((max(0, begin - 1),), k - len(first))
+        following = [replace(row, after=(row.after[0] + 1,)) for row in taken.images]
+        return Taken([*first, *following], None if taken.total is None else taken.total + 1)
+
+
+@dataclass(frozen=True, slots=True)
 class LikeRegion:
-    """The regions like a region, nearest first, itself among them.
+    """The regions like a region, nearest first, itself before all others.
 
     Attributes:
         generation_id: the generation of the stage ``crops`` whose vectors are compared.
@@ -36,7 +66,7 @@ class LikeRegion:
     """
 
     generation_id: int
-    order: ByVector
+    order: ByLikeness
 
     @classmethod
     def of(cls, session: Session, index: VectorIndex, query: SearchQuery, images: Order) -> LikeRegion:
@@ -52,10 +82,10 @@ class LikeRegion:
         generation = generations.default(session, crops.STAGE)
         if generation is None:
             raise NotFoundError("no region has a vector yet: run `ramq crops`, after `ramq locate`")
-        vector = crops.vector_of(session, generation.id, *query.like_region)
+        own, vector = crops.vector_of(session, generation.id, *query.like_region)
         view = index.view(session, generation.id)
         within = _within(images, view.source.rows_each)
-        return cls(generation.id, ByVector(Selection.of(view, within), vector, None))
+        return cls(generation.id, ByLikeness(Selection.of(view, within), vector, own))
 
     def hits(self, session: Session, match: Match, query: SearchQuery, ranked: Sequence[Ranked]) -> list[Hit]:
         """Return hits for rows of the index, in this order.

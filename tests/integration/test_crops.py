@@ -21,10 +21,12 @@ from ramq.web.app import create_app
 from storage.database import unit_of_work
 from storage.errors import NotFoundError, UsageError
 from storage.index.garbage import collect_garbage
-from storage.results import crops
+from storage.results import crops, generations, regions
+from storage.results.generations import StageSpec
 from storage.results.packing import unpack_vectors
+from storage.results.records import Provenance
+from storage.results.region_views import FoundRegion, RegionsRow
 from storage.search.views import SearchQuery
-from tests.services.checker import fill
 from tests.services.null_worker import VECTOR_SIZE, NullModel, expected, load_null
 from tests.services.recognised import make_worker
 from workers.pipeline import model_holder
@@ -44,13 +46,18 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.services
 
-COUNT = 6
+COUNT = 4
+BOXES = {"dog": (0.1, 0.2, 0.6, 0.9), "ball": (0.5, 0.5, 0.9, 0.95), "speck": (0.9, 0.05, 0.905, 0.055)}
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
+    """Pictures of noise: every region of them is another one."""
     folder = tmp_path / "photos"
-    fill(folder, COUNT)
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(COUNT):
+        Image.fromarray(rng.integers(0, 255, (96, 128, 3), dtype=np.uint8)).save(folder / f"{number}.png")
     return folder
 
 
@@ -61,7 +68,6 @@ def worker(services: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[Work
     monkeypatch.setattr("ram_core.load_model", load_null)
     monkeypatch.setattr(ModelOptions, "arguments", property(lambda _: {}))
     folder = services.settings.models_path
-    write_tiny_model("grounding-dino-tiny", folder)
     further = StageHolder(StageOptions("cpu", folder), ["locate", "crops"])
     options = ModelOptions("cpu", folder, services.settings.cache_path)
     worker = make_worker(services, ModelHolder(services.engine, options, None, further))
@@ -70,11 +76,28 @@ def worker(services: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[Work
 
 
 @pytest.fixture
-def located(services: Services, worker: Worker, source: Path) -> Services:
-    """Services whose images were recognised and located."""
+def recognised(services: Services, worker: Worker, source: Path) -> Services:
     work(services, worker, services.jobs.create(str(source)))
-    work(services, worker, start(services, "locate"))
     return services
+
+
+@pytest.fixture
+def located(recognised: Services) -> Services:
+    """Services with regions in each image but the last, which has none."""
+    *some, last = image_ids(recognised)
+    for image_id in some:
+        locate(recognised, image_id, *BOXES)
+    locate(recognised, last)
+    return recognised
+
+
+def locate(services: Services, image_id: int, *tags: str) -> None:
+    """Write regions as a worker does that found these tags."""
+    found = [FoundRegion(tag, 0.9, BOXES.get(tag, (0.3, 0.3, 0.7, 0.6))) for tag in tags]
+    with unit_of_work(services.engine) as session:
+        number = generations.ensure_of_stage(session, StageSpec("locate", "made up", "made up", "", ""))
+        version = session.scalar(text("SELECT version FROM image WHERE id = :id"), {"id": image_id})
+        regions.write_regions(session, [RegionsRow(image_id, version, found, is_cut=False)], Provenance(1, number, ""))
 
 
 @pytest.fixture
@@ -152,7 +175,7 @@ def a_region(services: Services) -> tuple[int, int]:
 
 
 def test_every_region_gets_the_vector_and_the_tags_of_its_pixels(cropped: Services, worker: Worker) -> None:
-    assert len(stored(cropped)) > COUNT
+    assert len(stored(cropped)) == (COUNT - 1) * len(BOXES)
     check_crops(cropped)
     [made] = [one for one in cropped.stages.generations() if one.stage == "crops"]
     assert (made.model, made.images, made.is_default) == ("lite", COUNT, True)
@@ -160,25 +183,40 @@ def test_every_region_gets_the_vector_and_the_tags_of_its_pixels(cropped: Servic
     assert (again.done, again.skipped) == (0, COUNT)
 
 
-def test_before_anything_was_located_the_stage_is_refused(services: Services, worker: Worker, source: Path) -> None:
-    work(services, worker, services.jobs.create(str(source)))
-    with pytest.raises(UsageError, match="tags were located in no image yet.*run `ramq locate` first"):
-        services.stages.start("crops", SearchQuery())
+def test_what_a_locator_finds_is_cropped_and_locating_again_replaces_it(recognised: Services, worker: Worker) -> None:
+    """With the real networks of a locator, of random weights."""
+    write_tiny_model("grounding-dino-tiny", recognised.settings.models_path)
+    work(recognised, worker, start(recognised, "locate"))
+    assert work(recognised, worker, start(recognised)).done == COUNT
+    assert stored(recognised)
+    check_crops(recognised)
+    builder = make_builder(recognised.settings, recognised.engine)
+    builder.publish_new(generation(recognised), force=True)
+    work(recognised, worker, start(recognised, "locate", options={"tags": ["ball"]}))
+    assert work(recognised, worker, start(recognised)).done == COUNT
+    check_crops(recognised)
+    assert {row.tag for row in stored(recognised)} == {"ball"}
+    builder.publish_new(generation(recognised), force=True)
+    check_index(recognised)
+    [status] = [one for one in recognised.index.status() if one.stage == "crops"]
+    assert status.vectors_indexed == status.vectors_stored == len(stored(recognised))
+
+
+def test_before_anything_was_located_the_stage_is_refused(recognised: Services, source: Path) -> None:
+    with pytest.raises(UsageError, match=r"tags were located in no image yet.*run `ramq locate` first"):
+        recognised.stages.start("crops", SearchQuery())
     with pytest.raises(UsageError, match="needs what recognition finds: run `ramq crops` afterwards"):
-        services.jobs.create(str(source), stages=["crops"])
+        recognised.jobs.create(str(source), stages=["crops"])
     with pytest.raises(UsageError, match="unknown model 'yolo' of crops"):
-        work(services, worker, start(services, "locate"))
-        services.stages.start("crops", SearchQuery(), model="yolo")
+        recognised.stages.start("crops", SearchQuery(), model="yolo")
 
 
-def test_images_that_were_not_located_are_left_out(services: Services, worker: Worker, source: Path) -> None:
-    work(services, worker, services.jobs.create(str(source)))
-    first, *_ = image_ids(services)
-    [job] = services.stages.start("locate", SearchQuery(prefix=services.images.get(first).key))
-    work(services, worker, job)
-    done = work(services, worker, start(services))
+def test_images_that_were_not_located_are_left_out(recognised: Services, worker: Worker) -> None:
+    first, *_ = image_ids(recognised)
+    locate(recognised, first, "dog")
+    done = work(recognised, worker, start(recognised))
     assert (done.listed, done.done) == (1, 1)
-    assert {row.image_id for row in stored(services)} <= {first}
+    assert {row.image_id for row in stored(recognised)} == {first}
 
 
 def test_a_correction_makes_an_image_pending_and_its_regions_follow(cropped: Services, worker: Worker) -> None:
@@ -198,21 +236,6 @@ def test_a_correction_makes_an_image_pending_and_its_regions_follow(cropped: Ser
     assert [row for row in stored(cropped) if row.image_id != image_id] == others, "others were not touched"
 
 
-def test_locating_again_replaces_the_regions(cropped: Services, worker: Worker) -> None:
-    rows = len(stored(cropped))
-    builder = make_builder(cropped.settings, cropped.engine)
-    builder.publish_new(generation(cropped), force=True)
-    work(cropped, worker, start(cropped, "locate", options={"tags": ["ball"]}))
-    assert work(cropped, worker, start(cropped)).done == COUNT
-    check_crops(cropped)
-    assert {row.tag for row in stored(cropped)} == {"ball"}
-    assert len(stored(cropped)) != rows
-    builder.publish_new(generation(cropped), force=True)
-    check_index(cropped)
-    [status] = [one for one in cropped.index.status() if one.stage == "crops"]
-    assert status.vectors_indexed == status.vectors_stored == len(stored(cropped))
-
-
 def test_changed_bytes_have_to_be_located_first(cropped: Services, worker: Worker, source: Path) -> None:
     image_id = image_ids(cropped)[0]
     file = source / cropped.images.get(image_id).key
@@ -222,9 +245,24 @@ def test_changed_bytes_have_to_be_located_first(cropped: Services, worker: Worke
     work(cropped, worker, cropped.jobs.create(str(source)))
     assert work(cropped, worker, start(cropped)).done == 0, "its regions are those of other bytes"
     assert [row for row in stored(cropped) if row.image_id == image_id] == before
-    work(cropped, worker, start(cropped, "locate"))
-    assert work(cropped, worker, start(cropped)).done >= 1
+    locate(cropped, image_id, "dog", "cat")
+    assert work(cropped, worker, start(cropped)).done == 1
     check_crops(cropped)
+
+
+def test_bytes_that_change_between_locating_and_cropping_get_no_vectors(
+    located: Services, worker: Worker, source: Path
+) -> None:
+    """The worker sees at the fetch that the object is another one than was listed."""
+    image_id = image_ids(located)[0]
+    job = start(located)
+    worker._list()
+    Image.new("RGB", (50, 40), "red").save(source / located.images.get(image_id).key)
+    assert work(located, worker, job).done == COUNT
+    assert image_id not in {row.image_id for row in stored(located)}
+    locate(located, image_id, "dog")
+    assert work(located, worker, start(located)).done == 1
+    check_crops(located)
 
 
 def test_dropping_the_generation_leaves_nothing(cropped: Services) -> None:
@@ -327,10 +365,10 @@ def test_words_and_filters_choose_the_images(cropped: Services) -> None:
     tag = cropped.images.get(image_id).tags[0].name
     having = {hit.image_id for hit in cropped.search.page(SearchQuery(tags=(tag,), limit=500)).items}
     page = cropped.search.page(_liking(SearchQuery(tags=(tag,)), image_id, number))
-    located = {one for one, view in views(cropped).items() if view.regions}
-    assert {hit.image_id for hit in page.items} == having & located
+    with_regions = {one for one, view in views(cropped).items() if view.regions}
+    assert {hit.image_id for hit in page.items} == having & with_regions
     page = cropped.search.page(_liking(SearchQuery(not_tags=(tag,)), image_id, number))
-    assert {hit.image_id for hit in page.items} == located - having
+    assert {hit.image_id for hit in page.items} == with_regions - having
 
 
 def _liking(query: SearchQuery, image_id: int, number: int) -> SearchQuery:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from itertools import islice
+from math import ceil, floor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -40,6 +41,9 @@ and boxes are never exact."""
 
 LEAST = 16
 """Side of the smallest picture, in pixels of the reduced image. A region of a few pixels gets its surroundings."""
+
+_ROUNDING = 1e-6
+"""A pixel is not taken because of the error of an addition."""
 
 AT_ONCE = 32
 """Regions in one call of the model."""
@@ -142,8 +146,8 @@ def _stretch(first: float, last: float, size: int) -> tuple[int, int]:
     if lacking and size > LEAST:
         shift = max(0.0, -begin) - max(0.0, end - size)
         begin, end = begin + shift, end + shift
-    low = min(max(0, int(np.floor(begin))), size - 1)
-    return low, max(low + 1, min(size, int(np.ceil(end))))
+    low = min(max(0, floor(begin + _ROUNDING)), size - 1)
+    return low, max(low + 1, min(size, ceil(end - _ROUNDING)))
 
 
 def _load(model: str, options: StageOptions) -> CropsStage:
