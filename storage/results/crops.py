@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
     from storage.results.records import Provenance
@@ -215,7 +216,14 @@ def erase(session: Session, image_ids: Sequence[int]) -> int:
 
 def of_image(session: Session, generation_id: int, image_id: int) -> list[StoredCrop]:
     """Return the regions of an image that have a vector."""
-    return of_rows(session, generation_id, [row_id_of(image_id, number) for number in range(1, MOST + 1)])
+    rows = session.execute(
+        text(
+            f"""SELECT image_id, number, tag, box, tags, scores FROM crop
+                WHERE image_id = :id AND generation_id = {generation_id:d} ORDER BY number"""  # noqa: S608  (a number)
+        ),
+        {"id": image_id},
+    )
+    return [_stored(row) for row in rows]
 
 
 def of_rows(session: Session, generation_id: int, row_ids: Sequence[int]) -> list[StoredCrop]:
@@ -233,12 +241,13 @@ def of_rows(session: Session, generation_id: int, row_ids: Sequence[int]) -> lis
             "numbers": [row_id % REGIONS_EACH for row_id in row_ids],
         },
     )
-    found = []
-    for row in rows:
-        left, top, right, bottom = row.box
-        tags = [(name, score / SCORE_SCALE) for name, score in zip(row.tags, row.scores, strict=True)]
-        found.append(StoredCrop(row_id_of(row.image_id, row.number), row.tag, (left, top, right, bottom), tags))
-    return found
+    return [_stored(row) for row in rows]
+
+
+def _stored(row: Row[Any]) -> StoredCrop:
+    left, top, right, bottom = row.box
+    tags = [(name, score / SCORE_SCALE) for name, score in zip(row.tags, row.scores, strict=True)]
+    return StoredCrop(row_id_of(row.image_id, row.number), row.tag, (left, top, right, bottom), tags)
 
 
 def row_id_of(image_id: int, number: int) -> int:
