@@ -174,7 +174,7 @@ def crops(
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Make a vector of each region that was located, so that `ramq search --like-region` finds the like of it.
+    """Make a vector of each region that was located, so that `ramq search --like-region 12/3` finds the like of it.
 
     Works on all located images, those of an archive, or the hits of a search. Starts one job for each archive and
     prints their numbers. Images whose regions did not change since are skipped.
