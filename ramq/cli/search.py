@@ -320,8 +320,8 @@ def show(
     if regions is not None:
         print_regions(regions, said_of_regions)
     print_table(
-        ("when", "job", "model", "outcome", "detail"),
-        ((h.at, h.job_id, h.model, h.error_class or h.outcome, h.detail) for h in view.history),
+        ("when", "job", "stage", "model", "outcome", "detail"),
+        ((h.at, h.job_id, h.stage, h.model, h.error_class or h.outcome, h.detail) for h in view.history),
     )
 
 

@@ -42,6 +42,7 @@ class HistoryOut(FromView):
     at: datetime
     job_id: int
     generation_id: int
+    stage: str = Field(description="`recognition`, `text` or `locate`")
     model: str
     outcome: Literal["recorded", "failed"]
     version: str

@@ -8,6 +8,7 @@ from sqlalchemy import select, text, true
 
 from storage.errors import NotFoundError, UsageError
 from storage.results import corrections, policies
+from storage.results.partitions import RESULT_TIMES
 from storage.results.views import HistoryView, ImageView, TagView
 from storage.tables import PERSON_UNITS, SCORE_SCALE, Archive, Generation, Image, Record
 from storage.texts import id_in, is_storable
@@ -101,18 +102,20 @@ def _root(archive_uri: str) -> str:
 
 
 def _history(session: Session, image_id: int) -> list[HistoryView]:
+    outcomes = " UNION ALL ".join(
+        f"""SELECT {when} AS at, job_id, generation_id, 'recorded' AS outcome, version, NULL AS error_class,
+                NULL AS detail, NULL::int AS attempts FROM {table} WHERE image_id = :id"""  # noqa: S608  (constants)
+        for table, when in RESULT_TIMES.items()
+    )
     rows = session.execute(
         text(
-            """
-            SELECT r.recorded_at AS at, r.job_id, r.generation_id, g.model, 'recorded' AS outcome, r.version,
-                NULL AS error_class, NULL AS detail, NULL::int AS attempts
-            FROM record r JOIN generation g ON g.id = r.generation_id WHERE r.image_id = :id
-            UNION ALL
-            SELECT f.failed_at, f.job_id, f.generation_id, g.model, 'failed', f.version,
-                f.error_class, f.detail, f.attempts
-            FROM failure f JOIN generation g ON g.id = f.generation_id WHERE f.image_id = :id
-            ORDER BY at DESC
-            """
+            f"""
+            SELECT at, job_id, generation_id, stage, model, outcome, version, error_class, detail, attempts FROM (
+                {outcomes} UNION ALL
+                SELECT failed_at, job_id, generation_id, 'failed', version, error_class, detail, attempts
+                FROM failure WHERE image_id = :id
+            ) AS known JOIN generation ON generation.id = generation_id ORDER BY at DESC
+            """  # noqa: S608
         ),
         {"id": image_id},
     )

@@ -26,6 +26,9 @@ TABLES = {
 """The tables of each stage's results. Each has ``image_id``, ``generation_id``, and a partition for each generation of
 the stage. The first one has a row for each result, with its ``job_id`` and ``version``."""
 
+RESULT_TIMES = {"record": "recorded_at", "reading": "read_at", "localization": "located_at"}
+"""The column of the first table of each stage that says when a result was stored."""
+
 PARTS = 8
 """Hash partitions of a generation. With a billion images each has 125 million. They can be vacuumed, reindexed and
 moved to another disk one by one."""

@@ -52,11 +52,12 @@ class PolicyView:
 
 @dataclass(frozen=True, slots=True)
 class HistoryView:
-    """One outcome of an image: a record or a failure, with its job and generation."""
+    """One outcome of an image: a result or a failure of a stage, with its job and generation."""
 
     at: datetime
     job_id: int
     generation_id: int
+    stage: str
     model: str
     outcome: Literal["recorded", "failed"]
     version: str

@@ -78,3 +78,32 @@ def test_a_word_is_needed(client: TestClient, coffee: int) -> None:
     (note,) = search(client, 'read:"?"')["notes"]
     assert "needs a word" in note["text"]
     assert coffee
+
+
+def test_the_page_of_an_image_tells_its_whole_history(client: TestClient, coffee: int) -> None:
+    history = client.get(f"/v1/images/{coffee}").json()["history"]
+    assert [(event["stage"], event["outcome"]) for event in history] == [
+        ("text", "recorded"),
+        ("recognition", "recorded"),
+    ]
+    assert "text, reader 1" in client.get(f"/images/{coffee}").text
+
+
+def test_the_page_of_model_versions_lists_those_of_stages(client: TestClient, coffee: int) -> None:
+    services = cast("Services", cast("FastAPI", client.app).state.services)
+    other = add_text_generation(services.engine, "reader 2")
+    first = other - 1
+    page = client.get("/generations").text
+    assert "Stages beside recognition" in page
+    assert f'action="/generations/stages/{other}/use"' in page
+    assert f'action="/generations/stages/{first}/use"' not in page
+    assert client.post(f"/generations/stages/{other}/use").status_code == 303
+    assert search(client, "read:fresh")["items"] == []
+    assert client.post(f"/generations/stages/{first}/use").status_code == 303
+    asked = client.post(f"/generations/stages/{first}/drop")
+    assert "This erases all results of generation" in asked.text
+    assert len(search(client, "read:fresh")["items"]) == 1
+    assert client.post(f"/generations/stages/{first}/drop", data={"sure": "true"}).status_code == 303
+    assert search(client, "read:fresh")["items"] == []
+    assert client.post("/generations/stages/1/drop").status_code == 409
+    assert client.post("/generations/stages/99/use").status_code == 404

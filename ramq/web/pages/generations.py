@@ -73,6 +73,31 @@ def drop_generation(
     return RedirectResponse("/generations", status_code=303)
 
 
+@router.post("/generations/stages/{generation_id}/use")
+def use_stage_generation(request: Request, services: ServicesDep, generation_id: GenerationId) -> Response:
+    """Let search use the results of a generation for its stage."""
+    try:
+        services.stages.use(generation_id)
+    except ConflictError as error:
+        return _screen(request, services, refusal=error)
+    return RedirectResponse("/generations#stages-title", status_code=303)
+
+
+@router.post("/generations/stages/{generation_id}/drop")
+def drop_stage_generation(
+    request: Request, services: ServicesDep, generation_id: GenerationId, *, sure: Annotated[bool, Form()] = False
+) -> Response:
+    """Erase the results of a generation of a further stage after a confirmation."""
+    try:
+        if not sure:
+            services.stages.require(generation_id)
+            return _screen(request, services, asked_stage_drop=generation_id)
+        services.stages.drop(generation_id)
+    except ConflictError as error:
+        return _screen(request, services, refusal=error)
+    return RedirectResponse("/generations#stages-title", status_code=303)
+
+
 def _screen(  # noqa: PLR0913  (the variables of the template, as keywords)
     request: Request,
     services: Services,
@@ -81,6 +106,7 @@ def _screen(  # noqa: PLR0913  (the variables of the template, as keywords)
     refusal: RamqError | None = None,
     refused_use: int | None = None,
     asked_drop: int | None = None,
+    asked_stage_drop: int | None = None,
     chosen: tuple[int | None, int | None, str] = (None, None, ""),
 ) -> HTMLResponse:
     status = 200
@@ -91,10 +117,12 @@ def _screen(  # noqa: PLR0913  (the variables of the template, as keywords)
         "generations.html",
         status=status,
         generations=services.generations.list(),
+        stages=services.stages.generations(),
         archives=services.archives.names(),
         comparison=comparison,
         problem=None if refusal is None else make_problem(status, refusal.code, str(refusal)),
         refused_use=refused_use,
         asked_drop=asked_drop,
+        asked_stage_drop=asked_stage_drop,
         chosen=chosen,
     )

@@ -16,6 +16,7 @@ from storage.errors import NotFoundError, RamqError, UsageError
 from storage.results.views import ImageView
 from storage.search.language import Parsed, RegionTerm, format  # noqa: A004  (the inverse of its parse)
 from storage.search.views import Hit, SearchQuery
+from storage.tables import RECOGNITION
 
 NEIGHBOURS = 12
 
@@ -171,7 +172,7 @@ def _counted(tag: str) -> str:
 
 def _why_not_recognised(image: ImageView) -> str:
     """Return why an image has no record, from the last entry of its history."""
-    last = next(iter(image.history), None)
+    last = next((event for event in image.history if event.stage == RECOGNITION), None)
     if last is None:
         return "no job has processed it yet."
     return f"{last.error_class}: {last.detail or ''}".strip()
