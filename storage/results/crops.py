@@ -144,7 +144,7 @@ def sought(session: Session, image_ids: Sequence[int]) -> dict[int, Sought]:
         ),
         {"ids": list(image_ids)},
     ).all()
-    views = regions.views(session, [row.image_id for row in located])
+    views = regions.views(session, [row.image_id for row in located], with_masks=False)
     return {
         row.image_id: Sought(
             row.version, row.xid, tuple((region.tag, region.box) for region in views[row.image_id].regions[:MOST])
@@ -266,7 +266,7 @@ def vector_of(session: Session, generation_id: int, image_id: int, number: int) 
     Raises:
         NotFoundError: there is no such region, or it has no vector.
     """
-    view = regions.views(session, [image_id]).get(image_id)
+    view = regions.views(session, [image_id], with_masks=False).get(image_id)
     seen = [] if view is None else view.regions
     region = next((region for region in seen if region.number == number), None)
     if region is None:

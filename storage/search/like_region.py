@@ -98,7 +98,7 @@ class LikeRegion:
             hit.image_id: hit
             for hit in hits_of(session, match.generation.id, scores, match.names, query.threshold, match.policy)
         }
-        seen = regions.views(session, image_ids)
+        seen = regions.views(session, image_ids, with_masks=False)
         stored = {
             crop.row_id: crop for crop in crops.of_rows(session, self.generation_id, [r.image_id for r in ranked])
         }

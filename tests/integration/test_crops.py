@@ -10,6 +10,7 @@ from PIL import Image
 from sqlalchemy import text
 
 from ram_core.localization.tiny import write_tiny_model
+from ramq.demo_photos import installed_photographs
 from ramq.services.index import make_builder
 from storage.database import unit_of_work
 from storage.errors import UsageError
@@ -30,7 +31,8 @@ from tests.crop_archive import (
     views,
     work,
 )
-from workers.stages.crops import LEAST, cut
+from workers.stages import StageOptions
+from workers.stages.crops import KIND, LEAST, cut
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +51,7 @@ def test_every_region_gets_the_vector_and_the_tags_of_its_pixels(cropped: Servic
     check_crops(cropped)
     [made] = [one for one in cropped.stages.generations() if one.stage == "crops"]
     assert (made.model, made.images, made.is_default) == ("lite", COUNT, True)
+    assert "crops" in {entry.stage for entry in cropped.images.get(image_ids(cropped)[0]).history}
     again = work(cropped, crop_worker, start(cropped))
     assert (again.done, again.skipped) == (0, COUNT)
 
@@ -209,6 +212,24 @@ def test_a_deleted_image_leaves_nothing_anywhere(cropped: Services) -> None:
     assert [trace for trace in found.traces if trace.left] == []
     assert found.is_clean
     check_index(cropped)
+
+
+def test_the_installed_model_recognises_regions(tmp_path: Path) -> None:
+    """With the weights of lite: a photograph, and the half of it that shows the thing."""
+    photograph = next(path for path in installed_photographs() if path.name == "chelsea.png")
+    stage = KIND.load("lite", StageOptions("cpu", tmp_path, cache_dir=tmp_path))
+    with Image.open(photograph) as image:
+        picture = stage.preprocessing(image)
+    boxes = ((0.0, 0.0, 1.0, 1.0), (0.2, 0.0, 0.9, 0.9))
+    asked = crops.Sought("1", "5", tuple(("cat", box) for box in boxes))
+    [found, nothing] = stage.run([picture, picture], [asked, None])
+    assert nothing.predictions == []
+    whole, part = found.predictions
+    assert np.linalg.norm(part.vector) == pytest.approx(1, abs=1e-3)
+    assert 0.5 < float(whole.vector @ part.vector) < 1
+    spec = stage.spec
+    assert (spec.stage, spec.model, spec.vector_size) == ("crops", "lite", len(part.vector))
+    assert "margin" in spec.preprocessing
 
 
 # Cutting out
