@@ -69,7 +69,8 @@ _COUNT = """
     WHERE (region_count.regions, region_count.area) IS DISTINCT FROM (excluded.regions, excluded.area)
 """
 _READ = """
-    SELECT found.image_id, generation.model, found.tags, found.scores, found.boxes, {masks}, found.is_cut, found.located_at
+    SELECT found.image_id, generation.model, found.tags, found.scores, found.boxes, {masks}, found.is_cut,
+        found.located_at
     FROM unnest(%(ids)s::bigint[]) AS wanted (id)
     JOIN localization AS found ON found.image_id = wanted.id AND found.generation_id = {generation_id:d}
     JOIN generation ON generation.id = found.generation_id
