@@ -56,6 +56,7 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
                 settings.models_path,
                 settings.mask_text,
                 settings.mask_pattern,
+                settings.locate_precision,
                 settings.cache_path,
             ),
             [stage for stage in settings.stages if stage != RECOGNITION],
