@@ -1,7 +1,7 @@
 """Regions as pictures of their own: their vectors and tags.
 
 Revision: 0020
-Follows: 0018
+Follows: 0019
 """
 
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import UserDefinedType
 
 revision = "0020"
-down_revision = "0018"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 

@@ -186,7 +186,7 @@ def write_crops(session: Session, rows: Sequence[CropsRow], provenance: Provenan
             "names": [crop.tag for _, _, crop in crops],
             # Arrays of arrays must have equal lengths, so each array is written in PostgreSQL's text form.
             "boxes": [region_lists.array(corners_of(crop.box)) for _, _, crop in crops],
-            "tags": [region_lists.array(map(regions.quoted, crop.tags)) for _, _, crop in crops],
+            "tags": [region_lists.array(map(region_lists.quoted, crop.tags)) for _, _, crop in crops],
             "scores": [region_lists.array(crop.scores) for _, _, crop in crops],
             "packed": [crop.vector for _, _, crop in crops],
         },

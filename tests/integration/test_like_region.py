@@ -120,7 +120,7 @@ def test_the_api_and_the_page_find_regions(cropped: Services) -> None:
     assert f'href="/?like_region={image_id}/{number}"' in shown
     page = client.get("/", params={"like_region": f"{image_id}/{number}"})
     assert page.status_code == 200
-    assert f'href="/images/{image_id}#region-{number}"' in page.text
+    assert f'href="/images/{image_id}#mark-{number}"' in page.text
     assert f"like region {number} of image {image_id}" in page.text
     assert f'name="like_region" value="{image_id}/{number}"' in page.text
     started = client.post("/v1/stages/crops/jobs", json={})
