@@ -13,7 +13,7 @@ from storage.results import generations
 from storage.search import query as queries
 from storage.search.language import wanted_tags
 from storage.search.search import Search, between
-from storage.search.views import Facet, HitPage, SearchQuery, asking
+from storage.search.views import Completion, Facet, HitPage, SearchQuery, asking
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -176,7 +176,7 @@ class SearchClient:
         with unit_of_work(self._engine) as session:
             return self._search.facets(session, query, limit, *vectors)
 
-    def suggest_tags(self, prefix: str, limit: int = 10) -> list[Facet]:
+    def suggest_tags(self, prefix: str, limit: int = 10) -> list[Completion]:
         """Return tags whose names start with ``prefix``, with the numbers of their images."""
         with unit_of_work(self._engine) as session:
             return self._search.suggest(session, prefix, limit)

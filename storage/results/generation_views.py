@@ -68,6 +68,7 @@ class VocabularyTag:
     name_zh: str | None
     threshold: float
     descriptions: list[str] | None
+    synonyms: list[str]
 
 
 @dataclass(frozen=True, slots=True)

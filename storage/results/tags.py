@@ -8,9 +8,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from sqlalchemy import func, or_, select
+from sqlalchemy import select
 
 from storage.errors import UsageError
+from storage.results.naming import OtherNames
 from storage.results.tag_names import TagNames, spread
 from storage.tables import SCORE_SCALE, Tag
 from storage.texts import fold, id_in
@@ -57,12 +58,16 @@ class UnknownTagError(UsageError):
 
 @dataclass(frozen=True)
 class Names:
-    """A vocabulary in memory: names and thresholds by tag id. Vocabularies never change, so it may be cached."""
+    """A vocabulary in memory: names, thresholds and synonyms by tag id.
+
+    Only synonyms may change, and the ``edition`` of the vocabulary with them. ``synonyms`` is empty without any.
+    """
 
     vocabulary_id: int
     names: tuple[str, ...]
     names_zh: tuple[str | None, ...]
     thresholds: tuple[float, ...]
+    synonyms: tuple[tuple[str, ...], ...] = ()
 
     def units(self, tag_id: int, threshold: float | None) -> int:
         """Return the threshold of a tag in stored units: its own, or ``threshold`` (0..1) for all."""
@@ -78,7 +83,8 @@ class Names:
         """Return the ids of the tags that ``text`` names: in English in any case, in Chinese, or as an id.
 
         If several tags share a name, all of them are returned. If no name is spelled exactly like this, the names are
-        compared without regard to case, width, white space and composition of letters.
+        compared without regard to case, width, white space and composition of letters. If no tag has this name, those
+        are meant that have it as an alternative ("cat" of "cat/kitty") or as a synonym.
 
         Raises:
             UnknownTagError: it names no tag.
@@ -94,7 +100,9 @@ class Names:
         wanted = text.strip()
         ids = {*self._by_name.get(wanted.lower(), ()), *self._by_name_zh.get(wanted, ())}
         if not ids:
-            ids = {place for place, _ in self._by_folded_name.get(fold(text), ())}
+            folded = fold(text)
+            known = self._by_folded_name if folded in self._by_folded_name else self.others.by_folded
+            ids = {place for place, _ in known.get(folded, ())}
         if not ids and (tag_id := id_in(wanted, below=len(self.names))) is not None:
             ids = {tag_id}
         return tuple(sorted(ids))
@@ -107,9 +115,10 @@ class Names:
         wanted = fold(text)
         if len(text) > _LONGEST_NEAR or (wanted.isascii() and len(wanted) < _SHORTEST_NEAR):
             return []
-        near = difflib.get_close_matches(wanted, self._by_folded_name, n=n, cutoff=0.6)
-        holding = sorted((name for name in self._by_folded_name if wanted and wanted in name), key=len)
-        return [self._by_folded_name[name][0][1] for name in dict.fromkeys([*near, *holding])][:n]
+        known = {**self.others.by_folded, **self._by_folded_name}
+        near = difflib.get_close_matches(wanted, known, n=n, cutoff=0.6)
+        holding = sorted((name for name in known if wanted and wanted in name), key=len)
+        return [known[name][0][1] for name in dict.fromkeys([*near, *holding])][:n]
 
     def examples(self, preferred: Sequence[str]) -> list[str]:
         """Return as many names of tags as ``preferred`` has: those in it that are tags, then others."""
@@ -120,7 +129,12 @@ class Names:
     @cached_property
     def in_texts(self) -> TagNames:
         """The finder of tag names in texts."""
-        return TagNames(self.names, self.names_zh)
+        return TagNames(self.names, self.names_zh, self.synonyms)
+
+    @cached_property
+    def others(self) -> OtherNames:
+        """Alternatives and synonyms."""
+        return OtherNames(self.names, self.names_zh, self.synonyms)
 
     @cached_property
     def _own_units(self) -> list[int]:
@@ -155,31 +169,15 @@ def _places(names: Iterable[Name]) -> dict[Name, list[int]]:
 def load(session: Session, vocabulary_id: int) -> Names:
     """Read a vocabulary."""
     rows = session.execute(
-        select(Tag.name, Tag.name_zh, Tag.threshold).where(Tag.vocabulary_id == vocabulary_id).order_by(Tag.id)
+        select(Tag.name, Tag.name_zh, Tag.threshold, Tag.synonyms)
+        .where(Tag.vocabulary_id == vocabulary_id)
+        .order_by(Tag.id)
     ).all()
+    synonyms = tuple(tuple(row.synonyms or ()) for row in rows)
     return Names(
         vocabulary_id,
         tuple(row.name for row in rows),
         tuple(row.name_zh for row in rows),
         tuple(row.threshold for row in rows),
+        synonyms if any(synonyms) else (),
     )
-
-
-def completions(session: Session, vocabulary_id: int, prefix: str, limit: int) -> list[int]:
-    """Return ids of tags whose English or Chinese name, or a word of it, begins with ``prefix``; short names first."""
-    lowered = prefix.strip().lower()
-    name = func.lower(Tag.name)
-    rows = session.scalars(
-        select(Tag.id)
-        .where(
-            Tag.vocabulary_id == vocabulary_id,
-            or_(
-                name.startswith(lowered, autoescape=True),
-                name.contains(f" {lowered}", autoescape=True),
-                Tag.name_zh.startswith(lowered, autoescape=True),
-            ),
-        )
-        .order_by(~name.startswith(lowered, autoescape=True), func.length(Tag.name), Tag.name, Tag.id)
-        .limit(limit)
-    )
-    return list(rows)

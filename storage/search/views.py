@@ -99,6 +99,13 @@ class Facet:
 
 
 @dataclass(frozen=True, slots=True)
+class Completion(Facet):
+    """A tag that what is typed may become. ``by`` is the alternative or synonym that begins so, if its names do not."""
+
+    by: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class SearchQuery:
     """What to look for. Empty fields do not narrow the search.
 
