@@ -214,6 +214,9 @@ def tags(
     query: Query = None,
     like: LikeOf = None,
     relevance: RelevanceOf = None,
+    special: Annotated[
+        bool, typer.Option("--special", help="Of each image, count only the most special tags: no animal, but a dog.")
+    ] = False,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=500)] = 50,
     strict: Strict = False,
     as_json: Json = False,
@@ -223,7 +226,7 @@ def tags(
     Example: ramq tags "a castle by the sea" --archive s3://holiday --limit 20
     """
     with pointing_into(query), services() as ramq:
-        asked = read(ramq, replace(narrow, relevance=relevance), query, is_strict=strict)
+        asked = read(ramq, replace(narrow, relevance=relevance, special=special), query, is_strict=strict)
         facets = ramq.search.facets(liking(ramq, asked, like), limit)
     if as_json:
         print_json({"items": facets, "notes": asked.notes})

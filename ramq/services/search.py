@@ -12,6 +12,7 @@ from storage.errors import UsageError
 from storage.results import generations
 from storage.search import query as queries
 from storage.search.language import wanted_tags
+from storage.search.notes import noting
 from storage.search.search import Search, between
 from storage.search.views import Completion, Facet, HitPage, SearchQuery, asking
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
 
     from ramq.services.query_models import QueryModels
     from storage.search.orders import Ranked
@@ -72,18 +74,18 @@ class SearchClient:
             UsageError: ``query`` names something that does not exist, or, with ``is_strict``, ``text`` is not valid.
         """
         if is_strict:
-            asked = asking(query, text)
-            with unit_of_work(self._engine) as session:
-                return queries.noting_unread(session, asked)
-        if not text or not text.strip():
-            return query
+            query, text = asking(query, text), None
         with unit_of_work(self._engine) as session:
-            asked = queries.read(session, query, text, self._search.vocabulary)
-            if not asked.text or next(wanted_tags(asked.where), None) is None or self._search.count(session, asked):
-                return asked
-            # "We are #1" names tag 1 only by accident. Hits for the words are better than no hits at all.
-            as_words = queries.read(session, query, text, self._search.vocabulary, are_tags_words=True)
-            return as_words if self._search.count(session, as_words) else asked
+            asked = self._read(session, query, text) if text and text.strip() else query
+            return noting(session, asked, self._search.vocabulary)
+
+    def _read(self, session: Session, query: SearchQuery, text: str) -> SearchQuery:
+        asked = queries.read(session, query, text, self._search.vocabulary)
+        if not asked.text or next(wanted_tags(asked.where), None) is None or self._search.count(session, asked):
+            return asked
+        # "We are #1" names tag 1 only by accident. Hits for the words are better than no hits at all.
+        as_words = queries.read(session, query, text, self._search.vocabulary, are_tags_words=True)
+        return as_words if self._search.count(session, as_words) else asked
 
     def page(self, query: SearchQuery) -> HitPage:
         """Return a page of hits, best first. Raises ``UsageError`` if the query names something that does not exist."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from storage.texts import fold
 
@@ -14,6 +14,23 @@ if TYPE_CHECKING:
 
 # Lists write alternatives as "cat/kitty" and "猫/猫咪". ``ram_core.vocabulary`` splits them in the same way.
 _SEPARATOR = re.compile(r"[/|;、\uff0f\uff5c\uff1b]")
+
+
+class Kinds(Protocol):
+    """Which tags of a vocabulary are kinds of which."""
+
+    def below(self, tag_id: int) -> tuple[int, ...]:
+        """Return the ids of the tags that are kinds of a tag, however many steps away."""
+
+    def named(self, text: str) -> tuple[int, ...]:
+        """Return the ids of the tags that are what ``text`` names, or kinds of it."""
+
+
+class Hierarchy(Protocol):
+    """What is a kind of what. ``ram_core.hierarchy`` has one, which this package may not import."""
+
+    def over(self, names: Sequence[Sequence[str]]) -> Kinds:
+        """Return which tags of a vocabulary are kinds of which, given the names of each tag, by id."""
 
 
 class Beginning(NamedTuple):

@@ -46,34 +46,39 @@ class Counted:
     """Images with regions of a tag.
 
     Attributes:
-        name: the folded name of the tag.
+        names: the folded name of the tag, and of its kinds, whose regions are added up.
         column: what is compared: the number of ``regions``, or the ``area``, in units of ``1 / AREA_SCALE``.
         low: at least this, 1 or more.
         high: at most this; None: no limit.
     """
 
-    name: str
+    names: tuple[str, ...]
     column: Literal["regions", "area"]
     low: int
     high: int | None
 
     def images(self, session: Session) -> tuple[Moment, NDArray[np.int64]]:
         """Return their ids, ascending."""
-        return _all(session, f"SELECT image_id FROM region_count WHERE {self._matching}", self._values)  # noqa: S608
+        return _all(session, f"SELECT image_id FROM region_count {self._matching}", self._values)  # noqa: S608
 
     def changes(self, session: Session, since: Moment) -> Changes | None:
         """Return what changed since a moment; None if that is too much."""
-        among = f"SELECT image_id FROM changed JOIN region_count USING (image_id) WHERE {self._matching}"  # noqa: S608
+        among = f"SELECT image_id FROM changed JOIN region_count USING (image_id) {self._matching}"  # noqa: S608
         return _changes(session, among, self._values, since)
 
     @property
     def _matching(self) -> str:
-        below = "" if self.high is None else f" AND {self.column} <= %(high)s"
-        return f"name = %(name)s AND {self.column} >= %(low)s{below}"
+        is_one = len(self.names) == 1
+        counted = self.column if is_one else f"sum({self.column})"
+        below = "" if self.high is None else f" AND {counted} <= %(high)s"
+        asked = f"{counted} >= %(low)s{below}"
+        if is_one:
+            return f"WHERE name = %(name)s AND {asked}"
+        return f"WHERE name = ANY(%(names)s) GROUP BY image_id HAVING {asked}"
 
     @property
     def _values(self) -> dict[str, object]:
-        return {"name": self.name, "low": self.low, "high": self.high}
+        return {"name": self.names[0], "names": list(self.names), "low": self.low, "high": self.high}
 
 
 def _all(session: Session, found: str, values: dict[str, object]) -> tuple[Moment, NDArray[np.int64]]:

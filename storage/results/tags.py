@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,16 +11,18 @@ import numpy as np
 from sqlalchemy import select
 
 from storage.errors import UsageError
-from storage.results.naming import OtherNames
+from storage.results.naming import OtherNames, alternatives
 from storage.results.tag_names import TagNames, spread
 from storage.tables import SCORE_SCALE, Tag
 from storage.texts import fold, id_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
+
+    from storage.results.naming import Hierarchy, Kinds
 
 Name = TypeVar("Name", str, str | None)
 
@@ -61,6 +63,7 @@ class Names:
     """A vocabulary in memory: names, thresholds and synonyms by tag id.
 
     Only synonyms may change, and the ``edition`` of the vocabulary with them. ``synonyms`` is empty without any.
+    ``hierarchy`` knows which tags are kinds of others; None: no tag is.
     """
 
     vocabulary_id: int
@@ -68,6 +71,7 @@ class Names:
     names_zh: tuple[str | None, ...]
     thresholds: tuple[float, ...]
     synonyms: tuple[tuple[str, ...], ...] = ()
+    hierarchy: Hierarchy | None = field(default=None, compare=False)
 
     def units(self, tag_id: int, threshold: float | None) -> int:
         """Return the threshold of a tag in stored units: its own, or ``threshold`` (0..1) for all."""
@@ -97,14 +101,55 @@ class Names:
 
     def ids(self, text: str) -> tuple[int, ...]:
         """Return the result of ``find``; nothing for an unknown name."""
+        named = self._named(text)
+        if not named and (tag_id := id_in(text.strip(), below=len(self.names))) is not None:
+            return (tag_id,)
+        return named
+
+    def meant(self, text: str) -> tuple[int, ...]:
+        """Return the ids of the tags that a search for ``text`` looks for: those that it names, and kinds of these.
+
+        A name that no tag has may be that of something more general: "dog" means the poodles of a vocabulary of breeds.
+        An id means this tag alone. The tags that ``text`` names come first.
+
+        Raises:
+            UnknownTagError: it names no tag, and nothing that is more general than one.
+        """
+        named = self._named(text)
+        if named:
+            return tuple(dict.fromkeys((*named, *(kind for tag_id in named for kind in self.kinds_of(tag_id)))))
+        return self.general(text) or self.find(text)
+
+    def general(self, text: str) -> tuple[int, ...]:
+        """Return the ids of the tags that are kinds of what ``text`` names, if it names no tag itself."""
+        return () if self._kinds is None or self.ids(text) else self._kinds.named(text)
+
+    def kinds_of(self, tag_id: int) -> tuple[int, ...]:
+        """Return the ids of the tags that are kinds of a tag, however many steps away."""
+        return () if self._kinds is None else self._kinds.below(tag_id)
+
+    @cached_property
+    def _kinds(self) -> Kinds | None:
+        if self.hierarchy is None:
+            return None
+        return self.hierarchy.over([(name, *alternatives(name)) for name in self.names])
+
+    @cached_property
+    def above(self) -> Mapping[int, frozenset[int]]:
+        """For each tag that has any the ids of the tags that it is a kind of."""
+        found: dict[int, set[int]] = {}
+        for tag_id in range(len(self.names)):
+            for kind in self.kinds_of(tag_id):
+                found.setdefault(kind, set()).add(tag_id)
+        return {tag_id: frozenset(general) for tag_id, general in found.items()}
+
+    def _named(self, text: str) -> tuple[int, ...]:
         wanted = text.strip()
         ids = {*self._by_name.get(wanted.lower(), ()), *self._by_name_zh.get(wanted, ())}
         if not ids:
             folded = fold(text)
             known = self._by_folded_name if folded in self._by_folded_name else self.others.by_folded
             ids = {place for place, _ in known.get(folded, ())}
-        if not ids and (tag_id := id_in(wanted, below=len(self.names))) is not None:
-            ids = {tag_id}
         return tuple(sorted(ids))
 
     def near(self, text: str, n: int = 5) -> list[str]:
@@ -166,8 +211,8 @@ def _places(names: Iterable[Name]) -> dict[Name, list[int]]:
     return places
 
 
-def load(session: Session, vocabulary_id: int) -> Names:
-    """Read a vocabulary."""
+def load(session: Session, vocabulary_id: int, hierarchy: Hierarchy | None = None) -> Names:
+    """Read a vocabulary. ``hierarchy`` knows which tags are kinds of others."""
     rows = session.execute(
         select(Tag.name, Tag.name_zh, Tag.threshold, Tag.synonyms)
         .where(Tag.vocabulary_id == vocabulary_id)
@@ -180,4 +225,5 @@ def load(session: Session, vocabulary_id: int) -> Names:
         tuple(row.name_zh for row in rows),
         tuple(row.threshold for row in rows),
         synonyms if any(synonyms) else (),
+        hierarchy,
     )

@@ -40,12 +40,12 @@ class CountedRegions:
         """Whether tags were located in no image yet."""
         return not regions.is_any(self._session)
 
-    def condition(self, term: RegionTerm, names: Iterable[str]) -> Condition:
+    def condition(self, term: RegionTerm, names: Iterable[tuple[str, ...]]) -> Condition:
         """Return the condition of a term. It never holds for images in which tags were not located.
 
         Args:
             term: what is compared.
-            names: the folded names of its tag.
+            names: the folded names of its tag, whose regions are added up; several if tags share the name.
         """
         low, high = bounds(term)
         if high is not None and low > high:

@@ -20,6 +20,7 @@ from storage.search.orders import MAX_READ, ByReading, ByTags, ByText, ByVector,
 from storage.search.phrases import all_of, words_of_text
 from storage.search.ranking import DEFAULT_RELEVANCE
 from storage.search.relevance import Cutoffs
+from storage.search.special_tags import most_special
 from storage.search.text_in_pictures import TextInPictures
 from storage.search.views import Completion, Facet, Hit, HitPage, ReadMatch, SearchQuery, Why
 
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
+    from storage.index.condition import Condition
     from storage.index.index import VectorIndex, View
+    from storage.results.naming import Hierarchy
     from storage.results.tags import Names
     from storage.results.views import ImageView
     from storage.search.orders import Order
@@ -45,10 +48,12 @@ class Search:
 
     Args:
         index: returns the index of this process; called at the first search.
+        hierarchy: knows which tags are kinds of others; None: no tag is.
     """
 
-    def __init__(self, index: Callable[[], VectorIndex]) -> None:
+    def __init__(self, index: Callable[[], VectorIndex], hierarchy: Hierarchy | None = None) -> None:
         self._index = index
+        self._hierarchy = hierarchy
         self._names: dict[int, tuple[int, Names]] = {}
         self._cutoffs = Cutoffs()
         self._kept = KeptImages()
@@ -58,7 +63,7 @@ class Search:
         edition = vocabularies.edition(session, vocabulary_id)
         kept = self._names.get(vocabulary_id)
         if kept is None or kept[0] != edition:
-            kept = self._names[vocabulary_id] = (edition, tags.load(session, vocabulary_id))
+            kept = self._names[vocabulary_id] = (edition, tags.load(session, vocabulary_id, self._hierarchy))
         return kept[1]
 
     def page(
@@ -221,17 +226,23 @@ class Search:
     ) -> list[Facet]:
         found = matching if hits is None else matching.among(hits)
         units = match.names.all_units(query.threshold)
+        view = self._index().view(session, match.generation.id)
+        narrowed = () if match.condition is None else (match.condition,)
+
+        def meeting(condition: Condition) -> Selection:
+            inside = Selection.of(view, All((*narrowed, condition)))
+            return inside if hits is None else inside.among(hits)
+
+        most = len(units) if query.special else limit
         if match.policy.is_empty:
-            counts = found.most_common(units, limit)
+            counts = found.most_common(units, most)
         else:
-            view = self._index().view(session, match.generation.id)
-            narrowed = () if match.condition is None else (match.condition,)
-
-            def in_archive(archive_id: int) -> NDArray[np.int64]:
-                inside = Selection.of(view, All((*narrowed, InArchive(archive_id))))
-                return (inside if hits is None else inside.among(hits)).count_tags(units)
-
-            counts = most_common(match.policy.counted(found.count_tags(units), in_archive), limit)
+            of_all = found.count_tags(units)
+            counts = most_common(
+                match.policy.counted(of_all, lambda archive_id: meeting(InArchive(archive_id)).count_tags(units)), most
+            )
+        if query.special:
+            counts = most_special(counts, limit, match, units.tolist(), meeting)
         return [_facet(match.names, tag_id, count) for tag_id, count in counts]
 
     def suggest(self, session: Session, prefix: str, limit: int) -> list[Completion]:

@@ -94,10 +94,19 @@ def _found(region: Region) -> FoundRegion:
 
 
 def _load(model: str, options: StageOptions) -> LocateStage:
+    from ram_core.hierarchy.wordnet import shipped_hierarchy  # noqa: PLC0415
     from ram_core.localization import load_locator  # noqa: PLC0415  (torch and transformers)
 
     detector, _, segmenter = model.partition("+")
-    return LocateStage(load_locator(detector, segmenter or None, device=options.device, models_dir=options.models_dir))
+    return LocateStage(
+        load_locator(
+            detector,
+            segmenter or None,
+            device=options.device,
+            models_dir=options.models_dir,
+            kinds=shipped_hierarchy().more_general(),
+        )
+    )
 
 
 KIND = StageKind(NAME, STAGE_MODELS[NAME], batch_size=4, is_installed=lambda: True, load=_load)
