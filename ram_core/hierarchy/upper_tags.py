@@ -195,9 +195,9 @@ UPPER_TAGS: dict[str, str] = {
     "guitar": "n03467517",
     "piano": "n03928116",
     "keyboard instrument": "n03614532",
-    "string instrument, stringed instrument": "n04338517 -n03452741 -n04515003",  # the two pianos
+    "string instrument, stringed instrument": "n04338517 -n03928116 -n03452741 -n04515003",  # the two pianos
     "wind instrument": "n04586932",
-    "percussion instrument": "n03915437 -n03452741 -n04515003",
+    "percussion instrument": "n03915437 -n03928116 -n03452741 -n04515003",
     "tool": "n04451818",
     "power tool": "n03997484",
     "weapon": "n04565375",

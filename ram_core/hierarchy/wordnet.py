@@ -68,6 +68,7 @@ class Hierarchy:
         self._lemmas: dict[str, tuple[str, ...]] = {key: tuple(each[0]) for key, each in data["synsets"].items()}
         self._hypernyms: dict[str, tuple[str, ...]] = {key: tuple(each[1]) for key, each in data["synsets"].items()}
         self._other_senses = frozenset(data["other_senses"])
+        self._extents: dict[frozenset[str], frozenset[str]] = {}
 
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -138,12 +139,14 @@ class Hierarchy:
 
     def extent(self, synsets: frozenset[str]) -> frozenset[str]:
         """Return the synsets themselves and all below them, but for those that an upper tag does not stand for."""
-        found, ahead = set(synsets), list(synsets)
-        while ahead:
-            new = set(self._hyponyms.get(ahead.pop(), ())) - found
-            found |= new
-            ahead += new
-        return frozenset(found - self._left_out.get(synsets, frozenset()))
+        if synsets not in self._extents:
+            found, ahead = set(synsets), list(synsets)
+            while ahead:
+                new = set(self._hyponyms.get(ahead.pop(), ())) - found
+                found |= new
+                ahead += new
+            self._extents[synsets] = frozenset(found - self._left_out.get(synsets, frozenset()))
+        return self._extents[synsets]
 
     @functools.cached_property
     def _left_out(self) -> dict[frozenset[str], frozenset[str]]:
@@ -177,18 +180,14 @@ class Kinds:
         """Return the ids of the tags that are kinds of a tag, however many steps away."""
         wanted = self._senses[tag_id]
         extent = self._hierarchy.extent(wanted)
-        if len(extent) == len(wanted):
-            return ()
-        alike = frozenset(own for own in self._within(extent) if wanted <= self._hierarchy.extent(own))
-        return tuple(i for i, own in enumerate(self._senses) if own and own <= extent and own not in alike)
+        inside = {own for own in self._senses if own and own <= extent}
+        kinds = {own for own in inside if not wanted <= self._hierarchy.extent(own)}
+        return tuple(i for i, own in enumerate(self._senses) if own in kinds)
 
     def named(self, text: str) -> tuple[int, ...]:
         """Return the ids of the tags that are what ``text`` names, or kinds of it. None for an unknown name."""
         extent = self._hierarchy.extent(self._hierarchy.senses(text))
         return tuple(i for i, own in enumerate(self._senses) if own and own <= extent)
-
-    def _within(self, extent: frozenset[str]) -> set[frozenset[str]]:
-        return {own for own in self._senses if own and own <= extent}
 
 
 def fold(name: str) -> str:

@@ -144,7 +144,7 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
     ] = None,
     special: Annotated[  # noqa: FBT002  (a parameter of the query string)
         bool,
-        Query(description="whether to count only the most special tags of each image: no animal, but a dog"),
+        Query(description="whether facets count only the most special tags of an image: no animal, but a dog"),
         MAYBE_BLANK,
     ] = False,
     strict: Annotated[  # noqa: FBT002  (a parameter of the query string)
