@@ -40,11 +40,11 @@ BATCH = 64
 TAGS = 500
 TABLES = ("localization", "located_image", "region_count")
 ASKED = {
-    "count of the commonest >= 1": [Counted("tag 0", "regions", 1, None)],
-    "count of a common tag >= 2": [Counted(f"tag {n}", "regions", 2, None) for n in range(1, 10)],
-    "count of a usual tag >= 1": [Counted(f"tag {n}", "regions", 1, None) for n in range(20, 80)],
-    "count of a rare tag >= 1": [Counted(f"tag {n}", "regions", 1, None) for n in range(300, 360)],
-    "area of a common tag > 0.1": [Counted(f"tag {n}", "area", 100_001, None) for n in range(1, 10)],
+    "count of the commonest >= 1": [Counted(("tag 0",), "regions", 1, None)],
+    "count of a common tag >= 2": [Counted((f"tag {n}",), "regions", 2, None) for n in range(1, 10)],
+    "count of a usual tag >= 1": [Counted((f"tag {n}",), "regions", 1, None) for n in range(20, 80)],
+    "count of a rare tag >= 1": [Counted((f"tag {n}",), "regions", 1, None) for n in range(300, 360)],
+    "area of a common tag > 0.1": [Counted((f"tag {n}",), "area", 100_001, None) for n in range(1, 10)],
     "every located image": [Located()],
 }
 

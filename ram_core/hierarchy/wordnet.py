@@ -175,14 +175,17 @@ class Kinds:
     def __init__(self, hierarchy: Hierarchy, senses: Sequence[frozenset[str]]) -> None:
         self._hierarchy = hierarchy
         self._senses = senses
+        self._below: dict[int, tuple[int, ...]] = {}
 
     def below(self, tag_id: int) -> tuple[int, ...]:
         """Return the ids of the tags that are kinds of a tag, however many steps away."""
-        wanted = self._senses[tag_id]
-        extent = self._hierarchy.extent(wanted)
-        inside = {own for own in self._senses if own and own <= extent}
-        kinds = {own for own in inside if not wanted <= self._hierarchy.extent(own)}
-        return tuple(i for i, own in enumerate(self._senses) if own in kinds)
+        if tag_id not in self._below:
+            wanted = self._senses[tag_id]
+            extent = self._hierarchy.extent(wanted)
+            inside = {own for own in self._senses if own and own <= extent}
+            kinds = {own for own in inside if not wanted <= self._hierarchy.extent(own)}
+            self._below[tag_id] = tuple(i for i, own in enumerate(self._senses) if own in kinds)
+        return self._below[tag_id]
 
     def named(self, text: str) -> tuple[int, ...]:
         """Return the ids of the tags that are what ``text`` names, or kinds of it. None for an unknown name."""

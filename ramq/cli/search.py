@@ -15,6 +15,7 @@ import typer
 from ramq.cli.context import services
 from ramq.cli.output import as_data, err, out, print_json, print_table, shortened, shown, visible
 from ramq.cli.regions import print_regions, regions_data, write_overlay
+from ramq.services.special_tags import special_first
 from storage.errors import UsageError
 from storage.search.language import pointer
 from storage.search.views import SearchQuery
@@ -163,9 +164,9 @@ def search(
 
 
 def _tags_of(hit: Hit) -> str:
-    """Return the names of a hit's tags. The tags that the text names come first."""
+    """Return the names of a hit's tags. The tags that the text names come first, and general ones last."""
     named = hit.why.tags if hit.why else []
-    return ", ".join(tag.name for tag in sorted(hit.tags, key=lambda tag: tag.id not in named)[:5])
+    return ", ".join(tag.name for tag in sorted(special_first(hit.tags), key=lambda tag: tag.id not in named)[:5])
 
 
 def _read_in(hit: Hit) -> str:

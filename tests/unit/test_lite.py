@@ -179,9 +179,7 @@ def test_another_text_encoder_is_another_generation(
 
 
 def test_a_vocabulary_of_another_length_is_refused_with_both_counts(cache: Path) -> None:
-    with pytest.raises(
-        VocabularyError, match=r"lite has 1000 classes and \d+ tags above them, but vocabulary 'mine' has 2"
-    ):
+    with pytest.raises(VocabularyError, match=r"1000 classes and \d+ tags above them, .* 'mine' has 2"):
         load_model("lite", vocabulary=TagVocabulary.from_names("mine", ["dog", "cat"]), cache_dir=cache)
 
 
