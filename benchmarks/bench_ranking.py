@@ -72,7 +72,7 @@ class Asked:
         encoded = encoder.encode(texts)
         self.cosines: NDArray[np.float32] = encoded @ vectors.T  # (Q, N)
         self.to_tags: NDArray[np.float32] = encoded @ encoder.encode(vocabulary.names).T  # (Q, T)
-        tag_names = TagNames(vocabulary.names, vocabulary.names_zh)
+        tag_names = TagNames(vocabulary.names, vocabulary.names_zh, vocabulary.synonyms or ())
         self.mentions = [tag_names.mentioned(text) for text in texts]
         self.named = np.stack([_evidence(mention, scores, vocabulary.thresholds) for mention in self.mentions])
 

@@ -51,7 +51,7 @@ def matching(rows: Rows, condition: Condition, within: BitMap | None = None) -> 
         case Not(part):
             found = (_everything(rows) if within is None else within) - matching(rows, part, within)
         case HasTag(tags):
-            found = _of(within, BitMap.union(BitMap(), *(rows.tags.above(tag_id, units) for tag_id, units in tags)))
+            found = _of(within, _having(rows, tags))
         case Below(prefix):
             # Text that is not valid Unicode cannot be a key, but may come in from a command line.
             below = rows.keys.below(prefix.encode(errors="surrogatepass"))
@@ -60,6 +60,15 @@ def matching(rows: Rows, condition: Condition, within: BitMap | None = None) -> 
             found = _of(within, bitmap_of(_rows_of(rows, image_ids)))
         case InArchive() | ByJob() | Modified() | Sized():
             found = _between(*_range(rows, condition), within)
+    return found
+
+
+def _having(rows: Rows, tags: tuple[tuple[int, int], ...]) -> BitMap:
+    if len(tags) == 1:
+        return rows.tags.above(*tags[0])
+    found = BitMap()
+    for tag_id, units in tags:
+        found |= rows.tags.above(tag_id, units)
     return found
 
 

@@ -81,7 +81,7 @@ def test_synonyms_are_kept_with_the_vocabulary_and_can_change(client: TestClient
     assert found(client, "tag:mau") == {PHOTO}
     name(services, {CAT: ["nile cat"]})
     assert found(client, 'tag:"nile cat"') == {PHOTO}
-    assert client.get("/v1/search", params={"tag": "mau"}).status_code == 404
+    assert client.get("/v1/search", params={"tag": "mau"}).status_code == 422
     name(services, {CAT: ["nile cat"]})
     with unit_of_work(services.engine) as session:
         assert vocabularies.edition(session, serving.vocabulary_id) == before + 2
