@@ -149,6 +149,14 @@ class Lite:
             raise DeviceError(f"the model's numbers overflowed {self._dtype}; load it with dtype=torch.float32")
         return logits
 
+    def scores(self, logits: Tensor) -> Tensor:
+        """Return (B, T) scores of all tags of the vocabulary, of (B, 1000) logits: those of the tags above are sums."""
+        classes = logits.softmax(dim=1)
+        if self._upper is None:
+            return classes
+        # A sum of rounded scores may come out a little above 1.
+        return torch.cat([classes, (classes @ self._upper).clamp(max=1)], dim=1)
+
     @torch.inference_mode()
     def predict(self, pixels: NDArray[np.uint8], *, caption: bool = False) -> list[Prediction]:
         """Recognise a batch of (B, 260, 260, 3) uint8 pixels; one prediction per image.
@@ -162,14 +170,13 @@ class Lite:
             return []
         batch = torch.tensor(pixels, device=self._device)
         logits = self.tag_logits(normalise(batch, self._preprocessing.mean, self._preprocessing.std))
-        of_all = logits.softmax(dim=1)  # (B, 1000)
-        scores, ids = of_all.topk(_KEPT)  # (B, 50), best first
+        of_all = self.scores(logits)  # (B, T)
+        scores, ids = of_all[:, :CLASSES].topk(_KEPT)  # (B, 50), best first
         top, top_ids = scores[:, :_CONSE_TAGS], ids[:, :_CONSE_TAGS]
         vectors = torch.einsum("bk,bkd->bd", top.sqrt(), self._embeddings[top_ids])  # (B, D)
         vectors = torch.nn.functional.normalize(vectors, dim=1)
-        # A sum of rounded scores may come out a little above 1.
-        upper = of_all[:, :0] if self._upper is None else (of_all @ self._upper).clamp(max=1)  # (B, U)
-        rows = zip(*(each.cpu().numpy() for each in (scores, ids.int(), upper, vectors)), strict=True)
+        kept = (scores, ids.int(), of_all[:, CLASSES:], vectors)
+        rows = zip(*(each.cpu().numpy() for each in kept), strict=True)
         return [self._prediction(*row, caption=caption) for row in rows]
 
     def recognize(self, images: Sequence[Image.Image], *, caption: bool = True) -> list[Recognition]:
