@@ -97,9 +97,8 @@ def match_tags(model_tags: TagVocabulary, benchmark: Benchmark, *, by_position: 
     """
     if by_position:
         # ``lite`` has tags above its classes, behind them.
-        classes = shipped_hierarchy().class_names
-        if len(benchmark.tags) == len(classes) and model_tags.names[: len(classes)] == classes:
-            return np.arange(len(classes))
+        if len(shipped_hierarchy().classes_of(model_tags.names)) == len(benchmark.tags):
+            return np.arange(len(benchmark.tags))
         if len(model_tags) != len(benchmark.tags):
             raise ModelError(f"the model has {len(model_tags)} tags, but the tag list has {len(benchmark.tags)}")
         return np.arange(len(model_tags))

@@ -75,6 +75,11 @@ class Hierarchy:
         """The names of the classes, in the order of a network's outputs."""
         return tuple(self._lemmas[synset][0] for synset in self.classes)
 
+    def classes_of(self, names: Sequence[str]) -> Sequence[str]:
+        """Return the names of the tags of ``lite`` without those above its classes; other names unchanged."""
+        count = len(self.classes)
+        return self.class_names if tuple(names[:count]) == self.class_names else names
+
     def over(self, names: Sequence[Sequence[str]]) -> Kinds:
         """Return which tags of a vocabulary are kinds of which, given the names of each tag, by id.
 
