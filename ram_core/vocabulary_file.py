@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ram_core.errors import VocabularyError
+from ram_core.labels.label_file import SUFFIX, LabelSystem
 from ram_core.openset import OPEN_THRESHOLD
 from ram_core.vocabulary import TagVocabulary
 
@@ -41,16 +42,19 @@ def read_vocabulary(path: Path | str, name: str | None = None) -> TagVocabulary:
     Args:
         path: ``.txt`` with one name per line; ``.csv`` with a header, or ``.jsonl``, with ``name`` and, optionally,
             ``name_zh``, ``threshold`` (default 0.5), ``description`` or ``descriptions``, and ``synonyms`` (in a CSV,
-            several are separated by ``|``). Empty lines are ignored.
+            several are separated by ``|``). Empty lines are ignored. Or a ``.labels`` file, as ``ramq labels build``
+            writes it.
         name: name of the vocabulary; default: the file's stem.
 
     Raises:
         VocabularyError: the file is missing or of another kind, or a line is not valid; the message names it.
     """
     path = Path(path)
+    if path.suffix.lower() == SUFFIX:
+        return LabelSystem.read(path).vocabulary(name or path.stem)
     readers = {".txt": _names, ".csv": _table, ".jsonl": _objects}
     if path.suffix.lower() not in readers:
-        raise VocabularyError(f"{path} is not a vocabulary: give a .txt, .csv or .jsonl file")
+        raise VocabularyError(f"{path} is not a vocabulary: give a .txt, .csv, .jsonl or .labels file")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError as error:

@@ -26,13 +26,14 @@ from pydantic import BaseModel, ValidationError
 from urllib3.util import Retry, Timeout
 
 from ramq.schemas.generations import GenerationStateOut
-from ramq.schemas.hits import FacetOut, HitOut
+from ramq.schemas.hits import FacetOut, FacetsOut, HitOut, RegionFacetsOut
 from ramq.schemas.problem import Problem
 from ramq.schemas.readings import ReadingOut
 from ramq.schemas.regions import RegionsOut
 from ramq.schemas.views import (
     ArchiveOut,
     DeletionOut,
+    EstimateOut,
     FailureOut,
     ImageOut,
     IndexOut,
@@ -131,11 +132,27 @@ class Client:
         return self._ask(JobOut, "POST", "/v1/jobs", json=body, headers={ONCE: str(uuid4())})
 
     def start_stage(
-        self, stage: str, q: str | None = None, *, archive: str | None = None, priority: Priority = "normal"
+        self,
+        stage: str,
+        q: str | None = None,
+        *,
+        archive: str | None = None,
+        priority: Priority = "normal",
+        tags: Sequence[str] = (),
     ) -> list[JobOut]:
-        """Start a stage on recorded images: all, those of an archive, or the hits of the search ``q``."""
-        body = {"q": q, "archive": archive, "priority": priority}
+        """Start a stage on recorded images: all, those of an archive, or the hits of the search ``q``.
+
+        ``tags`` are for ``locate``: what to look for; none: the tags that each image has.
+        """
+        body = {"q": q, "archive": archive, "priority": priority, "tags": list(tags)}
         return self._ask(PageOut[JobOut], "POST", f"/v1/stages/{stage}/jobs", json=body).items
+
+    def estimate_stage(
+        self, stage: str, q: str | None = None, *, archive: str | None = None, tags: Sequence[str] = ()
+    ) -> EstimateOut:
+        """Return how many images ``start_stage`` would work on and how long it may take. Nothing is started."""
+        body = {"q": q, "archive": archive, "tags": list(tags)}
+        return self._ask(EstimateOut, "POST", f"/v1/stages/{stage}/estimate", json=body)
 
     def job(self, job_id: int) -> JobOut:
         """Return a job with its counters."""
@@ -222,6 +239,13 @@ class Client:
         wanted = {"q": text, "tag": tags, "limit": at_once, **filters}
         return list(islice(self._items(FacetOut, "/v1/tags", wanted), limit))
 
+    def located_tags(
+        self, text: str | None = None, *, tags: Sequence[str] = (), **filters: str | float | None
+    ) -> RegionFacetsOut | None:
+        """Return the located tags of the matching images; None if the images are too many to count them."""
+        wanted = {"q": text, "tag": tags, "limit": 1, **filters}
+        return self._ask(FacetsOut, "GET", "/v1/tags", wanted).regions
+
     # Images --------------------------------------------------------------------------------------------------------
 
     def image(self, image_id: int) -> ImageOut:
@@ -266,6 +290,10 @@ class Client:
     def reset_region(self, image_id: int, correction_id: int) -> RegionsOut:
         """Remove a correction of the regions of an image."""
         return self._ask(RegionsOut, "DELETE", f"/v1/images/{image_id}/regions/corrections/{correction_id}")
+
+    def crop(self, image_id: int, number: int, side: int = 256) -> bytes:
+        """Return a JPEG of one region of an image, whose longest side is about ``side`` pixels, or fewer."""
+        return self._send("GET", f"/v1/images/{image_id}/regions/{number}/crop", {"side": side}).data
 
     def thumbnail(self, image_id: int, size: int = 320) -> bytes:
         """Return a JPEG whose longest side is about ``size`` pixels."""

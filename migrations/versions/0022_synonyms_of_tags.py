@@ -1,7 +1,7 @@
 """Further names of tags, and a number that changes with those of a vocabulary.
 
 Revision: 0022
-Follows: 0018
+Follows: 0021
 """
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0022"
-down_revision = "0018"
+down_revision = "0021"
 branch_labels = None
 depends_on = None
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from pydantic import Field
 
 from ramq.schemas.readings import LineOut
+from ramq.schemas.regions import BOX
 from ramq.schemas.views import FromView, PageOut, TagOut
 
 
@@ -23,6 +24,15 @@ class ReadMatchOut(FromView):
     spans: list[list[int]] = Field(
         description="begin and end of each matching stretch of the text, in characters from 0"
     )
+
+
+class RegionMatchOut(FromView):
+    """A region that a search is about. `/v1/images/{image_id}/regions/{number}/crop` shows it."""
+
+    number: int = Field(description="its place in the list of the image's regions, from 1")
+    tag: str
+    score: float = Field(description="0..1; 1 for a region that a person drew")
+    box: list[float] = Field(description=BOX)
 
 
 class HitOut(FromView):
@@ -47,6 +57,9 @@ class HitOut(FromView):
     missing_since: datetime | None
     why: WhyOut | None = None
     read: list[ReadMatchOut] = Field(default=[], description="the lines of text in the image that match, at most five")
+    regions: list[RegionMatchOut] = Field(
+        default=[], description="the regions in the image of the tags that `count:` and `area:` name"
+    )
 
 
 class NoteOut(FromView):
@@ -79,7 +92,32 @@ class FacetOut(FromView):
     count: int
 
 
+class RegionFacetOut(FromView):
+    """The number of matching images with so many regions of a tag."""
+
+    name: str
+    name_zh: str | None
+    count: int = Field(description="number of images")
+    low: int = Field(description="at least so many regions")
+    high: int | None = Field(description="at most so many regions; null: no limit")
+    query: str = Field(description="what narrows a search to these images", examples=["count:dog>=1"])
+
+
+class RegionFacetsOut(FromView):
+    """The located tags of the matching images."""
+
+    tags: list[RegionFacetOut] = Field(description="those with any region, the most frequent first, at most 12")
+    numbers: list[RegionFacetOut] = Field(
+        description="if the search counts the regions of a tag (`count:`): the images by that number"
+    )
+
+
 class FacetsOut(PageOut[FacetOut]):
     """Some tags."""
+
+    regions: RegionFacetsOut | None = Field(
+        default=None,
+        description="located tags of the matching images, on the first page; null if the images are too many to count",
+    )
 
     notes: list[NoteOut] = Field(default=[], description="the parts of `q` that were not read as tags and filters")

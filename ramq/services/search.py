@@ -7,14 +7,16 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from ramq.services import captions
+from ramq.services.region_warmer import RegionWarmer
 from storage.database import unit_of_work
 from storage.errors import UsageError
 from storage.results import generations
 from storage.search import query as queries
+from storage.search.counted_regions import regions_of
 from storage.search.language import wanted_tags
 from storage.search.notes import noting
 from storage.search.search import Search, between
-from storage.search.views import Completion, Facet, HitPage, SearchQuery, asking
+from storage.search.views import Completion, Facet, HitPage, RegionFacets, SearchQuery, asking
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from ramq.services.query_models import QueryModels
     from storage.search.orders import Ranked
-    from storage.search.views import Hit, ReadMatch
+    from storage.search.views import Hit, ReadMatch, RegionMatch
 
 EXAMPLES = ("castle", "palace", "daisy")
 """Tags of most vocabularies, for example queries."""
@@ -58,6 +60,7 @@ class SearchClient:
         self._engine = engine
         self._search = search
         self._models = models
+        self.region_warmer = RegionWarmer(engine, lambda: search.regions)
 
     def read(self, query: SearchQuery, text: str | None, *, is_strict: bool = False) -> SearchQuery:
         """Return ``query``, narrowed further by the typed text.
@@ -92,19 +95,33 @@ class SearchClient:
         query, *vectors = self._with_vectors_of_text(query)
         with unit_of_work(self._engine) as session:
             page = self._search.page(session, query, *vectors)
+        self.region_warmer.wake()
         return _shown(page, query)
 
-    def page_with_facets(self, query: SearchQuery, facets: int) -> tuple[HitPage, list[Facet]]:
-        """Return a page as ``page`` does, with its hits counted, and the ``facets`` most frequent tags of all hits."""
+    def page_with_facets(self, query: SearchQuery, facets: int) -> tuple[HitPage, list[Facet], RegionFacets | None]:
+        """Return a page as ``page`` does, and what ``facets`` and ``region_facets`` return; its hits are counted."""
         query, *vectors = self._with_vectors_of_text(query)
         with unit_of_work(self._engine) as session:
-            page, counted = self._search.page_with_facets(session, query, facets, *vectors)
-        return _shown(page, query), counted
+            page, counted, located = self._search.page_with_facets(session, query, facets, *vectors)
+        self.region_warmer.wake()
+        return _shown(page, query), counted, located
 
     def lines(self, query: SearchQuery, image_id: int) -> list[ReadMatch]:
         """Return the lines of text in one image that match a query. Raises ``UsageError``: see ``page``."""
         with unit_of_work(self._engine) as session:
             return self._search.lines(session, query, image_id)
+
+    def regions(self, query: SearchQuery, image_id: int) -> list[RegionMatch]:
+        """Return the regions in one image that a query is about, as ``Hit.regions`` has them.
+
+        The image need not be a hit: other parts of the query may exclude it. Raises ``UsageError``: see ``page``.
+        """
+        with unit_of_work(self._engine) as session:
+            generation = queries.generation(session, query)
+            if generation is None:
+                return []
+            names = self._search.vocabulary(session, generation.vocabulary_id)
+            return regions_of(session, query.where, names, [image_id]).get(image_id, [])
 
     def export(self, query: SearchQuery) -> tuple[queries.Match | None, Iterator[Hit]]:
         """Return the generation and vocabulary of the hits, and an iterator over all hits.
@@ -177,6 +194,14 @@ class SearchClient:
         query, *vectors = self._with_vectors_of_text(query)
         with unit_of_work(self._engine) as session:
             return self._search.facets(session, query, limit, *vectors)
+
+    def region_facets(self, query: SearchQuery) -> RegionFacets | None:
+        """Return the located tags of the images whose tags ``facets`` counts; None if they are too many to count."""
+        query, *vectors = self._with_vectors_of_text(query)
+        with unit_of_work(self._engine) as session:
+            found = self._search.region_facets(session, query, *vectors)
+        self.region_warmer.wake()
+        return found
 
     def suggest_tags(self, prefix: str, limit: int = 10) -> list[Completion]:
         """Return tags whose names start with ``prefix``, with the numbers of their images."""

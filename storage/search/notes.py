@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from storage.results.tags import UnknownTagError
 from storage.search import query as queries
 from storage.search.kept_images import KeptImages
+from storage.search.kept_regions import KeptRegions
 from storage.search.language import FieldTerm, RegionTerm, TagTerm
 from storage.search.language.reading import MAX_NOTES, Note
 from storage.search.text_in_pictures import TextInPictures
@@ -38,7 +39,7 @@ def noting(session: Session, query: SearchQuery, vocabulary: Callable[[Session, 
     tags = [term.name for term in terms if isinstance(term, TagTerm)]
     tags = list(dict.fromkeys((*query.tags, *query.any_tags, *query.not_tags, *tags)))
     asked = {term.name for term in terms if isinstance(term, FieldTerm | RegionTerm)}
-    pictures = TextInPictures(session, KeptImages())
+    pictures = TextInPictures(session, KeptImages(), KeptRegions())
     notes = [
         *([_UNREAD] if "read" in asked and pictures.is_empty else []),
         *([_UNLOCATED] if asked & {"count", "area"} and pictures.regions.is_empty else []),

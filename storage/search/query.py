@@ -15,8 +15,10 @@ from storage.results import generations, lookup, policies
 from storage.results.policy import Policy
 from storage.results.tags import UnknownTagError
 from storage.search import fields
+from storage.search.counted_regions import groups_of
 from storage.search.having import having
 from storage.search.kept_images import KeptImages
+from storage.search.kept_regions import KeptRegions
 from storage.search.language import AllOf, AnyOf, FieldTerm, NotOf, RegionTerm, TagTerm, wanted_readings, wanted_tags
 from storage.search.language.parser import Setting
 from storage.search.language.reading import MAX_NOTES, clean
@@ -24,7 +26,6 @@ from storage.search.language.reading import read as language_read
 from storage.search.phrases import phrase_of
 from storage.search.text_in_pictures import TextInPictures
 from storage.tables import RECOGNITION, Generation, Job
-from storage.texts import fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -113,7 +114,7 @@ def resolve(
         return None
     names = vocabulary(session, searched.vocabulary_id)
     policy = policies.load(session, names)
-    pictures = pictures or TextInPictures(session, KeptImages())
+    pictures = pictures or TextInPictures(session, KeptImages(), KeptRegions())
     resolver = _Resolver(session, names, query.threshold, policy, pictures)
     wanted, optional, unwanted = (
         [names.meant(term) for term in terms] for terms in (query.tags, query.any_tags, query.not_tags)
@@ -302,12 +303,7 @@ class _Resolver:
     def _has_regions(self, term: RegionTerm) -> Condition:
         if self.pictures is None:
             return conditions.OneOf(np.empty(0, dtype=np.int64))
-        # A tag has regions under its English name. Others may have been asked for that are in no vocabulary, or by a
-        # synonym. Where a poodle was found there is no region of a dog, so the regions of kinds are added to its own.
-        named, english = self.names.ids(term.tag), self.names.names
-        groups = {(tag_id, *self.names.kinds_of(tag_id)) for tag_id in named} or {self.names.general(term.tag)}
-        asked = [{fold(term.tag), *(fold(english[tag_id]) for tag_id in group)} for group in sorted(groups)]
-        return self.pictures.regions.condition(term, [tuple(sorted(names)) for names in asked])
+        return self.pictures.regions.condition(term, groups_of(term, self.names))
 
     def terms(self, tree: Expression) -> Terms:
         """Return the terms of a tree: one for each wanted tag, and one for alternatives of which one is enough."""

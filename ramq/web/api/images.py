@@ -8,7 +8,7 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 from starlette.concurrency import run_in_threadpool
 
-from ramq.schemas.hits import FacetOut, FacetsOut, HitsOut, NoteOut
+from ramq.schemas.hits import FacetOut, FacetsOut, HitsOut, NoteOut, RegionFacetsOut
 from ramq.schemas.views import (
     ArchiveOut,
     Correction,
@@ -18,6 +18,7 @@ from ramq.schemas.views import (
     NewAddress,
     NewPolicy,
     PageOut,
+    PolicyKind,
     PolicyOut,
 )
 from ramq.services.thumbnails import SIZES
@@ -33,7 +34,7 @@ from ramq.web.deps import (
     absolute_source,
     caller_of,
 )
-from ramq.web.ranges import answer_with
+from ramq.web.ranges import answer_with, answer_with_jpeg
 from ramq.web.uploads import read_picture
 from storage.search.query import decode_cursor, encode_cursor
 
@@ -89,7 +90,9 @@ def list_tags(services: ServicesDep, query: Filters, limit: Limit = 50, cursor: 
     is_last = len(found) <= limit
     after = None if is_last else encode_cursor((begin + limit, items[-1].count, items[-1].id))
     notes = [NoteOut.model_validate(note) for note in query.notes]
-    return FacetsOut(items=items, next_cursor=after, notes=notes)
+    located = None if cursor else services.search.region_facets(query)
+    regions = None if located is None else RegionFacetsOut.model_validate(located)
+    return FacetsOut(items=items, next_cursor=after, notes=notes, regions=regions)
 
 
 @router.get("/images/{image_id}")
@@ -113,12 +116,7 @@ def get_thumbnail(
 ) -> Response:
     """Return a small JPEG of the image. This server makes it from the original."""
     content, etag = services.images.thumbnail(image_id, size=size)
-    tag = f'"{etag}"'
-    headers = {"ETag": tag, "Cache-Control": "private, max-age=300, stale-while-revalidate=86400"}
-    known = {part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")}
-    if known & {tag, "*"}:
-        return Response(status_code=304, headers=headers)
-    return Response(content, media_type="image/jpeg", headers=headers)
+    return answer_with_jpeg(content, etag, "private, max-age=300, stale-while-revalidate=86400", request.headers)
 
 
 @router.get(
@@ -179,7 +177,7 @@ ArchiveName = Annotated[
 
 @router.get("/policies")
 def list_policies(services: ServicesDep) -> PageOut[PolicyOut]:
-    """List the tag rules: which tags are hidden or allowed in which archive."""
+    """List the tag rules: which tags are hidden, allowed, or no things in which archive."""
     return PageOut[PolicyOut](items=[PolicyOut.model_validate(rule) for rule in services.policies.list()])
 
 
@@ -187,15 +185,25 @@ def list_policies(services: ServicesDep) -> PageOut[PolicyOut]:
 def put_policy(
     request: Request, services: ServicesDep, tag: TagName, body: NewPolicy, archive: ArchiveName = None
 ) -> PageOut[PolicyOut]:
-    """Allow or deny a tag. The rule takes effect at the next search, and no record is changed."""
+    """Allow or deny a tag, or say that it is no thing. No record is changed.
+
+    The first two take effect at the next search, the last one when tags are located.
+    """
     services.policies.put(tag, body.kind, archive, by=caller_of(request))
     return list_policies(services)
 
 
 @router.delete("/policies/{tag:path}")
-def clear_policy(services: ServicesDep, tag: TagName, archive: ArchiveName = None) -> PageOut[PolicyOut]:
-    """Remove a tag rule."""
-    services.policies.clear(tag, archive)
+def clear_policy(
+    services: ServicesDep,
+    tag: TagName,
+    archive: ArchiveName = None,
+    kind: Annotated[
+        PolicyKind | None, Query(description="only this rule; default: all of the tag"), MAYBE_BLANK
+    ] = None,
+) -> PageOut[PolicyOut]:
+    """Remove the rules of a tag."""
+    services.policies.clear(tag, archive, kind)
     return list_policies(services)
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from storage.search.language.completion import partial
+from storage.search.language.completion import Filled, partial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ramq.wiring import Services
-    from storage.search.language.completion import Filled, Partial
+    from storage.search.language.completion import Partial
+
+SIGNS = {">=": "at least", ">": "more than", "=": "exactly", "<=": "at most", "<": "less than"}
 
 FIELDS = {
     "tag": "a tag: tag:castle",
@@ -63,6 +65,14 @@ def completions(services: Services, text: str, at: int, limit: int) -> list[Opti
     return [*_tags(services, written, limit - len(named)), *named][:limit]
 
 
+def tag_names(services: Services, typed: str, limit: int) -> list[Option]:
+    """Return the names of tags that begin with what was typed into a field that takes one name."""
+    return [
+        Option(facet.name, facet.name_zh, facet.count, Filled(facet.name, len(facet.name)))
+        for facet in services.search.suggest_tags(typed, limit)
+    ]
+
+
 def _archives(services: Services, written: Partial) -> Iterator[Option]:
     typed = written.phrases[-1][1].casefold()
     for archive in services.archives.list():
@@ -79,6 +89,11 @@ def _tags(services: Services, written: Partial, limit: int) -> list[Option]:
             names = (facet.name_zh or "", facet.name) if is_chinese else (facet.name, facet.name_zh)
             hint = names[1] if facet.by is None else f"also: {facet.by}"
             options.append(Option(names[0], hint, facet.count, written.with_tag(names[0], start)))
+            if names[0].casefold() == typed_folded:
+                options += [
+                    Option(f"{names[0]}{sign}", SIGNS[sign], None, written.with_tag(names[0], start, sign))
+                    for sign in written.signs[1:]
+                ]
         if options:
             return options
     return []
