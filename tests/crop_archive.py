@@ -22,12 +22,12 @@ from storage.results.packing import unpack_vectors
 from storage.results.records import Provenance
 from storage.results.region_views import FoundRegion, RegionsRow
 from storage.search.views import SearchQuery
-from tests.services.null_worker import VECTOR_SIZE, NullModel, expected, load_null
+from tests.services.null_worker import VECTOR_SIZE, NullModel, expected, load_null, null_crops
 from tests.services.recognised import make_worker
 from workers.pipeline import model_holder
 from workers.pipeline.model_holder import ModelHolder, ModelOptions
 from workers.pipeline.stage_holder import StageHolder
-from workers.stages import StageOptions
+from workers.stages import STAGES, StageOptions
 from workers.stages.crops import SIDE, cut
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def write_pictures(folder: Path) -> Path:
 def crop_worker(services: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     """Give a worker that recognises at no cost, also regions, and locates with the tiny networks that a test writes."""
     monkeypatch.setattr(model_holder, "load_model", load_null)
-    monkeypatch.setattr("ram_core.load_model", load_null)
+    monkeypatch.setitem(STAGES, "crops", null_crops())
     monkeypatch.setattr(ModelOptions, "arguments", property(lambda _: {}))
     folder = services.settings.models_path
     further = StageHolder(StageOptions("cpu", folder), ["locate", "crops"])

@@ -32,6 +32,8 @@ from tests.services.marked_decoder import use_marked_decoder
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from workers.stages import StageKind
+
 TAGS = 64
 SIZE = 32
 VECTOR_SIZE = 16
@@ -85,13 +87,11 @@ def load_null(_name: str, **_options: object) -> NullModel:
     return model
 
 
-def use_null_crops() -> None:
-    """Let this process do the stage ``crops`` with this model."""
-    import workers.stages  # noqa: PLC0415
-    from workers.stages.crops import CropsStage  # noqa: PLC0415
+def null_crops() -> StageKind:
+    """Return the stage ``crops`` with this model."""
+    from workers.stages.crops import KIND, CropsStage  # noqa: PLC0415
 
-    kind = workers.stages.STAGES["crops"]
-    workers.stages.STAGES["crops"] = replace(kind, load=lambda model, _: CropsStage(load_null(model)))
+    return replace(KIND, load=lambda model, _: CropsStage(load_null(model)))
 
 
 def arguments(_options: object) -> dict[str, object]:
@@ -111,11 +111,12 @@ def main() -> None:
     from ramq.cli import main as cli  # noqa: PLC0415
     from tests.services import fault_hooks, null_locator, null_reader  # noqa: PLC0415
     from workers.pipeline import model_holder  # noqa: PLC0415
+    from workers.stages import STAGES  # noqa: PLC0415
 
     model_holder.load_model = load_null  # type: ignore[assignment]
     model_holder.ModelOptions.arguments = property(arguments)  # type: ignore[assignment]
     null_reader.use_null_reader()
-    use_null_crops()
+    STAGES["crops"] = null_crops()
     null_locator.use_null_locator()
     use_marked_decoder()
     fault_hooks.prepare(os.environ)
