@@ -19,7 +19,6 @@ from ram_core.modeling.published import CHECKPOINTS, DESCRIPTIONS
 from ram_core.modeling.ram import RAM
 from ram_core.modeling.ram_plus import RAMPlus
 from ram_core.modeling.tag2text import Tag2Text
-from ram_core.weights import official_name
 
 if TYPE_CHECKING:
     from ram_core.modeling.ram import Tagger
@@ -66,7 +65,7 @@ def made_up_weights(network: Tagger, seed: int = SEED) -> dict[str, torch.Tensor
         drawn = torch.randn(empty.shape, generator=generator)
         if key == "label_embed" and isinstance(network, RAMPlus):  # descriptions of a tag are similar
             drawn = 0.8 * drawn + drawn[:: network.descriptions].repeat_interleave(network.descriptions, dim=0)
-        weights[official_name(key)] = _scaled(key, drawn)
+        weights[key] = _scaled(key, drawn)
     return weights
 
 
