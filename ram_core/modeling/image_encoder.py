@@ -102,7 +102,9 @@ class ImageEncoder(SwinTransformer):  # type: ignore[misc]  # timm is untyped
         laid = self._prepared or self._layout(pixels.shape[-1], pixels.device)
         if pixels.shape[2:] != (laid.size, laid.size):
             height, width = pixels.shape[2:]
-            raise ImageError(f"images of {width} x {height} pixels for a model of {laid.size} x {laid.size}; resize them")
+            raise ImageError(
+                f"images of {width} x {height} pixels for a model of {laid.size} x {laid.size}; resize them"
+            )
         hidden = self.patch_embed(pixels)  # (B, S / 4, S / 4, C)
         for stage, place in zip(self.layers, laid.stages, strict=True):
             hidden = hidden.flatten(1, 2)  # (B, grid * grid, C)

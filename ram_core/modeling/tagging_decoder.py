@@ -55,6 +55,10 @@ class TaggingDecoder(nn.Module):
             (B, T, H).
         """
         for layer, keys_values in zip(self.encoder, memory, strict=True):
-            queries = recomputed(layer, queries, keys_values, projected) if self.recompute else layer(queries, keys_values, projected)
+            queries = (
+                recomputed(layer, queries, keys_values, projected)
+                if self.recompute
+                else layer(queries, keys_values, projected)
+            )
             projected = None
         return queries

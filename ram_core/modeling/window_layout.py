@@ -1,4 +1,4 @@
-"""Where tokens are in the windows of a Swin Transformer (arXiv:2103.14030, section 3.2): depends on no weight or image."""
+"""Where tokens are in the windows of a Swin Transformer (arXiv:2103.14030, section 3.2)."""
 
 from __future__ import annotations
 

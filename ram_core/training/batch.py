@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -42,8 +42,6 @@ class TrainingBatch:
             raise TrainingError(f"pixels are {shape}; give (B, 3, S, S) of at least one image")
         if not self.pixels.is_floating_point():
             raise TrainingError(f"pixels are {self.pixels.dtype}; give normalised float32")
-        if isinstance(self.captions, str) or not all(isinstance(each, str) for each in self.captions):
-            raise TrainingError("captions must be a list of texts, one for each image; an image without one has ''")
         if len(self.captions) != shape[0]:
             raise TrainingError(f"{shape[0]} images have {len(self.captions)} captions; give one for each, '' for none")
         for name in ("tags", "parse_tags", "clip_image", "caption_text"):
@@ -52,8 +50,8 @@ class TrainingBatch:
                 raise TrainingError(f"{name} is {tuple(tensor.shape)} for {shape[0]} images; give one row for each")
         if self.tags.shape != self.parse_tags.shape:
             raise TrainingError(
-                f"tags are {tuple(self.tags.shape)} and parse_tags {tuple(self.parse_tags.shape)}; both have a column for "
-                "each tag of the vocabulary"
+                f"tags are {tuple(self.tags.shape)} and parse_tags {tuple(self.parse_tags.shape)}; give both a column "
+                "for each tag of the vocabulary"
             )
 
     def __len__(self) -> int:
@@ -62,7 +60,7 @@ class TrainingBatch:
     def to(self, device: torch.device | str) -> TrainingBatch:
         """Return the batch on a device."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
             for name, value in values.items()
         }

@@ -14,6 +14,7 @@ from ram_core.official import LoadOptions, caption_words, read_source
 from ram_core.registry import load_vocabulary, resolve_device
 from ram_core.training.files import write_whole
 from ram_core.training.networks import Trainable, TrainableRAM, TrainableRAMPlus, TrainableTag2Text
+from ram_core.weights import twin_in_tagging_head
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 _KINDS: dict[str, type[Trainable]] = {"ram": TrainableRAM, "ram_plus": TrainableRAMPlus, "tag2text": TrainableTag2Text}
 _TABLE = re.compile(r"visual_encoder\..*\.relative_position_bias_table")
-# What tag encoder and tagging decoder have in common.
-_SHARED = re.compile(r"tag_encoder\.(encoder\.layer\.\d+\.(?:crossattention|intermediate|output)\..*)")
 
 
 def load_for_training(  # noqa: PLR0913  (one knob each; every one has a default but the first two)
@@ -46,8 +45,8 @@ def load_for_training(  # noqa: PLR0913  (one knob each; every one has a default
 
     Args:
         name: ``ram``, ``ram_plus`` or ``tag2text``.
-        checkpoint: official ``.pth`` or ``.safetensors``, with the caption branch for RAM and Tag2Text; default: the one
-            in ``models_dir``.
+        checkpoint: official ``.pth`` or ``.safetensors``, with the caption branch for RAM and Tag2Text; default: the
+            one in ``models_dir``.
         vocabulary: the tags, or their name; default: the official list in ``models_dir``.
         dropout: of BERT's layers.
         drop_path: stochastic depth of the image encoder.
@@ -55,8 +54,8 @@ def load_for_training(  # noqa: PLR0913  (one knob each; every one has a default
             have images of any size that is a multiple of 32.
         device: where to put it.
         models_dir: folder of ``ramq models pull``.
-        punish_same_captions: RAM++ only: as the official code does, count the same caption of another image in the batch
-            as wrong for this one.
+        punish_same_captions: RAM++ only: as the official code does, count the same caption of another image in the
+            batch as wrong for this one.
 
     Returns:
         The network in training mode, float32.
@@ -106,9 +105,8 @@ def _check_captions(weights: Weights, path: Path) -> None:
             "official .pth, or a .safetensors that was converted with captions"
         )
     for key, weight in weights.items():
-        match = _SHARED.fullmatch(key)
-        twin = weights.get(f"tagging_head.{match[1]}") if match else None
-        if twin is not None and not torch.equal(weight, twin):
+        twin = twin_in_tagging_head(key)
+        if twin in weights and not torch.equal(weight, weights[twin]):
             raise CheckpointError(f"{path}: {key} differs from the tagging head's, but both must be the same weights")
 
 

@@ -20,8 +20,8 @@ def asymmetric_loss(
 ) -> torch.Tensor:
     """Return the asymmetric loss (arXiv:2009.14119), summed over all elements.
 
-    A negative whose probability is below ``clip`` costs nothing. Other errors cost ``(1 - p) ** gamma`` times their cross
-    entropy, where p is the probability of the truth. As in the official code, no gradient goes through that factor.
+    A negative whose probability is below ``clip`` costs nothing. Other errors cost ``(1 - p) ** gamma`` times their
+    cross entropy, where p is the probability of the truth. As officially, that factor has no gradient.
 
     Args:
         logits: any shape; 16-bit ones are computed in float32.

@@ -26,9 +26,17 @@ if TYPE_CHECKING:
 
 Losses = dict[str, torch.Tensor]
 
-# The order of the official networks. It gives tied parameters the names, and the optimizer the order, that they have
-# there.
-_ORDER = ("visual_encoder", "tag_encoder", "text_decoder", "tagging_head", "label_embed", "wordvec_proj", "fc", "image_proj")
+# The order of the official networks: of its names, a tied parameter has the first.
+_ORDER = (
+    "visual_encoder",
+    "tag_encoder",
+    "text_decoder",
+    "tagging_head",
+    "label_embed",
+    "wordvec_proj",
+    "fc",
+    "image_proj",
+)
 
 
 class Trainable(Tagger):
@@ -37,8 +45,8 @@ class Trainable(Tagger):
     Attributes:
         tag_names: names of the T tags.
         words: the words of captions; None for a network without captions.
-        punish_same_captions: count the same caption of another image of the batch as wrong for this one, as the official
-            code does.
+        punish_same_captions: as the official code does, count the same caption of another image of the batch as wrong
+            for this one.
     """
 
     tag_names: Sequence[str]
@@ -54,7 +62,7 @@ class Trainable(Tagger):
             self._tie()
         self.requires_grad_(requires_grad=True).train()
         if isinstance(self, RAM):
-            self.label_embed.requires_grad_(requires_grad=False)
+            self.label_embed.requires_grad = False
 
     def recompute(self, *, activations: bool = True) -> None:
         """Compute activations again for the gradients and so keep fewer in memory, at about a third more time."""
@@ -76,7 +84,7 @@ class Trainable(Tagger):
         raise NotImplementedError
 
     def _caption_loss(self, batch: TrainingBatch, tokens: torch.Tensor) -> torch.Tensor:
-        """Return the loss of predicting captions from (B, 1 + N, E) image tokens and the tags that the captions name."""
+        """Return the loss of predicting captions from (B, 1 + N, E) image tokens and the tags that captions name."""
         assert self.words is not None
         tags: list[list[str]] = [[] for _ in batch.captions]
         for image, tag in batch.parse_tags.nonzero().tolist():
@@ -137,7 +145,9 @@ class TrainableRAMPlus(Trainable, RAMPlus):
         if batch.caption_text is None:
             raise TrainingError("ram_plus learns from the captions' vectors; give `caption_text`")
         queries = tag_queries(batch.caption_text.to(tokens.device)[None], self.wordvec_proj)  # (1, B, H)
-        logits = self.score(queries, self.tagging_head.look_at(tokens), None, slice(0, len(batch)))  # (B images, B captions)
+        logits = self.score(
+            queries, self.tagging_head.look_at(tokens), None, slice(0, len(batch))
+        )  # (B images, B captions)
         known = [row for row, caption in enumerate(batch.captions) if caption]
         first: dict[str, int] = {}
         same = [first.setdefault(caption, row) for row, caption in enumerate(batch.captions)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,11 @@ NORM_TOLERANCE = 1e-4
 WORDS_TOLERANCE = 1e-3  # word embeddings: tiny sums of many terms
 SLICE_TOLERANCE = 1e-4  # of the largest value
 STEP_TOLERANCE = {"ram": 1e-4, "tag2text": 1e-4, "ram_plus": 5e-4}
+# A bias of keys moves all scores of a query alike, so its true gradient is 0 (1e-16 in float64). In float32 it is
+# noise, from which AdamW makes steps of full length in either direction.
+KEYS = re.compile(r"self\.key\.bias$|attn\.qkv\.bias$").search
+ZERO = 1e-5
+KEYS_TOLERANCE = 2e-3
 
 
 @dataclass(frozen=True)
@@ -98,11 +104,14 @@ def test_gradients_have_the_official_norms_and_names(kind: str, learned: Any) ->
     model, facts = learned(kind)[0], official(kind).facts
     ours = {name: float(each.grad.norm()) for name, each in model.named_parameters() if each.grad is not None}
     theirs = facts["fp32"]["grad_norms"]
-    assert list(ours) == list(theirs) or set(ours) == set(theirs)
+    assert ours.keys() == theirs.keys()
     wrong = {
         name: (ours[name], norm)
         for name, norm in theirs.items()
-        if ours[name] != pytest.approx(norm, rel=WORDS_TOLERANCE if "word_embeddings" in name else NORM_TOLERANCE)
+        if ours[name]
+        != pytest.approx(
+            norm, rel=WORDS_TOLERANCE if "word_embeddings" in name else NORM_TOLERANCE, abs=ZERO if KEYS(name) else 0
+        )
     }
     assert not wrong
     assert [name for name, each in model.named_parameters() if not each.requires_grad] == facts["no_grad"]
@@ -135,7 +144,13 @@ def test_six_steps_of_the_optimizer_are_the_official_ones(kind: str, load: Any) 
         losses["total"].backward()
         optimizer.step()
     norms = {name: float(each.detach().norm()) for name, each in model.named_parameters()}
-    assert norms == pytest.approx({name: facts["param_norms_after"][name] for name in norms}, rel=NORM_TOLERANCE)
+    theirs = facts["param_norms_after"]
+    wrong = {
+        name: (norm, theirs[name])
+        for name, norm in norms.items()
+        if norm != pytest.approx(theirs[name], rel=KEYS_TOLERANCE if KEYS(name) else NORM_TOLERANCE)
+    }
+    assert not wrong
 
 
 def test_the_asymmetric_loss_and_its_gradient_are_the_official_ones() -> None:
