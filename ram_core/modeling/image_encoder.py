@@ -143,7 +143,7 @@ def _window_attention(block: Any, hidden: torch.Tensor, bias: torch.Tensor) -> t
     heads, area = block.attn.num_heads, bias.shape[-1]
     windows, width = tokens // area, channels // heads
     qkv = block.attn.qkv(hidden)  # (B, tokens, 3 C)
-    if block.shift_size[0]:  # windows have different masks: treat windows as heads, so that images share the masks
+    if bias.shape[1] != heads:  # windows have different masks: treat windows as heads, so that images share the masks
         qkv = qkv.view(batch, windows, area, 3, heads, width).permute(3, 0, 1, 4, 2, 5).flatten(2, 3)
         query, key, value = qkv.unbind(0)  # (B, windows * heads, N, width)
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
