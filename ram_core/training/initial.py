@@ -61,5 +61,4 @@ def _drawn(key: str, empty: torch.Tensor, draw: torch.Generator) -> torch.Tensor
 
 
 def _tied(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    twins = {key: twin_in_tagging_head(key) for key in weights}
-    return {key: weights[twin] if (twin := twins[key]) in weights else each for key, each in weights.items()}
+    return {key: weights.get(twin_in_tagging_head(key) or key, each) for key, each in weights.items()}

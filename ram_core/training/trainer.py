@@ -120,8 +120,8 @@ class Trainer:
         folder: where states and checkpoints go: ``states/``, ``last.pth`` after every epoch, ``best.pth`` after the one
             with the highest score.
         options: how to do it.
-        validate: returns the score of the network, higher is better, after every epoch; it may put the network into
-            evaluation mode.
+        validate: returns the score of the network, higher is better, after every epoch, in every process; it may put
+            the network into evaluation mode.
         report: called after every step.
     """
 
