@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PHOTOGRAPHS, SIDE, DESCRIPTIONS, WIDTH = 64, 64, 2, 512
 SWIN = SwinSizes(width=16, depths=(1, 1, 1, 1), heads=(1, 2, 4, 8), window=SIDE // 32)
 HEAD = BertSizes(layers=2, hidden=48, heads=4, intermediate=96, memory=WIDTH)
-STEPS, BATCH, RATE = 250, 32, 3e-3
+MOST_STEPS, BATCH, RATE = 400, 32, 2e-3
 
 
 def words(path: Path) -> list[str]:
@@ -64,6 +64,7 @@ def lesson() -> tuple[TagVocabulary, TrainingBatch]:
     return TagVocabulary.from_names("names", names), TrainingBatch(pixels, captions, tags, tags, 4 * texts, texts)
 
 
+@pytest.mark.timeout(1200)  # it computes for half a minute, and machines may be busy
 def test_photographs_are_learned_by_heart(lesson: tuple[TagVocabulary, TrainingBatch], tmp_path: Path) -> None:
     vocabulary, whole = lesson
     labels = vectors([text for name in vocabulary.names for text in (name, f"{name} photograph")])
@@ -77,7 +78,8 @@ def test_photographs_are_learned_by_heart(lesson: tuple[TagVocabulary, TrainingB
     with torch.no_grad():
         before = float(model.losses(whole)["total"])
     draw = torch.Generator().manual_seed(0)
-    for step in range(STEPS):
+    step, after = 0, before
+    while step < MOST_STEPS and after >= 0.04 * before:
         rows = torch.randperm(PHOTOGRAPHS, generator=draw)[:BATCH].tolist()
         part = TrainingBatch(
             whole.pixels[rows],
@@ -85,14 +87,16 @@ def test_photographs_are_learned_by_heart(lesson: tuple[TagVocabulary, TrainingB
             *(getattr(whole, name)[rows] for name in ("tags", "parse_tags", "clip_image", "caption_text")),
         )
         for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1, (step + 1) / 20, 2 * (1 - step / STEPS))
+            group["lr"] = RATE * min(1, (step + 1) / 20)
         optimizer.zero_grad()
         model.losses(part)["total"].backward()
         optimizer.step()
-    model.eval()
+        step += 1
+        if step % 20 == 0:
+            with torch.no_grad():
+                after = float(model.losses(whole)["total"])
     with torch.no_grad():
-        after = float(model.losses(whole)["total"])
-        scores = model(whole.pixels).logits.numpy()
+        scores = model.eval()(whole.pixels).logits.numpy()
     assert after < 0.05 * before
     found = [average_precision(scores[:, tag], whole.tags[:, tag].numpy() > 0) for tag in range(len(vocabulary))]
     assert np.mean(found) > 0.9

@@ -118,6 +118,15 @@ def test_gradients_have_the_official_norms_and_names(kind: str, learned: Any) ->
 
 
 @KINDS
+def test_weights_have_the_official_keys(kind: str, load: Any) -> None:
+    official(kind)  # skips without the data
+    manifest = json.loads((SHARED / "parity" / f"manifest_{kind}_tiny.json").read_text())["state_dict"]
+    computed = re.compile(r"(relative_position_index|attn_mask|position_ids)$")
+    shapes = {key: tuple(entry["shape"]) for key, entry in manifest.items() if not computed.search(key)}
+    assert {key: tuple(each.shape) for key, each in load(kind).state_dict().items()} == shapes
+
+
+@KINDS
 def test_gradients_are_the_official_ones(kind: str, learned: Any) -> None:
     gradients = {name: each.grad for name, each in learned(kind)[0].named_parameters()}
     for key, values in official(kind).arrays.items():
