@@ -37,8 +37,13 @@ def begin(**machine: object) -> dict[str, Any]:
 
 def write(chosen: argparse.Namespace, kind: str, report: dict[str, Any], *, to_the_minute: bool = False) -> None:
     """Write a report where the options say and print where that is; a later one of the day, or minute, replaces it."""
+    print(save(chosen, kind, report, to_the_minute=to_the_minute))
+
+
+def save(chosen: argparse.Namespace, kind: str, report: dict[str, Any], *, to_the_minute: bool = False) -> Path:
+    """Write a report as ``write`` does, and return where it is."""
     when = report["taken_at"][: len("2026-11-21T05:47" if to_the_minute else "2026-11-21")].replace(":", "")
     chosen.output.mkdir(parents=True, exist_ok=True)
-    path = chosen.output / f"{kind}-{when}-{chosen.name}.json"
+    path: Path = chosen.output / f"{kind}-{when}-{chosen.name}.json"
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(path)
+    return path

@@ -33,6 +33,7 @@ from ramq.schemas.regions import RegionsOut
 from ramq.schemas.views import (
     ArchiveOut,
     DeletionOut,
+    EstimateOut,
     FailureOut,
     ImageOut,
     IndexOut,
@@ -131,11 +132,27 @@ class Client:
         return self._ask(JobOut, "POST", "/v1/jobs", json=body, headers={ONCE: str(uuid4())})
 
     def start_stage(
-        self, stage: str, q: str | None = None, *, archive: str | None = None, priority: Priority = "normal"
+        self,
+        stage: str,
+        q: str | None = None,
+        *,
+        archive: str | None = None,
+        priority: Priority = "normal",
+        tags: Sequence[str] = (),
     ) -> list[JobOut]:
-        """Start a stage on recorded images: all, those of an archive, or the hits of the search ``q``."""
-        body = {"q": q, "archive": archive, "priority": priority}
+        """Start a stage on recorded images: all, those of an archive, or the hits of the search ``q``.
+
+        ``tags`` are for ``locate``: what to look for; none: the tags that each image has.
+        """
+        body = {"q": q, "archive": archive, "priority": priority, "tags": list(tags)}
         return self._ask(PageOut[JobOut], "POST", f"/v1/stages/{stage}/jobs", json=body).items
+
+    def estimate_stage(
+        self, stage: str, q: str | None = None, *, archive: str | None = None, tags: Sequence[str] = ()
+    ) -> EstimateOut:
+        """Return how many images ``start_stage`` would work on and how long it may take. Nothing is started."""
+        body = {"q": q, "archive": archive, "tags": list(tags)}
+        return self._ask(EstimateOut, "POST", f"/v1/stages/{stage}/estimate", json=body)
 
     def job(self, job_id: int) -> JobOut:
         """Return a job with its counters."""

@@ -65,6 +65,9 @@ class Settings(BaseModel):
     reader: str = Field("ppocr_v6", description="model that reads text in images; `ramq models list` shows the others")
     detector: str = Field("grounding-dino-tiny", description="model that finds boxes of tags; see `ramq models list`")
     segmenter: str = Field("sam-vit-base", description="model that makes masks of boxes; see `ramq models list`")
+    locate_precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="number format of detector and segmenter; auto: bfloat16 on a GPU, float32 on a CPU"
+    )
     mask_text: tuple[str, ...] = Field(
         (),
         description="kinds of text in pictures that are masked before they are stored, comma-separated; see "

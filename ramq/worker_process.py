@@ -51,7 +51,13 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
             revision.require_current(engine)
         options = ModelOptions(settings.device, settings.models_path, settings.cache_path)
         further = StageHolder(
-            StageOptions(settings.device, settings.models_path, settings.mask_text, settings.mask_pattern),
+            StageOptions(
+                settings.device,
+                settings.models_path,
+                settings.mask_text,
+                settings.mask_pattern,
+                settings.locate_precision,
+            ),
             [stage for stage in settings.stages if stage != RECOGNITION],
         )
         models = ModelHolder(engine, options, model, further, recognises=RECOGNITION in settings.stages)

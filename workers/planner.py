@@ -24,6 +24,7 @@ from storage.tables import RECOGNITION
 from workers.pipeline.fitness import EVERYTHING, UnfitError, as_unfit, of_archive, of_model
 from workers.pipeline.retry import backoff_seconds
 from workers.recorded import follow, list_for_stage, list_recorded
+from workers.stages import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -194,6 +195,8 @@ class Planner:
     def _list_for_stage(self, listing: ClaimedListing, should_stop: Callable[[], bool]) -> None:
         generation_id = listing.generation_id
         if generation_id is None:
+            model = self._models.stages.get(listing.stage, listing.model)
+            STAGES[listing.stage].check(model, listing.options)
             generation_id = self._begin_stage(listing.job_id, listing.stage, listing.model)
         if listing.with_job_id is None:
             list_for_stage(self._engine, listing, generation_id, self._shard_size, should_stop)

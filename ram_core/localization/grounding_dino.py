@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ram_core.localization.pixels import Preparation
+    from ram_core.localization.precision import Precision
     from ram_core.localization.results import PartSpec
     from ram_core.transforms import Sides
 
@@ -77,10 +78,14 @@ class GroundingDino:
         tokenizer: of transformers.
         preparation: size and levels of pictures.
         spec: what identifies it.
+        precision: number format to compute in.
     """
 
-    def __init__(self, network: Any, tokenizer: Any, preparation: Preparation, spec: PartSpec) -> None:
+    def __init__(
+        self, network: Any, tokenizer: Any, preparation: Preparation, spec: PartSpec, precision: Precision
+    ) -> None:
         self._network = network
+        self._precision = precision
         self._device = network.device
         self._preparation = preparation
         self._spec = spec
@@ -98,6 +103,7 @@ class GroundingDino:
             int(network.config.max_text_len),
         )
         self._phrases: OrderedDict[Tokens, torch.Tensor] = OrderedDict()
+        precision.reduce(network, whole=_exact_parts(network))
         self._images, self._text = network.model.backbone, network.model.text_backbone
         self._held_maps = _Held(self._images.position_embedding)
         self._held_text = _Held()
@@ -179,7 +185,8 @@ class GroundingDino:
     def _maps(self, prepared: Sequence[NDArray[np.uint8]]) -> list[Maps]:
         pixels = network_input(prepared, self._preparation.mean, self._preparation.std, self._device)
         mask = torch.ones(pixels.shape[0], *pixels.shape[2:], dtype=torch.long, device=self._device)
-        levels = [features for features, _ in self._images.conv_encoder(pixels, mask)]
+        with self._precision.products():
+            levels = [features for features, _ in self._images.conv_encoder(pixels, mask)]
         return [[level[i] for level in levels] for i in range(len(prepared))]
 
     def _outputs(
@@ -196,17 +203,18 @@ class GroundingDino:
         )
         self._held_text.value = BaseModelOutput(last_hidden_state=text)
         try:
-            output = self._network(
-                # Of the pixels themselves only the shape is asked for now.
-                pixel_values=levels[0].new_zeros(()).expand(count, 3, *size),
-                input_ids=ids,
-                attention_mask=is_text,
-            )
+            with self._precision.products():
+                output = self._network(
+                    # Of the pixels themselves only the shape is asked for now.
+                    pixel_values=levels[0].new_zeros(()).expand(count, 3, *size),
+                    input_ids=ids,
+                    attention_mask=is_text,
+                )
         finally:
             self._held_maps.value = self._held_text.value = None
         scores, boxes = output.logits.float().sigmoid(), output.pred_boxes.float()
         if bool(boxes.isnan().any()) or bool(scores.isnan().any()):
-            raise CheckpointError("the detector gives values that are not finite; its checkpoint is damaged: verify it")
+            raise self._precision.not_finite("detector")
         return list(zip(scores.cpu().numpy(), boxes.cpu().numpy(), strict=True))
 
     def _texts(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -235,9 +243,10 @@ class GroundingDino:
             inside = at < torch.tensor([len(each) for each in part], device=self._device)[:, None]
             # Filling sees itself, because a softmax over nothing is not a number.
             seen = (inside[:, :, None] & inside[:, None, :]) | (at[:, None] == at)
-            hidden = self._text(
-                ids, seen[:, None], torch.zeros_like(ids), at.expand_as(ids), return_dict=True
-            ).last_hidden_state
+            with self._precision.products():
+                hidden = self._text(
+                    ids, seen[:, None], torch.zeros_like(ids), at.expand_as(ids), return_dict=True
+                ).last_hidden_state
             for tokens, row in zip(part, hidden, strict=True):
                 self._phrases[tokens] = row[: len(tokens)].clone()
         for tokens in wanted:
@@ -246,6 +255,17 @@ class GroundingDino:
         while len(self._phrases) > _PHRASES_KEPT:
             self._phrases.popitem(last=False)
         return found
+
+
+def _exact_parts(network: Any) -> list[nn.Module]:
+    """Return the parts that make coordinates or scores. They are small, and 16 bits have 3 digits or less."""
+    model = network.model
+    return [
+        *(*network.class_embed, *network.bbox_embed, *model.decoder.bbox_embed),
+        *(model.encoder_output_class_embed, model.encoder_output_bbox_embed, model.enc_output),
+        # The network makes the coordinates of places in the format of what these give.
+        *model.input_proj_vision,
+    ]
 
 
 def _candidates(

@@ -17,6 +17,7 @@ from transformers import logging as transformers_logging
 from ram_core.errors import CheckpointError, UnknownModelError
 from ram_core.localization import grounding_dino, owl, sam
 from ram_core.localization.pixels import Preparation
+from ram_core.localization.precision import choose
 from ram_core.localization.results import PartSpec
 from ram_core.registry import resolve_device
 from ram_core.transforms import IMAGENET_MEAN, IMAGENET_STD, Sides
@@ -38,31 +39,43 @@ _DETECTORS = {
 _SEGMENTERS = {"sam": "SamModel", "sam2": "Sam2Model", "sam2_video": "Sam2Model", "sam_hq": "SamHQModel"}
 
 
-def load_detector(name: str, *, device: str, models_dir: Path | None, known: Sequence[str]) -> Detector:
+def load_detector(
+    name: str, *, device: str, models_dir: Path | None, precision: str, compiled: bool, known: Sequence[str]
+) -> Detector:
     """Load a detector; see ``ram_core.localization.load_detector``."""
+    numbers = choose(precision, resolve_device(device))
     folder = _folder(name, models_dir, known)
     kind = _kind(folder, _DETECTORS, "detector")
-    network, tokenizer = _network(folder, _DETECTORS[kind], device), _tokenizer(folder)
+    network, tokenizer = _network(folder, _DETECTORS[kind], numbers.device), _tokenizer(folder)
     weights = _digest(folder / WEIGHTS)
     if kind == "owlv2":
         side = int(network.config.vision_config.image_size)
         preparation = _preparation(folder, Sides(side, side))
-        return owl.Owl(network, tokenizer, preparation, PartSpec(name, weights, f"{kind}-{owl.METHOD}"))
+        if compiled:
+            network.owlv2.vision_model.compile(dynamic=False)
+        spec = PartSpec(name, weights, f"{kind}-{owl.METHOD}{numbers.suffix}")
+        return owl.Owl(network, tokenizer, preparation, spec, numbers)
     preparation = _preparation(folder, Sides(800, 1333))
-    spec = PartSpec(name, weights, f"{kind}-{grounding_dino.METHOD}")
-    return grounding_dino.GroundingDino(network, tokenizer, preparation, spec)
+    spec = PartSpec(name, weights, f"{kind}-{grounding_dino.METHOD}{numbers.suffix}")
+    return grounding_dino.GroundingDino(network, tokenizer, preparation, spec, numbers)
 
 
-def load_segmenter(name: str, *, device: str, models_dir: Path | None, known: Sequence[str]) -> Segmenter:
+def load_segmenter(
+    name: str, *, device: str, models_dir: Path | None, precision: str, compiled: bool, known: Sequence[str]
+) -> Segmenter:
     """Load a segmenter; see ``ram_core.localization.load_segmenter``."""
+    numbers = choose(precision, resolve_device(device))
     folder = _folder(name, models_dir, known)
     kind = _kind(folder, _SEGMENTERS, "segmenter")
-    network = _network(folder, _SEGMENTERS[kind], device)
+    network = _network(folder, _SEGMENTERS[kind], numbers.device)
     kind = "sam2" if kind == "sam2_video" else kind
     told = network.config.prompt_encoder_config if kind == "sam2" else network.config.vision_config
     side = int(told.image_size)
     preparation = replace(_preparation(folder, Sides(side, side)), sides=Sides(side, side))
-    return sam.Sam(network, kind, preparation, PartSpec(name, _digest(folder / WEIGHTS), f"{kind}-{sam.METHOD}"))
+    if compiled:
+        network.vision_encoder.compile(dynamic=False)
+    spec = PartSpec(name, _digest(folder / WEIGHTS), f"{kind}-{sam.METHOD}{numbers.suffix}")
+    return sam.Sam(network, kind, preparation, spec, numbers)
 
 
 def _folder(name: str, models_dir: Path | None, known: Sequence[str]) -> Path:
@@ -96,10 +109,9 @@ def _kind(folder: Path, kinds: dict[str, str], role: str) -> str:
     return kind
 
 
-def _network(folder: Path, name: str, device: str) -> Any:
+def _network(folder: Path, name: str, place: torch.device) -> Any:
     if not (folder / WEIGHTS).is_file():
         raise CheckpointError(f"{folder / WEIGHTS} is missing; run `ramq models pull {folder.name}`")
-    place = resolve_device(device)
     try:
         with _quiet():
             network, report = getattr(transformers, name).from_pretrained(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ram_core.errors import CheckpointError, VocabularyError
+from ram_core.errors import VocabularyError
 from ram_core.localization.memory import Batches
 from ram_core.localization.parts import Candidates
 from ram_core.localization.pixels import network_input, require_picture, resized
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ram_core.localization.pixels import Preparation
+    from ram_core.localization.precision import Precision
     from ram_core.localization.results import PartSpec
     from ram_core.transforms import Sides
 
@@ -44,10 +45,16 @@ class Owl:
         tokenizer: of transformers.
         preparation: size and levels of pictures; ``sides.long`` is the side of the network's square.
         spec: what identifies it.
+        precision: number format to compute in.
     """
 
-    def __init__(self, network: Any, tokenizer: Any, preparation: Preparation, spec: PartSpec) -> None:
+    def __init__(
+        self, network: Any, tokenizer: Any, preparation: Preparation, spec: PartSpec, precision: Precision
+    ) -> None:
         self._network = network
+        self._precision = precision
+        # The heads, which are small, stay float32.
+        precision.reduce(network.owlv2)
         self._device = network.device
         self._tokenizer = tokenizer
         self._preparation = preparation
@@ -110,7 +117,8 @@ class Owl:
         threshold: float,
     ) -> list[Candidates]:
         pixels = torch.cat([self._square(picture) for picture, _ in asked])
-        maps = self._network.image_embedder(pixel_values=pixels)[0]  # (B, h, w, C)
+        with self._precision.products():
+            maps = self._network.image_embedder(pixel_values=pixels)[0].float()  # (B, h, w, C)
         patches = maps.flatten(1, 2)  # (B, Q, C)
         boxes = self._network.box_predictor(patches, maps).float()
         found = []
@@ -118,9 +126,7 @@ class Owl:
             words = torch.stack([queries[tag] for tag in own])[None]  # (1, T, D)
             scores = self._network.class_predictor(patches[row : row + 1], words)[0][0].float().sigmoid()  # (Q, T)
             if not (bool(scores.isfinite().all()) and bool(boxes[row].isfinite().all())):
-                raise CheckpointError(
-                    "the detector gives values that are not finite; its checkpoint is damaged: verify it"
-                )
+                raise self._precision.not_finite("detector")
             found.append(_candidates(scores.cpu().numpy(), boxes[row].cpu().numpy(), picture.shape, threshold))
         return found
 
@@ -156,8 +162,9 @@ class Owl:
                 tokens = self._tokens(tag)
                 ids[row, : len(tokens)] = torch.tensor(tokens, device=self._device)
                 seen[row, : len(tokens)] = 1
-            queries = self._network.owlv2.get_text_features(input_ids=ids, attention_mask=seen).pooler_output
-            self._queries.update(zip(part, queries, strict=True))
+            with self._precision.products():
+                queries = self._network.owlv2.get_text_features(input_ids=ids, attention_mask=seen).pooler_output
+            self._queries.update(zip(part, queries.float(), strict=True))
         found = {tag: self._queries[tag] for tag in tags}
         for tag in tags:
             self._queries.move_to_end(tag)

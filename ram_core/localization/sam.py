@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ram_core.errors import CheckpointError
 from ram_core.localization.memory import Batches
 from ram_core.localization.parts import Mask
 from ram_core.localization.pixels import network_input, padded, require_picture, resized
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ram_core.localization.pixels import Preparation
+    from ram_core.localization.precision import Precision
     from ram_core.localization.results import PartSpec
 
 # How the networks are used, for the fingerprint. Whoever changes what is found must change this.
@@ -50,10 +50,14 @@ class Sam:
         kind: ``sam``, ``sam2`` or ``sam_hq``.
         preparation: levels of pictures; ``sides.long`` is the side of the network's square.
         spec: what identifies it.
+        precision: number format to compute in.
     """
 
-    def __init__(self, network: Any, kind: str, preparation: Preparation, spec: PartSpec) -> None:
+    def __init__(self, network: Any, kind: str, preparation: Preparation, spec: PartSpec, precision: Precision) -> None:
         self._network = network
+        self._precision = precision
+        # What decodes boxes stays float32: it takes a tenth of the time, and the positions of boxes need the digits.
+        precision.reduce(network.vision_encoder)
         self._device = network.device
         self._kind = kind
         self._squashes = kind == "sam2"
@@ -104,14 +108,15 @@ class Sam:
             # The levels of the filling are those of zeros after normalisation, as SAM was trained.
             levels = self._preparation.mean, self._preparation.std
             pixels.append(padded(network_input([ready], *levels, self._device), self._side))
-        found = self._network.get_image_embeddings(torch.cat(pixels))
+        with self._precision.products():
+            found = self._network.get_image_embeddings(torch.cat(pixels))
         if self._kind == "sam":
             tensors = [found]
         elif self._kind == "sam_hq":
             tensors = [found[0], *found[1]]
         else:
             tensors = list(found)
-        return [[tensor[i : i + 1] for tensor in tensors] for i in range(len(pictures))]
+        return [[tensor[i : i + 1].float() for tensor in tensors] for i in range(len(pictures))]
 
     def _decode(self, features: list[torch.Tensor], size: tuple[int, ...], boxes: NDArray[np.float32]) -> list[Mask]:
         inside = self._inside(*size)
@@ -130,9 +135,7 @@ class Sam:
         output = self._network(**given, input_boxes=corners[None], multimask_output=False)
         low, quality = output.pred_masks[0].float(), output.iou_scores[0, :, 0].float()  # (N, 1, h, w), (N,)
         if not (bool(low.isfinite().all()) and bool(quality.isfinite().all())):
-            raise CheckpointError(
-                "the segmenter gives values that are not finite; its checkpoint is damaged: verify it"
-            )
+            raise self._precision.not_finite("segmenter")
         if not self._squashes:
             whole = _enlarged(low, (self._side, self._side))
             low = whole[:, :, : inside[0], : inside[1]]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ramq.cli.context import services, settings_for
 from ramq.cli.jobs import follow_started
-from ramq.cli.output import agree, err, print_json, print_table
+from ramq.cli.output import agree, duration, err, out, print_json, print_table
 from ramq.cli.search import Json, LikeOf, Query, RelevanceOf, Strict, liking, narrowed, pointing_into
 from ramq.cli.search import read as read_query
 from storage.search.views import SearchQuery  # noqa: TC001  (the decorator reads the annotations)
+from storage.texts import plural
+
+if TYPE_CHECKING:
+    from ramq.services.stages import Estimate
 
 app = typer.Typer(
     help="What made the results of stages beside recognition, such as the text in images.\n\nExample: ramq stages",
@@ -22,6 +26,9 @@ app = typer.Typer(
 GenerationId = Annotated[
     int, typer.Argument(metavar="ID", help="A number that `ramq stages` shows.", min=1, max=2**15 - 1)
 ]
+
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many images there are and how long it takes.")]
 
 
 def register(root: typer.Typer) -> None:
@@ -99,12 +106,14 @@ def read(
     ] = None,
     priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
+    dry_run: DryRun = False,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """Read the text in images that are recorded: all, those of an archive, or the hits of a search. Prints job numbers.
 
-    Starts one job for each archive. Images whose text was read already, in the same version, are skipped.
+    Starts one job for each archive, and says how many images it has and how long it may take. Images whose text was
+    read already, in the same version, are skipped.
 
     Example: ramq read "street sign" --wait
     """
@@ -112,6 +121,8 @@ def read(
     with pointing_into(query), services(settings) as ramq:
         asked = liking(ramq, read_query(ramq, replace(narrow, relevance=relevance), query, is_strict=strict), like)
         words = " ".join(filter(None, [query, f"like {like}" if like else None]))
+        if _told(ramq.stages.estimate("text", asked, model=reader), as_json=as_json, dry_run=dry_run):
+            return
         started = ramq.stages.start("text", asked, words=words, priority=priority, model=reader)
         follow_started(ramq, settings, started, wait=wait, as_json=as_json)
 
@@ -130,13 +141,18 @@ def locate(
     segmenter: Annotated[str | None, typer.Option(metavar="NAME", help="Default: RAMQ_SEGMENTER.")] = None,
     priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
+    dry_run: DryRun = False,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """Find where tags are in recorded images: all, those of an archive, or the hits of a search. Prints job numbers.
 
-    Starts one job for each archive. Images that were located already, for the same tags, are skipped. A detector has to
-    be pulled first, and a segmenter for --masks: `ramq models list`.
+    Starts one job for each archive, and says how many images it has and how long it may take. A detector has to be
+    pulled first, and a segmenter for --masks: `ramq models list`.
+
+    Images that were located already for the same tags are skipped. The order and case of --tags do not matter. Regions
+    for other tags REPLACE the earlier ones of an image: name all tags that you want in one job. Without --tags, those
+    that `ramq policy no-thing` names are left out.
 
     Example: ramq locate --tag dog --tags dog,ball --wait
     """
@@ -148,12 +164,35 @@ def locate(
         model = detector or settings.detector
         if masks or segmenter:
             model += f"+{segmenter or settings.segmenter}"
-        started = ramq.stages.start(
-            "locate",
-            asked,
-            words=words,
-            priority=priority,
-            model=model,
-            options={"tags": sorted(set(wanted))} if wanted else {},
-        )
+        options = {"tags": wanted} if wanted else {}
+        estimate = ramq.stages.estimate("locate", asked, model=model, options=options)
+        if _told(estimate, as_json=as_json, dry_run=dry_run):
+            return
+        started = ramq.stages.start("locate", asked, words=words, priority=priority, model=model, options=options)
         follow_started(ramq, settings, started, wait=wait, as_json=as_json)
+
+
+def _told(estimate: Estimate, *, as_json: bool, dry_run: bool) -> bool:
+    """Say what new jobs cost: to stdout if that is all that was asked for (then return True), else to stderr."""
+    if as_json:
+        if dry_run:
+            print_json(estimate)
+        return dry_run
+    (out() if dry_run else err()).print(" ".join(_sentences(estimate)), markup=False, soft_wrap=True)
+    return dry_run
+
+
+def _sentences(estimate: Estimate) -> list[str]:
+    done = f", {estimate.done:,} of them done already" if estimate.done else ""
+    said = [f"{plural(estimate.images, 'image')}{done}."]
+    if estimate.tags is not None:
+        said.append(f"{plural(round(estimate.tags), 'tag')} to look for in each.")
+    if estimate.done == estimate.images:
+        said.append("There is nothing left to do.")
+    elif estimate.images_per_second is None or estimate.seconds is None:
+        said.append("No rate is known yet for this model. `ramq job` shows the remaining time after the first minutes.")
+    else:
+        other = "" if estimate.is_alike else ", for other tags"
+        rate = f"{estimate.images_per_second:,.3g} images/s"
+        said.append(f"About {duration(estimate.seconds)}, at the rate of earlier jobs ({rate}{other}).")
+    return said

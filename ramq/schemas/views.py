@@ -68,11 +68,14 @@ class Correction(BaseModel):
     present: bool = Field(description="true: add the tag; false: remove it")
 
 
+PolicyKind = Literal["allow", "deny", "no_thing"]
+
+
 class PolicyOut(FromView):
-    """A tag rule: whether a tag is allowed or denied in an archive."""
+    """A tag rule: whether a tag is allowed, denied, or no thing in an archive."""
 
     name: str = Field(description="in lower case")
-    kind: Literal["allow", "deny"]
+    kind: PolicyKind
     archive: str | None = Field(description="null: all archives")
     said_by: str
     said_at: datetime
@@ -83,8 +86,9 @@ class NewPolicy(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["allow", "deny"] = Field(
-        description="`deny` hides the tag; once any tag is allowed, all others are hidden"
+    kind: PolicyKind = Field(
+        description="`deny` hides the tag; once any tag is allowed, all others are hidden; `no_thing`: it is not "
+        "looked for in pictures, unless by name. This stands beside the others"
     )
 
 
@@ -299,6 +303,19 @@ class NewJob(BaseModel):
     priority: Priority = "normal"
 
 
+class EstimateOut(FromView):
+    """What new jobs of a stage would cost."""
+
+    stage: str
+    model: str
+    images: int = Field(description="that the jobs would list")
+    done: int = Field(description="of these, the images that they would skip, because they have been done already")
+    tags: float | None = Field(description="for `locate`: how many are looked for in an image, on average")
+    images_per_second: float | None = Field(description="the rate of earlier jobs of the same generation; null: none")
+    seconds: float | None = Field(description="how long the rest takes at this rate; null without one")
+    is_alike: bool = Field(description="whether these earlier jobs asked for the same, such as the same tags")
+
+
 class NewStageJobs(BaseModel):
     """New jobs of a stage over recorded images."""
 
@@ -327,4 +344,4 @@ class NewStageJobs(BaseModel):
     @property
     def asked(self) -> dict[str, Any]:
         """The options of the jobs."""
-        return {"tags": sorted(set(self.tags))} if self.tags else {}
+        return {"tags": self.tags} if self.tags else {}

@@ -1,4 +1,4 @@
-"""Export of results as JSON lines, CSV, Parquet or COCO, of text as hOCR or ALTO, of regions as YOLO. All streamed."""
+"""Export of results: rows, COCO, text, labels of YOLO, tasks of Label Studio, folders with pictures. All streamed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from itertools import islice
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
+from ramq.services.fiftyone_files import write_fiftyone
+from ramq.services.label_studio import write_tasks
+from ramq.services.picture_bytes import with_pictures
 from ramq.services.reading_files import FILE_FORMATS, FileFormat, Picture, file_name
 from ramq.services.region_files import Classes, coco_annotation, write_yolo
+from ramq.services.shards import write_shards
 from storage.texts import fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
+    from ramq.services.picture_bytes import Failed, Fetch
     from storage.results.reading_views import ReadingView
     from storage.results.region_views import RegionsView
     from storage.search.query import Match
@@ -34,7 +40,11 @@ LABELS = "yolo"
 """The format with a file for each image in which tags were located, in a tar archive."""
 TEXT_FILES = ("hocr", "alto")
 """The formats with a file for each image that was read, in a tar archive."""
-FORMATS = (*TABLES, "coco", LABELS, *TEXT_FILES)
+TASKS = "label-studio"
+"""The format with a task for each image, in one JSON document."""
+FOLDERS = ("webdataset", "fiftyone")
+"""The formats that are a folder, with the pictures."""
+FORMATS = (*TABLES, "coco", LABELS, TASKS, *FOLDERS, *TEXT_FILES)
 _COLUMNS = (
     "image_id", "archive", "key", "caption", "tag_ids", "tags", "scores", "sources", "generation_id", "model", "width",
     "height",
@@ -115,6 +125,31 @@ def _add(archive: tarfile.TarFile, kind: FileFormat, picture: Picture, reading: 
 def write_labels(hits: Iterable[Hit], file: IO[bytes], regions: Regions) -> tuple[int, int]:
     """Write a tar archive of YOLO's labels, see ``region_files.write_yolo``. It is only written forwards."""
     return write_yolo(_with(hits, regions), file)
+
+
+def write_label_studio(hits: Iterable[Hit], file: IO[bytes], regions: Regions, address: str | None) -> Classes:
+    """Write tasks of Label Studio, see ``label_studio.write_tasks``. Returns the labels of all regions."""
+    return write_tasks(_with(hits, regions), file, address)
+
+
+def write_folder(
+    hits: Iterable[Hit], format_: str, folder: Path, regions: Regions, fetch: Fetch, failed: Failed
+) -> int:
+    """Write a folder with the pictures of hits and what is known of them. Return how many were written.
+
+    Args:
+        hits: the images.
+        format_: one of ``FOLDERS``.
+        folder: an existing folder.
+        regions: returns the regions of images that were located, by their ids.
+        fetch: returns the original of an image; see ``picture_bytes.with_pictures``.
+        failed: is told of each image whose original cannot be read. It is left out.
+
+    Raises:
+        UsageError: a library that the format needs is not installed.
+    """
+    pictured = with_pictures(_with(hits, regions), fetch, failed)
+    return write_shards(pictured, folder) if format_ == "webdataset" else write_fiftyone(pictured, folder)
 
 
 def _with(

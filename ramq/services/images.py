@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ramq.services import captions
 from ramq.services.originals import Original
 from storage.database import unit_of_work
+from storage.objects.base import ObjectChangedError
 from storage.objects.source import open_store, parse_source, require_allowed
 from storage.results import archives, lookup
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from ramq.services.thumbnails import Thumbnails
     from ramq.settings import Settings
+    from storage.objects.base import ObjectStore
     from storage.results.views import ImageView
     from storage.search.search import Search
     from workers.pipeline.decoders import Decoders
@@ -52,6 +54,7 @@ class ImageClient:
         self._thumbnails = thumbnails
         self._decoders = decoders
         self._is_reachable = is_reachable
+        self._stores: dict[str, ObjectStore] = {}
 
     def get(self, image_id: int) -> ImageView:
         """Return one image. Raises ``NotFoundError``."""
@@ -98,6 +101,27 @@ class ImageClient:
         """
         with unit_of_work(self._engine) as session:
             uri, key, _ = lookup.locate(session, image_id)
+        return Original(self._readable(uri), key)
+
+    def content(self, image_id: int) -> bytes:
+        """Return the original of an image as it was listed. Reading its archive must be allowed.
+
+        Raises:
+            NotFoundError: there is no such image.
+            ForbiddenError: the archive is not in ``RAMQ_ARCHIVE_ALLOW``.
+            PermanentError: its object is gone, has changed since, is too large, or reading it is forbidden.
+            StoreUnavailableError: the store is unavailable.
+        """
+        with unit_of_work(self._engine) as session:
+            uri, key, version = lookup.locate(session, image_id)
+        # An export calls this for each image. Making a store and its connections anew takes longer than most answers.
+        store = self._stores.get(uri) or self._stores.setdefault(uri, self._readable(uri))
+        fetched = store.fetch(key, version, self._settings.max_object_bytes)
+        if version and fetched.version != version:
+            raise ObjectChangedError("the object changed after it was listed; enqueue its archive again")
+        return bytes(fetched.body)
+
+    def _readable(self, uri: str) -> ObjectStore:
         source = parse_source(uri)
         require_allowed(source, self._settings.archive_allow, reachable=self._is_reachable)
-        return Original(open_store(source, self._settings.s3), key)
+        return open_store(source, self._settings.s3)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ramq.services.jobs import STAGES, priority_named, require_stages
 from storage.database import unit_of_work
 from storage.errors import ConflictError, UsageError
-from storage.ledger import jobs, listings
-from storage.results import archives, generations, images, serving, stages
+from storage.ledger import jobs, listings, rates
+from storage.results import archives, assigned, generations, images, serving, stages
 from storage.search.views import SearchQuery
 from storage.tables import Archive
 from workers.messages import STAGE_MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
@@ -25,6 +24,39 @@ if TYPE_CHECKING:
     from storage.ledger.views import JobView
     from storage.results.generation_views import DropReport
     from storage.results.stages import StageGeneration
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What new jobs of a stage would cost.
+
+    Attributes:
+        stage: the stage.
+        model: its model.
+        images: that the jobs would list.
+        done: of these, the images that they would skip, because they have been done already.
+        tags: of the stage ``locate``: how many are looked for in an image, on average; None for other stages.
+        images_per_second: the rate of earlier jobs of the same generation; None: no shard of one is complete.
+        seconds: how long the rest takes at this rate; None if there is none.
+        is_alike: whether these earlier jobs asked for the same, such as the same tags.
+    """
+
+    stage: str
+    model: str
+    images: int
+    done: int
+    tags: float | None
+    images_per_second: float | None
+    seconds: float | None
+    is_alike: bool
+
+
+class _Plan(NamedTuple):
+    """New jobs: ``ids`` are the hits of a search (None: whole archives)."""
+
+    model: str
+    options: dict[str, Any]
+    ids: list[int] | None
 
 
 class StageClient:
@@ -60,41 +92,87 @@ class StageClient:
             words: the search as it was typed, to be shown.
             priority: ``low``, ``normal`` or ``high``.
             model: a model of the stage; None: the one in the settings.
-            options: what the stage is asked for: see its module in ``workers.stages``.
+            options: what the stage is asked for: see its module in ``workers.stages``. Case and order of tags do not
+                matter.
 
         Raises:
             UsageError: no such stage, model or priority, or no image is found.
             NotFoundError: the search names something that does not exist.
         """
-        require_stages([stage])
-        chosen, model = priority_named(priority), model or self._models[stage]
-        if model not in STAGE_MODELS[stage]:
-            raise UsageError(f"unknown model {model!r} of {stage}; choose one of {', '.join(STAGE_MODELS[stage])}")
-        is_whole = replace(asked, archive=None, prefix=None, limit=0, read_for=None) == SearchQuery(limit=0)
-        ids = None if is_whole else self._search.image_ids(asked)
+        plan = self._plan(stage, asked, model, options)
+        chosen = priority_named(priority)
         with unit_of_work(self._engine) as session:
-            places = self._archives(session, asked) if ids is None else images.by_archive(session, ids)
             started = []
-            for (archive_id, prefix), named in places.items():
+            for (archive_id, prefix), named in self._places(session, asked, plan).items():
                 archive = session.get_one(Archive, archive_id)
                 job_id = jobs.create(
                     session,
                     archive=archive,
                     source=archive.uri,
                     prefix=prefix,
-                    model=model,
+                    model=plan.model,
                     captioner="none",
                     priority=chosen,
                     stage=stage,
-                    query=None if ids is None else words or "",
-                    options=options,
+                    query=None if plan.ids is None else words or "",
+                    options=plan.options,
                 )
                 if named:
                     listings.name(session, job_id, named)
                 started.append(jobs.view(session, job_id))
-            if not started:
-                raise UsageError("no recorded image matches: search for something else, or run `ramq enqueue SOURCE`")
             return started
+
+    def estimate(
+        self,
+        stage: str,
+        asked: SearchQuery,
+        *,
+        model: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Estimate:
+        """Return what ``start`` would begin and how long it would take, and begin nothing. Raises the same errors."""
+        plan = self._plan(stage, asked, model, options)
+        with unit_of_work(self._engine) as session:
+            generation_id = rates.generation_of(session, stage, plan.model)
+            found = [
+                stages.work(
+                    session,
+                    stage=stage,
+                    generation_id=generation_id,
+                    options=plan.options,
+                    archive_id=archive_id,
+                    prefix=prefix,
+                    named=None if plan.ids is None else named,
+                )
+                for (archive_id, prefix), named in self._places(session, asked, plan).items()
+            ]
+            rate = None if generation_id is None else rates.measured(session, stage, generation_id, plan.options)
+            listed, pending = sum(each.images for each in found), sum(each.pending for each in found)
+            return Estimate(
+                stage,
+                plan.model,
+                listed,
+                listed - pending,
+                _tags(session, plan.options, [i for each in found for i in each.sample]) if stage == "locate" else None,
+                rate.images_per_second if rate else None,
+                pending / rate.images_per_second if rate else None,
+                is_alike=rate is not None and rate.is_alike,
+            )
+
+    def _plan(self, stage: str, asked: SearchQuery, model: str | None, options: Mapping[str, Any] | None) -> _Plan:
+        require_stages([stage])
+        chosen = model or self._models[stage]
+        if chosen not in STAGE_MODELS[stage]:
+            raise UsageError(f"unknown model {chosen!r} of {stage}; choose one of {', '.join(STAGE_MODELS[stage])}")
+        is_whole = replace(asked, archive=None, prefix=None, limit=0, read_for=None) == SearchQuery(limit=0)
+        return _Plan(chosen, _normalised(options or {}), None if is_whole else self._search.image_ids(asked))
+
+    def _places(self, session: Session, asked: SearchQuery, plan: _Plan) -> Mapping[tuple[int, str], Sequence[int]]:
+        """Return the archives and prefixes of new jobs, each with the images that it names. Raises ``UsageError``."""
+        places = self._archives(session, asked) if plan.ids is None else images.by_archive(session, plan.ids)
+        if not places:
+            raise UsageError("no recorded image matches: search for something else, or run `ramq enqueue SOURCE`")
+        return places
 
     @staticmethod
     def _archives(session: Session, asked: SearchQuery) -> dict[tuple[int, str], Sequence[int]]:
@@ -144,3 +222,20 @@ class StageClient:
 
 def _agree(one: str, other: str) -> bool:
     return one.startswith(other) or other.startswith(one)
+
+
+def _normalised(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a job in one form. An image is done again only for a job whose options differ.
+
+    Detectors take tags in lower case, and their order does not matter.
+    """
+    tags = sorted({" ".join(tag.split()).lower() for tag in options.get("tags", ())} - {""})
+    return {name: value for name, value in options.items() if name != "tags"} | ({"tags": tags} if tags else {})
+
+
+def _tags(session: Session, options: Mapping[str, Any], sample: Sequence[int]) -> float:
+    """Return how many tags are looked for in an image, on average over these images."""
+    if options.get("tags"):
+        return len(options["tags"])
+    found = assigned.names(session, sample)
+    return sum(map(len, found.values())) / max(len(sample), 1)

@@ -5,6 +5,7 @@
     shards    up to 256 images that a worker leases together; they fence every write
     failures  images without a record, by class; ``retries`` reopens their shards, ``breaker`` stops hopeless jobs
     workers   processes and their heartbeats; ``waiting`` says what a job waits for
+    rates     how fast earlier jobs of a stage were
     webhook_deliveries  what the webhook has to be sent;  requests  a repeated request starts no second job
 
 Everything runs in the caller's transaction (``storage.database.unit_of_work``).

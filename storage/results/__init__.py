@@ -6,7 +6,7 @@
                         ``partitions`` where its rows are, ``serving`` which one searches use
     readings            the text in images, ``line_corrections`` of it by people, and its dictionary ``read_words``
     regions             where tags are in images (``region_views``, ``masks``), ``region_corrections`` by people
-    corrections         people's changes to an image's tags;  policies  which tags count in which archive
+    corrections         people's changes to an image's tags;  policies  which tags count, and which are things
     erasures            deletions, which must be carried out everywhere
     lookup              one image with everything known about it, found by id, key or URI
     projection          the rows of a generation as the index reads them

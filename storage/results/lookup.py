@@ -71,7 +71,7 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
         image_id=found.id,
         key=found.key,
         archive=uri,
-        uri=_uri(uri, found.key),
+        uri=uri_of(uri, found.key),
         version=found.version,
         size_bytes=found.size,
         modified_at=found.modified_at,
@@ -90,7 +90,8 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
     )
 
 
-def _uri(archive_uri: str, key: str) -> str:
+def uri_of(archive_uri: str, key: str) -> str:
+    """Return the URI of an image: that of its archive, then its key."""
     return f"{_root(archive_uri)}{key}"
 
 
@@ -194,4 +195,4 @@ def _named(session: Session, text: str, archive_ids: Collection[int] | None) -> 
         .order_by(Image.id)
     )
     # The rest of a URI may be a key in other archives, too.
-    return [row.id for row in rows if text in (row.key, _uri(row.uri, row.key))]
+    return [row.id for row in rows if text in (row.key, uri_of(row.uri, row.key))]

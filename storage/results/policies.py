@@ -1,4 +1,4 @@
-"""Rules about which tags count in which archive.
+"""Rules about tags in archives: which count, and which are no things.
 
 Names are lowercased here and not by PostgreSQL. Searches compare them with names that Python lowercased, and the two
 differ beyond ASCII.
@@ -6,9 +6,9 @@ differ beyond ASCII.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from storage.results.policy import Policy, policy_of
@@ -16,33 +16,54 @@ from storage.results.views import PolicyView
 from storage.tables import Archive, TagPolicy
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.orm import Session
 
     from storage.results.tags import Names
 
+Kind = Literal["allow", "deny", "no_thing"]
+"""``no_thing``: the tag names no thing that has a place in a picture, such as a scene or an action."""
+NO_THING = "no_thing"
+
 
 def load(session: Session, names: Names) -> Policy:
     """Return the policy for a vocabulary."""
-    rows = session.execute(select(TagPolicy.archive_id, TagPolicy.name, TagPolicy.kind)).all()
+    counting = select(TagPolicy.archive_id, TagPolicy.name, TagPolicy.kind).where(TagPolicy.kind != NO_THING)
+    rows = session.execute(counting).all()
     return policy_of([(row.archive_id, row.name, row.kind) for row in rows], names.names)
 
 
-def put(session: Session, name: str, kind: str, archive_id: int | None, said_by: str) -> None:
-    """Allow or deny a tag, in one archive or in all (None). Replaces the earlier rule for it there."""
+def no_things(session: Session) -> Mapping[int | None, frozenset[str]]:
+    """Return the names, in lower case, of the tags that are no things in an archive, and in all archives (None)."""
+    found: dict[int | None, set[str]] = {}
+    rows = session.execute(select(TagPolicy.archive_id, TagPolicy.name).where(TagPolicy.kind == NO_THING))
+    for archive_id, name in rows:
+        found.setdefault(archive_id, set()).add(name)
+    return {archive_id: frozenset(names) for archive_id, names in found.items()}
+
+
+def put(session: Session, name: str, kind: Kind, archive_id: int | None, said_by: str) -> None:
+    """Add a rule for a tag, in one archive or in all (None).
+
+    ``allow`` and ``deny`` replace each other there. ``no_thing`` stands beside them.
+    """
     statement = insert(TagPolicy).values(archive_id=archive_id, name=name.lower(), kind=kind, said_by=said_by)
     session.execute(
         statement.on_conflict_do_update(
-            index_elements=[TagPolicy.archive_id, TagPolicy.name],
+            index_elements=[TagPolicy.archive_id, TagPolicy.name, text(f"(kind = '{NO_THING}')")],
             set_={"kind": kind, "said_by": said_by, "said_at": func.now()},
         )
     )
 
 
-def clear(session: Session, name: str, archive_id: int | None) -> bool:
-    """Delete the rule for a tag. Return whether there was one."""
+def clear(session: Session, name: str, archive_id: int | None, kind: Kind | None = None) -> bool:
+    """Delete the rules for a tag, or only the one of a kind. Return whether there was one."""
     held = delete(TagPolicy).where(
         TagPolicy.name == name.lower(), TagPolicy.archive_id.is_not_distinct_from(archive_id)
     )
+    if kind is not None:
+        held = held.where(TagPolicy.kind == kind)
     return session.execute(held.returning(TagPolicy.id)).first() is not None
 
 
@@ -51,6 +72,6 @@ def views(session: Session) -> list[PolicyView]:
     rows = session.execute(
         select(TagPolicy, Archive.uri)
         .outerjoin(Archive, Archive.id == TagPolicy.archive_id)
-        .order_by(TagPolicy.archive_id.nulls_first(), TagPolicy.name)
+        .order_by(TagPolicy.archive_id.nulls_first(), TagPolicy.name, TagPolicy.kind)
     )
     return [PolicyView(row.name, row.kind, uri, row.said_by, row.said_at) for row, uri in rows]

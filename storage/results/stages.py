@@ -6,20 +6,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sqlalchemy import select, text
+from sqlalchemy import bindparam, select, text
+from sqlalchemy.dialects.postgresql import JSONB
 
 from storage.results.features import RecordedPage
 from storage.results.partitions import TABLES, count, partition
 from storage.tables import RECOGNITION, Generation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
+    from typing import Any
 
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
     from storage.tables import Job
+
+
+_RECORDED = """EXISTS (SELECT FROM record JOIN generation ON generation.id = record.generation_id
+    AND generation.is_default AND generation.stage = 'recognition' WHERE record.image_id = image.id)"""
+_SAMPLE = 200
+"""Images whose tags are counted to say how many there are in each."""
 
 
 def pending(session: Session, stage: str, generation_id: int, image_ids: Sequence[int], job_id: int) -> list[int]:
@@ -67,8 +75,7 @@ def page(  # noqa: PLR0913  (the conditions of one query)
     known = (
         "EXISTS (SELECT FROM naming WHERE naming.job_id = :job_id AND naming.image_id = image.id)"
         if is_named
-        else """EXISTS (SELECT FROM record JOIN generation ON generation.id = record.generation_id
-            AND generation.is_default AND generation.stage = 'recognition' WHERE record.image_id = image.id)"""
+        else _RECORDED
     )
     rows = session.execute(
         text(
@@ -86,6 +93,60 @@ def page(  # noqa: PLR0913  (the conditions of one query)
         },
     ).all()
     return RecordedPage([row.id for row in rows], [row.id for row in rows if row.is_pending])
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a job over some images would do. ``sample``: ids of some of those on which it would work."""
+
+    images: int
+    pending: int
+    sample: list[int]
+
+
+def work(  # noqa: PLR0913  (the conditions of one query)
+    session: Session,
+    *,
+    stage: str,
+    generation_id: int | None,
+    options: Mapping[str, Any],
+    archive_id: int,
+    prefix: str,
+    named: Sequence[int] | None,
+) -> Work:
+    """Return how many images a job would list, and on how many it would work.
+
+    Args:
+        session: a transaction.
+        stage: the stage.
+        generation_id: its generation; None: nothing is done yet.
+        options: what the job would ask for.
+        archive_id: only images of this archive.
+        prefix: only keys that begin so.
+        named: only these images; None: those that the serving generation of recognition has recorded.
+    """
+    known = _RECORDED if named is None else "image.id = ANY(:named)"
+    listed = f"""FROM image WHERE image.archive_id = :archive_id AND starts_with(image.key, :prefix)
+        AND image.missing_since IS NULL AND {known}"""
+    values = {
+        "archive_id": archive_id,
+        "prefix": prefix,
+        "named": list(named or ()),
+        # No generation has the number -1.
+        "generation_id": -1 if generation_id is None else generation_id,
+        "options": dict(options),
+    }
+
+    def counted(condition: str) -> tuple[int, list[int]]:
+        # As a condition of WHERE, what is pending is found with joins, and not image by image.
+        statement = f"""WITH found AS MATERIALIZED (SELECT image.id {listed} {condition})
+            SELECT count(*) AS number, ARRAY(SELECT id FROM found ORDER BY id LIMIT {_SAMPLE}) AS sample FROM found"""  # noqa: S608
+        row = session.execute(text(statement).bindparams(bindparam("options", type_=JSONB)), values).one()
+        return row.number, row.sample
+
+    every, some = counted("AND CAST(:options AS jsonb) IS NOT NULL")
+    pending, left = counted(f"AND {_is_pending(stage, ':options')}")
+    return Work(every, pending, left or some)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +209,13 @@ def is_any_recorded(session: Session, archive_id: int, prefix: str) -> bool:
     )
 
 
-def _is_pending(stage: str) -> str:
+def _is_pending(stage: str, options: str = "(SELECT options FROM job WHERE id = :job_id)") -> str:
+    """Return the condition that an image has no result yet. ``options``: what the job asks for, as SQL."""
     table = TABLES[stage][0]
     return f"""
         NOT EXISTS (SELECT FROM {table} AS own WHERE own.image_id = image.id AND own.generation_id = :generation_id
-            AND own.version = image.version AND EXISTS (
-                SELECT FROM job AS former, job AS this WHERE former.id = own.job_id AND this.id = :job_id
-                AND former.options = this.options))
+            AND own.version = image.version
+            AND own.job_id IN (SELECT former.id FROM job AS former WHERE former.options = {options}))
         AND NOT EXISTS (SELECT FROM failure WHERE failure.image_id = image.id
             AND failure.generation_id = :generation_id AND failure.version = image.version
             AND failure.about_content AND NOT failure.retrying)

@@ -41,7 +41,11 @@ class CorrectionView:
 
 @dataclass(frozen=True, slots=True)
 class PolicyView:
-    """A rule for a tag in an archive (None: in all): only allowed tags count (``allow``), or it does not (``deny``)."""
+    """A rule for a tag in an archive (None: in all).
+
+    ``kind``: only allowed tags count (``allow``), it does not count (``deny``), or it is not looked for in pictures
+    because it names no thing (``no_thing``).
+    """
 
     name: str
     kind: str

@@ -14,7 +14,6 @@ from sqlalchemy import (
     LargeBinary,
     SmallInteger,
     Text,
-    UniqueConstraint,
     func,
     text,
 )
@@ -131,12 +130,22 @@ class Correction(Base):
 
 
 class TagPolicy(Base):
-    """Whether a tag (its name in lower case) counts in an archive (None: in all); see ``results.policy``."""
+    """A rule for a tag (its name in lower case) in an archive (None: in all); see ``results.policy``.
+
+    A tag has one rule there about whether it counts, and one that it is no thing.
+    """
 
     __tablename__ = "tag_policy"
     __table_args__ = (
-        CheckConstraint("kind IN ('allow', 'deny')", name="kind"),
-        UniqueConstraint("archive_id", "name", postgresql_nulls_not_distinct=True),
+        CheckConstraint("kind IN ('allow', 'deny', 'no_thing')", name="kind"),
+        Index(
+            "ix_tag_policy_rule",
+            "archive_id",
+            "name",
+            text("(kind = 'no_thing')"),
+            unique=True,
+            postgresql_nulls_not_distinct=True,
+        ),
     )
 
     id: Mapped[int] = mapped_column(Integer, Identity(), primary_key=True)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import random
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-from PIL import Image
 from sqlalchemy import text
 
 from storage.database import unit_of_work
-from tests.services.checker import check_index, check_report, check_results, fill
+from tests.services.checker import check_index, check_report, check_results, fill, seen
 from tests.services.fleet import wait_for
 from tests.services.null_reader import read
 from tests.services.null_worker import digest
@@ -23,11 +20,6 @@ if TYPE_CHECKING:
 
     from ramq.wiring import Services
     from tests.services.fleet import Fleet
-
-
-def seen(body: bytes) -> np.ndarray:
-    """What the reader sees of a picture."""
-    return np.asarray(Image.open(io.BytesIO(body)).convert("RGB"))
 
 
 def check_readings(services: Services, files: Mapping[str, bytes], failed: Collection[str] = ()) -> None:

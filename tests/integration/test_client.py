@@ -257,6 +257,8 @@ def test_a_stage_is_started_on_the_hits_of_a_search_and_its_results_are_listed_a
     ramq: Client, client: TestClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(STAGES, "text", replace(STAGES["text"], is_installed=lambda: True, load=load))
+    estimate = ramq.estimate_stage("locate", f'tag:"{CAT}"', tags=["cat", "ball"])
+    assert (estimate.images, estimate.done, estimate.tags, estimate.seconds) == (1, 0, 2, None)
     [job] = ramq.start_stage("text", f'tag:"{CAT}"')
     assert (job.stage, job.query, job.with_job, job.model) == ("text", f'tag:"{CAT}"', None, "ppocr_v6")
     further = StageHolder(StageOptions("cpu", services.settings.models_path), ["text"])

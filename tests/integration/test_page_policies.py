@@ -44,6 +44,22 @@ def test_a_rule_is_added_and_taken_back(client: TestClient) -> None:
         assert counts(client, CAT)
 
 
+def test_a_tag_that_is_no_thing_is_shown_beside_its_other_rule(client: TestClient) -> None:
+    for say in ("no_thing", "deny"):
+        assert client.post(SCREEN, data={"tag": CAT, "say": say}).status_code == 303
+    shown = client.get(SCREEN).text
+    assert ("no thing" in shown, "denied" in shown, "Only these tags" in shown) == (True, True, False)
+    assert not counts(client, CAT)
+    client.post(SCREEN, data={"tag": CAT, "say": "nothing", "kind": "deny"})
+    assert counts(client, CAT)
+    assert [rule.kind for rule in services_of(client).policies.list()] == ["no_thing"]
+    put = client.put(f"/v1/policies/{CAT}", json={"kind": "allow"}).json()["items"]
+    assert [rule["kind"] for rule in put] == ["allow", "no_thing"]
+    left = client.delete(f"/v1/policies/{CAT}", params={"kind": "no_thing"}).json()["items"]
+    assert [rule["kind"] for rule in left] == ["allow"]
+    assert client.delete(f"/v1/policies/{CAT}").json()["items"] == []
+
+
 def test_where_a_tag_is_allowed_the_screen_says_that_no_other_counts(client: TestClient) -> None:
     client.post(SCREEN, data={"tag": CAT, "say": "allow"})
     assert counts(client, CAT)

@@ -45,6 +45,11 @@ def prepared(body: bytes) -> np.ndarray:
     return SquashTransform(SIZE)(Image.open(io.BytesIO(body)))
 
 
+def seen(body: bytes) -> np.ndarray:
+    """What stages see of a picture that is small enough for them."""
+    return np.asarray(Image.open(io.BytesIO(body)).convert("RGB"))
+
+
 def pictures(count: int) -> dict[str, bytes]:
     """So many pictures by key."""
     return {f"{number:05}.png": picture(number) for number in range(count)}

@@ -1,9 +1,10 @@
-"""A service that is not there: a skip on a laptop, a failure where everything must be there."""
+"""A service or package that is not there: a skip on a laptop, a failure where everything must be there."""
 
 from __future__ import annotations
 
 import os
-from typing import NoReturn
+from importlib import import_module
+from typing import Any, NoReturn
 
 import pytest
 
@@ -13,3 +14,11 @@ def missing(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+def package(name: str) -> Any:
+    """Import a package of ``ramq[dev]``."""
+    try:
+        return import_module(name)
+    except ImportError:
+        missing(f"the package {name} is not installed; run `make check`, or pip install {name}")

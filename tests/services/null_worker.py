@@ -100,12 +100,13 @@ def main() -> None:
     import sys  # noqa: PLC0415
 
     from ramq.cli import main as cli  # noqa: PLC0415
-    from tests.services import fault_hooks, null_reader  # noqa: PLC0415
+    from tests.services import fault_hooks, null_locator, null_reader  # noqa: PLC0415
     from workers.pipeline import model_holder  # noqa: PLC0415
 
     model_holder.load_model = load_null  # type: ignore[assignment]
     model_holder.ModelOptions.arguments = property(arguments)  # type: ignore[assignment]
     null_reader.use_null_reader()
+    null_locator.use_null_locator()
     use_marked_decoder()
     fault_hooks.prepare(os.environ)
     sys.argv = ["ramq", "worker"]

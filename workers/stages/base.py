@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -28,12 +28,18 @@ class StageOptions:
         models_dir: folder of checkpoints.
         mask_text: kinds of text that are masked before they are stored; see ``ram_core.reading.sensitive``.
         mask_pattern: a regular expression; what it matches is masked too.
+        locate_precision: number format of what locates tags; see ``ram_core.localization.load_detector``.
     """
 
     device: str
     models_dir: Path
     mask_text: tuple[str, ...] = ()
     mask_pattern: str | None = None
+    locate_precision: str = "auto"
+
+
+def take_anything(_model: Any, _options: Mapping[str, Any]) -> None:
+    """Accept any options of a job."""
 
 
 class StageModel(Protocol):
@@ -70,6 +76,8 @@ class StageKind:
         batch_size: number of images in a full batch. A batch must take much less than ``leases.STUCK_SECONDS``.
         is_installed: whether this machine has the packages that it needs.
         load: loads one of the models. Raises errors of ``ram_core.errors``.
+        check: looks at the options of a new job. Raises ``UsageError``, which ends the job, if no worker can do what
+            they ask of this model.
     """
 
     name: str
@@ -77,3 +85,4 @@ class StageKind:
     batch_size: int
     is_installed: Callable[[], bool]
     load: Callable[[str, StageOptions], StageModel]
+    check: Callable[[Any, Mapping[str, Any]], None] = take_anything

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ram_core.localization.results import Localization
+from storage.errors import UsageError
 from storage.results import assigned, regions
 from storage.results.generations import StageSpec
 from storage.results.masks import Mask
@@ -13,7 +14,7 @@ from workers.messages import STAGE_MODELS
 from workers.stages.base import StageKind, StageOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 NAME = "locate"
 NOTHING = Localization((), is_cut=False)
+_SHOWN = 60  # characters of a tag in a message
 
 
 class Asked(NamedTuple):
@@ -60,6 +62,15 @@ class LocateStage:
         found = assigned.names(session, shard.image_ids)
         return {image_id: Asked(names, by_name=False) for image_id, names in found.items()}
 
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Raise ``UsageError`` if a tag that a job asks for cannot be looked for."""
+        for tag, reason in self._locator.refused(options.get("tags", ())).items():
+            named = tag if len(tag) <= _SHOWN else f"{tag[:_SHOWN]}…"
+            raise UsageError(
+                f"{self._locator.spec.model} cannot look for the tag {named!r}, because it {reason}: use other words, "
+                "or another detector (`ramq models list`)"
+            )
+
     def run(self, pictures: Sequence[NDArray[np.uint8]], asked: Sequence[Asked | None]) -> list[Any]:
         """Return a ``Localization`` for each (H, W, 3) picture. An image without tags has no regions."""
         wanted = [self._tags(each) for each in asked]
@@ -74,7 +85,8 @@ class LocateStage:
     def _tags(self, asked: Asked | None) -> tuple[str, ...]:
         if asked is None:
             return ()
-        # A tag of the vocabulary that is too long for the detector is left out. One that a person named is an error.
+        # A tag of the vocabulary that is too long for the detector is left out. One that a person named ends the job
+        # before it comes here: see `check`.
         refused = () if asked.by_name else self._locator.refused(asked.tags)
         return tuple(tag for tag in asked.tags if tag not in refused)
 
@@ -97,7 +109,15 @@ def _load(model: str, options: StageOptions) -> LocateStage:
     from ram_core.localization import load_locator  # noqa: PLC0415  (torch and transformers)
 
     detector, _, segmenter = model.partition("+")
-    return LocateStage(load_locator(detector, segmenter or None, device=options.device, models_dir=options.models_dir))
+    return LocateStage(
+        load_locator(
+            detector,
+            segmenter or None,
+            device=options.device,
+            models_dir=options.models_dir,
+            precision=options.locate_precision,
+        )
+    )
 
 
-KIND = StageKind(NAME, STAGE_MODELS[NAME], batch_size=4, is_installed=lambda: True, load=_load)
+KIND = StageKind(NAME, STAGE_MODELS[NAME], batch_size=4, is_installed=lambda: True, load=_load, check=LocateStage.check)

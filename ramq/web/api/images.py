@@ -18,6 +18,7 @@ from ramq.schemas.views import (
     NewAddress,
     NewPolicy,
     PageOut,
+    PolicyKind,
     PolicyOut,
 )
 from ramq.services.thumbnails import SIZES
@@ -179,7 +180,7 @@ ArchiveName = Annotated[
 
 @router.get("/policies")
 def list_policies(services: ServicesDep) -> PageOut[PolicyOut]:
-    """List the tag rules: which tags are hidden or allowed in which archive."""
+    """List the tag rules: which tags are hidden, allowed, or no things in which archive."""
     return PageOut[PolicyOut](items=[PolicyOut.model_validate(rule) for rule in services.policies.list()])
 
 
@@ -187,15 +188,25 @@ def list_policies(services: ServicesDep) -> PageOut[PolicyOut]:
 def put_policy(
     request: Request, services: ServicesDep, tag: TagName, body: NewPolicy, archive: ArchiveName = None
 ) -> PageOut[PolicyOut]:
-    """Allow or deny a tag. The rule takes effect at the next search, and no record is changed."""
+    """Allow or deny a tag, or say that it is no thing. No record is changed.
+
+    The first two take effect at the next search, the last one when tags are located.
+    """
     services.policies.put(tag, body.kind, archive, by=caller_of(request))
     return list_policies(services)
 
 
 @router.delete("/policies/{tag:path}")
-def clear_policy(services: ServicesDep, tag: TagName, archive: ArchiveName = None) -> PageOut[PolicyOut]:
-    """Remove a tag rule."""
-    services.policies.clear(tag, archive)
+def clear_policy(
+    services: ServicesDep,
+    tag: TagName,
+    archive: ArchiveName = None,
+    kind: Annotated[
+        PolicyKind | None, Query(description="only this rule; default: all of the tag"), MAYBE_BLANK
+    ] = None,
+) -> PageOut[PolicyOut]:
+    """Remove the rules of a tag."""
+    services.policies.clear(tag, archive, kind)
     return list_policies(services)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, status
 
 from ramq.schemas.generations import DropOut, StageGenerationOut
-from ramq.schemas.views import JobOut, NewStageJobs, PageOut
+from ramq.schemas.views import EstimateOut, JobOut, NewStageJobs, PageOut
 from ramq.web.api.generations import GenerationId
 from ramq.web.deps import ServicesDep
 from storage.search.views import SearchQuery
@@ -28,13 +28,21 @@ def list_stage_generations(services: ServicesDep) -> PageOut[StageGenerationOut]
 def create_stage_jobs(services: ServicesDep, stage: Stage, new: NewStageJobs) -> PageOut[JobOut]:
     """Start a stage on recorded images: all, those of an archive, or the hits of a search. One job for each archive.
 
-    Images that the stage has done already, in the same version, are skipped.
+    Images that the stage has done already, in the same version and for the same tags, are skipped. Regions for other
+    tags replace the earlier ones of an image. The order and case of tags do not matter.
     """
     asked = services.search.read(SearchQuery(archive=new.archive or None), new.q)
     started = services.stages.start(
         stage, asked, words=new.q, priority=new.priority, model=new.model, options=new.asked
     )
     return PageOut[JobOut](items=[JobOut.model_validate(job) for job in started])
+
+
+@router.post("/{stage}/estimate")
+def estimate_stage_jobs(services: ServicesDep, stage: Stage, new: NewStageJobs) -> EstimateOut:
+    """Say how many images such jobs would have and how long they may take, and start nothing."""
+    asked = services.search.read(SearchQuery(archive=new.archive or None), new.q)
+    return EstimateOut.model_validate(services.stages.estimate(stage, asked, model=new.model, options=new.asked))
 
 
 @router.post("/generations/{generation_id}/use", status_code=status.HTTP_204_NO_CONTENT)

@@ -28,14 +28,18 @@ def show_policies(
 def change_policy(
     request: Request,
     services: ServicesDep,
-    say: Annotated[Literal["deny", "allow", "nothing"], Form()],
+    say: Annotated[Literal["deny", "allow", "no_thing", "nothing"], Form()],
     tag: Annotated[str, Form(max_length=MAX_TEXT)] = "",
     archive: Annotated[str, Form(max_length=MAX_TEXT)] = "",
+    kind: Annotated[Literal["deny", "allow", "no_thing"] | None, Form()] = None,
 ) -> Response:
-    """Add a rule, or remove one. An unknown tag leads to an error on the same page, with similar names."""
+    """Add a rule, or remove one: that of a ``kind``, or all of the tag.
+
+    An unknown tag leads to an error on the same page, with similar names.
+    """
     try:
         if say == "nothing":
-            services.policies.clear(tag, archive or None)
+            services.policies.clear(tag, archive or None, kind)
         else:
             services.policies.put(tag, say, archive or None, by=caller_of(request))
     except UsageError as error:

@@ -1,0 +1,84 @@
+"""The pictures of hits, for exports that contain them: read ahead, in order, in bounded memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ramq.services.originals import media_type_of
+from storage.errors import NotFoundError, PermanentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
+
+    from storage.results.region_views import RegionsView
+    from storage.search.views import Hit
+
+    Located = tuple[Hit, RegionsView | None]
+    Fetch = Callable[[int], bytes]
+    Failed = Callable[[Hit, str], None]
+
+AHEAD = 8
+"""Pictures that are read at once. Each may be as large as ``RAMQ_MAX_OBJECT_BYTES``."""
+_ENDINGS = {
+    "image/jpeg": "jpg",
+    "image/png": "png",
+    "image/gif": "gif",
+    "image/webp": "webp",
+    "image/avif": "avif",
+    "image/bmp": "bmp",
+    "image/tiff": "tiff",
+}
+_LONGEST_ENDING = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The original of an image. ``media_type`` is by its first bytes; None: a format that browsers do not show."""
+
+    body: bytes
+    media_type: str | None
+
+    def ending(self, key: str) -> str:
+        """Return the ending for its file name, without a dot: that of its format, or else of its key, or ``bin``."""
+        if self.media_type is not None:
+            return _ENDINGS[self.media_type]
+        last = key.rpartition(".")[2].lower()
+        return last if last.isascii() and last.isalnum() and len(last) <= _LONGEST_ENDING else "bin"
+
+
+def with_pictures(
+    located: Iterable[Located], fetch: Fetch, failed: Failed
+) -> Iterator[tuple[Hit, RegionsView | None, Content]]:
+    """Yield each hit with its regions and its picture, in the same order.
+
+    Args:
+        located: hits, each with its regions.
+        fetch: returns the original of an image. It is called from several threads.
+        failed: is told of each hit that is left out because its original cannot be read, and why.
+
+    Raises:
+        RamqError: nothing can be read at present, for example because a store is unavailable.
+    """
+    left = iter(located)
+    reading: deque[tuple[Hit, RegionsView | None, Future[bytes]]] = deque()
+    pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="export")
+    try:
+        while True:
+            while len(reading) < AHEAD and (following := next(left, None)) is not None:
+                hit, view = following
+                reading.append((hit, view, pool.submit(fetch, hit.image_id)))
+            if not reading:
+                return
+            hit, view, future = reading.popleft()
+            try:
+                body = future.result()
+            except (PermanentError, NotFoundError) as error:
+                failed(hit, str(error))
+                continue
+            yield hit, view, Content(body, media_type_of(body[:16]))
+    finally:
+        pool.shutdown(cancel_futures=True)
