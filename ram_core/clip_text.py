@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DIRECTORY = "clip-vit-base-patch16"
-WEIGHTS = "model.safetensors"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # either; the published revision has the second
 CONTEXT = 77  # tokens that CLIP reads; text beyond is cut off (arXiv:2103.00020, section 2.4)
 TEXTS_AT_ONCE = 64
 
@@ -34,7 +34,7 @@ class ClipTextEncoder:
     """Encodes text to vectors in the space of RAM's and RAM++'s image vectors.
 
     Args:
-        directory: local copy of ``openai/clip-vit-base-patch16`` (``config.json``, ``model.safetensors``, tokenizer).
+        directory: local copy of ``openai/clip-vit-base-patch16`` (``config.json``, weights, tokenizer).
         device: where to run.
         dtype: number format.
 
@@ -50,7 +50,7 @@ class ClipTextEncoder:
         model = read_clip(directory, CLIPTextModelWithProjection)
         self._model = model.eval().requires_grad_(requires_grad=False).to(self._device, dtype)
         self._tokenizer = read_clip(directory, CLIPTokenizer)
-        with (directory / WEIGHTS).open("rb") as stream:
+        with _weights(directory).open("rb") as stream:
             self._sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
 
     @property
@@ -89,9 +89,9 @@ def read_clip(directory: Path, part: Any) -> Any:
     Raises:
         CheckpointError: a file is missing or damaged.
     """
-    for name in ("config.json", WEIGHTS):
-        if not (directory / name).is_file():
-            raise CheckpointError(f"{directory / name} is missing; run `ramq models pull {DIRECTORY}`")
+    if not (directory / "config.json").is_file():
+        raise CheckpointError(f"{directory / 'config.json'} is missing; run `ramq models pull {DIRECTORY}`")
+    _weights(directory)
     previous = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # it lists the other tower's weights, which are omitted on purpose
     try:
@@ -100,6 +100,13 @@ def read_clip(directory: Path, part: Any) -> Any:
         raise CheckpointError(f"{directory} cannot be read as CLIP ({error}); pull {DIRECTORY} again") from error
     finally:
         transformers_logging.set_verbosity(previous)
+
+
+def _weights(directory: Path) -> Path:
+    for name in WEIGHTS:
+        if (directory / name).is_file():
+            return directory / name
+    raise CheckpointError(f"{directory} has no weights ({' or '.join(WEIGHTS)}); run `ramq models pull {DIRECTORY}`")
 
 
 def load_clip_text(*, models_dir: Path | str | None, device: torch.device | str = "cpu") -> ClipTextEncoder:

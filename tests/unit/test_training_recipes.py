@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from transformers.models.clip.modeling_clip import CLIPModel
 
 from ram_core.errors import CheckpointError, ImageError, TrainingError
@@ -185,6 +187,17 @@ def test_the_teacher_gives_the_vectors_of_clip(clip: Path) -> None:
     assert (texts.shape, texts.dtype) == ((3, 512), torch.float32)
     assert torch.allclose(texts.norm(dim=1), torch.ones(3), atol=1e-5)
     assert torch.allclose(teacher.text_vectors(["a dog"]), texts[:1], atol=1e-5)
+
+
+def test_clip_is_read_from_the_published_kind_of_file_too(clip: Path, tmp_path: Path) -> None:
+    other = tmp_path / "clip"
+    shutil.copytree(clip, other)
+    torch.save(load_file(other / "model.safetensors"), other / "pytorch_model.bin")
+    (other / "model.safetensors").unlink()
+    assert torch.equal(ClipTeacher(other).text_vectors(["a dog"]), ClipTeacher(clip).text_vectors(["a dog"]))
+    (other / "pytorch_model.bin").unlink()
+    with pytest.raises(CheckpointError, match=r"has no weights \(model.safetensors or pytorch_model.bin\)"):
+        ClipTeacher(other)
 
 
 def test_the_teacher_in_16_bits_gives_float32_vectors(clip: Path) -> None:
