@@ -2,7 +2,9 @@
 
 * ``loading``: a network to train from a checkpoint, and a checkpoint from a network.
 * ``batch``: what a step learns from. ``networks``: what each model learns. ``losses``: the formulas.
-* ``captions``: cleaning of captions.
+* ``captions``: cleaning of captions. ``teacher``: CLIP's vectors of images and captions.
+* ``recipes``: the two official ones. ``augmentation``: random views. ``order``: which images are in which batch.
+* ``trainer``: the loop. ``states``, ``files``: what it writes. ``initial``: weights to begin with.
 """
 
 from ram_core.training.batch import TrainingBatch, multi_hot

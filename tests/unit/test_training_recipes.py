@@ -17,6 +17,7 @@ from transformers.models.clip.modeling_clip import CLIPModel
 
 from ram_core.errors import CheckpointError, ImageError, TrainingError
 from ram_core.training.augmentation import OPERATIONS, Augmentation, generator
+from ram_core.training.order import Order
 from ram_core.training.recipes import CLIP_MEAN, CLIP_STD, FINETUNE, PRETRAIN, Cosine, Decay, recipe
 from ram_core.training.teacher import ClipTeacher, load_teacher
 from ram_core.transforms import normalise
@@ -164,6 +165,20 @@ def test_clip_sees_its_own_view_where_the_recipe_says_so() -> None:
     again = FINETUNE.views(image, 0, 0, 3)
     assert np.array_equal(again[0], model)
     assert np.array_equal(again[1], clip)
+
+
+def test_every_image_is_in_one_batch_of_an_epoch_and_any_batch_can_be_made_again() -> None:
+    orders = [Order(images=103, batch_size=10, seed=4, rank=rank, processes=2) for rank in range(2)]
+    assert [each.steps() for each in orders] == [5, 5]
+    epoch = [batch for order in orders for batch in order.epoch(0)]
+    seen = np.concatenate(epoch)
+    assert len(seen) == len(set(seen.tolist())) == 100
+    assert np.array_equal(next(orders[1].epoch(0, start=3)), epoch[5 + 3])
+    others = Order(images=103, batch_size=10, seed=5), Order(images=103, batch_size=10, seed=4)
+    assert not np.array_equal(next(others[0].epoch(0)), epoch[0])
+    assert not np.array_equal(next(others[1].epoch(1)), epoch[0])
+    with pytest.raises(TrainingError, match="15 images are fewer than a batch of 10 in each of 2 processes"):
+        Order(images=15, batch_size=10, seed=0, processes=2)
 
 
 @pytest.fixture(scope="module")
