@@ -61,7 +61,8 @@ class Layout:
             (1, heads, N, N), or with a mask (1, windows * heads, N, N).
         """
         if self.resize is not None:
-            table = self.resize @ table
+            with torch.autocast(table.device.type, enabled=False):  # few products, which 16 bits would spoil
+                table = self.resize @ table
         side = round(len(self.index) ** 0.5)
         bias = table[self.index].view(side, side, -1).permute(2, 0, 1)  # (heads, N, N)
         return (bias if mask is None else (mask[:, None] + bias).flatten(0, 1))[None]

@@ -65,7 +65,7 @@ class Trainable(Tagger):
             self.label_embed.requires_grad = False
 
     def recompute(self, *, activations: bool = True) -> None:
-        """Compute activations again for the gradients and so keep fewer in memory, at about a third more time."""
+        """Compute activations again for the gradients: this takes less memory and more time."""
         self.visual_encoder.recompute = activations
         self.tagging_head.recompute = activations
 

@@ -138,6 +138,10 @@ class Trainer:
     ) -> None:
         self.network, self.batches, self.recipe = network, batches, recipe
         self.options = options or Options()
+        if batches.steps() < self.options.accumulate:
+            raise TrainingError(
+                f"an epoch has {batches.steps()} batches, but a step accumulates {self.options.accumulate}; use fewer"
+            )
         self.folder = Path(folder)
         self.states = States(self.folder / "states", self.options.keep)
         self.device = next(network.parameters()).device
@@ -174,7 +178,7 @@ class Trainer:
         return self.folder / ("best.pth" if self._validate else "last.pth")
 
     def _epoch(self) -> None:
-        at, steps = self._position, max(1, self.batches.steps() // self.options.accumulate)
+        at, steps = self._position, self.batches.steps() // self.options.accumulate
         self.network.train()
         batches = iter(self.batches.epoch(at.epoch, at.step * self.options.accumulate))
         while at.step < steps:

@@ -195,7 +195,9 @@ def test_16_bits_train(start: Path, tmp_path: Path) -> None:
     assert seen[0].losses["total"] == pytest.approx(exact[0].losses["total"], rel=0.05)
 
 
-def test_options_out_of_range_are_refused() -> None:
+def test_options_out_of_range_are_refused(start: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="an epoch has 3 batches, but a step accumulates 4"):
+        trainer(start, tmp_path, batches=Noise(3), options=replace(OPTIONS, accumulate=4))
     with pytest.raises(TrainingError, match="precision 'int8' is unknown; use float32, bfloat16, float16"):
         Options(precision="int8")
     with pytest.raises(TrainingError, match="keep is 0"):
