@@ -15,8 +15,9 @@ import torch
 from ram_core import TagVocabulary
 from ram_core.modeling.tiny import write_tiny_checkpoint
 from ram_core.training import TrainingBatch, load_for_training, multi_hot
+from ram_core.training.processes import join_processes, own_device
 from ram_core.training.recipes import PRETRAIN, Decay
-from ram_core.training.trainer import Options, Progress, Trainer, join_processes
+from ram_core.training.trainer import Options, Progress, Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +76,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     given: dict[str, Any] = {}
     if torch.distributed.is_torchelastic_launched():
-        rank, processes = join_processes(torch.device("cpu"))
+        rank, processes = join_processes(own_device("cpu"))
         given = {"batches": Noise(3, rank, processes), "recipe": CALM}
     trainer(Path(sys.argv[1]), Path(sys.argv[2]), report=_say, **given).run(resume=True)

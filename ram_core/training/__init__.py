@@ -4,7 +4,8 @@
 * ``batch``: what a step learns from. ``networks``: what each model learns. ``losses``: the formulas.
 * ``captions``: cleaning of captions. ``teacher``: CLIP's vectors of images and captions.
 * ``recipes``: the two official ones. ``augmentation``: random views. ``order``: which images are in which batch.
-* ``trainer``: the loop. ``states``, ``files``: what it writes. ``initial``: weights to begin with.
+* ``trainer``: the loop. ``processes``: several that share it. ``states``, ``files``: what it writes.
+* ``initial``: weights to begin with, without a checkpoint.
 """
 
 from ram_core.training.batch import TrainingBatch, multi_hot

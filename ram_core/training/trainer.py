@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ram_core.errors import TrainingError
 from ram_core.training.loading import save_checkpoint
+from ram_core.training.processes import join_processes
 from ram_core.training.states import States
 
 if TYPE_CHECKING:
@@ -280,15 +281,6 @@ class Trainer:
             "processes": self.processes,
             "batches": self.batches.steps(),
         }
-
-
-def join_processes(device: torch.device) -> tuple[int, int]:
-    """Join the processes of ``accelerate launch`` or ``torchrun``; return the number of this one, and how many."""
-    if not torch.distributed.is_torchelastic_launched():
-        return 0, 1
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 
 def _seed(seed: int, epoch: int, batch: int, rank: int) -> None:
