@@ -284,6 +284,10 @@ class Client:
         """Remove a correction of the regions of an image."""
         return self._ask(RegionsOut, "DELETE", f"/v1/images/{image_id}/regions/corrections/{correction_id}")
 
+    def crop(self, image_id: int, number: int, side: int = 256) -> bytes:
+        """Return a JPEG of one region of an image, whose longest side is about ``side`` pixels, or fewer."""
+        return self._send("GET", f"/v1/images/{image_id}/regions/{number}/crop", {"side": side}).data
+
     def thumbnail(self, image_id: int, size: int = 320) -> bytes:
         """Return a JPEG whose longest side is about ``size`` pixels."""
         return self._send("GET", f"/v1/images/{image_id}/thumbnail", {"size": size}).data

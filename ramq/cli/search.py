@@ -17,7 +17,7 @@ from ramq.cli.output import as_data, err, out, print_json, print_table, shortene
 from ramq.cli.regions import print_regions, regions_data, write_overlay
 from storage.errors import UsageError
 from storage.search.language import pointer
-from storage.search.views import SearchQuery
+from storage.search.views import SearchQuery, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -144,15 +144,16 @@ def search(
     if as_json:
         print_json(page)
         return
-    # Only a search for text in pictures has a column with it.
-    is_read = any(hit.read for hit in page.items)
+    # Only searches for text and regions in pictures have columns with them.
+    found = {"text": _read_in, "regions": _regions_in}
+    shown = {name: of for name, of in found.items() if any(map(of, page.items))}
     print_table(
-        ("image", "score", "key", *(["text"] if is_read else []), "tags", "caption"),
+        ("image", "score", "key", *shown, "tags", "caption"),
         (
-            (str(hit.image_id), hit.score, hit.key, *([_read_in(hit)] if is_read else []), _tags_of(hit), hit.caption)
+            (str(hit.image_id), hit.score, hit.key, *(of(hit) for of in shown.values()), _tags_of(hit), hit.caption)
             for hit in page.items
         ),
-        keep=("score", "key", "text"),
+        keep=("score", "key", *shown),
         empty="No image matches. `ramq tags` lists the tags that images have.",
     )
     if page.next_cursor:
@@ -171,6 +172,11 @@ def _tags_of(hit: Hit) -> str:
 def _read_in(hit: Hit) -> str:
     """Return the lines of text in a hit that match."""
     return " / ".join(match.line.text for match in hit.read)
+
+
+def _regions_in(hit: Hit) -> str:
+    """Return the tags of the regions in a hit that the search is about, with their numbers."""
+    return ", ".join(f"{tag} x{count}" for tag, count in counted(region.tag for region in hit.regions))
 
 
 def read(ramq: Services, query: SearchQuery, text: str | None, *, is_strict: bool) -> SearchQuery:

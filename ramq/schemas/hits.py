@@ -5,6 +5,7 @@ from datetime import datetime
 from pydantic import Field
 
 from ramq.schemas.readings import LineOut
+from ramq.schemas.regions import BOX
 from ramq.schemas.views import FromView, PageOut, TagOut
 
 
@@ -23,6 +24,15 @@ class ReadMatchOut(FromView):
     spans: list[list[int]] = Field(
         description="begin and end of each matching stretch of the text, in characters from 0"
     )
+
+
+class RegionMatchOut(FromView):
+    """A region that a search is about. `/v1/images/{image_id}/regions/{number}/crop` shows it."""
+
+    number: int = Field(description="its place in the list of the image's regions, from 1")
+    tag: str
+    score: float = Field(description="0..1; 1 for a region that a person drew")
+    box: list[float] = Field(description=BOX)
 
 
 class HitOut(FromView):
@@ -47,6 +57,9 @@ class HitOut(FromView):
     missing_since: datetime | None
     why: WhyOut | None = None
     read: list[ReadMatchOut] = Field(default=[], description="the lines of text in the image that match, at most five")
+    regions: list[RegionMatchOut] = Field(
+        default=[], description="the regions in the image of the tags that `count:` and `area:` name"
+    )
 
 
 class NoteOut(FromView):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from storage.results.region_views import RegionCorrectionView, RegionsView
 
-_BOX = "left, top, right, bottom as fractions of the upright image's width and height"
+BOX = "left, top, right, bottom as fractions of the upright image's width and height"
 
 
 class MaskOut(BaseModel):
@@ -31,7 +31,7 @@ class RegionOut(BaseModel):
     number: int = Field(description="its place in the list, from 1")
     tag: str
     score: float = Field(description="0..1; 1 for a region that a person drew")
-    box: list[float] = Field(description=_BOX)
+    box: list[float] = Field(description=BOX)
     mask: MaskOut | None
     mask_quality: float | None = Field(description="0..1, as the segmenter estimates it; null without a mask")
     correction_id: int | None = Field(description="the correction that drew it; null: as it was found")
@@ -42,7 +42,7 @@ class RegionCorrectionOut(FromView):
 
     id: int
     tag: str
-    box: list[float] = Field(description=_BOX)
+    box: list[float] = Field(description=BOX)
     is_there: bool = Field(description="whether the tag is there, or is not")
     said_by: str = Field(description="name of the author's token, or `local`")
     said_at: datetime
@@ -92,5 +92,5 @@ class RegionCorrection(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     tag: str = Field(min_length=1, max_length=200, examples=["dog"])
-    box: list[Fraction] = Field(min_length=4, max_length=4, description=_BOX, examples=[[0.1, 0.2, 0.6, 0.9]])
+    box: list[Fraction] = Field(min_length=4, max_length=4, description=BOX, examples=[[0.1, 0.2, 0.6, 0.9]])
     is_there: bool = Field(description="true: the tag is in this box; false: it is not at about this place")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from ramq.services import captions
 from ramq.services.originals import Original
 from storage.database import unit_of_work
+from storage.errors import NotFoundError
 from storage.objects.base import ObjectChangedError
 from storage.objects.source import open_store, parse_source, require_allowed
-from storage.results import archives, lookup
+from storage.results import archives, lookup, regions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,12 +19,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy import Engine
 
+    from ram_core.recognition import Preprocessing
     from ramq.services.thumbnails import Thumbnails
     from ramq.settings import Settings
     from storage.objects.base import ObjectStore
+    from storage.results.region_views import Box
     from storage.results.views import ImageView
     from storage.search.search import Search
     from workers.pipeline.decoders import Decoders
+
+
+CROP_MARGIN = 0.05
+"""Of the width and the height of a region, on each side. Boxes of detectors are tight."""
+
+
+def with_margin(box: Box, margin: float) -> Box:
+    """Return a box that is larger by this share of its own width and height on each side, within the picture."""
+    left, top, right, bottom = box
+    across, down = margin * (right - left), margin * (bottom - top)
+    return max(left - across, 0.0), max(top - down, 0.0), min(right + across, 1.0), min(bottom + down, 1.0)
 
 
 class ImageClient:
@@ -79,16 +93,47 @@ class ImageClient:
             PermanentError: its object cannot be fetched or decoded.
         """
         with unit_of_work(self._engine) as session:
-            uri, key, version = lookup.locate(session, image_id)
+            place = lookup.locate(session, image_id)
 
         def make(side: int) -> NDArray[np.uint8]:
             from workers.pipeline.decode import ThumbnailTransform  # noqa: PLC0415  (Pillow; not every command needs it)
 
-            store = open_store(parse_source(uri), self._settings.s3)
-            fetched = store.fetch(key, version, self._settings.max_object_bytes)
-            return self._decoders().decode(fetched.body, ThumbnailTransform(side)).pixels
+            return self._pixels(place, ThumbnailTransform(side))
 
-        return self._thumbnails.get(image_id, version, size, make)
+        return self._thumbnails.get(image_id, place[2], size, make)
+
+    def crop(self, image_id: int, number: int, side: int = 256) -> tuple[bytes, str]:
+        """Return a JPEG of one region, with a margin of ``CROP_MARGIN``, and its ETag. Masks are not applied.
+
+        Args:
+            image_id: the image.
+            number: the number of the region in ``RegionsView``.
+            side: maximum length of the longer side in pixels, rounded up to a kept size. Nothing is enlarged.
+
+        Raises:
+            NotFoundError: there is no such image, tags were not located in it, or it has no such region.
+            PermanentError: its object cannot be fetched or decoded.
+        """
+        with unit_of_work(self._engine) as session:
+            place = lookup.locate(session, image_id)
+            found = regions.views(session, [image_id]).get(image_id)
+        region = next((one for one in found.regions if one.number == number), None) if found else None
+        if region is None:
+            raise NotFoundError(f"image {image_id} has no region {number}; /v1/images/{image_id}/regions lists them")
+        box = with_margin(region.box, CROP_MARGIN)
+
+        def make(side: int) -> NDArray[np.uint8]:
+            from workers.pipeline.decode import CropTransform  # noqa: PLC0415  (Pillow; not every command needs it)
+
+            return self._pixels(place, CropTransform(box, side))
+
+        return self._thumbnails.crop(image_id, place[2], box, side, make)
+
+    def _pixels(self, place: tuple[str, str, str], transform: Preprocessing) -> NDArray[np.uint8]:
+        uri, key, version = place
+        store = open_store(parse_source(uri), self._settings.s3)
+        fetched = store.fetch(key, version, self._settings.max_object_bytes)
+        return self._decoders().decode(fetched.body, transform).pixels
 
     def original(self, image_id: int) -> Original:
         """Return an image's original, which can be read in parts. Reading its archive must be allowed.

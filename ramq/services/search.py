@@ -11,6 +11,7 @@ from storage.database import unit_of_work
 from storage.errors import UsageError
 from storage.results import generations
 from storage.search import query as queries
+from storage.search.counted_regions import regions_of
 from storage.search.language import wanted_tags
 from storage.search.search import Search, between
 from storage.search.views import Facet, HitPage, SearchQuery, asking
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from ramq.services.query_models import QueryModels
     from storage.search.orders import Ranked
-    from storage.search.views import Hit, ReadMatch
+    from storage.search.views import Hit, ReadMatch, RegionMatch
 
 EXAMPLES = ("castle", "palace", "daisy")
 """Tags of most vocabularies, for example queries."""
@@ -103,6 +104,18 @@ class SearchClient:
         """Return the lines of text in one image that match a query. Raises ``UsageError``: see ``page``."""
         with unit_of_work(self._engine) as session:
             return self._search.lines(session, query, image_id)
+
+    def regions(self, query: SearchQuery, image_id: int) -> list[RegionMatch]:
+        """Return the regions in one image that a query is about, as ``Hit.regions`` has them.
+
+        The image need not be a hit: other parts of the query may exclude it. Raises ``UsageError``: see ``page``.
+        """
+        with unit_of_work(self._engine) as session:
+            generation = queries.generation(session, query)
+            if generation is None:
+                return []
+            names = self._search.vocabulary(session, generation.vocabulary_id)
+            return regions_of(session, query.where, names, [image_id]).get(image_id, [])
 
     def export(self, query: SearchQuery) -> tuple[queries.Match | None, Iterator[Hit]]:
         """Return the generation and vocabulary of the hits, and an iterator over all hits.

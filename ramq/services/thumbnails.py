@@ -14,11 +14,21 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from storage.results.region_views import Box
+
 SIZES = (160, 320, 640, 1280)
 """Longest sides of thumbnails, in pixels. Other sizes are rounded up, so that requests cannot fill the disk."""
 
+CROP_SIDES = (64, 128, 256, 512)
+"""The same for parts of images."""
+
 _JPEG_QUALITY = 82
 _PRUNE_EVERY = 256
+
+
+def rounded_up(size: int, known: tuple[int, ...]) -> int:
+    """Return the first of the known sizes, which ascend, that is not smaller; the last one if all are."""
+    return next((side for side in known if side >= size), known[-1])
 
 
 class Thumbnails:
@@ -38,8 +48,18 @@ class Thumbnails:
         self, image_id: int, version: str, size: int, make: Callable[[int], NDArray[np.uint8]]
     ) -> tuple[bytes, str]:
         """Return a JPEG and its ETag. If it does not exist yet, call ``make(side)`` for its (H, W, 3) pixels."""
-        side = next((known for known in SIZES if known >= size), SIZES[-1])
-        tag = hashlib.sha256(f"{version}:{side}".encode()).hexdigest()[:32]
+        return self._get(image_id, version, rounded_up(size, SIZES), make)
+
+    def crop(
+        self, image_id: int, version: str, box: Box, side: int, make: Callable[[int], NDArray[np.uint8]]
+    ) -> tuple[bytes, str]:
+        """Return the same of a part of the image: left, top, right, bottom in 0..1."""
+        return self._get(image_id, f"{version}:{box}", rounded_up(side, CROP_SIDES), make)
+
+    def _get(
+        self, image_id: int, content: str, side: int, make: Callable[[int], NDArray[np.uint8]]
+    ) -> tuple[bytes, str]:
+        tag = hashlib.sha256(f"{content}:{side}".encode()).hexdigest()[:32]
         path = self._path(image_id) / f"{tag}.jpg"
         try:
             return path.read_bytes(), tag
@@ -55,11 +75,11 @@ class Thumbnails:
         return buffer.getvalue(), tag
 
     def count(self, image_id: int) -> int:
-        """Return the number of thumbnails of an image."""
+        """Return the number of thumbnails of an image and its parts."""
         return len(list(self._path(image_id).glob("*.jpg")))
 
     def forget(self, image_id: int) -> int:
-        """Delete the thumbnails of an image, and return their number."""
+        """Delete the thumbnails of an image and its parts, and return their number."""
         folder = self._path(image_id)
         files = list(folder.glob("*.jpg")) if folder.is_dir() else []
         for file in files:

@@ -1,4 +1,4 @@
-"""Responses with an original: whole, in part, or 304 if the client already has it (RFC 9110, section 14)."""
+"""Responses with pictures: an original, whole or in part, or a JPEG; 304 if the client already has it (RFC 9110)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 _RANGE = re.compile(r"bytes=(?=.*\d)(\d{0,18})-(\d{0,18})")
 
 
+def answer_with_jpeg(content: bytes, etag: str, caching: str, asked: Mapping[str, str]) -> Response:
+    """Return the response with a JPEG to a request with the headers ``asked``; ``caching`` is its Cache-Control."""
+    tag = f'"{etag}"'
+    headers = {"ETag": tag, "Cache-Control": caching}
+    if _is_known(tag, asked):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type="image/jpeg", headers=headers)
+
+
 def answer_with(original: Original, asked: Mapping[str, str]) -> Response:
     """Return the response to a request with the headers ``asked``. Raises the same errors as reading the original."""
     info = original.info()
@@ -30,8 +39,7 @@ def answer_with(original: Original, asked: Mapping[str, str]) -> Response:
         # Whatever the bytes are, the browser must not run them as scripts of this site.
         "Content-Security-Policy": "default-src 'none'; sandbox",
     }
-    known = {part.strip().removeprefix("W/") for part in asked.get("if-none-match", "").split(",")}
-    if known & {tag, "*"}:
+    if _is_known(tag, asked):
         return Response(status_code=304, headers=headers)
     start, end, status = 0, info.size_bytes, 200
     if asked.get("if-range", tag) == tag and (found := _RANGE.fullmatch(asked.get("range", "").strip())):
@@ -52,6 +60,11 @@ def answer_with(original: Original, asked: Mapping[str, str]) -> Response:
 
 def _content(original: Original, info: ObjectInfo, start: int, length: int) -> Iterator[bytes]:
     yield from original.read(info, start, length)
+
+
+def _is_known(tag: str, asked: Mapping[str, str]) -> bool:
+    known = {part.strip().removeprefix("W/") for part in asked.get("if-none-match", "").split(",")}
+    return bool(known & {tag, "*"})
 
 
 def _part(first: str, last: str, size: int) -> tuple[int, int] | None:

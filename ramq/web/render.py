@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse
 
 from ramq.services.corrections import LOCAL
 from ramq.web.overlay import corners, points
-from ramq.web.regions_overlay import numbers
+from ramq.web.regions_overlay import card, numbers
 from storage.search.language.writer import tag_text
 from storage.texts import plural
 
@@ -174,6 +174,7 @@ class Templates:
             "excerpt": excerpt,
             "corners": corners,
             "box_numbers": numbers,
+            "card": card,
             "points": points,
             "plain": plain,
             "file_name": file_name,

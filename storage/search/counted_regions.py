@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Literal
 from storage.index import condition as conditions
 from storage.results import regions
 from storage.results.region_search import Counted, Located
+from storage.search.language import wanted_regions
+from storage.search.views import RegionMatch
 from storage.tables import AREA_SCALE
+from storage.texts import fold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy.orm import Session
 
     from storage.index.condition import Condition
+    from storage.results.tags import Names
     from storage.search.kept_images import KeptImages
-    from storage.search.language import RegionTerm
+    from storage.search.language import Expression, RegionTerm
 
 LARGEST = 2**31 - 1
 """That a column can hold."""
@@ -62,6 +66,36 @@ class CountedRegions:
 
     def _having(self, asked: Counted | Located) -> Condition:
         return conditions.OneOf(self._kept.matching(self._session, asked))
+
+
+def names_of(term: RegionTerm, names: Names) -> list[str]:
+    """Return the folded names under which a term finds regions."""
+    # A tag has regions under its English name. Others may have been asked for that are in no vocabulary.
+    own = {fold(names.names[tag_id]) for tag_id in names.ids(term.tag)}
+    return sorted(own) or [fold(term.tag)]
+
+
+def regions_of(
+    session: Session, where: Expression | None, names: Names, image_ids: Sequence[int]
+) -> dict[int, list[RegionMatch]]:
+    """Return the regions of the tags that ``count:`` and ``area:`` name, by image; none: left out.
+
+    Args:
+        session: a transaction.
+        where: the condition of a query. What it excludes is not shown.
+        names: the vocabulary of its tags.
+        image_ids: which images.
+    """
+    asked = {name for term in wanted_regions(where) for name in names_of(term, names)}
+    if not asked:
+        return {}
+    found = {
+        image_id: [
+            RegionMatch(one.number, one.tag, one.score, one.box) for one in view.regions if fold(one.tag) in asked
+        ]
+        for image_id, view in regions.views(session, image_ids).items()
+    }
+    return {image_id: matches for image_id, matches in found.items() if matches}
 
 
 def bounds(term: RegionTerm) -> tuple[int, int | None]:

@@ -15,6 +15,7 @@ from storage.results import generations, lookup, policies
 from storage.results.policy import Policy
 from storage.results.tags import UnknownTagError
 from storage.search import fields
+from storage.search.counted_regions import names_of
 from storage.search.having import having
 from storage.search.kept_images import KeptImages
 from storage.search.language import AllOf, AnyOf, FieldTerm, NotOf, RegionTerm, TagTerm, wanted_readings, wanted_tags
@@ -24,7 +25,6 @@ from storage.search.language.reading import read as language_read
 from storage.search.phrases import phrase_of
 from storage.search.text_in_pictures import TextInPictures
 from storage.tables import RECOGNITION, Generation, Job
-from storage.texts import fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -317,9 +317,7 @@ class _Resolver:
     def _has_regions(self, term: RegionTerm) -> Condition:
         if self.pictures is None:
             return conditions.OneOf(np.empty(0, dtype=np.int64))
-        # A tag has regions under its English name. Others may have been asked for that are in no vocabulary.
-        own = {fold(self.names.names[tag_id]) for tag_id in self.names.ids(term.tag)}
-        return self.pictures.regions.condition(term, sorted(own) or [fold(term.tag)])
+        return self.pictures.regions.condition(term, names_of(term, self.names))
 
     def terms(self, tree: Expression) -> Terms:
         """Return the terms of a tree: one for each wanted tag, and one for alternatives of which one is enough."""

@@ -13,6 +13,7 @@ from storage.index.selection import Selection, most_common
 from storage.results import generations, lookup, policies, tags
 from storage.results.reading_search import Having
 from storage.search import query as queries
+from storage.search.counted_regions import regions_of
 from storage.search.having import having
 from storage.search.hits import hits_of, lines_of
 from storage.search.kept_images import KeptImages
@@ -160,6 +161,8 @@ class Search:
             sought = {image_id: phrases for image_id, phrases in sought.items() if phrases}
             lines = lines_of(session, sought, match.text_generation)
             hits = [replace(hit, read=lines.get(hit.image_id, [])) for hit in hits]
+        if regions := regions_of(session, query.where, match.names, list(scores)):
+            hits = [replace(hit, regions=regions.get(hit.image_id, [])) for hit in hits]
         if not query.text or query.like is not None:
             return hits
         named = {tag_id for term in match.names.in_texts.mentioned(query.text).terms for tag_id in term}

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 from storage.errors import UsageError
 from storage.page import Page
 from storage.search.language import parse
+from storage.texts import fold
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from storage.results.reading_views import LineView
+    from storage.results.region_views import Box
     from storage.results.views import TagView
     from storage.search.language.reading import Note
     from storage.search.language.tree import Expression
@@ -44,6 +47,16 @@ class ReadMatch:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionMatch:
+    """A region in an image that a search found; ``number``, ``tag``, ``score`` and ``box`` as in ``RegionView``."""
+
+    number: int
+    tag: str
+    score: float
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One image that a search found.
 
@@ -51,7 +64,8 @@ class Hit:
     ``tags`` are the assigned ones, highest score first. ``width`` and ``height`` are in pixels. ``missing_since`` is
     when a listing first did not find the original. ``captioner`` is the author of the caption. ``is_corrected`` says
     whether people changed the tags that the model gave, ``has_denied_tags`` whether a rule hides any of them. ``read``
-    are the lines of text in the image that match the search, at most five.
+    are the lines of text in the image that match the search, at most five. ``regions`` are the regions in the image
+    that the search is about: those of the tags of its ``count:`` and ``area:``.
     """
 
     image_id: int
@@ -69,11 +83,20 @@ class Hit:
     is_corrected: bool = False
     has_denied_tags: bool = False
     read: list[ReadMatch] = field(default_factory=list)
+    regions: list[RegionMatch] = field(default_factory=list)
 
     @property
     def missing(self) -> bool:
         """Whether the last listing did not find the original."""
         return self.missing_since is not None
+
+
+def counted(tags: Iterable[str]) -> list[tuple[str, int]]:
+    """Return the names among ``tags``, each with how often it is there, most often first. Case does not matter."""
+    by_name: dict[str, list[str]] = {}
+    for tag in tags:
+        by_name.setdefault(fold(tag), []).append(tag)
+    return sorted(((same[0], len(same)) for same in by_name.values()), key=lambda pair: -pair[1])
 
 
 @dataclass(frozen=True, slots=True)

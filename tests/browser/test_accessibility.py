@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
 
 from storage.results.reading_views import FoundLine
+from storage.results.region_views import FoundRegion
 from tests.browser.conftest import PATIENCE_MS
 from tests.readings import rectangle
+from tests.region_archive import painted
+from tests.services.located import write_regions
 from tests.services.read import write_text
 
 if TYPE_CHECKING:
@@ -24,8 +28,10 @@ SCREENS = (
     "/?q=cat",
     "/?q=nothing+is+called+thus&tag=no-such-tag",
     "/?q=read:good",
+    "/?q=count:cup>=1",
     "/images/{image}",
     "/images/{image}?q=read:good#spot-1",
+    "/images/{image}?q=count:bean>=1#draw",
     "/jobs",
     "/jobs/{job}",
     "/jobs/{job}/failures",
@@ -55,6 +61,13 @@ def test_a_screen_can_be_used_by_everybody(browser: Browser, base_url: str, serv
     write_text(services, image, [*lines, FoundLine("a reflection", 0.9, rectangle(0.1, 0.5, 0.9, 0.6))])
     services.readings.correct(image, rectangle(0.1, 0.5, 0.9, 0.6), None)
     services.readings.correct(image, lines[1].polygon, "早上好!")
+    cup, spoon = (0.25, 0.25, 0.75, 0.75), (0.7, 0.1, 0.9, 0.4)
+    beans = [FoundRegion("bean", 0.4, (0.02 * n, 0.9, 0.02 * n + 0.01, 0.92)) for n in range(40)]
+    write_regions(
+        services, image, [FoundRegion("cup", 0.9, cup, painted(cup)), FoundRegion("spoon", 0.5, spoon), *beans]
+    )
+    services.regions.correct(image, "spoon", spoon, is_there=False)
+    services.regions.correct(image, "saucer", (0.1, 0.5, 0.9, 0.9), is_there=True)
     width, height = SIZES[size]
     context = browser.new_context(
         base_url=base_url,
@@ -66,6 +79,10 @@ def test_a_screen_can_be_used_by_everybody(browser: Browser, base_url: str, serv
     found = []
     for screen in SCREENS:
         page.goto(screen.format(image=image, job=job.id))
+        if screen.endswith("#draw"):
+            page.locator("#draw summary").press("Enter")
+            page.get_by_role("application").press("ArrowDown")
+            expect(page.locator(".new-box")).to_be_visible()
         for scheme in SCHEMES:
             page.emulate_media(color_scheme=scheme)
             for violation in Axe().run(page).response["violations"]:

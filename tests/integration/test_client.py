@@ -148,6 +148,9 @@ def test_the_regions_of_an_image_are_read_and_corrected(ramq: Client, services: 
     assert [(region.tag, region.box) for region in ramq.regions(cat.image_id).regions] == [
         ("cat", [0.1, 0.1, 0.6, 0.9])
     ]
+    [hit] = ramq.search("count:cat>=1")
+    assert [(region.number, region.tag) for region in hit.regions] == [(1, "cat")]
+    assert ramq.crop(cat.image_id, hit.regions[0].number, side=128).startswith(b"\xff\xd8")
     rejected = ramq.correct_region(cat.image_id, "cat", (0.1, 0.1, 0.6, 0.9), is_there=False)
     assert rejected.regions == []
     assert len(ramq.reset_region(cat.image_id, rejected.corrections[0].id).regions) == 1

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from storage.database import unit_of_work
-from storage.results import region_search, serving
+from storage.results import region_search, regions, serving
 from storage.results.masks import Mask
 from storage.results.region_views import FoundRegion, RegionsRow
 from storage.search import query as queries
@@ -23,9 +23,13 @@ from tests.region_archive import RegionArchive, add_generation, painted, place, 
 from tests.vector_archive import unit_vectors
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
 
     from storage.index.builder import IndexBuilder
+    from storage.results.region_views import RegionsView
     from storage.search.search import Search
     from storage.search.views import HitPage
 
@@ -229,3 +233,49 @@ def test_a_mask_without_pixels_still_counts(pictures: Pictures) -> None:
     empty = Mask(4, 4, "`0").to_bytes()
     pictures.regions.write(RegionsRow(image_id, "v1", [FoundRegion("dog", 0.9, place(0), empty, 0.1)], is_cut=False))
     assert pictures.found("count:dog=1 area:dog>0") == {image_id}
+
+
+# The regions of hits ------------------------------------------------------------------------------------------------
+
+
+def regions_of(page: HitPage) -> dict[int, list[str]]:
+    return {hit.image_id: [f"{one.number} {one.tag}" for one in hit.regions] for hit in page.items}
+
+
+def test_hits_have_the_regions_of_the_tags_that_the_query_names(pictures: Pictures) -> None:
+    first, second, third = pictures.write("dog/cat/dog", "cat/hat/Dog", "hat")
+    both = {first: ["1 dog", "3 dog"], second: ["3 Dog"]}
+    assert regions_of(pictures.page("count:dog>=1")) == both
+    assert regions_of(pictures.page("area:dog>0.001")) == both
+    assert regions_of(pictures.page("count:dog>=1 -count:hat>=2")) == both
+    either = regions_of(pictures.page("count:hat>=1 OR count:dog>=2"))
+    assert either == {first: both[first], second: ["2 hat", "3 Dog"], third: ["1 hat"]}
+    assert regions_of(pictures.page("count:dog=0")) == {third: []}
+    assert set(map(tuple, regions_of(pictures.page("-count:dog>=1")).values())) == {()}
+    hit = next(hit for hit in pictures.page("count:dog>=1").items if hit.image_id == first)
+    assert [region.box for region in hit.regions] == [place(0), place(2)]
+    assert {region.score for region in hit.regions} == {0.9}
+
+
+def test_regions_of_hits_are_as_people_corrected_them(pictures: Pictures) -> None:
+    first, _ = pictures.write("dog/dog", "dog")
+    pictures.regions.correct(first, "dog", place(0), is_there=False)
+    pictures.regions.correct(first, "dog", place(7), is_there=True)
+    hit = next(hit for hit in pictures.page("count:dog>=1").items if hit.image_id == first)
+    assert [(region.box, region.score) for region in hit.regions] == [(place(1), 0.9), (place(7), 1)]
+
+
+def test_regions_are_read_once_for_a_page_of_hits(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = pictures.write("dog", "dog/dog", "dog")
+    asked: list[int] = []
+    views = regions.views
+
+    def counting(session: Session, image_ids: Sequence[int]) -> dict[int, RegionsView]:
+        asked.append(len(image_ids))
+        return views(session, image_ids)
+
+    monkeypatch.setattr(regions, "views", counting)
+    assert len(regions_of(pictures.page("count:dog>=1"))) == len(ids)
+    assert asked == [len(ids)]
+    pictures.page("")
+    assert asked == [len(ids)]

@@ -8,6 +8,7 @@ needs. EXIF orientation is applied. (Pillow handbook, "Security".)
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 DRAFT_FACTOR = 2
 """JPEGs are decoded at no less than this many times the model's size. The loss is negligible, and large images take
 half the time (``docs/decisions/0008-draft-decode.md``)."""
+
+_ROUNDING = 1e-6
+"""Of a pixel: where the edge of a box falls on the edge of a pixel, floating point may say that it is beyond."""
 
 _ORIENTATION = 0x0112
 _SIDEWAYS = {5, 6, 7, 8}
@@ -108,6 +112,36 @@ class ThumbnailTransform:
         small = to_rgb(image)
         small.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
         return np.asarray(small)
+
+
+@dataclass(frozen=True, slots=True)
+class CropTransform:
+    """Prepares a part of an image for display, at its own aspect ratio. It is never enlarged.
+
+    Attributes:
+        box: left, top, right, bottom of the part, as fractions 0..1 of the upright image.
+        side: maximum length of the part's longer side, in pixels.
+    """
+
+    box: tuple[float, float, float, float]
+    side: int
+
+    @property
+    def size(self) -> int:
+        """Target size for the JPEG draft. It is chosen so that the part keeps at least ``side`` pixels."""
+        left, top, right, bottom = self.box
+        return math.ceil(self.side / max(right - left, bottom - top) / DRAFT_FACTOR)
+
+    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return (H, W, 3) uint8 RGB: every pixel that the box touches."""
+        left, top, right, bottom = self.box
+        corners = (
+            math.floor(left * image.width + _ROUNDING),
+            math.floor(top * image.height + _ROUNDING),
+            math.ceil(right * image.width - _ROUNDING),
+            math.ceil(bottom * image.height - _ROUNDING),
+        )
+        return ThumbnailTransform(self.side)(image.crop(corners))
 
 
 def decode(body: bytes | memoryview, preprocessing: Preprocessing, max_pixels: int) -> Decoded:

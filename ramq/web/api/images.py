@@ -34,7 +34,7 @@ from ramq.web.deps import (
     absolute_source,
     caller_of,
 )
-from ramq.web.ranges import answer_with
+from ramq.web.ranges import answer_with, answer_with_jpeg
 from ramq.web.uploads import read_picture
 from storage.search.query import decode_cursor, encode_cursor
 
@@ -114,12 +114,7 @@ def get_thumbnail(
 ) -> Response:
     """Return a small JPEG of the image. This server makes it from the original."""
     content, etag = services.images.thumbnail(image_id, size=size)
-    tag = f'"{etag}"'
-    headers = {"ETag": tag, "Cache-Control": "private, max-age=300, stale-while-revalidate=86400"}
-    known = {part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")}
-    if known & {tag, "*"}:
-        return Response(status_code=304, headers=headers)
-    return Response(content, media_type="image/jpeg", headers=headers)
+    return answer_with_jpeg(content, etag, "private, max-age=300, stale-while-revalidate=86400", request.headers)
 
 
 @router.get(

@@ -2,11 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, status
+from fastapi import APIRouter, Path, Query, Request, Response, status
 
 from ramq.schemas.regions import RegionCorrection, RegionsOut
+from ramq.services.thumbnails import CROP_SIDES
 from ramq.web.api.generations import MAX_GENERATION
-from ramq.web.deps import MAYBE_BLANK, Id, ServicesDep, caller_of
+from ramq.web.deps import MAX_ID, MAYBE_BLANK, Id, ServicesDep, caller_of
+from ramq.web.ranges import answer_with_jpeg
 from ramq.wiring import Services
 
 router = APIRouter(prefix="/v1/images/{image_id}/regions", tags=["regions"])
@@ -24,6 +26,28 @@ def get_regions(
 ) -> RegionsOut:
     """Return where tags are in one image: boxes, scores and masks, corrected where people said so."""
     return _regions(services, image_id, generation)
+
+
+@router.get(
+    "/{number}/crop",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "not modified"}},
+)
+def get_crop(
+    request: Request,
+    services: ServicesDep,
+    image_id: Id,
+    number: Annotated[int, Path(ge=1, le=MAX_ID, description="the region's number in the list")],
+    side: Annotated[
+        int,
+        Query(ge=32, le=CROP_SIDES[-1], description="longest side, in pixels, rounded up; nothing is enlarged"),
+        MAYBE_BLANK,
+    ] = 256,
+) -> Response:
+    """Return a JPEG of one region, with a margin of 5% of its width and height on each side. Masks are not applied."""
+    content, etag = services.images.crop(image_id, number, side)
+    # Corrections and new results give numbers to other regions, so a browser must ask each time.
+    return answer_with_jpeg(content, etag, "private, no-cache", request.headers)
 
 
 @router.post("/corrections", status_code=status.HTTP_201_CREATED)

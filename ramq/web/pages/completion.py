@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from storage.search.language.completion import partial
+from storage.search.language.completion import Filled, partial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ramq.wiring import Services
-    from storage.search.language.completion import Filled, Partial
+    from storage.search.language.completion import Partial
 
 FIELDS = {
     "tag": "a tag: tag:castle",
@@ -61,6 +61,14 @@ def completions(services: Services, text: str, at: int, limit: int) -> list[Opti
         return []
     named = [Option(f"{name}:", FIELDS[name], None, written.with_field(name)) for name in written.fields]
     return [*_tags(services, written, limit - len(named)), *named][:limit]
+
+
+def tag_names(services: Services, typed: str, limit: int) -> list[Option]:
+    """Return the names of tags that begin with what was typed into a field that takes one name."""
+    return [
+        Option(facet.name, facet.name_zh, facet.count, Filled(facet.name, len(facet.name)))
+        for facet in services.search.suggest_tags(typed, limit)
+    ]
 
 
 def _archives(services: Services, written: Partial) -> Iterator[Option]:

@@ -1,7 +1,7 @@
 """The page of one image."""
 
 import logging
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from ramq.web.deps import MAX_ID, MAX_TEXT, Id, ServicesDep, caller_of, templates_of
 from ramq.web.overlay import polygon_of, spots
 from ramq.web.problems import problem_of
-from ramq.web.regions_overlay import box_of, marks
+from ramq.web.regions_overlay import FEW, box_in_percent, box_of, marks
 from ramq.wiring import Services
 from storage.errors import NotFoundError, RamqError, UsageError
 from storage.results.views import ImageView
@@ -34,12 +34,27 @@ class SaidOfLine(BaseModel):
 
 
 class SaidOfRegion(BaseModel):
-    """The form of a region. To say ``nothing`` takes a correction back."""
+    """The forms of regions: to ``draw`` one, of which the sides are in percent, or to ``reject`` the one at a box.
 
-    say: Literal["reject", "nothing"]
+    To say ``nothing`` takes a correction back. ``number`` is where the list is shown then.
+    """
+
+    say: Literal["draw", "reject", "nothing"]
     tag: str = Field("", max_length=MAX_TEXT)
     box: str = Field("", max_length=MAX_TEXT)
+    left: str = Field("", max_length=MAX_TEXT)
+    top: str = Field("", max_length=MAX_TEXT)
+    right: str = Field("", max_length=MAX_TEXT)
+    bottom: str = Field("", max_length=MAX_TEXT)
     correction: int = Field(0, ge=0, le=MAX_ID)
+    number: int = Field(0, ge=0, le=MAX_ID)
+
+
+class Found(NamedTuple):
+    """What a search found in an image: the characters of lines, by their number, and the numbers of regions."""
+
+    lines: dict[int, list[tuple[int, int]]]
+    regions: set[int]
 
 
 router = APIRouter(include_in_schema=False, prefix="/images")
@@ -49,7 +64,7 @@ router = APIRouter(include_in_schema=False, prefix="/images")
 def show_image(request: Request, services: ServicesDep, image_id: Id, q: str = "") -> HTMLResponse:
     """Show the image with all its tags, scores and thresholds, its text and regions, similar images and its history.
 
-    ``q`` is the search that found it. Lines of text that match it are marked.
+    ``q`` is the search that found it. Lines of text and regions that match it are marked.
     """
     return _screen(request, services, image_id, q=q)
 
@@ -107,18 +122,24 @@ def correct_region(
     image_id: Id,
     said: Annotated[SaidOfRegion, Form()],
 ) -> Response:
-    """Reject a region, or take a correction back. A form that is not valid leads to an error on the same page."""
+    """Draw or reject a region, or take a correction back. A form that is not valid leads to an error on the page."""
+    by = caller_of(request)
+    place = f"region-{said.number}" if said.number else "regions"
     try:
         if said.say == "nothing":
             services.regions.withdraw(image_id, said.correction)
-        else:
-            by = caller_of(request)
+        elif said.say == "reject":
             services.regions.correct(image_id, said.tag, box_of(said.box), is_there=False, said_by=by)
+        else:
+            box = box_in_percent(said.left, said.top, said.right, said.bottom)
+            correction = services.regions.correct(image_id, said.tag, box, is_there=True, said_by=by)
+            drawn = (one.number for one in services.regions.get(image_id).regions if one.correction_id == correction)
+            place = f"mark-{next(drawn, 0)}"
     except NotFoundError:
         raise
     except UsageError as error:
-        return _screen(request, services, image_id, region_refusal=error)
-    return RedirectResponse(f"/images/{image_id}#regions", status_code=303)
+        return _screen(request, services, image_id, region_refusal=error, drawn=said if said.say == "draw" else None)
+    return RedirectResponse(f"/images/{image_id}#{place}", status_code=303)
 
 
 def _screen(  # noqa: PLR0913  (an error for each form)
@@ -129,12 +150,14 @@ def _screen(  # noqa: PLR0913  (an error for each form)
     refusal: UsageError | None = None,
     line_refusal: UsageError | None = None,
     region_refusal: UsageError | None = None,
+    drawn: SaidOfRegion | None = None,
     q: str = "",
 ) -> HTMLResponse:
     image = services.images.get(image_id)
     reading = services.readings.find(image_id)
     regions = services.regions.find(image_id)
     slots, placed = marks([] if regions is None else regions.regions)
+    found = _found(services, q, image_id) if q else Found({}, set())
     is_refused = refusal is not None or line_refusal is not None or region_refusal is not None
     return templates_of(request).show(
         request,
@@ -150,12 +173,15 @@ def _screen(  # noqa: PLR0913  (an error for each form)
         reading=reading,
         line_corrections=[] if reading is None else services.readings.corrections(image_id),
         spots=[] if reading is None else spots(reading.lines),
-        found=_found(services, q, image_id) if reading and q else {},
+        found=found.lines,
+        found_regions=found.regions,
         regions=regions,
         region_corrections=[] if regions is None else services.regions.corrections(image_id),
         slots=slots,
         marks=placed,
+        are_few=len(placed) <= FEW,
         counted=_counted,
+        drawn=drawn,
         is_shown=image.generation_id is not None or reading is not None or regions is not None,
         reason=_why_not_recognised(image),
         problem=None if refusal is None else problem_of(refusal),
@@ -177,14 +203,15 @@ def _why_not_recognised(image: ImageView) -> str:
     return f"{last.error_class}: {last.detail or ''}".strip()
 
 
-def _found(services: Services, q: str, image_id: int) -> dict[int, list[tuple[int, int]]]:
-    """Return the characters of lines that match a search, by the number of the line. If it fails, none do."""
+def _found(services: Services, q: str, image_id: int) -> Found:
+    """Return what a search found in an image. If the search fails, that is nothing."""
     try:
-        matches = services.search.lines(services.search.read(SearchQuery(), q), image_id)
+        query = services.search.read(SearchQuery(), q)
+        lines = {match.line.number: match.spans for match in services.search.lines(query, image_id)}
+        return Found(lines, {region.number for region in services.search.regions(query, image_id)})
     except RamqError as error:
         log.info("no_matches", extra={"image_id": image_id, "reason": str(error)})
-        return {}
-    return {match.line.number: match.spans for match in matches}
+        return Found({}, set())
 
 
 def _neighbours(services: Services, image_id: int) -> list[Hit] | None:

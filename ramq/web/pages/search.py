@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from ramq.schemas.problem import Problem
 from ramq.web.deps import MAX_TEXT, Search, SearchFormDep, ServicesDep, query_string, templates_of
-from ramq.web.pages.completion import completions
+from ramq.web.pages.completion import completions, tag_names
 from ramq.web.problems import problem_of
 from ramq.web.uploads import picture_type, read_picture
 from ramq.wiring import Services
@@ -240,4 +240,12 @@ def suggest(
     text = q.replace("\0", " ")
     is_short = len(text) <= MAX_TEXT
     options = completions(services, text, len(text) if at is None else min(at, len(text)), limit=12) if is_short else []
+    return _show(request, "_suggestions.html", options=options)
+
+
+@router.get("/suggest/tags")
+def suggest_tag_names(request: Request, services: ServicesDep, q: str = "") -> HTMLResponse:
+    """Return the completions of the name of a tag."""
+    text = q.replace("\0", " ")
+    options = tag_names(services, text, limit=12) if len(text) <= MAX_TEXT else []
     return _show(request, "_suggestions.html", options=options)

@@ -69,14 +69,16 @@ document.addEventListener("submit", (event) => {
   if (question && !window.confirm(question)) event.preventDefault();
 });
 
-// Complete the term at the cursor of the search box. It is a combobox with a list, as the ARIA practices describe it.
+// Complete the term at the cursor of the search box, or the name of a tag in another field. Such a field is a combobox
+// with a list, as the ARIA practices describe it.
 const box = document.getElementById("q");
-const options = document.getElementById("q-options");
-if (box && options) {
+function offerCompletions(box) {
+  const options = document.getElementById(`${box.id}-options`);
   const said = document.createElement("p");
   said.className = "sr";
   said.setAttribute("role", "status");
   box.closest(".combo").append(said);
+  box.removeAttribute("list"); // it would open a second list
   for (const [name, value] of [["role", "combobox"], ["aria-autocomplete", "list"], ["aria-controls", options.id], ["aria-expanded", "false"]]) box.setAttribute(name, value);
 
   let active = -1, timer = 0, request = null;
@@ -101,7 +103,7 @@ if (box && options) {
     request = new AbortController();
     // The server counts characters. A browser counts UTF-16 units, of which an emoji has two.
     const at = Array.from(box.value.slice(0, box.selectionStart)).length;
-    const address = `/suggest?${new URLSearchParams({ q: box.value, at })}`;
+    const address = `${box.dataset.suggest}?${new URLSearchParams({ q: box.value, at })}`;
     try {
       const response = await fetch(address, { signal: request.signal });
       if (response.ok) show(await response.text());
@@ -146,6 +148,7 @@ if (box && options) {
     if (option) take(option);
   });
 }
+for (const field of document.querySelectorAll("[data-suggest]")) offerCompletions(field);
 
 // "/" moves the focus to the search box.
 document.addEventListener("keydown", (event) => {
@@ -241,24 +244,23 @@ if (zoom) zoom.addEventListener("click", (event) => {
   dialog.showModal();
 });
 
-// Show the place of a line in the picture while the line is pointed at or has the focus, and copy all lines.
-const read = document.getElementById("text");
-if (read) {
-  const light = (event, isOn) => {
-    const line = event.target.closest("[data-spot]");
-    if (line) document.getElementById(line.dataset.spot)?.classList.toggle("on", isOn);
-  };
-  for (const name of ["pointerover", "focusin"]) read.addEventListener(name, (event) => light(event, true));
-  for (const name of ["pointerout", "focusout"]) read.addEventListener(name, (event) => light(event, false));
+// Show the place of a line or a region in the picture while it is pointed at, or has the focus, in its list.
+const light = (event, isOn) => {
+  const row = event.target.closest("[data-spot]");
+  if (row) document.getElementById(row.dataset.spot)?.classList.toggle("on", isOn);
+};
+for (const list of document.querySelectorAll("#text, #regions")) {
+  for (const name of ["pointerover", "focusin"]) list.addEventListener(name, (event) => light(event, true));
+  for (const name of ["pointerout", "focusout"]) list.addEventListener(name, (event) => light(event, false));
+}
 
-  const copy = document.getElementById("copy-text");
-  // Browsers give pages the clipboard only over HTTPS and on this machine.
-  if (copy && navigator.clipboard) {
-    copy.hidden = false;
-    copy.addEventListener("click", async () => {
-      const lines = Array.from(document.querySelectorAll(".spot text"), (line) => line.textContent);
-      await navigator.clipboard.writeText(lines.join("\n"));
-      copy.textContent = "Copied";
-    });
-  }
+// Copy all lines. Browsers give pages the clipboard only over HTTPS and on this machine.
+const copy = document.getElementById("copy-text");
+if (copy && navigator.clipboard) {
+  copy.hidden = false;
+  copy.addEventListener("click", async () => {
+    const lines = Array.from(document.querySelectorAll(".spot text"), (line) => line.textContent);
+    await navigator.clipboard.writeText(lines.join("\n"));
+    copy.textContent = "Copied";
+  });
 }

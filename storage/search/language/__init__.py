@@ -20,6 +20,7 @@ from storage.search.language.tree import (
     not_of,
     pointer,
     wanted_readings,
+    wanted_regions,
     wanted_tags,
 )
 from storage.search.language.writer import format, pieces  # noqa: A004  (the inverse of parse)
@@ -43,5 +44,6 @@ __all__ = [
     "pieces",
     "pointer",
     "wanted_readings",
+    "wanted_regions",
     "wanted_tags",
 ]

@@ -148,6 +148,15 @@ def wanted_readings(where: Expression | None) -> Iterator[FieldTerm]:
             yield from wanted_readings(part)
 
 
+def wanted_regions(where: Expression | None) -> Iterator[RegionTerm]:
+    """Yield the conditions on regions that images may be found for: those not under a NOT, in the order of the text."""
+    if isinstance(where, RegionTerm):
+        yield where
+    elif isinstance(where, AllOf | AnyOf):
+        for part in where.parts:
+            yield from wanted_regions(part)
+
+
 def pointer(text: str, error: UsageError) -> str:
     """Return two lines: the text (only the relevant part if it is long), and a caret below ``error.at``.
 
