@@ -78,6 +78,8 @@ def load_for_training(  # noqa: PLR0913  (one knob each; every one has a default
         raise VocabularyError("tag2text learns from the names of its tags; pass `vocabulary=`, or `models_dir=`")
     if source.captions:
         _check_captions(source.weights, source.path)
+    for key, weight in source.weights.items():
+        source.weights[key] = weight.clone()  # the file is mapped into memory, and may be overwritten by the training
     if image_size is not None:
         _resize(source.weights, image_size)
     network = source.fill(_KINDS[name], dropout=dropout, drop_path=drop_path)

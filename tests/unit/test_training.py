@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -325,6 +326,16 @@ def test_what_cannot_be_trained_is_refused(load: Any, tmp_path: Path) -> None:
     write_tiny_checkpoint("ram", tmp_path / "tags.pth", tags=TAGS)
     with pytest.raises(CheckpointError, match="has no caption branch"):
         load("ram", checkpoint=tmp_path / "tags.pth")
+
+
+def test_the_checkpoint_may_be_overwritten_while_it_is_trained(checkpoint: Any, load: Any, tmp_path: Path) -> None:
+    path = tmp_path / "own.pth"
+    shutil.copyfile(checkpoint("ram_plus"), path)
+    model = load("ram_plus", checkpoint=path)
+    before = values(model.losses(batch()))
+    torch.save({"model": model.state_dict()}, path)  # truncates the file first
+    assert values(model.losses(batch())) == before
+    assert values(load("ram_plus", checkpoint=path).losses(batch())) == before
 
 
 def test_weights_that_should_be_tied_but_differ_are_refused(checkpoint: Any, load: Any, tmp_path: Path) -> None:
