@@ -5,7 +5,7 @@
 * ``captions``: cleaning of captions. ``teacher``: CLIP's vectors of images and captions.
 * ``recipes``: the two official ones. ``augmentation``: random views. ``order``: which images are in which batch.
 * ``trainer``: the loop. ``processes``: several that share it. ``states``, ``files``: what it writes.
-* ``initial``: weights to begin with, without a checkpoint.
+* ``validation``: mean average precision. ``initial``: weights to begin with, without a checkpoint.
 """
 
 from ram_core.training.batch import TrainingBatch, multi_hot

@@ -24,6 +24,7 @@ from ram_core.training import (
     save_checkpoint,
 )
 from ram_core.training.losses import balanced, caption_loss
+from ram_core.training.validation import mean_average_precision
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -250,6 +251,21 @@ def test_what_is_saved_has_the_official_keys_and_is_loaded_again(kind: str, load
     with torch.no_grad():
         logits = model.eval()(own.pixels).logits
     assert float((served.tag_logits(own.pixels) - logits).abs().max()) < 5e-5
+
+
+def test_validation_is_the_mean_precision_of_the_tags_that_are_there(load: Any) -> None:
+    model, own = load("ram_plus", dropout=0.3), batch([*CAPTIONS, "a cat"])
+    with torch.no_grad():
+        logits = model.eval()(own.pixels).logits
+    best, worst = logits.argmax(dim=0), logits.argmin(dim=0)
+    tags = torch.zeros(3, TAGS, dtype=torch.uint8)
+    tags[best[0], 0] = tags[worst[1], 1] = 1  # precision 1 and 1/3; no image has the other tags
+    model.train()
+    parts = [batch([each], pixels=own.pixels[i : i + 1], tags=tags[i : i + 1]) for i, each in enumerate(own.captions)]
+    assert mean_average_precision(model, parts) == pytest.approx((1 + 1 / 3) / 2)
+    assert model.training
+    with pytest.raises(TrainingError, match="no image for validation has a tag"):
+        mean_average_precision(model, [batch(tags=torch.zeros(2, TAGS))])
 
 
 @KINDS
