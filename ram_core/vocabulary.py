@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import json
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +51,9 @@ class TagVocabulary:
         names_zh: Chinese names, None for a missing one; not necessarily distinct.
         thresholds: (T,) float32 in 0..1, read-only. A tag is assigned if its score is strictly above.
         descriptions: sentences about each tag, one or more per tag; None for a vocabulary of names alone.
+        synonyms: further names of each tag in any language, without those in ``names`` and ``names_zh``; none, one or
+            more per tag. None for a vocabulary without any. They are for people: search, corrections and the parser of
+            captions know them. They change no result of a model, so they are no part of ``sha256``.
 
     Raises:
         VocabularyError: the fields do not fit each other, are empty or out of range.
@@ -61,6 +64,7 @@ class TagVocabulary:
     names_zh: tuple[str | None, ...]
     thresholds: NDArray[np.float32]
     descriptions: tuple[tuple[str, ...], ...] | None = None
+    synonyms: tuple[tuple[str, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         thresholds = np.array(self.thresholds, dtype=np.float32)
@@ -87,8 +91,20 @@ class TagVocabulary:
                 )
             if missing := [self.names[i] for i, sentences in enumerate(self.descriptions) if not sentences]:
                 raise VocabularyError(f"tag {missing[0]!r} of vocabulary {self.name!r} has no description; add one")
+        self._check_synonyms()
         thresholds.flags.writeable = False
         object.__setattr__(self, "thresholds", thresholds)
+
+    def _check_synonyms(self) -> None:
+        if self.synonyms is None:
+            return
+        if len(self.synonyms) != len(self):
+            raise VocabularyError(
+                f"vocabulary {self.name!r} has {len(self)} names and synonyms for {len(self.synonyms)} tags; "
+                "give each tag a list of synonyms, which may be empty"
+            )
+        if blank := [i for i, others in enumerate(self.synonyms) if not all(each.strip() for each in others)]:
+            raise VocabularyError(f"tag {self.names[blank[0]]!r} has an empty synonym; remove it")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -193,11 +209,32 @@ class TagVocabulary:
             if not 0 <= tag_id < len(self):
                 raise VocabularyError(f"vocabulary {self.name!r} has no tag {tag_id}; ids go from 0 to {len(self) - 1}")
             values[tag_id] = value
-        return TagVocabulary(self.name, self.names, self.names_zh, values, self.descriptions)
+        return TagVocabulary(self.name, self.names, self.names_zh, values, self.descriptions, self.synonyms)
+
+    def with_synonyms(self, synonyms: Mapping[int, Sequence[str]]) -> TagVocabulary:
+        """Return the same tags with these synonyms, and no others. Names of the tag itself are left out.
+
+        Args:
+            synonyms: further names by id. A tag that is not in it has none.
+
+        Raises:
+            VocabularyError: an id is not in this vocabulary, or a synonym is empty.
+        """
+        if unknown := [tag_id for tag_id in synonyms if not 0 <= tag_id < len(self)]:
+            raise VocabularyError(f"vocabulary {self.name!r} has no tag {unknown[0]}; ids go from 0 to {len(self) - 1}")
+        others = []
+        for tag_id, own in enumerate(zip(self.names, self.names_zh, strict=True)):
+            seen = {_fold(name): "" for name in own if name}
+            added = [_clean(each) for each in synonyms.get(tag_id, ())]
+            others.append(tuple(each for each in added if seen.setdefault(_fold(each), each) is each))
+        return replace(self, synonyms=tuple(others))
 
     @cached_property
     def sha256(self) -> str:
-        """Hash (hex) of names, Chinese names, thresholds and descriptions: all that affects a model's results."""
+        """Hash (hex) of names, Chinese names, thresholds and descriptions: all that affects a model's results.
+
+        Synonyms are no part of it: who edits them need not recognise an archive again.
+        """
         digest = hashlib.sha256(json.dumps([self.names, self.names_zh, self.descriptions]).encode())
         digest.update(self.thresholds.astype("<f4").tobytes())
         return digest.hexdigest()
@@ -223,11 +260,11 @@ class TagVocabulary:
     def resolve(self, text: str) -> list[int]:
         """Return the ids that a person means by a name or a number, ascending; empty if there are none.
 
-        A name in English (case-insensitive) or Chinese gives every tag that has it. Text that is not a name is read as
-        an id.
+        A name in English (case-insensitive) or Chinese gives every tag that has it; a synonym every tag that has it, if
+        it is no tag's name. Text that is neither is read as an id.
         """
         key = _fold(text)
-        if ids := self._ids_by_name.get(key):
+        if ids := self._ids_by_name.get(key) or self._ids_by_synonym.get(key):
             return list(ids)
         if key.isdecimal() and int(key) < len(self):
             return [int(key)]
@@ -247,6 +284,14 @@ class TagVocabulary:
             for i, name in enumerate(names):
                 if name:
                     found.setdefault(_fold(name), set()).add(i)
+        return {key: tuple(sorted(ids)) for key, ids in found.items()}
+
+    @cached_property
+    def _ids_by_synonym(self) -> dict[str, tuple[int, ...]]:
+        found: dict[str, set[int]] = {}
+        for i, others in enumerate(self.synonyms or ()):
+            for other in others:
+                found.setdefault(_fold(other), set()).add(i)
         return {key: tuple(sorted(ids)) for key, ids in found.items()}
 
     def _spelling(self, key: str) -> str:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ram_core.errors import VocabularyError
+from ram_core.labels.label_file import SUFFIX, LabelSystem
 from ram_core.openset import OPEN_THRESHOLD
 from ram_core.vocabulary import TagVocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_COLUMNS = ("name", "name_zh", "threshold", "description", "descriptions")
+_COLUMNS = ("name", "name_zh", "threshold", "description", "descriptions", "synonyms")
 
 # NUL, which shows that a file has another encoding, and halves of surrogate pairs, which JSON can spell. A database
 # can store neither.
@@ -32,6 +33,7 @@ class _Entry:
     name_zh: str | None
     threshold: float
     descriptions: tuple[str, ...]
+    synonyms: tuple[str, ...]
 
 
 def read_vocabulary(path: Path | str, name: str | None = None) -> TagVocabulary:
@@ -39,17 +41,20 @@ def read_vocabulary(path: Path | str, name: str | None = None) -> TagVocabulary:
 
     Args:
         path: ``.txt`` with one name per line; ``.csv`` with a header, or ``.jsonl``, with ``name`` and, optionally,
-            ``name_zh``, ``threshold`` (default 0.5) and ``description`` or ``descriptions`` (in a CSV separated by
-            ``|``). Empty lines are ignored.
+            ``name_zh``, ``threshold`` (default 0.5), ``description`` or ``descriptions``, and ``synonyms`` (in a CSV,
+            several are separated by ``|``). Empty lines are ignored. Or a ``.labels`` file, as ``ramq labels build``
+            writes it.
         name: name of the vocabulary; default: the file's stem.
 
     Raises:
         VocabularyError: the file is missing or of another kind, or a line is not valid; the message names it.
     """
     path = Path(path)
+    if path.suffix.lower() == SUFFIX:
+        return LabelSystem.read(path).vocabulary(name or path.stem)
     readers = {".txt": _names, ".csv": _table, ".jsonl": _objects}
     if path.suffix.lower() not in readers:
-        raise VocabularyError(f"{path} is not a vocabulary: give a .txt, .csv or .jsonl file")
+        raise VocabularyError(f"{path} is not a vocabulary: give a .txt, .csv, .jsonl or .labels file")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError as error:
@@ -61,13 +66,15 @@ def read_vocabulary(path: Path | str, name: str | None = None) -> TagVocabulary:
         raise VocabularyError(f"{path} contains no tags; write one per line")
     _check(path, entries)
     described = any(entry.descriptions for entry in entries)
-    return TagVocabulary(
+    vocabulary = TagVocabulary(
         name or path.stem,
         tuple(entry.name for entry in entries),
         tuple(entry.name_zh for entry in entries),
         np.array([entry.threshold for entry in entries], dtype=np.float32),
         tuple(entry.descriptions for entry in entries) if described else None,
     )
+    synonyms = {tag_id: entry.synonyms for tag_id, entry in enumerate(entries) if entry.synonyms}
+    return vocabulary.with_synonyms(synonyms) if synonyms else vocabulary
 
 
 def _names(_path: Path, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -83,8 +90,8 @@ def _table(path: Path, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]
             raise VocabularyError(f"{path}, line {rows.line_num}: more fields than columns; quote fields with commas")
         if any((value or "").strip() for value in fields.values()):
             told = {key: value for key, value in fields.items() if (value or "").strip()}
-            if "descriptions" in told:
-                told["descriptions"] = [part for part in told["descriptions"].split("|") if part.strip()]
+            for column in {"descriptions", "synonyms"} & told.keys():
+                told[column] = [part for part in told[column].split("|") if part.strip()]
             yield rows.line_num, told
 
 
@@ -111,9 +118,11 @@ def _entry(path: Path, line: int, fields: dict[str, Any]) -> _Entry:
     name_zh = fields.get("name_zh", "")
     sentences = fields.get("descriptions", [fields["description"]] if "description" in fields else [])
     texts = sentences if isinstance(sentences, list) else [sentences]
-    if not isinstance(name_zh, str) or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise VocabularyError(f"{where}: Chinese name and descriptions must be text")
-    if wrong := [text for text in (name, name_zh, *texts) if _NO_TEXT.search(text)]:
+    synonyms = fields.get("synonyms", [])
+    others = synonyms if isinstance(synonyms, list) else [synonyms]
+    if not isinstance(name_zh, str) or not all(isinstance(text, str) and text.strip() for text in (*texts, *others)):
+        raise VocabularyError(f"{where}: Chinese name, descriptions and synonyms must be text")
+    if wrong := [text for text in (name, name_zh, *texts, *others) if _NO_TEXT.search(text)]:
         raise VocabularyError(f"{where}: {wrong[0]!r} has characters that are not text; save the file as UTF-8")
     try:
         threshold = float(fields.get("threshold", OPEN_THRESHOLD))
@@ -121,7 +130,9 @@ def _entry(path: Path, line: int, fields: dict[str, Any]) -> _Entry:
         raise VocabularyError(f"{where}: threshold {fields['threshold']!r} is not a number; write 0 to 1") from error
     if not 0 <= threshold <= 1:
         raise VocabularyError(f"{where}: threshold {threshold:g} is outside 0..1")
-    return _Entry(line, _clean(name), _clean(name_zh) or None, threshold, tuple(map(_clean, texts)))
+    return _Entry(
+        line, _clean(name), _clean(name_zh) or None, threshold, *(tuple(map(_clean, each)) for each in (texts, others))
+    )
 
 
 def _clean(text: str) -> str:

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ValidationError
 from urllib3.util import Retry, Timeout
 
 from ramq.schemas.generations import GenerationStateOut
-from ramq.schemas.hits import FacetOut, HitOut
+from ramq.schemas.hits import FacetOut, FacetsOut, HitOut, RegionFacetsOut
 from ramq.schemas.problem import Problem
 from ramq.schemas.readings import ReadingOut
 from ramq.schemas.regions import RegionsOut
@@ -238,6 +238,13 @@ class Client:
         at_once = MOST if limit is None else min(limit, MOST)
         wanted = {"q": text, "tag": tags, "limit": at_once, **filters}
         return list(islice(self._items(FacetOut, "/v1/tags", wanted), limit))
+
+    def located_tags(
+        self, text: str | None = None, *, tags: Sequence[str] = (), **filters: str | float | None
+    ) -> RegionFacetsOut | None:
+        """Return the located tags of the matching images; None if the images are too many to count them."""
+        wanted = {"q": text, "tag": tags, "limit": 1, **filters}
+        return self._ask(FacetsOut, "GET", "/v1/tags", wanted).regions
 
     # Images --------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -109,5 +110,12 @@ class RegionArchive:
 
     def counts(self, image_id: int) -> dict[str, tuple[int, int]]:
         """What search counts of an image: number of regions, and millionths of the picture."""
-        counted = "SELECT name, regions, area FROM region_count WHERE image_id = :id"
-        return {name: (number, area) for name, number, area in self.rows(counted, id=image_id)}
+        lists = "SELECT name, packed FROM region_list WHERE block = :id >> 8 AND name <> ''"
+        found: dict[str, tuple[int, int]] = {}
+        for name, packed in self.rows(lists, id=image_id):
+            for number, count, area in struct.iter_unpack(">BHI", packed):
+                if number == image_id & 255:
+                    found[name] = (count, area)
+        names = self.rows("SELECT names FROM located_image WHERE image_id = :id", id=image_id)
+        assert names in ([], [(sorted(found),)])
+        return found

@@ -36,6 +36,8 @@ COMMANDS = {
     "models": ("models",),
     "generations": ("generations",),
     "vocab": ("vocab",),
+    "labels": ("labels",),
+    "parse": ("parse",),
     "policy": ("policy",),
     "token": ("token",),
 }

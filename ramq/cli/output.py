@@ -64,6 +64,15 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(as_data(value), ensure_ascii=False, indent=2) + "\n")
 
 
+def print_json_items(items: Iterable[Any]) -> None:
+    """Print one JSON document with these items, each as soon as it is there."""
+    before = '{"items": [\n'
+    for item in items:
+        sys.stdout.write(before + json.dumps(as_data(item), ensure_ascii=False))
+        before = ",\n"
+    sys.stdout.write("\n]}\n" if before == ",\n" else '{"items": []}\n')
+
+
 def print_table(
     columns: Sequence[str],
     rows: Iterable[Sequence[object]],

@@ -230,9 +230,11 @@ def tags(
     """
     with pointing_into(query), services() as ramq:
         asked = read(ramq, replace(narrow, relevance=relevance), query, is_strict=strict)
-        facets = ramq.search.facets(liking(ramq, asked, like), limit)
+        liked = liking(ramq, asked, like)
+        facets = ramq.search.facets(liked, limit)
+        regions = ramq.search.region_facets(liked) if as_json else None
     if as_json:
-        print_json({"items": facets, "notes": asked.notes})
+        print_json({"items": facets, "notes": asked.notes, "regions": regions})
         return
     print_table(("tag", "name", "chinese", "images"), ((str(f.id), f.name, f.name_zh, f.count) for f in facets))
 

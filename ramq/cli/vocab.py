@@ -41,7 +41,7 @@ def list_vocabularies(as_json: Json = False) -> None:
 
 @app.command()
 def add(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .txt, .csv or .jsonl file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .txt, .csv, .jsonl or .labels file.")],
     name: Annotated[str | None, typer.Option(help="Name of the vocabulary; default: the file's name.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -92,7 +92,32 @@ class FacetOut(FromView):
     count: int
 
 
+class RegionFacetOut(FromView):
+    """The number of matching images with so many regions of a tag."""
+
+    name: str
+    name_zh: str | None
+    count: int = Field(description="number of images")
+    low: int = Field(description="at least so many regions")
+    high: int | None = Field(description="at most so many regions; null: no limit")
+    query: str = Field(description="what narrows a search to these images", examples=["count:dog>=1"])
+
+
+class RegionFacetsOut(FromView):
+    """The located tags of the matching images."""
+
+    tags: list[RegionFacetOut] = Field(description="those with any region, the most frequent first, at most 12")
+    numbers: list[RegionFacetOut] = Field(
+        description="if the search counts the regions of a tag (`count:`): the images by that number"
+    )
+
+
 class FacetsOut(PageOut[FacetOut]):
     """Some tags."""
+
+    regions: RegionFacetsOut | None = Field(
+        default=None,
+        description="located tags of the matching images, on the first page; null if the images are too many to count",
+    )
 
     notes: list[NoteOut] = Field(default=[], description="the parts of `q` that were not read as tags and filters")

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from ramq.services import captions
+from ramq.services.region_warmer import RegionWarmer
 from storage.database import unit_of_work
 from storage.errors import UsageError
 from storage.results import generations
@@ -14,7 +15,7 @@ from storage.search import query as queries
 from storage.search.counted_regions import regions_of
 from storage.search.language import wanted_tags
 from storage.search.search import Search, between
-from storage.search.views import Facet, HitPage, SearchQuery, asking
+from storage.search.views import Facet, HitPage, RegionFacets, SearchQuery, asking
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -57,6 +58,7 @@ class SearchClient:
         self._engine = engine
         self._search = search
         self._models = models
+        self.region_warmer = RegionWarmer(engine, lambda: search.regions)
 
     def read(self, query: SearchQuery, text: str | None, *, is_strict: bool = False) -> SearchQuery:
         """Return ``query``, narrowed further by the typed text.
@@ -91,14 +93,16 @@ class SearchClient:
         query, *vectors = self._with_vectors_of_text(query)
         with unit_of_work(self._engine) as session:
             page = self._search.page(session, query, *vectors)
+        self.region_warmer.wake()
         return _shown(page, query)
 
-    def page_with_facets(self, query: SearchQuery, facets: int) -> tuple[HitPage, list[Facet]]:
-        """Return a page as ``page`` does, with its hits counted, and the ``facets`` most frequent tags of all hits."""
+    def page_with_facets(self, query: SearchQuery, facets: int) -> tuple[HitPage, list[Facet], RegionFacets | None]:
+        """Return a page as ``page`` does, and what ``facets`` and ``region_facets`` return; its hits are counted."""
         query, *vectors = self._with_vectors_of_text(query)
         with unit_of_work(self._engine) as session:
-            page, counted = self._search.page_with_facets(session, query, facets, *vectors)
-        return _shown(page, query), counted
+            page, counted, located = self._search.page_with_facets(session, query, facets, *vectors)
+        self.region_warmer.wake()
+        return _shown(page, query), counted, located
 
     def lines(self, query: SearchQuery, image_id: int) -> list[ReadMatch]:
         """Return the lines of text in one image that match a query. Raises ``UsageError``: see ``page``."""
@@ -188,6 +192,14 @@ class SearchClient:
         query, *vectors = self._with_vectors_of_text(query)
         with unit_of_work(self._engine) as session:
             return self._search.facets(session, query, limit, *vectors)
+
+    def region_facets(self, query: SearchQuery) -> RegionFacets | None:
+        """Return the located tags of the images whose tags ``facets`` counts; None if they are too many to count."""
+        query, *vectors = self._with_vectors_of_text(query)
+        with unit_of_work(self._engine) as session:
+            found = self._search.region_facets(session, query, *vectors)
+        self.region_warmer.wake()
+        return found
 
     def suggest_tags(self, prefix: str, limit: int = 10) -> list[Facet]:
         """Return tags whose names start with ``prefix``, with the numbers of their images."""

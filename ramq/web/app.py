@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ from ramq.web.uploads import Pictures
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from starlette.exceptions import HTTPException
     from starlette.requests import HTTPConnection
@@ -102,7 +103,13 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
             return templates.show_problem(connection, problem)
         return problem_response(problem, error.headers)
 
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with services.search.region_warmer.running():
+            yield
+
     app = FastAPI(
+        lifespan=lifespan,
         title="ramq",
         version=version("ramq"),
         description="Tags, captions and search for large image archives.",

@@ -86,6 +86,12 @@ class Selection:
                 return True
         return self.remote is not None and image_id in self.remote
 
+    def image_ids(self) -> NDArray[np.int64]:
+        """Return the ids of the images, ascending. From a remote index that takes long if they are many."""
+        remote = () if self.remote is None else (image_id for image_id, _ in self.remote.by_id(()))
+        found = [part.rows.ids if rows is None else part.rows.ids[rows_in(rows)] for part, rows in self.parts]
+        return np.sort(np.concatenate([np.fromiter(remote, dtype=np.int64), *found]), kind="stable")
+
     def count_tags(self, units: NDArray[np.int32]) -> NDArray[np.int64]:
         """Return for each tag how many of the images have it with a score above its ``units`` (T,), as (T,)."""
         counts = np.zeros(len(units), dtype=np.int64) if self.remote is None else self.remote.count_tags(units)

@@ -16,6 +16,7 @@ from sqlalchemy import select, text
 from storage.results import archives, readings, regions
 from storage.results import vectors as repository
 from storage.results.erasure_views import DeletionView
+from storage.results.region_lists import BLOCK_BITS, RECORD
 from storage.tables import Archive, Deletion, Image
 
 if TYPE_CHECKING:
@@ -40,10 +41,17 @@ TABLES = (
     "line_correction",
     "localization",
     "located_image",
-    "region_count",
     "region_correction",
 )
-"""Tables that may refer to an image."""
+"""Tables that may refer to an image. ``region_list`` has no column for it: see ``_IN_LISTS``."""
+
+_IN_LISTS = f"""
+    SELECT count(*) FROM deletion_part AS part CROSS JOIN unnest(part.image_ids) AS stretch
+    CROSS JOIN generate_series(lower(stretch) >> {BLOCK_BITS}, (upper(stretch) - 1) >> {BLOCK_BITS}) AS own
+    JOIN region_list ON block = own
+    CROSS JOIN generate_series(0, octet_length(packed) - 1, {RECORD.itemsize}) AS at
+    WHERE part.deletion_id = :id AND (own << {BLOCK_BITS}) + get_byte(packed, at) <@ stretch
+"""  # noqa: S608  (constants)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +249,7 @@ def left(session: Session, deletion_id: int) -> dict[str, int]:
             {"id": deletion_id},
         )
         counts[table] = int(found or 0)
+    counts["region_list"] = int(session.scalar(text(_IN_LISTS), {"id": deletion_id}) or 0)
     return counts
 
 

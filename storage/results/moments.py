@@ -19,7 +19,6 @@ HEAD = """
 """
 """The columns of a ``Moment``, for a statement with parameters. ``table`` is where the images are found."""
 
-_ELEMENT = np.dtype([("bytes", ">i4"), ("value", ">i8")])
 _HEADER_BYTES = 20
 
 
@@ -60,6 +59,10 @@ class Asked(Protocol):
 
 def ids_of(array: bytes | None) -> NDArray[np.int64]:
     """Return the ids, ascending, in the binary form of a PostgreSQL array of bigint; None: without any."""
-    if array is None:
-        return np.empty(0, dtype=np.int64)
-    return np.sort(np.frombuffer(array, dtype=_ELEMENT, offset=_HEADER_BYTES)["value"].astype(np.int64))
+    return np.empty(0, dtype=np.int64) if array is None else np.sort(numbers_of(array, ">i8"))
+
+
+def numbers_of(array: bytes, dtype: str) -> NDArray[np.int64]:
+    """Return the numbers in the binary form of a PostgreSQL array without NULL. ``dtype`` is that of its elements."""
+    element = np.dtype([("bytes", ">i4"), ("value", dtype)])
+    return np.frombuffer(array, dtype=element, offset=_HEADER_BYTES)["value"].astype(np.int64)

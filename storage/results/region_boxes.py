@@ -133,7 +133,7 @@ def is_same(tag: str, box: Corners, other_tag: str, other: Corners) -> bool:
 
 
 def counts(regions: Iterable[RegionView]) -> Mapping[str, Count]:
-    """Return what search knows of these regions, by the folded name of the tag.
+    """Return what search knows of these regions, by the folded name of the tag, which is not empty.
 
     Raises:
         ValueError: a mask is damaged.
@@ -141,7 +141,7 @@ def counts(regions: Iterable[RegionView]) -> Mapping[str, Count]:
     by_name: dict[str, list[RegionView]] = defaultdict(list)
     for region in regions:
         by_name[fold(region.tag)].append(region)
-    return {name: Count(len(own), _area_units(cover(own))) for name, own in by_name.items()}
+    return {name: Count(len(own), _area_units(cover(own))) for name, own in by_name.items() if name}
 
 
 def cover(regions: Sequence[RegionView]) -> float:

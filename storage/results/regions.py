@@ -9,18 +9,19 @@ from psycopg.rows import namedtuple_row
 from sqlalchemy import text
 
 from storage.database import driver_connection
+from storage.results import region_lists
 from storage.results.masks import Mask
 from storage.results.region_boxes import RegionChange, StoredRegion, corners_of, corrected, counts, stored
+from storage.results.region_lists import array, quoted
 from storage.results.region_views import RegionsView
 from storage.tables import SCORE_SCALE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
     from storage.results.records import Provenance
-    from storage.results.region_boxes import Count
     from storage.results.region_views import FoundRegion, RegionsRow
 
 STAGE = "locate"
@@ -49,25 +50,6 @@ _WRITE = """
             excluded.masks, excluded.mask_qualities, excluded.is_cut)
     RETURNING image_id
 """
-_POINT = """
-    INSERT INTO located_image (image_id, generation_id)
-    SELECT image_id, generation_id FROM unnest(CAST(%(ids)b AS bigint[]), CAST(%(generations)b AS smallint[]))
-        AS newest (image_id, generation_id) ORDER BY image_id
-    ON CONFLICT (image_id) DO UPDATE SET generation_id = excluded.generation_id, xid = pg_current_xact_id()
-"""
-_COUNT = """
-    WITH counted AS MATERIALIZED (
-        SELECT image_id, name, regions, area FROM unnest(CAST(%(counted)b AS bigint[]), CAST(%(names)b AS text[]),
-            CAST(%(regions)b AS int[]), CAST(%(areas)b AS int[])) AS counted (image_id, name, regions, area)
-    ), gone AS (
-        DELETE FROM region_count AS old WHERE image_id = ANY(%(ids)b) AND NOT EXISTS (
-            SELECT FROM counted WHERE counted.image_id = old.image_id AND counted.name = old.name)
-    )
-    INSERT INTO region_count (image_id, name, regions, area)
-    SELECT image_id, name, regions, area FROM counted ORDER BY image_id, name
-    ON CONFLICT (image_id, name) DO UPDATE SET regions = excluded.regions, area = excluded.area
-    WHERE (region_count.regions, region_count.area) IS DISTINCT FROM (excluded.regions, excluded.area)
-"""
 _READ = """
     SELECT found.image_id, generation.model, found.tags, found.scores, found.boxes, found.masks, found.mask_qualities,
         found.is_cut, found.located_at
@@ -86,20 +68,21 @@ def write_regions(session: Session, rows: Sequence[RegionsRow], provenance: Prov
     """Store what was found. It replaces what was found in the same image under the same generation.
 
     Search counts the newest result of an image, whatever its generation. Storing the same twice changes nothing. An
-    image without regions is stored too. The caller has locked the images. Tables are written in the order localization,
-    failure, located_image, region_count, and rows in order. This keeps transactions with common images from
-    deadlocking.
+    image without regions is stored too. The caller has locked the images. Then come the lists that search counts in,
+    the tables localization, failure, located_image and region_list, and rows in order. This keeps transactions with
+    common images from deadlocking.
 
     Raises:
         ValueError: a mask is not what ``Mask.to_bytes`` writes.
     """
     if not rows:
         return
+    region_lists.lock(session, [row.image_id for row in rows])
     ordered = sorted(rows, key=lambda row: row.image_id)
     found = {row.image_id: [_stored(region) for region in row.regions] for row in ordered}
     changed = _write(session, ordered, list(found.values()), provenance)
-    _point(session, changed, [provenance.generation_id] * len(changed))
-    _count(session, {image_id: found[image_id] for image_id in changed})
+    newest = dict.fromkeys(changed, provenance.generation_id)
+    _count(session, {image_id: found[image_id] for image_id in changed}, newest)
 
 
 def _write(
@@ -113,9 +96,9 @@ def _write(
             "ids": [row.image_id for row in rows],
             "versions": [row.version for row in rows],
             # Arrays of arrays must have equal lengths, so each array is written in PostgreSQL's text form.
-            "tags": [_array([_quoted(region.tag) for region in each]) for each in found],
-            "scores": [_array([region.score for region in each]) for each in found],
-            "boxes": [_array([number for region in each for number in region.box]) for each in found],
+            "tags": [array([quoted(region.tag) for region in each]) for each in found],
+            "scores": [array([region.score for region in each]) for each in found],
+            "boxes": [array([number for region in each for number in region.box]) for each in found],
             "masks": [_masks(each) for each in found],
             "qualities": [_qualities(each) for each in found],
             "is_cut": [row.is_cut for row in rows],
@@ -178,32 +161,33 @@ def count_again(session: Session, image_ids: Sequence[int], *, without: int = 0)
         without: a generation whose results do not count any more; 0: none. What no other generation has located is not
             located any more.
     """
-    # Others who count these images wait for this transaction, and read only then.
-    lock = text("SELECT image_id FROM located_image WHERE image_id = ANY(:ids) ORDER BY image_id FOR UPDATE")
-    located = list(session.scalars(lock, {"ids": list(image_ids)}))
+    region_lists.lock(session, image_ids)
+    _count_again(session, image_ids, without=without)
+
+
+def _count_again(session: Session, image_ids: Sequence[int], *, without: int) -> None:
+    held = text("SELECT image_id FROM located_image WHERE image_id = ANY(:ids) ORDER BY image_id")
+    located = list(session.scalars(held, {"ids": list(image_ids)}))
     rows = session.execute(text(_NEWEST), {"ids": located, "without": without}).all()
-    newest = {row.image_id: row for row in rows}
+    found: dict[int, Sequence[StoredRegion]] = dict.fromkeys(located, ())
+    for row in rows:
+        found[row.image_id] = stored(row.tags, row.scores, row.boxes, row.masks, row.mask_qualities)
     # What no other generation has located keeps its row, so that processes see that it changed.
-    _point(session, located, [newest[one].generation_id if one in newest else None for one in located])
-    _count(
-        session,
-        dict.fromkeys(located, ())
-        | {
-            image_id: stored(row.tags, row.scores, row.boxes, row.masks, row.mask_qualities)
-            for image_id, row in newest.items()
-        },
-    )
+    newest: dict[int, int | None] = dict.fromkeys(located, None) | {row.image_id: row.generation_id for row in rows}
+    _count(session, found, newest)
 
 
 def leave_out(session: Session, generation_id: int) -> None:
     """Let search count other results of the images whose newest result is of this generation. It is to be erased."""
+    # All of them, at once: taken page by page, others could hold one while they wait for another.
+    region_lists.lock(session, None)
     after = 0
     page = text(
         """SELECT image_id FROM located_image WHERE generation_id = :id AND image_id > :after
            ORDER BY image_id LIMIT :limit"""
     )
     while ids := list(session.scalars(page, {"id": generation_id, "after": after, "limit": AT_ONCE})):
-        count_again(session, ids, without=generation_id)
+        _count_again(session, ids, without=generation_id)
         after = ids[-1]
 
 
@@ -218,40 +202,27 @@ def erase(session: Session, image_ids: Sequence[int]) -> int:
     Returns:
         How many localizations were erased.
     """
+    region_lists.lock(session, image_ids)
     ids = {"ids": list(image_ids)}
     session.execute(text("DELETE FROM region_correction WHERE image_id = ANY(:ids)"), ids)
     erased = session.execute(text("DELETE FROM localization WHERE image_id = ANY(:ids)"), ids).rowcount  # type: ignore[attr-defined]
-    for table in ("located_image", "region_count"):
-        session.execute(text(f"DELETE FROM {table} WHERE image_id = ANY(:ids)"), ids)  # noqa: S608  (constants)
+    region_lists.erase(session, image_ids)
     return int(erased)
 
 
-def _point(session: Session, image_ids: Sequence[int], generation_ids: Sequence[int | None]) -> None:
-    """Record which results are the newest. Others who count these images wait for this transaction."""
-    driver_connection(session).execute(
-        _POINT, {"ids": list(image_ids), "generations": list(generation_ids)}, prepare=True
-    )
-
-
-def _count(session: Session, found: Mapping[int, Sequence[StoredRegion]]) -> None:
-    """Store what search counts of these images, people's corrections included."""
+def _count(
+    session: Session, found: Mapping[int, Sequence[StoredRegion]], generation_ids: Mapping[int, int | None]
+) -> None:
+    """Store what search counts of these images, people's corrections included. It waits for no lock."""
+    if not found:
+        return
     said = changes(session, list(found))
-    counted: list[tuple[int, str, Count]] = [
-        (image_id, name, count)
+    # People may give a corrected image regions again after it was located in none: only what is located counts.
+    counted = {
+        image_id: counts(corrected(regions, said.get(image_id, ()))) if generation_ids[image_id] is not None else {}
         for image_id, regions in found.items()
-        for name, count in counts(corrected(regions, said.get(image_id, ()))).items()
-    ]
-    driver_connection(session).execute(
-        _COUNT,
-        {
-            "ids": list(found),
-            "counted": [image_id for image_id, _, _ in counted],
-            "names": [name for _, name, _ in counted],
-            "regions": [count.regions for _, _, count in counted],
-            "areas": [count.area for _, _, count in counted],
-        },
-        prepare=True,
-    )
+    }
+    region_lists.write(session, counted, generation_ids)
 
 
 def _stored(region: FoundRegion) -> StoredRegion:
@@ -273,13 +244,4 @@ def _masks(regions: Sequence[StoredRegion]) -> str | None:
 def _qualities(regions: Sequence[StoredRegion]) -> str | None:
     if all(region.mask is None for region in regions):
         return None
-    return _array(["NULL" if region.quality is None else region.quality for region in regions])
-
-
-def _array(elements: Iterable[object]) -> str:
-    return f"{{{','.join(map(str, elements))}}}"
-
-
-def _quoted(name: str) -> str:
-    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    return array(["NULL" if region.quality is None else region.quality for region in regions])

@@ -5,5 +5,6 @@ query      resolve names and numbers in it to a condition on the index, for one 
 orders     how hits are ordered: by tags, by vector, by text
 ranking    how a text ranks;  relevance  the minimum similarity to a text
 search     the index's answer as hits, facets and totals;  hits  their rows in PostgreSQL
+kept_images, kept_regions  what a process keeps of text and regions in pictures
 comparison two generations, tag by tag
 """

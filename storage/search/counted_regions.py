@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from storage.index import condition as conditions
 from storage.results import regions
-from storage.results.region_search import Counted, Located
+from storage.results.region_lists import EVERY
 from storage.search.language import wanted_regions
 from storage.search.views import RegionMatch
 from storage.tables import AREA_SCALE
@@ -16,11 +18,13 @@ from storage.texts import fold
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
     from storage.index.condition import Condition
+    from storage.results.region_search import Counted
     from storage.results.tags import Names
-    from storage.search.kept_images import KeptImages
+    from storage.search.kept_regions import KeptRegions
     from storage.search.language import Expression, RegionTerm
 
 LARGEST = 2**31 - 1
@@ -32,10 +36,10 @@ class CountedRegions:
 
     Args:
         session: the transaction.
-        kept: the images that this process keeps.
+        kept: the regions that this process keeps.
     """
 
-    def __init__(self, session: Session, kept: KeptImages) -> None:
+    def __init__(self, session: Session, kept: KeptRegions) -> None:
         self._session = session
         self._kept = kept
 
@@ -54,18 +58,25 @@ class CountedRegions:
         low, high = bounds(term)
         if high is not None and low > high:
             return conditions.Any()
-        column: Literal["regions", "area"] = "regions" if term.name == "count" else "area"
-        if low > 0:
-            found = [self._having(Counted(name, column, low, high)) for name in names]
-            return found[0] if len(found) == 1 else conditions.Any(tuple(found))
-        located = self._having(Located())
-        if high is None:
-            return located
-        more = [conditions.Not(self._having(Counted(name, column, high + 1, None))) for name in names]
-        return conditions.All((located, *more))
+        found = self._kept.images(self._session, [*names, *([EVERY] if low == 0 else [])])
+        located = found.pop(EVERY, None)
+        # Without a lower limit, those with more are taken away, since images without regions are in no list.
+        limits = (low, high) if located is None else (LARGEST if high is None else high + 1, None)
+        having = tuple(conditions.OneOf(_between(each, term, *limits)) for each in found.values())
+        if located is None:
+            return having[0] if len(having) == 1 else conditions.Any(having)
+        every = conditions.OneOf(located.ids.astype(np.int64))
+        return conditions.All((every, *map(conditions.Not, having)))
 
-    def _having(self, asked: Counted | Located) -> Condition:
-        return conditions.OneOf(self._kept.matching(self._session, asked))
+
+def _between(counted: Counted, term: RegionTerm, low: int, high: int | None) -> NDArray[np.int64]:
+    """Return the images with a number of regions, or an area, in ``low..high``; None: no limit."""
+    numbers = counted.regions if term.name == "count" else counted.areas
+    ids = counted.ids
+    if low > 1 or high is not None:  # all have at least 1
+        numbers = numbers.astype(np.int64)
+        ids = ids[numbers >= low] if high is None else ids[(numbers >= low) & (numbers <= high)]
+    return ids.astype(np.int64)
 
 
 def names_of(term: RegionTerm, names: Names) -> list[str]:

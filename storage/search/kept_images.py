@@ -1,4 +1,4 @@
-"""Images with a word in them, or with regions of a tag, kept between searches.
+"""Images with words in them, kept between searches.
 
 These may be most images of an archive. Finding them takes PostgreSQL a microsecond or two for each. They are
 therefore kept with the snapshot at which they were found. The next search for the same asks only what changed

@@ -18,6 +18,7 @@ from storage.search import fields
 from storage.search.counted_regions import names_of
 from storage.search.having import having
 from storage.search.kept_images import KeptImages
+from storage.search.kept_regions import KeptRegions
 from storage.search.language import AllOf, AnyOf, FieldTerm, NotOf, RegionTerm, TagTerm, wanted_readings, wanted_tags
 from storage.search.language.parser import Setting
 from storage.search.language.reading import MAX_NOTES, Note, clean
@@ -116,7 +117,7 @@ def resolve(
         return None
     names = vocabulary(session, searched.vocabulary_id)
     policy = policies.load(session, names)
-    pictures = pictures or TextInPictures(session, KeptImages())
+    pictures = pictures or TextInPictures(session, KeptImages(), KeptRegions())
     resolver = _Resolver(session, names, query.threshold, policy, pictures)
     wanted, optional, unwanted = (
         [names.find(term) for term in terms] for terms in (query.tags, query.any_tags, query.not_tags)
@@ -202,7 +203,7 @@ def noting_unread(session: Session, query: SearchQuery) -> SearchQuery:
     """Return ``query`` with a note if it asks for text or regions in pictures although none were found yet."""
     leaves = () if query.where is None else _leaves(query.where, 2 * MAX_DEPTH)
     asked = {leaf.name for leaf in leaves if isinstance(leaf, FieldTerm | RegionTerm)}
-    pictures = TextInPictures(session, KeptImages())
+    pictures = TextInPictures(session, KeptImages(), KeptRegions())
     notes = [
         *([_UNREAD] if "read" in asked and pictures.is_empty else []),
         *([_UNLOCATED] if asked & {"count", "area"} and pictures.regions.is_empty else []),

@@ -17,12 +17,14 @@ from storage.search.counted_regions import regions_of
 from storage.search.having import having
 from storage.search.hits import hits_of, lines_of
 from storage.search.kept_images import KeptImages
+from storage.search.kept_regions import FEW, KeptRegions
 from storage.search.orders import MAX_READ, ByReading, ByTags, ByText, ByVector, Ranked, mean_score
 from storage.search.phrases import all_of, words_of_text
 from storage.search.ranking import DEFAULT_RELEVANCE
+from storage.search.region_facets import region_facets
 from storage.search.relevance import Cutoffs
 from storage.search.text_in_pictures import TextInPictures
-from storage.search.views import Facet, Hit, HitPage, ReadMatch, SearchQuery, Why
+from storage.search.views import Facet, Hit, HitPage, ReadMatch, RegionFacets, SearchQuery, Why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
 _CANDIDATES = 4
 """Number of names to count for each one that is suggested."""
 
+LOCATED_TAGS = 12
+"""Number of located tags that are counted."""
+
 
 class Search:
     """Answers queries. Thread-safe.
@@ -53,6 +58,7 @@ class Search:
         self._names: dict[int, Names] = {}
         self._cutoffs = Cutoffs()
         self._kept = KeptImages()
+        self.regions = KeptRegions()
 
     def vocabulary(self, session: Session, vocabulary_id: int) -> Names:
         """Return a vocabulary. It is cached after its first use."""
@@ -93,23 +99,24 @@ class Search:
         limit: int,
         vector: NDArray[np.float32] | None = None,
         names: NDArray[np.float32] | None = None,
-    ) -> tuple[HitPage, list[Facet]]:
-        """Return the results of ``page`` and ``facets`` in one pass, and how many hits a text has.
+    ) -> tuple[HitPage, list[Facet], RegionFacets | None]:
+        """Return the results of ``page``, ``facets`` and ``region_facets`` in one pass, and how many hits a text has.
 
         Without facets if a remote index cannot count the tags of so many images.
         """
         match = self._match(session, query, vector)
         if match is None:
-            return HitPage([], total=0), []
+            return HitPage([], total=0), [], RegionFacets([], [])
         order = self._order(session, query, match, vector, names)
         page = self._page(session, query, match, order)
         hits = order.hits() if isinstance(order, ByText) else None
         if page.total is None and hits is not None and len(hits) < queries.MAX_OFFSET:
             page = replace(page, total=len(hits))
+        located = self._region_facets(session, query, match, order.found, hits)
         try:
-            return page, self._facets(session, query, match, order.found, hits, limit)
+            return page, self._facets(session, query, match, order.found, hits, limit), located
         except UsageError:
-            return page, []
+            return page, [], located
 
     def _page(self, session: Session, query: SearchQuery, match: Match, order: Order) -> HitPage:
         after = queries.decode_cursor(query.cursor, order.cursor_length) if query.cursor else None
@@ -179,7 +186,7 @@ class Search:
 
         The image need not be a hit: other parts of the query may exclude it. Raises ``UsageError``: see ``page``.
         """
-        pictures = TextInPictures(session, self._kept)
+        pictures = TextInPictures(session, self._kept, self.regions)
         match = queries.resolve(session, query, self.vocabulary, pictures)
         generation_id, phrases = pictures.generation_id, () if match is None else match.phrases
         words = words_of_text(query.text or "")
@@ -210,6 +217,33 @@ class Search:
         order = self._order(session, query, match, vector, names)
         hits = order.hits() if isinstance(order, ByText) else None
         return self._facets(session, query, match, order.found, hits, limit)
+
+    def region_facets(
+        self,
+        session: Session,
+        query: SearchQuery,
+        vector: NDArray[np.float32] | None = None,
+        names: NDArray[np.float32] | None = None,
+    ) -> RegionFacets | None:
+        """Count the located tags of the images whose tags ``facets`` counts, at most ``LOCATED_TAGS``.
+
+        None if they are too many: this process has not read all regions yet, or has no room for them, or the index is
+        remote.
+        """
+        match = self._match(session, query, vector)
+        if match is None:
+            return RegionFacets([], [])
+        order = self._order(session, query, match, vector, names)
+        hits = order.hits() if isinstance(order, ByText) else None
+        return self._region_facets(session, query, match, order.found, hits)
+
+    def _region_facets(
+        self, session: Session, query: SearchQuery, match: Match, matching: Selection, hits: NDArray[np.int64] | None
+    ) -> RegionFacets | None:
+        found = matching if hits is None else matching.among(hits)
+        if found.remote is not None and len(found.remote) > FEW:
+            return None
+        return region_facets(session, self.regions, match.names, query.where, found.image_ids(), LOCATED_TAGS)
 
     def _facets(
         self,
@@ -253,7 +287,7 @@ class Search:
 
     def count(self, session: Session, query: SearchQuery) -> int:
         """Return how many images match the tags and filters of a query. Raises ``UsageError``: see ``page``."""
-        match = queries.resolve(session, query, self.vocabulary, TextInPictures(session, self._kept))
+        match = queries.resolve(session, query, self.vocabulary, TextInPictures(session, self._kept, self.regions))
         if match is None:
             return 0
         return len(Selection.of(self._index().view(session, match.generation.id), match.condition))
@@ -265,7 +299,7 @@ class Search:
     def _match(self, session: Session, query: SearchQuery, vector: NDArray[np.float32] | None) -> Match | None:
         if query.text and vector is None:
             return None  # the caller saw no generation yet, so it had no text encoder
-        return queries.resolve(session, query, self.vocabulary, TextInPictures(session, self._kept))
+        return queries.resolve(session, query, self.vocabulary, TextInPictures(session, self._kept, self.regions))
 
     def _order(
         self,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.search.kept_images import KeptImages
+    from storage.search.kept_regions import KeptRegions
     from storage.search.phrases import Phrase
 
 MAX_MISREAD = 8
@@ -28,11 +29,13 @@ class TextInPictures:
     Args:
         session: the transaction.
         kept: the images that this process keeps.
+        kept_regions: the regions that it keeps.
     """
 
-    def __init__(self, session: Session, kept: KeptImages) -> None:
+    def __init__(self, session: Session, kept: KeptImages, kept_regions: KeptRegions) -> None:
         self._session = session
         self._kept = kept
+        self._kept_regions = kept_regions
 
     @cached_property
     def generation_id(self) -> int | None:
@@ -43,7 +46,7 @@ class TextInPictures:
     @cached_property
     def regions(self) -> CountedRegions:
         """The regions of tags in the same pictures."""
-        return CountedRegions(self._session, self._kept)
+        return CountedRegions(self._session, self._kept_regions)
 
     @property
     def is_empty(self) -> bool:

@@ -122,6 +122,40 @@ class Facet:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionFacet:
+    """How many of the matching images have so many regions of a tag.
+
+    Attributes:
+        name: of the tag: as in the vocabulary, or in lower case if it is not there.
+        name_zh: its Chinese name.
+        count: the number of images.
+        low: at least so many regions.
+        high: at most so many regions; None: no limit.
+        query: what narrows a search to these images, in the query language.
+    """
+
+    name: str
+    name_zh: str | None
+    count: int
+    low: int
+    high: int | None
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegionFacets:
+    """The located tags of the matching images.
+
+    Attributes:
+        tags: those with any region, the most frequent first.
+        numbers: if the search asks for the number of regions of a tag: the images by that number, 1 first.
+    """
+
+    tags: list[RegionFacet]
+    numbers: list[RegionFacet]
+
+
+@dataclass(frozen=True, slots=True)
 class SearchQuery:
     """What to look for. Empty fields do not narrow the search.
 

@@ -27,7 +27,7 @@ from storage.tables.regions import AREA_SCALE as AREA_SCALE
 from storage.tables.regions import Localization as Localization
 from storage.tables.regions import LocatedImage as LocatedImage
 from storage.tables.regions import RegionCorrection as RegionCorrection
-from storage.tables.regions import RegionCount as RegionCount
+from storage.tables.regions import RegionList as RegionList
 from storage.tables.results import Correction as Correction
 from storage.tables.results import Deletion as Deletion
 from storage.tables.results import DeletionPart as DeletionPart

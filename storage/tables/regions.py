@@ -2,7 +2,19 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Boolean, ForeignKey, Identity, Index, Integer, SmallInteger, Text, func, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -43,8 +55,7 @@ class Localization(Base):
 class LocatedImage(Base):
     """An image with regions, or in which none were found, and the generation of its newest result.
 
-    Search counts the regions of the newest result, whatever its generation. Whoever changes an image's counts locks
-    this row first.
+    Search counts the regions of the newest result, whatever its generation.
     """
 
     __tablename__ = "located_image"
@@ -53,28 +64,25 @@ class LocatedImage(Base):
     image_id: Mapped[int] = mapped_column(ForeignKey(Image.id, ondelete="CASCADE"), primary_key=True)
     # None: no result is left.
     generation_id: Mapped[int | None] = mapped_column(SmallInteger)
+    # The lists (``RegionList``) in which the image is.
+    names: Mapped[list[str]] = mapped_column(ARRAY(Text(collation="C")), server_default=text("'{}'"))
     # The last transaction that changed its counts. A process that keeps the images of a condition asks what changed.
     xid: Mapped[int] = mapped_column(XID8, server_default=text("pg_current_xact_id()"))
 
 
-class RegionCount(Base):
-    """How many regions of a tag an image has, and the share of the picture that they cover together.
+class RegionList(Base):
+    """The images of one block that have regions of a tag, with their number and the share of the picture they cover.
 
-    People's corrections are included. A tag without regions has no row.
+    People's corrections are included. ``results.region_lists`` says how it is packed. A tag without regions in a block
+    has no row there.
     """
 
-    __tablename__ = "region_count"
-    __table_args__ = (
-        # They hold all that a search reads, so that it need not visit the table.
-        Index("ix_region_count_name_regions", "name", "regions", "image_id"),
-        Index("ix_region_count_name_area", "name", "area", "image_id"),
-    )
+    __tablename__ = "region_list"
 
-    image_id: Mapped[int] = mapped_column(ForeignKey(Image.id, ondelete="CASCADE"), primary_key=True)
-    # In the one form of names that people would call equal (``texts.fold``).
+    # In the one form of names that people would call equal (``texts.fold``); empty: every located image.
     name: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
-    regions: Mapped[int] = mapped_column(Integer)
-    area: Mapped[int] = mapped_column(Integer)  # in units of ``1 / AREA_SCALE`` of the picture
+    block: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    packed: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class RegionCorrection(Base):

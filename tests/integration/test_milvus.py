@@ -24,6 +24,8 @@ from storage.results import vectors as repository
 from storage.search.views import SearchQuery, asking
 from tests.archive_model import ArchiveModel
 from tests.reading_archive import ReadingArchive, add_text_generation, row
+from tests.region_archive import RegionArchive, add_generation
+from tests.region_archive import row as region_row
 from tests.search_checks import all_pages, check
 from tests.services.fleet import client_services
 from tests.vector_archive import unit_vectors
@@ -116,6 +118,28 @@ def test_text_in_pictures_is_found(archive: ArchiveModel, builder: MilvusBuilder
     assert found("read:hospital") == [ids[1], ids[0]]
     assert set(found("-read:hospital")) == set(ids[2:])
     assert found("read:nothing") == []
+
+
+def test_regions_are_found_and_counted(archive: ArchiveModel, builder: MilvusBuilder, search: Search) -> None:
+    archive.record(0, list(archive.facts))
+    builder.publish_new(archive.generations[0], force=True)
+    first, second, third, *_ = ids = sorted(archive.facts)
+    located = RegionArchive(archive.engine, add_generation(archive.engine), ids)
+    located.write(region_row(first, "dog", "dog"), region_row(second, "dog", "cat"), region_row(third))
+
+    def found(asked: str) -> set[int]:
+        with unit_of_work(archive.engine) as session:
+            return {hit.image_id for hit in search.page(session, asking(SearchQuery(limit=500), asked)).items}
+
+    assert found("count:dog>=2") == {first}
+    assert found("count:dog<2") == {second, third}
+    assert found("-count:dog>=2") == {*ids} - {first}
+    assert found("area:dog>0 count:cat=0") == {first}
+    with unit_of_work(archive.engine) as session:
+        facets = search.region_facets(session, asking(SearchQuery(), "count:dog>=1"))
+    assert facets is not None
+    assert [(facet.query, facet.count) for facet in facets.tags] == [("count:dog>=1", 2), ("count:Cat>=1", 1)]
+    assert [(facet.query, facet.count) for facet in facets.numbers] == [("count:dog=1", 1), ("count:dog=2", 1)]
 
 
 def test_pages_by_one_tag_hold_where_more_images_match_than_can_be_read(

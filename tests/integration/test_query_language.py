@@ -209,6 +209,13 @@ def test_the_term_at_the_cursor_is_completed(client: TestClient) -> None:
     assert "(espresso OR espresso)" in suggestions(client, "(espr OR espresso)", at=5)
     assert "tag:espresso " in suggestions(client, "tag:espr")
     assert "score:espresso>" in suggestions(client, "score:espr")
+    assert suggestions(client, "count:espr")[0] == "count:espresso>="
+    assert suggestions(client, "a day -area:espr")[0] == "a day -area:espresso>"
+    assert f'(count:"{CAT}">= OR cat)' in suggestions(client, '(count:"egyptian c OR cat)', at=18)
+    assert suggestions(client, "count:espresso")[:3] == ["count:espresso>=", "count:espresso=", "count:espresso<="]
+    assert suggestions(client, "area:ESPRESSO")[:2] == ["area:espresso>", "area:espresso<"]
+    assert suggestions(client, "count:espresso>=") == suggestions(client, "area:espresso<2") == []
+    assert suggestions(client, "coun") == ["count:"]
     assert "archive:" in suggestions(client, "arch")
     assert any(q.startswith("archive:file:///") for q in suggestions(client, "archive:photog"))
     assert suggestions(client, "") == suggestions(client, "cat ") == suggestions(client, '"espresso"') == []

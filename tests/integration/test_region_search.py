@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from sqlalchemy import text
 
 from storage.database import unit_of_work
 from storage.results import region_search, regions, serving
 from storage.results.masks import Mask
+from storage.results.records import Provenance
 from storage.results.region_views import FoundRegion, RegionsRow
 from storage.search import query as queries
 from storage.search.language import parse
@@ -183,8 +183,8 @@ def test_what_a_transaction_has_not_committed_is_not_kept(pictures: Pictures) ->
     first, second, *_ = pictures.write("dog", "cat")
     where = parse("count:dog>=1").where
     with unit_of_work(pictures.model.engine) as session:
-        session.execute(text("UPDATE region_count SET name = 'dog'"))
-        session.execute(text("UPDATE located_image SET xid = pg_current_xact_id()"))
+        provenance = Provenance(1, pictures.regions.generation_id, "none")
+        regions.write_regions(session, [row(second, "dog"), row(first, "dog")], provenance)
         assert pictures.search.count(session, SearchQuery(where=where)) == 2
         session.rollback()
     assert pictures.found("count:dog>=1") == {first}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.services
 
-TABLES = ("localization", "located_image", "region_count", "region_correction")
+TABLES = ("localization", "located_image", "region_correction")
 
 
 @pytest.fixture
@@ -70,9 +70,9 @@ def test_writing_the_same_twice_changes_nothing(archive: RegionArchive) -> None:
     written = RegionsRow(first, "v1", [FoundRegion("dog", 0.9, place(0), painted(place(0)), 0.8)], is_cut=False)
     versions = "SELECT xmin::text, ctid::text FROM {} WHERE image_id = :id"
     archive.write(written, row(second))
-    before = [archive.rows(versions.format(table), id=first) for table in TABLES[:3]]
+    before = [archive.rows(versions.format(table), id=first) for table in TABLES[:2]]
     archive.write(written, row(second))
-    assert [archive.rows(versions.format(table), id=first) for table in TABLES[:3]] == before
+    assert [archive.rows(versions.format(table), id=first) for table in TABLES[:2]] == before
     archive.write(row(first, "dog", "dog"))
     assert archive.tags(first) == ["dog", "dog"]
     assert archive.counts(first) == {"dog": (2, 20_000)}
@@ -209,7 +209,7 @@ def test_erasing_an_image_leaves_none_of_its_regions(archive: RegionArchive) -> 
     with unit_of_work(archive.engine) as session:
         assert erasures.erase(session, [first]).localizations == 2
     for table in TABLES:
-        assert archive.rows(f"SELECT DISTINCT image_id FROM {table}") == ([(second,)] if table != TABLES[3] else [])
+        assert archive.rows(f"SELECT DISTINCT image_id FROM {table}") == ([(second,)] if table != TABLES[2] else [])
     assert set(TABLES) < set(erasures.TABLES)
 
 
@@ -231,7 +231,7 @@ def test_after_a_generation_was_dropped_the_newest_of_the_others_counts(
     assert archive.counts(third) == {}
     with unit_of_work(archive.engine) as session:
         serving.drop(session, archive.generation_id)
-    assert archive.rows("SELECT count(*) FROM region_count") == [(0,)]
+    assert archive.rows("SELECT count(*) FROM region_list") == [(0,)]
     assert archive.rows(located) == []
 
 

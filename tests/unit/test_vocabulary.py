@@ -157,6 +157,26 @@ def test_the_hash_follows_all_that_changes_results(animals: TagVocabulary) -> No
     assert len({each.sha256 for each in (animals, chinese, described, renamed, moved)}) == 5
 
 
+def test_synonyms_are_found_after_names_and_change_no_hash(animals: TagVocabulary) -> None:
+    named = animals.with_synonyms({0: ["hound", "crane", " Hound ", "DOG", "犬"], 2: ["pharaoh's  cat"]})
+    assert named.synonyms == (("hound", "crane", "犬"), (), ("pharaoh's cat",), ())
+    assert named.sha256 == animals.sha256
+    assert named.resolve("HOUND") == [0]
+    assert named.resolve("犬") == [0]
+    assert named.resolve("crane") == [1, 3], "a tag's own name comes first"
+    assert named.with_thresholds({0: 0.7}).synonyms == named.synonyms
+    assert animals.synonyms is None
+
+
+def test_synonyms_that_fit_no_tag_are_refused(animals: TagVocabulary) -> None:
+    with pytest.raises(VocabularyError, match="no tag 4"):
+        animals.with_synonyms({4: ["hound"]})
+    with pytest.raises(VocabularyError, match="'dog' has an empty synonym"):
+        animals.with_synonyms({0: ["hound", "  "]})
+    with pytest.raises(VocabularyError, match="synonyms for 1 tags"):
+        TagVocabulary("x", animals.names, animals.names_zh, animals.thresholds, None, (("hound",),))
+
+
 def test_an_unknown_vocabulary_name_lists_the_known_ones() -> None:
     with pytest.raises(VocabularyError, match="imagenet, ram, tag2text"):
         TagVocabulary.official("places")

@@ -33,6 +33,14 @@ def test_a_table_has_thresholds_chinese_names_and_descriptions(tmp_path: Path) -
     assert read.descriptions == (("red breast, small", "sings"), ("yellow",))
 
 
+def test_synonyms_are_read_from_tables_and_objects(tmp_path: Path) -> None:
+    table = "name,synonyms\nrobin,redbreast| erithacus |robin\ntit,\n"
+    assert read_vocabulary(write(tmp_path, "birds.csv", table)).synonyms == (("redbreast", "erithacus"), ())
+    objects = '{"name": "robin", "synonyms": ["redbreast"]}\n{"name": "tit", "synonyms": "titmouse"}\n'
+    assert read_vocabulary(write(tmp_path, "birds.jsonl", objects)).synonyms == (("redbreast",), ("titmouse",))
+    assert read_vocabulary(write(tmp_path, "plain.csv", "name\nrobin\n")).synonyms is None
+
+
 def test_names_in_both_languages_are_stored_without_needless_white_space(tmp_path: Path) -> None:
     read = read_vocabulary(write(tmp_path, "animals.csv", "name,name_zh\n dog , 狗\ncat,\u3000大  猫 \ncow, \n"))
     assert (read.names, read.names_zh) == (("dog", "cat", "cow"), ("狗", "大 猫", None))
@@ -61,8 +69,8 @@ def test_lines_of_json_say_the_same(tmp_path: Path) -> None:
         ("a.jsonl", '{"name": "dog"}\n{"name"\n', "line 2: not valid JSON"),
         ("a.jsonl", '["dog"]\n', "line 1: not an object"),
         ("a.jsonl", '{"name": 3}\n', "line 1: the name is missing"),
-        ("a.jsonl", '{"name": "dog", "descriptions": [1]}\n', "line 1: Chinese name and descriptions"),
-        ("a.jsonl", '{"name": "dog", "name_zh": 0}\n', "line 1: Chinese name and descriptions"),
+        ("a.jsonl", '{"name": "dog", "descriptions": [1]}\n', "line 1: Chinese name, descriptions"),
+        ("a.jsonl", '{"name": "dog", "name_zh": 0}\n', "line 1: Chinese name, descriptions"),
         ("a.txt", "dog\nc\0at\n", r"line 2: 'c\\x00at' has characters that are not text; save the file as UTF-8"),
         ("a.jsonl", '{"name": "dog", "name_zh": "\\u0000"}\n', "line 1: .* not text"),
         ("a.jsonl", '{"name": "dog", "description": "a \\ud800"}\n', "line 1: .* not text"),

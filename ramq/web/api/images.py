@@ -8,7 +8,7 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 from starlette.concurrency import run_in_threadpool
 
-from ramq.schemas.hits import FacetOut, FacetsOut, HitsOut, NoteOut
+from ramq.schemas.hits import FacetOut, FacetsOut, HitsOut, NoteOut, RegionFacetsOut
 from ramq.schemas.views import (
     ArchiveOut,
     Correction,
@@ -90,7 +90,9 @@ def list_tags(services: ServicesDep, query: Filters, limit: Limit = 50, cursor: 
     is_last = len(found) <= limit
     after = None if is_last else encode_cursor((begin + limit, items[-1].count, items[-1].id))
     notes = [NoteOut.model_validate(note) for note in query.notes]
-    return FacetsOut(items=items, next_cursor=after, notes=notes)
+    located = None if cursor else services.search.region_facets(query)
+    regions = None if located is None else RegionFacetsOut.model_validate(located)
+    return FacetsOut(items=items, next_cursor=after, notes=notes, regions=regions)
 
 
 @router.get("/images/{image_id}")

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ramq.wiring import Services
     from storage.search.language.completion import Partial
 
+SIGNS = {">=": "at least", ">": "more than", "=": "exactly", "<=": "at most", "<": "less than"}
+
 FIELDS = {
     "tag": "a tag: tag:castle",
     "score": "a tag and its minimum score: score:castle>0.8",
@@ -86,6 +88,11 @@ def _tags(services: Services, written: Partial, limit: int) -> list[Option]:
             is_chinese = facet.name_zh is not None and facet.name_zh.startswith(typed_folded)
             names = (facet.name_zh or "", facet.name) if is_chinese else (facet.name, facet.name_zh)
             options.append(Option(names[0], names[1], facet.count, written.with_tag(names[0], start)))
+            if names[0].casefold() == typed_folded:
+                options += [
+                    Option(f"{names[0]}{sign}", SIGNS[sign], None, written.with_tag(names[0], start, sign))
+                    for sign in written.signs[1:]
+                ]
         if options:
             return options
     return []

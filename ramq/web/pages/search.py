@@ -24,11 +24,12 @@ from storage.search.language import (
     TagTerm,
     all_of,
     format,  # noqa: A004  (the inverse of its parse)
+    parse,
     pieces,
     wanted_tags,
 )
 from storage.search.language.writer import Piece
-from storage.search.views import Facet, HitPage, SearchQuery
+from storage.search.views import Facet, HitPage, RegionFacet, RegionFacets, SearchQuery
 
 HITS_PER_SCREEN = 60
 FACETS = 40
@@ -81,6 +82,11 @@ class Links:
         """Return the link that excludes the images with ``tag``."""
         return self.changed(where=all_of([*self._parts, NotOf(TagTerm(tag))]))
 
+    def narrowing(self, facet: RegionFacet) -> str:
+        """Return the link that also requires so many regions of a tag."""
+        wanted = _parts_of(parse(facet.query).where)
+        return self.changed(where=all_of([*self._parts, *(part for part in wanted if part not in self._parts)]))
+
     def dropping(self, field: str, tag: str) -> str:
         """Return the link without ``tag`` in the parameter of ``field``."""
         return self.changed(**{field: tuple(other for other in getattr(self.query, field) if other != tag)})
@@ -125,8 +131,11 @@ class Links:
 
     @property
     def _parts(self) -> tuple[Expression, ...]:
-        where = self.query.where
-        return where.parts if isinstance(where, AllOf) else () if where is None else (where,)
+        return _parts_of(self.query.where)
+
+
+def _parts_of(where: Expression | None) -> tuple[Expression, ...]:
+    return where.parts if isinstance(where, AllOf) else () if where is None else (where,)
 
 
 def _is_same(tag: str, other: str) -> bool:
@@ -151,9 +160,10 @@ def show_search(request: Request, services: ServicesDep, asked: SearchFormDep, p
         links = Links(replace(links.query, limit=HITS_PER_SCREEN), picture)
     hits: HitPage = HitPage(items=[])
     facets: list[Facet] = []
+    located: RegionFacets | None = None
     is_more = is_partial and bool(links.query.cursor)
     if problem is None:
-        hits, facets, problem = _find(request, services, links, 0 if is_more else FACETS)
+        hits, facets, located, problem = _find(request, services, links, 0 if is_more else FACETS)
     if is_more and problem is None:
         return _show(request, "_hits.html", links=links, hits=hits)
     return _show(
@@ -165,6 +175,7 @@ def show_search(request: Request, services: ServicesDep, asked: SearchFormDep, p
         hits=hits,
         problem=problem,
         facets=facets,
+        located=located,
         archives=services.archives.names(),
         examples=services.search.example_tags(),
         can_show_picture=_can_show(request, picture),
@@ -173,19 +184,20 @@ def show_search(request: Request, services: ServicesDep, asked: SearchFormDep, p
 
 def _find(
     request: Request, services: Services, links: Links, count: int
-) -> tuple[HitPage, list[Facet], Problem | None]:
+) -> tuple[HitPage, list[Facet], RegionFacets | None, Problem | None]:
     """Search, with ``count`` facets. Return errors of the user as a problem, which is shown below the form."""
     try:
         if links.picture is None:
             with request.app.state.metrics.search_seconds("query"):
                 if count:
                     return *services.search.page_with_facets(links.query, count), None
-                return services.search.page(links.query), [], None
+                return services.search.page(links.query), [], None, None
         picture = request.app.state.pictures.get(links.picture)
         with request.app.state.metrics.search_seconds("image"):
-            return services.search.by_image(picture, links.query), _facets(services, links.query, count), None
+            hits = services.search.by_image(picture, links.query)
+            return hits, _facets(services, links.query, count), services.search.region_facets(links.query), None
     except (UsageError, PermanentError) as error:
-        return HitPage(items=[]), [], problem_of(error)
+        return HitPage(items=[]), [], None, problem_of(error)
 
 
 def _facets(services: Services, query: SearchQuery, count: int) -> list[Facet]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from storage.search.language.lexer import Token
 
+SIGNS = {"count": (">=", "=", "<="), "area": (">", "<")}
+
 _PHRASE_WORDS = 3
 """Maximum number of free words that may together be the beginning of one name."""
 
@@ -58,14 +60,19 @@ class Partial:
         allowed = FIELDS if self.is_top and not self.is_negated else (*FILTERS, *REGION_FILTERS, "tag", "score")
         return [name for name in allowed if name.startswith(typed.casefold())]
 
-    def with_tag(self, name: str, start: int) -> Filled:
-        """Return the query in which the term from ``start`` on is the tag ``name``."""
+    @property
+    def signs(self) -> tuple[str, ...]:
+        """The signs that may stand behind the tag, the usual one first; none if no sign is needed."""
+        return SIGNS.get(self.field or "", ())
+
+    def with_tag(self, name: str, start: int, sign: str | None = None) -> Filled:
+        """Return the query in which the term from ``start`` on is the tag ``name``; ``sign``: not the usual one."""
         if self.field == "score":
             return self._filled(f"score:{tag_text(name, is_top=False)}>", start)
         if self.field in REGION_FILTERS:
             bare = tag_text(name, is_top=False)
             named = quoted(name) if any(sign in bare for sign in "<>=") else bare
-            return self._filled(f"{self.field}:{named}{'>=' if self.field == 'count' else '>'}", start)
+            return self._filled(f"{self.field}:{named}{sign or self.signs[0]}", start)
         if self.is_quoted:
             return self._filled(f"{quoted(name)} ", start)
         return self._filled(f"{tag_text(name, is_top=self.is_top or self.field == 'tag')} ", start)
