@@ -205,6 +205,7 @@ class Client:
         any_tags: Sequence[str] = (),
         not_tags: Sequence[str] = (),
         like: int | None = None,
+        like_region: tuple[int, int] | None = None,
         **filters: str | float | None,
     ) -> Iterator[HitOut]:
         """Yield hits, best first. Further pages are requested as needed.
@@ -215,10 +216,13 @@ class Client:
             any_tags: at least one of these.
             not_tags: none of these.
             like: similar to this image.
+            like_region: an image and the number of a region of it: yield regions like it, each with its ``region``.
             **filters: the other parameters of ``GET /v1/search``: ``archive``, ``job``, ``prefix``, ``threshold``,
                 ``relevance``.
         """
-        wanted = {"q": text, "tag": tags, "any": any_tags, "not": not_tags, "like": like, **filters}
+        region = None if like_region is None else "{}/{}".format(*like_region)
+        named = {"like": like, "like_region": region}
+        wanted = {"q": text, "tag": tags, "any": any_tags, "not": not_tags, **named, **filters}
         return self._items(HitOut, "/v1/search", wanted)
 
     def search_by_image(self, picture: bytes, *, limit: int = 20, **filters: str | float | None) -> list[HitOut]:

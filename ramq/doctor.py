@@ -24,7 +24,7 @@ from storage.errors import RamqError, ServiceUnavailableError
 from storage.ledger import shards, webhook_deliveries
 from storage.ledger import workers as worker_rows
 from storage.objects.source import open_bucket, open_store, parse_source
-from storage.results import generations
+from storage.results import index_rows
 from storage.texts import plural, without_secrets
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ def _index(settings: Settings, engine: Engine) -> list[Finding]:
         index = make_index(settings)
         index.check()
         with unit_of_work(engine) as session:
-            views = [index.status(session, view.id) for view in generations.views(session)]
+            views = [index.status(session, generation_id) for generation_id in index_rows.indexed(session)]
     except RamqError as error:
         return [_fault("index", error, "env | grep RAMQ_INDEX_URL")]
     findings = []

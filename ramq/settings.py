@@ -59,8 +59,9 @@ class Settings(BaseModel):
     batch_size: int = Field(32, ge=1, le=1024, description="images per model call and per transaction")
 
     stages: tuple[str, ...] = Field(
-        ("recognition", "text", "locate"),
-        description="what a worker does, comma-separated: recognition, text, locate; what is not installed is left out",
+        ("recognition", "text", "locate", "crops"),
+        description="what a worker does, comma-separated: recognition, text, locate, crops; what is not installed is "
+        "left out",
     )
     reader: str = Field("ppocr_v6", description="model that reads text in images; `ramq models list` shows the others")
     detector: str = Field("grounding-dino-tiny", description="model that finds boxes of tags; see `ramq models list`")
@@ -262,7 +263,7 @@ class Settings(BaseModel):
     @property
     def stage_models(self) -> dict[str, str]:
         """The model of each further stage."""
-        return {"text": self.reader, "locate": self.detector}
+        return {"text": self.reader, "locate": self.detector, "crops": self.model}
 
     @property
     def s3(self) -> S3Options:

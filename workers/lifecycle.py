@@ -30,7 +30,7 @@ from storage.ledger import claims, jobs, shards
 from storage.ledger import workers as worker_rows
 from storage.ledger.waiting import Able
 from storage.objects.source import open_store, parse_source
-from storage.results import generations
+from storage.results.index_rows import indexed
 from storage.tables import RECOGNITION
 from workers.pipeline.decoders import Decoders
 from workers.pipeline.fitness import INDEX, Fitness, UnfitError, of_archive
@@ -355,7 +355,7 @@ class Worker:
 
     def _publish_new(self) -> None:
         with unit_of_work(self._engine) as session:
-            ids = [view.id for view in generations.views(session)]
+            ids = list(indexed(session))
         for generation_id in ids:
             if self._builder.publish_new(generation_id) is not None:
                 self._builder.compact(generation_id)

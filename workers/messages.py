@@ -33,6 +33,7 @@ SEGMENTERS = ("sam-vit-base", "sam-vit-huge", "sam2.1-hiera-tiny", "sam2.1-hiera
 STAGE_MODELS = {
     "text": READERS,
     "locate": (*DETECTORS, *(f"{detector}+{segmenter}" for detector in DETECTORS for segmenter in SEGMENTERS)),
+    "crops": ANY_MODEL,
 }
 """Stages of jobs beside recognition, each with its models."""
 

@@ -1,14 +1,14 @@
 """Tags that are no things, so that nobody looks for their place in pictures.
 
 Revision: 0021
-Follows: 0019
+Follows: 0020
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0021"
-down_revision = "0019"
+down_revision = "0020"
 branch_labels = None
 depends_on = None
 

@@ -83,11 +83,11 @@ def index_status(as_json: Json = False) -> None:
         print_json({"items": views})
         return
     print_table(
-        ("generation", "model", "manifest", "segments", "lists", "recall", "indexed", "stored", "delta", "bytes",
-         "published"),
+        ("generation", "stage", "model", "manifest", "segments", "lists", "recall", "indexed", "stored", "delta",
+         "bytes", "published"),
         (
             (
-                str(v.generation_id), v.model, v.manifest, v.segments, v.listed_segments, v.lowest_recall,
+                str(v.generation_id), v.stage, v.model, v.manifest, v.segments, v.listed_segments, v.lowest_recall,
                 v.vectors_indexed, v.vectors_stored, v.delta, v.bytes, v.published_at,
             )
             for v in views
@@ -123,7 +123,7 @@ def index_verify(as_json: Json = False) -> None:
 
     with services() as ramq:
         builder = make_builder(ramq.settings, ramq.engine)
-        problems = {view.id: builder.verify(view.id) for view in ramq.generations.list()}
+        problems = {generation_id: builder.verify(generation_id) for generation_id in ramq.index.generations()}
     if as_json:
         print_json({"problems": problems})
     else:
@@ -142,12 +142,12 @@ def _for_each_generation(action: str) -> None:
 
     with services() as ramq:
         builder = make_builder(ramq.settings, ramq.engine)
-        for view in ramq.generations.list():
+        for generation_id in ramq.index.generations():
             if action == "rebuild":
-                builder.rebuild(view.id)
+                builder.rebuild(generation_id)
             else:
-                builder.publish_new(view.id, force=True)
-                builder.compact(view.id, purge=True)
+                builder.publish_new(generation_id, force=True)
+                builder.compact(generation_id, purge=True)
         removed = builder.collect_garbage()
         if action == "compact":
             compact_features(ramq.engine, builder.store.place, purge=True)

@@ -124,6 +124,10 @@ def search(
     like: Annotated[
         str | None, typer.Option(metavar="IMAGE", help="Similar to this image: number, key, URI or a file.")
     ] = None,
+    like_region: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGE/NUMBER", help="Find regions like this one, as `ramq show IMAGE` numbers them."),
+    ] = None,
     relevance: RelevanceOf = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=500)] = 20,
     cursor: Annotated[str | None, typer.Option(help="next_cursor of the previous page.")] = None,
@@ -137,30 +141,59 @@ def search(
     Example: ramq search "a castle by the sea" --not palace --limit 5
 
     Example: ramq search 'sunset (castle OR palace) -"suspension bridge" after:2024-01-01'
+
+    Example: ramq search --like-region 12/3 --archive s3://holiday
     """
     query = replace(narrow, relevance=relevance, limit=limit, cursor=cursor)
     with pointing_into(text), services() as ramq:
-        page = _page(ramq, read(ramq, query, text, is_strict=strict), like)
+        asked = _liking_region(ramq, read(ramq, query, text, is_strict=strict), like_region)
+        page = _page(ramq, asked, like)
     if as_json:
         print_json(page)
         return
+    show_hits = _print_images if like_region is None else _print_regions
+    show_hits(page.items)
+    if page.next_cursor:
+        things = "images" if like_region is None else "regions"
+        count = "" if page.total is None else f"{page.total:,} {things} match. "
+        err().print(f"{count}Next page: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
+    elif page.below:
+        err().print(f"{page.below:,} less similar images are not shown; --relevance 0 shows them.", style="dim")
+
+
+def _print_images(hits: Sequence[Hit]) -> None:
     # Only searches for text and regions in pictures have columns with them.
     found = {"text": _read_in, "regions": _regions_in}
-    shown = {name: of for name, of in found.items() if any(map(of, page.items))}
+    shown = {name: of for name, of in found.items() if any(map(of, hits))}
     print_table(
         ("image", "score", "key", *shown, "tags", "caption"),
         (
             (str(hit.image_id), hit.score, hit.key, *(of(hit) for of in shown.values()), _tags_of(hit), hit.caption)
-            for hit in page.items
+            for hit in hits
         ),
         keep=("score", "key", *shown),
         empty="No image matches. `ramq tags` lists the tags that images have.",
     )
-    if page.next_cursor:
-        count = "" if page.total is None else f"{page.total:,} images match. "
-        err().print(f"{count}Next page: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
-    elif page.below:
-        err().print(f"{page.below:,} less similar images are not shown; --relevance 0 shows them.", style="dim")
+
+
+def _print_regions(hits: Sequence[Hit]) -> None:
+    print_table(
+        ("image", "region", "score", "tag", "key", "tags of the region"),
+        (
+            (
+                str(hit.image_id),
+                str(region.number),
+                hit.score,
+                region.tag,
+                hit.key,
+                ", ".join(tag.name for tag in region.tags[:5]),
+            )
+            for hit in hits
+            if (region := hit.region)
+        ),
+        keep=("region", "score", "key"),
+        empty="No region matches.",
+    )
 
 
 def _tags_of(hit: Hit) -> str:
@@ -185,6 +218,16 @@ def read(ramq: Services, query: SearchQuery, text: str | None, *, is_strict: boo
     for note in asked.notes:
         err().print(visible(note.line), style="dim", markup=False, soft_wrap=True)
     return asked
+
+
+def _liking_region(ramq: Services, query: SearchQuery, region: str | None) -> SearchQuery:
+    """Return ``query``, for regions like the one that ``--like-region`` names."""
+    if region is None:
+        return query
+    image, _, number = region.rpartition("/")
+    if not image or not number.isascii() or not number.isdecimal() or len(number) > 3:
+        raise UsageError(f"{region!r} names no region: give an image and a number of `ramq show IMAGE`, such as 12/3")
+    return replace(query, like_region=(ramq.images.find(image, query.archive), int(number)))
 
 
 def _page(ramq: Services, query: SearchQuery, like: str | None) -> HitPage:

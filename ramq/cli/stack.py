@@ -53,7 +53,8 @@ def worker(
     device: Annotated[str | None, typer.Option(help="cuda:0, cpu or auto; default: RAMQ_DEVICE.")] = None,
     model: Annotated[str | None, typer.Option(help="The only model to run; default: any that a job needs.")] = None,
     stages: Annotated[
-        str | None, typer.Option(help="What it does, comma-separated: recognition, text; default: RAMQ_STAGES.")
+        str | None,
+        typer.Option(help="What it does, comma-separated: recognition, text, locate, crops; default: RAMQ_STAGES."),
     ] = None,
 ) -> None:
     """Run one worker process. Start one for each GPU, on any number of machines.

@@ -1,4 +1,4 @@
-"""Commands for stages beside recognition: read, stages."""
+"""Commands for stages beside recognition: read, locate, crops, stages."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def register(root: typer.Typer) -> None:
     """Add the commands."""
     root.command()(read)
     root.command()(locate)
+    root.command()(crops)
     root.add_typer(app, name="stages")
 
 
@@ -169,6 +170,39 @@ def locate(
         if _told(estimate, as_json=as_json, dry_run=dry_run):
             return
         started = ramq.stages.start("locate", asked, words=words, priority=priority, model=model, options=options)
+        follow_started(ramq, settings, started, wait=wait, as_json=as_json)
+
+
+@narrowed
+def crops(
+    narrow: SearchQuery,
+    query: Query = None,
+    like: LikeOf = None,
+    relevance: RelevanceOf = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Model of recognition; default: RAMQ_MODEL.")
+    ] = None,
+    priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
+    dry_run: DryRun = False,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Make a vector of each region that was located, so that `ramq search --like-region 12/3` finds the like of it.
+
+    Works on all located images, those of an archive, or the hits of a search. Starts one job for each archive, says how
+    many images it has and how long it may take, and prints the job's number. Images whose regions did not change since
+    are skipped.
+
+    Example: ramq crops --wait
+    """
+    settings = settings_for()
+    with pointing_into(query), services(settings) as ramq:
+        asked = liking(ramq, read_query(ramq, replace(narrow, relevance=relevance), query, is_strict=strict), like)
+        words = " ".join(filter(None, [query, f"like {like}" if like else None]))
+        if _told(ramq.stages.estimate("crops", asked, model=model), as_json=as_json, dry_run=dry_run):
+            return
+        started = ramq.stages.start("crops", asked, words=words, priority=priority, model=model)
         follow_started(ramq, settings, started, wait=wait, as_json=as_json)
 
 

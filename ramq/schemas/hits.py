@@ -35,8 +35,24 @@ class RegionMatchOut(FromView):
     box: list[float] = Field(description=BOX)
 
 
+class CropTagOut(FromView):
+    """A tag of a region as a picture of its own."""
+
+    name: str
+    score: float
+
+
+class HitRegionOut(FromView):
+    """The region of an image that a search for regions found."""
+
+    number: int = Field(description="its place in the list of the image's regions, from 1")
+    tag: str
+    box: list[float] = Field(description=BOX)
+    tags: list[CropTagOut] = Field(description="tags of the region as a picture of its own, highest score first")
+
+
 class HitOut(FromView):
-    """One image that a search found."""
+    """One image that a search found, or with `like_region` one region of it."""
 
     image_id: int
     key: str
@@ -59,6 +75,9 @@ class HitOut(FromView):
     read: list[ReadMatchOut] = Field(default=[], description="the lines of text in the image that match, at most five")
     regions: list[RegionMatchOut] = Field(
         default=[], description="the regions in the image of the tags that `count:` and `area:` name"
+    )
+    region: HitRegionOut | None = Field(
+        default=None, description="the region, in a search with `like_region`; `score` is then its similarity"
     )
 
 

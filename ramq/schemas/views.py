@@ -254,6 +254,7 @@ class IndexOut(FromView):
     """The published vector index of one generation, compared with the database."""
 
     generation_id: int
+    stage: str = Field(description="`recognition`: the vectors of images; `crops`: those of regions")
     model: str
     manifest: int | None
     segments: int
@@ -280,6 +281,7 @@ class DeletionOut(FromView):
     features: int
     readings: int = Field(description="texts that were read in images")
     localizations: int = Field(description="lists of the regions that were found in images")
+    crops: int = Field(description="vectors of regions")
     thumbnails: int
 
 

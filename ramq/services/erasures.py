@@ -13,6 +13,7 @@ from storage.database import unit_of_work
 from storage.errors import NotFoundError, UsageError
 from storage.results import archives, erasures, lookup
 from storage.results.erasure_views import DeletionReport, ErasureReport, Trace
+from storage.results.index_rows import indexed
 from storage.tables import Deletion
 
 if TYPE_CHECKING:
@@ -112,10 +113,11 @@ class ErasureClient:
                 raise NotFoundError(f"there is no deletion {deletion_id}")
             ids = erasures.ids(session, deletion_id)
             places = in_database(session, self._index(), deletion_id, ids)
+            sources = indexed(session, with_dropped=True)
             feature_files = erasures.feature_files(session, deletion_id)
             keys = erasures.keys(session, deletion_id) if tells_images else None
         # After the transaction, because reading files may take longer than a transaction may be idle.
-        places += in_files(self._index().store, ids, feature_files)
+        places += in_files(self._index().store, ids, feature_files, sources)
         thumbnails = sum(self._thumbnails.count(image_id) for image_id in ids.tolist())
         places.append(Trace("thumbnails of this machine", thumbnails, AGAIN))
         if erasures.hash_of(ids) != found[0].sha256:
@@ -157,6 +159,7 @@ class ErasureClient:
             "features",
             "readings",
             "localizations",
+            "crops",
             "thumbnails",
         )
         return DeletionReport(deletion_id, **{name: counts.get(name, 0) for name in names})

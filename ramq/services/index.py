@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from storage.database import unit_of_work
-from storage.results import generations
+from storage.results.index_rows import indexed
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -44,7 +44,12 @@ class IndexClient:
     def status(self) -> list[IndexView]:
         """Return the state of every generation's index."""
         with unit_of_work(self._engine) as session:
-            return [self.reader().status(session, view.id) for view in generations.views(session)]
+            return [self.reader().status(session, generation_id) for generation_id in indexed(session)]
+
+    def generations(self) -> list[int]:
+        """Return the generations that have an index: those whose results are vectors, oldest first."""
+        with unit_of_work(self._engine) as session:
+            return list(indexed(session))
 
     def check(self) -> None:
         """Raise ``ServiceUnavailableError`` if the index cannot be reached. The message says why."""

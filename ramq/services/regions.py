@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ramq.services.corrections import LOCAL
 from storage.database import unit_of_work
 from storage.errors import NotFoundError
-from storage.results import generations, lookup, region_corrections, regions
+from storage.results import crops, generations, lookup, region_corrections, regions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +47,13 @@ class RegionClient:
         """Return the regions of one image, or None if tags were not located in it."""
         with unit_of_work(self._engine) as session:
             return regions.views(session, [image_id]).get(image_id)
+
+    def with_vectors(self, view: RegionsView | None) -> set[int]:
+        """Return the numbers of those regions of an image that search can compare with others."""
+        if view is None:
+            return set()
+        with unit_of_work(self._search_engine) as session:
+            return crops.numbers_with_vectors(session, view.image_id, view.regions)
 
     def views(self, image_ids: Sequence[int]) -> dict[int, RegionsView]:
         """Return the regions of images by their ids, without images that were not located. Exports use it."""

@@ -173,8 +173,8 @@ class SearchClient:
         Raises:
             UsageError: the file is not a picture, or the query also asks for images similar to another one.
         """
-        if query.like is not None:
-            raise UsageError("cannot search by a picture and by an image of the archive at once; omit one of them")
+        if query.like is not None or query.like_region is not None:
+            raise UsageError("cannot search by a picture and by one of the archive at once; omit one of them")
         with unit_of_work(self._engine) as session:
             generation = queries.generation(session, query)
         if generation is None:

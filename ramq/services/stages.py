@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ramq.services.jobs import STAGES, priority_named, require_stages
 from storage.database import unit_of_work
 from storage.errors import ConflictError, UsageError
+from storage.index.manifest import generation_folder
 from storage.ledger import jobs, listings, rates
-from storage.results import archives, assigned, generations, images, serving, stages
+from storage.results import archives, assigned, crops, generations, images, regions, serving, stages
+from storage.results.index_rows import indexed
 from storage.search.views import SearchQuery
 from storage.tables import Archive
 from workers.messages import STAGE_MODELS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
     from ramq.services.search import SearchClient
+    from storage.index.index import VectorIndex
     from storage.ledger.views import JobView
     from storage.results.generation_views import DropReport
     from storage.results.stages import StageGeneration
@@ -66,10 +69,14 @@ class StageClient:
         engine: the database.
         search: finds the images to work on.
         models: the model of each stage.
+        index: returns this process's reader of the index.
     """
 
-    def __init__(self, engine: Engine, search: SearchClient, models: Mapping[str, str]) -> None:
+    def __init__(
+        self, engine: Engine, search: SearchClient, models: Mapping[str, str], index: Callable[[], VectorIndex]
+    ) -> None:
         self._engine = engine
+        self._index = index
         self._models = models
         self._search = search
 
@@ -103,7 +110,7 @@ class StageClient:
         chosen = priority_named(priority)
         with unit_of_work(self._engine) as session:
             started = []
-            for (archive_id, prefix), named in self._places(session, asked, plan).items():
+            for (archive_id, prefix), named in self._places(session, stage, asked, plan).items():
                 archive = session.get_one(Archive, archive_id)
                 job_id = jobs.create(
                     session,
@@ -144,7 +151,7 @@ class StageClient:
                     prefix=prefix,
                     named=None if plan.ids is None else named,
                 )
-                for (archive_id, prefix), named in self._places(session, asked, plan).items()
+                for (archive_id, prefix), named in self._places(session, stage, asked, plan).items()
             ]
             rate = None if generation_id is None else rates.measured(session, stage, generation_id, plan.options)
             listed, pending = sum(each.images for each in found), sum(each.pending for each in found)
@@ -167,23 +174,27 @@ class StageClient:
         is_whole = replace(asked, archive=None, prefix=None, limit=0, read_for=None) == SearchQuery(limit=0)
         return _Plan(chosen, _normalised(options or {}), None if is_whole else self._search.image_ids(asked))
 
-    def _places(self, session: Session, asked: SearchQuery, plan: _Plan) -> Mapping[tuple[int, str], Sequence[int]]:
+    def _places(
+        self, session: Session, stage: str, asked: SearchQuery, plan: _Plan
+    ) -> Mapping[tuple[int, str], Sequence[int]]:
         """Return the archives and prefixes of new jobs, each with the images that it names. Raises ``UsageError``."""
-        places = self._archives(session, asked) if plan.ids is None else images.by_archive(session, plan.ids)
+        if stage == crops.STAGE and not regions.is_any(session):
+            raise UsageError("tags were located in no image yet, so there are no regions: run `ramq locate` first")
+        places = self._archives(session, asked, stage) if plan.ids is None else images.by_archive(session, plan.ids)
         if not places:
             raise UsageError("no recorded image matches: search for something else, or run `ramq enqueue SOURCE`")
         return places
 
     @staticmethod
-    def _archives(session: Session, asked: SearchQuery) -> dict[tuple[int, str], Sequence[int]]:
-        """Return the archives, each with the prefix of its keys, in which images are recorded."""
+    def _archives(session: Session, asked: SearchQuery, stage: str) -> dict[tuple[int, str], Sequence[int]]:
+        """Return the archives, each with the prefix of its keys, in which the stage could work on images."""
         named = (
             archives.resolve_all(session, asked.archive) if asked.archive else [(i, "") for i in archives.ids(session)]
         )
         below = asked.prefix or ""
         # Both prefixes are of whole keys: the longer one holds, unless they exclude each other.
         places = [(number, max(below, prefix, key=len)) for number, prefix in named if _agree(below, prefix)]
-        return {place: () for place in places if stages.is_any_recorded(session, *place)}
+        return {place: () for place in places if stages.is_any_recorded(session, *place, stage)}
 
     def generations(self) -> list[StageGeneration]:
         """Return the generations of all stages but recognition, and how many images each has done, oldest first."""
@@ -212,12 +223,16 @@ class StageClient:
 
         Raises:
             NotFoundError: there is no such generation.
-            ConflictError: an open job records with it.
+            ConflictError: an open job records with it, or its index is being built.
         """
         with unit_of_work(self._engine) as session:
             serving.lock_default(session)
             self._require_further(session, generation_id)
-            return serving.drop(session, generation_id)
+            has_index = generation_id in indexed(session)
+            report = serving.drop(session, generation_id)
+        if has_index:  # after the commit: the database is correct without these files, and files that stay are garbage
+            self._index().store.place.delete(generation_folder(generation_id))
+        return report
 
 
 def _agree(one: str, other: str) -> bool:

@@ -131,6 +131,15 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
     any: _Tags = None,  # noqa: A002  (the parameter's public name)
     not_: Annotated[list[_Tag] | None, Query(alias="not", max_length=MAX_TAGS, description="tags to exclude")] = None,
     like: MaybeId = None,
+    like_region: Annotated[
+        str | None,
+        Query(
+            pattern=r"^[1-9][0-9]{0,17}/[1-9][0-9]{0,2}$",
+            description="a region, as its image's id and its number: find regions like it, in the images that match",
+            examples=["12/3"],
+        ),
+        MAYBE_BLANK,
+    ] = None,
     archive: Annotated[
         str | None, Query(max_length=MAX_TEXT, description="an archive's id or URI"), MAYBE_BLANK
     ] = None,
@@ -154,6 +163,7 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
             )
     others = SearchQuery(
         like=like,
+        like_region=_region(like_region),
         tags=_tags(tag),
         any_tags=_tags(any),
         not_tags=_tags(not_),
@@ -164,6 +174,13 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
         relevance=relevance,
     )
     return SearchForm(q, others, strict)
+
+
+def _region(name: str | None) -> tuple[int, int] | None:
+    if name is None:
+        return None
+    image_id, _, number = name.partition("/")
+    return int(image_id), int(number)
 
 
 FiltersDep = Annotated[SearchForm, Depends(typed_filters)]
@@ -200,6 +217,8 @@ def query_string(query: SearchQuery) -> str:
     pairs += [("tag", tag) for tag in query.tags]
     pairs += [("any", tag) for tag in query.any_tags]
     pairs += [("not", tag) for tag in query.not_tags]
+    if query.like_region is not None:
+        pairs.append(("like_region", "{}/{}".format(*query.like_region)))
     for name in ("like", "archive", "job", "prefix", "threshold", "relevance", "cursor"):
         value = getattr(query, name)
         if value is not None:

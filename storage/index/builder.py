@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storage.database import unit_of_work
-from storage.errors import NotFoundError, ServiceUnavailableError
+from storage.errors import ServiceUnavailableError
 from storage.index.ann import FLAT_ROWS, with_lists
 from storage.index.compaction import plan
 from storage.index.garbage import collect_garbage
@@ -24,8 +24,8 @@ from storage.index.part import build_part
 from storage.index.segment import write
 from storage.index.store import SegmentStore
 from storage.index.verification import problems
-from storage.results import projection
 from storage.results import vectors as repository
+from storage.results.index_rows import source_of
 from storage.results.vectors import Window
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from storage.index.file_storage import FileStorage
     from storage.index.part import Part
+    from storage.results.index_rows import RowSource
 
 log = logging.getLogger(__name__)
 
@@ -64,10 +65,12 @@ class Build:
 
     Attributes:
         guard: a session whose transaction holds the builders' lock.
+        source: the rows of the generation, in the database.
     """
 
     guard: Session
     generation_id: int
+    source: RowSource
     epoch: int
     vector_size: int
     system_identifier: str
@@ -176,8 +179,9 @@ class IndexBuilder:
         if not self._is_usable(session, generation_id, head.pointer):
             return True
         fresh = Window(generation_id, head.pointer.watermark, head.xmin)
-        rows = repository.count(session, fresh)
-        if rows == 0 and len(repository.erased(session, fresh)) == 0:
+        source = source_of(session, generation_id)
+        rows = source.count(session, fresh)
+        if rows == 0 and len(source.erased(session, fresh)) == 0:
             return False
         age = repository.published_seconds_ago(session, generation_id)
         return force or rows >= self.min_rows or age is None or age >= self.max_age_seconds
@@ -207,12 +211,13 @@ class IndexBuilder:
                 yield None
                 return
             with unit_of_work(self.engine) as session:
+                source = source_of(session, generation_id)
                 size = repository.vector_size(session, generation_id)
-                if size is None:
-                    raise NotFoundError(f"there is no generation {generation_id}")
+                assert size is not None
                 epoch = repository.begin_epoch(session, generation_id)
                 pointer = repository.head(session, generation_id).pointer
-                build = Build(guard, generation_id, epoch, size, repository.system_identifier(session), pointer)
+                identifier = repository.system_identifier(session)
+                build = Build(guard, generation_id, source, epoch, size, identifier, pointer)
             yield build
 
     def _require_lock(self, build: Build) -> None:
@@ -244,7 +249,7 @@ class IndexBuilder:
             watermark = repository.head(session, build.generation_id).xmin
             fresh = Window(build.generation_id, base.watermark, watermark)
             part = _read(session, build, fresh)
-            erased = repository.erased(session, fresh)
+            erased = build.source.erased(session, fresh)
         changed = np.union1d(part.rows.ids, erased)
         entries = [self._with_dead(build, entry, changed) for entry in base.segments]
         if len(part.rows):
@@ -262,7 +267,7 @@ class IndexBuilder:
         while stamped == RESTAMP_ROWS:
             self._require_lock(build)
             with unit_of_work(self.engine) as session:
-                stamped = repository.stamp_again(session, build.generation_id, RESTAMP_ROWS)
+                stamped = build.source.stamp_again(session, build.generation_id, RESTAMP_ROWS)
         with unit_of_work(self.engine) as session:
             return repository.head(session, build.generation_id).xmin
 
@@ -272,7 +277,7 @@ class IndexBuilder:
         while lo < watermark:
             with unit_of_work(self.engine) as session:
                 rest = Window(build.generation_id, lo, watermark)
-                hi = repository.end_of_slice(session, rest, self.max_segment_rows)
+                hi = build.source.end_of_slice(session, rest, self.max_segment_rows)
             yield Window(build.generation_id, lo, hi)
             lo = hi
 
@@ -389,4 +394,4 @@ class IndexBuilder:
 
 def _read(session: Session, build: Build, window: Window) -> Part:
     units = repository.assigned_units(session, build.generation_id)
-    return build_part(projection.rows(session, window, build.vector_size), build.vector_size, units)
+    return build_part(build.source.rows(session, window, build.vector_size), build.vector_size, units)

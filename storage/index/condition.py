@@ -58,9 +58,13 @@ class Sized:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OneOf:
-    """The image is one of these: ids, ascending. There may be as many as images."""
+    """The image is one of these: ids, ascending. There may be as many as images.
+
+    ``rows_each``: how many rows an image may have (``results.index_rows.RowSource``).
+    """
 
     image_ids: NDArray[np.int64]
+    rows_each: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ import numpy as np
 from storage.index.bitmaps import bitmap_of
 from storage.index.manifest import DamagedError
 from storage.index.segment import open_segment
-from storage.results import erasures, generations
+from storage.results import erasures
 from storage.results.erasure_views import Trace
+from storage.results.index_rows import indexed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from storage.index.index import VectorIndex
     from storage.index.part import Part
     from storage.index.store import SegmentStore
+    from storage.results.index_rows import RowSource
 
 AGAIN = "run the same `ramq delete` again"
 COMPACT = "`ramq index compact` writes the file again; the old one is deleted at the next compaction after 15 minutes"
@@ -42,36 +44,40 @@ def in_database(session: Session, index: VectorIndex, deletion_id: int, ids: NDA
         ids: ids of the images, ascending.
     """
     found = [Trace(f"table {table}", left, AGAIN) for table, left in erasures.left(session, deletion_id).items()]
-    for generation in generations.views(session):
-        view = index.view(session, generation.id)
-        shown = sum(_live(part, ids) for part in view.parts)
+    for generation_id, source in indexed(session).items():
+        view = index.view(session, generation_id)
+        shown = sum(_live(part, ids, source.rows_each) for part in view.parts)
         if view.remote is not None:
             shown += view.remote.count_of(np.setdiff1d(ids, view.remote.dead))
             found.append(Trace(f"collection {view.remote.name}", view.remote.count_of(ids), PUBLISH))
-        found.append(Trace(f"searches under generation {generation.id}", shown, AGAIN))
+        found.append(Trace(f"searches under generation {generation_id}", shown, AGAIN))
     return found
 
 
-def in_files(store: SegmentStore, ids: NDArray[np.int64], feature_files: Collection[str]) -> list[Trace]:
+def in_files(
+    store: SegmentStore, ids: NDArray[np.int64], feature_files: Collection[str], sources: Mapping[int, RowSource]
+) -> list[Trace]:
     """Look through the index files, both published and not yet collected, and the feature files.
 
     Args:
         store: the segments.
         ids: ids of the images, ascending.
         feature_files: files that had rows of these images.
+        sources: of the rows of each generation, dropped ones included.
     """
-    segments = list(_segments(store, ids)) or [Trace("files of the index", 0, COMPACT)]
+    rows_each = {generation_id: source.rows_each for generation_id, source in sources.items()}
+    segments = list(_segments(store, ids, rows_each)) or [Trace("files of the index", 0, COMPACT)]
     folders = {name.rpartition("/")[0] for name in feature_files}
     there = {f"{folder}/{name}" for folder in folders for name in store.place.names(folder)}
     return [*segments, Trace("files of features", len(there.intersection(feature_files)), COMPACT)]
 
 
-def _live(part: Part, ids: NDArray[np.int64]) -> int:
-    rows = part.rows_of(ids)
+def _live(part: Part, ids: NDArray[np.int64], rows_each: int) -> int:
+    rows = part.rows_of_images(ids, rows_each)
     return len(rows) if part.live is None else part.live.intersection_cardinality(bitmap_of(rows.astype(np.uint32)))
 
 
-def _segments(store: SegmentStore, ids: NDArray[np.int64]) -> Iterator[Trace]:
+def _segments(store: SegmentStore, ids: NDArray[np.int64], rows_each: Mapping[int, int]) -> Iterator[Trace]:
     """Yield the segments that hold rows of these images, in the index storage and in this machine's cache."""
     for folder in store.place.names(""):
         match = _GENERATION.fullmatch(folder)
@@ -79,15 +85,18 @@ def _segments(store: SegmentStore, ids: NDArray[np.int64]) -> Iterator[Trace]:
             continue
         for name in store.place.names(folder):
             if name.startswith("segment-"):
-                yield from _rows_in(partial(store.segment, int(match[1]), name), f"{folder}/{name}", ids)
+                opened = partial(store.segment, int(match[1]), name)
+                yield from _rows_in(opened, f"{folder}/{name}", ids, rows_each.get(int(match[1]), 1))
     for copy in (store.cache_dir / "segments").glob("generation-*/segment-*"):
         where = f"this machine's copy of {copy.parent.name}/{copy.name}"
-        yield from _rows_in(partial(open_segment, copy, copy.name), where, ids)
+        match = _GENERATION.fullmatch(copy.parent.name)
+        each = 1 if match is None else rows_each.get(int(match[1]), 1)
+        yield from _rows_in(partial(open_segment, copy, copy.name), where, ids, each)
 
 
-def _rows_in(opened: Callable[[], Part], where: str, ids: NDArray[np.int64]) -> Iterator[Trace]:
+def _rows_in(opened: Callable[[], Part], where: str, ids: NDArray[np.int64], rows_each: int) -> Iterator[Trace]:
     try:
-        rows = len(opened().rows_of(ids))
+        rows = len(opened().rows_of_images(ids, rows_each))
     except DamagedError:
         yield Trace(f"{where}, which cannot be read", len(ids), "`ramq index rebuild` rebuilds it")
         return

@@ -56,8 +56,8 @@ def matching(rows: Rows, condition: Condition, within: BitMap | None = None) -> 
             # Text that is not valid Unicode cannot be a key, but may come in from a command line.
             below = rows.keys.below(prefix.encode(errors="surrogatepass"))
             found = _of(within, _everything(rows) if len(below) == len(rows) else bitmap_of(below))
-        case OneOf(image_ids):
-            found = _of(within, bitmap_of(_rows_of(rows, image_ids)))
+        case OneOf():
+            found = _of(within, _one_of(rows, condition))
         case InArchive() | ByJob() | Modified() | Sized():
             found = _between(*_range(rows, condition), within)
     return found
@@ -77,6 +77,30 @@ def _rows_of(rows: Rows, image_ids: NDArray[np.int64]) -> NDArray[np.uint32]:
         places = np.flatnonzero(np.isin(ids, wanted, assume_unique=True))
     found: NDArray[np.uint32] = places.astype(np.uint32)
     return found
+
+
+def _one_of(rows: Rows, condition: OneOf) -> BitMap:
+    image_ids, rows_each = condition.image_ids, condition.rows_each
+    if rows_each == 1:
+        return bitmap_of(_rows_of(rows, image_ids))
+    if FEW * len(image_ids) < len(rows.ids):
+        return bitmap_of(ranges(rows.ids, image_ids, rows_each).astype(np.uint32))
+    return bitmap_where(np.isin(rows.ids // rows_each, image_ids))
+
+
+def ranges(row_ids: NDArray[np.int64], image_ids: NDArray[np.int64], rows_each: int) -> NDArray[np.intp]:
+    """Return the positions of the rows of images, ascending.
+
+    Args:
+        row_ids: (N,) ascending: those of image n are from ``n * rows_each`` to ``(n + 1) * rows_each``.
+        image_ids: (M,) ascending.
+        rows_each: how many rows an image may have.
+    """
+    starts = np.searchsorted(row_ids, image_ids * rows_each)
+    counts = np.searchsorted(row_ids, (image_ids + 1) * rows_each) - starts
+    before = np.cumsum(counts) - counts
+    places: NDArray[np.intp] = np.arange(int(counts.sum()), dtype=np.intp) + np.repeat(starts - before, counts)
+    return places
 
 
 def count_tags(rows: Rows, selected: BitMap | None, units: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -11,6 +11,8 @@ from storage.index.manifest import DamagedError, generation_folder
 from storage.results import vectors as repository
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy import Engine
 
     from storage.index.store import SegmentStore
@@ -24,10 +26,16 @@ _GENERATION = re.compile(r"generation-(\d+)")
 _MANIFEST = re.compile(r"manifest-(\d+)\.json")
 
 
-def collect_garbage(engine: Engine, store: SegmentStore, *, grace_seconds: float = GRACE_SECONDS) -> int:
+def collect_garbage(
+    engine: Engine,
+    store: SegmentStore,
+    *,
+    grace_seconds: float = GRACE_SECONDS,
+    only: Collection[int] | None = None,
+) -> int:
     """Delete files that only older manifests refer to: neither published nor replaced within ``grace_seconds``.
 
-    A generation that is being built is skipped until next time.
+    A generation that is being built is skipped until next time. ``only``: of these generations; None: of all.
 
     Returns:
         How many names were deleted.
@@ -38,6 +46,8 @@ def collect_garbage(engine: Engine, store: SegmentStore, *, grace_seconds: float
         if match is None:
             continue
         generation_id = int(match[1])
+        if only is not None and generation_id not in only:
+            continue
         with unit_of_work(engine) as session:
             if not repository.lock_builder(session, generation_id, wait=False):
                 continue

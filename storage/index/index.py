@@ -1,4 +1,6 @@
-"""The reader: all images of a generation, in published segments and committed since.
+"""The reader: all rows of a generation, in published segments and committed since.
+
+The rows are images, or regions of them: see ``results.index_rows``.
 
 A view sees what its transaction sees. One query to PostgreSQL returns the session's snapshot and the published
 manifest. If neither changed since the last search, nothing else is read. Rows of an unreadable segment, and all rows
@@ -16,15 +18,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from storage.errors import NotFoundError, ServiceUnavailableError
+from storage.errors import ServiceUnavailableError
 from storage.index import delta
 from storage.index.condition import InArchive
 from storage.index.manifest import DamagedError
 from storage.index.part import build_part
 from storage.index.status import index_status
 from storage.index.store import SegmentStore
-from storage.results import archives, projection
+from storage.results import archives
 from storage.results import vectors as repository
+from storage.results.index_rows import source_of
 from storage.results.packing import CODE
 from storage.results.vectors import Window
 
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from storage.index.part import Part
     from storage.index.remote import RemoteRows
     from storage.results.generation_views import IndexView
+    from storage.results.index_rows import RowSource
     from storage.results.vectors import Head, Pointer
 
 log = logging.getLogger(__name__)
@@ -59,6 +63,7 @@ class View:
 
     Attributes:
         generation_id: whose images.
+        source: its rows, in the database.
         vector_size: numbers per vector.
         segments: the published rows, oldest first; including those that had to be read from PostgreSQL.
         newer: the newer rows, in memory.
@@ -67,6 +72,7 @@ class View:
     """
 
     generation_id: int
+    source: RowSource
     vector_size: int
     assigned_units: NDArray[np.int32]
     pointer: Pointer
@@ -187,19 +193,19 @@ class VectorIndex:
 
     def _open(self, session: Session, generation_id: int, head: Head) -> View:
         """Combine the published segments with the rows that only PostgreSQL has."""
+        source = source_of(session, generation_id)
         size = repository.vector_size(session, generation_id)
-        if size is None:
-            raise NotFoundError(f"there is no generation {generation_id}")
+        assert size is not None
         units = repository.assigned_units(session, generation_id)
         base = self._base(session, generation_id, head, units)
         newest = Window(generation_id, base.watermark)
         windows = [*base.missing, newest]
-        _require_room(generation_id, sum(repository.count(session, window) for window in windows), size)
-        read = (build_part(projection.rows(session, window, size), size, units) for window in base.missing)
+        _require_room(generation_id, sum(source.count(session, window) for window in windows), size)
+        read = (build_part(source.rows(session, window, size), size, units) for window in base.missing)
         segments = (*base.segments, *read)
-        recent = build_part(projection.rows(session, newest, size), size, units)
+        recent = build_part(source.rows(session, newest, size), size, units)
         # Read this last: images erased while the rows were read must not remain.
-        gone = repository.erased(session, newest)
+        gone = source.erased(session, newest)
         if base.damaged:
             log.warning(
                 "parts of the index cannot be read and are served from the database: run `ramq index rebuild`",
@@ -208,6 +214,7 @@ class VectorIndex:
         changed = np.union1d(recent.rows.ids, gone)
         return View(
             generation_id,
+            source,
             size,
             units,
             head.pointer,
@@ -258,10 +265,10 @@ def _advance(session: Session, view: View, head: Head) -> View:
     """Add the rows committed since the view's snapshot."""
     xmin = int(view.snapshot.partition(":")[0])
     unseen = Window(view.generation_id, xmin, unseen_in=view.snapshot)
-    chunks = projection.rows(session, unseen, view.vector_size)
+    chunks = view.source.rows(session, unseen, view.vector_size)
     newest = build_part(chunks, view.vector_size, view.assigned_units)
     # Read this after the rows, see `_open`.
-    gone = repository.erased(session, unseen)
+    gone = view.source.erased(session, unseen)
     dead = np.union1d(newest.rows.ids, gone)
     if len(dead) == 0:
         return replace(view, snapshot=head.snapshot)

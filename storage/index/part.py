@@ -11,6 +11,7 @@ from pyroaring import BitMap
 
 from storage.index.bitmaps import bitmap_of, rows_in
 from storage.index.columns import columns, joined, raw_rows
+from storage.index.evaluate import ranges
 from storage.index.vectors import Vectors, add_codes, build_vectors, exact_index
 
 if TYPE_CHECKING:
@@ -52,6 +53,12 @@ class Part:
         rows[rows == len(ids)] = 0
         found: NDArray[np.intp] = rows[ids[rows] == image_ids]
         return found
+
+    def rows_of_images(self, image_ids: NDArray[np.int64], rows_each: int) -> NDArray[np.intp]:
+        """Return the rows of images (ids, ascending) in an index in which an image has up to ``rows_each`` rows."""
+        if rows_each == 1:
+            return self.rows_of(image_ids)
+        return ranges(self.rows.ids, image_ids, rows_each)
 
     def without(self, image_ids: NDArray[np.int64]) -> Part:
         """Return the part without these images (ascending ids)."""

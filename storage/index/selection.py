@@ -79,6 +79,13 @@ class Selection:
         here = sum(len(part.rows) if rows is None else len(rows) for part, rows in self.parts)
         return here if self.remote is None else here + len(self.remote)
 
+    def ids(self) -> NDArray[np.int64]:
+        """Return the ids, ascending."""
+        here = [part.rows.ids if rows is None else part.rows.ids[rows_in(rows)] for part, rows in self.parts]
+        if self.remote is not None:
+            here.append(np.fromiter((image_id for image_id, _ in self.remote.by_id(())), np.int64))
+        return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *here]))
+
     def __contains__(self, image_id: int) -> bool:
         for part, selected in self.parts:
             found = part.rows_of(np.array([image_id], dtype=np.int64))

@@ -10,6 +10,7 @@ from storage.index.manifest import DamagedError
 from storage.results import generations
 from storage.results import vectors as repository
 from storage.results.generation_views import IndexView
+from storage.results.index_rows import source_of
 from storage.results.vectors import Window
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from storage.index.manifest import SegmentEntry
     from storage.index.store import SegmentStore
+    from storage.results.index_rows import RowSource
 
 
 def index_status(session: Session, store: SegmentStore, generation_id: int) -> IndexView:
@@ -30,7 +32,7 @@ def index_status(session: Session, store: SegmentStore, generation_id: int) -> I
         NotFoundError: there is no such generation.
         ServiceUnavailableError: the storage of the index does not answer.
     """
-    generation = generations.get(session, generation_id)
+    generation, source = generations.get(session, generation_id, stage=None), source_of(session, generation_id)
     pointer = repository.head(session, generation_id).pointer
     segments: tuple[SegmentEntry, ...] = ()
     watermark = 0
@@ -44,34 +46,40 @@ def index_status(session: Session, store: SegmentStore, generation_id: int) -> I
     recalls = [entry.recall for entry in segments if entry.recall is not None]
     return IndexView(
         generation_id=generation_id,
+        stage=generation.stage,
         model=generation.model,
         manifest=pointer.manifest or None,
         segments=len(segments),
         listed_segments=len(recalls),
         lowest_recall=min(recalls, default=None),
         vectors_indexed=sum(entry.rows - entry.dead_rows for entry in segments),
-        vectors_stored=_stored(session, store, generation_id, segments, watermark),
-        delta=repository.count(session, Window(generation_id, watermark)),
+        vectors_stored=_stored(session, store, source, generation_id, segments, watermark),
+        delta=source.count(session, Window(generation_id, watermark)),
         bytes=sum(entry.size_bytes for entry in segments),
         published_at=pointer.published_at,
     )
 
 
 def _stored(
-    session: Session, store: SegmentStore, generation_id: int, segments: Sequence[SegmentEntry], watermark: int
+    session: Session,
+    store: SegmentStore,
+    source: RowSource,
+    generation_id: int,
+    segments: Sequence[SegmentEntry],
+    watermark: int,
 ) -> int:
-    """Return how many images have a vector in the database. Only those newer than the segments are counted."""
+    """Return how many rows there are in the database. Only those newer than the segments are counted."""
     newest = Window(generation_id, watermark)
     if not segments:
-        return repository.count(session, newest)
-    ids = repository.ids(session, newest)
-    changed = np.union1d(ids, repository.erased(session, newest))
+        return source.count(session, newest)
+    ids = source.ids(session, newest)
+    changed = np.union1d(ids, source.erased(session, newest))
     stored = len(ids)
     for entry in segments:
         try:
             segment, dead = store.segment(generation_id, entry.name), store.dead(generation_id, entry)
         except DamagedError:
-            stored += repository.count(session, Window(generation_id, entry.lo, entry.hi))
+            stored += source.count(session, Window(generation_id, entry.lo, entry.hi))
         else:
             stored += entry.rows - len(np.union1d(dead, segment.rows.ids[segment.rows_of(changed)]))
     return stored

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from storage.errors import NotFoundError
 from storage.index.columns import differing, raw_rows
 from storage.index.manifest import DamagedError, SegmentEntry
-from storage.results import projection
 from storage.results import vectors as repository
+from storage.results.index_rows import source_of
 from storage.results.vectors import Window
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from storage.index.part import Part
     from storage.index.store import SegmentStore
+    from storage.results.index_rows import RowSource
     from storage.results.projection import RawRows
 
 
@@ -35,8 +35,7 @@ def problems(session: Session, store: SegmentStore, generation_id: int) -> list[
     Raises:
         NotFoundError: there is no such generation.
     """
-    if repository.vector_size(session, generation_id) is None:
-        raise NotFoundError(f"there is no generation {generation_id}")
+    source = source_of(session, generation_id)
     pointer = repository.head(session, generation_id).pointer
     if pointer.manifest == 0:
         return []
@@ -50,23 +49,23 @@ def problems(session: Session, store: SegmentStore, generation_id: int) -> list[
     if manifest.watermark != pointer.watermark:
         found.append(f"manifest {manifest.number} ends at {manifest.watermark}, the database at {pointer.watermark}")
     newest = Window(generation_id, manifest.watermark)
-    changed = np.union1d(repository.ids(session, newest), repository.erased(session, newest))
+    changed = np.union1d(source.ids(session, newest), source.erased(session, newest))
     covered = []
     for entry in manifest.segments:
         window = Window(generation_id, entry.lo, entry.hi)
-        covered.append(repository.ids(session, window))
+        covered.append(source.ids(session, window))
         try:
             store.check(generation_id, entry.name)
             segment, dead = store.segment(generation_id, entry.name), store.dead(generation_id, entry)
         except DamagedError as error:
             found.append(str(error))
             continue
-        found += _row_problems(entry, segment, dead, covered[-1], changed)
-        found += _content_problems(entry, segment, projection.rows(session, window, manifest.vector_size))
-    before = repository.ids(session, Window(generation_id, 0, manifest.watermark))
+        found += _row_problems(entry, segment, dead, covered[-1], changed, source)
+        found += _content_problems(entry, segment, source.rows(session, window, manifest.vector_size), source)
+    before = source.ids(session, Window(generation_id, 0, manifest.watermark))
     lost = np.setdiff1d(before, np.concatenate([np.empty(0, dtype=np.int64), *covered]))
     if len(lost):
-        found.append(f"{len(lost)} vectors are in no segment, for example image {lost[0]}")
+        found.append(f"{len(lost)} vectors are in no segment, for example {source.named(int(lost[0]))}")
     return found
 
 
@@ -76,25 +75,29 @@ def _row_problems(
     dead: NDArray[np.int64],
     stored: NDArray[np.int64],
     changed: NDArray[np.int64],
+    source: RowSource,
 ) -> list[str]:
-    """Return problems with the set of images in a segment. The database has ``stored`` ones in its window."""
+    """Return problems with the set of rows in a segment. The database has ``stored`` ones in its window."""
     if len(segment.rows) != entry.rows or len(dead) != entry.dead_rows:
         return [f"{entry.name} has {len(segment.rows)} rows, {len(dead)} of them dead, which contradicts the manifest"]
     if np.any(np.diff(segment.rows.ids) <= 0):
-        return [f"{entry.name} has image ids in the wrong order"]
+        return [f"{entry.name} has ids in the wrong order"]
     found = []
     live = np.setdiff1d(segment.rows.ids, dead)
     missing = np.setdiff1d(stored, live)
     if len(missing):
-        found.append(f"{entry.name} lacks {len(missing)} vectors of the database, for example image {missing[0]}")
+        example = source.named(int(missing[0]))
+        found.append(f"{entry.name} lacks {len(missing)} vectors of the database, for example {example}")
     ghosts = np.setdiff1d(np.setdiff1d(live, stored), changed)
     if len(ghosts):
-        found.append(f"{entry.name} still has {len(ghosts)} deleted vectors, for example image {ghosts[0]}")
+        found.append(
+            f"{entry.name} still has {len(ghosts)} deleted vectors, for example {source.named(int(ghosts[0]))}"
+        )
     return found
 
 
 def _content_problems(
-    entry: SegmentEntry, segment: Part, stored: Iterable[tuple[RawRows, NDArray[np.float16]]]
+    entry: SegmentEntry, segment: Part, stored: Iterable[tuple[RawRows, NDArray[np.float16]]], source: RowSource
 ) -> list[str]:
     """Return how a segment differs from the database, whose rows of the same window are ``stored``."""
     wrong: list[int] = []
@@ -106,4 +109,5 @@ def _content_problems(
         wrong += shown.ids[is_other].tolist()
     if not wrong:
         return []
-    return [f"{entry.name} differs from the database in {len(wrong)} images, for example image {wrong[0]}"]
+    things = "images" if source.rows_each == 1 else "regions"
+    return [f"{entry.name} differs from the database in {len(wrong)} {things}, for example {source.named(wrong[0])}"]

@@ -22,6 +22,7 @@ class DeletionReport:
     features: int
     readings: int
     localizations: int
+    crops: int
     thumbnails: int
 
 

@@ -31,11 +31,13 @@ class IndexView:
     """The published index of one generation, compared with the database.
 
     Attributes:
+        stage: what has the vectors: ``recognition``: images; ``crops``: regions of images.
         listed_segments: number of segments large enough to be searched by lists; the others are scanned.
         lowest_recall: lowest measured recall of the nearest ten among them; None if all are scanned.
     """
 
     generation_id: int
+    stage: str
     model: str
     manifest: int | None
     segments: int

@@ -72,13 +72,15 @@ def ensure(session: Session, spec: GenerationSpec, vocabulary: VocabularySpec) -
 
 @dataclass(frozen=True, slots=True)
 class StageSpec:
-    """What makes a result of a stage other than recognition."""
+    """What makes a result of a stage other than recognition. ``vector_size`` 0: its results are no vectors."""
 
     stage: str
     fingerprint: str
     model: str
     weights_sha256: str
     preprocessing: str
+    vector_kind: str = "none"
+    vector_size: int = 0
 
 
 def ensure_of_stage(session: Session, spec: StageSpec) -> int:
@@ -96,8 +98,8 @@ def ensure_of_stage(session: Session, spec: StageSpec) -> int:
             model=spec.model,
             weights_sha256=spec.weights_sha256,
             preprocessing=spec.preprocessing,
-            vector_kind="none",
-            vector_size=0,
+            vector_kind=spec.vector_kind,
+            vector_size=spec.vector_size,
             is_default=default(session, spec.stage) is None,
         )
         session.execute(statement.on_conflict_do_nothing(index_elements=[Generation.fingerprint]))

@@ -1,4 +1,4 @@
-"""The rows of the index: every image of a generation with all that a search needs of it, read by COPY."""
+"""The rows of an index, with all that a search needs of each, read by COPY. ``index_rows`` says from where."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from storage.errors import FatalError
 from storage.results.packing import CODE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
@@ -33,18 +33,6 @@ _ELEMENT_BYTES = 6
 
 _EPOCH_MICROSECONDS = 946_684_800_000_000
 """From 1970 to 2000, where PostgreSQL's timestamps begin."""
-
-# Fields of constant length come first. PostgreSQL sends '-infinity' as the lowest number: ``rows.NO_DATE``.
-_QUERY = """
-    COPY (
-        SELECT v.image_id, i.archive_id, coalesce(r.job_id, 0), coalesce(i.modified_at, '-infinity'), i.size, v.v,
-            i.key, coalesce(c.tags, '{{}}'), coalesce(c.scores, '{{}}')
-        FROM vector AS v JOIN image AS i ON i.id = v.image_id
-        LEFT JOIN record AS r ON r.image_id = v.image_id AND r.generation_id = v.generation_id
-        CROSS JOIN LATERAL corrected_tags(v.image_id, v.generation_id, r.tags, r.scores) AS c
-        WHERE {condition} ORDER BY v.image_id
-    ) TO STDOUT (FORMAT binary)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +94,18 @@ def taken(offsets: NDArray[np.int64], rows: NDArray[np.intp]) -> tuple[NDArray[n
     return ends, places
 
 
-def rows(session: Session, window: Window, size: int) -> Iterator[tuple[RawRows, NDArray[np.float16]]]:
-    """Yield the rows of a window in ascending order of image id, at most ``ROWS_PER_CHUNK`` at a time.
+def rows(
+    session: Session, query: str, window: Window, size: int, named: Callable[[int], str]
+) -> Iterator[tuple[RawRows, NDArray[np.float16]]]:
+    """Yield the rows of a window in ascending order of their ids, at most ``ROWS_PER_CHUNK`` at a time.
 
     Args:
         session: busy until the iterator ends.
+        query: selects them: id, archive, job, modified, size, vector, key, tags, scores. Fields of constant length come
+            first. PostgreSQL sends '-infinity' as the lowest number: ``rows.NO_DATE``.
         window: which rows.
         size: length of a vector.
+        named: names a row by its id, for people.
 
     Yields:
         The rows, and their vectors as (N, ``size``).
@@ -126,7 +119,7 @@ def rows(session: Session, window: Window, size: int) -> Iterator[tuple[RawRows,
     header = _HEADER_BYTES
     with (
         driver_connection(session).cursor() as cursor,
-        cursor.copy(_QUERY.format(condition=window.condition("v")), window.values) as copy,
+        cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT binary)", window.values) as copy,  # of ``index_rows``
     ):
         for data in copy:  # the protocol sends one message per row; the header comes with the first
             row = memoryview(data)[header:]
@@ -134,14 +127,14 @@ def rows(session: Session, window: Window, size: int) -> Iterator[tuple[RawRows,
             if len(row) <= _TRAILER_BYTES:
                 continue
             if len(row) < head.itemsize:
-                raise _wrong_size(window, size, int.from_bytes(row[6:14], "big"))
+                raise _wrong_size(window, size, named(int.from_bytes(row[6:14], "big")))
             heads.append(bytes(row[: head.itemsize]))
             tails.append(bytes(row[head.itemsize :]))
             if len(heads) == ROWS_PER_CHUNK:
-                yield _decoded(heads, tails, head, window)
+                yield _decoded(heads, tails, head, window, named)
                 heads, tails = [], []
     if heads:
-        yield _decoded(heads, tails, head, window)
+        yield _decoded(heads, tails, head, window, named)
 
 
 def _head(size: int) -> np.dtype[np.void]:
@@ -153,13 +146,17 @@ def _head(size: int) -> np.dtype[np.void]:
 
 
 def _decoded(
-    heads: Sequence[bytes], tails: Sequence[bytes], head: np.dtype[np.void], window: Window
+    heads: Sequence[bytes],
+    tails: Sequence[bytes],
+    head: np.dtype[np.void],
+    window: Window,
+    named: Callable[[int], str],
 ) -> tuple[RawRows, NDArray[np.float16]]:
     table = np.frombuffer(b"".join(heads), dtype=head)
     size = head["vector"].shape[0]
     wrong = np.flatnonzero(table["vector_bytes"] != size * CODE.itemsize)
     if len(wrong):
-        raise _wrong_size(window, size, int(table["id"][wrong[0]]))
+        raise _wrong_size(window, size, named(int(table["id"][wrong[0]])))
     data = np.frombuffer(b"".join(tails), dtype=np.uint8)
     key_starts = _starts(np.fromiter(map(len, tails), np.int64, count=len(tails))) + 4
     key_bytes = _numbers(data, key_starts - 4, ">i4")
@@ -170,7 +167,8 @@ def _decoded(
     uneven = np.flatnonzero(_numbers(data, score_starts - 4, ">i4") != tag_bytes)
     if len(uneven):
         raise FatalError(
-            f"image {table['id'][uneven[0]]} has more tags than scores, or fewer: delete it and recognise it again"
+            f"{named(int(table['id'][uneven[0]]))} has more tags than scores, or fewer: delete the image with "
+            "`ramq delete` and recognise it again"
         )
     modified = table["modified"].astype(np.int64)
     raw = RawRows(
@@ -213,8 +211,8 @@ def _starts(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.cumsum(lengths) - lengths
 
 
-def _wrong_size(window: Window, size: int, image_id: int) -> FatalError:
+def _wrong_size(window: Window, size: int, name: str) -> FatalError:
     return FatalError(
-        f"the stored vector of image {image_id} in generation {window.generation_id} does not have {size} numbers: "
+        f"the stored vector of {name} in generation {window.generation_id} does not have {size} numbers: "
         "delete the image with `ramq delete` and recognise it again"
     )

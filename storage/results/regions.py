@@ -51,8 +51,8 @@ _WRITE = """
     RETURNING image_id
 """
 _READ = """
-    SELECT found.image_id, generation.model, found.tags, found.scores, found.boxes, found.masks, found.mask_qualities,
-        found.is_cut, found.located_at
+    SELECT found.image_id, generation.model, found.tags, found.scores, found.boxes, {masks}, found.is_cut,
+        found.located_at
     FROM unnest(%(ids)s::bigint[]) AS wanted (id)
     JOIN localization AS found ON found.image_id = wanted.id AND found.generation_id = {generation_id:d}
     JOIN generation ON generation.id = found.generation_id
@@ -108,14 +108,18 @@ def _write(
     return sorted(image_id for (image_id,) in changed.fetchall())
 
 
-def views(session: Session, image_ids: Sequence[int], generation_id: int | None = None) -> dict[int, RegionsView]:
+def views(
+    session: Session, image_ids: Sequence[int], generation_id: int | None = None, *, with_masks: bool = True
+) -> dict[int, RegionsView]:
     """Return the regions of images as people see them, by image. Images that were not located are left out.
 
     Args:
         session: a transaction.
         image_ids: which images.
         generation_id: what located them; None: the newest result of each image, which search counts.
+        with_masks: if not, the regions have no masks: these take a thousand bytes each.
     """
+    masks = "found.masks, found.mask_qualities" if with_masks else "NULL AS masks, NULL AS mask_qualities"
     by_generation: dict[int, list[int]] = defaultdict(list)
     if generation_id is not None:
         by_generation[generation_id] = list(image_ids)
@@ -130,7 +134,7 @@ def views(session: Session, image_ids: Sequence[int], generation_id: int | None 
     found: dict[int, RegionsView] = {}
     for own_id, ids in by_generation.items():
         with driver_connection(session).cursor(row_factory=namedtuple_row) as cursor:
-            cursor.execute(_READ.format(generation_id=own_id), {"ids": ids}, prepare=True)
+            cursor.execute(_READ.format(generation_id=own_id, masks=masks), {"ids": ids}, prepare=True)
             rows: list[Any] = cursor.fetchall()
         for row in rows:
             regions = stored(row.tags, row.scores, row.boxes, row.masks, row.mask_qualities)

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, text, update
 
 from storage.database import wait_for_lock
 from storage.errors import ConflictError, NotFoundError
-from storage.results import features, generations, partitions, read_words, readings, regions, vectors
+from storage.results import crops, features, generations, partitions, read_words, readings, regions, vectors
 from storage.results.erasures import IMAGES_AT_ONCE
 from storage.results.generation_views import DropReport
 from storage.tables import RECOGNITION, Generation, Image, Record
@@ -84,6 +84,7 @@ def drop(session: Session, generation_id: int) -> DropReport:
         )
     if stage != RECOGNITION:
         erased = partitions.count(session, partitions.TABLES[stage][0], generation_id)
+        cropped = _forget_index(session, generation_id, "crop") if stage == crops.STAGE else 0
         if stage == regions.STAGE:
             regions.leave_out(session, generation_id)
         partitions.empty(session, generation_id, stage)
@@ -100,7 +101,7 @@ def drop(session: Session, generation_id: int) -> DropReport:
                 ),
                 {"stage": stage},
             )
-        return DropReport(generation_id, erased, vectors=0, features=0)
+        return DropReport(generation_id, erased, vectors=cropped, features=0)
     report = _empty(session, generation_id)
     values = {"id": generation_id}
     session.execute(text("UPDATE generation SET dropped_at = now(), served_until = NULL WHERE id = :id"), values)
@@ -179,14 +180,22 @@ def _begin_erasing(session: Session, generation_id: int) -> bool:
 
 
 def _empty(session: Session, generation_id: int) -> DropReport:
-    """Erase all results of a generation, and the state of its index."""
-    if not vectors.lock_builder(session, generation_id, wait=False):
-        raise ConflictError(f"the index of generation {generation_id} is being built: try again")
-    values = {"id": generation_id}
+    """Erase all results of a generation of recognition, and the state of its index."""
+    with_vector = _forget_index(session, generation_id, "vector")
     recorded = partitions.count(session, "record", generation_id)
-    with_vector = partitions.count(session, "vector", generation_id)
     erased = features.erase_generation(session, generation_id)
     partitions.empty(session, generation_id)
-    for table in ("erasure", "index_state"):
-        session.execute(text(f"DELETE FROM {table} WHERE generation_id = :id"), values)  # noqa: S608  (constants)
     return DropReport(generation_id, recorded, with_vector, features=erased)
+
+
+def _forget_index(session: Session, generation_id: int, table: str) -> int:
+    """Forget the state of an index whose rows, in ``table``, are about to be erased. Return how many there are.
+
+    Raises:
+        ConflictError: it is being built.
+    """
+    if not vectors.lock_builder(session, generation_id, wait=False):
+        raise ConflictError(f"the index of generation {generation_id} is being built: try again")
+    for state in ("erasure", "index_state"):
+        session.execute(text(f"DELETE FROM {state} WHERE generation_id = :id"), {"id": generation_id})  # noqa: S608  (constants)
+    return partitions.count(session, table, generation_id)

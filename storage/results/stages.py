@@ -24,6 +24,18 @@ if TYPE_CHECKING:
     from storage.tables import Job
 
 
+_IS_READY = {
+    "crops": """EXISTS (SELECT FROM located_image JOIN localization USING (image_id, generation_id)
+        WHERE located_image.image_id = image.id AND localization.version = image.version)"""
+}
+"""What a stage needs of an ``image``, by stage: regions that were located in its current bytes."""
+
+_IS_UP_TO_DATE = {
+    "crops": """EXISTS (SELECT FROM located_image
+        WHERE located_image.image_id = image.id AND located_image.xid = own.regions_xid)"""
+}
+"""Whether a stage's ``own`` result is of what it was made from, by stage: the regions of the image did not change."""
+
 _RECORDED = """EXISTS (SELECT FROM record JOIN generation ON generation.id = record.generation_id
     AND generation.is_default AND generation.stage = 'recognition' WHERE record.image_id = image.id)"""
 _SAMPLE = 200
@@ -77,11 +89,12 @@ def page(  # noqa: PLR0913  (the conditions of one query)
         if is_named
         else _RECORDED
     )
+    is_ready = _IS_READY.get(stage, "true")
     rows = session.execute(
         text(
             f"""SELECT image.id, {_is_pending(stage)} AS is_pending FROM image
                 WHERE image.id > :after AND image.archive_id = :archive_id AND starts_with(image.key, :prefix)
-                  AND image.missing_since IS NULL AND {known} ORDER BY image.id LIMIT :limit"""  # noqa: S608
+                  AND image.missing_since IS NULL AND {known} AND {is_ready} ORDER BY image.id LIMIT :limit"""  # noqa: S608
         ),
         {
             "generation_id": generation_id,
@@ -127,7 +140,7 @@ def work(  # noqa: PLR0913  (the conditions of one query)
     """
     known = _RECORDED if named is None else "image.id = ANY(:named)"
     listed = f"""FROM image WHERE image.archive_id = :archive_id AND starts_with(image.key, :prefix)
-        AND image.missing_since IS NULL AND {known}"""
+        AND image.missing_since IS NULL AND {known} AND {_IS_READY.get(stage, "true")}"""
     values = {
         "archive_id": archive_id,
         "prefix": prefix,
@@ -194,15 +207,18 @@ def done_by(session: Session, job: Job) -> NDArray[np.int64]:
     return np.array(found.all(), dtype=np.int64)
 
 
-def is_any_recorded(session: Session, archive_id: int, prefix: str) -> bool:
-    """Return whether the serving generation of recognition has recorded an image whose key begins with ``prefix``."""
+def is_any_recorded(session: Session, archive_id: int, prefix: str, stage: str) -> bool:
+    """Return whether a stage could work on an image whose key begins with ``prefix``.
+
+    The serving generation of recognition must have recorded it, and it must have what the stage needs.
+    """
     return bool(
         session.scalar(
             text(
-                """SELECT EXISTS (SELECT FROM image JOIN record ON record.image_id = image.id
-                   JOIN generation ON generation.id = record.generation_id AND generation.is_default
-                   WHERE image.archive_id = :archive_id AND starts_with(image.key, :prefix)
-                   AND image.missing_since IS NULL)"""
+                f"""SELECT EXISTS (SELECT FROM image JOIN record ON record.image_id = image.id
+                    JOIN generation ON generation.id = record.generation_id AND generation.is_default
+                    WHERE image.archive_id = :archive_id AND starts_with(image.key, :prefix)
+                    AND image.missing_since IS NULL AND {_IS_READY.get(stage, "true")})"""  # noqa: S608  (constants)
             ),
             {"archive_id": archive_id, "prefix": prefix},
         )
@@ -214,7 +230,7 @@ def _is_pending(stage: str, options: str = "(SELECT options FROM job WHERE id = 
     table = TABLES[stage][0]
     return f"""
         NOT EXISTS (SELECT FROM {table} AS own WHERE own.image_id = image.id AND own.generation_id = :generation_id
-            AND own.version = image.version
+            AND own.version = image.version AND {_IS_UP_TO_DATE.get(stage, "true")}
             AND own.job_id IN (SELECT former.id FROM job AS former WHERE former.options = {options}))
         AND NOT EXISTS (SELECT FROM failure WHERE failure.image_id = image.id
             AND failure.generation_id = :generation_id AND failure.version = image.version

@@ -1,7 +1,7 @@
-"""Vectors in the database: changes since a snapshot, erasures, and what is published.
+"""Vectors in the database, and what is published of them.
 
-Every read here selects by ``xid``, the transaction that wrote a row, and by snapshots. A sequence would lose rows: a
-lower number may be committed after a higher one was read.
+Rows of an index (``index_rows``) are selected by ``xid``, the transaction that wrote a row, and by snapshots. A
+sequence would lose rows: a lower number may be committed after a higher one was read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import select, text
 
-from storage.database import driver_connection
 from storage.results.packing import CODE, unpack_vectors
 from storage.tables import SCORE_SCALE, Generation, IndexState, Tag, Vector
 
@@ -143,40 +142,6 @@ def assigned_units(session: Session, generation_id: int) -> NDArray[np.int32]:
     return np.array([round(threshold * SCORE_SCALE) for threshold in thresholds], dtype=np.int32)
 
 
-def ids(session: Session, window: Window) -> NDArray[np.int64]:
-    """Return the image ids of a window, ascending."""
-    return _ids(session, f"SELECT v.image_id FROM vector AS v WHERE {window.condition('v')}", window)  # noqa: S608
-
-
-def erased(session: Session, window: Window) -> NDArray[np.int64]:
-    """Return the ids of images erased within a window that have no vector now, ascending.
-
-    The vector decides, not the order of transaction ids. If two transactions write the same image, the one with the
-    lower id may be the later one.
-    """
-    query = f"""
-        SELECT e.image_id FROM erasure AS e WHERE {window.condition("e")} AND NOT EXISTS (
-            SELECT 1 FROM vector AS v WHERE v.image_id = e.image_id AND v.generation_id = e.generation_id)
-        """  # noqa: S608  (constants only)
-    return _ids(session, query, window)
-
-
-def _ids(session: Session, query: str, window: Window) -> NDArray[np.int64]:
-    with driver_connection(session).cursor(binary=True) as cursor:
-        cursor.execute(f"SELECT string_agg(int8send(image_id), ''::bytea) FROM ({query}) AS found", window.values)  # noqa: S608
-        found = cursor.fetchone()
-    joined = b"" if found is None or found[0] is None else found[0]
-    return np.sort(np.frombuffer(joined, dtype=">i8").astype(np.int64))
-
-
-def count(session: Session, window: Window) -> int:
-    """Return how many vectors a window holds."""
-    query = f"SELECT count(*) FROM vector AS v WHERE {window.condition('v')}"  # noqa: S608  (constants only)
-    found = driver_connection(session).execute(query, window.values).fetchone()
-    assert found is not None
-    return int(found[0])
-
-
 def published_seconds_ago(session: Session, generation_id: int) -> float | None:
     """Return the age of the published manifest by the database's clock; None if nothing is published."""
     age = session.scalar(
@@ -234,41 +199,6 @@ def publish(session: Session, generation_id: int, *, epoch: int, manifest: int, 
         {"generation_id": generation_id, "epoch": epoch, "manifest": manifest, "watermark": str(watermark)},
     ).one_or_none()
     return published is not None
-
-
-def end_of_slice(session: Session, window: Window, limit: int) -> int:
-    """Return the ``hi`` that cuts about ``limit`` rows off the front of a bounded window, at least one transaction."""
-    assert window.hi is not None
-    following = session.scalar(
-        text(
-            """
-            SELECT xid::text FROM vector
-            WHERE generation_id = :generation_id AND xid >= (:lo)::xid8 AND xid < (:hi)::xid8
-            ORDER BY xid OFFSET :limit LIMIT 1
-            """
-        ),
-        {"generation_id": window.generation_id, "lo": str(window.lo), "hi": str(window.hi), "limit": limit},
-    )
-    return window.hi if following is None else max(int(following), window.lo + 1)
-
-
-def stamp_again(session: Session, generation_id: int, limit: int) -> int:
-    """Give this transaction's id to up to ``limit`` rows that have a future one. Return how many.
-
-    Such rows come from a dump that was restored into a younger cluster.
-    """
-    stamped = session.execute(
-        text(
-            """
-            UPDATE vector SET xid = pg_current_xact_id() WHERE generation_id = :generation_id AND image_id IN (
-                SELECT image_id FROM vector WHERE generation_id = :generation_id AND xid > pg_current_xact_id()
-                LIMIT :limit)
-            RETURNING 1
-            """
-        ),
-        {"generation_id": generation_id, "limit": limit},
-    )
-    return len(stamped.all())
 
 
 def upsert(

@@ -162,7 +162,7 @@ class ByVector:
         begin, end = _window(after, k)
         if begin >= end:
             return Taken([], total)
-        ids, scores = self.found.nearest(self.vector, end + 1)
+        ids, scores = _nearest(self.found, self.vector, end + 1)
         others = ids != self.without
         return Taken(_placed(ids[others][begin:end], scores[others][begin:end], begin), total)
 
@@ -268,6 +268,21 @@ def mean_score(total: NDArray[np.int64], terms: Terms) -> NDArray[np.float64]: .
 def mean_score(total: int | NDArray[np.int64], terms: Terms) -> float | NDArray[np.float64]:
     """Return the score, 0 to 1, of an image whose best scores of the terms add up to ``total`` units."""
     return total / (SCORE_SCALE * max(1, len(terms)))
+
+
+def _nearest(
+    found: Selection, vector: NDArray[np.float32], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return at least the ``count`` nearest, and all that are as near as the last of them.
+
+    Which of equal ones are left out at the end is a matter of chance. Pages that end among them would overlap.
+    """
+    asked = count + 1
+    while True:
+        ids, scores = found.nearest(vector, asked)
+        if len(ids) < asked or scores[-1] < scores[count - 1] or asked >= 2 * queries.MAX_OFFSET:
+            return ids, scores
+        asked = 2 * asked
 
 
 def _window(after: tuple[int, ...] | None, k: int) -> tuple[int, int]:

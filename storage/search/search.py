@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ from storage.search.having import having
 from storage.search.hits import hits_of, lines_of
 from storage.search.kept_images import KeptImages
 from storage.search.kept_regions import FEW, KeptRegions
+from storage.search.like_region import LikeRegion
 from storage.search.orders import MAX_READ, ByReading, ByTags, ByText, ByVector, Ranked, mean_score
 from storage.search.phrases import all_of, words_of_text
 from storage.search.ranking import DEFAULT_RELEVANCE
@@ -84,13 +86,13 @@ class Search:
                 None: a text ranks all images.
 
         Raises:
-            UsageError: see ``storage.search.query.resolve``; or the image to be similar to does not exist or has no
-                vector.
+            UsageError: see ``storage.search.query.resolve``; or the image or region to be similar to does not exist or
+                has no vector.
         """
         match = self._match(session, query, vector)
         if match is None:
             return HitPage([], total=0)
-        return self._page(session, query, match, self._order(session, query, match, vector, names))
+        return self._page_of(session, query, match, self._order(session, query, match, vector, names))
 
     def page_with_facets(
         self,
@@ -108,7 +110,7 @@ class Search:
         if match is None:
             return HitPage([], total=0), [], RegionFacets([], [])
         order = self._order(session, query, match, vector, names)
-        page = self._page(session, query, match, order)
+        page = self._page_of(session, query, match, order)
         hits = order.hits() if isinstance(order, ByText) else None
         if page.total is None and hits is not None and len(hits) < queries.MAX_OFFSET:
             page = replace(page, total=len(hits))
@@ -118,21 +120,12 @@ class Search:
         except UsageError:
             return page, [], located
 
-    def _page(self, session: Session, query: SearchQuery, match: Match, order: Order) -> HitPage:
-        after = queries.decode_cursor(query.cursor, order.cursor_length) if query.cursor else None
-        hits: list[Hit] = []
-        while True:
-            missing = query.limit - len(hits)
-            taken = order.take(after, missing + 1)
-            shown = taken.images[:missing]
-            # Skip images deleted since the snapshot, and fill the page with later ones.
-            hits += self.hits(session, match, query, shown)
-            is_last = len(taken.images) <= missing
-            after = shown[-1].after if shown else after
-            if is_last or len(hits) == query.limit:
-                break
-        cursor = None if is_last or after is None else queries.encode_cursor(after)
-        return HitPage(hits, cursor, taken.total, taken.below)
+    def _page_of(self, session: Session, query: SearchQuery, match: Match, order: Order) -> HitPage:
+        """Return a page of the images of an order, or of their regions if the query is for these."""
+        if query.like_region is None:
+            return _page(query, order, partial(self.hits, session, match, query))
+        found = LikeRegion.of(session, self._index(), query, order)
+        return _page(query, found.order, partial(found.hits, session, match, query))
 
     def all_hits(
         self,
@@ -146,6 +139,8 @@ class Search:
         They are in order of id, unless a vector ranks. All of them belong to one snapshot and need no transaction;
         ``hits`` loads their content. Memory does not grow with the number of images.
         """
+        if query.like_region is not None:
+            raise UsageError("only a page of a search for regions like one can be read: remove like_region")
         match = self._match(session, query, vector)
         if match is None:
             return None
@@ -350,6 +345,23 @@ class Search:
         if vector is None:
             raise NotFoundError(f"image {image_id} has no vector of {generation.model}: recognise it first")
         return vector
+
+
+def _page(query: SearchQuery, order: Order, hits_of: Callable[[Sequence[Ranked]], list[Hit]]) -> HitPage:
+    after = queries.decode_cursor(query.cursor, order.cursor_length) if query.cursor else None
+    hits: list[Hit] = []
+    while True:
+        missing = query.limit - len(hits)
+        taken = order.take(after, missing + 1)
+        shown = taken.images[:missing]
+        # Skip what was deleted since the snapshot, and fill the page with later ones.
+        hits += hits_of(shown)
+        is_last = len(taken.images) <= missing
+        after = shown[-1].after if shown else after
+        if is_last or len(hits) == query.limit:
+            break
+    cursor = None if is_last or after is None else queries.encode_cursor(after)
+    return HitPage(hits, cursor, taken.total, taken.below)
 
 
 def _by_reading(view: View, match: Match, found: Selection) -> ByReading:

@@ -57,15 +57,42 @@ class RegionMatch:
 
 
 @dataclass(frozen=True, slots=True)
+class CropTag:
+    """A tag that the model assigned to a region as a picture of its own, with its score 0..1."""
+
+    name: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class HitRegion:
+    """The region of an image that a search for regions found.
+
+    Attributes:
+        number: its place in the list of the image's regions, from 1.
+        tag: what it is.
+        box: left, top, right, bottom as fractions 0..1 of the upright picture.
+        tags: what the model says about it as a picture of its own, highest score first.
+    """
+
+    number: int
+    tag: str
+    box: Box
+    tags: list[CropTag]
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
-    """One image that a search found.
+    """One image that a search found, or one region of it.
 
     ``score`` is the cosine similarity for text and similarity searches, else the mean score of the tags of the query.
     ``tags`` are the assigned ones, highest score first. ``width`` and ``height`` are in pixels. ``missing_since`` is
     when a listing first did not find the original. ``captioner`` is the author of the caption. ``is_corrected`` says
     whether people changed the tags that the model gave, ``has_denied_tags`` whether a rule hides any of them. ``read``
     are the lines of text in the image that match the search, at most five. ``regions`` are the regions in the image
-    that the search is about: those of the tags of its ``count:`` and ``area:``.
+    that the search is about: those of the tags of its ``count:`` and ``area:``. ``region`` is there in a search for
+    regions like one: ``score`` is then the cosine similarity of the two regions, and an image may be there several
+    times.
     """
 
     image_id: int
@@ -84,6 +111,7 @@ class Hit:
     has_denied_tags: bool = False
     read: list[ReadMatch] = field(default_factory=list)
     regions: list[RegionMatch] = field(default_factory=list)
+    region: HitRegion | None = None
 
     @property
     def missing(self) -> bool:
@@ -162,6 +190,7 @@ class SearchQuery:
     Attributes:
         text: free text, compared with the images' vectors.
         like: id of the image whose neighbours are wanted.
+        like_region: (image, number) of the region whose neighbours are wanted: the regions of the images that match.
         tags, any_tags, not_tags: names (English or Chinese) or ids; all, at least one, none of them.
         archive: the URI, or the id, of an archive; a URI below an archive narrows to that prefix.
         threshold: one threshold for every tag, in 0..1, instead of each tag's own.
@@ -177,6 +206,7 @@ class SearchQuery:
 
     text: str | None = None
     like: int | None = None
+    like_region: tuple[int, int] | None = None
     tags: tuple[str, ...] = ()
     any_tags: tuple[str, ...] = ()
     not_tags: tuple[str, ...] = ()

@@ -10,6 +10,8 @@ from storage.tables.base import RECOGNITION as RECOGNITION
 from storage.tables.base import SCORE_SCALE as SCORE_SCALE
 from storage.tables.base import XID8 as XID8
 from storage.tables.base import Base as Base
+from storage.tables.crops import Crop as Crop
+from storage.tables.crops import Cropping as Cropping
 from storage.tables.generation import Generation as Generation
 from storage.tables.generation import Tag as Tag
 from storage.tables.generation import Vocabulary as Vocabulary

@@ -52,7 +52,7 @@ class Tag(Base):
 class Generation(Base):
     """What made a result: model, weights, vocabulary, preprocessing. Immutable; one of each stage serves search.
 
-    Only generations of recognition have a vocabulary and vectors.
+    Only generations of recognition have a vocabulary. Those of other stages have vectors if ``vector_size`` is above 0.
     """
 
     __tablename__ = "generation"

@@ -157,7 +157,10 @@ class TagPolicy(Base):
 
 
 class Erasure(Base):
-    """An erased image: the index must forget it, and reports confirm that it did."""
+    """An erased row of the index: the index must forget it, and reports confirm that it did.
+
+    ``image_id`` is the row's id: that of its image, or for regions a number made from it (``results.index_rows``).
+    """
 
     __tablename__ = "erasure"
     __table_args__ = (Index("ix_erasure_generation_id_xid", "generation_id", "xid"),)

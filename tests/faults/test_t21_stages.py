@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from storage.database import unit_of_work
+from tests.crop_archive import BOXES, check_crops, image_ids, locate, start, stored
 from tests.services.checker import check_index, check_report, check_results, fill, seen
 from tests.services.fleet import wait_for
 from tests.services.null_reader import read
@@ -83,3 +84,35 @@ def test_a_picture_that_kills_readers_is_found_and_is_recognised_all_the_same(
     assert (second.done, second.failures_by_class) == (len(files) - 1, {"worker_crash": 1})
     check_results(services, files)
     check_readings(services, files, {fatal})
+
+
+@pytest.mark.slow
+def test_every_region_has_its_vector_once_whoever_dies(
+    services: Services, fleet: Fleet, tmp_path: Path, amount: Callable[[int, int], int]
+) -> None:
+    count, kills, chance = amount(200, 4_000), amount(3, 30), random.Random(22)
+    source = tmp_path / "photos"
+    files = fill(source, count)
+    fleet.environment |= {"RAMQ_LEASE_SECONDS": "2", "RAMQ_SHARD_SIZE": "16"}
+    fleet.start(2)
+    wait_for(services, services.jobs.create(str(source)).id, fleet, lambda view: view.is_over)
+    for number, image_id in enumerate(image_ids(services)):
+        locate(services, image_id, *list(BOXES)[: number % 4])
+    for process in list(fleet.processes):
+        fleet.kill(process)
+    fleet.environment["NULL_MODEL_SECONDS"] = "0.05"
+    job = start(services)
+    fleet.start(3)
+    for number in range(kills):
+        least = count * (number + 1) // (kills + 2)
+        wait_for(services, job.id, fleet, lambda view, least=least: view.done > least or view.is_over)
+        fleet.kill(chance.choice(fleet.processes))
+        fleet.start(1)
+    view = wait_for(services, job.id, fleet, lambda view: view.is_over)
+    assert (view.state, view.listed, view.done, view.failed) == ("done", count, count, 0)
+    check_report(services, job.id, dict.fromkeys(files, ("done", None)))
+    assert len(stored(services)) == sum(number % 4 for number in range(count))
+    check_crops(services)
+    check_index(services)
+    again = wait_for(services, start(services).id, fleet, lambda view: view.is_over)
+    assert (again.done, again.skipped) == (0, count)

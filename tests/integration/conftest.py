@@ -13,6 +13,7 @@ from storage.index.builder import IndexBuilder
 from storage.index.file_storage import FolderStorage
 from storage.index.index import VectorIndex
 from storage.search.search import Search
+from tests import crop_archive
 from tests.ledger import Ledger
 from tests.services.recognised import settings_for
 from tests.services.web import described_once
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sqlalchemy import Engine
+
+    from workers.lifecycle import Worker
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,3 +68,32 @@ def index(tmp_path: Path) -> VectorIndex:
 @pytest.fixture
 def search(index: VectorIndex) -> Search:
     return Search(lambda: index)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of pictures of noise."""
+    return crop_archive.write_pictures(tmp_path / "photos")
+
+
+@pytest.fixture
+def crop_worker(services: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    """See ``crop_archive.crop_worker``."""
+    with crop_archive.crop_worker(services, monkeypatch) as worker:
+        yield worker
+
+
+@pytest.fixture
+def located(services: Services, crop_worker: Worker, pictures: Path) -> Services:
+    """Services with recognised images, of which all but the last have regions."""
+    crop_archive.work(services, crop_worker, services.jobs.create(str(pictures)))
+    crop_archive.locate_all(services)
+    return services
+
+
+@pytest.fixture
+def cropped(located: Services, crop_worker: Worker) -> Services:
+    """Services whose regions have vectors."""
+    job = crop_archive.work(located, crop_worker, crop_archive.start(located))
+    assert (job.state, job.done, job.failed) == ("done", crop_archive.COUNT, 0)
+    return located

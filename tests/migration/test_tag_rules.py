@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.services
 
-BEFORE, AFTER = "0018", "0021"
+BEFORE, AFTER = "0020", "0021"
 OLD = [(None, "cat", "deny"), (1, "cat", "allow")]
 
 

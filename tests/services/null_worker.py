@@ -85,6 +85,15 @@ def load_null(_name: str, **_options: object) -> NullModel:
     return model
 
 
+def use_null_crops() -> None:
+    """Let this process do the stage ``crops`` with this model."""
+    import workers.stages  # noqa: PLC0415
+    from workers.stages.crops import CropsStage  # noqa: PLC0415
+
+    kind = workers.stages.STAGES["crops"]
+    workers.stages.STAGES["crops"] = replace(kind, load=lambda model, _: CropsStage(load_null(model)))
+
+
 def arguments(_options: object) -> dict[str, object]:
     """Stand in for what ``load_model`` is given: only a GPU that is asked for is looked for, which takes torch."""
     device = os.environ.get("RAMQ_DEVICE", "cpu")
@@ -106,6 +115,7 @@ def main() -> None:
     model_holder.load_model = load_null  # type: ignore[assignment]
     model_holder.ModelOptions.arguments = property(arguments)  # type: ignore[assignment]
     null_reader.use_null_reader()
+    use_null_crops()
     null_locator.use_null_locator()
     use_marked_decoder()
     fault_hooks.prepare(os.environ)

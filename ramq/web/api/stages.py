@@ -11,7 +11,11 @@ from ramq.web.deps import ServicesDep
 from storage.search.views import SearchQuery
 
 Stage = Annotated[
-    Literal["text", "locate"], Path(description="`text` reads the text in images, `locate` finds where tags are")
+    Literal["text", "locate", "crops"],
+    Path(
+        description="`text` reads the text in images, `locate` finds where tags are, `crops` makes vectors of these "
+        "regions"
+    ),
 ]
 
 router = APIRouter(prefix="/v1/stages", tags=["stages"])

@@ -177,6 +177,7 @@ def _screen(  # noqa: PLR0913  (an error for each form)
         found_regions=found.regions,
         regions=regions,
         region_corrections=[] if regions is None else services.regions.corrections(image_id),
+        with_vectors=services.regions.with_vectors(regions),
         slots=slots,
         marks=placed,
         are_few=len(placed) <= FEW,

@@ -122,7 +122,7 @@ class Links:
     @property
     def is_ranked(self) -> bool:
         """Whether hits are ranked by the similarity of their vectors."""
-        return bool(self.query.text or self.query.like or self.picture)
+        return bool(self.query.text or self.query.like or self.query.like_region or self.picture)
 
     @property
     def is_everything(self) -> bool:
@@ -230,7 +230,9 @@ async def search_by_picture(request: Request, query: Search) -> RedirectResponse
     """Store the picture, and redirect to the page of images similar to it."""
     picture = await read_picture(request)
     name = await run_in_threadpool(request.app.state.pictures.put, picture)
-    return RedirectResponse(Links(replace(query, text=None, like=None), name).changed(), status_code=303)
+    return RedirectResponse(
+        Links(replace(query, text=None, like=None, like_region=None), name).changed(), status_code=303
+    )
 
 
 @router.get("/pictures/{name}")

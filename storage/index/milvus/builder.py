@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storage.database import unit_of_work
-from storage.errors import NotFoundError
 from storage.index.builder import Build, IndexBuilder, Published
-from storage.index.garbage import GRACE_SECONDS
+from storage.index.garbage import GRACE_SECONDS, collect_garbage
 from storage.index.milvus import filters
 from storage.index.milvus.client import facts_of
 from storage.index.milvus.reader import collection_name, collections_of
-from storage.results import projection
 from storage.results import vectors as repository
+from storage.results.index_rows import indexed, source_of
 from storage.results.vectors import Window
 
 if TYPE_CHECKING:
@@ -63,6 +62,8 @@ class MilvusBuilder(IndexBuilder):
 
     def compact(self, generation_id: int, *, purge: bool = False) -> Published | None:
         """Publish erasures and, with ``purge``, have Milvus remove them from its files. Milvus merges by itself."""
+        if self._is_in_files(generation_id):
+            return super().compact(generation_id, purge=purge)
         if not purge:
             return None
         published = self.publish_new(generation_id, force=True)
@@ -74,10 +75,12 @@ class MilvusBuilder(IndexBuilder):
 
     def verify(self, generation_id: int) -> list[str]:
         """Compare every image in the collection with the database. Return the problems, one line each."""
+        if self._is_in_files(generation_id):
+            return super().verify(generation_id)
         with unit_of_work(self.snapshot_engine) as session:
+            source = source_of(session, generation_id)
             size = repository.vector_size(session, generation_id)
-            if size is None:
-                raise NotFoundError(f"there is no generation {generation_id}")
+            assert size is not None
             pointer = repository.head(session, generation_id).pointer
             if pointer.manifest == 0:
                 return []
@@ -85,15 +88,23 @@ class MilvusBuilder(IndexBuilder):
             if not self.milvus.has(name):
                 return [f"Milvus has no collection {name}: run `ramq index rebuild`"]
             newest = Window(generation_id, pointer.watermark)
-            changed = np.union1d(repository.ids(session, newest), repository.erased(session, newest))
-            published = projection.rows(session, Window(generation_id, 0, pointer.watermark), size)
+            changed = np.union1d(source.ids(session, newest), source.erased(session, newest))
+            published = source.rows(session, Window(generation_id, 0, pointer.watermark), size)
             return self._differences(name, published, changed)
 
     def collect_garbage(self) -> int:
         """Drop collections that are no longer published. Return how many."""
         with unit_of_work(self.engine) as session:
             found = collections_of(self.milvus, repository.system_identifier(session))
-        return sum(self._drop_garbage(name, *of) for name, of in found.items())
+            in_files = [
+                number for number, source in indexed(session, with_dropped=True).items() if source.rows_each > 1
+            ]
+        dropped = sum(self._drop_garbage(name, *of) for name, of in found.items())
+        return dropped + collect_garbage(self.engine, self.store, only=in_files)
+
+    def _is_in_files(self, generation_id: int) -> bool:
+        with unit_of_work(self.engine) as session:
+            return source_of(session, generation_id).rows_each > 1
 
     def _drop_garbage(self, name: str, generation_id: int, number: int) -> bool:
         with unit_of_work(self.engine) as session:
@@ -109,16 +120,20 @@ class MilvusBuilder(IndexBuilder):
         return True
 
     def _go_on(self, build: Build) -> Published | None:
+        if build.source.rows_each > 1:
+            return super()._go_on(build)
         if build.pointer.manifest == 0 or not self.milvus.has(_name(build)):
             return self._rebuild(build)
         with unit_of_work(self.snapshot_engine) as session:
             watermark = repository.head(session, build.generation_id).xmin
             fresh = Window(build.generation_id, build.pointer.watermark, watermark)
             written = self._write_rows(build, _name(build), session, fresh)
-            self.milvus.delete(_name(build), repository.erased(session, fresh).tolist())
+            self.milvus.delete(_name(build), build.source.erased(session, fresh).tolist())
         return self._point_at(build, Published(build.generation_id, build.pointer.manifest, watermark, 1, written))
 
     def _rebuild(self, build: Build) -> Published | None:
+        if build.source.rows_each > 1:
+            return super()._rebuild(build)
         used = collections_of(self.milvus, build.system_identifier).values()
         numbers = [number for generation_id, number in used if generation_id == build.generation_id]
         number = max([build.pointer.manifest, *numbers]) + 1
@@ -134,7 +149,7 @@ class MilvusBuilder(IndexBuilder):
     def _write_rows(self, build: Build, collection: str, session: Session, window: Window) -> int:
         units = repository.assigned_units(session, build.generation_id)
         written = 0
-        for raw, vectors in projection.rows(session, window, build.vector_size):
+        for raw, vectors in build.source.rows(session, window, build.vector_size):
             self._require_lock(build)
             self.milvus.upsert(collection, raw, vectors, units)
             written += len(raw.ids)

@@ -4,6 +4,8 @@ PostgreSQL says which collection is published, as it says which manifest is. The
 number and the database's identifier, since transaction ids mean nothing in another database. So a collection is visible
 as a whole or not at all, and nothing in Milvus has to be switched. Rows that a builder has written but not published
 are newer than the watermark: PostgreSQL serves them, and the collection's rows of these images are ignored.
+
+Indexes whose rows are not images but parts of them (``RowSource.rows_each``) are in files.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from storage.index.milvus.collection import Collection
 from storage.results import generations
 from storage.results import vectors as repository
 from storage.results.generation_views import IndexView
+from storage.results.index_rows import source_of
 from storage.results.vectors import Window
 
 if TYPE_CHECKING:
@@ -68,17 +71,21 @@ class MilvusIndex(VectorIndex):
 
     def status(self, session: Session, generation_id: int) -> IndexView:
         """Compare the published index with the database. Raises ``NotFoundError``."""
+        source = source_of(session, generation_id)
+        if source.rows_each > 1:
+            return super().status(session, generation_id)
         generation = generations.get(session, generation_id)
         head = repository.head(session, generation_id)
         base = self._base(session, generation_id, head, np.empty(0, dtype=np.int32))
         newest = Window(generation_id, base.watermark)
-        ids = repository.ids(session, newest)
+        ids = source.ids(session, newest)
         indexed = kept = 0
         if base.remote is not None:
             indexed = len(base.remote.select(None))
-            kept = len(base.remote.without(np.union1d(ids, repository.erased(session, newest))).select(None))
+            kept = len(base.remote.without(np.union1d(ids, source.erased(session, newest))).select(None))
         return IndexView(
             generation_id=generation_id,
+            stage=generation.stage,
             model=generation.model,
             manifest=head.pointer.manifest or None,
             segments=0 if base.remote is None else 1,
@@ -95,6 +102,8 @@ class MilvusIndex(VectorIndex):
         pointer = head.pointer
         if pointer.manifest == 0:
             return Base()
+        if source_of(session, generation_id).rows_each > 1:
+            return super()._base(session, generation_id, head, units)
         name = collection_name(repository.system_identifier(session), generation_id, pointer.manifest)
         if not self.milvus.has(name):
             return Base(damaged=(f"Milvus has no collection {name}",))
