@@ -27,6 +27,7 @@ from PIL import Image
 
 from benchmarks.report import begin, options, write
 from ram_core import load_model
+from ram_core.lite.imagenet import CLASSES
 from ram_core.localization.evidence import evidence
 from tests.photographs import UNPACKED, photographs
 
@@ -55,7 +56,8 @@ def measure(model: Any, image: Image.Image, mark: dict[str, Any]) -> dict[str, A
     places = (np.arange(columns) + 0.5) / columns, ((np.arange(rows) + 0.5) / rows)[:, None]
     row, column = np.unravel_index(found.argmax(), found.shape)
     prediction = model.predict(model.preprocessing(image)[None])[0]
-    best = model.vocabulary.names[prediction.tag_ids[prediction.scores.argmax()]]
+    is_class = prediction.tag_ids < CLASSES
+    best = model.vocabulary.names[prediction.tag_ids[is_class][prediction.scores[is_class].argmax()]]
     return {
         "image": mark["image"],
         "tag": mark["tag"],

@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks.bench_retrieval import RANK, Labelled, photographs, quality, stamps
 from benchmarks.report import begin, options, write
 from ram_core import load_model, load_text_encoder
+from ram_core.hierarchy.wordnet import shipped_hierarchy
 from storage.results.tag_names import Mention, TagNames, spread
 from storage.search.ranking import DEFAULT_RELEVANCE, SAMPLE, TAG_WEIGHT, Background
 
@@ -72,7 +73,7 @@ class Asked:
         encoded = encoder.encode(texts)
         self.cosines: NDArray[np.float32] = encoded @ vectors.T  # (Q, N)
         self.to_tags: NDArray[np.float32] = encoded @ encoder.encode(vocabulary.names).T  # (Q, T)
-        tag_names = TagNames(vocabulary.names, vocabulary.names_zh)
+        tag_names = TagNames(vocabulary.names, vocabulary.names_zh, vocabulary.synonyms or ())
         self.mentions = [tag_names.mentioned(text) for text in texts]
         self.named = np.stack([_evidence(mention, scores, vocabulary.thresholds) for mention in self.mentions])
 
@@ -217,7 +218,7 @@ def measure(labelled: Labelled, model: Any, encoder: Any, floors: dict[str, floa
     is_right = np.array([[text == query for text in labelled.texts] for query in queries])
     lists = {"labelled": queries, "unanswerable": UNANSWERABLE, "unanswerable_unseen": UNANSWERABLE_UNSEEN}
     every = {name: Asked(texts, encoder, model.vocabulary, scores, vectors) for name, texts in lists.items()}
-    asked, names = every["labelled"], encoder.encode(model.vocabulary.names)
+    asked, names = every["labelled"], encoder.encode(shipped_hierarchy().classes_of(model.vocabulary.names))
     values = {name: rules(each, vectors, names) for name, each in every.items()}
     if floors is None:
         rows, first, in_ten = _first_right(asked, is_right)

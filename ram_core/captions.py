@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ram_core.hierarchy.wordnet import most_special
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,10 +20,10 @@ def template_caption(names: Sequence[str], *, are_things: bool = True) -> str | 
 
     Args:
         names: names of assigned tags.
-        are_things: whether every tag names a countable thing. Otherwise, as with RAM's actions and colours, the names
-            are listed unchanged.
+        are_things: whether every tag names a countable thing, and only the most special ones are to be named.
+            Otherwise, as with RAM's actions and colours, the names are listed unchanged.
     """
-    distinct = list(dict.fromkeys(names))[:_MOST_TAGS]
+    distinct = list(dict.fromkeys(most_special(names) if are_things else names))[:_MOST_TAGS]
     if not distinct:
         return None
     words = [_with_article(name) for name in distinct] if are_things else distinct

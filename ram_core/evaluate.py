@@ -22,6 +22,7 @@ from PIL import Image
 
 from ram_core.annotations import PUBLISHED, locate, read_benchmark, read_descriptions
 from ram_core.errors import ImageError, ModelError
+from ram_core.hierarchy.wordnet import shipped_hierarchy
 from ram_core.metrics import Metrics, measure
 from ram_core.registry import load_model, model_names
 from ram_core.score_table import ScoreTable
@@ -95,6 +96,9 @@ def match_tags(model_tags: TagVocabulary, benchmark: Benchmark, *, by_position: 
         ModelError: the model has no such tag.
     """
     if by_position:
+        # ``lite`` has tags above its classes, behind them.
+        if len(shipped_hierarchy().classes_of(model_tags.names)) == len(benchmark.tags):
+            return np.arange(len(benchmark.tags))
         if len(model_tags) != len(benchmark.tags):
             raise ModelError(f"the model has {len(model_tags)} tags, but the tag list has {len(benchmark.tags)}")
         return np.arange(len(model_tags))
@@ -181,7 +185,7 @@ def _scores(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         batch = normalise(torch.from_numpy(pixels), model.preprocessing.mean, model.preprocessing.std)
         logits = model.tag_logits(batch).float()
         # The classes of `lite` are mutually exclusive. The tags of the other models are not.
-        scores = logits.softmax(dim=1) if model.spec.model == "lite" else logits.sigmoid()
+        scores = model.scores(logits) if model.spec.model == "lite" else logits.sigmoid()
         return np.asarray(scores.cpu().numpy(), dtype=np.float32)
 
 

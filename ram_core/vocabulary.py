@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 import unicodedata
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,6 +30,9 @@ DEFAULT_THRESHOLD = 0.68
 
 # A score is at most 1, and assignment requires a score above the threshold. A tag with this one is never assigned.
 NEVER = 1.0
+
+# Between the alternatives in a name; also in full width.
+_SEPARATOR = re.compile(r"[/|;、\uff0f\uff5c\uff1b]")
 
 # vocabulary in files -> the models it belongs to
 _MODELS = {"ram": ("ram_plus", "ram"), "tag2text": ("tag2text",)}
@@ -260,8 +264,9 @@ class TagVocabulary:
     def resolve(self, text: str) -> list[int]:
         """Return the ids that a person means by a name or a number, ascending; empty if there are none.
 
-        A name in English (case-insensitive) or Chinese gives every tag that has it; a synonym every tag that has it, if
-        it is no tag's name. Text that is neither is read as an id.
+        A name in English (case-insensitive) or Chinese gives every tag that has it. If it is no tag's name, an
+        alternative in a name ("cat" of "cat/kitty") or a synonym gives every tag that has it. Text that is neither is
+        read as an id.
         """
         key = _fold(text)
         if ids := self._ids_by_name.get(key) or self._ids_by_synonym.get(key):
@@ -289,8 +294,10 @@ class TagVocabulary:
     @cached_property
     def _ids_by_synonym(self) -> dict[str, tuple[int, ...]]:
         found: dict[str, set[int]] = {}
-        for i, others in enumerate(self.synonyms or ()):
-            for other in others:
+        given = self.synonyms or ((),) * len(self)
+        for i, (name, name_zh, others) in enumerate(zip(self.names, self.names_zh, given, strict=True)):
+            within = (part for each in (name, name_zh or "", *others) for part in _alternatives(each))
+            for other in (*others, *within):
                 found.setdefault(_fold(other), set()).add(i)
         return {key: tuple(sorted(ids)) for key, ids in found.items()}
 
@@ -299,6 +306,12 @@ class TagVocabulary:
         first = self._ids_by_name[key][0]
         english, chinese = self.names[first], self.names_zh[first]
         return english if chinese is None or _fold(english) == key else chinese
+
+
+def _alternatives(name: str) -> tuple[str, ...]:
+    """Return the names that a name consists of, as ``storage.results.naming``: "猫/猫咪" is "猫" or "猫咪"."""
+    parts = tuple(part.strip() for part in _SEPARATOR.split(name))
+    return parts if len(parts) > 1 and all(any(map(str.isalpha, part)) for part in parts) else ()
 
 
 def _clean(text: str) -> str:

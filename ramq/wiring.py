@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ramq.services.thumbnails import Thumbnails
     from ramq.services.vocabularies import VocabularyClient
     from ramq.settings import Settings
+    from storage.results.naming import Hierarchy
     from storage.search.search import Search
 
 Made = TypeVar("Made")
@@ -218,7 +219,7 @@ class Services:
     def _search_of_database(self) -> Search:
         from storage.search.search import Search  # noqa: PLC0415
 
-        return Search(self.index.reader)
+        return Search(self.index.reader, _hierarchy())
 
     @once
     def _search_of_standby(self) -> Search:
@@ -226,7 +227,7 @@ class Services:
             return self._search_of_database
         from storage.search.search import Search  # noqa: PLC0415
 
-        return Search(lambda: self.index.reader(of_standby=True))
+        return Search(lambda: self.index.reader(of_standby=True), _hierarchy())
 
     # Health ---------------------------------------------------------------------------------------------------------
 
@@ -244,6 +245,12 @@ class Services:
         if self.broker_url is None:
             raise ServiceUnavailableError("RAMQ_BROKER_URL is not set; set it to the URL of Redis")
         check_broker(self.broker_url)
+
+
+def _hierarchy() -> Hierarchy:
+    from ram_core.hierarchy.wordnet import shipped_hierarchy  # noqa: PLC0415  (most commands need no names of tags)
+
+    return shipped_hierarchy()
 
 
 @contextmanager

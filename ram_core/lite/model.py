@@ -1,5 +1,8 @@
 """The small model: EfficientNet-Lite2 (arXiv:1905.11946), 1,000 ImageNet classes, weights from an installed package.
 
+Tags above the classes, such as "animal", have the sum of the scores of the classes below. A picture shows one class as
+far as the network knows, so this is the probability that it shows any of them.
+
 Its vector is a ConSE embedding (arXiv:1312.5650): the mean of the embeddings of the likeliest classes, weighted by the
 roots of their scores. Through the text encoder alone, text can then be compared with images.
 """
@@ -23,7 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ram_core.captions import template_caption
 from ram_core.embeddings import cached_embeddings, unit
 from ram_core.errors import CheckpointError, DeviceError, VocabularyError
-from ram_core.lite.imagenet import CLASSES, imagenet_vocabulary
+from ram_core.lite.imagenet import CLASSES, imagenet_vocabulary, upper_weights
 from ram_core.lite.text_encoder import load_minilm
 from ram_core.lite.zero_shot import ZeroShotLite, zero_shot
 from ram_core.openset import open_vocabulary
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
     from ram_core.vocabulary import TagVocabulary
 
 _SCORE_FLOOR = 0.01
-_KEPT = 50  # tags per image at most; with the floor above, a photograph has about ten
+_KEPT = 50  # classes per image at most; with the floor above, a photograph has about ten
 # The ConSE paper, section 4, takes 10 classes and uses the scores themselves as weights. Roots give less likely classes
 # more weight. That helps if no class names the content of an image, and is better on both sets of
 # benchmarks/bench_retrieval.py.
@@ -58,7 +61,7 @@ class Lite:
     Args:
         network: (B, 3, 260, 260) -> (B, 1000) logits, on its device and in its number format.
         weights_sha256: hash of the weights of the network and the text encoder.
-        vocabulary: names, thresholds and descriptions of the classes.
+        vocabulary: names, thresholds and descriptions of the classes, and of the tags above them if it has these.
         embeddings: (1000, D) unit vectors of the classes.
         cache_dir: where the embeddings of other tags are cached.
     """
@@ -77,6 +80,7 @@ class Lite:
         self._network = network
         self._vocabulary = vocabulary
         self._embeddings = torch.from_numpy(embeddings).to(self._device)
+        self._upper = torch.from_numpy(upper_weights()).to(self._device) if len(vocabulary) > CLASSES else None
         # Not the crop used to evaluate classifiers: people also search for things at the edge of an image.
         self._preprocessing = SquashTransform(260, CENTRED_MEAN, CENTRED_STD)
         self._spec = ModelSpec(
@@ -95,7 +99,7 @@ class Lite:
 
     @property
     def vocabulary(self) -> TagVocabulary:
-        """The 1,000 classes."""
+        """The 1,000 classes, and behind them the tags above."""
         return self._vocabulary
 
     @property
@@ -145,6 +149,14 @@ class Lite:
             raise DeviceError(f"the model's numbers overflowed {self._dtype}; load it with dtype=torch.float32")
         return logits
 
+    def scores(self, logits: Tensor) -> Tensor:
+        """Return (B, T) scores of all tags of the vocabulary, of (B, 1000) logits: those of the tags above are sums."""
+        classes = logits.softmax(dim=1)
+        if self._upper is None:
+            return classes
+        # A sum of rounded scores may come out a little above 1.
+        return torch.cat([classes, (classes @ self._upper).clamp(max=1)], dim=1)
+
     @torch.inference_mode()
     def predict(self, pixels: NDArray[np.uint8], *, caption: bool = False) -> list[Prediction]:
         """Recognise a batch of (B, 260, 260, 3) uint8 pixels; one prediction per image.
@@ -158,11 +170,13 @@ class Lite:
             return []
         batch = torch.tensor(pixels, device=self._device)
         logits = self.tag_logits(normalise(batch, self._preprocessing.mean, self._preprocessing.std))
-        scores, ids = logits.softmax(dim=1).topk(_KEPT)  # (B, 50), best first
+        of_all = self.scores(logits)  # (B, T)
+        scores, ids = of_all[:, :CLASSES].topk(_KEPT)  # (B, 50), best first
         top, top_ids = scores[:, :_CONSE_TAGS], ids[:, :_CONSE_TAGS]
         vectors = torch.einsum("bk,bkd->bd", top.sqrt(), self._embeddings[top_ids])  # (B, D)
         vectors = torch.nn.functional.normalize(vectors, dim=1)
-        rows = zip(scores.cpu().numpy(), ids.int().cpu().numpy(), vectors.cpu().numpy(), strict=True)
+        kept = (scores, ids.int(), of_all[:, CLASSES:], vectors)
+        rows = zip(*(each.cpu().numpy() for each in kept), strict=True)
         return [self._prediction(*row, caption=caption) for row in rows]
 
     def recognize(self, images: Sequence[Image.Image], *, caption: bool = True) -> list[Recognition]:
@@ -170,11 +184,22 @@ class Lite:
         return recognize(self, images, caption=caption, batch_size=_BATCH)
 
     def _prediction(
-        self, scores: NDArray[np.float32], ids: NDArray[np.int32], vector: NDArray[np.float32], *, caption: bool
+        self,
+        scores: NDArray[np.float32],
+        ids: NDArray[np.int32],
+        upper: NDArray[np.float32],
+        vector: NDArray[np.float32],
+        *,
+        caption: bool,
     ) -> Prediction:
         keep = scores >= _SCORE_FLOOR
         order = np.argsort(ids[keep])
-        prediction = Prediction(ids[keep][order], scores[keep][order], vector)
+        above = np.flatnonzero(upper >= _SCORE_FLOOR)
+        prediction = Prediction(
+            np.concatenate([ids[keep][order], (CLASSES + above).astype(np.int32)]),
+            np.concatenate([scores[keep][order], upper[above]]),
+            vector,
+        )
         if not caption:
             return prediction
         names = [tag.name for tag in assigned_tags(prediction, self._vocabulary)]
@@ -196,21 +221,25 @@ def load_lite(
         device: where to run.
         dtype: number format; float16 needs a GPU.
         checkpoint: other weights of the same network and layout; default: the installed ones.
-        vocabulary: other names or thresholds for the 1,000 classes.
+        vocabulary: other names or thresholds for the 1,000 classes, or for these and the tags above them.
         models_dir: ignored.
         cache_dir: where the embeddings of the class names are cached; default: ``~/.cache/ramq``.
 
     Raises:
         CheckpointError: the weights are missing, damaged or of another network.
-        VocabularyError: the vocabulary does not have 1,000 tags.
+        VocabularyError: the vocabulary has another number of tags.
         DeviceError: float16 on a CPU.
     """
     del models_dir
     if dtype == torch.float16 and device.type == "cpu":
         raise DeviceError("float16 needs a GPU; use float32 on the CPU")
-    vocabulary = vocabulary or imagenet_vocabulary()
-    if len(vocabulary) != CLASSES:
-        raise VocabularyError(f"lite has {CLASSES} classes, but vocabulary {vocabulary.name!r} has {len(vocabulary)}")
+    own = imagenet_vocabulary()
+    vocabulary = vocabulary or own
+    if len(vocabulary) not in {CLASSES, len(own)}:
+        raise VocabularyError(
+            f"lite has {CLASSES} classes and {len(own) - CLASSES} tags above them, but vocabulary "
+            f"{vocabulary.name!r} has {len(vocabulary)}"
+        )
     path = Path(checkpoint) if checkpoint is not None else _installed_weights()
     network = _network(path).to(device, dtype).to(memory_format=torch.channels_last)
     encoder = load_minilm()
@@ -221,11 +250,12 @@ def load_lite(
 
 
 def _embeddings(encoder: TextEncoder, vocabulary: TagVocabulary, cache_dir: Path | str | None) -> NDArray[np.float32]:
-    """Return (T, D) unit vectors, each between the tag's name, as people search, and its more specific definition."""
-    named = cached_embeddings(encoder, vocabulary.names, cache_dir)
+    """Return (1000, D) unit vectors, each between the class's name, as people search, and its definition."""
+    named = cached_embeddings(encoder, vocabulary.names[:CLASSES], cache_dir)
     if vocabulary.descriptions is None:
         return named
-    return unit(named + cached_embeddings(encoder, [each[0] for each in vocabulary.descriptions], cache_dir))
+    described = [each[0] for each in vocabulary.descriptions[:CLASSES]]
+    return unit(named + cached_embeddings(encoder, described, cache_dir))
 
 
 def _installed_weights() -> Path:

@@ -10,10 +10,10 @@ from ram_core.lite.text_encoder import load_minilm
 
 
 def main() -> None:
-    """Embed the names and definitions of the classes of ``lite``."""
-    classes = imagenet_vocabulary()
+    """Embed the names and definitions of the tags of ``lite``."""
+    tags = imagenet_vocabulary()
     encoder = load_minilm()
-    texts = [*classes.names, *(each for several in classes.descriptions or () for each in several)]
+    texts = [*tags.names, *(each for several in tags.descriptions or () for each in several)]
     distinct = list(dict.fromkeys(texts))
     np.savez_compressed(
         PATH,

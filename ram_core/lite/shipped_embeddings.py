@@ -1,4 +1,4 @@
-"""Embeddings that are part of the package: of the names and definitions of the classes of ``lite``.
+"""Embeddings that are part of the package: of the names and definitions of the tags of ``lite``.
 
 Computing them takes twenty seconds on two cores. The first job in a new data folder would wait for all of it, the first
 text search for a part. ``python -m ram_core.lite.ship_embeddings`` writes the file, and a test compares it with the

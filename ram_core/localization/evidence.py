@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from ram_core.errors import CheckpointError, ModelError, VocabularyError
+from ram_core.lite.imagenet import CLASSES, upper_weights
 from ram_core.lite.model import Lite
 from ram_core.recognizer import NetworkRecognizer
 from ram_core.transforms import normalise
@@ -76,7 +77,8 @@ def evidence(model: Any, image: Image.Image, tag: str | int, *, method: Method =
 def activation_maps(model: Lite, image: Image.Image, tags: Sequence[int]) -> NDArray[np.float32]:
     """Return (T, h, w) float32 class activation maps of ``lite``, before any scaling.
 
-    The mean of a map, plus the bias of its class, is the logit.
+    The mean of a map, plus the bias of its class, is the logit. The map of a tag above classes is the mean of theirs,
+    each weighted by its share of the tag's score.
     """
     network: Any = model.network
     preprocessing = model.preprocessing
@@ -84,7 +86,16 @@ def activation_maps(model: Lite, image: Image.Image, tags: Sequence[int]) -> NDA
     pixels = torch.from_numpy(preprocessing(image).copy())[None].to(first.device)
     batch = normalise(pixels, preprocessing.mean, preprocessing.std).to(first.dtype)
     features = network.forward_features(batch)[0].float()  # (C, h, w)
-    weights = network.classifier.weight[list(tags)].float()  # (T, C)
+    of_classes: torch.Tensor = network.classifier.weight.float()  # (1000, C)
+    logits = of_classes @ features.mean(dim=(1, 2)) + network.classifier.bias.float()
+    upper = upper_weights().T  # (U, 1000)
+
+    def weights_of(tag: int) -> torch.Tensor:
+        below = [tag] if tag < CLASSES else np.flatnonzero(upper[tag - CLASSES]).tolist()
+        shares: torch.Tensor = logits[below].softmax(dim=0)
+        return shares @ of_classes[below]
+
+    weights = torch.stack([weights_of(tag) for tag in tags])  # (T, C)
     return torch.einsum("tc,chw->thw", weights, features).cpu().numpy()
 
 

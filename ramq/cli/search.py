@@ -15,6 +15,7 @@ import typer
 from ramq.cli.context import services
 from ramq.cli.output import as_data, err, out, print_json, print_table, shortened, shown, visible
 from ramq.cli.regions import print_regions, regions_data, write_overlay
+from ramq.services.special_tags import special_first
 from storage.errors import UsageError
 from storage.search.language import pointer
 from storage.search.views import SearchQuery, counted
@@ -197,9 +198,9 @@ def _print_regions(hits: Sequence[Hit]) -> None:
 
 
 def _tags_of(hit: Hit) -> str:
-    """Return the names of a hit's tags. The tags that the text names come first."""
+    """Return the names of a hit's tags. The tags that the text names come first, and general ones last."""
     named = hit.why.tags if hit.why else []
-    return ", ".join(tag.name for tag in sorted(hit.tags, key=lambda tag: tag.id not in named)[:5])
+    return ", ".join(tag.name for tag in sorted(special_first(hit.tags), key=lambda tag: tag.id not in named)[:5])
 
 
 def _read_in(hit: Hit) -> str:
@@ -263,6 +264,9 @@ def tags(
     query: Query = None,
     like: LikeOf = None,
     relevance: RelevanceOf = None,
+    special: Annotated[
+        bool, typer.Option("--special", help="Of each image, count only the most special tags: no animal, but a dog.")
+    ] = False,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=500)] = 50,
     strict: Strict = False,
     as_json: Json = False,
@@ -272,7 +276,7 @@ def tags(
     Example: ramq tags "a castle by the sea" --archive s3://holiday --limit 20
     """
     with pointing_into(query), services() as ramq:
-        asked = read(ramq, replace(narrow, relevance=relevance), query, is_strict=strict)
+        asked = read(ramq, replace(narrow, relevance=relevance, special=special), query, is_strict=strict)
         liked = liking(ramq, asked, like)
         facets = ramq.search.facets(liked, limit)
         regions = ramq.search.region_facets(liked) if as_json else None

@@ -45,7 +45,9 @@ def add(
     name: Annotated[str | None, typer.Option(help="Name of the vocabulary; default: the file's name.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Add a vocabulary: one name per line, or a table of name, name_zh, threshold and description(s).
+    """Add a vocabulary: one name per line, or a table of name, name_zh, threshold, description(s) and synonyms.
+
+    Adding the same tags again with other synonyms changes the synonyms.
 
     Example: ramq vocab add birds.txt --name birds
     """
@@ -72,8 +74,11 @@ def show(
         print_json({"vocabulary": view, "tags": tags})
         return
     print_table(
-        ("id", "tag", "Chinese", "threshold", "descriptions"),
-        ((str(t.id), t.name, t.name_zh, t.threshold, len(t.descriptions or ())) for t in tags),
+        ("id", "tag", "Chinese", "synonyms", "threshold", "descriptions"),
+        (
+            (str(t.id), t.name, t.name_zh, ", ".join(t.synonyms) or None, t.threshold, len(t.descriptions or ()))
+            for t in tags
+        ),
     )
 
 

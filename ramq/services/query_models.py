@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ram_core import load_model, load_text_encoder
 from ram_core.embeddings import cached_embeddings
 from ram_core.errors import ModelError
+from ram_core.hierarchy.wordnet import shipped_hierarchy
 from storage.errors import FatalError, UsageError
 from storage.results.tag_names import spread
 from storage.search.ranking import SAMPLE
@@ -66,7 +67,9 @@ class QueryModels:
         with self._encoder_lock:
             key = (model, vocabulary.vocabulary_id)
             if key not in self._name_vectors:
-                names = [vocabulary.names[i] for i in spread(len(vocabulary.names), SAMPLE)]
+                # Tags above classes have short, general names that are nearer to any text: the cutoff would rise.
+                known = shipped_hierarchy().classes_of(vocabulary.names)
+                names = [known[i] for i in spread(len(known), SAMPLE)]
                 self._name_vectors[key] = cached_embeddings(self._encoder(model), names, self._settings.cache_path)
             return self._name_vectors[key]
 

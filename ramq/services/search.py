@@ -14,8 +14,9 @@ from storage.results import generations
 from storage.search import query as queries
 from storage.search.counted_regions import regions_of
 from storage.search.language import wanted_tags
+from storage.search.notes import noting
 from storage.search.search import Search, between
-from storage.search.views import Facet, HitPage, RegionFacets, SearchQuery, asking
+from storage.search.views import Completion, Facet, HitPage, RegionFacets, SearchQuery, asking
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
 
     from ramq.services.query_models import QueryModels
     from storage.search.orders import Ranked
@@ -75,18 +77,18 @@ class SearchClient:
             UsageError: ``query`` names something that does not exist, or, with ``is_strict``, ``text`` is not valid.
         """
         if is_strict:
-            asked = asking(query, text)
-            with unit_of_work(self._engine) as session:
-                return queries.noting_unread(session, asked)
-        if not text or not text.strip():
-            return query
+            query, text = asking(query, text), None
         with unit_of_work(self._engine) as session:
-            asked = queries.read(session, query, text, self._search.vocabulary)
-            if not asked.text or next(wanted_tags(asked.where), None) is None or self._search.count(session, asked):
-                return asked
-            # "We are #1" names tag 1 only by accident. Hits for the words are better than no hits at all.
-            as_words = queries.read(session, query, text, self._search.vocabulary, are_tags_words=True)
-            return as_words if self._search.count(session, as_words) else asked
+            asked = self._read(session, query, text) if text and text.strip() else query
+            return noting(session, asked, self._search.vocabulary)
+
+    def _read(self, session: Session, query: SearchQuery, text: str) -> SearchQuery:
+        asked = queries.read(session, query, text, self._search.vocabulary)
+        if not asked.text or next(wanted_tags(asked.where), None) is None or self._search.count(session, asked):
+            return asked
+        # "We are #1" names tag 1 only by accident. Hits for the words are better than no hits at all.
+        as_words = queries.read(session, query, text, self._search.vocabulary, are_tags_words=True)
+        return as_words if self._search.count(session, as_words) else asked
 
     def page(self, query: SearchQuery) -> HitPage:
         """Return a page of hits, best first. Raises ``UsageError`` if the query names something that does not exist."""
@@ -201,7 +203,7 @@ class SearchClient:
         self.region_warmer.wake()
         return found
 
-    def suggest_tags(self, prefix: str, limit: int = 10) -> list[Facet]:
+    def suggest_tags(self, prefix: str, limit: int = 10) -> list[Completion]:
         """Return tags whose names start with ``prefix``, with the numbers of their images."""
         with unit_of_work(self._engine) as session:
             return self._search.suggest(session, prefix, limit)

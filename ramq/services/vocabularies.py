@@ -44,7 +44,9 @@ class VocabularyClient:
         except VocabularyError as error:
             raise UsageError(str(error)) from error
         thresholds = [float(threshold) for threshold in read.thresholds]
-        spec = VocabularySpec(read.sha256, read.name, read.names, read.names_zh, thresholds, read.descriptions)
+        spec = VocabularySpec(
+            read.sha256, read.name, read.names, read.names_zh, thresholds, read.descriptions, read.synonyms
+        )
         with unit_of_work(self._engine) as session:
             return vocabularies.add(session, spec)
 

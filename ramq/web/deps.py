@@ -151,6 +151,11 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
         Query(ge=0, le=1, description="minimum relevance to the text, 0 to 1; 0 disables the cutoff"),
         MAYBE_BLANK,
     ] = None,
+    special: Annotated[  # noqa: FBT002  (a parameter of the query string)
+        bool,
+        Query(description="whether facets count only the most special tags of an image: no animal, but a dog"),
+        MAYBE_BLANK,
+    ] = False,
     strict: Annotated[  # noqa: FBT002  (a parameter of the query string)
         bool, Query(description="whether to refuse a `q` that is not valid in the query language"), MAYBE_BLANK
     ] = False,
@@ -172,6 +177,7 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
         prefix=prefix,
         threshold=threshold,
         relevance=relevance,
+        special=special,
     )
     return SearchForm(q, others, strict)
 
@@ -223,4 +229,5 @@ def query_string(query: SearchQuery) -> str:
         value = getattr(query, name)
         if value is not None:
             pairs.append((name, f"{value:g}" if isinstance(value, float) else str(value)))
+    pairs += [("special", "1")] if query.special else []
     return urlencode(pairs)

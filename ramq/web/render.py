@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
 from ramq.services.corrections import LOCAL
+from ramq.services.special_tags import special_first
 from ramq.web.overlay import corners, points
 from ramq.web.regions_overlay import card, numbers
 from storage.search.language.writer import tag_text
@@ -186,6 +187,7 @@ class Templates:
             "term": term,
             "stage": stage,
             "person": person,
+            "special_first": special_first,
         }
         # URLs of static files change with their content, so that browsers may cache them without limit.
         stamps = {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in STATIC.iterdir()}

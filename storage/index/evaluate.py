@@ -51,7 +51,7 @@ def matching(rows: Rows, condition: Condition, within: BitMap | None = None) -> 
         case Not(part):
             found = (_everything(rows) if within is None else within) - matching(rows, part, within)
         case HasTag(tags):
-            found = _of(within, reduce(or_, (rows.tags.above(tag_id, units) for tag_id, units in tags), BitMap()))
+            found = _of(within, _having(rows, tags))
         case Below(prefix):
             # Text that is not valid Unicode cannot be a key, but may come in from a command line.
             below = rows.keys.below(prefix.encode(errors="surrogatepass"))
@@ -60,6 +60,15 @@ def matching(rows: Rows, condition: Condition, within: BitMap | None = None) -> 
             found = _of(within, _one_of(rows, condition))
         case InArchive() | ByJob() | Modified() | Sized():
             found = _between(*_range(rows, condition), within)
+    return found
+
+
+def _having(rows: Rows, tags: tuple[tuple[int, int], ...]) -> BitMap:
+    if len(tags) == 1:
+        return rows.tags.above(*tags[0])
+    found = BitMap()
+    for tag_id, units in tags:
+        found |= rows.tags.above(tag_id, units)
     return found
 
 
@@ -140,9 +149,7 @@ def score_sums(rows: Rows, chosen: NDArray[np.uint32], terms: Terms) -> NDArray[
     """
     sums = np.zeros(len(chosen), dtype=np.int64)
     for term in terms:
-        best = np.zeros(len(chosen), dtype=np.int16)
-        for tag_id in term:
-            np.maximum(best, _scores_of(rows, tag_id, chosen), out=best)
+        best = _best_of(rows, term, chosen)
         sums += np.minimum(best, SCORE_SCALE)  # tags added by a person are stored above it
     return sums
 
@@ -233,6 +240,23 @@ def _effort(rows: Rows, condition: Condition) -> tuple[int, int]:
 
 def _microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _best_of(rows: Rows, term: tuple[int, ...], chosen: NDArray[np.uint32]) -> NDArray[np.int16]:
+    """Return the best stored score of these tags for each of these rows (ascending), 0 if the row has none of them."""
+    if len(term) == 1:
+        return _scores_of(rows, term[0], chosen)
+    postings = [rows.tags.postings(tag_id) for tag_id in term]
+    if FEW * len(chosen) < sum(len(having) for having, _ in postings):
+        best = np.zeros(len(chosen), dtype=np.int16)
+        for tag_id in term:
+            np.maximum(best, _scores_of(rows, tag_id, chosen), out=best)
+        return best
+    # One column for all: a tag may have hundreds of kinds, and a column for each costs more than they have rows.
+    column = np.zeros(len(rows), dtype=np.int16)
+    for having, scores in postings:
+        column[having] = np.maximum(column[having], scores)
+    return column[chosen]
 
 
 def _scores_of(rows: Rows, tag_id: int, chosen: NDArray[np.uint32]) -> NDArray[np.int16]:

@@ -70,6 +70,7 @@ class VocabularyTag:
     name_zh: str | None
     threshold: float
     descriptions: list[str] | None
+    synonyms: list[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from storage.results.naming import OtherNames, alternatives
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -60,14 +62,24 @@ class TagNames:
     Args:
         names: English names, by tag id.
         names_zh: Chinese names, by tag id.
+        synonyms: further names, by tag id; empty for a vocabulary without any.
     """
 
-    def __init__(self, names: Sequence[str], names_zh: Sequence[str | None]) -> None:
+    def __init__(
+        self, names: Sequence[str], names_zh: Sequence[str | None], synonyms: Sequence[Sequence[str]] = ()
+    ) -> None:
         self._ids: dict[tuple[str, ...], list[int]] = {}
         for tag_id, pair in enumerate(zip(names, names_zh, strict=True)):
-            for units in {_units(name) for name in pair if name}:
+            for units in {_units(name) for name in pair if name and not alternatives(name)}:
                 if units:
                     self._ids.setdefault(units, []).append(tag_id)
+        others, more = OtherNames(names, names_zh, synonyms), dict[tuple[str, ...], list[int]]()
+        for tag_id in range(len(names)):
+            for units in {_units(name) for name in others.of(tag_id)}:
+                # A tag of its own name is meant before one that has it as an alternative or a synonym.
+                if units not in self._ids and not _FILLING.issuperset(units):
+                    more.setdefault(units, []).append(tag_id)
+        self._ids |= more
         self._longest = max(map(len, self._ids), default=0)
 
     def mentioned(self, text: str) -> Mention:

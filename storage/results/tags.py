@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from sqlalchemy import func, or_, select
+from sqlalchemy import select
 
 from storage.errors import UsageError
+from storage.results.naming import OtherNames, alternatives
 from storage.results.tag_names import TagNames, spread
 from storage.tables import SCORE_SCALE, Tag
 from storage.texts import fold, id_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
+
+    from storage.results.naming import Hierarchy, Kinds
 
 Name = TypeVar("Name", str, str | None)
 
@@ -57,12 +60,18 @@ class UnknownTagError(UsageError):
 
 @dataclass(frozen=True)
 class Names:
-    """A vocabulary in memory: names and thresholds by tag id. Vocabularies never change, so it may be cached."""
+    """A vocabulary in memory: names, thresholds and synonyms by tag id.
+
+    Only synonyms may change, and the ``edition`` of the vocabulary with them. ``synonyms`` is empty without any.
+    ``hierarchy`` knows which tags are kinds of others; None: no tag is.
+    """
 
     vocabulary_id: int
     names: tuple[str, ...]
     names_zh: tuple[str | None, ...]
     thresholds: tuple[float, ...]
+    synonyms: tuple[tuple[str, ...], ...] = ()
+    hierarchy: Hierarchy | None = field(default=None, compare=False)
 
     def units(self, tag_id: int, threshold: float | None) -> int:
         """Return the threshold of a tag in stored units: its own, or ``threshold`` (0..1) for all."""
@@ -78,7 +87,8 @@ class Names:
         """Return the ids of the tags that ``text`` names: in English in any case, in Chinese, or as an id.
 
         If several tags share a name, all of them are returned. If no name is spelled exactly like this, the names are
-        compared without regard to case, width, white space and composition of letters.
+        compared without regard to case, width, white space and composition of letters. If no tag has this name, those
+        are meant that have it as an alternative ("cat" of "cat/kitty") or as a synonym.
 
         Raises:
             UnknownTagError: it names no tag.
@@ -91,12 +101,55 @@ class Names:
 
     def ids(self, text: str) -> tuple[int, ...]:
         """Return the result of ``find``; nothing for an unknown name."""
+        named = self._named(text)
+        if not named and (tag_id := id_in(text.strip(), below=len(self.names))) is not None:
+            return (tag_id,)
+        return named
+
+    def meant(self, text: str) -> tuple[int, ...]:
+        """Return the ids of the tags that a search for ``text`` looks for: those that it names, and kinds of these.
+
+        A name that no tag has may be that of something more general: "dog" means the poodles of a vocabulary of breeds.
+        An id means this tag alone. The tags that ``text`` names come first.
+
+        Raises:
+            UnknownTagError: it names no tag, and nothing that is more general than one.
+        """
+        named = self._named(text)
+        if named:
+            return tuple(dict.fromkeys((*named, *(kind for tag_id in named for kind in self.kinds_of(tag_id)))))
+        return self.general(text) or self.find(text)
+
+    def general(self, text: str) -> tuple[int, ...]:
+        """Return the ids of the tags that are kinds of what ``text`` names, if it names no tag itself."""
+        return () if self._kinds is None or self.ids(text) else self._kinds.named(text)
+
+    def kinds_of(self, tag_id: int) -> tuple[int, ...]:
+        """Return the ids of the tags that are kinds of a tag, however many steps away."""
+        return () if self._kinds is None else self._kinds.below(tag_id)
+
+    @cached_property
+    def _kinds(self) -> Kinds | None:
+        if self.hierarchy is None:
+            return None
+        return self.hierarchy.over([(name, *alternatives(name)) for name in self.names])
+
+    @cached_property
+    def above(self) -> Mapping[int, frozenset[int]]:
+        """For each tag that has any the ids of the tags that it is a kind of."""
+        found: dict[int, set[int]] = {}
+        for tag_id in range(len(self.names)):
+            for kind in self.kinds_of(tag_id):
+                found.setdefault(kind, set()).add(tag_id)
+        return {tag_id: frozenset(general) for tag_id, general in found.items()}
+
+    def _named(self, text: str) -> tuple[int, ...]:
         wanted = text.strip()
         ids = {*self._by_name.get(wanted.lower(), ()), *self._by_name_zh.get(wanted, ())}
         if not ids:
-            ids = {place for place, _ in self._by_folded_name.get(fold(text), ())}
-        if not ids and (tag_id := id_in(wanted, below=len(self.names))) is not None:
-            ids = {tag_id}
+            folded = fold(text)
+            known = self._by_folded_name if folded in self._by_folded_name else self.others.by_folded
+            ids = {place for place, _ in known.get(folded, ())}
         return tuple(sorted(ids))
 
     def near(self, text: str, n: int = 5) -> list[str]:
@@ -107,9 +160,10 @@ class Names:
         wanted = fold(text)
         if len(text) > _LONGEST_NEAR or (wanted.isascii() and len(wanted) < _SHORTEST_NEAR):
             return []
-        near = difflib.get_close_matches(wanted, self._by_folded_name, n=n, cutoff=0.6)
-        holding = sorted((name for name in self._by_folded_name if wanted and wanted in name), key=len)
-        return [self._by_folded_name[name][0][1] for name in dict.fromkeys([*near, *holding])][:n]
+        known = {**self.others.by_folded, **self._by_folded_name}
+        near = difflib.get_close_matches(wanted, known, n=n, cutoff=0.6)
+        holding = sorted((name for name in known if wanted and wanted in name), key=len)
+        return [known[name][0][1] for name in dict.fromkeys([*near, *holding])][:n]
 
     def examples(self, preferred: Sequence[str]) -> list[str]:
         """Return as many names of tags as ``preferred`` has: those in it that are tags, then others."""
@@ -120,7 +174,12 @@ class Names:
     @cached_property
     def in_texts(self) -> TagNames:
         """The finder of tag names in texts."""
-        return TagNames(self.names, self.names_zh)
+        return TagNames(self.names, self.names_zh, self.synonyms)
+
+    @cached_property
+    def others(self) -> OtherNames:
+        """Alternatives and synonyms."""
+        return OtherNames(self.names, self.names_zh, self.synonyms)
 
     @cached_property
     def _own_units(self) -> list[int]:
@@ -152,34 +211,19 @@ def _places(names: Iterable[Name]) -> dict[Name, list[int]]:
     return places
 
 
-def load(session: Session, vocabulary_id: int) -> Names:
-    """Read a vocabulary."""
+def load(session: Session, vocabulary_id: int, hierarchy: Hierarchy | None = None) -> Names:
+    """Read a vocabulary. ``hierarchy`` knows which tags are kinds of others."""
     rows = session.execute(
-        select(Tag.name, Tag.name_zh, Tag.threshold).where(Tag.vocabulary_id == vocabulary_id).order_by(Tag.id)
+        select(Tag.name, Tag.name_zh, Tag.threshold, Tag.synonyms)
+        .where(Tag.vocabulary_id == vocabulary_id)
+        .order_by(Tag.id)
     ).all()
+    synonyms = tuple(tuple(row.synonyms or ()) for row in rows)
     return Names(
         vocabulary_id,
         tuple(row.name for row in rows),
         tuple(row.name_zh for row in rows),
         tuple(row.threshold for row in rows),
+        synonyms if any(synonyms) else (),
+        hierarchy,
     )
-
-
-def completions(session: Session, vocabulary_id: int, prefix: str, limit: int) -> list[int]:
-    """Return ids of tags whose English or Chinese name, or a word of it, begins with ``prefix``; short names first."""
-    lowered = prefix.strip().lower()
-    name = func.lower(Tag.name)
-    rows = session.scalars(
-        select(Tag.id)
-        .where(
-            Tag.vocabulary_id == vocabulary_id,
-            or_(
-                name.startswith(lowered, autoescape=True),
-                name.contains(f" {lowered}", autoescape=True),
-                Tag.name_zh.startswith(lowered, autoescape=True),
-            ),
-        )
-        .order_by(~name.startswith(lowered, autoescape=True), func.length(Tag.name), Tag.name, Tag.id)
-        .limit(limit)
-    )
-    return list(rows)

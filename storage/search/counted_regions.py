@@ -10,19 +10,19 @@ import numpy as np
 from storage.index import condition as conditions
 from storage.results import regions
 from storage.results.region_lists import EVERY
+from storage.results.region_search import Counted
 from storage.search.language import wanted_regions
 from storage.search.views import RegionMatch
 from storage.tables import AREA_SCALE
 from storage.texts import fold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
     from storage.index.condition import Condition
-    from storage.results.region_search import Counted
     from storage.results.tags import Names
     from storage.search.kept_regions import KeptRegions
     from storage.search.language import Expression, RegionTerm
@@ -48,25 +48,38 @@ class CountedRegions:
         """Whether tags were located in no image yet."""
         return not regions.is_any(self._session)
 
-    def condition(self, term: RegionTerm, names: Iterable[str]) -> Condition:
+    def condition(self, term: RegionTerm, groups: Sequence[Sequence[str]]) -> Condition:
         """Return the condition of a term. It never holds for images in which tags were not located.
 
         Args:
             term: what is compared.
-            names: the folded names of its tag.
+            groups: for each tag that it names the folded names whose regions are added up.
         """
         low, high = bounds(term)
         if high is not None and low > high:
             return conditions.Any()
+        names = dict.fromkeys(name for group in groups for name in group)
         found = self._kept.images(self._session, [*names, *([EVERY] if low == 0 else [])])
         located = found.pop(EVERY, None)
         # Without a lower limit, those with more are taken away, since images without regions are in no list.
         limits = (low, high) if located is None else (LARGEST if high is None else high + 1, None)
-        having = tuple(conditions.OneOf(_between(each, term, *limits)) for each in found.values())
+        added = [_added_up([found[name] for name in group if name in found]) for group in groups]
+        having = tuple(conditions.OneOf(_between(each, term, *limits)) for each in added if each is not None)
         if located is None:
             return having[0] if len(having) == 1 else conditions.Any(having)
         every = conditions.OneOf(located.ids.astype(np.int64))
         return conditions.All((every, *map(conditions.Not, having)))
+
+
+def _added_up(parts: Sequence[Counted]) -> Counted | None:
+    """Return the sums of regions and areas of several names; None without any."""
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    ids, at = np.unique(np.concatenate([part.ids for part in parts]), return_inverse=True)
+    regions_, areas = np.zeros(len(ids), dtype=np.int64), np.zeros(len(ids), dtype=np.int64)
+    np.add.at(regions_, at, np.concatenate([part.regions for part in parts]).astype(np.int64))
+    np.add.at(areas, at, np.concatenate([part.areas for part in parts]).astype(np.int64))
+    return Counted(ids, regions_, areas)
 
 
 def _between(counted: Counted, term: RegionTerm, low: int, high: int | None) -> NDArray[np.int64]:
@@ -79,11 +92,18 @@ def _between(counted: Counted, term: RegionTerm, low: int, high: int | None) -> 
     return ids.astype(np.int64)
 
 
+def groups_of(term: RegionTerm, names: Names) -> list[tuple[str, ...]]:
+    """Return for each tag that a term names the folded names under which it has regions."""
+    # A tag has regions under its English name. Others may have been asked for that are in no vocabulary, or by a
+    # synonym. Where a poodle was found there is no region of a dog, so the regions of kinds are added to its own.
+    groups = [(tag_id, *names.kinds_of(tag_id)) for tag_id in names.ids(term.tag)] or [names.general(term.tag)]
+    asked = [{fold(term.tag), *(fold(names.names[tag_id]) for tag_id in group)} for group in groups]
+    return sorted(dict.fromkeys(tuple(sorted(each)) for each in asked))
+
+
 def names_of(term: RegionTerm, names: Names) -> list[str]:
     """Return the folded names under which a term finds regions."""
-    # A tag has regions under its English name. Others may have been asked for that are in no vocabulary.
-    own = {fold(names.names[tag_id]) for tag_id in names.ids(term.tag)}
-    return sorted(own) or [fold(term.tag)]
+    return sorted({name for group in groups_of(term, names) for name in group})
 
 
 def regions_of(

@@ -15,13 +15,13 @@ from storage.results import generations, lookup, policies
 from storage.results.policy import Policy
 from storage.results.tags import UnknownTagError
 from storage.search import fields
-from storage.search.counted_regions import names_of
+from storage.search.counted_regions import groups_of
 from storage.search.having import having
 from storage.search.kept_images import KeptImages
 from storage.search.kept_regions import KeptRegions
 from storage.search.language import AllOf, AnyOf, FieldTerm, NotOf, RegionTerm, TagTerm, wanted_readings, wanted_tags
 from storage.search.language.parser import Setting
-from storage.search.language.reading import MAX_NOTES, Note, clean
+from storage.search.language.reading import MAX_NOTES, clean
 from storage.search.language.reading import read as language_read
 from storage.search.phrases import phrase_of
 from storage.search.text_in_pictures import TextInPictures
@@ -45,9 +45,6 @@ MAX_TERMS = 64
 MAX_DEPTH = 16
 MAX_OFFSET = 10_000
 """Maximum depth of paging in a ranking by vector. The ranking is computed again for each page."""
-
-_UNREAD = Note("No text was read in pictures yet, so read: finds nothing. `ramq read` reads it.")
-_UNLOCATED = Note("Tags were located in no picture yet, so count: and area: find nothing. `ramq locate` locates them.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +81,8 @@ def check(query: SearchQuery) -> None:
         share = getattr(query, name)
         if share is not None and not 0 <= share <= 1:
             raise UsageError(f"{name} must be in 0..1, not {share}")
-    leaves = [] if query.where is None else list(_leaves(query.where, MAX_DEPTH))
-    if len(query.tags) + len(query.any_tags) + len(query.not_tags) + len(leaves) > MAX_TERMS:
+    terms = [] if query.where is None else list(leaves(query.where))
+    if len(query.tags) + len(query.any_tags) + len(query.not_tags) + len(terms) > MAX_TERMS:
         raise UsageError(f"at most {MAX_TERMS} tags and filters in one query")
     for name in ("text", "archive", "prefix"):
         if "\x00" in (getattr(query, name) or ""):
@@ -120,7 +117,7 @@ def resolve(
     pictures = pictures or TextInPictures(session, KeptImages(), KeptRegions())
     resolver = _Resolver(session, names, query.threshold, policy, pictures)
     wanted, optional, unwanted = (
-        [names.find(term) for term in terms] for terms in (query.tags, query.any_tags, query.not_tags)
+        [names.meant(term) for term in terms] for terms in (query.tags, query.any_tags, query.not_tags)
     )
     either = tuple(tag_id for term in optional for tag_id in term)
     parts = [*facts, *map(resolver.has, wanted)]
@@ -195,20 +192,7 @@ def read(
         names = vocabulary(session, searched.vocabulary_id)
         reader = _Reader(session, names, query, are_tags_words=are_tags_words)
         parsed, notes = language_read(typed, reader.check)
-    noted = replace(_with(query, parsed), notes=(*cut, *notes), read_for=None if searched is None else searched.id)
-    return noting_unread(session, noted)
-
-
-def noting_unread(session: Session, query: SearchQuery) -> SearchQuery:
-    """Return ``query`` with a note if it asks for text or regions in pictures although none were found yet."""
-    leaves = () if query.where is None else _leaves(query.where, 2 * MAX_DEPTH)
-    asked = {leaf.name for leaf in leaves if isinstance(leaf, FieldTerm | RegionTerm)}
-    pictures = TextInPictures(session, KeptImages(), KeptRegions())
-    notes = [
-        *([_UNREAD] if "read" in asked and pictures.is_empty else []),
-        *([_UNLOCATED] if asked & {"count", "area"} and pictures.regions.is_empty else []),
-    ]
-    return replace(query, notes=(*query.notes, *notes)) if notes else query
+    return replace(_with(query, parsed), notes=(*cut, *notes), read_for=None if searched is None else searched.id)
 
 
 def _with(query: SearchQuery, parsed: Parsed) -> SearchQuery:
@@ -227,7 +211,7 @@ def _require_job_or_generation(session: Session, item: Expression | Setting) -> 
         if item.field == "generation":
             generations.get(session, item.number)
         return
-    for leaf in _leaves(item, MAX_DEPTH):
+    for leaf in leaves(item, MAX_DEPTH):
         if isinstance(leaf, FieldTerm) and leaf.name == "job":
             number = fields.number(leaf)
             if number >= fields.BIGINT or session.get(Job, number) is None:
@@ -253,11 +237,12 @@ class _Reader:
                     raise UsageError(f"the search already ranks by similarity to image {self._query.like}")
                 lookup.locate(self._session, item.number)
             return
-        for leaf in _leaves(item, MAX_DEPTH):
-            if isinstance(leaf, TagTerm) and not self._resolver.names.ids(leaf.name):
+        for leaf in leaves(item, MAX_DEPTH):
+            names = self._resolver.names
+            if isinstance(leaf, TagTerm) and not (names.ids(leaf.name) or names.general(leaf.name)):
                 self._unknown += 1
                 # Comparing a name with all others takes 10 ms, and a long text may have hundreds of names.
-                near = self._resolver.names.near(leaf.name) if self._unknown <= MAX_NOTES else ()
+                near = names.near(leaf.name) if self._unknown <= MAX_NOTES else ()
                 raise UnknownTagError(leaf.name, near)
         self._resolver.condition(item)
         if self._are_tags_words and next(wanted_tags(item), None) is not None:
@@ -318,7 +303,7 @@ class _Resolver:
     def _has_regions(self, term: RegionTerm) -> Condition:
         if self.pictures is None:
             return conditions.OneOf(np.empty(0, dtype=np.int64))
-        return self.pictures.regions.condition(term, names_of(term, self.names))
+        return self.pictures.regions.condition(term, groups_of(term, self.names))
 
     def terms(self, tree: Expression) -> Terms:
         """Return the terms of a tree: one for each wanted tag, and one for alternatives of which one is enough."""
@@ -335,7 +320,7 @@ class _Resolver:
 
     def _ids(self, term: TagTerm) -> tuple[int, ...]:
         try:
-            return self.names.find(term.name)
+            return self.names.meant(term.name)
         except UsageError as error:
             raise fields.at(error, term) from None
 
@@ -366,15 +351,16 @@ def _job_term(where: Expression | None) -> FieldTerm | None:
     return None
 
 
-def _leaves(tree: Expression, depth: int) -> Iterator[Leaf]:
+def leaves(tree: Expression, depth: int = MAX_DEPTH) -> Iterator[Leaf]:
+    """Yield the terms of a tree. Raises ``UsageError`` for a tree that is deeper."""
     if depth < 0:
         raise UsageError(f"a query may be nested at most {MAX_DEPTH} deep; make it simpler")
     match tree:
         case AllOf(parts) | AnyOf(parts):
             for part in parts:
-                yield from _leaves(part, depth - 1)
+                yield from leaves(part, depth - 1)
         case NotOf(part):
-            yield from _leaves(part, depth - 1)
+            yield from leaves(part, depth - 1)
         case TagTerm() | FieldTerm() | RegionTerm():
             yield tree
 

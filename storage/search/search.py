@@ -11,7 +11,7 @@ import numpy as np
 from storage.errors import NotFoundError, UsageError
 from storage.index.condition import All, InArchive, Not, OneOf
 from storage.index.selection import Selection, most_common
-from storage.results import generations, lookup, policies, tags
+from storage.results import generations, lookup, policies, tags, vocabularies
 from storage.results.reading_search import Having
 from storage.search import query as queries
 from storage.search.counted_regions import regions_of
@@ -25,8 +25,9 @@ from storage.search.phrases import all_of, words_of_text
 from storage.search.ranking import DEFAULT_RELEVANCE
 from storage.search.region_facets import region_facets
 from storage.search.relevance import Cutoffs
+from storage.search.special_tags import most_special
 from storage.search.text_in_pictures import TextInPictures
-from storage.search.views import Facet, Hit, HitPage, ReadMatch, RegionFacets, SearchQuery, Why
+from storage.search.views import Completion, Facet, Hit, HitPage, ReadMatch, RegionFacets, SearchQuery, Why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
+    from storage.index.condition import Condition
     from storage.index.index import VectorIndex, View
+    from storage.results.naming import Hierarchy
     from storage.results.tags import Names
     from storage.results.views import ImageView
     from storage.search.orders import Order
@@ -53,20 +56,24 @@ class Search:
 
     Args:
         index: returns the index of this process; called at the first search.
+        hierarchy: knows which tags are kinds of others; None: no tag is.
     """
 
-    def __init__(self, index: Callable[[], VectorIndex]) -> None:
+    def __init__(self, index: Callable[[], VectorIndex], hierarchy: Hierarchy | None = None) -> None:
         self._index = index
-        self._names: dict[int, Names] = {}
+        self._hierarchy = hierarchy
+        self._names: dict[int, tuple[int, Names]] = {}
         self._cutoffs = Cutoffs()
         self._kept = KeptImages()
         self.regions = KeptRegions()
 
     def vocabulary(self, session: Session, vocabulary_id: int) -> Names:
-        """Return a vocabulary. It is cached after its first use."""
-        if vocabulary_id not in self._names:
-            self._names[vocabulary_id] = tags.load(session, vocabulary_id)
-        return self._names[vocabulary_id]
+        """Return a vocabulary. It is cached after its first use, until its synonyms change."""
+        edition = vocabularies.edition(session, vocabulary_id)
+        kept = self._names.get(vocabulary_id)
+        if kept is None or kept[0] != edition:
+            kept = self._names[vocabulary_id] = (edition, tags.load(session, vocabulary_id, self._hierarchy))
+        return kept[1]
 
     def page(
         self,
@@ -251,33 +258,41 @@ class Search:
     ) -> list[Facet]:
         found = matching if hits is None else matching.among(hits)
         units = match.names.all_units(query.threshold)
+        view = self._index().view(session, match.generation.id)
+        narrowed = () if match.condition is None else (match.condition,)
+
+        def meeting(condition: Condition) -> Selection:
+            inside = Selection.of(view, All((*narrowed, condition)))
+            return inside if hits is None else inside.among(hits)
+
+        most = len(units) if query.special else limit
         if match.policy.is_empty:
-            counts = found.most_common(units, limit)
+            counts = found.most_common(units, most)
         else:
-            view = self._index().view(session, match.generation.id)
-            narrowed = () if match.condition is None else (match.condition,)
-
-            def in_archive(archive_id: int) -> NDArray[np.int64]:
-                inside = Selection.of(view, All((*narrowed, InArchive(archive_id))))
-                return (inside if hits is None else inside.among(hits)).count_tags(units)
-
-            counts = most_common(match.policy.counted(found.count_tags(units), in_archive), limit)
+            of_all = found.count_tags(units)
+            counts = most_common(
+                match.policy.counted(of_all, lambda archive_id: meeting(InArchive(archive_id)).count_tags(units)), most
+            )
+        if query.special:
+            counts = most_special(counts, limit, match, units.tolist(), meeting)
         return [_facet(match.names, tag_id, count) for tag_id, count in counts]
 
-    def suggest(self, session: Session, prefix: str, limit: int) -> list[Facet]:
-        """Return tags whose name begins with ``prefix``, with their image counts; those with images come first."""
+    def suggest(self, session: Session, prefix: str, limit: int) -> list[Completion]:
+        """Return tags of which a name begins with ``prefix``, with their image counts; those with images come first."""
         generation = generations.default(session)
         if generation is None or not prefix.strip():
             return []
         names = self.vocabulary(session, generation.vocabulary_id)
-        ids = tags.completions(session, generation.vocabulary_id, prefix, limit * _CANDIDATES)
+        found = names.others.beginning(prefix, limit * _CANDIDATES)
         policy = policies.load(session, names)
         view = self._index().view(session, generation.id)
 
         def count(tag_id: int) -> int:
             return len(Selection.of(view, having(policy, [(tag_id, names.units(tag_id, None))])))
 
-        facets = [_facet(names, tag_id, count(tag_id)) for tag_id in ids]
+        facets = [
+            Completion(tag_id, names.names[tag_id], names.names_zh[tag_id], count(tag_id), by) for tag_id, by in found
+        ]
         return sorted(facets, key=lambda facet: facet.count == 0)[:limit]
 
     def count(self, session: Session, query: SearchQuery) -> int:

@@ -150,6 +150,13 @@ class Facet:
 
 
 @dataclass(frozen=True, slots=True)
+class Completion(Facet):
+    """A tag that what is typed may become. ``by`` is the alternative or synonym that begins so, if its names do not."""
+
+    by: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class RegionFacet:
     """How many of the matching images have so many regions of a tag.
 
@@ -199,6 +206,7 @@ class SearchQuery:
             well.
         cursor: ``next_cursor`` of the previous page.
         where: a further condition, from the query language.
+        special: whether facets count of each image only the tags of which it has no kind: a dog, and no animal.
         generation: the generation to search, instead of the one that serves.
         read_for: the generation that the query was read for. It is searched even if another one serves by now, since
             the text's vector and the names of tags belong to it.
@@ -215,6 +223,7 @@ class SearchQuery:
     prefix: str | None = None
     threshold: float | None = None
     relevance: float | None = None
+    special: bool = False
     limit: int = 20
     cursor: str | None = None
     where: Expression | None = None

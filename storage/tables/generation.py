@@ -22,7 +22,10 @@ from storage.tables.base import Base
 
 
 class Vocabulary(Base):
-    """A list of tags that a model can give. Tags are keyed by position, since several may share a name."""
+    """A list of tags that a model can give. Tags are keyed by position, since several may share a name.
+
+    Only synonyms of tags ever change, and ``edition`` with them; 0: none were given yet.
+    """
 
     __tablename__ = "vocabulary"
 
@@ -30,6 +33,7 @@ class Vocabulary(Base):
     sha256: Mapped[str] = mapped_column(unique=True)
     name: Mapped[str]
     size: Mapped[int] = mapped_column(Integer)
+    edition: Mapped[int] = mapped_column(Integer, server_default=text("0"))
 
 
 class Tag(Base):
@@ -47,6 +51,7 @@ class Tag(Base):
     name_zh: Mapped[str | None]
     threshold: Mapped[float] = mapped_column(REAL)
     descriptions: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    synonyms: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
 
 
 class Generation(Base):

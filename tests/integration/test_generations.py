@@ -30,7 +30,7 @@ FEWER = 5
 
 
 def add_generation(services: Services, *, images: int | None = None, fingerprint: str = "another") -> int:
-    """A second generation with the first one's results for so many images (None: all), whose cats are dogs."""
+    """A second generation with the first one's results for so many images (None: all), whose cats are mutts."""
     with unit_of_work(services.engine) as session:
         names, names_zh, thresholds = zip(
             *session.execute(text("SELECT name, name_zh, threshold FROM tag WHERE vocabulary_id = 1 ORDER BY id")),
@@ -40,7 +40,7 @@ def add_generation(services: Services, *, images: int | None = None, fingerprint
             session,
             generations.GenerationSpec(fingerprint, "lite", "0" * 64, "squash", "tags", 384),
             VocabularySpec(
-                fingerprint, "own", ["dog" if name == CAT else name for name in names], names_zh, thresholds
+                fingerprint, "own", ["mutt" if name == CAT else name for name in names], names_zh, thresholds
             ),
         )
         values = {"id": generation_id, "limit": images}
@@ -90,7 +90,7 @@ def test_a_switch_changes_what_search_speaks_of_and_a_rollback_changes_it_back(c
     services = services_of(client)
     other = add_generation(services)
     assert client.post(f"/v1/generations/{other}/use").json()["is_default"] is True
-    assert [hit["key"] for hit in client.get("/v1/search", params={"tag": "dog"}).json()["items"]] == ["chelsea.png"]
+    assert [hit["key"] for hit in client.get("/v1/search", params={"tag": "mutt"}).json()["items"]] == ["chelsea.png"]
     assert_problem(client.get("/v1/search", params={"tag": CAT}), 422, "unknown-tag")
 
     assert client.post("/v1/generations/rollback").json()["id"] == 1
@@ -141,10 +141,14 @@ def test_a_comparison_tells_what_was_gained_and_lost_and_where(client: TestClien
     assert (found["images_a"], found["images_b"], found["images_both"]) == (images, images, images)
     assert found["images_changed"] == 1
     changes = {change["name"]: change for change in found["tags"]}
-    assert (changes["dog"]["gained"], changes["dog"]["gained_images"], changes["dog"]["is_in_a"]) == (1, [cat], False)
+    assert (changes["mutt"]["gained"], changes["mutt"]["gained_images"], changes["mutt"]["is_in_a"]) == (
+        1,
+        [cat],
+        False,
+    )
     assert (changes[CAT]["lost"], changes[CAT]["lost_images"], changes[CAT]["is_in_b"]) == (1, [cat], False)
     assert all(
-        not change["gained"] and not change["lost"] for name, change in changes.items() if name not in {"dog", CAT}
+        not change["gained"] and not change["lost"] for name, change in changes.items() if name not in {"mutt", CAT}
     )
 
 

@@ -84,7 +84,7 @@ def test_a_dropped_picture_has_a_link_of_its_own(client: TestClient, archive: Pa
     shown = client.get(f"/pictures/{name}")
 
     assert dropped.status_code == 303
-    assert page.text.index("chelsea") < page.text.index("coffee")
+    assert page.text.index("chelsea.png") < page.text.index("coffee.png")
     assert (shown.content, shown.headers["content-type"]) == (picture, "image/png")
     assert "sandbox" in shown.headers["content-security-policy"]
     forgotten = client.get("/", params={"picture": "0" * 64}, headers={"accept": "text/html"})

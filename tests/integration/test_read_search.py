@@ -14,6 +14,7 @@ from storage.errors import UsageError
 from storage.results import line_corrections, partitions, reading_search, serving
 from storage.search import query as queries
 from storage.search.language import parse
+from storage.search.notes import noting
 from storage.search.orders import MAX_READ
 from storage.search.views import SearchQuery, asking
 from tests.archive_model import ArchiveModel
@@ -317,6 +318,7 @@ def typed(pictures: Pictures) -> Callable[[str], SearchQuery]:
     def read(asked: str) -> SearchQuery:
         with unit_of_work(pictures.model.engine) as session:
             query = queries.read(session, SearchQuery(), asked, pictures.search.vocabulary)
+            query = noting(session, query, pictures.search.vocabulary)
             vector = unit_vectors(1, np.random.default_rng(1))[0] if query.text else None
             pictures.search.page(session, query, vector)
             return query

@@ -15,6 +15,7 @@ from storage.results.records import Provenance
 from storage.results.region_views import FoundRegion, RegionsRow
 from storage.search import query as queries
 from storage.search.language import parse
+from storage.search.notes import noting
 from storage.search.views import SearchQuery, asking
 from tests.archive_model import ArchiveModel
 from tests.reading_archive import ReadingArchive, add_text_generation
@@ -216,7 +217,8 @@ def test_no_typed_text_fails(pictures: Pictures, asked: str) -> None:
 def test_a_note_says_that_nothing_was_located_yet(pictures: Pictures) -> None:
     def notes(asked: str) -> tuple[queries.Note, ...]:
         with unit_of_work(pictures.model.engine) as session:
-            return queries.read(session, SearchQuery(), asked, pictures.search.vocabulary).notes
+            query = queries.read(session, SearchQuery(), asked, pictures.search.vocabulary)
+            return noting(session, query, pictures.search.vocabulary).notes
 
     (note,) = notes("-count:dog>=2 cat")
     assert "`ramq locate`" in note.line

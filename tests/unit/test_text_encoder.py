@@ -103,12 +103,12 @@ def test_a_damaged_tokenizer_is_refused_with_its_name(tmp_path: Path) -> None:
 def test_embeddings_are_computed_once_and_then_read(
     encoder: MiniLMTextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = cached_embeddings(encoder, ["dog", "cat"], tmp_path / "new")
+    first = cached_embeddings(encoder, ["a dog", "a cat"], tmp_path / "new")
     asked: list[int] = []
     monkeypatch.setattr(encoder, "encode", lambda texts: asked.append(len(texts)) or first)
-    np.testing.assert_array_equal(cached_embeddings(encoder, ["dog", "cat"], tmp_path / "new"), first)
+    np.testing.assert_array_equal(cached_embeddings(encoder, ["a dog", "a cat"], tmp_path / "new"), first)
     assert asked == []
-    cached_embeddings(encoder, ["cat", "dog"], tmp_path / "new")
+    cached_embeddings(encoder, ["a cat", "a dog"], tmp_path / "new")
     assert asked == [2]
 
 
@@ -140,13 +140,13 @@ def test_nothing_is_shipped_for_another_encoder_or_another_text(encoder: MiniLMT
 
 @pytest.mark.parametrize("damage", [b"", b"not numpy", None])
 def test_a_damaged_cache_is_made_again(encoder: MiniLMTextEncoder, tmp_path: Path, damage: bytes | None) -> None:
-    expected = cached_embeddings(encoder, ["dog"], tmp_path)
+    expected = cached_embeddings(encoder, ["a dog"], tmp_path)
     (path,) = tmp_path.iterdir()
     if damage is None:
         np.save(path, np.zeros_like(expected))
     else:
         path.write_bytes(damage)
-    np.testing.assert_array_equal(cached_embeddings(encoder, ["dog"], tmp_path), expected)
+    np.testing.assert_array_equal(cached_embeddings(encoder, ["a dog"], tmp_path), expected)
     np.testing.assert_array_equal(np.load(path), expected)
 
 
@@ -155,5 +155,5 @@ def test_a_cache_that_cannot_be_written_is_said_and_gone_without(
 ) -> None:
     file = tmp_path / "file"
     file.write_text("in the way")
-    assert cached_embeddings(encoder, ["dog"], file).shape == (1, 384)
+    assert cached_embeddings(encoder, ["a dog"], file).shape == (1, 384)
     assert "could not be kept" in caplog.text

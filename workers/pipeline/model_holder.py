@@ -245,6 +245,7 @@ class ModelHolder:
             tuple(tag.name_zh for tag in tags),
             np.array([tag.threshold for tag in tags], dtype=np.float32),
             tuple(tuple(tag.descriptions or ()) for tag in tags) if described else None,
+            tuple(tuple(tag.synonyms) for tag in tags) if any(tag.synonyms for tag in tags) else None,
         )
         log.info("embedding vocabulary", model=model.name, vocabulary=view.name, tags=len(tags))
         try:
@@ -303,5 +304,6 @@ class ModelHolder:
                 names_zh=vocabulary.names_zh,
                 thresholds=[float(threshold) for threshold in vocabulary.thresholds],
                 descriptions=vocabulary.descriptions,
+                synonyms=vocabulary.synonyms,
             ),
         )

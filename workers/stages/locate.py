@@ -106,6 +106,7 @@ def _found(region: Region) -> FoundRegion:
 
 
 def _load(model: str, options: StageOptions) -> LocateStage:
+    from ram_core.hierarchy.wordnet import shipped_hierarchy  # noqa: PLC0415
     from ram_core.localization import load_locator  # noqa: PLC0415  (torch and transformers)
 
     detector, _, segmenter = model.partition("+")
@@ -115,6 +116,7 @@ def _load(model: str, options: StageOptions) -> LocateStage:
             segmenter or None,
             device=options.device,
             models_dir=options.models_dir,
+            kinds=shipped_hierarchy().more_general(),
             precision=options.locate_precision,
         )
     )

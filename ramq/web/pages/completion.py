@@ -41,7 +41,7 @@ class Option:
 
     Attributes:
         label: the tag, archive or field.
-        hint: its other name, or its meaning.
+        hint: its other name, also the synonym that was typed, or its meaning.
         count: the number of images with it, or None if images are not counted.
         filled: the completed query.
     """
@@ -87,7 +87,8 @@ def _tags(services: Services, written: Partial, limit: int) -> list[Option]:
         for facet in services.search.suggest_tags(typed, limit):
             is_chinese = facet.name_zh is not None and facet.name_zh.startswith(typed_folded)
             names = (facet.name_zh or "", facet.name) if is_chinese else (facet.name, facet.name_zh)
-            options.append(Option(names[0], names[1], facet.count, written.with_tag(names[0], start)))
+            hint = names[1] if facet.by is None else f"also: {facet.by}"
+            options.append(Option(names[0], hint, facet.count, written.with_tag(names[0], start)))
             if names[0].casefold() == typed_folded:
                 options += [
                     Option(f"{names[0]}{sign}", SIGNS[sign], None, written.with_tag(names[0], start, sign))

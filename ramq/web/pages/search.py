@@ -127,7 +127,7 @@ class Links:
     @property
     def is_everything(self) -> bool:
         """Whether nothing narrows the search."""
-        return not self.is_ranked and not query_string(replace(self.query, cursor=None))
+        return not self.is_ranked and not query_string(replace(self.query, cursor=None, special=False))
 
     @property
     def _parts(self) -> tuple[Expression, ...]:
