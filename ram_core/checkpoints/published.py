@@ -15,6 +15,8 @@ from ram_core.errors import CheckpointError, UnknownModelError
 # Fixed revisions, if there are any.
 _HUB = "https://huggingface.co"
 _RAM_PLUS_REVISION = "6afd703f04b23e1c18d4c7d9882c4f5f954848f8"
+# This revision has no safetensors. Projects that pin it publish the hashes of its files.
+_CLIP_REVISION = "57c216476eefef5ab752ec549e440a49ae4ae5f3"
 _LISTS = (
     "https://raw.githubusercontent.com/xinyu1205/recognize-anything/7cb804a8609e9f4b1a50b7f31436d2df40bb9481/ram/data"
 )
@@ -83,8 +85,9 @@ def _hub(repository: str, name: str, revision: str = "main") -> str:
     return f"{_HUB}/{repository}/resolve/{revision}/{name}"
 
 
-def _clip(name: str, size_bytes: int) -> RemoteFile:
-    return RemoteFile(name, _hub("openai/clip-vit-base-patch16", name), size_bytes, exact_size=False)
+def _clip(name: str, size_bytes: int, sha256: str, *, exact_size: bool = False) -> RemoteFile:
+    url = _hub("openai/clip-vit-base-patch16", name, _CLIP_REVISION)
+    return RemoteFile(name, url, size_bytes, sha256, exact_size=exact_size)
 
 
 _RAM_LISTS = (
@@ -187,15 +190,20 @@ _ENTRIES: tuple[CatalogueEntry, ...] = (
     ),
     CatalogueEntry(
         "clip-vit-base-patch16",
-        "CLIP ViT-B/16 text encoder: text search and open-set tags with RAM and RAM++ (arXiv:2103.00020)",
+        "CLIP ViT-B/16: text search and open-set tags with RAM and RAM++, and training (arXiv:2103.00020)",
         (
-            _clip("config.json", 4_100),
-            _clip("model.safetensors", 599_000_000),
-            _clip("tokenizer.json", 2_220_000),
-            _clip("tokenizer_config.json", 700),
-            _clip("special_tokens_map.json", 400),
-            _clip("vocab.json", 862_000),
-            _clip("merges.txt", 525_000),
+            _clip("config.json", 4_100, "eaf1c9089a8553c913d27ea66407f8bfc2be9989c80c9f331ddb3d63d4c5e8ad"),
+            _clip(
+                "pytorch_model.bin",
+                598_641_023,
+                "ec89c7b09c749a60aae3c9cd910516f24b58214a7df060b48962d14c469cfbf0",
+                exact_size=True,
+            ),
+            _clip("tokenizer.json", 2_220_000, "a83e0809aa4c3af7208b2df632a7a69668c6d48775b3c3fe4e1b1199d1f8b8f4"),
+            _clip("tokenizer_config.json", 700, "3f74b6a4d97fee70b3b96921a687fc5e3f2fb583f5f81e7c178c0c22281beade"),
+            _clip("special_tokens_map.json", 400, "f8c0d6c39aee3f8431078ef6646567b0aba7f2246e9c54b8b99d55c22b707cbf"),
+            _clip("vocab.json", 862_000, "3f0c4f7d2086b61b38487075278ea9ed04edb53a03cbb045b86c27190fa8fb69"),
+            _clip("merges.txt", 525_000, "9fd691f7c8039210e0fced15865466c65820d09b63988b0174bfe25de299051a"),
         ),
     ),
     *(_reader(*script) for script in _SCRIPTS),

@@ -22,6 +22,7 @@ BERT_HEAD_WIDTH = 64
 SMALL_HEAD_WIDTH = 8
 # Swin halves the grid three times after patches of 4 pixels, and its last grid is one window (arXiv:2103.14030).
 PIXELS_PER_WINDOW_CELL = 32
+PATCH = 4  # pixels per side of a patch; arXiv:2103.14030, section 3.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,15 @@ class SwinSizes:
         depths: blocks per stage.
         heads: attention heads per stage.
         window: side of the attention window, in tokens.
+        drop_path: in training, the share of images that skip the last block; earlier blocks are skipped less often
+            (stochastic depth, arXiv:1603.09382).
     """
 
     width: int
     depths: tuple[int, ...]
     heads: tuple[int, ...]
     window: int
+    drop_path: float = 0.0
 
     @property
     def image_size(self) -> int:
@@ -64,6 +68,7 @@ class BertSizes:
         memory: width of the memory that the cross attention reads.
         words: size of the word embedding; 0 for a stack without embeddings.
         positions: size of the position embedding; 0 likewise.
+        dropout: in training, the share of hidden numbers and of attention weights that are dropped.
     """
 
     layers: int
@@ -73,6 +78,7 @@ class BertSizes:
     memory: int
     words: int = 0
     positions: int = 0
+    dropout: float = 0.0
 
 
 def swin_sizes(weights: Shapes, prefix: str = "visual_encoder.") -> SwinSizes:

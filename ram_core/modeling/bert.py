@@ -6,16 +6,17 @@ the memory have another width than the tokens, are computed once per image, and 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from transformers.models.bert.configuration_bert import BertConfig
 from transformers.models.bert.modeling_bert import BertIntermediate, BertOutput, BertSelfOutput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ram_core.modeling.architecture import BertSizes
 
@@ -41,15 +42,19 @@ def bert_config(sizes: BertSizes) -> BertConfig:
         max_position_embeddings=max(sizes.positions, 1),
         layer_norm_eps=LAYER_NORM_EPSILON,
         hidden_act="gelu",
+        pad_token_id=0,
+        hidden_dropout_prob=sizes.dropout,
+        attention_probs_dropout_prob=sizes.dropout,
     )
 
 
 class Attention(nn.Module):
     """Multi-head attention (arXiv:1706.03762, section 3.2) from H-wide tokens to a memory of any width."""
 
-    def __init__(self, hidden: int, memory: int, heads: int) -> None:
+    def __init__(self, hidden: int, memory: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads = heads
+        self.dropout = dropout
         self.query = nn.Linear(hidden, hidden)
         self.key = nn.Linear(memory, hidden)
         self.value = nn.Linear(memory, hidden)
@@ -70,7 +75,8 @@ class Attention(nn.Module):
             (B, L, H).
         """
         split = self._split(query).expand(memory.keys.shape[0], -1, -1, -1)  # (B, heads, L, H / heads)
-        mixed = functional.scaled_dot_product_attention(split, *memory, attn_mask=allowed)
+        dropped = self.dropout if self.training else 0.0
+        mixed = functional.scaled_dot_product_attention(split, *memory, attn_mask=allowed, dropout_p=dropped)
         return mixed.transpose(1, 2).flatten(2)
 
     def _split(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -82,7 +88,9 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, config: BertConfig, memory: int) -> None:
         super().__init__()
-        self.self = Attention(config.hidden_size, memory, config.num_attention_heads)
+        self.self = Attention(
+            config.hidden_size, memory, config.num_attention_heads, config.attention_probs_dropout_prob
+        )
         self.output = BertSelfOutput(config)
 
     def forward(
@@ -127,14 +135,16 @@ class Embeddings(nn.Module):
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        # Padding learns nothing: it is what it was before training.
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, ids: torch.Tensor, start: int = 0) -> torch.Tensor:
         """Return (B, L, H) embeddings of (B, L) token ids; the first is at position ``start``."""
         positions = self.position_embeddings.weight[start : start + ids.shape[1]]
-        embedded: torch.Tensor = self.LayerNorm(self.word_embeddings(ids) + positions)
+        embedded: torch.Tensor = self.dropout(self.LayerNorm(self.word_embeddings(ids) + positions))
         return embedded
 
 
@@ -150,3 +160,9 @@ class Layers(nn.Module, Generic[L]):
 
     def __iter__(self) -> Iterator[L]:
         return cast("Iterator[L]", iter(self.layer))
+
+
+def recomputed(part: Callable[..., torch.Tensor], *inputs: Any) -> torch.Tensor:
+    """Return ``part(*inputs)`` without keeping its activations: they are computed again for the gradients."""
+    output: torch.Tensor = checkpoint(part, *inputs, use_reentrant=False)
+    return output

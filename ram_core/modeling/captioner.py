@@ -24,6 +24,7 @@ DECODE, ENCODE = 30522, 30523
 SPECIAL = frozenset({PAD, UNKNOWN, CLASS, SEPARATOR, MASK, DECODE, ENCODE})
 PROMPT = "a picture of "
 TAGS_LENGTH = 40  # tokens of the tags; further ones are cut off. Source: official ``tag2text.py``
+CAPTION_LENGTH = 40  # likewise, of a caption in training
 # The reference's tokenizer does this after joining words: transformers' ``clean_up_tokenization``.
 _TIGHTEN = ((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"))
 _TIGHTEN_MORE = ((" 'm", "'m"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"))
@@ -61,6 +62,22 @@ class CaptionWords:
             ids = self._tokenizer.encode(" | ".join(names), add_special_tokens=False).ids[: TAGS_LENGTH - 2]
             row[: len(ids) + 2] = torch.tensor([ENCODE, *ids, SEPARATOR])
         return rows, rows != PAD
+
+    def encode_captions(self, captions: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encode B captions for training.
+
+        Returns:
+            (B, L) int64 token ids, L at most 40, and (B, L) bool, True for the words that the decoder learns.
+            As in the official code, these are not the first ones, as many as the prompt has, though no prompt is there.
+        """
+        longest = CAPTION_LENGTH - 2
+        encoded = [self._tokenizer.encode(each, add_special_tokens=False).ids[:longest] for each in captions]
+        rows = torch.full((len(captions), max(map(len, encoded), default=0) + 2), PAD)
+        learned = torch.zeros(rows.shape, dtype=torch.bool)
+        for row, mask, ids in zip(rows, learned, encoded, strict=True):
+            row[: len(ids) + 2] = torch.tensor([DECODE, *ids, SEPARATOR])
+            mask[len(self.prompt) : len(ids) + 2] = True
+        return rows, learned
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the sentence, without the prompt."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 # Bytes of descriptions that a CPU processes at once: scores and sum, two passes, then both find them in its cache.
@@ -40,7 +40,7 @@ def reweight(
     if descriptions.device.type == "cpu":
         step = max(1, CHUNK_BYTES // (count * width * descriptions.element_size()))
     scaled = (images * scale).to(descriptions.dtype).T  # (E, B)
-    averaged = descriptions.new_empty(tags, images.shape[0], width)  # (T, B, E)
+    averaged = []
     for start in range(0, tags, step):
         part = slice(start, start + step)
         chunk = descriptions[part]  # (t, D, E)
@@ -48,5 +48,5 @@ def reweight(
         if absent is not None:
             fit = fit.masked_fill(absent[part, :, None], -float("inf"))
         weights = fit.softmax(dim=1).to(chunk.dtype)
-        averaged[part] = weights.transpose(1, 2) @ chunk  # (t, B, D) (t, D, E)
-    return averaged.transpose(0, 1)
+        averaged.append(weights.transpose(1, 2) @ chunk)  # (t, B, D) (t, D, E)
+    return (averaged[0] if len(averaged) == 1 else torch.cat(averaged)).transpose(0, 1)

@@ -21,6 +21,7 @@ from ram_core.modeling.text_decoder import TextDecoder
 
 if TYPE_CHECKING:
     from ram_core.modeling.architecture import BertSizes, SwinSizes
+    from ram_core.modeling.bert import KeysValues
 
 # One chunk size controls decoder and encoder: the activations of this many decoded pairs of image and tag are about as
 # large as those of one encoded image (80 MB in float32).
@@ -76,14 +77,20 @@ class Tagger(nn.Module):
         """Return (B, tags) float32 logits for (B, 1 + N, E) image tokens."""
         memory = self.tagging_head.look_at(tokens)
         step = max(1, self.chunk_size // tokens.shape[0]) if self.chunk_size else tags
-        logits = tokens.new_empty(tokens.shape[0], tags, dtype=torch.float32)
+        logits = []
         for start in range(0, tags, step):
             part = slice(start, min(start + step, tags))
             queries, projected = self.queries(part, tokens)
-            hidden = self.tagging_head(queries, memory, projected)  # (B, t, H)
-            with torch.autocast(hidden.device.type, enabled=False):  # a sum over H: always in float32
-                logits[:, part] = self.classify(hidden.float(), part)
-        return logits
+            logits.append(self.score(queries, memory, projected, part))
+        return logits[0] if len(logits) == 1 else torch.cat(logits, dim=1)
+
+    def score(
+        self, queries: torch.Tensor, memory: list[KeysValues], projected: torch.Tensor | None, part: slice
+    ) -> torch.Tensor:
+        """Return (B, t) float32 logits of the (B or 1, t, H) queries of some tags."""
+        hidden = self.tagging_head(queries, memory, projected)  # (B, t, H)
+        with torch.autocast(hidden.device.type, enabled=False):  # a sum over H: always in float32
+            return self.classify(hidden.float(), part)
 
     def queries(self, part: slice, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return (B or 1, t, H) queries of some tags, and their projection for the first layer, if it is known."""

@@ -63,7 +63,7 @@ class Tag2Text(Tagger):
         return self.label_embed.num_embeddings
 
     @override
-    def queries(self, part: slice, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def queries(self, part: slice, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the queries. Each tag has its own, which is learned."""
         return self.label_embed.weight[None, part], self.projected_queries[:, part]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from ram_core.modeling.bert import CrossLayer, KeysValues, Layers, bert_config
+from ram_core.modeling.bert import CrossLayer, KeysValues, Layers, bert_config, recomputed
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 
 class TaggingDecoder(nn.Module):
-    """Layers of cross attention and feed-forward, from tag queries to image tokens."""
+    """Layers of cross attention and feed-forward, from tag queries to image tokens.
+
+    Attributes:
+        recompute: in training, keep no activations inside a layer, and compute them again for its gradients.
+    """
+
+    recompute: bool = False
 
     def __init__(self, sizes: BertSizes) -> None:
         super().__init__()
@@ -49,6 +55,10 @@ class TaggingDecoder(nn.Module):
             (B, T, H).
         """
         for layer, keys_values in zip(self.encoder, memory, strict=True):
-            queries = layer(queries, keys_values, projected)
+            queries = (
+                recomputed(layer, queries, keys_values, projected)
+                if self.recompute
+                else layer(queries, keys_values, projected)
+            )
             projected = None
         return queries

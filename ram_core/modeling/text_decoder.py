@@ -112,6 +112,27 @@ class TextDecoder(nn.Module):
             together = hidden.reshape(images, -1, hidden.shape[-1])  # (B, beams * l, H)
             hidden = layer(together, tags).view(hidden.shape)
         state.length = stop
-        words_embedding = self.bert.embeddings.word_embeddings.weight
-        logits: torch.Tensor = self.cls.predictions(hidden[:, -1], words_embedding)
+        return self.predict(hidden[:, -1])
+
+    def read(self, ids: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
+        """Read whole captions, for training.
+
+        Args:
+            ids: (B, L) token ids; padding is at the end.
+            encoded: (B, L', H) encoded tags.
+
+        Returns:
+            (B, L, H), from whose position i ``predict`` predicts the word at i + 1. Padding has no meaning.
+        """
+        length = ids.shape[1]
+        allowed = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
+        hidden: torch.Tensor = self.bert.embeddings(ids)
+        for layer in self.bert.encoder:
+            hidden = layer.attention(hidden, layer.attention.self.look_at(hidden), allowed)
+            hidden = layer(hidden, layer.crossattention.self.look_at(encoded))
+        return hidden
+
+    def predict(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return (rows, V) float32 logits of the next word for (rows, H) hidden states."""
+        logits: torch.Tensor = self.cls.predictions(hidden, self.bert.embeddings.word_embeddings.weight)
         return logits

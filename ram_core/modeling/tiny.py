@@ -19,7 +19,7 @@ from ram_core.modeling.published import CHECKPOINTS, DESCRIPTIONS
 from ram_core.modeling.ram import RAM
 from ram_core.modeling.ram_plus import RAMPlus
 from ram_core.modeling.tag2text import Tag2Text
-from ram_core.weights import official_name
+from ram_core.weights import twin_in_tagging_head
 
 if TYPE_CHECKING:
     from ram_core.modeling.ram import Tagger
@@ -35,26 +35,27 @@ SWIN_B = SwinSizes(width=128, depths=(2, 2, 18, 2), heads=(4, 8, 16, 32), window
 SWIN_L = SwinSizes(width=192, depths=(2, 2, 18, 2), heads=(6, 12, 24, 48), window=12)
 
 
-def build(model: str, *, tags: int, full: bool = False) -> Tagger:
+def build(model: str, *, tags: int, full: bool = False, captions: bool = False) -> Tagger:
     """Return a network without weights, on the ``meta`` device.
 
     Args:
         model: ``ram``, ``ram_plus`` or ``tag2text``.
         tags: number of tags.
         full: True: of the released size; False: tiny.
+        captions: RAM only: with the caption branch, as released.
     """
     swin = TINY_SWIN if not full else SWIN_B if model == "tag2text" else SWIN_L
     memory = swin.output_width if model == "tag2text" else CLIP_WIDTH
     hidden, wide = (768, 3072) if full else (48, 96)
     head = BertSizes(layers=2, hidden=hidden, heads=4, intermediate=wide, memory=memory)
     with torch.device("meta"):
-        if model == "ram":
-            return RAM(swin, head, (tags, CLIP_WIDTH))
         if model == "ram_plus":
             return RAMPlus(swin, head, (tags * DESCRIPTIONS, CLIP_WIDTH), DESCRIPTIONS)
         layers, heads, positions = (12, 12, 512) if full else (3, 6, 64)
         encoder = BertSizes(layers, hidden, heads, wide, memory, BERT_WORDS, positions)
         decoder = BertSizes(layers, hidden, heads, wide, hidden, BERT_WORDS, positions)
+        if model == "ram":
+            return RAM(swin, head, (tags, CLIP_WIDTH), (encoder, decoder) if captions else None)
         return Tag2Text(swin, head, tags, encoder, decoder)
 
 
@@ -66,7 +67,10 @@ def made_up_weights(network: Tagger, seed: int = SEED) -> dict[str, torch.Tensor
         drawn = torch.randn(empty.shape, generator=generator)
         if key == "label_embed" and isinstance(network, RAMPlus):  # descriptions of a tag are similar
             drawn = 0.8 * drawn + drawn[:: network.descriptions].repeat_interleave(network.descriptions, dim=0)
-        weights[official_name(key)] = _scaled(key, drawn)
+        weights[key] = _scaled(key, drawn)
+    for key in weights:
+        if (twin := twin_in_tagging_head(key)) in weights:
+            weights[key] = weights[twin]
     return weights
 
 
@@ -97,7 +101,9 @@ def _scaled(  # noqa: PLR0911  (one line per kind of weight)
     return gain * drawn / math.sqrt(drawn.shape[-1] if key == "fc.W" else math.prod(drawn.shape[1:]))
 
 
-def write_tiny_checkpoint(model: str, path: Path | str, *, tags: int | None = None, seed: int = SEED) -> None:
+def write_tiny_checkpoint(
+    model: str, path: Path | str, *, tags: int | None = None, seed: int = SEED, captions: bool = False
+) -> None:
     """Write a small official-layout ``.pth``.
 
     Args:
@@ -105,8 +111,9 @@ def write_tiny_checkpoint(model: str, path: Path | str, *, tags: int | None = No
         path: file to write.
         tags: number of tags; default: 64, or Tag2Text's 3,429.
         seed: seed of the weights.
+        captions: RAM only: with the caption branch, from which it learns.
     """
-    network = build(model, tags=tags or _default_tags(model))
+    network = build(model, tags=tags or _default_tags(model), captions=captions)
     torch.save({"model": made_up_weights(network, seed)}, path)
 
 

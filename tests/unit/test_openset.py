@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPModel
+from transformers import CLIPModel
 
 from ram_core import load_model, load_text_encoder
 from ram_core.clip_text import ClipTextEncoder
@@ -16,6 +16,7 @@ from ram_core.errors import CheckpointError, VocabularyError
 from ram_core.modeling.tiny import write_tiny_models
 from ram_core.openset import PROMPTS, embed_vocabulary, open_vocabulary, prompts
 from tests.reference import official_file
+from tests.tiny_clip import write_tiny_clip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,24 +46,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     for kind in ("ram", "ram_plus"):
         write_tiny_models(kind, folder)
-    clip = folder / "clip-vit-base-patch16"
-    letters = [chr(c) for c in range(ord("!"), ord("~") + 1)]
-    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    ends = {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1, "pad_token_id": len(words) - 1}
-    config = CLIPConfig(
-        text_config={**text, **ends, "vocab_size": len(words)},
-        vision_config={**text, "image_size": 32, "patch_size": 16},
-        projection_dim=512,
-    )
-    torch.manual_seed(0)
-    CLIPModel(config).save_pretrained(clip)
-    (clip / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
-    (clip / "merges.txt").write_text("#version: 0.2\n")
-    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
-    (clip / "tokenizer_config.json").write_text(
-        json.dumps({**special, "pad_token": "<|endoftext|>", "tokenizer_class": "CLIPTokenizer"})
-    )
+    write_tiny_clip(folder / "clip-vit-base-patch16")
     return folder
 
 
