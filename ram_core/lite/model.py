@@ -48,6 +48,8 @@ _KEPT = 50  # tags per image at most; with the floor above, a photograph has abo
 _CONSE_TAGS = 20
 # How vectors are made, for the generation. Whoever changes the method must change this.
 _VECTOR_KIND = f"tags-name+definition-{_CONSE_TAGS}-root"
+# Not the crop used to evaluate classifiers: people also search for things at the edge of an image.
+PREPROCESSING = SquashTransform(260, CENTRED_MEAN, CENTRED_STD)
 _BATCH = 32
 _CPU_BATCH = 8  # larger batches do not fit the caches: 32 took nearly twice as long per image
 
@@ -77,8 +79,7 @@ class Lite:
         self._network = network
         self._vocabulary = vocabulary
         self._embeddings = torch.from_numpy(embeddings).to(self._device)
-        # Not the crop used to evaluate classifiers: people also search for things at the edge of an image.
-        self._preprocessing = SquashTransform(260, CENTRED_MEAN, CENTRED_STD)
+        self._preprocessing = PREPROCESSING
         self._spec = ModelSpec(
             model="lite",
             weights_sha256=weights_sha256,
@@ -206,18 +207,30 @@ def load_lite(
         DeviceError: float16 on a CPU.
     """
     del models_dir
-    if dtype == torch.float16 and device.type == "cpu":
-        raise DeviceError("float16 needs a GPU; use float32 on the CPU")
     vocabulary = vocabulary or imagenet_vocabulary()
     if len(vocabulary) != CLASSES:
         raise VocabularyError(f"lite has {CLASSES} classes, but vocabulary {vocabulary.name!r} has {len(vocabulary)}")
-    path = Path(checkpoint) if checkpoint is not None else _installed_weights()
-    network = _network(path).to(device, dtype).to(memory_format=torch.channels_last)
+    network, digest = installed_network(device, dtype, checkpoint)
     encoder = load_minilm()
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256")
     digest.update(bytes.fromhex(encoder.sha256))
     return Lite(network, digest.hexdigest(), vocabulary, _embeddings(encoder, vocabulary, cache_dir), cache_dir)
+
+
+def installed_network(
+    device: torch.device, dtype: torch.dtype, checkpoint: Path | str | None = None
+) -> tuple[nn.Module, hashlib._Hash]:
+    """Load the network alone. Return it, in evaluation mode, and the SHA-256 of its file.
+
+    Raises:
+        CheckpointError: the weights are missing, damaged or of another network.
+        DeviceError: float16 on a CPU.
+    """
+    if dtype == torch.float16 and device.type == "cpu":
+        raise DeviceError("float16 needs a GPU; use float32 on the CPU")
+    path = Path(checkpoint) if checkpoint is not None else _installed_weights()
+    network = _network(path).to(device, dtype).to(memory_format=torch.channels_last)
+    with path.open("rb") as stream:
+        return network, hashlib.file_digest(stream, "sha256")
 
 
 def _embeddings(encoder: TextEncoder, vocabulary: TagVocabulary, cache_dir: Path | str | None) -> NDArray[np.float32]:
