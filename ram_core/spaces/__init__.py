@@ -1,8 +1,8 @@
 """Vectors of pictures that are made for one purpose: ``load_image_encoder`` gives an ``ImageEncoder``.
 
 The vector that recognition gives answers to texts. An encoder of this package gives another one beside it: how a
-picture looks (``lite``, RAM and RAM++ with the weights that they recognise with, DINOv2), or what a larger tower makes of
-it, which has a text encoder of its own (SigLIP 2, CLIP).
+picture looks (``lite``, RAM and RAM++ with the weights that they recognise with, DINOv2), or what a larger tower makes
+of it, which has a text encoder of its own (SigLIP 2, CLIP).
 
 Importing this package is cheap: torch and transformers are imported when a model is loaded.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +122,8 @@ def _main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--full", action="store_true", help="of the published size")
     chosen = parser.parse_args()
-    print(write_tiny_tower(chosen.model, chosen.directory, full=chosen.full))
+    folder = write_tiny_tower(chosen.model, chosen.directory, full=chosen.full)
+    sys.stdout.write(f"{folder}\n")
 
 
 if __name__ == "__main__":

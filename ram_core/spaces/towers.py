@@ -1,5 +1,7 @@
-"""Towers of others, by transformers: SigLIP and SigLIP 2 (arXiv:2303.15343, 2502.14786), CLIP and OpenCLIP (2103.00020,
-2212.07143), DINOv2 and DINOv3 (2304.07193, 2508.10104).
+"""Towers of others, by transformers.
+
+SigLIP and SigLIP 2 (arXiv:2303.15343, 2502.14786), CLIP and OpenCLIP (2103.00020, 2212.07143), DINOv2 and DINOv3
+(2304.07193, 2508.10104).
 
 A picture's vector is what the authors compare: the projected or pooled output, for DINO the class token after the last
 normalisation. Pictures are squashed into the square that the network takes. The authors of CLIP and DINO cut the middle
