@@ -6,12 +6,17 @@
 
 *stamps*: cut-out pictures with an English sentence each. *photographs*: animals, tools and monuments, named by their
 files. A text that several pictures share has all of them as right answers.
+
+*Alike*: for each picture, the share of the five most similar ones that lie in the same folder, and how well five
+pictures of a folder teach it (the mean average precision of the direction from 50 other pictures to them). Of both sets
+together; only folders of six, or of ten, pictures count.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,15 +30,17 @@ from timm.data import create_transform, resolve_data_config
 from benchmarks.report import begin, options, write
 from ram_core import load_model, load_text_encoder
 from ram_core.embeddings import unit
+from ram_core.spaces import load_image_encoder
 from ram_core.transforms import normalise, to_rgb
 from tests.photographs import UNPACKED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
 RANK = 10
+SIMILAR = 5
 _BATCH = 32
 # Drawings, signs with a rule for a text, and pictures that repeat another.
 _NO_PICTURES = ("symbols/", "roadsigns/", "flags/", "cartoon", "_mirror")
@@ -83,6 +90,43 @@ def quality(similarity: NDArray[Any], is_right: NDArray[np.bool_]) -> dict[str, 
     return {
         "mean_reciprocal_rank": round(float((1 / (1 + found.argmax(axis=1))).mean()), 4),
         f"recall_at_{RANK}": round(float(recall.mean()), 4),
+    }
+
+
+def folder_of(path: Path) -> str:
+    """Return the folder that says of which kind a picture is: the upper two of the stamps', the last of the others'."""
+    parts = path.parts
+    return "/".join(parts[parts.index("stamps") + 1 :][:2]) if "stamps" in parts else path.parent.name
+
+
+def alike(vectors: NDArray[np.float32], folders: Sequence[str]) -> dict[str, float]:
+    """Judge vectors by the folders in which pictures lie.
+
+    Args:
+        vectors: (N, D) of unit length.
+        folders: of each picture.
+    """
+    kinds = np.array(folders)
+    sizes = Counter(folders)
+    similarity = vectors @ vectors.T
+    np.fill_diagonal(similarity, -np.inf)
+    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :SIMILAR]
+    same = (kinds[nearest] == kinds[:, None]).mean(axis=1)
+    random = np.random.default_rng(0)
+    precisions = []
+    for kind in sorted(kind for kind, size in sizes.items() if size >= 2 * SIMILAR):
+        inside, outside = np.flatnonzero(kinds == kind), np.flatnonzero(kinds != kind)
+        for _ in range(10):
+            shown, others = random.choice(inside, SIMILAR, replace=False), random.choice(outside, 50, replace=False)
+            rest = np.setdiff1d(np.arange(len(kinds)), np.concatenate([shown, others]))
+            order = np.argsort(-(vectors[rest] @ (vectors[shown].mean(axis=0) - vectors[others].mean(axis=0))))
+            hits = kinds[rest][order] == kind
+            precisions.append(float((hits.cumsum() / np.arange(1, len(hits) + 1))[hits].mean()))
+    is_judged = np.array([sizes[folder] > SIMILAR for folder in folders])
+    return {
+        "judged": int(is_judged.sum()),
+        f"precision_at_{SIMILAR}": round(float(same[is_judged].mean()), 4),
+        f"taught_by_{SIMILAR}": round(float(np.mean(precisions)), 4),
     }
 
 
@@ -137,7 +181,25 @@ def run(sets: dict[str, Labelled]) -> dict[str, Any]:
             "variants": rows,
         }
         print(name, report[name]["as_shipped"], "chance", report[name]["chance"])
+    report["alike"] = _alike(sets, model)
     return report
+
+
+def _alike(sets: dict[str, Labelled], model: Any) -> dict[str, Any]:
+    """Judge the vectors of recognition, and those of the space ``look``."""
+    paths = [path for labelled in sets.values() for path in labelled.paths]
+    folders = [folder_of(path) for path in paths]
+    look = load_image_encoder("lite")
+    batches = [paths[at : at + _BATCH] for at in range(0, len(paths), _BATCH)]
+    spaces = {
+        "text": np.stack([vector for batch in batches for vector in _vectors(model, batch)]),
+        "look": np.concatenate(
+            [look.encode(np.stack([_opened(path, look.preprocessing) for path in batch])) for batch in batches]
+        ),
+    }
+    found = {name: alike(vectors, folders) for name, vectors in spaces.items()}
+    print("alike", found)
+    return found
 
 
 def _assigned(scores: NDArray[np.float32], threshold: float) -> dict[str, float]:

@@ -67,7 +67,7 @@ class NetworkRecognizer(Generic[N]):
         self.runner = runner
         self.words = words
         self.vector_kind = vector_kind
-        self._weights_sha256 = weights_sha256
+        self.weights_sha256 = weights_sha256
         self._vocabulary = vocabulary
         self._preprocessing = SquashTransform(runner.network.visual_encoder.sizes.image_size)
         self._thresholds: torch.Tensor | None = None
@@ -99,7 +99,7 @@ class NetworkRecognizer(Generic[N]):
         """The specification of this model's generation."""
         return ModelSpec(
             model=self.name,
-            weights_sha256=self._weights_sha256,
+            weights_sha256=self.weights_sha256,
             vocabulary_sha256=self.vocabulary.sha256,
             preprocessing=self.preprocessing.name,
             vector_kind=self.vector_kind,
@@ -203,7 +203,7 @@ class NetworkRecognizer(Generic[N]):
             "name": self.name,
             "runner": self.runner,
             "vocabulary": self._vocabulary,
-            "weights_sha256": self._weights_sha256,
+            "weights_sha256": self.weights_sha256,
             "vector_kind": self.vector_kind,
             "words": self.words,
         }
@@ -316,7 +316,7 @@ class RamRecognizer(NetworkRecognizer[RAM]):
             other: RAM = network.with_descriptions(labels, dtype, None if absent is None else torch.from_numpy(absent))
         else:
             other = network.with_labels(labels, dtype)
-        digest = hashlib.sha256(self._weights_sha256.encode())
+        digest = hashlib.sha256(self.weights_sha256.encode())
         digest.update(labels.numpy().tobytes())
         settings = self._settings() | {
             "runner": self.runner.with_network(other),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
 from ram_core.checkpoints.locators import LOCATORS
+from ram_core.checkpoints.towers import TOWERS
 from ram_core.errors import CheckpointError, UnknownModelError
 
 # Fixed revisions, if there are any.
@@ -219,7 +220,7 @@ _ENTRIES += tuple(
             for name, size, sha256, is_exact in model.files
         ),
     )
-    for model in LOCATORS
+    for model in (*LOCATORS, *TOWERS)
 )
 
 

@@ -51,6 +51,8 @@ _KEPT = 50  # classes per image at most; with the floor above, a photograph has 
 _CONSE_TAGS = 20
 # How vectors are made, for the generation. Whoever changes the method must change this.
 _VECTOR_KIND = f"tags-name+definition-{_CONSE_TAGS}-root"
+# Not the crop used to evaluate classifiers: people also search for things at the edge of an image.
+PREPROCESSING = SquashTransform(260, CENTRED_MEAN, CENTRED_STD)
 _BATCH = 32
 _CPU_BATCH = 8  # larger batches do not fit the caches: 32 took nearly twice as long per image
 
@@ -81,8 +83,7 @@ class Lite:
         self._vocabulary = vocabulary
         self._embeddings = torch.from_numpy(embeddings).to(self._device)
         self._upper = torch.from_numpy(upper_weights()).to(self._device) if len(vocabulary) > CLASSES else None
-        # Not the crop used to evaluate classifiers: people also search for things at the edge of an image.
-        self._preprocessing = SquashTransform(260, CENTRED_MEAN, CENTRED_STD)
+        self._preprocessing = PREPROCESSING
         self._spec = ModelSpec(
             model="lite",
             weights_sha256=weights_sha256,
@@ -231,8 +232,6 @@ def load_lite(
         DeviceError: float16 on a CPU.
     """
     del models_dir
-    if dtype == torch.float16 and device.type == "cpu":
-        raise DeviceError("float16 needs a GPU; use float32 on the CPU")
     own = imagenet_vocabulary()
     vocabulary = vocabulary or own
     if len(vocabulary) not in {CLASSES, len(own)}:
@@ -240,13 +239,27 @@ def load_lite(
             f"lite has {CLASSES} classes and {len(own) - CLASSES} tags above them, but vocabulary "
             f"{vocabulary.name!r} has {len(vocabulary)}"
         )
-    path = Path(checkpoint) if checkpoint is not None else _installed_weights()
-    network = _network(path).to(device, dtype).to(memory_format=torch.channels_last)
+    network, digest = installed_network(device, dtype, checkpoint)
     encoder = load_minilm()
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256")
     digest.update(bytes.fromhex(encoder.sha256))
     return Lite(network, digest.hexdigest(), vocabulary, _embeddings(encoder, vocabulary, cache_dir), cache_dir)
+
+
+def installed_network(
+    device: torch.device, dtype: torch.dtype, checkpoint: Path | str | None = None
+) -> tuple[nn.Module, hashlib._Hash]:
+    """Load the network alone. Return it, in evaluation mode, and the SHA-256 of its file.
+
+    Raises:
+        CheckpointError: the weights are missing, damaged or of another network.
+        DeviceError: float16 on a CPU.
+    """
+    if dtype == torch.float16 and device.type == "cpu":
+        raise DeviceError("float16 needs a GPU; use float32 on the CPU")
+    path = Path(checkpoint) if checkpoint is not None else _installed_weights()
+    network = _network(path).to(device, dtype).to(memory_format=torch.channels_last)
+    with path.open("rb") as stream:
+        return network, hashlib.file_digest(stream, "sha256")
 
 
 def _embeddings(encoder: TextEncoder, vocabulary: TagVocabulary, cache_dir: Path | str | None) -> NDArray[np.float32]:

@@ -1,0 +1,90 @@
+"""Vectors of pictures that are made for one purpose: ``load_image_encoder`` gives an ``ImageEncoder``.
+
+The vector that recognition gives answers to texts. An encoder of this package gives another one beside it: how a
+picture looks (``lite``, RAM and RAM++ with the weights that they recognise with, DINOv2), or what a larger tower makes
+of it, which has a text encoder of its own (SigLIP 2, CLIP).
+
+Importing this package is cheap: torch and transformers are imported when a model is loaded.
+
+``encoder``  what an encoder is, and what identifies it
+``lite``     how a picture looks, with the network of ``lite``
+``swin``     the same with the image encoder of RAM, RAM++ and Tag2Text
+``towers``   SigLIP, CLIP and DINOv2, by transformers
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ram_core.errors import UnknownModelError
+from ram_core.spaces.encoder import EncoderSpec, ImageEncoder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from ram_core.recognition import TextEncoder
+
+__all__ = ["ENCODERS", "EncoderSpec", "ImageEncoder", "load_image_encoder", "load_text_tower"]
+
+RECOGNISERS = ("lite", "ram", "ram_plus", "tag2text")
+"""Models whose own network also tells how pictures look."""
+
+TOWERS = ("siglip2-base", "clip-vit-base-patch32-laion2b", "dinov2-base")
+"""The towers of the catalogue (``ramq models``)."""
+
+WITH_TEXTS = ("siglip2-base", "clip-vit-base-patch32-laion2b")
+"""Towers whose vectors texts can be compared with."""
+
+ENCODERS = (*RECOGNISERS, *TOWERS)
+
+
+def load_image_encoder(
+    name: str,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    models_dir: Path | str | None = None,
+) -> ImageEncoder:
+    """Load an encoder by name. Nothing is downloaded.
+
+    Args:
+        name: one of ``ENCODERS``, or a folder in ``models_dir`` with a tower of the same kind.
+        device: ``cpu``, ``cuda``, ``cuda:1``…, or ``auto`` for a GPU if there is one.
+        dtype: number format of the network; default: float32.
+        models_dir: folder of checkpoints (``ramq models pull``). ``lite`` needs none.
+
+    Raises:
+        UnknownModelError: no encoder has this name.
+        CheckpointError: the weights are missing, damaged, or of another kind of model.
+        DeviceError: the device or the number format is not available.
+    """
+    import torch  # noqa: PLC0415  (names of this package must not import it)
+
+    from ram_core.registry import resolve_device  # noqa: PLC0415
+
+    module = "lite" if name == "lite" else "swin" if name in RECOGNISERS else "towers"
+    load = import_module(f"ram_core.spaces.{module}").load
+    encoder: ImageEncoder = load(
+        name, device=resolve_device(device), dtype=dtype or torch.float32, models_dir=models_dir
+    )
+    return encoder
+
+
+def load_text_tower(
+    name: str, *, device: str | torch.device = "cpu", models_dir: Path | str | None = None
+) -> TextEncoder:
+    """Load the text encoder that belongs to a tower: its vectors can be compared with those of pictures.
+
+    Raises:
+        UnknownModelError: no tower has this name, or it has no text encoder.
+        CheckpointError, DeviceError: see ``load_image_encoder``.
+    """
+    if name in ENCODERS and name not in WITH_TEXTS:
+        raise UnknownModelError(f"{name} has no text encoder; towers with one: {', '.join(WITH_TEXTS)}")
+    from ram_core.registry import resolve_device  # noqa: PLC0415
+    from ram_core.spaces.towers import load_texts  # noqa: PLC0415
+
+    return load_texts(name, device=resolve_device(device), models_dir=models_dir)

@@ -1,0 +1,59 @@
+"""What an encoder of pictures is. Shapes: B batch, D length of a vector."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ram_core.recognition import Preprocessing
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSpec:
+    """What made a vector. Two specs with the same ``fingerprint`` give the same vectors.
+
+    Attributes:
+        model: name of the encoder, for example ``lite``.
+        weights_sha256: hash of the weights.
+        preprocessing: a short description of resizing and normalisation.
+        method: how the vector is made of what the network computes.
+        vector_size: D.
+    """
+
+    model: str
+    weights_sha256: str
+    preprocessing: str
+    method: str
+    vector_size: int
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over all fields."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+class ImageEncoder(Protocol):
+    """A loaded encoder. One thread at a time; only ``preprocessing`` may be used from any thread."""
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """What makes its vectors."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The transform from a decoded image to pixels."""
+
+    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return (B, D) float32 of unit length for (B, S, S, 3) uint8 pixels.
+
+        Raises:
+            ImageError: the array has another shape or type.
+            DeviceError: the numbers overflowed the 16-bit format of the network.
+            torch.OutOfMemoryError: the batch does not fit into the memory of the device.
+        """

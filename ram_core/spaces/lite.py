@@ -1,0 +1,87 @@
+"""How a picture looks, with the network of ``lite``: no further weights, and nothing was fitted to pictures.
+
+The vector is the mean over the picture of the channels that leave the last two groups of blocks (208 and 352), each
+group at unit length. The 1,280 features from which the classes are computed are worse at it: they keep what tells
+classes apart and drop the rest. benchmarks/bench_retrieval.py has the figures.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from ram_core.errors import DeviceError
+from ram_core.lite.model import PREPROCESSING, installed_network
+from ram_core.spaces.encoder import EncoderSpec
+from ram_core.transforms import normalise, require_pixels
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ram_core.transforms import SquashTransform
+
+METHOD = "means-of-last-two-groups"
+GROUPS = 2
+_CPU_BATCH = 8  # as for recognition: larger batches do not fit the caches
+
+
+class LiteLook:
+    """The encoder.
+
+    Args:
+        network: EfficientNet-Lite2, on its device and in its number format.
+        weights_sha256: hash of its weights.
+    """
+
+    def __init__(self, network: Any, weights_sha256: str) -> None:
+        first = next(network.parameters())
+        self._device, self._dtype = first.device, first.dtype
+        self._network = network
+        sizes = [group[-1].conv_pwl.out_channels for group in network.blocks[-GROUPS:]]
+        self._spec = EncoderSpec("lite", weights_sha256, PREPROCESSING.name, METHOD, sum(sizes))
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """What makes its vectors."""
+        return self._spec
+
+    @property
+    def preprocessing(self) -> SquashTransform:
+        """The transform from a decoded image to pixels: that of recognition."""
+        return PREPROCESSING
+
+    @torch.inference_mode()
+    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return (B, 560) float32 of unit length for (B, 260, 260, 3) uint8 pixels. See ``ImageEncoder``."""
+        require_pixels(pixels, PREPROCESSING.size)
+        step = _CPU_BATCH if self._device.type == "cpu" else max(1, len(pixels))
+        parts = [self._looks(torch.tensor(pixels[at : at + step])) for at in range(0, len(pixels), step)]
+        vectors = torch.cat(parts) if parts else torch.empty(0, self._spec.vector_size)
+        if not vectors.isfinite().all():
+            raise DeviceError(f"the model's numbers overflowed {self._dtype}; load it with dtype=torch.float32")
+        found: NDArray[np.float32] = vectors.numpy()
+        return found
+
+    def _looks(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return (b, D) on the CPU for (b, S, S, 3) uint8."""
+        images = normalise(pixels.to(self._device), PREPROCESSING.mean, PREPROCESSING.std)
+        hidden = images.to(self._dtype, memory_format=torch.channels_last)
+        hidden = self._network.bn1(self._network.conv_stem(hidden))
+        means = []
+        for number, group in enumerate(self._network.blocks):
+            hidden = group(hidden)  # (b, channels, h, w)
+            if number >= len(self._network.blocks) - GROUPS:
+                means.append(functional.normalize(hidden.float().mean(dim=(2, 3)), dim=1))
+        return functional.normalize(torch.cat(means, dim=1), dim=1).cpu()
+
+
+def load(_name: str, *, device: torch.device, dtype: torch.dtype, models_dir: Path | str | None) -> LiteLook:
+    """Load the encoder; see ``load_image_encoder``."""
+    del models_dir
+    network, digest = installed_network(device, dtype)
+    return LiteLook(network, digest.hexdigest())
