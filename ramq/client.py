@@ -218,7 +218,7 @@ class Client:
             like: similar to this image.
             like_region: an image and the number of a region of it: yield regions like it, each with its ``region``.
             **filters: the other parameters of ``GET /v1/search``: ``archive``, ``job``, ``prefix``, ``threshold``,
-                ``relevance``.
+                ``relevance``, ``space``.
         """
         region = None if like_region is None else "{}/{}".format(*like_region)
         named = {"like": like, "like_region": region}

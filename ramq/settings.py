@@ -59,13 +59,16 @@ class Settings(BaseModel):
     batch_size: int = Field(32, ge=1, le=1024, description="images per model call and per transaction")
 
     stages: tuple[str, ...] = Field(
-        ("recognition", "text", "locate", "crops"),
-        description="what a worker does, comma-separated: recognition, text, locate, crops; what is not installed is "
-        "left out",
+        ("recognition", "text", "locate", "crops", "look"),
+        description="what a worker does, comma-separated: recognition, text, locate, crops, look; what is not "
+        "installed is left out",
     )
     reader: str = Field("ppocr_v6", description="model that reads text in images; `ramq models list` shows the others")
     detector: str = Field("grounding-dino-tiny", description="model that finds boxes of tags; see `ramq models list`")
     segmenter: str = Field("sam-vit-base", description="model that makes masks of boxes; see `ramq models list`")
+    look_model: str = Field(
+        "", description="model that tells how images look; empty: that of recognition; see `ramq models list`"
+    )
     locate_precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="number format of detector and segmenter; auto: bfloat16 on a GPU, float32 on a CPU"
     )
@@ -263,7 +266,12 @@ class Settings(BaseModel):
     @property
     def stage_models(self) -> dict[str, str]:
         """The model of each further stage."""
-        return {"text": self.reader, "locate": self.detector, "crops": self.model}
+        return {
+            "text": self.reader,
+            "locate": self.detector,
+            "crops": self.model,
+            "look": self.look_model or self.model,
+        }
 
     @property
     def s3(self) -> S3Options:

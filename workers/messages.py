@@ -23,6 +23,9 @@ READERS = (
     "ppocr_v5_thai",
 )
 
+ENCODERS = ("lite", "ram", "ram_plus", "tag2text", "siglip2-base", "clip-vit-base-patch32-laion2b", "dinov2-base")
+"""Models of ``ram_core.spaces`` that tell how images look."""
+
 MASKS = ("card", "iban", "email", "phone", "password")
 """Kinds of text that can be masked; see ``ram_core.reading.sensitive``."""
 
@@ -34,6 +37,7 @@ STAGE_MODELS = {
     "text": READERS,
     "locate": (*DETECTORS, *(f"{detector}+{segmenter}" for detector in DETECTORS for segmenter in SEGMENTERS)),
     "crops": ANY_MODEL,
+    "look": ENCODERS,
 }
 """Stages of jobs beside recognition, each with its models."""
 

@@ -23,7 +23,7 @@ from storage.texts import without_secrets
 COMMANDS = {
     "stack": ("up", "worker", "web"),
     "jobs": ("enqueue", "jobs", "job", "pause", "resume", "cancel", "failures", "retry"),
-    "stages": ("read", "locate", "crops", "stages"),
+    "stages": ("read", "locate", "crops", "look", "stages"),
     "search": ("search", "tags", "show"),
     "tag": ("tag",),
     "line": ("line",),

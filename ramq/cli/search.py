@@ -129,6 +129,10 @@ def search(
         str | None,
         typer.Option(metavar="IMAGE/NUMBER", help="Find regions like this one, as `ramq show IMAGE` numbers them."),
     ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(metavar="look|text", help="What --like compares; default: look, if the image has such a vector."),
+    ] = None,
     relevance: RelevanceOf = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=500)] = 20,
     cursor: Annotated[str | None, typer.Option(help="next_cursor of the previous page.")] = None,
@@ -145,13 +149,15 @@ def search(
 
     Example: ramq search --like-region 12/3 --archive s3://holiday
     """
-    query = replace(narrow, relevance=relevance, limit=limit, cursor=cursor)
+    query = replace(narrow, relevance=relevance, limit=limit, cursor=cursor, space=space)
     with pointing_into(text), services() as ramq:
         asked = _liking_region(ramq, read(ramq, query, text, is_strict=strict), like_region)
         page = _page(ramq, asked, like)
     if as_json:
         print_json(page)
         return
+    if page.space == "look":
+        err().print("Ordered by how the images look; --space text compares what is in them.", style="dim")
     show_hits = _print_images if like_region is None else _print_regions
     show_hits(page.items)
     if page.next_cursor:

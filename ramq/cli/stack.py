@@ -54,7 +54,9 @@ def worker(
     model: Annotated[str | None, typer.Option(help="The only model to run; default: any that a job needs.")] = None,
     stages: Annotated[
         str | None,
-        typer.Option(help="What it does, comma-separated: recognition, text, locate, crops; default: RAMQ_STAGES."),
+        typer.Option(
+            help="What it does, comma-separated: recognition, text, locate, crops, look; default: RAMQ_STAGES."
+        ),
     ] = None,
 ) -> None:
     """Run one worker process. Start one for each GPU, on any number of machines.

@@ -1,4 +1,4 @@
-"""Commands for stages beside recognition: read, locate, crops, stages."""
+"""Commands for stages beside recognition: read, locate, crops, look, stages."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def register(root: typer.Typer) -> None:
     root.command()(read)
     root.command()(locate)
     root.command()(crops)
+    root.command()(look)
     root.add_typer(app, name="stages")
 
 
@@ -203,6 +204,37 @@ def crops(
         if _told(ramq.stages.estimate("crops", asked, model=model), as_json=as_json, dry_run=dry_run):
             return
         started = ramq.stages.start("crops", asked, words=words, priority=priority, model=model)
+        follow_started(ramq, settings, started, wait=wait, as_json=as_json)
+
+
+@narrowed
+def look(
+    narrow: SearchQuery,
+    query: Query = None,
+    like: LikeOf = None,
+    relevance: RelevanceOf = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Default: RAMQ_LOOK_MODEL.")] = None,
+    priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
+    dry_run: DryRun = False,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Make a vector of how each recorded image looks. `ramq search --like 12` then finds what looks alike.
+
+    Works on all recorded images, those of an archive, or the hits of a search. Starts one job for each archive, says
+    how many images it has and how long it may take, and prints the job's number. Images that have such a vector
+    already, in the same version, are skipped.
+
+    Example: ramq look --wait
+    """
+    settings = settings_for()
+    with pointing_into(query), services(settings) as ramq:
+        asked = liking(ramq, read_query(ramq, replace(narrow, relevance=relevance), query, is_strict=strict), like)
+        words = " ".join(filter(None, [query, f"like {like}" if like else None]))
+        if _told(ramq.stages.estimate("look", asked, model=model), as_json=as_json, dry_run=dry_run):
+            return
+        started = ramq.stages.start("look", asked, words=words, priority=priority, model=model)
         follow_started(ramq, settings, started, wait=wait, as_json=as_json)
 
 

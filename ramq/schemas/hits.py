@@ -1,6 +1,7 @@
 """The JSON of searches: hits, why they were found, and the tags that they have."""
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import Field
 
@@ -98,6 +99,9 @@ class HitsOut(PageOut[HitOut]):
         default=None,
         description="number of further images that match the rest of the query, but are less similar to the text than "
         "the relevance cutoff; null if unknown",
+    )
+    space: Literal["text", "look"] | None = Field(
+        default=None, description="the vectors that ordered the hits: `look` says how images look; null: none did"
     )
     notes: list[NoteOut] = Field(default=[], description="the parts of `q` that were not read as tags and filters")
 

@@ -42,7 +42,7 @@ class HistoryOut(FromView):
     at: datetime
     job_id: int
     generation_id: int
-    stage: str = Field(description="`recognition`, `text` or `locate`")
+    stage: str = Field(description="`recognition`, `text`, `locate`, `crops` or `look`")
     model: str
     outcome: Literal["recorded", "failed"]
     version: str
@@ -254,7 +254,9 @@ class IndexOut(FromView):
     """The published vector index of one generation, compared with the database."""
 
     generation_id: int
-    stage: str = Field(description="`recognition`: the vectors of images; `crops`: those of regions")
+    stage: str = Field(
+        description="`recognition`: the vectors of images; `crops`: those of regions; `look`: how images look"
+    )
     model: str
     manifest: int | None
     segments: int
@@ -282,6 +284,7 @@ class DeletionOut(FromView):
     readings: int = Field(description="texts that were read in images")
     localizations: int = Field(description="lists of the regions that were found in images")
     crops: int = Field(description="vectors of regions")
+    looks: int = Field(description="vectors of how images look")
     thumbnails: int
 
 

@@ -160,6 +160,7 @@ class ErasureClient:
             "readings",
             "localizations",
             "crops",
+            "looks",
             "thumbnails",
         )
         return DeletionReport(deletion_id, **{name: counts.get(name, 0) for name in names})

@@ -1,7 +1,7 @@
 """Dependencies and parameters of the routes: the services, ids that fit the database, the search."""
 
 from dataclasses import replace
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple, cast
 from urllib.parse import urlencode
 
 from fastapi import Depends, Path, Query, Request
@@ -131,6 +131,14 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
     any: _Tags = None,  # noqa: A002  (the parameter's public name)
     not_: Annotated[list[_Tag] | None, Query(alias="not", max_length=MAX_TAGS, description="tags to exclude")] = None,
     like: MaybeId = None,
+    space: Annotated[
+        Literal["text", "look"] | None,
+        Query(
+            description="what `like` compares: `look`, how images look, or `text`, the vectors that texts are compared "
+            "with; default: `look` if the image has such a vector"
+        ),
+        MAYBE_BLANK,
+    ] = None,
     like_region: Annotated[
         str | None,
         Query(
@@ -168,6 +176,7 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
             )
     others = SearchQuery(
         like=like,
+        space=space,
         like_region=_region(like_region),
         tags=_tags(tag),
         any_tags=_tags(any),
@@ -225,7 +234,7 @@ def query_string(query: SearchQuery) -> str:
     pairs += [("not", tag) for tag in query.not_tags]
     if query.like_region is not None:
         pairs.append(("like_region", "{}/{}".format(*query.like_region)))
-    for name in ("like", "archive", "job", "prefix", "threshold", "relevance", "cursor"):
+    for name in ("like", "space", "archive", "job", "prefix", "threshold", "relevance", "cursor"):
         value = getattr(query, name)
         if value is not None:
             pairs.append((name, f"{value:g}" if isinstance(value, float) else str(value)))

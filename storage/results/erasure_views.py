@@ -23,6 +23,7 @@ class DeletionReport:
     readings: int
     localizations: int
     crops: int
+    looks: int
     thumbnails: int
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import select, text
 
-from storage.results import archives, crops, readings, regions
+from storage.results import archives, crops, looks, readings, regions
 from storage.results import vectors as repository
 from storage.results.erasure_views import DeletionView
 from storage.results.region_lists import BLOCK_BITS, RECORD
@@ -44,6 +44,7 @@ TABLES = (
     "region_correction",
     "cropping",
     "crop",
+    "look",
 )
 """Tables that may refer to an image. ``region_list`` has no column for it: see ``_IN_LISTS``."""
 
@@ -69,6 +70,7 @@ class Erased:
     readings: int
     localizations: int
     crops: int
+    looks: int
     feature_files: tuple[int, ...]
 
 
@@ -105,10 +107,20 @@ def erase(session: Session, image_ids: Sequence[int]) -> Erased:
     files = session.scalars(text("DELETE FROM feature WHERE image_id = ANY(:ids) RETURNING file_id"), ids).all()
     session.execute(text("DELETE FROM naming WHERE image_id = ANY(:ids)"), ids)
     read, located = readings.erase(session, image_ids), regions.erase(session, image_ids)
-    cropped = crops.erase(session, image_ids)
+    cropped, looked = crops.erase(session, image_ids), looks.erase(session, image_ids)
     images = count("DELETE FROM image WHERE id = ANY(:ids)")
     return Erased(
-        images, recorded, vectors, failures, corrections, len(files), read, located, cropped, tuple(sorted(set(files)))
+        images,
+        recorded,
+        vectors,
+        failures,
+        corrections,
+        len(files),
+        read,
+        located,
+        cropped,
+        looked,
+        tuple(sorted(set(files))),
     )
 
 

@@ -150,6 +150,10 @@ class TableRows:
         return f"{self.table} AS v WHERE {window.condition('v')}"
 
 
+_ONLY_ARCHIVE = """i.archive_id, 0::bigint, '-infinity'::timestamptz, 0::bigint, v.v, ''::text, '{}'::smallint[],
+    '{}'::smallint[]"""
+_IMAGE = "JOIN image AS i ON i.id = v.image_id"
+
 SOURCES: dict[str, RowSource] = {
     # Every change of a fact that is shown here must touch the vector (``vectors.touch``).
     RECOGNITION: TableRows(
@@ -163,17 +167,24 @@ SOURCES: dict[str, RowSource] = {
             LEFT JOIN record AS r ON r.image_id = v.image_id AND r.generation_id = v.generation_id
             CROSS JOIN LATERAL corrected_tags(v.image_id, v.generation_id, r.tags, r.scores) AS c""",
     ),
-    # Which images are searched is decided by what recognition knows of them. Only what never changes is shown here, so
-    # that nothing about an image makes the index read its regions again.
+    # Which images are searched is decided by what recognition knows of them. Only what never changes is shown of other
+    # rows, so that nothing about an image makes their indexes read it again.
     "crops": TableRows(
         table="crop",
         key="image_id, number",
         row_id=f"v.image_id * {REGIONS_EACH} + v.number",
         is_erased=f"v.image_id = e.image_id / {REGIONS_EACH} AND v.number = mod(e.image_id, {REGIONS_EACH})",
-        shown="""i.archive_id, 0::bigint, '-infinity'::timestamptz, 0::bigint, v.v, ''::text, '{}'::smallint[],
-            '{}'::smallint[]""",
-        joined="JOIN image AS i ON i.id = v.image_id",
+        shown=_ONLY_ARCHIVE,
+        joined=_IMAGE,
         rows_each=REGIONS_EACH,
+    ),
+    "look": TableRows(
+        table="look",
+        key="image_id",
+        row_id="v.image_id",
+        is_erased="v.image_id = e.image_id",
+        shown=_ONLY_ARCHIVE,
+        joined=_IMAGE,
     ),
 }
 """The source of each stage whose results are vectors."""

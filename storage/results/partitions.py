@@ -22,11 +22,18 @@ TABLES = {
     "text": ("reading", "reading_index"),
     "locate": ("localization",),
     "crops": ("cropping", "crop"),
+    "look": ("look",),
 }
 """The tables of each stage's results. Each has ``image_id``, ``generation_id``, and a partition for each generation of
 the stage. The first one has a row for each result, with its ``job_id`` and ``version``."""
 
-RESULT_TIMES = {"record": "recorded_at", "reading": "read_at", "localization": "located_at", "cropping": "cropped_at"}
+RESULT_TIMES = {
+    "record": "recorded_at",
+    "reading": "read_at",
+    "localization": "located_at",
+    "cropping": "cropped_at",
+    "look": "looked_at",
+}
 """The column of the first table of each stage that says when a result was stored."""
 
 PARTS = 8

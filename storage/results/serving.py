@@ -12,7 +12,7 @@ from sqlalchemy import func, select, text, update
 
 from storage.database import wait_for_lock
 from storage.errors import ConflictError, NotFoundError
-from storage.results import crops, features, generations, partitions, read_words, readings, regions, vectors
+from storage.results import crops, features, generations, looks, partitions, read_words, readings, regions, vectors
 from storage.results.erasures import IMAGES_AT_ONCE
 from storage.results.generation_views import DropReport
 from storage.tables import RECOGNITION, Generation, Image, Record
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.orm import Session
+
+
+_INDEXED = {crops.STAGE: "crop", looks.STAGE: "look"}
+"""The table with the vectors of a further stage."""
 
 
 def lock_default(session: Session) -> Generation | None:
@@ -84,7 +88,7 @@ def drop(session: Session, generation_id: int) -> DropReport:
         )
     if stage != RECOGNITION:
         erased = partitions.count(session, partitions.TABLES[stage][0], generation_id)
-        cropped = _forget_index(session, generation_id, "crop") if stage == crops.STAGE else 0
+        with_vector = _forget_index(session, generation_id, _INDEXED[stage]) if stage in _INDEXED else 0
         if stage == regions.STAGE:
             regions.leave_out(session, generation_id)
         partitions.empty(session, generation_id, stage)
@@ -101,7 +105,7 @@ def drop(session: Session, generation_id: int) -> DropReport:
                 ),
                 {"stage": stage},
             )
-        return DropReport(generation_id, erased, vectors=cropped, features=0)
+        return DropReport(generation_id, erased, vectors=with_vector, features=0)
     report = _empty(session, generation_id)
     values = {"id": generation_id}
     session.execute(text("UPDATE generation SET dropped_at = now(), served_until = NULL WHERE id = :id"), values)

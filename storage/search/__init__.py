@@ -4,7 +4,8 @@ language   parse the text of a query to a tree, and write it back
 query      resolve names and numbers in it to a condition on the index, for one generation
 orders     how hits are ordered: by tags, by vector, by text
 ranking    how a text ranks;  relevance  the minimum similarity to a text
-search     the index's answer as hits, facets and totals;  hits  their rows in PostgreSQL
+search     the index's answer as hits, facets and totals;  hits  their rows in PostgreSQL;  pages  some of them
+looks      images that look like one;  like_region  regions like one
 kept_images, kept_regions  what a process keeps of text and regions in pictures
 comparison two generations, tag by tag
 """

@@ -20,7 +20,9 @@ from storage.search.hits import hits_of, lines_of
 from storage.search.kept_images import KeptImages
 from storage.search.kept_regions import FEW, KeptRegions
 from storage.search.like_region import LikeRegion
+from storage.search.looks import by_look
 from storage.search.orders import MAX_READ, ByReading, ByTags, ByText, ByVector, Ranked, mean_score
+from storage.search.pages import page_of
 from storage.search.phrases import all_of, words_of_text
 from storage.search.ranking import DEFAULT_RELEVANCE
 from storage.search.region_facets import region_facets
@@ -130,9 +132,9 @@ class Search:
     def _page_of(self, session: Session, query: SearchQuery, match: Match, order: Order) -> HitPage:
         """Return a page of the images of an order, or of their regions if the query is for these."""
         if query.like_region is None:
-            return _page(query, order, partial(self.hits, session, match, query))
+            return page_of(query, order, partial(self.hits, session, match, query))
         found = LikeRegion.of(session, self._index(), query, order)
-        return _page(query, found.order, partial(found.hits, session, match, query))
+        return page_of(query, found.order, partial(found.hits, session, match, query))
 
     def all_hits(
         self,
@@ -319,11 +321,14 @@ class Search:
         vector: NDArray[np.float32] | None,
         names: NDArray[np.float32] | None,
     ) -> Order:
+        view = self._index().view(session, match.generation.id)
+        found = Selection.of(view, match.condition)
+        looking = by_look(session, self._index(), query, found)
+        if looking is not None:
+            return looking
         if query.like is not None:
             liked = self._vector_of(session, match.generation, query.like)
             vector = liked if vector is None else between(vector, liked)
-        view = self._index().view(session, match.generation.id)
-        found = Selection.of(view, match.condition)
         if vector is None:
             return ByTags(found, match.terms) if match.exact is None else _by_reading(view, match, found)
         if not query.text or query.like is not None:
@@ -360,23 +365,6 @@ class Search:
         if vector is None:
             raise NotFoundError(f"image {image_id} has no vector of {generation.model}: recognise it first")
         return vector
-
-
-def _page(query: SearchQuery, order: Order, hits_of: Callable[[Sequence[Ranked]], list[Hit]]) -> HitPage:
-    after = queries.decode_cursor(query.cursor, order.cursor_length) if query.cursor else None
-    hits: list[Hit] = []
-    while True:
-        missing = query.limit - len(hits)
-        taken = order.take(after, missing + 1)
-        shown = taken.images[:missing]
-        # Skip what was deleted since the snapshot, and fill the page with later ones.
-        hits += hits_of(shown)
-        is_last = len(taken.images) <= missing
-        after = shown[-1].after if shown else after
-        if is_last or len(hits) == query.limit:
-            break
-    cursor = None if is_last or after is None else queries.encode_cursor(after)
-    return HitPage(hits, cursor, taken.total, taken.below)
 
 
 def _by_reading(view: View, match: Match, found: Selection) -> ByReading:

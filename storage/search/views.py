@@ -133,9 +133,11 @@ class HitPage(Page[Hit]):
 
     ``below`` is the number of further matches that are less similar to a text than its ``relevance`` requires; None
     without a text, or far from the list's end. ``notes`` say how a text was read, if that may not be what was intended.
+    ``space`` says which vectors ordered the hits: ``text`` or ``look``; None: none did.
     """
 
     below: int | None = None
+    space: str | None = None
     notes: tuple[Note, ...] = ()
 
 
@@ -197,6 +199,8 @@ class SearchQuery:
     Attributes:
         text: free text, compared with the images' vectors.
         like: id of the image whose neighbours are wanted.
+        space: which vectors are compared for ``like``: ``text`` (recognition's) or ``look``; None: ``look`` if the
+            image has such a vector.
         like_region: (image, number) of the region whose neighbours are wanted: the regions of the images that match.
         tags, any_tags, not_tags: names (English or Chinese) or ids; all, at least one, none of them.
         archive: the URI, or the id, of an archive; a URI below an archive narrows to that prefix.
@@ -214,6 +218,7 @@ class SearchQuery:
 
     text: str | None = None
     like: int | None = None
+    space: str | None = None
     like_region: tuple[int, int] | None = None
     tags: tuple[str, ...] = ()
     any_tags: tuple[str, ...] = ()

@@ -25,6 +25,7 @@ from storage.tables.ledger import Shard as Shard
 from storage.tables.ledger import Skip as Skip
 from storage.tables.ledger import WebhookDelivery as WebhookDelivery
 from storage.tables.ledger import Worker as Worker
+from storage.tables.looks import Look as Look
 from storage.tables.regions import AREA_SCALE as AREA_SCALE
 from storage.tables.regions import Localization as Localization
 from storage.tables.regions import LocatedImage as LocatedImage

@@ -11,7 +11,7 @@ from ramq.web.deps import ServicesDep
 from storage.search.views import SearchQuery
 
 Stage = Annotated[
-    Literal["text", "locate", "crops"],
+    Literal["text", "locate", "crops", "look"],
     Path(
         description="`text` reads the text in images, `locate` finds where tags are, `crops` makes vectors of these "
         "regions"

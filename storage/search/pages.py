@@ -1,0 +1,47 @@
+"""A page of hits, of an order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from storage.results import looks
+from storage.search import query as queries
+from storage.search.looks import ByLook
+from storage.search.orders import ByText, ByVector
+from storage.search.views import HitPage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from storage.search.orders import Order, Ranked
+    from storage.search.views import Hit, SearchQuery
+
+
+def page_of(query: SearchQuery, order: Order, hits_of: Callable[[Sequence[Ranked]], list[Hit]]) -> HitPage:
+    """Return the page of an order at the query's cursor.
+
+    Args:
+        query: has the cursor, and the number of hits.
+        order: of what was found.
+        hits_of: gives the hits of rows, in their order. What was deleted since is omitted.
+    """
+    after = queries.decode_cursor(query.cursor, order.cursor_length) if query.cursor else None
+    hits: list[Hit] = []
+    while True:
+        missing = query.limit - len(hits)
+        taken = order.take(after, missing + 1)
+        shown = taken.images[:missing]
+        # Skip what was deleted since the snapshot, and fill the page with later ones.
+        hits += hits_of(shown)
+        is_last = len(taken.images) <= missing
+        after = shown[-1].after if shown else after
+        if is_last or len(hits) == query.limit:
+            break
+    cursor = None if is_last or after is None else queries.encode_cursor(after)
+    return HitPage(hits, cursor, taken.total, taken.below, space=_space_of(order))
+
+
+def _space_of(order: Order) -> str | None:
+    if isinstance(order, ByLook):
+        return looks.STAGE
+    return "text" if isinstance(order, (ByVector, ByText)) else None

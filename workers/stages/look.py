@@ -1,0 +1,88 @@
+"""The stage ``look``: a vector of how an image looks, to find those that look alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from storage.results import looks
+from storage.results.generations import StageSpec
+from storage.results.packing import pack_vectors
+from workers.messages import STAGE_MODELS
+from workers.stages.base import StageKind, StageOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from sqlalchemy.orm import Session
+
+    from ram_core.recognition import Preprocessing
+    from ram_core.spaces import ImageEncoder
+    from storage.ledger.claims import ClaimedShard
+    from storage.results.records import Provenance
+
+NAME = looks.STAGE
+
+
+class LookStage:
+    """Encodes images.
+
+    Args:
+        encoder: the model.
+    """
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        self._encoder = encoder
+
+    @property
+    def spec(self) -> StageSpec:
+        """What makes its results."""
+        spec = self._encoder.spec
+        return StageSpec(
+            NAME,
+            spec.fingerprint,
+            spec.model,
+            spec.weights_sha256,
+            f"{spec.preprocessing}; {spec.method}",
+            NAME,
+            spec.vector_size,
+        )
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """From a decoded image to what the network takes."""
+        return self._encoder.preprocessing
+
+    def asked(self, session: Session, shard: ClaimedShard) -> dict[int, Any]:
+        """Return nothing: how an image looks does not depend on a question."""
+        del session, shard
+        return {}
+
+    def run(self, pictures: Sequence[NDArray[np.uint8]], asked: Sequence[Any]) -> list[Any]:
+        """Return a (D,) float32 unit vector for each (S, S, 3) picture."""
+        del asked
+        return list(self._encoder.encode(np.stack(pictures)))
+
+    def write(
+        self, session: Session, results: Sequence[tuple[int, str, NDArray[np.float32]]], provenance: Provenance
+    ) -> None:
+        """Store vectors."""
+        if not results:
+            return
+        packed = pack_vectors(np.stack([vector for _, _, vector in results]))
+        rows = [
+            looks.LookRow(image_id, version, vector)
+            for (image_id, version, _), vector in zip(results, packed, strict=True)
+        ]
+        looks.write_looks(session, rows, provenance)
+
+
+def _load(model: str, options: StageOptions) -> LookStage:
+    from ram_core.spaces import load_image_encoder  # noqa: PLC0415  (torch)
+
+    return LookStage(load_image_encoder(model, device=options.device, models_dir=options.models_dir))
+
+
+KIND = StageKind(NAME, STAGE_MODELS[NAME], batch_size=32, is_installed=lambda: True, load=_load)
