@@ -106,7 +106,7 @@ def test_images_are_ordered_by_how_they_look(
         assert page.total == len(keys) - 1
         for image_id, score in found.items():
             assert score == pytest.approx(float(vectors[image_id] @ vectors[first]), abs=0.03), keys[image_id]
-        assert list(found)[0] == order[0]
+        assert next(iter(found)) == order[0]
     assert alike(ramq, first, space="text") == before
     assert alike(ramq, first) != before
     answer = client.get("/v1/search", params={"like": first, "limit": 3})
