@@ -70,7 +70,7 @@ def _objects(path: Path, column: str) -> Iterator[Any]:
                 continue
             try:
                 fields = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise VocabularyError(f"{path}, line {number}: not valid JSON ({error})") from error
             if not isinstance(fields, dict) or column not in fields:
                 raise _no_column(f"{path}, line {number}", column, list(fields) if isinstance(fields, dict) else [])

@@ -100,6 +100,8 @@ def _check(format_: str, out_path: Path | None, *, with_text: bool, image_url: s
         if format_ != TASKS:
             raise UsageError(f"--image-url is for --format {TASKS}; omit it")
         check_address(image_url)
+    if format_ == TASKS and out_path is not None and out_path.suffix.lower() == ".xml":
+        raise UsageError(f"{out_path} is where the labelling interface goes; name the file of tasks tasks.json")
     if format_ in FOLDERS:
         _check_folder(format_, out_path)
     if out_path is None and sys.stdout.isatty():

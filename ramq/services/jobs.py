@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 STAGES = tuple(STAGE_MODELS)
 """Stages beside recognition."""
 
-FOLLOWING = ("text",)
+FOLLOWING = ("text", "look")
 """Those that may be requested together with recognition: they need nothing of its results."""
 
 

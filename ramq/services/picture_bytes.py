@@ -32,7 +32,8 @@ _ENDINGS = {
     "image/bmp": "bmp",
     "image/tiff": "tiff",
 }
-_LONGEST_ENDING = 8
+_OTHER_ENDINGS = frozenset({"heic", "heif", "jp2", "pbm", "pgm", "pnm", "ppm", "ico", "tga", "psd", "pcx", "jxl"})
+"""Of formats that browsers do not show. Another one might mean something else to a reader, as ``json`` does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Content:
         if self.media_type is not None:
             return _ENDINGS[self.media_type]
         last = key.rpartition(".")[2].lower()
-        return last if last.isascii() and last.isalnum() and len(last) <= _LONGEST_ENDING else "bin"
+        return last if last in _OTHER_ENDINGS else "bin"
 
 
 def with_pictures(

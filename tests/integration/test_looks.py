@@ -16,7 +16,9 @@ from storage.errors import NotFoundError, UsageError
 from storage.index.garbage import collect_garbage
 from storage.results import generations, looks
 from storage.search.views import SearchQuery
+from tests.services.null_worker import load_null
 from tests.services.recognised import make_worker
+from workers.pipeline import model_holder
 from workers.pipeline.model_holder import ModelHolder, ModelOptions
 from workers.pipeline.stage_holder import StageHolder
 from workers.stages import StageOptions
@@ -152,3 +154,24 @@ def test_erasing_an_image_leaves_nothing_of_how_it_looks(ramq: Services, worker:
     with unit_of_work(ramq.engine) as session:
         assert session.scalar(text("SELECT count(*) FROM look")) == 0
     assert ramq.search.page(SearchQuery(like=other)).space == "text"
+
+
+def test_one_job_recognises_and_the_next_looks_at_the_same_pictures(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        Image.new("RGB", (64, 64), (60 * number, 90, 120)).save(folder / f"{number}.png")
+    monkeypatch.setattr(model_holder, "load_model", load_null)
+    job = services.jobs.create(str(folder), stages=["look"])
+    models = services.settings.models_path
+    options = ModelOptions("cpu", models, services.settings.cache_path)
+    worker = make_worker(
+        services, ModelHolder(services.engine, options, None, StageHolder(StageOptions("cpu", models), ["look"]))
+    )
+    while not all(one.is_over for one in services.jobs.list().items):
+        worker.work()
+    worker.leave()
+    assert {one.stage: one.done for one in services.jobs.list().items} == {"recognition": 3, "look": 3}
+    assert services.jobs.get(job.id).done == 3

@@ -182,6 +182,7 @@ def test_a_file_is_complete_or_not_there(run: Run, tmp_path: Path) -> None:
     ("words", "message"),
     [
         (("--format", "fiftyone"), "--out"),
+        (("--format", "label-studio", "--out", "tasks.xml"), "name the file of tasks tasks.json"),
         (("--format", "csv", "--image-url", "{id}"), "--image-url is for --format label-studio"),
         (("--format", "label-studio", "--image-url", "https://x.org/"), "{id} or {key}"),
     ],

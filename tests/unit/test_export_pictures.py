@@ -183,6 +183,14 @@ def test_shards_are_read_by_the_library_and_are_the_same_each_time(tmp_path: Pat
     assert [json.loads(sample["json"])["image_id"] for sample in read] == [1, 2, 3, 5, 6]
 
 
+@pytest.mark.parametrize(
+    ("key", "ending"),
+    [("scan.json", "bin"), ("a.PPM", "ppm"), ("a.pyd", "bin"), ("a.cls", "bin"), ("a", "bin"), ("a.heic", "heic")],
+)
+def test_a_picture_never_has_the_ending_of_something_else(key: str, ending: str) -> None:
+    assert picture_bytes.Content(b"P6 1 1 255 abc", None).ending(key) == ending
+
+
 def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "webdataset", None)
     with pytest.raises(UsageError, match="needs the package webdataset: pip install"):
