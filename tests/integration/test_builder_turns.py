@@ -15,6 +15,7 @@ from storage.index import builder as builder_module
 from storage.index.builder import IndexBuilder
 from storage.index.file_storage import FolderStorage
 from storage.results import vectors as repository
+from storage.results.index_rows import TableRows
 from tests.vector_archive import VectorArchive, a_fresh_index, published
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def test_a_builder_that_stamps_many_rows_anew_keeps_its_turn(
         time.sleep(0.8)
         return next(stamped)
 
-    monkeypatch.setattr(repository, "stamp_again", slowly)
+    monkeypatch.setattr(TableRows, "stamp_again", slowly)
     assert builder.rebuild(archive.generation_id) is not None
 
 
