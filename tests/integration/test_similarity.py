@@ -81,7 +81,7 @@ def test_a_text_beside_a_picture_finds_what_is_like_both(client: TestClient, arc
 
 def test_a_picture_and_an_image_of_the_archive_are_too_much(services: Services, archive: Path) -> None:
     picture = (archive / "chelsea.png").read_bytes()
-    with pytest.raises(UsageError, match="by a picture and by an image"):
+    with pytest.raises(UsageError, match="by a picture and by one of the archive"):
         services.search.by_image(picture, SearchQuery(like=1))
 
 
