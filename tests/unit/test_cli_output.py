@@ -19,6 +19,7 @@ def test_views_become_json_that_keeps_every_language(capsys: pytest.CaptureFixtu
         "next_cursor": "next",
         "total": None,
         "below": None,
+        "space": None,
         "notes": [],
     }
     assert "猫" in out
