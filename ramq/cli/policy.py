@@ -94,7 +94,9 @@ def no_thing(tags: Tags = None, file: TagsFile = None, archive: ArchiveOf = None
     named = _named(tags, file)
     with services() as ramq:
         ramq.policies.put_all(named, "no_thing", archive)
-    err().print(f"{plural(len(named), 'tag')} will not be looked for in pictures from now on.")
+    err().print(
+        f"{plural(len(named), 'tag')} will not be looked for in pictures from now on, unless --tags names them."
+    )
 
 
 @app.command()

@@ -167,6 +167,10 @@ def locate(
         if masks or segmenter:
             model += f"+{segmenter or settings.segmenter}"
         options = {"tags": wanted} if wanted else {}
+        if "+" not in model and any(
+            g.stage == "locate" and "+" in g.model and g.images for g in ramq.stages.generations()
+        ):
+            err().print("Regions with masks are there. New ones without masks take their place; --masks makes both.")
         estimate = ramq.stages.estimate("locate", asked, model=model, options=options)
         if _told(estimate, as_json=as_json, dry_run=dry_run):
             return

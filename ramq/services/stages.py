@@ -202,10 +202,20 @@ class StageClient:
             return stages.generations(session)
 
     def use(self, generation_id: int) -> None:
-        """Let search use the results of this generation for its stage. Raises ``NotFoundError``."""
+        """Let search use the results of this generation for its stage.
+
+        Raises:
+            NotFoundError: there is no such generation.
+            ConflictError: search takes the newest result of each image, whatever its generation.
+        """
         with unit_of_work(self._engine) as session:
             serving.lock_default(session)
             self._require_further(session, generation_id)
+            if generations.get(session, generation_id, stage=None).stage == regions.STAGE:
+                raise ConflictError(
+                    "search takes the newest regions of each image, whatever their generation; `ramq stages drop ID` "
+                    "returns to the ones before"
+                )
             serving.use(session, generation_id)
 
     def require(self, generation_id: int) -> None:

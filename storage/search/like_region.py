@@ -111,7 +111,7 @@ class LikeRegion:
             if region is not None:
                 tags = [CropTag(name, score) for name, score in crop.tags]
                 shown = HitRegion(region.number, region.tag, region.box, tags)
-                found.append(replace(images[image_id], score=row.score, region=shown))
+                found.append(replace(images[image_id], score=min(row.score, 1.0), region=shown))
         return found
 
 

@@ -10,10 +10,9 @@ from storage.search.counted_regions import names_of
 from storage.search.language import AllOf, Parsed, RegionTerm, all_of
 from storage.search.language import format as written
 from storage.search.views import RegionFacet, RegionFacets
+from storage.texts import fold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
@@ -51,21 +50,26 @@ def region_facets(
         return None
     tags = [_facet(names, name, count, 1, None) for name, count in common.items()]
     numbers: list[RegionFacet] = []
-    for name in _counted_names(names, where) if image_ids.size else ():
-        regions = kept.images(session, [name])[name].among(image_ids).regions
+    term = _counting(where) if image_ids.size else None
+    if term is not None:
+        # As the search counts: the regions of all kinds of the tag together.
+        regions = np.zeros(len(image_ids), dtype=np.int64)
+        for each in kept.images(session, names_of(term, names)).values():
+            here = each.among(image_ids)
+            regions[np.searchsorted(image_ids, here.ids)] += here.regions
         for low, high in NUMBERS:
             count = int(np.count_nonzero((regions >= low) if high is None else (regions >= low) & (regions <= high)))
             if count:
-                numbers.append(_facet(names, name, count, low, high))
+                numbers.append(_facet(names, fold(term.tag), count, low, high))
     return RegionFacets(tags, numbers)
 
 
-def _counted_names(names: Names, where: Expression | None) -> Iterator[str]:
-    """Yield the folded names of the first tag whose regions every image must have in some number."""
+def _counting(where: Expression | None) -> RegionTerm | None:
+    """Return the first term about the number of regions of a tag that every image must meet."""
     for part in where.parts if isinstance(where, AllOf) else (where,):
         if isinstance(part, RegionTerm) and part.name == "count":
-            yield from names_of(part, names)
-            return
+            return part
+    return None
 
 
 def _facet(names: Names, name: str, count: int, low: int, high: int | None) -> RegionFacet:
