@@ -191,3 +191,20 @@ def test_an_export_that_makes_no_sense_is_refused(run: Run, words: tuple[str, ..
     refused = run("export", *words)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert message in refused.stderr
+
+
+def test_the_newest_regions_count_so_there_is_nothing_to_choose(run: Run, service: Services) -> None:
+    [generation] = [one for one in service.stages.generations() if one.stage == "locate"]
+    refused = run("stages", "use", str(generation.id))
+    assert refused.returncode != 0
+    assert "search takes the newest regions of each image" in refused.stderr
+    assert "`ramq stages drop ID` returns to the ones before" in refused.stderr
+
+
+def test_locating_without_masks_says_that_it_replaces_masks(run: Run, service: Services) -> None:
+    with service.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE generation SET model = 'grounding-dino-tiny+sam-vit-base' WHERE stage = 'locate'")
+        )
+    assert "New ones without masks take their place" in run("locate", "--dry-run").stderr
+    assert "New ones" not in run("locate", "--dry-run", "--masks").stderr
