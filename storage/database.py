@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from psycopg import OperationalError as PsycopgOperationalError
+from psycopg.errors import DeadlockDetected
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -99,7 +100,8 @@ def unit_of_work(engine: Engine) -> Iterator[Session]:
     """Run one transaction. It commits when the block ends and rolls back when it raises.
 
     Raises:
-        ServiceUnavailableError: the database cannot be reached, or the connection broke.
+        ServiceUnavailableError: the database cannot be reached, the connection broke, or the database undid the
+            transaction because of a deadlock.
     """
     with errors_named(engine), Session(engine, expire_on_commit=False) as session, session.begin():
         yield session
@@ -112,7 +114,7 @@ def limit_idleness(session: Session) -> None:
 
 @contextmanager
 def errors_named(engine: Engine) -> Iterator[None]:
-    """Turn a lost or refused connection into ``ServiceUnavailableError``. Let every other error pass."""
+    """Turn a lost connection, or a deadlock, into ``ServiceUnavailableError``. Let every other error pass."""
     try:
         yield
     except (OperationalError, InterfaceError) as error:
@@ -140,6 +142,8 @@ def _exhausted(engine: Engine) -> str:
 
 
 def _unreachable(engine: Engine, error: Exception) -> str:
+    if isinstance(getattr(error, "orig", None) or error, DeadlockDetected):
+        return "this change and another one waited for each other, so the database undid this one: try again"
     reason = str(getattr(error, "orig", None) or error).strip().splitlines()
     url = without_secrets(engine.url.render_as_string(hide_password=True))
     return f"the database {url} did not answer: {reason[0] if reason else type(error).__name__}"

@@ -9,7 +9,7 @@ from psycopg.rows import namedtuple_row
 from sqlalchemy import text
 
 from storage.database import driver_connection
-from storage.results import region_lists
+from storage.results import images, region_lists
 from storage.results.masks import Mask
 from storage.results.region_boxes import RegionChange, StoredRegion, corners_of, corrected, counts, stored
 from storage.results.region_lists import array, quoted
@@ -62,6 +62,18 @@ _NEWEST = """
     FROM unnest(CAST(:ids AS bigint[])) AS wanted (id) JOIN localization ON localization.image_id = wanted.id
     WHERE generation_id <> :without ORDER BY image_id, located_at DESC, generation_id DESC
 """
+
+
+def lock(session: Session, image_ids: Sequence[int]) -> None:
+    """Wait for others that change the regions of these images. Call it before anything of them is read to be changed.
+
+    Who reads the table localization and then waits for these locks deadlocks with ``serving.drop``.
+
+    Raises:
+        NotFoundError: one of them does not exist.
+    """
+    images.lock(session, image_ids)
+    region_lists.lock(session, image_ids)
 
 
 def write_regions(session: Session, rows: Sequence[RegionsRow], provenance: Provenance) -> None:
