@@ -140,6 +140,24 @@ def test_two_generations_that_write_an_image_at_once_leave_the_counts_of_one(arc
     assert archive.tags(image_id) == ["bird"]
 
 
+@pytest.mark.parametrize("is_again", [False, True], ids=["a first result", "a result again"])
+def test_the_last_result_that_was_written_stays_the_newest_whichever_transaction_began_first(
+    archive: RegionArchive, is_again: bool
+) -> None:
+    image_id = archive.images[0]
+    other = add_generation(archive.engine, "locator 2")
+    if is_again:
+        archive.write(row(image_id, "bird"))
+    with unit_of_work(archive.engine) as session:
+        session.execute(text("SELECT now()"))
+        archive.write(row(image_id, "cat"), generation_id=other)
+        regions.write_regions(session, [row(image_id, "dog")], Provenance(JOB, archive.generation_id, "none"))
+    assert archive.tags(image_id) == ["dog"]
+    archive.correct(image_id, "cup", place(7), is_there=True)
+    assert archive.tags(image_id) == ["dog", "cup"]
+    assert archive.counts(image_id) == {"dog": (1, 10_000), "cup": (1, 10_000)}
+
+
 # Corrections --------------------------------------------------------------------------------------------------------
 
 
