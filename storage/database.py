@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from psycopg import DataError
 from psycopg import OperationalError as PsycopgOperationalError
-from psycopg.errors import DeadlockDetected
+from psycopg.errors import DeadlockDetected, ProgramLimitExceeded
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -114,10 +115,16 @@ def limit_idleness(session: Session) -> None:
 
 @contextmanager
 def errors_named(engine: Engine) -> Iterator[None]:
-    """Turn a lost connection, or a deadlock, into ``ServiceUnavailableError``. Let every other error pass."""
+    """Turn a lost connection, or a deadlock, into ``ServiceUnavailableError``. Let every other error pass.
+
+    psycopg counts ``ProgramLimitExceeded`` as an operational error, although it is about a value that is too long for
+    an index. It becomes a ``DataError``, as other values that cannot be stored.
+    """
     try:
         yield
     except (OperationalError, InterfaceError) as error:
+        if isinstance(error.orig, ProgramLimitExceeded):
+            raise DataError(str(error.orig)) from error
         raise ServiceUnavailableError(_unreachable(engine, error)) from error
     except PoolTimeoutError as error:
         raise ServiceUnavailableError(_exhausted(engine)) from error
@@ -125,6 +132,8 @@ def errors_named(engine: Engine) -> Iterator[None]:
         if error.connection_invalidated:
             raise ServiceUnavailableError(_unreachable(engine, error)) from error
         raise
+    except ProgramLimitExceeded as error:
+        raise DataError(str(error)) from error
     except PsycopgOperationalError as error:
         raise ServiceUnavailableError(_unreachable(engine, error)) from error
 
