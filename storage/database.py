@@ -5,7 +5,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from psycopg import DataError
 from psycopg import OperationalError as PsycopgOperationalError
+from psycopg.errors import DeadlockDetected, ProgramLimitExceeded
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -99,7 +101,8 @@ def unit_of_work(engine: Engine) -> Iterator[Session]:
     """Run one transaction. It commits when the block ends and rolls back when it raises.
 
     Raises:
-        ServiceUnavailableError: the database cannot be reached, or the connection broke.
+        ServiceUnavailableError: the database cannot be reached, the connection broke, or the database undid the
+            transaction because of a deadlock.
     """
     with errors_named(engine), Session(engine, expire_on_commit=False) as session, session.begin():
         yield session
@@ -112,10 +115,16 @@ def limit_idleness(session: Session) -> None:
 
 @contextmanager
 def errors_named(engine: Engine) -> Iterator[None]:
-    """Turn a lost or refused connection into ``ServiceUnavailableError``. Let every other error pass."""
+    """Turn a lost connection, or a deadlock, into ``ServiceUnavailableError``. Let every other error pass.
+
+    psycopg counts ``ProgramLimitExceeded`` as an operational error, although it is about a value that is too long for
+    an index. It becomes a ``DataError``, as other values that cannot be stored.
+    """
     try:
         yield
     except (OperationalError, InterfaceError) as error:
+        if isinstance(error.orig, ProgramLimitExceeded):
+            raise DataError(str(error.orig)) from error
         raise ServiceUnavailableError(_unreachable(engine, error)) from error
     except PoolTimeoutError as error:
         raise ServiceUnavailableError(_exhausted(engine)) from error
@@ -123,6 +132,8 @@ def errors_named(engine: Engine) -> Iterator[None]:
         if error.connection_invalidated:
             raise ServiceUnavailableError(_unreachable(engine, error)) from error
         raise
+    except ProgramLimitExceeded as error:
+        raise DataError(str(error)) from error
     except PsycopgOperationalError as error:
         raise ServiceUnavailableError(_unreachable(engine, error)) from error
 
@@ -140,6 +151,8 @@ def _exhausted(engine: Engine) -> str:
 
 
 def _unreachable(engine: Engine, error: Exception) -> str:
+    if isinstance(getattr(error, "orig", None) or error, DeadlockDetected):
+        return "this change and another one waited for each other, so the database undid this one: try again"
     reason = str(getattr(error, "orig", None) or error).strip().splitlines()
     url = without_secrets(engine.url.render_as_string(hide_password=True))
     return f"the database {url} did not answer: {reason[0] if reason else type(error).__name__}"

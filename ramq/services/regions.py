@@ -83,6 +83,8 @@ class RegionClient:
             UsageError: the tag or the box is not valid.
         """
         with unit_of_work(self._engine) as session:
+            # Dropping a generation takes these locks before it empties the table that is read here.
+            regions.lock(session, [image_id])
             _regions(session, image_id, None)
             return region_corrections.correct(session, image_id, tag, box, said_by, is_there=is_there)
 
@@ -93,6 +95,7 @@ class RegionClient:
             NotFoundError: the image has no such correction.
         """
         with unit_of_work(self._engine) as session:
+            regions.lock(session, [image_id])
             if correction_id not in {one.id for one in region_corrections.of_image(session, image_id)}:
                 raise NotFoundError(f"image {image_id} has no correction {correction_id} of a region")
             region_corrections.withdraw(session, correction_id)

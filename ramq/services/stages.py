@@ -12,6 +12,7 @@ from storage.index.manifest import generation_folder
 from storage.ledger import jobs, listings, rates
 from storage.results import archives, assigned, crops, generations, images, regions, serving, stages
 from storage.results.index_rows import indexed
+from storage.results.region_corrections import MAX_CHARACTERS
 from storage.search.views import SearchQuery
 from storage.tables import Archive
 from workers.messages import STAGE_MODELS
@@ -103,7 +104,7 @@ class StageClient:
                 matter.
 
         Raises:
-            UsageError: no such stage, model or priority, or no image is found.
+            UsageError: no such stage, model or priority, a tag is too long, or no image is found.
             NotFoundError: the search names something that does not exist.
         """
         plan = self._plan(stage, asked, model, options)
@@ -253,8 +254,16 @@ def _normalised(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a job in one form. An image is done again only for a job whose options differ.
 
     Detectors take tags in lower case, and their order does not matter.
+
+    Raises:
+        UsageError: a tag has more than ``MAX_CHARACTERS`` characters.
     """
     tags = sorted({" ".join(tag.split()).lower() for tag in options.get("tags", ())} - {""})
+    if too_long := next((tag for tag in tags if len(tag) > MAX_CHARACTERS), None):
+        raise UsageError(
+            f"the tag {too_long[:20]!r}… has {len(too_long)} characters; use at most {MAX_CHARACTERS} for each tag, "
+            "and commas between tags"
+        )
     return {name: value for name, value in options.items() if name != "tags"} | ({"tags": tags} if tags else {})
 
 

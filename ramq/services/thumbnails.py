@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import tempfile
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ CROP_SIDES = (64, 128, 256, 512)
 
 _JPEG_QUALITY = 82
 _PRUNE_EVERY = 256
+
+_FORGET_TRIES = 20
+"""Times that a folder is emptied again because another thread wrote into it meanwhile."""
 
 
 def rounded_up(size: int, known: tuple[int, ...]) -> int:
@@ -75,39 +80,74 @@ class Thumbnails:
         return buffer.getvalue(), tag
 
     def count(self, image_id: int) -> int:
-        """Return the number of thumbnails of an image and its parts."""
-        return len(list(self._path(image_id).glob("*.jpg")))
+        """Return the number of files of an image and its parts: thumbnails, and any that a crash left unfinished."""
+        return len(_files_in(self._path(image_id)))
 
     def forget(self, image_id: int) -> int:
-        """Delete the thumbnails of an image and its parts, and return their number."""
+        """Delete every file of an image and its parts, unfinished ones too, and return their number.
+
+        Raises:
+            OSError: a file cannot be deleted, or other threads keep adding files.
+        """
         folder = self._path(image_id)
-        files = list(folder.glob("*.jpg")) if folder.is_dir() else []
-        for file in files:
-            file.unlink(missing_ok=True)
-        if folder.is_dir():
-            folder.rmdir()
-        return len(files)
+        forgotten = 0
+        for tries_left in reversed(range(_FORGET_TRIES)):
+            files = _files_in(folder)
+            for file in files:
+                file.unlink(missing_ok=True)
+            forgotten += len(files)
+            try:
+                folder.rmdir()
+            except FileNotFoundError:
+                break
+            except OSError as error:
+                if error.errno not in {errno.ENOTEMPTY, errno.EEXIST} or not tries_left:
+                    raise
+            else:
+                break
+        return forgotten
 
     def _path(self, image_id: int) -> Path:
         return self._folder / f"{image_id % 1000:03}" / str(image_id)
 
     def _keep(self, path: Path, content: bytes) -> None:
+        temporary = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+                temporary = Path(file.name)
                 file.write(content)
-            Path(file.name).replace(path)
+            temporary.replace(path)
         except OSError:
             return  # on a full disk, thumbnails are not kept, but still returned
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
         self._made += 1
         if self._made % _PRUNE_EVERY == 1:
             self._prune()
 
     def _prune(self) -> None:
-        files = sorted(((file.stat(), file) for file in self._folder.rglob("*.jpg")), key=lambda item: item[0].st_mtime)
-        total = sum(status.st_size for status, _ in files)
-        for status, file in files:
+        """Delete the oldest files above the maximum size, among them those that a crash left unfinished."""
+        found = []
+        for file in self._folder.rglob("*"):
+            try:
+                status = file.stat()
+            except FileNotFoundError:
+                continue  # another process deleted or renamed it
+            if S_ISREG(status.st_mode):
+                found.append((status, file))
+        found.sort(key=lambda item: item[0].st_mtime)
+        total = sum(status.st_size for status, _ in found)
+        for status, file in found:
             if total <= self._max_bytes:
                 return
             file.unlink(missing_ok=True)
             total -= status.st_size
+
+
+def _files_in(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy import text as sql
 
 from storage.errors import NotFoundError, UsageError
-from storage.results import images, regions
+from storage.results import regions
 from storage.results.region_boxes import box_of, corners_of, is_same
 from storage.results.region_views import RegionCorrectionView
 from storage.tables import RegionCorrection
@@ -53,7 +53,7 @@ def correct(session: Session, image_id: int, tag: str, box: Box, said_by: str, *
     if left >= right or top >= bottom:
         raise UsageError("a box begins at its left and top: left must be less than right, and top less than bottom")
     corners = corners_of((left, top, right, bottom))
-    images.lock(session, [image_id])
+    regions.lock(session, [image_id])
     earlier = regions.changes(session, [image_id]).get(image_id, ())
     replaced = [said.id for said in earlier if is_same(said.tag, said.box, tag, corners)]
     session.execute(sql("DELETE FROM region_correction WHERE id = ANY(:ids)"), {"ids": replaced})
@@ -73,7 +73,7 @@ def withdraw(session: Session, correction_id: int) -> None:
     of = sql("SELECT image_id FROM region_correction WHERE id = :id")
     image_id = session.scalar(of, {"id": correction_id}) if correction_id < 2**63 else None
     if image_id is not None:
-        images.lock(session, [image_id])
+        regions.lock(session, [image_id])
         deleted = sql("DELETE FROM region_correction WHERE id = :id RETURNING image_id")
         image_id = session.scalar(deleted, {"id": correction_id})
     if image_id is None:

@@ -9,7 +9,7 @@ from psycopg.rows import namedtuple_row
 from sqlalchemy import text
 
 from storage.database import driver_connection
-from storage.results import region_lists
+from storage.results import images, region_lists
 from storage.results.masks import Mask
 from storage.results.region_boxes import RegionChange, StoredRegion, corners_of, corrected, counts, stored
 from storage.results.region_lists import array, quoted
@@ -30,12 +30,15 @@ AT_ONCE = 1_000
 """Images that are counted again in one step."""
 
 # The generation is part of the statements: as a parameter it would lock, and plan for, the partitions of all of them.
+# The time is that of the write, under the lock of the lists: by the start of its transaction, a result that was written
+# last could be older than another one.
 _WRITE = """
     WITH mended AS (DELETE FROM failure WHERE job_id = %(job_id)s AND image_id = ANY(%(ids)b))
     INSERT INTO localization (image_id, generation_id, job_id, version, tags, scores, boxes, masks, mask_qualities,
-        is_cut)
+        is_cut, located_at)
     SELECT image_id, {generation_id:d}, %(job_id)s, version, CAST(tags AS text[]), CAST(scores AS smallint[]),
-        CAST(boxes AS smallint[]), masks, CAST(qualities AS smallint[]), is_cut
+        CAST(boxes AS smallint[]), masks, CAST(qualities AS smallint[]), is_cut,
+        clock_timestamp()
     FROM unnest(CAST(%(ids)b AS bigint[]), CAST(%(versions)b AS text[]), CAST(%(tags)b AS text[]),
         CAST(%(scores)b AS text[]), CAST(%(boxes)b AS text[]), CAST(%(masks)b AS text[]),
         CAST(%(qualities)b AS text[]), CAST(%(is_cut)b AS bool[]))
@@ -43,7 +46,7 @@ _WRITE = """
     ORDER BY image_id
     ON CONFLICT (image_id, generation_id) DO UPDATE SET job_id = excluded.job_id, version = excluded.version,
         tags = excluded.tags, scores = excluded.scores, boxes = excluded.boxes, masks = excluded.masks,
-        mask_qualities = excluded.mask_qualities, is_cut = excluded.is_cut, located_at = now()
+        mask_qualities = excluded.mask_qualities, is_cut = excluded.is_cut, located_at = excluded.located_at
     WHERE (localization.job_id, localization.version, localization.tags, localization.scores, localization.boxes,
             localization.masks, localization.mask_qualities, localization.is_cut)
         IS DISTINCT FROM (excluded.job_id, excluded.version, excluded.tags, excluded.scores, excluded.boxes,
@@ -62,6 +65,18 @@ _NEWEST = """
     FROM unnest(CAST(:ids AS bigint[])) AS wanted (id) JOIN localization ON localization.image_id = wanted.id
     WHERE generation_id <> :without ORDER BY image_id, located_at DESC, generation_id DESC
 """
+
+
+def lock(session: Session, image_ids: Sequence[int]) -> None:
+    """Wait for others that change the regions of these images. Call it before anything of them is read to be changed.
+
+    Who reads the table localization and then waits for these locks deadlocks with ``serving.drop``.
+
+    Raises:
+        NotFoundError: one of them does not exist.
+    """
+    images.lock(session, image_ids)
+    region_lists.lock(session, image_ids)
 
 
 def write_regions(session: Session, rows: Sequence[RegionsRow], provenance: Provenance) -> None:

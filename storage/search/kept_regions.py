@@ -56,7 +56,10 @@ FEW = 20_000
 """The tags of so many images can be looked up in PostgreSQL."""
 
 _OVERHEAD = 500
-"""Bytes of a list without images."""
+"""Bytes of a list without images, beside its name."""
+
+_BYTES_OF_CHARACTER = 4
+"""At most, of a name."""
 
 _SPAN = 2**27
 """Ids this close together are marked in an array of bools."""
@@ -69,7 +72,8 @@ class _State:
     Attributes:
         epoch: states with the same one follow each other. Their changes are complete since it began.
         moment: up to which changes are complete.
-        lists: the images of a name, at ``moment`` or earlier, but not before the epoch began.
+        lists: the images of a name, at ``moment`` or earlier, but not before the epoch began. None is empty, so that
+            names that people make up take no memory.
         taken: bytes of the lists.
         changes: since the epoch began, oldest first.
         changed_ids: the images in ``changes``, ascending.
@@ -202,20 +206,21 @@ class KeptRegions:
             sizes = region_search.sizes(session)
         room = self._max_bytes * WARM_SHARE - state.taken
         is_whole = True
+        empty: set[str] = set()  # by the time they are read
         for names in _portions({name: size for name, size in sizes.items() if name not in state.lists}):
-            room -= sum(sizes[name] * BYTES_EACH + _OVERHEAD for name in names)
+            room -= sum(sizes[name] * BYTES_EACH + _fixed_bytes(name) for name in names)
             if is_stopping():
                 return
             if room < 0:
                 is_whole = False
                 break
             with transaction() as session:
-                self._found(session, names)
+                empty.update(set(names) - self._found(session, names).lists.keys())
         with self._lock:
             now = self._state
             if now is not None and now.epoch == state.epoch:
                 # Names that came up since were given to images that changed since.
-                is_complete = is_whole and sizes.keys() <= now.lists.keys()
+                is_complete = is_whole and sizes.keys() - empty <= now.lists.keys()
                 self._state = replace(now, is_complete=is_complete)
                 self._warm_epoch = now.epoch
 
@@ -227,8 +232,7 @@ class KeptRegions:
         if begun is not None and found.changed is None:  # everything is read again
             begun, missing = None, list(names)
             found = region_search.find(session, None, missing)
-        # A name without images has no list.
-        lists = {name: found.whole.get(name, NONE) for name in missing}
+        lists = {name: found.whole[name] for name in missing if name in found.whole}
         if begun is None:
             state = _State(next(self._epochs), found.now, lists, _bytes(lists))
         else:
@@ -246,8 +250,15 @@ class KeptRegions:
                     return
                 # Another search was faster. What was read here is not older than the epoch.
                 state = now.adding(state.lists)
-            self._asked.update((name, next(self._ticks)) for name in asked)
-            self._state = None if len(state.changes) > MOST_CHANGES else self._within(state)
+            self._asked.update((name, next(self._ticks)) for name in asked if name in state.lists)
+            self._set(None if len(state.changes) > MOST_CHANGES else self._within(state))
+
+    def _set(self, state: _State | None) -> None:
+        """Keep this state, and the ticks of its names only."""
+        if state is None or self._state is None or state.epoch != self._state.epoch:
+            lists = {} if state is None else state.lists
+            self._asked = {name: tick for name, tick in self._asked.items() if name in lists}
+        self._state = state
 
     def _within(self, state: _State) -> _State:
         """Return the state without lists for which there is no room."""
@@ -278,13 +289,18 @@ class KeptRegions:
                 for name, each in now.lists.items()
             }
             lists |= {name: folded[name] for name in new if now.is_complete and name not in lists}
+            lists = {name: each for name, each in lists.items() if len(each.ids)}
             changes = tuple(each for each in now.changes if not any(each is other for other in begun.changes))
             changed_ids = reduce(np.union1d, (each.ids for each in changes), np.empty(0, dtype=np.int64))
             epoch = next(self._epochs)
             if self._warm_epoch == now.epoch:
                 self._warm_epoch = epoch
-            self._state = self._within(
-                replace(now, epoch=epoch, lists=lists, taken=_bytes(lists), changes=changes, changed_ids=changed_ids)
+            self._set(
+                self._within(
+                    replace(
+                        now, epoch=epoch, lists=lists, taken=_bytes(lists), changes=changes, changed_ids=changed_ids
+                    )
+                )
             )
 
 
@@ -327,4 +343,8 @@ def _portions(sizes: Mapping[str, int]) -> Iterator[list[str]]:
 
 
 def _bytes(lists: Mapping[str, Counted]) -> int:
-    return sum(each.nbytes + _OVERHEAD for each in lists.values())
+    return sum(each.nbytes + _fixed_bytes(name) for name, each in lists.items())
+
+
+def _fixed_bytes(name: str) -> int:
+    return _OVERHEAD + _BYTES_OF_CHARACTER * len(name)

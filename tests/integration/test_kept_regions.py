@@ -170,13 +170,54 @@ def test_no_more_is_kept_than_allowed_and_what_was_not_asked_for_is_forgotten_fi
         ask(f"tag {number}")
         state = kept._state
         assert state is not None
-        assert state.taken == sum(each.nbytes + 500 for each in state.lists.values()) <= kept._max_bytes
+        taken = sum(each.nbytes + 500 + 4 * len(name) for name, each in state.lists.items())
+        assert state.taken == taken <= kept._max_bytes
+        assert kept._asked.keys() <= state.lists.keys()
     assert {"tag 0", "tag 7"} <= set(state.lists)
     warm(archive, kept)
     assert not kept.needs_warming, "what does not fit is not read again and again"
     assert kept._state is not None
     assert kept._state.taken <= kept._max_bytes
     assert common(archive, kept, archive.images, 2) == {"tag 0": len(archive.images), "tag 1": len(archive.images)}
+
+
+def test_names_that_people_make_up_take_no_memory(archive: RegionArchive) -> None:
+    archive.write(row(archive.images[0], "dog"))
+    kept = KeptRegions()
+    for number in range(3):
+        with unit_of_work(archive.engine) as session:
+            found = kept.images(session, ["dog", f"no such tag {number}"])
+        assert [len(each.ids) for each in found.values()] == [1, 0]
+    assert kept._state is not None
+    assert list(kept._state.lists) == list(kept._asked) == ["dog"]
+    archive.write(row(archive.images[1], "no such tag 1"))
+    with unit_of_work(archive.engine) as session:
+        assert len(kept.images(session, ["no such tag 1"])["no such tag 1"].ids) == 1
+
+
+def test_long_names_count_as_memory(archive: RegionArchive) -> None:
+    names = [letter * 2_000 for letter in "abcdef"]
+    archive.write(row(archive.images[0], *names))
+    kept = KeptRegions(max_bytes=20_000)
+    for name in names:
+        with unit_of_work(archive.engine) as session:
+            assert len(kept.images(session, [name])[name].ids) == 1
+    assert kept._state is not None
+    assert list(kept._state.lists) == list(kept._asked) == names[-2:]
+
+
+def test_a_tag_that_no_image_has_any_more_when_it_is_read_beforehand_leaves_all_complete(
+    archive: RegionArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        region_search, "sizes", lambda session, read=region_search.sizes: {**read(session), "just gone": 1}
+    )
+    archive.write(row(archive.images[0], "dog"))
+    kept = KeptRegions()
+    warm(archive, kept)
+    assert kept._state is not None
+    assert kept._state.is_complete
+    assert "just gone" not in kept._state.lists
 
 
 def test_tags_of_many_images_are_counted_only_from_memory(

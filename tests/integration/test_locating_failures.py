@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from ram_core.localization import grounding_dino
 from ram_core.localization.grounding_dino import GroundingDino
+from ramq.services import stages
 from storage.database import unit_of_work
 from tests.services.checker import fill
 from tests.services.locating import located, locating_worker, start, turn, work
@@ -50,8 +51,9 @@ def failures(services: Services) -> int:
 
 @pytest.mark.parametrize(("tag", "reason"), [("very " * 260 + "long", "has 261 tokens"), ("?.", "has no words")])
 def test_a_tag_that_cannot_be_looked_for_ends_the_job_with_the_reason_and_no_other(
-    services: Services, worker: Worker, tag: str, reason: str
+    services: Services, worker: Worker, monkeypatch: pytest.MonkeyPatch, tag: str, reason: str
 ) -> None:
+    monkeypatch.setattr(stages, "MAX_CHARACTERS", 2_000)  # the tags of an image may be longer than 200
     job = work(services, worker, start(services, options={"tags": ["dog", tag]}))
     assert job.state == "failed"
     assert job.note is not None

@@ -1,7 +1,9 @@
-"""All connections of a process are in use: that is a service that is not available, and it passes."""
+"""All connections of a process are in use, or two transactions wait for each other: both pass, and errors say so."""
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -11,11 +13,13 @@ from starlette.testclient import TestClient
 
 from ramq.web.app import create_app
 from ramq.wiring import Services
-from storage.database import make_engine, unit_of_work
+from storage.database import make_engine, unit_of_work, wait_for_lock
 from storage.errors import ServiceUnavailableError
 from tests.services.web import assert_problem
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from ramq.settings import Settings
 
 pytestmark = pytest.mark.services
@@ -40,3 +44,21 @@ def test_an_exhausted_pool_is_told_as_such_and_recovers(settings: Settings) -> N
         assert "are in use" in client.get("/readyz").json()["database"]
     assert client.get("/v1/jobs").status_code == 200
     engine.dispose()
+
+
+def test_a_deadlock_says_to_try_again_and_not_that_the_database_is_gone(engine: Engine) -> None:
+    both_hold_one = threading.Barrier(2)
+
+    def lock(*locks: int) -> str:
+        try:
+            with unit_of_work(engine) as session:
+                wait_for_lock(session, locks[0])
+                both_hold_one.wait()
+                wait_for_lock(session, locks[1])
+        except ServiceUnavailableError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(2) as threads:
+        [said] = filter(None, threads.map(lock, (901, 902), (902, 901)))
+    assert said.endswith("so the database undid this one: try again")

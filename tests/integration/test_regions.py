@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import text
 
+from ramq.services.regions import RegionClient
 from storage.database import unit_of_work
 from storage.errors import NotFoundError, UsageError
 from storage.ledger import jobs
@@ -19,7 +21,10 @@ from tests.reading_archive import JOB
 from tests.region_archive import RegionArchive, add_generation, painted, place, row
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
 
     from tests.ledger import Ledger
 
@@ -135,6 +140,24 @@ def test_two_generations_that_write_an_image_at_once_leave_the_counts_of_one(arc
     assert archive.tags(image_id) == ["bird"]
 
 
+@pytest.mark.parametrize("is_again", [False, True], ids=["a first result", "a result again"])
+def test_the_last_result_that_was_written_stays_the_newest_whichever_transaction_began_first(
+    archive: RegionArchive, is_again: bool
+) -> None:
+    image_id = archive.images[0]
+    other = add_generation(archive.engine, "locator 2")
+    if is_again:
+        archive.write(row(image_id, "bird"))
+    with unit_of_work(archive.engine) as session:
+        session.execute(text("SELECT now()"))
+        archive.write(row(image_id, "cat"), generation_id=other)
+        regions.write_regions(session, [row(image_id, "dog")], Provenance(JOB, archive.generation_id, "none"))
+    assert archive.tags(image_id) == ["dog"]
+    archive.correct(image_id, "cup", place(7), is_there=True)
+    assert archive.tags(image_id) == ["dog", "cup"]
+    assert archive.counts(image_id) == {"dog": (1, 10_000), "cup": (1, 10_000)}
+
+
 # Corrections --------------------------------------------------------------------------------------------------------
 
 
@@ -233,6 +256,41 @@ def test_after_a_generation_was_dropped_the_newest_of_the_others_counts(
         serving.drop(session, archive.generation_id)
     assert archive.rows("SELECT count(*) FROM region_list") == [(0,)]
     assert archive.rows(located) == []
+
+
+@pytest.mark.parametrize("change", ["correct", "withdraw"])
+def test_dropping_a_generation_while_a_person_corrects_one_of_its_images_ends_both(
+    archive: RegionArchive, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    image_id, leave_out = archive.images[0], regions.leave_out
+    other = add_generation(archive.engine, "locator 2")
+    archive.write(row(image_id, "dog"))
+    archive.write(row(image_id, "bird"), generation_id=other)
+    said = archive.correct(image_id, "cup", place(7), is_there=True)
+    client = RegionClient(archive.engine, archive.engine)
+
+    def correct() -> None:
+        if change == "correct":
+            client.correct(image_id, "cat", place(5), is_there=True)
+        else:
+            client.withdraw(image_id, said)
+
+    with ThreadPoolExecutor(1) as thread:
+        corrected: list[Future[None]] = []
+
+        def then_correct(session: Session, generation_id: int) -> None:
+            leave_out(session, generation_id)
+            corrected.append(thread.submit(correct))
+            waiting = """SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+                         WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted"""
+            while not session.scalar(text(waiting)):
+                assert not corrected[0].done()
+
+        monkeypatch.setattr(regions, "leave_out", then_correct)
+        with unit_of_work(archive.engine) as session:
+            assert serving.drop(session, other).records == 1
+        corrected[0].result()
+    assert archive.tags(image_id) == (["dog", "cup", "cat"] if change == "correct" else ["dog"])
 
 
 # Jobs ---------------------------------------------------------------------------------------------------------------

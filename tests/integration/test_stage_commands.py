@@ -62,6 +62,15 @@ def test_a_job_is_started_without_a_question(run: Run) -> None:
     assert "1 image" not in run("locate", "--tag", CAT, "--json").stderr
 
 
+def test_a_tag_that_is_too_long_is_refused_before_a_job_starts(run: Run) -> None:
+    before = jobs(run)
+    refused = run("locate", "--tags", f"dog,{'猫' * 201}")
+    assert refused.returncode == 2
+    assert "has 201 characters; use at most 200 for each tag, and commas between tags" in refused.stderr
+    assert jobs(run) == before
+    assert run("locate", "--tags", f"dog,{'猫' * 200}", "--dry-run").returncode == 0
+
+
 def test_tags_that_are_no_things_are_listed_and_taken_back(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "scenes.txt"
     file.write_text(f"# scenes\n\nespresso\n  {CAT}  \n")
