@@ -144,7 +144,8 @@ def sought(session: Session, image_ids: Sequence[int]) -> dict[int, Sought]:
         ),
         {"ids": list(image_ids)},
     ).all()
-    views = regions.views(session, [row.image_id for row in located], with_masks=False)
+    # Rules for tags change no stored data: what they hide has its vector as soon as they are cleared.
+    views = regions.views(session, [row.image_id for row in located], with_masks=False, with_hidden=True)
     return {
         row.image_id: Sought(
             row.version, row.xid, tuple((region.tag, region.box) for region in views[row.image_id].regions[:MOST])
@@ -270,7 +271,7 @@ def vector_of(session: Session, generation_id: int, image_id: int, number: int) 
     seen = [] if view is None else view.regions
     region = next((region for region in seen if region.number == number), None)
     if region is None:
-        there = f"its regions are 1 to {len(seen)}" if seen else "it has no regions"
+        there = f"its regions are {seen[0].number} to {seen[-1].number}" if seen else "it has no regions"
         raise NotFoundError(f"there is no region {number} in image {image_id}; {there}")
     for crop in of_image(session, generation_id, image_id):
         if crop.is_of(region):

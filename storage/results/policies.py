@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Literal
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from storage.results.policy import Policy, policy_of
+from storage.results.policy import NamePolicy, NameRules, Policy, name_policy_of, policy_of
 from storage.results.views import PolicyView
 from storage.tables import Archive, TagPolicy
+from storage.texts import fold
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -29,9 +30,26 @@ NO_THING = "no_thing"
 
 def load(session: Session, names: Names) -> Policy:
     """Return the policy for a vocabulary."""
+    return policy_of(_counting(session), names.names)
+
+
+def by_name(session: Session) -> NamePolicy:
+    """Return the policy for the tags of regions, of which no vocabulary need know. Its names are folded."""
+    return name_policy_of([(archive_id, fold(name), kind) for archive_id, name, kind in _counting(session)])
+
+
+def of_images(session: Session, image_ids: Sequence[int]) -> dict[int, NameRules]:
+    """Return the rules of ``by_name`` for each image; images for which there are none are left out."""
+    policy = by_name(session)
+    if policy.is_empty:
+        return {}
+    rows = session.execute(text("SELECT id, archive_id FROM image WHERE id = ANY(:ids)"), {"ids": list(image_ids)})
+    return {row.id: policy.of(row.archive_id) for row in rows}
+
+
+def _counting(session: Session) -> list[tuple[int | None, str, str]]:
     counting = select(TagPolicy.archive_id, TagPolicy.name, TagPolicy.kind).where(TagPolicy.kind != NO_THING)
-    rows = session.execute(counting).all()
-    return policy_of([(row.archive_id, row.name, row.kind) for row in rows], names.names)
+    return [(row.archive_id, row.name, row.kind) for row in session.execute(counting)]
 
 
 def no_things(session: Session) -> Mapping[int | None, frozenset[str]]:

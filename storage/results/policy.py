@@ -51,6 +51,54 @@ class Policy:
         return total + _without(rest, self.elsewhere)
 
 
+@dataclass(frozen=True, slots=True)
+class NameRules:
+    """Which names count in one archive: none that is refused and, if any is allowed, only allowed ones."""
+
+    allowed: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every name counts."""
+        return not self.allowed and not self.refused
+
+    def hides(self, name: str) -> bool:
+        """Return whether a name does not count."""
+        return name in self.refused or (bool(self.allowed) and name not in self.allowed)
+
+
+@dataclass(frozen=True, slots=True)
+class NamePolicy:
+    """Which names count, as ``Policy`` says it of ids: in archives without rules of their own, and within others."""
+
+    elsewhere: NameRules = field(default_factory=NameRules)
+    within: Mapping[int, NameRules] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every name counts everywhere."""
+        return self == NamePolicy()
+
+    def of(self, archive_id: int) -> NameRules:
+        """Return the rules in an archive."""
+        return self.within.get(archive_id, self.elsewhere)
+
+
+def name_policy_of(rules: Sequence[tuple[int | None, str, str]]) -> NamePolicy:
+    """Return the policy for names as rules write them. ``rules``: as ``policy_of`` takes them."""
+
+    def named(archive_ids: set[int | None]) -> NameRules:
+        told = [(name, kind) for archive_id, name, kind in rules if archive_id in archive_ids]
+        return NameRules(
+            frozenset(name for name, kind in told if kind == "allow"),
+            frozenset(name for name, kind in told if kind == "deny"),
+        )
+
+    own = {archive_id for archive_id, _, _ in rules if archive_id is not None}
+    return NamePolicy(named({None}), {archive_id: named({None, archive_id}) for archive_id in sorted(own)})
+
+
 def policy_of(rules: Sequence[tuple[int | None, str, str]], names: Sequence[str]) -> Policy:
     """Return the policy for a vocabulary from its rules.
 
@@ -64,16 +112,11 @@ def policy_of(rules: Sequence[tuple[int | None, str, str]], names: Sequence[str]
         return Policy()
     lowered = [name.lower() for name in names]
 
-    def denied(archive_ids: set[int | None]) -> frozenset[int]:
-        told = [(name, kind) for archive_id, name, kind in rules if archive_id in archive_ids]
-        allowed = {name for name, kind in told if kind == "allow"}
-        refused = {name for name, kind in told if kind == "deny"}
-        return frozenset(
-            tag_id for tag_id, name in enumerate(lowered) if name in refused or (allowed and name not in allowed)
-        )
+    def denied(of: NameRules) -> frozenset[int]:
+        return frozenset(tag_id for tag_id, name in enumerate(lowered) if of.hides(name))
 
-    own = {archive_id for archive_id, _, _ in rules if archive_id is not None}
-    return Policy(denied({None}), {archive_id: denied({None, archive_id}) for archive_id in sorted(own)})
+    by_name = name_policy_of(rules)
+    return Policy(denied(by_name.elsewhere), {id_: denied(of) for id_, of in by_name.within.items()})
 
 
 def _without(counts: NDArray[np.int64], denied: frozenset[int]) -> NDArray[np.int64]:

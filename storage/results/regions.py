@@ -9,12 +9,13 @@ from psycopg.rows import namedtuple_row
 from sqlalchemy import text
 
 from storage.database import driver_connection
-from storage.results import images, region_lists
+from storage.results import images, policies, region_lists
 from storage.results.masks import Mask
 from storage.results.region_boxes import RegionChange, StoredRegion, corners_of, corrected, counts, stored
 from storage.results.region_lists import array, quoted
 from storage.results.region_views import RegionsView
 from storage.tables import SCORE_SCALE
+from storage.texts import fold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -124,15 +125,23 @@ def _write(
 
 
 def views(
-    session: Session, image_ids: Sequence[int], generation_id: int | None = None, *, with_masks: bool = True
+    session: Session,
+    image_ids: Sequence[int],
+    generation_id: int | None = None,
+    *,
+    with_masks: bool = True,
+    with_hidden: bool = False,
 ) -> dict[int, RegionsView]:
     """Return the regions of images as people see them, by image. Images that were not located are left out.
+
+    Regions have the same numbers whatever the rules for tags hide, so there may be gaps between them.
 
     Args:
         session: a transaction.
         image_ids: which images.
         generation_id: what located them; None: the newest result of each image, which search counts.
         with_masks: if not, the regions have no masks: these take a thousand bytes each.
+        with_hidden: also regions of tags that do not count in the archive of the image.
     """
     masks = "found.masks, found.mask_qualities" if with_masks else "NULL AS masks, NULL AS mask_qualities"
     by_generation: dict[int, list[int]] = defaultdict(list)
@@ -146,6 +155,7 @@ def views(
         for row in session.execute(located, {"ids": list(image_ids)}):
             by_generation[row.generation_id].append(row.image_id)
     said = changes(session, image_ids) if by_generation else {}
+    rules = policies.of_images(session, image_ids) if by_generation and not with_hidden else {}
     found: dict[int, RegionsView] = {}
     for own_id, ids in by_generation.items():
         with driver_connection(session).cursor(row_factory=namedtuple_row) as cursor:
@@ -154,6 +164,8 @@ def views(
         for row in rows:
             regions = stored(row.tags, row.scores, row.boxes, row.masks, row.mask_qualities)
             shown = corrected(regions, said.get(row.image_id, ()))
+            if row.image_id in rules:
+                shown = [region for region in shown if not rules[row.image_id].hides(fold(region.tag))]
             found[row.image_id] = RegionsView(row.image_id, own_id, row.model, shown, row.is_cut, row.located_at)
     return found
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storage.index import condition as conditions
-from storage.results import regions
+from storage.results import policies, regions
 from storage.results.region_lists import EVERY
 from storage.results.region_search import Counted
 from storage.search.language import wanted_regions
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.index.condition import Condition
+    from storage.results.policy import NamePolicy, NameRules
     from storage.results.tags import Names
     from storage.search.kept_regions import KeptRegions
     from storage.search.language import Expression, RegionTerm
@@ -63,12 +64,32 @@ class CountedRegions:
         located = found.pop(EVERY, None)
         # Without a lower limit, those with more are taken away, since images without regions are in no list.
         limits = (low, high) if located is None else (LARGEST if high is None else high + 1, None)
-        added = [_added_up([found[name] for name in group if name in found]) for group in groups]
-        having = tuple(conditions.OneOf(_between(each, term, *limits)) for each in added if each is not None)
+        policy = policies.by_name(self._session)
+        having: tuple[Condition, ...] = tuple(
+            each if where is None else conditions.All((each, where))
+            for group in groups
+            for counting, where in _counting(policy, group)
+            if (added := _added_up([found[name] for name in counting])) is not None
+            for each in [conditions.OneOf(_between(added, term, *limits))]
+        )
         if located is None:
             return having[0] if len(having) == 1 else conditions.Any(having)
         every = conditions.OneOf(located.ids.astype(np.int64))
         return conditions.All((every, *map(conditions.Not, having)))
+
+
+def _counting(policy: NamePolicy, group: Sequence[str]) -> list[tuple[Sequence[str], Condition | None]]:
+    """Return which names of a group count, and in which archives; None: in all."""
+
+    def left(rules: NameRules) -> tuple[str, ...]:
+        return tuple(name for name in group if not rules.hides(name))
+
+    elsewhere = left(policy.elsewhere)
+    others = {id_: names for id_, rules in policy.within.items() if (names := left(rules)) != elsewhere}
+    if not others:
+        return [(elsewhere, None)]
+    outside = conditions.Not(conditions.Any(tuple(map(conditions.InArchive, others))))
+    return [(elsewhere, outside), *((names, conditions.InArchive(id_)) for id_, names in others.items())]
 
 
 def _added_up(parts: Sequence[Counted]) -> Counted | None:

@@ -115,7 +115,7 @@ class _State:
         new = {name: each for name, each in lists.items() if name not in self.lists}
         return replace(self, lists={**self.lists, **new}, taken=self.taken + _bytes(new)) if new else self
 
-    def most_common(self, image_ids: NDArray[np.int64], limit: int) -> dict[str, int]:
+    def most_common(self, image_ids: NDArray[np.int64], limit: int | None) -> dict[str, int]:
         """Return the names of which most of these images (ascending) have regions, and how many. It is complete."""
         counts: Counter[str] = Counter()
         left = image_ids
@@ -124,14 +124,15 @@ class _State:
             counts.update({name: len(each.among(here).ids) for name, each in change.now.items()})
             left = np.setdiff1d(left, change.ids, assume_unique=True)
         counting = _Counting(left)
-        most = [0] * limit  # ascending
+        most = [0] * (limit or 0)  # ascending
         for name, each in sorted(self.lists.items(), key=lambda item: -len(item[1].ids)):
             # Names with changes may have more images than their list.
-            if name == EVERY or (len(each.ids) < most[0] and name not in counts):
+            if name == EVERY or (most and len(each.ids) < most[0] and name not in counts):
                 continue
             counts[name] += counting.of(each)
-            insort(most, counts[name])
-            del most[0]
+            if most:
+                insort(most, counts[name])
+                del most[0]
         counts.pop(EVERY, None)
         return first(counts, limit)
 
@@ -160,10 +161,11 @@ class KeptRegions:
         state = self._found(session, wanted)
         return {name: state.of(name) for name in wanted}
 
-    def most_common(self, session: Session, image_ids: NDArray[np.int64], limit: int) -> dict[str, int] | None:
+    def most_common(self, session: Session, image_ids: NDArray[np.int64], limit: int | None) -> dict[str, int] | None:
         """Return the tags of which most of these images (ascending) have regions: folded name, number of images.
 
-        Most frequent first, equal ones by name. None if the images are many and not all tags are kept yet.
+        Most frequent first, equal ones by name; ``limit`` None: all. Returns None if the images are many
+        and not all tags are kept yet.
         """
         if self._state is not None and self._state.is_complete:
             state = self._found(session, ())
@@ -324,7 +326,7 @@ class _Counting:
         return int(np.count_nonzero(self._is_wanted[inside.astype(np.int64) - self._begin]))
 
 
-def first(counts: Mapping[str, int], limit: int) -> dict[str, int]:
+def first(counts: Mapping[str, int], limit: int | None) -> dict[str, int]:
     """Return the names with the highest counts, highest first, equal ones by name; no 0."""
     return dict(sorted(((n, c) for n, c in counts.items() if c), key=lambda item: (-item[1], item[0]))[:limit])
 

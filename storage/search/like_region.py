@@ -10,10 +10,11 @@ import numpy as np
 from storage.errors import NotFoundError, UsageError
 from storage.index.condition import OneOf
 from storage.index.selection import Selection
-from storage.results import crops, generations, regions
+from storage.results import crops, generations, policies, regions
 from storage.search.hits import hits_of
 from storage.search.orders import ByText, ByVector, Ranked, Taken
 from storage.search.views import CropTag, Hit, HitRegion
+from storage.texts import fold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,6 +92,7 @@ class LikeRegion:
         """Return hits for rows of the index, in this order.
 
         Regions that people rejected, or that were replaced, since they were cropped are omitted, as deleted images are.
+        So are regions and their tags that do not count in the archive of the image.
         """
         image_ids = list(dict.fromkeys(crops.image_of(row.image_id) for row in ranked))
         scores = dict.fromkeys(image_ids, 0.0)
@@ -98,6 +100,7 @@ class LikeRegion:
             hit.image_id: hit
             for hit in hits_of(session, match.generation.id, scores, match.names, query.threshold, match.policy)
         }
+        rules = policies.of_images(session, image_ids)
         seen = regions.views(session, image_ids, with_masks=False)
         stored = {
             crop.row_id: crop for crop in crops.of_rows(session, self.generation_id, [r.image_id for r in ranked])
@@ -109,7 +112,8 @@ class LikeRegion:
                 continue
             region = next((region for region in seen[image_id].regions if crop.is_of(region)), None)
             if region is not None:
-                tags = [CropTag(name, score) for name, score in crop.tags]
+                own = rules.get(image_id)
+                tags = [CropTag(name, score) for name, score in crop.tags if own is None or not own.hides(fold(name))]
                 shown = HitRegion(region.number, region.tag, region.box, tags)
                 found.append(replace(images[image_id], score=min(row.score, 1.0), region=shown))
         return found

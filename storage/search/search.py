@@ -25,7 +25,7 @@ from storage.search.orders import MAX_READ, ByReading, ByTags, ByText, ByVector,
 from storage.search.pages import page_of
 from storage.search.phrases import all_of, words_of_text
 from storage.search.ranking import DEFAULT_RELEVANCE
-from storage.search.region_facets import region_facets
+from storage.search.region_facets import by_rules, region_facets
 from storage.search.relevance import Cutoffs
 from storage.search.special_tags import most_special
 from storage.search.text_in_pictures import TextInPictures
@@ -247,7 +247,14 @@ class Search:
         found = matching if hits is None else matching.among(hits)
         if found.remote is not None and len(found.remote) > FEW:
             return None
-        return region_facets(session, self.regions, match.names, query.where, found.image_ids(), LOCATED_TAGS)
+        narrowed = () if match.condition is None else (match.condition,)
+
+        def in_archive(archive_id: int) -> NDArray[np.int64]:
+            view = self._index().view(session, match.generation.id)
+            return Selection.of(view, All((*narrowed, InArchive(archive_id)))).image_ids()
+
+        parts = by_rules(session, found.image_ids(), in_archive)
+        return region_facets(session, self.regions, match.names, query.where, parts, LOCATED_TAGS)
 
     def _facets(
         self,

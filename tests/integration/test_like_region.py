@@ -7,10 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from ramq.web.app import create_app
+from storage.database import unit_of_work
 from storage.errors import NotFoundError, UsageError
+from storage.results import policies
 from storage.results.packing import unpack_vectors
 from storage.search.views import SearchQuery
 from tests.crop_archive import a_region, start, stored, views, work
@@ -83,6 +86,22 @@ def test_a_rejected_region_is_found_no_more_and_the_others_have_their_new_number
     assert (first.image_id, first.region.number, first.region.box) == (image_id, 1, kept.box)
     found = [hit.region.box for hit in page.items if hit.image_id == image_id and hit.region]
     assert gone.box not in found
+
+
+def test_tags_that_do_not_count_in_the_archive_are_hidden(cropped: Services) -> None:
+    image_id, number = a_region(cropped)
+    query = SearchQuery(like_region=(image_id, number), limit=500)
+    regions = [hit.region for hit in cropped.search.page(query).items if hit.region]
+    name = next(tag.name for region in regions for tag in region.tags)
+    other = next(region.tag for region in regions if region.tag != views(cropped)[image_id].regions[number - 1].tag)
+    with unit_of_work(cropped.engine) as session:
+        archive_id = session.scalar(text("SELECT archive_id FROM image WHERE id = :id"), {"id": image_id})
+        policies.put(session, name, "deny", archive_id, "ann")
+        policies.put(session, other, "deny", archive_id, "ann")
+    left = [hit.region for hit in cropped.search.page(query).items if hit.region]
+    assert [one.box for one in left] == [one.box for one in regions if one.tag != other]
+    assert name not in {tag.name for region in left for tag in region.tags}
+    assert any(region.tags for region in left)
 
 
 def test_errors_say_what_to_do(located: Services, crop_worker: Worker) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text
+from starlette.testclient import TestClient
 
+from ramq.services.export import FOLDERS, FORMATS, LABELS, TASKS, TEXT_FILES
+from ramq.web.app import create_app
 from ramq.wiring import Services
 from storage.database import unit_of_work
 from storage.results.region_views import FoundRegion
@@ -167,6 +171,45 @@ def test_tasks_of_label_studio_come_with_their_interface(run: Run, tmp_path: Pat
     assert len(located["predictions"][0]["result"]) == 3
     assert '<Label value="cup"/>' in (tmp_path / "tasks.xml").read_text()
     assert json.loads(run("export", "--format", "label-studio").stdout)
+
+
+def test_what_a_rule_hides_is_in_no_file_and_on_no_page(run: Run, service: Services, tmp_path: Path) -> None:
+    package("webdataset")
+    image_id = service.images.find("coffee.png")
+    client = TestClient(create_app(service), base_url="http://localhost")
+
+    def written(name: str) -> dict[str, str]:
+        """The text of everything that is shown and exported, without descriptions of the picture as a whole."""
+        texts = {
+            "region": run("region", "coffee.png", "--json").stdout,
+            "show": run("show", "coffee.png").stdout,
+            "api": client.get(f"/v1/images/{image_id}/regions").text,
+            "page": client.get(f"/images/{image_id}").text,
+            "hits": client.get("/v1/search", params={"q": "count:cup>=1"}).text,
+            "facets": client.get("/v1/search", params={"facets": 50}).text,
+        }
+        for format_ in sorted({*FORMATS} - {*TEXT_FILES}):
+            out = tmp_path / f"{name}-{format_}"
+            done = run("export", "--format", format_, "--out", str(out))
+            assert done.returncode == 0, done.stderr
+            files = [file for file in sorted(out.rglob("*")) if file.is_file()] if out.is_dir() else [out]
+            texts[format_] = " ".join(file.read_bytes().decode("latin-1") for file in files)
+        # The categories of COCO are the whole vocabulary, whatever is in the images.
+        coco = json.loads(texts["coco"])
+        names = {one["id"]: one["name"] for one in coco["categories"]}
+        texts["coco"] = " ".join(names[one["category_id"]] for one in coco["annotations"])
+        return texts
+
+    shown = {place for place, told in written("before").items() if re.search(r"\bcup\b", told)}
+    assert {"region", "show", "api", "page", "hits", "coco", LABELS, TASKS, *FOLDERS} <= shown
+    archive = run("show", "coffee.png", "--json")
+    archive_uri = json.loads(archive.stdout)["archive"]
+    assert run("policy", "deny", "cup", "--archive", archive_uri).returncode == 0
+    assert {place for place, told in written("after").items() if re.search(r"\bcup\b", told)} == set()
+    assert client.get(f"/v1/images/{image_id}/regions").json()["regions"][0]["number"] == 2
+    assert run("region", "coffee.png", "--reject", "1").returncode != 0
+    assert run("policy", "clear", "cup", "--archive", archive_uri).returncode == 0
+    assert [one["number"] for one in told(run)["regions"]] == [1, 2]
 
 
 def test_a_file_is_complete_or_not_there(run: Run, tmp_path: Path) -> None:

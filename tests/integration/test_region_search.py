@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
 
 from storage.database import unit_of_work
-from storage.results import region_search, regions, serving
+from storage.results import policies, region_search, regions, serving
 from storage.results.masks import Mask
 from storage.results.records import Provenance
 from storage.results.region_views import FoundRegion, RegionsRow
@@ -281,3 +281,48 @@ def test_regions_are_read_once_for_a_page_of_hits(pictures: Pictures, monkeypatc
     assert asked == [len(ids)]
     pictures.page("")
     assert asked == [len(ids)]
+
+
+def test_regions_of_a_tag_count_only_in_archives_where_it_counts(pictures: Pictures) -> None:
+    everything = ["dog/dog/cat"] * len(pictures.regions.images)
+    ids = set(pictures.write(*everything))
+    own = pictures.model.archives[0].id
+    here = {id_ for id_ in ids if pictures.model.facts[id_].archive == 0}
+
+    def facets(asked: str) -> tuple[dict[str, int], dict[tuple[int, int | None], int]]:
+        with unit_of_work(pictures.model.engine) as session:
+            told = pictures.search.region_facets(session, asking(SearchQuery(), asked))
+        assert told is not None
+        return {one.name.lower(): one.count for one in told.tags}, {
+            (one.low, one.high): one.count for one in told.numbers
+        }
+
+    def rule(kind: Literal["allow", "deny"], name: str, archive_id: int | None) -> None:
+        with unit_of_work(pictures.model.engine) as session:
+            policies.put(session, name, kind, archive_id, "ann")
+
+    assert here
+    assert pictures.found("count:dog>=2") == ids
+    rule("deny", "Dog", own)
+    assert pictures.found("count:dog>=2") == pictures.found("area:dog>0.01") == ids - here
+    assert pictures.found("count:dog<1") == here
+    assert pictures.found("count:cat=1") == ids
+    assert pictures.found("-count:dog>=1") & ids == here
+    assert facets("count:dog>=0") == ({"cat": len(ids), "dog": len(ids - here)}, {(2, 2): len(ids - here)})
+    shown = regions_of(pictures.page("count:dog>=1 OR count:cat>=1"))
+    assert shown == {id_: ["3 cat"] if id_ in here else ["1 dog", "2 dog", "3 cat"] for id_ in ids}
+    one = min(here)
+    [left] = pictures.regions.view(one).regions
+    assert (left.number, left.tag) == (3, "cat")
+    rule("allow", "dog", None)
+    assert pictures.found("count:cat>=1") == set()
+    assert pictures.found("count:dog>=2") == ids - here
+    assert facets("count:dog>=0")[0] == {"dog": len(ids - here)}
+    assert pictures.regions.tags(one) == []
+    rule("deny", "dog", None)
+    rule("allow", "bird", own)
+    assert pictures.found("count:dog>=1") == set()
+    assert pictures.found("count:cat>=1") == ids - here
+    rule("allow", "cat", own)
+    assert pictures.found("count:cat>=1") == ids
+    assert pictures.regions.tags(one) == ["cat"]
