@@ -9,6 +9,8 @@ import pytest
 
 from ram_core.hierarchy.wordnet import shipped_hierarchy
 from storage.index.condition import OneOf
+from storage.results import policies
+from storage.results.policy import NamePolicy
 from storage.results.region_search import Counted
 from storage.results.tags import Names
 from storage.search.counted_regions import CountedRegions, groups_of
@@ -30,6 +32,11 @@ class Kept:
     def images(self, _session: object, names: list[str]) -> dict[str, Counted]:
         empty: tuple[list[int], ...] = ([], [], [])
         return {name: Counted(*map(np.array, REGIONS.get(name, empty))) for name in names}
+
+
+@pytest.fixture(autouse=True)
+def _without_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policies, "by_name", lambda _: NamePolicy())
 
 
 def found(query: str) -> list[int]:
