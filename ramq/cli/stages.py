@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass, replace
+from functools import wraps
+from inspect import Signature, signature
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +18,11 @@ from storage.search.views import SearchQuery  # noqa: TC001  (the decorator read
 from storage.texts import plural
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from ramq.services.stages import Estimate
+    from ramq.settings import Settings
+    from ramq.wiring import Services
 
 app = typer.Typer(
     help="What made the results of stages beside recognition, such as the text in images.\n\nExample: ramq stages",
@@ -97,20 +103,45 @@ def drop(generation_id: GenerationId, yes: Annotated[bool, typer.Option("--yes",
     err().print(f"Generation {generation_id} was dropped. Erased: the results of {report.records:,} images.")
 
 
-@narrowed
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What every command that starts a stage takes: which images, and how the jobs run."""
+
+    narrow: SearchQuery
+    query: Query = None
+    like: LikeOf = None
+    relevance: RelevanceOf = None
+    priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal"
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False
+    dry_run: DryRun = False
+    strict: Strict = False
+    as_json: Json = False
+
+
+_WHICH = 4
+"""The first so many of these say which images. The options of a command follow them."""
+
+
+def starting(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of ``Given`` to a command, around its own. Pass the command what they say."""
+    shared = list(signature(Given, eval_str=True).parameters.values())
+    _, *own = signature(command, eval_str=True).parameters.values()
+
+    @wraps(command)
+    def with_options(narrow: SearchQuery, **named: Any) -> None:
+        given = Given(narrow, **{each.name: named.pop(each.name) for each in shared[1:]})
+        command(given, **named)
+
+    with_options.__signature__ = Signature([*shared[:_WHICH], *own, *shared[_WHICH:]])  # type: ignore[attr-defined]
+    return narrowed(with_options)
+
+
+@starting
 def read(
-    narrow: SearchQuery,
-    query: Query = None,
-    like: LikeOf = None,
-    relevance: RelevanceOf = None,
+    given: Given,
     reader: Annotated[
         str | None, typer.Option(metavar="NAME", help="Model, for another script; default: RAMQ_READER.")
     ] = None,
-    priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
-    dry_run: DryRun = False,
-    strict: Strict = False,
-    as_json: Json = False,
 ) -> None:
     """Read the text in images that are recorded: all, those of an archive, or the hits of a search. Prints job numbers.
 
@@ -120,32 +151,19 @@ def read(
     Example: ramq read "street sign" --wait
     """
     settings = settings_for()
-    with pointing_into(query), services(settings) as ramq:
-        asked = liking(ramq, read_query(ramq, replace(narrow, relevance=relevance), query, is_strict=strict), like)
-        words = " ".join(filter(None, [query, f"like {like}" if like else None]))
-        if _told(ramq.stages.estimate("text", asked, model=reader), as_json=as_json, dry_run=dry_run):
-            return
-        started = ramq.stages.start("text", asked, words=words, priority=priority, model=reader)
-        follow_started(ramq, settings, started, wait=wait, as_json=as_json)
+    with pointing_into(given.query), services(settings) as ramq:
+        _start(ramq, settings, given, "text", reader)
 
 
-@narrowed
+@starting
 def locate(
-    narrow: SearchQuery,
-    query: Query = None,
-    like: LikeOf = None,
-    relevance: RelevanceOf = None,
+    given: Given,
     tags: Annotated[
         str | None, typer.Option(metavar="T,…", help="What to look for; default: the tags that each image has.")
     ] = None,
     masks: Annotated[bool, typer.Option("--masks", help="Also find the pixels of each region.")] = False,
     detector: Annotated[str | None, typer.Option(metavar="NAME", help="Default: RAMQ_DETECTOR.")] = None,
     segmenter: Annotated[str | None, typer.Option(metavar="NAME", help="Default: RAMQ_SEGMENTER.")] = None,
-    priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
-    dry_run: DryRun = False,
-    strict: Strict = False,
-    as_json: Json = False,
 ) -> None:
     """Find where tags are in recorded images: all, those of an archive, or the hits of a search. Prints job numbers.
 
@@ -159,39 +177,24 @@ def locate(
     Example: ramq locate --tag dog --tags dog,ball --wait
     """
     settings = settings_for()
-    with pointing_into(query), services(settings) as ramq:
-        asked = liking(ramq, read_query(ramq, replace(narrow, relevance=relevance), query, is_strict=strict), like)
-        words = " ".join(filter(None, [query, f"like {like}" if like else None]))
-        wanted = [tag.strip() for tag in (tags or "").split(",") if tag.strip()]
-        model = detector or settings.detector
-        if masks or segmenter:
-            model += f"+{segmenter or settings.segmenter}"
-        options = {"tags": wanted} if wanted else {}
+    wanted = [tag.strip() for tag in (tags or "").split(",") if tag.strip()]
+    model = detector or settings.detector
+    if masks or segmenter:
+        model += f"+{segmenter or settings.segmenter}"
+    with pointing_into(given.query), services(settings) as ramq:
         if "+" not in model and any(
             g.stage == "locate" and "+" in g.model and g.images for g in ramq.stages.generations()
         ):
             err().print("Regions with masks are there. New ones without masks take their place; --masks makes both.")
-        estimate = ramq.stages.estimate("locate", asked, model=model, options=options)
-        if _told(estimate, as_json=as_json, dry_run=dry_run):
-            return
-        started = ramq.stages.start("locate", asked, words=words, priority=priority, model=model, options=options)
-        follow_started(ramq, settings, started, wait=wait, as_json=as_json)
+        _start(ramq, settings, given, "locate", model, {"tags": wanted} if wanted else {})
 
 
-@narrowed
+@starting
 def crops(
-    narrow: SearchQuery,
-    query: Query = None,
-    like: LikeOf = None,
-    relevance: RelevanceOf = None,
+    given: Given,
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="Model of recognition; default: RAMQ_MODEL.")
     ] = None,
-    priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
-    dry_run: DryRun = False,
-    strict: Strict = False,
-    as_json: Json = False,
 ) -> None:
     """Make a vector of each region that was located, so that `ramq search --like-region 12/3` finds the like of it.
 
@@ -202,27 +205,14 @@ def crops(
     Example: ramq crops --wait
     """
     settings = settings_for()
-    with pointing_into(query), services(settings) as ramq:
-        asked = liking(ramq, read_query(ramq, replace(narrow, relevance=relevance), query, is_strict=strict), like)
-        words = " ".join(filter(None, [query, f"like {like}" if like else None]))
-        if _told(ramq.stages.estimate("crops", asked, model=model), as_json=as_json, dry_run=dry_run):
-            return
-        started = ramq.stages.start("crops", asked, words=words, priority=priority, model=model)
-        follow_started(ramq, settings, started, wait=wait, as_json=as_json)
+    with pointing_into(given.query), services(settings) as ramq:
+        _start(ramq, settings, given, "crops", model)
 
 
-@narrowed
+@starting
 def look(
-    narrow: SearchQuery,
-    query: Query = None,
-    like: LikeOf = None,
-    relevance: RelevanceOf = None,
+    given: Given,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Default: RAMQ_LOOK_MODEL.")] = None,
-    priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
-    dry_run: DryRun = False,
-    strict: Strict = False,
-    as_json: Json = False,
 ) -> None:
     """Make a vector of how each recorded image looks. `ramq search --like 12` then finds what looks alike.
 
@@ -233,13 +223,27 @@ def look(
     Example: ramq look --wait
     """
     settings = settings_for()
-    with pointing_into(query), services(settings) as ramq:
-        asked = liking(ramq, read_query(ramq, replace(narrow, relevance=relevance), query, is_strict=strict), like)
-        words = " ".join(filter(None, [query, f"like {like}" if like else None]))
-        if _told(ramq.stages.estimate("look", asked, model=model), as_json=as_json, dry_run=dry_run):
-            return
-        started = ramq.stages.start("look", asked, words=words, priority=priority, model=model)
-        follow_started(ramq, settings, started, wait=wait, as_json=as_json)
+    with pointing_into(given.query), services(settings) as ramq:
+        _start(ramq, settings, given, "look", model)
+
+
+def _start(
+    ramq: Services,
+    settings: Settings,
+    given: Given,
+    stage: str,
+    model: str | None,
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Start a stage on the images that were asked for, and follow its jobs; or only say what that would cost."""
+    query = replace(given.narrow, relevance=given.relevance)
+    asked = liking(ramq, read_query(ramq, query, given.query, is_strict=given.strict), given.like)
+    words = " ".join(filter(None, [given.query, f"like {given.like}" if given.like else None]))
+    estimate = ramq.stages.estimate(stage, asked, model=model, options=options)
+    if _told(estimate, as_json=given.as_json, dry_run=given.dry_run):
+        return
+    started = ramq.stages.start(stage, asked, words=words, priority=given.priority, model=model, options=options)
+    follow_started(ramq, settings, started, wait=given.wait, as_json=given.as_json)
 
 
 def _told(estimate: Estimate, *, as_json: bool, dry_run: bool) -> bool:
