@@ -7,8 +7,11 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from ram_core.errors import DeviceError
+
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
     from ram_core.recognition import Preprocessing
@@ -36,6 +39,20 @@ class EncoderSpec:
     def fingerprint(self) -> str:
         """SHA-256 (hex) over all fields."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def unit_rows(found: torch.Tensor, dtype: torch.dtype) -> NDArray[np.float32]:
+    """Return (B, D) numbers of a network as float32 rows of unit length.
+
+    Raises:
+        DeviceError: they overflowed ``dtype``, the network's number format.
+    """
+    rows = found.float()
+    rows = (rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)).cpu()
+    if not rows.isfinite().all():
+        raise DeviceError(f"the model's numbers overflowed {dtype}; load it with dtype=torch.float32")
+    unit: NDArray[np.float32] = rows.numpy()
+    return unit
 
 
 class ImageEncoder(Protocol):

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from ram_core.errors import DeviceError
 from ram_core.lite.model import PREPROCESSING, installed_network
-from ram_core.spaces.encoder import EncoderSpec
+from ram_core.spaces.encoder import EncoderSpec, unit_rows
 from ram_core.transforms import normalise, require_pixels
 
 if TYPE_CHECKING:
@@ -61,14 +60,10 @@ class LiteLook:
         require_pixels(pixels, PREPROCESSING.size)
         step = _CPU_BATCH if self._device.type == "cpu" else max(1, len(pixels))
         parts = [self._looks(torch.tensor(pixels[at : at + step])) for at in range(0, len(pixels), step)]
-        vectors = torch.cat(parts) if parts else torch.empty(0, self._spec.vector_size)
-        if not vectors.isfinite().all():
-            raise DeviceError(f"the model's numbers overflowed {self._dtype}; load it with dtype=torch.float32")
-        found: NDArray[np.float32] = vectors.numpy()
-        return found
+        return unit_rows(torch.cat(parts) if parts else torch.empty(0, self._spec.vector_size), self._dtype)
 
     def _looks(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return (b, D) on the CPU for (b, S, S, 3) uint8."""
+        """Return (b, D) of any length, on the CPU, for (b, S, S, 3) uint8."""
         images = normalise(pixels.to(self._device), PREPROCESSING.mean, PREPROCESSING.std)
         hidden = images.to(self._dtype, memory_format=torch.channels_last)
         hidden = self._network.bn1(self._network.conv_stem(hidden))
@@ -77,7 +72,7 @@ class LiteLook:
             hidden = group(hidden)  # (b, channels, h, w)
             if number >= len(self._network.blocks) - GROUPS:
                 means.append(functional.normalize(hidden.float().mean(dim=(2, 3)), dim=1))
-        return functional.normalize(torch.cat(means, dim=1), dim=1).cpu()
+        return torch.cat(means, dim=1).cpu()
 
 
 def load(_name: str, *, device: torch.device, dtype: torch.dtype, models_dir: Path | str | None) -> LiteLook:

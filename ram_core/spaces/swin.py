@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
-from ram_core.errors import DeviceError
 from ram_core.registry import load_model
-from ram_core.spaces.encoder import EncoderSpec
+from ram_core.spaces.encoder import EncoderSpec, unit_rows
 from ram_core.transforms import normalise, require_pixels
 
 if TYPE_CHECKING:
@@ -62,11 +60,7 @@ class SwinLook:
         )
         with self._runner.autocast():
             tokens = self._runner.network.visual_encoder(images)  # (B, 1 + N, C), the mean first
-        vectors = functional.normalize(tokens[:, 0].float(), dim=1).cpu()
-        if not vectors.isfinite().all():
-            raise DeviceError(f"the model's numbers overflowed {self._runner.dtype}; load it with dtype=torch.float32")
-        found: NDArray[np.float32] = vectors.numpy()
-        return found
+        return unit_rows(tokens[:, 0], self._runner.dtype)
 
 
 def load(name: str, *, device: torch.device, dtype: torch.dtype, models_dir: Path | str | None) -> SwinLook:

@@ -27,7 +27,7 @@ from ram_core.checkpoints.folders import (
     read_json,
 )
 from ram_core.errors import CheckpointError, DeviceError, UnknownModelError
-from ram_core.spaces.encoder import EncoderSpec
+from ram_core.spaces.encoder import EncoderSpec, unit_rows
 from ram_core.transforms import SquashTransform, normalise, require_pixels
 
 if TYPE_CHECKING:
@@ -85,11 +85,7 @@ class Tower:
             found = _pooled(self._network.get_image_features(pixel_values=images.to(dtype)))
         else:
             found = self._network(pixel_values=images.to(dtype)).last_hidden_state[:, 0]
-        vectors = functional.normalize(found.float(), dim=1).cpu()  # (B, D)
-        if not vectors.isfinite().all():
-            raise DeviceError(f"the model's numbers overflowed {dtype}; load it with dtype=torch.float32")
-        rows: NDArray[np.float32] = vectors.numpy()
-        return rows
+        return unit_rows(found, dtype)
 
 
 class TowerTexts:
