@@ -302,7 +302,7 @@ class NewJob(BaseModel):
     )
     model: Literal["lite", "ram", "ram_plus"] | None = Field(None, description="default: the server's")
     caption: bool | None = Field(None, description="default: the server's")
-    stages: list[Literal["text"]] = Field(
+    stages: list[Literal["text", "look"]] = Field(
         [], max_length=8, description="further stages: `text` reads the text in the images; each is a job of its own"
     )
     priority: Priority = "normal"
