@@ -35,6 +35,7 @@ from storage.results import generations, readings
 from storage.results.generations import StageSpec
 from storage.results.records import lock_existing
 from storage.search.search import Search
+from storage.search.spaces import TEXT, Compared
 from storage.search.views import SearchQuery, asking
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ class Bench:
 
     def _ask(self, search: Search, query: SearchQuery, number: int, totals: list[int] | None = None) -> None:
         with unit_of_work(self.engine) as session:
-            page = search.page(session, query, self.vectors[number] if query.text else None)
+            page = search.page(session, query, [Compared(TEXT, "text", self.vectors[number])] if query.text else ())
         if totals is not None:
             totals.append(page.total or 0)
 

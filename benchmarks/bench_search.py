@@ -43,6 +43,7 @@ from storage.results.records import lock_existing, write_records
 from storage.search.language import AllOf, AnyOf, FieldTerm, NotOf, TagTerm
 from storage.search.query import resolve
 from storage.search.search import Search
+from storage.search.spaces import TEXT, Compared
 from storage.search.views import SearchQuery
 
 if TYPE_CHECKING:
@@ -204,7 +205,9 @@ class Bench:
 
     def _page(self, query: SearchQuery, number: int) -> list[int]:
         with unit_of_work(self.engine) as session:
-            page = self.search.page(session, query, self.vectors[number] if query.text else None)
+            page = self.search.page(
+                session, query, [Compared(TEXT, "text", self.vectors[number])] if query.text else ()
+            )
         return [hit.image_id for hit in page.items]
 
     def _ask(self, query: Callable[[int], SearchQuery], number: int) -> None:

@@ -19,6 +19,7 @@ from workers.messages import DETECTORS, MASKS, READERS, SEGMENTERS, STAGE_MODELS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_SPACES = ("text", "look", "siglip", "clip", "dino")
 _STAGES = {"recognition", *STAGE_MODELS}
 _SECRET = {"api_tokens", "webhook_url", "webhook_secret"}
 
@@ -68,6 +69,11 @@ class Settings(BaseModel):
     segmenter: str = Field("sam-vit-base", description="model that makes masks of boxes; see `ramq models list`")
     look_model: str = Field(
         "", description="model that tells how images look; empty: that of recognition; see `ramq models list`"
+    )
+    text_space: tuple[str, ...] = Field(
+        ("text",),
+        description="spaces in which texts are compared with images if a search names none, comma-separated: "
+        f"{', '.join(_SPACES)}",
     )
     locate_precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="number format of detector and segmenter; auto: bfloat16 on a GPU, float32 on a CPU"
@@ -125,7 +131,9 @@ class Settings(BaseModel):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
 
-    @field_validator("archive_allow", "s3_requester_pays", "api_tokens", "stages", "mask_text", mode="before")
+    @field_validator(
+        "archive_allow", "s3_requester_pays", "api_tokens", "stages", "mask_text", "text_space", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -146,6 +154,13 @@ class Settings(BaseModel):
         if not value or not set(value) <= _STAGES:
             raise ValueError(f"choose from {', '.join(sorted(_STAGES))}")
         return value
+
+    @field_validator("text_space")
+    @classmethod
+    def _known_spaces(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not set(value) <= set(_SPACES):
+            raise ValueError(f"choose from {', '.join(_SPACES)}")
+        return tuple(dict.fromkeys(value))
 
     @field_validator("reader", "detector", "segmenter")
     @classmethod

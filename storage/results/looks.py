@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from storage.results.records import Provenance
 
 STAGE = "look"
+"""The space of how images look. It needs no text."""
+
+SPACES = (STAGE, "siglip", "clip", "dino")
+"""All spaces. Each is the name of a stage."""
 
 # The generation is part of the statements: as a parameter it would lock, and plan for, the partitions of all of them.
 _WRITE = """
