@@ -265,7 +265,7 @@ def test_words_of_a_text_in_too_many_pictures_put_only_the_newest_first(
     pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MAX_READ > 100
-    monkeypatch.setattr("storage.search.search.MAX_READ", 3)
+    monkeypatch.setattr("storage.search.ordering.MAX_READ", 3)
     ids = pictures.write(*["give way"] * 10)
     first = [hit.image_id for hit in pictures.hits("give way") if hit.why and hit.why.is_read]
     assert set(first) == set(ids[-3:])
