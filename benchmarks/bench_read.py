@@ -34,8 +34,9 @@ from storage.migrate import upgrade
 from storage.results import generations, readings
 from storage.results.generations import StageSpec
 from storage.results.records import lock_existing
+from storage.results.spaces import TEXT
+from storage.search.compared import Compared
 from storage.search.search import Search
-from storage.search.spaces import TEXT, Compared
 from storage.search.views import SearchQuery, asking
 
 if TYPE_CHECKING:

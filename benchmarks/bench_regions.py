@@ -42,9 +42,10 @@ from storage.results.masks import of_pixels
 from storage.results.records import lock_existing
 from storage.results.region_lists import BLOCK_BITS, EVERY
 from storage.results.region_views import FoundRegion, RegionsRow
+from storage.results.spaces import TEXT
+from storage.search.compared import Compared
 from storage.search.kept_regions import KeptRegions
 from storage.search.search import Search
-from storage.search.spaces import TEXT, Compared
 from storage.search.views import SearchQuery, asking
 
 if TYPE_CHECKING:

@@ -40,10 +40,11 @@ from storage.index.selection import Selection
 from storage.index.vectors import QUERY_BITS, Vectors, in_one_thread, open_vectors
 from storage.migrate import upgrade
 from storage.results.records import lock_existing, write_records
+from storage.results.spaces import TEXT
+from storage.search.compared import Compared
 from storage.search.language import AllOf, AnyOf, FieldTerm, NotOf, TagTerm
 from storage.search.query import resolve
 from storage.search.search import Search
-from storage.search.spaces import TEXT, Compared
 from storage.search.views import SearchQuery
 
 if TYPE_CHECKING:

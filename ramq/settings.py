@@ -13,13 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from storage.errors import UsageError
 from storage.objects.base import S3Options
+from storage.results.spaces import NAMES, TEXT
 from storage.texts import without_secrets
 from workers.messages import DETECTORS, MASKS, READERS, SEGMENTERS, STAGE_MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SPACES = ("text", "look", "siglip", "clip", "dino")
 _STAGES = {"recognition", *STAGE_MODELS}
 _SECRET = {"api_tokens", "webhook_url", "webhook_secret"}
 
@@ -60,8 +60,8 @@ class Settings(BaseModel):
     batch_size: int = Field(32, ge=1, le=1024, description="images per model call and per transaction")
 
     stages: tuple[str, ...] = Field(
-        ("recognition", "text", "locate", "crops", "look"),
-        description="what a worker does, comma-separated: recognition, text, locate, crops, look; what is not "
+        ("recognition", *STAGE_MODELS),
+        description=f"what a worker does, comma-separated: recognition, {', '.join(STAGE_MODELS)}; what is not "
         "installed is left out",
     )
     reader: str = Field("ppocr_v6", description="model that reads text in images; `ramq models list` shows the others")
@@ -70,10 +70,15 @@ class Settings(BaseModel):
     look_model: str = Field(
         "", description="model that tells how images look; empty: that of recognition; see `ramq models list`"
     )
+    siglip_model: str = Field("siglip2-base", description="tower of the space siglip, or a folder in models_dir")
+    clip_model: str = Field(
+        "clip-vit-base-patch32-laion2b", description="tower of the space clip, or a folder in models_dir"
+    )
+    dino_model: str = Field("dinov2-base", description="tower of the space dino, or a folder in models_dir")
     text_space: tuple[str, ...] = Field(
-        ("text",),
+        (TEXT,),
         description="spaces in which texts are compared with images if a search names none, comma-separated: "
-        f"{', '.join(_SPACES)}",
+        f"{', '.join(NAMES)}",
     )
     locate_precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="number format of detector and segmenter; auto: bfloat16 on a GPU, float32 on a CPU"
@@ -158,8 +163,8 @@ class Settings(BaseModel):
     @field_validator("text_space")
     @classmethod
     def _known_spaces(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value or not set(value) <= set(_SPACES):
-            raise ValueError(f"choose from {', '.join(_SPACES)}")
+        if not value or not set(value) <= set(NAMES):
+            raise ValueError(f"choose from {', '.join(NAMES)}")
         return tuple(dict.fromkeys(value))
 
     @field_validator("reader", "detector", "segmenter")
@@ -286,6 +291,9 @@ class Settings(BaseModel):
             "locate": self.detector,
             "crops": self.model,
             "look": self.look_model or self.model,
+            "siglip": self.siglip_model,
+            "clip": self.clip_model,
+            "dino": self.dino_model,
         }
 
     @property

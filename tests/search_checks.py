@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storage.database import unit_of_work
-from storage.search.spaces import TEXT, Compared
+from storage.results.spaces import TEXT
+from storage.search.compared import Compared
 from storage.tables import SCORE_SCALE
 from tests.vector_archive import unit_vectors
 

@@ -17,7 +17,8 @@ from storage.index.selection import Selection
 from storage.results import partitions
 from storage.results import vectors as repository
 from storage.results.packing import pack_vectors
-from storage.search.spaces import TEXT, Compared
+from storage.results.spaces import TEXT
+from storage.search.compared import Compared
 from storage.tables import Archive, Generation, Vocabulary
 
 if TYPE_CHECKING:

@@ -184,7 +184,7 @@ def _print_spaces(page: HitPage) -> None:
     elif page.space not in {None, "text"}:
         err().print(f"Ordered by the vectors of {' and '.join(str(page.space).split(','))}.", style="dim")
     for space, count in page.unranked.items():
-        from storage.search.spaces import made_by  # noqa: PLC0415  (loaded by the search)
+        from storage.results.spaces import made_by  # noqa: PLC0415  (loaded by the search)
 
         err().print(
             f"{count:,} matching images have no vector of {space} yet; `{made_by(space)}` makes it.", style="dim"

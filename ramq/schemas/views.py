@@ -42,7 +42,7 @@ class HistoryOut(FromView):
     at: datetime
     job_id: int
     generation_id: int
-    stage: str = Field(description="`recognition`, `text`, `locate`, `crops` or `look`")
+    stage: str = Field(description="`recognition`, `text`, `locate`, `crops`, or a space such as `look`")
     model: str
     outcome: Literal["recorded", "failed"]
     version: str
@@ -255,7 +255,8 @@ class IndexOut(FromView):
 
     generation_id: int
     stage: str = Field(
-        description="`recognition`: the vectors of images; `crops`: those of regions; `look`: how images look"
+        description="`recognition`: the vectors of images; `crops`: those of regions; `look`, `siglip`, `clip` or "
+        "`dino`: those of a space"
     )
     model: str
     manifest: int | None
@@ -284,7 +285,7 @@ class DeletionOut(FromView):
     readings: int = Field(description="texts that were read in images")
     localizations: int = Field(description="lists of the regions that were found in images")
     crops: int = Field(description="vectors of regions")
-    looks: int = Field(description="vectors of how images look")
+    looks: int = Field(description="vectors of images in spaces such as `look`")
     thumbnails: int
 
 
@@ -302,8 +303,11 @@ class NewJob(BaseModel):
     )
     model: Literal["lite", "ram", "ram_plus"] | None = Field(None, description="default: the server's")
     caption: bool | None = Field(None, description="default: the server's")
-    stages: list[Literal["text"]] = Field(
-        [], max_length=8, description="further stages: `text` reads the text in the images; each is a job of its own"
+    stages: list[Literal["text", "look", "siglip", "clip", "dino"]] = Field(
+        [],
+        max_length=8,
+        description="further stages: `text` reads the text in the images, the others make vectors of them; each is a "
+        "job of its own",
     )
     priority: Priority = "normal"
 

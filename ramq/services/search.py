@@ -11,12 +11,13 @@ from ramq.services.region_warmer import RegionWarmer
 from storage.database import unit_of_work
 from storage.errors import UsageError
 from storage.results import generations
+from storage.results.spaces import TEXT
+from storage.search import compared as comparing
 from storage.search import query as queries
-from storage.search import spaces
+from storage.search.compared import Compared
 from storage.search.counted_regions import regions_of
 from storage.search.language import wanted_tags
 from storage.search.notes import noting
-from storage.search.spaces import Compared
 from storage.search.views import Completion, Facet, HitPage, RegionFacets, SearchQuery, asking
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class SearchClient:
     """
 
     def __init__(
-        self, engine: Engine, search: Search, models: QueryModels, text_spaces: Sequence[str] = (spaces.TEXT,)
+        self, engine: Engine, search: Search, models: QueryModels, text_spaces: Sequence[str] = (TEXT,)
     ) -> None:
         self._engine = engine
         self._search = search
@@ -178,8 +179,8 @@ class SearchClient:
             recognised = queries.generation(session, query)
             if recognised is None:
                 return _Encoded(query, ())
-            texts = spaces.of_text(session, query, self._text_spaces, self._models.compares_texts) if query.text else {}
-            pictures = {} if picture is None else spaces.of_picture(session, query)
+            texts = comparing.of_text(session, query, self._text_spaces, self._models.compares_texts)
+            pictures = {} if picture is None else comparing.of_picture(session, query)
             vocabulary = self._search.vocabulary(session, recognised.vocabulary_id) if texts else None
         # Beside an image there is a cutoff only if it is asked for.
         has_floor = query.relevance != 0 if picture is None and query.like is None else bool(query.relevance)
@@ -204,7 +205,7 @@ class SearchClient:
     def spaces(self) -> tuple[str, ...]:
         """Return the spaces that images have vectors in; ``text`` is always one of them."""
         with unit_of_work(self._engine) as session:
-            return spaces.serving(session)
+            return comparing.serving(session)
 
     def facets(self, query: SearchQuery, limit: int = 50) -> list[Facet]:
         """Return the tags of the images that a search finds with their counts, most frequent first."""

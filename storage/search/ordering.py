@@ -10,15 +10,15 @@ import numpy as np
 from storage.index.condition import All, Not, OneOf
 from storage.index.selection import Selection
 from storage.results.reading_search import Having
+from storage.results.spaces import TEXT
+from storage.search import compared as comparing
 from storage.search import query as queries
-from storage.search import spaces
 from storage.search.fusion import Fused, InSpace
 from storage.search.having import having
 from storage.search.orders import MAX_READ, ByReading, ByTags, ByText, ByVector, mean_score
 from storage.search.phrases import all_of, words_of_text
 from storage.search.ranking import DEFAULT_RELEVANCE
 from storage.search.relevance import Cutoffs
-from storage.search.spaces import TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.index.index import VectorIndex, View
+    from storage.search.compared import Compared
     from storage.search.kept_images import KeptImages
     from storage.search.orders import Order
     from storage.search.query import Match
-    from storage.search.spaces import Compared
     from storage.search.views import SearchQuery
 
 
@@ -61,7 +61,7 @@ class Ordering:
         """
         view = self._index().view(session, match.generation.id)
         found = Selection.of(view, match.condition)
-        compared = [*encoded, *spaces.of_image(session, self._index(), query, match.generation)]
+        compared = [*encoded, *comparing.of_image(session, self._index(), query, match.generation)]
         if not compared:
             return ByTags(found, match.terms) if match.exact is None else _by_reading(view, match, found)
         if [(each.space, each.of) for each in compared] == [(TEXT, "text"), (TEXT, "image")]:

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from storage.results.naming import Hierarchy
     from storage.results.tags import Names
     from storage.results.views import ImageView
+    from storage.search.compared import Compared
     from storage.search.orders import Order
     from storage.search.query import Match
-    from storage.search.spaces import Compared
 
 _CANDIDATES = 4
 """Number of names to count for each one that is suggested."""
@@ -86,7 +86,7 @@ class Search:
         Args:
             session: a transaction.
             query: what to look for.
-            compared: the query's text and then its picture, in each space that compares them (``spaces.of_text`` and
+            compared: the query's text and then its picture, in each space that compares them (``compared.of_text`` and
                 ``of_picture``). The caller encodes them before the transaction, since that may take a model.
 
         Raises:

@@ -224,8 +224,9 @@ class SearchQuery:
     Attributes:
         text: free text, compared with the images' vectors.
         like: id of the image whose neighbours are wanted.
-        space: in which spaces the text and the image are compared: names of ``spaces.NAMES``, joined by commas; None:
-            as configured for texts, and for images ``look`` if the image has such a vector, else ``text``.
+        space: in which spaces the text and the image are compared: names of ``results.spaces.NAMES``, joined by
+            commas; None: as configured for texts, and for images ``look`` if the image has such a vector, else
+            ``text``.
         like_region: (image, number) of the region whose neighbours are wanted: the regions of the images that match.
         tags, any_tags, not_tags: names (English or Chinese) or ids; all, at least one, none of them.
         archive: the URI, or the id, of an archive; a URI below an archive narrows to that prefix.

@@ -1,6 +1,6 @@
 """Spaces: in which vectors a search compares its text and its image with the images of the archive.
 
-``text`` is the space of recognition. The others are stages of their own (``results.looks``). Only images with a vector
+``text`` is the space of recognition. The others are stages of their own (``results.spaces``). Only images with a vector
 in a space are ranked by it.
 """
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from storage.errors import NotFoundError, UsageError
 from storage.results import generations, looks, lookup
+from storage.results.spaces import LOOK, NAMES, SPACES, TEXT, made_by
 from storage.search import query as queries
 
 if TYPE_CHECKING:
@@ -24,18 +25,13 @@ if TYPE_CHECKING:
     from storage.search.views import SearchQuery
     from storage.tables import Generation
 
-TEXT = "text"
-"""The space of recognition, which compares texts and has every recognised image."""
-
-NAMES = (TEXT, *looks.SPACES)
-
 
 @dataclass(frozen=True, slots=True)
 class Compared:
     """A text or an image, as a vector with which the images of one space are compared.
 
     Attributes:
-        space: one of ``NAMES``.
+        space: one of ``results.spaces.NAMES``.
         of: what the vector is of; ``both``: it lies midway between a text and an image.
         vector: (D,) of length 1.
         generation_id: of the space; None: the generation of recognition that the query searches.
@@ -61,14 +57,16 @@ def named(space: str | None) -> tuple[str, ...]:
 
 def serving(session: Session) -> tuple[str, ...]:
     """Return the spaces that have vectors, ``text`` first."""
-    stages = generations.serving(session, looks.SPACES)
-    return (TEXT, *(space for space in looks.SPACES if space in stages))
+    stages = generations.serving(session, SPACES)
+    return (TEXT, *(space for space in SPACES if space in stages))
 
 
 def of_text(
     session: Session, query: SearchQuery, usual: Sequence[str], compares_texts: Callable[[Generation], bool]
 ) -> dict[str, Generation]:
-    """Return the spaces that rank images by the query's text, each with its generation; none: nothing was recorded.
+    """Return the spaces that rank images by the query's text, each with its generation.
+
+    None without a text, and as long as nothing was recorded.
 
     Args:
         session: a transaction.
@@ -81,7 +79,7 @@ def of_text(
         NotFoundError: a space that it names has no vectors.
     """
     asked = named(query.space)
-    recognised = queries.generation(session, query)
+    recognised = queries.generation(session, query) if query.text else None
     if recognised is None:
         return {}
     found = {space: recognised if space == TEXT else generations.default(session, space) for space in asked or usual}
@@ -94,7 +92,7 @@ def of_text(
     }
     if used or not asked:
         return used or {TEXT: recognised}
-    others = ((space, generations.default(session, space)) for space in looks.SPACES)
+    others = ((space, generations.default(session, space)) for space in SPACES)
     able = [TEXT, *(space for space, generation in others if generation and compares_texts(generation))]
     raise UsageError(f"{' and '.join(asked)} cannot compare texts; spaces that can: {', '.join(able)}")
 
@@ -109,9 +107,7 @@ def of_picture(session: Session, query: SearchQuery) -> dict[str, Generation]:
     recognised = queries.generation(session, query)
     if recognised is None:
         return {}
-    found = {
-        space: recognised if space == TEXT else generations.default(session, space) for space in asked or (looks.STAGE,)
-    }
+    found = {space: recognised if space == TEXT else generations.default(session, space) for space in asked or (LOOK,)}
     if asked:
         _require(found)
     return {space: generation for space, generation in found.items() if generation} or {TEXT: recognised}
@@ -129,7 +125,7 @@ def of_image(session: Session, index: VectorIndex, query: SearchQuery, recognise
     if query.like is None:
         return []
     if not asked:
-        by_look = _in_space(session, looks.STAGE, query.like)
+        by_look = _in_space(session, LOOK, query.like)
         return [by_look or _in_text(session, index, query.like, recognised)]
     found = []
     for space in asked:
@@ -161,8 +157,3 @@ def _require(found: dict[str, Generation | None]) -> None:
     for space, generation in found.items():
         if generation is None:
             raise NotFoundError(f"no image has a vector in the space {space} yet: run `{made_by(space)}`")
-
-
-def made_by(space: str) -> str:
-    """Return the command that makes the vectors of a space."""
-    return "ramq look" if space == looks.STAGE else f"ramq look --space {space}"
