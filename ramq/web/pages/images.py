@@ -224,11 +224,10 @@ def _neighbours(services: Services, image_id: int, space: str) -> list[Hit] | st
     """Return the images most similar to this one, or why there are none. The page can be shown without them."""
     try:
         page = services.search.page(SearchQuery(like=image_id, space=space or None, limit=NEIGHBOURS + 1))
-    except UsageError as error:
-        return str(error) if space else "Similar images are unavailable right now."
     except RamqError as error:
         log.info("no_neighbours", extra={"image_id": image_id, "reason": str(error)})
-        return "Similar images are unavailable right now."
+        is_told = space and isinstance(error, UsageError)
+        return str(error) if is_told else "Similar images are unavailable right now."
     return [hit for hit in page.items if hit.image_id != image_id][:NEIGHBOURS]
 
 
