@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from pyroaring import BitMap
 
 from storage.index.part import Part, build_part
 from storage.index.selection import Selection
@@ -17,6 +16,8 @@ from storage.search.ranking import Background
 from tests.unit.test_orders import raw_rows
 
 if TYPE_CHECKING:
+    from pyroaring import BitMap
+
     from storage.search.orders import Order
 
 COUNT, SIZE, OWN = 400, 16, 12
