@@ -19,10 +19,7 @@ from storage.index.selection import Selection
 from storage.results import generations, looks
 from storage.results.spaces import SPACES
 from storage.search.views import SearchQuery
-from tests.services.recognised import make_worker
-from workers.pipeline.model_holder import ModelHolder, ModelOptions
-from workers.pipeline.stage_holder import StageHolder
-from workers.stages import StageOptions
+from tests.services.spaces import FURTHER, install_towers, make_space, space_worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,42 +28,22 @@ if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
     from ramq.wiring import Services
-    from storage.ledger.views import JobView
     from workers.lifecycle import Worker
 
 pytestmark = pytest.mark.services
-
-FURTHER = {"siglip": "siglip2-base", "clip": "clip-vit-base-patch32-laion2b", "dino": "dinov2-base"}
 
 
 @pytest.fixture
 def ramq(client: TestClient) -> Services:
     services = cast("Services", cast("FastAPI", client.app).state.services)
-    for tower in FURTHER.values():
-        write_tiny_tower(tower, services.settings.models_path)
+    install_towers(services)
     return services
 
 
 @pytest.fixture
 def worker(ramq: Services) -> Iterator[Worker]:
-    folder = ramq.settings.models_path
-    holder = ModelHolder(
-        ramq.engine,
-        ModelOptions("cpu", folder, ramq.settings.cache_path),
-        None,
-        StageHolder(StageOptions("cpu", folder), SPACES),
-    )
-    made = make_worker(ramq, holder)
-    yield made
-    made.leave()
-
-
-def work(ramq: Services, worker: Worker, space: str, model: str | None = None) -> JobView:
-    [job] = ramq.stages.start(space, SearchQuery(), model=model)
-    while not (now := ramq.jobs.get(job.id)).is_over:
-        worker.work()
-    assert now.failed == 0
-    return now
+    with space_worker(ramq) as made:
+        yield made
 
 
 def serving(ramq: Services, space: str) -> int:
@@ -87,8 +64,8 @@ def stored(ramq: Services, generation_id: int) -> dict[int, bytes]:
 def test_each_space_has_its_own_vectors_and_index(ramq: Services, worker: Worker) -> None:
     keys = {hit.image_id: hit.key for hit in ramq.search.page(SearchQuery(limit=100)).items}
     for space in SPACES:
-        assert work(ramq, worker, space).done == len(keys)
-    assert work(ramq, worker, "dino").done == 0
+        assert make_space(ramq, worker, space).done == len(keys)
+    assert make_space(ramq, worker, "dino").done == 0
     own = {space: serving(ramq, space) for space in SPACES}
     assert len(set(own.values())) == len(SPACES)
     assert {one.stage: one.model for one in ramq.stages.generations() if one.stage in own} == {
@@ -118,15 +95,15 @@ def test_each_space_has_its_own_vectors_and_index(ramq: Services, worker: Worker
 
 
 def test_one_model_may_serve_two_spaces(ramq: Services, worker: Worker) -> None:
-    work(ramq, worker, "dino")
-    work(ramq, worker, "look", FURTHER["dino"])
+    make_space(ramq, worker, "dino")
+    make_space(ramq, worker, "look", FURTHER["dino"])
     assert stored(ramq, serving(ramq, "dino")) == stored(ramq, serving(ramq, "look"))
     assert serving(ramq, "dino") != serving(ramq, "look")
 
 
 def test_erasing_reaches_every_space(ramq: Services, worker: Worker) -> None:
     for space in ("look", "siglip"):
-        work(ramq, worker, space)
+        make_space(ramq, worker, space)
     builder = make_builder(ramq.settings, ramq.engine)
     for space in ("look", "siglip"):
         builder.publish_new(serving(ramq, space), force=True)
@@ -144,7 +121,7 @@ def test_erasing_reaches_every_space(ramq: Services, worker: Worker) -> None:
 
 def test_dropping_a_generation_leaves_the_other_spaces(ramq: Services, worker: Worker) -> None:
     for space in ("look", "siglip"):
-        work(ramq, worker, space)
+        make_space(ramq, worker, space)
     kept = stored(ramq, serving(ramq, "look"))
     assert ramq.stages.drop(serving(ramq, "siglip")).records == len(kept)
     assert stored(ramq, serving(ramq, "look")) == kept
@@ -155,7 +132,7 @@ def test_dropping_a_generation_leaves_the_other_spaces(ramq: Services, worker: W
 
 def test_a_space_takes_a_folder_with_a_tower_of_its_kind(ramq: Services, worker: Worker) -> None:
     write_tiny_tower("dinov3-base", ramq.settings.models_path)
-    work(ramq, worker, "dino", "dinov3-base")
+    make_space(ramq, worker, "dino", "dinov3-base")
     assert {one.model for one in ramq.stages.generations() if one.stage == "dino"} == {"dinov3-base"}
     for wrong in ("siglip2-base", "lite", "../lite", ""):
         with pytest.raises(UsageError, match=r"unknown model .* of dino; choose one of dinov2-base"):
