@@ -33,12 +33,14 @@ from ramq.embedded import embedded
 from ramq.web.deps import query_string
 from storage.database import driver_connection, unit_of_work
 from storage.index.builder import MAX_SEGMENT_ROWS
+from storage.index.condition import OneOf
 from storage.index.selection import Selection
 from storage.index.vectors import Vectors
 from storage.results import generations, looks
 from storage.results.generations import StageSpec
 from storage.results.packing import pack_vectors
 from storage.results.records import Provenance, lock_existing
+from storage.search.query import resolve
 from storage.search.views import SearchQuery
 
 if TYPE_CHECKING:
@@ -68,6 +70,11 @@ class Bench(bench_search.Bench):
             spec = StageSpec(looks.STAGE, "made up looks", "lite", "", "", looks.STAGE, self.width)
             self.look_id = generations.ensure_of_stage(session, spec)
         self.asked: list[int] = []
+
+    def measure_text(self) -> dict[str, Any]:
+        """Time searches by text before there is another space; return milliseconds and memory."""
+        texts = partial(SearchQuery, "a red boat", relevance=0, limit=LIMIT)
+        return {"text": timed(partial(self._ask, lambda _: texts())), "memory": memory()}
 
     def look(self) -> dict[str, Any]:
         """Give every image a vector of how it looks, and publish them."""
@@ -131,6 +138,7 @@ class Bench(bench_search.Bench):
         """Return what is asked, by the number of the question."""
         found: dict[str, Callable[[int], SearchQuery]] = {}
         kinds: dict[str, Callable[[int], SearchQuery]] = {
+            "text": lambda _: SearchQuery("a red boat", relevance=0, limit=LIMIT),
             "like, text": lambda n: SearchQuery(like=self.asked[n], space="text", limit=LIMIT),
             "like, look": lambda n: SearchQuery(like=self.asked[n], space="look", limit=LIMIT),
             "like, text and look fused": lambda n: SearchQuery(like=self.asked[n], space="text,look", limit=LIMIT),
@@ -146,7 +154,7 @@ class Bench(bench_search.Bench):
         """Time every kind of query; return milliseconds, recall and memory."""
         found: dict[str, Any] = {}
         for name, query in self.queries().items():
-            found[name] = timed(partial(self._page, query))
+            found[name] = timed(partial(self._ask, query))
             if name.startswith("like, look"):
                 found[name]["recall_at_10"] = self._recall_of_look(query)
             print(f"{name:40}{found[name]}", flush=True)
@@ -167,3 +175,49 @@ class Bench(bench_search.Bench):
             found[name] = timed(partial(ask, query))
             print(f"HTTP, {name:34}{found[name]}", flush=True)
         return found
+
+    def _recall_of_look(self, query: Callable[[int], SearchQuery]) -> float:
+        """Return the share of the ten nearest that are found, against a scan of the same vectors."""
+        shares = []
+        for number in range(0, QUERIES, 4):
+            asked = query(number)
+            assert asked.like is not None
+            with unit_of_work(self.engine) as session:
+                match = resolve(session, asked, self.search.vocabulary)
+                assert match is not None
+                images = Selection.of(self.index.view(session, self.generation_id), match.condition)
+                within = None if match.condition is None else OneOf(images.ids())
+                scanned = Selection.of(self.index.view(session, self.look_id), within)
+                vector = looks.vector_of(session, self.look_id, asked.like)
+            assert vector is not None
+            parts = tuple((replace(part, vectors=Vectors(part.vectors.exact)), rows) for part, rows in scanned.parts)
+            truth, _ = replace(scanned, parts=parts).nearest(vector, LIMIT + 1)
+            truth = truth[truth != asked.like][:LIMIT]
+            if len(truth):
+                shares.append(len(np.intersect1d(truth, self._page(asked, number))) / len(truth))
+        return round(float(np.mean(shares)), 4)
+
+
+def main() -> None:
+    """Measure, and write a file."""
+    parser = options(__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="images")
+    parser.add_argument("--folder", type=Path, help="where the database and the index lie meanwhile")
+    chosen = parser.parse_args()
+    report = begin(memory_gb=round(psutil.virtual_memory().total / 2**30))
+    with tempfile.TemporaryDirectory(dir=chosen.folder) as name, embedded(Path(name) / "services") as services:
+        bench = Bench(services.database_url, Path(name))
+        report |= {"images": chosen.rows, "vector_size": {"text": bench.vectors.shape[1], "look": bench.width}}
+        report["text"] = bench.grow(chosen.rows)
+        report["one_space"] = bench.measure_text()
+        report["look"] = bench.look()
+        print(report["look"], flush=True)
+        report |= bench.measure()
+        with serving(services, Path(name)) as (url, _):
+            report["through_the_door"] = bench.measure_door(url)
+        bench.engine.dispose()
+    write(chosen, "spaces", report)
+
+
+if __name__ == "__main__":
+    main()
