@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+import shutil
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -16,16 +17,22 @@ from storage.database import unit_of_work
 from storage.errors import UsageError
 from storage.index.garbage import collect_garbage
 from storage.index.selection import Selection
+from storage.objects.folder import FolderStore
 from storage.results import generations, looks
 from storage.results.spaces import SPACES
 from storage.search.views import SearchQuery
+from tests.services.command_line import run_here
+from tests.services.null_worker import load_null
 from tests.services.recognised import make_worker
+from workers.pipeline import model_holder
+from workers.pipeline.decoders import Decoders
 from workers.pipeline.model_holder import ModelHolder, ModelOptions
 from workers.pipeline.stage_holder import StageHolder
 from workers.stages import StageOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from fastapi import FastAPI
     from starlette.testclient import TestClient
@@ -49,16 +56,16 @@ def ramq(client: TestClient) -> Services:
 
 @pytest.fixture
 def worker(ramq: Services) -> Iterator[Worker]:
-    folder = ramq.settings.models_path
-    holder = ModelHolder(
-        ramq.engine,
-        ModelOptions("cpu", folder, ramq.settings.cache_path),
-        None,
-        StageHolder(StageOptions("cpu", folder), SPACES),
-    )
-    made = make_worker(ramq, holder)
+    made = make_worker(ramq, holder(ramq))
     yield made
     made.leave()
+
+
+def holder(ramq: Services, folder: Path | None = None) -> ModelHolder:
+    """Models of a worker whose checkpoints are in a folder; by default, where those of the services are."""
+    folder = folder or ramq.settings.models_path
+    options = ModelOptions("cpu", folder, ramq.settings.cache_path)
+    return ModelHolder(ramq.engine, options, None, StageHolder(StageOptions("cpu", folder), SPACES))
 
 
 def work(ramq: Services, worker: Worker, space: str, model: str | None = None) -> JobView:
@@ -160,3 +167,94 @@ def test_a_space_takes_a_folder_with_a_tower_of_its_kind(ramq: Services, worker:
     for wrong in ("siglip2-base", "lite", "../lite", ""):
         with pytest.raises(UsageError, match=r"unknown model .* of dino; choose one of dinov2-base"):
             ramq.stages.estimate("dino", SearchQuery(), model=wrong or ".")
+
+
+def test_a_folder_with_a_tower_of_another_kind_is_refused(ramq: Services) -> None:
+    (ramq.settings.models_path / "mine").symlink_to(ramq.settings.models_path / "siglip2-base")
+    with pytest.raises(UsageError, match="has a model of type 'siglip', which makes no vectors of the space dino; use"):
+        ramq.stages.start("dino", SearchQuery(), model="mine")
+    assert ramq.stages.estimate("siglip", SearchQuery(), model="mine").vector_size
+
+
+def test_three_stages_share_each_picture(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        Image.new("RGB", (64, 64), (60 * number, 90, 120)).save(folder / f"{number}.png")
+    write_tiny_tower("siglip2-base", services.settings.models_path)
+    monkeypatch.setattr(model_holder, "load_model", load_null)
+    fetched, decoded = [], []
+    fetch, decode = FolderStore.fetch, Decoders.decode_for_all
+
+    def fetch_counted(store: FolderStore, key: str, *args: object, **more: object) -> object:
+        fetched.append(key)
+        return fetch(store, key, *args, **more)  # type: ignore[arg-type]
+
+    def decode_counted(decoders: Decoders, body: bytes, ways: list[Any]) -> object:
+        decoded.append(len({way.size for way in ways}))
+        return decode(decoders, body, ways)
+
+    monkeypatch.setattr(FolderStore, "fetch", fetch_counted)
+    monkeypatch.setattr(Decoders, "decode_for_all", decode_counted)
+    services.jobs.create(str(folder), stages=["recognition", "look", "siglip"])
+    worker = make_worker(services, holder(services))
+    while not all(one.is_over for one in services.jobs.list().items):
+        worker.work()
+    worker.leave()
+    assert {one.stage: one.done for one in services.jobs.list().items} == {"recognition": 3, "look": 3, "siglip": 3}
+    assert sorted(fetched) == ["0.png", "1.png", "2.png"]
+    assert decoded == [3, 3, 3]  # each picture once, for three sizes
+
+
+def test_missing_weights_hold_up_only_their_own_stage(ramq: Services, tmp_path: Path) -> None:
+    shutil.rmtree(ramq.settings.models_path / "siglip2-base")
+    [told] = ramq.stages.lacking(["recognition", "look", "siglip", "dino"])
+    assert "siglip2-base is neither in" in told
+    assert "run `ramq models pull siglip2-base` where the workers run" in told
+    assert ramq.stages.estimate("siglip", SearchQuery()).lacking == told
+    [job] = ramq.stages.start("siglip", SearchQuery())
+    poor = make_worker(ramq, holder(ramq))
+    poor.work()
+    [reason] = poor.fitness.reasons()
+    assert (reason.kind, reason.name) == ("model", "siglip2-base")
+    work(ramq, poor, "look")  # its other stages go on
+    assert not ramq.jobs.get(job.id).is_over
+    elsewhere = tmp_path / "models"
+    write_tiny_tower("siglip2-base", elsewhere)
+    rich = make_worker(ramq, holder(ramq, elsewhere))
+    rich.start()
+    by_id = {each.id: each.weights for each in ramq.jobs.workers()}
+    assert by_id[rich.id] == ["siglip2-base"]
+    assert ramq.stages.lacking(["siglip"]) == []
+    while not ramq.jobs.get(job.id).is_over:
+        rich.work()
+    assert ramq.jobs.get(job.id).failed == 0
+    poor.leave()
+    rich.leave()
+    assert ramq.stages.lacking(["siglip"]) == [told]
+
+
+def test_what_a_space_costs_is_told_first(ramq: Services, worker: Worker) -> None:
+    before = ramq.stages.estimate("siglip", SearchQuery())
+    encoder = load_image_encoder("siglip2-base", models_dir=ramq.settings.models_path)
+    assert (before.done, before.images_per_second, before.vector_size) == (0, None, encoder.spec.vector_size)
+    assert before.vector_bytes == 2 * encoder.spec.vector_size * before.images
+    environment = {
+        "RAMQ_DATABASE_URL": ramq.engine.url.render_as_string(hide_password=False),
+        "RAMQ_DATA_DIR": str(ramq.settings.data_dir),
+    }
+    said = run_here(["look", "--space", "siglip", "--dry-run"], environment)
+    assert said.stdout.startswith(f"{before.images} images. No rate is known yet")
+    assert f"Their vectors ({encoder.spec.vector_size} numbers) take" in said.stdout
+    assert said.stderr == ""
+    assert run_here(["look", "--space", "smell", "--dry-run"], environment).returncode == 2
+    work(ramq, worker, "siglip")
+    after = ramq.stages.estimate("siglip", SearchQuery())
+    assert (after.done, after.vector_size, after.vector_bytes) == (before.images, before.vector_size, 0)
+    assert after.images_per_second
+    shutil.rmtree(ramq.settings.models_path / "dinov2-base")
+    poor = run_here(["look", "--space", "dino"], environment)
+    assert "run `ramq models pull dinov2-base`" in poor.stderr
+    assert poor.returncode == 0
+    unlocated = run_here(["locate", "--masks", "--dry-run"], environment)
+    assert "`ramq models pull grounding-dino-tiny` and `ramq models pull sam-vit-base`" in unlocated.stderr
