@@ -51,6 +51,15 @@ class HistoryOut(FromView):
     attempts: int | None
 
 
+class VectorOut(FromView):
+    """A vector that an image has."""
+
+    space: str = Field(description="`text`: that of recognition; or `look`, `siglip`, `clip` or `dino`")
+    model: str
+    generation_id: int
+    length: int = Field(description="number of its numbers")
+
+
 class CorrectionOut(FromView):
     """A manual correction of a tag of an image."""
 
@@ -112,6 +121,7 @@ class ImageOut(FromView):
     tags: list[TagOut]
     history: list[HistoryOut]
     corrections: list[CorrectionOut]
+    vectors: list[VectorOut]
 
 
 class StageOut(FromView):

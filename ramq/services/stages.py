@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ramq.services import stage_models
 from ramq.services.jobs import STAGES, priority_named, require_stages
 from storage.database import unit_of_work
-from storage.errors import ConflictError, UsageError
+from storage.errors import ConflictError, NotFoundError, UsageError
 from storage.index.manifest import generation_folder
 from storage.ledger import jobs, listings, rates, workers
-from storage.results import archives, assigned, crops, generations, images, regions, serving, stages
+from storage.results import archives, assigned, crops, generations, images, looks, regions, serving, stages
 from storage.results.index_rows import indexed
 from storage.results.region_corrections import MAX_CHARACTERS
 from storage.results.spaces import SPACES
 from storage.search.views import SearchQuery
-from storage.tables import Archive
+from storage.tables import RECOGNITION, Archive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -189,6 +189,30 @@ class StageClient:
                 vector_bytes=None if size is None else _BYTES * size * pending,
                 lacking=stage_models.lacking(stage, plan.model, self._models_dir, workers.views(session)),
             )
+
+    def vectors(self, space: str) -> Callable[[Sequence[int]], dict[int, list[float]]]:
+        """Return what returns the vectors of images in a space, by their ids: those of the generation in use.
+
+        Args:
+            space: one of ``spaces.SPACES``, or ``text`` for the vectors of recognition.
+
+        Raises:
+            UsageError: there is no such space.
+            NotFoundError: no image has a vector in it.
+        """
+        if space not in (*SPACES, "text"):
+            raise UsageError(f"there is no space {space!r}; choose one of {', '.join((*SPACES, 'text'))}")
+        with unit_of_work(self._engine) as session:
+            used = generations.default(session, RECOGNITION if space == "text" else space)
+        if used is None:
+            raise NotFoundError(f"no image has a vector of the space {space} yet: run `ramq look --space {space}`")
+
+        def of(image_ids: Sequence[int]) -> dict[int, list[float]]:
+            with unit_of_work(self._engine) as session:
+                found = looks.vectors_of(session, used, image_ids)
+            return {image_id: vector.tolist() for image_id, vector in found.items()}
+
+        return of
 
     def lacking(self, stages: Sequence[str]) -> list[str]:
         """Return what to do about weights of these stages that are neither here nor on a live worker."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
 from PIL import Image
-from sqlalchemy import text
+from pyarrow import parquet
+from sqlalchemy import event, text
 
 from ram_core.spaces import load_image_encoder
 from ram_core.spaces.tiny import write_tiny_tower
@@ -258,3 +260,78 @@ def test_what_a_space_costs_is_told_first(ramq: Services, worker: Worker) -> Non
     assert poor.returncode == 0
     unlocated = run_here(["locate", "--masks", "--dry-run"], environment)
     assert "`ramq models pull grounding-dino-tiny` and `ramq models pull sam-vit-base`" in unlocated.stderr
+
+
+def test_an_image_names_its_spaces_and_an_export_has_the_vectors_of_one(
+    ramq: Services, worker: Worker, client: TestClient, tmp_path: Path
+) -> None:
+    for space in ("look", "siglip"):
+        work(ramq, worker, space)
+    first = ramq.images.find("chelsea.png")
+    views = {view.space: view for view in ramq.images.get(first).vectors}
+    assert {space: view.model for space, view in views.items()} == {
+        "text": "lite", "look": "lite", "siglip": "siglip2-base"
+    }  # fmt: skip
+    assert (views["look"].length, views["siglip"].generation_id) == (560, serving(ramq, "siglip"))
+    told = client.get(f"/v1/images/{first}").json()["vectors"]
+    assert [each["space"] for each in told] == ["text", "look", "siglip"]
+    assert f"siglip (siglip2-base, generation {serving(ramq, 'siglip')}, " in client.get(f"/images/{first}").text
+    environment = {
+        "RAMQ_DATABASE_URL": ramq.engine.url.render_as_string(hide_password=False),
+        "RAMQ_DATA_DIR": str(ramq.settings.data_dir),
+    }
+    assert "siglip2-base" in run_here(["show", str(first)], environment).stdout
+    kept = stored(ramq, serving(ramq, "siglip"))
+    rows = [json.loads(line) for line in run_here(["export", "--vectors", "siglip"], environment).stdout.splitlines()]
+    assert {row["image_id"]: np.array(row["vector"], "<f2").tobytes() for row in rows} == kept
+    file = tmp_path / "found.parquet"
+    run_here(["export", "--vectors", "look", "--text", "--format", "parquet", "--out", str(file)], environment)
+    table = parquet.read_table(file).to_pylist()
+    assert {row["image_id"]: np.array(row["vector"], "<f2").tobytes() for row in table} == stored(
+        ramq, serving(ramq, "look")
+    )
+    row = ramq.stages.vectors("text")([first])[first]
+    assert len(row) == views["text"].length
+    for words, message in (
+        (("--vectors", "dino"), "no image has a vector of the space dino yet: run `ramq look --space dino`"),
+        (("--vectors", "smell"), "there is no space 'smell'; choose one of look,"),
+        (("--vectors", "look", "--format", "csv"), "csv has no place for vectors; choose one of jsonl, parquet"),
+    ):
+        refused = run_here(["export", *words], environment)
+        assert refused.returncode
+        assert message in refused.stderr
+
+
+def test_spaces_that_nobody_asked_for_cost_nothing(ramq: Services, worker: Worker) -> None:
+    first = ramq.images.find("chelsea.png")
+    searches = (SearchQuery(), SearchQuery(like=first, space="text"), SearchQuery(tags=("Egyptian cat",)))
+    for query in searches:
+        ramq.search.page(query)  # what is kept is made now
+    before = [statements(ramq, query) for query in searches]
+    with unit_of_work(ramq.engine) as session:
+        partitions = (
+            "SELECT relname FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE inhparent = 'look'::regclass"
+        )
+        assert session.scalars(text(partitions)).all() == []
+    assert not any(one.stage in SPACES for one in ramq.index.status())
+    for space in SPACES:
+        work(ramq, worker, space)
+    for query in searches:
+        ramq.search.page(query)
+    assert [statements(ramq, query) for query in searches] == before
+
+
+def statements(ramq: Services, query: SearchQuery) -> int:
+    """Return how many SQL statements a search takes."""
+    counted = 0
+
+    def count(*_: object) -> None:
+        nonlocal counted
+        counted += 1
+
+    event.listen(ramq.engine, "before_cursor_execute", count)
+    try:
+        ramq.search.page(query)
+    finally:
+        event.remove(ramq.engine, "before_cursor_execute", count)
+    return counted
