@@ -110,7 +110,9 @@ class Services:
         """Stages beside recognition, such as reading the text in images."""
         from ramq.services.stages import StageClient  # noqa: PLC0415
 
-        return StageClient(self.engine, self.search, self.settings.stage_models, self.index.reader)
+        return StageClient(
+            self.engine, self.search, self.settings.stage_models, self.settings.models_path, self.index.reader
+        )
 
     @once
     def generations(self) -> GenerationClient:
