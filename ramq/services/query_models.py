@@ -63,7 +63,7 @@ class QueryModels:
     @staticmethod
     def compares_texts(generation: Generation) -> bool:
         """Return whether texts can be compared with the vectors of a generation of a space."""
-        return generation.preprocessing.rpartition("; ")[2] in METHODS_WITH_TEXTS
+        return generation.preprocessing.rpartition("; ")[2].startswith(METHODS_WITH_TEXTS)
 
     def encode_names(self, vocabulary: Names, generation: Generation) -> NDArray[np.float32]:
         """Return the vectors (M, D) of some names of a vocabulary; see ``encode_text``."""
@@ -113,10 +113,11 @@ class QueryModels:
         place: dict[str, Any] = {"device": self._settings.device, "models_dir": self._settings.models_path}
         name = generation.model
         if generation.stage != RECOGNITION:
-            encoder = _loaded(self._encoders, name, partial(load_image_encoder, name, **place))
+            precision = self._settings.look_precision
+            encoder = _loaded(self._encoders, name, partial(load_image_encoder, name, precision=precision, **place))
             spec = encoder.spec
-            made = (spec.weights_sha256, f"{spec.preprocessing}; {spec.method}", spec.vector_size)
-            if made != (generation.weights_sha256, generation.preprocessing, generation.vector_size):
+            made = (spec.weights_sha256, _in_full(f"{spec.preprocessing}; {spec.method}"), spec.vector_size)
+            if made != (generation.weights_sha256, _in_full(generation.preprocessing), generation.vector_size):
                 raise _has_other_weights(generation)
             return encoder, lambda pixels: encoder.encode(pixels)[0]
         load = partial(load_model, name, **place, cache_dir=self._settings.cache_path)
@@ -124,6 +125,11 @@ class QueryModels:
         if not _makes_vectors_of(model.spec, generation):
             raise _has_other_weights(generation)
         return model, lambda pixels: model.predict(pixels)[0].vector
+
+
+def _in_full(preprocessing: str) -> str:
+    """Return what made a vector, without its number format: vectors in 16 bits can be compared with those in 32."""
+    return preprocessing.removesuffix("-bfloat16").removesuffix("-float16")
 
 
 def _loaded(models: dict[str, Model], name: str, load: Callable[[], Model]) -> Model:

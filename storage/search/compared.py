@@ -134,6 +134,7 @@ def of_image(session: Session, index: VectorIndex, query: SearchQuery, recognise
         elif (compared := _in_space(session, space, query.like)) is not None:
             found.append(compared)
         else:
+            lookup.locate(session, query.like)
             _require({space: generations.default(session, space)})
             raise NotFoundError(f"image {query.like} has no vector in the space {space} yet: run `{made_by(space)}`")
     return found
