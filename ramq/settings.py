@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from storage.errors import UsageError
 from storage.objects.base import S3Options
 from storage.texts import without_secrets
-from workers.messages import DETECTORS, MASKS, READERS, SEGMENTERS, STAGE_MODELS
+from workers.messages import DETECTORS, MASKS, MODEL_NAME, READERS, SEGMENTERS, STAGE_MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +49,7 @@ class Settings(BaseModel):
         None, description="location of the index: file:///…, s3://… or milvus+http://…; empty: data_dir/index"
     )
 
-    model: Literal["lite", "ram", "ram_plus"] = "lite"
+    model: str = Field("lite", description="lite, ram, ram_plus, or a trained model such as ram_plus@birds")
     captioner: Literal["none", "template", "tag2text"] = "template"
     models_dir: Path | None = Field(None, description="checkpoints; empty: data_dir/models")
     features: Literal["none", "global", "tokens"] = Field(
@@ -145,6 +145,13 @@ class Settings(BaseModel):
     def _known_stages(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or not set(value) <= _STAGES:
             raise ValueError(f"choose from {', '.join(sorted(_STAGES))}")
+        return value
+
+    @field_validator("model")
+    @classmethod
+    def _model_name(cls, value: str) -> str:
+        if not re.fullmatch(MODEL_NAME, value):
+            raise ValueError("must be lite, ram, ram_plus, or a trained model such as ram_plus@birds")
         return value
 
     @field_validator("reader", "detector", "segmenter")

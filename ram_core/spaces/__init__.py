@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from ram_core.errors import UnknownModelError
 from ram_core.spaces.encoder import EncoderSpec, ImageEncoder
+from ram_core.trained import SEPARATOR
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +52,8 @@ def load_image_encoder(
     """Load an encoder by name. Nothing is downloaded.
 
     Args:
-        name: one of ``ENCODERS``, or a folder in ``models_dir`` with a tower of the same kind.
+        name: one of ``ENCODERS``, a trained model such as ``ram_plus@birds``, or a folder in ``models_dir`` with
+            a tower of the same kind.
         device: ``cpu``, ``cuda``, ``cuda:1``…, or ``auto`` for a GPU if there is one.
         dtype: number format of the network; default: float32.
         models_dir: folder of checkpoints (``ramq models pull``). ``lite`` needs none.
@@ -65,7 +67,8 @@ def load_image_encoder(
 
     from ram_core.registry import resolve_device  # noqa: PLC0415
 
-    module = "lite" if name == "lite" else "swin" if name in RECOGNISERS else "towers"
+    is_recogniser = name.partition(SEPARATOR)[0] in RECOGNISERS
+    module = "lite" if name == "lite" else "swin" if is_recogniser else "towers"
     load = import_module(f"ram_core.spaces.{module}").load
     encoder: ImageEncoder = load(
         name, device=resolve_device(device), dtype=dtype or torch.float32, models_dir=models_dir

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,11 @@ from storage.objects.manifest import Manifest, is_manifest
 from storage.objects.source import open_store, parse_source, require_allowed
 from storage.results import archives, features, generations, vocabularies
 from storage.tables import Archive
-from workers.messages import ANY_MODEL, MODELS_WITH_TOKENS, STAGE_MODELS
+from workers.messages import ANY_MODEL, MODEL_NAME, MODELS_WITH_TOKENS, STAGE_MODELS, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
@@ -51,6 +53,7 @@ class ClientOptions:
         s3: options for access to buckets.
         features: the features that new jobs keep: ``none``, ``global`` or ``tokens``.
         stage_models: the model of each further stage.
+        models_dir: the folder of models, for the names of trained ones.
     """
 
     model: str
@@ -60,6 +63,7 @@ class ClientOptions:
     s3: S3Options
     features: str = "none"
     stage_models: Mapping[str, str] = field(default_factory=dict)
+    models_dir: Path | None = None
 
 
 class JobClient:
@@ -68,6 +72,13 @@ class JobClient:
     def __init__(self, engine: Engine, options: ClientOptions) -> None:
         self._engine = engine
         self._options = options
+
+    def models(self) -> list[str]:
+        """Return the models that a job may name: those of recognition, then the trained ones that are here."""
+        from ram_core.trained import trained  # noqa: PLC0415  (only the page asks)
+
+        here = [] if self._options.models_dir is None else trained(self._options.models_dir)
+        return [*ANY_MODEL, *(each.name for each in here if each.kind in ANY_MODEL)]
 
     def create(  # noqa: PLR0913  (what a job may be asked for)
         self,
@@ -100,8 +111,8 @@ class JobClient:
             ConflictError: another request used the same key.
         """
         chosen = model or self._options.model
-        if chosen not in ANY_MODEL:
-            raise UsageError(f"unknown model {chosen!r}; choose one of {', '.join(ANY_MODEL)}")
+        if not re.fullmatch(MODEL_NAME, chosen):
+            raise UsageError(f"unknown model {chosen!r}; choose one of {', '.join(ANY_MODEL)}, or a trained one")
         urgency = priority_named(priority)
         require_stages(stages, FOLLOWING)
         place, name, manifest_version = self._place_of(source)
@@ -126,7 +137,7 @@ class JobClient:
                 captioner=captioner,
                 priority=urgency,
                 # lite needs only the vector to compute new tags, and every record has it.
-                features=self._options.features if chosen in MODELS_WITH_TOKENS else "none",
+                features=self._options.features if kind_of(chosen) in MODELS_WITH_TOKENS else "none",
                 vocabulary_id=own_tags,
             )
             for stage in dict.fromkeys(stages):
@@ -175,7 +186,7 @@ class JobClient:
             stock = [each for each in features.stock(session, source.id) if not within or each.archive_id == within[0]]
             if not stock:
                 raise UsageError(f"generation {source.id} has recorded no images there; see `ramq generations`")
-            if source.model in MODELS_WITH_TOKENS and not skip_missing:
+            if kind_of(source.model) in MODELS_WITH_TOKENS and not skip_missing:
                 _require_tokens(source.id, stock)
             jobs_ = [
                 jobs.create(

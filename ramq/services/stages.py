@@ -15,7 +15,7 @@ from storage.results.index_rows import indexed
 from storage.results.region_corrections import MAX_CHARACTERS
 from storage.search.views import SearchQuery
 from storage.tables import Archive
-from workers.messages import STAGE_MODELS
+from workers.messages import STAGE_MODELS, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -170,7 +170,7 @@ class StageClient:
     def _plan(self, stage: str, asked: SearchQuery, model: str | None, options: Mapping[str, Any] | None) -> _Plan:
         require_stages([stage])
         chosen = model or self._models[stage]
-        if chosen not in STAGE_MODELS[stage]:
+        if kind_of(chosen) not in STAGE_MODELS[stage]:
             raise UsageError(f"unknown model {chosen!r} of {stage}; choose one of {', '.join(STAGE_MODELS[stage])}")
         is_whole = replace(asked, archive=None, prefix=None, limit=0, read_for=None) == SearchQuery(limit=0)
         return _Plan(chosen, _normalised(options or {}), None if is_whole else self._search.image_ids(asked))
