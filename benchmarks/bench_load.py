@@ -251,13 +251,13 @@ def serving(services: EmbeddedServices, folder: Path) -> Iterator[tuple[str, psu
         env=environment,
     )
     try:
-        yield _address(log, lambda: process.poll() is None), psutil.Process(process.pid)
+        yield address_in(log, lambda: process.poll() is None), psutil.Process(process.pid)
     finally:
         process.terminate()
         process.wait(60)
 
 
-def _address(log: Path, is_alive: Callable[[], bool]) -> str:
+def address_in(log: Path, is_alive: Callable[[], bool]) -> str:
     while is_alive():
         if found := re.search(r"http://\S+", log.read_text(encoding="utf-8")):
             return found[0]

@@ -1,4 +1,4 @@
-"""What ranks a search by text best, and where should its list end? On the labelled pictures of ``bench_retrieval``.
+"""What ranks a search by text best, and where should its list end? On the labelled pictures of ``labelled``.
 
     python -m benchmarks.bench_ranking --stamps stamps/usr/share/tuxpaint/stamps
 
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.bench_retrieval import RANK, Labelled, photographs, quality, stamps
+from benchmarks.bench_lite_vectors import RANK, quality
+from benchmarks.labelled import Labelled, photographs, stamps
 from benchmarks.report import begin, options, write
 from ram_core import load_model, load_text_encoder
 from ram_core.hierarchy.wordnet import shipped_hierarchy

@@ -1,4 +1,4 @@
-"""At which score is a tag above the classes of ``lite`` right? On the labelled pictures of ``bench_retrieval``.
+"""At which score is a tag above the classes of ``lite`` right? On the labelled pictures of ``labelled``.
 
     python tests/photographs.py
     python -m benchmarks.bench_upper_tags --stamps stamps/usr/share/tuxpaint/stamps
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.bench_retrieval import Labelled, photographs, stamps
+from benchmarks.labelled import Labelled, photographs, stamps
 from benchmarks.report import begin, options, write
 from ram_core import load_model
 from ram_core.hierarchy.wordnet import shipped_hierarchy

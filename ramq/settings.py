@@ -59,8 +59,8 @@ class Settings(BaseModel):
     batch_size: int = Field(32, ge=1, le=1024, description="images per model call and per transaction")
 
     stages: tuple[str, ...] = Field(
-        ("recognition", "text", "locate", "crops", "look"),
-        description="what a worker does, comma-separated: recognition, text, locate, crops, look; what is not "
+        ("recognition", *STAGE_MODELS),
+        description=f"what a worker does, comma-separated: recognition, {', '.join(STAGE_MODELS)}; what is not "
         "installed is left out",
     )
     reader: str = Field("ppocr_v6", description="model that reads text in images; `ramq models list` shows the others")
@@ -69,6 +69,11 @@ class Settings(BaseModel):
     look_model: str = Field(
         "", description="model that tells how images look; empty: that of recognition; see `ramq models list`"
     )
+    siglip_model: str = Field("siglip2-base", description="tower of the space siglip, or a folder in models_dir")
+    clip_model: str = Field(
+        "clip-vit-base-patch32-laion2b", description="tower of the space clip, or a folder in models_dir"
+    )
+    dino_model: str = Field("dinov2-base", description="tower of the space dino, or a folder in models_dir")
     locate_precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="number format of detector and segmenter; auto: bfloat16 on a GPU, float32 on a CPU"
     )
@@ -278,6 +283,9 @@ class Settings(BaseModel):
             "locate": self.detector,
             "crops": self.model,
             "look": self.look_model or self.model,
+            "siglip": self.siglip_model,
+            "clip": self.clip_model,
+            "dino": self.dino_model,
         }
 
     @property

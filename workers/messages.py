@@ -25,8 +25,14 @@ READERS = (
     "ppocr_v5_thai",
 )
 
-ENCODERS = ("lite", "ram", "ram_plus", "tag2text", "siglip2-base", "clip-vit-base-patch32-laion2b", "dinov2-base")
+TOWERS = {"siglip": ("siglip2-base",), "clip": ("clip-vit-base-patch32-laion2b",), "dino": ("dinov2-base",)}
+"""Spaces that a tower of others makes, each with those of the catalogue."""
+
+ENCODERS = ("lite", "ram", "ram_plus", "tag2text", *(name for names in TOWERS.values() for name in names))
 """Models of ``ram_core.spaces`` that tell how images look."""
+
+TOWER_TYPES = {"siglip": ("siglip",), "clip": ("clip",), "dino": ("dinov2", "dinov3_vit")}
+"""The types (``model_type`` of config.json) that a tower of each space has. Any tower tells how images look."""
 
 MASKS = ("card", "iban", "email", "phone", "password")
 """Kinds of text that can be masked; see ``ram_core.reading.sensitive``."""
@@ -40,6 +46,7 @@ STAGE_MODELS = {
     "locate": (*DETECTORS, *(f"{detector}+{segmenter}" for detector in DETECTORS for segmenter in SEGMENTERS)),
     "crops": ANY_MODEL,
     "look": ENCODERS,
+    **TOWERS,
 }
 """Stages of jobs beside recognition, each with its models."""
 

@@ -9,8 +9,8 @@ from ram_core.hierarchy.wordnet import shipped_hierarchy
 from ram_core.vocabulary import TagVocabulary
 
 CLASSES = 1000
-# On both sets of benchmarks/bench_retrieval.py this assigns 1.3 tags per image and leaves a tenth of the images without
-# tags. 0.05 assigns two, and 0.2 leaves a third of the images without tags.
+# On both sets of benchmarks/bench_lite_vectors.py this assigns 1.3 tags per image, and leaves a tenth of the images
+# without tags. 0.05 assigns two, and 0.2 leaves a third of the images without tags.
 _THRESHOLD = 0.1
 # Best for both sets of benchmarks/bench_upper_tags.py. It is higher than that of classes: a sum over many classes also
 # adds up what the network holds possible and not likely.

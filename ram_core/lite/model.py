@@ -47,7 +47,7 @@ _SCORE_FLOOR = 0.01
 _KEPT = 50  # classes per image at most; with the floor above, a photograph has about ten
 # The ConSE paper, section 4, takes 10 classes and uses the scores themselves as weights. Roots give less likely classes
 # more weight. That helps if no class names the content of an image, and is better on both sets of
-# benchmarks/bench_retrieval.py.
+# benchmarks/bench_lite_vectors.py.
 _CONSE_TAGS = 20
 # How vectors are made, for the generation. Whoever changes the method must change this.
 _VECTOR_KIND = f"tags-name+definition-{_CONSE_TAGS}-root"

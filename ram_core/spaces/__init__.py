@@ -22,6 +22,7 @@ from ram_core.spaces.encoder import EncoderSpec, ImageEncoder
 from ram_core.trained import SEPARATOR
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import torch
@@ -48,6 +49,7 @@ def load_image_encoder(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     models_dir: Path | str | None = None,
+    types: Sequence[str] | None = None,
 ) -> ImageEncoder:
     """Load an encoder by name. Nothing is downloaded.
 
@@ -57,9 +59,10 @@ def load_image_encoder(
         device: ``cpu``, ``cuda``, ``cuda:1``…, or ``auto`` for a GPU if there is one.
         dtype: number format of the network; default: float32.
         models_dir: folder of checkpoints (``ramq models pull``). ``lite`` needs none.
+        types: it must be a tower of one of these types (``model_type`` of its config.json); None: anything.
 
     Raises:
-        UnknownModelError: no encoder has this name.
+        UnknownModelError: no encoder has this name, or it is no tower.
         CheckpointError: the weights are missing, damaged, or of another kind of model.
         DeviceError: the device or the number format is not available.
     """
@@ -70,8 +73,11 @@ def load_image_encoder(
     is_recogniser = name.partition(SEPARATOR)[0] in RECOGNISERS
     module = "lite" if name == "lite" else "swin" if is_recogniser else "towers"
     load = import_module(f"ram_core.spaces.{module}").load
+    if types is not None and module != "towers":
+        raise UnknownModelError(f"{name} is no tower of type {' or '.join(types)}")
+    limited = {} if types is None else {"types": types}
     encoder: ImageEncoder = load(
-        name, device=resolve_device(device), dtype=dtype or torch.float32, models_dir=models_dir
+        name, device=resolve_device(device), dtype=dtype or torch.float32, models_dir=models_dir, **limited
     )
     return encoder
 

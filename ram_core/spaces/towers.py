@@ -125,9 +125,16 @@ class TowerTexts:
         return vectors
 
 
-def load(name: str, *, device: torch.device, dtype: torch.dtype, models_dir: Path | str | None) -> Tower:
+def load(
+    name: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    models_dir: Path | str | None,
+    types: Sequence[str] = tuple(_PICTURES),
+) -> Tower:
     """Load the encoder of pictures; see ``load_image_encoder``."""
-    folder, kind = _folder(name, models_dir, _PICTURES)
+    folder, kind = _folder(name, models_dir, {each: _PICTURES[each] for each in types})
     if dtype == torch.float16 and device.type == "cpu":
         raise DeviceError("float16 needs a GPU; use float32 on the CPU")
     network = load_network(folder, _PICTURES[kind], device)

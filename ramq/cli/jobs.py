@@ -51,7 +51,8 @@ def enqueue(
     priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",
     vocabulary: Annotated[str | None, typer.Option(metavar="NAME", help="Use your own tags; see `ramq vocab`.")] = None,
     stages: Annotated[
-        str | None, typer.Option(metavar="STAGE,…", help="Further stages: text reads the text in the images.")
+        str | None,
+        typer.Option(metavar="STAGE,…", help="Further stages: text (`ramq read`), look, siglip, clip, dino."),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
     as_json: Json = False,

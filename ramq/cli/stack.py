@@ -55,7 +55,8 @@ def worker(
     stages: Annotated[
         str | None,
         typer.Option(
-            help="What it does, comma-separated: recognition, text, locate, crops, look; default: RAMQ_STAGES."
+            help="What it does, comma-separated: recognition, text, locate, crops, look, siglip, clip, dino; "
+            "default: RAMQ_STAGES."
         ),
     ] = None,
 ) -> None:

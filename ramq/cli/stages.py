@@ -14,6 +14,8 @@ from ramq.cli.jobs import follow_started
 from ramq.cli.output import agree, duration, err, out, print_json, print_table
 from ramq.cli.search import Json, LikeOf, Query, RelevanceOf, Strict, liking, narrowed, pointing_into
 from ramq.cli.search import read as read_query
+from storage.errors import UsageError
+from storage.results.spaces import SPACES
 from storage.search.views import SearchQuery  # noqa: TC001  (the decorator reads the annotations)
 from storage.texts import plural
 
@@ -212,19 +214,31 @@ def crops(
 @starting
 def look(
     given: Given,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="Default: RAMQ_LOOK_MODEL.")] = None,
+    space: Annotated[
+        str, typer.Option(metavar="|".join(SPACES), help="Which vectors to make: a tower makes those but look.")
+    ] = SPACES[0],
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Default: RAMQ_LOOK_MODEL, RAMQ_SIGLIP_MODEL, ….")
+    ] = None,
 ) -> None:
     """Make a vector of how each recorded image looks. `ramq search --like 12` then finds what looks alike.
+
+    With --space, make the vectors of another space, with SigLIP, CLIP or DINO. Its model has to be pulled first: `ramq
+    models list`. A folder of your own with such a model in RAMQ_MODELS_DIR is named by its folder.
 
     Works on all recorded images, those of an archive, or the hits of a search. Starts one job for each archive, says
     how many images it has and how long it may take, and prints the job's number. Images that have such a vector
     already, in the same version, are skipped.
 
     Example: ramq look --wait
+
+    Example: ramq look --space siglip --dry-run
     """
+    if space not in SPACES:
+        raise UsageError(f"there is no space {space!r}; choose one of {', '.join(SPACES)}")
     settings = settings_for()
     with pointing_into(given.query), services(settings) as ramq:
-        _start(ramq, settings, given, "look", model)
+        _start(ramq, settings, given, space, model)
 
 
 def _start(

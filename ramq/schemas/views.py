@@ -43,7 +43,7 @@ class HistoryOut(FromView):
     at: datetime
     job_id: int
     generation_id: int
-    stage: str = Field(description="`recognition`, `text`, `locate`, `crops` or `look`")
+    stage: str = Field(description="`recognition`, `text`, `locate`, `crops`, or a space such as `look`")
     model: str
     outcome: Literal["recorded", "failed"]
     version: str
@@ -256,7 +256,8 @@ class IndexOut(FromView):
 
     generation_id: int
     stage: str = Field(
-        description="`recognition`: the vectors of images; `crops`: those of regions; `look`: how images look"
+        description="`recognition`: the vectors of images; `crops`: those of regions; `look`, `siglip`, `clip` or "
+        "`dino`: those of a space"
     )
     model: str
     manifest: int | None
@@ -285,7 +286,7 @@ class DeletionOut(FromView):
     readings: int = Field(description="texts that were read in images")
     localizations: int = Field(description="lists of the regions that were found in images")
     crops: int = Field(description="vectors of regions")
-    looks: int = Field(description="vectors of how images look")
+    looks: int = Field(description="vectors of images in spaces such as `look`")
     thumbnails: int
 
 
@@ -307,8 +308,11 @@ class NewJob(BaseModel):
         description="`lite`, `ram`, `ram_plus`, or a trained one such as `ram_plus@birds`; default: the server's",
     )
     caption: bool | None = Field(None, description="default: the server's")
-    stages: list[Literal["text"]] = Field(
-        [], max_length=8, description="further stages: `text` reads the text in the images; each is a job of its own"
+    stages: list[Literal["text", "look", "siglip", "clip", "dino"]] = Field(
+        [],
+        max_length=8,
+        description="further stages: `text` reads the text in the images, the others make vectors of them; each is a "
+        "job of its own",
     )
     priority: Priority = "normal"
 

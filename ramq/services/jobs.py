@@ -14,8 +14,14 @@ from storage.ledger.views import PRIORITIES
 from storage.objects.manifest import Manifest, is_manifest
 from storage.objects.source import open_store, parse_source, require_allowed
 from storage.results import archives, features, generations, vocabularies
+<<<<<<< HEAD
 from storage.tables import Archive
 from workers.messages import ANY_MODEL, MODEL_NAME, MODELS_WITH_TOKENS, STAGE_MODELS, kind_of
+=======
+from storage.results.spaces import SPACES
+from storage.tables import RECOGNITION, Archive
+from workers.messages import ANY_MODEL, MODELS_WITH_TOKENS, STAGE_MODELS
+>>>>>>> main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +43,7 @@ if TYPE_CHECKING:
 STAGES = tuple(STAGE_MODELS)
 """Stages beside recognition."""
 
-FOLLOWING = ("text", "look")
+FOLLOWING = ("text", *SPACES)
 """Those that may be requested together with recognition: they need nothing of its results."""
 
 
@@ -101,7 +107,7 @@ class JobClient:
             caption: whether to write captions. None: as in the settings.
             priority: ``low``, ``normal`` or ``high``.
             vocabulary: a name that ``ramq vocab list`` shows, to use its tags instead of the model's own.
-            stages: further stages, for example ``text``.
+            stages: further stages, for example ``text``. ``recognition`` may be named too.
             request: the idempotency key of the request. A repeated request returns the job that it started.
 
         Raises:
@@ -114,7 +120,8 @@ class JobClient:
         if not re.fullmatch(MODEL_NAME, chosen):
             raise UsageError(f"unknown model {chosen!r}; choose one of {', '.join(ANY_MODEL)}, or a trained one")
         urgency = priority_named(priority)
-        require_stages(stages, FOLLOWING)
+        further = [stage for stage in dict.fromkeys(stages) if stage != RECOGNITION]
+        require_stages(further, FOLLOWING)
         place, name, manifest_version = self._place_of(source)
         captioner = self._captioner(caption=caption)
         if captioner == "tag2text" and chosen == "lite":
@@ -140,7 +147,7 @@ class JobClient:
                 features=self._options.features if kind_of(chosen) in MODELS_WITH_TOKENS else "none",
                 vocabulary_id=own_tags,
             )
-            for stage in dict.fromkeys(stages):
+            for stage in further:
                 jobs.create(
                     session,
                     archive=archive,

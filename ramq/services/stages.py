@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,9 +14,10 @@ from storage.ledger import jobs, listings, rates
 from storage.results import archives, assigned, crops, generations, images, regions, serving, stages
 from storage.results.index_rows import indexed
 from storage.results.region_corrections import MAX_CHARACTERS
+from storage.results.spaces import SPACES
 from storage.search.views import SearchQuery
 from storage.tables import Archive
-from workers.messages import STAGE_MODELS, kind_of
+from workers.messages import ENCODERS, STAGE_MODELS, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
     from storage.ledger.views import JobView
     from storage.results.generation_views import DropReport
     from storage.results.stages import StageGeneration
+
+
+_FOLDER = re.compile(r"[\w-][\w.-]*")
+"""Names of folders of checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +176,7 @@ class StageClient:
     def _plan(self, stage: str, asked: SearchQuery, model: str | None, options: Mapping[str, Any] | None) -> _Plan:
         require_stages([stage])
         chosen = model or self._models[stage]
-        if kind_of(chosen) not in STAGE_MODELS[stage]:
-            raise UsageError(f"unknown model {chosen!r} of {stage}; choose one of {', '.join(STAGE_MODELS[stage])}")
+        require_model(stage, chosen)
         is_whole = replace(asked, archive=None, prefix=None, limit=0, read_for=None) == SearchQuery(limit=0)
         return _Plan(chosen, _normalised(options or {}), None if is_whole else self._search.image_ids(asked))
 
@@ -244,6 +249,14 @@ class StageClient:
         if has_index:  # after the commit: the database is correct without these files, and files that stay are garbage
             self._index().store.place.delete(generation_folder(generation_id))
         return report
+
+
+def require_model(stage: str, model: str) -> None:
+    """Raise ``UsageError`` unless a stage may have this model: a space also takes towers that are in no catalogue."""
+    is_folder = stage in SPACES and model not in ENCODERS and _FOLDER.fullmatch(model)
+    if kind_of(model) in STAGE_MODELS[stage] or is_folder:
+        return
+    raise UsageError(f"unknown model {model!r} of {stage}; choose one of {', '.join(STAGE_MODELS[stage])}")
 
 
 def _agree(one: str, other: str) -> bool:

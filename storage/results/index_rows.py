@@ -17,6 +17,7 @@ from sqlalchemy import select, text
 from storage.database import driver_connection
 from storage.errors import NotFoundError
 from storage.results import projection
+from storage.results.spaces import SPACES
 from storage.tables import RECOGNITION, Generation
 
 if TYPE_CHECKING:
@@ -153,6 +154,14 @@ class TableRows:
 _ONLY_ARCHIVE = """i.archive_id, 0::bigint, '-infinity'::timestamptz, 0::bigint, v.v, ''::text, '{}'::smallint[],
     '{}'::smallint[]"""
 _IMAGE = "JOIN image AS i ON i.id = v.image_id"
+_LOOKS = TableRows(
+    table="look",
+    key="image_id",
+    row_id="v.image_id",
+    is_erased="v.image_id = e.image_id",
+    shown=_ONLY_ARCHIVE,
+    joined=_IMAGE,
+)
 
 SOURCES: dict[str, RowSource] = {
     # Every change of a fact that is shown here must touch the vector (``vectors.touch``).
@@ -178,14 +187,7 @@ SOURCES: dict[str, RowSource] = {
         joined=_IMAGE,
         rows_each=REGIONS_EACH,
     ),
-    "look": TableRows(
-        table="look",
-        key="image_id",
-        row_id="v.image_id",
-        is_erased="v.image_id = e.image_id",
-        shown=_ONLY_ARCHIVE,
-        joined=_IMAGE,
-    ),
+    **dict.fromkeys(SPACES, _LOOKS),
 }
 """The source of each stage whose results are vectors."""
 

@@ -1,4 +1,4 @@
-"""How images look: the vectors that the stage ``look`` computed."""
+"""The vectors of images in spaces (``spaces``), such as how they look."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from storage.database import driver_connection
 from storage.results.packing import CODE, unpack_vectors
+from storage.results.spaces import LOOK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from storage.results.records import Provenance
 
-STAGE = "look"
+STAGE = LOOK
 
 # The generation is part of the statements: as a parameter it would lock, and plan for, the partitions of all of them.
 _WRITE = """
@@ -38,7 +39,7 @@ _WRITE = """
 
 @dataclass(frozen=True, slots=True)
 class LookRow:
-    """How one image looks. ``vector`` is packed (``packing.pack_vectors``)."""
+    """The vector of one image in a space, packed (``packing.pack_vectors``)."""
 
     image_id: int
     version: str
@@ -67,7 +68,7 @@ def write_looks(session: Session, rows: Sequence[LookRow], provenance: Provenanc
 
 
 def erase(session: Session, image_ids: Sequence[int]) -> int:
-    """Erase the vectors of images, and record it for the index. Return how many they were."""
+    """Erase the vectors of images in all spaces, and record it for the index. Return how many they were."""
     erased = session.execute(
         text(
             """

@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from storage.database import wait_for_lock
 from storage.errors import ConflictError
+from storage.results.spaces import SPACES
 from storage.tables import RECOGNITION
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ TABLES = {
     "text": ("reading", "reading_index"),
     "locate": ("localization",),
     "crops": ("cropping", "crop"),
-    "look": ("look",),
+    **dict.fromkeys(SPACES, ("look",)),
 }
 """The tables of each stage's results. Each has ``image_id``, ``generation_id``, and a partition for each generation of
 the stage. The first one has a row for each result, with its ``job_id`` and ``version``."""

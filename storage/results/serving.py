@@ -12,9 +12,10 @@ from sqlalchemy import func, select, text, update
 
 from storage.database import wait_for_lock
 from storage.errors import ConflictError, NotFoundError
-from storage.results import crops, features, generations, looks, partitions, read_words, readings, regions, vectors
+from storage.results import crops, features, generations, partitions, read_words, readings, regions, vectors
 from storage.results.erasures import IMAGES_AT_ONCE
 from storage.results.generation_views import DropReport
+from storage.results.spaces import SPACES
 from storage.tables import RECOGNITION, Generation, Image, Record
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-_INDEXED = {crops.STAGE: "crop", looks.STAGE: "look"}
+_INDEXED = {crops.STAGE: "crop", **dict.fromkeys(SPACES, "look")}
 """The table with the vectors of a further stage."""
 
 

@@ -10,4 +10,4 @@ from workers.stages.base import StageKind as StageKind
 from workers.stages.base import StageModel as StageModel
 from workers.stages.base import StageOptions as StageOptions
 
-STAGES = {kind.name: kind for kind in (text.KIND, locate.KIND, crops.KIND, look.KIND)}
+STAGES = {kind.name: kind for kind in (text.KIND, locate.KIND, crops.KIND, *look.KINDS)}

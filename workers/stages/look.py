@@ -1,7 +1,13 @@
-"""The stage ``look``: a vector of how an image looks, to find those that look alike."""
+"""The stages of spaces: a vector of each image, beside that of recognition.
+
+``look`` tells how an image looks, to find those that look alike. ``siglip``, ``clip`` and ``dino`` are what towers of
+these kinds make of it.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +15,8 @@ import numpy as np
 from storage.results import looks
 from storage.results.generations import StageSpec
 from storage.results.packing import pack_vectors
-from workers.messages import STAGE_MODELS
+from storage.results.spaces import LOOK, SPACES
+from workers.messages import STAGE_MODELS, TOWER_TYPES
 from workers.stages.base import StageKind, StageOptions
 
 if TYPE_CHECKING:
@@ -23,32 +30,29 @@ if TYPE_CHECKING:
     from storage.ledger.claims import ClaimedShard
     from storage.results.records import Provenance
 
-NAME = looks.STAGE
-
 
 class LookStage:
     """Encodes images.
 
     Args:
+        space: the name of the stage.
         encoder: the model.
     """
 
-    def __init__(self, encoder: ImageEncoder) -> None:
+    def __init__(self, space: str, encoder: ImageEncoder) -> None:
+        self._space = space
         self._encoder = encoder
 
     @property
     def spec(self) -> StageSpec:
         """What makes its results."""
         spec = self._encoder.spec
-        return StageSpec(
-            NAME,
-            spec.fingerprint,
-            spec.model,
-            spec.weights_sha256,
-            f"{spec.preprocessing}; {spec.method}",
-            NAME,
-            spec.vector_size,
-        )
+        # A generation belongs to one stage, also if the same model serves several.
+        own = spec.fingerprint
+        if self._space != LOOK:
+            own = hashlib.sha256(f"{self._space} {own}".encode()).hexdigest()
+        preparation = f"{spec.preprocessing}; {spec.method}"
+        return StageSpec(self._space, own, spec.model, spec.weights_sha256, preparation, self._space, spec.vector_size)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -56,7 +60,7 @@ class LookStage:
         return self._encoder.preprocessing
 
     def asked(self, session: Session, shard: ClaimedShard) -> dict[int, Any]:
-        """Return nothing: how an image looks does not depend on a question."""
+        """Return nothing: these vectors do not depend on a question."""
         del session, shard
         return {}
 
@@ -79,10 +83,16 @@ class LookStage:
         looks.write_looks(session, rows, provenance)
 
 
-def _load(model: str, options: StageOptions) -> LookStage:
+def _load(space: str, model: str, options: StageOptions) -> LookStage:
     from ram_core.spaces import load_image_encoder  # noqa: PLC0415  (torch)
 
-    return LookStage(load_image_encoder(model, device=options.device, models_dir=options.models_dir))
+    encoder = load_image_encoder(
+        model, device=options.device, models_dir=options.models_dir, types=TOWER_TYPES.get(space)
+    )
+    return LookStage(space, encoder)
 
 
-KIND = StageKind(NAME, STAGE_MODELS[NAME], batch_size=32, is_installed=lambda: True, load=_load)
+KINDS = tuple(
+    StageKind(space, STAGE_MODELS[space], batch_size=32, is_installed=lambda: True, load=partial(_load, space))
+    for space in SPACES
+)

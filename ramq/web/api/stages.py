@@ -11,10 +11,10 @@ from ramq.web.deps import ServicesDep
 from storage.search.views import SearchQuery
 
 Stage = Annotated[
-    Literal["text", "locate", "crops", "look"],
+    Literal["text", "locate", "crops", "look", "siglip", "clip", "dino"],
     Path(
         description="`text` reads the text in images, `locate` finds where tags are, `crops` makes vectors of these "
-        "regions"
+        "regions; the others make vectors of images"
     ),
 ]
 
