@@ -14,14 +14,9 @@ from storage.ledger.views import PRIORITIES
 from storage.objects.manifest import Manifest, is_manifest
 from storage.objects.source import open_store, parse_source, require_allowed
 from storage.results import archives, features, generations, vocabularies
-<<<<<<< HEAD
-from storage.tables import Archive
-from workers.messages import ANY_MODEL, MODEL_NAME, MODELS_WITH_TOKENS, STAGE_MODELS, kind_of
-=======
 from storage.results.spaces import SPACES
 from storage.tables import RECOGNITION, Archive
-from workers.messages import ANY_MODEL, MODELS_WITH_TOKENS, STAGE_MODELS
->>>>>>> main
+from workers.messages import ANY_MODEL, MODEL_NAME, MODELS_WITH_TOKENS, STAGE_MODELS, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
