@@ -95,6 +95,9 @@ class Progress:
 class Watch:
     """Looks on while a training runs. This one sees and wants nothing."""
 
+    def began(self, steps_done: int, epochs_done: int) -> None:
+        """Take note that the training begins, or goes on after so many steps in all, and whole epochs."""
+
     def stepped(self, progress: Progress) -> None:
         """Take note of a step."""
 
@@ -192,7 +195,9 @@ class Trainer:
             )
         if stored is not None:
             self._restore(stored)
-        elif self._validate is not None:
+        at, steps = self._position, self.batches.steps() // self.options.accumulate
+        self._watch.began(at.epoch * steps + at.step, at.epoch)
+        if stored is None and self._validate is not None:
             self._watch.scored(0, self._validate(self.network))
         while self._position.epoch < self.recipe.epochs:
             self._epoch()
