@@ -58,7 +58,7 @@ class RunView:
 
     Attributes:
         name: of its folder.
-        folder: with its files.
+        folder: its path.
         state: ``running``, ``finished``, ``stopped`` (on request), ``failed``, or ``interrupted`` (it was
             killed, or its machine was).
         note: why it failed or stopped.
@@ -81,7 +81,7 @@ class RunView:
     """
 
     name: str
-    folder: Path
+    folder: str
     state: str
     note: str | None
     model: str
@@ -136,7 +136,7 @@ def _view(folder: Path, about: dict[str, Any], by_kind: dict[str, list[dict[str,
     scalars = folder / SCALARS
     return RunView(
         name=folder.name,
-        folder=folder,
+        folder=str(folder),
         state=state,
         note=ended.get("note"),
         model=about["model"],

@@ -52,6 +52,7 @@ class Settings(BaseModel):
     model: str = Field("lite", description="lite, ram, ram_plus, or a trained model such as ram_plus@birds")
     captioner: Literal["none", "template", "tag2text"] = "template"
     models_dir: Path | None = Field(None, description="checkpoints; empty: data_dir/models")
+    training_dir: Path | None = Field(None, description="trainings; empty: data_dir/training")
     features: Literal["none", "global", "tokens"] = Field(
         "none", description="features that jobs keep for later retagging; tokens: 75 kB per image with ram and ram_plus"
     )
@@ -199,6 +200,7 @@ class Settings(BaseModel):
         "index_url",
         "s3_endpoint_url",
         "models_dir",
+        "training_dir",
         "metrics_address",
         "rate_limit",
         "webhook_url",
@@ -251,6 +253,11 @@ class Settings(BaseModel):
     def models_path(self) -> Path:
         """The folder of checkpoints."""
         return self.models_dir or self.data_dir / "models"
+
+    @property
+    def training_path(self) -> Path:
+        """The folder of trainings."""
+        return self.training_dir or self.data_dir / "training"
 
     @property
     def cache_path(self) -> Path:

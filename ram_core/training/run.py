@@ -109,6 +109,11 @@ class Prepared:
     processes: int
 
     @property
+    def device(self) -> torch.device:
+        """Where it trains."""
+        return next(self.network.parameters()).device
+
+    @property
     def steps(self) -> int:
         """Steps of an epoch."""
         return self.batches.steps() // self.plan.options.accumulate
@@ -132,10 +137,10 @@ def prepare(plan: Plan) -> Prepared:
         raise TrainingError("float16 needs a GPU; use bfloat16 or float32")
     require_captions(plan.data, plan.begin.model)
     learns_from_clip = plan.begin.model != "tag2text"
-    teacher = load_teacher(models_dir=plan.begin.models_dir, device=device) if learns_from_clip else None
+    teacher = load_teacher(models_dir=plan.models_dir, device=device) if learns_from_clip else None
     network = plan.begin.network(
         seed=plan.options.seed,
-        models_dir=plan.begin.models_dir,
+        models_dir=plan.models_dir,
         dropout=plan.recipe.dropout,
         drop_path=plan.recipe.drop_path,
         image_size=plan.recipe.image_size,
@@ -143,11 +148,10 @@ def prepare(plan: Plan) -> Prepared:
     )
     rank, processes = join_processes(device)
     bad = BadImages(plan.folder)
-    vocabulary, recipe = plan.begin.vocabulary, plan.recipe
     batches = ImageBatches(
         plan.data,
-        recipe,
-        vocabulary,
+        plan.recipe,
+        plan.begin.vocabulary,
         seed=plan.options.seed,
         rank=rank,
         processes=processes,
@@ -156,16 +160,7 @@ def prepare(plan: Plan) -> Prepared:
         device=device,
         on_bad=bad,
     )
-    validation = plan.validation and ValidationBatches(
-        plan.validation,
-        vocabulary,
-        batch_size=recipe.batch_size,
-        transform=SquashTransform(recipe.image_size),
-        workers=plan.workers,
-        device=device,
-        on_bad=bad,
-    )
-    return Prepared(plan, network, batches, validation, rank, processes)
+    return Prepared(plan, network, batches, _validation(plan, device, bad), rank, processes)
 
 
 def train(
@@ -211,6 +206,20 @@ def train(
             raise
         journal.ended(None)
     return plan.folder
+
+
+def _validation(plan: Plan, device: torch.device, bad: BadImages) -> ValidationBatches | None:
+    if plan.validation is None:
+        return None
+    return ValidationBatches(
+        plan.validation,
+        plan.begin.vocabulary,
+        batch_size=plan.recipe.batch_size,
+        transform=SquashTransform(plan.recipe.image_size),
+        workers=plan.workers,
+        device=device,
+        on_bad=bad,
+    )
 
 
 class _Deputy(Watch):
