@@ -74,7 +74,7 @@ def load_network(folder: Path, name: str, device: str | torch.device) -> Any:
         raise CheckpointError(f"{folder / WEIGHTS} is missing; run `ramq models pull {folder.name}`")
     place = resolve_device(device)
     try:
-        with _quiet():
+        with quiet():
             network, report = getattr(transformers, name).from_pretrained(
                 str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
             )
@@ -91,7 +91,7 @@ def load_network(folder: Path, name: str, device: str | torch.device) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers from listing weights that are not used, and from drawing a progress bar.
 
     Weights that lack are looked at by the caller.

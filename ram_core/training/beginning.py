@@ -13,6 +13,7 @@ import torch
 from ram_core.errors import CheckpointError, TrainingError
 from ram_core.modeling.published import CHECKPOINTS, DESCRIPTIONS
 from ram_core.modeling.tiny import build
+from ram_core.official import Source
 from ram_core.openset import embed_vocabulary
 from ram_core.registry import load_text_encoder, load_vocabulary
 from ram_core.trained import TAGS, find_trained, read_tags
@@ -81,19 +82,21 @@ def beginning(
 
     Raises:
         CheckpointError: there are no such weights, or they are of another model.
-        VocabularyError: the tags are not there.
+        VocabularyError: the tags are not there, or do not fit the weights.
     """
     if start == NEW:
         kind = model or "ram_plus"
         parent = {"name": "new weights", "path": None, "sha256": f"drawn with seed {seed}"}
         return Beginning(kind, None, vocabulary or _published_tags(kind, models_dir), parent)
     path, name = _find(start, models_dir)
-    kind = start if start in CHECKPOINTS else model_of(read_checkpoint(path, captions=False))
+    weights = read_checkpoint(path, captions=False)
+    kind = model_of(weights)
     if model not in {None, kind}:
         raise CheckpointError(f"{path} is a checkpoint of {kind}, not of {model}; train {kind}, or begin with another")
+    tags = vocabulary or _own_tags(path) or _published_tags(kind, models_dir)
+    Source(kind, path, weights, tags, captions=False).check_tags()  # before millions of captions are read
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    tags = vocabulary or _own_tags(path) or _published_tags(kind, models_dir)
     return Beginning(kind, path, tags, {"name": name, "path": str(path.absolute()), "sha256": digest})
 
 

@@ -18,12 +18,13 @@ from ram_core.errors import TrainingError, TrainingStoppedError
 from ram_core.runs import RUN, locked, read_run
 from ram_core.trained import CARD, TAGS, WEIGHTS, write_tags
 from ram_core.training.data import BadImages, ImageBatches, ValidationBatches, require_captions
+from ram_core.training.data.batches import MOST_BAD, WORKERS
 from ram_core.training.files import room
 from ram_core.training.journal import Journal
 from ram_core.training.processes import join_processes, own_device
 from ram_core.training.recipes import RECIPES
 from ram_core.training.teacher import load_teacher
-from ram_core.training.trainer import Options, Trainer, Watch
+from ram_core.training.trainer import Options, Trainer, Watch, require_steps
 from ram_core.training.validation import mean_average_precision
 from ram_core.transforms import SquashTransform
 
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from ram_core.training.data import DataSet
     from ram_core.training.networks import Trainable
     from ram_core.training.recipes import Recipe
-
-WORKERS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +53,7 @@ class Plan:
         device: where to train.
         workers: threads of each process that read and decode images.
         models_dir: with the teacher.
+        most_bad: share of images that may be bad.
     """
 
     recipe: Recipe
@@ -66,6 +66,7 @@ class Plan:
     device: str = "auto"
     workers: int = WORKERS
     models_dir: Path | None = None
+    most_bad: float = MOST_BAD
 
     def about(self, processes: int, steps: int) -> dict[str, Any]:
         """Return what ``run.json`` says."""
@@ -159,7 +160,9 @@ def prepare(plan: Plan) -> Prepared:
         teacher=teacher,
         device=device,
         on_bad=bad,
+        most_bad=plan.most_bad,
     )
+    require_steps(batches, plan.options)
     return Prepared(plan, network, batches, _validation(plan, device, bad), rank, processes)
 
 

@@ -116,6 +116,14 @@ class _Position:
     best: float | None = field(default=None)
 
 
+def require_steps(batches: Batches, options: Options) -> None:
+    """Raise ``TrainingError`` if an epoch has no whole step."""
+    if batches.steps() < options.accumulate:
+        raise TrainingError(
+            f"an epoch has {batches.steps()} batches, but a step accumulates {options.accumulate}; use fewer"
+        )
+
+
 class _Losses(nn.Module):
     """A network whose ``forward`` is its losses, because gradients are averaged around ``forward``."""
 
@@ -158,10 +166,7 @@ class Trainer:
     ) -> None:
         self.network, self.batches, self.recipe = network, batches, recipe
         self.options = options or Options()
-        if batches.steps() < self.options.accumulate:
-            raise TrainingError(
-                f"an epoch has {batches.steps()} batches, but a step accumulates {self.options.accumulate}; use fewer"
-            )
+        require_steps(batches, self.options)
         self.folder = Path(folder)
         self.states = States(self.folder / "states", self.options.keep)
         self.device = next(network.parameters()).device

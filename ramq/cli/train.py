@@ -85,6 +85,10 @@ def train(
         int | None, typer.Option(min=1, metavar="N", help="Steps between saved states; default: 500.")
     ] = None,
     keep: Annotated[int | None, typer.Option(min=1, metavar="N", help="States that are kept; default: 2.")] = None,
+    most_bad: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, metavar="X", help="Share of an epoch's images that may be bad; default: 0.05."),
+    ] = None,
     recompute: Annotated[
         bool, typer.Option("--recompute", help="Compute activations again: less memory, more time.")
     ] = False,
@@ -126,6 +130,7 @@ def train(
         workers=workers,
         save_every=save_every,
         keep=keep,
+        most_bad=most_bad,
         recompute=recompute,
     )
     known = Trainings(settings.training_path, vocabulary_of=vocabulary_of)

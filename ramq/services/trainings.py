@@ -90,6 +90,7 @@ class Place:
         workers: threads of each process that read and decode images.
         save_every: steps between two saved states; None: the default.
         keep: states that are kept; None: the default.
+        most_bad: share of the images of an epoch that may be bad; None: the default.
         recompute: whether activations are computed again: less memory, more time.
     """
 
@@ -98,6 +99,7 @@ class Place:
     workers: int = 4
     save_every: int | None = None
     keep: int | None = None
+    most_bad: float | None = None
     recompute: bool = False
 
     @property
@@ -240,6 +242,7 @@ class Trainings:
             device=place.device,
             workers=place.workers,
             models_dir=place.models_dir,
+            **({} if place.most_bad is None else {"most_bad": place.most_bad}),
         )
 
 
