@@ -16,8 +16,8 @@ from torch.nn import functional
 from transformers.models.clip.modeling_clip import CLIPTextModelWithProjection
 from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
-from ram_core.checkpoints.folders import quiet
 from ram_core.errors import CheckpointError
+from ram_core.quiet import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

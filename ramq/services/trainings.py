@@ -122,6 +122,11 @@ class Trainings:
     vocabulary_of: Callable[[str], TagVocabulary] | None = None
     _now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
 
+    @property
+    def are_there(self) -> bool:
+        """Whether there are any."""
+        return next(self.folder.glob(f"*/{RUN}"), None) is not None
+
     def list(self) -> list[RunView]:
         """Return the trainings, the last one first."""
         return runs(self.folder)

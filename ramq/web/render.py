@@ -15,13 +15,14 @@ from starlette.responses import HTMLResponse
 
 from ramq.services.corrections import LOCAL
 from ramq.services.special_tags import special_first
+from ramq.web.curves import curves
 from ramq.web.overlay import corners, points
 from ramq.web.regions_overlay import card, numbers
 from storage.search.language.writer import tag_text
 from storage.texts import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from starlette.requests import HTTPConnection
 
@@ -158,9 +159,14 @@ def term(name: str) -> str:
 
 
 class Templates:
-    """Renders templates. One per application."""
+    """Renders templates. One per application.
 
-    def __init__(self, tokens: Tokens) -> None:
+    Args:
+        tokens: the accepted tokens.
+        has_trainings: whether there are trainings to show.
+    """
+
+    def __init__(self, tokens: Tokens, *, has_trainings: Callable[[], bool] = lambda: False) -> None:
         self._tokens = tokens
         self._environment = Environment(
             loader=FileSystemLoader(WEB / "templates"),
@@ -188,6 +194,7 @@ class Templates:
             "stage": stage,
             "person": person,
             "special_first": special_first,
+            "curves": curves,
         }
         # URLs of static files change with their content, so that browsers may cache them without limit.
         stamps = {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in STATIC.iterdir()}
@@ -195,6 +202,7 @@ class Templates:
             "static": lambda name: f"/static/{name}?v={stamps[name]}",
             "version": version("ramq"),
             "has_tokens": tokens.are_set,
+            "has_trainings": has_trainings,
         }
 
     def show(self, request: HTTPConnection, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
