@@ -57,7 +57,7 @@ def test_trainings_are_read_over_http(client: TestClient) -> None:
     assert one["points"][0]["losses"]["total"] == 90.5
     for name in ("nothing", "..", "%2e%2e", "..%2Fbirds", "a%00b"):
         assert client.get(f"/v1/training/{name}").status_code in {400, 404}
-    assert_problem(client.get("/v1/training/nothing"), 404, "not_found")
+    assert_problem(client.get("/v1/training/nothing"), 404, "not-found")
 
 
 def test_trainings_need_a_token_if_any_are_set(make_client: Callable[..., TestClient]) -> None:
@@ -102,7 +102,7 @@ def test_a_trained_model_recognises_beside_its_parent_is_compared_served_and_rol
     assert (old.model, new.model) == ("ram_plus@parent", "ram_plus@child")
     assert old.weights_sha256 != new.weights_sha256
     assert old.images == new.images > 0
-    assert services.generations.compare(old.id, new.id).images == old.images
+    assert services.generations.compare(old.id, new.id).images_both == old.images
     services.generations.use(old.id)
     services.generations.use(new.id)
     hits = services.search.page(SearchQuery(limit=100)).items

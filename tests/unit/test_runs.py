@@ -93,8 +93,10 @@ def test_a_journal_that_goes_on_forgets_steps_that_are_made_again(tmp_path: Path
         journal.stepped(progress(step, steps=10))
     journal.scored(1, 0.5)
     journal.stepped(progress(0, epoch=1, steps=10))
+    journal.ended(None)
     again = Journal(tmp_path, epochs=2, images_per_step=8)
     again.began(6, 0)
+    again.ended(None)
     lines = (tmp_path / "scalars.jsonl").read_text().splitlines()
     assert len([line for line in lines if '"step"' in line and '"losses"' in line]) == 6
     assert not any('"score"' in line for line in lines)
