@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from ram_core.training.beginning import Beginning
     from ram_core.training.data import DataSet
+    from ram_core.training.data.loader import Decode
     from ram_core.training.networks import Trainable
     from ram_core.training.recipes import Recipe
 
@@ -54,6 +55,7 @@ class Plan:
         workers: threads of each process that read and decode images.
         models_dir: with the teacher.
         most_bad: share of images that may be bad.
+        decode: from the bytes of pictures to pixels; None: in this process.
     """
 
     recipe: Recipe
@@ -67,6 +69,7 @@ class Plan:
     workers: int = WORKERS
     models_dir: Path | None = None
     most_bad: float = MOST_BAD
+    decode: Decode | None = None
 
     def about(self, processes: int, steps: int) -> dict[str, Any]:
         """Return what ``run.json`` says."""
@@ -161,6 +164,7 @@ def prepare(plan: Plan) -> Prepared:
         device=device,
         on_bad=bad,
         most_bad=plan.most_bad,
+        decode=plan.decode,
     )
     require_steps(batches, plan.options)
     return Prepared(plan, network, batches, _validation(plan, device, bad), rank, processes)
@@ -222,6 +226,7 @@ def _validation(plan: Plan, device: torch.device, bad: BadImages) -> ValidationB
         workers=plan.workers,
         device=device,
         on_bad=bad,
+        decode=plan.decode,
     )
 
 

@@ -6,26 +6,31 @@ import json
 import signal
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path  # noqa: TC003  (typer reads the annotations)
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ramq.cli.context import settings_for
+from ramq.cli.context import services, settings_for
 from ramq.cli.labels import vocabulary_of
 from ramq.cli.output import duration, err, out, print_json, print_table, visible
 from ramq.services.trainings import Asked, Place, Trainings, usage
 from storage.errors import RamqError, UsageError
+from storage.search.views import SearchQuery
 from storage.texts import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
+    from ram_core.training.data import DataSet
     from ram_core.training.run import Prepared
+    from ram_core.vocabulary import TagVocabulary
+    from ramq.settings import Settings
 
 _LINE_SECONDS = 30.0  # between lines of progress without a terminal
+_ARCHIVE = "archive:"  # how a query that is data begins
 
 
 def register(app: typer.Typer) -> None:
@@ -133,8 +138,7 @@ def train(
         most_bad=most_bad,
         recompute=recompute,
     )
-    known = Trainings(settings.training_path, vocabulary_of=vocabulary_of)
-    with _stop_on_request() as should_stop:
+    with _stop_on_request() as should_stop, _known(settings, workers) as known:
         plan = known.resumed(asked, place, to) if resume and to is not None else known.new(asked, place, to)
         from ram_core.training.run import prepare  # noqa: PLC0415  (torch)
 
@@ -144,6 +148,29 @@ def train(
             _say_plan(ready, as_json=as_json, is_dry=dry_run)
         if not dry_run:
             _train(ready, resume=resume, should_stop=should_stop, as_json=as_json)
+
+
+@contextmanager
+def _known(settings: Settings, workers: int) -> Iterator[Trainings]:
+    """Provide what starts trainings. The database is used only for data from an archive."""
+    from ramq.services.training_data import DecodeInProcesses  # noqa: PLC0415
+
+    with ExitStack() as stack:
+
+        def open_data(sources: tuple[str, ...], images: str | None, vocabulary: TagVocabulary) -> DataSet:
+            if not any(each.startswith(_ARCHIVE) for each in sources):
+                from ram_core.training.data import open_dataset  # noqa: PLC0415  (torch)
+
+                return open_dataset(sources, images=images, vocabulary=vocabulary)
+            if len(sources) > 1:
+                raise UsageError("an archive is data on its own: give one --dataset, and one --validate")
+            ramq = stack.enter_context(services(settings))
+            return ramq.training_data.dataset(ramq.search.read(SearchQuery(), sources[0]), vocabulary)
+
+        # A picture that crashes its decoder must not end the training.
+        decode = DecodeInProcesses(max(1, workers), settings.max_pixels)
+        stack.callback(decode.close)
+        yield Trainings(settings.training_path, vocabulary_of=vocabulary_of, open_data=open_data, decode=decode)
 
 
 def trainings(

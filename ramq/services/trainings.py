@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from ram_core.runs import RunView
     from ram_core.training.beginning import Beginning
+    from ram_core.training.data import DataSet
+    from ram_core.training.data.loader import Decode
     from ram_core.training.recipes import Recipe
     from ram_core.training.run import Plan
     from ram_core.vocabulary import TagVocabulary
@@ -116,10 +118,14 @@ class Trainings:
     Args:
         folder: where runs are by default.
         vocabulary_of: reads the vocabulary of a file or model.
+        open_data: opens data: sources, the folder of their pictures, and the tags.
+        decode: from the bytes of pictures to pixels; None: in this process.
     """
 
     folder: Path
     vocabulary_of: Callable[[str], TagVocabulary] | None = None
+    open_data: Callable[[tuple[str, ...], str | None, TagVocabulary], DataSet] | None = None
+    decode: Decode | None = None
     _now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
 
     @property
@@ -210,7 +216,6 @@ class Trainings:
         return self.vocabulary_of(asked.vocabulary)
 
     def _plan(self, asked: Asked, place: Place, begin: Beginning, official: Recipe, folder: Path) -> Plan:
-        from ram_core.training.data import open_dataset  # noqa: PLC0415
         from ram_core.training.run import Plan  # noqa: PLC0415
         from ram_core.training.trainer import Options  # noqa: PLC0415
 
@@ -223,9 +228,9 @@ class Trainings:
             accumulate=asked.accumulate or 1,
             **place.options,
         )
-        of: dict[str, Any] = {"images": asked.images, "vocabulary": begin.vocabulary}
-        data = open_dataset(asked.dataset or (), **of)
-        validation = open_dataset(asked.validate, **of) if asked.validate else None
+        assert self.open_data is not None
+        data = self.open_data(asked.dataset or (), asked.images, begin.vocabulary)
+        validation = self.open_data(asked.validate, asked.images, begin.vocabulary) if asked.validate else None
         settings = {
             **asked.settings(),
             "epochs": recipe.epochs,
@@ -247,6 +252,7 @@ class Trainings:
             device=place.device,
             workers=place.workers,
             models_dir=place.models_dir,
+            decode=self.decode,
             **({} if place.most_bad is None else {"most_bad": place.most_bad}),
         )
 

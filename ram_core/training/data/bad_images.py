@@ -6,6 +6,8 @@ import fcntl
 import json
 from pathlib import Path
 
+from ram_core.errors import TrainingError
+
 FILE = "bad.jsonl"
 
 
@@ -32,20 +34,21 @@ class BadImages:
         with self.path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
             file.seek(self._read_bytes)
-            for line in file.read().splitlines():
+            more = file.read()
+            whole = more.rfind(b"\n") + 1  # a process that was killed may have left a part of a line
+            file.seek(file.truncate(self._read_bytes + whole))
+            for line in more[:whole].splitlines():
                 self._learn(line)
             if name not in self._names:
-                said = json.dumps({"name": name, "reason": reason}).encode()
-                file.seek(0, 2)
-                file.write(said + b"\n")
+                file.write(json.dumps({"name": name, "reason": reason}).encode() + b"\n")
                 self._names.add(name)
             file.flush()
             self._read_bytes = file.tell()
 
     def _learn(self, line: bytes) -> None:
         try:
-            entry = json.loads(line)
-        except ValueError:  # cut short when its process was killed
-            return
-        if isinstance(entry, dict) and isinstance(entry.get("name"), str):
-            self._names.add(entry["name"])
+            self._names.add(json.loads(line)["name"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise TrainingError(
+                f"{self.path} is no list of bad images; delete it, or use another folder for the training"
+            ) from error

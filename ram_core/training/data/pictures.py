@@ -80,6 +80,17 @@ class PictureFolder:
             raise ImageError("the file is empty")
         return body
 
+    def text(self, name: str) -> bytes:
+        """Return a text file beside a picture.
+
+        Raises:
+            TrainingError: it cannot be read.
+        """
+        try:
+            return self.read(name) if (self.root / name).stat().st_size else b""
+        except (ImageError, OSError) as error:
+            raise TrainingError(f"{self.root / name} cannot be read ({error}); repair it, or leave it out") from error
+
     def checked(self, samples: Iterator[Sample]) -> Iterator[Sample]:
         """Yield samples.
 
