@@ -15,14 +15,10 @@ from ramq.doctor import examine
 from storage.database import unit_of_work
 from storage.errors import NotFoundError, ServiceUnavailableError, UsageError
 from storage.index.erasure_check import in_database
-from storage.index.file_storage import FolderStorage
 from storage.index.milvus import collection
-from storage.index.milvus.builder import MilvusBuilder
 from storage.index.milvus.client import Milvus
-from storage.index.milvus.reader import MilvusIndex
 from storage.results import vectors as repository
 from storage.search.views import SearchQuery, asking
-from tests.archive_model import ArchiveModel
 from tests.reading_archive import ReadingArchive, add_text_generation, row
 from tests.region_archive import RegionArchive, add_generation
 from tests.region_archive import row as region_row
@@ -31,37 +27,15 @@ from tests.services.fleet import client_services
 from tests.vector_archive import unit_vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from sqlalchemy import Engine
-
     from ramq.settings import Settings
+    from storage.index.milvus.builder import MilvusBuilder
+    from storage.index.milvus.reader import MilvusIndex
     from storage.search.search import Search
+    from tests.archive_model import ArchiveModel
 
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture
-def archive(engine: Engine) -> ArchiveModel:
-    return ArchiveModel(engine, images_of_each=20)
-
-
-@pytest.fixture
-def milvus(tmp_path: Path) -> Iterator[Milvus]:
-    milvus = Milvus((tmp_path / "milvus.db").as_uri().replace("file:", "milvus+file:"))
-    yield milvus
-    milvus.close()
-
-
-@pytest.fixture
-def builder(milvus: Milvus, engine: Engine, tmp_path: Path) -> MilvusBuilder:
-    return MilvusBuilder(milvus, engine, FolderStorage(tmp_path / "index"), tmp_path / "builder-cache", min_rows=1)
-
-
-@pytest.fixture
-def index(milvus: Milvus, tmp_path: Path) -> MilvusIndex:
-    return MilvusIndex(milvus, FolderStorage(tmp_path / "index"), tmp_path / "reader-cache")
 
 
 def check_both(archive: ArchiveModel, search: Search, times: int = 3) -> None:

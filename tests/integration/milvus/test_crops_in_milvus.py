@@ -8,10 +8,6 @@ import numpy as np
 import pytest
 
 from storage.database import unit_of_work
-from storage.index.file_storage import FolderStorage
-from storage.index.milvus.builder import MilvusBuilder
-from storage.index.milvus.client import Milvus
-from storage.index.milvus.reader import MilvusIndex
 from storage.results import generations, regions
 from storage.results.crops import CropsRow, FoundCrop, write_crops
 from storage.results.generations import StageSpec
@@ -19,40 +15,15 @@ from storage.results.packing import pack_vectors
 from storage.results.records import Provenance
 from storage.results.region_views import FoundRegion, RegionsRow
 from storage.search.views import SearchQuery
-from tests.archive_model import ArchiveModel
 from tests.vector_archive import unit_vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from sqlalchemy import Engine
-
+    from storage.index.milvus.builder import MilvusBuilder
+    from storage.index.milvus.reader import MilvusIndex
     from storage.search.search import Search
+    from tests.archive_model import ArchiveModel
 
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture
-def archive(engine: Engine) -> ArchiveModel:
-    return ArchiveModel(engine, images_of_each=20)
-
-
-@pytest.fixture
-def milvus(tmp_path: Path) -> Iterator[Milvus]:
-    milvus = Milvus((tmp_path / "milvus.db").as_uri().replace("file:", "milvus+file:"))
-    yield milvus
-    milvus.close()
-
-
-@pytest.fixture
-def builder(milvus: Milvus, engine: Engine, tmp_path: Path) -> MilvusBuilder:
-    return MilvusBuilder(milvus, engine, FolderStorage(tmp_path / "index"), tmp_path / "builder-cache", min_rows=1)
-
-
-@pytest.fixture
-def index(milvus: Milvus, tmp_path: Path) -> MilvusIndex:
-    return MilvusIndex(milvus, FolderStorage(tmp_path / "index"), tmp_path / "reader-cache")
 
 
 def test_vectors_of_regions_are_in_files_beside_it(
