@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from storage.errors import NotFoundError, UsageError
-from storage.index.condition import OneOf
 from storage.index.selection import Selection
 from storage.results import generations, looks
 from storage.search.orders import ByVector, Taken
@@ -65,5 +64,5 @@ def by_look(session: Session, index: VectorIndex, query: SearchQuery, found: Sel
             whose = "no image has" if generation is None else f"image {query.like} does not have"
             raise NotFoundError(f"{whose} a vector of how it looks yet: run `ramq look`")
         return None
-    within = OneOf(found.ids()) if found.is_narrowed else None
-    return ByLook(found, Selection.of(index.view(session, generation.id), within), vector, query.like)
+    ranked = Selection.of_images(index.view(session, generation.id), found, vector)
+    return ByLook(found, ranked, vector, query.like)

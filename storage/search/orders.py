@@ -158,7 +158,9 @@ class ByVector:
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
         """Return the next images. The position is the number of images before."""
-        total = len(self.found) - (self.without is not None and self.without in self.found)
+        total = None
+        if not self.found.is_cut:
+            total = len(self.found) - (self.without is not None and self.without in self.found)
         begin, end = _window(after, k)
         if begin >= end:
             return Taken([], total)

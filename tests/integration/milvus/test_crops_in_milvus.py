@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from storage.database import unit_of_work
+from storage.index import selection
 from storage.results import generations, regions
 from storage.results.crops import CropsRow, FoundCrop, write_crops
 from storage.results.generations import StageSpec
@@ -27,7 +28,11 @@ pytestmark = pytest.mark.services
 
 
 def test_vectors_of_regions_are_in_files_beside_it(
-    archive: ArchiveModel, builder: MilvusBuilder, index: MilvusIndex, search: Search
+    archive: ArchiveModel,
+    builder: MilvusBuilder,
+    index: MilvusIndex,
+    search: Search,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     images = sorted(archive.facts)
     archive.record(0, images)
@@ -58,6 +63,14 @@ def test_vectors_of_regions_are_in_files_beside_it(
         narrowed = search.page(session, SearchQuery(like_region=(images[3], 1), archive=str(archive.archives[0].id)))
         found = {hit.image_id for hit in search.page(session, SearchQuery(archive=str(archive.archives[0].id))).items}
         assert {hit.image_id for hit in narrowed.items} == found
+        monkeypatch.setattr(selection, "MOST_LISTED", 0)  # then the images of the nearest regions are tested instead
+        tested = search.page(session, SearchQuery(like_region=(images[3], 1), archive=str(archive.archives[0].id)))
+        assert tested == narrowed
+        monkeypatch.setattr(selection, "MOST_TESTED", 30)
+        tested = search.page(session, SearchQuery(like_region=(images[3], 1), archive=str(archive.archives[0].id)))
+        near = {images[place] for place in nearest[:30].tolist()}
+        assert [hit for hit in narrowed.items if hit.image_id in near] == tested.items
+        assert tested.total is None
     assert builder.verify(cropped) == []
     builder.rebuild(cropped)
     assert builder.verify(cropped) == []

@@ -17,6 +17,7 @@ from storage.errors import NotFoundError, ServiceUnavailableError, UsageError
 from storage.index.erasure_check import in_database
 from storage.index.milvus import collection
 from storage.index.milvus.client import Milvus
+from storage.index.milvus.collection import Collection
 from storage.results import vectors as repository
 from storage.search.views import SearchQuery, asking
 from tests.reading_archive import ReadingArchive, add_text_generation, row
@@ -260,6 +261,22 @@ def test_status_and_archives_are_counted_exactly(
     assert status.segments == 1
     wanted = {a: sum(archive.facts[i].archive == n for i in held) for n, a in enumerate(sorted(counts))}
     assert dict(counts) == wanted
+
+
+def test_requests_for_ids_grow_with_the_images_found_and_not_with_the_ids(
+    milvus: Milvus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    milvus.create("far_apart", 2)
+    row = {"vector": [1.0, 0.0], "archive": 1, "job": 1, "modified": 0, "size": 0, "key": "", "assigned": []}
+    with milvus.opened() as client:
+        client.upsert("far_apart", [{**row, "scores": {}, "pk": -image_id} for image_id in (3, 10**9, 7 * 10**11)])
+    everything = Collection(milvus, "far_apart", np.empty(0, np.int32), np.empty(0, np.int64)).select(None)
+    asked = []
+    opened = milvus.opened
+    monkeypatch.setattr(milvus, "opened", lambda: asked.append(1) or opened())  # type: ignore[func-returns-value]
+
+    assert everything.ids().tolist() == [3, 10**9, 7 * 10**11]
+    assert len(asked) == 1
 
 
 def test_deleted_images_are_looked_for_in_the_collection_too(
