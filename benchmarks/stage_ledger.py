@@ -27,7 +27,7 @@ from storage.objects.folder import FolderStore
 from storage.results import images
 from storage.results.packing import pack_vectors
 from workers.lifecycle import Worker
-from workers.pipeline.decode import Decoded, decode
+from workers.pipeline.decode import decode
 from workers.pipeline.model_holder import ModelHolder, ModelOptions
 from workers.pipeline.steps import PipelineOptions
 from workers.pipeline.work import Batch, Lease, Work
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ram_core.pictures import Decoded
     from ram_core.recognition import Preprocessing
 
 TAGS, KEPT, WIDTH = 4585, 25, 512  # as RAM++: tags known, kept per image, and numbers in a vector

@@ -24,6 +24,19 @@ class ImageError(ModelError):
     """An image cannot be given to a model, for example because one of its sides is zero pixels long."""
 
 
+class UnreadableImageError(ImageError):
+    """Bytes cannot be decoded as an image.
+
+    Args:
+        reason: ``not_an_image``, ``unsupported``, ``truncated``, ``corrupt`` or ``too_large``.
+        message: what is wrong.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class DeviceError(ModelError):
     """The requested device or number format is not available here."""
 

@@ -77,6 +77,9 @@ class Settings(BaseModel):
     locate_precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="number format of detector and segmenter; auto: bfloat16 on a GPU, float32 on a CPU"
     )
+    look_precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="number format of what makes vectors of spaces; auto: as above"
+    )
     mask_text: tuple[str, ...] = Field(
         (),
         description="kinds of text in pictures that are masked before they are stored, comma-separated; see "

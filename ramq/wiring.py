@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ramq.services.search import SearchClient
     from ramq.services.stages import StageClient
     from ramq.services.thumbnails import Thumbnails
+    from ramq.services.training_data import TrainingDataClient
     from ramq.services.vocabularies import VocabularyClient
     from ramq.settings import Settings
     from storage.results.naming import Hierarchy
@@ -109,7 +110,9 @@ class Services:
         """Stages beside recognition, such as reading the text in images."""
         from ramq.services.stages import StageClient  # noqa: PLC0415
 
-        return StageClient(self.engine, self.search, self.settings.stage_models, self.index.reader)
+        return StageClient(
+            self.engine, self.search, self.settings.stage_models, self.settings.models_path, self.index.reader
+        )
 
     @once
     def generations(self) -> GenerationClient:
@@ -200,6 +203,13 @@ class Services:
             decoders=self._query_models.decoders,
             is_reachable=self._is_reachable,
         )
+
+    @once
+    def training_data(self) -> TrainingDataClient:
+        """Recorded images as data of a training."""
+        from ramq.services.training_data import TrainingDataClient  # noqa: PLC0415
+
+        return TrainingDataClient(self.engine, self.search, self.images)
 
     # Shared by several clients --------------------------------------------------------------------------------------
 

@@ -57,6 +57,7 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
                 settings.mask_text,
                 settings.mask_pattern,
                 settings.locate_precision,
+                settings.look_precision,
                 settings.cache_path,
             ),
             [stage for stage in settings.stages if stage != RECOGNITION],

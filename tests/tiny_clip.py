@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def write_tiny_clip(clip: Path) -> None:
+def write_tiny_clip(clip: Path, image_size: int = 32) -> None:
     letters = [chr(c) for c in range(ord("!"), ord("~") + 1)]
     words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     ends = {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1, "pad_token_id": len(words) - 1}
     config = CLIPConfig(
         text_config={**text, **ends, "vocab_size": len(words)},
-        vision_config={**text, "image_size": 32, "patch_size": 16},
+        vision_config={**text, "image_size": image_size, "patch_size": 16},
         projection_dim=512,
     )
     torch.manual_seed(0)

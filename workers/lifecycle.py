@@ -299,6 +299,7 @@ class Worker:
                 sends_notices=self._webhook is not None,
                 models=self._models.served,
                 runs=self._models.runs,
+                weights=self._models.weights(),
                 unfit=self.fitness.reasons(),
             )
 

@@ -5,7 +5,7 @@ There is one folder per model: ``<models_dir>/<model>/<file>``.
 
 from ram_core.checkpoints.download import Listener, Patience, UnreachableError
 from ram_core.checkpoints.published import CatalogueEntry, RemoteFile, catalogue, entry
-from ram_core.checkpoints.store import FileState, FileStatus, find, path, pull, status, verify
+from ram_core.checkpoints.store import FileState, FileStatus, find, installed, path, pull, status, verify
 
 __all__ = [
     "CatalogueEntry",
@@ -18,6 +18,7 @@ __all__ = [
     "catalogue",
     "entry",
     "find",
+    "installed",
     "path",
     "pull",
     "status",

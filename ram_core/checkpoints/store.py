@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from ram_core.checkpoints.published import RemoteFile
 
 
+_WEIGHTS = {".safetensors", ".pth", ".bin", ".onnx"}
+
+
 class FileState(StrEnum):
     """State of a file. ``status`` reports ``PRESENT``, since it reads only sizes."""
 
@@ -134,6 +137,11 @@ def status(name: str, models_dir: Path | str) -> list[FileStatus]:
         UnknownModelError: no such model.
     """
     return [_examine(name, each, Path(models_dir) / name, read=False) for each in entry(name).files]
+
+
+def installed(models_dir: Path | str) -> list[str]:
+    """Return the names of the folders with weights, in order: pulled models, and others. Their files are not read."""
+    return sorted({file.parent.name for file in Path(models_dir).glob("*/*") if file.suffix in _WEIGHTS})
 
 
 def path(name: str, models_dir: Path | str) -> Path:

@@ -2,7 +2,7 @@
 
 * ``parser``: the tags that a text names; ``name_trie``, ``lemmas``, ``english``, ``negation`` and ``chinese`` serve it.
 * ``label_file``: tags with their synonyms as a text file; ``synonyms`` finds these, with ``wordnet`` where it is there.
-* ``candidates``: what captions name often; ``caption_files`` reads captions.
+* ``candidates``: what captions name often; ``caption_files`` reads captions, also from ``tables``.
 """
 
 from ram_core.labels.label_file import LabelGroup, LabelName, LabelSystem

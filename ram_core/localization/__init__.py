@@ -12,7 +12,6 @@ Importing this package is cheap: torch and transformers are imported when a mode
 ``owl``             the detector OWLv2
 ``sam``             the segmenters SAM, SAM 2 and SAM-HQ
 ``evidence``        where a recogniser looked, without a detector
-``precision``       number formats
 ``pixels``          from pictures to the input of networks
 ``memory``          batches in halves where memory is short
 ``loading``         from files to a detector or segmenter

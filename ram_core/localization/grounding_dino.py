@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from ram_core.errors import CheckpointError
 from ram_core.localization.memory import Batches
-from ram_core.localization.parts import Candidates
+from ram_core.localization.parts import PRECISION, Candidates
 from ram_core.localization.pixels import network_input, require_picture, resized
 from ram_core.localization.prompts import Packer, Prompt, Tokens, span_scores
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ram_core.localization.pixels import Preparation
-    from ram_core.localization.precision import Precision
     from ram_core.localization.results import PartSpec
+    from ram_core.precision import Precision
     from ram_core.transforms import Sides
 
 # How the network is used, for the fingerprint. Whoever changes what is found must change this.
@@ -214,7 +214,7 @@ class GroundingDino:
             self._held_maps.value = self._held_text.value = None
         scores, boxes = output.logits.float().sigmoid(), output.pred_boxes.float()
         if bool(boxes.isnan().any()) or bool(scores.isnan().any()):
-            raise self._precision.not_finite("detector")
+            raise self._precision.not_finite("detector", PRECISION)
         return list(zip(scores.cpu().numpy(), boxes.cpu().numpy(), strict=True))
 
     def _texts(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

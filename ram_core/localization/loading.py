@@ -17,8 +17,8 @@ from ram_core.checkpoints.folders import (
 from ram_core.errors import CheckpointError
 from ram_core.localization import grounding_dino, owl, sam
 from ram_core.localization.pixels import Preparation
-from ram_core.localization.precision import choose
 from ram_core.localization.results import PartSpec
+from ram_core.precision import choose
 from ram_core.registry import resolve_device
 from ram_core.transforms import IMAGENET_MEAN, IMAGENET_STD, Sides
 

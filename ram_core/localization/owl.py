@@ -14,7 +14,7 @@ import torch
 
 from ram_core.errors import VocabularyError
 from ram_core.localization.memory import Batches
-from ram_core.localization.parts import Candidates
+from ram_core.localization.parts import PRECISION, Candidates
 from ram_core.localization.pixels import network_input, require_picture, resized
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ram_core.localization.pixels import Preparation
-    from ram_core.localization.precision import Precision
     from ram_core.localization.results import PartSpec
+    from ram_core.precision import Precision
     from ram_core.transforms import Sides
 
 # How the network is used, for the fingerprint. Whoever changes what is found must change this.
@@ -126,7 +126,7 @@ class Owl:
             words = torch.stack([queries[tag] for tag in own])[None]  # (1, T, D)
             scores = self._network.class_predictor(patches[row : row + 1], words)[0][0].float().sigmoid()  # (Q, T)
             if not (bool(scores.isfinite().all()) and bool(boxes[row].isfinite().all())):
-                raise self._precision.not_finite("detector")
+                raise self._precision.not_finite("detector", PRECISION)
             found.append(_candidates(scores.cpu().numpy(), boxes[row].cpu().numpy(), picture.shape, threshold))
         return found
 

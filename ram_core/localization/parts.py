@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from ram_core.transforms import Sides
 
 
+PRECISION = "RAMQ_LOCATE_PRECISION"
+"""What chooses the number format of both."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidates:
     """What a detector finds in one picture, before overlapping boxes are dropped. A box may stand for several tags.

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from ram_core.localization.memory import Batches
-from ram_core.localization.parts import Mask
+from ram_core.localization.parts import PRECISION, Mask
 from ram_core.localization.pixels import network_input, padded, require_picture, resized
 from ram_core.localization.rle import encode
 from ram_core.transforms import Sides
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ram_core.localization.pixels import Preparation
-    from ram_core.localization.precision import Precision
     from ram_core.localization.results import PartSpec
+    from ram_core.precision import Precision
 
 # How the networks are used, for the fingerprint. Whoever changes what is found must change this.
 METHOD = "boxes-one-mask-v1"
@@ -135,7 +135,7 @@ class Sam:
         output = self._network(**given, input_boxes=corners[None], multimask_output=False)
         low, quality = output.pred_masks[0].float(), output.iou_scores[0, :, 0].float()  # (N, 1, h, w), (N,)
         if not (bool(low.isfinite().all()) and bool(quality.isfinite().all())):
-            raise self._precision.not_finite("segmenter")
+            raise self._precision.not_finite("segmenter", PRECISION)
         if not self._squashes:
             whole = _enlarged(low, (self._side, self._side))
             low = whole[:, :, : inside[0], : inside[1]]

@@ -7,13 +7,12 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ram_core.errors import DeviceError
-
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
+    from ram_core.precision import Precision
     from ram_core.recognition import Preprocessing
 
 
@@ -41,16 +40,20 @@ class EncoderSpec:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-def unit_rows(found: torch.Tensor, dtype: torch.dtype) -> NDArray[np.float32]:
+def unit_rows(found: torch.Tensor, numbers: Precision) -> NDArray[np.float32]:
     """Return (B, D) numbers of a network as float32 rows of unit length.
 
+    Args:
+        found: what the network computes.
+        numbers: its number format.
+
     Raises:
-        DeviceError: they overflowed ``dtype``, the network's number format.
+        CheckpointError: they are not finite.
     """
     rows = found.float()
     rows = (rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)).cpu()
     if not rows.isfinite().all():
-        raise DeviceError(f"the model's numbers overflowed {dtype}; load it with dtype=torch.float32")
+        raise numbers.not_finite("encoder", "RAMQ_LOOK_PRECISION")
     unit: NDArray[np.float32] = rows.numpy()
     return unit
 
@@ -71,6 +74,6 @@ class ImageEncoder(Protocol):
 
         Raises:
             ImageError: the array has another shape or type.
-            DeviceError: the numbers overflowed the 16-bit format of the network.
+            CheckpointError: the numbers are not finite, for example since they overflowed the network's 16-bit format.
             torch.OutOfMemoryError: the batch does not fit into the memory of the device.
         """

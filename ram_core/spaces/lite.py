@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ram_core.precision import Precision
     from ram_core.transforms import SquashTransform
 
 METHOD = "means-of-last-two-groups"
@@ -35,14 +36,14 @@ class LiteLook:
     Args:
         network: EfficientNet-Lite2, on its device and in its number format.
         weights_sha256: hash of its weights.
+        numbers: the number format.
     """
 
-    def __init__(self, network: Any, weights_sha256: str) -> None:
-        first = next(network.parameters())
-        self._device, self._dtype = first.device, first.dtype
+    def __init__(self, network: Any, weights_sha256: str, numbers: Precision) -> None:
+        self._numbers = numbers
         self._network = network
         sizes = [group[-1].conv_pwl.out_channels for group in network.blocks[-GROUPS:]]
-        self._spec = EncoderSpec("lite", weights_sha256, PREPROCESSING.name, METHOD, sum(sizes))
+        self._spec = EncoderSpec("lite", weights_sha256, PREPROCESSING.name, METHOD + numbers.suffix, sum(sizes))
 
     @property
     def spec(self) -> EncoderSpec:
@@ -58,14 +59,14 @@ class LiteLook:
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (B, 560) float32 of unit length for (B, 260, 260, 3) uint8 pixels. See ``ImageEncoder``."""
         require_pixels(pixels, PREPROCESSING.size)
-        step = _CPU_BATCH if self._device.type == "cpu" else max(1, len(pixels))
+        step = _CPU_BATCH if self._numbers.device.type == "cpu" else max(1, len(pixels))
         parts = [self._looks(torch.tensor(pixels[at : at + step])) for at in range(0, len(pixels), step)]
-        return unit_rows(torch.cat(parts) if parts else torch.empty(0, self._spec.vector_size), self._dtype)
+        return unit_rows(torch.cat(parts) if parts else torch.empty(0, self._spec.vector_size), self._numbers)
 
     def _looks(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return (b, D) of any length, on the CPU, for (b, S, S, 3) uint8."""
-        images = normalise(pixels.to(self._device), PREPROCESSING.mean, PREPROCESSING.std)
-        hidden = images.to(self._dtype, memory_format=torch.channels_last)
+        images = normalise(pixels.to(self._numbers.device), PREPROCESSING.mean, PREPROCESSING.std)
+        hidden = images.to(self._numbers.dtype, memory_format=torch.channels_last)
         hidden = self._network.bn1(self._network.conv_stem(hidden))
         means = []
         for number, group in enumerate(self._network.blocks):
@@ -75,8 +76,8 @@ class LiteLook:
         return torch.cat(means, dim=1).cpu()
 
 
-def load(_name: str, *, device: torch.device, dtype: torch.dtype, models_dir: Path | str | None) -> LiteLook:
+def load(_name: str, *, numbers: Precision, models_dir: Path | str | None) -> LiteLook:
     """Load the encoder; see ``load_image_encoder``."""
     del models_dir
-    network, digest = installed_network(device, dtype)
-    return LiteLook(network, digest.hexdigest())
+    network, digest = installed_network(numbers.device, numbers.dtype)
+    return LiteLook(network, digest.hexdigest(), numbers)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ram_core.precision import Precision
     from ram_core.recognizer import NetworkRecognizer
     from ram_core.transforms import SquashTransform
 
@@ -31,13 +32,16 @@ class SwinLook:
 
     Args:
         model: a loaded RAM, RAM++ or Tag2Text. Only its image encoder is run.
+        numbers: its number format.
     """
 
-    def __init__(self, model: NetworkRecognizer[Any]) -> None:
+    def __init__(self, model: NetworkRecognizer[Any], numbers: Precision) -> None:
+        self._numbers = numbers
         self._runner = model.runner
         self._preprocessing = model.preprocessing
         size = int(model.runner.network.visual_encoder.num_features)
-        self._spec = EncoderSpec(model.name, model.weights_sha256, self._preprocessing.name, METHOD, size)
+        method = METHOD + numbers.suffix
+        self._spec = EncoderSpec(model.name, model.weights_sha256, self._preprocessing.name, method, size)
 
     @property
     def spec(self) -> EncoderSpec:
@@ -60,10 +64,10 @@ class SwinLook:
         )
         with self._runner.autocast():
             tokens = self._runner.network.visual_encoder(images)  # (B, 1 + N, C), the mean first
-        return unit_rows(tokens[:, 0], self._runner.dtype)
+        return unit_rows(tokens[:, 0], self._numbers)
 
 
-def load(name: str, *, device: torch.device, dtype: torch.dtype, models_dir: Path | str | None) -> SwinLook:
+def load(name: str, *, numbers: Precision, models_dir: Path | str | None) -> SwinLook:
     """Load the encoder; see ``load_image_encoder``."""
-    model: Any = load_model(name, device=device, dtype=dtype, models_dir=models_dir)
-    return SwinLook(model)
+    model: Any = load_model(name, device=numbers.device, dtype=numbers.dtype, models_dir=models_dir)
+    return SwinLook(model, numbers)

@@ -26,7 +26,7 @@ from ram_core.checkpoints.folders import (
     load_tokenizer,
     read_json,
 )
-from ram_core.errors import CheckpointError, DeviceError, UnknownModelError
+from ram_core.errors import CheckpointError, UnknownModelError
 from ram_core.spaces.encoder import EncoderSpec, unit_rows
 from ram_core.transforms import SquashTransform, normalise, require_pixels
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from ram_core.precision import Precision
 
 # model_type of config.json -> class of transformers
 _WITH_TEXTS = {"siglip": "SiglipModel", "clip": "CLIPModel"}
@@ -49,19 +51,30 @@ class Tower:
 
     Args:
         name: its name.
-        network: of transformers, on its device and in its number format.
+        network: of transformers, in float32, on its device. Its large products are converted to the number format.
         kind: its ``model_type``.
         weights_sha256: hash of the weights.
         preprocessing: from a decoded image to pixels.
+        numbers: number format to compute in.
     """
 
-    def __init__(self, name: str, network: Any, kind: str, weights_sha256: str, preprocessing: SquashTransform) -> None:
+    def __init__(
+        self,
+        name: str,
+        network: Any,
+        kind: str,
+        weights_sha256: str,
+        preprocessing: SquashTransform,
+        numbers: Precision,
+    ) -> None:
         self._network = network
+        self._numbers = numbers
+        numbers.reduce(network)
         self._has_texts = kind in _WITH_TEXTS
         self._preprocessing = preprocessing
         config = network.config
         size = config.hidden_size if not self._has_texts else _text_width(config, kind)
-        self._spec = EncoderSpec(name, weights_sha256, preprocessing.name, METHODS[kind], int(size))
+        self._spec = EncoderSpec(name, weights_sha256, preprocessing.name, METHODS[kind] + numbers.suffix, int(size))
 
     @property
     def spec(self) -> EncoderSpec:
@@ -79,13 +92,14 @@ class Tower:
         require_pixels(pixels, self._preprocessing.size)
         if not len(pixels):
             return np.empty((0, self._spec.vector_size), dtype=np.float32)
-        device, dtype = self._network.device, self._network.dtype
+        device = self._numbers.device
         images = normalise(torch.tensor(pixels).to(device), self._preprocessing.mean, self._preprocessing.std)
-        if self._has_texts:
-            found = _pooled(self._network.get_image_features(pixel_values=images.to(dtype)))
-        else:
-            found = self._network(pixel_values=images.to(dtype)).last_hidden_state[:, 0]
-        return unit_rows(found, dtype)
+        with self._numbers.products():
+            if self._has_texts:
+                found = _pooled(self._network.get_image_features(pixel_values=images))
+            else:
+                found = self._network(pixel_values=images).last_hidden_state[:, 0]
+        return unit_rows(found, self._numbers)
 
 
 class TowerTexts:
@@ -128,19 +142,17 @@ class TowerTexts:
 def load(
     name: str,
     *,
-    device: torch.device,
-    dtype: torch.dtype,
+    numbers: Precision,
     models_dir: Path | str | None,
     types: Sequence[str] = tuple(_PICTURES),
 ) -> Tower:
     """Load the encoder of pictures; see ``load_image_encoder``."""
     folder, kind = _folder(name, models_dir, {each: _PICTURES[each] for each in types})
-    if dtype == torch.float16 and device.type == "cpu":
-        raise DeviceError("float16 needs a GPU; use float32 on the CPU")
-    network = load_network(folder, _PICTURES[kind], device)
+    network = load_network(folder, _PICTURES[kind], numbers.device)
     if kind in _WITH_TEXTS:
         network.text_model = None  # it is loaded by itself where texts are encoded
-    return Tower(name, network.to(dtype), kind, digest_of(folder / WEIGHTS), _preprocessing(folder, network, kind))
+    preprocessing = _preprocessing(folder, network, kind)
+    return Tower(name, network, kind, digest_of(folder / WEIGHTS), preprocessing, numbers)
 
 
 def load_texts(name: str, *, device: torch.device, models_dir: Path | str | None) -> TowerTexts:

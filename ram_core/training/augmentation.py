@@ -77,6 +77,29 @@ class Augmentation:
         return left, top, left + wide, top + high
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """One random view of one image in one epoch: what a decoder is given to make it, here or in another process.
+
+    Attributes:
+        augmentation: how views are made.
+        key: seed, epoch, image and number of the view, as ``generator`` takes them.
+    """
+
+    augmentation: Augmentation
+    key: tuple[int, int, int, int]
+
+    @property
+    def size(self) -> int:
+        """Least length of the image's shorter side, in pixels, from which no crop has to be enlarged."""
+        least = max(self.augmentation.least_area * _RATIOS[0], 1e-4)
+        return math.ceil(self.augmentation.size / math.sqrt(least))
+
+    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return (S, S, 3) uint8 RGB. Raises ``ImageError`` for an image with an empty side."""
+        return self.augmentation(image, generator(*self.key))
+
+
 def generator(seed: int, epoch: int, index: int, view: int = 0) -> np.random.Generator:
     """Return the randomness of one view.
 

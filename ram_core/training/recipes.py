@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ram_core.errors import TrainingError
-from ram_core.training.augmentation import Augmentation, generator
+from ram_core.training.augmentation import Augmentation, View
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,6 +124,20 @@ class Recipe:
         learning = [each for each in network.parameters() if each.requires_grad]
         return torch.optim.AdamW(learning, lr=self.learning_rate(0, 0), weight_decay=self.weight_decay)
 
+    def views_of(self, seed: int, epoch: int, index: int, *, clip: bool = True) -> list[View]:
+        """Return what makes the model's view of an image in an epoch, and CLIP's, if that is another.
+
+        Args:
+            seed: of the training.
+            epoch: from 0.
+            index: of the image in the data set.
+            clip: whether CLIP's is wanted.
+        """
+        views = [View(self.augmentation, (seed, epoch, index, 0))]
+        if clip and self.own_clip_view:
+            views.append(View(replace(self.augmentation, size=CLIP_SIZE), (seed, epoch, index, 1)))
+        return views
+
     def views(
         self, image: Image.Image, seed: int, epoch: int, index: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -138,11 +152,8 @@ class Recipe:
         Raises:
             ImageError: the image is empty.
         """
-        view = self.augmentation(image, generator(seed, epoch, index))
-        if not self.own_clip_view:
-            return view, view
-        own = replace(self.augmentation, size=CLIP_SIZE)
-        return view, own(image, generator(seed, epoch, index, view=1))
+        views = [view(image) for view in self.views_of(seed, epoch, index)]
+        return views[0], views[-1]
 
 
 PRETRAIN = Recipe(name="pretrain", image_size=CLIP_SIZE, batch_size=52, epochs=5, schedule=Decay(), own_clip_view=False)

@@ -170,7 +170,7 @@ def workers(as_json: Json = False) -> None:
         print_json({"items": views})
         return
     print_table(
-        ("worker", "alive", "device", "stages", "model", "job", "images/s", "heartbeat, s ago", "unfit"),
+        ("worker", "alive", "device", "stages", "weights", "model", "job", "images/s", "heartbeat, s ago", "unfit"),
         (
             (
                 *(
@@ -178,6 +178,7 @@ def workers(as_json: Json = False) -> None:
                     v.is_alive,
                     v.device,
                     ", ".join(v.runs),
+                    ", ".join(v.weights),
                     v.model,
                     v.job_id,
                     v.images_per_second,

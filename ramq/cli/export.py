@@ -30,6 +30,7 @@ from ramq.services.export import (
 from ramq.services.label_studio import check_address, labelling
 from ramq.services.shards import library
 from storage.errors import UsageError
+from storage.results.spaces import SPACES
 from storage.search.views import SearchQuery  # noqa: TC001  (the decorator reads the annotations)
 from storage.texts import plural
 
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from ramq.wiring import Services
     from storage.search.query import Match
     from storage.search.views import Hit
+
+
+_WITH_VECTORS = ("jsonl", "parquet")
 
 
 def register(app: typer.Typer) -> None:
@@ -57,6 +61,13 @@ def export(
         Path | None, typer.Option("--out", metavar="PATH", help="Write to this file, or new folder, instead of stdout.")
     ] = None,
     with_text: Annotated[bool, typer.Option("--text", help="Add the lines of text in each image.")] = False,
+    vectors: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join((*SPACES, "text")),
+            help="For jsonl and parquet: add the vector of each image in a space.",
+        ),
+    ] = None,
     image_url: Annotated[
         str | None,
         typer.Option(metavar="URL", help="For label-studio: the address of a picture, with {id} or {key} in it."),
@@ -75,7 +86,7 @@ def export(
 
     Example: ramq export 'count:dog>=1' --format fiftyone --out dogs
     """
-    _check(format_, out_path, with_text=with_text, image_url=image_url)
+    _check(format_, out_path, with_text=with_text, vectors=vectors, image_url=image_url)
     with pointing_into(query), services() as ramq:
         asked = liking(ramq, read(ramq, replace(narrow, relevance=relevance), query, is_strict=strict), like)
         made_by, hits = ramq.search.export(asked)
@@ -88,14 +99,16 @@ def export(
             _write_tasks(ramq, hits, out_path, image_url)
         else:
             with _opened(out_path) as file:
-                _write(ramq, hits, format_, file, made_by, with_text=with_text)
+                _write(ramq, hits, format_, file, made_by, with_text=with_text, vectors=vectors)
 
 
-def _check(format_: str, out_path: Path | None, *, with_text: bool, image_url: str | None) -> None:
+def _check(format_: str, out_path: Path | None, *, with_text: bool, vectors: str | None, image_url: str | None) -> None:
     if format_ not in FORMATS:
         raise UsageError(f"unknown format {format_!r}; choose one of {', '.join(FORMATS)}")
     if with_text and format_ not in (*TABLES, *TEXT_FILES):
         raise UsageError(f"{format_} has no place for text; choose one of {', '.join((*TABLES, *TEXT_FILES))}")
+    if vectors is not None and format_ not in _WITH_VECTORS:
+        raise UsageError(f"{format_} has no place for vectors; choose one of {', '.join(_WITH_VECTORS)}")
     if image_url is not None:
         if format_ != TASKS:
             raise UsageError(f"--image-url is for --format {TASKS}; omit it")
@@ -148,7 +161,14 @@ def _opened(out_path: Path | None) -> Iterator[IO[bytes]]:
 
 
 def _write(
-    ramq: Services, hits: Iterator[Hit], format_: str, file: IO[bytes], made_by: Match | None, *, with_text: bool
+    ramq: Services,
+    hits: Iterator[Hit],
+    format_: str,
+    file: IO[bytes],
+    made_by: Match | None,
+    *,
+    with_text: bool,
+    vectors: str | None,
 ) -> None:
     if format_ == LABELS:
         _report_labels(*write_labels(hits, file, ramq.regions.views))
@@ -156,7 +176,8 @@ def _write(
         _report(*write_text_files(hits, format_, file, ramq.readings.views))
     else:
         readings = ramq.readings.views if with_text else None
-        write_rows(hits, format_, file, made_by, readings, ramq.regions.views)
+        of_space = None if vectors is None else ramq.stages.vectors(vectors)
+        write_rows(hits, format_, file, made_by, readings, ramq.regions.views, vectors=of_space)
 
 
 def _write_tasks(ramq: Services, hits: Iterator[Hit], out_path: Path | None, image_url: str | None) -> None:

@@ -49,8 +49,7 @@ def enqueue(
     priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",
     vocabulary: Annotated[str | None, typer.Option(metavar="NAME", help="Use your own tags; see `ramq vocab`.")] = None,
     stages: Annotated[
-        str | None,
-        typer.Option(metavar="STAGE,…", help="Further stages: text (`ramq read`), look, siglip, clip, dino."),
+        str | None, typer.Option(metavar="STAGE,…", help="Further stages: text, look, siglip, clip, dino.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
     as_json: Json = False,
@@ -66,6 +65,8 @@ def enqueue(
         further = [name.strip() for name in (stages or "").split(",") if name.strip()]
         if stages is not None and not further:
             raise UsageError("--stages names no stage; leave it out, or write --stages text")
+        for told in ramq.stages.lacking(further):
+            err().print(told, markup=False, soft_wrap=True)
         created = ramq.jobs.create(
             source, model=model, caption=caption, priority=priority, vocabulary=vocabulary, stages=further
         )

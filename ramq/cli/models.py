@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ramq.cli.context import settings_for
-from ramq.cli.output import err, out, print_json, print_table
+from ramq.cli.output import err, file_size, out, print_json, print_table
 from storage.errors import RamqError, ServiceUnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def list_models(models_dir: ModelsDir = None, as_json: Json = False) -> None:
                     "name": each.name,
                     "state": _state(each, files),
                     "size_bytes": size,
-                    "size": _size(size),
+                    "size": file_size(size),
                     "summary": each.summary,
                     "path": str(folder / each.name) if each.files else None,
                     "files": [_file_data(file) for file in files],
@@ -162,7 +162,7 @@ def convert(
         from ram_core.weights import convert as convert_weights  # noqa: PLC0415  (torch loads here)
 
         size = convert_weights(checkpoint, to)
-    err().print(f"{to}: {_size(size)}, was {_size(checkpoint.stat().st_size)}", markup=False)
+    err().print(f"{to}: {file_size(size)}, was {file_size(checkpoint.stat().st_size)}", markup=False)
 
 
 def _folder(models_dir: Path | None) -> Path:
@@ -246,9 +246,3 @@ def _hash(file: FileStatus) -> str:
     if file.expected_sha256 is None:
         return "none published"
     return "published" if file.pinned else "recorded at first pull"
-
-
-def _size(size_bytes: int) -> str:
-    if size_bytes >= 1_000_000_000:
-        return f"{size_bytes / 1e9:.2f} GB"
-    return f"{size_bytes / 1e6:.1f} MB" if size_bytes else "-"

@@ -186,3 +186,12 @@ def duration(seconds: float | None) -> str:
         return f"{whole // 60} min {whole % 60:02} s" if whole % 60 else f"{whole // 60} min"
     minutes = whole // 60
     return f"{minutes // 60} h {minutes % 60:02} min" if minutes % 60 else f"{minutes // 60} h"
+
+
+def file_size(size_bytes: int) -> str:
+    """Return a size for people, such as ``12.3 MB``."""
+    if size_bytes >= 1_000_000_000:
+        return f"{size_bytes / 1e9:.2f} GB"
+    if 0 < size_bytes < 100_000:
+        return f"{size_bytes / 1e3:.1f} kB"
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes else "-"

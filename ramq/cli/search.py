@@ -300,7 +300,7 @@ def show(
     archive: ArchiveOf = None,
     as_json: Json = False,
 ) -> None:
-    """Show one image: key, size, tags with scores, caption, text, regions, generation, history.
+    """Show one image: key, size, tags with scores, caption, text, regions, vectors, history.
 
     Example: ramq show 12
 
@@ -337,6 +337,11 @@ def show(
         print_text(reading, said)
     if regions is not None:
         print_regions(regions, said_of_regions)
+    if view.vectors:
+        print_table(
+            ("vector", "model", "generation", "numbers"),
+            ((v.space, v.model, str(v.generation_id), v.length) for v in view.vectors),
+        )
     print_table(
         ("when", "job", "stage", "model", "outcome", "detail"),
         ((h.at, h.job_id, h.stage, h.model, h.error_class or h.outcome, h.detail) for h in view.history),

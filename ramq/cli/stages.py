@@ -11,7 +11,7 @@ import typer
 
 from ramq.cli.context import services, settings_for
 from ramq.cli.jobs import follow_started
-from ramq.cli.output import agree, duration, err, out, print_json, print_table
+from ramq.cli.output import agree, duration, err, file_size, out, print_json, print_table
 from ramq.cli.search import Json, LikeOf, Query, RelevanceOf, Strict, liking, narrowed, pointing_into
 from ramq.cli.search import read as read_query
 from storage.errors import UsageError
@@ -262,11 +262,12 @@ def _start(
 
 def _told(estimate: Estimate, *, as_json: bool, dry_run: bool) -> bool:
     """Say what new jobs cost: to stdout if that is all that was asked for (then return True), else to stderr."""
-    if as_json:
-        if dry_run:
-            print_json(estimate)
-        return dry_run
-    (out() if dry_run else err()).print(" ".join(_sentences(estimate)), markup=False, soft_wrap=True)
+    if as_json and dry_run:
+        print_json(estimate)
+    elif not as_json:
+        (out() if dry_run else err()).print(" ".join(_sentences(estimate)), markup=False, soft_wrap=True)
+    if estimate.lacking:
+        err().print(estimate.lacking, markup=False, soft_wrap=True)
     return dry_run
 
 
@@ -283,4 +284,9 @@ def _sentences(estimate: Estimate) -> list[str]:
         other = "" if estimate.is_alike else ", for other tags"
         rate = f"{estimate.images_per_second:,.3g} images/s"
         said.append(f"About {duration(estimate.seconds)}, at the rate of earlier jobs ({rate}{other}).")
+    if estimate.vector_bytes:
+        size = file_size(estimate.vector_bytes)
+        said.append(
+            f"Their vectors ({estimate.vector_size} numbers) take {size} in the database and again in the index."
+        )
     return said

@@ -51,6 +51,15 @@ class HistoryOut(FromView):
     attempts: int | None
 
 
+class VectorOut(FromView):
+    """A vector that an image has."""
+
+    space: str = Field(description="`text`: that of recognition; or `look`, `siglip`, `clip` or `dino`")
+    model: str
+    generation_id: int
+    length: int = Field(description="number of its numbers")
+
+
 class CorrectionOut(FromView):
     """A manual correction of a tag of an image."""
 
@@ -112,6 +121,7 @@ class ImageOut(FromView):
     tags: list[TagOut]
     history: list[HistoryOut]
     corrections: list[CorrectionOut]
+    vectors: list[VectorOut]
 
 
 class StageOut(FromView):
@@ -225,6 +235,7 @@ class WorkerOut(FromView):
     is_alive: bool
     models: list[str] | None = Field(description="the models whose jobs it processes; null: any")
     runs: list[str] = Field(description="the stages of jobs that it does")
+    weights: list[str] = Field(description="the models whose weights it has")
     unfit: list[UnfitnessOut] = Field(description="what it leaves to other workers until it is fixed")
 
 
@@ -323,6 +334,9 @@ class EstimateOut(FromView):
     images_per_second: float | None = Field(description="the rate of earlier jobs of the same generation; null: none")
     seconds: float | None = Field(description="how long the rest takes at this rate; null without one")
     is_alike: bool = Field(description="whether these earlier jobs asked for the same, such as the same tags")
+    vector_size: int | None = Field(description="for spaces: the length of a vector; null: not known")
+    vector_bytes: int | None = Field(description="of the missing vectors, in the database and again in the index")
+    lacking: str | None = Field(description="what to do about weights that no live worker has; null: nothing")
 
 
 class NewStageJobs(BaseModel):

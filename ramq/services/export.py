@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from storage.search.views import Hit
 
     Readings = Callable[[Sequence[int]], Mapping[int, ReadingView]]
+    Vectors = Callable[[Sequence[int]], Mapping[int, list[float]]]
     Regions = Callable[[Sequence[int]], Mapping[int, RegionsView]]
 
 View = TypeVar("View")
@@ -56,13 +57,15 @@ _BATCH = 500
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def write_rows(
+def write_rows(  # noqa: PLR0913  (what a row may have beside the result)
     hits: Iterable[Hit],
     format_: str,
     file: IO[bytes],
     made_by: Match | None,
     readings: Readings | None = None,
     regions: Regions | None = None,
+    *,
+    vectors: Vectors | None = None,
 ) -> None:
     """Write the results of each hit. Its assigned tags, with scores and sources, are listed best first.
 
@@ -74,19 +77,23 @@ def write_rows(
         readings: returns the text of images that were read, by their ids. Tables then have the column ``text``. None:
             without text.
         regions: returns the regions of images that were located, by their ids, for ``coco``. None: without regions.
+        vectors: returns the vectors of images, by their ids. All tables but ``csv`` then have the column ``vector``.
+            None: without vectors.
     """
     if format_ == "coco":
         _write_coco(_with(hits, regions or (lambda _ids: {})), file, made_by)
         return
     model = made_by.generation.model if made_by else None
-    if readings is None:
-        rows = (_row(hit, model) for hit in hits)
-    else:
-        rows = (_row(hit, model) | {"text": _text(reading)} for hit, reading in _with(hits, readings))
+    more: dict[str, Callable[[Sequence[int]], Mapping[int, Any]]] = {}
+    if readings is not None:
+        more["text"] = lambda ids: {image_id: _text(each) for image_id, each in readings(ids).items()}
+    if vectors is not None:
+        more["vector"] = vectors
+    rows = _rows(hits, model, more)
     if format_ == "jsonl":
         _write_jsonl(rows, file)
         return
-    {"csv": _write_csv, "parquet": _write_parquet}[format_](rows, file, has_text=readings is not None)
+    {"csv": _write_csv, "parquet": _write_parquet}[format_](rows, file, tuple(more))
 
 
 def write_text_files(hits: Iterable[Hit], format_: str, file: IO[bytes], readings: Readings) -> tuple[int, int]:
@@ -162,10 +169,20 @@ def _with(
             yield hit, found.get(hit.image_id)
 
 
-def _text(reading: ReadingView | None) -> list[dict[str, Any]] | None:
-    """Return the lines of an image; None if it was not read."""
-    if reading is None:
-        return None
+def _rows(
+    hits: Iterable[Hit], model: str | None, more: Mapping[str, Callable[[Sequence[int]], Mapping[int, Any]]]
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each hit, with ``more`` columns of what is found for its id, or None."""
+    left = iter(hits)
+    while batch := list(islice(left, _BATCH if more else 1)):
+        ids = [hit.image_id for hit in batch]
+        found = {name: values(ids) for name, values in more.items()}
+        for hit in batch:
+            yield _row(hit, model) | {name: values.get(hit.image_id) for name, values in found.items()}
+
+
+def _text(reading: ReadingView) -> list[dict[str, Any]]:
+    """Return the lines of an image."""
     return [
         {"text": line.text, "confidence": line.confidence, "polygon": [list(corner) for corner in line.polygon]}
         for line in reading.lines
@@ -198,10 +215,10 @@ def _json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode()
 
 
-def _write_csv(rows: Iterator[dict[str, Any]], file: IO[bytes], *, has_text: bool) -> None:
+def _write_csv(rows: Iterator[dict[str, Any]], file: IO[bytes], more: Sequence[str]) -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text)
-    columns = (*_COLUMNS, "text") if has_text else _COLUMNS
+    columns = (*_COLUMNS, *more)
     writer.writerow(columns)
     for row in rows:
         if row.get("text"):
@@ -216,13 +233,13 @@ def _cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def _write_parquet(rows: Iterator[dict[str, Any]], file: IO[bytes], *, has_text: bool) -> None:
+def _write_parquet(rows: Iterator[dict[str, Any]], file: IO[bytes], more: Sequence[str]) -> None:
     import pyarrow as pa  # noqa: PLC0415  (takes a third of a second, and only this format needs it)
     from pyarrow import parquet  # noqa: PLC0415
 
     corner = pa.list_(pa.float32())
     line = pa.struct([("text", pa.string()), ("confidence", pa.float32()), ("polygon", pa.list_(corner))])
-    text = [("text", pa.list_(line))] if has_text else []
+    types = {"text": pa.list_(line), "vector": pa.list_(pa.float32())}
     schema = pa.schema(
         [
             ("image_id", pa.int64()),
@@ -237,7 +254,7 @@ def _write_parquet(rows: Iterator[dict[str, Any]], file: IO[bytes], *, has_text:
             ("model", pa.string()),
             ("width", pa.int32()),
             ("height", pa.int32()),
-            *text,
+            *((name, types[name]) for name in more),
         ]
     )
     with parquet.ParquetWriter(file, schema) as writer:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ramq.services import stage_models
 from ramq.services.jobs import STAGES, priority_named, require_stages
 from storage.database import unit_of_work
-from storage.errors import ConflictError, UsageError
+from storage.errors import ConflictError, NotFoundError, UsageError
 from storage.index.manifest import generation_folder
-from storage.ledger import jobs, listings, rates
-from storage.results import archives, assigned, crops, generations, images, regions, serving, stages
+from storage.ledger import jobs, listings, rates, workers
+from storage.results import archives, assigned, crops, generations, images, looks, regions, serving, stages
 from storage.results.index_rows import indexed
 from storage.results.region_corrections import MAX_CHARACTERS
 from storage.results.spaces import SPACES
 from storage.search.views import SearchQuery
-from storage.tables import Archive
-from workers.messages import ENCODERS, STAGE_MODELS
+from storage.tables import RECOGNITION, Archive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from storage.results.stages import StageGeneration
 
 
-_FOLDER = re.compile(r"[\w-][\w.-]*")
-"""Names of folders of checkpoints."""
+_BYTES = 2
+"""A number of a vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,9 @@ class Estimate:
         images_per_second: the rate of earlier jobs of the same generation; None: no shard of one is complete.
         seconds: how long the rest takes at this rate; None if there is none.
         is_alike: whether these earlier jobs asked for the same, such as the same tags.
+        vector_size: of spaces: the length of a vector; None for other stages, or if it is not known.
+        vector_bytes: what the vectors of the images that are left take in the database, and again in the index.
+        lacking: what to do about weights that are neither here nor on a live worker; None: they are.
     """
 
     stage: str
@@ -59,6 +62,9 @@ class Estimate:
     images_per_second: float | None
     seconds: float | None
     is_alike: bool
+    vector_size: int | None
+    vector_bytes: int | None
+    lacking: str | None
 
 
 class _Plan(NamedTuple):
@@ -76,15 +82,22 @@ class StageClient:
         engine: the database.
         search: finds the images to work on.
         models: the model of each stage.
+        models_dir: the folder of checkpoints.
         index: returns this process's reader of the index.
     """
 
     def __init__(
-        self, engine: Engine, search: SearchClient, models: Mapping[str, str], index: Callable[[], VectorIndex]
+        self,
+        engine: Engine,
+        search: SearchClient,
+        models: Mapping[str, str],
+        models_dir: Path,
+        index: Callable[[], VectorIndex],
     ) -> None:
         self._engine = engine
         self._index = index
         self._models = models
+        self._models_dir = models_dir
         self._search = search
 
     def start(
@@ -162,6 +175,7 @@ class StageClient:
             ]
             rate = None if generation_id is None else rates.measured(session, stage, generation_id, plan.options)
             listed, pending = sum(each.images for each in found), sum(each.pending for each in found)
+            size = self._vector_size(session, stage, plan.model, generation_id)
             return Estimate(
                 stage,
                 plan.model,
@@ -171,12 +185,59 @@ class StageClient:
                 rate.images_per_second if rate else None,
                 pending / rate.images_per_second if rate else None,
                 is_alike=rate is not None and rate.is_alike,
+                vector_size=size,
+                vector_bytes=None if size is None else _BYTES * size * pending,
+                lacking=stage_models.lacking(stage, plan.model, self._models_dir, workers.views(session)),
             )
+
+    def vectors(self, space: str) -> Callable[[Sequence[int]], dict[int, list[float]]]:
+        """Return what returns the vectors of images in a space, by their ids: those of the generation in use.
+
+        Args:
+            space: one of ``spaces.SPACES``, or ``text`` for the vectors of recognition.
+
+        Raises:
+            UsageError: there is no such space.
+            NotFoundError: no image has a vector in it.
+        """
+        if space not in (*SPACES, "text"):
+            raise UsageError(f"there is no space {space!r}; choose one of {', '.join((*SPACES, 'text'))}")
+        with unit_of_work(self._engine) as session:
+            used = generations.default(session, RECOGNITION if space == "text" else space)
+        if used is None:
+            raise NotFoundError(f"no image has a vector of the space {space} yet: run `ramq look --space {space}`")
+
+        def of(image_ids: Sequence[int]) -> dict[int, list[float]]:
+            with unit_of_work(self._engine) as session:
+                found = looks.vectors_of(session, used, image_ids)
+            return {image_id: vector.tolist() for image_id, vector in found.items()}
+
+        return of
+
+    def lacking(self, stages: Sequence[str]) -> list[str]:
+        """Return what to do about weights of these stages that are neither here nor on a live worker."""
+        with unit_of_work(self._engine) as session:
+            alive = workers.views(session)
+        told = (
+            stage_models.lacking(stage, self._models[stage], self._models_dir, alive)
+            for stage in stages
+            if stage in self._models
+        )
+        return [each for each in told if each is not None]
+
+    def _vector_size(self, session: Session, stage: str, model: str, generation_id: int | None) -> int | None:
+        if stage not in SPACES:
+            return None
+        if generation_id is not None:
+            return generations.get(session, generation_id, stage=stage).vector_size
+        from ram_core.spaces.files import vector_size  # noqa: PLC0415  (few calls need it)
+
+        return vector_size(model, self._models_dir)
 
     def _plan(self, stage: str, asked: SearchQuery, model: str | None, options: Mapping[str, Any] | None) -> _Plan:
         require_stages([stage])
         chosen = model or self._models[stage]
-        require_model(stage, chosen)
+        stage_models.require(stage, chosen, self._models_dir)
         is_whole = replace(asked, archive=None, prefix=None, limit=0, read_for=None) == SearchQuery(limit=0)
         return _Plan(chosen, _normalised(options or {}), None if is_whole else self._search.image_ids(asked))
 
@@ -249,14 +310,6 @@ class StageClient:
         if has_index:  # after the commit: the database is correct without these files, and files that stay are garbage
             self._index().store.place.delete(generation_folder(generation_id))
         return report
-
-
-def require_model(stage: str, model: str) -> None:
-    """Raise ``UsageError`` unless a stage may have this model: a space also takes towers that are in no catalogue."""
-    is_folder = stage in SPACES and model not in ENCODERS and _FOLDER.fullmatch(model)
-    if model in STAGE_MODELS[stage] or is_folder:
-        return
-    raise UsageError(f"unknown model {model!r} of {stage}; choose one of {', '.join(STAGE_MODELS[stage])}")
 
 
 def _agree(one: str, other: str) -> bool:

@@ -32,6 +32,7 @@ class WorkerView:
     Attributes:
         models: the models of recognition that it runs; None: any.
         runs: the stages of jobs that it does.
+        weights: the models whose weights it has; those that need none, or come with a package, are not among them.
         unfit: what it cannot do now, and why.
     """
 
@@ -46,4 +47,5 @@ class WorkerView:
     is_alive: bool
     models: list[str] | None = None
     runs: list[str] = field(default_factory=lambda: ["recognition"])
+    weights: list[str] = field(default_factory=list)
     unfit: list[Unfitness] = field(default_factory=list)

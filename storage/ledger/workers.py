@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
+_WEIGHTS = "weights:"
+"""What precedes the name of a model in ``worker.runs``, between the stages."""
+
 WORKER_ALIVE_SECONDS = 15
 """A worker whose heartbeat is older than this is shown as gone."""
 
@@ -35,6 +38,7 @@ def beat(  # noqa: PLR0913  (a worker's columns)
     sends_notices: bool = False,
     models: Sequence[str] | None = None,
     runs: Sequence[str] = (RECOGNITION,),
+    weights: Sequence[str] = (),
     unfit: Sequence[Unfitness] = (),
 ) -> None:
     """Record a worker's heartbeat and what it does."""
@@ -46,8 +50,8 @@ def beat(  # noqa: PLR0913  (a worker's columns)
             VALUES (:id, :host, :pid, :device, :model, :job_id, :rate, CAST(:stages AS jsonb), :sends_notices,
                 :models, :runs, CAST(:unfit AS jsonb))
             ON CONFLICT (id) DO UPDATE SET device = excluded.device, model = excluded.model, job_id = excluded.job_id,
-                images_per_second = excluded.images_per_second, stages = excluded.stages, unfit = excluded.unfit,
-                heartbeat_at = now()
+                images_per_second = excluded.images_per_second, stages = excluded.stages, runs = excluded.runs,
+                unfit = excluded.unfit, heartbeat_at = now()
             """
         ),
         {
@@ -61,7 +65,7 @@ def beat(  # noqa: PLR0913  (a worker's columns)
             "stages": json.dumps(stages),
             "sends_notices": sends_notices,
             "models": None if models is None else list(models),
-            "runs": list(runs),
+            "runs": [*runs, *(f"{_WEIGHTS}{name}" for name in weights)],
             "unfit": json.dumps([asdict(each) for each in unfit]),
         },
     )
@@ -99,7 +103,8 @@ def views(session: Session) -> list[WorkerView]:
             heartbeat_age_seconds=row.age,
             is_alive=row.age < WORKER_ALIVE_SECONDS,
             models=row.models,
-            runs=row.runs,
+            runs=[each for each in row.runs if not each.startswith(_WEIGHTS)],
+            weights=[each.removeprefix(_WEIGHTS) for each in row.runs if each.startswith(_WEIGHTS)],
             unfit=[Unfitness(**each) for each in row.unfit],
         )
         for row in rows

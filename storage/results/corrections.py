@@ -117,3 +117,14 @@ def of_image(session: Session, image_id: int) -> list[CorrectionView]:
     """Return the corrections of an image, by name."""
     rows = session.scalars(select(Correction).where(Correction.image_id == image_id).order_by(Correction.name))
     return [CorrectionView(row.name, row.is_present, row.said_by, row.said_at) for row in rows]
+
+
+def of_images(session: Session, image_ids: Sequence[int]) -> dict[int, list[Said]]:
+    """Return the corrections of images that have any."""
+    found: dict[int, list[Said]] = {}
+    rows = session.scalars(
+        select(Correction).where(Correction.image_id.in_(image_ids)).order_by(Correction.image_id, Correction.name)
+    )
+    for row in rows:
+        found.setdefault(row.image_id, []).append(Said(row.name, row.spelling, row.is_present))
+    return found

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from storage.database import driver_connection
 from storage.results.packing import CODE, unpack_vectors
 from storage.results.spaces import LOOK
+from storage.tables import RECOGNITION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.results.records import Provenance
+    from storage.tables import Generation
 
 STAGE = LOOK
 
@@ -81,6 +83,20 @@ def erase(session: Session, image_ids: Sequence[int]) -> int:
         {"ids": list(image_ids)},
     )
     return len(erased.all())
+
+
+def vectors_of(session: Session, generation: Generation, image_ids: Sequence[int]) -> dict[int, NDArray[np.float32]]:
+    """Return the vectors (D,) of images under a generation of a space or of recognition, by id, where they have one."""
+    table = "vector" if generation.stage == RECOGNITION else "look"
+    # A join with a list of ids looks each id up in its own partition.
+    rows = session.execute(
+        text(
+            f"""SELECT image_id, v FROM unnest(CAST(:ids AS bigint[])) AS wanted (id)
+                JOIN {table} ON image_id = wanted.id WHERE generation_id = {generation.id:d}"""  # noqa: S608  (a number)
+        ),
+        {"ids": list(image_ids)},
+    )
+    return {row.image_id: unpack_vectors(row.v, len(row.v) // CODE.itemsize)[0] for row in rows}
 
 
 def vector_of(session: Session, generation_id: int, image_id: int) -> NDArray[np.float32] | None:

@@ -9,7 +9,7 @@ from sqlalchemy import select, text, true
 from storage.errors import NotFoundError, UsageError
 from storage.results import corrections, policies
 from storage.results.partitions import RESULT_TIMES
-from storage.results.views import HistoryView, ImageView, TagView
+from storage.results.views import HistoryView, ImageView, TagView, VectorView
 from storage.tables import PERSON_UNITS, SCORE_SCALE, Archive, Generation, Image, Record
 from storage.texts import id_in, is_storable
 
@@ -87,6 +87,7 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
         tags=tags,
         history=_history(session, image_id),
         corrections=corrections.of_image(session, image_id),
+        vectors=_vectors(session, image_id),
     )
 
 
@@ -121,6 +122,23 @@ def _history(session: Session, image_id: int) -> list[HistoryView]:
         {"id": image_id},
     )
     return [HistoryView(**row._mapping) for row in rows]  # noqa: SLF001  (SQLAlchemy's documented name)
+
+
+def _vectors(session: Session, image_id: int) -> list[VectorView]:
+    rows = session.execute(
+        text(
+            """
+            SELECT CASE stage WHEN 'recognition' THEN 'text' ELSE stage END AS space, model, generation_id,
+                vector_size AS length
+            FROM (
+                SELECT generation_id FROM vector WHERE image_id = :id
+                UNION ALL SELECT generation_id FROM look WHERE image_id = :id
+            ) AS known JOIN generation ON generation.id = generation_id ORDER BY generation_id
+            """
+        ),
+        {"id": image_id},
+    )
+    return [VectorView(**row._mapping) for row in rows]  # noqa: SLF001  (likewise)
 
 
 def locate(session: Session, image_id: int) -> tuple[str, str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -71,6 +71,23 @@ class HistoryView:
 
 
 @dataclass(frozen=True, slots=True)
+class VectorView:
+    """A vector that an image has.
+
+    Attributes:
+        space: ``text`` for that of recognition, or one of ``spaces.SPACES``.
+        model: what made it.
+        generation_id: its generation.
+        length: number of its numbers.
+    """
+
+    space: str
+    model: str
+    generation_id: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
 class ImageView:
     """Everything known about one image. ``tags`` holds every stored score, assigned or not.
 
@@ -96,6 +113,7 @@ class ImageView:
     corrections: list[CorrectionView]
     is_corrected: bool = False
     has_denied_tags: bool = False
+    vectors: list[VectorView] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,7 +253,7 @@ class Worker(Base):
     stages: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     # The models that it takes jobs for; NULL: any.
     models: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
-    # The stages of jobs that it can do.
+    # The stages of jobs that it can do, and after `weights:` the models whose weights it has.
     runs: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{recognition}'"))
     # What it cannot do now and why: a list of {kind, name, reason}.
     unfit: Mapped[list[Any]] = mapped_column(JSONB, server_default=text("'[]'"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+import json
+import shutil
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
 from PIL import Image
-from sqlalchemy import text
+from pyarrow import parquet
+from sqlalchemy import event, text
 
 from ram_core.spaces import load_image_encoder
 from ram_core.spaces.tiny import write_tiny_tower
@@ -16,16 +19,22 @@ from storage.database import unit_of_work
 from storage.errors import UsageError
 from storage.index.garbage import collect_garbage
 from storage.index.selection import Selection
+from storage.objects.folder import FolderStore
 from storage.results import generations, looks
 from storage.results.spaces import SPACES
 from storage.search.views import SearchQuery
+from tests.services.command_line import run_here
+from tests.services.null_worker import load_null
 from tests.services.recognised import make_worker
+from workers.pipeline import model_holder
+from workers.pipeline.decoders import Decoders
 from workers.pipeline.model_holder import ModelHolder, ModelOptions
 from workers.pipeline.stage_holder import StageHolder
 from workers.stages import StageOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from fastapi import FastAPI
     from starlette.testclient import TestClient
@@ -49,16 +58,16 @@ def ramq(client: TestClient) -> Services:
 
 @pytest.fixture
 def worker(ramq: Services) -> Iterator[Worker]:
-    folder = ramq.settings.models_path
-    holder = ModelHolder(
-        ramq.engine,
-        ModelOptions("cpu", folder, ramq.settings.cache_path),
-        None,
-        StageHolder(StageOptions("cpu", folder), SPACES),
-    )
-    made = make_worker(ramq, holder)
+    made = make_worker(ramq, holder(ramq))
     yield made
     made.leave()
+
+
+def holder(ramq: Services, folder: Path | None = None) -> ModelHolder:
+    """Models of a worker whose checkpoints are in a folder; by default, where those of the services are."""
+    folder = folder or ramq.settings.models_path
+    options = ModelOptions("cpu", folder, ramq.settings.cache_path)
+    return ModelHolder(ramq.engine, options, None, StageHolder(StageOptions("cpu", folder), SPACES))
 
 
 def work(ramq: Services, worker: Worker, space: str, model: str | None = None) -> JobView:
@@ -160,3 +169,169 @@ def test_a_space_takes_a_folder_with_a_tower_of_its_kind(ramq: Services, worker:
     for wrong in ("siglip2-base", "lite", "../lite", ""):
         with pytest.raises(UsageError, match=r"unknown model .* of dino; choose one of dinov2-base"):
             ramq.stages.estimate("dino", SearchQuery(), model=wrong or ".")
+
+
+def test_a_folder_with_a_tower_of_another_kind_is_refused(ramq: Services) -> None:
+    (ramq.settings.models_path / "mine").symlink_to(ramq.settings.models_path / "siglip2-base")
+    with pytest.raises(UsageError, match="has a model of type 'siglip', which makes no vectors of the space dino; use"):
+        ramq.stages.start("dino", SearchQuery(), model="mine")
+    assert ramq.stages.estimate("siglip", SearchQuery(), model="mine").vector_size
+
+
+def test_three_stages_share_each_picture(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        Image.new("RGB", (64, 64), (60 * number, 90, 120)).save(folder / f"{number}.png")
+    write_tiny_tower("siglip2-base", services.settings.models_path)
+    monkeypatch.setattr(model_holder, "load_model", load_null)
+    fetched, decoded = [], []
+    fetch, decode = FolderStore.fetch, Decoders.decode_for_all
+
+    def fetch_counted(store: FolderStore, key: str, *args: object, **more: object) -> object:
+        fetched.append(key)
+        return fetch(store, key, *args, **more)  # type: ignore[arg-type]
+
+    def decode_counted(decoders: Decoders, body: bytes, ways: list[Any]) -> object:
+        decoded.append(len({way.size for way in ways}))
+        return decode(decoders, body, ways)
+
+    monkeypatch.setattr(FolderStore, "fetch", fetch_counted)
+    monkeypatch.setattr(Decoders, "decode_for_all", decode_counted)
+    services.jobs.create(str(folder), stages=["recognition", "look", "siglip"])
+    worker = make_worker(services, holder(services))
+    while not all(one.is_over for one in services.jobs.list().items):
+        worker.work()
+    worker.leave()
+    assert {one.stage: one.done for one in services.jobs.list().items} == {"recognition": 3, "look": 3, "siglip": 3}
+    assert sorted(fetched) == ["0.png", "1.png", "2.png"]
+    assert decoded == [3, 3, 3]  # each picture once, for three sizes
+
+
+def test_missing_weights_hold_up_only_their_own_stage(ramq: Services, tmp_path: Path) -> None:
+    shutil.rmtree(ramq.settings.models_path / "siglip2-base")
+    [told] = ramq.stages.lacking(["recognition", "look", "siglip", "dino"])
+    assert "siglip2-base is neither in" in told
+    assert "run `ramq models pull siglip2-base` where the workers run" in told
+    assert ramq.stages.estimate("siglip", SearchQuery()).lacking == told
+    [job] = ramq.stages.start("siglip", SearchQuery())
+    poor = make_worker(ramq, holder(ramq))
+    poor.work()
+    [reason] = poor.fitness.reasons()
+    assert (reason.kind, reason.name) == ("model", "siglip2-base")
+    work(ramq, poor, "look")  # its other stages go on
+    assert not ramq.jobs.get(job.id).is_over
+    elsewhere = tmp_path / "models"
+    write_tiny_tower("siglip2-base", elsewhere)
+    rich = make_worker(ramq, holder(ramq, elsewhere))
+    rich.start()
+    by_id = {each.id: each.weights for each in ramq.jobs.workers()}
+    assert by_id[rich.id] == ["siglip2-base"]
+    assert ramq.stages.lacking(["siglip"]) == []
+    while not ramq.jobs.get(job.id).is_over:
+        rich.work()
+    assert ramq.jobs.get(job.id).failed == 0
+    poor.leave()
+    rich.leave()
+    assert ramq.stages.lacking(["siglip"]) == [told]
+
+
+def test_what_a_space_costs_is_told_first(ramq: Services, worker: Worker) -> None:
+    before = ramq.stages.estimate("siglip", SearchQuery())
+    encoder = load_image_encoder("siglip2-base", models_dir=ramq.settings.models_path)
+    assert (before.done, before.images_per_second, before.vector_size) == (0, None, encoder.spec.vector_size)
+    assert before.vector_bytes == 2 * encoder.spec.vector_size * before.images
+    environment = {
+        "RAMQ_DATABASE_URL": ramq.engine.url.render_as_string(hide_password=False),
+        "RAMQ_DATA_DIR": str(ramq.settings.data_dir),
+    }
+    said = run_here(["look", "--space", "siglip", "--dry-run"], environment)
+    assert said.stdout.startswith(f"{before.images} images. No rate is known yet")
+    assert f"Their vectors ({encoder.spec.vector_size} numbers) take" in said.stdout
+    assert said.stderr == ""
+    assert run_here(["look", "--space", "smell", "--dry-run"], environment).returncode == 2
+    work(ramq, worker, "siglip")
+    after = ramq.stages.estimate("siglip", SearchQuery())
+    assert (after.done, after.vector_size, after.vector_bytes) == (before.images, before.vector_size, 0)
+    assert after.images_per_second
+    shutil.rmtree(ramq.settings.models_path / "dinov2-base")
+    poor = run_here(["look", "--space", "dino"], environment)
+    assert "run `ramq models pull dinov2-base`" in poor.stderr
+    assert poor.returncode == 0
+    unlocated = run_here(["locate", "--masks", "--dry-run"], environment)
+    assert "`ramq models pull grounding-dino-tiny` and `ramq models pull sam-vit-base`" in unlocated.stderr
+
+
+def test_an_image_names_its_spaces_and_an_export_has_the_vectors_of_one(
+    ramq: Services, worker: Worker, client: TestClient, tmp_path: Path
+) -> None:
+    for space in ("look", "siglip"):
+        work(ramq, worker, space)
+    first = ramq.images.find("chelsea.png")
+    views = {view.space: view for view in ramq.images.get(first).vectors}
+    assert {space: view.model for space, view in views.items()} == {
+        "text": "lite", "look": "lite", "siglip": "siglip2-base"
+    }  # fmt: skip
+    assert (views["look"].length, views["siglip"].generation_id) == (560, serving(ramq, "siglip"))
+    told = client.get(f"/v1/images/{first}").json()["vectors"]
+    assert [each["space"] for each in told] == ["text", "look", "siglip"]
+    assert f"siglip (siglip2-base, generation {serving(ramq, 'siglip')}, " in client.get(f"/images/{first}").text
+    environment = {
+        "RAMQ_DATABASE_URL": ramq.engine.url.render_as_string(hide_password=False),
+        "RAMQ_DATA_DIR": str(ramq.settings.data_dir),
+    }
+    assert "siglip2-base" in run_here(["show", str(first)], environment).stdout
+    kept = stored(ramq, serving(ramq, "siglip"))
+    rows = [json.loads(line) for line in run_here(["export", "--vectors", "siglip"], environment).stdout.splitlines()]
+    assert {row["image_id"]: np.array(row["vector"], "<f2").tobytes() for row in rows} == kept
+    file = tmp_path / "found.parquet"
+    run_here(["export", "--vectors", "look", "--text", "--format", "parquet", "--out", str(file)], environment)
+    table = parquet.read_table(file).to_pylist()
+    assert {row["image_id"]: np.array(row["vector"], "<f2").tobytes() for row in table} == stored(
+        ramq, serving(ramq, "look")
+    )
+    row = ramq.stages.vectors("text")([first])[first]
+    assert len(row) == views["text"].length
+    for words, message in (
+        (("--vectors", "dino"), "no image has a vector of the space dino yet: run `ramq look --space dino`"),
+        (("--vectors", "smell"), "there is no space 'smell'; choose one of look,"),
+        (("--vectors", "look", "--format", "csv"), "csv has no place for vectors; choose one of jsonl, parquet"),
+    ):
+        refused = run_here(["export", *words], environment)
+        assert refused.returncode
+        assert message in refused.stderr
+
+
+def test_spaces_that_nobody_asked_for_cost_nothing(ramq: Services, worker: Worker) -> None:
+    first = ramq.images.find("chelsea.png")
+    searches = (SearchQuery(), SearchQuery(like=first, space="text"), SearchQuery(tags=("Egyptian cat",)))
+    for query in searches:
+        ramq.search.page(query)  # what is kept is made now
+    before = [statements(ramq, query) for query in searches]
+    with unit_of_work(ramq.engine) as session:
+        partitions = (
+            "SELECT relname FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE inhparent = 'look'::regclass"
+        )
+        assert session.scalars(text(partitions)).all() == []
+    assert not any(one.stage in SPACES for one in ramq.index.status())
+    for space in SPACES:
+        work(ramq, worker, space)
+    for query in searches:
+        ramq.search.page(query)
+    assert [statements(ramq, query) for query in searches] == before
+
+
+def statements(ramq: Services, query: SearchQuery) -> int:
+    """Return how many SQL statements a search takes."""
+    counted = 0
+
+    def count(*_: object) -> None:
+        nonlocal counted
+        counted += 1
+
+    event.listen(ramq.engine, "before_cursor_execute", count)
+    try:
+        ramq.search.page(query)
+    finally:
+        event.remove(ramq.engine, "before_cursor_execute", count)
+    return counted

@@ -21,8 +21,8 @@ from workers.pipeline import decoder_child
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ram_core.pictures import Decoded
     from ram_core.recognition import Preprocessing
-    from workers.pipeline.decode import Decoded
 
 SEGFAULT, GREED, HANG, SPIN, KILLED, NONSENSE, CHANCE = (
     b"--mark-segfault", b"--mark-greed", b"--mark-hang", b"--mark-spin", b"--mark-killed", b"--mark-nonsense",

@@ -98,7 +98,7 @@ def test_captions_are_read_from_every_kind_of_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "column", "complaint"),
     [
-        ("a.doc", b"", None, "give a .txt, .csv, .jsonl or .parquet file"),
+        ("a.doc", b"", None, "give a .txt, .csv, .tsv, .jsonl or .parquet file"),
         ("a.txt", b"a cat", "caption", "has no columns"),
         ("a.txt", b"\xff\xfe\xff", None, "cannot be read"),
         ("a.csv", b"id,text\n1,a cat\n", None, r"no column 'caption'; the columns are id, text \(--column\)"),

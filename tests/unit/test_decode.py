@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from ram_core.pictures import open_picture
 from ram_core.transforms import ReadingTransform, SquashTransform
 from storage.errors import PermanentError
 from tests import poison
-from workers.pipeline.decode import decode, decode_for_all, guard_pillow, open_picture
+from workers.pipeline.decode import decode, decode_for_all, guard_pillow
 from workers.pipeline.retry import TooManyPixelsError, TruncatedImageError, codes, verdict
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from torch import nn
 
 from ram_core.errors import DeviceError
 from ram_core.localization import load_detector, load_locator, load_segmenter
-from ram_core.localization.precision import Precision, choose
+from ram_core.precision import Precision, choose
 from tests.tiny_locators import TAGS, picture, write_models
 
 if TYPE_CHECKING:
@@ -125,8 +125,8 @@ def test_masks_in_16_bits_are_near_those_in_32(name: str, models: Path) -> None:
 
 
 def test_numbers_beyond_float16_are_not_called_a_damaged_checkpoint() -> None:
-    assert "use bfloat16 or float32" in str(Precision(CPU, "float16").not_finite("detector"))
-    assert "damaged" in str(Precision(CPU, "bfloat16").not_finite("detector"))
+    assert "use bfloat16 or float32" in str(Precision(CPU, "float16").not_finite("detector", "RAMQ_LOCATE_PRECISION"))
+    assert "damaged" in str(Precision(CPU, "bfloat16").not_finite("detector", "RAMQ_LOCATE_PRECISION"))
 
 
 @pytest.mark.slow

@@ -12,9 +12,11 @@ from PIL import Image
 from transformers import AutoModel
 
 from ram_core import load_model
+from ram_core.checkpoints import installed
 from ram_core.errors import CheckpointError, DeviceError, ImageError, UnknownModelError
 from ram_core.modeling.tiny import write_tiny_models
 from ram_core.spaces import ENCODERS, TOWERS, WITH_TEXTS, load_image_encoder, load_text_tower
+from ram_core.spaces.files import tower_type, vector_size
 from ram_core.spaces.tiny import MODELS, write_tiny_tower
 from ram_core.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise
 
@@ -117,6 +119,20 @@ def test_ram_looks_with_the_mean_of_its_tokens(name: str, tmp_path: Path) -> Non
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
 
 
+def test_the_length_of_vectors_is_known_without_loading(models_dir: Path, tmp_path: Path) -> None:
+    for name in ("lite", *MODELS):
+        spec = load_image_encoder(name, models_dir=models_dir).spec
+        assert vector_size(name, models_dir) == spec.vector_size
+    assert [vector_size(name, tmp_path) for name in TOWERS] == [768, 512, 768]
+    for name in TOWERS:  # published files name only what differs from the defaults
+        told = {"model_type": tower_type(name, models_dir), "text_config": {}}
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        (tmp_path / "mine" / "config.json").write_text(json.dumps(told))
+        assert vector_size("mine", tmp_path) == vector_size(name, tmp_path)
+    assert vector_size("nope", tmp_path) is None
+    assert installed(models_dir) == sorted(MODELS)
+
+
 def test_what_made_a_vector_tells_encoders_apart(models_dir: Path) -> None:
     fingerprints = {load_image_encoder(name, models_dir=models_dir).spec.fingerprint for name in ("lite", *TOWERS)}
     assert len(fingerprints) == 1 + len(TOWERS)
@@ -133,8 +149,8 @@ def test_what_cannot_be_loaded_is_told(models_dir: Path, tmp_path: Path) -> None
         load_text_tower("dinov2-base", models_dir=models_dir)
     with pytest.raises(UnknownModelError, match="lite has no text encoder"):
         load_text_tower("lite", models_dir=models_dir)
-    with pytest.raises(DeviceError, match="float16 needs a GPU"):
-        load_image_encoder("dinov2-base", models_dir=models_dir, dtype=torch.float16)
+    with pytest.raises(DeviceError, match="float16 is not available on the CPU"):
+        load_image_encoder("dinov2-base", models_dir=models_dir, precision="float16")
     folder = write_tiny_tower("dinov2-base", tmp_path)
     (folder / "preprocessor_config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="lacks means and deviations"):
@@ -155,3 +171,34 @@ def test_names_are_those_of_the_catalogue() -> None:
 
     known = {entry.name for entry in catalogue()}
     assert set(ENCODERS) <= known
+
+
+@pytest.mark.parametrize("name", ["lite", *MODELS])
+def test_vectors_in_16_bits_are_near_those_in_32_and_of_another_generation(name: str, models_dir: Path) -> None:
+    exact, rounded = (load_image_encoder(name, models_dir=models_dir, precision=each) for each in ("auto", "bfloat16"))
+    pixels = pictures(exact)
+    vectors, near = exact.encode(pixels), rounded.encode(pixels)
+    assert near.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(near, axis=1), 1, rtol=1e-5)
+    assert not np.array_equal(vectors, near)
+    assert (vectors * near).sum(axis=1).min() > 0.995
+    assert exact.spec == load_image_encoder(name, models_dir=models_dir, precision="float32").spec
+    assert rounded.spec.method == f"{exact.spec.method}-bfloat16"
+    assert rounded.spec.fingerprint != exact.spec.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "types", "message"),
+    [
+        (
+            "siglip2-base",
+            ("dinov2", "dinov3_vit"),
+            r"a model of type 'siglip', not a tower \(dinov2, dinov3_vit\)",
+        ),
+        ("lite", ("clip",), "lite is no tower of type clip"),
+        ("nope", ("clip",), "unknown model 'nope'; known models: "),
+    ],
+)
+def test_a_tower_of_another_type_is_refused(name: str, types: tuple[str, ...], message: str, models_dir: Path) -> None:
+    with pytest.raises((CheckpointError, UnknownModelError), match=message):
+        load_image_encoder(name, models_dir=models_dir, types=types)

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ram_core.transforms  # noqa: F401  (the pickled objects need it; loaded before memory is limited)
-from workers.pipeline.decode import decode_for_all, guard_pillow, load_plugins
+from ram_core.pictures import load_plugins
+from workers.pipeline.decode import decode_for_all, guard_pillow
 from workers.pipeline.retry import UndecodableError
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import structlog
 
+from ram_core.pictures import Decoded
 from storage.errors import FatalError
-from workers.pipeline.decode import Decoded
 from workers.pipeline.decoder_child import ANSWER, READY, REQUEST, receive
 from workers.pipeline.retry import (
     CorruptImageError,

@@ -12,6 +12,7 @@ import structlog
 
 from ram_core import load_model
 from ram_core.captions import template_caption
+from ram_core.checkpoints import installed
 from ram_core.errors import CheckpointError, DeviceError, ModelError, VocabularyError
 from ram_core.vocabulary import TagVocabulary
 from storage.database import unit_of_work
@@ -188,6 +189,10 @@ class ModelHolder:
         """What this worker takes jobs for, as wake-ups name it: models of recognition, and further stages."""
         recognisers = (self.served or ANY_MODEL) if RECOGNITION in self.runs else ()
         return (*recognisers, *self.stages.kinds)
+
+    def weights(self) -> list[str]:
+        """Return the models whose weights are here. They may be pulled while this worker runs."""
+        return installed(self._options.models_dir)
 
     @property
     def current(self) -> str | None:

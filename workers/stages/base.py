@@ -29,6 +29,7 @@ class StageOptions:
         mask_text: kinds of text that are masked before they are stored; see ``ram_core.reading.sensitive``.
         mask_pattern: a regular expression; what it matches is masked too.
         locate_precision: number format of what locates tags; see ``ram_core.localization.load_detector``.
+        look_precision: number format of what makes vectors of spaces; see ``ram_core.spaces.load_image_encoder``.
         cache_dir: folder of what can be computed again, such as embeddings of tags; None: under the user's own.
     """
 
@@ -37,6 +38,7 @@ class StageOptions:
     mask_text: tuple[str, ...] = ()
     mask_pattern: str | None = None
     locate_precision: str = "auto"
+    look_precision: str = "auto"
     cache_dir: Path | None = None
 
 

@@ -87,7 +87,11 @@ def _load(space: str, model: str, options: StageOptions) -> LookStage:
     from ram_core.spaces import load_image_encoder  # noqa: PLC0415  (torch)
 
     encoder = load_image_encoder(
-        model, device=options.device, models_dir=options.models_dir, types=TOWER_TYPES.get(space)
+        model,
+        device=options.device,
+        models_dir=options.models_dir,
+        precision=options.look_precision,
+        types=TOWER_TYPES.get(space),
     )
     return LookStage(space, encoder)
 

@@ -34,6 +34,11 @@ class Precision:
     name: str = "float32"
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The format, as torch names it."""
+        return FORMATS[self.name]
+
+    @property
     def suffix(self) -> str:
         """What a fingerprint says of it. Nothing for float32, the format of the published weights."""
         return "" if self.name == "float32" else f"-{self.name}"
@@ -42,7 +47,7 @@ class Precision:
         """Return the context to run a network in that ``reduce`` was called for."""
         if self.name == "float32":
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=FORMATS[self.name])
+        return torch.autocast(self.device.type, dtype=self.dtype)
 
     def reduce(self, network: nn.Module, *, whole: Iterable[nn.Module] = ()) -> None:
         """Convert the large weights of a network. It must run in ``products`` from now on.
@@ -58,16 +63,15 @@ class Precision:
         inside = {part for module in kept for part in module.modules()}
         for module in network.modules():
             if isinstance(module, nn.Linear | nn.Conv2d) and module not in inside:
-                module.to(FORMATS[self.name])
+                module.to(self.dtype)
         for module in kept:
             _keep_whole(module, self.device.type)
 
-    def not_finite(self, role: str) -> CheckpointError:
-        """Return the error to raise when a network computes values that are not finite."""
+    def not_finite(self, role: str, setting: str) -> CheckpointError:
+        """Return the error for values that are not finite. ``setting``: names what chose the format."""
         if self.name == "float16":
             return CheckpointError(
-                f"the {role} gives values that are not finite in float16; use bfloat16 or float32 "
-                "(RAMQ_LOCATE_PRECISION)"
+                f"the {role} gives values that are not finite in float16; use bfloat16 or float32 ({setting})"
             )
         return CheckpointError(f"the {role} gives values that are not finite; its checkpoint is damaged: verify it")
 

@@ -1,0 +1,108 @@
+"""Rows of tables: CSV, TSV, JSON lines, Parquet. One row at a time."""
+
+from __future__ import annotations
+
+import csv
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ram_core.errors import VocabularyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    Row = tuple[int, Mapping[str, Any]]
+
+_ROWS = 4096
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+ENDINGS = (*_DELIMITERS, ".jsonl", ".parquet")
+
+
+class Table:
+    """A file of rows, read in bounded memory. Reading it raises ``VocabularyError`` that says where it is damaged.
+
+    Args:
+        path: a file with one of ``ENDINGS``. CSV and TSV have a header.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._ending = path.suffix.lower()
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether all rows have the same columns. Those of JSON lines need not."""
+        return self._ending != ".jsonl"
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns; of JSON lines, those of the first line."""
+        with _errors(self.path):
+            if self._ending == ".jsonl":
+                return list(next(_objects(self.path), (0, {}))[1])
+            if self._ending == ".parquet":
+                return list(_schema(self.path))
+            with self.path.open(encoding="utf-8-sig", newline="") as lines:
+                return list(csv.DictReader(lines, delimiter=_DELIMITERS[self._ending]).fieldnames or ())
+
+    def rows(self, columns: Sequence[str]) -> Iterator[Row]:
+        """Yield the number of each row, from 1, or of its line in JSON lines, and its values by column.
+
+        Args:
+            columns: those that are wanted. Rows may have others.
+        """
+        with _errors(self.path):
+            if self._ending == ".jsonl":
+                yield from _objects(self.path)
+            elif self._ending == ".parquet":
+                yield from _columns(self.path, columns)
+            else:
+                with self.path.open(encoding="utf-8-sig", newline="") as lines:
+                    yield from enumerate(csv.DictReader(lines, delimiter=_DELIMITERS[self._ending]), start=1)
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """Say which file cannot be read."""
+    try:
+        yield
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise VocabularyError(f"{path} cannot be read: {error}") from error
+
+
+def _objects(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                fields = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise VocabularyError(f"{path}, line {number}: not valid JSON ({error})") from error
+            yield number, fields if isinstance(fields, dict) else {}
+
+
+def _schema(path: Path) -> list[str]:
+    import pyarrow as pa  # noqa: PLC0415  (a tenth of a second, and for these files only)
+    from pyarrow import parquet  # noqa: PLC0415
+
+    try:
+        return list(parquet.read_schema(path).names)
+    except pa.ArrowException as error:
+        raise VocabularyError(f"{path} is not valid Parquet: {error}") from error
+
+
+def _columns(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    import pyarrow as pa  # noqa: PLC0415
+    from pyarrow import parquet  # noqa: PLC0415
+
+    number = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(_ROWS, columns=list(columns)):
+                for number, row in enumerate(batch.to_pylist(), start=number + 1):  # noqa: B020  (goes on counting)
+                    yield number, row
+    except pa.ArrowException as error:
+        raise VocabularyError(f"{path} is not valid Parquet: {error}") from error

@@ -1,0 +1,152 @@
+"""Recorded images as data of a training: their captions and tags as people corrected them, and their pictures."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from ram_core.errors import ImageError, TrainingError
+from ramq.services.captions import COMPOSED
+from storage.database import unit_of_work
+from storage.errors import FatalError, ForbiddenError, NotFoundError, PermanentError, TransientError
+from storage.results import corrections
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from sqlalchemy import Engine
+
+    from ram_core.recognition import Preprocessing
+    from ram_core.training.data import DataSet, Sample
+    from ram_core.training.data.describing import Describer
+    from ram_core.vocabulary import TagVocabulary
+    from ramq.services.images import ImageClient
+    from ramq.services.search import SearchClient
+    from storage.results.corrections import Said
+    from storage.search.views import Hit, SearchQuery
+
+KIND = "archive"
+_BATCH = 500
+_TRIES = 5
+"""Of reading a picture while the store does not answer: half a minute in all."""
+
+
+class TrainingDataClient:
+    """Data of a training from archives. Thread-safe.
+
+    Args:
+        engine: the database.
+        search: finds the images.
+        images: reads the pictures.
+    """
+
+    def __init__(self, engine: Engine, search: SearchClient, images: ImageClient) -> None:
+        self._engine = engine
+        self._search = search
+        self._images = images
+
+    def dataset(self, query: SearchQuery, vocabulary: TagVocabulary, *, parse: bool = True) -> DataSet:
+        """Return the images that a query finds, in its order, with what is known of them now.
+
+        Their tags are those that the query assigns, at its threshold or at their own, as people corrected them, and
+        those that their captions name. Names are looked up in ``vocabulary``; tags that it does not have are left out.
+        Captions that are composed from tags are left out, and so are those that name a tag that a person removed.
+        Pictures are read as they were listed.
+
+        Args:
+            query: which images.
+            vocabulary: the tags of the training.
+            parse: whether to find the tags that captions name.
+
+        Raises:
+            TrainingError: nothing is known of any image.
+        """
+        from ram_core.training.data.dataset import Source, gathered, has_content  # noqa: PLC0415  (torch)
+        from ram_core.training.data.describing import Describer  # noqa: PLC0415
+
+        describer = Describer(vocabulary, parse=parse)
+        image_ids = array("Q")
+
+        def samples() -> Iterator[Sample]:
+            for hit, said in self._corrected(query):
+                sample = _sample(hit, said, describer)
+                if has_content(sample):
+                    image_ids.append(hit.image_id)
+                yield sample
+
+        def read(number: int, _name: str) -> bytes:
+            return self._read(image_ids[number])
+
+        return gathered([Source(query.archive or "archives", KIND, samples(), read)], len(vocabulary))
+
+    def _corrected(self, query: SearchQuery) -> Iterator[tuple[Hit, Sequence[Said]]]:
+        hits = self._search.export(query)[1]
+        while batch := list(islice(hits, _BATCH)):
+            with unit_of_work(self._engine) as session:
+                said = corrections.of_images(session, [hit.image_id for hit in batch])
+            yield from ((hit, said.get(hit.image_id, ())) for hit in batch)
+
+    def _read(self, image_id: int) -> bytes:
+        from workers.pipeline.retry import backoff_seconds  # noqa: PLC0415
+
+        for attempt in range(_TRIES):
+            try:
+                return self._images.content(image_id)
+            except TransientError as error:
+                if attempt == _TRIES - 1:
+                    raise TrainingError(f"pictures cannot be read at present: {error}; resume later") from error
+                time.sleep(backoff_seconds(attempt))
+            except ForbiddenError as error:
+                raise TrainingError(str(error)) from error
+            except (PermanentError, NotFoundError) as error:
+                raise ImageError(str(error)) from error
+        raise AssertionError  # the last try returned or raised
+
+
+def _sample(hit: Hit, said: Sequence[Said], describer: Describer) -> Sample:
+    vocabulary = describer.vocabulary
+    removed = {tag_id for one in said if not one.is_present for tag_id in vocabulary.resolve(one.spelling)}
+    names = [tag.name for tag in hit.tags] + [one.spelling for one in said if one.is_present]
+    tags = {tag_id for name in names for tag_id in vocabulary.resolve(name)} - removed
+    caption = hit.caption if hit.caption and hit.captioner != COMPOSED else ""
+    if removed.intersection(describer.caption_tags(caption)):
+        caption = ""
+    return describer.sample(hit.key, [caption], tags)
+
+
+class DecodeInProcesses:
+    """Decodes for a training in child processes, as workers do: a picture that crashes its decoder is a bad image.
+
+    Thread-safe. Give ``ImageBatches`` as many threads.
+
+    Args:
+        count: maximum number of processes. They start when they are needed.
+        max_pixels: pictures with more pixels are bad images.
+    """
+
+    def __init__(self, count: int, max_pixels: int) -> None:
+        from workers.pipeline.decoders import Decoders  # noqa: PLC0415  (Pillow; not every command needs it)
+
+        self._decoders = Decoders(count, max_pixels)
+
+    def __call__(self, body: bytes, preparations: Sequence[Preprocessing], /) -> list[NDArray[np.uint8]]:
+        """Return the pixels that each preparation makes.
+
+        Raises:
+            ImageError: the picture is bad.
+            TrainingError: processes cannot be started.
+        """
+        try:
+            return [each.pixels for each in self._decoders.decode_for_all(body, preparations)]
+        except PermanentError as error:
+            raise ImageError(str(error)) from error
+        except FatalError as error:
+            raise TrainingError(str(error)) from error
+
+    def close(self) -> None:
+        """End the processes, when no thread decodes any more."""
+        self._decoders.close()

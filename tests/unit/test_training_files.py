@@ -1,0 +1,370 @@
+"""Every kind of file that training reads, and what is said of those that it cannot."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tarfile
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from ram_core.errors import ImageError, TrainingError
+from ram_core.training.data import open_dataset, require_captions, write_official
+from ram_core.training.data.dataset import Sample, Samples
+from tests.training_data import NAMES, VOCABULARY, picture, write_pictures
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ram_core.training.data import DataSet
+
+ROWS: list[dict[str, Any]] = [
+    {"image": "a.jpg", "caption": "A dog on a sofa.", "caption_2": "a cat"},
+    {"image": "b/c.jpg", "caption": "no dogs", "caption_2": ""},
+    {"image": "d.png", "caption": "two cars", "caption_2": None},
+]
+WANTED = [
+    Sample("a.jpg", ["A dog on a sofa.", "a cat"], [[0, 2], [1]], [0, 1, 2]),
+    Sample("b/c.jpg", ["no dogs"], [[]], []),
+    Sample("d.png", ["two cars"], [[4]], [4]),
+]
+
+
+def opened(path: Path | str | list[Path], **options: Any) -> DataSet:
+    return open_dataset(path, vocabulary=VOCABULARY, **options)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "b").mkdir()
+    for number, row in enumerate(ROWS):
+        path = tmp_path / row["image"]
+        path.write_bytes(picture(number, kind="PNG" if path.suffix == ".png" else "JPEG"))
+    return tmp_path
+
+
+def write_table(path: Path, rows: list[dict[str, Any]]) -> Path:
+    if path.suffix == ".parquet":
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    else:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+def write_shard(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for name, body in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(body)
+            archive.addfile(entry, io.BytesIO(body))
+    return path
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
+def test_tables_are_read_and_their_captions_parsed(folder: Path, ending: str) -> None:
+    dataset = opened(write_table(folder / f"t.{ending}", ROWS))
+    assert list(dataset.samples) == WANTED
+    assert dataset.read(1) == (folder / "b/c.jpg").read_bytes()
+    assert (dataset.kind, dataset.left_out) == (ending, 0)
+
+
+def test_tables_may_have_lists_of_captions_and_tags_by_name(folder: Path) -> None:
+    rows = [
+        {"key": "a.jpg", "caption": ["a dog", "a dog", "a sofa"], "tags": ["Beach", "car", 0]},
+        {"key": "d.png", "tags": [{"name": "cat", "score": 0.7}]},
+        {"key": "b/c.jpg"},
+    ]
+    dataset = opened(write_table(folder / "t.jsonl", rows))
+    assert list(dataset.samples) == [
+        Sample("a.jpg", ["a dog", "a sofa"], [[0], [2]], [0, 2, 3, 4]),
+        Sample("d.png", [], [], [1]),
+    ]
+    assert dataset.left_out == 1
+    assert dataset.read(1) == (folder / "d.png").read_bytes()
+    (folder / "t.csv").write_text("image,text,title\na.jpg,a dog,,too,long\n")
+    assert opened(folder / "t.csv").samples[0] == Sample("a.jpg", ["a dog"], [[0]], [0])
+    table = write_table(folder / "t.csv", [{"image": "a.jpg", "tags": "dog|beach"}])
+    assert opened(table).samples[0] == Sample("a.jpg", [], [], [0, 3])
+
+
+def test_captions_need_not_be_parsed(folder: Path) -> None:
+    dataset = opened(write_table(folder / "t.csv", ROWS), parse=False)
+    assert dataset.samples[0] == Sample("a.jpg", ["A dog on a sofa.", "a cat"], [[], []], [])
+
+
+def test_coco_captions_are_read(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("annotations") / "captions.json"
+    content = {
+        "images": [{"id": number, "file_name": row["image"]} for number, row in enumerate(ROWS)],
+        "annotations": [
+            {"image_id": number, "caption": row[column]}
+            for column in ("caption", "caption_2")
+            for number, row in enumerate(ROWS)
+            if row[column]
+        ],
+    }
+    path.write_text(json.dumps(content), encoding="utf-8")
+    dataset = opened(path, images=folder)
+    assert list(dataset.samples) == WANTED
+    path.write_text(json.dumps({"images": [], "annotations": [{"image_id": 1, "bbox": []}]}), encoding="utf-8")
+    with pytest.raises(TrainingError, match='no annotation with a "caption"; give captions, not boxes'):
+        opened(path, images=folder)
+
+
+def test_pictures_with_texts_beside_them_are_read(folder: Path) -> None:
+    (folder / "a.txt").write_bytes(b"A dog on a sofa.\n\n a cat\n")
+    (folder / "d.txt").write_bytes(b"two cars\xff")
+    dataset = opened(folder)
+    assert [each.name for each in dataset.samples] == ["a.jpg", "d.png"]
+    assert dataset.samples[0] == WANTED[0]
+    assert dataset.samples[1].tags == [4]
+    assert dataset.describe() == {
+        "name": str(folder),
+        "kind": "folder",
+        "images": 2,
+        "captions": 3,
+        "tags": 4,
+        "images_without_captions": 0,
+        "images_without_tags": 0,
+        "images_left_out": 1,
+        "sha256": dataset.samples.sha256,
+    }
+
+
+def test_shards_are_indexed_and_read_in_any_order(tmp_path: Path) -> None:
+    for shard in range(3):
+        members: dict[str, bytes] = {}
+        for number in range(4):
+            key = f"in/{number}"
+            members[f"{key}.jpg"] = picture(10 * shard + number)
+            members[f"{key}.txt"] = b"A dog on a sofa.\na cat"
+            members[f"{key}.json"] = json.dumps({"caption": "a cat", "tags": [NAMES[shard]]}).encode()
+        members["in/unknown.png"] = picture(99, kind="PNG")
+        members["in/unknown.cls"] = b"1"
+        write_shard(tmp_path / f"train-{shard:03}.tar", members)
+    pattern = opened(str(tmp_path / "train-{000..002}.tar"))
+    assert (len(pattern), pattern.left_out, pattern.kind) == (12, 3, "webdataset")
+    sample = pattern.samples[9]
+    assert sample == Sample("train-002.tar/in/1.jpg", ["A dog on a sofa.", "a cat"], [[0, 2], [1]], [0, 1, 2])
+    assert [pattern.read(index) for index in (9, 0, 11)] == [picture(21), picture(0), picture(23)]
+    assert pattern.name == ", ".join(str(tmp_path / f"train-{shard:03}.tar") for shard in range(3))
+    for other in (str(tmp_path / "train-*.tar"), str(tmp_path / "train-00{0,1,2}.tar"), tmp_path):
+        assert opened(other).describe() == pattern.describe()
+    (tmp_path / "train-001.tar").unlink()
+    with pytest.raises(TrainingError, match=r"train-001.tar cannot be read \(No such file or directory\)"):
+        pattern.read(5)
+    with pytest.raises(TrainingError, match=r"train-001.tar does not exist"):
+        opened(str(tmp_path / "train-{000..002}.tar"))
+
+
+def test_damaged_shards_are_refused_and_links_in_them_ignored(tmp_path: Path) -> None:
+    path = write_shard(tmp_path / "a.tar", {"1.jpg": picture(0), "1.txt": b"a dog", "2.jpg": picture(1)})
+    with tarfile.open(path, "a") as archive:
+        link = tarfile.TarInfo("3.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+        text = tarfile.TarInfo("3.txt")
+        text.size = 5
+        archive.addfile(text, io.BytesIO(b"a cat"))
+    assert [each.name for each in opened(path).samples] == ["a.tar/1.jpg"]
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes(path.read_bytes()[:1200])
+    with pytest.raises(TrainingError, match=r"cut.tar is no whole tar file \(unexpected end of data\)"):
+        opened(cut)
+    packed = tmp_path / "packed.tar"
+    with tarfile.open(packed, "w:gz"):
+        pass
+    with pytest.raises(TrainingError, match="unpack it if it is compressed"):
+        opened(packed)
+    write_shard(path, {"1.jpg": picture(0), "1.json": b"{"})
+    with pytest.raises(TrainingError, match=r"a.tar, 1.json is not valid JSON"):
+        opened(path)
+
+
+def test_several_files_are_one_set(folder: Path) -> None:
+    first = write_table(folder / "t.csv", ROWS)
+    second = folder / "t.json"
+    write_official(second, WANTED[:2])
+    dataset = opened([first, second])
+    assert list(dataset.samples) == [*WANTED, *WANTED[:2]]
+    assert dataset.kind == "csv + official"
+    assert dataset.read(4) == (folder / "b/c.jpg").read_bytes()
+
+
+def test_an_official_file_without_parsed_tags_is_parsed(folder: Path) -> None:
+    path = folder / "t.json"
+    path.write_text(json.dumps([{"image_path": "a.jpg", "caption": "a dog", "union_label_id": [3]}]))
+    assert opened(path).samples[0] == Sample("a.jpg", ["a dog"], [[0]], [0, 3])
+
+
+OFFICIAL = {"image_path": "a.jpg", "caption": ["a dog"], "parse_label_id": [[0]], "union_label_id": [0]}
+
+
+@pytest.mark.parametrize(
+    ("entry", "complaint"),
+    [
+        ({"image_path": None}, r't.json, entry 2 \(line 2\) has no "image_path"'),
+        ({"parse_label_id": [[0], [1]]}, r'entry 2 \(line 2\): "parse_label_id" is \[\[0\], \[1\]\] for 1 captions'),
+        (
+            {"union_label_id": [0, 5]},
+            r"'a.jpg' has tag id 5, but the vocabulary has 5 tags, 0 to 4",
+        ),
+        ({"parse_label_id": [[-1]]}, "'a.jpg' has tag id -1"),
+        ({"union_label_id": [True]}, '"union_label_id" is .*give a list of tag ids'),
+        ({"union_label_id": "dog"}, '"union_label_id" is "dog"; give a list of tag ids'),
+        ({"caption": 4}, '"caption" is 4; give a list of texts'),
+        ({"image_path": "../a.jpg"}, r"the picture '../a.jpg' is not below"),
+        ({"image_path": "/etc/passwd"}, r"the picture '/etc/passwd' is not below"),
+        ({"image_path": "b/../../x.jpg"}, r"is not below"),
+    ],
+)
+def test_entries_that_do_not_fit_are_named(folder: Path, entry: dict[str, Any], complaint: str) -> None:
+    path = folder / "t.json"
+    path.write_text("[" + json.dumps(OFFICIAL) + ",\n" + json.dumps({**OFFICIAL, **entry}) + "]")
+    with pytest.raises(TrainingError, match=complaint):
+        opened(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('[{"image_path": "a.jpg", "caption": ["a dog"]},\n{"image_path": ]', r"entry 2 \(line 2\) is not valid JSON"),
+        ('[{"image_path": "a.jpg", "caption": ["a dog"]},\n', r"entry 2 \(line 2\) is not valid JSON"),
+        ('[{"image_path": "a.jpg", "caption": ["a dog"]}', r"entry 1 \(line 1\) is cut short"),
+        ('[{"image_path": "a.jpg", "caption": ["a dog"]} x', "entry 1 .* is followed by 'x'"),
+        ("12", r"the file does not begin with \["),
+        ("[" * 100_000, "is nested too deeply"),
+        ("[]", "has nothing to learn from: it has no images"),
+        ("[{}]", 'has no "image_path"'),
+        ('{"images": 3}', 'has no list "images"'),
+        ('[{"image_path": "a.jpg"}]', "of 1 images neither captions nor tags are known"),
+    ],
+)
+def test_broken_json_is_named_by_its_place(folder: Path, text: str, complaint: str) -> None:
+    path = folder / "t.json"
+    path.write_text(text)
+    with pytest.raises(TrainingError, match=complaint):
+        opened(path)
+
+
+def test_long_json_is_read_in_pieces(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ram_core.training.data.official._CHUNK", 7)
+    path = folder / "t.json"
+    entries = [{**OFFICIAL, "caption": [f"a dog {number} “”"]} for number in range(50)]
+    path.write_text("\ufeff" + json.dumps(entries, indent=2, ensure_ascii=False), encoding="utf-8")
+    assert [each.captions for each in opened(path).samples] == [entry["caption"] for entry in entries]
+
+
+def test_a_wrong_folder_of_images_is_named(folder: Path, tmp_path: Path) -> None:
+    path = folder / "t.json"
+    write_official(path, WANTED)
+    with pytest.raises(TrainingError, match=r"the folder of images nowhere does not exist"):
+        opened(path, images="nowhere")
+    with pytest.raises(TrainingError, match=r"none of the first 3 pictures exists, for example .*/b/a.jpg;"):
+        opened(path, images=folder / "b")
+
+
+def test_a_hundred_missing_pictures_are_enough_to_refuse(tmp_path: Path) -> None:
+    entries = write_pictures(tmp_path, 120)
+    (tmp_path / "t.json").write_text(json.dumps(entries))
+    for each in entries[:100]:
+        (tmp_path / each["image_path"]).unlink()
+    with pytest.raises(TrainingError, match="none of the first 100 pictures exists"):
+        opened(tmp_path / "t.json")
+    (tmp_path / entries[99]["image_path"]).write_bytes(b"")
+    assert len(opened(tmp_path / "t.json")) == 120
+
+
+def test_pictures_are_read_from_their_folder_alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "secret.jpg"
+    outside.write_bytes(b"secret")
+    (folder / "link.jpg").symlink_to(outside)
+    (folder / "inside.jpg").symlink_to(folder / "a.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "empty.jpg").touch()
+    names = ["a.jpg", "link.jpg", "inside.jpg", "pipe.jpg", "empty.jpg", "b", "gone.jpg"]
+    write_official(folder / "t.json", [Sample(name, [], [], [0]) for name in names])
+    dataset = opened(folder / "t.json")
+    assert dataset.read(2) == dataset.read(0)
+    reasons = {1: "a link to", 3: "no file", 4: "is empty", 5: "no file|Is a directory", 6: "No such file"}
+    for index, reason in reasons.items():
+        with pytest.raises(ImageError, match=reason):
+            dataset.read(index)
+
+
+def test_absolute_paths_below_the_folder_are_allowed(folder: Path) -> None:
+    write_official(folder / "t.json", [Sample(str(folder / "a.jpg"), [], [], [0])])
+    assert opened(folder / "t.json").samples.name(0) == "a.jpg"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("t.csv", "picture,caption\n", "has no column of images; name one of its columns"),
+        ("t.csv", "image,says\n", "has no column of captions or tags; name one of its columns"),
+        ("t.csv", "image,caption\n,a dog\n", "t.csv, row 1 has no 'image'"),
+        (
+            "t.jsonl",
+            '{"image": "a.jpg", "tags": ["dgo"]}',
+            r"t.jsonl, line 1: vocabulary 'few' has no tag 'dgo' \(did",
+        ),
+        ("t.jsonl", '{"image": "a.jpg", "tags": 3}', '"tags" is 3'),
+        ("t.jsonl", '{"image": "a.jpg", "tags": [7]}', "'a.jpg' has tag id 7"),
+        ("t.jsonl", '{"image": "a.jpg", "caption": "a dog"}\n{', "line 2: not valid JSON"),
+        ("t.parquet", "PAR1", "is not valid Parquet"),
+        ("t.doc", "", "is no data to train from; give .json, .csv"),
+    ],
+)
+def test_tables_that_do_not_fit_are_named(folder: Path, name: str, content: str, complaint: str) -> None:
+    (folder / name).write_text(content)
+    with pytest.raises(TrainingError, match=complaint):
+        opened(folder / name)
+
+
+def test_missing_files_and_empty_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"t.json does not exist; give a file"):
+        opened(tmp_path / "t.json")
+    with pytest.raises(TrainingError, match="has neither pictures nor shards"):
+        opened(tmp_path)
+    with pytest.raises(TrainingError, match="no data is given"):
+        opened([])
+    with pytest.raises(TrainingError, match="is no range of shards"):
+        opened(str(tmp_path / "{9..1}.tar"))
+
+
+def test_models_that_learn_captions_need_them(folder: Path) -> None:
+    write_official(folder / "t.json", [WANTED[0], Sample("d.png", [], [], [4])])
+    dataset = opened(folder / "t.json")
+    require_captions(dataset, "ram")
+    with pytest.raises(TrainingError, match=r"tag2text learns from captions, and 1 of the 2 images of .* have none"):
+        require_captions(dataset, "tag2text")
+
+
+def test_samples_take_tens_of_bytes_beside_their_texts() -> None:
+    samples = Samples(4585)
+    texts = 0
+    for number in range(1000):
+        sample = Sample(f"{number}.jpg", ["a dog"], [[0, 4000]], [0, 1, 4000])
+        samples.append(sample)
+        texts += len(sample.name) + len(sample.captions[0])
+    assert samples[-1] == sample
+    assert samples[5:7][1].name == "6.jpg"
+    assert samples.held_bytes - texts < 35 * 1000
+    with pytest.raises(IndexError):
+        samples[1000]
+    odd = Sample("a\ud800.jpg", ["", "x"], [[], [70_000]], [])
+    many = Samples(100_000)
+    many.append(odd)
+    assert many[0] == odd
+    with pytest.raises(TrainingError, match="2 captions and 1 lists"):
+        many.append(Sample("a", ["", ""], [[]], []))
