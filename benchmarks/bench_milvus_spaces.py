@@ -4,14 +4,14 @@
 
 Both are filled with the same made-up images, with vectors as long as those of ``lite``: 512 numbers for recognition,
 560 for the space. They are in Milvus Lite, a flat index, each in a process of its own. The space comes later (``add``),
-as when somebody begins `ramq look`, and is given up at the end (``drop``). A collection is added and dropped. A field is
-filled and emptied by writing all rows again, since Milvus replaces rows as a whole: also where it lets a client send
+as when somebody begins `ramq look`, and is given up at the end (``drop``). A collection is added and dropped. A field
+is filled and emptied by writing all rows again, since Milvus replaces rows as a whole: also where it lets a client send
 some fields only, it reads the row, inserts it changed, and deletes the old one. An image without a vector has zeros in
 that field: Milvus Lite takes no rows in which a vector is missing. ``memory_mb`` is what the server and the client take
 in one process.
 
 ``look of a tag`` is a search for images like one among those with a tag that a share of all have. With fields it is one
-request. With collections it is what ramq does: ``Selection.of_images`` reads the ids of the matches, or tests the
+request, and one more counts the matches. With collections it is what ramq does: ``Selection.of_images`` reads the ids of the matches, or tests the
 nearest images if the matches are many. ``listed`` is how many images could be found at all. ``core_ms`` is the median
 time that the process was on a core, which says more than the clock where others use the machine.
 
@@ -59,7 +59,7 @@ UNITS = np.full(100, 5_000, dtype=np.int32)
 
 EACH = 2_000
 QUERIES, WARM_UP = 20, 3
-FILTERED = 3
+FILTERED = 2
 """Queries with a filter."""
 
 LIMIT = 20
@@ -230,7 +230,7 @@ class Fields:
 
 def timed(call: Callable[[int], object], queries: int = QUERIES) -> dict[str, float]:
     """Call with one number after the other; return milliseconds by the clock and on a core."""
-    for number in range(min(WARM_UP, queries - 1)):
+    for number in range(WARM_UP if queries > FILTERED else 0):
         call(number)
     taken, on_core = [], []
     for number in range(WARM_UP, WARM_UP + queries):
@@ -250,10 +250,11 @@ def megabytes(folder: Path) -> float:
     return round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6, 1)
 
 
-def step(call: Callable[[], object], folder: Path) -> dict[str, float]:
-    """Return the seconds of a call, by the clock and on a core, and what is on disk after it."""
+def step(call: Callable[[], object], milvus: Milvus, folder: Path) -> dict[str, float]:
+    """Return the seconds of a call, by the clock and on a core, and what it leaves on disk and in memory."""
     began, used = time.perf_counter(), time.process_time()
     call()
+    flush(milvus)
     return {
         "seconds": round(time.perf_counter() - began, 1),
         "core_seconds": round(time.process_time() - used, 1),
@@ -280,7 +281,11 @@ def searched(kind: Collections | Fields) -> dict[str, dict[str, float]]:
     }
     for tag, share in enumerate(SHARES):
         listed: list[int] = []
-        figures = timed(lambda number, tag=tag, listed=listed: listed.append(kind.by_look_among(tag, number)), FILTERED)
+
+        def search(number: int, tag: int = tag, listed: list[int] = listed) -> None:
+            listed.append(kind.by_look_among(tag, number))
+
+        figures = timed(search, FILTERED)
         found[f"look of a tag of {share:.0%}"] = {**figures, "listed": min(listed)}
     return found
 
@@ -295,10 +300,10 @@ def measure(of: type[Collections | Fields], rows: int, folder: Path) -> dict[str
     before = memory()["own_mb"]
     report: dict[str, Any] = {"memory_before_mb": before}
     for name, call in (("fill", kind.fill), ("add", kind.add)):
-        report[name] = step(lambda call=call: (call(), flush(milvus)), folder)
+        report[name] = step(call, milvus, folder)
     report["searches"] = searched(kind)
     report["memory_after_searches_mb"] = memory()["own_mb"]
-    report["drop"] = step(lambda: (kind.drop(), flush(milvus)), folder)
+    report["drop"] = step(kind.drop, milvus, folder)
     milvus.close()
     return report
 

@@ -61,7 +61,18 @@ LikeOf = Annotated[
 ]
 RelevanceOf = Annotated[
     float | None,
-    typer.Option("--relevance", metavar="X", help="Minimum relevance to the text, 0..1; 0 disables the cutoff."),
+    typer.Option(
+        "--relevance", metavar="X", help="Minimum relevance to the text or image, 0..1; 0 disables the cutoff."
+    ),
+]
+SpaceOf = Annotated[
+    str | None,
+    typer.Option(
+        "--space",
+        metavar="NAME,…",
+        help="What compares text and image: text, look, siglip, clip, dino; several are fused. Default: "
+        "RAMQ_TEXT_SPACE for a text, look for an image that has such a vector.",
+    ),
 ]
 
 
@@ -129,10 +140,7 @@ def search(
         str | None,
         typer.Option(metavar="IMAGE/NUMBER", help="Find regions like this one, as `ramq show IMAGE` numbers them."),
     ] = None,
-    space: Annotated[
-        str | None,
-        typer.Option(metavar="look|text", help="What --like compares; default: look, if the image has such a vector."),
-    ] = None,
+    space: SpaceOf = None,
     relevance: RelevanceOf = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=500)] = 20,
     cursor: Annotated[str | None, typer.Option(help="next_cursor of the previous page.")] = None,
@@ -148,6 +156,8 @@ def search(
     Example: ramq search 'sunset (castle OR palace) -"suspension bridge" after:2024-01-01'
 
     Example: ramq search --like-region 12/3 --archive s3://holiday
+
+    Example: ramq search "a castle by the sea" --space text,siglip
     """
     query = replace(narrow, relevance=relevance, limit=limit, cursor=cursor, space=space)
     with pointing_into(text), services() as ramq:
@@ -156,8 +166,7 @@ def search(
     if as_json:
         print_json(page)
         return
-    if page.space == "look":
-        err().print("Ordered by how the images look; --space text compares what is in them.", style="dim")
+    _print_spaces(page)
     show_hits = _print_images if like_region is None else _print_regions
     show_hits(page.items)
     if page.next_cursor:
@@ -166,6 +175,20 @@ def search(
         err().print(f"{count}Next page: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
     elif page.below:
         err().print(f"{page.below:,} less similar images are not shown; --relevance 0 shows them.", style="dim")
+
+
+def _print_spaces(page: HitPage) -> None:
+    """Say on stderr which vectors ordered the hits, if not only those of recognition, and what they leave out."""
+    if page.space == "look":
+        err().print("Ordered by how the images look; --space text compares what is in them.", style="dim")
+    elif page.space not in {None, "text"}:
+        err().print(f"Ordered by the vectors of {' and '.join(str(page.space).split(','))}.", style="dim")
+    for space, count in page.unranked.items():
+        from storage.results.spaces import made_by  # noqa: PLC0415  (loaded by the search)
+
+        err().print(
+            f"{count:,} matching images have no vector of {space} yet; `{made_by(space)}` makes it.", style="dim"
+        )
 
 
 def _print_images(hits: Sequence[Hit]) -> None:
@@ -269,6 +292,7 @@ def tags(
     narrow: SearchQuery,
     query: Query = None,
     like: LikeOf = None,
+    space: SpaceOf = None,
     relevance: RelevanceOf = None,
     special: Annotated[
         bool, typer.Option("--special", help="Of each image, count only the most special tags: no animal, but a dog.")
@@ -282,7 +306,7 @@ def tags(
     Example: ramq tags "a castle by the sea" --archive s3://holiday --limit 20
     """
     with pointing_into(query), services() as ramq:
-        asked = read(ramq, replace(narrow, relevance=relevance, special=special), query, is_strict=strict)
+        asked = read(ramq, replace(narrow, relevance=relevance, special=special, space=space), query, is_strict=strict)
         liked = liking(ramq, asked, like)
         facets = ramq.search.facets(liked, limit)
         regions = ramq.search.region_facets(liked) if as_json else None

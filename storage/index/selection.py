@@ -115,6 +115,11 @@ class Selection:
         here = sum(len(part.rows) if rows is None else len(rows) for part, rows in self.parts)
         return here if self.remote is None else here + len(self.remote)
 
+    @property
+    def total(self) -> int | None:
+        """How many match; None if not all of them are here (``is_cut``)."""
+        return None if self.is_cut else len(self)
+
     def ids(self) -> NDArray[np.int64]:
         """Return the ids, ascending."""
         here = [part.rows.ids if rows is None else part.rows.ids[rows_in(rows)] for part, rows in self.parts]

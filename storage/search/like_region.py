@@ -11,8 +11,9 @@ from storage.errors import NotFoundError, UsageError
 from storage.index.condition import OneOf
 from storage.index.selection import Selection
 from storage.results import crops, generations, policies, regions
+from storage.search.fusion import chosen_by
 from storage.search.hits import hits_of
-from storage.search.orders import ByText, ByVector, Ranked, Taken
+from storage.search.orders import ByVector, Ranked, Taken
 from storage.search.views import CropTag, Hit, HitRegion
 from storage.texts import fold
 
@@ -85,7 +86,7 @@ class LikeRegion:
             raise NotFoundError("no region has a vector yet: run `ramq crops`, after `ramq locate`")
         own, vector = crops.vector_of(session, generation.id, *query.like_region)
         view = index.view(session, generation.id)
-        hits = images.hits() if isinstance(images, ByText) else None
+        hits = chosen_by(images)
         if hits is None:
             rows = Selection.of_images(view, images.found, vector)
         else:

@@ -20,6 +20,7 @@ from storage.results.generations import StageSpec
 from storage.results.packing import pack_vectors
 from storage.results.records import Provenance
 from storage.results.spaces import SPACES
+from storage.search.fusion import K
 from storage.search.views import SearchQuery
 from tests.search_checks import all_pages
 from tests.vector_archive import SIZE, unit_vectors
@@ -160,6 +161,37 @@ def test_of_more_matches_than_can_be_listed_those_that_are_near_are_found(
     with unit_of_work(archive.engine) as session, pytest.raises(UsageError, match=r"none of the 12 nearest ones does"):
         search.page(session, elsewhere)
     assert all_pages(archive, search, replace(query, tags=()))[1] == len(archive.facts) - 1
+
+
+@pytest.mark.parametrize("most_listed", [50_000, 0], ids=["ids are read", "neighbours are tested"])
+def test_spaces_are_fused_by_rank(
+    look: Looks, builder: MilvusBuilder, search: Search, monkeypatch: pytest.MonkeyPatch, most_listed: int
+) -> None:
+    monkeypatch.setattr(selection, "MOST_LISTED", most_listed)
+    archive = look.archive
+    siglip = Looks(archive, "siglip")
+    look.write(archive.facts)
+    siglip.write(archive.some(archive.facts, 0.8))
+    for generation_id in (archive.generations[0], look.generation_id, siglip.generation_id):
+        builder.publish_new(generation_id, force=True)
+    like = min(siglip.vectors)
+    query = SearchQuery(like=like, tags=("dog",), space="look,siglip,text", limit=7)
+    matching = archive.matching(0, query)
+    rankings = [look.nearest(query, matching), siglip.nearest(query, matching)]
+    rankings.append(archive.nearest(0, query, archive.results[0][like].vector))
+
+    def score(image_id: int) -> float:
+        return sum((K + 1) / (K + ranked.index(image_id) + 1) for ranked in rankings if image_id in ranked) / 3
+
+    hits, total = all_pages(archive, search, query)
+
+    expected = sorted(rankings[0], key=lambda i: (-round(score(i), 12), i))
+    assert [hit.image_id for hit in hits] == expected
+    assert [hit.score for hit in hits] == pytest.approx([score(i) for i in expected])
+    assert total == len(expected)
+    with unit_of_work(archive.engine) as session:
+        page = search.page(session, query)
+    assert page.unranked == {"siglip": len([i for i in matching if i not in siglip.vectors])}
 
 
 def test_deleted_images_leave_both_collections(
