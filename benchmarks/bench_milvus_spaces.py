@@ -1,6 +1,6 @@
 """Should a space in Milvus be a collection of its own, or a further vector field of recognition's collection?
 
-    python -m benchmarks.bench_milvus_spaces --rows 30000 --name 2-core
+    python -m benchmarks.bench_milvus_spaces --rows 20000 --name 2-core
 
 Both are filled with the same made-up images, with vectors as long as those of ``lite``: 512 numbers for recognition,
 560 for the space. They are in Milvus Lite, a flat index, each in a process of its own. The space comes later (``add``),
@@ -11,9 +11,10 @@ that field: Milvus Lite takes no rows in which a vector is missing. ``memory_mb`
 in one process.
 
 ``look of a tag`` is a search for images like one among those with a tag that a share of all have. With fields it is one
-request, and one more counts the matches. With collections it is what ramq does: ``Selection.of_images`` reads the ids of the matches, or tests the
-nearest images if the matches are many. ``listed`` is how many images could be found at all. ``core_ms`` is the median
-time that the process was on a core, which says more than the clock where others use the machine.
+request, and one more counts the matches. With collections it is what ramq does: ``Selection.of_images`` reads the ids
+of the matches, or tests the nearest images if the matches are many. ``listed`` is how many images could be found at
+all. ``core_ms`` is the median time that the process was on a core, which says more than the clock where others use the
+machine.
 
 Milvus Lite is written in Python. Its times for filters, and most of all for lists of ids, say little about a server;
 what each of the two has to write, read and keep says more.
@@ -76,7 +77,8 @@ class Made:
     def vectors(self, count: int, size: int) -> NDArray[np.float32]:
         """Return random unit vectors (N, D), rounded as the database rounds them."""
         vectors = self.random.standard_normal((count, size), dtype=np.float32)
-        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors.astype(np.float16).astype(np.float32)
 
     def chunks(self, *, has_tags: bool) -> Iterator[RawRows]:
         """Yield images of which ``SHARES`` have the tags 0 to 2, and all have some of the others."""
@@ -264,12 +266,10 @@ def step(call: Callable[[], object], milvus: Milvus, folder: Path) -> dict[str, 
 
 
 def flush(milvus: Milvus) -> None:
-    """Let Milvus write what it has in memory to its files, and search these."""
+    """Let Milvus write what it has in memory to its files."""
     for name in milvus.collections():
         with milvus.opened() as client:
             client.flush(name)
-            client.release_collection(name)
-        milvus.load(name)
 
 
 def searched(kind: Collections | Fields) -> dict[str, dict[str, float]]:
@@ -311,7 +311,7 @@ def measure(of: type[Collections | Fields], rows: int, folder: Path) -> dict[str
 def main() -> None:
     """Measure both and write the report."""
     parser = options(__doc__)
-    parser.add_argument("--rows", type=int, default=30_000)
+    parser.add_argument("--rows", type=int, default=20_000)
     chosen = parser.parse_args()
     report = begin(rows=chosen.rows, recognition=RECOGNITION, look=LOOK)
     for name, of in (("collections", Collections), ("fields", Fields)):
