@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ramq.cli.context import services
+from ramq.cli.lines import print_text, text_data
 from ramq.cli.output import as_data, err, out, print_json, print_table, shortened, shown, visible
 from ramq.cli.regions import print_regions, regions_data, write_overlay
 from ramq.services.special_tags import special_first
 from storage.errors import UsageError
+from storage.results.spaces import made_by
 from storage.search.language import pointer
 from storage.search.views import SearchQuery, counted
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ramq.wiring import Services
-    from storage.results.reading_views import LineCorrectionView, ReadingView
     from storage.search.views import Hit, HitPage
 
 
@@ -184,11 +185,8 @@ def _print_spaces(page: HitPage) -> None:
     elif page.space not in {None, "text"}:
         err().print(f"Ordered by the vectors of {' and '.join(str(page.space).split(','))}.", style="dim")
     for space, count in page.unranked.items():
-        from storage.results.spaces import made_by  # noqa: PLC0415  (loaded by the search)
-
-        err().print(
-            f"{count:,} matching images have no vector of {space} yet; `{made_by(space)}` makes it.", style="dim"
-        )
+        told = f"{count:,} matching images have no vector of {space}: run `{made_by(space)}`."
+        err().print(told, style="dim", soft_wrap=True)
 
 
 def _print_images(hits: Sequence[Hit]) -> None:
@@ -370,33 +368,3 @@ def show(
         ("when", "job", "stage", "model", "outcome", "detail"),
         ((h.at, h.job_id, h.stage, h.model, h.error_class or h.outcome, h.detail) for h in view.history),
     )
-
-
-def text_data(reading: ReadingView, corrections: Sequence[LineCorrectionView]) -> dict[str, Any]:
-    """Return the text in an image and people's corrections of it, in the form of the API."""
-    return {**as_data(reading), "corrections": as_data(corrections)}
-
-
-def print_text(reading: ReadingView, corrections: Sequence[LineCorrectionView]) -> None:
-    """Print the lines of text in an image, and people's corrections of them."""
-    print_table(
-        ("line", "text", "confidence", "correction"),
-        ((str(line.number), line.text, line.confidence, _id(line.correction_id)) for line in reading.lines),
-        keep=("text",),
-        empty="No text was found in it.",
-    )
-    if reading.is_cut:
-        err().print("There is more text than ramq keeps of one image.", style="dim")
-    if corrections:
-        print_table(
-            ("correction", "right text", "who", "when"),
-            (
-                (str(one.id), "(no text)" if one.text is None else one.text, one.said_by, one.said_at)
-                for one in corrections
-            ),
-            keep=("right text",),
-        )
-
-
-def _id(number: int | None) -> str | None:
-    return None if number is None else str(number)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from sqlalchemy import update
 
 from ram_core.spaces import load_text_tower
 from ram_core.spaces.tiny import write_tiny_tower
@@ -15,6 +16,8 @@ from storage.database import unit_of_work
 from storage.errors import FatalError, NotFoundError, UsageError
 from storage.results import generations, looks
 from storage.search.views import SearchQuery
+from storage.tables import Generation
+from tests.services.command_line import run_here
 from tests.services.recognised import CAT, HOSTILE_KEY
 from tests.services.spaces import FURTHER, install_towers, make_space, space_worker
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from fastapi import FastAPI
     from numpy.typing import NDArray
+    from sqlalchemy import Engine
     from starlette.testclient import TestClient
 
     from ramq.wiring import Services
@@ -287,6 +291,20 @@ def test_what_cannot_be_compared_is_told(ramq: Services, worker: Worker, client:
     )
 
 
+def test_vectors_in_other_number_formats_can_be_compared(ramq: Services, worker: Worker, archive: Path) -> None:
+    """A server without a GPU answers for vectors that workers made in 16 bits on theirs."""
+    make_space(ramq, worker, "siglip")
+    with unit_of_work(ramq.engine) as session:
+        session.execute(
+            update(Generation)
+            .where(Generation.stage == "siglip")
+            .values(preprocessing=Generation.preprocessing + "-bfloat16")
+        )
+    assert ramq.search.page(SearchQuery(text=TEXT, space="siglip")).space == "siglip"
+    found = ramq.search.by_image((archive / "coffee.png").read_bytes(), SearchQuery(space="siglip"))
+    assert found.items[0].image_id == ramq.images.find("coffee.png")
+
+
 def test_look_compares_texts_if_its_network_does(ramq: Services, worker: Worker) -> None:
     make_space(ramq, worker, "look", FURTHER["clip"])
     assert ramq.search.page(SearchQuery(text=TEXT, space="look", relevance=0)).space == "look"
@@ -312,13 +330,33 @@ def test_other_weights_than_those_of_the_archive_are_refused(
         without.search.page(SearchQuery(text=TEXT, space="siglip"))
 
 
-def test_answers_are_plain_data(ramq: Services, worker: Worker, client: TestClient) -> None:
-    """What the command line prints is what the API says."""
-    from ramq.cli.output import as_data  # noqa: PLC0415
-
+def test_the_command_line_says_what_was_compared(
+    ramq: Services, worker: Worker, client: TestClient, recognised_engine: Engine, archive: Path
+) -> None:
     make_space(ramq, worker, "look")
+    make_space(ramq, worker, "siglip", query=SearchQuery(prefix="c"))
+    environment = {
+        "RAMQ_DATABASE_URL": recognised_engine.url.render_as_string(hide_password=False),
+        "RAMQ_DATA_DIR": str(ramq.settings.data_dir),
+        "RAMQ_TEXT_SPACE": "siglip",
+    }
     first = ramq.images.find("chelsea.png")
-    told = json.loads(json.dumps(as_data(ramq.search.page(SearchQuery(like=first, limit=3)))))
+    told = json.loads(run_here(["search", "--like", str(first), "--limit", "3", "--json"], environment).stdout)
     answer = client.get("/v1/search", params={"like": first, "limit": 3}).json()
     assert [hit["why"] for hit in told["items"]] == [hit["why"] for hit in answer["items"]]
-    assert (told["space"], told["unranked"]) == (answer["space"], answer["unranked"])
+    assert (told["space"], told["unranked"]) == (answer["space"], answer["unranked"]) == ("look", {})
+
+    some = sum(key.startswith("c") for key in keys_of(ramq).values())
+    said = run_here(["search", TEXT, "--relevance", "0"], environment).stderr
+    assert "Ordered by the vectors of siglip." in said
+    missing = len(keys_of(ramq)) - some
+    assert f"{missing} matching images have no vector of siglip: run `ramq look --space siglip`." in said
+    by_file = run_here(["search", TEXT, "--like", str(archive / "coffee.png"), "--json"], environment)
+    assert json.loads(by_file.stdout)["space"] == "siglip,look"
+    tags = run_here(["tags", TEXT, "--space", "siglip", "--relevance", "0.5", "--json"], environment)
+    assert json.loads(tags.stdout)["items"]
+    exported = run_here(["export", TEXT, "--relevance", "0"], environment).stdout.splitlines()
+    assert len(exported) == some
+    refused = run_here(["search", TEXT, "--space", "look"], environment)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "look cannot compare texts; spaces that can: text, siglip" in refused.stderr

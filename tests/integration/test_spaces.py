@@ -15,6 +15,7 @@ from sqlalchemy import event, text
 from ram_core.spaces import load_image_encoder
 from ram_core.spaces.tiny import write_tiny_tower
 from ramq.services.index import make_builder
+from ramq.wiring import Services
 from storage.database import unit_of_work
 from storage.errors import UsageError
 from storage.index.garbage import collect_garbage
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.testclient import TestClient
 
-    from ramq.wiring import Services
     from storage.ledger.views import JobView
     from workers.lifecycle import Worker
 
@@ -85,6 +85,12 @@ def serving(ramq: Services, space: str) -> int:
         return found.id
 
 
+def delta(ramq: Services, space: str) -> int:
+    """Return how many vectors of a space are in no segment yet."""
+    [status] = [one for one in ramq.index.status() if one.stage == space]
+    return status.delta
+
+
 def stored(ramq: Services, generation_id: int) -> dict[int, bytes]:
     with unit_of_work(ramq.engine) as session:
         rows = session.execute(
@@ -119,11 +125,14 @@ def test_each_space_has_its_own_vectors_and_index(ramq: Services, worker: Worker
                 found = looks.vector_of(session, own[space], image_id)
                 assert found is not None
                 assert float(found @ vector) > 0.99
-        assert builder.publish_new(own[space], force=True) is not None
-        assert builder.verify(own[space]) == []
-        with unit_of_work(ramq.engine) as session:
-            view = ramq.index.reader().view(session, own[space])
-            assert Selection.of(view, None).ids().tolist() == sorted(keys)
+        assert delta(ramq, space) == len(keys)
+        for publish in (lambda number: builder.publish_new(number, force=True), builder.rebuild):
+            assert publish(own[space]) is not None
+            assert builder.verify(own[space]) == []
+            assert delta(ramq, space) == 0
+            with unit_of_work(ramq.engine) as session:
+                view = ramq.index.reader().view(session, own[space])
+                assert Selection.of(view, None).ids().tolist() == sorted(keys)
 
 
 def test_one_model_may_serve_two_spaces(ramq: Services, worker: Worker) -> None:
@@ -176,6 +185,20 @@ def test_a_folder_with_a_tower_of_another_kind_is_refused(ramq: Services) -> Non
     with pytest.raises(UsageError, match="has a model of type 'siglip', which makes no vectors of the space dino; use"):
         ramq.stages.start("dino", SearchQuery(), model="mine")
     assert ramq.stages.estimate("siglip", SearchQuery(), model="mine").vector_size
+
+
+def test_a_setting_that_names_a_tower_of_another_kind_is_refused_before_a_job_starts(
+    services: Services, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    write_tiny_tower("siglip2-base", services.settings.models_path).rename(services.settings.models_path / "mine")
+    for model, message in (("siglip2-base", "unknown model 'siglip2-base' of dino"), ("mine", "type 'siglip'")):
+        settings = services.settings.model_copy(update={"dino_model": model})
+        other = Services(settings, services.engine, None, is_reachable=False)
+        with pytest.raises(UsageError, match=message):
+            other.jobs.create(str(folder), stages=["dino"])
+    assert services.jobs.list().items == []
 
 
 def test_three_stages_share_each_picture(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
