@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from storage.errors import UsageError
 from storage.objects.base import S3Options
+from storage.results.spaces import NAMES, TEXT
 from storage.texts import without_secrets
 from workers.messages import DETECTORS, MASKS, READERS, SEGMENTERS, STAGE_MODELS
 
@@ -74,6 +75,11 @@ class Settings(BaseModel):
         "clip-vit-base-patch32-laion2b", description="tower of the space clip, or a folder in models_dir"
     )
     dino_model: str = Field("dinov2-base", description="tower of the space dino, or a folder in models_dir")
+    text_space: tuple[str, ...] = Field(
+        (TEXT,),
+        description="spaces in which texts are compared with images if a search names none, comma-separated: "
+        f"{', '.join(NAMES)}",
+    )
     locate_precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="number format of detector and segmenter; auto: bfloat16 on a GPU, float32 on a CPU"
     )
@@ -133,7 +139,9 @@ class Settings(BaseModel):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
 
-    @field_validator("archive_allow", "s3_requester_pays", "api_tokens", "stages", "mask_text", mode="before")
+    @field_validator(
+        "archive_allow", "s3_requester_pays", "api_tokens", "stages", "mask_text", "text_space", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -154,6 +162,13 @@ class Settings(BaseModel):
         if not value or not set(value) <= _STAGES:
             raise ValueError(f"choose from {', '.join(sorted(_STAGES))}")
         return value
+
+    @field_validator("text_space")
+    @classmethod
+    def _known_spaces(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not set(value) <= set(NAMES):
+            raise ValueError(f"choose from {', '.join(NAMES)}")
+        return tuple(dict.fromkeys(value))
 
     @field_validator("reader", "detector", "segmenter")
     @classmethod

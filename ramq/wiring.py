@@ -189,7 +189,7 @@ class Services:
         """Searches."""
         from ramq.services.search import SearchClient  # noqa: PLC0415
 
-        return SearchClient(self.search_engine, self._search_of_standby, self._query_models)
+        return SearchClient(self.search_engine, self._search_of_standby, self._query_models, self.settings.text_space)
 
     @once
     def images(self) -> ImageClient:

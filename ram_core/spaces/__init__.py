@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ram_core.recognition import TextEncoder
 
-__all__ = ["ENCODERS", "EncoderSpec", "ImageEncoder", "load_image_encoder", "load_text_tower"]
+__all__ = ["ENCODERS", "METHODS_WITH_TEXTS", "EncoderSpec", "ImageEncoder", "load_image_encoder", "load_text_tower"]
 
 RECOGNISERS = ("lite", "ram", "ram_plus", "tag2text")
 """Models whose own network also tells how pictures look."""
@@ -38,6 +38,9 @@ TOWERS = ("siglip2-base", "clip-vit-base-patch32-laion2b", "dinov2-base")
 
 WITH_TEXTS = ("siglip2-base", "clip-vit-base-patch32-laion2b")
 """Towers whose vectors texts can be compared with."""
+
+METHODS_WITH_TEXTS = ("pooled", "projected")
+"""How ``EncoderSpec.method`` begins for vectors that texts can be compared with."""
 
 ENCODERS = (*RECOGNISERS, *TOWERS)
 

@@ -11,8 +11,9 @@ from storage.errors import NotFoundError, UsageError
 from storage.index.condition import OneOf
 from storage.index.selection import Selection
 from storage.results import crops, generations, policies, regions
+from storage.search.fusion import chosen_by
 from storage.search.hits import hits_of
-from storage.search.orders import ByText, ByVector, Ranked, Taken
+from storage.search.orders import ByVector, Ranked, Taken
 from storage.search.views import CropTag, Hit, HitRegion
 from storage.texts import fold
 
@@ -120,7 +121,7 @@ class LikeRegion:
 
 
 def _within(images: Order, rows_each: int) -> OneOf | None:
-    hits = images.hits() if isinstance(images, ByText) else None
+    hits = chosen_by(images)
     if hits is not None:
         return OneOf(np.sort(hits), rows_each)
     return OneOf(images.found.ids(), rows_each) if images.found.is_narrowed else None

@@ -28,7 +28,7 @@ from tests.region_archive import RegionArchive, add_generation
 from tests.region_archive import row as region_row
 from tests.search_checks import all_pages, check
 from tests.services.fleet import client_services
-from tests.vector_archive import unit_vectors
+from tests.vector_archive import as_text, unit_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -318,7 +318,7 @@ def test_a_text_ends_where_it_does_with_segments(archive: ArchiveModel, builder:
 
     def found() -> list[int]:
         with unit_of_work(archive.engine) as session:
-            return [hit.image_id for hit in search.page(session, query, vector, names).items]
+            return [hit.image_id for hit in search.page(session, query, as_text(vector, names)).items]
 
     before = found()
     builder.publish_new(archive.generations[0], force=True)

@@ -15,7 +15,7 @@ from ram_core import load_model, precision
 from ram_core.checkpoints import installed
 from ram_core.errors import CheckpointError, DeviceError, ImageError, UnknownModelError
 from ram_core.modeling.tiny import write_tiny_models
-from ram_core.spaces import ENCODERS, TOWERS, WITH_TEXTS, load_image_encoder, load_text_tower
+from ram_core.spaces import ENCODERS, METHODS_WITH_TEXTS, TOWERS, WITH_TEXTS, load_image_encoder, load_text_tower
 from ram_core.spaces.files import tower_type, vector_size
 from ram_core.spaces.tiny import MODELS, write_tiny_tower
 from ram_core.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise
@@ -57,6 +57,12 @@ def test_vectors_have_unit_length_and_do_not_depend_on_the_batch(name: str, mode
     )
     assert encoder.encode(pixels[:0]).shape == (0, encoder.spec.vector_size)
     assert len({row.tobytes() for row in vectors.round(4)}) == 5
+
+
+@pytest.mark.parametrize("name", ["lite", *MODELS])
+def test_the_method_says_whether_texts_can_be_compared(name: str, models_dir: Path) -> None:
+    method = load_image_encoder(name, models_dir=models_dir).spec.method
+    assert method.startswith(METHODS_WITH_TEXTS) == (name in WITH_TEXTS)
 
 
 def test_lite_needs_no_files_and_its_vector_is_made_of_two_groups_of_equal_weight() -> None:
