@@ -198,6 +198,21 @@ def test_an_image_without_captions_teaches_all_its_tags(tmp_path: Path) -> None:
     assert torch.equal(checked.tags, checked.parse_tags)
 
 
+@pytest.mark.parametrize("model", ["ram", "ram_plus"])
+def test_models_learn_tags_of_images_without_captions(model: str, tmp_path: Path) -> None:
+    write_pictures(tmp_path, 6)
+    write_official(tmp_path / "t.json", [Sample(f"0/{number}.jpg", [], [], [number % 5]) for number in range(6)])
+    write_tiny_clip(tmp_path / "clip", image_size=CLIP_SIZE)
+    write_tiny_checkpoint(model, tmp_path / "start.pth", tags=len(VOCABULARY), captions=True)
+    network = load_for_training(model, checkpoint=tmp_path / "start.pth", vocabulary=VOCABULARY)
+    (batch,) = batches(tmp_path / "t.json", teacher=ClipTeacher(tmp_path / "clip")).epoch(0, 0)
+    losses = network.losses(batch)
+    assert float(losses["t2t" if model == "ram" else "align"].detach()) == 0
+    assert float(losses["tag"].detach()) > 0
+    losses["total"].backward()
+    assert all(each.grad.isfinite().all() for each in network.parameters() if each.grad is not None)
+
+
 def test_processes_have_other_images(tmp_path: Path) -> None:
     path = write_official_set(tmp_path, 24)
     ranks = [batches(path, rank=rank, processes=2, workers=2) for rank in range(2)]
