@@ -85,7 +85,7 @@ class Settings(BaseModel):
         "auto", description="number format of detector and segmenter; auto: bfloat16 on a GPU, float32 on a CPU"
     )
     look_precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="number format of what makes vectors of spaces; auto: as above"
+        "auto", description="number format of what makes vectors of spaces; auto: as above, lite in float32"
     )
     mask_text: tuple[str, ...] = Field(
         (),

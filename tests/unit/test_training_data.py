@@ -27,8 +27,13 @@ from tests.tiny_clip import write_tiny_clip
 from tests.training_data import CAPTION_TAGS, CAPTIONS, VOCABULARY, entry, write_official_set, write_pictures
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ram_core.recognition import Preprocessing
     from ram_core.training import TrainingBatch
 
 RECIPE = replace(PRETRAIN, image_size=32, batch_size=6, own_clip_view=True, augmentation=Augmentation(32))
@@ -99,6 +104,21 @@ def test_too_many_bad_images_end_the_training_but_one_never_does(official: Path,
         list(batches(official, most_bad=0.03).epoch(0, 0))
     path = write_official_set(tmp_path, 12, (5,))
     assert len(list(batches(path, most_bad=0.0).epoch(0, 0))) == 2
+
+
+def test_a_picture_that_a_library_stumbles_over_is_bad_too(tmp_path: Path) -> None:
+    path = write_official_set(tmp_path, 12)
+    fatal = (tmp_path / "0/4.jpg").read_bytes()
+
+    def decode(body: bytes, preparations: Sequence[Preprocessing], /) -> Sequence[NDArray[np.uint8]]:
+        if body == fatal:
+            raise ValueError("conversion from LAB to RGB not supported")
+        return LIMIT(body, preparations)
+
+    listed: dict[str, str] = {}
+    told = batches(path, decode=decode, on_bad=listed.__setitem__)
+    assert len(list(told.epoch(0, 0))) == 2
+    assert listed == {"0/4.jpg": "ValueError: conversion from LAB to RGB not supported"}
 
 
 def test_when_every_picture_is_bad_the_training_ends(official: Path) -> None:
