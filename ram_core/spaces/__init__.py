@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from ram_core.errors import UnknownModelError
 from ram_core.spaces.encoder import EncoderSpec, ImageEncoder
+from ram_core.trained import SEPARATOR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +57,8 @@ def load_image_encoder(
     """Load an encoder by name. Nothing is downloaded.
 
     Args:
-        name: one of ``ENCODERS``, or a folder in ``models_dir`` with a tower of the same kind.
+        name: one of ``ENCODERS``, a trained model such as ``ram_plus@birds``, or a folder in ``models_dir`` with
+            a tower of the same kind.
         device: ``cpu``, ``cuda``, ``cuda:1``…, or ``auto`` for a GPU if there is one.
         precision: ``float32``, ``bfloat16``, ``float16`` (GPU only), or ``auto``: bfloat16 on GPUs that compute in it,
             but for ``lite``, and float32 elsewhere. It is part of what made a vector.
@@ -71,7 +73,8 @@ def load_image_encoder(
     from ram_core.precision import AUTO, choose  # noqa: PLC0415  (torch: names of this package must not import it)
     from ram_core.registry import resolve_device  # noqa: PLC0415
 
-    module = "lite" if name == "lite" else "swin" if name in RECOGNISERS else "towers"
+    is_recogniser = name.partition(SEPARATOR)[0] in RECOGNISERS
+    module = "lite" if name == "lite" else "swin" if is_recogniser else "towers"
     load = import_module(f"ram_core.spaces.{module}").load
     if types is not None and module != "towers":
         raise UnknownModelError(f"{name} is no tower of type {' or '.join(types)}")

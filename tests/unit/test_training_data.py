@@ -21,7 +21,7 @@ from ram_core.training.data import BadImages, ImageBatches, Sample, ValidationBa
 from ram_core.training.data.loader import decode_here
 from ram_core.training.recipes import CLIP_SIZE, PRETRAIN
 from ram_core.training.teacher import ClipTeacher
-from ram_core.training.trainer import Options, Progress, Trainer
+from ram_core.training.trainer import Options, Progress, Trainer, Watch
 from ram_core.transforms import SquashTransform
 from tests.tiny_clip import write_tiny_clip
 from tests.training_data import CAPTION_TAGS, CAPTIONS, VOCABULARY, entry, write_official_set, write_pictures
@@ -156,14 +156,15 @@ def test_a_training_on_files_ends_the_same_if_it_is_interrupted(official: Path, 
     seen: list[Progress] = []
 
     def train(folder: str, workers: int, stop: int | None = None) -> Path:
-        def report(progress: Progress) -> None:
-            seen.append(progress)
-            if progress.step == stop:
-                raise _StopError
+        class See(Watch):
+            def stepped(self, progress: Progress) -> None:
+                seen.append(progress)
+                if progress.step == stop:
+                    raise _StopError
 
         network = load_for_training("ram_plus", checkpoint=tmp_path / "start.pth", vocabulary=VOCABULARY)
         data = batches(official, workers=workers, teacher=teacher)
-        trainer = Trainer(network, data, recipe, tmp_path / folder, options=Options(save_every=2), report=report)
+        trainer = Trainer(network, data, recipe, tmp_path / folder, options=Options(save_every=2), watch=See())
         return trainer.run(resume=True)
 
     threads = torch.get_num_threads()
