@@ -15,7 +15,7 @@ from storage.errors import UsageError
 from storage.objects.base import S3Options
 from storage.results.spaces import NAMES, TEXT
 from storage.texts import without_secrets
-from workers.messages import DETECTORS, MASKS, READERS, SEGMENTERS, STAGE_MODELS
+from workers.messages import DETECTORS, MASKS, MODEL_NAME, READERS, SEGMENTERS, STAGE_MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,9 +50,10 @@ class Settings(BaseModel):
         None, description="location of the index: file:///…, s3://… or milvus+http://…; empty: data_dir/index"
     )
 
-    model: Literal["lite", "ram", "ram_plus"] = "lite"
+    model: str = Field("lite", description="lite, ram, ram_plus, or a trained model such as ram_plus@birds")
     captioner: Literal["none", "template", "tag2text"] = "template"
     models_dir: Path | None = Field(None, description="checkpoints; empty: data_dir/models")
+    training_dir: Path | None = Field(None, description="trainings; empty: data_dir/training")
     features: Literal["none", "global", "tokens"] = Field(
         "none", description="features that jobs keep for later retagging; tokens: 75 kB per image with ram and ram_plus"
     )
@@ -84,7 +85,7 @@ class Settings(BaseModel):
         "auto", description="number format of detector and segmenter; auto: bfloat16 on a GPU, float32 on a CPU"
     )
     look_precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="number format of what makes vectors of spaces; auto: as above"
+        "auto", description="number format of what makes vectors of spaces; auto: as above, lite in float32"
     )
     mask_text: tuple[str, ...] = Field(
         (),
@@ -163,6 +164,13 @@ class Settings(BaseModel):
             raise ValueError(f"choose from {', '.join(sorted(_STAGES))}")
         return value
 
+    @field_validator("model")
+    @classmethod
+    def _model_name(cls, value: str) -> str:
+        if not re.fullmatch(MODEL_NAME, value):
+            raise ValueError("must be lite, ram, ram_plus, or a trained model such as ram_plus@birds")
+        return value
+
     @field_validator("text_space")
     @classmethod
     def _known_spaces(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -210,6 +218,7 @@ class Settings(BaseModel):
         "index_url",
         "s3_endpoint_url",
         "models_dir",
+        "training_dir",
         "metrics_address",
         "rate_limit",
         "webhook_url",
@@ -262,6 +271,11 @@ class Settings(BaseModel):
     def models_path(self) -> Path:
         """The folder of checkpoints."""
         return self.models_dir or self.data_dir / "models"
+
+    @property
+    def training_path(self) -> Path:
+        """The folder of trainings."""
+        return self.training_dir or self.data_dir / "training"
 
     @property
     def cache_path(self) -> Path:

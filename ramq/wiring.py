@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ramq.services.stages import StageClient
     from ramq.services.thumbnails import Thumbnails
     from ramq.services.training_data import TrainingDataClient
+    from ramq.services.trainings import Trainings
     from ramq.services.vocabularies import VocabularyClient
     from ramq.settings import Settings
     from storage.results.naming import Hierarchy
@@ -121,6 +122,13 @@ class Services:
         from ramq.services.generations import GenerationClient  # noqa: PLC0415
 
         return GenerationClient(self.engine, self.index.reader)
+
+    @once
+    def trainings(self) -> Trainings:
+        """Trainings, as their folders tell of them."""
+        from ramq.services.trainings import Trainings  # noqa: PLC0415
+
+        return Trainings(self.settings.training_path)
 
     @once
     def vocabularies(self) -> VocabularyClient:

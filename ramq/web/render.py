@@ -15,13 +15,14 @@ from starlette.responses import HTMLResponse
 
 from ramq.services.corrections import LOCAL
 from ramq.services.special_tags import special_first
+from ramq.web.curves import curves
 from ramq.web.overlay import corners, points
 from ramq.web.regions_overlay import card, numbers
 from storage.search.language.writer import tag_text
 from storage.texts import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from starlette.requests import HTTPConnection
 
@@ -173,9 +174,14 @@ def why_found(why: Why) -> str:
 
 
 class Templates:
-    """Renders templates. One per application."""
+    """Renders templates. One per application.
 
-    def __init__(self, tokens: Tokens) -> None:
+    Args:
+        tokens: the accepted tokens.
+        has_trainings: whether there are trainings to show.
+    """
+
+    def __init__(self, tokens: Tokens, *, has_trainings: Callable[[], bool] = lambda: False) -> None:
         self._tokens = tokens
         self._environment = Environment(
             loader=FileSystemLoader(WEB / "templates"),
@@ -203,6 +209,7 @@ class Templates:
             "stage": stage,
             "person": person,
             "special_first": special_first,
+            "curves": curves,
             "space_names": space_names,
             "why_found": why_found,
         }
@@ -212,6 +219,7 @@ class Templates:
             "static": lambda name: f"/static/{name}?v={stamps[name]}",
             "version": version("ramq"),
             "has_tokens": tokens.are_set,
+            "has_trainings": has_trainings,
         }
 
     def show(self, request: HTTPConnection, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:

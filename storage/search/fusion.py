@@ -46,8 +46,14 @@ class InSpace:
 
     @property
     def unranked(self) -> int:
-        """The number of images that match, but have no vector in the space."""
-        return max(0, len(self.found) - len(self.order.found))
+        """The number of images that match, but have no vector in the space; 0 if unknown."""
+        ranked = self.order.found.total
+        return 0 if ranked is None else max(0, len(self.found) - ranked)
+
+    @property
+    def ranks_all(self) -> bool:
+        """Whether all images that match have a vector in the space, as far as it is known."""
+        return not self.order.found.is_cut and not self.unranked
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
         """Return the next images. The position is the number of images before."""
@@ -104,11 +110,11 @@ class Fused:
         best = np.lexsort((ids, -scores))[: queries.MAX_OFFSET]
         others = len(found) - (without is not None and without in found)
         total = None
-        if any(order.order.floor == -np.inf and not order.unranked for order in orders):
+        if any(order.order.floor == -np.inf and order.ranks_all for order in orders):
             total = others
         elif all(part.is_complete and len(part.ids) <= queries.MAX_OFFSET for part in listed):
             total = len(ids)
-        has_all = not all(order.unranked for order in orders)
+        has_all = any(order.ranks_all for order in orders)
         below = others - total if total is not None and has_all else None
         return cls(found, tuple(orders), ids[best], scores[best], places[best], similarities[best], total, below)
 

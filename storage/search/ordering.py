@@ -70,9 +70,10 @@ class Ordering:
         places: dict[str, tuple[View, Selection]] = {TEXT: (view, found)}
         orders = []
         for each in compared:
-            if each.space not in places:
+            if each.space not in places or places[each.space][1].is_cut:
                 assert each.generation_id is not None
-                places[each.space] = _place(self._index().view(session, each.generation_id), found)
+                its_view = self._index().view(session, each.generation_id)
+                places[each.space] = its_view, Selection.of_images(its_view, found, each.vector)
             own_view, ranked = places[each.space]
             order: ByText | ByVector
             if each.of == "text":
@@ -122,11 +123,6 @@ class Ordering:
         narrowed = () if match.condition is None else (match.condition,)
         ids, _ = Selection.of(view, All((*narrowed, OneOf(having_words)))).best_by_tags((), MAX_READ)
         return np.sort(ids)
-
-
-def _place(view: View, found: Selection) -> tuple[View, Selection]:
-    """Return the view of a space, and those of its images that match."""
-    return view, Selection.of(view, OneOf(found.ids()) if found.is_narrowed else None)
 
 
 def _by_reading(view: View, match: Match, found: Selection) -> ByReading:

@@ -190,7 +190,9 @@ class ByVector:
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
         """Return the next images. The position is the number of images before."""
-        total = len(self.found) - (self.without is not None and self.without in self.found)
+        total = self.found.total
+        if total is not None:
+            total -= self.without is not None and self.without in self.found
         begin, end = window(after, k)
         if begin >= end and self.floor == -np.inf:
             return Taken([], total)
@@ -200,7 +202,7 @@ class ByVector:
             return Taken(images, total)
         if not listed.is_complete:
             return Taken(images, None)
-        return Taken(images, len(listed.ids), total - len(listed.ids))
+        return Taken(images, len(listed.ids), None if total is None else total - len(listed.ids))
 
     def hits(self) -> NDArray[np.int64] | None:
         """Return the ids of all images of the order, best first; None if these are all that match: see ``ByText``."""
@@ -209,7 +211,7 @@ class ByVector:
     def listed(self, count: int) -> Listed:
         """Return at least the first ``count`` images, or all."""
         ids, cosines = _nearest(self.found, self.vector, count + 1)
-        is_complete = len(ids) == len(self.found) or bool(cosines[-1] < self.floor)
+        is_complete = len(ids) == self.found.total or bool(cosines[-1] < self.floor)
         is_hit = (ids != self.without) & (cosines >= self.floor)
         return Listed(ids[is_hit], cosines[is_hit], cosines[is_hit], is_complete)
 
@@ -257,10 +259,10 @@ class ByText:
             )
         ]
         if self.floor == -np.inf:
-            return Taken(images, len(self.found))
+            return Taken(images, self.found.total)
         if not is_complete:
             return Taken(images, None)
-        return Taken(images, len(listed), len(self.found) - len(listed))
+        return Taken(images, len(listed), None if self.found.total is None else self.found.total - len(listed))
 
     def hits(self) -> NDArray[np.int64] | None:
         """Return the ids of all images of the order, best first; None if these are all that match.
@@ -278,7 +280,7 @@ class ByText:
     def listed(self, count: int) -> Listed:
         """Return at least the first ``count`` images, or all."""
         ids, cosines = self.found.nearest(self.vector, max(1, count))
-        is_all = len(ids) == len(self.found)
+        is_all = len(ids) == self.found.total
         others = np.setdiff1d(np.union1d(self.named, self.read), ids)
         is_complete = is_all or bool(cosines[-1] < self.floor)
         # All other images are less similar than the last one, and get nothing for tags or words.

@@ -238,9 +238,9 @@ class Search:
 
         def in_archive(archive_id: int) -> NDArray[np.int64]:
             view = self._index().view(session, match.generation.id)
-            return Selection.of(view, All((*narrowed, InArchive(archive_id)))).image_ids()
+            return Selection.of(view, All((*narrowed, InArchive(archive_id)))).ids()
 
-        parts = by_rules(session, found.image_ids(), in_archive)
+        parts = by_rules(session, found.ids(), in_archive)
         return region_facets(session, self.regions, match.names, query.where, parts, LOCATED_TAGS)
 
     def _facets(

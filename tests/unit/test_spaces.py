@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from transformers import AutoModel
 
-from ram_core import load_model
+from ram_core import load_model, precision
 from ram_core.checkpoints import installed
 from ram_core.errors import CheckpointError, DeviceError, ImageError, UnknownModelError
 from ram_core.modeling.tiny import write_tiny_models
@@ -222,3 +222,16 @@ def test_every_list_of_spaces_has_all_of_them() -> None:
     assert get_args(get_args(Stage)[0]) == tuple(messages.STAGE_MODELS)
     assert get_args(get_args(NewJob.model_fields["stages"].annotation)[0]) == FOLLOWING
     assert set(load_settings().stage_models) == set(messages.STAGE_MODELS)
+
+
+def test_lite_stays_in_32_bits_unless_it_is_asked(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def choose(name: str, device: torch.device) -> precision.Precision:
+        asked.append(name)
+        return precision.Precision(device)
+
+    monkeypatch.setattr(precision, "choose", choose)
+    for name, wanted in (("lite", "auto"), ("lite", "bfloat16"), ("dinov2-base", "auto")):
+        load_image_encoder(name, models_dir=models_dir, precision=wanted)
+    assert asked == ["float32", "bfloat16", "auto"]
