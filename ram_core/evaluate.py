@@ -82,7 +82,7 @@ def score_images(
         failed += [each for each in pixels if isinstance(each, Unreadable)]
         scores = np.empty((0, len(columns)), dtype=np.float32)
         if read:
-            scores = _scores(model, np.stack(list(read.values())))[:, columns]
+            scores = tag_scores(model, np.stack(list(read.values())))[:, columns]
         table.store(list(read), scores, [row for row in rows if row not in read])
         sys.stderr.write(f"\r{rows[-1] + 1:,} of {len(benchmark.images):,} images")
     sys.stderr.write("\n")
@@ -175,8 +175,16 @@ def _thresholds(
     return np.asarray(vocabulary.thresholds[columns])
 
 
-def _scores(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return (B, T) scores in 0..1 of (B, S, S, 3) uint8 pixels."""
+def tag_scores(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return (B, T) scores in 0..1 of (B, S, S, 3) uint8 pixels, made by the ``preprocessing`` of a recogniser.
+
+    ``lite`` with tags of other names has no logits: those of its scores that it does not keep are 0.
+    """
+    if not hasattr(model, "tag_logits"):
+        scores = np.zeros((len(pixels), len(model.vocabulary)), dtype=np.float32)
+        for row, prediction in zip(scores, model.predict(pixels), strict=True):
+            row[prediction.tag_ids] = prediction.scores
+        return scores
     import torch  # noqa: PLC0415
 
     from ram_core.transforms import normalise  # noqa: PLC0415

@@ -38,6 +38,7 @@ COMMANDS = {
     "vocab": ("vocab",),
     "labels": ("labels",),
     "parse": ("parse",),
+    "evaluate": ("evaluate",),
     "policy": ("policy",),
     "token": ("token",),
 }

@@ -243,7 +243,7 @@ def test_a_run_that_was_stopped_scores_only_the_rest(
 ) -> None:
     whole, batches = tmp_path / "whole", []
     assert evaluate.main(_arguments(folder, whole)) == 0
-    scores = evaluate._scores
+    scores = evaluate.tag_scores
 
     def counted(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         if len(batches) == 1:
@@ -252,7 +252,7 @@ def test_a_run_that_was_stopped_scores_only_the_rest(
         batches.append(len(pixels))
         return scores(model, pixels)
 
-    monkeypatch.setattr(evaluate, "_scores", counted)
+    monkeypatch.setattr(evaluate, "tag_scores", counted)
     with pytest.raises(KeyboardInterrupt):
         evaluate.main(_arguments(folder, tmp_path / "stopped"))
     assert evaluate.main(_arguments(folder, tmp_path / "stopped")) == 0
