@@ -161,10 +161,10 @@ def _upright(image: Image.Image, width: int, height: int) -> tuple[Image.Image, 
     """Apply the EXIF orientation. If the EXIF block is damaged, return the image unchanged."""
     try:
         sideways = image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS
-        upright = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
     except Exception:  # noqa: BLE001  (the parser of a damaged block raises almost anything)
         return image, width, height
-    return upright, *((height, width) if sideways else (width, height))
+    return image, *((height, width) if sideways else (width, height))
 
 
 @cache

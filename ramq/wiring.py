@@ -102,6 +102,7 @@ class Services:
                 s3=self.settings.s3,
                 features=self.settings.features,
                 stage_models=self.settings.stage_models,
+                models_dir=self.settings.models_path,
             ),
         )
 

@@ -69,7 +69,11 @@ def _errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise VocabularyError(f"{path} cannot be read: {error}") from error
+        raise VocabularyError(f"{path} cannot be read: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _objects(path: Path) -> Iterator[Row]:
@@ -91,7 +95,7 @@ def _schema(path: Path) -> list[str]:
     try:
         return list(parquet.read_schema(path).names)
     except pa.ArrowException as error:
-        raise VocabularyError(f"{path} is not valid Parquet: {error}") from error
+        raise VocabularyError(f"{path} is not valid Parquet: {_line(error)}") from error
 
 
 def _columns(path: Path, columns: Sequence[str]) -> Iterator[Row]:
@@ -105,4 +109,4 @@ def _columns(path: Path, columns: Sequence[str]) -> Iterator[Row]:
                 for number, row in enumerate(batch.to_pylist(), start=number + 1):  # noqa: B020  (goes on counting)
                     yield number, row
     except pa.ArrowException as error:
-        raise VocabularyError(f"{path} is not valid Parquet: {error}") from error
+        raise VocabularyError(f"{path} is not valid Parquet: {_line(error)}") from error

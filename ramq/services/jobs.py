@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ramq.services import stage_models
 from storage.database import unit_of_work
 from storage.errors import UsageError
 from storage.ledger import failures, followers, jobs, reports, requests, retries
@@ -52,6 +54,7 @@ class ClientOptions:
         s3: options for access to buckets.
         features: the features that new jobs keep: ``none``, ``global`` or ``tokens``.
         stage_models: the model of each further stage.
+        models_dir: the folder of checkpoints.
     """
 
     model: str
@@ -61,6 +64,7 @@ class ClientOptions:
     s3: S3Options
     features: str = "none"
     stage_models: Mapping[str, str] = field(default_factory=dict)
+    models_dir: Path = Path()
 
 
 class JobClient:
@@ -106,6 +110,8 @@ class JobClient:
         urgency = priority_named(priority)
         further = [stage for stage in dict.fromkeys(stages) if stage != RECOGNITION]
         require_stages(further, FOLLOWING)
+        for stage in further:
+            stage_models.require(stage, self._options.stage_models[stage], self._options.models_dir)
         place, name, manifest_version = self._place_of(source)
         captioner = self._captioner(caption=caption)
         if captioner == "tag2text" and chosen == "lite":

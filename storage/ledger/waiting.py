@@ -69,7 +69,8 @@ def waits_for(job: JobView, workers: Sequence[WorkerView]) -> str | None:
         return None
     doing = [worker for worker in alive if job.stage in worker.runs]
     if not doing:
-        install = "" if job.stage == RECOGNITION else f' (`pip install "ramq[{job.stage}]"` where it runs)'
+        # Only the stage text needs packages of its own.
+        install = ' (`pip install "ramq[text]"` where it runs)' if job.stage == "text" else " (RAMQ_STAGES says which)"
         return f"waiting for a worker that does the stage {job.stage}: none of those alive does{install}"
     is_pinned = job.stage == RECOGNITION
     running = [worker for worker in doing if not is_pinned or worker.models is None or job.model in worker.models]

@@ -15,6 +15,7 @@ from sqlalchemy import event, text
 from ram_core.spaces import load_image_encoder
 from ram_core.spaces.tiny import write_tiny_tower
 from ramq.services.index import make_builder
+from ramq.wiring import Services
 from storage.database import unit_of_work
 from storage.errors import UsageError
 from storage.index.garbage import collect_garbage
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.testclient import TestClient
 
-    from ramq.wiring import Services
     from storage.ledger.views import JobView
     from workers.lifecycle import Worker
 
@@ -176,6 +176,20 @@ def test_a_folder_with_a_tower_of_another_kind_is_refused(ramq: Services) -> Non
     with pytest.raises(UsageError, match="has a model of type 'siglip', which makes no vectors of the space dino; use"):
         ramq.stages.start("dino", SearchQuery(), model="mine")
     assert ramq.stages.estimate("siglip", SearchQuery(), model="mine").vector_size
+
+
+def test_a_setting_that_names_a_tower_of_another_kind_is_refused_before_a_job_starts(
+    services: Services, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    write_tiny_tower("siglip2-base", services.settings.models_path).rename(services.settings.models_path / "mine")
+    for model, message in (("siglip2-base", "unknown model 'siglip2-base' of dino"), ("mine", "type 'siglip'")):
+        settings = services.settings.model_copy(update={"dino_model": model})
+        other = Services(settings, services.engine, None, is_reachable=False)
+        with pytest.raises(UsageError, match=message):
+            other.jobs.create(str(folder), stages=["dino"])
+    assert services.jobs.list().items == []
 
 
 def test_three_stages_share_each_picture(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

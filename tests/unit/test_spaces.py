@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pytest
@@ -19,6 +19,12 @@ from ram_core.spaces import ENCODERS, TOWERS, WITH_TEXTS, load_image_encoder, lo
 from ram_core.spaces.files import tower_type, vector_size
 from ram_core.spaces.tiny import MODELS, write_tiny_tower
 from ram_core.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise
+from ramq.schemas.views import NewJob
+from ramq.services.jobs import FOLLOWING
+from ramq.settings import load_settings
+from ramq.web.api.stages import Stage
+from storage.results.spaces import SPACES
+from workers import messages
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -202,3 +208,11 @@ def test_vectors_in_16_bits_are_near_those_in_32_and_of_another_generation(name:
 def test_a_tower_of_another_type_is_refused(name: str, types: tuple[str, ...], message: str, models_dir: Path) -> None:
     with pytest.raises((CheckpointError, UnknownModelError), match=message):
         load_image_encoder(name, models_dir=models_dir, types=types)
+
+
+def test_every_list_of_spaces_has_all_of_them() -> None:
+    assert set(SPACES) == {"look", *messages.TOWERS} == {"look", *messages.TOWER_TYPES}
+    assert {name for names in messages.TOWERS.values() for name in names} == set(TOWERS)
+    assert get_args(get_args(Stage)[0]) == tuple(messages.STAGE_MODELS)
+    assert get_args(get_args(NewJob.model_fields["stages"].annotation)[0]) == FOLLOWING
+    assert set(load_settings().stage_models) == set(messages.STAGE_MODELS)

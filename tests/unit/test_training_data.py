@@ -213,7 +213,11 @@ def test_what_does_not_fit_is_refused(official: Path) -> None:
         ImageBatches(dataset, RECIPE, other)
     with pytest.raises(TrainingError, match="42 images are fewer than a batch of 52; use smaller batches"):
         ImageBatches(dataset, PRETRAIN, VOCABULARY)
-    for options, complaint in (({"workers": -1}, "workers is -1"), ({"most_bad": 2}, "most_bad is 2")):
+    for options, complaint in (
+        ({"workers": -1}, "workers is -1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"most_bad": 2}, "most_bad is 2"),
+    ):
         with pytest.raises(TrainingError, match=complaint):
             batches(official, **options)
     with pytest.raises(TrainingError, match="batch_size is 0"):

@@ -76,6 +76,8 @@ class ImageBatches:
         most_bad: float = MOST_BAD,
     ) -> None:
         _check_vocabulary(dataset, vocabulary)
+        if seed < 0:
+            raise TrainingError(f"seed is {seed}; give 0 or more")
         if not 0 <= most_bad <= 1:
             raise TrainingError(f"most_bad is {most_bad}; give a share from 0 to 1")
         self._dataset, self._recipe, self._tags = dataset, recipe, len(vocabulary)
@@ -98,13 +100,12 @@ class ImageBatches:
             TrainingError: too many images are bad.
         """
         groups = (group.tolist() for group in self._order.epoch(number, start))
-        places = (group.tolist() for group in self._order.epoch(number, start))
         bad = 0
-        for images, loaded in zip(places, self._loader.batches(groups, lambda at: self._load(number, at)), strict=True):
+        for loaded in self._loader.batches(groups, lambda at: self._load(number, at)):
             for one in loaded:
                 bad += bool(one.bad)
                 self._report(one, bad)
-            yield self._batch(number, images, loaded)
+            yield self._batch(number, loaded)
 
     def _load(self, epoch: int, index: int) -> Loaded:
         views = self._recipe.views_of(self._seed, epoch, index, clip=self._teacher is not None)
@@ -121,10 +122,9 @@ class ImageBatches:
                 "where the pictures are, or allow more bad images, and resume"
             )
 
-    def _batch(self, epoch: int, images: Sequence[int], loaded: Sequence[Loaded]) -> TrainingBatch:
-        """Make a batch. ``images`` are those that the order says: what is random is theirs."""
+    def _batch(self, epoch: int, loaded: Sequence[Loaded]) -> TrainingBatch:
         samples = [self._dataset.samples[one.index] for one in loaded]
-        chosen = [_choose(each, self._seed, epoch, image) for each, image in zip(samples, images, strict=True)]
+        chosen = [_choose(each, self._seed, epoch, one.place) for each, one in zip(samples, loaded, strict=True)]
         captions = [clean_caption(caption) for caption, _ in chosen]
         clip_image = caption_text = None
         if self._teacher is not None:

@@ -34,10 +34,10 @@ def open_coco(path: Path, describer: Describer, images: Path | None = None) -> S
     except (OSError, ValueError, RecursionError) as error:
         raise TrainingError(f"{path} is not valid JSON: {error}") from error
     pictures, annotations = (_objects(path, content, key) for key in ("images", "annotations"))
-    captions: dict[Any, list[str]] = {}
+    captions: dict[str, list[str]] = {}
     for each in annotations:
         if isinstance(each.get("caption"), str):
-            captions.setdefault(each.get("image_id"), []).append(each["caption"].strip())
+            captions.setdefault(str(each.get("image_id")), []).append(each["caption"].strip())
     if not captions:
         raise TrainingError(f'{path} has no annotation with a "caption"; give captions, not boxes')
     samples = folder.checked(_samples(path, pictures, captions, describer, folder))
@@ -54,7 +54,7 @@ def _objects(path: Path, content: Any, key: str) -> list[dict[str, Any]]:
 def _samples(
     path: Path,
     pictures: list[dict[str, Any]],
-    captions: dict[Any, list[str]],
+    captions: dict[str, list[str]],
     describer: Describer,
     folder: PictureFolder,
 ) -> Iterator[Sample]:
@@ -62,4 +62,4 @@ def _samples(
         where = f"{path}, image {number}"
         if not isinstance(picture.get("file_name"), str):
             raise TrainingError(f'{where} has no "file_name"; give each image one')
-        yield describer.sample(folder.name(picture["file_name"], where), captions.get(picture.get("id"), ()))
+        yield describer.sample(folder.name(picture["file_name"], where), captions.get(str(picture.get("id")), ()))

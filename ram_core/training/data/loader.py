@@ -58,11 +58,13 @@ class Loaded:
     """One place of a batch.
 
     Attributes:
+        place: index of the image that should have it. What is random is this image's.
         index: of the image that has it.
         pixels: what each preparation made of it; empty if there is no image.
         bad: names of images that could not have it, and why.
     """
 
+    place: int
     index: int
     pixels: Sequence[NDArray[np.uint8]]
     bad: tuple[tuple[str, str], ...] = ()
@@ -90,10 +92,10 @@ class Loader:
     def load(self, index: int, preparations: Sequence[Preprocessing]) -> Loaded:
         """Load one image; without pixels if it is bad."""
         try:
-            return Loaded(index, self._decode(self.dataset.read(index), preparations))
+            return Loaded(index, index, self._decode(self.dataset.read(index), preparations))
         except (ImageError, MemoryError) as error:
             reason = str(error) or "not enough memory to decode it"
-            return Loaded(index, (), ((self.dataset.samples.name(index), reason),))
+            return Loaded(index, index, (), ((self.dataset.samples.name(index), reason),))
 
     def load_some(self, index: int, preparations: Sequence[Preprocessing], seed: int, epoch: int) -> Loaded:
         """Load an image, or in the place of a bad one another, which depends on the image, seed and epoch alone.
@@ -109,7 +111,7 @@ class Loader:
         for _ in range(_TRIES):
             loaded = self.load(int(random.integers(len(self.dataset))), preparations)
             if not loaded.bad:
-                return Loaded(loaded.index, loaded.pixels, tuple(bad))
+                return Loaded(index, loaded.index, loaded.pixels, tuple(bad))
             bad += loaded.bad
         name, reason = bad[-1]
         raise TrainingError(

@@ -100,7 +100,7 @@ def _samples(path: Path, describer: Describer, places: array[int]) -> Iterator[S
                 if has_content(sample):
                     places.extend((picture.offset, picture.size_bytes))
                 yield sample
-    except (tarfile.TarError, OSError) as error:
+    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:  # headers may say anything
         raise TrainingError(
             f"{path} is no whole tar file ({error}); unpack it if it is compressed, or fetch it again"
         ) from error
@@ -111,7 +111,7 @@ def _groups(path: Path, archive: tarfile.TarFile) -> Iterator[tuple[str, _Member
     key, picture, texts = "", None, dict[str, bytes]()
     while (member := archive.next()) is not None:
         archive.members.clear()  # type: ignore[attr-defined]  # tarfile remembers all, and there may be millions
-        if not member.isreg() or member.issparse():
+        if not member.isreg() or member.issparse() or member.size < 0:
             continue
         folder, slash, file = member.name.rpartition("/")
         stem, _, ending = file.partition(".")

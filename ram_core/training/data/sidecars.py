@@ -37,6 +37,7 @@ def _samples(folder: PictureFolder, describer: Describer) -> Iterator[Sample]:
     pictures = False
     for place, folders, files in os.walk(folder.root):
         folders.sort()
+        texts = {file for file in files if file.endswith(".txt")}
         for file in sorted(files):
             if Path(file).suffix[1:].lower() not in ENDINGS:
                 continue
@@ -44,7 +45,7 @@ def _samples(folder: PictureFolder, describer: Describer) -> Iterator[Sample]:
             name = (Path(place) / file).relative_to(folder.root)
             text = name.with_suffix(".txt")
             captions = []
-            if text.name in files:
+            if text.name in texts:
                 captions = lines(folder.text(text.as_posix()))
             yield describer.sample(name.as_posix(), captions)
     if not pictures:
