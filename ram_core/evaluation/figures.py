@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ram_core.errors import TrainingError
 from ram_core.metrics import average_precision
 
 if TYPE_CHECKING:
@@ -174,6 +175,9 @@ def evaluate(scored: Scored, vocabulary: TagVocabulary, enough: int = ENOUGH) ->
         scored: images with scores and tags.
         vocabulary: names and thresholds of the tags.
         enough: images that a tag needs, so that its figures say something.
+
+    Raises:
+        TrainingError: no image has a tag.
     """
     pool, tags, elsewhere = Pool(len(scored)), [], 0
     for tag_id, scores, targets in scored.columns():
@@ -187,6 +191,11 @@ def evaluate(scored: Scored, vocabulary: TagVocabulary, enough: int = ENOUGH) ->
         threshold = float(str(vocabulary.thresholds[tag_id]))
         tags.append(TagFigures(tag_id, vocabulary.names[tag_id], threshold, counts, found))
     present = [tag for tag in tags if tag.counts.images]
+    if not present:
+        raise TrainingError(
+            f"no image has a tag of vocabulary {vocabulary.name!r}, so there is nothing to compare; give the vocabulary "
+            "of the data's tags, or other data"
+        )
     firm = [tag for tag in present if tag.counts.images >= enough]
     return Evaluation(len(scored), tuple(tags), enough, _means(present), _means(firm), pool.together(), elsewhere)
 

@@ -83,7 +83,7 @@ def calibration_text(calibration: Calibration) -> str:
     """Return a summary of some lines, in percent."""
     outcomes = Counter(tag.outcome for tag in calibration.tags)
     changed = outcomes[Outcome.CALIBRATED]
-    lines = [f"{changed:,} tags have a new threshold, for a precision of {100 * calibration.target:g} %"]
+    lines = [f"New thresholds of {changed:,} tags, for a precision of {100 * calibration.target:g} %"]
     if calibration.before is not None and calibration.after is not None:
         lines += [
             _cells("", "precision", "recall", "F1"),
@@ -92,10 +92,8 @@ def calibration_text(calibration: Calibration) -> str:
         ]
         missed = [tag.name for tag in calibration.tags if _is_missed(tag, calibration.target)]
         if missed:
-            lines.append(f"On held-out images {len(missed):,} tags stay below it for certain: {_listed(missed)}")
-    lines += [
-        f"{count:,} tags {outcome.value}" for outcome, count in outcomes.items() if outcome is not Outcome.CALIBRATED
-    ]
+            lines.append(f"Below it on held-out images, by the whole 95 % interval: {_listed(missed)}")
+    lines += [f"{count:,}: {outcome.value}" for outcome, count in outcomes.items() if outcome is not Outcome.CALIBRATED]
     return "\n".join(lines) + "\n"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ram_core.errors import TrainingError
+from ram_core.errors import DeviceError, TrainingError
 from ram_core.evaluate import tag_scores
 from ram_core.score_table import ScoreTable
 from ram_core.training.data.loader import Loader, decode_here
@@ -81,6 +81,7 @@ def score_dataset(  # noqa: PLR0913  (three things, and one knob each)
     Raises:
         TrainingError: the data was opened with other tags, or no image can be read.
         ModelError: the folder has scores of another run.
+        DeviceError: the numbers overflowed.
     """
     tags = model.vocabulary
     if dataset.samples.tag_count != len(tags):
@@ -108,6 +109,8 @@ def score_dataset(  # noqa: PLR0913  (three things, and one knob each)
         scores = np.empty((0, len(tags)), dtype=np.float32)
         if good:
             scores = tag_scores(model, np.stack([one.pixels[0] for one in good]))
+            if not np.isfinite(scores).all():
+                raise DeviceError(f"the scores are not numbers in {precision}; take float32 or bfloat16 (--precision)")
         table.store([one.index for one in good], scores, [one.index for one in group if not one.pixels])
         done += len(group)
         if on_progress is not None:

@@ -288,14 +288,14 @@ def test_a_folder_without_any_of_the_images_is_an_error_in_one_line(
 ) -> None:
     arguments = _arguments(folder, tmp_path / "out")
     arguments[arguments.index("--images") + 1] = str(tmp_path)
-    assert evaluate.main(arguments) == 1
+    assert evaluate.main(arguments) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("evaluate: none of the 10 images could be read")
 
 
 def test_lite_cannot_take_other_tags(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = _arguments(folder, tmp_path, "--open-set")
     arguments[arguments.index("--model") + 1] = "lite"
-    assert evaluate.main(arguments) == 1
+    assert evaluate.main(arguments) == 2
     assert "lite cannot take other tags" in capsys.readouterr().err
 
 
