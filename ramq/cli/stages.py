@@ -36,7 +36,7 @@ GenerationId = Annotated[
 ]
 
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many images there are and how long it takes.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many images there are, and what they cost.")]
 
 
 def register(root: typer.Typer) -> None:
@@ -223,8 +223,8 @@ def look(
 ) -> None:
     """Make a vector of how each recorded image looks. `ramq search --like 12` then finds what looks alike.
 
-    With --space, make the vectors of another space, with SigLIP, CLIP or DINO. Its model has to be pulled first: `ramq
-    models list`. A folder of your own with such a model in RAMQ_MODELS_DIR is named by its folder.
+    With --space, make vectors of another space, with SigLIP, CLIP or DINO. Its tower has to be pulled first (`ramq
+    models list`). --model also takes the name of a folder in RAMQ_MODELS_DIR with such a tower.
 
     Works on all recorded images, those of an archive, or the hits of a search. Starts one job for each archive, says
     how many images it has and how long it may take, and prints the job's number. Images that have such a vector

@@ -64,9 +64,9 @@ class Estimate:
     images_per_second: float | None
     seconds: float | None
     is_alike: bool
-    vector_size: int | None
-    vector_bytes: int | None
-    lacking: str | None
+    vector_size: int | None = None
+    vector_bytes: int | None = None
+    lacking: str | None = None
 
 
 class _Plan(NamedTuple):
