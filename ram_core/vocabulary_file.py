@@ -92,14 +92,15 @@ def write_vocabulary(path: Path | str, vocabulary: TagVocabulary) -> None:
     partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
-            for tag_id in range(len(vocabulary)):
-                file.write(json.dumps(_fields(vocabulary, tag_id), ensure_ascii=False) + "\n")
-        partial.replace(path)
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                for tag_id in range(len(vocabulary)):
+                    file.write(json.dumps(_fields(vocabulary, tag_id), ensure_ascii=False) + "\n")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise VocabularyError(f"{path} cannot be written: {error.strerror}; give another file") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _fields(vocabulary: TagVocabulary, tag_id: int) -> dict[str, Any]:

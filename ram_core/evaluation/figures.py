@@ -43,7 +43,8 @@ def wilson(hits: int, total: int) -> Interval:
     share, weight = hits / total, _Z * _Z / total
     middle = (share + weight / 2) / (1 + weight)
     half = _Z * sqrt(share * (1 - share) / total + weight / (4 * total)) / (1 + weight)
-    return Interval(max(0.0, middle - half), min(1.0, middle + half))
+    # Exact at the ends, where rounding would leave the share itself just outside.
+    return Interval(middle - half if hits else 0.0, middle + half if hits < total else 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +194,8 @@ def evaluate(scored: Scored, vocabulary: TagVocabulary, enough: int = ENOUGH) ->
     present = [tag for tag in tags if tag.counts.images]
     if not present:
         raise TrainingError(
-            f"no image has a tag of vocabulary {vocabulary.name!r}, so there is nothing to compare; give the vocabulary "
-            "of the data's tags, or other data"
+            f"no image has a tag of vocabulary {vocabulary.name!r}, so there is nothing to compare; give the "
+            "vocabulary of the data's tags, or other data"
         )
     firm = [tag for tag in present if tag.counts.images >= enough]
     return Evaluation(len(scored), tuple(tags), enough, _means(present), _means(firm), pool.together(), elsewhere)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,18 +76,9 @@ def evaluate(
 
     Example: ramq evaluate ram_plus --dataset birds-val.json --calibrate 0.9
     """
-    if precision not in _PRECISIONS:
-        raise UsageError(f"unknown precision {precision!r}; choose one of {', '.join(_PRECISIONS)}")
-    if calibrated is not None and calibrate is None:
-        raise UsageError("--calibrated is the file of new thresholds: give --calibrate P as well")
-    if calibrate is not None and not 0 < calibrate <= 1:
-        raise UsageError(f"--calibrate {calibrate:g} is no precision; give one above 0 and up to 1, for example 0.9")
-    if calibrate is not None and folds > enough:
-        raise UsageError(f"tags with {enough} images cannot be parted into {folds} folds; raise --enough")
-    if calibrated is not None and calibrated.suffix.lower() != ".jsonl":
-        raise UsageError(f"{calibrated} cannot be written as a vocabulary: give a .jsonl file")
+    _check(calibrate, calibrated, folds, enough, precision)
     settings = settings_for()
-    folder = to or Path("evaluation") / f"{model}-{Path(dataset[0].rstrip('/')).stem or 'data'}"
+    folder = to or Path("evaluation") / re.sub(r"[^\w.-]+", "_", f"{model}-{Path(dataset[0]).stem}")
     with _errors():
         from ram_core import evaluation  # noqa: PLC0415  (torch loads here)
         from ram_core.training.data import open_dataset  # noqa: PLC0415
@@ -113,18 +105,29 @@ def evaluate(
         about["calibration"] = None if found is None else evaluation.calibration_data(found) | {"vocabulary": str(file)}
         print_json(evaluation.evaluation_data(result, about))
         return
-    out().print(visible_lines(evaluation.evaluation_text(result)), end="", markup=False, soft_wrap=True)
+    said = [evaluation.evaluation_text(result), *([] if found is None else [evaluation.calibration_text(found)])]
+    for line in "\n".join(said).splitlines():
+        out().print(visible(line), markup=False, soft_wrap=True)
+    notes = [f"All tags: {folder / evaluation.TAGS}"]
     if found is not None:
-        out().print(visible_lines("\n" + evaluation.calibration_text(found)), end="", markup=False, soft_wrap=True)
-    err().print(f"All tags: {folder / evaluation.TAGS}", markup=False, soft_wrap=True)
-    if found is not None:
-        err().print(f"Thresholds before and after: {folder / evaluation.CALIBRATION}", markup=False, soft_wrap=True)
-        err().print(f"Use the new ones with: ramq vocab add {file}", markup=False, soft_wrap=True)
+        notes.append(f"Thresholds before and after: {folder / evaluation.CALIBRATION}")
+        notes.append(f"Use the new ones with: ramq vocab add {file}")
+    for line in notes:
+        err().print(line, markup=False, soft_wrap=True)
 
 
-def visible_lines(text: str) -> str:
-    """Return text whose lines have no control characters: names of tags may have any."""
-    return "\n".join(visible(line) for line in text.split("\n"))
+def _check(calibrate: float | None, calibrated: Path | None, folds: int, enough: int, precision: str) -> None:
+    """Raise ``UsageError`` for options that do not fit each other."""
+    if precision not in _PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}; choose one of {', '.join(_PRECISIONS)}")
+    if calibrated is not None and calibrate is None:
+        raise UsageError("--calibrated is the file of new thresholds: give --calibrate P as well")
+    if calibrate is not None and not 0 < calibrate <= 1:
+        raise UsageError(f"--calibrate {calibrate:g} is no precision; give one above 0 and up to 1, for example 0.9")
+    if calibrate is not None and folds > enough:
+        raise UsageError(f"tags with {enough} images cannot be parted into {folds} folds; raise --enough")
+    if calibrated is not None and calibrated.suffix.lower() != ".jsonl":
+        raise UsageError(f"{calibrated} cannot be written as a vocabulary: give a .jsonl file")
 
 
 def _model(
@@ -202,11 +205,13 @@ def _told(folder: Path, *, as_json: bool) -> Iterator[_Told]:
 @contextmanager
 def _errors() -> Iterator[None]:
     """Turn errors of ``ram_core`` into the errors that determine the exit code."""
-    from ram_core.errors import ModelError, TrainingError, UnknownModelError, VocabularyError  # noqa: PLC0415
+    from ram_core.errors import CheckpointError, DeviceError, ModelError  # noqa: PLC0415
 
     try:
         yield
-    except (UnknownModelError, VocabularyError, TrainingError) as error:
-        raise UsageError(str(error)) from error
-    except ModelError as error:
+    except (CheckpointError, DeviceError) as error:
         raise RamqError(str(error)) from error
+    except ModelError as error:
+        raise UsageError(str(error)) from error
+    except OSError as error:
+        raise UsageError(f"{error.filename or 'the folder'}: {error.strerror}; give another --out") from error
