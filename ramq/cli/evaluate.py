@@ -69,8 +69,8 @@ def evaluate(
 ) -> None:
     """Compare a model's tags with those of a data set: precision, recall, F1 and AP of each tag and of all.
 
-    Takes every format of `ramq train`. Scores are kept in --out, so an interrupted run is continued. Images that cannot
-    be read are left out and listed in bad.jsonl.
+    Takes the formats that training takes. Scores are kept in --out, so an interrupted run is continued. Images that
+    cannot be read are left out and listed in bad.jsonl.
 
     Example: ramq evaluate ram_plus --dataset birds-val.json --images ./birds
 
