@@ -34,6 +34,8 @@ from storage.migrate import upgrade
 from storage.results import generations, readings
 from storage.results.generations import StageSpec
 from storage.results.records import lock_existing
+from storage.results.spaces import TEXT
+from storage.search.compared import Compared
 from storage.search.search import Search
 from storage.search.views import SearchQuery, asking
 
@@ -199,7 +201,7 @@ class Bench:
 
     def _ask(self, search: Search, query: SearchQuery, number: int, totals: list[int] | None = None) -> None:
         with unit_of_work(self.engine) as session:
-            page = search.page(session, query, self.vectors[number] if query.text else None)
+            page = search.page(session, query, [Compared(TEXT, "text", self.vectors[number])] if query.text else ())
         if totals is not None:
             totals.append(page.total or 0)
 

@@ -42,6 +42,8 @@ from storage.results.masks import of_pixels
 from storage.results.records import lock_existing
 from storage.results.region_lists import BLOCK_BITS, EVERY
 from storage.results.region_views import FoundRegion, RegionsRow
+from storage.results.spaces import TEXT
+from storage.search.compared import Compared
 from storage.search.kept_regions import KeptRegions
 from storage.search.search import Search
 from storage.search.views import SearchQuery, asking
@@ -259,12 +261,12 @@ class Bench:
 
     def _ask(self, search: Search, asked: str, *, facets: bool) -> int:
         query = asking(SearchQuery(limit=LIMIT), asked)
-        vector = self.vector if query.text else None
+        compared = [Compared(TEXT, "text", self.vector)] if query.text else ()
         with unit_of_work(self.engine) as session:
             if facets:
-                page = search.page_with_facets(session, query, 40, vector)[0]
+                page = search.page_with_facets(session, query, 40, compared)[0]
             else:
-                page = search.page(session, query, vector)
+                page = search.page(session, query, compared)
         return page.total or 0
 
     def _cores(self) -> list[Path]:

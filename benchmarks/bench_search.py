@@ -40,6 +40,8 @@ from storage.index.selection import Selection
 from storage.index.vectors import QUERY_BITS, Vectors, in_one_thread, open_vectors
 from storage.migrate import upgrade
 from storage.results.records import lock_existing, write_records
+from storage.results.spaces import TEXT
+from storage.search.compared import Compared
 from storage.search.language import AllOf, AnyOf, FieldTerm, NotOf, TagTerm
 from storage.search.query import resolve
 from storage.search.search import Search
@@ -204,7 +206,9 @@ class Bench:
 
     def _page(self, query: SearchQuery, number: int) -> list[int]:
         with unit_of_work(self.engine) as session:
-            page = self.search.page(session, query, self.vectors[number] if query.text else None)
+            page = self.search.page(
+                session, query, [Compared(TEXT, "text", self.vectors[number])] if query.text else ()
+            )
         return [hit.image_id for hit in page.items]
 
     def _ask(self, query: Callable[[int], SearchQuery], number: int) -> None:

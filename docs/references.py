@@ -139,7 +139,7 @@ def _type(schema: dict[str, Any]) -> str:
 
 def _default(schema: dict[str, Any]) -> list[str]:
     default = schema.get("default")
-    return [] if default in {None, ""} else [f"{default} if not given"]
+    return [] if default in (None, "", {}) else [f"{default} if not given"]
 
 
 def _joined(text: str) -> str:

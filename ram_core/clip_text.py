@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch.nn import functional
-from transformers import logging as transformers_logging
 from transformers.models.clip.modeling_clip import CLIPTextModelWithProjection
 from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
 from ram_core.errors import CheckpointError
+from ram_core.quiet import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,14 +92,11 @@ def read_clip(directory: Path, part: Any) -> Any:
     if not (directory / "config.json").is_file():
         raise CheckpointError(f"{directory / 'config.json'} is missing; run `ramq models pull {DIRECTORY}`")
     _weights(directory)
-    previous = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # it lists the other tower's weights, which are omitted on purpose
     try:
-        return part.from_pretrained(str(directory), local_files_only=True)
+        with quiet():  # the other tower's weights are omitted on purpose
+            return part.from_pretrained(str(directory), local_files_only=True)
     except Exception as error:  # transformers raises any error of its readers
         raise CheckpointError(f"{directory} cannot be read as CLIP ({error}); pull {DIRECTORY} again") from error
-    finally:
-        transformers_logging.set_verbosity(previous)
 
 
 def _weights(directory: Path) -> Path:

@@ -45,5 +45,9 @@ class TrainingError(ModelError):
     """A batch, a data set or an option does not fit the training."""
 
 
+class TrainingStoppedError(TrainingError):
+    """Somebody asked the training to stop. Its state is saved, and it can go on from there."""
+
+
 class FeaturesError(ModelError):
     """The stored features of an image are not those that this model takes."""

@@ -32,6 +32,7 @@ class LoadOptions:
     """Options of the loaders.
 
     Attributes:
+        name: the name in results; default: that of the model.
         checkpoint: official ``.pth`` or ``.safetensors``; default: the one in ``models_dir``.
         vocabulary: the tags; default: the official list in ``models_dir``.
         device: where to run.
@@ -46,6 +47,7 @@ class LoadOptions:
         captions: RAM only: load the caption branch of its checkpoint, which its authors never exposed (experimental).
     """
 
+    name: str | None = None
     checkpoint: Path | str | None = None
     vocabulary: TagVocabulary | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -90,7 +92,7 @@ def load_tag2text(**options: Any) -> Tag2TextRecognizer:
     source = read_source("tag2text", wanted)
     vocabulary = None if source.vocabulary is None else _with_official_exceptions(source.vocabulary)
     return Tag2TextRecognizer(
-        name="tag2text",
+        name=wanted.name or "tag2text",
         runner=_runner(source.fill(Tag2Text), wanted),
         vocabulary=vocabulary,
         weights_sha256=weights_sha256(source.weights),
@@ -204,7 +206,7 @@ def caption_words(wanted: LoadOptions) -> CaptionWords:
 def _ram_recognizer(source: Source, network: RAM, wanted: LoadOptions) -> RamRecognizer:
     assert source.vocabulary is not None
     return RamRecognizer(
-        name=source.model,
+        name=wanted.name or source.model,
         runner=_runner(network, wanted),
         vocabulary=source.vocabulary,
         weights_sha256=weights_sha256(source.weights),

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ram_core.errors import DeviceError, UnknownModelError
+from ram_core.trained import SEPARATOR, find_trained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,6 @@ _TEXT_ENCODERS = {
     "ram_plus": "ram_core.clip_text:load_clip_text",
 }
 
-
 # model -> the name of its vocabulary, where that is another one.
 _VOCABULARIES = {"lite": "imagenet", "ram_plus": "ram"}
 
@@ -55,7 +55,7 @@ def load_model(  # noqa: PLR0913  (one knob each; every one has a default but th
     """Load a model by name, ready to recognise.
 
     Args:
-        name: one of ``model_names()``.
+        name: one of ``model_names()``, or that of a trained checkpoint in ``models_dir``, such as ``ram_plus@birds``.
         checkpoint: weights, official ``.pth`` or ``.safetensors``; default: those in ``models_dir``. ``lite`` has its
             own weights installed.
         vocabulary: a vocabulary or its name; default: the model's own.
@@ -74,6 +74,11 @@ def load_model(  # noqa: PLR0913  (one knob each; every one has a default but th
     import torch  # noqa: PLC0415  (using names and errors of this module must not import torch)
 
     load = _loader(_MODELS, name)
+    if SEPARATOR in name:
+        own = find_trained(name, models_dir)
+        checkpoint = checkpoint or own.checkpoint
+        vocabulary = vocabulary or own.vocabulary()
+        options["name"] = name
     if isinstance(vocabulary, str):
         vocabulary = load_vocabulary(vocabulary, models_dir)
     model: Recognizer = load(
@@ -92,7 +97,8 @@ def load_vocabulary(name: str, models_dir: Path | str | None = None) -> TagVocab
     """Return a vocabulary by name.
 
     Args:
-        name: ``imagenet`` (the 1,000 classes of ``lite``), ``ram`` (RAM and RAM++) or ``tag2text``; or a model.
+        name: ``imagenet`` (the 1,000 classes of ``lite``), ``ram`` (RAM and RAM++) or ``tag2text``; or a model, also a
+            trained one such as ``ram_plus@birds``, for its tags.
         models_dir: the folder with the official lists, or with the folders of their models; not needed for
             ``imagenet``.
 
@@ -104,6 +110,8 @@ def load_vocabulary(name: str, models_dir: Path | str | None = None) -> TagVocab
         from ram_core.lite.imagenet import imagenet_vocabulary  # noqa: PLC0415  (timm, and so torch, load here)
 
         return imagenet_vocabulary()
+    if SEPARATOR in name:
+        return find_trained(name, models_dir).vocabulary()
     from ram_core.vocabulary import TagVocabulary  # noqa: PLC0415
 
     return TagVocabulary.official(name, models_dir)
@@ -145,7 +153,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 
 def _loader(table: dict[str, str], name: str) -> Callable[..., Any]:
-    target = table.get(name)
+    target = table.get(name.partition(SEPARATOR)[0])
     if target is None:
         raise UnknownModelError(f"unknown model {name!r}; known models: {', '.join(table)}")
     module, function = target.split(":")

@@ -154,6 +154,9 @@ def _models(settings: Settings) -> list[Finding]:
     for name in dict.fromkeys([settings.model, *(["tag2text"] if settings.captioner == "tag2text" else [])]):
         if name == "lite":
             continue
+        if "@" in name:
+            findings.append(_trained(name, settings))
+            continue
         damaged = [file for file in verify(name, settings.models_path) if file.state is FileState.DAMAGED]
         if damaged:
             detail = "; ".join(f"{file.path}: {file.detail}" for file in damaged)
@@ -166,6 +169,19 @@ def _models(settings: Settings) -> list[Finding]:
         else:
             findings.append(Finding("model files", "ok", f"{name}: {len(files)} files in {settings.models_path}"))
     return findings
+
+
+def _trained(name: str, settings: Settings) -> Finding:
+    from ram_core.errors import ModelError  # noqa: PLC0415
+    from ram_core.trained import find_trained  # noqa: PLC0415
+
+    try:
+        found = find_trained(name, settings.models_path)
+    except ModelError as error:
+        return Finding("model files", "fault", str(error), "ramq models list")
+    if fault := found.verify():
+        return Finding("model files", "fault", fault, f"ramq models verify {name}")
+    return Finding("model files", "ok", f"{name}: {found.summary}")
 
 
 def _database(engine: Engine) -> Finding:

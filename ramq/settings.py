@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from storage.errors import UsageError
 from storage.objects.base import S3Options
+from storage.results.spaces import NAMES, TEXT
 from storage.texts import without_secrets
-from workers.messages import DETECTORS, MASKS, READERS, SEGMENTERS, STAGE_MODELS
+from workers.messages import DETECTORS, MASKS, MODEL_NAME, READERS, SEGMENTERS, STAGE_MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,9 +50,10 @@ class Settings(BaseModel):
         None, description="location of the index: file:///…, s3://… or milvus+http://…; empty: data_dir/index"
     )
 
-    model: Literal["lite", "ram", "ram_plus"] = "lite"
+    model: str = Field("lite", description="lite, ram, ram_plus, or a trained model such as ram_plus@birds")
     captioner: Literal["none", "template", "tag2text"] = "template"
     models_dir: Path | None = Field(None, description="checkpoints; empty: data_dir/models")
+    training_dir: Path | None = Field(None, description="trainings; empty: data_dir/training")
     features: Literal["none", "global", "tokens"] = Field(
         "none", description="features that jobs keep for later retagging; tokens: 75 kB per image with ram and ram_plus"
     )
@@ -74,11 +76,16 @@ class Settings(BaseModel):
         "clip-vit-base-patch32-laion2b", description="tower of the space clip, or a folder in models_dir"
     )
     dino_model: str = Field("dinov2-base", description="tower of the space dino, or a folder in models_dir")
+    text_space: tuple[str, ...] = Field(
+        (TEXT,),
+        description="spaces in which texts are compared with images if a search names none, comma-separated: "
+        f"{', '.join(NAMES)}",
+    )
     locate_precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="number format of detector and segmenter; auto: bfloat16 on a GPU, float32 on a CPU"
     )
     look_precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="number format of what makes vectors of spaces; auto: as above"
+        "auto", description="number format of what makes vectors of spaces; auto: as above, lite in float32"
     )
     mask_text: tuple[str, ...] = Field(
         (),
@@ -133,7 +140,9 @@ class Settings(BaseModel):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
 
-    @field_validator("archive_allow", "s3_requester_pays", "api_tokens", "stages", "mask_text", mode="before")
+    @field_validator(
+        "archive_allow", "s3_requester_pays", "api_tokens", "stages", "mask_text", "text_space", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -154,6 +163,20 @@ class Settings(BaseModel):
         if not value or not set(value) <= _STAGES:
             raise ValueError(f"choose from {', '.join(sorted(_STAGES))}")
         return value
+
+    @field_validator("model")
+    @classmethod
+    def _model_name(cls, value: str) -> str:
+        if not re.fullmatch(MODEL_NAME, value):
+            raise ValueError("must be lite, ram, ram_plus, or a trained model such as ram_plus@birds")
+        return value
+
+    @field_validator("text_space")
+    @classmethod
+    def _known_spaces(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not set(value) <= set(NAMES):
+            raise ValueError(f"choose from {', '.join(NAMES)}")
+        return tuple(dict.fromkeys(value))
 
     @field_validator("reader", "detector", "segmenter")
     @classmethod
@@ -195,6 +218,7 @@ class Settings(BaseModel):
         "index_url",
         "s3_endpoint_url",
         "models_dir",
+        "training_dir",
         "metrics_address",
         "rate_limit",
         "webhook_url",
@@ -247,6 +271,11 @@ class Settings(BaseModel):
     def models_path(self) -> Path:
         """The folder of checkpoints."""
         return self.models_dir or self.data_dir / "models"
+
+    @property
+    def training_path(self) -> Path:
+        """The folder of trainings."""
+        return self.training_dir or self.data_dir / "training"
 
     @property
     def cache_path(self) -> Path:

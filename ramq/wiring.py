@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ramq.services.stages import StageClient
     from ramq.services.thumbnails import Thumbnails
     from ramq.services.training_data import TrainingDataClient
+    from ramq.services.trainings import Trainings
     from ramq.services.vocabularies import VocabularyClient
     from ramq.settings import Settings
     from storage.results.naming import Hierarchy
@@ -128,6 +129,13 @@ class Services:
         return GenerationClient(self.engine, self.index.reader)
 
     @once
+    def trainings(self) -> Trainings:
+        """Trainings, as their folders tell of them."""
+        from ramq.services.trainings import Trainings  # noqa: PLC0415
+
+        return Trainings(self.settings.training_path)
+
+    @once
     def vocabularies(self) -> VocabularyClient:
         """The users' own vocabularies."""
         from ramq.services.vocabularies import VocabularyClient  # noqa: PLC0415
@@ -194,7 +202,7 @@ class Services:
         """Searches."""
         from ramq.services.search import SearchClient  # noqa: PLC0415
 
-        return SearchClient(self.search_engine, self._search_of_standby, self._query_models)
+        return SearchClient(self.search_engine, self._search_of_standby, self._query_models, self.settings.text_space)
 
     @once
     def images(self) -> ImageClient:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from ramq.broker import broker_client, check_broker
@@ -13,7 +14,7 @@ from storage import revision
 from storage.database import make_engine
 from storage.errors import UsageError
 from storage.tables import RECOGNITION
-from workers.messages import ANY_MODEL
+from workers.messages import ANY_MODEL, MODEL_NAME
 from workers.pipeline.model_holder import ModelHolder, ModelOptions
 from workers.pipeline.stage_holder import StageHolder
 from workers.pipeline.steps import PipelineOptions
@@ -38,8 +39,8 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
         FatalError: this worker must not continue, for example because its device was lost.
     """
     configure_structlog(settings.log_level)
-    if model is not None and model not in ANY_MODEL:
-        raise UsageError(f"unknown model {model!r}; choose one of {', '.join(ANY_MODEL)}")
+    if model is not None and not re.fullmatch(MODEL_NAME, model):
+        raise UsageError(f"unknown model {model!r}; choose one of {', '.join(ANY_MODEL)}, or a trained one")
     with addresses(settings) as (database_url, broker_url):
         if broker_url is None:
             raise UsageError("settings: RAMQ_BROKER_URL is not set; set it, because a worker needs it for its wake-ups")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storage.database import unit_of_work
+from storage.results.spaces import TEXT
+from storage.search.compared import Compared
 from storage.tables import SCORE_SCALE
 from tests.vector_archive import unit_vectors
 
@@ -24,7 +26,7 @@ def all_pages(
     hits: list[Hit] = []
     while True:
         with unit_of_work(archive.engine) as session:
-            page = search.page(session, query, vector)
+            page = search.page(session, query, [] if vector is None else [Compared(TEXT, "image", vector)])
         hits += page.items
         if page.next_cursor is None:
             return hits, page.total

@@ -17,7 +17,7 @@ from ram_core.modeling.tiny import write_tiny_checkpoint
 from ram_core.training import TrainingBatch, load_for_training, multi_hot
 from ram_core.training.processes import join_processes, own_device
 from ram_core.training.recipes import PRETRAIN, Decay
-from ram_core.training.trainer import Options, Progress, Trainer
+from ram_core.training.trainer import Options, Progress, Trainer, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,9 +67,28 @@ def write_start(path: Path) -> Path:
     return path
 
 
-def _say(progress: Progress) -> None:
-    sys.stdout.write(f"{progress.epoch} {progress.step}\n")
-    sys.stdout.flush()
+class Seen(Watch):
+    """Keeps what happened, and may stop the training after a step."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.steps: list[Progress] = []
+        self.scores: list[tuple[int, float]] = []
+        self._stop_after = stop_after
+
+    def stepped(self, progress: Progress) -> None:
+        self.steps.append(progress)
+
+    def scored(self, epochs: int, score: float) -> None:
+        self.scores.append((epochs, score))
+
+    def wants_stop(self) -> bool:
+        return len(self.steps) == self._stop_after
+
+
+class _Say(Watch):
+    def stepped(self, progress: Progress) -> None:
+        sys.stdout.write(f"{progress.epoch} {progress.step}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
@@ -78,4 +97,4 @@ if __name__ == "__main__":
     if torch.distributed.is_torchelastic_launched():
         rank, processes = join_processes(own_device("cpu"))
         given = {"batches": Noise(3, rank, processes), "recipe": CALM}
-    trainer(Path(sys.argv[1]), Path(sys.argv[2]), report=_say, **given).run(resume=True)
+    trainer(Path(sys.argv[1]), Path(sys.argv[2]), watch=_Say(), **given).run(resume=True)

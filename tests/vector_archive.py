@@ -17,6 +17,8 @@ from storage.index.selection import Selection
 from storage.results import partitions
 from storage.results import vectors as repository
 from storage.results.packing import pack_vectors
+from storage.results.spaces import TEXT
+from storage.search.compared import Compared
 from storage.tables import Archive, Generation, Vocabulary
 
 if TYPE_CHECKING:
@@ -177,3 +179,8 @@ def nearest(
         chosen = tuple((part, bitmap_of(part.rows_of(ids).astype(np.uint32))) for part, _ in selection.parts)
         selection = replace(selection, parts=chosen, is_narrowed=True)
     return selection.nearest(query, k)
+
+
+def as_text(vector: NDArray[np.float32] | None, names: NDArray[np.float32] | None = None) -> list[Compared]:
+    """A search's text, of which only the vector is known; None: it has no text."""
+    return [] if vector is None else [Compared(TEXT, "text", vector, names=names)]

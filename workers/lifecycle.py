@@ -32,6 +32,7 @@ from storage.ledger.waiting import Able
 from storage.objects.source import open_store, parse_source
 from storage.results.index_rows import indexed
 from storage.tables import RECOGNITION
+from workers.messages import kind_of
 from workers.pipeline.decoders import Decoders
 from workers.pipeline.fitness import INDEX, Fitness, UnfitError, of_archive
 from workers.pipeline.metrics import WorkerMetrics
@@ -338,7 +339,7 @@ class Worker:
             return
         with unit_of_work(self._engine) as session:
             waiting = shards.backlog(session)
-        if any(model in self._models.names for model in waiting):
+        if any({model, kind_of(model)} & {*self._models.names} for model in waiting):
             log.info("no wake-up came, though there is work")
             self.work_now()
 

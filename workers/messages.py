@@ -10,6 +10,8 @@ WAKE = "ramq.wake"
 reading the broker."""
 
 ANY_MODEL = ("lite", "ram", "ram_plus")
+MODEL_NAME = r"(lite|ram|ram_plus|(ram|ram_plus)@[a-z0-9][a-z0-9._-]{0,62})"
+"""Pattern of the models of recognition: one of ``ANY_MODEL``, or a trained one, such as ``ram_plus@birds``."""
 
 READERS = (
     "ppocr_v6",
@@ -49,9 +51,17 @@ STAGE_MODELS = {
 """Stages of jobs beside recognition, each with its models."""
 
 
+def kind_of(model: str) -> str:
+    """Return the model whose network this is: ``ram_plus`` for a trained one such as ``ram_plus@birds``."""
+    return model.partition("@")[0]
+
+
 def queue_of(model: str) -> str:
-    """Return the queue on which workers that can run ``model``, or do the stage of this name, listen."""
-    return f"ramq.{model}"
+    """Return the queue on which workers that can run ``model``, or do the stage of this name, listen.
+
+    Trained models share one with their kind: a worker need not know beforehand which of them there will be.
+    """
+    return f"ramq.{kind_of(model)}"
 
 
 def queues_of(models: tuple[str, ...]) -> list[str]:

@@ -13,7 +13,7 @@ import structlog
 from storage.database import unit_of_work
 from storage.ledger import followers, jobs, listings, shards
 from storage.results import features, stages
-from workers.messages import MODELS_WITH_TOKENS
+from workers.messages import MODELS_WITH_TOKENS, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ def list_recorded(
             prefix=listing.prefix,
             from_generation_id=source,
             generation_id=generation_id,
-            needs_tokens=listing.model in MODELS_WITH_TOKENS,
+            needs_tokens=kind_of(listing.model) in MODELS_WITH_TOKENS,
             after=after,
             limit=PAGE,
         )

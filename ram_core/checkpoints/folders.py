@@ -5,7 +5,6 @@ No code in a file is run: only safetensors are read.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from pathlib import Path
@@ -14,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 from transformers import AutoTokenizer
-from transformers import logging as transformers_logging
 
 from ram_core.errors import CheckpointError, UnknownModelError
+from ram_core.quiet import quiet
 from ram_core.registry import resolve_device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 WEIGHTS = "model.safetensors"
 
@@ -74,7 +73,7 @@ def load_network(folder: Path, name: str, device: str | torch.device) -> Any:
         raise CheckpointError(f"{folder / WEIGHTS} is missing; run `ramq models pull {folder.name}`")
     place = resolve_device(device)
     try:
-        with _quiet():
+        with quiet():
             network, report = getattr(transformers, name).from_pretrained(
                 str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
             )
@@ -88,23 +87,6 @@ def load_network(folder: Path, name: str, device: str | torch.device) -> Any:
             f"pull {folder.name} again"
         )
     return network.eval().requires_grad_(requires_grad=False).to(place)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from listing weights that are not used, and from drawing a progress bar.
-
-    Weights that lack are looked at by the caller.
-    """
-    level, has_bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if has_bar:
-            transformers_logging.enable_progress_bar()
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from ram_core.errors import UnknownModelError
 from ram_core.spaces.encoder import EncoderSpec, ImageEncoder
+from ram_core.trained import SEPARATOR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from ram_core.recognition import TextEncoder
 
-__all__ = ["ENCODERS", "EncoderSpec", "ImageEncoder", "load_image_encoder", "load_text_tower"]
+__all__ = ["ENCODERS", "METHODS_WITH_TEXTS", "EncoderSpec", "ImageEncoder", "load_image_encoder", "load_text_tower"]
 
 RECOGNISERS = ("lite", "ram", "ram_plus", "tag2text")
 """Models whose own network also tells how pictures look."""
@@ -38,6 +39,9 @@ TOWERS = ("siglip2-base", "clip-vit-base-patch32-laion2b", "dinov2-base")
 
 WITH_TEXTS = ("siglip2-base", "clip-vit-base-patch32-laion2b")
 """Towers whose vectors texts can be compared with."""
+
+METHODS_WITH_TEXTS = ("pooled", "projected")
+"""How ``EncoderSpec.method`` begins for vectors that texts can be compared with."""
 
 ENCODERS = (*RECOGNISERS, *TOWERS)
 
@@ -53,10 +57,11 @@ def load_image_encoder(
     """Load an encoder by name. Nothing is downloaded.
 
     Args:
-        name: one of ``ENCODERS``, or a folder in ``models_dir`` with a tower of the same kind.
+        name: one of ``ENCODERS``, a trained model such as ``ram_plus@birds``, or a folder in ``models_dir`` with
+            a tower of the same kind.
         device: ``cpu``, ``cuda``, ``cuda:1``…, or ``auto`` for a GPU if there is one.
         precision: ``float32``, ``bfloat16``, ``float16`` (GPU only), or ``auto``: bfloat16 on GPUs that compute in it,
-            float32 elsewhere. It is part of what made a vector.
+            but for ``lite``, and float32 elsewhere. It is part of what made a vector.
         models_dir: folder of checkpoints (``ramq models pull``). ``lite`` needs none.
         types: it must be a tower of one of these types (``model_type`` of its config.json); None: anything.
 
@@ -65,14 +70,17 @@ def load_image_encoder(
         CheckpointError: the weights are missing, damaged, or of another kind of model.
         DeviceError: the device or the number format is not available.
     """
-    from ram_core.precision import choose  # noqa: PLC0415  (torch: names of this package must not import it)
+    from ram_core.precision import AUTO, choose  # noqa: PLC0415  (torch: names of this package must not import it)
     from ram_core.registry import resolve_device  # noqa: PLC0415
 
-    module = "lite" if name == "lite" else "swin" if name in RECOGNISERS else "towers"
+    is_recogniser = name.partition(SEPARATOR)[0] in RECOGNISERS
+    module = "lite" if name == "lite" else "swin" if is_recogniser else "towers"
     load = import_module(f"ram_core.spaces.{module}").load
     if types is not None and module != "towers":
         raise UnknownModelError(f"{name} is no tower of type {' or '.join(types)}")
     limited = {} if types is None else {"types": types}
+    if name == "lite" and precision == AUTO:
+        precision = "float32"  # it is small, and in 16 bits all of it would be, sums included
     numbers = choose(precision, resolve_device(device))
     encoder: ImageEncoder = load(name, numbers=numbers, models_dir=models_dir, **limited)
     return encoder

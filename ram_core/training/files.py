@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+from ram_core.errors import TrainingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def write_whole(path: Path | str, content: Any) -> None:
@@ -27,3 +34,17 @@ def write_whole(path: Path | str, content: Any) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def room(folder: Path) -> Iterator[None]:
+    """Say so if there is no space left for what is written within. Raises ``TrainingError``."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+        if full or "PytorchStreamWriter" in str(error):  # torch hides what the system said
+            raise TrainingError(
+                f"no space left for the training in {folder}; make room and resume: the last state is complete"
+            ) from error
+        raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,15 +11,13 @@ import torch
 from ram_core.errors import CheckpointError, TrainingError, UnknownModelError, VocabularyError
 from ram_core.modeling.architecture import PIXELS_PER_WINDOW_CELL
 from ram_core.modeling.bias_tables import resizing
-from ram_core.official import LoadOptions, caption_words, read_source
+from ram_core.official import LoadOptions, Source, caption_words, read_source
 from ram_core.registry import load_vocabulary, resolve_device
 from ram_core.training.files import write_whole
 from ram_core.training.networks import Trainable, TrainableRAM, TrainableRAMPlus, TrainableTag2Text
 from ram_core.weights import twin_in_tagging_head
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ram_core.vocabulary import TagVocabulary
     from ram_core.weights import Weights
 
@@ -66,11 +65,7 @@ def load_for_training(  # noqa: PLR0913  (one knob each; every one has a default
         VocabularyError: the tags are missing or do not fit.
         TrainingError: an option is out of range.
     """
-    if name not in _KINDS:
-        raise UnknownModelError(f"{name!r} cannot be trained; models that can: {', '.join(_KINDS)}")
-    for option, value in (("dropout", dropout), ("drop_path", drop_path)):
-        if not 0 <= value < 1:
-            raise TrainingError(f"{option} is {value}; give a share from 0 to less than 1")
+    _check(name, dropout=dropout, drop_path=drop_path)
     tags = load_vocabulary(vocabulary, models_dir) if isinstance(vocabulary, str) else vocabulary
     wanted = LoadOptions(checkpoint=checkpoint, vocabulary=tags, models_dir=models_dir, captions=name == "ram")
     source = read_source(name, wanted)
@@ -80,12 +75,51 @@ def load_for_training(  # noqa: PLR0913  (one knob each; every one has a default
         _check_captions(source.weights, source.path)
     for key, weight in source.weights.items():
         source.weights[key] = weight.clone()  # the file is mapped into memory, and may be overwritten by the training
+    network = _network(source, wanted, dropout=dropout, drop_path=drop_path, image_size=image_size)
+    network.punish_same_captions = punish_same_captions
+    return network.to(resolve_device(device))
+
+
+def begin_training(  # noqa: PLR0913  (as above)
+    name: str,
+    weights: Weights,
+    vocabulary: TagVocabulary,
+    *,
+    dropout: float = 0.1,
+    drop_path: float = 0.1,
+    image_size: int | None = None,
+    device: str | torch.device = "cpu",
+    models_dir: Path | str | None = None,
+) -> Trainable:
+    """Return a network that learns, with new weights, for example those of ``initial_weights``.
+
+    Args and errors are those of ``load_for_training``.
+    """
+    _check(name, dropout=dropout, drop_path=drop_path)
+    source = Source(name, Path("new weights"), dict(weights), vocabulary, captions=name != "ram_plus")
+    source.check_tags()
+    wanted = LoadOptions(vocabulary=vocabulary, models_dir=models_dir)
+    network = _network(source, wanted, dropout=dropout, drop_path=drop_path, image_size=image_size)
+    return network.to(resolve_device(device))
+
+
+def _check(name: str, **shares: float) -> None:
+    if name not in _KINDS:
+        raise UnknownModelError(f"{name!r} cannot be trained; models that can: {', '.join(_KINDS)}")
+    for option, value in shares.items():
+        if not 0 <= value < 1:
+            raise TrainingError(f"{option} is {value}; give a share from 0 to less than 1")
+
+
+def _network(
+    source: Source, wanted: LoadOptions, *, dropout: float, drop_path: float, image_size: int | None
+) -> Trainable:
+    assert source.vocabulary is not None
     if image_size is not None:
         _resize(source.weights, image_size)
-    network = source.fill(_KINDS[name], dropout=dropout, drop_path=drop_path)
-    network.punish_same_captions = punish_same_captions
+    network = source.fill(_KINDS[source.model], dropout=dropout, drop_path=drop_path)
     network.start(source.vocabulary.names, caption_words(wanted) if source.captions else None)
-    return network.to(resolve_device(device))
+    return network
 
 
 def save_checkpoint(network: Trainable, path: Path | str, **more: Any) -> None:

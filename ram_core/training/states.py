@@ -34,6 +34,11 @@ class States:
         for path in self._paths()[: -self.keep]:
             path.unlink()
 
+    def newest(self) -> Path | None:
+        """Return the file of the last state; None if there is none."""
+        paths = self._paths()
+        return paths[-1] if paths else None
+
     def last(self) -> dict[str, Any] | None:
         """Return the last state that can be read; None if there is none.
 

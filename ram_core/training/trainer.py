@@ -9,9 +9,8 @@ gradients are averaged.
 
 from __future__ import annotations
 
-import errno
 import math
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,13 +19,14 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ram_core.errors import TrainingError
+from ram_core.errors import TrainingError, TrainingStoppedError
+from ram_core.training.files import room
 from ram_core.training.loading import save_checkpoint
 from ram_core.training.processes import join_processes
 from ram_core.training.states import States
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from ram_core.training.batch import TrainingBatch
     from ram_core.training.networks import Trainable
@@ -92,11 +92,36 @@ class Progress:
     losses: dict[str, float]
 
 
+class Watch:
+    """Looks on while a training runs. This one sees and wants nothing."""
+
+    def began(self, steps_done: int, epochs_done: int) -> None:
+        """Take note that the training begins, or goes on after so many steps in all, and whole epochs."""
+
+    def stepped(self, progress: Progress) -> None:
+        """Take note of a step."""
+
+    def scored(self, epochs: int, score: float) -> None:
+        """Take note of the score after a number of epochs; 0 before the first step."""
+
+    def wants_stop(self) -> bool:
+        """Return whether the training shall stop after this step."""
+        return False
+
+
 @dataclass(slots=True)
 class _Position:
     epoch: int = 0
     step: int = 0
     best: float | None = field(default=None)
+
+
+def require_steps(batches: Batches, options: Options) -> None:
+    """Raise ``TrainingError`` if an epoch has no whole step."""
+    if batches.steps() < options.accumulate:
+        raise TrainingError(
+            f"an epoch has {batches.steps()} batches, but a step accumulates {options.accumulate}; use fewer"
+        )
 
 
 class _Losses(nn.Module):
@@ -121,12 +146,13 @@ class Trainer:
         folder: where states and checkpoints go: ``states/``, ``last.pth`` after every epoch, ``best.pth`` after the one
             with the highest score.
         options: how to do it.
-        validate: returns the score of the network, higher is better, after every epoch, in every process; it may put
-            the network into evaluation mode.
-        report: called after every step.
+        validate: returns the score of the network, higher is better, before the first step and after every epoch, in
+            every process; it may put the network into evaluation mode.
+        watch: is told of steps and scores, and may end the training.
+        about: further things that must be the same when the training goes on, such as the hash of the data; by name.
     """
 
-    def __init__(  # noqa: PLR0913  (three things, a place, and three ways to look on)
+    def __init__(  # noqa: PLR0913  (three things, a place, and ways to look on)
         self,
         network: Trainable,
         batches: Batches,
@@ -135,20 +161,19 @@ class Trainer:
         *,
         options: Options | None = None,
         validate: Callable[[Trainable], float] | None = None,
-        report: Callable[[Progress], None] | None = None,
+        watch: Watch | None = None,
+        about: Mapping[str, str] | None = None,
     ) -> None:
         self.network, self.batches, self.recipe = network, batches, recipe
         self.options = options or Options()
-        if batches.steps() < self.options.accumulate:
-            raise TrainingError(
-                f"an epoch has {batches.steps()} batches, but a step accumulates {self.options.accumulate}; use fewer"
-            )
+        require_steps(batches, self.options)
         self.folder = Path(folder)
         self.states = States(self.folder / "states", self.options.keep)
         self.device = next(network.parameters()).device
         self.optimizer = recipe.optimizer(network)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.options.precision == "float16")
-        self._validate, self._report = validate, report
+        self._validate, self._watch = validate, watch or Watch()
+        self._about = dict(about or {})
         self._position = _Position()
         self.rank, self.processes = join_processes(self.device)
         losses = _Losses(network)
@@ -165,6 +190,7 @@ class Trainer:
             The checkpoint: the best one if there is a score, otherwise the last.
 
         Raises:
+            TrainingStoppedError: the watcher wanted it to stop. The state is saved.
             TrainingError: a loss is not finite, the disk is full, or the folder has the states of another training.
         """
         stored = self.states.last()
@@ -174,6 +200,10 @@ class Trainer:
             )
         if stored is not None:
             self._restore(stored)
+        at, steps = self._position, self.batches.steps() // self.options.accumulate
+        self._watch.began(at.epoch * steps + at.step, at.epoch)
+        if stored is None and self._validate is not None:
+            self._watch.scored(0, self._validate(self.network))
         while self._position.epoch < self.recipe.epochs:
             self._epoch()
         return self.folder / ("best.pth" if self._validate else "last.pth")
@@ -185,9 +215,14 @@ class Trainer:
         while at.step < steps:
             rate = self.recipe.learning_rate(at.epoch, at.step)
             losses = self._step(batches, rate)
-            if self._report is not None:
-                self._report(Progress(at.epoch, at.step, steps, rate, losses))
+            self._watch.stepped(Progress(at.epoch, at.step, steps, rate, losses))
             at.step += 1
+            if self._is_stop_wanted():
+                self._save()
+                raise TrainingStoppedError(
+                    f"stopped after step {at.step:,} of {steps:,} in epoch {at.epoch + 1}; the state is in "
+                    f"{self.states.folder}"
+                )
             if at.step % self.options.save_every == 0 and at.step < steps:
                 self._save()
         self._end_of_epoch()
@@ -215,6 +250,15 @@ class Trainer:
         self._scaler.update()
         return values
 
+    def _is_stop_wanted(self) -> bool:
+        """Return whether any process wants to stop: they do it after the same step."""
+        wanted = self._watch.wants_stop()
+        if self.processes == 1:
+            return wanted
+        votes = torch.tensor(int(wanted), device=self.device)
+        torch.distributed.all_reduce(votes)
+        return bool(votes)
+
     def _apart(self, *, last: bool) -> AbstractContextManager[Any]:
         """Return a context that leaves averaging of gradients to the last batch of a step."""
         return (
@@ -225,20 +269,25 @@ class Trainer:
         wrong = [name for name, value in losses.items() if not math.isfinite(value)]
         if wrong:
             at = self._position
+            rate = self.optimizer.param_groups[0]["lr"]
+            good = self.states.newest()
             raise TrainingError(
-                f"the loss {wrong[0]!r} is {losses[wrong[0]]} at epoch {at.epoch}, step {at.step}; lower the learning "
-                "rate, or use bfloat16 or float32, and resume: the last state is from before"
+                f"the loss {wrong[0]!r} is {losses[wrong[0]]} at epoch {at.epoch + 1}, step {at.step + 1}, with a "
+                f"learning rate of {rate:g}; train again in another folder with a lower rate, or in bfloat16 or float32"
+                + (f", from {good}" if good else "")
             )
 
     def _end_of_epoch(self) -> None:
         at = self._position
         score = None if self._validate is None else self._validate(self.network)
+        if score is not None:
+            self._watch.scored(at.epoch + 1, score)
         at.epoch, at.step = at.epoch + 1, 0
         is_best = score is not None and (at.best is None or score > at.best)
         if is_best:
             at.best = score
         if self.rank == 0:
-            with _room(self.folder):
+            with room(self.folder):
                 entries = {"epoch": at.epoch, "recipe": self.recipe.name, "score": score}
                 if is_best:
                     save_checkpoint(self.network, self.folder / "best.pth", **entries)
@@ -256,7 +305,7 @@ class Trainer:
             "position": {"epoch": at.epoch, "step": at.step, "best": at.best},
             "training": self._identity(),
         }
-        with _room(self.folder):
+        with room(self.folder):
             self.states.save(at.epoch * self.batches.steps() + at.step, state)
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -280,6 +329,7 @@ class Trainer:
             "accumulate": self.options.accumulate,
             "processes": self.processes,
             "batches": self.batches.steps(),
+            **self._about,
         }
 
 
@@ -289,17 +339,3 @@ def _seed(seed: int, epoch: int, batch: int, rank: int) -> None:
     for number in (epoch, batch, rank):
         mixed = (mixed * 1_000_003 + number + 1) % (1 << 63)
     torch.manual_seed(mixed)
-
-
-@contextmanager
-def _room(folder: Path) -> Iterator[None]:
-    """Say so if there is no space left."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
-        if full or "PytorchStreamWriter" in str(error):  # torch hides what the system said
-            raise TrainingError(
-                f"no space left for the training in {folder}; make room and resume: the last state is complete"
-            ) from error
-        raise

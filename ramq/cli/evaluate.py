@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="lite, ram, ram_plus or tag2text.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="lite, ram, ram_plus, tag2text, or a trained model.")],
     dataset: Annotated[
         list[str], typer.Option(metavar="PATH", help="Images and their tags, see docs/training.md (repeatable).")
     ],

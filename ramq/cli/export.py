@@ -13,7 +13,7 @@ import typer
 
 from ramq.cli.context import services
 from ramq.cli.output import err, visible
-from ramq.cli.search import LikeOf, Query, RelevanceOf, Strict, liking, narrowed, pointing_into, read
+from ramq.cli.search import LikeOf, Query, RelevanceOf, SpaceOf, Strict, liking, narrowed, pointing_into, read
 from ramq.services.export import (
     FOLDERS,
     FORMATS,
@@ -55,6 +55,7 @@ def export(
     narrow: SearchQuery,
     query: Query = None,
     like: LikeOf = None,
+    space: SpaceOf = None,
     relevance: RelevanceOf = None,
     format_: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "jsonl",
     out_path: Annotated[
@@ -88,7 +89,8 @@ def export(
     """
     _check(format_, out_path, with_text=with_text, vectors=vectors, image_url=image_url)
     with pointing_into(query), services() as ramq:
-        asked = liking(ramq, read(ramq, replace(narrow, relevance=relevance), query, is_strict=strict), like)
+        narrow = replace(narrow, relevance=relevance, space=space)
+        asked = liking(ramq, read(ramq, narrow, query, is_strict=strict), like)
         made_by, hits = ramq.search.export(asked)
         if asked.text or asked.like is not None:
             hits = _to_the_depth(hits)

@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
 
 def enqueue(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="s3://bucket/prefix, a folder, or a manifest.")],
-    model: Annotated[str | None, typer.Option(help="lite, ram or ram_plus; default: RAMQ_MODEL.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model of `ramq models list`; default: RAMQ_MODEL.")] = None,
     caption: Annotated[
         bool | None, typer.Option("--caption/--no-caption", help="Write captions too; default: RAMQ_CAPTIONER.")
     ] = None,

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from ramq.cli.context import services
+from ramq.cli.lines import print_text, text_data
 from ramq.cli.output import err, print_json
-from ramq.cli.search import ArchiveOf, Json, print_text, text_data
+from ramq.cli.search import ArchiveOf, Json  # noqa: TC001  (typer reads the annotations)
 from storage.errors import NotFoundError, UsageError
 
 

@@ -39,6 +39,7 @@ COMMANDS = {
     "labels": ("labels",),
     "parse": ("parse",),
     "evaluate": ("evaluate",),
+    "train": ("train", "trainings"),
     "policy": ("policy",),
     "token": ("token",),
 }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ram_core.checkpoints import CatalogueEntry, FileStatus, Listener
+    from ram_core.trained import Trained
 
 app = typer.Typer(
     help="Checkpoints: official RAM, RAM++, Tag2Text and their data files.\n\nExample: ramq models pull ram_plus",
@@ -42,6 +43,7 @@ def list_models(models_dir: ModelsDir = None, as_json: Json = False) -> None:
     Example: ramq models list --json
     """
     from ram_core import checkpoints  # noqa: PLC0415  (numpy loads here, not for --help)
+    from ram_core.trained import trained  # noqa: PLC0415
 
     folder = _folder(models_dir)
     rows = []
@@ -60,6 +62,7 @@ def list_models(models_dir: ModelsDir = None, as_json: Json = False) -> None:
                     "files": [_file_data(file) for file in files],
                 }
             )
+        rows += [_trained_data(each) for each in trained(folder)]
     if as_json:
         print_json(rows)
         return
@@ -119,6 +122,9 @@ def verify(name: Name, models_dir: ModelsDir = None, as_json: Json = False) -> N
     """
     from ram_core import checkpoints  # noqa: PLC0415
 
+    if "@" in name:
+        _verify_trained(name, models_dir, as_json=as_json)
+        return
     with _model_errors():
         files = checkpoints.verify(name, _folder(models_dir))
     if as_json:
@@ -138,9 +144,13 @@ def path(name: Name, models_dir: ModelsDir = None) -> None:
     Example: ls $(ramq models path ram_plus)
     """
     from ram_core import checkpoints  # noqa: PLC0415
+    from ram_core.trained import find_trained  # noqa: PLC0415
 
     folder = _folder(models_dir)
     with _model_errors():
+        if "@" in name:
+            out().print(str(find_trained(name, folder).folder), markup=False, soft_wrap=True)
+            return
         if not checkpoints.entry(name).files:
             raise UsageError(f"{name} comes with ramq and has no folder")
         checkpoints.find(name, folder)
@@ -163,6 +173,53 @@ def convert(
 
         size = convert_weights(checkpoint, to)
     err().print(f"{to}: {file_size(size)}, was {file_size(checkpoint.stat().st_size)}", markup=False)
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name: small letters, digits, and . _ - between.")],
+    from_dir: Annotated[Path, typer.Option("--from", metavar="FOLDER", help="The folder that `ramq train` wrote.")],
+    models_dir: ModelsDir = None,
+) -> None:
+    """Add a trained model. Prints the name under which jobs and workers use it.
+
+    Example: ramq models add birds --from runs/birds
+    """
+    from ram_core.trained import add as add_trained  # noqa: PLC0415
+
+    with _model_errors():
+        added = add_trained(name, from_dir, _folder(models_dir))
+    err().print(f"{added.summary}. Use it with: ramq enqueue SOURCE --model {added.name}", markup=False)
+    out().print(added.name, markup=False)
+
+
+def _verify_trained(name: str, models_dir: Path | None, *, as_json: bool) -> None:
+    from ram_core.trained import find_trained  # noqa: PLC0415
+
+    with _model_errors():
+        found = find_trained(name, _folder(models_dir))
+    fault = found.verify()
+    state = "ok" if fault is None else "damaged"
+    if as_json:
+        print_json([{"model": name, "name": found.checkpoint.name, "state": state, "detail": fault or ""}])
+    else:
+        print_table(("file", "state", "hash", ""), [(found.checkpoint.name, state, "from its card", fault or "")])
+    if fault is not None:
+        raise typer.Exit(1)
+
+
+def _trained_data(model: Trained) -> dict[str, object]:
+    size = model.checkpoint.stat().st_size if model.checkpoint.is_file() else 0
+    return {
+        "name": model.name,
+        "state": "trained",
+        "size_bytes": size,
+        "size": file_size(size),
+        "summary": model.summary,
+        "path": str(model.folder),
+        "files": [],
+        "card": model.card,
+    }
 
 
 def _folder(models_dir: Path | None) -> Path:

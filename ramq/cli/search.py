@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ramq.cli.context import services
+from ramq.cli.lines import print_text, text_data
 from ramq.cli.output import as_data, err, out, print_json, print_table, shortened, shown, visible
 from ramq.cli.regions import print_regions, regions_data, write_overlay
 from ramq.services.special_tags import special_first
 from storage.errors import UsageError
+from storage.results.spaces import made_by
 from storage.search.language import pointer
 from storage.search.views import SearchQuery, counted
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ramq.wiring import Services
-    from storage.results.reading_views import LineCorrectionView, ReadingView
     from storage.search.views import Hit, HitPage
 
 
@@ -61,7 +62,18 @@ LikeOf = Annotated[
 ]
 RelevanceOf = Annotated[
     float | None,
-    typer.Option("--relevance", metavar="X", help="Minimum relevance to the text, 0..1; 0 disables the cutoff."),
+    typer.Option(
+        "--relevance", metavar="X", help="Minimum relevance to the text or image, 0..1; 0 disables the cutoff."
+    ),
+]
+SpaceOf = Annotated[
+    str | None,
+    typer.Option(
+        "--space",
+        metavar="NAME,…",
+        help="What compares text and image: text, look, siglip, clip, dino; several are fused. Default: "
+        "RAMQ_TEXT_SPACE for a text, look for an image that has such a vector.",
+    ),
 ]
 
 
@@ -129,10 +141,7 @@ def search(
         str | None,
         typer.Option(metavar="IMAGE/NUMBER", help="Find regions like this one, as `ramq show IMAGE` numbers them."),
     ] = None,
-    space: Annotated[
-        str | None,
-        typer.Option(metavar="look|text", help="What --like compares; default: look, if the image has such a vector."),
-    ] = None,
+    space: SpaceOf = None,
     relevance: RelevanceOf = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=500)] = 20,
     cursor: Annotated[str | None, typer.Option(help="next_cursor of the previous page.")] = None,
@@ -148,6 +157,8 @@ def search(
     Example: ramq search 'sunset (castle OR palace) -"suspension bridge" after:2024-01-01'
 
     Example: ramq search --like-region 12/3 --archive s3://holiday
+
+    Example: ramq search "a castle by the sea" --space text,siglip
     """
     query = replace(narrow, relevance=relevance, limit=limit, cursor=cursor, space=space)
     with pointing_into(text), services() as ramq:
@@ -156,8 +167,7 @@ def search(
     if as_json:
         print_json(page)
         return
-    if page.space == "look":
-        err().print("Ordered by how the images look; --space text compares what is in them.", style="dim")
+    _print_spaces(page)
     show_hits = _print_images if like_region is None else _print_regions
     show_hits(page.items)
     if page.next_cursor:
@@ -166,6 +176,17 @@ def search(
         err().print(f"{count}Next page: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
     elif page.below:
         err().print(f"{page.below:,} less similar images are not shown; --relevance 0 shows them.", style="dim")
+
+
+def _print_spaces(page: HitPage) -> None:
+    """Say on stderr which vectors ordered the hits, if not only those of recognition, and what they leave out."""
+    if page.space == "look":
+        err().print("Ordered by how the images look; --space text compares what is in them.", style="dim")
+    elif page.space not in {None, "text"}:
+        err().print(f"Ordered by the vectors of {' and '.join(str(page.space).split(','))}.", style="dim")
+    for space, count in page.unranked.items():
+        told = f"{count:,} matching images have no vector of {space}: run `{made_by(space)}`."
+        err().print(told, style="dim", soft_wrap=True)
 
 
 def _print_images(hits: Sequence[Hit]) -> None:
@@ -269,6 +290,7 @@ def tags(
     narrow: SearchQuery,
     query: Query = None,
     like: LikeOf = None,
+    space: SpaceOf = None,
     relevance: RelevanceOf = None,
     special: Annotated[
         bool, typer.Option("--special", help="Of each image, count only the most special tags: no animal, but a dog.")
@@ -282,7 +304,7 @@ def tags(
     Example: ramq tags "a castle by the sea" --archive s3://holiday --limit 20
     """
     with pointing_into(query), services() as ramq:
-        asked = read(ramq, replace(narrow, relevance=relevance, special=special), query, is_strict=strict)
+        asked = read(ramq, replace(narrow, relevance=relevance, special=special, space=space), query, is_strict=strict)
         liked = liking(ramq, asked, like)
         facets = ramq.search.facets(liked, limit)
         regions = ramq.search.region_facets(liked) if as_json else None
@@ -346,33 +368,3 @@ def show(
         ("when", "job", "stage", "model", "outcome", "detail"),
         ((h.at, h.job_id, h.stage, h.model, h.error_class or h.outcome, h.detail) for h in view.history),
     )
-
-
-def text_data(reading: ReadingView, corrections: Sequence[LineCorrectionView]) -> dict[str, Any]:
-    """Return the text in an image and people's corrections of it, in the form of the API."""
-    return {**as_data(reading), "corrections": as_data(corrections)}
-
-
-def print_text(reading: ReadingView, corrections: Sequence[LineCorrectionView]) -> None:
-    """Print the lines of text in an image, and people's corrections of them."""
-    print_table(
-        ("line", "text", "confidence", "correction"),
-        ((str(line.number), line.text, line.confidence, _id(line.correction_id)) for line in reading.lines),
-        keep=("text",),
-        empty="No text was found in it.",
-    )
-    if reading.is_cut:
-        err().print("There is more text than ramq keeps of one image.", style="dim")
-    if corrections:
-        print_table(
-            ("correction", "right text", "who", "when"),
-            (
-                (str(one.id), "(no text)" if one.text is None else one.text, one.said_by, one.said_at)
-                for one in corrections
-            ),
-            keep=("right text",),
-        )
-
-
-def _id(number: int | None) -> str | None:
-    return None if number is None else str(number)

@@ -10,12 +10,27 @@ from ramq.schemas.regions import BOX
 from ramq.schemas.views import FromView, PageOut, TagOut
 
 
-class WhyOut(FromView):
-    """Why a search by text found an image."""
+class FoundInOut(FromView):
+    """The place of an image in a ranking by the vectors of one space."""
 
-    similarity: float = Field(description="cosine similarity of the text and the image")
+    space: str = Field(description="`text`, `look`, `siglip`, `clip` or `dino`")
+    of: Literal["text", "image", "both"] = Field(
+        description="what images are compared with; `both`: what lies midway between the text and the image"
+    )
+    rank: int = Field(description="the place, from 1")
+    similarity: float = Field(description="cosine similarity of the vectors")
+
+
+class WhyOut(FromView):
+    """Why a search by text or similarity found an image."""
+
+    similarity: float | None = Field(
+        description="cosine similarity of the text and the image, in the first space that compares them; null if the "
+        "image is not ranked by the text"
+    )
     tags: list[int] = Field(description="ids of the image's tags that the text names")
     is_read: bool = Field(default=False, description="whether all words of the text stand in the image; see `read`")
+    spaces: list[FoundInOut] = Field(default=[], description="the image's place in each space that ranks it")
 
 
 class ReadMatchOut(FromView):
@@ -60,8 +75,9 @@ class HitOut(FromView):
     archive: str
     score: float = Field(
         description="the number by which hits are ranked: cosine similarity, plus a share of the scores of tags that "
-        "the text names, plus 1 if all words of the text stand in the image; without a text or an image, the mean "
-        "score of the required tags; with `read:`, half of it for the words"
+        "the text names, plus 1 if all words of the text stand in the image; by several spaces together, 0 to 1, 1 for "
+        "the first of each; without a text or an image, the mean score of the required tags; with `read:`, half of it "
+        "for the words"
     )
     tags: list[TagOut]
     caption: str | None
@@ -97,11 +113,19 @@ class HitsOut(PageOut[HitOut]):
     )
     below: int | None = Field(
         default=None,
-        description="number of further images that match the rest of the query, but are less similar to the text than "
-        "the relevance cutoff; null if unknown",
+        description="number of further images that match the rest of the query, but are less similar than the "
+        "relevance cutoff; null if unknown",
     )
-    space: Literal["text", "look"] | None = Field(
-        default=None, description="the vectors that ordered the hits: `look` says how images look; null: none did"
+    space: str | None = Field(
+        default=None,
+        description="the spaces whose vectors ordered the hits, comma-separated; null: none did",
+        examples=["text,siglip"],
+    )
+    unranked: dict[str, int] = Field(
+        default={},
+        description="for each of these spaces, how many matching images have no vector in it yet, so that it does not "
+        "rank them; without the spaces that have all",
+        examples=[{"siglip": 12}],
     )
     notes: list[NoteOut] = Field(default=[], description="the parts of `q` that were not read as tags and filters")
 

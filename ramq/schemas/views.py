@@ -6,6 +6,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from storage.ledger.views import JobState, Priority
+from workers.messages import MODEL_NAME
 
 Item = TypeVar("Item")
 
@@ -312,7 +313,11 @@ class NewJob(BaseModel):
         description="`s3://bucket/prefix`, a folder, or a manifest",
         examples=["s3://photos/2024/"],
     )
-    model: Literal["lite", "ram", "ram_plus"] | None = Field(None, description="default: the server's")
+    model: str | None = Field(
+        None,
+        pattern=f"^{MODEL_NAME}$",
+        description="`lite`, `ram`, `ram_plus`, or a trained one such as `ram_plus@birds`; default: the server's",
+    )
     caption: bool | None = Field(None, description="default: the server's")
     stages: list[Literal["text", "look", "siglip", "clip", "dino"]] = Field(
         [],

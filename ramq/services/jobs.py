@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from storage.objects.source import open_store, parse_source, require_allowed
 from storage.results import archives, features, generations, vocabularies
 from storage.results.spaces import SPACES
 from storage.tables import RECOGNITION, Archive
-from workers.messages import ANY_MODEL, MODELS_WITH_TOKENS, STAGE_MODELS
+from workers.messages import ANY_MODEL, MODEL_NAME, MODELS_WITH_TOKENS, STAGE_MODELS, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -74,6 +75,13 @@ class JobClient:
         self._engine = engine
         self._options = options
 
+    def models(self) -> list[str]:
+        """Return the models that a job may name: those of recognition, then the trained ones that are here."""
+        from ram_core.trained import trained  # noqa: PLC0415  (only the page asks)
+
+        here = trained(self._options.models_dir)
+        return [*ANY_MODEL, *(each.name for each in here if each.kind in ANY_MODEL)]
+
     def create(  # noqa: PLR0913  (what a job may be asked for)
         self,
         source: str,
@@ -105,8 +113,8 @@ class JobClient:
             ConflictError: another request used the same key.
         """
         chosen = model or self._options.model
-        if chosen not in ANY_MODEL:
-            raise UsageError(f"unknown model {chosen!r}; choose one of {', '.join(ANY_MODEL)}")
+        if not re.fullmatch(MODEL_NAME, chosen):
+            raise UsageError(f"unknown model {chosen!r}; choose one of {', '.join(ANY_MODEL)}, or a trained one")
         urgency = priority_named(priority)
         further = [stage for stage in dict.fromkeys(stages) if stage != RECOGNITION]
         require_stages(further, FOLLOWING)
@@ -134,7 +142,7 @@ class JobClient:
                 captioner=captioner,
                 priority=urgency,
                 # lite needs only the vector to compute new tags, and every record has it.
-                features=self._options.features if chosen in MODELS_WITH_TOKENS else "none",
+                features=self._options.features if kind_of(chosen) in MODELS_WITH_TOKENS else "none",
                 vocabulary_id=own_tags,
             )
             for stage in further:
@@ -183,7 +191,7 @@ class JobClient:
             stock = [each for each in features.stock(session, source.id) if not within or each.archive_id == within[0]]
             if not stock:
                 raise UsageError(f"generation {source.id} has recorded no images there; see `ramq generations`")
-            if source.model in MODELS_WITH_TOKENS and not skip_missing:
+            if kind_of(source.model) in MODELS_WITH_TOKENS and not skip_missing:
                 _require_tokens(source.id, stock)
             jobs_ = [
                 jobs.create(

@@ -11,35 +11,35 @@ from ramq.services.region_warmer import RegionWarmer
 from storage.database import unit_of_work
 from storage.errors import UsageError
 from storage.results import generations
+from storage.results.spaces import TEXT
+from storage.search import compared as comparing
 from storage.search import query as queries
+from storage.search.compared import Compared
 from storage.search.counted_regions import regions_of
 from storage.search.language import wanted_tags
 from storage.search.notes import noting
-from storage.search.search import Search, between
 from storage.search.views import Completion, Facet, HitPage, RegionFacets, SearchQuery, asking
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
     from ramq.services.query_models import QueryModels
     from storage.search.orders import Ranked
+    from storage.search.search import Search
     from storage.search.views import Hit, ReadMatch, RegionMatch
 
 EXAMPLES = ("castle", "palace", "daisy")
 """Tags of most vocabularies, for example queries."""
 
 
-class _WithVectors(NamedTuple):
-    """A query, the vector (D,) of its text, and the vectors (M, D) of some tag names. Both are None without a text."""
+class _Encoded(NamedTuple):
+    """A query, and its text and picture as vectors, in each space that compares them."""
 
     query: SearchQuery
-    text: NDArray[np.float32] | None
-    names: NDArray[np.float32] | None
+    compared: Sequence[Compared]
 
 
 class SearchClient:
@@ -49,17 +49,16 @@ class SearchClient:
         engine: the database to search: the database itself, or a standby of it.
         search: its reader.
         models: the models that encode texts and uploaded pictures.
+        text_spaces: the spaces in which texts are compared if a query names none.
     """
 
     def __init__(
-        self,
-        engine: Engine,
-        search: Search,
-        models: QueryModels,
+        self, engine: Engine, search: Search, models: QueryModels, text_spaces: Sequence[str] = (TEXT,)
     ) -> None:
         self._engine = engine
         self._search = search
         self._models = models
+        self._text_spaces = text_spaces
         self.region_warmer = RegionWarmer(engine, lambda: search.regions)
 
     def read(self, query: SearchQuery, text: str | None, *, is_strict: bool = False) -> SearchQuery:
@@ -92,19 +91,35 @@ class SearchClient:
 
     def page(self, query: SearchQuery) -> HitPage:
         """Return a page of hits, best first. Raises ``UsageError`` if the query names something that does not exist."""
-        query, *vectors = self._with_vectors_of_text(query)
+        query, compared = self._encoded(query)
         with unit_of_work(self._engine) as session:
-            page = self._search.page(session, query, *vectors)
+            page = self._search.page(session, query, compared)
         self.region_warmer.wake()
         return _shown(page, query)
 
-    def page_with_facets(self, query: SearchQuery, facets: int) -> tuple[HitPage, list[Facet], RegionFacets | None]:
-        """Return a page as ``page`` does, and what ``facets`` and ``region_facets`` return; its hits are counted."""
-        query, *vectors = self._with_vectors_of_text(query)
+    def page_with_facets(
+        self, query: SearchQuery, facets: int, picture: bytes | None = None
+    ) -> tuple[HitPage, list[Facet], RegionFacets | None]:
+        """Return a page, and what ``facets`` and ``region_facets`` return, whose hits are counted.
+
+        With a ``picture``, the page is that of ``by_image``.
+        """
+        query, compared = self._encoded(query, picture)
         with unit_of_work(self._engine) as session:
-            page, counted, located = self._search.page_with_facets(session, query, facets, *vectors)
+            page, counted, located = self._search.page_with_facets(session, query, facets, compared)
         self.region_warmer.wake()
         return _shown(page, query), counted, located
+
+    def by_image(self, picture: bytes, query: SearchQuery) -> HitPage:
+        """Return the images most similar to a picture, and to the query's text if it has one.
+
+        Raises:
+            UsageError: the file is not a picture, or the query also asks for images similar to another one.
+        """
+        query, compared = self._encoded(query, picture)
+        with unit_of_work(self._engine) as session:
+            page = self._search.page(session, query, compared)
+        return _shown(page, query)
 
     def lines(self, query: SearchQuery, image_id: int) -> list[ReadMatch]:
         """Return the lines of text in one image that match a query. Raises ``UsageError``: see ``page``."""
@@ -130,16 +145,16 @@ class SearchClient:
         The set of hits is fixed when this is called. Their content is read later, during the iteration, and hits that
         were deleted until then are skipped. Memory use does not grow with the number of hits.
         """
-        query, *vectors = self._with_vectors_of_text(query)
+        query, compared = self._encoded(query)
         with unit_of_work(self._engine) as session:
-            found = self._search.all_hits(session, query, *vectors)
+            found = self._search.all_hits(session, query, compared)
         return (None, iter(())) if found is None else (found[0], self._contents(query, *found))
 
     def image_ids(self, query: SearchQuery) -> list[int]:
         """Return the ids of all hits that ``export`` returns."""
-        query, *vectors = self._with_vectors_of_text(query)
+        query, compared = self._encoded(query)
         with unit_of_work(self._engine) as session:
-            found = self._search.all_hits(session, query, *vectors)
+            found = self._search.all_hits(session, query, compared)
         return [] if found is None else [ranked.image_id for ranked in found[1]]
 
     def _contents(self, query: SearchQuery, match: queries.Match, found: Iterable[Ranked]) -> Iterator[Hit]:
@@ -150,56 +165,59 @@ class SearchClient:
                 hits = self._search.hits(session, match, query, images)
             yield from map(captions.as_corrected, hits)
 
-    def _with_vectors_of_text(self, query: SearchQuery) -> _WithVectors:
-        """Return the query, the vector of its text, and the vectors of some tag names, which calibrate the relevance.
+    def _encoded(self, query: SearchQuery, picture: bytes | None = None) -> _Encoded:
+        """Return the query, and its text and the picture as vectors, which are made outside of a transaction.
 
         The query is bound to the generation of these vectors, because another one may be in use when the search starts.
         """
-        if not query.text:
-            return _WithVectors(query, None, None)
+        if picture is not None and (query.like is not None or query.like_region is not None):
+            raise UsageError("cannot search by a picture and by one of the archive at once; omit one of them")
+        if not query.text and picture is None:
+            return _Encoded(query, ())
         queries.check(query)
         with unit_of_work(self._engine) as session:
-            generation = queries.generation(session, query)
-            if generation is None:
-                return _WithVectors(query, None, None)
-            vocabulary = self._search.vocabulary(session, generation.vocabulary_id)
-        return _WithVectors(
-            replace(query, read_for=generation.id),
-            self._models.encode_text(generation.model, query.text),
-            self._models.encode_names(generation.model, vocabulary),
-        )
+            recognised = queries.generation(session, query)
+            if recognised is None:
+                return _Encoded(query, ())
+            texts = comparing.of_text(session, query, self._text_spaces, self._models.compares_texts)
+            pictures = {} if picture is None else comparing.of_picture(session, query)
+            vocabulary = self._search.vocabulary(session, recognised.vocabulary_id) if texts else None
+        # Beside an image there is a cutoff only if it is asked for.
+        has_floor = query.relevance != 0 if picture is None and query.like is None else bool(query.relevance)
+        compared = [
+            Compared(
+                space,
+                "text",
+                self._models.encode_text(query.text or "", generation),
+                generation.id,
+                self._models.encode_names(vocabulary, generation) if has_floor and vocabulary else None,
+            )
+            for space, generation in texts.items()
+        ]
+        if picture is not None:
+            vectors = self._models.encode_picture(picture, list(pictures.values()))
+            compared += [
+                Compared(space, "image", vector, generation.id)
+                for (space, generation), vector in zip(pictures.items(), vectors, strict=True)
+            ]
+        return _Encoded(replace(query, read_for=recognised.id), compared)
 
-    def by_image(self, picture: bytes, query: SearchQuery) -> HitPage:
-        """Return the images most similar to a picture, and to the query's text if it has one.
-
-        Raises:
-            UsageError: the file is not a picture, or the query also asks for images similar to another one.
-        """
-        if query.like is not None or query.like_region is not None:
-            raise UsageError("cannot search by a picture and by one of the archive at once; omit one of them")
+    def spaces(self) -> tuple[str, ...]:
+        """Return the spaces that images have vectors in; ``text`` is always one of them."""
         with unit_of_work(self._engine) as session:
-            generation = queries.generation(session, query)
-        if generation is None:
-            return HitPage([])
-        vector = self._models.encode_picture(picture, generation)
-        query, text, _ = self._with_vectors_of_text(replace(query, read_for=generation.id))
-        if text is not None:
-            vector = between(vector, text)
-        with unit_of_work(self._engine) as session:
-            page = self._search.page(session, replace(query, text=None), vector)
-        return _shown(page, query)
+            return comparing.serving(session)
 
     def facets(self, query: SearchQuery, limit: int = 50) -> list[Facet]:
         """Return the tags of the images that a search finds with their counts, most frequent first."""
-        query, *vectors = self._with_vectors_of_text(query)
+        query, compared = self._encoded(query)
         with unit_of_work(self._engine) as session:
-            return self._search.facets(session, query, limit, *vectors)
+            return self._search.facets(session, query, limit, compared)
 
     def region_facets(self, query: SearchQuery) -> RegionFacets | None:
         """Return the located tags of the images whose tags ``facets`` counts; None if they are too many to count."""
-        query, *vectors = self._with_vectors_of_text(query)
+        query, compared = self._encoded(query)
         with unit_of_work(self._engine) as session:
-            found = self._search.region_facets(session, query, *vectors)
+            found = self._search.region_facets(session, query, compared)
         self.region_warmer.wake()
         return found
 

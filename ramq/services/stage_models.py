@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from storage.errors import UsageError
 from storage.results.spaces import SPACES
-from workers.messages import ENCODERS, STAGE_MODELS, TOWER_TYPES
+from workers.messages import ENCODERS, STAGE_MODELS, TOWER_TYPES, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ def require(stage: str, model: str, models_dir: Path) -> None:
     """
     known = STAGE_MODELS[stage]
     is_folder = stage in SPACES and model not in ENCODERS and _FOLDER.fullmatch(model) is not None
-    if model not in known and not is_folder:
+    if kind_of(model) not in known and not is_folder:
         more = ", or a folder with such a tower" if stage in SPACES else ""
         raise UsageError(f"unknown model {model!r} of {stage}; choose one of {', '.join(known)}{more}")
     if not is_folder:

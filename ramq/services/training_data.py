@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ram_core.errors import ImageError, TrainingError
 from ramq.services.captions import COMPOSED
 from storage.database import unit_of_work
-from storage.errors import FatalError, ForbiddenError, NotFoundError, PermanentError, TransientError
+from storage.errors import FatalError, NotFoundError, PermanentError, RamqError, TransientError
 from storage.results import corrections
 
 if TYPE_CHECKING:
@@ -100,10 +100,10 @@ class TrainingDataClient:
                 if attempt == _TRIES - 1:
                     raise TrainingError(f"pictures cannot be read at present: {error}; resume later") from error
                 time.sleep(backoff_seconds(attempt))
-            except ForbiddenError as error:
-                raise TrainingError(str(error)) from error
             except (PermanentError, NotFoundError) as error:
                 raise ImageError(str(error)) from error
+            except RamqError as error:
+                raise TrainingError(str(error)) from error
         raise AssertionError  # the last try returned or raised
 
 

@@ -16,6 +16,7 @@ from ramq.web.api import generations as api_generations
 from ramq.web.api import health, images, readings, regions
 from ramq.web.api import jobs as api_jobs
 from ramq.web.api import stages as api_stages
+from ramq.web.api import training as api_training
 from ramq.web.deps import takes_known_parameters
 from ramq.web.head import Head
 from ramq.web.metrics import WebMetrics
@@ -24,6 +25,7 @@ from ramq.web.pages import generations as generation_pages
 from ramq.web.pages import images as image_pages
 from ramq.web.pages import jobs as job_pages
 from ramq.web.pages import policies as policy_pages
+from ramq.web.pages import training as training_pages
 from ramq.web.problems import (
     CODES,
     MEDIA_TYPE,
@@ -95,7 +97,7 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
         per_minute = REQUESTS_PER_MINUTE if tokens.are_set else 0
     limit = RateLimit(per_minute, time.monotonic)
     metrics = WebMetrics(services)
-    templates = Templates(tokens)
+    templates = Templates(tokens, has_trainings=lambda: services.trainings.are_there)
 
     def refuse(connection: HTTPConnection, error: HTTPException) -> Response:
         problem = make_problem(error.status_code, CODES[error.status_code], error.detail)
@@ -131,9 +133,10 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     app.state.is_stopping = is_stopping
     install_problem_handlers(app, templates.show_problem)
     jobs = (api_jobs.router, api_jobs.workers_router)
-    for router in (*jobs, images.router, readings.router, regions.router, api_generations.router, api_stages.router):
+    of_images = (images.router, readings.router, regions.router)
+    for router in (*jobs, *of_images, api_generations.router, api_stages.router, api_training.router):
         app.include_router(router, responses=_PROBLEMS, dependencies=[Depends(takes_known_parameters)])
-    pages = (search, image_pages, job_pages, generation_pages, policy_pages, archives, reference, login)
+    pages = (search, image_pages, job_pages, generation_pages, training_pages, policy_pages, archives, reference, login)
     for router in (health.router, *(page.router for page in pages)):
         app.include_router(router)
     app.mount("/static", _KeptFiles(directory=STATIC), name="static")

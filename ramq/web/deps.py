@@ -1,7 +1,7 @@
 """Dependencies and parameters of the routes: the services, ids that fit the database, the search."""
 
 from dataclasses import replace
-from typing import Annotated, Any, Literal, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple, cast
 from urllib.parse import urlencode
 
 from fastapi import Depends, Path, Query, Request
@@ -132,10 +132,14 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
     not_: Annotated[list[_Tag] | None, Query(alias="not", max_length=MAX_TAGS, description="tags to exclude")] = None,
     like: MaybeId = None,
     space: Annotated[
-        Literal["text", "look"] | None,
+        str | None,
         Query(
-            description="what `like` compares: `look`, how images look, or `text`, the vectors that texts are compared "
-            "with; default: `look` if the image has such a vector"
+            max_length=MAX_TEXT,
+            description="the spaces in which text and image are compared, comma-separated: `text` (the vectors of "
+            "recognition), `look` (how images look), `siglip`, `clip`, `dino`. Several are fused by rank; those that "
+            "compare no texts are left out for a text. Default: texts as the server is set up, images by `look` if "
+            "the image has such a vector, else by `text`",
+            examples=["text,siglip"],
         ),
         MAYBE_BLANK,
     ] = None,
@@ -156,7 +160,12 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
     threshold: Annotated[float | None, Query(ge=0, le=1), MAYBE_BLANK] = None,
     relevance: Annotated[
         float | None,
-        Query(ge=0, le=1, description="minimum relevance to the text, 0 to 1; 0 disables the cutoff"),
+        Query(
+            ge=0,
+            le=1,
+            description="minimum relevance to the text, or to the image, 0 to 1; 0 disables the cutoff. To an image, "
+            "it is the share of pairs of images that are less similar",
+        ),
         MAYBE_BLANK,
     ] = None,
     special: Annotated[  # noqa: FBT002  (a parameter of the query string)

@@ -15,25 +15,28 @@ from starlette.responses import HTMLResponse
 
 from ramq.services.corrections import LOCAL
 from ramq.services.special_tags import special_first
+from ramq.web.curves import curves
 from ramq.web.overlay import corners, points
 from ramq.web.regions_overlay import card, numbers
 from storage.search.language.writer import tag_text
 from storage.texts import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from starlette.requests import HTTPConnection
 
     from ramq.schemas.problem import Problem
     from ramq.web.tokens import Tokens
-    from storage.search.views import ReadMatch
+    from storage.search.views import ReadMatch, Why
 
 WEB = Path(__file__).resolve().parent
 STATIC = WEB / "static"
 # Characters that are invisible, or change the direction of the text. They are shown by their code point instead.
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _EMOJI_PARTS = frozenset("\u200d\ufe0f\ufe0e")
+_SPACES = {"text": "content", "look": "look", "siglip": "SigLIP", "clip": "CLIP", "dino": "DINO"}
+_OF = {"text": "the text", "image": "the image", "both": "text and image"}
 EXCERPT = 80
 """Characters of a line of text that a hit shows."""
 # In text, unlike in keys, a non-joiner is a part of words, for example Persian ones.
@@ -157,10 +160,28 @@ def term(name: str) -> str:
     return tag_text(name, is_top=False)
 
 
-class Templates:
-    """Renders templates. One per application."""
+def space_names(spaces: str) -> str:
+    """Return the display names of spaces, which are given with commas between them."""
+    return " + ".join(_SPACES.get(space, space) for space in spaces.split(","))
 
-    def __init__(self, tokens: Tokens) -> None:
+
+def why_found(why: Why) -> str:
+    """Return in words where each space ranks a hit."""
+    return "; ".join(
+        f"{space_names(one.space)}: number {one.rank:,}, similarity to {_OF[one.of]} {one.similarity:.2f}"
+        for one in why.spaces
+    )
+
+
+class Templates:
+    """Renders templates. One per application.
+
+    Args:
+        tokens: the accepted tokens.
+        has_trainings: whether there are trainings to show.
+    """
+
+    def __init__(self, tokens: Tokens, *, has_trainings: Callable[[], bool] = lambda: False) -> None:
         self._tokens = tokens
         self._environment = Environment(
             loader=FileSystemLoader(WEB / "templates"),
@@ -188,6 +209,9 @@ class Templates:
             "stage": stage,
             "person": person,
             "special_first": special_first,
+            "curves": curves,
+            "space_names": space_names,
+            "why_found": why_found,
         }
         # URLs of static files change with their content, so that browsers may cache them without limit.
         stamps = {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in STATIC.iterdir()}
@@ -195,6 +219,7 @@ class Templates:
             "static": lambda name: f"/static/{name}?v={stamps[name]}",
             "version": version("ramq"),
             "has_tokens": tokens.are_set,
+            "has_trainings": has_trainings,
         }
 
     def show(self, request: HTTPConnection, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:

@@ -45,6 +45,9 @@ class RemoteSelection(Protocol):
 
     def __contains__(self, image_id: int) -> bool: ...
 
+    def ids(self) -> NDArray[np.int64]:
+        """Return the ids of all images, ascending. Takes long if they are many."""
+
     def among(self, image_ids: list[int]) -> RemoteSelection:
         """Return the images that are also in ``image_ids``."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from bisect import insort
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from heapq import merge
 from typing import TYPE_CHECKING, TypeVar
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from pyroaring import BitMap
 
+from storage.errors import UsageError
 from storage.index.bitmaps import bitmap_of, rows_in
+from storage.index.condition import OneOf
 from storage.index.evaluate import FEW, best_by_tags, count_tag, count_tags, has_bitmaps, matching, score_sums
 from storage.results.packing import require_unit_length
 
@@ -33,6 +35,12 @@ _ROWS_AT_ONCE = 4096
 _LARGE = 100_000
 """With this many rows of a part, using another thread pays off. Starting one costs a fraction of a millisecond."""
 
+MOST_LISTED = 50_000
+"""The ids of so many remote images are read, to select the same images in another index."""
+
+MOST_TESTED = 16_384
+"""Of more remote images, this many rows of the other index, the nearest ones, are tested. Milvus returns no more."""
+
 Result = TypeVar("Result")
 
 
@@ -44,11 +52,13 @@ class Selection:
         parts: each part with its selected rows; None: all live rows.
         is_narrowed: whether a condition selected them.
         remote: the selected images outside of segments; None: there are none.
+        is_cut: whether further images match that are less near to a vector; see ``of_images``.
     """
 
     parts: tuple[tuple[Part, BitMap | None], ...]
     is_narrowed: bool
     remote: RemoteSelection | None = None
+    is_cut: bool = False
 
     @classmethod
     def of(cls, view: View, condition: Condition | None) -> Selection:
@@ -63,6 +73,32 @@ class Selection:
             return part, found if live is None else found & live
 
         return cls(tuple(_of_each(parts, chosen)), is_narrowed=True, remote=remote)
+
+    @classmethod
+    def of_images(cls, view: View, found: Selection, query: NDArray[np.float32]) -> Selection:
+        """Return the rows of a view whose images are in ``found``, a selection of another view.
+
+        If these are remote and more than ``MOST_LISTED``, only the rows among the ``MOST_TESTED`` of the view that are
+        nearest to ``query`` (D,) are selected (``is_cut``). Then what is near is exact, and what is far is missing.
+
+        Raises:
+            UsageError: none of these nearest rows match.
+        """
+        if not found.is_narrowed:
+            return cls.of(view, None)
+        if found.remote is None or len(found) <= MOST_LISTED:
+            return cls.of(view, OneOf(found.ids(), view.source.rows_each))
+        everything = cls.of(view, None)
+        nearest, _ = everything.nearest(query, MOST_TESTED)
+        images = nearest // view.source.rows_each
+        matching = nearest[np.isin(images, found.among(np.unique(images)).ids())]
+        is_cut = len(nearest) < len(everything)
+        if is_cut and not len(matching):
+            raise UsageError(
+                f"{len(found):,} images match, but none of the {MOST_TESTED:,} nearest ones does, and with an index in "
+                "Milvus no more are compared: add a tag or a filter"
+            )
+        return replace(cls.of(view, OneOf(np.sort(matching))), is_cut=is_cut)
 
     def among(self, image_ids: NDArray[np.int64]) -> Selection:
         """Return the images that are also in ``image_ids``."""
@@ -79,11 +115,16 @@ class Selection:
         here = sum(len(part.rows) if rows is None else len(rows) for part, rows in self.parts)
         return here if self.remote is None else here + len(self.remote)
 
+    @property
+    def total(self) -> int | None:
+        """How many match; None if not all of them are here (``is_cut``)."""
+        return None if self.is_cut else len(self)
+
     def ids(self) -> NDArray[np.int64]:
         """Return the ids, ascending."""
         here = [part.rows.ids if rows is None else part.rows.ids[rows_in(rows)] for part, rows in self.parts]
         if self.remote is not None:
-            here.append(np.fromiter((image_id for image_id, _ in self.remote.by_id(())), np.int64))
+            here.append(self.remote.ids())
         return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *here]))
 
     def __contains__(self, image_id: int) -> bool:
@@ -92,12 +133,6 @@ class Selection:
             if len(found) and (selected is None or int(found[0]) in selected):
                 return True
         return self.remote is not None and image_id in self.remote
-
-    def image_ids(self) -> NDArray[np.int64]:
-        """Return the ids of the images, ascending. From a remote index that takes long if they are many."""
-        remote = () if self.remote is None else (image_id for image_id, _ in self.remote.by_id(()))
-        found = [part.rows.ids if rows is None else part.rows.ids[rows_in(rows)] for part, rows in self.parts]
-        return np.sort(np.concatenate([np.fromiter(remote, dtype=np.int64), *found]), kind="stable")
 
     def count_tags(self, units: NDArray[np.int32]) -> NDArray[np.int64]:
         """Return for each tag how many of the images have it with a score above its ``units`` (T,), as (T,)."""

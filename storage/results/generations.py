@@ -15,6 +15,8 @@ from storage.results.generation_views import GenerationView
 from storage.tables import RECOGNITION, Generation, Vocabulary
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.orm import Session
 
     from storage.results.vocabularies import VocabularySpec
@@ -116,6 +118,13 @@ def ensure_of_stage(session: Session, spec: StageSpec) -> int:
 def default(session: Session, stage: str = RECOGNITION) -> Generation | None:
     """Return the generation of a stage that serves search; None as long as nothing was recorded."""
     return session.scalars(select(Generation).where(Generation.is_default, Generation.stage == stage)).one_or_none()
+
+
+def serving(session: Session, stages: Sequence[str]) -> frozenset[str]:
+    """Return those of these stages that have a generation which serves search."""
+    return frozenset(
+        session.scalars(select(Generation.stage).where(Generation.is_default, Generation.stage.in_(stages)))
+    )
 
 
 def get(session: Session, generation_id: int, stage: str | None = RECOGNITION) -> Generation:

@@ -10,3 +10,14 @@ LOOK = "look"
 
 SPACES = (LOOK, "siglip", "clip", "dino")
 """All spaces. Each is the name of a stage."""
+
+TEXT = "text"
+"""What searches call the vectors of recognition, which answer to texts. Every recognised image has one."""
+
+NAMES = (TEXT, *SPACES)
+"""What a search can compare its text and its image by."""
+
+
+def made_by(space: str) -> str:
+    """Return the command that makes the vectors of a space."""
+    return "ramq look" if space == LOOK else f"ramq look --space {space}"

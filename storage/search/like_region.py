@@ -11,8 +11,9 @@ from storage.errors import NotFoundError, UsageError
 from storage.index.condition import OneOf
 from storage.index.selection import Selection
 from storage.results import crops, generations, policies, regions
+from storage.search.fusion import chosen_by
 from storage.search.hits import hits_of
-from storage.search.orders import ByText, ByVector, Ranked, Taken
+from storage.search.orders import ByVector, Ranked, Taken
 from storage.search.views import CropTag, Hit, HitRegion
 from storage.texts import fold
 
@@ -85,8 +86,12 @@ class LikeRegion:
             raise NotFoundError("no region has a vector yet: run `ramq crops`, after `ramq locate`")
         own, vector = crops.vector_of(session, generation.id, *query.like_region)
         view = index.view(session, generation.id)
-        within = _within(images, view.source.rows_each)
-        return cls(generation.id, ByLikeness(Selection.of(view, within), vector, own))
+        hits = chosen_by(images)
+        if hits is None:
+            rows = Selection.of_images(view, images.found, vector)
+        else:
+            rows = Selection.of(view, OneOf(np.sort(hits), view.source.rows_each))
+        return cls(generation.id, ByLikeness(rows, vector, own))
 
     def hits(self, session: Session, match: Match, query: SearchQuery, ranked: Sequence[Ranked]) -> list[Hit]:
         """Return hits for rows of the index, in this order.
@@ -117,10 +122,3 @@ class LikeRegion:
                 shown = HitRegion(region.number, region.tag, region.box, tags)
                 found.append(replace(images[image_id], score=min(row.score, 1.0), region=shown))
         return found
-
-
-def _within(images: Order, rows_each: int) -> OneOf | None:
-    hits = images.hits() if isinstance(images, ByText) else None
-    if hits is not None:
-        return OneOf(np.sort(hits), rows_each)
-    return OneOf(images.found.ids(), rows_each) if images.found.is_narrowed else None

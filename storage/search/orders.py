@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from heapq import merge
-from typing import TYPE_CHECKING, ClassVar, Protocol, overload
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, overload
 
 import numpy as np
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from storage.index.evaluate import Terms
     from storage.index.selection import Selection
+    from storage.search.views import FoundIn
 
 _FIRST_LOOK = 1_000
 """Most results of a text are shorter, and this many are found as fast as a single page."""
@@ -39,8 +40,9 @@ class Ranked:
         image_id: the image.
         score: the number that ranks; it never increases along an order.
         after: the position after this image, for the next page.
-        similarity: the cosine with a text, in an order by a text.
+        similarity: the cosine, in an order by a vector.
         is_read: whether it is there because all words of the text stand in it.
+        spaces: the spaces by which it is ranked.
     """
 
     image_id: int
@@ -48,6 +50,7 @@ class Ranked:
     after: tuple[int, ...]
     similarity: float | None = None
     is_read: bool = False
+    spaces: tuple[FoundIn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,27 @@ class Taken:
     images: list[Ranked]
     total: int | None
     below: int | None = None
+
+
+class Listed(NamedTuple):
+    """The first images of an order by a vector.
+
+    Attributes:
+        ids: (N,) the images.
+        scores: (N,) the numbers that rank.
+        cosines: (N,) with the vector.
+        is_complete: whether these are all images of the order.
+    """
+
+    ids: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    cosines: NDArray[np.float32]
+    is_complete: bool
+
+    def without(self, image_id: int | None) -> Listed:
+        """Return the same without an image."""
+        others = self.ids != image_id
+        return Listed(self.ids[others], self.scores[others], self.cosines[others], self.is_complete)
 
 
 class Order(Protocol):
@@ -149,22 +173,47 @@ class ByReading:
 
 @dataclass(frozen=True, slots=True)
 class ByVector:
-    """By similarity to a vector, at most ``queries.MAX_OFFSET`` images. Excludes the image that the vector is of."""
+    """By similarity to a vector, at most ``queries.MAX_OFFSET`` images. Excludes the image that the vector is of.
+
+    Attributes:
+        found: the images that match.
+        vector: (D,) of length 1.
+        without: the image to exclude.
+        floor: minimum cosine.
+    """
 
     cursor_length: ClassVar[int] = 1
     found: Selection
     vector: NDArray[np.float32]
     without: int | None
+    floor: float = -np.inf
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
         """Return the next images. The position is the number of images before."""
-        total = len(self.found) - (self.without is not None and self.without in self.found)
-        begin, end = _window(after, k)
-        if begin >= end:
+        total = self.found.total
+        if total is not None:
+            total -= self.without is not None and self.without in self.found
+        begin, end = window(after, k)
+        if begin >= end and self.floor == -np.inf:
             return Taken([], total)
-        ids, scores = _nearest(self.found, self.vector, end + 1)
-        others = ids != self.without
-        return Taken(_placed(ids[others][begin:end], scores[others][begin:end], begin), total)
+        listed = self.listed(end)
+        images = _placed(listed.ids[begin:end], listed.scores[begin:end], begin)
+        if self.floor == -np.inf:
+            return Taken(images, total)
+        if not listed.is_complete:
+            return Taken(images, None)
+        return Taken(images, len(listed.ids), None if total is None else total - len(listed.ids))
+
+    def hits(self) -> NDArray[np.int64] | None:
+        """Return the ids of all images of the order, best first; None if these are all that match: see ``ByText``."""
+        return None if self.floor == -np.inf else self.listed(queries.MAX_OFFSET).ids
+
+    def listed(self, count: int) -> Listed:
+        """Return at least the first ``count`` images, or all."""
+        ids, cosines = _nearest(self.found, self.vector, count + 1)
+        is_complete = len(ids) == self.found.total or bool(cosines[-1] < self.floor)
+        is_hit = (ids != self.without) & (cosines >= self.floor)
+        return Listed(ids[is_hit], cosines[is_hit], cosines[is_hit], is_complete)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +246,8 @@ class ByText:
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
         """Return the next images. The position is the number of images before."""
-        begin, end = _window(after, k)
-        listed, scores, cosines, is_complete = self._listed(end)
+        begin, end = window(after, k)
+        listed, scores, cosines, is_complete = self.listed(end)
         shown = listed[begin:end]
         images = [
             replace(image, similarity=similarity, is_read=is_read)
@@ -210,10 +259,10 @@ class ByText:
             )
         ]
         if self.floor == -np.inf:
-            return Taken(images, len(self.found))
+            return Taken(images, self.found.total)
         if not is_complete:
             return Taken(images, None)
-        return Taken(images, len(listed), len(self.found) - len(listed))
+        return Taken(images, len(listed), None if self.found.total is None else self.found.total - len(listed))
 
     def hits(self) -> NDArray[np.int64] | None:
         """Return the ids of all images of the order, best first; None if these are all that match.
@@ -223,15 +272,15 @@ class ByText:
         if self.floor == -np.inf:
             return None
         for count in (_FIRST_LOOK, queries.MAX_OFFSET):
-            listed, _, _, is_complete = self._listed(count)
+            listed, _, _, is_complete = self.listed(count)
             if is_complete:
                 break
         return listed
 
-    def _listed(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32], bool]:
-        """Return at least the first ``count`` images, their scores, their cosines, and whether they are all."""
+    def listed(self, count: int) -> Listed:
+        """Return at least the first ``count`` images, or all."""
         ids, cosines = self.found.nearest(self.vector, max(1, count))
-        is_all = len(ids) == len(self.found)
+        is_all = len(ids) == self.found.total
         others = np.setdiff1d(np.union1d(self.named, self.read), ids)
         is_complete = is_all or bool(cosines[-1] < self.floor)
         # All other images are less similar than the last one, and get nothing for tags or words.
@@ -248,7 +297,7 @@ class ByText:
             is_hit &= scores >= least
         ids, scores, cosines = ids[is_hit], scores[is_hit], cosines[is_hit]
         order = np.lexsort((ids, -scores))
-        return ids[order], scores[order], cosines[order], is_complete
+        return Listed(ids[order], scores[order], cosines[order], is_complete)
 
     def _shares(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return (N,) how much the tags that the text names add to the scores of images."""
@@ -285,13 +334,14 @@ def _nearest(
         asked = 2 * asked
 
 
-def _window(after: tuple[int, ...] | None, k: int) -> tuple[int, int]:
+def window(after: tuple[int, ...] | None, k: int) -> tuple[int, int]:
+    """Return from where to where, as numbers of images, the page of ``k`` images after a position is."""
     begin = after[0] if after else 0
     return begin, min(begin + k, queries.MAX_OFFSET)
 
 
 def _placed(ids: NDArray[np.int64], scores: NDArray[np.float32], begin: int) -> list[Ranked]:
     return [
-        Ranked(image_id, score, (place,))
+        Ranked(image_id, score, (place,), similarity=score)
         for place, (image_id, score) in enumerate(zip(ids.tolist(), scores.tolist(), strict=True), start=begin + 1)
     ]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from storage.results import looks
 from storage.search import query as queries
-from storage.search.looks import ByLook
-from storage.search.orders import ByText, ByVector
+from storage.search.fusion import spaces_of
 from storage.search.views import HitPage
 
 if TYPE_CHECKING:
@@ -38,10 +36,12 @@ def page_of(query: SearchQuery, order: Order, hits_of: Callable[[Sequence[Ranked
         if is_last or len(hits) == query.limit:
             break
     cursor = None if is_last or after is None else queries.encode_cursor(after)
-    return HitPage(hits, cursor, taken.total, taken.below, space=_space_of(order))
-
-
-def _space_of(order: Order) -> str | None:
-    if isinstance(order, ByLook):
-        return looks.STAGE
-    return "text" if isinstance(order, (ByVector, ByText)) else None
+    ranking = spaces_of(order)
+    return HitPage(
+        hits,
+        cursor,
+        taken.total,
+        taken.below,
+        space=",".join(dict.fromkeys(each.space for each in ranking)) or None,
+        unranked={each.space: each.unranked for each in ranking if each.unranked},
+    )

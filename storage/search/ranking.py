@@ -26,7 +26,7 @@ texts without an answer find almost nothing. The photographs there agree."""
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """Similarities of unrelated things: cosines of images with names of tags.
+    """Similarities of unrelated things: cosines of images with names of tags, or of images with each other.
 
     An image shows a handful of the tags, so nearly all pairs are of an image and something else. The distribution is
     measured from an archive's own vectors, so it fits every model, whatever the range of its cosines.
@@ -46,6 +46,12 @@ class Background:
             names: (M, D) unit vectors of the names of some tags, at least one, from the text encoder.
         """
         return cls(np.quantile(vectors @ names.T, np.linspace(0, 1, 1001)).astype(np.float32))
+
+    @classmethod
+    def of_pairs(cls, vectors: NDArray[np.float32]) -> Background:
+        """Measure the background of images among each other: of the pairs of (S, D) unit vectors, at least two."""
+        one, other = np.triu_indices(len(vectors), k=1)
+        return cls(np.quantile((vectors @ vectors.T)[one, other], np.linspace(0, 1, 1001)).astype(np.float32))
 
     def floor(self, relevance: float) -> float:
         """Return the cosine below which a share ``relevance`` (0 to 1) of the pairs lies; minus infinity for 0."""

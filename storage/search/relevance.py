@@ -1,4 +1,4 @@
-"""The relevance cutoff of a search by text: the floor of each generation, measured on its own images."""
+"""The relevance cutoff of a search by vectors: the floor of each generation, measured on its own images."""
 
 from __future__ import annotations
 
@@ -19,27 +19,41 @@ _GROWTH = 2  # an archive that doubled may have other content
 
 
 class Cutoffs:
-    """Minimum similarities of images to a text. Thread-safe; two threads that measure one background get the same."""
+    """Minimum similarities of images to a text or an image.
+
+    Thread-safe; two threads that measure one background get the same.
+    """
 
     def __init__(self) -> None:
-        self._backgrounds: dict[int, tuple[int, Background]] = {}
+        self._backgrounds: dict[tuple[int, bool], tuple[int, Background]] = {}
 
-    def floor(self, view: View, names: NDArray[np.float32], relevance: float) -> float:
+    def of_text(self, view: View, names: NDArray[np.float32] | None, relevance: float) -> float:
         """Return the minimum cosine of an image that is relevant to a text.
 
         Args:
             view: its images are a sample for the background, until there are twice as many.
-            names: (M, D) unit vectors of names of tags.
+            names: (M, D) unit vectors of names of tags; None: no floor.
             relevance: share of the background that is less similar, 0 to 1; 0: no floor.
         """
+        if names is None or not len(names):
+            return -np.inf
+        return self._floor(view, names, relevance)
+
+    def of_image(self, view: View, relevance: float) -> float:
+        """Return the minimum cosine of an image that is like another one, more than this share of all pairs are."""
+        return self._floor(view, None, relevance)
+
+    def _floor(self, view: View, names: NDArray[np.float32] | None, relevance: float) -> float:
         in_parts = sum(part.live_count for part in view.parts)
         count = in_parts if view.remote is None else in_parts + len(view.remote.select(None))
-        if relevance <= 0 or not count or not len(names):
+        if relevance <= 0 or count < (2 if names is None else 1):
             return -np.inf
-        measured, background = self._backgrounds.get(view.generation_id, (0, None))
+        key = view.generation_id, names is None
+        measured, background = self._backgrounds.get(key, (0, None))
         if background is None or not measured / _GROWTH < count < measured * _GROWTH:
-            background = Background.of(_some_vectors(view, in_parts, count), names)
-            self._backgrounds[view.generation_id] = count, background
+            vectors = _some_vectors(view, in_parts, count)
+            background = Background.of_pairs(vectors) if names is None else Background.of(vectors, names)
+            self._backgrounds[key] = count, background
         return background.floor(relevance)
 
 

@@ -6,27 +6,24 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from storage.errors import NotFoundError, UsageError
-from storage.index.condition import All, InArchive, Not, OneOf
+from storage.errors import UsageError
+from storage.index.condition import All, InArchive
 from storage.index.selection import Selection, most_common
 from storage.results import generations, lookup, policies, tags, vocabularies
 from storage.results.reading_search import Having
 from storage.search import query as queries
 from storage.search.counted_regions import regions_of
+from storage.search.fusion import chosen_by
 from storage.search.having import having
 from storage.search.hits import hits_of, lines_of
 from storage.search.kept_images import KeptImages
 from storage.search.kept_regions import FEW, KeptRegions
 from storage.search.like_region import LikeRegion
-from storage.search.looks import by_look
-from storage.search.orders import MAX_READ, ByReading, ByTags, ByText, ByVector, Ranked, mean_score
+from storage.search.ordering import Ordering
+from storage.search.orders import ByReading, ByTags, Ranked, mean_score
 from storage.search.pages import page_of
 from storage.search.phrases import all_of, words_of_text
-from storage.search.ranking import DEFAULT_RELEVANCE
 from storage.search.region_facets import by_rules, region_facets
-from storage.search.relevance import Cutoffs
 from storage.search.special_tags import most_special
 from storage.search.text_in_pictures import TextInPictures
 from storage.search.views import Completion, Facet, Hit, HitPage, ReadMatch, RegionFacets, SearchQuery, Why
@@ -34,17 +31,18 @@ from storage.search.views import Completion, Facet, Hit, HitPage, ReadMatch, Reg
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
     from storage.index.condition import Condition
-    from storage.index.index import VectorIndex, View
+    from storage.index.index import VectorIndex
     from storage.results.naming import Hierarchy
     from storage.results.tags import Names
     from storage.results.views import ImageView
+    from storage.search.compared import Compared
     from storage.search.orders import Order
     from storage.search.query import Match
-    from storage.tables import Generation
 
 _CANDIDATES = 4
 """Number of names to count for each one that is suggested."""
@@ -65,8 +63,8 @@ class Search:
         self._index = index
         self._hierarchy = hierarchy
         self._names: dict[int, tuple[int, Names]] = {}
-        self._cutoffs = Cutoffs()
         self._kept = KeptImages()
+        self._ordering = Ordering(index, self._kept)
         self.regions = KeptRegions()
 
     def vocabulary(self, session: Session, vocabulary_id: int) -> Names:
@@ -81,46 +79,42 @@ class Search:
         self,
         session: Session,
         query: SearchQuery,
-        vector: NDArray[np.float32] | None = None,
-        names: NDArray[np.float32] | None = None,
+        compared: Sequence[Compared] = (),
     ) -> HitPage:
         """Return a page of hits, best first, and the total number of hits.
 
         Args:
             session: a transaction.
             query: what to look for.
-            vector: (D,) of length 1, in the vector space of ``queries.generation``: of the query's text or, without a
-                text, of an image. The caller computes it before the transaction, since that may take a model.
-            names: (M, D) unit vectors of names of tags, by the encoder of the text, to measure the relevance cutoff;
-                None: a text ranks all images.
+            compared: the query's text and then its picture, in each space that compares them (``compared.of_text`` and
+                ``of_picture``). The caller encodes them before the transaction, since that may take a model.
 
         Raises:
             UsageError: see ``storage.search.query.resolve``; or the image or region to be similar to does not exist or
                 has no vector.
         """
-        match = self._match(session, query, vector)
+        match = self._match(session, query, compared)
         if match is None:
             return HitPage([], total=0)
-        return self._page_of(session, query, match, self._order(session, query, match, vector, names))
+        return self._page_of(session, query, match, self._ordering.of(session, query, match, compared))
 
     def page_with_facets(
         self,
         session: Session,
         query: SearchQuery,
         limit: int,
-        vector: NDArray[np.float32] | None = None,
-        names: NDArray[np.float32] | None = None,
+        compared: Sequence[Compared] = (),
     ) -> tuple[HitPage, list[Facet], RegionFacets | None]:
         """Return the results of ``page``, ``facets`` and ``region_facets`` in one pass, and how many hits a text has.
 
         Without facets if a remote index cannot count the tags of so many images.
         """
-        match = self._match(session, query, vector)
+        match = self._match(session, query, compared)
         if match is None:
             return HitPage([], total=0), [], RegionFacets([], [])
-        order = self._order(session, query, match, vector, names)
+        order = self._ordering.of(session, query, match, compared)
         page = self._page_of(session, query, match, order)
-        hits = order.hits() if isinstance(order, ByText) else None
+        hits = chosen_by(order)
         if page.total is None and hits is not None and len(hits) < queries.MAX_OFFSET:
             page = replace(page, total=len(hits))
         located = self._region_facets(session, query, match, order.found, hits)
@@ -140,8 +134,7 @@ class Search:
         self,
         session: Session,
         query: SearchQuery,
-        vector: NDArray[np.float32] | None = None,
-        names: NDArray[np.float32] | None = None,
+        compared: Sequence[Compared] = (),
     ) -> tuple[Match, Iterable[Ranked]] | None:
         """Return all hits of ``page``, over all its pages; None as long as nothing was recorded.
 
@@ -150,10 +143,10 @@ class Search:
         """
         if query.like_region is not None:
             raise UsageError("only a page of a search for regions like one can be read: remove like_region")
-        match = self._match(session, query, vector)
+        match = self._match(session, query, compared)
         if match is None:
             return None
-        order = self._order(session, query, match, vector, names)
+        order = self._ordering.of(session, query, match, compared)
         if isinstance(order, ByTags):
             by_id = order.found.by_id(match.terms)
             return match, (Ranked(image_id, mean_score(total, match.terms), ()) for image_id, total in by_id)
@@ -174,16 +167,12 @@ class Search:
             hits = [replace(hit, read=lines.get(hit.image_id, [])) for hit in hits]
         if regions := regions_of(session, query.where, match.names, list(scores)):
             hits = [replace(hit, regions=regions.get(hit.image_id, [])) for hit in hits]
-        if not query.text or query.like is not None:
+        ranked = {image.image_id: image for image in images if image.spaces}
+        if not ranked:
             return hits
-        named = {tag_id for term in match.names.in_texts.mentioned(query.text).terms for tag_id in term}
-        similarities = {image.image_id: image.similarity for image in images if image.similarity is not None}
-
-        def why(hit: Hit) -> Why:
-            tag_ids = [tag.id for tag in hit.tags if tag.id in named]
-            return Why(similarities[hit.image_id], tag_ids, hit.image_id in read)
-
-        return [replace(hit, why=why(hit)) for hit in hits]
+        mentioned = match.names.in_texts.mentioned(query.text).terms if query.text else ()
+        named = {tag_id for term in mentioned for tag_id in term}
+        return [replace(hit, why=_why(ranked[hit.image_id], hit, named)) for hit in hits]
 
     def lines(self, session: Session, query: SearchQuery, image_id: int) -> list[ReadMatch]:
         """Return the lines of text in one image that match a query, as ``Hit.read`` has them.
@@ -207,38 +196,36 @@ class Search:
         session: Session,
         query: SearchQuery,
         limit: int,
-        vector: NDArray[np.float32] | None = None,
-        names: NDArray[np.float32] | None = None,
+        compared: Sequence[Compared] = (),
     ) -> list[Facet]:
         """Count the tags of the images that ``page`` finds, over all its pages.
 
         Most frequent first, at most ``limit``, without tags that no image has. If a text finds more than
         ``queries.MAX_OFFSET`` images, only that many of the best are counted.
         """
-        match = self._match(session, query, vector)
+        match = self._match(session, query, compared)
         if match is None:
             return []
-        order = self._order(session, query, match, vector, names)
-        hits = order.hits() if isinstance(order, ByText) else None
+        order = self._ordering.of(session, query, match, compared)
+        hits = chosen_by(order)
         return self._facets(session, query, match, order.found, hits, limit)
 
     def region_facets(
         self,
         session: Session,
         query: SearchQuery,
-        vector: NDArray[np.float32] | None = None,
-        names: NDArray[np.float32] | None = None,
+        compared: Sequence[Compared] = (),
     ) -> RegionFacets | None:
         """Count the located tags of the images whose tags ``facets`` counts, at most ``LOCATED_TAGS``.
 
         None if they are too many: this process has not read all regions yet, or has no room for them, or the index is
         remote.
         """
-        match = self._match(session, query, vector)
+        match = self._match(session, query, compared)
         if match is None:
             return RegionFacets([], [])
-        order = self._order(session, query, match, vector, names)
-        hits = order.hits() if isinstance(order, ByText) else None
+        order = self._ordering.of(session, query, match, compared)
+        hits = chosen_by(order)
         return self._region_facets(session, query, match, order.found, hits)
 
     def _region_facets(
@@ -251,9 +238,9 @@ class Search:
 
         def in_archive(archive_id: int) -> NDArray[np.int64]:
             view = self._index().view(session, match.generation.id)
-            return Selection.of(view, All((*narrowed, InArchive(archive_id)))).image_ids()
+            return Selection.of(view, All((*narrowed, InArchive(archive_id)))).ids()
 
-        parts = by_rules(session, found.image_ids(), in_archive)
+        parts = by_rules(session, found.ids(), in_archive)
         return region_facets(session, self.regions, match.names, query.where, parts, LOCATED_TAGS)
 
     def _facets(
@@ -315,79 +302,15 @@ class Search:
         """Return one image. Raises ``NotFoundError``."""
         return lookup.image(session, image_id, self.vocabulary)
 
-    def _match(self, session: Session, query: SearchQuery, vector: NDArray[np.float32] | None) -> Match | None:
-        if query.text and vector is None:
+    def _match(self, session: Session, query: SearchQuery, compared: Sequence[Compared]) -> Match | None:
+        if query.text and not compared:
             return None  # the caller saw no generation yet, so it had no text encoder
         return queries.resolve(session, query, self.vocabulary, TextInPictures(session, self._kept, self.regions))
 
-    def _order(
-        self,
-        session: Session,
-        query: SearchQuery,
-        match: Match,
-        vector: NDArray[np.float32] | None,
-        names: NDArray[np.float32] | None,
-    ) -> Order:
-        view = self._index().view(session, match.generation.id)
-        found = Selection.of(view, match.condition)
-        looking = by_look(session, self._index(), query, found)
-        if looking is not None:
-            return looking
-        if query.like is not None:
-            liked = self._vector_of(session, match.generation, query.like)
-            vector = liked if vector is None else between(vector, liked)
-        if vector is None:
-            return ByTags(found, match.terms) if match.exact is None else _by_reading(view, match, found)
-        if not query.text or query.like is not None:
-            return ByVector(found, vector, query.like)
-        # If the query has tags or words to read, they decide what is found, and the text only orders it.
-        usual = 0.0 if match.terms or match.phrases else DEFAULT_RELEVANCE
-        relevance = usual if query.relevance is None else query.relevance
-        floor = -np.inf if names is None else self._cutoffs.floor(view, names, relevance)
-        mention = match.names.in_texts.mentioned(query.text)
-        named, sums = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-        if mention.terms:
-            units = match.names.all_units(query.threshold).tolist()
-            has = (having(match.policy, ((i, units[i]) for i in term)) for term in mention.terms)
-            has_all = All((*has, *([] if match.condition is None else [match.condition])))
-            named, sums = Selection.of(view, has_all).best_by_tags(mention.terms, queries.MAX_OFFSET)
-        read = self._with_words(session, view, match, query.text)
-        return ByText(found, vector, floor, named, mean_score(sums, mention.terms), mention.is_whole, read)
 
-    def _with_words(self, session: Session, view: View, match: Match, text: str) -> NDArray[np.int64]:
-        """Return the images that match and in which all words of a text stand: ids, ascending, at most ``MAX_READ``."""
-        words = words_of_text(text)
-        if match.text_generation is None or not words:
-            return np.empty(0, dtype=np.int64)
-        having = self._kept.matching(session, Having(match.text_generation, all_of(words)))
-        if not len(having):
-            return having
-        narrowed = () if match.condition is None else (match.condition,)
-        ids, _ = Selection.of(view, All((*narrowed, OneOf(having)))).best_by_tags((), MAX_READ)
-        return np.sort(ids)
-
-    def _vector_of(self, session: Session, generation: Generation, image_id: int) -> NDArray[np.float32]:
-        lookup.locate(session, image_id)
-        vector = self._index().vector_of(session, generation.id, image_id)
-        if vector is None:
-            raise NotFoundError(f"image {image_id} has no vector of {generation.model}: recognise it first")
-        return vector
-
-
-def _by_reading(view: View, match: Match, found: Selection) -> ByReading:
-    if match.exact is None or match.exact is match.condition:
-        return ByReading(found, found, None, match.terms)
-    narrowed = () if match.condition is None else (match.condition,)
-    misread = Selection.of(view, All((*narrowed, Not(match.exact))))
-    return ByReading(found, Selection.of(view, match.exact), misread, match.terms)
-
-
-def between(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the vector (D,) of length 1 midway between two such vectors: images similar to both are nearest to it."""
-    middle = one + other
-    length = np.linalg.norm(middle)
-    # Opposite vectors have no middle: use the first one.
-    return one if length == 0 else (middle / length).astype(np.float32)
+def _why(ranked: Ranked, hit: Hit, named: set[int]) -> Why:
+    similarity = next((each.similarity for each in ranked.spaces if each.of == "text"), None)
+    return Why(similarity, [tag.id for tag in hit.tags if tag.id in named], ranked.is_read, ranked.spaces)
 
 
 def _facet(names: Names, tag_id: int, count: int) -> Facet:

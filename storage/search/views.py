@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from storage.errors import UsageError
 from storage.page import Page
@@ -22,17 +22,37 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Why:
-    """Why a search by text found an image: the cosine of their vectors, and the tags of the image that the text names.
+class FoundIn:
+    """The place of an image in a ranking by the vectors of one space.
 
-    The score of the hit is the cosine plus, if the image has all the tags that the text names, a share of their score,
-    and plus 1 if all words of the text stand in the image (``is_read``; ``Hit.read`` says in which lines). A negative
-    cosine of such an image counts as 0.
+    Attributes:
+        space: ``text``, ``look``, ….
+        of: what images are compared with there; ``both``: what lies midway between a text and an image.
+        rank: the place, from 1.
+        similarity: the cosine of the vectors.
     """
 
+    space: str
+    of: Literal["text", "image", "both"]
+    rank: int
     similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why a search by text or similarity found an image.
+
+    Attributes:
+        similarity: the cosine with the text, in the first space that compares it; None if none ranks the image by it.
+        tags: the tags of the image that the text names.
+        is_read: whether all words of the text stand in the image; ``Hit.read`` says in which lines.
+        spaces: the image's place in each space.
+    """
+
+    similarity: float | None
     tags: list[int]
     is_read: bool = False
+    spaces: tuple[FoundIn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +105,10 @@ class HitRegion:
 class Hit:
     """One image that a search found, or one region of it.
 
-    ``score`` is the cosine similarity for text and similarity searches, else the mean score of the tags of the query.
+    ``score`` is the number that ranks: for a text and a similar image the cosine similarity. A text in recognition's
+    space adds, if the image has all tags that the text names, a share of their score, and 1 if all words of the text
+    stand in the image, whose negative cosine then counts as 0. For several spaces together it is 0 to 1, 1 for the
+    first of each. Without text and image it is the mean score of the tags of the query.
     ``tags`` are the assigned ones, highest score first. ``width`` and ``height`` are in pixels. ``missing_since`` is
     when a listing first did not find the original. ``captioner`` is the author of the caption. ``is_corrected`` says
     whether people changed the tags that the model gave, ``has_denied_tags`` whether a rule hides any of them. ``read``
@@ -131,13 +154,15 @@ def counted(tags: Iterable[str]) -> list[tuple[str, int]]:
 class HitPage(Page[Hit]):
     """A page of hits.
 
-    ``below`` is the number of further matches that are less similar to a text than its ``relevance`` requires; None
-    without a text, or far from the list's end. ``notes`` say how a text was read, if that may not be what was intended.
-    ``space`` says which vectors ordered the hits: ``text`` or ``look``; None: none did.
+    ``below`` is the number of further matches that are less similar than ``relevance`` requires; None without such a
+    minimum, or far from the list's end. ``notes`` say how a text was read, if that may not be what was intended.
+    ``space`` says which vectors ordered the hits: the names of spaces, joined by commas; None: none did. ``unranked``
+    says of each space how many of the matching images have no vector there, if any.
     """
 
     below: int | None = None
     space: str | None = None
+    unranked: dict[str, int] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
 
 
@@ -199,15 +224,16 @@ class SearchQuery:
     Attributes:
         text: free text, compared with the images' vectors.
         like: id of the image whose neighbours are wanted.
-        space: which vectors are compared for ``like``: ``text`` (recognition's) or ``look``; None: ``look`` if the
-            image has such a vector.
+        space: in which spaces the text and the image are compared: names of ``results.spaces.NAMES``, joined by
+            commas; None: as configured for texts, and for images ``look`` if the image has such a vector, else
+            ``text``.
         like_region: (image, number) of the region whose neighbours are wanted: the regions of the images that match.
         tags, any_tags, not_tags: names (English or Chinese) or ids; all, at least one, none of them.
         archive: the URI, or the id, of an archive; a URI below an archive narrows to that prefix.
         threshold: one threshold for every tag, in 0..1, instead of each tag's own.
         relevance: minimum relevance to the text: an image must be more similar than this share (0 to 1) of unrelated
-            pairs of an image and a tag; 0: no minimum; None: ``ranking.DEFAULT_RELEVANCE``, or 0 if tags are given as
-            well.
+            pairs of an image and a tag; 0: no minimum; None: ``ranking.DEFAULT_RELEVANCE``, or 0 if tags or an image
+            are given as well. To an image: more similar than this share of the pairs of images; None: no minimum.
         cursor: ``next_cursor`` of the previous page.
         where: a further condition, from the query language.
         special: whether facets count of each image only the tags of which it has no kind: a dog, and no animal.

@@ -38,6 +38,7 @@ SCREENS = (
     "/archives",
     "/archives/policies",
     "/generations",
+    "/training",
     "/docs",
     "/login",
     "/images/999999",

@@ -125,15 +125,15 @@ def test_images_are_ordered_by_how_they_look(
 
 def test_what_cannot_be_compared_is_told(ramq: Services, worker: Worker) -> None:
     first = ramq.images.find("chelsea.png")
-    with pytest.raises(NotFoundError, match="no image has a vector of how it looks yet: run `ramq look`"):
+    with pytest.raises(NotFoundError, match="no image has a vector in the space look yet: run `ramq look`"):
         alike(ramq, first, space="look")
-    with pytest.raises(UsageError, match="there is no space 'smell': use text or look"):
+    with pytest.raises(UsageError, match="there is no space 'smell': use text, look, siglip, clip or dino"):
         alike(ramq, first, space="smell")
     work(ramq, worker, SearchQuery(prefix="coffee"))
-    with pytest.raises(NotFoundError, match=f"image {first} does not have a vector of how it looks yet"):
+    with pytest.raises(NotFoundError, match=f"image {first} has no vector in the space look yet: run `ramq look`"):
         alike(ramq, first, space="look")
     assert ramq.search.page(SearchQuery(like=first)).space == "text"
-    with pytest.raises(UsageError, match="compared with that of a recorded image only"):
+    with pytest.raises(UsageError, match="look cannot compare texts; spaces that can: text"):
         ramq.search.page(ramq.search.read(SearchQuery(space="look"), "a cat"))
 
 

@@ -19,7 +19,7 @@ from storage.search.orders import MAX_READ
 from storage.search.views import SearchQuery, asking
 from tests.archive_model import ArchiveModel
 from tests.reading_archive import ReadingArchive, add_text_generation, box, row
-from tests.vector_archive import unit_vectors
+from tests.vector_archive import as_text, unit_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ class Pictures:
         with unit_of_work(self.model.engine) as session:
             query = replace(asking(SearchQuery(limit=500), asked), **options)  # type: ignore[arg-type]
             vector = unit_vectors(1, np.random.default_rng(1))[0] if query.text else None
-            return self.search.page(session, query, vector)
+            return self.search.page(session, query, as_text(vector))
 
     def hits(self, asked: str) -> list[Hit]:
         return self.page(asked).items
@@ -250,13 +250,13 @@ def test_a_text_finds_words_in_pictures_below_the_relevance_cutoff(pictures: Pic
     vector = unit_vectors(1, np.random.default_rng(1))[0]
     query = SearchQuery(text="give way", relevance=1.0, limit=500)
     with unit_of_work(pictures.model.engine) as session:
-        before = pictures.search.page(session, query, vector, names)
+        before = pictures.search.page(session, query, as_text(vector, names))
     assert before.below
     every = {hit.image_id for hit in before.items}
     lost = next(image_id for image_id in pictures.reading.images if image_id not in every)
     pictures.reading.write(row(lost, "give way"))
     with unit_of_work(pictures.model.engine) as session:
-        after = pictures.search.page(session, query, vector, names)
+        after = pictures.search.page(session, query, as_text(vector, names))
     assert [hit.image_id for hit in after.items] == [lost, *(hit.image_id for hit in before.items)]
     assert (after.total, after.below) == (len(every) + 1, before.below - 1)
 
@@ -265,7 +265,7 @@ def test_words_of_a_text_in_too_many_pictures_put_only_the_newest_first(
     pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MAX_READ > 100
-    monkeypatch.setattr("storage.search.search.MAX_READ", 3)
+    monkeypatch.setattr("storage.search.ordering.MAX_READ", 3)
     ids = pictures.write(*["give way"] * 10)
     first = [hit.image_id for hit in pictures.hits("give way") if hit.why and hit.why.is_read]
     assert set(first) == set(ids[-3:])
@@ -320,7 +320,7 @@ def typed(pictures: Pictures) -> Callable[[str], SearchQuery]:
             query = queries.read(session, SearchQuery(), asked, pictures.search.vocabulary)
             query = noting(session, query, pictures.search.vocabulary)
             vector = unit_vectors(1, np.random.default_rng(1))[0] if query.text else None
-            pictures.search.page(session, query, vector)
+            pictures.search.page(session, query, as_text(vector))
             return query
 
     return read

@@ -22,7 +22,7 @@ from storage.texts import fold
 from tests.archive_model import ArchiveModel
 from tests.region_archive import RegionArchive, add_generation, place, row
 from tests.services.located import write_regions
-from tests.vector_archive import unit_vectors
+from tests.vector_archive import as_text, unit_vectors
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -41,8 +41,8 @@ def facets_of(engine: Engine, search: Search, asked: str) -> RegionFacets | None
     with unit_of_work(engine) as session:
         query = asking(SearchQuery(limit=500), asked)
         vector = unit_vectors(1, np.random.default_rng(1))[0] if query.text else None
-        found = search.region_facets(session, query, vector)
-        assert search.page_with_facets(session, query, 3, vector)[2] == found
+        found = search.region_facets(session, query, as_text(vector))
+        assert search.page_with_facets(session, query, 3, as_text(vector))[2] == found
     return found
 
 
@@ -50,7 +50,7 @@ def hits_of(engine: Engine, search: Search, asked: str) -> set[int]:
     with unit_of_work(engine) as session:
         query = asking(SearchQuery(limit=500), asked)
         vector = unit_vectors(1, np.random.default_rng(1))[0] if query.text else None
-        return {hit.image_id for hit in search.page(session, query, vector).items}
+        return {hit.image_id for hit in search.page(session, query, as_text(vector)).items}
 
 
 def shown(facets: list[RegionFacet]) -> list[tuple[str, int]]:

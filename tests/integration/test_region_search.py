@@ -21,7 +21,7 @@ from tests.archive_model import ArchiveModel
 from tests.reading_archive import ReadingArchive, add_text_generation
 from tests.reading_archive import row as text_row
 from tests.region_archive import RegionArchive, add_generation, painted, place, row
-from tests.vector_archive import unit_vectors
+from tests.vector_archive import as_text, unit_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +57,7 @@ class Pictures:
         with unit_of_work(self.model.engine) as session:
             query = asking(SearchQuery(**{"limit": 500, **options}), asked)  # type: ignore[arg-type]
             vector = unit_vectors(1, np.random.default_rng(1))[0] if query.text else None
-            return self.search.page(session, query, vector)
+            return self.search.page(session, query, as_text(vector))
 
     def found(self, asked: str) -> set[int]:
         page = self.page(asked)
@@ -211,7 +211,7 @@ def test_no_typed_text_fails(pictures: Pictures, asked: str) -> None:
     with unit_of_work(pictures.model.engine) as session:
         query = queries.read(session, SearchQuery(), asked, pictures.search.vocabulary)
         vector = unit_vectors(1, np.random.default_rng(1))[0] if query.text else None
-        pictures.search.page(session, query, vector)
+        pictures.search.page(session, query, as_text(vector))
 
 
 def test_a_note_says_that_nothing_was_located_yet(pictures: Pictures) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from ramq.services.query_models import QueryModels
 from storage.database import unit_of_work
 from storage.errors import UsageError
+from storage.results import generations
 from storage.results.packing import unpack_vectors
 from storage.search.views import SearchQuery
 from tests.services.recognised import PHOTOGRAPHS
@@ -46,7 +47,10 @@ def _vectors(services: Services) -> dict[int, NDArray[np.float32]]:
 def test_a_text_beside_an_image_ranks_by_the_middle_of_both(services: Services, client: TestClient) -> None:
     cat = services.images.find("chelsea.png")
     vectors = _vectors(services)
-    middle = services.search._models.encode_text("lite", TEXT) + vectors[cat]
+    with unit_of_work(services.engine) as session:
+        generation = generations.default(session)
+    assert generation is not None
+    middle = services.search._models.encode_text(TEXT, generation) + vectors[cat]
     expected = {number: float(v @ middle / np.linalg.norm(middle)) for number, v in vectors.items() if number != cat}
 
     page = services.search.page(SearchQuery(text=TEXT, like=cat, limit=500))
@@ -57,7 +61,9 @@ def test_a_text_beside_an_image_ranks_by_the_middle_of_both(services: Services, 
     assert page.items[0].key == "coffee.png"
     by_api = client.get("/v1/search", params={"q": TEXT, "like": cat, "limit": 500}).json()
     assert [item["image_id"] for item in by_api["items"]] == [hit.image_id for hit in page.items]
-    assert by_api["items"][0]["why"] is None
+    [place] = by_api["items"][0]["why"]["spaces"]
+    assert (place["space"], place["of"], place["rank"]) == ("text", "both", 1)
+    assert by_api["items"][0]["why"]["similarity"] is None
 
 
 def test_pages_of_a_text_beside_an_image_do_not_overlap(services: Services) -> None:

@@ -138,7 +138,11 @@ def test_each_space_has_its_own_vectors_and_index(ramq: Services, worker: Worker
 def test_one_model_may_serve_two_spaces(ramq: Services, worker: Worker) -> None:
     work(ramq, worker, "dino")
     work(ramq, worker, "look", FURTHER["dino"])
-    assert stored(ramq, serving(ramq, "dino")) == stored(ramq, serving(ramq, "look"))
+    dino, look = (stored(ramq, serving(ramq, space)) for space in ("dino", "look"))
+    assert dino.keys() == look.keys()
+    # Batches of another size may round the last bit otherwise.
+    for image_id, vector in dino.items():
+        np.testing.assert_allclose(np.frombuffer(vector, "<f2"), np.frombuffer(look[image_id], "<f2"), atol=1e-3)
     assert serving(ramq, "dino") != serving(ramq, "look")
 
 

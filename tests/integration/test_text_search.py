@@ -113,7 +113,8 @@ def test_a_likeness_has_no_end(services: Services) -> None:
     page = services.search.page(SearchQuery(like=cat.image_id, limit=500))
 
     assert (len(page.items), page.total, page.below) == (EVERYTHING - 1, EVERYTHING - 1, None)
-    assert all(hit.why is None for hit in page.items)
+    assert all(hit.why is not None and hit.why.similarity is None for hit in page.items)
+    assert [hit.why.spaces[0].rank for hit in page.items if hit.why] == list(range(1, EVERYTHING))
 
 
 def test_programs_are_told_where_the_list_ends_and_why_a_hit_is_there(client: TestClient) -> None:

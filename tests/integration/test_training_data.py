@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import text
@@ -11,9 +12,11 @@ from ram_core import TagVocabulary, load_vocabulary
 from ram_core.errors import ImageError, TrainingError
 from ram_core.training.data import ImageBatches, open_dataset, write_official
 from ramq.services.training_data import DecodeInProcesses
-from storage.objects.base import StoreUnavailableError
+from ramq.wiring import open_services
+from storage.errors import ForbiddenError
+from storage.objects.base import ObjectMissingError, StoreUnavailableError
 from storage.search.views import SearchQuery
-from tests.services.recognised import CAT
+from tests.services.recognised import CAT, recognise
 from tests.services.web import services_of
 from tests.unit.test_training_data import RECIPE, same
 
@@ -22,7 +25,9 @@ if TYPE_CHECKING:
 
     from starlette.testclient import TestClient
 
+    from ramq.settings import Settings
     from ramq.wiring import Services
+    from tests.services.s3 import S3Server
 
 pytestmark = pytest.mark.services
 
@@ -103,14 +108,31 @@ def test_a_picture_that_is_gone_is_bad_and_a_store_that_is_gone_ends_the_trainin
     dataset = services.training_data.dataset(SearchQuery(), load_vocabulary("imagenet"))
     index = next(at for at in range(len(dataset)) if dataset.samples.name(at) == "chelsea.png")
     assert dataset.read(index) == (archive / "chelsea.png").read_bytes()
-    (archive / "chelsea.png").unlink()
-    with pytest.raises(ImageError):
-        dataset.read(index)
-
-    def unavailable(_image_id: int) -> bytes:
-        raise StoreUnavailableError("the store does not answer")
-
     monkeypatch.setattr("ramq.services.training_data._TRIES", 1)
-    monkeypatch.setattr(services.images, "content", unavailable)
-    with pytest.raises(TrainingError, match="the store does not answer; resume later"):
-        dataset.read(index)
+    for error, seen, message in (
+        (ObjectMissingError("the object is gone"), ImageError, "the object is gone"),
+        (StoreUnavailableError("the store does not answer"), TrainingError, "does not answer; resume later"),
+        (ForbiddenError("not in RAMQ_ARCHIVE_ALLOW"), TrainingError, "not in RAMQ_ARCHIVE_ALLOW"),
+    ):
+        monkeypatch.setattr(services.images, "content", Mock(side_effect=error))
+        with pytest.raises(seen, match=message):
+            dataset.read(index)
+
+
+def test_pictures_come_from_s3_as_in_recognition(
+    s3_settings: Settings, s3_server: S3Server, bucket: str, archive: Path
+) -> None:
+    pictures = {name: (archive / name).read_bytes() for name in ("chelsea.png", "coffee.png")}
+    s3_server.put(bucket, {f"pets/{name}": body for name, body in pictures.items()})
+    with open_services(s3_settings) as services:
+        recognise(services, f"s3://{bucket}/pets")
+        dataset = services.training_data.dataset(
+            SearchQuery(archive=f"s3://{bucket}/pets"), load_vocabulary("imagenet")
+        )
+        found = {dataset.samples.name(index).rpartition("/")[2]: dataset.read(index) for index in range(len(dataset))}
+        assert found == pictures
+        assert dataset.describe()["kind"] == "archive"
+        s3_server.put(bucket, {"pets/chelsea.png": pictures["coffee.png"] + b"\0"})
+        index = next(at for at in range(2) if dataset.samples.name(at).endswith("chelsea.png"))
+        with pytest.raises(ImageError, match="changed"):
+            dataset.read(index)

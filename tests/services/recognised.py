@@ -11,7 +11,6 @@ from ramq.wiring import Services
 from storage.database import make_engine
 from storage.index.builder import IndexBuilder
 from storage.index.file_storage import open_storage
-from storage.objects.base import S3Options
 from tests.services.missing import missing
 from workers.lifecycle import Worker
 from workers.pipeline.model_holder import ModelHolder, ModelOptions
@@ -78,7 +77,7 @@ def make_worker(services: Services, models: ModelHolder | None = None) -> Worker
         builder=IndexBuilder(services.engine, open_storage(settings.index_location), settings.cache_path / "index"),
         wake=lambda _model, _wanted: None,
         shard_size=settings.shard_size,
-        s3=S3Options(),
+        s3=settings.s3,
     )
 
 

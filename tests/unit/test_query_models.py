@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from ramq.services import query_models
-from ramq.services.query_models import REMEMBERED_TEXTS, QueryModels
+from ramq.services.query_models import QueryModels
+from ramq.services.query_texts import REMEMBERED_TEXTS
 from ramq.settings import Settings
+from storage.tables import RECOGNITION, Generation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
     import pytest
 
     from ram_core.recognition import TextEncoder
-    from storage.tables import Generation
+
+LITE = Generation(model="lite", stage=RECOGNITION)
 
 
 class Encoder:
@@ -45,11 +48,10 @@ def test_texts_and_thumbnails_do_not_wait_for_a_model_that_is_being_loaded(
     monkeypatch.setattr(query_models, "load_model", load)
     monkeypatch.setattr(query_models, "load_text_encoder", lambda *_, **__: cast("TextEncoder", encoder))
     models = QueryModels(Settings(data_dir=tmp_path))
-    generation = cast("Generation", type("Generation", (), {"model": "lite"})())
 
     def search_by_a_picture() -> None:
         try:
-            models.encode_picture(b"", generation)
+            models.encode_picture(b"", [LITE])
         except query_models.UsageError:
             refused.set()
 
@@ -58,7 +60,7 @@ def test_texts_and_thumbnails_do_not_wait_for_a_model_that_is_being_loaded(
     loading.start()
     try:
         assert begun.wait(60)
-        assert models.encode_text("lite", "a cat").shape == (4,)
+        assert models.encode_text("a cat", LITE).shape == (4,)
         models.decoders().close()
         assert not refused.is_set()
     finally:
@@ -74,10 +76,10 @@ def test_a_text_is_encoded_once_for_its_pages_and_facets(
     monkeypatch.setattr(query_models, "load_text_encoder", lambda *_, **__: cast("TextEncoder", encoder))
     models = QueryModels(Settings(data_dir=tmp_path))
     for text in ("a cat", "a dog", "a cat"):
-        models.encode_text("lite", text)
+        models.encode_text(text, LITE)
     assert encoder.asked == ["a cat", "a dog"]
 
     for number in range(REMEMBERED_TEXTS):
-        models.encode_text("lite", str(number))
-    models.encode_text("lite", "a cat")
+        models.encode_text(str(number), LITE)
+    models.encode_text("a cat", LITE)
     assert encoder.asked[-1] == "a cat"

@@ -191,3 +191,13 @@ def test_what_is_shown_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settings_do_not_change_once_they_are_read() -> None:
     with pytest.raises(ValidationError):
         load_settings().batch_size = 1  # type: ignore[misc]  # the very thing that must not work
+
+
+def test_the_spaces_of_texts_are_named_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().text_space == ("text",)
+    monkeypatch.setenv("RAMQ_TEXT_SPACE", "text, siglip,text")
+    assert load_settings().text_space == ("text", "siglip")
+    for wrong in ("smell", ","):
+        monkeypatch.setenv("RAMQ_TEXT_SPACE", wrong)
+        with pytest.raises(UsageError, match="text, look, siglip, clip, dino"):
+            load_settings()

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from transformers import AutoModel
 
-from ram_core import load_model
+from ram_core import load_model, precision
 from ram_core.checkpoints import installed
 from ram_core.errors import CheckpointError, DeviceError, ImageError, UnknownModelError
 from ram_core.modeling.tiny import write_tiny_models
-from ram_core.spaces import ENCODERS, TOWERS, WITH_TEXTS, load_image_encoder, load_text_tower
+from ram_core.spaces import ENCODERS, METHODS_WITH_TEXTS, TOWERS, WITH_TEXTS, load_image_encoder, load_text_tower
 from ram_core.spaces.files import tower_type, vector_size
 from ram_core.spaces.tiny import MODELS, write_tiny_tower
 from ram_core.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise
@@ -57,6 +57,12 @@ def test_vectors_have_unit_length_and_do_not_depend_on_the_batch(name: str, mode
     )
     assert encoder.encode(pixels[:0]).shape == (0, encoder.spec.vector_size)
     assert len({row.tobytes() for row in vectors.round(4)}) == 5
+
+
+@pytest.mark.parametrize("name", ["lite", *MODELS])
+def test_the_method_says_whether_texts_can_be_compared(name: str, models_dir: Path) -> None:
+    method = load_image_encoder(name, models_dir=models_dir).spec.method
+    assert method.startswith(METHODS_WITH_TEXTS) == (name in WITH_TEXTS)
 
 
 def test_lite_needs_no_files_and_its_vector_is_made_of_two_groups_of_equal_weight() -> None:
@@ -216,3 +222,16 @@ def test_every_list_of_spaces_has_all_of_them() -> None:
     assert get_args(get_args(Stage)[0]) == tuple(messages.STAGE_MODELS)
     assert get_args(get_args(NewJob.model_fields["stages"].annotation)[0]) == FOLLOWING
     assert set(load_settings().stage_models) == set(messages.STAGE_MODELS)
+
+
+def test_lite_stays_in_32_bits_unless_it_is_asked(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def choose(name: str, device: torch.device) -> precision.Precision:
+        asked.append(name)
+        return precision.Precision(device)
+
+    monkeypatch.setattr(precision, "choose", choose)
+    for name, wanted in (("lite", "auto"), ("lite", "bfloat16"), ("dinov2-base", "auto")):
+        load_image_encoder(name, models_dir=models_dir, precision=wanted)
+    assert asked == ["float32", "bfloat16", "auto"]

@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from ram_core import load_model
-from ram_core.errors import TrainingError
+from ram_core.errors import TrainingError, TrainingStoppedError
 from ram_core.training import TrainingBatch, files
 from ram_core.training.states import States
-from ram_core.training.trainer import Options, Progress
-from tests.small_training import CALM, OPTIONS, RECIPE, STEPS, VOCABULARY, Noise, trainer, write_start
+from ram_core.training.trainer import Options
+from tests.small_training import CALM, OPTIONS, RECIPE, STEPS, VOCABULARY, Noise, Seen, trainer, write_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,15 +65,16 @@ def test_a_killed_and_resumed_training_ends_with_the_same_weights_bit_for_bit(st
                     process.send_signal(signal.SIGKILL)
                     break
         assert process.returncode == -signal.SIGKILL
-    steps: list[tuple[int, int]] = []
-    resumed = trainer(start, killed, report=lambda each: steps.append((each.epoch, each.step))).run(resume=True)
-    assert steps[0] == (1, 0)
+    seen = Seen()
+    resumed = trainer(start, killed, watch=seen).run(resume=True)
+    assert (seen.steps[0].epoch, seen.steps[0].step) == (1, 0)
     assert same(resumed, whole)
 
 
 def test_rates_steps_and_losses_are_reported_and_the_result_is_loaded(start: Path, tmp_path: Path) -> None:
-    seen: list[Progress] = []
-    path = trainer(start, tmp_path, report=seen.append).run()
+    watch = Seen()
+    path = trainer(start, tmp_path, watch=watch).run()
+    seen = watch.steps
     assert [(each.epoch, each.step) for each in seen] == [(epoch, step) for epoch in range(2) for step in range(STEPS)]
     assert [seen[0].learning_rate, seen[5].learning_rate, seen[-1].learning_rate] == pytest.approx([5e-7, 1e-4, 9e-5])
     assert {"tag", "align", "distill", "total"} == seen[0].losses.keys()
@@ -82,8 +83,9 @@ def test_rates_steps_and_losses_are_reported_and_the_result_is_loaded(start: Pat
 
 
 def test_the_best_epoch_and_the_last_states_are_kept(start: Path, tmp_path: Path) -> None:
-    scores = iter([0.7, 0.3])
-    path = trainer(start, tmp_path, validate=lambda _: next(scores)).run()
+    scores, seen = iter([0.9, 0.7, 0.3]), Seen()
+    path = trainer(start, tmp_path, validate=lambda _: next(scores), watch=seen).run()
+    assert seen.scores == [(0, 0.9), (1, 0.7), (2, 0.3)]  # before the first step too
     assert path.name == "best.pth"
     assert torch.load(path, weights_only=True)["epoch"] == 1
     assert not same(path, tmp_path / "last.pth")
@@ -109,7 +111,21 @@ def test_a_folder_with_another_training_is_not_touched(start: Path, tmp_path: Pa
         trainer(start, tmp_path, **small).run()
     with pytest.raises(TrainingError, match="a training with other seed;"):
         trainer(start, tmp_path, **small, options=replace(OPTIONS, seed=4)).run(resume=True)
+    with pytest.raises(TrainingError, match="a training with other data;"):
+        trainer(start, tmp_path, **small, about={"data": "another hash"}).run(resume=True)
     assert trainer(start, tmp_path, **small).run(resume=True).name == "last.pth"  # ended before
+
+
+@pytest.mark.usefixtures("_one_thread")
+def test_a_training_that_is_asked_to_stop_saves_its_state_and_goes_on_exactly(start: Path, tmp_path: Path) -> None:
+    small = {"batches": Noise(4), "recipe": replace(RECIPE, epochs=1)}
+    whole = trainer(start, tmp_path / "whole", **small).run()
+    for last in (3, 1):  # in the middle of the epoch, and after its last step
+        with pytest.raises(TrainingStoppedError, match=r"stopped after step [34] of 4 in epoch 1; the state is in"):
+            trainer(start, tmp_path / "stopped", **small, watch=Seen(stop_after=last)).run(resume=True)
+    seen = Seen()
+    assert same(trainer(start, tmp_path / "stopped", **small, watch=seen).run(resume=True), whole)
+    assert seen.steps == []
 
 
 class _Spoilt(Noise):
@@ -121,7 +137,10 @@ class _Spoilt(Noise):
 
 
 def test_a_loss_that_is_no_number_stops_the_training_before_it_harms(start: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="is nan at epoch 0, step 8; lower the learning rate"):
+    with pytest.raises(
+        TrainingError,
+        match=r"is nan at epoch 1, step 9, with a learning rate of 0\.0001; train again .*, from .*step-000000006\.pt",
+    ):
         trainer(start, tmp_path, batches=_Spoilt()).run()
     state = States(tmp_path / "states", 2).last()
     assert state is not None
@@ -149,9 +168,9 @@ def test_a_full_disk_stops_the_training_and_leaves_the_last_state(
         trainer(start, tmp_path).run()
     assert [each.name for each in (tmp_path / "states").iterdir()] == ["step-000000006.pt"]
     monkeypatch.undo()
-    steps: list[int] = []
-    trainer(start, tmp_path, report=lambda each: steps.append(each.step)).run(resume=True)
-    assert steps[0] == 6
+    seen = Seen()
+    trainer(start, tmp_path, watch=seen).run(resume=True)
+    assert seen.steps[0].step == 6
 
 
 def test_data_that_end_too_early_are_reported(start: Path, tmp_path: Path) -> None:
@@ -165,11 +184,11 @@ def test_data_that_end_too_early_are_reported(start: Path, tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("_one_thread")
 def test_processes_that_share_a_training_make_the_steps_of_one_that_accumulates(start: Path, tmp_path: Path) -> None:
-    seen: list[Progress] = []
+    seen = Seen()
     options = replace(OPTIONS, accumulate=2)
-    alone = trainer(start, tmp_path / "alone", options=options, recipe=CALM, batches=Noise(6), report=seen.append).run()
-    assert [each.step for each in seen] == [0, 1, 2]
-    assert [each.learning_rate for each in seen] == pytest.approx(
+    alone = trainer(start, tmp_path / "alone", options=options, recipe=CALM, batches=Noise(6), watch=seen).run()
+    assert [each.step for each in seen.steps] == [0, 1, 2]
+    assert [each.learning_rate for each in seen.steps] == pytest.approx(
         [5e-7 + (1e-4 - 5e-7) / 5 * step for step in range(3)]
     )
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -185,14 +204,14 @@ def test_processes_that_share_a_training_make_the_steps_of_one_that_accumulates(
 
 
 def test_16_bits_train(start: Path, tmp_path: Path) -> None:
-    seen: list[Progress] = []
+    seen = Seen()
     options = replace(OPTIONS, precision="bfloat16", recompute=True)
     small = {"batches": Noise(3), "recipe": replace(RECIPE, epochs=1), "options": options}
-    path = trainer(start, tmp_path / "half", **small, report=seen.append).run()
+    path = trainer(start, tmp_path / "half", **small, watch=seen).run()
     assert all(each.dtype == torch.float32 for each in weights(path).values())
-    exact: list[Progress] = []
-    trainer(start, tmp_path / "exact", **{**small, "options": OPTIONS}, report=exact.append).run()
-    assert seen[0].losses["total"] == pytest.approx(exact[0].losses["total"], rel=0.05)
+    exact = Seen()
+    trainer(start, tmp_path / "exact", **{**small, "options": OPTIONS}, watch=exact).run()
+    assert seen.steps[0].losses["total"] == pytest.approx(exact.steps[0].losses["total"], rel=0.05)
 
 
 def test_options_out_of_range_are_refused(start: Path, tmp_path: Path) -> None:

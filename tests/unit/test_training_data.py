@@ -21,14 +21,19 @@ from ram_core.training.data import BadImages, ImageBatches, Sample, ValidationBa
 from ram_core.training.data.loader import decode_here
 from ram_core.training.recipes import CLIP_SIZE, PRETRAIN
 from ram_core.training.teacher import ClipTeacher
-from ram_core.training.trainer import Options, Progress, Trainer
+from ram_core.training.trainer import Options, Progress, Trainer, Watch
 from ram_core.transforms import SquashTransform
 from tests.tiny_clip import write_tiny_clip
 from tests.training_data import CAPTION_TAGS, CAPTIONS, VOCABULARY, entry, write_official_set, write_pictures
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ram_core.recognition import Preprocessing
     from ram_core.training import TrainingBatch
 
 RECIPE = replace(PRETRAIN, image_size=32, batch_size=6, own_clip_view=True, augmentation=Augmentation(32))
@@ -101,6 +106,21 @@ def test_too_many_bad_images_end_the_training_but_one_never_does(official: Path,
     assert len(list(batches(path, most_bad=0.0).epoch(0, 0))) == 2
 
 
+def test_a_picture_that_a_library_stumbles_over_is_bad_too(tmp_path: Path) -> None:
+    path = write_official_set(tmp_path, 12)
+    fatal = (tmp_path / "0/4.jpg").read_bytes()
+
+    def decode(body: bytes, preparations: Sequence[Preprocessing], /) -> Sequence[NDArray[np.uint8]]:
+        if body == fatal:
+            raise ValueError("conversion from LAB to RGB not supported")
+        return LIMIT(body, preparations)
+
+    listed: dict[str, str] = {}
+    told = batches(path, decode=decode, on_bad=listed.__setitem__)
+    assert len(list(told.epoch(0, 0))) == 2
+    assert listed == {"0/4.jpg": "ValueError: conversion from LAB to RGB not supported"}
+
+
 def test_when_every_picture_is_bad_the_training_ends(official: Path) -> None:
     with pytest.raises(TrainingError, match=r"51 images in a row cannot be read; the last is .*exceed the limit"):
         list(batches(official, decode=decode_here(max_pixels=10)).epoch(0, 0))
@@ -136,14 +156,15 @@ def test_a_training_on_files_ends_the_same_if_it_is_interrupted(official: Path, 
     seen: list[Progress] = []
 
     def train(folder: str, workers: int, stop: int | None = None) -> Path:
-        def report(progress: Progress) -> None:
-            seen.append(progress)
-            if progress.step == stop:
-                raise _StopError
+        class See(Watch):
+            def stepped(self, progress: Progress) -> None:
+                seen.append(progress)
+                if progress.step == stop:
+                    raise _StopError
 
         network = load_for_training("ram_plus", checkpoint=tmp_path / "start.pth", vocabulary=VOCABULARY)
         data = batches(official, workers=workers, teacher=teacher)
-        trainer = Trainer(network, data, recipe, tmp_path / folder, options=Options(save_every=2), report=report)
+        trainer = Trainer(network, data, recipe, tmp_path / folder, options=Options(save_every=2), watch=See())
         return trainer.run(resume=True)
 
     threads = torch.get_num_threads()
@@ -196,6 +217,21 @@ def test_an_image_without_captions_teaches_all_its_tags(tmp_path: Path) -> None:
     assert torch.equal(batch.tags, batch.parse_tags)
     (checked,) = ValidationBatches(open_dataset(tmp_path / "t.json", vocabulary=VOCABULARY), VOCABULARY, batch_size=6)
     assert torch.equal(checked.tags, checked.parse_tags)
+
+
+@pytest.mark.parametrize("model", ["ram", "ram_plus"])
+def test_models_learn_tags_of_images_without_captions(model: str, tmp_path: Path) -> None:
+    write_pictures(tmp_path, 6)
+    write_official(tmp_path / "t.json", [Sample(f"0/{number}.jpg", [], [], [number % 5]) for number in range(6)])
+    write_tiny_clip(tmp_path / "clip", image_size=CLIP_SIZE)
+    write_tiny_checkpoint(model, tmp_path / "start.pth", tags=len(VOCABULARY), captions=True)
+    network = load_for_training(model, checkpoint=tmp_path / "start.pth", vocabulary=VOCABULARY)
+    (batch,) = batches(tmp_path / "t.json", teacher=ClipTeacher(tmp_path / "clip")).epoch(0, 0)
+    losses = network.losses(batch)
+    assert float(losses["t2t" if model == "ram" else "align"].detach()) == 0
+    assert float(losses["tag"].detach()) > 0
+    losses["total"].backward()
+    assert all(each.grad.isfinite().all() for each in network.parameters() if each.grad is not None)
 
 
 def test_processes_have_other_images(tmp_path: Path) -> None:

@@ -92,10 +92,22 @@ class Loader:
     def load(self, index: int, preparations: Sequence[Preprocessing]) -> Loaded:
         """Load one image; without pixels if it is bad."""
         try:
-            return Loaded(index, index, self._decode(self.dataset.read(index), preparations))
-        except (ImageError, MemoryError) as error:
-            reason = str(error) or "not enough memory to decode it"
-            return Loaded(index, index, (), ((self.dataset.samples.name(index), reason),))
+            body = self.dataset.read(index)
+        except ImageError as error:
+            return self._bad(index, str(error))
+        try:
+            return Loaded(index, index, self._decode(body, preparations))
+        except TrainingError:
+            raise
+        except ImageError as error:
+            return self._bad(index, str(error))
+        # Libraries raise almost anything on odd pictures, and one must not end a training. A fault of ours is in the
+        # list of bad images, and ends it because every image has it.
+        except Exception as error:  # noqa: BLE001
+            return self._bad(index, f"{type(error).__name__}: {error}")
+
+    def _bad(self, index: int, reason: str) -> Loaded:
+        return Loaded(index, index, (), ((self.dataset.samples.name(index), reason),))
 
     def load_some(self, index: int, preparations: Sequence[Preprocessing], seed: int, epoch: int) -> Loaded:
         """Load an image, or in the place of a bad one another, which depends on the image, seed and epoch alone.

@@ -61,12 +61,13 @@ router = APIRouter(include_in_schema=False, prefix="/images")
 
 
 @router.get("/{image_id}")
-def show_image(request: Request, services: ServicesDep, image_id: Id, q: str = "") -> HTMLResponse:
+def show_image(request: Request, services: ServicesDep, image_id: Id, q: str = "", space: str = "") -> HTMLResponse:
     """Show the image with all its tags, scores and thresholds, its text and regions, similar images and its history.
 
-    ``q`` is the search that found it. Lines of text and regions that match it are marked.
+    ``q`` is the search that found it. Lines of text and regions that match it are marked. ``space`` is what similar
+    images are found by.
     """
-    return _screen(request, services, image_id, q=q)
+    return _screen(request, services, image_id, q=q, space=space)
 
 
 @router.post("/{image_id}/tags")
@@ -152,6 +153,7 @@ def _screen(  # noqa: PLR0913  (an error for each form)
     region_refusal: UsageError | None = None,
     drawn: SaidOfRegion | None = None,
     q: str = "",
+    space: str = "",
 ) -> HTMLResponse:
     image = services.images.get(image_id)
     reading = services.readings.find(image_id)
@@ -169,7 +171,10 @@ def _screen(  # noqa: PLR0913  (an error for each form)
         names={tag.name.lower() for tag in image.tags},
         said={correction.name: correction for correction in image.corrections},
         # An image without a record has no vector to compare.
-        neighbours=_neighbours(services, image_id) if image.generation_id else None,
+        neighbours=_neighbours(services, image_id, space) if image.generation_id else None,
+        spaces=services.search.spaces(),
+        space=space,
+        q=q,
         reading=reading,
         line_corrections=[] if reading is None else services.readings.corrections(image_id),
         spots=[] if reading is None else spots(reading.lines),
@@ -215,13 +220,14 @@ def _found(services: Services, q: str, image_id: int) -> Found:
         return Found({}, set())
 
 
-def _neighbours(services: Services, image_id: int) -> list[Hit] | None:
-    """Return the images most similar to this one, or None if the search failed. The page can be shown without them."""
+def _neighbours(services: Services, image_id: int, space: str) -> list[Hit] | str:
+    """Return the images most similar to this one, or why there are none. The page can be shown without them."""
     try:
-        page = services.search.page(SearchQuery(like=image_id, limit=NEIGHBOURS + 1))
+        page = services.search.page(SearchQuery(like=image_id, space=space or None, limit=NEIGHBOURS + 1))
     except RamqError as error:
         log.info("no_neighbours", extra={"image_id": image_id, "reason": str(error)})
-        return None
+        is_told = space and isinstance(error, UsageError)
+        return str(error) if is_told else "Similar images are unavailable right now."
     return [hit for hit in page.items if hit.image_id != image_id][:NEIGHBOURS]
 
 

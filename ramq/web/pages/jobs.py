@@ -16,7 +16,6 @@ from storage.objects.base import CredentialsError
 
 JOBS_PER_SCREEN = 20
 FAILURES_PER_SCREEN = 100
-MODELS = ("lite", "ram", "ram_plus")
 
 router = APIRouter(include_in_schema=False, prefix="/jobs")
 
@@ -32,7 +31,7 @@ def create_job(  # noqa: PLR0913, PLR0917  (the fields of a form)
     request: Request,
     services: ServicesDep,
     source: Annotated[str, Form(max_length=4_096)] = "",
-    model: Annotated[Literal["lite", "ram", "ram_plus", ""], Form()] = "",
+    model: Annotated[str, Form(max_length=80)] = "",
     caption: Annotated[Literal["yes", "no", ""], Form()] = "",
     priority: Annotated[Priority, Form()] = "normal",
     stages: Annotated[Literal["text", ""], Form()] = "",
@@ -75,7 +74,7 @@ def _jobs(
         jobs=page,
         workers=services.jobs.workers(),
         is_live=any(_is_live(job) for job in page.items),
-        models=MODELS,
+        models=services.jobs.models(),
         settings=services.settings,
         form={"model": "", "caption": "", "priority": "normal", "stages": ""} | form,
         problem=problem,

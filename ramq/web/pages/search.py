@@ -178,6 +178,7 @@ def show_search(request: Request, services: ServicesDep, asked: SearchFormDep, p
         located=located,
         archives=services.archives.names(),
         examples=services.search.example_tags(),
+        spaces=services.search.spaces(),
         can_show_picture=_can_show(request, picture),
     )
 
@@ -194,18 +195,11 @@ def _find(
                 return services.search.page(links.query), [], None, None
         picture = request.app.state.pictures.get(links.picture)
         with request.app.state.metrics.search_seconds("image"):
-            hits = services.search.by_image(picture, links.query)
-            return hits, _facets(services, links.query, count), services.search.region_facets(links.query), None
+            if count:
+                return *services.search.page_with_facets(links.query, count, picture), None
+            return services.search.by_image(picture, links.query), [], None, None
     except (UsageError, PermanentError) as error:
         return HitPage(items=[]), [], None, problem_of(error)
-
-
-def _facets(services: Services, query: SearchQuery, count: int) -> list[Facet]:
-    """Return the facets. Return none if a remote index has too many matches to count their tags."""
-    try:
-        return services.search.facets(query, limit=count) if count else []
-    except UsageError:
-        return []
 
 
 def _can_show(request: Request, picture: str | None) -> bool:

@@ -90,6 +90,10 @@ class CollectionSelection:
     def __contains__(self, image_id: int) -> bool:
         return self.count(filters.one_of([image_id])) > 0
 
+    def ids(self) -> NDArray[np.int64]:
+        """Return the ids of all images, ascending. Requests grow with their number, not with the collection's."""
+        return np.fromiter((-row["pk"] for row in self.rows(())), dtype=np.int64)[::-1]
+
     def among(self, image_ids: list[int]) -> CollectionSelection:
         """Return the images that are also in ``image_ids``."""
         return CollectionSelection(self.rows_of, filters.both(self.filter, filters.one_of(image_ids)))

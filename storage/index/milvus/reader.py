@@ -74,7 +74,7 @@ class MilvusIndex(VectorIndex):
         source = source_of(session, generation_id)
         if source.rows_each > 1:
             return super().status(session, generation_id)
-        generation = generations.get(session, generation_id)
+        generation = generations.get(session, generation_id, stage=None)
         head = repository.head(session, generation_id)
         base = self._base(session, generation_id, head, np.empty(0, dtype=np.int32))
         newest = Window(generation_id, base.watermark)

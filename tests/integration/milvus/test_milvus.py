@@ -15,53 +15,28 @@ from ramq.doctor import examine
 from storage.database import unit_of_work
 from storage.errors import NotFoundError, ServiceUnavailableError, UsageError
 from storage.index.erasure_check import in_database
-from storage.index.file_storage import FolderStorage
 from storage.index.milvus import collection
-from storage.index.milvus.builder import MilvusBuilder
 from storage.index.milvus.client import Milvus
-from storage.index.milvus.reader import MilvusIndex
+from storage.index.milvus.collection import Collection
 from storage.results import vectors as repository
 from storage.search.views import SearchQuery, asking
-from tests.archive_model import ArchiveModel
 from tests.reading_archive import ReadingArchive, add_text_generation, row
 from tests.region_archive import RegionArchive, add_generation
 from tests.region_archive import row as region_row
 from tests.search_checks import all_pages, check
 from tests.services.fleet import client_services
-from tests.vector_archive import unit_vectors
+from tests.vector_archive import as_text, unit_vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from sqlalchemy import Engine
-
     from ramq.settings import Settings
+    from storage.index.milvus.builder import MilvusBuilder
+    from storage.index.milvus.reader import MilvusIndex
     from storage.search.search import Search
+    from tests.archive_model import ArchiveModel
 
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture
-def archive(engine: Engine) -> ArchiveModel:
-    return ArchiveModel(engine, images_of_each=20)
-
-
-@pytest.fixture
-def milvus(tmp_path: Path) -> Iterator[Milvus]:
-    milvus = Milvus((tmp_path / "milvus.db").as_uri().replace("file:", "milvus+file:"))
-    yield milvus
-    milvus.close()
-
-
-@pytest.fixture
-def builder(milvus: Milvus, engine: Engine, tmp_path: Path) -> MilvusBuilder:
-    return MilvusBuilder(milvus, engine, FolderStorage(tmp_path / "index"), tmp_path / "builder-cache", min_rows=1)
-
-
-@pytest.fixture
-def index(milvus: Milvus, tmp_path: Path) -> MilvusIndex:
-    return MilvusIndex(milvus, FolderStorage(tmp_path / "index"), tmp_path / "reader-cache")
 
 
 def check_both(archive: ArchiveModel, search: Search, times: int = 3) -> None:
@@ -288,6 +263,22 @@ def test_status_and_archives_are_counted_exactly(
     assert dict(counts) == wanted
 
 
+def test_requests_for_ids_grow_with_the_images_found_and_not_with_the_ids(
+    milvus: Milvus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    milvus.create("far_apart", 2)
+    row = {"vector": [1.0, 0.0], "archive": 1, "job": 1, "modified": 0, "size": 0, "key": "", "assigned": []}
+    with milvus.opened() as client:
+        client.upsert("far_apart", [{**row, "scores": {}, "pk": -image_id} for image_id in (3, 10**9, 7 * 10**11)])
+    everything = Collection(milvus, "far_apart", np.empty(0, np.int32), np.empty(0, np.int64)).select(None)
+    asked = []
+    opened = milvus.opened
+    monkeypatch.setattr(milvus, "opened", lambda: asked.append(1) or opened())  # type: ignore[func-returns-value]
+
+    assert everything.ids().tolist() == [3, 10**9, 7 * 10**11]
+    assert len(asked) == 1
+
+
 def test_deleted_images_are_looked_for_in_the_collection_too(
     archive: ArchiveModel, builder: MilvusBuilder, index: MilvusIndex
 ) -> None:
@@ -318,7 +309,7 @@ def test_a_text_ends_where_it_does_with_segments(archive: ArchiveModel, builder:
 
     def found() -> list[int]:
         with unit_of_work(archive.engine) as session:
-            return [hit.image_id for hit in search.page(session, query, vector, names).items]
+            return [hit.image_id for hit in search.page(session, query, as_text(vector, names)).items]
 
     before = found()
     builder.publish_new(archive.generations[0], force=True)

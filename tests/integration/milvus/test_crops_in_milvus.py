@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 
 from storage.database import unit_of_work
-from storage.index.file_storage import FolderStorage
-from storage.index.milvus.builder import MilvusBuilder
-from storage.index.milvus.client import Milvus
-from storage.index.milvus.reader import MilvusIndex
+from storage.index import selection
 from storage.results import generations, regions
 from storage.results.crops import CropsRow, FoundCrop, write_crops
 from storage.results.generations import StageSpec
@@ -19,44 +16,23 @@ from storage.results.packing import pack_vectors
 from storage.results.records import Provenance
 from storage.results.region_views import FoundRegion, RegionsRow
 from storage.search.views import SearchQuery
-from tests.archive_model import ArchiveModel
 from tests.vector_archive import unit_vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from sqlalchemy import Engine
-
+    from storage.index.milvus.builder import MilvusBuilder
+    from storage.index.milvus.reader import MilvusIndex
     from storage.search.search import Search
+    from tests.archive_model import ArchiveModel
 
 pytestmark = pytest.mark.services
 
 
-@pytest.fixture
-def archive(engine: Engine) -> ArchiveModel:
-    return ArchiveModel(engine, images_of_each=20)
-
-
-@pytest.fixture
-def milvus(tmp_path: Path) -> Iterator[Milvus]:
-    milvus = Milvus((tmp_path / "milvus.db").as_uri().replace("file:", "milvus+file:"))
-    yield milvus
-    milvus.close()
-
-
-@pytest.fixture
-def builder(milvus: Milvus, engine: Engine, tmp_path: Path) -> MilvusBuilder:
-    return MilvusBuilder(milvus, engine, FolderStorage(tmp_path / "index"), tmp_path / "builder-cache", min_rows=1)
-
-
-@pytest.fixture
-def index(milvus: Milvus, tmp_path: Path) -> MilvusIndex:
-    return MilvusIndex(milvus, FolderStorage(tmp_path / "index"), tmp_path / "reader-cache")
-
-
 def test_vectors_of_regions_are_in_files_beside_it(
-    archive: ArchiveModel, builder: MilvusBuilder, index: MilvusIndex, search: Search
+    archive: ArchiveModel,
+    builder: MilvusBuilder,
+    index: MilvusIndex,
+    search: Search,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     images = sorted(archive.facts)
     archive.record(0, images)
@@ -87,6 +63,14 @@ def test_vectors_of_regions_are_in_files_beside_it(
         narrowed = search.page(session, SearchQuery(like_region=(images[3], 1), archive=str(archive.archives[0].id)))
         found = {hit.image_id for hit in search.page(session, SearchQuery(archive=str(archive.archives[0].id))).items}
         assert {hit.image_id for hit in narrowed.items} == found
+        monkeypatch.setattr(selection, "MOST_LISTED", 0)  # then the images of the nearest regions are tested instead
+        tested = search.page(session, SearchQuery(like_region=(images[3], 1), archive=str(archive.archives[0].id)))
+        assert tested == narrowed
+        monkeypatch.setattr(selection, "MOST_TESTED", 30)
+        tested = search.page(session, SearchQuery(like_region=(images[3], 1), archive=str(archive.archives[0].id)))
+        near = {images[place] for place in nearest[:30].tolist()}
+        assert [hit for hit in narrowed.items if hit.image_id in near] == tested.items
+        assert tested.total is None
     assert builder.verify(cropped) == []
     builder.rebuild(cropped)
     assert builder.verify(cropped) == []

@@ -1,0 +1,78 @@
+"""The text encoders of a process that searches."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from ram_core.embeddings import cached_embeddings
+from ram_core.errors import ModelError
+from ram_core.hierarchy.wordnet import shipped_hierarchy
+from storage.errors import UsageError
+from storage.results.tag_names import spread
+from storage.search.ranking import SAMPLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ram_core.recognition import TextEncoder
+    from storage.results.tags import Names
+
+REMEMBERED_TEXTS = 256
+"""The number of recent query texts whose vectors are kept. Each page of hits, and its facets, need the same one."""
+
+
+class QueryTexts:
+    """One text encoder, loaded at its first use. Thread-safe.
+
+    Args:
+        load: loads the encoder.
+        cache_path: the folder for vectors of names.
+    """
+
+    def __init__(self, load: Callable[[], TextEncoder], cache_path: Path) -> None:
+        self._load = load
+        self._cache_path = cache_path
+        self._lock = threading.Lock()
+        self._loaded: TextEncoder | None = None
+        self._texts: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._names: dict[int, NDArray[np.float32]] = {}
+
+    def encode(self, text: str) -> NDArray[np.float32]:
+        """Return the vector (D,) of a text. Raises ``UsageError`` if the encoder is missing."""
+        with self._lock:
+            if text not in self._texts:
+                self._texts[text] = self._encoder().encode([text])[0]
+                if len(self._texts) > REMEMBERED_TEXTS:
+                    self._texts.popitem(last=False)
+            self._texts.move_to_end(text)
+            return self._texts[text]
+
+    def encode_names(self, vocabulary: Names) -> NDArray[np.float32]:
+        """Return the vectors (M, D) of some names of a vocabulary. Each machine computes them once and caches them."""
+        with self._lock:
+            key = vocabulary.vocabulary_id
+            if key not in self._names:
+                # Tags above classes have short, general names that are nearer to any text: the cutoff would rise.
+                known = shipped_hierarchy().classes_of(vocabulary.names)
+                names = [known[i] for i in spread(len(known), SAMPLE)]
+                self._names[key] = cached_embeddings(self._encoder(), names, self._cache_path)
+            return self._names[key]
+
+    def sha256(self) -> str:
+        """Return the hash of the encoder's weights. Raises ``UsageError`` if the encoder is missing."""
+        with self._lock:
+            return self._encoder().sha256
+
+    def _encoder(self) -> TextEncoder:
+        if self._loaded is None:
+            try:
+                self._loaded = self._load()
+            except ModelError as error:
+                raise UsageError(str(error)) from error
+        return self._loaded

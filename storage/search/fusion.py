@@ -1,0 +1,161 @@
+"""Orders by the vectors of spaces, and several of them as one, by the ranks that they give.
+
+Reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009): an image scores the sum of 1 / (60 + rank) over the
+orders in which it is. Similarities of different spaces cannot be compared with each other, ranks can.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+
+from storage.search import query as queries
+from storage.search.orders import ByText, ByVector, Ranked, Taken, window
+from storage.search.views import FoundIn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from storage.index.selection import Selection
+    from storage.search.orders import Order
+
+K = 60
+"""Chosen by the authors on TREC's data; other values near it were hardly worse (section 2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class InSpace:
+    """An order by the vectors of one space.
+
+    Attributes:
+        found: the images that match, in the index of recognition, which has their tags.
+        order: of those of them that have a vector in the space.
+        space: the space.
+        of: what their vectors are compared with.
+    """
+
+    cursor_length: ClassVar[int] = 1
+    found: Selection
+    order: ByText | ByVector
+    space: str
+    of: Literal["text", "image", "both"]
+
+    @property
+    def unranked(self) -> int:
+        """The number of images that match, but have no vector in the space; 0 if unknown."""
+        ranked = self.order.found.total
+        return 0 if ranked is None else max(0, len(self.found) - ranked)
+
+    @property
+    def ranks_all(self) -> bool:
+        """Whether all images that match have a vector in the space, as far as it is known."""
+        return not self.order.found.is_cut and not self.unranked
+
+    def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
+        """Return the next images. The position is the number of images before."""
+        taken = self.order.take(after, k)
+        images = [
+            replace(image, spaces=(FoundIn(self.space, self.of, image.after[0], image.similarity),))
+            for image in taken.images
+            if image.similarity is not None
+        ]
+        return replace(taken, images=images)
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """Several orders as one, best first.
+
+    The first ``queries.MAX_OFFSET`` images of each order count, and so many of the fused order are there. An image that
+    an order does not have there gets nothing for it. The score is a share of what an image gets that is the first of
+    each: 0 to 1.
+
+    Attributes:
+        found: the images that match.
+        orders: R orders.
+        ids: (N,) the images.
+        scores: (N,) never increasing.
+        places: (N, R) the rank in each order, from 1; 0: it is not there.
+        similarities: (N, R) the cosine in each order; only where it has a rank.
+        total: the number of images in all orders together; None if unknown.
+        below: the number of further images that match, but are too dissimilar in each space; None if unknown.
+    """
+
+    cursor_length: ClassVar[int] = 1
+    found: Selection
+    orders: tuple[InSpace, ...]
+    ids: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    places: NDArray[np.int64]
+    similarities: NDArray[np.float32]
+    total: int | None
+    below: int | None
+
+    @classmethod
+    def of(cls, found: Selection, orders: Sequence[InSpace], without: int | None) -> Fused:
+        """Fuse orders of the images ``found``. Exclude the image ``without``."""
+        listed = [order.order.listed(queries.MAX_OFFSET).without(without) for order in orders]
+        ids = np.unique(np.concatenate([part.ids[: queries.MAX_OFFSET] for part in listed]))
+        places = np.zeros((len(ids), len(listed)), dtype=np.int64)
+        similarities = np.zeros((len(ids), len(listed)), dtype=np.float32)
+        for column, part in enumerate(listed):
+            rows = np.searchsorted(ids, part.ids[: queries.MAX_OFFSET])
+            places[rows, column] = np.arange(1, len(rows) + 1)
+            similarities[rows, column] = part.cosines[: len(rows)]
+        scores = np.where(places > 0, (K + 1) / (K + places), 0).mean(axis=1)
+        best = np.lexsort((ids, -scores))[: queries.MAX_OFFSET]
+        others = len(found) - (without is not None and without in found)
+        total = None
+        if any(order.order.floor == -np.inf and order.ranks_all for order in orders):
+            total = others
+        elif all(part.is_complete and len(part.ids) <= queries.MAX_OFFSET for part in listed):
+            total = len(ids)
+        has_all = any(order.ranks_all for order in orders)
+        below = others - total if total is not None and has_all else None
+        return cls(found, tuple(orders), ids[best], scores[best], places[best], similarities[best], total, below)
+
+    def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
+        """Return the next images. The position is the number of images before."""
+        begin, end = window(after, k)
+        shown = self.ids[begin:end]
+        read = [order.order.read for order in self.orders if isinstance(order.order, ByText)]
+        is_read = np.isin(shown, np.concatenate(read)) if read else np.zeros(len(shown), dtype=np.bool_)
+        images = [
+            Ranked(
+                image_id,
+                float(self.scores[row]),
+                (row + 1,),
+                is_read=bool(is_read[row - begin]),
+                spaces=tuple(
+                    FoundIn(order.space, order.of, int(place), float(similarity))
+                    for order, place, similarity in zip(
+                        self.orders, self.places[row], self.similarities[row], strict=True
+                    )
+                    if place
+                ),
+            )
+            for row, image_id in enumerate(shown.tolist(), start=begin)
+        ]
+        return Taken(images, self.total, self.below)
+
+    def hits(self) -> NDArray[np.int64] | None:
+        """Return the ids of the images of the order, best first; None if all that match are in it: see ``ByText``."""
+        return None if any(order.order.floor == -np.inf for order in self.orders) else self.ids
+
+
+def chosen_by(order: Order) -> NDArray[np.int64] | None:
+    """Return the ids of all images of an order, best first; None if these are all that match: see ``ByText.hits``."""
+    if isinstance(order, InSpace):
+        return order.order.hits()
+    return order.hits() if isinstance(order, Fused) else None
+
+
+def spaces_of(order: Order) -> tuple[InSpace, ...]:
+    """Return the orders by vectors of which an order is made."""
+    if isinstance(order, InSpace):
+        return (order,)
+    return order.orders if isinstance(order, Fused) else ()
