@@ -136,24 +136,21 @@ def _model(
     """Return the model with its tags, or with others."""
     import torch  # noqa: PLC0415
 
-    from ram_core.errors import VocabularyError  # noqa: PLC0415
     from ram_core.registry import load_model  # noqa: PLC0415
 
     tags = None if vocabulary is None else vocabulary_of(vocabulary)
+    # A list that belongs to the weights. Tag2Text has no other tags than those it was trained with.
+    is_own = checkpoint is not None or name.startswith("tag2text")
     model: Any = load_model(
         name,
         checkpoint=checkpoint,
-        vocabulary=tags if checkpoint is not None else None,
+        vocabulary=tags if is_own else None,
         device=device,
         dtype=getattr(torch, precision),
         models_dir=settings.models_path,
         cache_dir=settings.cache_path,
     )
-    if tags is None or checkpoint is not None:
-        return model
-    if not hasattr(model, "with_vocabulary"):
-        raise VocabularyError(f"{name} cannot take other tags; leave --vocabulary out")
-    return model.with_vocabulary(tags)
+    return model if tags is None or is_own else model.with_vocabulary(tags)
 
 
 class _Told:

@@ -14,8 +14,8 @@ from PIL import Image
 
 from ram_core.evaluate import tag_scores
 from ram_core.modeling.tiny import write_tiny_models
-from ram_core.registry import load_model
-from ram_core.vocabulary_file import read_vocabulary
+from ram_core.registry import load_model, load_vocabulary
+from ram_core.vocabulary_file import read_vocabulary, write_vocabulary
 from tests.services.command_line import run_here
 from tests.training_data import picture
 
@@ -205,6 +205,23 @@ def test_other_tags_need_no_list_of_the_model(run: Run, tmp_path: Path) -> None:
     told = json.loads(done.stdout)
     assert [(tag["tag"], tag["images"]) for tag in told["tags"]] == [("cat/kitty", 2), ("cup", 1)]
     assert (tmp_path / "evaluation/lite-rows/tags.csv").is_file()
+
+
+def test_tag2text_takes_other_thresholds_and_no_other_tags(tmp_path: Path) -> None:
+    write_tiny_models("tag2text", tmp_path / "models")
+    own = load_vocabulary("tag2text", tmp_path / "models")
+    write_vocabulary(tmp_path / "own.jsonl", own.with_thresholds({1: 0.25}))
+    (tmp_path / "few.txt").write_text("tag 1\n", encoding="utf-8")
+    (tmp_path / "0.jpg").write_bytes(picture(0))
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"image": "0.jpg", "tags": ["tag 1"]}), encoding="utf-8")
+    environment = {"RAMQ_MODELS_DIR": str(tmp_path / "models"), "RAMQ_DATA_DIR": str(tmp_path / "data")}
+    words = ("evaluate", "tag2text", "--dataset", "rows.jsonl", "--device", "cpu", "--json", "--vocabulary")
+    done = run_here((*words, "own.jsonl"), environment, tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)["tags"]
+    assert [tag["threshold"] for tag in told[:3]] == [0.68, 0.25, 0.68]
+    refused = run_here((*words, "few.txt"), environment, tmp_path)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
 
 
 @pytest.mark.parametrize(
