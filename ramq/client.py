@@ -30,6 +30,7 @@ from ramq.schemas.hits import FacetOut, FacetsOut, HitOut, RegionFacetsOut
 from ramq.schemas.problem import Problem
 from ramq.schemas.readings import ReadingOut
 from ramq.schemas.regions import RegionsOut
+from ramq.schemas.training import TrainingCurveOut, TrainingOut
 from ramq.schemas.views import (
     ArchiveOut,
     DeletionOut,
@@ -326,6 +327,14 @@ class Client:
     def generations(self) -> list[GenerationStateOut]:
         """Return every generation and how much it has recorded."""
         return self._ask(PageOut[GenerationStateOut], "GET", "/v1/generations").items
+
+    def trainings(self) -> list[TrainingOut]:
+        """Return the trainings in the server's folder, the last one first."""
+        return self._ask(PageOut[TrainingOut], "GET", "/v1/training").items
+
+    def training(self, name: str) -> TrainingCurveOut:
+        """Return a training with the course of its losses."""
+        return self._ask(TrainingCurveOut, "GET", f"/v1/training/{quote(name, safe='')}")
 
     # Requests ------------------------------------------------------------------------------------------------------
 

@@ -165,7 +165,8 @@ def _known(settings: Settings, workers: int) -> Iterator[Trainings]:
             if len(sources) > 1:
                 raise UsageError("an archive is data on its own: give one --dataset, and one --validate")
             ramq = stack.enter_context(services(settings))
-            return ramq.training_data.dataset(ramq.search.read(SearchQuery(), sources[0]), vocabulary)
+            query = ramq.search.read(SearchQuery(), sources[0], is_strict=True)
+            return ramq.training_data.dataset(query, vocabulary, name=sources[0])
 
         # A picture that crashes its decoder must not end the training.
         decode = DecodeInProcesses(max(1, workers), settings.max_pixels)

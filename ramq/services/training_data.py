@@ -49,7 +49,9 @@ class TrainingDataClient:
         self._search = search
         self._images = images
 
-    def dataset(self, query: SearchQuery, vocabulary: TagVocabulary, *, parse: bool = True) -> DataSet:
+    def dataset(
+        self, query: SearchQuery, vocabulary: TagVocabulary, *, parse: bool = True, name: str | None = None
+    ) -> DataSet:
         """Return the images that a query finds, in its order, with what is known of them now.
 
         Their tags are those that the query assigns, at its threshold or at their own, as people corrected them, and
@@ -61,6 +63,7 @@ class TrainingDataClient:
             query: which images.
             vocabulary: the tags of the training.
             parse: whether to find the tags that captions name.
+            name: of the data, for people.
 
         Raises:
             TrainingError: nothing is known of any image.
@@ -81,7 +84,7 @@ class TrainingDataClient:
         def read(number: int, _name: str) -> bytes:
             return self._read(image_ids[number])
 
-        return gathered([Source(query.archive or "archives", KIND, samples(), read)], len(vocabulary))
+        return gathered([Source(name or query.archive or "archives", KIND, samples(), read)], len(vocabulary))
 
     def _corrected(self, query: SearchQuery) -> Iterator[tuple[Hit, Sequence[Said]]]:
         hits = self._search.export(query)[1]

@@ -181,6 +181,9 @@ def test_a_job_is_steered_and_its_failures_listed(ramq: Client, archive: Path) -
     assert ramq.cancel(job.id).state == "cancelled"
     assert isinstance(ramq.workers(), list)
     assert [each.is_default for each in ramq.generations()] == [True]
+    assert ramq.trainings() == []
+    with pytest.raises(ProblemError, match="there is no training"):
+        ramq.training("nothing")
     assert [each.images for each in ramq.archives()] == [PHOTOGRAPHS + 3]
     assert [each.model for each in ramq.index()] == ["lite"]
 

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
-from ram_core.runs import locked
+from ram_core import load_vocabulary
+from ram_core.modeling.tiny import write_tiny_checkpoint
+from ram_core.runs import locked, read_run
 from ramq.cli.main import command_line
 from storage.search.views import SearchQuery
 from tests.made_up_run import add_line, write_made_up_run
+from tests.services.command_line import run_here
 from tests.services.recognised import make_worker
 from tests.services.web import assert_problem, services_of
 from tests.small_run import write_small_run
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from sqlalchemy import Engine
     from starlette.testclient import TestClient
 
 pytestmark = pytest.mark.services
@@ -110,3 +114,35 @@ def test_a_trained_model_recognises_beside_its_parent_is_compared_served_and_rol
     assert services.generations.rollback().id == old.id
     like = services.search.page(SearchQuery(like=hits[0].image_id, limit=3))
     assert like.items
+
+
+def test_an_archive_is_data_of_a_training(
+    recognised_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "small"
+    home.mkdir()
+    small = write_small_run(home)
+    imagenet = load_vocabulary("imagenet")
+    write_tiny_checkpoint("ram", home / "tiny.pth", tags=len(imagenet), captions=True)
+    environment = {
+        "RAMQ_DATABASE_URL": recognised_engine.url.render_as_string(hide_password=False),
+        "RAMQ_DATA_DIR": str(tmp_path / "data"),
+        "RAMQ_MODELS_DIR": str(small.models),
+    }
+    sizes = ["--batch", "4", "--size", "32", "--epochs", "1", "--device", "cpu", "--out", str(tmp_path / "run")]
+    start = ["--from", str(small.weights), "--vocabulary", "lite"]
+    done = run_here(["train", "finetune", "--dataset", "archive:1", *start, *sizes], environment)
+    assert done.returncode == 0, done.stderr
+    run = read_run(tmp_path / "run")
+    assert (run.state, run.model) == ("finished", "ram")
+    assert (run.data["kind"], run.data["name"]) == ("archive", "archive:1")
+    assert run.data["images"] >= 4
+    for source, told in (("archive:nothing", "nothing"), ("archive:1 tag:", "tag:")):
+        refused = run_here(
+            ["train", "finetune", "--dataset", source, *start, *sizes[:-1], str(home / "x")], environment
+        )
+        assert refused.returncode == 2, refused.stderr
+        assert told in refused.stderr
+    both = ["--dataset", "archive:1", "--dataset", str(home / "data" / "train.json")]
+    refused = run_here(["train", "finetune", *both, *start, *sizes[:-1], str(home / "x")], environment)
+    assert "an archive is data on its own" in refused.stderr

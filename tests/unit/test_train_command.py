@@ -298,3 +298,13 @@ def test_new_weights_have_the_label_embeddings_of_clip(small: SmallRun) -> None:
     plus = new_weights("ram_plus", described, seed=1, models_dir=small.models, full=False)
     assert plus["label_embed"].shape == (51 * len(NAMES), 512)
     assert "label_embed.weight" in new_weights("tag2text", tags, seed=1, models_dir=None, full=False)
+
+
+def test_a_loss_that_is_no_number_ends_the_training_and_names_what_is_left(small: SmallRun, tmp_path: Path) -> None:
+    folder = tmp_path / "wild"
+    with pytest.raises(RamqError, match=r"the loss '\w+' is nan at epoch 1, step \d+, with a learning rate of 1e\+30"):
+        ramq(*small.words(folder, "--learning-rate", "1e30", "--save-every", "1"))
+    run = read_run(folder)
+    assert run.state == "failed"
+    assert "train again in another folder with a lower rate" in str(run.note)
+    assert not (folder / "model.pth").exists()
