@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ram_core.errors import ModelError
+from ram_core.vocabulary import TagVocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,8 +86,14 @@ PUBLISHED: Mapping[str, Published] = {
 }
 
 
-def read_benchmark(annotations: Path | str, taglist: Path | str) -> Benchmark:
+def read_benchmark(annotations: Path | str, taglist: Path | str, vocabulary: TagVocabulary | None = None) -> Benchmark:
     """Read a tag list and the annotations that belong to it.
+
+    Args:
+        annotations: a line for each image.
+        taglist: a line for each tag.
+        vocabulary: tags with synonyms. A label that is not in the list means the tags of the list that have it as
+            another name there, or as an alternative ("cat" of "cat/kitty").
 
     Raises:
         ModelError: a file is missing or empty, or an annotation is not in the tag list; the message names the line.
@@ -97,11 +105,12 @@ def read_benchmark(annotations: Path | str, taglist: Path | str) -> Benchmark:
     for column, tag in enumerate(tags):
         columns.setdefault(tag, []).append(column)
     positions = not all(tag.isdecimal() for tag in tags) and _are_positions(rows)
+    others = _OtherNames(tags, vocabulary)
     targets = np.zeros((len(rows), len(tags)), dtype=np.bool_)
     for number, row in enumerate(rows):
         labels = row[1] if len(row) > 1 else ""
         for label in labels.split() if positions else [each.strip() for each in labels.split(",") if each.strip()]:
-            found = _position(label, len(tags)) if positions else columns.get(label, [])
+            found = _position(label, len(tags)) if positions else columns.get(label) or others.columns(label)
             if not found:
                 raise ModelError(f"{annotations}, line {number + 1}: {label!r} is not in {taglist}")
             targets[number, found] = True
@@ -128,10 +137,49 @@ def read_descriptions(path: Path | str, tags: Sequence[str]) -> dict[str, list[s
         raise ModelError(f"{path} does not exist") from error
     except (ValueError, AttributeError, TypeError) as error:
         raise ModelError(f"{path} is not a JSON list of {{tag: [sentences]}}") from error
-    lacking = [tag for tag in tags if tag not in known]
+    others = _OtherNames(tuple(known)) if known else None
+    names = list(known)
+    found = {
+        tag: known.get(tag) or [each for at in (others.columns(tag) if others else ()) for each in known[names[at]]]
+        for tag in tags
+    }
+    lacking = [tag for tag in tags if not found[tag]]
     if lacking:
         raise ModelError(f"{path} has no description of {lacking[0]!r} ({len(lacking)} tags of the list are missing)")
-    return {tag: known[tag] for tag in tags}
+    return found
+
+
+class _OtherNames:
+    """Finds the tags of a list by names that are not spelled as there.
+
+    Args:
+        tags: the list.
+        vocabulary: tags with synonyms.
+    """
+
+    def __init__(self, tags: tuple[str, ...], vocabulary: TagVocabulary | None = None) -> None:
+        self._tags, self._vocabulary = tags, vocabulary
+
+    def columns(self, label: str) -> Sequence[int]:
+        """Return the positions of the tags that a label means."""
+        if label.isdecimal():  # an id, which is in the list or not
+            return ()
+        if found := self._list.resolve(label):
+            return found
+        meant = () if self._vocabulary is None else self._vocabulary.resolve(label)
+        return [column for tag_id in meant for column in self._by_id.get(tag_id, ())]
+
+    @cached_property
+    def _list(self) -> TagVocabulary:
+        return TagVocabulary.from_names("list", self._tags)
+
+    @cached_property
+    def _by_id(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for column, tag in enumerate(self._tags):
+            for tag_id in self._vocabulary.resolve(tag) if self._vocabulary and not tag.isdecimal() else ():
+                found.setdefault(tag_id, []).append(column)
+        return found
 
 
 def _are_positions(rows: list[list[str]]) -> bool:

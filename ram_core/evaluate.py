@@ -24,9 +24,10 @@ from ram_core.annotations import PUBLISHED, locate, read_benchmark, read_descrip
 from ram_core.errors import ImageError, ModelError
 from ram_core.hierarchy.wordnet import shipped_hierarchy
 from ram_core.metrics import Metrics, measure
-from ram_core.registry import load_model, model_names
+from ram_core.registry import load_model, load_vocabulary, model_names
 from ram_core.score_table import ScoreTable
 from ram_core.vocabulary import TagVocabulary
+from ram_core.vocabulary_file import read_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,13 +52,13 @@ class Unreadable:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line. Return the exit status: 0, or 1 if images could not be read or an error occurred."""
+    """Run the command line. Return the exit status: 0; 1 if images could not be read; 2 if nothing was measured."""
     chosen = _parser().parse_args(arguments)
     try:
         return _evaluate(chosen)
     except ModelError as error:
         sys.stderr.write(f"evaluate: {error}\n")
-        return 1
+        return 2
 
 
 def score_images(
@@ -82,7 +83,7 @@ def score_images(
         failed += [each for each in pixels if isinstance(each, Unreadable)]
         scores = np.empty((0, len(columns)), dtype=np.float32)
         if read:
-            scores = _scores(model, np.stack(list(read.values())))[:, columns]
+            scores = tag_scores(model, np.stack(list(read.values())))[:, columns]
         table.store(list(read), scores, [row for row in rows if row not in read])
         sys.stderr.write(f"\r{rows[-1] + 1:,} of {len(benchmark.images):,} images")
     sys.stderr.write("\n")
@@ -108,17 +109,24 @@ def match_tags(model_tags: TagVocabulary, benchmark: Benchmark, *, by_position: 
             raise ModelError(f"the tag list has id {ids.max()}, but the model has only {len(model_tags)} tags")
         return ids
     known = {name: i for i, name in reversed(list(enumerate(model_tags.names)))}
-    lacking = [tag for tag in benchmark.tags if " ".join(tag.split()) not in known]
+    found = [known.get(" ".join(tag.split())) for tag in benchmark.tags]
+    for column, tag in enumerate(benchmark.tags):
+        if found[column] is None and not tag.isdecimal() and (meant := model_tags.resolve(tag)):
+            names = sorted({model_tags.names[i] for i in meant})
+            if len(names) > 1:
+                raise ModelError(f"{tag!r} in the tag list means several tags; use one of {', '.join(names)}")
+            found[column] = meant[0]
+    lacking = [tag for tag, tag_id in zip(benchmark.tags, found, strict=True) if tag_id is None]
     if lacking:
         raise ModelError(
             f"the model lacks {len(lacking)} tags of the list, first {lacking[0]!r}; "
             "use --open-set for RAM and RAM++, or --by-position if both lists have the same order"
         )
-    return np.array([known[" ".join(tag.split())] for tag in benchmark.tags], dtype=np.intp)
+    return np.array(found, dtype=np.intp)
 
 
 def _evaluate(chosen: argparse.Namespace) -> int:
-    benchmark = read_benchmark(chosen.annotations, chosen.taglist)
+    benchmark = read_benchmark(chosen.annotations, chosen.taglist, _names(chosen))
     if not chosen.images.is_dir():
         raise ModelError(f"{chosen.images} is not a folder")
     model = _model(chosen, benchmark)
@@ -150,7 +158,7 @@ def _evaluate(chosen: argparse.Namespace) -> int:
 def _model(chosen: argparse.Namespace, benchmark: Benchmark) -> Any:
     import torch  # noqa: PLC0415  (`--help` and wrong arguments need no torch)
 
-    vocabulary = TagVocabulary.from_files(chosen.vocabulary) if chosen.vocabulary else None
+    vocabulary = _vocabulary(chosen.vocabulary) if chosen.vocabulary else None
     model: Any = load_model(
         chosen.model,
         checkpoint=chosen.checkpoint,
@@ -167,6 +175,18 @@ def _model(chosen: argparse.Namespace, benchmark: Benchmark) -> Any:
     return model.with_vocabulary(read_descriptions(chosen.descriptions, tags) if chosen.descriptions else tags)
 
 
+def _names(chosen: argparse.Namespace) -> TagVocabulary | None:
+    """Return the tags whose other names annotations may have; None if the model is not to use its own."""
+    if chosen.open_set or chosen.by_position:
+        return None
+    return _vocabulary(chosen.vocabulary) if chosen.vocabulary else load_vocabulary(chosen.model, chosen.models_dir)
+
+
+def _vocabulary(path: Path) -> TagVocabulary:
+    is_table = path.suffix.lower() in {".csv", ".jsonl", ".labels"}
+    return read_vocabulary(path) if is_table else TagVocabulary.from_files(path)
+
+
 def _thresholds(
     chosen: argparse.Namespace, vocabulary: TagVocabulary, columns: NDArray[np.intp]
 ) -> NDArray[np.float32]:
@@ -175,8 +195,16 @@ def _thresholds(
     return np.asarray(vocabulary.thresholds[columns])
 
 
-def _scores(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return (B, T) scores in 0..1 of (B, S, S, 3) uint8 pixels."""
+def tag_scores(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return (B, T) scores in 0..1 of (B, S, S, 3) uint8 pixels, made by the ``preprocessing`` of a recogniser.
+
+    ``lite`` with tags of other names has no logits: those of its scores that it does not keep are 0.
+    """
+    if not hasattr(model, "tag_logits"):
+        scores = np.zeros((len(pixels), len(model.vocabulary)), dtype=np.float32)
+        for row, prediction in zip(scores, model.predict(pixels), strict=True):
+            row[prediction.tag_ids] = prediction.scores
+        return scores
     import torch  # noqa: PLC0415
 
     from ram_core.transforms import normalise  # noqa: PLC0415
@@ -277,7 +305,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--taglist", required=True, type=Path, help="one tag per line")
     add("--checkpoint", type=Path, help="weights; default: those in --models-dir")
     add("--models-dir", type=Path, help="folder of `ramq models pull`")
-    add("--vocabulary", type=Path, help="the model's tags, one per line; default: the official list in --models-dir")
+    add(
+        "--vocabulary",
+        type=Path,
+        help="the model's tags, one per line, or a .jsonl, .csv or .labels file; default: its own",
+    )
     add("--open-set", action="store_true", help="take the tag list as the model's tags (ram, ram_plus)")
     add("--descriptions", type=Path, help="JSON list of {tag: [sentences]} for --open-set with ram_plus")
     add("--by-position", action="store_true", help="the tag list has the model's tags in the same order, renamed")

@@ -137,8 +137,8 @@ class Retagger(Recognizer, Protocol):
     def retags_from(self) -> Literal["vector", "tokens"]:
         """Input of ``retag``: the image's vector, or its packed tokens."""
 
-    def with_vocabulary(self, vocabulary: TagVocabulary) -> Retagger:
-        """Return the same weights for other tags (open set)."""
+    def with_vocabulary(self, vocabulary: TagVocabulary) -> Recognizer:
+        """Return the same weights for other tags (open set). With the model's own tags it may be unable to retag."""
 
     def retag(self, kept: NDArray[Any]) -> list[Prediction]:
         """Predict from (B, D) float32 vectors, or (B, R) uint8 packed tokens, as ``retags_from`` says."""

@@ -19,6 +19,7 @@ from ram_core.modeling.ram_plus import RAMPlus
 from ram_core.modeling.tag2text import Tag2Text
 from ram_core.recognition import ModelSpec, Prediction, Recognition, recognize
 from ram_core.transforms import SquashTransform, normalise, require_pixels
+from ram_core.vocabulary import TagVocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from ram_core.modeling.ram import Tagged
     from ram_core.modeling.runner import Runner
     from ram_core.recognition import TextEncoder
-    from ram_core.vocabulary import TagVocabulary
 
 N = TypeVar("N", bound=Tagger)
 
@@ -268,6 +268,8 @@ class RamRecognizer(NetworkRecognizer[RAM]):
     ) -> RamRecognizer:
         """Return the same weights for other tags (open set).
 
+        A vocabulary of the same tags with other thresholds keeps their embeddings, and so their scores.
+
         Args:
             vocabulary: names; names with descriptive sentences; a JSON file of the latter; or a vocabulary.
             threshold: one for all tags or one for each; default: the vocabulary's own, or 0.5.
@@ -280,6 +282,10 @@ class RamRecognizer(NetworkRecognizer[RAM]):
         from ram_core.openset import embed_vocabulary, open_vocabulary  # noqa: PLC0415  (few models need it)
 
         tags = open_vocabulary(vocabulary, threshold)
+        own = self._vocabulary
+        if isinstance(vocabulary, TagVocabulary) and text_encoder is None and own and tags.has_tags_of(own):
+            settings = self._settings() | {"vocabulary": tags}
+            return RamRecognizer(cache_dir=self.cache_dir, models_dir=self.models_dir, **settings)
         if text_encoder is None:
             from ram_core.clip_text import load_clip_text  # noqa: PLC0415
 

@@ -32,6 +32,9 @@ _TEXT_ENCODERS = {
     "ram_plus": "ram_core.clip_text:load_clip_text",
 }
 
+# model -> the name of its vocabulary, where that is another one.
+_VOCABULARIES = {"lite": "imagenet", "ram_plus": "ram"}
+
 
 def model_names() -> tuple[str, ...]:
     """Return the names that ``load_model`` knows."""
@@ -94,14 +97,15 @@ def load_vocabulary(name: str, models_dir: Path | str | None = None) -> TagVocab
     """Return a vocabulary by name.
 
     Args:
-        name: ``imagenet`` (the 1,000 classes of ``lite``), ``ram`` (RAM and RAM++), ``tag2text``, or a trained model
-            such as ``ram_plus@birds``, for its tags.
+        name: ``imagenet`` (the 1,000 classes of ``lite``), ``ram`` (RAM and RAM++) or ``tag2text``; or a model, also a
+            trained one such as ``ram_plus@birds``, for its tags.
         models_dir: the folder with the official lists, or with the folders of their models; not needed for
             ``imagenet``.
 
     Raises:
         VocabularyError: the name is unknown, or the lists are not in ``models_dir``.
     """
+    name = _VOCABULARIES.get(name, name)
     if name == "imagenet":
         from ram_core.lite.imagenet import imagenet_vocabulary  # noqa: PLC0415  (timm, and so torch, load here)
 

@@ -73,16 +73,16 @@ class ScoreTable:
             np.load(path, mmap_mode="r")  # the writable mode would extend a truncated file
             return np.lib.format.open_memmap(path, mode="r+")
         except (OSError, ValueError) as error:
-            raise ModelError(f"{path} is damaged ({error}); delete {self.folder} or choose another --output") from error
+            raise ModelError(f"{path} is damaged ({error}); delete {self.folder} or choose another folder") from error
 
     def _check(self, description: Path, made_by: Mapping[str, Any]) -> None:
         try:
             before = json.loads(description.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ModelError(f"{description} is damaged; delete {self.folder} or choose another --output") from error
+            raise ModelError(f"{description} is damaged; delete {self.folder} or choose another folder") from error
         differing = [key for key in made_by if before.get(key) != made_by[key]]
         if differing:
             raise ModelError(
                 f"{self.folder} contains scores of another run (differs in {', '.join(differing)}); "
-                "delete it or choose another --output"
+                "delete it or choose another folder"
             )

@@ -233,6 +233,13 @@ class TagVocabulary:
             others.append(tuple(each for each in added if seen.setdefault(_fold(each), each) is each))
         return replace(self, synonyms=tuple(others))
 
+    def has_tags_of(self, other: TagVocabulary) -> bool:
+        """Return whether both have the same tags: the same names and descriptions under the same ids.
+
+        Thresholds, Chinese names and synonyms may differ: a model scores both alike.
+        """
+        return self.names == other.names and self.descriptions == other.descriptions
+
     @cached_property
     def sha256(self) -> str:
         """Hash (hex) of names, Chinese names, thresholds and descriptions: all that affects a model's results.

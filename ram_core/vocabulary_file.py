@@ -1,4 +1,4 @@
-"""Read custom vocabularies from files: names alone, or a table with thresholds, Chinese names and descriptions."""
+"""Vocabularies in files: names alone, or a table with thresholds, Chinese names, descriptions and synonyms."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ram_core.vocabulary import TagVocabulary
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_COLUMNS = ("name", "name_zh", "threshold", "description", "descriptions", "synonyms")
+_COLUMNS = ("id", "name", "name_zh", "threshold", "description", "descriptions", "synonyms")
 
 # NUL, which shows that a file has another encoding, and halves of surrogate pairs, which JSON can spell. A database
 # can store neither.
@@ -34,6 +34,7 @@ class _Entry:
     threshold: float
     descriptions: tuple[str, ...]
     synonyms: tuple[str, ...]
+    tag_id: int | None
 
 
 def read_vocabulary(path: Path | str, name: str | None = None) -> TagVocabulary:
@@ -42,8 +43,8 @@ def read_vocabulary(path: Path | str, name: str | None = None) -> TagVocabulary:
     Args:
         path: ``.txt`` with one name per line; ``.csv`` with a header, or ``.jsonl``, with ``name`` and, optionally,
             ``name_zh``, ``threshold`` (default 0.5), ``description`` or ``descriptions``, and ``synonyms`` (in a CSV,
-            several are separated by ``|``). Empty lines are ignored. Or a ``.labels`` file, as ``ramq labels build``
-            writes it.
+            several are separated by ``|``). Empty lines are ignored. Tags may share a name only if each line has an
+            ``id``, counted from 0. Or a ``.labels`` file, as ``ramq labels build`` writes it.
         name: name of the vocabulary; default: the file's stem.
 
     Raises:
@@ -75,6 +76,43 @@ def read_vocabulary(path: Path | str, name: str | None = None) -> TagVocabulary:
     )
     synonyms = {tag_id: entry.synonyms for tag_id, entry in enumerate(entries) if entry.synonyms}
     return vocabulary.with_synonyms(synonyms) if synonyms else vocabulary
+
+
+def write_vocabulary(path: Path | str, vocabulary: TagVocabulary) -> None:
+    """Write a vocabulary as ``.jsonl``, from which ``read_vocabulary`` reads the same tags and thresholds.
+
+    The file appears complete or not at all.
+
+    Raises:
+        VocabularyError: the file has another ending or cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".jsonl":
+        raise VocabularyError(f"{path} cannot be written as a vocabulary: give a .jsonl file")
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                for tag_id in range(len(vocabulary)):
+                    file.write(json.dumps(_fields(vocabulary, tag_id), ensure_ascii=False) + "\n")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise VocabularyError(f"{path} cannot be written: {error.strerror}; give another file") from error
+
+
+def _fields(vocabulary: TagVocabulary, tag_id: int) -> dict[str, Any]:
+    fields: dict[str, Any] = {"id": tag_id, "name": vocabulary.names[tag_id]}
+    if name_zh := vocabulary.names_zh[tag_id]:
+        fields["name_zh"] = name_zh
+    fields["threshold"] = float(str(vocabulary.thresholds[tag_id]))  # the shortest number that is this float32
+    if vocabulary.descriptions is not None:
+        fields["descriptions"] = vocabulary.descriptions[tag_id]
+    if vocabulary.synonyms is not None and vocabulary.synonyms[tag_id]:
+        fields["synonyms"] = vocabulary.synonyms[tag_id]
+    return fields
 
 
 def _names(_path: Path, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -130,9 +168,20 @@ def _entry(path: Path, line: int, fields: dict[str, Any]) -> _Entry:
         raise VocabularyError(f"{where}: threshold {fields['threshold']!r} is not a number; write 0 to 1") from error
     if not 0 <= threshold <= 1:
         raise VocabularyError(f"{where}: threshold {threshold:g} is outside 0..1")
-    return _Entry(
-        line, _clean(name), _clean(name_zh) or None, threshold, *(tuple(map(_clean, each)) for each in (texts, others))
-    )
+    described, known_as = (tuple(map(_clean, each)) for each in (texts, others))
+    return _Entry(line, _clean(name), _clean(name_zh) or None, threshold, described, known_as, _id(where, fields))
+
+
+def _id(where: str, fields: dict[str, Any]) -> int | None:
+    if "id" not in fields:
+        return None
+    value = fields["id"]
+    text = value.strip() if isinstance(value, str) else value
+    if isinstance(text, str) and text.isascii() and text.isdecimal():
+        return int(text)
+    if type(value) is int:
+        return value
+    raise VocabularyError(f"{where}: id {value!r} is not a whole number; number the tags from 0")
 
 
 def _clean(text: str) -> str:
@@ -140,11 +189,16 @@ def _clean(text: str) -> str:
 
 
 def _check(path: Path, entries: list[_Entry]) -> None:
+    has_ids = any(entry.tag_id is not None for entry in entries)
+    for position, entry in enumerate(entries):
+        if has_ids and entry.tag_id != position:
+            found = "no id" if entry.tag_id is None else f"id {entry.tag_id}"
+            raise VocabularyError(f"{path}, line {entry.line}: {found} instead of {position}; number the tags from 0")
     seen: dict[str, int] = {}
     described = [entry for entry in entries if entry.descriptions]
     for entry in entries:
         before = seen.setdefault(entry.name.casefold(), entry.line)
-        if before != entry.line:
+        if before != entry.line and not has_ids:
             raise VocabularyError(f"{path}, line {entry.line}: {entry.name!r} is already in line {before}")
         if described and not entry.descriptions:
             raise VocabularyError(f"{path}, line {entry.line}: {entry.name!r} has no description; describe all or none")

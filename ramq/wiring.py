@@ -113,7 +113,12 @@ class Services:
         from ramq.services.stages import StageClient  # noqa: PLC0415
 
         return StageClient(
-            self.engine, self.search, self.settings.stage_models, self.settings.models_path, self.index.reader
+            self.engine,
+            self.search,
+            self._search_of_database,
+            self.settings.stage_models,
+            self.settings.models_path,
+            self.index.reader,
         )
 
     @once
@@ -156,7 +161,7 @@ class Services:
         """Where tags are in images, and manual corrections of it."""
         from ramq.services.regions import RegionClient  # noqa: PLC0415
 
-        return RegionClient(self.engine, self.search_engine)
+        return RegionClient(self.engine, self.search_engine, self._search_of_database)
 
     @once
     def policies(self) -> PolicyClient:

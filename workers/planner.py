@@ -156,9 +156,10 @@ class Planner:
             self._list_for_stage(listing, should_stop)
             return
         if generation_id is None:
-            self._models.get(
-                listing.model, listing.vocabulary_id
-            )  # outside a transaction, since loading may take a while
+            # Outside a transaction, since loading may take a while.
+            model = self._models.get(listing.model, listing.vocabulary_id)
+            if listing.from_generation_id is not None:
+                _ = model.retagger  # raises for a model that cannot: the job then fails before any image does
             with unit_of_work(self._engine) as session:
                 generation_id = self._models.register(session, listing.model, listing.vocabulary_id)
                 jobs.set_generation(session, listing.job_id, generation_id)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from copy import copy
+from dataclasses import replace
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +34,7 @@ from ram_core.lite.zero_shot import ZeroShotLite, zero_shot
 from ram_core.openset import open_vocabulary
 from ram_core.recognition import ModelSpec, Prediction, Recognition, assigned_tags, recognize
 from ram_core.transforms import CENTRED_MEAN, CENTRED_STD, SquashTransform, normalise, require_pixels
+from ram_core.vocabulary import TagVocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +44,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ram_core.recognition import TextEncoder
-    from ram_core.vocabulary import TagVocabulary
 
 _SCORE_FLOOR = 0.01
 _KEPT = 50  # classes per image at most; with the floor above, a photograph has about ten
@@ -123,8 +125,10 @@ class Lite:
         vocabulary: TagVocabulary | Sequence[str] | Mapping[str, Sequence[str]] | Path | str,
         *,
         threshold: float | Sequence[float] | None = None,
-    ) -> ZeroShotLite:
+    ) -> ZeroShotLite | Lite:
         """Return the same weights for other tags: by the similarity of an image's vector to their names (zero-shot).
+
+        A vocabulary of the same tags with other thresholds keeps the scores of the classes.
 
         Args:
             vocabulary: names; names with descriptive sentences; a JSON file of the latter; or a vocabulary.
@@ -133,7 +137,16 @@ class Lite:
         Raises:
             VocabularyError: no tags, a tag without a description although others have one, thresholds that do not fit.
         """
+        if isinstance(vocabulary, TagVocabulary) and vocabulary.has_tags_of(self._vocabulary):
+            return self._with_thresholds(open_vocabulary(vocabulary, threshold))
         return zero_shot(self, open_vocabulary(vocabulary, threshold), self._cache_dir)
+
+    def _with_thresholds(self, vocabulary: TagVocabulary) -> Lite:
+        """Return the same model with a vocabulary of the same tags."""
+        other = copy(self)
+        other._vocabulary = vocabulary  # noqa: SLF001  (of this class)
+        other._spec = replace(self._spec, vocabulary_sha256=vocabulary.sha256)  # noqa: SLF001
+        return other
 
     @torch.inference_mode()
     def tag_logits(self, pixels: Tensor) -> Tensor:

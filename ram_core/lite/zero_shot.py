@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from ram_core.recognition import Recognizer
     from ram_core.transforms import SquashTransform
     from ram_core.vocabulary import TagVocabulary
 
@@ -48,7 +49,7 @@ class Base(Protocol):
     def preprocessing(self) -> SquashTransform:
         """The transform from a decoded image to pixels."""
 
-    def with_vocabulary(self, vocabulary: TagVocabulary) -> ZeroShotLite:
+    def with_vocabulary(self, vocabulary: TagVocabulary) -> Recognizer:
         """Return the model for other tags."""
 
     def predict(self, pixels: NDArray[np.uint8]) -> list[Prediction]:
@@ -92,7 +93,7 @@ class ZeroShotLite:
         """Scores below this are not stored."""
         return min(_SCORE_FLOOR, float(self._vocabulary.thresholds.min()))
 
-    def with_vocabulary(self, vocabulary: TagVocabulary) -> ZeroShotLite:
+    def with_vocabulary(self, vocabulary: TagVocabulary) -> Recognizer:
         """Return the same model for other tags."""
         return self._base.with_vocabulary(vocabulary)
 

@@ -29,8 +29,6 @@ app = typer.Typer(
 )
 
 _TABLES = (".txt", ".csv", ".jsonl", ".labels")
-_MODELS = {"lite": "imagenet", "ram_plus": "ram"}
-"""Model -> the name of its vocabulary, where that is another one."""
 _COMPOSED = "template"
 
 Column = Annotated[str | None, typer.Option(metavar="C", help="Column of captions in a table; default: caption.")]
@@ -71,8 +69,7 @@ def vocabulary_of(name: str | None) -> TagVocabulary:
     settings = settings_for()
     if name is not None and Path(name).suffix.lower() in _TABLES:
         return read_vocabulary(Path(name))
-    model = name or settings.model
-    return load_vocabulary(_MODELS.get(model, model), settings.models_path)
+    return load_vocabulary(name or settings.model, settings.models_path)
 
 
 @app.command()

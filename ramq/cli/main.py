@@ -38,6 +38,7 @@ COMMANDS = {
     "vocab": ("vocab",),
     "labels": ("labels",),
     "parse": ("parse",),
+    "evaluate": ("evaluate",),
     "train": ("train", "trainings"),
     "policy": ("policy",),
     "token": ("token",),

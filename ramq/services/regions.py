@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ramq.services.corrections import LOCAL
+from ramq.services.corrections import LOCAL, every_vocabulary
 from storage.database import unit_of_work
 from storage.errors import NotFoundError
-from storage.results import crops, generations, lookup, region_corrections, regions
+from storage.results import corrections, crops, generations, lookup, region_corrections, regions
+from storage.texts import fold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.results.region_views import Box, RegionCorrectionView, RegionsView
+    from storage.search.search import Search
 
 
 class RegionClient:
@@ -24,11 +26,13 @@ class RegionClient:
     Args:
         engine: the database.
         search_engine: the database that exports read: the database itself, or a standby of it.
+        search: loads the vocabularies.
     """
 
-    def __init__(self, engine: Engine, search_engine: Engine) -> None:
+    def __init__(self, engine: Engine, search_engine: Engine, search: Search) -> None:
         self._engine = engine
         self._search_engine = search_engine
+        self._search = search
 
     def get(self, image_id: int, generation: int | None = None) -> RegionsView:
         """Return the regions of one image, with people's corrections.
@@ -70,7 +74,7 @@ class RegionClient:
 
         Args:
             image_id: the image. Tags must have been located in it.
-            tag: the name of the tag.
+            tag: any name of a tag, or other words.
             box: left, top, right, bottom in 0..1.
             is_there: True: the tag is in this box; False: it is not.
             said_by: the author.
@@ -83,9 +87,12 @@ class RegionClient:
             UsageError: the tag or the box is not valid.
         """
         with unit_of_work(self._engine) as session:
+            known = every_vocabulary(session, self._search)
             # Dropping a generation takes these locks before it empties the table that is read here.
             regions.lock(session, [image_id])
-            _regions(session, image_id, None)
+            here = {fold(region.tag) for region in _regions(session, image_id, None).regions}
+            if fold(tag) not in here:  # what was found under other words is corrected under these
+                tag = corrections.known_as(known, tag)
             return region_corrections.correct(session, image_id, tag, box, said_by, is_there=is_there)
 
     def withdraw(self, image_id: int, correction_id: int) -> None:

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ramq.services import stage_models
+from ramq.services.corrections import every_vocabulary
 from ramq.services.jobs import STAGES, priority_named, require_stages
 from storage.database import unit_of_work
 from storage.errors import ConflictError, NotFoundError, UsageError
 from storage.index.manifest import generation_folder
 from storage.ledger import jobs, listings, rates, workers
-from storage.results import archives, assigned, crops, generations, images, looks, regions, serving, stages
+from storage.results import archives, assigned, corrections, crops, generations, images, looks, regions, serving, stages
 from storage.results.index_rows import indexed
 from storage.results.region_corrections import MAX_CHARACTERS
 from storage.results.spaces import SPACES
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from storage.ledger.views import JobView
     from storage.results.generation_views import DropReport
     from storage.results.stages import StageGeneration
+    from storage.search.search import Search
 
 
 _BYTES = 2
@@ -81,6 +83,7 @@ class StageClient:
     Args:
         engine: the database.
         search: finds the images to work on.
+        tags: loads the vocabularies.
         models: the model of each stage.
         models_dir: the folder of checkpoints.
         index: returns this process's reader of the index.
@@ -90,6 +93,7 @@ class StageClient:
         self,
         engine: Engine,
         search: SearchClient,
+        tags: Search,
         models: Mapping[str, str],
         models_dir: Path,
         index: Callable[[], VectorIndex],
@@ -99,6 +103,7 @@ class StageClient:
         self._models = models
         self._models_dir = models_dir
         self._search = search
+        self._tags = tags
 
     def start(
         self,
@@ -120,7 +125,7 @@ class StageClient:
             priority: ``low``, ``normal`` or ``high``.
             model: a model of the stage; None: the one in the settings.
             options: what the stage is asked for: see its module in ``workers.stages``. Case and order of tags do not
-                matter.
+                matter, and every name of a tag of a vocabulary means this tag.
 
         Raises:
             UsageError: no such stage, model or priority, a tag is too long, or no image is found.
@@ -239,7 +244,17 @@ class StageClient:
         chosen = model or self._models[stage]
         stage_models.require(stage, chosen, self._models_dir)
         is_whole = replace(asked, archive=None, prefix=None, limit=0, read_for=None) == SearchQuery(limit=0)
-        return _Plan(chosen, _normalised(options or {}), None if is_whole else self._search.image_ids(asked))
+        wanted = self._named(options or {})
+        return _Plan(chosen, wanted, None if is_whole else self._search.image_ids(asked))
+
+    def _named(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return normalised options, with tags under the names that results have. Raises ``UsageError``."""
+        wanted = _normalised(options)
+        if not wanted.get("tags"):
+            return wanted
+        with unit_of_work(self._engine) as session:
+            known = every_vocabulary(session, self._tags)
+            return _normalised(wanted | {"tags": [corrections.known_as(known, tag) for tag in wanted["tags"]]})
 
     def _places(
         self, session: Session, stage: str, asked: SearchQuery, plan: _Plan

@@ -68,6 +68,23 @@ def resolve(vocabularies: Sequence[Names], typed: str) -> str:
     raise unknown
 
 
+def known_as(vocabularies: Sequence[Names], typed: str) -> str:
+    """Return the name of the tag that ``typed`` means, from the first vocabulary that has it; else ``typed`` itself.
+
+    For what may have any name, such as what is looked for in pictures. A number is no id here, and English words that
+    several tags share stay as they are.
+
+    Raises:
+        UsageError: it means several tags, as a Chinese word may, which detectors do not understand.
+    """
+    known = next((names for names in vocabularies if names.ids(typed)), None)
+    if known is None or typed.strip().isdecimal():
+        return typed
+    if typed.isascii() and len({known.names[tag_id].lower() for tag_id in known.ids(typed)}) > 1:
+        return typed
+    return resolve([known], typed)
+
+
 def put(session: Session, image_ids: Sequence[int], said: Sequence[Said], said_by: str) -> None:
     """Store corrections of images. They replace earlier ones of the same tags.
 

@@ -16,6 +16,7 @@ from storage.ledger import jobs
 from storage.results import erasures, region_corrections, regions, serving
 from storage.results.records import Provenance
 from storage.results.region_views import FoundRegion, RegionsRow
+from storage.search.search import Search
 from storage.tables import Archive
 from tests.reading_archive import JOB
 from tests.region_archive import RegionArchive, add_generation, painted, place, row
@@ -26,11 +27,16 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
+    from storage.index.index import VectorIndex
     from tests.ledger import Ledger
 
 pytestmark = pytest.mark.services
 
 TABLES = ("localization", "located_image", "region_correction")
+
+
+def missing() -> VectorIndex:
+    raise AssertionError("a correction of regions needs no index")
 
 
 @pytest.fixture
@@ -267,7 +273,7 @@ def test_dropping_a_generation_while_a_person_corrects_one_of_its_images_ends_bo
     archive.write(row(image_id, "dog"))
     archive.write(row(image_id, "bird"), generation_id=other)
     said = archive.correct(image_id, "cup", place(7), is_there=True)
-    client = RegionClient(archive.engine, archive.engine)
+    client = RegionClient(archive.engine, archive.engine, Search(missing))
 
     def correct() -> None:
         if change == "correct":

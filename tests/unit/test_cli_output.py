@@ -20,6 +20,7 @@ def test_views_become_json_that_keeps_every_language(capsys: pytest.CaptureFixtu
         "total": None,
         "below": None,
         "space": None,
+        "unranked": {},
         "notes": [],
     }
     assert "猫" in out

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from ram_core import evaluate
-from ram_core.annotations import Benchmark, read_benchmark
+from ram_core.annotations import Benchmark, read_benchmark, read_descriptions
 from ram_core.errors import ModelError
 from ram_core.metrics import average_precision, measure
 from ram_core.modeling.tiny import write_tiny_models
@@ -176,9 +176,47 @@ def test_tags_are_matched_by_name_id_or_position() -> None:
         evaluate.match_tags(tags, Benchmark(("3",), ("a",), nothing, ""))
 
 
+def test_annotations_and_lists_may_have_any_name_of_a_tag(tmp_path: Path) -> None:
+    own = TagVocabulary(
+        "own",
+        ("dog", "cat/kitty", "crane", "crane"),
+        ("狗", "猫/猫咪", "鹤", "起重机"),
+        np.full(4, 0.5, dtype=np.float32),
+    ).with_synonyms({0: ["hound"], 2: ["bird with long legs"]})
+    (tmp_path / "tags.txt").write_text("Hound\n猫咪\n", encoding="utf-8")
+    (tmp_path / "annots.txt").write_text("a,狗\nb,KITTY,hound\nc,猫\nd\n", encoding="utf-8")
+    benchmark = read_benchmark(tmp_path / "annots.txt", tmp_path / "tags.txt", own)
+    assert benchmark.targets.tolist() == [[True, False], [True, True], [False, True], [False, False]]
+    assert evaluate.match_tags(own, benchmark).tolist() == [0, 1]
+    nothing = np.zeros((1, 1), dtype=bool)
+    assert evaluate.match_tags(own, Benchmark(("bird with long legs",), ("a",), nothing, "")).tolist() == [2]
+    assert evaluate.match_tags(own, Benchmark(("crane",), ("a",), nothing, "")).tolist() == [2], "as before"
+    shared = TagVocabulary.from_names("own", ["dog/pet", "cat/pet"])
+    with pytest.raises(ModelError, match="'pet' in the tag list means several tags; use one of cat/pet, dog/pet"):
+        evaluate.match_tags(shared, Benchmark(("pet",), ("a",), nothing, ""))
+    # Without the vocabulary the names within the list are known, and a number is never a name.
+    (tmp_path / "tags.txt").write_text("cat/kitty\ndog\n", encoding="utf-8")
+    (tmp_path / "annots.txt").write_text("a,kitty\nb,Dog\n", encoding="utf-8")
+    assert read_benchmark(tmp_path / "annots.txt", tmp_path / "tags.txt").targets.tolist() == [
+        [True, False],
+        [False, True],
+    ]
+    (tmp_path / "annots.txt").write_text("a,kitty\nb,1\n", encoding="utf-8")
+    with pytest.raises(ModelError, match="line 2: '1' is not in"):
+        read_benchmark(tmp_path / "annots.txt", tmp_path / "tags.txt", own)
+
+
+def test_descriptions_are_found_by_any_name_of_their_tag(tmp_path: Path) -> None:
+    path = tmp_path / "descriptions.json"
+    path.write_text(json.dumps([{"cat/kitty": ["small", "soft"]}, {"Dog": ["barks"]}]), encoding="utf-8")
+    assert read_descriptions(path, ["kitty", "dog"]) == {"kitty": ["small", "soft"], "dog": ["barks"]}
+    with pytest.raises(ModelError, match="no description of 'cow'"):
+        read_descriptions(path, ["kitty", "cow"])
+
+
 def test_scores_of_another_run_are_not_continued(tmp_path: Path) -> None:
     ScoreTable(tmp_path, (4, 2), {"generation": "one"})
-    with pytest.raises(ModelError, match=r"differs in generation.*--output"):
+    with pytest.raises(ModelError, match=r"differs in generation.*another folder"):
         ScoreTable(tmp_path, (4, 2), {"generation": "two"})
 
 
@@ -243,7 +281,7 @@ def test_a_run_that_was_stopped_scores_only_the_rest(
 ) -> None:
     whole, batches = tmp_path / "whole", []
     assert evaluate.main(_arguments(folder, whole)) == 0
-    scores = evaluate._scores
+    scores = evaluate.tag_scores
 
     def counted(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         if len(batches) == 1:
@@ -252,7 +290,7 @@ def test_a_run_that_was_stopped_scores_only_the_rest(
         batches.append(len(pixels))
         return scores(model, pixels)
 
-    monkeypatch.setattr(evaluate, "_scores", counted)
+    monkeypatch.setattr(evaluate, "tag_scores", counted)
     with pytest.raises(KeyboardInterrupt):
         evaluate.main(_arguments(folder, tmp_path / "stopped"))
     assert evaluate.main(_arguments(folder, tmp_path / "stopped")) == 0
@@ -288,14 +326,14 @@ def test_a_folder_without_any_of_the_images_is_an_error_in_one_line(
 ) -> None:
     arguments = _arguments(folder, tmp_path / "out")
     arguments[arguments.index("--images") + 1] = str(tmp_path)
-    assert evaluate.main(arguments) == 1
+    assert evaluate.main(arguments) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("evaluate: none of the 10 images could be read")
 
 
 def test_lite_cannot_take_other_tags(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = _arguments(folder, tmp_path, "--open-set")
     arguments[arguments.index("--model") + 1] = "lite"
-    assert evaluate.main(arguments) == 1
+    assert evaluate.main(arguments) == 2
     assert "lite cannot take other tags" in capsys.readouterr().err
 
 

@@ -250,3 +250,17 @@ def test_a_checkpoint_of_another_network_is_refused_by_count_or_shape(lite: Lite
 )
 def test_a_caption_is_a_sentence_about_the_likeliest_tags(names: list[str], caption: str | None) -> None:
     assert template_caption(names) == caption
+
+
+def test_its_own_tags_with_other_thresholds_keep_their_scores(lite: Lite) -> None:
+    (cat,) = lite.vocabulary.resolve("Egyptian cat")
+    other = lite.with_vocabulary(lite.vocabulary.with_thresholds({cat: 0.99}))
+    assert isinstance(other, Lite)
+    before, after = (model.recognize([photo("chelsea.png")])[0] for model in (lite, other))
+    assert "Egyptian cat" in {tag.name for tag in before.tags}
+    assert "Egyptian cat" not in {tag.name for tag in after.tags}
+    assert np.array_equal(before.vector, after.vector)
+    assert [tag for tag in before.tags if tag.name != "Egyptian cat"] == after.tags
+    assert other.spec.fingerprint != lite.spec.fingerprint
+    assert other.spec.weights_sha256 == lite.spec.weights_sha256
+    assert not isinstance(lite.with_vocabulary(["cat"]), Lite)

@@ -15,6 +15,7 @@ from ram_core.clip_text import ClipTextEncoder
 from ram_core.errors import CheckpointError, VocabularyError
 from ram_core.modeling.tiny import write_tiny_models
 from ram_core.openset import PROMPTS, embed_vocabulary, open_vocabulary, prompts
+from ram_core.vocabulary import TagVocabulary
 from tests.reference import official_file
 from tests.tiny_clip import write_tiny_clip
 
@@ -217,3 +218,21 @@ def test_a_damaged_text_encoder_is_named(models: Path, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{}")
     with pytest.raises(CheckpointError, match="cannot be read as CLIP"):
         ClipTextEncoder(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["ram", "ram_plus"])
+def test_the_models_own_tags_with_other_thresholds_keep_their_scores(kind: str, models: Path, tmp_path: Path) -> None:
+    model: Any = load_model(kind, models_dir=models, cache_dir=tmp_path)
+    own = model.vocabulary
+    other = model.with_vocabulary(own.with_thresholds({0: 0.4, 1: 0.9}).with_synonyms({0: ["first"]}))
+    assert torch.equal(other.tag_logits(pixels()), model.tag_logits(pixels()))
+    assert other.vocabulary.thresholds[:3].tolist() == pytest.approx([0.4, 0.9, 0.65])
+    assert model.vocabulary is own
+    assert other.spec.weights_sha256 == model.spec.weights_sha256
+    assert other.spec.fingerprint != model.spec.fingerprint
+    kept = model.predict(np.zeros((1, 384, 384, 3), dtype=np.uint8), features="tokens")[0].features
+    assert len(other.retag(np.stack([kept]))) == 1
+    # With descriptions, or in another order, these are other tags.
+    turned = TagVocabulary("turned", own.names[::-1], own.names_zh[::-1], own.thresholds)
+    assert not turned.has_tags_of(own)
+    assert model.with_vocabulary(turned).spec.weights_sha256 != model.spec.weights_sha256

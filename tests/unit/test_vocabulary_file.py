@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ram_core.errors import VocabularyError
-from ram_core.vocabulary_file import read_vocabulary
+from ram_core.registry import load_vocabulary
+from ram_core.vocabulary import TagVocabulary
+from ram_core.vocabulary_file import read_vocabulary, write_vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,3 +93,43 @@ def test_a_file_in_utf_16_without_a_mark_is_told_by_its_first_name(tmp_path: Pat
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(VocabularyError, match=r"birds\.txt does not exist"):
         read_vocabulary(tmp_path / "birds.txt")
+
+
+def test_what_is_written_is_read_the_same_with_names_that_tags_share(tmp_path: Path) -> None:
+    own = load_vocabulary("lite").with_thresholds({0: 0.1234567, 3: 1 / 3, 7: 1.0, 8: 0.0})
+    assert len(set(own.names)) < len(own), "two cranes"
+    write_vocabulary(tmp_path / "deep/imagenet.jsonl", own)
+    read = read_vocabulary(tmp_path / "deep/imagenet.jsonl")
+    assert (read.sha256, read.name, read.synonyms) == (own.sha256, own.name, own.synonyms)
+    assert read.thresholds.tolist() == own.thresholds.tolist()
+    assert read.has_tags_of(own)
+    plain = TagVocabulary("few", ("cat/kitty", "a|b"), ("猫/猫咪", None), own.thresholds[:2])
+    plain = plain.with_synonyms({0: ["mouser", "chat | katze"]})
+    write_vocabulary(tmp_path / "few.jsonl", plain)
+    again = read_vocabulary(tmp_path / "few.jsonl")
+    assert (again.sha256, again.names_zh, again.synonyms) == (plain.sha256, plain.names_zh, plain.synonyms)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("id,name\n0,crane\n2,crane\n", "line 3: id 2 instead of 1"),
+        ("id,name\n0,crane\n,crane\n", "line 3: no id instead of 1"),
+        ("id,name\n0,crane\none,crane\n", "line 3: id 'one' is not a whole number"),
+        ("name\ncrane\ncrane\n", "line 3: 'crane' is already in line 2"),
+    ],
+)
+def test_names_are_shared_only_by_tags_that_are_numbered(tmp_path: Path, content: str, complaint: str) -> None:
+    with pytest.raises(VocabularyError, match=complaint):
+        read_vocabulary(write(tmp_path, "birds.csv", content))
+    read = read_vocabulary(write(tmp_path, "birds.csv", "id,name\n0,crane\n1,crane\n"))
+    assert read.names == ("crane", "crane")
+
+
+def test_a_vocabulary_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    few = TagVocabulary.from_names("few", ["dog"])
+    with pytest.raises(VocabularyError, match=r"give a \.jsonl file"):
+        write_vocabulary(tmp_path / "few.txt", few)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(VocabularyError, match="cannot be written"):
+        write_vocabulary(tmp_path / "file/few.jsonl", few)

@@ -78,8 +78,21 @@ class LoadedModel:
 
     @property
     def retagger(self) -> Retagger:
-        """The recognizer as one that computes tags from stored features. Only for a model with a custom vocabulary."""
+        """The recognizer as one that computes tags from stored features. Only for a model with a custom vocabulary.
+
+        Raises:
+            UsageError: it cannot. ``lite`` keeps nothing of an image that tells the scores of its own tags.
+        """
+        if not self._can_retag:
+            raise UsageError(
+                f"{self.name} must see the images again for its own tags with other thresholds: run `ramq enqueue "
+                f"SOURCE --vocabulary {self.recognizer.vocabulary.name}`"
+            )
         return cast("Retagger", self.recognizer)
+
+    @property
+    def _can_retag(self) -> bool:
+        return hasattr(self.recognizer, "retags_from")
 
     def predict(self, pixels: NDArray[np.uint8], features: str) -> list[Prediction]:
         """Recognise (B, S, S, 3) pixels. ``features`` says what to store (``none``, ``global`` or ``tokens``)."""
@@ -89,7 +102,9 @@ class LoadedModel:
 
     def caption_of_tags(self, prediction: Prediction) -> str | None:
         """Return the sentence that the template composes from the assigned tags."""
-        return template_caption(self._assigned(prediction), are_things=self.recognizer.vocabulary.name == "imagenet")
+        # The own tags of `lite`, with any thresholds, all name things.
+        are_things = self.recognizer.spec.model == "lite" and not self._can_retag
+        return template_caption(self._assigned(prediction), are_things=are_things)
 
     def captions(
         self, captioner: str, pixels: NDArray[np.uint8], predictions: Sequence[Prediction]
