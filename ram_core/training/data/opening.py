@@ -46,6 +46,8 @@ def open_dataset(
     if not given:
         raise TrainingError("no data is given; give a file or a folder")
     describer = Describer(vocabulary, parse=parse)
+    if not all(map(str, given)) or images == "":
+        raise TrainingError("a path of data or of images is empty; give a file or a folder, and . for this folder")
     folder = None if images is None else Path(images)
     paths = [path for each in given for path in _paths(each)]
     return gathered([_open(path, describer, folder) for path in paths], len(vocabulary))
@@ -62,6 +64,8 @@ def _open(path: Path, describer: Describer, images: Path | None) -> Source:
     ending = path.suffix.lower()
     if path.is_dir():
         return open_folder(path, describer)
+    if not path.is_file():  # reading a pipe would wait for its other end
+        raise TrainingError(f"{path} is no regular file; give a file, a folder, or a pattern of shards")
     if ending == ".tar":
         return open_shard(path, describer)
     if ending in TABLES:
