@@ -23,9 +23,10 @@ from storage.search.language import pointer
 from storage.search.views import SearchQuery, counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ramq.wiring import Services
+    from storage.search.language.reading import Note
     from storage.search.views import Hit, HitPage
 
 
@@ -164,6 +165,7 @@ def search(
     with pointing_into(text), services() as ramq:
         asked = _liking_region(ramq, read(ramq, query, text, is_strict=strict), like_region)
         page = _page(ramq, asked, like)
+    _print_notes(note for note in page.notes if note not in asked.notes)
     if as_json:
         print_json(page)
         return
@@ -243,9 +245,13 @@ def _regions_in(hit: Hit) -> str:
 def read(ramq: Services, query: SearchQuery, text: str | None, *, is_strict: bool) -> SearchQuery:
     """Return ``query``, narrowed by the typed text. Print notes on stderr about how the text was read."""
     asked = ramq.search.read(query, text, is_strict=is_strict)
-    for note in asked.notes:
-        err().print(visible(note.line), style="dim", markup=False, soft_wrap=True)
+    _print_notes(asked.notes)
     return asked
+
+
+def _print_notes(notes: Iterable[Note]) -> None:
+    for note in notes:
+        err().print(visible(note.line), style="dim", markup=False, soft_wrap=True)
 
 
 def _liking_region(ramq: Services, query: SearchQuery, region: str | None) -> SearchQuery:

@@ -13,7 +13,7 @@ from ram_core.spaces import load_text_tower
 from ram_core.spaces.tiny import write_tiny_tower
 from ramq.services.search import SearchClient
 from storage.database import unit_of_work
-from storage.errors import FatalError, NotFoundError, UsageError
+from storage.errors import ModelMissingError, NotFoundError, UsageError
 from storage.results import generations, looks
 from storage.search.views import SearchQuery
 from storage.tables import Generation
@@ -322,11 +322,11 @@ def test_other_weights_than_those_of_the_archive_are_refused(
         lambda: other.search.page(SearchQuery(text=TEXT, space="siglip")),
         lambda: other.search.by_image(picture, SearchQuery(space="siglip")),
     ):
-        with pytest.raises(FatalError, match="siglip2-base has other weights than the one that computed"):
+        with pytest.raises(ModelMissingError, match="siglip2-base has other weights than the one that computed"):
             search()
     (folder / FURTHER["siglip"]).rename(folder / "elsewhere")
     without = cast("Services", cast("FastAPI", make_client().app).state.services)
-    with pytest.raises(UsageError, match="run `ramq models pull siglip2-base`"):
+    with pytest.raises(ModelMissingError, match="run `ramq models pull siglip2-base`"):
         without.search.page(SearchQuery(text=TEXT, space="siglip"))
 
 
