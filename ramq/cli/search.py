@@ -18,7 +18,6 @@ from ramq.cli.output import as_data, err, out, print_json, print_table, shortene
 from ramq.cli.regions import print_regions, regions_data, write_overlay
 from ramq.services.special_tags import special_first
 from storage.errors import UsageError
-from storage.results.spaces import made_by
 from storage.search.language import pointer
 from storage.search.views import SearchQuery, counted
 
@@ -165,11 +164,12 @@ def search(
     with pointing_into(text), services() as ramq:
         asked = _liking_region(ramq, read(ramq, query, text, is_strict=strict), like_region)
         page = _page(ramq, asked, like)
+        missing = {space: ramq.search.made_by(space) for space in page.unranked}
     _print_notes(note for note in page.notes if note not in asked.notes)
     if as_json:
         print_json(page)
         return
-    _print_spaces(page)
+    _print_spaces(page, asked, missing)
     show_hits = _print_images if like_region is None else _print_regions
     show_hits(page.items)
     if page.next_cursor:
@@ -180,14 +180,18 @@ def search(
         err().print(f"{page.below:,} less similar images are not shown; --relevance 0 shows them.", style="dim")
 
 
-def _print_spaces(page: HitPage) -> None:
+def _print_spaces(page: HitPage, query: SearchQuery, missing: dict[str, str]) -> None:
     """Say on stderr which vectors ordered the hits, if not only those of recognition, and what they leave out."""
-    if page.space == "look":
+    *others, last = (page.space or "text").split(",")
+    if page.space is None and query.space:
+        err().print("Nothing was compared, so --space has no effect: give a text or --like.", style="dim")
+    elif page.space == "look" and not query.text:
         err().print("Ordered by how the images look; --space text compares what is in them.", style="dim")
     elif page.space not in {None, "text"}:
-        err().print(f"Ordered by the vectors of {' and '.join(str(page.space).split(','))}.", style="dim")
+        names = f"{', '.join(others)} and {last}" if others else last
+        err().print(f"Ordered by the vectors of {names}.", style="dim")
     for space, count in page.unranked.items():
-        told = f"{count:,} matching images have no vector of {space}: run `{made_by(space)}`."
+        told = f"{count:,} matching images have no vector of {space}: run `{missing[space]}`."
         err().print(told, style="dim", soft_wrap=True)
 
 

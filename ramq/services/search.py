@@ -11,7 +11,7 @@ from ramq.services.region_warmer import RegionWarmer
 from storage.database import unit_of_work
 from storage.errors import ModelMissingError, NoGenerationError, UsageError
 from storage.results import generations
-from storage.results.spaces import TEXT
+from storage.results.spaces import TEXT, made_by
 from storage.search import compared as comparing
 from storage.search import query as queries
 from storage.search.compared import Compared
@@ -239,6 +239,17 @@ class SearchClient:
         """Return the spaces that images have vectors in; ``text`` is always one of them."""
         with unit_of_work(self._engine) as session:
             return comparing.serving(session)
+
+    def spaces_of_texts(self) -> tuple[str, ...]:
+        """Return those of ``spaces`` that texts can be compared with."""
+        with unit_of_work(self._engine) as session:
+            return comparing.comparing_texts(session, self._models.compares_texts)
+
+    def made_by(self, space: str) -> str:
+        """Return the command that makes further vectors in a space, by the model whose vectors are in use."""
+        with unit_of_work(self._engine) as session:
+            generation = generations.default(session, space)
+            return made_by(space, None if generation is None else generation.model)
 
     def facets(self, query: SearchQuery, limit: int = 50) -> list[Facet]:
         """Return the tags of the images that a search finds with their counts, most frequent first."""

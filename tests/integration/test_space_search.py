@@ -286,6 +286,12 @@ def test_what_cannot_be_compared_is_told(ramq: Services, worker: Worker, client:
     assert ramq.search.page(SearchQuery(text=TEXT, space="dino,siglip")).space == "siglip"
     assert ramq.search.page(SearchQuery(tags=(CAT,), space="dino")).space is None
     assert client.get("/v1/search", params={"space": "smell"}).status_code == 422
+    twice = client.get("/v1/search", params={"q": TEXT, "space": ["siglip", "text"]}).json()
+    assert twice["space"] == "siglip,text"
+    page = client.get("/", params={"q": TEXT, "space": "look,text"}).text
+    assert "No text can be compared by look, so it was left out." in page
+    assert "look (no texts)" in page
+    assert "compared by</span> content<" in page
     assert (
         client.get("/v1/tags", params={"q": TEXT, "space": "look"}).json()["detail"].startswith("look cannot compare")
     )
@@ -305,9 +311,15 @@ def test_vectors_in_other_number_formats_can_be_compared(ramq: Services, worker:
     assert found.items[0].image_id == ramq.images.find("coffee.png")
 
 
-def test_look_compares_texts_if_its_network_does(ramq: Services, worker: Worker) -> None:
+def test_look_compares_texts_if_its_network_does(ramq: Services, worker: Worker, recognised_engine: Engine) -> None:
     make_space(ramq, worker, "look", FURTHER["clip"])
     assert ramq.search.page(SearchQuery(text=TEXT, space="look", relevance=0)).space == "look"
+    environment = {
+        "RAMQ_DATABASE_URL": recognised_engine.url.render_as_string(hide_password=False),
+        "RAMQ_DATA_DIR": str(ramq.settings.data_dir),
+    }
+    said = run_here(["search", TEXT, "--space", "look", "--relevance", "0"], environment).stderr
+    assert "Ordered by the vectors of look." in said
 
 
 def test_other_weights_than_those_of_the_archive_are_refused(
@@ -350,7 +362,14 @@ def test_the_command_line_says_what_was_compared(
     said = run_here(["search", TEXT, "--relevance", "0"], environment).stderr
     assert "Ordered by the vectors of siglip." in said
     missing = len(keys_of(ramq)) - some
-    assert f"{missing} matching images have no vector of siglip: run `ramq look --space siglip`." in said
+    hint = "run `ramq look --space siglip --model siglip2-base`"
+    assert f"{missing} matching images have no vector of siglip: {hint}." in said
+    without = next(image_id for image_id, key in keys_of(ramq).items() if not key.startswith("c"))
+    told_so = f"image {without} has no vector in the space siglip yet: {hint}"
+    assert told_so in run_here(["search", "--like", str(without), "--space", "siglip"], environment).stderr
+    assert "--space has no effect" in run_here(["search", "--tag", CAT, "--space", "look"], environment).stderr
+    three = run_here(["search", TEXT, "--like", str(first), "--space", "text,siglip,look"], environment).stderr
+    assert "Ordered by the vectors of text, siglip and look." in three
     by_file = run_here(["search", TEXT, "--like", str(archive / "coffee.png"), "--json"], environment)
     assert json.loads(by_file.stdout)["space"] == "siglip,look"
     tags = run_here(["tags", TEXT, "--space", "siglip", "--relevance", "0.5", "--json"], environment)
