@@ -49,7 +49,8 @@ class Estimate:
         images: that the jobs would list.
         done: of these, the images that they would skip, because they have been done already.
         tags: of the stage ``locate``: how many are looked for in an image, on average; None for other stages.
-        images_per_second: the rate of earlier jobs of the same generation; None: no shard of one is complete.
+        images_per_second: the rate of earlier jobs of the same generation, or else of the same model with other
+            weights or dropped results; None: no shard of one is complete.
         seconds: how long the rest takes at this rate; None if there is none.
         is_alike: whether these earlier jobs asked for the same, such as the same tags.
         vector_size: of spaces: the length of a vector; None for other stages, or if it is not known.
@@ -168,7 +169,7 @@ class StageClient:
         """Return what ``start`` would begin and how long it would take, and begin nothing. Raises the same errors."""
         plan = self._plan(stage, asked, model, options)
         with unit_of_work(self._engine) as session:
-            generation_id = rates.generation_of(session, stage, plan.model)
+            generation_id = self._generation_of(session, stage, plan.model)
             found = [
                 stages.work(
                     session,
@@ -181,7 +182,8 @@ class StageClient:
                 )
                 for (archive_id, prefix), named in self._places(session, stage, asked, plan).items()
             ]
-            rate = None if generation_id is None else rates.measured(session, stage, generation_id, plan.options)
+            like = generation_id or rates.generation_of(session, stage, plan.model, or_dropped=True)
+            rate = None if like is None else rates.measured(session, stage, like, plan.options)
             listed, pending = sum(each.images for each in found), sum(each.pending for each in found)
             size = self._vector_size(session, stage, plan.model, generation_id)
             return Estimate(
@@ -245,11 +247,16 @@ class StageClient:
         """Return what to do so that search uses what new jobs of these stages will make, likewise."""
         with unit_of_work(self._engine) as session:
             told = [
-                stage_serving.unused(session, stage, rates.generation_of(session, stage, model), model)
+                stage_serving.unused(session, stage, self._generation_of(session, stage, model), model)
                 for stage, model in self._models.items()
                 if stage in stages
             ]
         return [each for each in told if each is not None]
+
+    def _generation_of(self, session: Session, stage: str, model: str) -> int | None:
+        """Return the generation of new jobs, as far as it is known here: weights may have been replaced since."""
+        weights = stage_models.weights_here(stage, model, self._models_dir)
+        return rates.generation_of(session, stage, model, weights)
 
     def _vector_size(self, session: Session, stage: str, model: str, generation_id: int | None) -> int | None:
         if stage not in SPACES:

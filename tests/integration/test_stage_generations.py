@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from PIL import Image
 
 from ram_core.spaces.tiny import write_tiny_tower
+from storage.results.spaces import SPACES
 from storage.search.views import SearchQuery
 from tests.services.command_line import run_here
 from tests.services.spaces import install_towers, make_space, space_worker
+from workers.pipeline.fitness import UnfitError
+from workers.pipeline.model_holder import ModelHolder, ModelOptions
+from workers.pipeline.stage_holder import StageHolder
+from workers.stages import StageOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,3 +124,43 @@ def test_a_generation_with_fewer_images_is_not_chosen_or_dropped_in_silence(
     )
     last = run_here(["stages", "drop", str(part.id), "--yes"], environment)
     assert "Search has no other results of siglip." in last.stderr
+
+
+def test_replaced_weights_are_seen_by_the_estimate_and_by_a_worker_that_loaded_the_former_ones(
+    ramq: Services, worker: Worker
+) -> None:
+    every = make_space(ramq, worker, "siglip").done
+    assert make_space(ramq, worker, "siglip").done == 0
+    [former] = of(ramq, "siglip")
+    write_tiny_tower("siglip2-base", ramq.settings.models_path, seed=7)
+    estimate = ramq.stages.estimate("siglip", SearchQuery())
+    assert estimate.done == 0
+    assert estimate.images_per_second, "the same model was as fast with other weights"
+    assert estimate.unused is not None
+    assert f"search uses the results of siglip2-base, generation {former.id}" in estimate.unused
+    assert make_space(ramq, worker, "siglip").done == every
+    _, new = of(ramq, "siglip")
+    assert (new.images, new.weights_sha256 != former.weights_sha256) == (every, True)
+    estimate = ramq.stages.estimate("siglip", SearchQuery())
+    assert estimate.done == every
+    assert estimate.unused is not None
+    assert f"`ramq stages use {new.id}`" in estimate.unused
+
+
+def test_no_result_is_stored_as_one_of_weights_that_were_replaced_meanwhile(ramq: Services) -> None:
+    folder = ramq.settings.models_path
+    models = StageHolder(StageOptions("cpu", folder), SPACES)
+    first = models.get("siglip", "siglip2-base")
+    shard: Any = SimpleNamespace(
+        stage="siglip", model="siglip2-base", job_id=4, fingerprint=first.spec.fingerprint, generation_id=1
+    )
+    assert models.get_new("siglip", "siglip2-base") is first
+    assert models.get_for(shard) is first
+    write_tiny_tower("siglip2-base", folder, seed=7)
+    assert models.get_for(shard) is first, "a job that runs goes on with what it began with"
+    second = models.get_new("siglip", "siglip2-base")
+    assert second.spec.weights_sha256 != first.spec.weights_sha256
+    with pytest.raises(UnfitError, match="the files of siglip2-base were replaced while job 4 ran"):
+        models.get_for(shard)
+    holder = ModelHolder(ramq.engine, ModelOptions("cpu", folder, ramq.settings.cache_path), None, models)
+    assert not holder.is_fit_for(shard)
