@@ -26,6 +26,7 @@ from benchmarks.bench_load import serving
 from benchmarks.bench_search import LIMIT, QUERIES, SHARES, WARM_UP, memory, newer, timed
 from benchmarks.report import begin, options, write
 from benchmarks.search_data import CHUNK, Maker, load, prepare
+from benchmarks.table_sizes import bytes_each
 from ram_core import load_text_encoder
 from ramq.embedded import embedded
 from ramq.web.deps import query_string
@@ -118,7 +119,7 @@ class Bench:
             "publish_seconds": round(published, 1),
             "segments": status.segments,
             "lowest_recall": status.lowest_recall,
-            "bytes_per_region": {"index": round(status.bytes / count, 1)} | self._bytes(count),
+            "bytes_per_region": {"index": round(status.bytes / count, 1)} | bytes_each(self.engine, TABLES, count),
         }
 
     def _copy(self, ids: list[int], vectors: NDArray[np.float16]) -> None:
@@ -201,23 +202,6 @@ class Bench:
             ]
             crops.write_crops(session, made, self.cropped)
         return time.perf_counter() - began
-
-    def _bytes(self, count: int) -> dict[str, float]:
-        sizes = {}
-        with unit_of_work(self.engine) as session:
-            for table in TABLES:
-                row = (
-                    driver_connection(session)
-                    .execute(
-                        """SELECT sum(pg_table_size(oid)), sum(pg_indexes_size(oid)) FROM pg_class
-                           WHERE relkind = 'r' AND relname ~ %s""",
-                        [rf"^{table}(_g\d+_p\d+)?$"],
-                    )
-                    .fetchone()
-                )
-                assert row is not None
-                sizes[f"table {table}"], sizes[f"its indexes, {table}"] = (round(float(n) / count, 1) for n in row)
-        return sizes
 
     def queries(self) -> dict[str, SearchQuery]:
         """Return what is asked, apart from the region."""

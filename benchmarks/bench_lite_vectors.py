@@ -1,14 +1,16 @@
-"""Which vector of ``lite`` finds pictures by text best? Variants of it, on labelled pictures that Debian packages ship.
+"""Which vectors of ``lite`` find pictures best, by text and by likeness? On labelled pictures of Debian packages.
 
     python -m benchmarks.bench_lite_vectors --stamps stamps/usr/share/tuxpaint/stamps
 
 ``bench_retrieval`` says where the pictures come from. Variants are computed from scores, for the whole picture and for
-the crop that classifiers are evaluated with.
+the crop that classifiers are evaluated with. *Alike* judges means over the picture of what leaves parts of the network,
+and the features from which it computes classes, as ``bench_retrieval`` judges spaces.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +19,10 @@ import timm
 import torch
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
+from torch.nn import functional
 
-from benchmarks.labelled import Labelled, photographs, stamps
+from benchmarks.bench_retrieval import SIMILAR, taught
+from benchmarks.labelled import Labelled, folder_of, photographs, stamps
 from benchmarks.report import begin, options, write
 from ram_core import load_model, load_text_encoder
 from ram_core.embeddings import unit
@@ -103,7 +107,54 @@ def run(sets: dict[str, Labelled]) -> dict[str, Any]:
             "variants": rows,
         }
         print(name, report[name]["as_shipped"], "chance", report[name]["chance"])
+    report["alike"] = likeness(sets, model)
     return report
+
+
+def likeness(sets: dict[str, Labelled], model: Any) -> dict[str, dict[str, float]]:
+    """Judge parts of the network by the folders of the pictures that they hold for alike."""
+    paths = [path for labelled in sets.values() for path in labelled.paths]
+    folders = [folder_of(path) for path in paths]
+    parts: dict[str, list[NDArray[np.float32]]] = {}
+    for start in range(0, len(paths), _BATCH):
+        pixels = np.stack([_opened(path, model.preprocessing) for path in paths[start : start + _BATCH]])
+        for name, rows in _parts(model, pixels).items():
+            parts.setdefault(name, []).append(rows)
+    found = {}
+    for name, batches in parts.items():
+        vectors = unit(np.concatenate(batches))
+        found[name] = {
+            "vector_size": vectors.shape[1],
+            f"precision_at_{SIMILAR}": same_folder(vectors, folders),
+            f"taught_by_{SIMILAR}": taught(vectors, folders),
+        }
+        print(name, found[name], flush=True)
+    return found
+
+
+@torch.inference_mode()
+def _parts(model: Any, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    """Return (B, D) means of what leaves each of the last groups of blocks, alone and joined, and the last features."""
+    network = model.network
+    hidden = normalise(torch.tensor(pixels), model.preprocessing.mean, model.preprocessing.std)
+    hidden = network.bn1(network.conv_stem(hidden))
+    means = []
+    for group in network.blocks:
+        hidden = group(hidden)  # (B, channels, h, w)
+        means.append(functional.normalize(hidden.mean(dim=(2, 3)), dim=1))
+    features = network.global_pool(network.bn2(network.conv_head(hidden)))
+    joined = {f"last {count} groups of blocks": torch.cat(means[-count:], dim=1) for count in (1, 2, 3)}
+    return {name: each.numpy() for name, each in (joined | {"features of classes": features}).items()}
+
+
+def same_folder(vectors: NDArray[np.float32], folders: list[str]) -> float:
+    """Return the share of the five nearest pictures that lie in a picture's folder, over folders of six and more."""
+    kinds, sizes = np.array(folders), Counter(folders)
+    similarity = vectors @ vectors.T
+    np.fill_diagonal(similarity, -np.inf)
+    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :SIMILAR]
+    is_judged = np.array([sizes[folder] > SIMILAR for folder in folders])
+    return round(float((kinds[nearest] == kinds[:, None]).mean(axis=1)[is_judged].mean()), 4)
 
 
 def _assigned(scores: NDArray[np.float32], threshold: float) -> dict[str, float]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.bench_lite_vectors import RANK, quality
-from benchmarks.labelled import Labelled, photographs, stamps
+from benchmarks.labelled import UNANSWERABLE, UNANSWERABLE_UNSEEN, Labelled, photographs, stamps
 from benchmarks.report import begin, options, write
 from ram_core import load_model, load_text_encoder
 from ram_core.hierarchy.wordnet import shipped_hierarchy
@@ -33,21 +33,6 @@ if TYPE_CHECKING:
 
 _BATCH = 32
 _KEPT = 0.9  # share of the right pictures among the first ten that every rule is adjusted to keep, on the stamps
-# The first half went into the choice, the second did not.
-UNANSWERABLE = (
-    *("asdf qwerty", "xyzzy plugh", "lorem ipsum dolor sit amet", "quarterly tax return", "gdpr compliance"),
-    *("the meaning of life", "blorptastic zimfandel", "a wedding ceremony on mars", "quantum entanglement"),
-    *("existential dread", "an x-ray of a broken arm", "a map of the london underground", "a newspaper front page"),
-    *("a screenshot of a spreadsheet", "a graph of stock prices", "two people shaking hands in an office"),
-    *("a surgeon in an operating room", "a baby sleeping in a cradle", "a crowded subway platform", "a tattooed arm"),
-)
-UNANSWERABLE_UNSEEN = (
-    *("hjkl uiop vbnm", "wibble flobadob", "sed ut perspiciatis unde omnis", "annual shareholder meeting"),
-    *("freedom of speech", "inflation rate", "the square root of two", "jealousy", "a bride and a groom at the altar"),
-    *("a passport photograph", "a whiteboard full of equations", "a dentist drilling a tooth", "a chess tournament"),
-    *("graffiti on a train", "a firefighter carrying a hose", "people voting at a polling station", "a mugshot"),
-    *("a child blowing out candles", "a ballet dancer on stage", "a traffic jam on a motorway at night"),
-)
 
 
 def features(paths: Sequence[Path], model: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

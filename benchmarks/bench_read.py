@@ -25,6 +25,7 @@ import numpy as np
 from benchmarks.read_data import TextMaker
 from benchmarks.report import begin, options, write
 from benchmarks.search_data import CHUNK, Maker, load, prepare
+from benchmarks.table_sizes import bytes_each
 from ramq.embedded import embedded
 from storage.database import driver_connection, make_engine, unit_of_work
 from storage.index.builder import IndexBuilder
@@ -136,19 +137,9 @@ class Bench:
 
     def sizes(self) -> dict[str, float]:
         """Return the bytes of an image in each table, with its indexes."""
-        found = {}
+        found = bytes_each(self.engine, ("reading", "reading_index", "read_word"), self.rows)
         with unit_of_work(self.engine) as session:
-            connection = driver_connection(session)
-            for table in ("reading", "reading_index", "read_word"):
-                names = rf"^{table}(_g\d+_p\d+)?$"
-                row = connection.execute(
-                    """SELECT sum(pg_table_size(oid)), sum(pg_indexes_size(oid)) FROM pg_class
-                       WHERE relkind = 'r' AND relname ~ %s""",
-                    [names],
-                ).fetchone()
-                assert row is not None
-                found[f"{table} bytes"], found[f"{table} indexes"] = (round(float(n) / self.rows, 1) for n in row)
-            words = connection.execute("SELECT count(*) FROM read_word").fetchone()
+            words = driver_connection(session).execute("SELECT count(*) FROM read_word").fetchone()
         assert words is not None
         return {**found, "bytes_per_image": round(sum(found.values()), 1), "words": words[0]}
 

@@ -30,6 +30,7 @@ import urllib3
 from benchmarks.bench_load import serving
 from benchmarks.report import begin, options, write
 from benchmarks.search_data import CHUNK, Maker, load, prepare
+from benchmarks.table_sizes import bytes_each
 from ramq.embedded import embedded
 from storage.database import driver_connection, make_engine, unit_of_work
 from storage.index.builder import IndexBuilder
@@ -157,20 +158,7 @@ class Bench:
             count += sum(len(row.regions) for row in batch)
             images += len(batch)
         self._vacuum()
-        sizes = {}
-        with unit_of_work(self.engine) as session:
-            for table in TABLES:
-                row = (
-                    driver_connection(session)
-                    .execute(
-                        """SELECT sum(pg_table_size(oid)), sum(pg_indexes_size(oid)) FROM pg_class
-                           WHERE relkind = 'r' AND relname ~ %s""",
-                        [rf"^{table}(_g\d+_p\d+)?$"],
-                    )
-                    .fetchone()
-                )
-                assert row is not None
-                sizes[f"{table} bytes"], sizes[f"{table} indexes"] = (round(float(n) / count, 1) for n in row)
+        sizes = bytes_each(self.engine, TABLES, count)
         return {
             "images": images,
             "regions": count,

@@ -34,8 +34,16 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.bench_load import address_in
-from benchmarks.bench_ranking import UNANSWERABLE, UNANSWERABLE_UNSEEN
-from benchmarks.labelled import Captioned, by_text, coco, flickr30k, photographs, stamps
+from benchmarks.labelled import (
+    UNANSWERABLE,
+    UNANSWERABLE_UNSEEN,
+    Captioned,
+    by_text,
+    coco,
+    flickr30k,
+    photographs,
+    stamps,
+)
 from benchmarks.report import begin, options, write
 from ram_core import load_model
 from ram_core.spaces import load_image_encoder

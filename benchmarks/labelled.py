@@ -22,6 +22,21 @@ if TYPE_CHECKING:
 # Drawings, signs with a rule for a text, and pictures that repeat another.
 _NO_PICTURES = ("symbols/", "roadsigns/", "flags/", "cartoon", "_mirror")
 _NO_NAMES = ("alphabets/", "numbers/", "music/", "clickgame/")
+# Texts that no picture of either set answers. The first ones helped to choose the cutoff, the unseen ones did not.
+UNANSWERABLE = (
+    *("asdf qwerty", "xyzzy plugh", "lorem ipsum dolor sit amet", "quarterly tax return", "gdpr compliance"),
+    *("the meaning of life", "blorptastic zimfandel", "a wedding ceremony on mars", "quantum entanglement"),
+    *("existential dread", "an x-ray of a broken arm", "a map of the london underground", "a newspaper front page"),
+    *("a screenshot of a spreadsheet", "a graph of stock prices", "two people shaking hands in an office"),
+    *("a surgeon in an operating room", "a baby sleeping in a cradle", "a crowded subway platform", "a tattooed arm"),
+)
+UNANSWERABLE_UNSEEN = (
+    *("hjkl uiop vbnm", "wibble flobadob", "sed ut perspiciatis unde omnis", "annual shareholder meeting"),
+    *("freedom of speech", "inflation rate", "the square root of two", "jealousy", "a bride and a groom at the altar"),
+    *("a passport photograph", "a whiteboard full of equations", "a dentist drilling a tooth", "a chess tournament"),
+    *("graffiti on a train", "a firefighter carrying a hose", "people voting at a polling station", "a mugshot"),
+    *("a child blowing out candles", "a ballet dancer on stage", "a traffic jam on a motorway at night"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 The vector is the mean over the picture of the channels that leave the last two groups of blocks (208 and 352), each
 group at unit length. The 1,280 features from which the classes are computed are worse at it: they keep what tells
-classes apart and drop the rest. benchmarks/bench_retrieval.py has the figures.
+classes apart and drop the rest (benchmarks/bench_lite_vectors.py).
 """
 
 from __future__ import annotations

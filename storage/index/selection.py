@@ -125,7 +125,7 @@ class Selection:
         here = [part.rows.ids if rows is None else part.rows.ids[rows_in(rows)] for part, rows in self.parts]
         if self.remote is not None:
             here.append(self.remote.ids())
-        return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *here]))
+        return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *here]), kind="stable")  # merges ascending runs
 
     def __contains__(self, image_id: int) -> bool:
         for part, selected in self.parts:

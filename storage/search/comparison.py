@@ -59,7 +59,7 @@ class Side:
     def ids(self) -> NDArray[np.int64]:
         """(N,) ids of the images, ascending."""
         chosen = [rows.ids[_numbers(selected)] for rows, selected in self._parts]
-        return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *chosen]))
+        return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *chosen]), kind="stable")
 
     @cached_property
     def tags_by_name(self) -> dict[str, list[int]]:

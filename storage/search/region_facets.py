@@ -62,7 +62,7 @@ def region_facets(
     term = _counting(where) if common else None
     if term is not None:
         # As the search counts: the regions of all kinds of the tag together.
-        image_ids = np.sort(np.concatenate([ids for ids, _ in parts]))
+        image_ids = np.sort(np.concatenate([ids for ids, _ in parts]), kind="stable")
         regions = np.zeros(len(image_ids), dtype=np.int64)
         for name, each in kept.images(session, names_of(term, names)).items():
             for ids, rules in parts:

@@ -23,7 +23,7 @@ SIGNS = (*'()"-:>#', " ", "OR", "NOT", "tag:", "archive:", "job:9", "like:1", "e
 
 # The fixtures are read and never changed, so that examples may share them.
 many = hypothesis_settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

@@ -165,7 +165,7 @@ def live(parts: tuple[Part, ...]) -> dict[int, PlainRow]:
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.sets(st.integers(1, 30), max_size=9), st.sets(st.integers(1, 30), max_size=3)), max_size=25)
 )

@@ -77,7 +77,7 @@ def public_folder() -> Iterator[Path]:
 # Listing -----------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sets(NAMES, min_size=1, max_size=12))
 def test_keys_come_in_byte_order_and_a_listing_goes_on_after_any_of_them(names: set[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -47,7 +47,7 @@ NAMES = st.lists(st.builds(LabelName, NAME, st.sampled_from(list(ORIGINS))), min
 COMMENTS = st.lists(st.sampled_from(["", "# a comment", "# 1: no line | of tags"]), max_size=2).map(tuple)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.dictionaries(st.integers(0, 999_999), st.tuples(NAMES, COMMENTS), max_size=5), COMMENTS)
 def test_every_system_survives_its_file(
     tags: dict[int, tuple[tuple[LabelName, ...], tuple[str, ...]]], below: tuple[str, ...]

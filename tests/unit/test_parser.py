@@ -166,7 +166,7 @@ TEXTS = st.lists(
 ).map(" ".join) | st.text(max_size=60)  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TEXTS)
 def test_spans_lie_in_the_text_in_order_and_name_what_they_span(parser: TagParser, text: str) -> None:
     tags = parser.parse(text)
@@ -179,7 +179,7 @@ def test_spans_lie_in_the_text_in_order_and_name_what_they_span(parser: TagParse
         assert tag.name == NAMES[tag.id]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(TEXTS.filter(str.isascii))
 def test_upper_and_lower_case_name_the_same(parser: TagParser, text: str) -> None:
     spans = [(tag.id, tag.start, tag.end) for tag in parser.parse(text)]
@@ -187,7 +187,7 @@ def test_upper_and_lower_case_name_the_same(parser: TagParser, text: str) -> Non
         assert [(tag.id, tag.start, tag.end) for tag in parser.parse(written)] == spans
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from([name for name in NAMES if name.isalpha()]), min_size=1, max_size=4))
 def test_the_longest_name_wins_wherever_it_stands(words: list[str]) -> None:
     compound = " ".join(words)
