@@ -15,7 +15,7 @@ from storage.ledger import jobs, listings, rates, workers
 from storage.results import archives, assigned, corrections, crops, generations, images, looks, regions, serving, stages
 from storage.results.index_rows import indexed
 from storage.results.region_corrections import MAX_CHARACTERS
-from storage.results.spaces import SPACES
+from storage.results.spaces import SPACES, made_by
 from storage.search.views import SearchQuery
 from storage.tables import RECOGNITION, Archive
 
@@ -216,7 +216,7 @@ class StageClient:
         with unit_of_work(self._engine) as session:
             used = generations.default(session, RECOGNITION if space == "text" else space)
         if used is None:
-            raise NotFoundError(f"no image has a vector of the space {space} yet: run `ramq look --space {space}`")
+            raise NotFoundError(f"no image has a vector of the space {space} yet: run `{made_by(space)}`")
 
         def of(image_ids: Sequence[int]) -> dict[int, list[float]]:
             with unit_of_work(self._engine) as session:
