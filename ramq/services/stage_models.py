@@ -52,6 +52,17 @@ def weights_here(stage: str, model: str, models_dir: Path) -> str | None:
     return weights_sha256(model, models_dir)
 
 
+def require_known(stage: str, model: str, models_dir: Path, workers: Sequence[WorkerView]) -> None:
+    """Raise ``UsageError`` if a name is of no catalogue, and neither here nor on a live worker: most are misspelt."""
+    if stage not in SPACES or kind_of(model) in STAGE_MODELS[stage] or kind_of(model) in ENCODERS:
+        return
+    if told := lacking(stage, model, models_dir, workers):
+        known = ", ".join(STAGE_MODELS[stage])
+        raise UsageError(
+            f"{told.removesuffix(' Jobs wait until then.')} Models of {stage} that can be pulled: {known}."
+        )
+
+
 def lacking(stage: str, model: str, models_dir: Path, workers: Sequence[WorkerView]) -> str | None:
     """Return what to do about weights that are neither here nor on a live worker that does the stage.
 

@@ -216,7 +216,8 @@ class StageClient:
         with unit_of_work(self._engine) as session:
             used = generations.default(session, RECOGNITION if space == "text" else space)
         if used is None:
-            raise NotFoundError(f"no image has a vector of the space {space} yet: run `{made_by(space)}`")
+            command = "ramq enqueue SOURCE" if space == "text" else made_by(space)
+            raise NotFoundError(f"no image has a vector of the space {space} yet: run `{command}`")
 
         def of(image_ids: Sequence[int]) -> dict[int, list[float]]:
             with unit_of_work(self._engine) as session:
@@ -271,6 +272,8 @@ class StageClient:
         require_stages([stage])
         chosen = model or self._models[stage]
         stage_models.require(stage, chosen, self._models_dir)
+        with unit_of_work(self._engine) as session:
+            stage_models.require_known(stage, chosen, self._models_dir, workers.views(session))
         is_whole = replace(asked, archive=None, prefix=None, limit=0, read_for=None) == SearchQuery(limit=0)
         wanted = self._named(options or {})
         return _Plan(chosen, wanted, None if is_whole else self._search.image_ids(asked))

@@ -9,9 +9,11 @@ import pytest
 from PIL import Image
 
 from ram_core.spaces.tiny import write_tiny_tower
+from storage.errors import NotFoundError
 from storage.results.spaces import SPACES
 from storage.search.views import SearchQuery
 from tests.services.command_line import run_here
+from tests.services.recognised import make_worker
 from tests.services.spaces import install_towers, make_space, space_worker
 from workers.pipeline.fitness import UnfitError
 from workers.pipeline.model_holder import ModelHolder, ModelOptions
@@ -164,3 +166,27 @@ def test_no_result_is_stored_as_one_of_weights_that_were_replaced_meanwhile(ramq
         models.get_for(shard)
     holder = ModelHolder(ramq.engine, ModelOptions("cpu", folder, ramq.settings.cache_path), None, models)
     assert not holder.is_fit_for(shard)
+
+
+def test_a_misspelt_tower_is_refused_before_a_job_waits_for_it(
+    ramq: Services, environment: dict[str, str], tmp_path: Path
+) -> None:
+    refused = run_here(["look", "--space", "dino", "--model", "nopee"], environment)
+    assert refused.returncode == 2
+    assert "nopee is neither in" in refused.stderr
+    assert "Models of dino that can be pulled: dinov2-base." in refused.stderr
+    assert not [job for job in ramq.jobs.list().items if job.stage == "dino"]
+    elsewhere = tmp_path / "models"
+    write_tiny_tower("dinov2-base", elsewhere).rename(elsewhere / "nopee")
+    models = StageHolder(StageOptions("cpu", elsewhere), SPACES)
+    rich = make_worker(ramq, ModelHolder(ramq.engine, ModelOptions("cpu", elsewhere, tmp_path), None, models))
+    rich.start()
+    assert ramq.stages.start("dino", SearchQuery(), model="nopee")
+    rich.leave()
+
+
+def test_vectors_that_are_not_there_name_the_command_that_makes_them(ramq: Services) -> None:
+    with pytest.raises(NotFoundError, match=r"run `ramq look`$"):
+        ramq.stages.vectors("look")
+    with pytest.raises(NotFoundError, match=r"run `ramq look --space dino`$"):
+        ramq.stages.vectors("dino")
