@@ -134,7 +134,7 @@ def open_picture(
     except UnreadableImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadableImageError("too_large", f"{error}") from error
+        raise UnreadableImageError("too_large", f"it has more than {max_pixels:,} pixels, the limit") from error
     except UnidentifiedImageError:
         raise _unidentified(bytes(body[:1024])) from None
     except MemoryError:

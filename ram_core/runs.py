@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +19,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ram_core.errors import TrainingError
+from ram_core.run_files import (
+    About,
+    Line,
+    ScoreLine,
+    StateLine,
+    StepLine,
+    about_in,
+    line_in,
+    open_regular,
+    read_regular,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -103,7 +113,7 @@ class RunView:
 
 
 def runs(folder: Path | str) -> list[RunView]:
-    """Return the trainings in a folder, the last one first. What is no training is passed over."""
+    """Return the trainings in a folder, the last one first. What is none, or cannot be read, is passed over."""
     found = []
     for each in Path(folder).glob(f"*/{RUN}"):
         try:
@@ -116,102 +126,102 @@ def runs(folder: Path | str) -> list[RunView]:
 def read_run(folder: Path | str) -> RunView:
     """Return one training. Raises ``TrainingError`` if the folder has none that can be read."""
     folder = Path(folder)
-    about = read_about(folder)
-    entries = read_scalars(folder)
-    by_kind: dict[str, list[dict[str, Any]]] = {"step": [], "score": [], "state": []}
-    for entry in entries:
-        by_kind.get(str(entry.get("kind")), []).append(entry)
+    about, lines = read_about(folder), [line for _, line in read_scalars(folder)]
     try:
-        return _view(folder, about, by_kind)
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        raise TrainingError(f"{folder} has a training that cannot be read ({error!r})") from error
-
-
-def _view(folder: Path, about: dict[str, Any], by_kind: dict[str, list[dict[str, Any]]]) -> RunView:
-    last = by_kind["step"][-1] if by_kind["step"] else {}
-    ended = by_kind["state"][-1] if by_kind["state"] else {}
-    state = str(ended.get("state", RUNNING))
+        scalars = folder / SCALARS
+        updated = datetime.fromtimestamp((scalars if scalars.is_file() else folder / RUN).stat().st_mtime, UTC)
+        bad_images = _count_lines(folder / BAD)
+    except (OSError, ValueError, OverflowError) as error:
+        raise TrainingError(f"{folder} has a training that cannot be read ({error})") from error
+    steps = [line for line in lines if isinstance(line, StepLine)]
+    states = [line for line in lines if isinstance(line, StateLine)]
+    last = steps[-1] if steps else None
+    state = states[-1].state if states else RUNNING
     if state == RUNNING and not is_locked(folder):
         state = INTERRUPTED
-    scalars = folder / SCALARS
     return RunView(
-        name=folder.name,
-        folder=str(folder),
+        name=_printable(folder.name),
+        folder=_printable(str(folder)),
         state=state,
-        note=ended.get("note"),
-        model=about["model"],
-        recipe=about["recipe"],
-        parent=about["parent"]["name"],
-        data=about["data"],
-        settings=about["settings"],
-        epochs=about["epochs"],
-        epoch=last.get("epoch", 1),
-        steps=about["steps"],
-        step=last.get("step", 0),
-        images_per_second=last.get("images_per_second"),
-        seconds_left=last.get("seconds_left") if state == RUNNING else None,
-        points=_thinned([Point(each["step"], each["learning_rate"], each["losses"]) for each in by_kind["step"]]),
-        scores=[Score(each["epochs"], each["validation_map"]) for each in by_kind["score"]],
-        bad_images=_lines(folder / BAD),
-        started_at=datetime.fromisoformat(about["started_at"]),
-        updated_at=datetime.fromtimestamp((scalars if scalars.is_file() else folder / RUN).stat().st_mtime, UTC),
+        note=states[-1].note if states else None,
+        model=about.model,
+        recipe=about.recipe,
+        parent=about.parent.name,
+        data=about.data.model_dump(),
+        settings=about.settings,
+        epochs=about.epochs,
+        epoch=last.epoch if last else 1,
+        steps=about.steps,
+        step=last.step if last else 0,
+        images_per_second=last.images_per_second if last else None,
+        seconds_left=last.seconds_left if last and state == RUNNING else None,
+        points=_thinned([Point(each.step, each.learning_rate, each.losses) for each in steps]),
+        scores=[Score(each.epochs, each.validation_map) for each in lines if isinstance(each, ScoreLine)],
+        bad_images=bad_images,
+        started_at=about.started_at,
+        updated_at=updated,
     )
 
 
-def read_about(folder: Path) -> dict[str, Any]:
+def read_about(folder: Path) -> About:
     """Return what ``run.json`` says. Raises ``TrainingError``."""
     path = folder / RUN
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        return about_in(read_regular(path))
     except FileNotFoundError as error:
         raise TrainingError(f"{folder} has no training; start one without --resume") from error
     except (OSError, ValueError) as error:
-        raise TrainingError(f"{path} is damaged ({error}); use another folder") from error
-    if not isinstance(about, dict):
-        raise TrainingError(f"{path} is damaged; use another folder")
-    return about
+        raise TrainingError(f"{path} cannot be read ({error}); use another folder") from error
 
 
-def read_scalars(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of ``scalars.jsonl``. One that was cut short when its process was killed is left out."""
+def read_scalars(folder: Path) -> list[tuple[bytes, Line]]:
+    """Return the lines of ``scalars.jsonl``, as they stand there and as what they say.
+
+    Left out is what is no such line: one that was cut short when its process was killed, for example.
+
+    Raises:
+        TrainingError: the file cannot be read.
+    """
     try:
-        lines = (folder / SCALARS).read_text(encoding="utf-8").splitlines()
+        texts = read_regular(folder / SCALARS).split(b"\n")
     except FileNotFoundError:
         return []
     except OSError as error:
         raise TrainingError(f"{folder / SCALARS} cannot be read: {error.strerror}") from error
-    entries = []
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict):
-            entries.append(entry)
-    return entries
+    return [(text, line) for text in texts if text and (line := line_in(text)) is not None]
 
 
 def is_locked(folder: Path) -> bool:
     """Return whether a process trains in this folder."""
     try:
-        with (folder / LOCK).open("rb") as stream:
+        with open_regular(folder / LOCK) as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # there is no such file, or it is on a disk without locks
+    except (OSError, TrainingError):  # there is no such file, or it is on a disk without locks
         return False
     return False
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder. The kernel releases it with the process. Raises ``TrainingError`` if it is held."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("ab") as stream:
+    """Hold the lock of a folder, which is made. The kernel releases it with the process.
+
+    Raises:
+        TrainingError: another process holds it, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = open_regular(folder / LOCK, "ab")
+    except OSError as error:
+        raise TrainingError(f"{folder} cannot be written to: {error.strerror}; use another folder") from error
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise TrainingError(f"another process trains in {folder}; use another folder, or wait for it") from error
+        except OSError as error:
+            raise TrainingError(f"{folder} is on a disk without locks ({error.strerror}); use another one") from error
         yield
 
 
@@ -222,9 +232,13 @@ def _thinned(points: list[Point]) -> list[Point]:
     return [points[(number + 1) * len(points) // MOST_POINTS - 1] for number in range(MOST_POINTS)]
 
 
-def _lines(path: Path) -> int:
+def _count_lines(path: Path) -> int:
     try:
-        with path.open("rb") as stream:
-            return sum(1 for _ in stream)
+        return read_regular(path).count(b"\n")
     except FileNotFoundError:
         return 0
+
+
+def _printable(name: str) -> str:
+    """Return a name in valid Unicode: names of folders are bytes."""
+    return name.encode("utf-8", "replace").decode()

@@ -150,7 +150,9 @@ def add(name: str, source: Path | str, models_dir: Path | str) -> Trained:
         raise UnknownModelError(f"{source} is a {card['model']}, not a {kind}; name it {card['model']}@{own}")
     whole = f"{card['model']}{SEPARATOR}{own}"
     if not _NAME.fullmatch(own):
-        raise UnknownModelError(f"{own!r} cannot be a name; use small letters, digits, and . _ - between them")
+        raise UnknownModelError(
+            f"{own!r} cannot be a name; use at most 63 small letters, digits, and . _ - between them"
+        )
     if lacking := [each for each in (WEIGHTS, TAGS) if not (source / each).is_file()]:
         raise CheckpointError(f"{source} has no {lacking[0]}; the training has not ended")
     target = Path(models_dir) / whole

@@ -5,6 +5,7 @@ Each check returns one line. Checks do not raise errors. A failed check names th
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
+from ram_core.spaces import RECOGNISERS, TOWERS
 from ramq.broker import broker_client, check_broker
 from ramq.wiring import addresses
 from storage import revision
@@ -24,13 +26,15 @@ from storage.errors import RamqError, ServiceUnavailableError
 from storage.ledger import shards, webhook_deliveries
 from storage.ledger import workers as worker_rows
 from storage.objects.source import open_bucket, open_store, parse_source
-from storage.results import index_rows
+from storage.results import generations, index_rows
+from storage.results.spaces import SPACES
 from storage.texts import plural, without_secrets
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from ramq.settings import Settings
+    from storage.tables import Generation
 
 _LEAST_FREE_BYTES = 2 * 1024**3
 _CLOCK_SECONDS = 5.0
@@ -82,7 +86,7 @@ def _services(settings: Settings, engine: Engine, broker_url: str | None) -> lis
     found = [_broker(broker_url), _database(engine)]
     if found[-1].state == "fault":
         return found  # the other checks would fail for the same reason
-    found += [_database_clock(engine), *_standby(settings), _workers(engine)]
+    found += [_database_clock(engine), *_standby(settings), _workers(engine), *_towers(settings, engine)]
     return [*found, *_webhook(settings, engine), *_index(settings, engine)]
 
 
@@ -182,6 +186,29 @@ def _trained(name: str, settings: Settings) -> Finding:
     if fault := found.verify():
         return Finding("model files", "fault", fault, f"ramq models verify {name}")
     return Finding("model files", "ok", f"{name}: {found.summary}")
+
+
+def _towers(settings: Settings, engine: Engine) -> list[Finding]:
+    """Compare the weights here with those that made the vectors of spaces in use: searches need the same ones."""
+    with unit_of_work(engine) as session:
+        found = [generations.default(session, space) for space in SPACES]
+    return [_tower(settings, each) for each in found if each is not None and each.model not in RECOGNISERS]
+
+
+def _tower(settings: Settings, generation: Generation) -> Finding:
+    weights = settings.models_path / generation.model / "model.safetensors"
+    what = f"{generation.model}, which made the vectors of {generation.stage}"
+    pull = f"ramq models pull {generation.model}" if generation.model in TOWERS else f"ls {settings.models_path}"
+    try:
+        with weights.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        detail = f"{what}, cannot be read ({error.strerror}): this machine cannot compare with them"
+        return Finding("model files", "fault", detail, pull)
+    if digest != generation.weights_sha256:
+        detail = f"{what}, has other weights here: this machine cannot compare with them"
+        return Finding("model files", "fault", detail, "ramq stages")
+    return Finding("model files", "ok", f"{what}, has the same weights here")
 
 
 def _database(engine: Engine) -> Finding:

@@ -174,9 +174,9 @@ class Settings(BaseModel):
     @field_validator("text_space")
     @classmethod
     def _known_spaces(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value or not set(value) <= set(NAMES):
+        if not set(value) <= set(NAMES):
             raise ValueError(f"choose from {', '.join(NAMES)}")
-        return tuple(dict.fromkeys(value))
+        return tuple(dict.fromkeys(value)) or (TEXT,)
 
     @field_validator("reader", "detector", "segmenter")
     @classmethod

@@ -62,6 +62,10 @@ class NotFoundError(UsageError):
     code = "not_found"
 
 
+class NoGenerationError(NotFoundError):
+    """The generation does not exist, or was dropped."""
+
+
 class ConflictError(UsageError):
     """The thing exists, but its state does not allow this."""
 
@@ -72,6 +76,12 @@ class ForbiddenError(UsageError):
     """The set-up does not allow this, for example for a source outside the allow-list."""
 
     code = "forbidden"
+
+
+class ModelMissingError(UsageError):
+    """This machine lacks a model that the request needs, or has it with other weights. The request is not to blame."""
+
+    code = "model_missing"
 
 
 class ServiceUnavailableError(TransientError):

@@ -29,7 +29,7 @@ def write_made_up_run(folder: Path, *, steps_done: int = 30, started: str = "202
     lines.append({"kind": "score", "epochs": 0, "validation_map": 0.25})
     for step in range(1, steps_done + 1):
         losses = {"tag": 60 / step, "distill": 0.5, "align": 30 / step, "total": 90 / step + 0.5}
-        pace = {"images_per_second": 13.0, "seconds_left": 2.0 * (STEPS * EPOCHS - step)}
+        pace = {"images_per_second": 13.0, "seconds_left": 2.0 * max(0, STEPS * EPOCHS - step)}
         epoch = (step - 1) // STEPS + 1
         lines.append({"kind": "step", "epoch": epoch, "step": step, "learning_rate": 5e-6, "losses": losses, **pace})
         if step % STEPS == 0:

@@ -28,7 +28,10 @@ READERS = (
 TOWERS = {"siglip": ("siglip2-base",), "clip": ("clip-vit-base-patch32-laion2b",), "dino": ("dinov2-base",)}
 """Spaces that a tower of others makes, each with those of the catalogue."""
 
-ENCODERS = ("lite", "ram", "ram_plus", "tag2text", *(name for names in TOWERS.values() for name in names))
+RECOGNISERS = ("lite", "ram", "ram_plus", "tag2text")
+"""Models of recognition whose own network also tells how images look."""
+
+ENCODERS = (*RECOGNISERS, *(name for names in TOWERS.values() for name in names))
 """Models of ``ram_core.spaces`` that tell how images look."""
 
 TOWER_TYPES = {"siglip": ("siglip",), "clip": ("clip",), "dino": ("dinov2", "dinov3_vit")}

@@ -196,7 +196,7 @@ class Planner:
     def _list_for_stage(self, listing: ClaimedListing, should_stop: Callable[[], bool]) -> None:
         generation_id = listing.generation_id
         if generation_id is None:
-            model = self._models.stages.get(listing.stage, listing.model)
+            model = self._models.stages.get_new(listing.stage, listing.model)
             STAGES[listing.stage].check(model, listing.options)
             generation_id = self._begin_stage(listing.job_id, listing.stage, listing.model)
         if listing.with_job_id is None:
@@ -208,7 +208,7 @@ class Planner:
 
     def _begin_stage(self, job_id: int, stage: str, model: str) -> int:
         """Load a stage's model, which says to which generation the job's results belong. Return the generation."""
-        self._models.stages.get(stage, model)  # outside a transaction, since loading may take a while
+        self._models.stages.get_new(stage, model)  # outside a transaction, since loading may take a while
         with unit_of_work(self._engine) as session:
             generation_id = self._models.stages.register(session, stage, model)
             jobs.set_generation(session, job_id, generation_id)

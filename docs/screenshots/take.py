@@ -14,6 +14,8 @@ SCREENS = (
     ("search-dark", "/?q=%28castle+OR+palace%29+-monastery", "dark", 1280, 720),
     ("search-phone", "/?q=a+musical+instrument", "light", 390, 780),
     ("image", "/images/{image}", "light", 1280, 860),
+    ("neighbours-text", "/images/{image}?space=text", "light", 1280, 1400),
+    ("neighbours-look", "/images/{image}?space=look", "light", 1280, 1400),
     ("image-phone", "/images/{image}", "dark", 390, 780),
     ("jobs", "/jobs", "light", 1280, 860),
     ("job", "/jobs/{job}", "light", 1280, 860),

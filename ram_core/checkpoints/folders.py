@@ -14,6 +14,7 @@ import torch
 import transformers
 from transformers import AutoTokenizer
 
+from ram_core.checkpoints.published import catalogue
 from ram_core.errors import CheckpointError, UnknownModelError
 from ram_core.quiet import quiet
 from ram_core.registry import resolve_device
@@ -41,11 +42,11 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing; run `ramq models pull {path.parent.name}`") from error
+        raise CheckpointError(f"{path} is missing; {_put_back(path.parent.name)}") from error
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); pull {path.parent.name} again") from error
+        raise CheckpointError(f"{path} is damaged ({error}); {_put_back(path.parent.name)}") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} is damaged: it is no object of JSON; pull {path.parent.name} again")
+        raise CheckpointError(f"{path} is damaged: it is no object of JSON; {_put_back(path.parent.name)}")
     return content
 
 
@@ -70,7 +71,7 @@ def load_network(folder: Path, name: str, device: str | torch.device) -> Any:
         DeviceError: the device is not available.
     """
     if not (folder / WEIGHTS).is_file():
-        raise CheckpointError(f"{folder / WEIGHTS} is missing; run `ramq models pull {folder.name}`")
+        raise CheckpointError(f"{folder / WEIGHTS} is missing; {_put_back(folder.name)}")
     place = resolve_device(device)
     try:
         with quiet():
@@ -79,12 +80,12 @@ def load_network(folder: Path, name: str, device: str | torch.device) -> Any:
             )
     except Exception as error:  # transformers raises any error of its readers
         raise CheckpointError(
-            f"{folder} cannot be read as {name} ({_line(error)}); pull {folder.name} again"
+            f"{folder} cannot be read as {name} ({_line(error)}); {_put_back(folder.name)}"
         ) from error
     if lacking := sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}):
         raise CheckpointError(
             f"{folder / WEIGHTS} lacks {len(lacking)} weights that {name} needs, for example {lacking[0]}; "
-            f"pull {folder.name} again"
+            f"{_put_back(folder.name)}"
         )
     return network.eval().requires_grad_(requires_grad=False).to(place)
 
@@ -96,11 +97,11 @@ def load_tokenizer(folder: Path) -> Any:
         tokens = tokenizer("a photo of a dog", add_special_tokens=False)["input_ids"]
     except Exception as error:  # likewise
         raise CheckpointError(
-            f"{folder} has no readable tokenizer ({_line(error)}); pull {folder.name} again"
+            f"{folder} has no readable tokenizer ({_line(error)}); {_put_back(folder.name)}"
         ) from error
     # Without its files, transformers makes one that knows no word, and says nothing.
     if len(set(tokens)) < len("dog"):
-        raise CheckpointError(f"{folder} has no tokenizer that knows words; pull {folder.name} again")
+        raise CheckpointError(f"{folder} has no tokenizer that knows words; {_put_back(folder.name)}")
     return tokenizer
 
 
@@ -110,5 +111,18 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def _put_back(name: str) -> str:
+    """Return what to do about files that are missing or damaged."""
+    if any(name == entry.name for entry in catalogue()):
+        return f"run `ramq models pull {name}`"
+    return f"copy the files of {name} there again"  # no model that can be pulled
+
+
 def _line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0].strip() or type(error).__name__
+    """Return the first sentence of an error. What ends with a colon goes on in the next lines."""
+    told = ""
+    for line in filter(None, map(str.strip, str(error).split("\n"))):
+        told += f" {line}"
+        if not line.endswith((":", ",", ";")) and not line.startswith("("):
+            break
+    return told.strip() or type(error).__name__

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,25 @@ def tower_type(name: str, models_dir: Path | str) -> str | None:
     """Return the type of model (``model_type`` of config.json) in a folder of ``models_dir``. None: it is not told."""
     told = _config(name, models_dir).get("model_type")
     return told if isinstance(told, str) else None
+
+
+def weights_sha256(name: str, models_dir: Path | str) -> str | None:
+    """Return the hash of a tower's weights in a folder of ``models_dir``, as its vectors have it. None: none are there.
+
+    A process reads an unchanged file once.
+    """
+    file = Path(models_dir) / name / "model.safetensors"
+    try:
+        told = file.stat()
+        return _digest(file, told.st_mtime_ns, told.st_ctime_ns, told.st_size)
+    except OSError:  # loading it says what is wrong
+        return None
+
+
+@lru_cache(maxsize=32)
+def _digest(file: Path, *_changes_with: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def vector_size(name: str, models_dir: Path | str) -> int | None:

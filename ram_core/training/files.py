@@ -6,7 +6,7 @@ import errno
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import torch
 
@@ -23,7 +23,7 @@ def write_whole(path: Path | str, content: Any) -> None:
     partial = path.with_name(path.name + ".part")
     try:
         with partial.open("wb") as stream:
-            torch.save(content, stream)
+            _save(content, stream)
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)
@@ -38,13 +38,46 @@ def write_whole(path: Path | str, content: Any) -> None:
 
 @contextmanager
 def room(folder: Path) -> Iterator[None]:
-    """Say so if there is no space left for what is written within. Raises ``TrainingError``."""
+    """Say so in one line if what is written within cannot be. Raises ``TrainingError``."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
-        if full or "PytorchStreamWriter" in str(error):  # torch hides what the system said
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise TrainingError(
                 f"no space left for the training in {folder}; make room and resume: the last state is complete"
             ) from error
+        if not folder.is_dir():
+            raise TrainingError(
+                f"{folder}, the folder of the training, is gone; begin again, in a folder that stays"
+            ) from error
+        raise TrainingError(
+            f"{error.filename or folder} cannot be written to: {error.strerror or error}; mend that and resume"
+        ) from error
+
+
+class _Stream:
+    """Remembers why it could not be written to: torch hides what the system said behind errors of its own."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._stream.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+def _save(content: Any, stream: IO[bytes]) -> None:
+    kept = _Stream(stream)
+    try:
+        torch.save(content, kept)  # type: ignore[arg-type]  # it writes to whatever can be written to
+    except RuntimeError as error:
+        if kept.error is not None:
+            raise kept.error from error
         raise

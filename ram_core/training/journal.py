@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from ram_core.run_files import MAX_NOTE, ScoreLine, StepLine
 from ram_core.runs import FAILED, FINISHED, RUNNING, SCALARS, STOPPED, read_scalars
 from ram_core.training.files import room
 from ram_core.training.trainer import Watch
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
+    from ram_core.run_files import Line
     from ram_core.training.trainer import Progress
 
 LINES_OF_AN_EPOCH = 200
@@ -58,10 +60,10 @@ class Journal(Watch):
     @override
     def began(self, steps_done: int, epochs_done: int) -> None:
         """Begin, or go on: lines of steps that were not saved, and will be made again, are removed."""
-        kept = [entry for entry in read_scalars(self._folder) if _is_before(entry, steps_done, epochs_done)]
+        kept = [text + b"\n" for text, line in read_scalars(self._folder) if _is_before(line, steps_done, epochs_done)]
         partial = self._folder / f"{SCALARS}.part"
         with room(self._folder):
-            partial.write_text("".join(f"{json.dumps(entry)}\n" for entry in kept), encoding="utf-8")
+            partial.write_bytes(b"".join(kept))
             partial.replace(self._folder / SCALARS)
             self._board.open(steps_done)
         self._write({"kind": "state", "state": RUNNING, "step": steps_done})
@@ -107,7 +109,8 @@ class Journal(Watch):
     def ended(self, error: BaseException | None, *, stopped: bool = False) -> None:
         """Write how the training ended."""
         state = FINISHED if error is None else STOPPED if stopped else FAILED
-        self._write({"kind": "state", "state": state, "note": None if error is None else str(error)})
+        note = None if error is None else str(error)[:MAX_NOTE].encode("utf-8", "replace").decode()
+        self._write({"kind": "state", "state": state, "note": note})
         self._board.close()
 
     def _pace(self, steps_left: int) -> dict[str, float | None]:
@@ -176,12 +179,10 @@ def board_module() -> ModuleType | None:
     return tensorboard
 
 
-def _is_before(entry: dict[str, Any], steps_done: int, epochs_done: int) -> bool:
-    if entry.get("kind") == "step":
-        return int(entry["step"]) <= steps_done
-    if entry.get("kind") == "score":
-        return int(entry["epochs"]) <= epochs_done
-    return True
+def _is_before(line: Line, steps_done: int, epochs_done: int) -> bool:
+    if isinstance(line, StepLine):
+        return line.step <= steps_done
+    return line.epochs <= epochs_done if isinstance(line, ScoreLine) else True
 
 
 def _ignore(_: dict[str, Any]) -> None:

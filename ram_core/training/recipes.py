@@ -44,6 +44,9 @@ class Decay:
     warmup_steps: int = 3000
     warmup_from: float = 5e-7
 
+    def __post_init__(self) -> None:
+        _check_rate(self.rate)
+
     def at(self, epoch: int, step: int, epochs: int) -> float:  # noqa: ARG002  (as of every schedule)
         """Return the learning rate of a step of an epoch, both from 0."""
         if epoch:
@@ -65,9 +68,17 @@ class Cosine:
     rate: float = 5e-6
     least: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check_rate(self.rate)
+
     def at(self, epoch: int, step: int, epochs: int) -> float:  # noqa: ARG002
         """Return the learning rate of a step of an epoch, both from 0."""
         return self.least + (self.rate - self.least) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+def _check_rate(rate: float) -> None:
+    if not 0 < rate < math.inf:  # false for what is no number, too
+        raise TrainingError(f"the learning rate is {rate:g}; give a number above 0, for example 5e-6")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

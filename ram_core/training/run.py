@@ -198,16 +198,19 @@ def train(
         return plan.folder
     with locked(plan.folder):
         if not resume:
-            _write_json(plan.folder / RUN, ready.about())
+            if (plan.folder / RUN).exists():  # since this one was planned, another was begun and has ended
+                raise TrainingError(f"{plan.folder} has a training already; resume it, or use another folder")
             with room(plan.folder):
                 write_tags(plan.begin.vocabulary, plan.folder / TAGS)
+            _write_json(plan.folder / RUN, ready.about())
         images = plan.recipe.batch_size * plan.options.accumulate * ready.processes
         journal = Journal(
             plan.folder, epochs=plan.recipe.epochs, images_per_step=images, listen=listen, should_stop=should_stop
         )
         try:
             checkpoint = _loop(ready, journal).run(resume=resume)
-            _finish(plan, checkpoint)
+            with room(plan.folder):
+                _finish(plan, checkpoint)
         except BaseException as error:
             journal.ended(error, stopped=isinstance(error, TrainingStoppedError | KeyboardInterrupt))
             raise
@@ -258,13 +261,12 @@ def _finish(plan: Plan, checkpoint: Path) -> None:
     """Write the model and its card."""
     weights = plan.folder / WEIGHTS
     partial = weights.with_name(f"{WEIGHTS}.part")
-    with room(plan.folder):
-        partial.unlink(missing_ok=True)
-        try:
-            os.link(checkpoint, partial)
-        except OSError:  # a file system without links
-            shutil.copyfile(checkpoint, partial)
-        partial.replace(weights)
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(checkpoint, partial)
+    except OSError:  # a file system without links
+        shutil.copyfile(checkpoint, partial)
+    partial.replace(weights)
     with weights.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     about, run = json.loads((plan.folder / RUN).read_text(encoding="utf-8")), read_run(plan.folder)

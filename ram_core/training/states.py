@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ram_core.errors import TrainingError
 from ram_core.training.files import write_whole
 
 if TYPE_CHECKING:
@@ -30,9 +31,27 @@ class States:
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write a state, then delete those that are too old."""
+        self.folder.mkdir(exist_ok=True)  # but not the folder of the run, which somebody may have deleted
         write_whole(self.folder / f"step-{step:09}.pt", state)
         for path in self._paths()[: -self.keep]:
             path.unlink()
+
+    def sweep(self) -> None:
+        """Delete what a process left of a state when it was killed. Only for the one that holds the folder's lock."""
+        for path in self.folder.glob("step-*.pt.part"):
+            path.unlink(missing_ok=True)
+
+    def refuse_lost(self) -> None:
+        """Raise ``TrainingError`` if a training without a state that can be read has lost what it had.
+
+        One that ended before it saved its first state has lost nothing: it may begin again.
+        """
+        last = self.folder.parent / "last.pth"
+        if self._paths() or last.exists():
+            raise TrainingError(
+                f"{self.folder} has no state that can be read, although the training saved some; bring them back from "
+                "a copy, or begin another training in another folder" + (f", --from {last}" if last.exists() else "")
+            )
 
     def newest(self) -> Path | None:
         """Return the file of the last state; None if there is none."""

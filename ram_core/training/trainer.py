@@ -184,16 +184,23 @@ class Trainer:
         """Train to the end of the recipe.
 
         Args:
-            resume: go on from the last state in the folder, if there is one.
+            resume: go on from the last state in the folder, or begin if none was saved yet.
 
         Returns:
             The checkpoint: the best one if there is a score, otherwise the last.
 
         Raises:
             TrainingStoppedError: the watcher wanted it to stop. The state is saved.
-            TrainingError: a loss is not finite, the disk is full, or the folder has the states of another training.
+            TrainingError: a loss is not finite, the disk is full, or the folder has the states of another training, or
+                has lost its own.
         """
+        if self.rank == 0:
+            with room(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self.states.sweep()
         stored = self.states.last()
+        if stored is None and resume:
+            self.states.refuse_lost()
         if stored is not None and not resume:
             raise TrainingError(
                 f"{self.states.folder} has states of a training; resume it, delete them, or use another folder"
@@ -288,6 +295,7 @@ class Trainer:
             at.best = score
         if self.rank == 0:
             with room(self.folder):
+                self.folder.stat()  # if somebody deleted it, it is not made again
                 entries = {"epoch": at.epoch, "recipe": self.recipe.name, "score": score}
                 if is_best:
                     save_checkpoint(self.network, self.folder / "best.pth", **entries)

@@ -147,11 +147,23 @@ def tell_done(done: DeletionReport, *, as_json: bool) -> None:
     if as_json:
         print_json(done)
         return
+    erased = (
+        plural(done.records, "record"),
+        plural(done.vectors, "vector"),
+        done.looks and plural(done.looks, "vector of further spaces", "vectors of further spaces"),
+        done.features and f"the features of {plural(done.features, 'image')}",
+        plural(done.failures, "failure"),
+        done.corrections and plural(done.corrections, "correction"),
+        plural(done.readings, "text"),
+        done.localizations and f"the regions of {plural(done.localizations, 'image')}",
+        done.crops and plural(done.crops, "vector of a region", "vectors of regions"),
+        plural(done.thumbnails, "thumbnail"),
+    )
+    told = ", ".join(each for each in erased if each)
     err().print(
-        f"Deletion {done.deletion_id} erased the results of {plural(done.images, 'image')}: "
-        f"{plural(done.records, 'record')}, {plural(done.vectors, 'vector')}, {plural(done.failures, 'failure')}, "
-        f"{plural(done.readings, 'text')}, "
-        f"{plural(done.thumbnails, 'thumbnail')}. Originals untouched."
+        f"Deletion {done.deletion_id} erased the results of {plural(done.images, 'image')}: {told}. "
+        "Originals untouched.",
+        soft_wrap=True,
     )
 
 

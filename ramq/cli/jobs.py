@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import sys
-import time
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ramq.cli.context import services, settings_for
+from ramq.cli.following import tell_unused, wait_for_end, wait_for_ends
 from ramq.cli.output import duration, err, out, print_json, print_table, visible
-from storage.errors import FatalError, UsageError
-from storage.ledger.waiting import waits_for
+from storage.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from rich.progress import Progress
+    from collections.abc import Sequence
 
     from ramq.settings import Settings
-    from ramq.stack import Workers
     from ramq.wiring import Services
     from storage.ledger.views import JobReport, JobView
-    from storage.ledger.worker_views import WorkerView
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 JobId = Annotated[int, typer.Argument(metavar="ID", help="Number of the job.", min=1)]
 ClassOf = Annotated[str | None, typer.Option("--class", metavar="C", help="Only failures of this class.")]
-
-_POLL_SECONDS = 0.5
-_LONELY_SECONDS = 10.0
-_LINE_SECONDS = 30.0  # between lines of progress in a log or a container, which have no terminal for a bar
 
 
 def register(app: typer.Typer) -> None:
@@ -65,7 +55,7 @@ def enqueue(
         further = [name.strip() for name in (stages or "").split(",") if name.strip()]
         if stages is not None and not further:
             raise UsageError("--stages names no stage; leave it out, or write --stages text")
-        for told in ramq.stages.lacking(further):
+        for told in (*ramq.stages.lacking(further), *([] if wait else ramq.stages.unused_by(further))):
             err().print(told, markup=False, soft_wrap=True)
         created = ramq.jobs.create(
             source, model=model, caption=caption, priority=priority, vocabulary=vocabulary, stages=further
@@ -88,6 +78,7 @@ def follow_started(
         else:
             for view in finished:
                 _report(view, as_json=False)
+        tell_unused(ramq, finished)
         if any(view.failed or view.state != "done" for view in finished):
             raise typer.Exit(1)
         return
@@ -153,7 +144,9 @@ def job(
             _print_report(ramq.jobs.report(job_id), as_json=as_json)
             return
         shown = wait_for_end(ramq, settings, job_id, is_quiet=as_json) if watch else ramq.jobs.get(job_id)
-    _report(shown, as_json=as_json)
+        _report(shown, as_json=as_json)
+        if not as_json:
+            tell_unused(ramq, [shown])
 
 
 def pause(job_id: JobId, as_json: Json = False) -> None:
@@ -241,122 +234,6 @@ def _print_report(report: JobReport, *, as_json: bool) -> None:
     }
     for name, value in rows.items():
         sys.stdout.write(f"{name:<11} {visible(value)}\n")
-
-
-def wait_for_end(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) -> JobView:
-    """Follow a job to its end, and return it. See ``wait_for_ends``."""
-    return wait_for_ends(ramq, settings, [job_id], is_quiet=is_quiet)[0]
-
-
-def wait_for_ends(ramq: Services, settings: Settings, job_ids: Sequence[int], *, is_quiet: bool) -> list[JobView]:
-    """Follow jobs to their ends, one after the other, and return them.
-
-    On the embedded stack, a worker is started while they are followed, if none is alive.
-    """
-    fleet: Workers | None = None
-    with ExitStack() as cleanup:
-        is_ours = settings.is_embedded and not any(worker.is_alive for worker in ramq.jobs.workers())
-        if is_ours and not all(ramq.jobs.get(job_id).is_over for job_id in job_ids):
-            from ramq.stack import workers  # noqa: PLC0415
-
-            assert ramq.broker_url is not None
-            database_url = ramq.engine.url.render_as_string(hide_password=False)
-            fleet = cleanup.enter_context(workers(settings, database_url, ramq.broker_url, 1))
-        return [_follow(ramq, job_id, fleet, is_quiet=is_quiet) for job_id in job_ids]
-
-
-@contextmanager
-def _interrupted_with_a_word(job_id: int) -> Iterator[None]:
-    """On Ctrl-C, print at once how to go on with the job, before the wait for our worker begins."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        err().print(
-            f"\nStopped watching. Job {job_id} keeps its finished work. "
-            f"Continue with `ramq job {job_id} --watch`, or end it with `ramq cancel {job_id}`.",
-            style="dim",
-        )
-        raise
-
-
-def _progress(*, is_quiet: bool) -> Progress:
-    from rich.progress import (  # noqa: PLC0415  (needed only while waiting for a job)
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        SpinnerColumn,
-        TaskProgressColumn,
-        TextColumn,
-    )
-
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[note]}", style="yellow"),
-        console=err(),
-        disable=is_quiet or not err().is_terminal,
-        transient=True,
-    )
-
-
-def _follow(ramq: Services, job_id: int, fleet: Workers | None, *, is_quiet: bool) -> JobView:
-    started = time.monotonic()
-    # The word is the innermost, so that it is printed before any wait.
-    with _progress(is_quiet=is_quiet) as progress, _interrupted_with_a_word(job_id):
-        task = progress.add_task(f"job {job_id}", total=None, rate="", note="")
-        told, next_line = "", started
-        while True:
-            if fleet is not None:
-                fleet.require_alive()
-            view = ramq.jobs.get(job_id)
-            is_idle = not view.images_per_second
-            alive = [worker for worker in ramq.jobs.workers() if worker.is_alive] if is_idle or fleet else []
-            is_lonely = is_idle and not alive and fleet is None and time.monotonic() - started > _LONELY_SECONDS
-            note = _note(view, alive, is_lonely=is_lonely, is_starting=is_idle and fleet is not None and not alive)
-            if fleet is not None and (stuck := waits_for(view, alive)):
-                # Only this user can fix it, and would not see otherwise that the job waits.
-                raise FatalError(f"job {job_id} is {stuck}. Then: ramq job {job_id} --watch")
-            progress.update(
-                task,
-                total=None if view.is_listing and not view.listed else view.listed,
-                completed=view.listed - view.pending,
-                rate=_rate(view) if view.listed or not note else "",
-                note=note,
-            )
-            if not is_quiet and not err().is_terminal and (note != told or time.monotonic() >= next_line):
-                counts = f"{view.listed - view.pending:,} of {view.listed:,}"
-                parts = (f"job {job_id}: {counts}", _rate(view), note)
-                err().print("  ".join(part for part in parts if part), markup=False, soft_wrap=True)
-                told, next_line = note, time.monotonic() + _LINE_SECONDS
-            if view.is_over or view.state == "paused":
-                return view
-            time.sleep(_POLL_SECONDS)
-
-
-def _rate(view: JobView) -> str:
-    if not view.images_per_second:
-        return "listing" if view.is_listing else ""
-    left = f", {duration(view.eta_seconds)} left" if view.eta_seconds is not None else ""
-    return f"{view.images_per_second:,.1f} images/s{', listing' if view.is_listing else left}"
-
-
-def _note(view: JobView, alive: Sequence[WorkerView], *, is_lonely: bool, is_starting: bool) -> str:
-    """Return the reason why a job waits, or the current step while there is no progress to show yet."""
-    if view.note:
-        return visible(view.note)
-    if view.is_over or not (view.pending or view.is_listing):
-        return ""
-    if is_lonely:
-        return "no worker is running; start one with `ramq worker`"
-    if is_starting:
-        return "starting a worker"
-    if alive and not view.done and all(worker.model != view.model for worker in alive):
-        return f"loading the model {view.model}"
-    return ""
 
 
 def _rounded(rate: float) -> str:

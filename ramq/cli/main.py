@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from ramq.cli.output import err, shortened, visible
-from storage.errors import ConflictError, ForbiddenError, RamqError, TransientError, UsageError
+from storage.errors import ConflictError, ForbiddenError, ModelMissingError, RamqError, TransientError, UsageError
 from storage.texts import without_secrets
 
 COMMANDS = {
@@ -121,7 +121,7 @@ def _kept_trace() -> str:
 def _exit_code(error: RamqError) -> int:
     if isinstance(error, TransientError):
         return 3
-    if isinstance(error, ForbiddenError | ConflictError):
+    if isinstance(error, ForbiddenError | ConflictError | ModelMissingError):
         return 1
     return 2 if isinstance(error, UsageError) else 1
 

@@ -18,14 +18,14 @@ from ramq.cli.output import as_data, err, out, print_json, print_table, shortene
 from ramq.cli.regions import print_regions, regions_data, write_overlay
 from ramq.services.special_tags import special_first
 from storage.errors import UsageError
-from storage.results.spaces import made_by
 from storage.search.language import pointer
 from storage.search.views import SearchQuery, counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ramq.wiring import Services
+    from storage.search.language.reading import Note
     from storage.search.views import Hit, HitPage
 
 
@@ -164,10 +164,12 @@ def search(
     with pointing_into(text), services() as ramq:
         asked = _liking_region(ramq, read(ramq, query, text, is_strict=strict), like_region)
         page = _page(ramq, asked, like)
+        missing = {space: ramq.search.made_by(space) for space in page.unranked}
+    _print_notes(note for note in page.notes if note not in asked.notes)
     if as_json:
         print_json(page)
         return
-    _print_spaces(page)
+    _print_spaces(page, asked, missing)
     show_hits = _print_images if like_region is None else _print_regions
     show_hits(page.items)
     if page.next_cursor:
@@ -178,14 +180,18 @@ def search(
         err().print(f"{page.below:,} less similar images are not shown; --relevance 0 shows them.", style="dim")
 
 
-def _print_spaces(page: HitPage) -> None:
+def _print_spaces(page: HitPage, query: SearchQuery, missing: dict[str, str]) -> None:
     """Say on stderr which vectors ordered the hits, if not only those of recognition, and what they leave out."""
-    if page.space == "look":
+    *others, last = (page.space or "text").split(",")
+    if page.space is None and query.space:
+        err().print("Nothing was compared, so --space has no effect: give a text or --like.", style="dim")
+    elif page.space == "look" and not query.text:
         err().print("Ordered by how the images look; --space text compares what is in them.", style="dim")
     elif page.space not in {None, "text"}:
-        err().print(f"Ordered by the vectors of {' and '.join(str(page.space).split(','))}.", style="dim")
+        names = f"{', '.join(others)} and {last}" if others else last
+        err().print(f"Ordered by the vectors of {names}.", style="dim")
     for space, count in page.unranked.items():
-        told = f"{count:,} matching images have no vector of {space}: run `{made_by(space)}`."
+        told = f"{count:,} matching images have no vector of {space}: run `{missing[space]}`."
         err().print(told, style="dim", soft_wrap=True)
 
 
@@ -243,9 +249,13 @@ def _regions_in(hit: Hit) -> str:
 def read(ramq: Services, query: SearchQuery, text: str | None, *, is_strict: bool) -> SearchQuery:
     """Return ``query``, narrowed by the typed text. Print notes on stderr about how the text was read."""
     asked = ramq.search.read(query, text, is_strict=is_strict)
-    for note in asked.notes:
-        err().print(visible(note.line), style="dim", markup=False, soft_wrap=True)
+    _print_notes(asked.notes)
     return asked
+
+
+def _print_notes(notes: Iterable[Note]) -> None:
+    for note in notes:
+        err().print(visible(note.line), style="dim", markup=False, soft_wrap=True)
 
 
 def _liking_region(ramq: Services, query: SearchQuery, region: str | None) -> SearchQuery:

@@ -14,6 +14,7 @@ from ramq.cli.jobs import follow_started
 from ramq.cli.output import agree, duration, err, file_size, out, print_json, print_table
 from ramq.cli.search import Json, LikeOf, Query, RelevanceOf, Strict, liking, narrowed, pointing_into
 from ramq.cli.search import read as read_query
+from ramq.services import stage_serving
 from storage.errors import UsageError
 from storage.results.spaces import SPACES
 from storage.search.views import SearchQuery  # noqa: TC001  (the decorator reads the annotations)
@@ -87,22 +88,27 @@ def use(generation_id: GenerationId) -> None:
     Example: ramq stages use 4
     """
     with services() as ramq:
-        ramq.stages.use(generation_id)
-    err().print(f"Generation {generation_id} serves search now.")
+        told = ramq.stages.use(generation_id)
+    err().print(told, markup=False, soft_wrap=True)
 
 
 @app.command()
 def drop(generation_id: GenerationId, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
-    """Erase all results of a generation of a further stage. Tags, captions and vectors stay.
+    """Erase all results of a generation of a further stage: text, regions or vectors. Those of recognition stay.
+
+    If search uses them, it uses the newest generation of the stage that is left. Says which one that is.
 
     Example: ramq stages drop 4
     """
     with services() as ramq:
-        ramq.stages.require(generation_id)
+        about = ramq.stages.about_drop(generation_id)
         if not yes:
-            agree(f"Erase all results of generation {generation_id}?")
+            agree(about.question)
         report = ramq.stages.drop(generation_id)
-    err().print(f"Generation {generation_id} was dropped. Erased: the results of {report.records:,} images.")
+    erased = stage_serving.results(about.stage, report.records)
+    err().print(
+        f"Generation {generation_id} was dropped. Erased: {erased}. {about.then}".rstrip(), markup=False, soft_wrap=True
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +272,8 @@ def _told(estimate: Estimate, *, as_json: bool, dry_run: bool) -> bool:
         print_json(estimate)
     elif not as_json:
         (out() if dry_run else err()).print(" ".join(_sentences(estimate)), markup=False, soft_wrap=True)
-    if estimate.lacking:
-        err().print(estimate.lacking, markup=False, soft_wrap=True)
+    for told in filter(None, (estimate.lacking, estimate.unused)):
+        err().print(told, markup=False, soft_wrap=True)
     return dry_run
 
 

@@ -69,7 +69,7 @@ def train(
     vocabulary: Annotated[
         str | None, typer.Option(metavar="V", help="A file of tags, or a model; default: those of the weights.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Default: the recipe's.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, max=1000, metavar="N", help="Default: the recipe's.")] = None,
     batch: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Images of a batch, on each GPU; default: the recipe's.")
     ] = None,
@@ -145,7 +145,7 @@ def train(
         with usage():
             ready = prepare(plan)
         if ready.rank == 0:
-            _say_plan(ready, as_json=as_json, is_dry=dry_run)
+            _say_plan(ready, resume=resume, as_json=as_json, is_dry=dry_run)
         if not dry_run:
             _train(ready, resume=resume, should_stop=should_stop, as_json=as_json)
 
@@ -194,7 +194,7 @@ def trainings(
             )
             for run in found
         ),
-        empty="No trainings yet; see `ramq train --help`.",
+        empty="No trainings in RAMQ_TRAINING_DIR; see `ramq train --help`. Those with another --out are not listed.",
     )  # fmt: skip
 
 
@@ -218,7 +218,7 @@ def _train(ready: Prepared, *, resume: bool, should_stop: Callable[[], bool], as
         err().print(f"Use it with: ramq models add NAME --from {folder}", markup=False, soft_wrap=True)
 
 
-def _say_plan(ready: Prepared, *, as_json: bool, is_dry: bool) -> None:
+def _say_plan(ready: Prepared, *, resume: bool, as_json: bool, is_dry: bool) -> None:
     plan, about = ready.plan, ready.about()
     if as_json:
         if is_dry:
@@ -234,27 +234,40 @@ def _say_plan(ready: Prepared, *, as_json: bool, is_dry: bool) -> None:
         + (f", {about['processes']} processes" if about["processes"] > 1 else ""),
         f"{'Would write to' if is_dry else 'Writes to'} {plan.folder}",
     ]
+    if resume:
+        from ram_core.training.states import States  # noqa: PLC0415  (torch)
+
+        newest = States(plan.folder / "states", 1).newest()
+        lines.append(
+            "No state was saved before it ended, so it begins again" if newest is None else f"Goes on from {newest}"
+        )
     for line in lines:
         err().print(visible(line), markup=False, soft_wrap=True)
 
 
 @contextmanager
 def _stop_on_request() -> Iterator[Callable[[], bool]]:
-    """Provide a function that tells whether somebody pressed Ctrl-C, or a manager ended this process.
+    """Provide a function that tells, after a step, whether somebody pressed Ctrl-C, or a manager ended this process.
 
-    A second Ctrl-C ends it at once. The last saved state stays.
+    Before the first step there is nothing to save, so both end the process at once. A second Ctrl-C does so too. The
+    last saved state stays.
     """
-    wanted = False
+    wanted = stepped = False
 
     def stop(number: int, _frame: FrameType | None) -> None:
         nonlocal wanted
-        if wanted and number == signal.SIGINT:
+        if not stepped or (wanted and number == signal.SIGINT):
             raise KeyboardInterrupt
         wanted = True
 
+    def should_stop() -> bool:
+        nonlocal stepped
+        stepped = True
+        return wanted
+
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: wanted
+        yield should_stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

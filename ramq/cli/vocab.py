@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ramq.cli.context import services, settings_for
-from ramq.cli.jobs import wait_for_end
+from ramq.cli.following import wait_for_end
 from ramq.cli.output import err, out, print_json, print_table
 from ramq.cli.search import ArchiveOf, Json  # noqa: TC001  (typer reads the annotations)
 

@@ -342,6 +342,7 @@ class EstimateOut(FromView):
     vector_size: int | None = Field(description="for spaces: the length of a vector; null: not known")
     vector_bytes: int | None = Field(description="of the missing vectors, in the database and again in the index")
     lacking: str | None = Field(description="what to do about weights that no live worker has; null: nothing")
+    unused: str | None = Field(description="what to do so that search uses these results; null: it does")
 
 
 class NewStageJobs(BaseModel):

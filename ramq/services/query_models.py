@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ram_core import load_model, load_text_encoder
-from ram_core.errors import ModelError
+from ram_core.errors import ModelError, UnknownModelError
 from ram_core.spaces import METHODS_WITH_TEXTS, load_image_encoder, load_text_tower
 from ramq.services.query_texts import QueryTexts
-from storage.errors import FatalError, UsageError
+from storage.errors import ModelMissingError, UsageError
+from storage.results.spaces import TEXT
 from storage.tables import RECOGNITION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from ram_core.recognition import ModelSpec, Recognizer
+    from ram_core.pictures import Decoded
+    from ram_core.recognition import ModelSpec, Preprocessing, Recognizer
     from ram_core.spaces import ImageEncoder
     from ramq.settings import Settings
     from storage.results.tags import Names
@@ -29,7 +33,58 @@ if TYPE_CHECKING:
 DECODERS = 2
 """The number of pictures that a web server decodes at the same time."""
 
+GLANCE = 32
+"""The side, in pixels, at which a file is decoded only to see whether it is a picture."""
+
 Model = TypeVar("Model")
+
+
+class _Kept(Generic[Model]):
+    """Models by name. One that does not fit is made anew if files of models have changed since. Thread-safe.
+
+    Making may be cheap (``QueryTexts`` loads later) or slow; nobody who needs a model that is there waits for it.
+
+    Args:
+        folder: the models'.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._models: dict[str, tuple[_Stamp, Model]] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._models
+
+    def get(self, name: str, make: Callable[[], Model], fits: Callable[[Model], bool]) -> Model | None:
+        """Return the model; None if the one that is installed does not fit."""
+        kept = self._models.get(name)
+        if kept is not None and fits(kept[1]):
+            return kept[1]
+        with self._lock:
+            now = _stamp(self._folder)
+            if name in self._models and self._models[name][0] != now:
+                kept = None
+                del self._models[name]  # so that not both are in memory
+            if name not in self._models:
+                self._models[name] = now, make()
+            model = self._models[name][1]
+        return model if fits(model) else None
+
+
+_Stamp = frozenset[tuple[str, int, int]]
+
+
+def _stamp(folder: Path) -> _Stamp:
+    """Return what tells whether files of models have changed: their paths, times and sizes."""
+    found = set()
+    for path in (*folder.glob("*"), *folder.glob("*/*")):
+        try:
+            about = path.stat()
+        except OSError:  # it was removed meanwhile
+            continue
+        found.add((str(path), about.st_mtime_ns, about.st_size))
+    return frozenset(found)
 
 
 class QueryModels:
@@ -46,19 +101,19 @@ class QueryModels:
         self._settings = settings
         self._picture_lock = threading.Lock()
         self._decoder_lock = threading.Lock()
-        self._texts: dict[str, QueryTexts] = {}
-        self._recognizers: dict[str, Recognizer] = {}
-        self._encoders: dict[str, ImageEncoder] = {}
+        self._texts: _Kept[QueryTexts] = _Kept(settings.models_path)
+        self._recognizers: _Kept[Recognizer] = _Kept(settings.models_path)
+        self._encoders: _Kept[ImageEncoder] = _Kept(settings.models_path)
         self._decoders: Decoders | None = None
 
     def encode_text(self, text: str, generation: Generation) -> NDArray[np.float32]:
         """Return the vector (D,) of a text, with which a generation's vectors of images can be compared.
 
         Raises:
-            UsageError: the encoder is missing.
-            FatalError: the installed one belongs to other weights.
+            ModelMissingError: the encoder is missing, or the installed one belongs to other weights.
         """
-        return self._texts_of(generation).encode(text)
+        with _needed_for(generation):
+            return self._texts_of(generation).encode(text)
 
     @staticmethod
     def compares_texts(generation: Generation) -> bool:
@@ -67,25 +122,32 @@ class QueryModels:
 
     def encode_names(self, vocabulary: Names, generation: Generation) -> NDArray[np.float32]:
         """Return the vectors (M, D) of some names of a vocabulary; see ``encode_text``."""
-        return self._texts_of(generation).encode_names(vocabulary)
+        with _needed_for(generation):
+            return self._texts_of(generation).encode_names(vocabulary)
 
     def encode_picture(self, picture: bytes, generations: Sequence[Generation]) -> list[NDArray[np.float32]]:
         """Return the vectors (D,) of a picture, computed as in each generation. It is decoded once.
 
         Raises:
-            UsageError: the file is not a picture, or a model cannot be loaded here.
-            FatalError: an installed model computes other vectors.
+            UsageError: the file is not a picture.
+            ModelMissingError: a model cannot be loaded here, or computes other vectors.
         """
-        from workers.pipeline.retry import UndecodableError  # noqa: PLC0415
-
+        if not all(generation.model in self._models_of_pictures(generation) for generation in generations):
+            self._decoded(picture, [_glance()])  # loading takes seconds, which a file that is no picture must not cost
         with self._picture_lock:
             models = [self._picture_model(generation) for generation in generations]
-        try:  # outside the lock, because decoding may take long
-            decoded = self.decoders().decode_for_all(picture, [model.preprocessing for model, _ in models])
-        except UndecodableError as error:
-            raise UsageError(f"this file is not a picture that ramq can read: {error}") from error
+        # outside the lock, because decoding may take long
+        decoded = self._decoded(picture, [model.preprocessing for model, _ in models])
         with self._picture_lock:
             return [encode(one.pixels[None]) for (_, encode), one in zip(models, decoded, strict=True)]
+
+    def _decoded(self, picture: bytes, preparations: Sequence[Preprocessing]) -> list[Decoded]:
+        from workers.pipeline.retry import UndecodableError  # noqa: PLC0415
+
+        try:
+            return self.decoders().decode_for_all(picture, preparations)
+        except UndecodableError as error:
+            raise UsageError(f"this file is not a picture that ramq can read: {error}") from error
 
     def decoders(self) -> Decoders:
         """Return the processes that decode query pictures and thumbnails. They start at their first use."""
@@ -99,32 +161,63 @@ class QueryModels:
     def _texts_of(self, generation: Generation) -> QueryTexts:
         is_tower = generation.stage != RECOGNITION
         load = load_text_tower if is_tower else load_text_encoder
-        made = QueryTexts(
-            partial(load, generation.model, models_dir=self._settings.models_path), self._settings.cache_path
-        )
-        texts = self._texts.setdefault(generation.model, made)
-        # The text encoder of recognition has weights of its own.
-        if is_tower and texts.sha256() != generation.weights_sha256:
+
+        def make() -> QueryTexts:
+            loading = partial(load, generation.model, models_dir=self._settings.models_path)
+            return QueryTexts(loading, self._settings.cache_path)
+
+        def fits(texts: QueryTexts) -> bool:
+            # The text encoder of recognition has weights of its own.
+            return not is_tower or texts.sha256() == generation.weights_sha256
+
+        texts = self._texts.get(generation.model, make, fits)
+        if texts is None:
             raise _has_other_weights(generation)
         return texts
+
+    def _models_of_pictures(self, generation: Generation) -> _Kept[Recognizer] | _Kept[ImageEncoder]:
+        return self._recognizers if generation.stage == RECOGNITION else self._encoders
 
     def _picture_model(self, generation: Generation) -> tuple[Any, Callable[[NDArray[np.uint8]], NDArray[np.float32]]]:
         """Return a model with a ``preprocessing``, and what makes the vector (D,) of one picture (1, S, S, 3)."""
         place: dict[str, Any] = {"device": self._settings.device, "models_dir": self._settings.models_path}
         name = generation.model
-        if generation.stage != RECOGNITION:
-            precision = self._settings.look_precision
-            encoder = _loaded(self._encoders, name, partial(load_image_encoder, name, precision=precision, **place))
-            spec = encoder.spec
-            made = (spec.weights_sha256, _in_full(f"{spec.preprocessing}; {spec.method}"), spec.vector_size)
-            if made != (generation.weights_sha256, _in_full(generation.preprocessing), generation.vector_size):
-                raise _has_other_weights(generation)
-            return encoder, lambda pixels: encoder.encode(pixels)[0]
-        load = partial(load_model, name, **place, cache_dir=self._settings.cache_path)
-        model = _loaded(self._recognizers, name, load)
-        if not _makes_vectors_of(model.spec, generation):
-            raise _has_other_weights(generation)
-        return model, lambda pixels: model.predict(pixels)[0].vector
+        with _needed_for(generation):
+            if generation.stage != RECOGNITION:
+                load_encoder = partial(load_image_encoder, name, precision=self._settings.look_precision, **place)
+                encoder = self._encoders.get(name, load_encoder, lambda one: _encodes_as(one, generation))
+                if encoder is not None:
+                    return encoder, lambda pixels: encoder.encode(pixels)[0]
+            else:
+                load = partial(load_model, name, **place, cache_dir=self._settings.cache_path)
+                model = self._recognizers.get(name, load, lambda one: _makes_vectors_of(one.spec, generation))
+                if model is not None:
+                    return model, lambda pixels: model.predict(pixels)[0].vector
+        raise _has_other_weights(generation)
+
+
+def _glance() -> Preprocessing:
+    from ram_core.transforms import SquashTransform  # noqa: PLC0415  (Pillow; not every command needs it)
+
+    return SquashTransform(GLANCE)
+
+
+@contextmanager
+def _needed_for(generation: Generation) -> Iterator[None]:
+    """Turn errors of loading a model into one that says which vectors it is needed for."""
+    try:
+        yield
+    except ModelError as error:
+        space = TEXT if generation.stage == RECOGNITION else generation.stage
+        what = f"searching by {space} needs {generation.model}, which made its vectors"
+        reason = "it is not in RAMQ_MODELS_DIR of this machine" if isinstance(error, UnknownModelError) else error
+        raise ModelMissingError(f"{what}: {reason}") from error
+
+
+def _encodes_as(encoder: ImageEncoder, generation: Generation) -> bool:
+    spec = encoder.spec
+    made = (spec.weights_sha256, _in_full(f"{spec.preprocessing}; {spec.method}"), spec.vector_size)
+    return made == (generation.weights_sha256, _in_full(generation.preprocessing), generation.vector_size)
 
 
 def _in_full(preprocessing: str) -> str:
@@ -132,17 +225,8 @@ def _in_full(preprocessing: str) -> str:
     return preprocessing.removesuffix("-bfloat16").removesuffix("-float16")
 
 
-def _loaded(models: dict[str, Model], name: str, load: Callable[[], Model]) -> Model:
-    if name not in models:
-        try:
-            models[name] = load()
-        except ModelError as error:
-            raise UsageError(str(error)) from error
-    return models[name]
-
-
-def _has_other_weights(generation: Generation) -> FatalError:
-    return FatalError(
+def _has_other_weights(generation: Generation) -> ModelMissingError:
+    return ModelMissingError(
         f"the installed {generation.model} has other weights than the one that computed the archive's vectors; "
         "install the same checkpoint here"
     )

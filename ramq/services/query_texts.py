@@ -7,9 +7,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from ram_core.embeddings import cached_embeddings
-from ram_core.errors import ModelError
 from ram_core.hierarchy.wordnet import shipped_hierarchy
-from storage.errors import UsageError
 from storage.results.tag_names import spread
 from storage.search.ranking import SAMPLE
 
@@ -31,7 +29,7 @@ class QueryTexts:
     """One text encoder, loaded at its first use. Thread-safe.
 
     Args:
-        load: loads the encoder.
+        load: loads the encoder. Every method raises its errors.
         cache_path: the folder for vectors of names.
     """
 
@@ -44,7 +42,7 @@ class QueryTexts:
         self._names: dict[int, NDArray[np.float32]] = {}
 
     def encode(self, text: str) -> NDArray[np.float32]:
-        """Return the vector (D,) of a text. Raises ``UsageError`` if the encoder is missing."""
+        """Return the vector (D,) of a text."""
         with self._lock:
             if text not in self._texts:
                 self._texts[text] = self._encoder().encode([text])[0]
@@ -65,14 +63,11 @@ class QueryTexts:
             return self._names[key]
 
     def sha256(self) -> str:
-        """Return the hash of the encoder's weights. Raises ``UsageError`` if the encoder is missing."""
+        """Return the hash of the encoder's weights."""
         with self._lock:
             return self._encoder().sha256
 
     def _encoder(self) -> TextEncoder:
         if self._loaded is None:
-            try:
-                self._loaded = self._load()
-            except ModelError as error:
-                raise UsageError(str(error)) from error
+            self._loaded = self._load()
         return self._loaded

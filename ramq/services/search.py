@@ -4,35 +4,43 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ramq.services import captions
 from ramq.services.region_warmer import RegionWarmer
 from storage.database import unit_of_work
-from storage.errors import UsageError
+from storage.errors import ModelMissingError, NoGenerationError, UsageError
 from storage.results import generations
-from storage.results.spaces import TEXT
+from storage.results.spaces import TEXT, made_by
 from storage.search import compared as comparing
 from storage.search import query as queries
 from storage.search.compared import Compared
 from storage.search.counted_regions import regions_of
 from storage.search.language import wanted_tags
+from storage.search.language.reading import Note
 from storage.search.notes import noting
 from storage.search.views import Completion, Facet, HitPage, RegionFacets, SearchQuery, asking
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
     from ramq.services.query_models import QueryModels
+    from storage.results.tags import Names
     from storage.search.orders import Ranked
     from storage.search.search import Search
     from storage.search.views import Hit, ReadMatch, RegionMatch
+    from storage.tables import Generation
 
 EXAMPLES = ("castle", "palace", "daisy")
 """Tags of most vocabularies, for example queries."""
+
+_TRIES = 3
+"""So often a search begins again because somebody dropped a generation while it ran."""
+
+Found = TypeVar("Found")
 
 
 class _Encoded(NamedTuple):
@@ -91,11 +99,9 @@ class SearchClient:
 
     def page(self, query: SearchQuery) -> HitPage:
         """Return a page of hits, best first. Raises ``UsageError`` if the query names something that does not exist."""
-        query, compared = self._encoded(query)
-        with unit_of_work(self._engine) as session:
-            page = self._search.page(session, query, compared)
+        page = self._answer(query, lambda session, asked: _shown(self._search.page(session, *asked), asked.query))
         self.region_warmer.wake()
-        return _shown(page, query)
+        return page
 
     def page_with_facets(
         self, query: SearchQuery, facets: int, picture: bytes | None = None
@@ -104,11 +110,14 @@ class SearchClient:
 
         With a ``picture``, the page is that of ``by_image``.
         """
-        query, compared = self._encoded(query, picture)
-        with unit_of_work(self._engine) as session:
-            page, counted, located = self._search.page_with_facets(session, query, facets, compared)
+
+        def find(session: Session, asked: _Encoded) -> tuple[HitPage, list[Facet], RegionFacets | None]:
+            page, counted, located = self._search.page_with_facets(session, asked.query, facets, asked.compared)
+            return _shown(page, asked.query), counted, located
+
+        found = self._answer(query, find, picture)
         self.region_warmer.wake()
-        return _shown(page, query), counted, located
+        return found
 
     def by_image(self, picture: bytes, query: SearchQuery) -> HitPage:
         """Return the images most similar to a picture, and to the query's text if it has one.
@@ -116,10 +125,9 @@ class SearchClient:
         Raises:
             UsageError: the file is not a picture, or the query also asks for images similar to another one.
         """
-        query, compared = self._encoded(query, picture)
-        with unit_of_work(self._engine) as session:
-            page = self._search.page(session, query, compared)
-        return _shown(page, query)
+        return self._answer(
+            query, lambda session, asked: _shown(self._search.page(session, *asked), asked.query), picture
+        )
 
     def lines(self, query: SearchQuery, image_id: int) -> list[ReadMatch]:
         """Return the lines of text in one image that match a query. Raises ``UsageError``: see ``page``."""
@@ -145,16 +153,12 @@ class SearchClient:
         The set of hits is fixed when this is called. Their content is read later, during the iteration, and hits that
         were deleted until then are skipped. Memory use does not grow with the number of hits.
         """
-        query, compared = self._encoded(query)
-        with unit_of_work(self._engine) as session:
-            found = self._search.all_hits(session, query, compared)
+        found = self._answer(query, lambda session, asked: self._search.all_hits(session, *asked), is_strict=True)
         return (None, iter(())) if found is None else (found[0], self._contents(query, *found))
 
     def image_ids(self, query: SearchQuery) -> list[int]:
         """Return the ids of all hits that ``export`` returns."""
-        query, compared = self._encoded(query)
-        with unit_of_work(self._engine) as session:
-            found = self._search.all_hits(session, query, compared)
+        found = self._answer(query, lambda session, asked: self._search.all_hits(session, *asked), is_strict=True)
         return [] if found is None else [ranked.image_id for ranked in found[1]]
 
     def _contents(self, query: SearchQuery, match: queries.Match, found: Iterable[Ranked]) -> Iterator[Hit]:
@@ -165,10 +169,32 @@ class SearchClient:
                 hits = self._search.hits(session, match, query, images)
             yield from map(captions.as_corrected, hits)
 
-    def _encoded(self, query: SearchQuery, picture: bytes | None = None) -> _Encoded:
+    def _answer(
+        self,
+        query: SearchQuery,
+        find: Callable[[Session, _Encoded], Found],
+        picture: bytes | None = None,
+        *,
+        is_strict: bool = False,
+    ) -> Found:
+        """Return what ``find`` finds. Begin again if a generation that the search began with was dropped meanwhile."""
+        for left in reversed(range(_TRIES)):
+            try:
+                asked = self._encoded(query, picture, is_strict=is_strict)
+                with unit_of_work(self._engine) as session:
+                    return find(session, asked)
+            except NoGenerationError:
+                if not left:
+                    raise
+                query = replace(query, read_for=None)
+        raise AssertionError  # the last round returned or raised
+
+    def _encoded(self, query: SearchQuery, picture: bytes | None, *, is_strict: bool) -> _Encoded:
         """Return the query, and its text and the picture as vectors, which are made outside of a transaction.
 
         The query is bound to the generation of these vectors, because another one may be in use when the search starts.
+        A space that the query does not name is left out, with a note, if this machine lacks its model, unless
+        ``is_strict``.
         """
         if picture is not None and (query.like is not None or query.like_region is not None):
             raise UsageError("cannot search by a picture and by one of the archive at once; omit one of them")
@@ -184,40 +210,56 @@ class SearchClient:
             vocabulary = self._search.vocabulary(session, recognised.vocabulary_id) if texts else None
         # Beside an image there is a cutoff only if it is asked for.
         has_floor = query.relevance != 0 if picture is None and query.like is None else bool(query.relevance)
-        compared = [
-            Compared(
-                space,
-                "text",
-                self._models.encode_text(query.text or "", generation),
-                generation.id,
-                self._models.encode_names(vocabulary, generation) if has_floor and vocabulary else None,
-            )
-            for space, generation in texts.items()
-        ]
+        may_leave_out = not (query.space or is_strict)
+
+        def texts_in(places: dict[str, Generation]) -> list[Compared]:
+            return [self._text_in(query, *place, vocabulary if has_floor else None) for place in places.items()]
+
+        compared, notes = _in_each(texts_in, texts, recognised, may_leave_out=may_leave_out)
         if picture is not None:
-            vectors = self._models.encode_picture(picture, list(pictures.values()))
-            compared += [
-                Compared(space, "image", vector, generation.id)
-                for (space, generation), vector in zip(pictures.items(), vectors, strict=True)
-            ]
-        return _Encoded(replace(query, read_for=recognised.id), compared)
+            pictured, further = _in_each(
+                lambda places: self._pictured(picture, places), pictures, recognised, may_leave_out=may_leave_out
+            )
+            compared, notes = [*compared, *pictured], [*notes, *further]
+        return _Encoded(replace(query, read_for=recognised.id, notes=(*query.notes, *notes)), compared)
+
+    def _text_in(self, query: SearchQuery, space: str, generation: Generation, names: Names | None) -> Compared:
+        vector = self._models.encode_text(query.text or "", generation)
+        named = None if names is None else self._models.encode_names(names, generation)
+        return Compared(space, "text", vector, generation.id, named)
+
+    def _pictured(self, picture: bytes, places: dict[str, Generation]) -> list[Compared]:
+        vectors = self._models.encode_picture(picture, list(places.values()))
+        return [
+            Compared(space, "image", vector, generation.id)
+            for (space, generation), vector in zip(places.items(), vectors, strict=True)
+        ]
 
     def spaces(self) -> tuple[str, ...]:
         """Return the spaces that images have vectors in; ``text`` is always one of them."""
         with unit_of_work(self._engine) as session:
             return comparing.serving(session)
 
+    def spaces_of_texts(self) -> tuple[str, ...]:
+        """Return those of ``spaces`` that texts can be compared with."""
+        with unit_of_work(self._engine) as session:
+            return comparing.comparing_texts(session, self._models.compares_texts)
+
+    def made_by(self, space: str) -> str:
+        """Return the command that makes further vectors in a space, by the model whose vectors are in use."""
+        with unit_of_work(self._engine) as session:
+            generation = generations.default(session, space)
+            return made_by(space, None if generation is None else generation.model)
+
     def facets(self, query: SearchQuery, limit: int = 50) -> list[Facet]:
         """Return the tags of the images that a search finds with their counts, most frequent first."""
-        query, compared = self._encoded(query)
-        with unit_of_work(self._engine) as session:
-            return self._search.facets(session, query, limit, compared)
+        return self._answer(
+            query, lambda session, asked: self._search.facets(session, asked.query, limit, asked.compared)
+        )
 
     def region_facets(self, query: SearchQuery) -> RegionFacets | None:
         """Return the located tags of the images whose tags ``facets`` counts; None if they are too many to count."""
-        query, compared = self._encoded(query)
-        with unit_of_work(self._engine) as session:
-            found = self._search.region_facets(session, query, compared)
+        found = self._answer(query, lambda session, asked: self._search.region_facets(session, *asked))
         self.region_warmer.wake()
         return found
 
@@ -232,6 +274,32 @@ class SearchClient:
             generation = generations.default(session)
             names = None if generation is None else self._search.vocabulary(session, generation.vocabulary_id)
         return list(EXAMPLES) if names is None else names.examples(EXAMPLES)
+
+
+def _in_each(
+    of: Callable[[dict[str, Generation]], list[Compared]],
+    places: dict[str, Generation],
+    recognised: Generation,
+    *,
+    may_leave_out: bool,
+) -> tuple[list[Compared], list[Note]]:
+    """Return what ``of`` gives for spaces, and a note for each that was left out because its model is missing here.
+
+    If none is left, the space of recognition is taken. Raises ``ModelMissingError`` if that is missing too.
+    """
+    try:
+        return of(places), []
+    except ModelMissingError:
+        if not may_leave_out:
+            raise
+    found: list[Compared] = []
+    notes: list[Note] = []
+    for space, generation in places.items():
+        try:
+            found += of({space: generation})
+        except ModelMissingError as error:
+            notes.append(Note(f"The space {space} was left out: {error}."))
+    return (found or of({TEXT: recognised})), notes
 
 
 def _shown(page: HitPage, query: SearchQuery) -> HitPage:

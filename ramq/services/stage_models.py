@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from storage.errors import UsageError
 from storage.results.spaces import SPACES
-from workers.messages import ENCODERS, STAGE_MODELS, TOWER_TYPES, kind_of
+from workers.messages import ENCODERS, RECOGNISERS, STAGE_MODELS, TOWER_TYPES, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +40,26 @@ def require(stage: str, model: str, models_dir: Path) -> None:
         raise UsageError(
             f"{models_dir / model} has a model of type {found!r}, which makes no vectors of the space {stage}; "
             f"use one of type {' or '.join(types)}"
+        )
+
+
+def weights_here(stage: str, model: str, models_dir: Path) -> str | None:
+    """Return the hash of the weights with which a tower would work here; None: it is not known."""
+    if stage not in SPACES or kind_of(model) in RECOGNISERS:
+        return None
+    from ram_core.spaces.files import weights_sha256  # noqa: PLC0415  (few calls need it)
+
+    return weights_sha256(model, models_dir)
+
+
+def require_known(stage: str, model: str, models_dir: Path, workers: Sequence[WorkerView]) -> None:
+    """Raise ``UsageError`` if a name is of no catalogue, and neither here nor on a live worker: most are misspelt."""
+    if stage not in SPACES or kind_of(model) in STAGE_MODELS[stage] or kind_of(model) in ENCODERS:
+        return
+    if told := lacking(stage, model, models_dir, workers):
+        known = ", ".join(STAGE_MODELS[stage])
+        raise UsageError(
+            f"{told.removesuffix(' Jobs wait until then.')} Models of {stage} that can be pulled: {known}."
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ramq.services import stage_models
+from ramq.services import stage_models, stage_serving
 from ramq.services.corrections import every_vocabulary
 from ramq.services.jobs import STAGES, priority_named, require_stages
 from storage.database import unit_of_work
@@ -15,7 +15,7 @@ from storage.ledger import jobs, listings, rates, workers
 from storage.results import archives, assigned, corrections, crops, generations, images, looks, regions, serving, stages
 from storage.results.index_rows import indexed
 from storage.results.region_corrections import MAX_CHARACTERS
-from storage.results.spaces import SPACES
+from storage.results.spaces import SPACES, made_by
 from storage.search.views import SearchQuery
 from storage.tables import RECOGNITION, Archive
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from ramq.services.search import SearchClient
+    from ramq.services.stage_serving import About
     from storage.index.index import VectorIndex
     from storage.ledger.views import JobView
     from storage.results.generation_views import DropReport
@@ -48,12 +49,14 @@ class Estimate:
         images: that the jobs would list.
         done: of these, the images that they would skip, because they have been done already.
         tags: of the stage ``locate``: how many are looked for in an image, on average; None for other stages.
-        images_per_second: the rate of earlier jobs of the same generation; None: no shard of one is complete.
+        images_per_second: the rate of earlier jobs of the same generation, or else of the same model with other
+            weights or dropped results; None: no shard of one is complete.
         seconds: how long the rest takes at this rate; None if there is none.
         is_alike: whether these earlier jobs asked for the same, such as the same tags.
         vector_size: of spaces: the length of a vector; None for other stages, or if it is not known.
         vector_bytes: what the vectors of the images that are left take in the database, and again in the index.
         lacking: what to do about weights that are neither here nor on a live worker; None: they are.
+        unused: what to do so that search uses these results; None: it does.
     """
 
     stage: str
@@ -67,6 +70,7 @@ class Estimate:
     vector_size: int | None = None
     vector_bytes: int | None = None
     lacking: str | None = None
+    unused: str | None = None
 
 
 class _Plan(NamedTuple):
@@ -165,7 +169,7 @@ class StageClient:
         """Return what ``start`` would begin and how long it would take, and begin nothing. Raises the same errors."""
         plan = self._plan(stage, asked, model, options)
         with unit_of_work(self._engine) as session:
-            generation_id = rates.generation_of(session, stage, plan.model)
+            generation_id = self._generation_of(session, stage, plan.model)
             found = [
                 stages.work(
                     session,
@@ -178,7 +182,8 @@ class StageClient:
                 )
                 for (archive_id, prefix), named in self._places(session, stage, asked, plan).items()
             ]
-            rate = None if generation_id is None else rates.measured(session, stage, generation_id, plan.options)
+            like = generation_id or rates.generation_of(session, stage, plan.model, or_dropped=True)
+            rate = None if like is None else rates.measured(session, stage, like, plan.options)
             listed, pending = sum(each.images for each in found), sum(each.pending for each in found)
             size = self._vector_size(session, stage, plan.model, generation_id)
             return Estimate(
@@ -193,6 +198,7 @@ class StageClient:
                 vector_size=size,
                 vector_bytes=None if size is None else _BYTES * size * pending,
                 lacking=stage_models.lacking(stage, plan.model, self._models_dir, workers.views(session)),
+                unused=stage_serving.unused(session, stage, generation_id, plan.model),
             )
 
     def vectors(self, space: str) -> Callable[[Sequence[int]], dict[int, list[float]]]:
@@ -210,7 +216,8 @@ class StageClient:
         with unit_of_work(self._engine) as session:
             used = generations.default(session, RECOGNITION if space == "text" else space)
         if used is None:
-            raise NotFoundError(f"no image has a vector of the space {space} yet: run `ramq look --space {space}`")
+            command = "ramq enqueue SOURCE" if space == "text" else made_by(space)
+            raise NotFoundError(f"no image has a vector of the space {space} yet: run `{command}`")
 
         def of(image_ids: Sequence[int]) -> dict[int, list[float]]:
             with unit_of_work(self._engine) as session:
@@ -230,6 +237,28 @@ class StageClient:
         )
         return [each for each in told if each is not None]
 
+    def unused(self, ended: Sequence[JobView]) -> list[str]:
+        """Return what to do so that search uses the results of these jobs. Nothing about those that it does use."""
+        made = {(job.stage, job.generation_id): job.model for job in ended if job.generation_id is not None}
+        with unit_of_work(self._engine) as session:
+            told = [stage_serving.unused(session, *which, model) for which, model in made.items()]
+        return [each for each in told if each is not None]
+
+    def unused_by(self, stages: Sequence[str]) -> list[str]:
+        """Return what to do so that search uses what new jobs of these stages will make, likewise."""
+        with unit_of_work(self._engine) as session:
+            told = [
+                stage_serving.unused(session, stage, self._generation_of(session, stage, model), model)
+                for stage, model in self._models.items()
+                if stage in stages
+            ]
+        return [each for each in told if each is not None]
+
+    def _generation_of(self, session: Session, stage: str, model: str) -> int | None:
+        """Return the generation of new jobs, as far as it is known here: weights may have been replaced since."""
+        weights = stage_models.weights_here(stage, model, self._models_dir)
+        return rates.generation_of(session, stage, model, weights)
+
     def _vector_size(self, session: Session, stage: str, model: str, generation_id: int | None) -> int | None:
         if stage not in SPACES:
             return None
@@ -243,6 +272,8 @@ class StageClient:
         require_stages([stage])
         chosen = model or self._models[stage]
         stage_models.require(stage, chosen, self._models_dir)
+        with unit_of_work(self._engine) as session:
+            stage_models.require_known(stage, chosen, self._models_dir, workers.views(session))
         is_whole = replace(asked, archive=None, prefix=None, limit=0, read_for=None) == SearchQuery(limit=0)
         wanted = self._named(options or {})
         return _Plan(chosen, wanted, None if is_whole else self._search.image_ids(asked))
@@ -283,8 +314,11 @@ class StageClient:
         with unit_of_work(self._engine) as session:
             return stages.generations(session)
 
-    def use(self, generation_id: int) -> None:
+    def use(self, generation_id: int) -> str:
         """Let search use the results of this generation for its stage.
+
+        Returns:
+            What it uses now, and whether that is of fewer images, in words.
 
         Raises:
             NotFoundError: there is no such generation.
@@ -292,23 +326,29 @@ class StageClient:
         """
         with unit_of_work(self._engine) as session:
             serving.lock_default(session)
-            self._require_further(session, generation_id)
-            if generations.get(session, generation_id, stage=None).stage == regions.STAGE:
+            chosen, others = self._of_its_stage(session, generation_id)
+            if chosen.stage == regions.STAGE:
                 raise ConflictError(
                     "search takes the newest regions of each image, whatever their generation; `ramq stages drop ID` "
                     "returns to the ones before"
                 )
             serving.use(session, generation_id)
+            return stage_serving.after_use(chosen, next((one for one in others if one.is_default), None))
 
-    def require(self, generation_id: int) -> None:
-        """Raise ``NotFoundError`` or ``ConflictError`` unless this is a generation of a further stage."""
+    def about_drop(self, generation_id: int) -> About:
+        """Return what dropping a generation would do. Raises the errors of ``drop`` about its number."""
         with unit_of_work(self._engine) as session:
-            self._require_further(session, generation_id)
+            return stage_serving.about_drop(*self._of_its_stage(session, generation_id))
 
     @staticmethod
-    def _require_further(session: Session, generation_id: int) -> None:
-        if generations.get(session, generation_id, stage=None).stage not in STAGES:
+    def _of_its_stage(session: Session, generation_id: int) -> tuple[StageGeneration, list[StageGeneration]]:
+        """Return a generation of a further stage, and the others of its stage. Raises as ``drop``."""
+        stage = generations.get(session, generation_id, stage=None).stage
+        if stage not in STAGES:
             raise ConflictError(f"generation {generation_id} is one of recognition: see `ramq generations`")
+        every = [each for each in stages.generations(session) if each.stage == stage]
+        [chosen] = [each for each in every if each.id == generation_id]
+        return chosen, [each for each in every if each.id != generation_id]
 
     def drop(self, generation_id: int) -> DropReport:
         """Erase all results of a generation of a further stage.
@@ -319,7 +359,7 @@ class StageClient:
         """
         with unit_of_work(self._engine) as session:
             serving.lock_default(session)
-            self._require_further(session, generation_id)
+            self._of_its_stage(session, generation_id)
             has_index = generation_id in indexed(session)
             report = serving.drop(session, generation_id)
         if has_index:  # after the commit: the database is correct without these files, and files that stay are garbage

@@ -187,26 +187,17 @@ class Trainings:
 
         with usage():
             about = read_about(out)
-            stored = about["settings"]
+            stored = about.settings
             _refuse_others(out, asked.settings(), stored)
-            kept = Asked(
-                recipe=stored["recipe"],
-                start=stored["from"],
-                learning_rate=stored.get("learning-rate"),
-                dataset=tuple(stored["dataset"]),
-                validate=tuple(stored["validate"]) if "validate" in stored else None,
-                **{
-                    name: stored.get(name)
-                    for name in (
-                        "images", "model", "vocabulary", "epochs", "batch", "size", "accumulate", "precision", "seed"
-                    )
-                },
-            )  # fmt: skip
-            parent = about["parent"]
-            path = None if parent["path"] is None else Path(parent["path"])
+            kept = _asked(out, stored)
+            parent = about.parent.model_dump()
+            path = None if about.parent.path is None else Path(about.parent.path)
+            states = States(out / "states", 1)
+            if states.newest() is None:
+                states.refuse_lost()
             if path is not None and not path.is_file():  # the weights are in the states too
-                path = States(out / "states", 1).newest() or path
-            begin = Beginning(about["model"], path, read_tags(out / TAGS), parent)
+                path = states.newest() or path
+            begin = Beginning(about.model, path, read_tags(out / TAGS), parent)
             return self._plan(kept, place, begin, recipe_named(kept.recipe), out)
 
     def _vocabulary(self, asked: Asked) -> TagVocabulary | None:
@@ -287,6 +278,22 @@ def _refuse_others(folder: Path, given: Mapping[str, Any], stored: Mapping[str, 
             f"{folder} has a training with other settings: {'; '.join(others)}. Leave these options out, or give "
             "another --out"
         )
+
+
+def _asked(folder: Path, stored: Mapping[str, Any]) -> Asked:
+    """Return what was chosen for a training, from its settings. Raises ``TrainingError``."""
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415
+
+    from ram_core.run_files import first_fault  # noqa: PLC0415
+
+    named = {{"from": "start"}.get(name, name.replace("-", "_")): value for name, value in stored.items()}
+    try:
+        asked = TypeAdapter(Asked).validate_python(named)
+    except ValidationError as error:
+        raise TrainingError(f"{folder / RUN} is damaged ({first_fault(error)}); use another folder") from error
+    if not asked.dataset:
+        raise TrainingError(f"{folder / RUN} is damaged (it names no data); use another folder")
+    return asked
 
 
 def _said(value: Any) -> str:

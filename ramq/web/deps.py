@@ -135,10 +135,10 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
         str | None,
         Query(
             max_length=MAX_TEXT,
-            description="the spaces in which text and image are compared, comma-separated: `text` (the vectors of "
-            "recognition), `look` (how images look), `siglip`, `clip`, `dino`. Several are fused by rank; those that "
-            "compare no texts are left out for a text. Default: texts as the server is set up, images by `look` if "
-            "the image has such a vector, else by `text`",
+            description="the spaces in which text and image are compared, comma-separated or repeated: `text` (the "
+            "vectors of recognition), `look` (how images look), `siglip`, `clip`, `dino`. Several are fused by rank; "
+            "those that compare no texts are left out for a text. Default: texts as the server is set up, images by "
+            "`look` if the image has such a vector, else by `text`",
             examples=["text,siglip"],
         ),
         MAYBE_BLANK,
@@ -185,7 +185,7 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
             )
     others = SearchQuery(
         like=like,
-        space=space,
+        space=",".join(filter(None, request.query_params.getlist("space"))) if space else None,
         like_region=_region(like_region),
         tags=_tags(tag),
         any_tags=_tags(any),

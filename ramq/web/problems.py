@@ -17,6 +17,7 @@ from ramq.web.security import SECURITY_HEADERS
 from storage.errors import (
     ConflictError,
     ForbiddenError,
+    ModelMissingError,
     NotFoundError,
     PermanentError,
     RamqError,
@@ -42,6 +43,7 @@ _STATUS: tuple[tuple[type[RamqError], int], ...] = (
     (NotFoundError, 404),
     (ConflictError, 409),
     (ForbiddenError, 403),
+    (ModelMissingError, 503),
     (UsageError, 422),
     (PermanentError, 422),
     (TransientError, 503),

@@ -37,15 +37,26 @@ class Rate:
         return self.images / self.seconds
 
 
-def generation_of(session: Session, stage: str, model: str) -> int | None:
-    """Return the newest generation of a stage to which jobs with a model wrote; None if there is none."""
+def generation_of(
+    session: Session, stage: str, model: str, weights_sha256: str | None = None, *, or_dropped: bool = False
+) -> int | None:
+    """Return the newest generation of a stage to which jobs with a model wrote; None if there is none.
+
+    Args:
+        session: a transaction.
+        stage: the stage.
+        model: the model.
+        weights_sha256: it must have these weights; None: any.
+        or_dropped: also if its results were dropped.
+    """
     found: int | None = session.scalar(
         text(
             """SELECT job.generation_id FROM job JOIN generation ON generation.id = job.generation_id
-               WHERE job.stage = :stage AND job.model = :model AND generation.dropped_at IS NULL
+               WHERE job.stage = :stage AND job.model = :model AND (generation.dropped_at IS NULL OR :or_dropped)
+                 AND (CAST(:weights AS text) IS NULL OR generation.weights_sha256 = :weights)
                ORDER BY job.id DESC LIMIT 1"""
         ),
-        {"stage": stage, "model": model},
+        {"stage": stage, "model": model, "weights": weights_sha256, "or_dropped": or_dropped},
     )
     return found
 

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from storage.database import wait_for_lock
-from storage.errors import NotFoundError
+from storage.errors import NoGenerationError
 from storage.results import partitions, vocabularies
 from storage.results.generation_views import GenerationView
 from storage.tables import RECOGNITION, Generation, Vocabulary
@@ -131,7 +131,7 @@ def get(session: Session, generation_id: int, stage: str | None = RECOGNITION) -
     """Return a generation of a stage (None: of any).
 
     Raises:
-        NotFoundError: there is none, or it was dropped.
+        NoGenerationError: there is none, or it was dropped.
     """
     generation = session.get(Generation, generation_id) if generation_id < 2**15 else None
     if generation is None or generation.dropped_at is not None or stage not in {None, generation.stage}:
@@ -139,7 +139,7 @@ def get(session: Session, generation_id: int, stage: str | None = RECOGNITION) -
         if stage is not None:
             of_stage = of_stage.where(Generation.stage == stage)
         known = ", ".join(str(known_id) for known_id in session.scalars(of_stage))
-        raise NotFoundError(f"there is no generation {generation_id}; generations: {known or 'none'}")
+        raise NoGenerationError(f"there is no generation {generation_id}; generations: {known or 'none'}")
     return generation
 
 

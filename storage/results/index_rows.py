@@ -15,7 +15,7 @@ import numpy as np
 from sqlalchemy import select, text
 
 from storage.database import driver_connection
-from storage.errors import NotFoundError
+from storage.errors import NoGenerationError
 from storage.results import projection
 from storage.results.spaces import SPACES
 from storage.tables import RECOGNITION, Generation
@@ -196,14 +196,14 @@ def source_of(session: Session, generation_id: int) -> RowSource:
     """Return the source of a generation's rows.
 
     Raises:
-        NotFoundError: there is no such generation, or it has no vectors.
+        NoGenerationError: there is no such generation, or it has no vectors.
     """
     stage = session.scalar(
         select(Generation.stage).where(Generation.id == generation_id, Generation.dropped_at.is_(None))
     )
     if stage not in SOURCES:
         has_none = "" if stage is None else " with vectors"
-        raise NotFoundError(f"there is no generation {generation_id}{has_none}")
+        raise NoGenerationError(f"there is no generation {generation_id}{has_none}")
     return SOURCES[stage]
 
 

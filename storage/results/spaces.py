@@ -18,6 +18,7 @@ NAMES = (TEXT, *SPACES)
 """What a search can compare its text and its image by."""
 
 
-def made_by(space: str) -> str:
-    """Return the command that makes the vectors of a space."""
-    return "ramq look" if space == LOOK else f"ramq look --space {space}"
+def made_by(space: str, model: str | None = None) -> str:
+    """Return the command that makes the vectors of a space. ``model``: of the generation that they belong to."""
+    command = "ramq look" if space == LOOK else f"ramq look --space {space}"
+    return command if model is None else f"{command} --model {model}"

@@ -92,9 +92,14 @@ def of_text(
     }
     if used or not asked:
         return used or {TEXT: recognised}
-    others = ((space, generations.default(session, space)) for space in SPACES)
-    able = [TEXT, *(space for space, generation in others if generation and compares_texts(generation))]
+    able = comparing_texts(session, compares_texts)
     raise UsageError(f"{' and '.join(asked)} cannot compare texts; spaces that can: {', '.join(able)}")
+
+
+def comparing_texts(session: Session, compares_texts: Callable[[Generation], bool]) -> tuple[str, ...]:
+    """Return the spaces that have vectors with which texts can be compared, ``text`` first."""
+    others = ((space, generations.default(session, space)) for space in SPACES)
+    return (TEXT, *(space for space, generation in others if generation and compares_texts(generation)))
 
 
 def of_picture(session: Session, query: SearchQuery) -> dict[str, Generation]:
@@ -135,8 +140,10 @@ def of_image(session: Session, index: VectorIndex, query: SearchQuery, recognise
             found.append(compared)
         else:
             lookup.locate(session, query.like)
-            _require({space: generations.default(session, space)})
-            raise NotFoundError(f"image {query.like} has no vector in the space {space} yet: run `{made_by(space)}`")
+            generation = generations.default(session, space)
+            _require({space: generation})
+            how = made_by(space, generation.model if generation else None)
+            raise NotFoundError(f"image {query.like} has no vector in the space {space} yet: run `{how}`")
     return found
 
 

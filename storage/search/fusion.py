@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from storage.search import query as queries
+from storage.index.selection import MOST_LISTED
 from storage.search.orders import ByText, ByVector, Ranked, Taken, window
 from storage.search.views import FoundIn
 
@@ -27,6 +27,10 @@ K = 60
 """Chosen by the authors on TREC's data; other values near it were hardly worse (section 2)."""
 
 
+FUSED_FIRST = 1_000
+"""So many images of each order are fused for a page. Each page looks for them again, and more would take longer."""
+
+
 @dataclass(frozen=True, slots=True)
 class InSpace:
     """An order by the vectors of one space.
@@ -36,6 +40,7 @@ class InSpace:
         order: of those of them that have a vector in the space.
         space: the space.
         of: what their vectors are compared with.
+        generation_id: of these vectors.
     """
 
     cursor_length: ClassVar[int] = 1
@@ -43,6 +48,12 @@ class InSpace:
     order: ByText | ByVector
     space: str
     of: Literal["text", "image", "both"]
+    generation_id: int
+
+    @property
+    def ranked_by(self) -> tuple[tuple[str, str, int], ...]:
+        """See ``Order``."""
+        return ((self.space, self.of, self.generation_id),)
 
     @property
     def unranked(self) -> int:
@@ -70,9 +81,8 @@ class InSpace:
 class Fused:
     """Several orders as one, best first.
 
-    The first ``queries.MAX_OFFSET`` images of each order count, and so many of the fused order are there. An image that
-    an order does not have there gets nothing for it. The score is a share of what an image gets that is the first of
-    each: 0 to 1.
+    Only the first images of each order are there. An image that an order does not have there gets nothing
+    for it. The score is a share of what an image gets that is the first of each: 0 to 1.
 
     Attributes:
         found: the images that match.
@@ -81,8 +91,9 @@ class Fused:
         scores: (N,) never increasing.
         places: (N, R) the rank in each order, from 1; 0: it is not there.
         similarities: (N, R) the cosine in each order; only where it has a rank.
-        total: the number of images in all orders together; None if unknown.
-        below: the number of further images that match, but are too dissimilar in each space; None if unknown.
+        below: the number of further images that match and have a vector in one of the spaces, but are too dissimilar
+            in each; None if unknown.
+        is_all: whether all images that match are there.
     """
 
     cursor_length: ClassVar[int] = 1
@@ -92,31 +103,36 @@ class Fused:
     scores: NDArray[np.float64]
     places: NDArray[np.int64]
     similarities: NDArray[np.float32]
-    total: int | None
     below: int | None
+    is_all: bool
 
     @classmethod
-    def of(cls, found: Selection, orders: Sequence[InSpace], without: int | None) -> Fused:
-        """Fuse orders of the images ``found``. Exclude the image ``without``."""
-        listed = [order.order.listed(queries.MAX_OFFSET).without(without) for order in orders]
-        ids = np.unique(np.concatenate([part.ids[: queries.MAX_OFFSET] for part in listed]))
+    def of(cls, found: Selection, orders: Sequence[InSpace], without: int | None, first: int = FUSED_FIRST) -> Fused:
+        """Fuse the ``first`` images of each of some orders of the images ``found``. Exclude the image ``without``."""
+        listed = [order.order.listed(first).without(without) for order in orders]
+        ids = np.unique(np.concatenate([part.ids[:first] for part in listed]))
         places = np.zeros((len(ids), len(listed)), dtype=np.int64)
         similarities = np.zeros((len(ids), len(listed)), dtype=np.float32)
         for column, part in enumerate(listed):
-            rows = np.searchsorted(ids, part.ids[: queries.MAX_OFFSET])
+            rows = np.searchsorted(ids, part.ids[:first])
             places[rows, column] = np.arange(1, len(rows) + 1)
             similarities[rows, column] = part.cosines[: len(rows)]
         scores = np.where(places > 0, (K + 1) / (K + places), 0).mean(axis=1)
-        best = np.lexsort((ids, -scores))[: queries.MAX_OFFSET]
-        others = len(found) - (without is not None and without in found)
-        total = None
-        if any(order.order.floor == -np.inf and order.ranks_all for order in orders):
-            total = others
-        elif all(part.is_complete and len(part.ids) <= queries.MAX_OFFSET for part in listed):
-            total = len(ids)
-        has_all = any(order.ranks_all for order in orders)
-        below = others - total if total is not None and has_all else None
-        return cls(found, tuple(orders), ids[best], scores[best], places[best], similarities[best], total, below)
+        best = np.lexsort((ids, -scores))
+        has_listed = [part.is_complete and len(part.ids) <= first for part in listed]
+        is_all = any(
+            has_all and order.order.floor == -np.inf and order.ranks_all
+            for has_all, order in zip(has_listed, orders, strict=True)
+        )
+        below = None
+        if all(has_listed) and (ranked := _ranked(found, orders, without)) is not None:
+            below = ranked - len(ids)
+        return cls(found, tuple(orders), ids[best], scores[best], places[best], similarities[best], below, is_all)
+
+    @property
+    def ranked_by(self) -> tuple[tuple[str, str, int], ...]:
+        """See ``Order``."""
+        return tuple(by for order in self.orders for by in order.ranked_by)
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
         """Return the next images. The position is the number of images before."""
@@ -140,11 +156,22 @@ class Fused:
             )
             for row, image_id in enumerate(shown.tolist(), start=begin)
         ]
-        return Taken(images, self.total, self.below)
+        return Taken(images, len(self.ids), self.below)
 
     def hits(self) -> NDArray[np.int64] | None:
         """Return the ids of the images of the order, best first; None if all that match are in it: see ``ByText``."""
-        return None if any(order.order.floor == -np.inf for order in self.orders) else self.ids
+        return None if self.is_all else self.ids
+
+
+def _ranked(found: Selection, orders: Sequence[InSpace], without: int | None) -> int | None:
+    """Return how many of the images ``found``, but ``without``, have a vector in one of the spaces; None if unknown."""
+    if any(order.ranks_all for order in orders):
+        return len(found) - (without is not None and without in found)
+    parts = [order.order.found for order in orders]
+    if any(part.is_cut or (part.remote is not None and len(part) > MOST_LISTED) for part in parts):
+        return None
+    ids = np.unique(np.concatenate([part.ids() for part in parts]))
+    return len(ids) - (without in ids)
 
 
 def chosen_by(order: Order) -> NDArray[np.int64] | None:

@@ -39,12 +39,19 @@ class ByLikeness:
         found: the regions that match.
         vector: of the region.
         own: its row.
+        generation_id: of the vectors.
     """
 
     cursor_length: ClassVar[int] = 1
     found: Selection
     vector: NDArray[np.float32]
     own: int
+    generation_id: int
+
+    @property
+    def ranked_by(self) -> tuple[tuple[str, str, int], ...]:
+        """See ``Order``."""
+        return ((crops.STAGE, "region", self.generation_id),)
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
         """Return the next regions. The position is the number of regions before."""
@@ -91,7 +98,7 @@ class LikeRegion:
             rows = Selection.of_images(view, images.found, vector)
         else:
             rows = Selection.of(view, OneOf(np.sort(hits), view.source.rows_each))
-        return cls(generation.id, ByLikeness(rows, vector, own))
+        return cls(generation.id, ByLikeness(rows, vector, own, generation.id))
 
     def hits(self, session: Session, match: Match, query: SearchQuery, ranked: Sequence[Ranked]) -> list[Hit]:
         """Return hits for rows of the index, in this order.

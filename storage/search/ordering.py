@@ -13,7 +13,7 @@ from storage.results.reading_search import Having
 from storage.results.spaces import TEXT
 from storage.search import compared as comparing
 from storage.search import query as queries
-from storage.search.fusion import Fused, InSpace
+from storage.search.fusion import FUSED_FIRST, Fused, InSpace
 from storage.search.having import having
 from storage.search.orders import MAX_READ, ByReading, ByTags, ByText, ByVector, mean_score
 from storage.search.phrases import all_of, words_of_text
@@ -47,7 +47,14 @@ class Ordering:
         self._kept = kept
         self._cutoffs = Cutoffs()
 
-    def of(self, session: Session, query: SearchQuery, match: Match, encoded: Sequence[Compared]) -> Order:
+    def of(
+        self,
+        session: Session,
+        query: SearchQuery,
+        match: Match,
+        encoded: Sequence[Compared],
+        fused_first: int = FUSED_FIRST,
+    ) -> Order:
         """Return the order of the images that match.
 
         Args:
@@ -55,6 +62,7 @@ class Ordering:
             query: what to look for.
             match: the same, resolved.
             encoded: its text, and then its picture, in each space that compares them.
+            fused_first: so many images of each space are fused.
 
         Raises:
             NotFoundError: the image to be similar to does not exist, or has no vector.
@@ -82,8 +90,8 @@ class Ordering:
                 is_cut = each.of == "image" and query.relevance is not None
                 floor = self._cutoffs.of_image(own_view, query.relevance or 0) if is_cut else -np.inf
                 order = ByVector(ranked, each.vector, query.like, floor)
-            orders.append(InSpace(found, order, each.space, each.of))
-        return orders[0] if len(orders) == 1 else Fused.of(found, orders, query.like)
+            orders.append(InSpace(found, order, each.space, each.of, own_view.generation_id))
+        return orders[0] if len(orders) == 1 else Fused.of(found, orders, query.like, fused_first)
 
     def _by_text(  # noqa: PLR0913  (the query, and where it is compared)
         self,

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from storage.search.views import FoundIn
 
 _FIRST_LOOK = 1_000
-"""Most results of a text are shorter, and this many are found as fast as a single page."""
+"""Most results of a text are shorter."""
+
+COUNTED = queries.MAX_OFFSET
+"""If no more images match, a page looks so far (``_FIRST_LOOK``) that most totals are known. All are scanned anyway."""
 
 MAX_READ = 1_000
 """Images that come first because all words of a text stand in them, the newest ones. If there are more, the words are
@@ -99,6 +102,10 @@ class Order(Protocol):
     def found(self) -> Selection:
         """The images that match."""
 
+    @property
+    def ranked_by(self) -> tuple[tuple[str, str, int], ...]:
+        """What ranks, as (space, of, generation), if positions are only numbers of images; empty: they are not."""
+
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
         """Return up to ``k`` images after the position ``after`` (None: the first ones), fewer only at the end."""
 
@@ -108,6 +115,7 @@ class ByTags:
     """By the mean of the best scores of the terms. Equal images, and all without terms, are newest first."""
 
     cursor_length: ClassVar[int] = 2
+    ranked_by: ClassVar[tuple[tuple[str, str, int], ...]] = ()
     found: Selection
     terms: Terms
 
@@ -136,6 +144,7 @@ class ByReading:
     """
 
     cursor_length: ClassVar[int] = 3
+    ranked_by: ClassVar[tuple[tuple[str, str, int], ...]] = ()
     found: Selection
     exact: Selection
     misread: Selection | None
@@ -196,7 +205,7 @@ class ByVector:
         begin, end = window(after, k)
         if begin >= end and self.floor == -np.inf:
             return Taken([], total)
-        listed = self.listed(end)
+        listed = self.listed(_depth(self.found, self.floor, end))
         images = _placed(listed.ids[begin:end], listed.scores[begin:end], begin)
         if self.floor == -np.inf:
             return Taken(images, total)
@@ -247,7 +256,7 @@ class ByText:
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
         """Return the next images. The position is the number of images before."""
         begin, end = window(after, k)
-        listed, scores, cosines, is_complete = self.listed(end)
+        listed, scores, cosines, is_complete = self.listed(_depth(self.found, self.floor, end))
         shown = listed[begin:end]
         images = [
             replace(image, similarity=similarity, is_read=is_read)
@@ -332,6 +341,11 @@ def _nearest(
         if len(ids) < asked or scores[-1] < scores[count - 1] or asked >= 2 * queries.MAX_OFFSET:
             return ids, scores
         asked = 2 * asked
+
+
+def _depth(found: Selection, floor: float, end: int) -> int:
+    """Return how many images of an order with a floor are listed for a page that ends at ``end``."""
+    return end if floor == -np.inf or found.is_cut or len(found) > COUNTED else max(end, _FIRST_LOOK)
 
 
 def window(after: tuple[int, ...] | None, k: int) -> tuple[int, int]:

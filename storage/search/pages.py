@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from storage.search import query as queries
@@ -15,6 +17,16 @@ if TYPE_CHECKING:
     from storage.search.views import Hit, SearchQuery
 
 
+def _bound(query: SearchQuery, order: Order) -> str:
+    """Return what the numbers of images in an order by vectors are valid for: a text or an image, and generations.
+
+    Empty for other orders, in which a position says what the last image was.
+    """
+    if not order.ranked_by:
+        return ""
+    return sha256(json.dumps((query.text, query.like, query.like_region, order.ranked_by)).encode()).hexdigest()[:16]
+
+
 def page_of(query: SearchQuery, order: Order, hits_of: Callable[[Sequence[Ranked]], list[Hit]]) -> HitPage:
     """Return the page of an order at the query's cursor.
 
@@ -23,7 +35,8 @@ def page_of(query: SearchQuery, order: Order, hits_of: Callable[[Sequence[Ranked
         order: of what was found.
         hits_of: gives the hits of rows, in their order. What was deleted since is omitted.
     """
-    after = queries.decode_cursor(query.cursor, order.cursor_length) if query.cursor else None
+    bound = _bound(query, order)
+    after = queries.decode_cursor(query.cursor, order.cursor_length, bound) if query.cursor else None
     hits: list[Hit] = []
     while True:
         missing = query.limit - len(hits)
@@ -35,7 +48,7 @@ def page_of(query: SearchQuery, order: Order, hits_of: Callable[[Sequence[Ranked
         after = shown[-1].after if shown else after
         if is_last or len(hits) == query.limit:
             break
-    cursor = None if is_last or after is None else queries.encode_cursor(after)
+    cursor = None if is_last or after is None else queries.encode_cursor(after, bound)
     ranking = spaces_of(order)
     return HitPage(
         hits,

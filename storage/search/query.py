@@ -365,18 +365,25 @@ def leaves(tree: Expression, depth: int = MAX_DEPTH) -> Iterator[Leaf]:
             yield tree
 
 
-def encode_cursor(values: Sequence[int]) -> str:
-    """Pack the position at the end of a page into one opaque word."""
-    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+def encode_cursor(values: Sequence[int], bound: str = "") -> str:
+    """Pack the position at the end of a page, and what it is ``bound`` to, into one opaque word."""
+    content = [bound, *values] if bound else list(values)
+    return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str, length: int) -> tuple[int, ...]:
-    """Unpack a cursor of ``length`` numbers. Raises ``UsageError`` for a cursor of another kind of query."""
+def decode_cursor(cursor: str, length: int, bound: str = "") -> tuple[int, ...]:
+    """Unpack a cursor of ``length`` numbers. Raises ``UsageError`` for one of another query, or otherwise bound."""
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, RecursionError):
         values = None
-    fits = isinstance(values, list) and len(values) == length
-    if not fits or not all(type(value) is int and 0 <= value < fields.BIGINT for value in values):
+    is_bound = isinstance(values, list) and bool(values) and isinstance(values[0], str)
+    numbers = values[1:] if is_bound else values
+    fits = isinstance(numbers, list) and len(numbers) == length and is_bound == bool(bound)
+    if not fits or not all(type(value) is int and 0 <= value < fields.BIGINT for value in numbers):
         raise UsageError("the cursor does not belong to this search: use next_cursor of the previous page")
-    return tuple(values)
+    if is_bound and values[0] != bound:
+        raise UsageError(
+            "the cursor does not belong to this search, or other vectors are in use since: begin with the first page"
+        )
+    return tuple(numbers)

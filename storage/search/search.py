@@ -146,7 +146,7 @@ class Search:
         match = self._match(session, query, compared)
         if match is None:
             return None
-        order = self._ordering.of(session, query, match, compared)
+        order = self._ordering.of(session, query, match, compared, queries.MAX_OFFSET)
         if isinstance(order, ByTags):
             by_id = order.found.by_id(match.terms)
             return match, (Ranked(image_id, mean_score(total, match.terms), ()) for image_id, total in by_id)

@@ -40,7 +40,7 @@ def test_there_is_no_choice_without_further_spaces(page: Page) -> None:
 def test_a_text_is_compared_by_what_is_chosen(page: Page, has_scripts: bool) -> None:
     page.goto("/?q=a+cat+beside+a+cup&relevance=0")
     choice = page.locator("#search select[name=space]")
-    expect(choice.locator("option")).to_have_text(["automatic", "content", "look", "SigLIP", "all together"])
+    expect(choice.locator("option")).to_have_text(["automatic", "content", "look (no texts)", "SigLIP", "all together"])
     expect(page.locator(".hit .why").first).to_have_attribute("title", re.compile("^content: number 1, similarity to"))
     choice.select_option("siglip")
     if not has_scripts:

@@ -130,7 +130,9 @@ def test_what_cannot_be_compared_is_told(ramq: Services, worker: Worker) -> None
     with pytest.raises(UsageError, match="there is no space 'smell': use text, look, siglip, clip or dino"):
         alike(ramq, first, space="smell")
     work(ramq, worker, SearchQuery(prefix="coffee"))
-    with pytest.raises(NotFoundError, match=f"image {first} has no vector in the space look yet: run `ramq look`"):
+    with pytest.raises(
+        NotFoundError, match=f"image {first} has no vector in the space look yet: run `ramq look --model lite`"
+    ):
         alike(ramq, first, space="look")
     assert ramq.search.page(SearchQuery(like=first)).space == "text"
     with pytest.raises(UsageError, match="look cannot compare texts; spaces that can: text"):

@@ -101,7 +101,8 @@ def test_the_page_of_model_versions_lists_those_of_stages(client: TestClient, co
     assert search(client, "read:fresh")["items"] == []
     assert client.post(f"/generations/stages/{first}/use").status_code == 303
     asked = client.post(f"/generations/stages/{first}/drop")
-    assert "This erases all results of generation" in asked.text
+    assert f"of generation {first} (text, reader 1), which search uses?" in asked.text
+    assert f"Search uses generation {other} (text, reader 2) then: the text in 0 images." in asked.text
     assert len(search(client, "read:fresh")["items"]) == 1
     assert client.post(f"/generations/stages/{first}/drop", data={"sure": "true"}).status_code == 303
     assert search(client, "read:fresh")["items"] == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from sqlalchemy import update
@@ -13,7 +13,7 @@ from ram_core.spaces import load_text_tower
 from ram_core.spaces.tiny import write_tiny_tower
 from ramq.services.search import SearchClient
 from storage.database import unit_of_work
-from storage.errors import FatalError, NotFoundError, UsageError
+from storage.errors import ModelMissingError, NotFoundError, UsageError
 from storage.results import generations, looks
 from storage.search.views import SearchQuery
 from storage.tables import Generation
@@ -208,7 +208,7 @@ def test_an_uploaded_picture_is_compared_by_its_look(
     together = client.post(
         "/v1/search/image", params={"q": TEXT, "space": "text,look,siglip", "limit": 3}, content=picture
     ).json()
-    assert decoded == [3]
+    assert decoded == [1, 3]  # a glance first, since the tower of siglip is not loaded yet
     assert together["space"] == "text,siglip,look"
     assert [(each["space"], each["of"]) for each in together["items"][0]["why"]["spaces"]] == [
         ("text", "text"),
@@ -286,6 +286,12 @@ def test_what_cannot_be_compared_is_told(ramq: Services, worker: Worker, client:
     assert ramq.search.page(SearchQuery(text=TEXT, space="dino,siglip")).space == "siglip"
     assert ramq.search.page(SearchQuery(tags=(CAT,), space="dino")).space is None
     assert client.get("/v1/search", params={"space": "smell"}).status_code == 422
+    twice = client.get("/v1/search", params={"q": TEXT, "space": ["siglip", "text"]}).json()
+    assert twice["space"] == "siglip,text"
+    page = client.get("/", params={"q": TEXT, "space": "look,text"}).text
+    assert "No text can be compared by look, so it was left out." in page
+    assert "look (no texts)" in page
+    assert "compared by</span> content<" in page
     assert (
         client.get("/v1/tags", params={"q": TEXT, "space": "look"}).json()["detail"].startswith("look cannot compare")
     )
@@ -305,9 +311,15 @@ def test_vectors_in_other_number_formats_can_be_compared(ramq: Services, worker:
     assert found.items[0].image_id == ramq.images.find("coffee.png")
 
 
-def test_look_compares_texts_if_its_network_does(ramq: Services, worker: Worker) -> None:
+def test_look_compares_texts_if_its_network_does(ramq: Services, worker: Worker, recognised_engine: Engine) -> None:
     make_space(ramq, worker, "look", FURTHER["clip"])
     assert ramq.search.page(SearchQuery(text=TEXT, space="look", relevance=0)).space == "look"
+    environment = {
+        "RAMQ_DATABASE_URL": recognised_engine.url.render_as_string(hide_password=False),
+        "RAMQ_DATA_DIR": str(ramq.settings.data_dir),
+    }
+    said = run_here(["search", TEXT, "--space", "look", "--relevance", "0"], environment).stderr
+    assert "Ordered by the vectors of look." in said
 
 
 def test_other_weights_than_those_of_the_archive_are_refused(
@@ -322,11 +334,11 @@ def test_other_weights_than_those_of_the_archive_are_refused(
         lambda: other.search.page(SearchQuery(text=TEXT, space="siglip")),
         lambda: other.search.by_image(picture, SearchQuery(space="siglip")),
     ):
-        with pytest.raises(FatalError, match="siglip2-base has other weights than the one that computed"):
+        with pytest.raises(ModelMissingError, match="siglip2-base has other weights than the one that computed"):
             search()
     (folder / FURTHER["siglip"]).rename(folder / "elsewhere")
     without = cast("Services", cast("FastAPI", make_client().app).state.services)
-    with pytest.raises(UsageError, match="run `ramq models pull siglip2-base`"):
+    with pytest.raises(ModelMissingError, match="run `ramq models pull siglip2-base`"):
         without.search.page(SearchQuery(text=TEXT, space="siglip"))
 
 
@@ -350,7 +362,14 @@ def test_the_command_line_says_what_was_compared(
     said = run_here(["search", TEXT, "--relevance", "0"], environment).stderr
     assert "Ordered by the vectors of siglip." in said
     missing = len(keys_of(ramq)) - some
-    assert f"{missing} matching images have no vector of siglip: run `ramq look --space siglip`." in said
+    hint = "run `ramq look --space siglip --model siglip2-base`"
+    assert f"{missing} matching images have no vector of siglip: {hint}." in said
+    without = next(image_id for image_id, key in keys_of(ramq).items() if not key.startswith("c"))
+    told_so = f"image {without} has no vector in the space siglip yet: {hint}"
+    assert told_so in run_here(["search", "--like", str(without), "--space", "siglip"], environment).stderr
+    assert "--space has no effect" in run_here(["search", "--tag", CAT, "--space", "look"], environment).stderr
+    three = run_here(["search", TEXT, "--like", str(first), "--space", "text,siglip,look"], environment).stderr
+    assert "Ordered by the vectors of text, siglip and look." in three
     by_file = run_here(["search", TEXT, "--like", str(archive / "coffee.png"), "--json"], environment)
     assert json.loads(by_file.stdout)["space"] == "siglip,look"
     tags = run_here(["tags", TEXT, "--space", "siglip", "--relevance", "0.5", "--json"], environment)
@@ -360,3 +379,58 @@ def test_the_command_line_says_what_was_compared(
     refused = run_here(["search", TEXT, "--space", "look"], environment)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "look cannot compare texts; spaces that can: text, siglip" in refused.stderr
+
+
+def test_a_cursor_is_valid_for_the_same_vectors_alone(ramq: Services, worker: Worker, client: TestClient) -> None:
+    make_space(ramq, worker, "siglip")
+    make_space(ramq, worker, "look")
+    first, second = ramq.images.find("chelsea.png"), ramq.images.find("coffee.png")
+
+    def page(**asked: object) -> tuple[int, dict[str, Any]]:
+        answer = client.get("/v1/search", params={"limit": 3, "relevance": 0, **asked})
+        return answer.status_code, answer.json()
+
+    cursor = page(like=first, space="siglip")[1]["next_cursor"]
+    assert page(like=first, space="siglip", cursor=cursor)[0] == 200
+    for other in (
+        {"like": first, "space": "look"},
+        {"like": second, "space": "siglip"},
+        {"q": TEXT, "space": "siglip"},
+        {"q": TEXT},
+        {"like": first, "space": "siglip,look"},
+    ):
+        status, told = page(**other, cursor=cursor)
+        assert (status, told["type"]) == (422, "urn:ramq:problem:usage")
+        assert "begin with the first page" in told["detail"]
+    assert page(tag=CAT, cursor=cursor)[0] == 422
+    by_tag = page()[1]["next_cursor"]
+    assert page(cursor=by_tag)[0] == 200
+    assert page(q=TEXT, cursor=by_tag)[0] == 422
+
+    fused = page(q=TEXT, space="siglip,text")[1]["next_cursor"]
+    write_tiny_tower(FURTHER["siglip"], ramq.settings.models_path, seed=5)
+    with space_worker(ramq) as another:
+        job = make_space(ramq, another, "siglip")
+    assert page(q=TEXT, space="siglip,text", cursor=fused)[0] == 200
+    assert job.generation_id is not None
+    ramq.stages.use(job.generation_id)
+    for asked, former in (({"like": first, "space": "siglip"}, cursor), ({"q": TEXT, "space": "siglip,text"}, fused)):
+        status, told = page(**asked, cursor=former)
+        assert (status, "other vectors are in use since" in told["detail"]) == (422, True)
+        assert page(**asked)[0] == 200
+
+
+def test_fused_spaces_that_have_some_images_say_how_many_are_below(ramq: Services, worker: Worker) -> None:
+    make_space(ramq, worker, "siglip", query=SearchQuery(prefix="c"))
+    make_space(ramq, worker, "clip", query=SearchQuery(prefix="c"))
+    some = sum(key.startswith("c") for key in keys_of(ramq).values())
+    page = ramq.search.page(SearchQuery(text=TEXT, space="siglip,clip", relevance=1))
+    assert (page.items, page.total, page.below) == ([], 0, some)
+
+
+def test_a_page_of_a_text_has_a_total(ramq: Services) -> None:
+    whole = ramq.search.page(SearchQuery(text="coffee", relevance=0.5, limit=100))
+    assert whole.total is not None
+    assert whole.total > 2
+    page = ramq.search.page(SearchQuery(text="coffee", relevance=0.5, limit=1))
+    assert (page.total, page.below) == (whole.total, whole.below)

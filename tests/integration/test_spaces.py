@@ -14,6 +14,7 @@ from sqlalchemy import event, text
 
 from ram_core.spaces import load_image_encoder
 from ram_core.spaces.tiny import write_tiny_tower
+from ramq.cli.erase import tell_done
 from ramq.services.index import make_builder
 from ramq.wiring import Services
 from storage.database import unit_of_work
@@ -146,7 +147,7 @@ def test_one_model_may_serve_two_spaces(ramq: Services, worker: Worker) -> None:
     assert serving(ramq, "dino") != serving(ramq, "look")
 
 
-def test_erasing_reaches_every_space(ramq: Services, worker: Worker) -> None:
+def test_erasing_reaches_every_space(ramq: Services, worker: Worker, capsys: pytest.CaptureFixture[str]) -> None:
     for space in ("look", "siglip"):
         work(ramq, worker, space)
     builder = make_builder(ramq.settings, ramq.engine)
@@ -155,6 +156,8 @@ def test_erasing_reaches_every_space(ramq: Services, worker: Worker) -> None:
     images = list(stored(ramq, serving(ramq, "siglip")))
     report = ramq.erasures.delete(images[:1], by="local")
     assert report.looks == 2
+    tell_done(report, as_json=False)
+    assert "1 record, 1 vector, 2 vectors of further spaces, 0 failures," in capsys.readouterr().err
     for space in ("look", "siglip"):
         assert list(stored(ramq, serving(ramq, space))) == images[1:]
     assert not ramq.erasures.verify(report.deletion_id).is_clean

@@ -247,7 +247,7 @@ def test_a_stage_has_its_own_generations_which_search_can_use_and_drop(
         True,
     )
     assert [view.id for view in services.generations.list()] == [services.jobs.get(job.id).generation_id]
-    for refused in (services.stages.drop, services.stages.use, services.stages.require):
+    for refused in (services.stages.drop, services.stages.use, services.stages.about_drop):
         with pytest.raises(ConflictError, match="recognition"):
             refused(services.generations.list()[0].id)
     assert services.stages.drop(generation.id).records == COUNT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,6 +63,26 @@ def test_trainings_are_read_over_http(client: TestClient) -> None:
     for name in ("nothing", "..", "%2e%2e", "..%2Fbirds", "a%00b"):
         assert client.get(f"/v1/training/{name}").status_code in {400, 404}
     assert_problem(client.get("/v1/training/nothing"), 404, "not-found")
+
+
+def test_a_damaged_folder_hides_no_other_training(client: TestClient) -> None:
+    folder = services_of(client).settings.training_path
+    write_made_up_run(folder / "birds")
+    write_made_up_run(folder / "pipe")
+    (folder / "pipe" / "scalars.jsonl").unlink()
+    os.mkfifo(folder / "pipe" / "scalars.jsonl")
+    write_made_up_run(folder / "deep").joinpath("run.json").write_bytes(b"[" * 100_000)
+    write_made_up_run(folder / "zone", started="2026-11-29T05:00:00")
+    odd = write_made_up_run(folder / os.fsdecode(b"odd\xff"), started="2026-11-29T03:00:00+00:00")
+    add_line(odd, kind="state", state="exploded")
+    add_line(odd, kind="step", epoch=1, step=float("nan"), learning_rate=1.0, losses={})
+    answer = client.get("/v1/training")
+    assert [item["name"] for item in answer.json()["items"]] == ["birds", "odd?"]
+    page = client.get("/training")
+    assert page.status_code == 200
+    assert "nan" not in page.text
+    for name in ("pipe", "deep", "zone"):
+        assert_problem(client.get(f"/v1/training/{name}"), 404, "not-found")
 
 
 def test_trainings_need_a_token_if_any_are_set(make_client: Callable[..., TestClient]) -> None:

@@ -15,6 +15,7 @@ from storage import migrate
 from storage.database import unit_of_work
 from storage.results.packing import pack_vectors
 from storage.search.views import SearchQuery
+from tests.vector_archive import as_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,7 +82,7 @@ def check_searches(services: Services) -> None:
     for image_id in (1, RECORDED):
         with unit_of_work(services.engine) as session:
             page = services._search_of_database.page(
-                session, SearchQuery(text="whatever", limit=1), VECTORS[image_id - 1]
+                session, SearchQuery(text="whatever", limit=1), as_text(VECTORS[image_id - 1])
             )
         assert [hit.image_id for hit in page.items] == [image_id]
         shown = services.images.get(image_id)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ramq.cli.jobs import _note, _rate
+from ramq.cli.following import _follow, _note, _rate
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,18 @@ def test_a_job_without_any_worker_says_how_to_start_one() -> None:
     job: Any = SimpleNamespace(note=None, is_over=False, pending=3, is_listing=False, done=0, model="lite")
 
     assert "start one with `ramq worker`" in _note(job, [], is_lonely=True, is_starting=False)
+
+
+def test_ctrl_c_names_every_job_that_was_followed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_job_id: int) -> None:
+        raise KeyboardInterrupt
+
+    ramq: Any = SimpleNamespace(jobs=SimpleNamespace(get=interrupted, workers=list))
+    with pytest.raises(KeyboardInterrupt):
+        _follow(ramq, [18, 19], None, is_quiet=True)
+    said = capsys.readouterr().err
+    for job_id in (18, 19):
+        assert f"`ramq job {job_id} --watch`, or end it with `ramq cancel {job_id}`" in said
+    assert said.count("Stopped watching.") == 1

@@ -9,7 +9,6 @@ import pytest
 
 from storage.index.part import Part, build_part
 from storage.index.selection import Selection
-from storage.search import fusion
 from storage.search.fusion import Fused, InSpace, chosen_by
 from storage.search.orders import ByText, ByVector
 from storage.search.ranking import Background
@@ -43,8 +42,8 @@ class Space:
     def floor(self, kept: int | None) -> float:
         if kept is None:
             return -np.inf
-        cosines = list(self.cosines.values())
-        return (cosines[kept - 1] + cosines[kept]) / 2
+        cosines = [2.0, *self.cosines.values()]
+        return (cosines[kept] + cosines[kept + 1]) / 2
 
     def nearest(self, kept: int | None, without: int | None) -> list[int]:
         return [image_id for image_id in list(self.cosines)[:kept] if image_id != without]
@@ -66,11 +65,11 @@ def look() -> Space:
 
 def in_text(text: Space, kept: int | None) -> InSpace:
     order = ByText(text.found, text.query, text.floor(kept), NOTHING, np.empty(0), is_whole=False)
-    return InSpace(text.found, order, "text", "text")
+    return InSpace(text.found, order, "text", "text", 1)
 
 
 def in_look(text: Space, look: Space, kept: int | None, own: int | None = OWN + 1) -> InSpace:
-    return InSpace(text.found, ByVector(look.found, look.query, own, look.floor(kept)), "look", "image")
+    return InSpace(text.found, ByVector(look.found, look.query, own, look.floor(kept)), "look", "image", 2)
 
 
 def expected(lists: list[list[int]]) -> list[tuple[int, float]]:
@@ -135,17 +134,23 @@ def test_totals_are_those_of_all_orders_together(text: Space, look: Space) -> No
     assert chosen_by(whole) is None
     assert [each.unranked for each in whole.orders] == [0, COUNT // 4]
     partly = Fused.of(text.found, [in_look(text, look, 40, None), in_look(text, look, 9, None)], None)
-    assert (partly.take(None, 5).total, partly.take(None, 5).below) == (40, None)
+    assert (partly.take(None, 5).total, partly.take(None, 5).below) == (40, len(look.cosines) - 40)
+    # Two spaces with vectors of some images each: what is in neither is not below.
+    other = Space(3, ALL[ALL % 4 < 2])
+    some = Fused.of(text.found, [in_look(text, look, 40, None), in_look(text, other, 9, None)], None)
+    assert (some.take(None, 5).total, some.take(None, 5).below) == (len(some.ids), COUNT - len(some.ids))
+    none = Fused.of(text.found, [in_look(text, look, 0, None), in_look(text, look, 0, None)], None)
+    assert (none.take(None, 5).total, none.take(None, 5).below) == (0, len(look.cosines))
 
 
-def test_what_an_order_has_beyond_its_depth_gets_nothing_for_it(
-    text: Space, look: Space, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fusion.queries, "MAX_OFFSET", 25)
-    order = Fused.of(text.found, [in_text(text, 60), in_look(text, look, None, None)], None)
-    wanted = expected([text.nearest(25, None), look.nearest(25, None)])[:25]
+def test_what_an_order_has_beyond_its_depth_gets_nothing_for_it(text: Space, look: Space) -> None:
+    order = Fused.of(text.found, [in_text(text, 60), in_look(text, look, None, None)], None, 25)
+    wanted = expected([text.nearest(25, None), look.nearest(25, None)])
     assert [image_id for image_id, _ in paged(order, 4)] == [image_id for image_id, _ in wanted]
-    assert order.take(None, 4).total is None
+    assert (order.take(None, 4).total, order.take(None, 4).below) == (len(wanted), None)
+    hits = chosen_by(order)
+    assert hits is not None
+    assert hits.tolist() == [image_id for image_id, _ in wanted]
 
 
 @pytest.mark.parametrize("kept", [1, 40, 150])

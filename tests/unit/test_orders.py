@@ -11,6 +11,7 @@ from pyroaring import BitMap
 from storage.index.part import Part, build_part
 from storage.index.selection import Selection
 from storage.results.projection import RawRows
+from storage.search import orders
 from storage.search.orders import ByText, ByVector
 from storage.search.ranking import TAG_WEIGHT
 
@@ -151,9 +152,13 @@ def test_what_is_below_the_floor_is_not_taken_and_the_total_says_so(archive: Arc
     assert (taken.images, taken.total) == ([], 0)
 
 
-def test_the_total_is_unknown_until_the_end_was_seen(archive: Archive) -> None:
+def test_the_total_of_many_images_is_unknown_until_the_end_was_seen(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nothing = np.empty(0, dtype=np.int64)
     order = by_text(archive, archive.floor(50), nothing)
+    assert (order.take(None, 5).total, order.take(None, 5).below) == (50, 550)
+    monkeypatch.setattr(orders, "COUNTED", 599)
     assert order.take(None, 50).total is None
     assert order.take(None, 51).total == 50
     everything = by_text(archive, -np.inf, nothing)

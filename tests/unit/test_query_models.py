@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+from PIL import Image
 
 from ramq.services import query_models
 from ramq.services.query_models import QueryModels
@@ -44,6 +46,8 @@ def test_texts_and_thumbnails_do_not_wait_for_a_model_that_is_being_loaded(
         may_end.wait(60)
         raise query_models.ModelError("no such model")
 
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(picture, "PNG")
     encoder = Encoder()
     monkeypatch.setattr(query_models, "load_model", load)
     monkeypatch.setattr(query_models, "load_text_encoder", lambda *_, **__: cast("TextEncoder", encoder))
@@ -51,7 +55,7 @@ def test_texts_and_thumbnails_do_not_wait_for_a_model_that_is_being_loaded(
 
     def search_by_a_picture() -> None:
         try:
-            models.encode_picture(b"", [LITE])
+            models.encode_picture(picture.getvalue(), [LITE])
         except query_models.UsageError:
             refused.set()
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +48,134 @@ def test_what_was_cut_short_or_is_no_training_is_passed_over(tmp_path: Path) -> 
     assert runs(tmp_path / "nothing") == []
     with pytest.raises(TrainingError, match="cannot be read"):
         read_run(tmp_path / "d")
+
+
+DEEP = b"[" * 100_000
+ABOUT_FAULTS: list[bytes | dict[str, Any]] = [
+    DEEP,
+    b"{",
+    b"[]",
+    b"\xff",
+    {"started_at": "2026-11-29T04:00:00"},  # without a zone
+    {"started_at": 4},
+    {"steps": "<b>"},
+    {"steps": 1.5},
+    {"steps": -1},
+    {"epochs": True},
+    {"data": 3},
+    {"data": {"name": "a", "images": [], "captions": 1}},
+    {"data": {"name": "a", "images": 1, "captions": 1, "more": float("nan")}},
+    {"settings": []},
+    {"settings": {"batch": {}}},
+    {"settings": {"batch": float("inf")}},
+    {"parent": "ram"},
+    {"parent": {"name": "\ud83d", "path": None, "sha256": "0"}},
+    {"model": "<b>"},
+    {"recipe": None},
+]
+
+
+@pytest.mark.parametrize("fault", ABOUT_FAULTS)
+def test_a_run_with_damaged_settings_is_passed_over_and_named(fault: bytes | dict[str, Any], tmp_path: Path) -> None:
+    write_made_up_run(tmp_path / "good")
+    bad = write_made_up_run(tmp_path / "bad")
+    path = bad / "run.json"
+    if isinstance(fault, dict):
+        fault = json.dumps(json.loads(path.read_text()) | fault).encode()
+    path.write_bytes(fault)
+    assert [run.name for run in runs(tmp_path)] == ["good"]
+    with pytest.raises(TrainingError, match=r"run.json cannot be read") as raised:
+        read_run(bad)
+    assert "\n" not in str(raised.value)
+
+
+SOME_TIME = datetime(2026, 1, 1, tzinfo=UTC)
+STEP = {"kind": "step", "epoch": 1, "step": 31, "learning_rate": 0.1, "losses": {"tag": 1.0}}
+LINE_FAULTS: list[bytes | dict[str, Any]] = [
+    DEEP,
+    b"\xff",
+    b"3",
+    json.dumps(STEP).replace("0.1", "1e400").encode(),
+    STEP | {"step": "31"},
+    STEP | {"step": float("nan")},
+    STEP | {"step": float("inf")},
+    STEP | {"step": 10**400},
+    STEP | {"losses": {"tag": float("nan")}},
+    STEP | {"losses": {"\ud83d": 1.0}},
+    STEP | {"losses": [1.0]},
+    STEP | {"images_per_second": "fast"},
+    STEP | {"seconds_left": 1e300},
+    {"kind": "score", "epochs": 1, "validation_map": float("nan")},
+    {"kind": "score", "epochs": [], "validation_map": 0.5},
+    {"kind": "state", "state": "exploded"},
+    {"kind": "state", "state": "failed", "note": ["<b>"]},
+    {"kind": ["step"]},
+]
+
+
+@pytest.mark.parametrize("fault", LINE_FAULTS)
+def test_a_line_that_is_none_is_left_out(fault: bytes | dict[str, Any], tmp_path: Path) -> None:
+    folder = write_made_up_run(tmp_path / "run")
+    before = replace(read_run(folder), updated_at=SOME_TIME)
+    with (folder / "scalars.jsonl").open("ab") as stream:
+        stream.write((fault if isinstance(fault, bytes) else json.dumps(fault).encode()) + b"\n")
+    assert replace(read_run(folder), updated_at=SOME_TIME) == before
+    journal = Journal(folder, epochs=2, images_per_step=8)
+    journal.began(30, 2)
+    journal.ended(None)
+    assert len(read_run(folder).points) == 30
+
+
+@pytest.mark.parametrize("name", ["run.json", "scalars.jsonl", "bad.jsonl"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "large"])
+def test_only_regular_files_of_a_sane_size_are_read(name: str, kind: str, tmp_path: Path) -> None:
+    write_made_up_run(tmp_path / "good")
+    path = write_made_up_run(tmp_path / "bad") / name
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        with path.open("wb") as stream:
+            stream.truncate(1 << 40)
+    assert [run.name for run in runs(tmp_path)] == ["good"]
+
+
+def test_a_lock_that_is_a_pipe_keeps_nobody_waiting(tmp_path: Path) -> None:
+    folder = write_made_up_run(tmp_path / "run")
+    os.mkfifo(folder / "lock")
+    assert read_run(folder).state == "interrupted"
+    with pytest.raises(TrainingError, match="lock"), locked(folder):
+        pass
+
+
+def test_names_of_folders_are_bytes(tmp_path: Path) -> None:
+    write_made_up_run(tmp_path / os.fsdecode(b"birds\xff"))
+    (run,) = runs(tmp_path)
+    assert run.name == "birds?"
+    run.folder.encode()
+
+
+def test_long_notes_and_those_that_are_no_unicode_are_kept_readable(tmp_path: Path) -> None:
+    folder = write_made_up_run(tmp_path / "run")
+    journal = Journal(folder, epochs=2, images_per_step=8)
+    journal.began(30, 2)
+    journal.ended(TrainingError("a dog \ud83d" + 5000 * "x"))
+    run = read_run(folder)
+    assert run.state == "failed"
+    assert str(run.note).startswith("a dog ?xxx")
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(TrainingError, match=r"file/run cannot be written to: Not a directory"),
+        locked(tmp_path / "file" / "run"),
+    ):
+        pass
 
 
 def test_long_curves_are_thinned_and_keep_their_end(tmp_path: Path) -> None:

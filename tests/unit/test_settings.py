@@ -197,7 +197,10 @@ def test_the_spaces_of_texts_are_named_with_commas(monkeypatch: pytest.MonkeyPat
     assert load_settings().text_space == ("text",)
     monkeypatch.setenv("RAMQ_TEXT_SPACE", "text, siglip,text")
     assert load_settings().text_space == ("text", "siglip")
-    for wrong in ("smell", ","):
+    for none in ("", " ", ","):
+        monkeypatch.setenv("RAMQ_TEXT_SPACE", none)
+        assert load_settings().text_space == ("text",)
+    for wrong in ("smell", "text,smell"):
         monkeypatch.setenv("RAMQ_TEXT_SPACE", wrong)
         with pytest.raises(UsageError, match="text, look, siglip, clip, dino"):
             load_settings()

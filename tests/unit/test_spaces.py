@@ -235,3 +235,14 @@ def test_lite_stays_in_32_bits_unless_it_is_asked(models_dir: Path, monkeypatch:
     for name, wanted in (("lite", "auto"), ("lite", "bfloat16"), ("dinov2-base", "auto")):
         load_image_encoder(name, models_dir=models_dir, precision=wanted)
     assert asked == ["float32", "bfloat16", "auto"]
+
+
+def test_what_is_wrong_with_a_tower_of_ones_own_is_told_in_whole_and_names_no_pull(tmp_path: Path) -> None:
+    folder = write_tiny_tower("siglip2-base", tmp_path).rename(tmp_path / "mine")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError, match="copy the files of mine there again") as raised:
+        load_text_tower("mine", models_dir=tmp_path)
+    assert ":)" not in str(raised.value)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="is missing; copy the files of mine there again"):
+        load_image_encoder("mine", models_dir=tmp_path)

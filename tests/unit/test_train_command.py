@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from ram_core import TagVocabulary, load_model, load_text_encoder
 from ram_core.openset import prompts
 from ram_core.runs import read_run, runs
 from ram_core.trained import add, read_tags
+from ram_core.training import run as run_module
 from ram_core.training.beginning import new_weights
 from ram_core.training.loading import begin_training
 from ramq.cli.main import command_line
@@ -160,6 +163,115 @@ def test_ctrl_c_saves_the_state_and_says_how_to_go_on(small: SmallRun, whole: Pa
     assert same(folder, whole)
 
 
+def test_a_manager_stops_a_training_as_ctrl_c_does(small: SmallRun, whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "stopped"
+    code, told = signalled(small.words(folder), 4, signal.SIGTERM)
+    assert code == 130, told
+    assert read_run(folder).state == "stopped"
+    done = ramq("train", "finetune", "--out", str(folder), "--resume", "--device", "cpu", *MOST_BAD)
+    assert done.exit_code == 0
+    assert f"Goes on from {folder}/states/step-00000000" in done.stderr
+    assert same(folder, whole)
+
+
+# What takes long before the first step, here for ever, and says that it has begun.
+STUCK = """
+import sys, time
+import ram_core.training.run as run
+def prepare(plan):
+    print("stuck", flush=True)
+    while True:
+        time.sleep(60)
+run.prepare = prepare
+from ramq.cli.main import main
+sys.argv = ["ramq", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_before_the_first_step_a_training_ends_at_once(number: signal.Signals, small: SmallRun, tmp_path: Path) -> None:
+    with started(small.words(tmp_path / "run"), ("-c", STUCK)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "stuck\n"
+        process.send_signal(number)
+        _, told = process.communicate()
+    assert (process.returncode, told) == (130, "")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_training_that_saved_no_state_says_that_it_begins_again(small: SmallRun, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    code, _ = signalled(small.words(folder), 1, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    for each in ("states", "last.pth", "best.pth"):  # it may have come further before it was killed
+        shutil.rmtree(folder / each, ignore_errors=True)
+        with suppress(OSError):
+            (folder / each).unlink()
+    resume = ["train", "finetune", "--out", str(folder), "--resume", "--device", "cpu", *MOST_BAD]
+    done = ramq(*resume)
+    assert done.exit_code == 0
+    assert "No state was saved before it ended, so it begins again" in done.stderr
+    shutil.rmtree(folder / "states")
+    with pytest.raises(UsageError, match="has no state that can be read, although the training saved some"):
+        ramq(*resume, "--dry-run")
+
+
+def test_a_folder_belongs_to_one_training(small: SmallRun, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with started([*small.words(folder, "--epochs", "1000"), "--json"]) as one:
+        assert one.stdout is not None
+        one.stdout.readline()  # it has the folder
+        with pytest.raises(RamqError, match="has a training already"):
+            ramq(*small.words(folder))
+        with pytest.raises(RamqError, match="another process trains in"):
+            ramq("train", "finetune", "--out", str(folder), "--resume", "--device", "cpu", *MOST_BAD)
+        one.kill()
+        one.communicate()
+    assert not (folder / "model.pth").exists()
+
+
+def test_a_training_that_was_planned_before_another_ended_does_not_touch_it(small: SmallRun, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    real = run_module.prepare
+    told: list[int] = []
+
+    def prepare(plan: Any) -> Any:
+        ready = real(plan)
+        if not told:
+            told.append(1)
+            assert ramq(*small.words(folder, "--epochs", "1")).exit_code == 0
+        return ready
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "prepare", prepare)
+        with pytest.raises(RamqError, match="has a training already; resume it, or use another folder"):
+            ramq(*small.words(folder))
+    assert read_run(folder).epochs == 1
+    assert read_run(folder).state == "finished"
+
+
+@pytest.mark.parametrize("fault", [{"settings": {"recipe": "finetune"}}, {"settings": {"recipe": 3}}, {"parent": {}}])
+def test_a_damaged_run_is_not_resumed(fault: dict[str, Any], whole: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(whole, tmp_path / "copy")
+    path = folder / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fault))
+    with pytest.raises(UsageError, match=r"run.json (is damaged|cannot be read) \("):
+        ramq("train", "finetune", "--out", str(folder), "--resume", "--device", "cpu")
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(small: SmallRun, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RamqError, match="file/run cannot be written to: Not a directory; use another folder"):
+        ramq(*small.words(tmp_path / "file" / "run"))
+
+
+def test_an_empty_list_says_what_it_lists() -> None:
+    told = " ".join(ramq("trainings").stderr.split())
+    assert told.startswith("No trainings in RAMQ_TRAINING_DIR; see")
+    assert told.endswith("Those with another --out are not listed.")
+
+
 def test_several_processes_share_a_training(small: SmallRun, tmp_path: Path) -> None:
     folder = tmp_path / "both"
     launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ramq.cli")
@@ -223,6 +335,11 @@ WRONG: list[tuple[list[str], str]] = [
     (["--dataset", "nothing.json"], "nothing.json does not exist"),
     (["--vocabulary", "FEWER"], "the vocabulary 'fewer' has 4"),
     (["--device", "cuda:7"], "No such device: cuda:7"),
+    (["--learning-rate", "nan", "--dry-run"], "the learning rate is nan; give a number above 0"),
+    (["--learning-rate", "-1"], "the learning rate is -1; give a number above 0"),
+    (["--learning-rate", "inf"], "the learning rate is inf; give a number above 0"),
+    (["--most-bad", "nan", "--dry-run"], "most_bad is nan; give a share from 0 to 1"),
+    (["--dataset", "PIPE"], "pipe.json is no regular file; write the data to a file first"),
 ]
 
 
@@ -231,6 +348,9 @@ def test_what_is_wrong_is_said_in_one_line(words: list[str], told: str, small: S
     if "FEWER" in words:
         (tmp_path / "fewer.txt").write_text("\n".join(NAMES[:4]))
         words = ["--vocabulary", str(tmp_path / "fewer.txt")]
+    if "PIPE" in words:
+        os.mkfifo(tmp_path / "pipe.json")
+        words = ["--dataset", str(tmp_path / "pipe.json")]
     with pytest.raises(UsageError, match=told) as raised:
         ramq(*small.words(tmp_path / "run", *words))
     assert "\n" not in str(raised.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from ram_core import load_model
 from ram_core.errors import TrainingError, TrainingStoppedError
 from ram_core.training import TrainingBatch, files
 from ram_core.training.states import States
-from ram_core.training.trainer import Options
+from ram_core.training.trainer import Options, Progress, Watch
 from tests.small_training import CALM, OPTIONS, RECIPE, STEPS, VOCABULARY, Noise, Seen, trainer, write_start
 
 if TYPE_CHECKING:
@@ -148,22 +149,70 @@ def test_a_loss_that_is_no_number_stops_the_training_before_it_harms(start: Path
     assert all(bool(each.isfinite().all()) for each in state["model"].values())
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("PytorchStreamWriter failed writing file")]
-)
+@pytest.mark.parametrize("size", [1, 1_000, 1_000_000])
+def test_a_full_disk_is_told_whatever_torch_makes_of_it(size: int, tmp_path: Path) -> None:
+    full = tmp_path / "a.pt.part"
+    full.symlink_to("/dev/full")
+    with pytest.raises(TrainingError, match="no space left for the training in"), files.room(tmp_path):
+        files.write_whole(tmp_path / "a.pt", {"a": torch.zeros(size), "b": torch.zeros(size)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_of_a_state_is_deleted(start: Path, tmp_path: Path) -> None:
+    (tmp_path / "states").mkdir()
+    (tmp_path / "states" / "step-000000008.pt.part").write_bytes(b"half")
+    trainer(start, tmp_path, recipe=replace(RECIPE, epochs=1)).run(resume=True)
+    assert not list((tmp_path / "states").glob("*.part"))
+
+
+def test_a_training_that_lost_its_states_does_not_begin_again(start: Path, tmp_path: Path) -> None:
+    small: dict[str, Any] = {"recipe": replace(RECIPE, epochs=1)}
+    trainer(start, tmp_path, **small).run()
+    before = (tmp_path / "last.pth").read_bytes()
+    for state in (tmp_path / "states").iterdir():
+        state.write_bytes(b"damaged")
+    with pytest.raises(TrainingError, match=r"has no state that can be read.*--from .*last.pth"):
+        trainer(start, tmp_path, **small).run(resume=True)
+    shutil.rmtree(tmp_path / "states")
+    with pytest.raises(TrainingError, match="has no state that can be read"):
+        trainer(start, tmp_path, **small).run(resume=True)
+    assert (tmp_path / "last.pth").read_bytes() == before
+
+
+class Deletes(Watch):
+    """Deletes the folder while a training runs."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.folder, self.step = folder, step
+
+    def stepped(self, progress: Progress) -> None:
+        if progress.step == self.step:
+            shutil.rmtree(self.folder)
+
+
+@pytest.mark.parametrize("step", [0, 5])
+def test_a_folder_that_is_deleted_while_it_trains_is_named_and_not_made_again(
+    start: Path, tmp_path: Path, step: int
+) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(TrainingError, match="run, the folder of the training, is gone"):
+        trainer(start, folder, watch=Deletes(folder, step)).run()
+    assert not folder.exists()
+
+
 def test_a_full_disk_stops_the_training_and_leaves_the_last_state(
-    error: Exception, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, written = torch.save, []
 
     def fill(content: Any, stream: Any) -> None:
-        written.append(stream.name)
+        written.append(stream)
         if len(written) == 2:
             stream.write(b"half")
-            raise error
+            raise OSError(errno.ENOSPC, "No space left on device")
         real(content, stream)
 
-    monkeypatch.setattr(files.torch, "save", fill)
+    monkeypatch.setattr(torch, "save", fill)
     with pytest.raises(TrainingError, match=r"no space left for the training in .*; make room and resume"):
         trainer(start, tmp_path).run()
     assert [each.name for each in (tmp_path / "states").iterdir()] == ["step-000000006.pt"]

@@ -292,7 +292,7 @@ class ModelHolder:
         if shard.stage == RECOGNITION:
             ours: str = self.get(shard.model, shard.vocabulary_id).recognizer.spec.fingerprint
         else:
-            ours = self.stages.get_for(shard).spec.fingerprint
+            ours = self.stages.get(shard.stage, shard.model).spec.fingerprint
         if ours != shard.fingerprint:
             self.other_generations.add(shard.generation_id)
         return ours == shard.fingerprint

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from ram_core.errors import TrainingError
+from ram_core.training.files import room
 
 FILE = "bad.jsonl"
 
@@ -30,6 +31,10 @@ class BadImages:
         """Add an image, unless it is listed."""
         if name in self._names:
             return
+        with room(self.path.parent):
+            self._add(name, reason)
+
+    def _add(self, name: str, reason: str) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed

@@ -64,8 +64,8 @@ def _open(path: Path, describer: Describer, images: Path | None) -> Source:
     ending = path.suffix.lower()
     if path.is_dir():
         return open_folder(path, describer)
-    if not path.is_file():  # reading a pipe would wait for its other end
-        raise TrainingError(f"{path} is no regular file; give a file, a folder, or a pattern of shards")
+    if path.exists() and not path.is_file():  # reading a pipe may never end, and it cannot be read twice
+        raise TrainingError(f"{path} is no regular file; write the data to a file first")
     if ending == ".tar":
         return open_shard(path, describer)
     if ending in TABLES:

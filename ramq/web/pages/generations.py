@@ -90,8 +90,8 @@ def drop_stage_generation(
     """Erase the results of a generation of a further stage after a confirmation."""
     try:
         if not sure:
-            services.stages.require(generation_id)
-            return _screen(request, services, asked_stage_drop=generation_id)
+            asked = (generation_id, services.stages.about_drop(generation_id).question)
+            return _screen(request, services, asked_stage_drop=asked)
         services.stages.drop(generation_id)
     except ConflictError as error:
         return _screen(request, services, refusal=error)
@@ -106,7 +106,7 @@ def _screen(  # noqa: PLR0913  (the variables of the template, as keywords)
     refusal: RamqError | None = None,
     refused_use: int | None = None,
     asked_drop: int | None = None,
-    asked_stage_drop: int | None = None,
+    asked_stage_drop: tuple[int, str] | None = None,
     chosen: tuple[int | None, int | None, str] = (None, None, ""),
 ) -> HTMLResponse:
     status = 200

@@ -179,6 +179,7 @@ def show_search(request: Request, services: ServicesDep, asked: SearchFormDep, p
         archives=services.archives.names(),
         examples=services.search.example_tags(),
         spaces=services.search.spaces(),
+        spaces_of_texts=services.search.spaces_of_texts(),
         can_show_picture=_can_show(request, picture),
     )
 
