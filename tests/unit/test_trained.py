@@ -85,7 +85,7 @@ def test_a_training_that_has_not_ended_is_not_added(run: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["", "Birds", "../birds", "a/b", "ram_plus@", "x" * 64])
 def test_names_that_could_be_something_else_are_refused(name: str, run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnknownModelError):
+    with pytest.raises(UnknownModelError, match="cannot be a name; use at most 63 small letters, digits"):
         add(name, run, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
