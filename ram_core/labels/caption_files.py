@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ram_core.errors import VocabularyError
-from ram_core.labels.tables import ENDINGS, Table
+from ram_core.labels.tables import ENDINGS, Table, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ DEFAULT_COLUMN = "caption"
 
 
 def read_captions(path: Path | str, column: str | None = None) -> Iterator[str]:
-    """Return the captions of a file, in bounded memory. Empty ones are left out.
+    """Return the captions of a file, in bounded memory. Empty ones are left out, and halves of characters replaced.
 
     Args:
         path: ``.txt`` with one caption a line; or ``.csv`` or ``.tsv`` with a header, ``.jsonl`` or ``.parquet``, with
@@ -41,7 +41,7 @@ def read_captions(path: Path | str, column: str | None = None) -> Iterator[str]:
 def _texts(values: Iterator[Any]) -> Iterator[str]:
     for value in values:
         texts = value if isinstance(value, list) else [value]
-        yield from (text for text in texts if isinstance(text, str) and text.strip())
+        yield from (whole(text) for text in texts if isinstance(text, str) and text.strip())
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ram_core.errors import VocabularyError
 
@@ -17,7 +18,14 @@ if TYPE_CHECKING:
 
 _ROWS = 4096
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_HALVES = re.compile("[\ud800-\udfff]")
+_REST = "\0"  # the values of a row beyond its columns; no file has a column of this name
 ENDINGS = (*_DELIMITERS, ".jsonl", ".parquet")
+
+
+def whole(text: str) -> str:
+    """Return a text whose halves of characters (surrogates) are replaced. JSON can spell them; models take none."""
+    return text if text.isascii() else _HALVES.sub("\ufffd", text)
 
 
 class Table:
@@ -45,7 +53,7 @@ class Table:
             if self._ending == ".parquet":
                 return list(_schema(self.path))
             with self.path.open(encoding="utf-8-sig", newline="") as lines:
-                return list(csv.DictReader(lines, delimiter=_DELIMITERS[self._ending]).fieldnames or ())
+                return list(self._reader(lines).fieldnames or ())
 
     def rows(self, columns: Sequence[str]) -> Iterator[Row]:
         """Yield the number of each row, from 1, or of its line in JSON lines, and its values by column.
@@ -53,6 +61,10 @@ class Table:
         Args:
             columns: those that are wanted. Rows may have others.
         """
+        names = self.columns if self.has_columns else ()
+        for column in columns:
+            if names.count(column) > 1:
+                raise VocabularyError(f"{self.path} has {names.count(column)} columns {column!r}; rename all but one")
         with _errors(self.path):
             if self._ending == ".jsonl":
                 yield from _objects(self.path)
@@ -60,7 +72,28 @@ class Table:
                 yield from _columns(self.path, columns)
             else:
                 with self.path.open(encoding="utf-8-sig", newline="") as lines:
-                    yield from enumerate(csv.DictReader(lines, delimiter=_DELIMITERS[self._ending]), start=1)
+                    yield from self._separated(lines)
+
+    def _reader(self, lines: IO[str]) -> csv.DictReader[str]:
+        # Strict: a quote that is never closed would otherwise swallow the rows after it.
+        return csv.DictReader(lines, delimiter=_DELIMITERS[self._ending], restkey=_REST, strict=True)
+
+    def _separated(self, lines: IO[str]) -> Iterator[Row]:
+        reader, number = self._reader(lines), 0
+        try:
+            for number, row in enumerate(reader, start=1):
+                if any(row.pop(_REST, ())):
+                    parted = "tab" if self._ending == ".tsv" else "comma"
+                    raise VocabularyError(
+                        f"{self.path}, row {number} has more values than columns; put a text with a {parted} in double "
+                        "quotes"
+                    )
+                yield number, row
+        except csv.Error as error:
+            raise VocabularyError(
+                f"{self.path}, row {number + 1} cannot be read: {_line(error)}; put double quotes around a text that "
+                "has one, and write it twice there"
+            ) from error
 
 
 @contextmanager

@@ -123,6 +123,13 @@ def test_the_synonyms_of_a_model_have_their_origin(run: Run, tmp_path: Path) -> 
     assert ["0", "sofa", "couch", "everyday"] in rows
 
 
+def test_a_caption_with_half_a_character_is_read(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "half.jsonl").write_text(json.dumps({"caption": "a dog \ud83d"}), encoding="utf-8")
+    done = run("labels", "build", "--captions", "half.jsonl", "--min-count", "1", "--out", "half.labels")
+    assert done.returncode == 0, done.stderr
+    assert run("parse", "--file", "half.jsonl", "--vocabulary", "half.labels").returncode == 0
+
+
 def test_json_of_a_new_system_counts_its_captions(run: Run) -> None:
     done = run("labels", "build", "--captions", "captions.csv", "--column", "text", "--min-count", "2", "--json")
     told = json.loads(done.stdout)

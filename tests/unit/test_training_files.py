@@ -91,7 +91,7 @@ def test_tables_may_have_lists_of_captions_and_tags_by_name(folder: Path) -> Non
     ]
     assert dataset.left_out == 1
     assert dataset.read(1) == (folder / "d.png").read_bytes()
-    (folder / "t.csv").write_text("image,text,title\na.jpg,a dog,,too,long\n")
+    (folder / "t.csv").write_text("image,text,title\na.jpg,a dog,,,\n")
     assert opened(folder / "t.csv").samples[0] == Sample("a.jpg", ["a dog"], [[0]], [0])
     table = write_table(folder / "t.csv", [{"image": "a.jpg", "tags": "dog|beach"}])
     assert opened(table).samples[0] == Sample("a.jpg", [], [], [0, 3])
@@ -123,7 +123,7 @@ def test_coco_captions_are_read(folder: Path, tmp_path_factory: pytest.TempPathF
 
 def test_pictures_with_texts_beside_them_are_read(folder: Path) -> None:
     (folder / "a.txt").write_bytes(b"A dog on a sofa.\n\n a cat\n")
-    (folder / "d.txt").write_bytes(b"two cars\xff")
+    (folder / "d.txt").write_bytes(b"two cars")
     dataset = opened(folder)
     assert [each.name for each in dataset.samples] == ["a.jpg", "d.png"]
     assert dataset.samples[0] == WANTED[0]
@@ -139,6 +139,73 @@ def test_pictures_with_texts_beside_them_are_read(folder: Path) -> None:
         "images_left_out": 1,
         "sha256": dataset.samples.sha256,
     }
+
+
+def test_a_text_that_is_not_utf8_or_no_regular_file_is_refused(folder: Path) -> None:
+    (folder / "a.txt").write_bytes(b"two cars\xff")
+    with pytest.raises(TrainingError, match=r"a.txt is not UTF-8 \(byte 9\)"):
+        opened(folder)
+    with pytest.raises(TrainingError, match=r"a.tar, 1.txt is not UTF-8 \(byte 6\)"):
+        opened(write_shard(folder / "a.tar", {"1.jpg": picture(0), "1.txt": b"a dog\xff"}))
+    (folder / "a.tar").unlink()
+    (folder / "a.txt").unlink()
+    os.mkfifo(folder / "a.txt")
+    with pytest.raises(TrainingError, match=r"a.txt cannot be read \(it is no file\)"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl", "csv", "tar"])
+def test_a_pipe_is_no_data(folder: Path, ending: str) -> None:
+    os.mkfifo(folder / f"t.{ending}")
+    with pytest.raises(TrainingError, match=f"t.{ending} is no regular file"):
+        opened(folder / f"t.{ending}")
+
+
+def test_an_empty_path_is_no_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "a.txt").write_text("a dog")
+    for given, images in (("", None), (["", "."], None), (".", "")):
+        with pytest.raises(TrainingError, match="a path of data or of images is empty"):
+            opened(given, images=images)
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl", "coco"])
+def test_halves_of_characters_in_captions_are_replaced(folder: Path, ending: str) -> None:
+    row = {"image_path": "a.jpg", "caption": ["a dog \ud83d", "a dog \U0001f600"]}
+    path = folder / f"t.{ending}"
+    path.write_text(json.dumps([row] if ending == "json" else row))
+    if ending == "coco":
+        path = folder / "t.json"
+        annotations = [{"image_id": 1, "caption": each} for each in row["caption"]]
+        path.write_text(json.dumps({"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": annotations}))
+    assert opened(path).samples[0].captions == ["a dog \ufffd", "a dog \U0001f600"]
+
+
+@pytest.mark.parametrize("name", ["a" * 5000 + ".jpg", "\ud83d.jpg"])
+def test_a_name_that_no_file_can_have_is_a_bad_image(folder: Path, name: str) -> None:
+    rows = [{"image": name, "caption": "a cat"}, {"image": "a.jpg", "caption": "a dog"}]
+    dataset = opened(write_table(folder / "t.jsonl", rows))
+    with pytest.raises(ImageError):
+        dataset.read(0)
+    assert dataset.read(1)
+
+
+@pytest.mark.parametrize(
+    ("images", "annotations", "complaint"),
+    [
+        ([{"id": 1, "file_name": "a.jpg"}], [(1, "a dog"), (7, "a cat")], "annotation 2 is of image 7, which the file"),
+        ([{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "d.png"}], [(1, "a dog")], "image 2 has the id 1 of"),
+        ([{"file_name": "a.jpg"}], [(None, "a dog")], 'image 1 has no "id"'),
+        ([{"id": 1, "file_name": "a.jpg"}], [(1, ["a dog"])], "annotation 1: its caption is no text"),
+    ],
+)
+def test_captions_of_coco_that_have_not_one_image_are_refused(
+    folder: Path, images: list[dict[str, Any]], annotations: list[tuple[Any, Any]], complaint: str
+) -> None:
+    told = [{"image_id": owner, "caption": caption} for owner, caption in annotations]
+    (folder / "t.json").write_text(json.dumps({"images": images, "annotations": told}))
+    with pytest.raises(TrainingError, match=complaint):
+        opened(folder / "t.json")
 
 
 def test_shards_are_indexed_and_read_in_any_order(tmp_path: Path) -> None:
@@ -313,6 +380,17 @@ def test_absolute_paths_below_the_folder_are_allowed(folder: Path) -> None:
         ("t.csv", "picture,caption\n", "has no column of images; name one of its columns"),
         ("t.csv", "image,says\n", "has no column of captions or tags; name one of its columns"),
         ("t.csv", "image,caption\n,a dog\n", "t.csv, row 1 has no 'image'"),
+        (
+            "t.csv",
+            "image,caption\na.jpg,a cat\nb.jpg,a dog, with a cat\n",
+            "row 2 has more values than columns; put a text with a comma in double quotes",
+        ),
+        ("t.tsv", "image\tcaption\na.jpg\ta dog\tb\n", "row 1 has more values than columns; put a text with a tab"),
+        ("t.csv", 'image,caption\na.jpg,a cat\nd.png,"a dog\n', "row 2 cannot be read: unexpected end of data"),
+        ("t.csv", 'image,caption\na.jpg,"a cat\nd.png,"a dog"\n', "row 1 cannot be read: ',' expected after '\"'"),
+        ("t.csv", f"image,caption\na.jpg,a\nd.png,{'a' * 131_073}\n", "row 2 cannot be read: field larger than field"),
+        ("t.csv", "image,caption,caption\na.jpg,a dog,a cat\n", "has 2 columns 'caption'; rename all but one"),
+        ("t.csv", "image,image,caption\na.jpg,a.jpg,a cat\n", "has 2 columns 'image'; rename all but one"),
         (
             "t.jsonl",
             '{"image": "a.jpg", "tags": ["dgo"]}',

@@ -34,10 +34,17 @@ def open_coco(path: Path, describer: Describer, images: Path | None = None) -> S
     except (OSError, ValueError, RecursionError) as error:
         raise TrainingError(f"{path} is not valid JSON: {error}") from error
     pictures, annotations = (_objects(path, content, key) for key in ("images", "annotations"))
+    ids = _ids(path, pictures)
     captions: dict[str, list[str]] = {}
-    for each in annotations:
-        if isinstance(each.get("caption"), str):
-            captions.setdefault(str(each.get("image_id")), []).append(each["caption"].strip())
+    for number, each in enumerate(annotations, start=1):
+        if "caption" not in each:
+            continue
+        where, owner = f"{path}, annotation {number}", str(each.get("image_id"))
+        if not isinstance(each["caption"], str):
+            raise TrainingError(f"{where}: its caption is no text; give one, or leave the annotation out")
+        if owner not in ids:
+            raise TrainingError(f"{where} is of image {owner}, which the file does not have; add it, or leave this out")
+        captions.setdefault(owner, []).append(each["caption"].strip())
     if not captions:
         raise TrainingError(f'{path} has no annotation with a "caption"; give captions, not boxes')
     samples = folder.checked(_samples(path, pictures, captions, describer, folder))
@@ -51,6 +58,17 @@ def _objects(path: Path, content: Any, key: str) -> list[dict[str, Any]]:
     return found
 
 
+def _ids(path: Path, pictures: list[dict[str, Any]]) -> set[str]:
+    ids: set[str] = set()
+    for number, picture in enumerate(pictures, start=1):
+        if picture.get("id") is None:
+            raise TrainingError(f'{path}, image {number} has no "id"; give each image its own')
+        if (own := str(picture["id"])) in ids:
+            raise TrainingError(f"{path}, image {number} has the id {own} of another one; give each image its own")
+        ids.add(own)
+    return ids
+
+
 def _samples(
     path: Path,
     pictures: list[dict[str, Any]],
@@ -62,4 +80,4 @@ def _samples(
         where = f"{path}, image {number}"
         if not isinstance(picture.get("file_name"), str):
             raise TrainingError(f'{where} has no "file_name"; give each image one')
-        yield describer.sample(folder.name(picture["file_name"], where), captions.get(str(picture.get("id")), ()))
+        yield describer.sample(folder.name(picture["file_name"], where), captions.get(str(picture["id"]), ()))

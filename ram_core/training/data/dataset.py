@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 from ram_core.errors import TrainingError
+from ram_core.labels.tables import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -51,13 +52,14 @@ class Samples(Sequence[Sample]):
         self._ends = array("Q", [0, 0])  # of the texts and of the numbers, in turn
 
     def append(self, sample: Sample) -> None:
-        """Add a sample.
+        """Add a sample. Halves of characters (surrogates) in captions are replaced.
 
         Raises:
             TrainingError: an id is none of the vocabulary's, or there are not as many lists of tags as captions.
         """
         self._check(sample)
-        texts = (text.replace("\0", " ") for text in (sample.name, *sample.captions))
+        captions = (whole(text) for text in sample.captions)
+        texts = (text.replace("\0", " ") for text in (sample.name, *captions))
         self._texts += "\0".join(texts).encode("utf-8", "surrogatepass")
         for ids in (sample.tags, *sample.caption_tags):
             self._numbers.append(len(ids))

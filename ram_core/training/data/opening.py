@@ -46,6 +46,8 @@ def open_dataset(
     if not given:
         raise TrainingError("no data is given; give a file or a folder")
     describer = Describer(vocabulary, parse=parse)
+    if not all(map(str, given)) or images == "":
+        raise TrainingError("a path of data or of images is empty; give a file or a folder, and . for this folder")
     folder = None if images is None else Path(images)
     paths = [path for each in given for path in _paths(each)]
     return gathered([_open(path, describer, folder) for path in paths], len(vocabulary))

@@ -59,7 +59,8 @@ class PictureFolder:
         """Return a file.
 
         Raises:
-            ImageError: it is missing, no regular file, too large or empty, or a link leads out of the folder.
+            ImageError: it is missing, no regular file, too large or empty, its name can be none of a file, or a link
+                leads out of the folder.
             TrainingError: the folder is gone.
         """
         try:
@@ -76,6 +77,8 @@ class PictureFolder:
         except OSError as error:
             self._require()
             raise ImageError(f"it cannot be read: {error.strerror or error}") from error
+        except UnicodeEncodeError as error:
+            raise ImageError("its name has half a character, which no file's name has") from error
         if not body:
             raise ImageError("the file is empty")
         return body
@@ -84,10 +87,11 @@ class PictureFolder:
         """Return a text file beside a picture.
 
         Raises:
-            TrainingError: it cannot be read.
+            TrainingError: it cannot be read, or is no regular file.
         """
         try:
-            return self.read(name) if (self.root / name).stat().st_size else b""
+            found = (self.root / name).stat()
+            return b"" if stat.S_ISREG(found.st_mode) and not found.st_size else self.read(name)
         except (ImageError, OSError) as error:
             raise TrainingError(f"{self.root / name} cannot be read ({error}); repair it, or leave it out") from error
 
@@ -101,7 +105,7 @@ class PictureFolder:
         for sample in samples:
             number += 1
             first = first or sample.name
-            found = found or (number <= _TRIED and (self.root / sample.name).exists())
+            found = found or (number <= _TRIED and self._has(sample.name))
             if number == _TRIED and not found:
                 break
             yield sample
@@ -110,6 +114,10 @@ class PictureFolder:
                 f"none of the first {min(number, _TRIED)} pictures exists, for example {self.root / first}; give the "
                 "folder that their paths begin in (images)"
             )
+
+    def _has(self, name: str) -> bool:
+        # Unlike `Path.exists`, this is False for names that are too long or that no file can have.
+        return os.path.exists(self.root / name)  # noqa: PTH110
 
     def _require(self) -> None:
         if not self.root.is_dir():

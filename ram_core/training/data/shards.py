@@ -141,5 +141,5 @@ def _row(texts: dict[str, bytes], where: str) -> dict[str, Any]:
         if not isinstance(row, dict):
             raise TrainingError(f"{where}.json is no object; give one with caption or tags")
     if "txt" in texts:
-        row = {"captions": lines(texts["txt"]), **{key: row[key] for key in row if key != "captions"}}
+        row = {"captions": lines(texts["txt"], f"{where}.txt"), **{key: row[key] for key in row if key != "captions"}}
     return row

@@ -28,9 +28,19 @@ def open_folder(path: Path, describer: Describer) -> Source:
     return Source(str(path), KIND, _samples(folder, describer), lambda _number, name: folder.read(name))
 
 
-def lines(body: bytes) -> list[str]:
-    """Return the captions of a text file, one a line. What is not UTF-8 in it is replaced."""
-    return [line.strip() for line in body.decode("utf-8-sig", "replace").splitlines() if line.strip()]
+def lines(body: bytes, where: Path | str) -> list[str]:
+    """Return the captions of a text file, one a line.
+
+    Raises:
+        TrainingError: it is not UTF-8.
+    """
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TrainingError(
+            f"{where} is not UTF-8 (byte {error.start + 1}); save it as UTF-8, or leave it out"
+        ) from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _samples(folder: PictureFolder, describer: Describer) -> Iterator[Sample]:
@@ -46,7 +56,7 @@ def _samples(folder: PictureFolder, describer: Describer) -> Iterator[Sample]:
             text = name.with_suffix(".txt")
             captions = []
             if text.name in texts:
-                captions = lines(folder.text(text.as_posix()))
+                captions = lines(folder.text(text.as_posix()), folder.root / text)
             yield describer.sample(name.as_posix(), captions)
     if not pictures:
         raise TrainingError(f"{folder.root} has neither pictures nor shards; give another folder")

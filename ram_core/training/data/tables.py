@@ -61,8 +61,7 @@ def described(row: Mapping[str, Any], name: str, describer: Describer, where: st
     Raises:
         TrainingError: a tag is unknown, or a value is of the wrong kind.
     """
-    # Rows of CSV that are too long have a column without a name.
-    columns = [each for each in row if each and CAPTION_COLUMN.fullmatch(each)]
+    columns = [each for each in row if CAPTION_COLUMN.fullmatch(each)]
     values = [row[each] for each in columns or OTHER_CAPTIONS if each in row]
     texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
     captions = list(dict.fromkeys(text.strip() for text in texts if isinstance(text, str) and text.strip()))
