@@ -101,6 +101,9 @@ class CandidateCounter:
         for name, held in frequent.items():
             for part in _parts(name):
                 inside[part] = max(inside.get(part, 0), held.count)
+                # A verb at the start stands there as it is written: flying fox has the action fly.
+                if len(part) == 1 and (known := self._word(part[0])) is not None and known[0] != part[0]:
+                    inside[(known[0],)] = max(inside.get((known[0],), 0), held.count)
         found = [
             Candidate(" ".join(name), held.count, held.missed, tuple(held.examples))
             for name, held in frequent.items()

@@ -64,6 +64,20 @@ PLURAL_ONLY = words_in("""
     slacks spectacles suspenders tights trunks
 """)
 
+# Words in -s that are no plurals: their singular is the word itself.
+SINGULAR_IN_S = words_in("""
+    alias aloes asbestos athletics atlas biceps binoculars bias canvas chaos christmas cosmos cyclops economics
+    electronics ethos forceps gas gymnastics headquarters jeans kansas kudos leggings mathematics means molasses news
+    pajamas pancreas pants pathos physics pliers rhinoceros scissors series species texas thermos triceps triceratops
+    trousers tweezers
+""")
+
+# Nouns whose plural is the noun itself, also at the end of a longer word: angelfish, reindeer, spacecraft.
+SAME_IN_PLURAL = (
+    "aircraft", "bison", "cattle", "cod", "deer", "fish", "hovercraft", "moose", "salmon", "sheep", "spacecraft",
+    "squid", "swine", "trout", "watercraft",
+)  # fmt: skip
+
 # -ing names that stand for their verb, so that "he sleeps" names a tag "sleeping". Others (a building) do not.
 ACTIONS = words_in("""
     archer bake bathe bike bite blow board bowl box brush buy camp carry catch celebrate chase cheer clap clean

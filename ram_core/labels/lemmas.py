@@ -9,7 +9,14 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from ram_core.labels.english import IRREGULAR_PLURALS, IRREGULAR_VERBS, SPELLINGS, STOP_WORDS
+from ram_core.labels.english import (
+    IRREGULAR_PLURALS,
+    IRREGULAR_VERBS,
+    SAME_IN_PLURAL,
+    SINGULAR_IN_S,
+    SPELLINGS,
+    STOP_WORDS,
+)
 
 _VOWELS = "aeiouy"
 _ONE_SYLLABLE_CVC = re.compile(r"(?:[^aeiou]|qu)*[aeiouy][^aeiouywx]")
@@ -45,7 +52,7 @@ def forms(word: str) -> list[Form]:
 
 def base_form(word: str) -> str:
     """Return the singular of a lower-case noun. Any other word is returned as it is, in one spelling."""
-    if word in STOP_WORDS or not word.isalpha() or len(word) < 4:
+    if word in STOP_WORDS or word in SINGULAR_IN_S or not word.isalpha() or len(word) < 4:
         return spelled(word)
     singulars = _singulars(word)
     return spelled(singulars[0] if singulars and not word.endswith(("us", "is")) else word)
@@ -54,6 +61,8 @@ def base_form(word: str) -> str:
 def plural_form(noun: str) -> str:
     """Return the plural of a lower-case noun, or of a compound that ends in one."""
     head, space, last = noun.rpartition(" ")
+    if last.endswith(SAME_IN_PLURAL):
+        return noun
     for plural, singulars in IRREGULAR_PLURALS.items():
         if singulars[0] == last and not plural.endswith("'s"):
             return head + space + plural

@@ -102,7 +102,7 @@ def _derived(name: str, wordnet: WordNet | None) -> Iterator[LabelName]:
         yield from (LabelName(other, "spelling") for other in _spellings(part))
         if (base := _base(part)) != part:
             yield LabelName(base, "lemma")
-        elif _is_countable(part):
+        elif _is_countable(part) and plural_form(part) != part:
             yield LabelName(plural_form(part), "plural")
         for group in EVERYDAY:
             if part.casefold() in group:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,7 @@ from storage.texts import plural
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ram_core.labels import LabelSystem
+    from ram_core.labels import LabelGroup, LabelSystem
     from ram_core.labels.candidates import CandidateCounter
     from ram_core.labels.wordnet import WordNet
     from ram_core.vocabulary import TagVocabulary
@@ -30,6 +31,7 @@ app = typer.Typer(
 
 _TABLES = (".txt", ".csv", ".jsonl", ".labels")
 _COMPOSED = "template"
+_FORMS = frozenset({"plural", "lemma", "spelling"})  # origins
 
 Column = Annotated[str | None, typer.Option(metavar="C", help="Column of captions in a table; default: caption.")]
 Of = Annotated[
@@ -133,13 +135,22 @@ def show(target: Target, as_json: Json = False) -> None:
 
 
 @app.command()
-def synonyms(target: Target, wordnet: WordNetOf = None, as_json: Json = False) -> None:
+def synonyms(
+    target: Target,
+    wordnet: WordNetOf = None,
+    without_forms: Annotated[
+        bool, typer.Option("--without-forms", help="Leave out plurals, base forms and other spellings.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """List the synonyms of each tag, with their origin.
 
-    Example: ramq labels synonyms birds.labels
+    Example: ramq labels synonyms birds.labels --without-forms
     """
     with label_errors():
         system = _system(target, wordnet)
+    if without_forms:
+        system = replace(system, groups=tuple(map(_without_forms, system.groups)))
     if as_json:
         print_json({"items": _data(system)})
         return
@@ -149,6 +160,11 @@ def synonyms(target: Target, wordnet: WordNetOf = None, as_json: Json = False) -
         for name in group.names[1:]
     )
     print_table(("id", "tag", "synonym", "origin"), rows, empty="No tag has a synonym.")
+
+
+def _without_forms(group: LabelGroup) -> LabelGroup:
+    own, *others = group.names
+    return replace(group, names=(own, *(name for name in others if name.origin not in _FORMS)))
 
 
 def _system(target: str, wordnet: Path | None) -> LabelSystem:

@@ -54,6 +54,17 @@ def test_a_word_that_belongs_to_one_longer_name_is_no_candidate() -> None:
     assert {"polar bear", "bear"} <= with_bears
 
 
+def test_an_action_that_only_occurs_in_a_longer_name_is_no_candidate() -> None:
+    captions = ["a flying fox in a tree", "flying foxes at night"]
+    assert "fly" not in {each.name for each in counted(captions).candidates()}
+    assert "fly" in {each.name for each in counted([*captions, "a bird flies", "flying"]).candidates()}
+
+
+@pytest.mark.parametrize("word", ["rhinoceros", "jeans", "scissors", "cosmos", "triceratops", "canvas"])
+def test_no_singular_is_made_up(word: str) -> None:
+    assert word in {each.name for each in counted([f"the {word}"]).candidates()}
+
+
 def test_frequent_ones_come_first_and_rare_ones_not_at_all() -> None:
     assert [each.name for each in counted(CAPTIONS).candidates(3)] == ["dog", "ice", "polar bear"]
     assert [each.name for each in counted(CAPTIONS).candidates(3, top=1)] == ["dog"]

@@ -121,6 +121,9 @@ def test_the_synonyms_of_a_model_have_their_origin(run: Run, tmp_path: Path) -> 
     assert ["0", "sofa", "lounge", "wordnet"] in rows
     assert ["0", "sofa", "沙发", "chinese"] in rows
     assert ["0", "sofa", "couch", "everyday"] in rows
+    assert ["0", "sofa", "sofas", "plural"] in rows
+    others = run("labels", "synonyms", "ram_plus", "--wordnet", "wordnet.json", "--without-forms")
+    assert [line.split() for line in others.stdout.splitlines()[1:]] == [row for row in rows if row[3] != "plural"]
 
 
 def test_a_caption_with_half_a_character_is_read(run: Run, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_synonyms_have_their_origin_and_never_another_tags_name() -> None:
     assert names_of(system, 2) == {
         "fire truck": "", "消防车": "chinese", "fire trucks": "plural", "fire engine": "everyday",
     }  # fmt: skip
-    assert names_of(system, 3) == {"scissors": "", "scissor": "lemma"}
+    assert names_of(system, 3) == {"scissors": ""}, "scissor is no word"
     assert names_of(system, 4) == {"glasses": "", "eyeglasses": "everyday", "spectacles": "everyday"}
     assert names_of(system, 5).items() >= {"divan": "", "couches": "plural", "sofa": "everyday"}.items()
     assert "bicycle" not in names_of(system, 6)
@@ -142,6 +142,13 @@ def test_lists_and_candidates_become_one_system_with_an_id_for_each() -> None:
     assert names_of(system, 4)["traffic lights"] == "plural"
     assert LabelSystem.parse(system.text()) == system
     assert merged([system], found).text() == system.text(), "nothing is added twice"
+
+
+def test_no_plural_is_made_up() -> None:
+    system = label_system(TagVocabulary.from_names("same", ["moose", "sheep", "reindeer", "spacecraft", "goldfish"]))
+    assert [names_of(system, each) for each in range(5)] == [
+        {"moose": ""}, {"sheep": ""}, {"reindeer": ""}, {"spacecraft": ""}, {"goldfish": ""},
+    ]  # fmt: skip
 
 
 SYNSETS = {"synsets": {"n1": {"lemmas": ["crane"]}, "n2": {"lemmas": ["crane", "derrick"]},
