@@ -133,6 +133,21 @@ def test_a_caption_with_half_a_character_is_read(run: Run, tmp_path: Path) -> No
     assert run("parse", "--file", "half.jsonl", "--vocabulary", "half.labels").returncode == 0
 
 
+def test_captions_with_images_become_a_training_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    rows = [{"image": "a.jpg", "caption": ["two dogs", "a cat"]}]
+    (tmp_path / "t.jsonl").write_text(json.dumps(rows[0]), encoding="utf-8")
+    words = ("parse", "--file", "t.jsonl", "--vocabulary", "pets.txt", "--official", "train.json")
+    done = run(*words)
+    assert (done.returncode, done.stderr) == (0, "1 image in train.json\n")
+    assert json.loads((tmp_path / "train.json").read_text(encoding="utf-8")) == [
+        {"image_path": "a.jpg", "caption": rows[0]["caption"], "parse_label_id": [[0], [1]], "union_label_id": [0, 1]}
+    ]
+    assert "--official needs --file" in run("parse", "a dog", "--official", "train.json").stderr
+    assert "--official needs --file" in run(*words, "--json").stderr
+    assert "has no column of images" in run("parse", "--file", "captions.csv", "--official", "train.json").stderr
+
+
 def test_json_of_a_new_system_counts_its_captions(run: Run) -> None:
     done = run("labels", "build", "--captions", "captions.csv", "--column", "text", "--min-count", "2", "--json")
     told = json.loads(done.stdout)
