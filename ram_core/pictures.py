@@ -143,7 +143,8 @@ def open_picture(
     except Exception as error:
         if "truncated" in str(error).lower():
             raise UnreadableImageError("truncated", f"the image is cut short: {error}") from error
-        raise UnreadableImageError("corrupt", f"{type(error).__name__}: {error}") from error
+        said = f"{error}" if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        raise UnreadableImageError("corrupt", f"the image is damaged: {said}") from error
     opened = Opened(*_upright(image, width, height))
     if loaded is not None:
         loaded[decoded_size] = opened

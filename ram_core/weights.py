@@ -84,7 +84,7 @@ def _read_pickle(path: Path) -> Weights:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} contains more than weights and would run code, so it was not read; use an official file or "
-            f"convert it where you trust it ({_first_line(error)})"
+            "convert it where you trust it"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({_first_line(error)}); fetch it again") from error
