@@ -270,7 +270,8 @@ def _finish(plan: Plan, checkpoint: Path) -> None:
     with weights.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     about, run = json.loads((plan.folder / RUN).read_text(encoding="utf-8")), read_run(plan.folder)
-    best = max(run.scores[1:], key=lambda score: score.validation_map, default=None)  # the first is before learning
+    learned = (score for score in run.scores if score.epochs)
+    best = max(learned, key=lambda score: score.validation_map, default=None)
     card = {
         **about,
         "sha256": digest,
