@@ -341,6 +341,12 @@ def test_tags_of_captions_in_a_table_are_those_of_all_its_captions(
     assert sample.caption_tags == [each for each in parsed if each]
 
 
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match=r"file/t.json cannot be written: "):
+        write_official(tmp_path / "file" / "t.json", WANTED)
+
+
 def test_long_json_is_read_in_pieces(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ram_core.training.data.official._CHUNK", 7)
     path = folder / "t.json"
