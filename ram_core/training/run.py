@@ -253,8 +253,14 @@ def _loop(ready: Prepared, watch: Watch) -> Trainer:
         options=ready.plan.options,
         validate=None if validation is None else lambda network: mean_average_precision(network, validation),
         watch=watch,
-        about={"data": ready.plan.data.describe()["sha256"], "parent": ready.plan.begin.parent["sha256"]},
+        about=_same(ready.plan),
     )
+
+
+def _same(plan: Plan) -> dict[str, str]:
+    """Return what must be the same when the training goes on."""
+    same = {"data": plan.data.describe()["sha256"], "parent": plan.begin.parent["sha256"]}
+    return same if plan.validation is None else same | {"validation": plan.validation.describe()["sha256"]}
 
 
 def _finish(plan: Plan, checkpoint: Path) -> None:
