@@ -347,6 +347,11 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
         write_official(tmp_path / "file" / "t.json", WANTED)
 
 
+def test_names_that_are_too_long_for_a_file_are_refused() -> None:
+    with pytest.raises(TrainingError):
+        opened("x" * 300)
+
+
 def test_long_json_is_read_in_pieces(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ram_core.training.data.official._CHUNK", 7)
     path = folder / "t.json"

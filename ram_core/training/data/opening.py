@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ def open_dataset(
 
 def _paths(given: Path | str) -> Iterator[Path]:
     """Yield the files that a path or pattern means, and for a folder of shards these."""
-    for path in [Path(given)] if Path(given).exists() else expanded(str(given)):
+    for path in [Path(given)] if os.path.exists(given) else expanded(str(given)):
         shards = sorted(path.glob("*.tar")) if path.is_dir() else []
         yield from shards or [path]
 
