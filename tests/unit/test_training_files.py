@@ -348,7 +348,7 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_names_that_are_too_long_for_a_file_are_refused() -> None:
-    with pytest.raises(TrainingError):
+    with pytest.raises(TrainingError, match="xxx does not exist; give a file"):
         opened("x" * 300)
 
 
