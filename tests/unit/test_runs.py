@@ -226,6 +226,7 @@ def test_a_training_that_begins_again_has_one_score_from_before_learning(tmp_pat
         journal.began(steps_done, 0)
         if score is not None:
             journal.scored(0, score)
+        journal.ended(None)
     assert [(each.epochs, each.validation_map) for each in read_run(folder).scores] == [(0, 0.2)]
 
 
