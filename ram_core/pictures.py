@@ -159,12 +159,23 @@ def _refuse_large(width: int, height: int, max_pixels: int) -> None:
 
 
 def _upright(image: Image.Image, width: int, height: int) -> tuple[Image.Image, int, int]:
-    """Apply the EXIF orientation. If the EXIF block is damaged, return the image unchanged."""
+    """Apply the EXIF orientation, if it can be read. The size returned is always that of the image returned, in full.
+
+    Pillow turns the pixels first and then writes the EXIF block without the orientation, which may fail.
+    """
+    size = image.size
     try:
         sideways = image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS
-        ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise
     except Exception:  # noqa: BLE001  (the parser of a damaged block raises almost anything)
         return image, width, height
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001  (so does the writer)
+        sideways = sideways and image.size != size
     return image, *((height, width) if sideways else (width, height))
 
 

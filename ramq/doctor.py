@@ -29,6 +29,7 @@ from storage.objects.source import open_bucket, open_store, parse_source
 from storage.results import generations, index_rows
 from storage.results.spaces import SPACES
 from storage.texts import plural, without_secrets
+from workers.messages import kind_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -192,7 +193,7 @@ def _towers(settings: Settings, engine: Engine) -> list[Finding]:
     """Compare the weights here with those that made the vectors of spaces in use: searches need the same ones."""
     with unit_of_work(engine) as session:
         found = [generations.default(session, space) for space in SPACES]
-    return [_tower(settings, each) for each in found if each is not None and each.model not in RECOGNISERS]
+    return [_tower(settings, each) for each in found if each is not None and kind_of(each.model) not in RECOGNISERS]
 
 
 def _tower(settings: Settings, generation: Generation) -> Finding:

@@ -212,6 +212,7 @@ class Planner:
         with unit_of_work(self._engine) as session:
             generation_id = self._models.stages.register(session, stage, model)
             jobs.set_generation(session, job_id, generation_id)
+        self._models.other_generations.discard(generation_id)  # the model may have been replaced since it was refused
         self._fitness.prove(EVERYTHING, of_model(model))
         return generation_id
 

@@ -20,6 +20,7 @@ from ramq.services.special_tags import special_first
 from storage.errors import UsageError
 from storage.search.language import pointer
 from storage.search.views import SearchQuery, counted
+from storage.texts import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -191,7 +192,8 @@ def _print_spaces(page: HitPage, query: SearchQuery, missing: dict[str, str]) ->
         names = f"{', '.join(others)} and {last}" if others else last
         err().print(f"Ordered by the vectors of {names}.", style="dim")
     for space, count in page.unranked.items():
-        told = f"{count:,} matching images have no vector of {space}: run `{missing[space]}`."
+        lacking = plural(count, "matching image has", "matching images have")
+        told = f"{lacking} no vector of {space}: run `{missing[space]}`."
         err().print(told, style="dim", soft_wrap=True)
 
 

@@ -138,8 +138,12 @@ class QueryModels:
             models = [self._picture_model(generation) for generation in generations]
         # outside the lock, because decoding may take long
         decoded = self._decoded(picture, [model.preprocessing for model, _ in models])
+        vectors = []
         with self._picture_lock:
-            return [encode(one.pixels[None]) for (_, encode), one in zip(models, decoded, strict=True)]
+            for generation, (_, encode), one in zip(generations, models, decoded, strict=True):
+                with _needed_for(generation):  # a damaged checkpoint may show only now
+                    vectors.append(encode(one.pixels[None]))
+        return vectors
 
     def _decoded(self, picture: bytes, preparations: Sequence[Preprocessing]) -> list[Decoded]:
         from workers.pipeline.retry import UndecodableError  # noqa: PLC0415

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _FOLDER = re.compile(r"[\w-][\w.-]*")
 """Names of folders of checkpoints."""
 
+_TRAINED = re.compile(r"(ram|ram_plus|tag2text)@[a-z0-9][a-z0-9._-]{0,62}")
+"""Names of trained models."""
+
 
 def require(stage: str, model: str, models_dir: Path) -> None:
     """Raise ``UsageError`` unless a stage may have this model.
@@ -27,7 +30,7 @@ def require(stage: str, model: str, models_dir: Path) -> None:
     """
     known = STAGE_MODELS[stage]
     is_folder = stage in SPACES and model not in ENCODERS and _FOLDER.fullmatch(model) is not None
-    if kind_of(model) not in known and not is_folder:
+    if not _is_one_of(known, model) and not is_folder:
         more = ", or a folder with such a tower" if stage in SPACES else ""
         raise UsageError(f"unknown model {model!r} of {stage}; choose one of {', '.join(known)}{more}")
     if not is_folder:
@@ -43,6 +46,11 @@ def require(stage: str, model: str, models_dir: Path) -> None:
         )
 
 
+def _is_one_of(known: Sequence[str], model: str) -> bool:
+    """Return whether a model is one of these, or was trained from one of them."""
+    return model in known or (_TRAINED.fullmatch(model) is not None and kind_of(model) in known)
+
+
 def weights_here(stage: str, model: str, models_dir: Path) -> str | None:
     """Return the hash of the weights with which a tower would work here; None: it is not known."""
     if stage not in SPACES or kind_of(model) in RECOGNISERS:
@@ -54,7 +62,7 @@ def weights_here(stage: str, model: str, models_dir: Path) -> str | None:
 
 def require_known(stage: str, model: str, models_dir: Path, workers: Sequence[WorkerView]) -> None:
     """Raise ``UsageError`` if a name is of no catalogue, and neither here nor on a live worker: most are misspelt."""
-    if stage not in SPACES or kind_of(model) in STAGE_MODELS[stage] or kind_of(model) in ENCODERS:
+    if stage not in SPACES or _is_one_of(STAGE_MODELS[stage], model) or _is_one_of(ENCODERS, model):
         return
     if told := lacking(stage, model, models_dir, workers):
         known = ", ".join(STAGE_MODELS[stage])

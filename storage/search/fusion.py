@@ -69,11 +69,10 @@ class InSpace:
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
         """Return the next images. The position is the number of images before."""
         taken = self.order.take(after, k)
-        images = [
-            replace(image, spaces=(FoundIn(self.space, self.of, image.after[0], image.similarity),))
-            for image in taken.images
-            if image.similarity is not None
-        ]
+        images = []
+        for image in taken.images:
+            assert image.similarity is not None
+            images.append(replace(image, spaces=(FoundIn(self.space, self.of, image.after[0], image.similarity),)))
         return replace(taken, images=images)
 
 

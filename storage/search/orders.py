@@ -220,7 +220,7 @@ class ByVector:
     def listed(self, count: int) -> Listed:
         """Return at least the first ``count`` images, or all."""
         ids, cosines = _nearest(self.found, self.vector, count + 1)
-        is_complete = len(ids) == self.found.total or bool(cosines[-1] < self.floor)
+        is_complete = not len(ids) or len(ids) == self.found.total or bool(cosines[-1] < self.floor)
         is_hit = (ids != self.without) & (cosines >= self.floor)
         return Listed(ids[is_hit], cosines[is_hit], cosines[is_hit], is_complete)
 
@@ -289,7 +289,7 @@ class ByText:
     def listed(self, count: int) -> Listed:
         """Return at least the first ``count`` images, or all."""
         ids, cosines = self.found.nearest(self.vector, max(1, count))
-        is_all = len(ids) == self.found.total
+        is_all = not len(ids) or len(ids) == self.found.total
         others = np.setdiff1d(np.union1d(self.named, self.read), ids)
         is_complete = is_all or bool(cosines[-1] < self.floor)
         # All other images are less similar than the last one, and get nothing for tags or words.

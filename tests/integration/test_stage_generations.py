@@ -166,6 +166,11 @@ def test_no_result_is_stored_as_one_of_weights_that_were_replaced_meanwhile(ramq
         models.get_for(shard)
     holder = ModelHolder(ramq.engine, ModelOptions("cpu", folder, ramq.settings.cache_path), None, models)
     assert not holder.is_fit_for(shard)
+    write_tiny_tower("siglip2-base", folder, seed=8)
+    third = StageHolder(StageOptions("cpu", folder), SPACES).get("siglip", "siglip2-base")
+    shard.fingerprint, shard.generation_id = third.spec.fingerprint, 2
+    assert holder.is_fit_for(shard), "a worker that loaded the former weights takes the jobs of new ones"
+    assert holder.other_generations == {1}
 
 
 def test_a_misspelt_tower_is_refused_before_a_job_waits_for_it(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 
 from ram_core.pictures import open_picture
 from ram_core.transforms import ReadingTransform, SquashTransform
@@ -193,6 +194,37 @@ def test_a_turned_jpeg_keeps_its_true_size_when_it_is_decoded_small() -> None:
     image, width, height = open_picture(body, 300, MAX_PIXELS)
     assert (width, height) == (1500, 2000)
     assert image.height > image.width
+
+
+def turned_jpeg() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return poison.encoded(poison.detailed(200, 150), "JPEG", exif=exif)
+
+
+def test_the_size_is_that_of_the_pixels_if_the_exif_block_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = turned_jpeg()
+    failed = []
+
+    def fail(*_: object, **__: object) -> bytes:
+        failed.append(True)
+        raise struct.error
+
+    monkeypatch.setattr(Image.Exif, "tobytes", fail)
+    image, width, height = open_picture(body, 300, MAX_PIXELS)
+    assert failed
+    assert image.size == (width, height)
+
+
+def test_memory_that_runs_out_while_a_picture_is_turned_is_no_damaged_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = turned_jpeg()
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", fail)
+    with pytest.raises(MemoryError):
+        open_picture(body, 300, MAX_PIXELS)
 
 
 def test_what_a_file_is_is_told_by_its_bytes_and_a_view_of_them_does() -> None:

@@ -174,3 +174,12 @@ def test_a_text_that_names_no_tag_orders_as_its_vector_does(archive: Archive) ->
     ours, its = text.take((12,), 7).images, by_vector.take((12,), 7).images
     assert [(image.image_id, image.score) for image in ours] == [(image.image_id, image.score) for image in its]
     assert all(image.similarity == image.score for image in ours)
+
+
+def test_where_nothing_has_a_vector_nothing_is_found(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+    monkeypatch.setattr(Selection, "nearest", lambda *_, **__: nothing)
+    for order in (by_text(archive, 0.1, nothing[0]), ByVector(archive.found, archive.query, None, 0.1)):
+        listed = order.listed(10)
+        assert listed.is_complete
+        assert not len(listed.ids)

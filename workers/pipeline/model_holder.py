@@ -293,6 +293,8 @@ class ModelHolder:
             ours: str = self.get(shard.model, shard.vocabulary_id).recognizer.spec.fingerprint
         else:
             ours = self.stages.get(shard.stage, shard.model).spec.fingerprint
+            if ours != shard.fingerprint:  # the weights may have been replaced since they were loaded
+                ours = self.stages.get_new(shard.stage, shard.model).spec.fingerprint
         if ours != shard.fingerprint:
             self.other_generations.add(shard.generation_id)
         return ours == shard.fingerprint
