@@ -3,7 +3,7 @@
     python tests/photographs.py
     python -m benchmarks.bench_vector_formats --stamps stamps/usr/share/tuxpaint/stamps
 
-Vectors of the labelled pictures of ``bench_retrieval`` and of random parts of them. For a tenth of them, the nearest
+Vectors of the labelled pictures of ``bench_retrieval`` and of random parts of them. For the whole pictures, the nearest
 ten others by float32 are the truth. ``recall_at_10`` is the share of these that a format finds by a scan;
 ``of_100`` the share that is among its nearest hundred, which can be scored again with more bits. Bytes are those of a
 vector. Formats are those of FAISS: 16-bit floats, 8-bit integers (a range for each dimension), 4 bits, and RaBitQ, one
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 faiss: Any = _faiss
 
-PARTS = 9
+PARTS = 4
 SMALLEST = 0.4
 """Of a picture's sides: the smallest part."""
 

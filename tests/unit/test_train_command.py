@@ -12,18 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from ram_core import TagVocabulary, load_model, load_text_encoder
-from ram_core.openset import prompts
+from ram_core import load_model
 from ram_core.runs import read_run, runs
 from ram_core.trained import add, read_tags
 from ram_core.training import run as run_module
-from ram_core.training.beginning import new_weights
-from ram_core.training.loading import begin_training
 from ramq.cli.main import command_line
 from storage.errors import RamqError, UsageError
 from tests.small_run import EPOCHS, MOST_BAD, STEPS, SmallRun, write_small_run
@@ -387,38 +383,6 @@ def test_trainings_are_listed(whole: Path, monkeypatch: pytest.MonkeyPatch) -> N
     listed: list[dict[str, Any]] = json.loads(ramq("trainings", "--json").stdout)
     assert [(each["name"], each["state"], each["folder"]) for each in listed] == [("whole", "finished", str(whole))]
     assert "whole" in ramq("trainings").stdout
-
-
-@pytest.mark.parametrize("model", ["ram", "tag2text"])
-def test_the_other_models_are_trained_too(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = write_small_run(tmp_path, model)
-    monkeypatch.setenv("RAMQ_MODELS_DIR", str(other.models))
-    folder = tmp_path / "run"
-    done = ramq(*other.words(folder, "--epochs", "1", "--accumulate", "2", "--precision", "bfloat16", "--recompute"))
-    assert done.exit_code == 0, done.output
-    run = read_run(folder)
-    assert (run.model, run.state, run.step, run.steps) == (model, "finished", 2, 2)
-    assert "t2t" in run.points[-1].losses
-    name = add("small", folder, other.models).name
-    assert load_model(name, models_dir=other.models).vocabulary.names == NAMES
-
-
-def test_new_weights_have_the_label_embeddings_of_clip(small: SmallRun) -> None:
-    tags = TagVocabulary.from_names("few", NAMES)
-    weights = new_weights("ram", tags, seed=1, models_dir=small.models, full=False)
-    expected = load_text_encoder("ram", models_dir=small.models).encode(list(prompts("dog"))).mean(0)
-    ours = weights["label_embed"][0].numpy()
-    assert np.allclose(ours, expected / np.linalg.norm(expected), atol=1e-6)
-    again = new_weights("ram", tags, seed=1, models_dir=small.models, full=False)
-    assert all(torch.equal(each, again[key]) for key, each in weights.items())
-    network = begin_training("ram", weights, tags, image_size=32)
-    assert network.visual_encoder.sizes.image_size == 32
-    described = TagVocabulary.from_names(
-        "few", NAMES, descriptions={name: [f"It is {n}." for n in range(51)] for name in NAMES}
-    )
-    plus = new_weights("ram_plus", described, seed=1, models_dir=small.models, full=False)
-    assert plus["label_embed"].shape == (51 * len(NAMES), 512)
-    assert "label_embed.weight" in new_weights("tag2text", tags, seed=1, models_dir=None, full=False)
 
 
 def test_a_loss_that_is_no_number_ends_the_training_and_names_what_is_left(small: SmallRun, tmp_path: Path) -> None:
