@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,9 +136,9 @@ def new_weights(
 def _find(start: str, models_dir: Path | None) -> tuple[Path, str]:
     """Return the file of weights, and their name for people."""
     given = Path(start)
-    if given.is_file():
+    if os.path.isfile(given):  # noqa: PTH113  (Path.is_file raises for long names)
         return given, given.name
-    if given.is_dir():
+    if os.path.isdir(given):  # noqa: PTH112
         path = given / "model.pth"
         if not path.is_file():
             raise CheckpointError(f"{given} has no model.pth: the training has not ended; give one of its files")

@@ -182,7 +182,9 @@ def board_module() -> ModuleType | None:
 def _is_before(line: Line, steps_done: int, epochs_done: int) -> bool:
     if isinstance(line, StepLine):
         return line.step <= steps_done
-    return line.epochs <= epochs_done if isinstance(line, ScoreLine) else True
+    if isinstance(line, ScoreLine):  # before the first step, the score before learning is made again
+        return steps_done > 0 and line.epochs <= epochs_done
+    return True
 
 
 def _ignore(_: dict[str, Any]) -> None:

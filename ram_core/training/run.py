@@ -253,8 +253,14 @@ def _loop(ready: Prepared, watch: Watch) -> Trainer:
         options=ready.plan.options,
         validate=None if validation is None else lambda network: mean_average_precision(network, validation),
         watch=watch,
-        about={"data": ready.plan.data.describe()["sha256"], "parent": ready.plan.begin.parent["sha256"]},
+        about=_same(ready.plan),
     )
+
+
+def _same(plan: Plan) -> dict[str, str]:
+    """Return what must be the same when the training goes on."""
+    same = {"data": plan.data.describe()["sha256"], "parent": plan.begin.parent["sha256"]}
+    return same if plan.validation is None else same | {"validation": plan.validation.describe()["sha256"]}
 
 
 def _finish(plan: Plan, checkpoint: Path) -> None:
@@ -270,7 +276,8 @@ def _finish(plan: Plan, checkpoint: Path) -> None:
     with weights.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     about, run = json.loads((plan.folder / RUN).read_text(encoding="utf-8")), read_run(plan.folder)
-    best = max(run.scores[1:], key=lambda score: score.validation_map, default=None)  # the first is before learning
+    learned = (score for score in run.scores if score.epochs)
+    best = max(learned, key=lambda score: score.validation_map, default=None)
     card = {
         **about,
         "sha256": digest,

@@ -30,10 +30,16 @@ class States:
         self.keep = keep
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write a state, then delete those that are too old."""
+        """Write a state, then delete those that are too old.
+
+        Later ones go too: they could not be read, or the steps up to them are made again.
+        """
         self.folder.mkdir(exist_ok=True)  # but not the folder of the run, which somebody may have deleted
-        write_whole(self.folder / f"step-{step:09}.pt", state)
-        for path in self._paths()[: -self.keep]:
+        mine = self.folder / f"step-{step:09}.pt"
+        write_whole(mine, state)
+        paths = self._paths()
+        at = paths.index(mine)
+        for path in (*paths[at + 1 :], *paths[: at + 1][: -self.keep]):
             path.unlink()
 
     def sweep(self) -> None:

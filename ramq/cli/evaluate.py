@@ -92,6 +92,8 @@ def evaluate(
                 loaded, data, folder, precision=precision, batch_size=batch, workers=workers,
                 on_bad=told.bad, on_progress=told.progress,
             )  # fmt: skip
+            if not told.count:
+                told.forget()
         result = evaluation.evaluate(scored, tags, enough)
         about = {"model": model, "vocabulary": tags.name, "data": data.describe(), "unreadable": told.count}
         evaluation.write_evaluation(folder, result, about)
@@ -166,14 +168,19 @@ class _Told:
 
         self.count = 0
         self._list, self._is_quiet = BadImages(folder), as_json
-        self._list.path.unlink(missing_ok=True)  # what is still bad is tried again, and comes up again
 
     def bad(self, name: str, reason: str) -> None:
         """List a bad image."""
+        if not self.count:
+            self.forget()
         self.count += 1
         self._list(name, reason)
         if self.count <= _SHOWN:
             err().print(visible(f"Left out: {name}: {reason}"), markup=False, soft_wrap=True)
+
+    def forget(self) -> None:
+        """Delete the list of an earlier run: what is still bad is tried again, and comes up again."""
+        self._list.path.unlink(missing_ok=True)
 
     def progress(self, done: int, of: int) -> None:
         """Show how far it is, on a terminal."""

@@ -213,7 +213,10 @@ def _train(ready: Prepared, *, resume: bool, should_stop: Callable[[], bool], as
             raise typer.Exit(130) from error
         except TrainingError as error:
             raise RamqError(str(error)) from error
-    if ready.rank == 0 and not as_json:
+    if ready.rank == 0 and as_json:  # one line, as the others are
+        sys.stdout.write(json.dumps({"kind": "result", "folder": str(folder)}) + "\n")
+        sys.stdout.flush()
+    elif ready.rank == 0:
         out().print(str(folder), markup=False, soft_wrap=True)
         err().print(f"Use it with: ramq models add NAME --from {folder}", markup=False, soft_wrap=True)
 

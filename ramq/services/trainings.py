@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -139,7 +140,7 @@ class Trainings:
 
     def get(self, name: str) -> RunView:
         """Return a training by the name of its folder. Raises ``NotFoundError``."""
-        if name in {"", ".", ".."} or Path(name).name != name or "\0" in name or not (self.folder / name).is_dir():
+        if name in {"", ".", ".."} or Path(name).name != name or "\0" in name or not os.path.isdir(self.folder / name):  # noqa: PTH112  (Path.is_dir raises for long names)
             raise NotFoundError(f"there is no training {name!r}")
         try:
             return read_run(self.folder / name)
@@ -304,7 +305,9 @@ def _said(value: Any) -> str:
 
 def _absolute(text: str) -> str:
     """Return the whole path of a file or folder that is there, so that it can be found from another folder."""
-    return str(Path(text).absolute()) if Path(text).exists() else text
+    if text.startswith("archive:"):  # a query
+        return text
+    return str(Path(text).absolute()) if os.path.exists(text) else text  # noqa: PTH110  (Path.exists raises for long names)
 
 
 @contextmanager

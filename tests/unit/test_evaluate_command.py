@@ -268,6 +268,15 @@ def test_mistakes_are_told_in_one_line(
     assert "Traceback" not in done.stderr
 
 
+def test_a_list_of_bad_images_outlives_a_refusal(run: Run, folder: Path, tmp_path: Path) -> None:
+    words = ("ram", "--dataset", folder / "official.json", "--out", tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/bad.jsonl").write_text('{"name": "x.jpg", "reason": "cut short"}\n')
+    (tmp_path / "out/run.json").write_text("{}")
+    assert run(*words).returncode == 2
+    assert (tmp_path / "out/bad.jsonl").exists()
+
+
 def test_weights_whose_list_has_another_length_are_refused(run: Run, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("dog\ncat\n", encoding="utf-8")
     weights = next((folder / "models/ram").glob("*.pth"))

@@ -218,6 +218,18 @@ def test_a_journal_writes_means_and_at_most_200_lines_an_epoch(tmp_path: Path) -
     journal.ended(None)
 
 
+def test_a_training_that_begins_again_has_one_score_from_before_learning(tmp_path: Path) -> None:
+    folder = write_made_up_run(tmp_path / "run", steps_done=0)
+    (folder / "scalars.jsonl").unlink()
+    for steps_done, score in ((0, 0.1), (0, 0.2), (3, None)):
+        journal = Journal(folder, epochs=2, images_per_step=8)
+        journal.began(steps_done, 0)
+        if score is not None:
+            journal.scored(0, score)
+        journal.ended(None)
+    assert [(each.epochs, each.validation_map) for each in read_run(folder).scores] == [(0, 0.2)]
+
+
 def test_a_journal_that_goes_on_forgets_steps_that_are_made_again(tmp_path: Path) -> None:
     journal = Journal(tmp_path, epochs=2, images_per_step=8)
     journal.began(0, 0)

@@ -105,6 +105,18 @@ def test_a_damaged_state_is_passed_over(tmp_path: Path) -> None:
     assert states.last() == {"step": 3}
 
 
+def test_a_damaged_state_does_not_outlive_the_good_ones(tmp_path: Path) -> None:
+    states = States(tmp_path, 2)
+    for step in (500, 1000, 1500):
+        states.save(step, {"step": step})
+    damaged = max(tmp_path.iterdir())
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    assert states.last() == {"step": 1000}
+    states.save(1200, {"step": 1200})  # went on from 1000
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["step-000001000.pt", "step-000001200.pt"]
+    assert states.last() == {"step": 1200}
+
+
 def test_a_folder_with_another_training_is_not_touched(start: Path, tmp_path: Path) -> None:
     small = {"batches": Noise(2), "recipe": replace(RECIPE, epochs=1)}
     trainer(start, tmp_path, **small).run()

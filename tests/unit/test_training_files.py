@@ -324,6 +324,34 @@ def test_broken_json_is_named_by_its_place(folder: Path, text: str, complaint: s
         opened(path)
 
 
+@pytest.mark.parametrize(
+    ("captions", "parsed", "wanted"),
+    [
+        (["a dog", "a dog"], [[0], [0]], ["a dog", "a dog"]),
+        (["a dog", " ", "a cat"], [[0], [], [1]], ["a dog", "a cat"]),
+        (["a dog", ""], [[0]], ["a dog"]),
+    ],
+)
+def test_tags_of_captions_in_a_table_are_those_of_all_its_captions(
+    folder: Path, captions: list[str], parsed: list[list[int]], wanted: list[str]
+) -> None:
+    path = write_table(folder / "t.jsonl", [{**OFFICIAL, "caption": captions, "parse_label_id": parsed}])
+    sample = opened(path).samples[0]
+    assert sample.captions == wanted
+    assert sample.caption_tags == [each for each in parsed if each]
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match=r"file/t.json cannot be written: "):
+        write_official(tmp_path / "file" / "t.json", WANTED)
+
+
+def test_names_that_are_too_long_for_a_file_are_refused() -> None:
+    with pytest.raises(TrainingError, match="xxx does not exist; give a file"):
+        opened("x" * 300)
+
+
 def test_long_json_is_read_in_pieces(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ram_core.training.data.official._CHUNK", 7)
     path = folder / "t.json"

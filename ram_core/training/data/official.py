@@ -41,18 +41,19 @@ def write_official(path: Path | str, samples: Iterable[Sample]) -> int:
     partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
-            file.write("[")
-            for count, sample in enumerate(samples, start=1):
-                values = (sample.name, sample.captions, sample.caption_tags, sample.tags)
-                entry = json.dumps(dict(zip(_KEYS, values, strict=True)))
-                file.write((",\n" if count > 1 else "\n") + entry)
-            file.write("\n]\n")
-        partial.replace(path)
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                file.write("[")
+                for count, sample in enumerate(samples, start=1):
+                    values = (sample.name, sample.captions, sample.caption_tags, sample.tags)
+                    entry = json.dumps(dict(zip(_KEYS, values, strict=True)))
+                    file.write((",\n" if count > 1 else "\n") + entry)
+                file.write("\n]\n")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise TrainingError(f"{path} cannot be written: {error.strerror}; give another path") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return count
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,16 +56,19 @@ def open_dataset(
 
 def _paths(given: Path | str) -> Iterator[Path]:
     """Yield the files that a path or pattern means, and for a folder of shards these."""
-    for path in [Path(given)] if Path(given).exists() else expanded(str(given)):
-        shards = sorted(path.glob("*.tar")) if path.is_dir() else []
+    # Path.exists and the like raise for names that are too long
+    is_there = os.path.exists(given)  # noqa: PTH110
+    for path in [Path(given)] if is_there else expanded(str(given)):
+        shards = sorted(path.glob("*.tar")) if os.path.isdir(path) else []  # noqa: PTH112
         yield from shards or [path]
 
 
 def _open(path: Path, describer: Describer, images: Path | None) -> Source:
     ending = path.suffix.lower()
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112
         return open_folder(path, describer)
-    if path.exists() and not path.is_file():  # reading a pipe may never end, and it cannot be read twice
+    # Reading a pipe may never end, and it cannot be read twice.
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
         raise TrainingError(f"{path} is no regular file; write the data to a file first")
     if ending == ".tar":
         return open_shard(path, describer)

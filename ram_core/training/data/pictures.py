@@ -120,7 +120,7 @@ class PictureFolder:
         return os.path.exists(self.root / name)  # noqa: PTH110
 
     def _require(self) -> None:
-        if not self.root.is_dir():
+        if not os.path.isdir(self.root):  # noqa: PTH112  (Path.is_dir raises for long names)
             raise TrainingError(f"the folder of images {self.root} does not exist; give another one (images)")
 
 

@@ -64,10 +64,11 @@ def described(row: Mapping[str, Any], name: str, describer: Describer, where: st
     columns = [each for each in row if CAPTION_COLUMN.fullmatch(each)]
     values = [row[each] for each in columns or OTHER_CAPTIONS if each in row]
     texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
-    captions = list(dict.fromkeys(text.strip() for text in texts if isinstance(text, str) and text.strip()))
+    texts = [text.strip() if isinstance(text, str) else "" for text in texts]
+    captions = list(dict.fromkeys(text for text in texts if text))
     if any(row.get(column) is not None for column in _OFFICIAL):
         try:
-            return sample_of({**row, "caption": captions}, name, describer)
+            return sample_of({**row, **_parsed(row, texts, captions)}, name, describer)
         except ValueError as error:
             raise TrainingError(f"{where}: {error}") from error
     tags = row.get(TAG_COLUMN)
@@ -76,6 +77,17 @@ def described(row: Mapping[str, Any], name: str, describer: Describer, where: st
     if tags is not None and not isinstance(tags, list):
         raise TrainingError(f'{where}: "tags" is {tags!r}; give a list of names or ids, or names parted by |')
     return describer.sample(name, captions, describer.ids(tags or [], where))
+
+
+def _parsed(row: Mapping[str, Any], texts: list[str], captions: list[str]) -> dict[str, Any]:
+    """Return the captions of a row and their tags, which may be given for blank and repeated texts as well."""
+    parsed = row.get("parse_label_id")
+    if not isinstance(parsed, list) or len(parsed) == len(captions):
+        return {"caption": captions}
+    if len(parsed) != len(texts):
+        return {"caption": texts}
+    pairs = [(text, ids) for text, ids in zip(texts, parsed, strict=True) if text]
+    return {"caption": [text for text, _ in pairs], "parse_label_id": [ids for _, ids in pairs]}
 
 
 def _samples(path: Path, image: str, names: list[str], describer: Describer, folder: PictureFolder) -> Iterator[Sample]:
