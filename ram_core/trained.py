@@ -114,7 +114,10 @@ def find_trained(name: str, models_dir: Path | str | None) -> Trained:
     if folder is None or not (folder / CARD).is_file():
         where = "no folder of models is set" if folder is None else f"it is not in {models_dir}"
         raise CheckpointError(f"{name} is not here ({where}); run `ramq models add {own} --from FOLDER`")
-    return Trained(name, folder, read_card(folder))
+    card = read_card(folder)
+    if card["model"] != kind:
+        raise CheckpointError(f"{folder} has a {card['model']}; name it {card['model']}{SEPARATOR}{own}")
+    return Trained(name, folder, card)
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -126,9 +129,22 @@ def read_card(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} has no {CARD}: the training has not ended, or this is no training") from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); train or add it again") from error
-    if not isinstance(card, dict) or card.get("model") not in KINDS:
+    if not _is_card(card):
         raise CheckpointError(f"{path} is no card of a trained model; train or add it again")
-    return card
+    return dict(card)
+
+
+def _is_card(card: Any) -> bool:
+    """Return whether what a file says can be shown."""
+    if not isinstance(card, dict) or card.get("model") not in KINDS:
+        return False
+    parent, data, score = card.get("parent", {}), card.get("data", {}), card.get("validation_map")
+    return (
+        isinstance(parent, dict)
+        and isinstance(data, dict)
+        and isinstance(data.get("images", 0), int)
+        and isinstance(score, (int, float, type(None)))
+    )
 
 
 def add(name: str, source: Path | str, models_dir: Path | str) -> Trained:

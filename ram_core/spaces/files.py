@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ram_core.trained import SEPARATOR
+
 _OWN = {"lite": 560, "ram": 1536, "ram_plus": 1536, "tag2text": 1024}
 """D of models that recognise: lite's last two groups of channels, and the width of Swin-L or Swin-B."""
 
@@ -51,8 +53,9 @@ def vector_size(name: str, models_dir: Path | str) -> int | None:
         name: see ``load_image_encoder``.
         models_dir: folder of checkpoints.
     """
-    if name in _OWN:
-        return _OWN[name]
+    recogniser = name.partition(SEPARATOR)[0]  # vectors of a trained model are as long as those of its parent
+    if recogniser in _OWN:
+        return _OWN[recogniser]
     told, kind = _config(name, models_dir), tower_type(name, models_dir)
     texts = told.get("text_config")
     found: Any = _CATALOGUE.get(name)

@@ -136,6 +136,8 @@ def new_weights(
 def _find(start: str, models_dir: Path | None) -> tuple[Path, str]:
     """Return the file of weights, and their name for people."""
     given = Path(start)
+    if start in CHECKPOINTS:  # a folder of this name in the working directory is not meant: ./ram is
+        return _published(start, models_dir)
     if os.path.isfile(given):  # noqa: PTH113  (Path.is_file raises for long names)
         return given, given.name
     if os.path.isdir(given):  # noqa: PTH112
@@ -146,11 +148,13 @@ def _find(start: str, models_dir: Path | None) -> tuple[Path, str]:
     if "@" in start:
         found = find_trained(start, models_dir)
         return found.checkpoint, found.name
-    if start not in CHECKPOINTS:
-        raise CheckpointError(
-            f"{start} does not exist; give a file, the folder of a training, one of {', '.join(CHECKPOINTS)}, a "
-            f"trained model such as ram_plus@birds, or {NEW}"
-        )
+    raise CheckpointError(
+        f"{start} does not exist; give a file, the folder of a training, one of {', '.join(CHECKPOINTS)}, a "
+        f"trained model such as ram_plus@birds, or {NEW}"
+    )
+
+
+def _published(start: str, models_dir: Path | None) -> tuple[Path, str]:
     home = None if models_dir is None else Path(models_dir)
     for suffix in (".pth", ".safetensors"):  # training needs the caption branch, which safetensors may lack
         for folder in () if home is None else (home / start, home):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ram_core.errors import ModelError, TrainingError
 from ram_core.runs import RUN, read_about, read_run, runs
-from ram_core.trained import TAGS, read_tags
+from ram_core.trained import KINDS, TAGS, read_tags
 from storage.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Asked:
             "dataset": self.dataset and [_absolute(each) for each in self.dataset],
             "images": self.images and _absolute(self.images),
             "model": self.model,
-            "from": self.start and _absolute(self.start),
+            "from": self.start if self.start in {*KINDS, "new"} else self.start and _absolute(self.start),
             "vocabulary": self.vocabulary and _absolute(self.vocabulary),
             "validate": self.validate and [_absolute(each) for each in self.validate],
             "epochs": self.epochs,
@@ -162,9 +162,13 @@ class Trainings:
             raise UsageError("nothing to learn from; give --dataset PATH")
         if out is not None and (out / RUN).exists():
             raise UsageError(f"{out} has a training already; go on with it (--resume), or give another --out")
-        from ram_core.training.beginning import NEW, beginning  # noqa: PLC0415  (torch)
+        from torch.distributed import is_torchelastic_launched  # noqa: PLC0415  (torch)
+
+        from ram_core.training.beginning import NEW, beginning  # noqa: PLC0415
         from ram_core.training.recipes import recipe as recipe_named  # noqa: PLC0415
 
+        if out is None and is_torchelastic_launched():
+            raise UsageError("several processes share one folder; name it: --out FOLDER")
         with usage():
             official = recipe_named(asked.recipe)
             start = asked.start or (NEW if asked.recipe == "pretrain" else asked.model or "ram_plus")

@@ -150,3 +150,21 @@ def test_settings_and_queues_know_trained_models(monkeypatch: pytest.MonkeyPatch
             load_settings(model=wrong)
     assert (kind_of("ram_plus@birds"), kind_of("lite")) == ("ram_plus", "lite")
     assert queue_of("ram@birds") == queue_of("ram")
+
+
+@pytest.mark.parametrize("fault", [{"data": None}, {"parent": 3}, {"data": {"images": "20"}}, {"validation_map": "x"}])
+def test_a_card_that_cannot_be_shown_is_left_out(fault: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "ram_plus@odd"
+    folder.mkdir()
+    (folder / "model.json").write_text(json.dumps({"model": "ram_plus", **fault}))
+    assert trained(tmp_path) == []
+    with pytest.raises(CheckpointError, match="is no card of a trained model"):
+        find_trained("ram_plus@odd", tmp_path)
+
+
+def test_a_card_of_another_model_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "ram@odd"
+    folder.mkdir()
+    (folder / "model.json").write_text(json.dumps({"model": "ram_plus"}))
+    with pytest.raises(CheckpointError, match="name it ram_plus@odd"):
+        find_trained("ram@odd", tmp_path)
