@@ -174,10 +174,16 @@ def _ranked(found: Selection, orders: Sequence[InSpace], without: int | None) ->
 
 
 def chosen_by(order: Order) -> NDArray[np.int64] | None:
-    """Return the ids of all images of an order, best first; None if these are all that match: see ``ByText.hits``."""
-    if isinstance(order, InSpace):
-        return order.order.hits()
-    return order.hits() if isinstance(order, Fused) else None
+    """Return the ids of all images of an order; None if these are all that match: see ``ByText.hits``."""
+    if isinstance(order, Fused):
+        return order.hits()
+    if not isinstance(order, InSpace):
+        return None
+    hits = order.order.hits()
+    ranked = order.order.found
+    if hits is None and order.of == "text" and not order.ranks_all and ranked.remote is None:
+        return ranked.ids()  # the others have no vector to compare the text with
+    return hits
 
 
 def spaces_of(order: Order) -> tuple[InSpace, ...]:

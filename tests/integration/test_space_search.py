@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -228,6 +229,10 @@ def test_images_without_a_vector_are_no_hits_and_are_counted(ramq: Services, wor
     page = ramq.search.page(SearchQuery(text=TEXT, space="siglip", relevance=0, limit=100))
     assert set(ids(page.items)) == some
     assert (page.total, page.unranked) == (len(some), {"siglip": missing})
+    counted = {
+        facet.id: facet.count for facet in ramq.search.facets(SearchQuery(text=TEXT, space="siglip", relevance=0))
+    }
+    assert counted == Counter(tag.id for hit in page.items for tag in hit.tags)
     both = ramq.search.page(SearchQuery(text=TEXT, space="text,siglip", relevance=0, limit=100))
     assert (both.total, both.unranked) == (len(keys_of(ramq)), {"siglip": missing})
     narrowed = ramq.search.page(SearchQuery(text=TEXT, space="siglip", relevance=0, prefix="co"))
