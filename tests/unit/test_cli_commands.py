@@ -27,7 +27,9 @@ def test_a_command_that_is_typed_loads_its_own_file_alone() -> None:
         "print(*(name for name in sys.modules if name.startswith('ramq.cli.')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) == {f"ramq.cli.{name}" for name in ("main", "output", "context", "jobs")}
+    assert set(done.stdout.split()) == {
+        f"ramq.cli.{name}" for name in ("main", "output", "context", "jobs", "following")
+    }
 
 
 @pytest.mark.parametrize("typed", ["", "--help", "serch"])

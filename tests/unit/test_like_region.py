@@ -63,7 +63,7 @@ def test_pages_that_end_among_equal_neighbours_do_not_overlap(found: Selection, 
 def test_a_region_comes_before_all_that_are_equally_like_it(found: Selection, own: int, size: int) -> None:
     vector = vector_of(found, own)
     others = [row_id for row_id in found.nearest(vector, len(found))[0].tolist() if row_id != own]
-    order = ByLikeness(found, vector, own)
+    order = ByLikeness(found, vector, own, 1)
     assert paged(order, size) == [own, *others]
     assert order.take(None, size).total == len(found)
     assert order.take((2,), size).total == len(found)
@@ -72,7 +72,7 @@ def test_a_region_comes_before_all_that_are_equally_like_it(found: Selection, ow
 
 def test_a_region_that_the_rest_of_the_search_excludes_is_not_there(found: Selection) -> None:
     left = found.among(np.arange(100, 200, dtype=np.int64))
-    order = ByLikeness(left, vector_of(found, 1), 1)
+    order = ByLikeness(left, vector_of(found, 1), 1, 1)
     assert sorted(paged(order, 7)) == list(range(100, 200))
     assert order.take(None, 3).total == 100
 
