@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ram_core.spaces.tiny import write_tiny_tower
+from ramq.services.search import SearchClient
 from storage.results.spaces import SPACES
 from storage.search.views import SearchQuery
 from tests.services.recognised import make_worker
@@ -15,6 +16,7 @@ from workers.stages import StageOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from ramq.wiring import Services
     from storage.ledger.views import JobView
@@ -29,17 +31,17 @@ def install_towers(services: Services) -> None:
         write_tiny_tower(tower, services.settings.models_path)
 
 
+def space_models(services: Services, folder: Path | None = None) -> ModelHolder:
+    """Models of a worker whose checkpoints are in a folder; by default, where those of the services are."""
+    folder = folder or services.settings.models_path
+    options = ModelOptions("cpu", folder, services.settings.cache_path)
+    return ModelHolder(services.engine, options, None, StageHolder(StageOptions("cpu", folder), SPACES))
+
+
 @contextmanager
 def space_worker(services: Services) -> Iterator[Worker]:
     """A worker that hears no wake-ups and does all spaces."""
-    folder = services.settings.models_path
-    holder = ModelHolder(
-        services.engine,
-        ModelOptions("cpu", folder, services.settings.cache_path),
-        None,
-        StageHolder(StageOptions("cpu", folder), SPACES),
-    )
-    made = make_worker(services, holder)
+    made = make_worker(services, space_models(services))
     yield made
     made.leave()
 
@@ -53,3 +55,8 @@ def make_space(
         worker.work()
     assert now.failed == 0
     return now
+
+
+def asking_with(services: Services, *spaces: str) -> SearchClient:
+    """The searches of a server on which texts are compared in other spaces."""
+    return SearchClient(services.engine, services.search._search, services.search._models, spaces)

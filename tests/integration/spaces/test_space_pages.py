@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ram_core.spaces.tiny import write_tiny_tower
 from storage.search.views import SearchQuery
 from tests.services.recognised import CAT
-from tests.services.spaces import FURTHER, install_towers, make_space, space_worker
+from tests.services.spaces import FURTHER, make_space, space_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from fastapi import FastAPI
     from starlette.testclient import TestClient
 
     from ramq.wiring import Services
@@ -23,19 +20,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.services
 
 TEXT = "a cat beside a cup of coffee"
-
-
-@pytest.fixture
-def ramq(client: TestClient) -> Services:
-    services = cast("Services", cast("FastAPI", client.app).state.services)
-    install_towers(services)
-    return services
-
-
-@pytest.fixture
-def worker(ramq: Services) -> Iterator[Worker]:
-    with space_worker(ramq) as made:
-        yield made
 
 
 def test_a_cursor_is_valid_for_the_same_vectors_alone(ramq: Services, worker: Worker, client: TestClient) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -28,55 +28,18 @@ from storage.search.views import SearchQuery
 from tests.services.command_line import run_here
 from tests.services.null_worker import load_null
 from tests.services.recognised import make_worker
+from tests.services.spaces import FURTHER, make_space, space_models
 from workers.pipeline import model_holder
 from workers.pipeline.decoders import Decoders
-from workers.pipeline.model_holder import ModelHolder, ModelOptions
-from workers.pipeline.stage_holder import StageHolder
-from workers.stages import StageOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from fastapi import FastAPI
     from starlette.testclient import TestClient
 
-    from storage.ledger.views import JobView
     from workers.lifecycle import Worker
 
 pytestmark = pytest.mark.services
-
-FURTHER = {"siglip": "siglip2-base", "clip": "clip-vit-base-patch32-laion2b", "dino": "dinov2-base"}
-
-
-@pytest.fixture
-def ramq(client: TestClient) -> Services:
-    services = cast("Services", cast("FastAPI", client.app).state.services)
-    for tower in FURTHER.values():
-        write_tiny_tower(tower, services.settings.models_path)
-    return services
-
-
-@pytest.fixture
-def worker(ramq: Services) -> Iterator[Worker]:
-    made = make_worker(ramq, holder(ramq))
-    yield made
-    made.leave()
-
-
-def holder(ramq: Services, folder: Path | None = None) -> ModelHolder:
-    """Models of a worker whose checkpoints are in a folder; by default, where those of the services are."""
-    folder = folder or ramq.settings.models_path
-    options = ModelOptions("cpu", folder, ramq.settings.cache_path)
-    return ModelHolder(ramq.engine, options, None, StageHolder(StageOptions("cpu", folder), SPACES))
-
-
-def work(ramq: Services, worker: Worker, space: str, model: str | None = None) -> JobView:
-    [job] = ramq.stages.start(space, SearchQuery(), model=model)
-    while not (now := ramq.jobs.get(job.id)).is_over:
-        worker.work()
-    assert now.failed == 0
-    return now
 
 
 def serving(ramq: Services, space: str) -> int:
@@ -103,8 +66,8 @@ def stored(ramq: Services, generation_id: int) -> dict[int, bytes]:
 def test_each_space_has_its_own_vectors_and_index(ramq: Services, worker: Worker) -> None:
     keys = {hit.image_id: hit.key for hit in ramq.search.page(SearchQuery(limit=100)).items}
     for space in SPACES:
-        assert work(ramq, worker, space).done == len(keys)
-    assert work(ramq, worker, "dino").done == 0
+        assert make_space(ramq, worker, space).done == len(keys)
+    assert make_space(ramq, worker, "dino").done == 0
     own = {space: serving(ramq, space) for space in SPACES}
     assert len(set(own.values())) == len(SPACES)
     assert {one.stage: one.model for one in ramq.stages.generations() if one.stage in own} == {
@@ -137,8 +100,8 @@ def test_each_space_has_its_own_vectors_and_index(ramq: Services, worker: Worker
 
 
 def test_one_model_may_serve_two_spaces(ramq: Services, worker: Worker) -> None:
-    work(ramq, worker, "dino")
-    work(ramq, worker, "look", FURTHER["dino"])
+    make_space(ramq, worker, "dino")
+    make_space(ramq, worker, "look", FURTHER["dino"])
     dino, look = (stored(ramq, serving(ramq, space)) for space in ("dino", "look"))
     assert dino.keys() == look.keys()
     # Batches of another size may round the last bit otherwise.
@@ -149,7 +112,7 @@ def test_one_model_may_serve_two_spaces(ramq: Services, worker: Worker) -> None:
 
 def test_erasing_reaches_every_space(ramq: Services, worker: Worker, capsys: pytest.CaptureFixture[str]) -> None:
     for space in ("look", "siglip"):
-        work(ramq, worker, space)
+        make_space(ramq, worker, space)
     builder = make_builder(ramq.settings, ramq.engine)
     for space in ("look", "siglip"):
         builder.publish_new(serving(ramq, space), force=True)
@@ -169,7 +132,7 @@ def test_erasing_reaches_every_space(ramq: Services, worker: Worker, capsys: pyt
 
 def test_dropping_a_generation_leaves_the_other_spaces(ramq: Services, worker: Worker) -> None:
     for space in ("look", "siglip"):
-        work(ramq, worker, space)
+        make_space(ramq, worker, space)
     kept = stored(ramq, serving(ramq, "look"))
     assert ramq.stages.drop(serving(ramq, "siglip")).records == len(kept)
     assert stored(ramq, serving(ramq, "look")) == kept
@@ -180,7 +143,7 @@ def test_dropping_a_generation_leaves_the_other_spaces(ramq: Services, worker: W
 
 def test_a_space_takes_a_folder_with_a_tower_of_its_kind(ramq: Services, worker: Worker) -> None:
     write_tiny_tower("dinov3-base", ramq.settings.models_path)
-    work(ramq, worker, "dino", "dinov3-base")
+    make_space(ramq, worker, "dino", "dinov3-base")
     assert {one.model for one in ramq.stages.generations() if one.stage == "dino"} == {"dinov3-base"}
     for wrong in ("siglip2-base", "lite", "../lite", ""):
         with pytest.raises(UsageError, match=r"unknown model .* of dino; choose one of dinov2-base"):
@@ -229,7 +192,7 @@ def test_three_stages_share_each_picture(services: Services, tmp_path: Path, mon
     monkeypatch.setattr(FolderStore, "fetch", fetch_counted)
     monkeypatch.setattr(Decoders, "decode_for_all", decode_counted)
     services.jobs.create(str(folder), stages=["recognition", "look", "siglip"])
-    worker = make_worker(services, holder(services))
+    worker = make_worker(services, space_models(services))
     while not all(one.is_over for one in services.jobs.list().items):
         worker.work()
     worker.leave()
@@ -245,15 +208,15 @@ def test_missing_weights_hold_up_only_their_own_stage(ramq: Services, tmp_path: 
     assert "run `ramq models pull siglip2-base` where the workers run" in told
     assert ramq.stages.estimate("siglip", SearchQuery()).lacking == told
     [job] = ramq.stages.start("siglip", SearchQuery())
-    poor = make_worker(ramq, holder(ramq))
+    poor = make_worker(ramq, space_models(ramq))
     poor.work()
     [reason] = poor.fitness.reasons()
     assert (reason.kind, reason.name) == ("model", "siglip2-base")
-    work(ramq, poor, "look")  # its other stages go on
+    make_space(ramq, poor, "look")  # its other stages go on
     assert not ramq.jobs.get(job.id).is_over
     elsewhere = tmp_path / "models"
     write_tiny_tower("siglip2-base", elsewhere)
-    rich = make_worker(ramq, holder(ramq, elsewhere))
+    rich = make_worker(ramq, space_models(ramq, elsewhere))
     rich.start()
     by_id = {each.id: each.weights for each in ramq.jobs.workers()}
     assert by_id[rich.id] == ["siglip2-base"]
@@ -280,7 +243,7 @@ def test_what_a_space_costs_is_told_first(ramq: Services, worker: Worker) -> Non
     assert f"Their vectors ({encoder.spec.vector_size} numbers) take" in said.stdout
     assert said.stderr == ""
     assert run_here(["look", "--space", "smell", "--dry-run"], environment).returncode == 2
-    work(ramq, worker, "siglip")
+    make_space(ramq, worker, "siglip")
     after = ramq.stages.estimate("siglip", SearchQuery())
     assert (after.done, after.vector_size, after.vector_bytes) == (before.images, before.vector_size, 0)
     assert after.images_per_second
@@ -296,7 +259,7 @@ def test_an_image_names_its_spaces_and_an_export_has_the_vectors_of_one(
     ramq: Services, worker: Worker, client: TestClient, tmp_path: Path
 ) -> None:
     for space in ("look", "siglip"):
-        work(ramq, worker, space)
+        make_space(ramq, worker, space)
     first = ramq.images.find("chelsea.png")
     views = {view.space: view for view in ramq.images.get(first).vectors}
     assert {space: view.model for space, view in views.items()} == {
@@ -345,7 +308,7 @@ def test_spaces_that_nobody_asked_for_cost_nothing(ramq: Services, worker: Worke
         assert session.scalars(text(partitions)).all() == []
     assert not any(one.stage in SPACES for one in ramq.index.status())
     for space in SPACES:
-        work(ramq, worker, space)
+        make_space(ramq, worker, space)
     for query in searches:
         ramq.search.page(query)
     assert [statements(ramq, query) for query in searches] == before

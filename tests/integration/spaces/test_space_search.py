@@ -12,7 +12,6 @@ from sqlalchemy import update
 
 from ram_core.spaces import load_text_tower
 from ram_core.spaces.tiny import write_tiny_tower
-from ramq.services.search import SearchClient
 from storage.database import unit_of_work
 from storage.errors import ModelMissingError, NotFoundError, UsageError
 from storage.results import generations, looks
@@ -20,10 +19,10 @@ from storage.search.views import SearchQuery
 from storage.tables import Generation
 from tests.services.command_line import run_here
 from tests.services.recognised import CAT, HOSTILE_KEY
-from tests.services.spaces import FURTHER, install_towers, make_space, space_worker
+from tests.services.spaces import FURTHER, asking_with, make_space
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy as np
@@ -39,19 +38,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.services
 
 TEXT = "a cat beside a cup of coffee"
-
-
-@pytest.fixture
-def ramq(client: TestClient) -> Services:
-    services = cast("Services", cast("FastAPI", client.app).state.services)
-    install_towers(services)
-    return services
-
-
-@pytest.fixture
-def worker(ramq: Services) -> Iterator[Worker]:
-    with space_worker(ramq) as made:
-        yield made
 
 
 def keys_of(ramq: Services) -> dict[int, str]:
@@ -91,11 +77,6 @@ def fused(*rankings: list[int]) -> list[int]:
         for rank, image_id in enumerate(ranking, 1):
             scores[image_id] = scores.get(image_id, 0) + 1 / (60 + rank)
     return sorted(scores, key=lambda image_id: (-round(scores[image_id], 12), image_id))
-
-
-def asking_with(ramq: Services, *spaces: str) -> SearchClient:
-    """The searches of a server on which texts are compared in other spaces."""
-    return SearchClient(ramq.engine, ramq.search._search, ramq.search._models, spaces)
 
 
 def test_a_text_is_compared_in_the_space_of_a_tower(ramq: Services, worker: Worker, client: TestClient) -> None:

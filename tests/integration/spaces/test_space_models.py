@@ -11,17 +11,14 @@ import pytest
 from ram_core.spaces.tiny import write_tiny_tower
 from ramq import doctor
 from ramq.services import query_models
-from ramq.services.search import SearchClient
 from storage.errors import ModelMissingError, NoGenerationError, UsageError
 from storage.search.views import SearchQuery
 from tests.services.command_line import run_here
-from tests.services.spaces import FURTHER, install_towers, make_space, space_worker
+from tests.services.spaces import FURTHER, asking_with, make_space, space_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from fastapi import FastAPI
     from sqlalchemy import Engine
     from starlette.testclient import TestClient
 
@@ -35,27 +32,15 @@ OWN = "tiny-siglip"
 
 
 @pytest.fixture
-def ramq(client: TestClient) -> Services:
-    services = cast("Services", cast("FastAPI", client.app).state.services)
-    install_towers(services)
-    write_own(services, 1)
-    return services
-
-
-@pytest.fixture
-def worker(ramq: Services) -> Iterator[Worker]:
-    with space_worker(ramq) as made:
-        yield made
+def ramq(ramq: Services) -> Services:
+    write_own(ramq, 1)
+    return ramq
 
 
 def write_own(ramq: Services, seed: int) -> None:
     """A tower in a folder of one's own."""
     published = write_tiny_tower(FURTHER["siglip"], ramq.settings.data_dir / "elsewhere", seed=seed)
     shutil.copytree(published, ramq.settings.models_path / OWN, dirs_exist_ok=True)
-
-
-def asking_with(ramq: Services, *spaces: str) -> SearchClient:
-    return SearchClient(ramq.engine, ramq.search._search, ramq.search._models, spaces)
 
 
 def towers(ramq: Services) -> list[tuple[str, str]]:

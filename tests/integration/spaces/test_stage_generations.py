@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
@@ -14,17 +14,15 @@ from storage.results.spaces import SPACES
 from storage.search.views import SearchQuery
 from tests.services.command_line import run_here
 from tests.services.recognised import make_worker
-from tests.services.spaces import install_towers, make_space, space_worker
+from tests.services.spaces import make_space
 from workers.pipeline.fitness import UnfitError
 from workers.pipeline.model_holder import ModelHolder, ModelOptions
 from workers.pipeline.stage_holder import StageHolder
 from workers.stages import StageOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from fastapi import FastAPI
     from starlette.testclient import TestClient
 
     from ramq.wiring import Services
@@ -35,18 +33,10 @@ pytestmark = pytest.mark.services
 
 
 @pytest.fixture
-def ramq(client: TestClient) -> Services:
-    services = cast("Services", cast("FastAPI", client.app).state.services)
-    install_towers(services)
-    write_tiny_tower("siglip2-base", services.settings.models_path / "made", seed=5)
-    (services.settings.models_path / "made" / "siglip2-base").rename(services.settings.models_path / "mine")
-    return services
-
-
-@pytest.fixture
-def worker(ramq: Services) -> Iterator[Worker]:
-    with space_worker(ramq) as made:
-        yield made
+def ramq(ramq: Services) -> Services:
+    write_tiny_tower("siglip2-base", ramq.settings.models_path / "made", seed=5)
+    (ramq.settings.models_path / "made" / "siglip2-base").rename(ramq.settings.models_path / "mine")
+    return ramq
 
 
 @pytest.fixture
