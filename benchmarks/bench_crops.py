@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
-import urllib3
 
-from benchmarks.bench_load import serving
+from benchmarks.bench_load import door, serving
 from benchmarks.bench_search import LIMIT, QUERIES, SHARES, WARM_UP, memory, newer, timed
 from benchmarks.report import begin, options, write
 from benchmarks.search_data import CHUNK, Maker, load, prepare
@@ -223,17 +222,14 @@ class Bench:
 
     def measure_door(self, url: str) -> dict[str, dict[str, float]]:
         """Time every kind of query as an HTTP client sees it."""
-        pool = urllib3.PoolManager(maxsize=1, retries=False, timeout=60)
+        ask = door(url)
 
-        def ask(query: SearchQuery, number: int) -> None:
-            path = f"/v1/search?limit={LIMIT}&{query_string(self._of(query, number))}"
-            answer = pool.request("GET", f"{url.rstrip('/')}{path}")
-            if answer.status != 200:
-                raise SystemExit(f"{path}: {answer.status}: {answer.data[:500]!r}")
+        def search(query: SearchQuery, number: int) -> None:
+            ask(f"/v1/search?limit={LIMIT}&{query_string(self._of(query, number))}")
 
         found = {}
         for name, query in self.queries().items():
-            found[name] = timed(partial(ask, query))
+            found[name] = timed(partial(search, query))
             print(f"HTTP, {name:28}{found[name]}", flush=True)
         return found
 

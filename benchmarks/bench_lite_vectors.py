@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import timm
 import torch
-from PIL import Image
 from timm.data import create_transform, resolve_data_config
 from torch.nn import functional
 
 from benchmarks.bench_retrieval import SIMILAR, taught
-from benchmarks.labelled import Labelled, folder_of, photographs, stamps
+from benchmarks.labelled import Labelled, folder_of, opened, photographs, stamps
 from benchmarks.report import begin, options, write
 from ram_core import load_model, load_text_encoder
 from ram_core.embeddings import unit
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+    from PIL import Image
 
 RANK = 10
 _BATCH = 32
@@ -117,7 +117,7 @@ def likeness(sets: dict[str, Labelled], model: Any) -> dict[str, dict[str, float
     folders = [folder_of(path) for path in paths]
     parts: dict[str, list[NDArray[np.float32]]] = {}
     for start in range(0, len(paths), _BATCH):
-        pixels = np.stack([_opened(path, model.preprocessing) for path in paths[start : start + _BATCH]])
+        pixels = np.stack([opened(path, model.preprocessing) for path in paths[start : start + _BATCH]])
         for name, rows in _parts(model, pixels).items():
             parts.setdefault(name, []).append(rows)
     found = {}
@@ -169,7 +169,7 @@ def _crop() -> Callable[[Image.Image], torch.Tensor]:
 
 
 def _vectors(model: Any, paths: list[Path]) -> list[NDArray[np.float32]]:
-    pixels = np.stack([_opened(path, model.preprocessing) for path in paths])
+    pixels = np.stack([opened(path, model.preprocessing) for path in paths])
     return [prediction.vector for prediction in model.predict(pixels)]
 
 
@@ -177,14 +177,9 @@ def _scores(model: Any, paths: list[Path], prepare: Callable[[Image.Image], torc
     """(N, T) scores of pictures that were prepared in a way which need not be the model's own."""
     rows = []
     for start in range(0, len(paths), _BATCH):
-        normalised = torch.stack([_opened(path, prepare) for path in paths[start : start + _BATCH]])
+        normalised = torch.stack([opened(path, prepare) for path in paths[start : start + _BATCH]])
         rows.append(model.tag_logits(normalised).softmax(dim=1).cpu().numpy())
     return np.concatenate(rows)
-
-
-def _opened(path: Path, prepare: Callable[[Image.Image], Any]) -> Any:
-    with Image.open(path) as image:
-        return prepare(image)
 
 
 def main() -> None:

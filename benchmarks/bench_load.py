@@ -257,6 +257,18 @@ def serving(services: EmbeddedServices, folder: Path) -> Iterator[tuple[str, psu
         process.wait(60)
 
 
+def door(url: str) -> Callable[[str], None]:
+    """Return what asks a server for a path, on a connection that is kept, and stops if the answer is an error."""
+    pool = urllib3.PoolManager(maxsize=1, retries=False, timeout=60)
+
+    def ask(path: str) -> None:
+        answer = pool.request("GET", f"{url.rstrip('/')}{path}")
+        if answer.status != 200:
+            raise SystemExit(f"{path}: {answer.status}: {answer.data[:500]!r}")
+
+    return ask
+
+
 def address_in(log: Path, is_alive: Callable[[], bool]) -> str:
     while is_alive():
         if found := re.search(r"http://\S+", log.read_text(encoding="utf-8")):

@@ -25,9 +25,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
-import urllib3
 
-from benchmarks.bench_load import serving
+from benchmarks.bench_load import door, serving
 from benchmarks.report import begin, options, write
 from benchmarks.search_data import CHUNK, Maker, load, prepare
 from benchmarks.table_sizes import bytes_each
@@ -214,17 +213,10 @@ class Bench:
 
     def measure_door(self, services: Any, folder: Path) -> dict[str, Any]:
         """Time every kind of question as an HTTP client sees it, in a server that has just read regions."""
-        pool = urllib3.PoolManager(maxsize=1, retries=False, timeout=60)
         found = {}
         (folder / "web.log").unlink(missing_ok=True)  # it has the address of an earlier server
         with serving(services, folder) as (url, _):
-
-            def ask(path: str) -> int:
-                answer = pool.request("GET", f"{url.rstrip('/')}{path}")
-                if answer.status != 200:
-                    raise SystemExit(f"{path}: {answer.status}: {answer.data[:500]!r}")
-                return 0
-
+            ask = door(url)
             ask("/v1/search?limit=1")
             time.sleep(self.seconds_to_warm)
             for name, asked in questions().items():
@@ -265,7 +257,7 @@ class Bench:
         return [Path(f"/proc/{pid}/schedstat") for pid in ("self", row[0])]
 
 
-def _timed(cores: Sequence[Path], calls: Sequence[Callable[[], int]]) -> dict[str, float]:
+def _timed(cores: Sequence[Path], calls: Sequence[Callable[[], object]]) -> dict[str, float]:
     """Call each once; return medians and 95th percentiles in milliseconds."""
     taken: dict[str, list[float]] = {"": [], "on_core_": []}
     for call in calls:

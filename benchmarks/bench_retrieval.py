@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from benchmarks.bench_load import address_in
 from benchmarks.labelled import (
@@ -41,6 +40,7 @@ from benchmarks.labelled import (
     by_text,
     coco,
     flickr30k,
+    opened,
     photographs,
     stamps,
 )
@@ -51,7 +51,7 @@ from ramq.client import Client
 from ramq.embedded.process import spawn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -197,16 +197,11 @@ def vectors_of(paths: Sequence[Path], space: str) -> NDArray[np.float32]:
     model: Any = load_model("lite") if space == "text" else load_image_encoder("lite")
     parts = []
     for start in range(0, len(paths), BATCH):
-        pixels = np.stack([_opened(path, model.preprocessing) for path in paths[start : start + BATCH]])
+        pixels = np.stack([opened(path, model.preprocessing) for path in paths[start : start + BATCH]])
         parts.append(
             np.stack([one.vector for one in model.predict(pixels)]) if space == "text" else model.encode(pixels)
         )
     return np.concatenate(parts)
-
-
-def _opened(path: Path, prepare: Callable[[Image.Image], Any]) -> Any:
-    with Image.open(path) as image:
-        return prepare(image)
 
 
 def main() -> None:

@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING, Any
 import faiss as _faiss
 import numpy as np
 import psutil
-import urllib3
 
-from benchmarks.bench_load import serving
+from benchmarks.bench_load import door, serving
 from benchmarks.report import begin, options, write
 from benchmarks.search_data import CHUNK, DAYS, NEWEST, Maker, load, prepare, record_rows
 from ram_core import load_text_encoder
@@ -129,12 +128,7 @@ class Bench:
 
     def measure_door(self, url: str) -> dict[str, dict[str, float]]:
         """Time every kind of query as an HTTP client sees it."""
-        pool = urllib3.PoolManager(maxsize=1, retries=False, timeout=60)
-
-        def ask(path: str) -> None:
-            answer = pool.request("GET", f"{url.rstrip('/')}{path}")
-            if answer.status != 200:
-                raise SystemExit(f"{path}: {answer.status}: {answer.data[:500]!r}")
+        ask = door(url)
 
         def search(query: Callable[[int], SearchQuery], number: int) -> None:
             ask(f"/v1/search?limit={LIMIT}&{query_string(query(number))}")

@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
-import urllib3
 
 from benchmarks import bench_search
-from benchmarks.bench_load import serving
+from benchmarks.bench_load import door, serving
 from benchmarks.bench_search import LIMIT, QUERIES, SHARES, memory, newer, timed
 from benchmarks.report import begin, options, write
 from benchmarks.search_data import CHUNK, Maker
@@ -162,17 +161,14 @@ class Bench(bench_search.Bench):
 
     def measure_door(self, url: str) -> dict[str, dict[str, float]]:
         """Time every kind of query as an HTTP client sees it."""
-        pool = urllib3.PoolManager(maxsize=1, retries=False, timeout=60)
+        ask = door(url)
 
-        def ask(query: Callable[[int], SearchQuery], number: int) -> None:
-            path = f"/v1/search?limit={LIMIT}&{query_string(query(number))}"
-            answer = pool.request("GET", f"{url.rstrip('/')}{path}")
-            if answer.status != 200:
-                raise SystemExit(f"{path}: {answer.status}: {answer.data[:500]!r}")
+        def search(query: Callable[[int], SearchQuery], number: int) -> None:
+            ask(f"/v1/search?limit={LIMIT}&{query_string(query(number))}")
 
         found = {}
         for name, query in self.queries().items():
-            found[name] = timed(partial(ask, query))
+            found[name] = timed(partial(search, query))
             print(f"HTTP, {name:34}{found[name]}", flush=True)
         return found
 

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from benchmarks.labelled import Labelled, photographs, stamps
+from benchmarks.labelled import Labelled, opened, photographs, stamps
 from benchmarks.report import begin, options, write
 from ram_core import load_model
 from ram_core.hierarchy.wordnet import shipped_hierarchy
@@ -93,16 +92,10 @@ def run(sets: dict[str, Labelled]) -> dict[str, Any]:
 def _scores(model: Any, paths: list[Path]) -> NDArray[np.float32]:
     rows = []
     for start in range(0, len(paths), _BATCH):
-        pixels = np.stack([_opened(path, model) for path in paths[start : start + _BATCH]])
+        pixels = np.stack([opened(path, model.preprocessing) for path in paths[start : start + _BATCH]])
         prepared = normalise(torch.tensor(pixels), model.preprocessing.mean, model.preprocessing.std)
         rows.append(model.tag_logits(prepared)[:, :CLASSES].softmax(dim=1).cpu().numpy())
     return np.concatenate(rows)
-
-
-def _opened(path: Path, model: Any) -> NDArray[np.uint8]:
-    with Image.open(path) as image:
-        pixels: NDArray[np.uint8] = model.preprocessing(image)
-        return pixels
 
 
 def main() -> None:

@@ -11,12 +11,14 @@ import json
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
 
 from tests.photographs import UNPACKED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 # Drawings, signs with a rule for a text, and pictures that repeat another.
@@ -81,6 +83,12 @@ def photographs(folder: Path = UNPACKED) -> Labelled:
     paths = [path for path in sorted(folder.rglob("*.webp")) if not any(part in str(path) for part in _NO_NAMES)]
     words = (re.sub(r"(?<=[a-z])(?=[A-Z])", " ", re.sub(r"\d", "", path.stem)) for path in paths)
     return Labelled(paths, [name.replace("_", " ").lower() for name in words])
+
+
+def opened(path: Path, prepare: Callable[[Image.Image], Any]) -> Any:
+    """Return what ``prepare`` makes of a picture."""
+    with Image.open(path) as image:
+        return prepare(image)
 
 
 def by_text(labelled: Labelled) -> Captioned:
