@@ -17,7 +17,7 @@ from ram_core.modeling.tiny import build
 from ram_core.official import Source
 from ram_core.openset import embed_vocabulary
 from ram_core.registry import load_text_encoder, load_vocabulary
-from ram_core.trained import TAGS, find_trained, read_tags
+from ram_core.trained import SEPARATOR, TAGS, WEIGHTS, find_trained, read_tags
 from ram_core.training.initial import initial_weights
 from ram_core.training.loading import begin_training, load_for_training
 from ram_core.weights import model_of, read_checkpoint
@@ -141,11 +141,11 @@ def _find(start: str, models_dir: Path | None) -> tuple[Path, str]:
     if os.path.isfile(given):  # noqa: PTH113  (Path.is_file raises for long names)
         return given, given.name
     if os.path.isdir(given):  # noqa: PTH112
-        path = given / "model.pth"
+        path = given / WEIGHTS
         if not path.is_file():
-            raise CheckpointError(f"{given} has no model.pth: the training has not ended; give one of its files")
+            raise CheckpointError(f"{given} has no {WEIGHTS}: the training has not ended; give one of its files")
         return path, given.name
-    if "@" in start:
+    if SEPARATOR in start:
         found = find_trained(start, models_dir)
         return found.checkpoint, found.name
     raise CheckpointError(

@@ -12,9 +12,6 @@ from ram_core.errors import TrainingError
 from ram_core.training.augmentation import Augmentation, View
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from PIL import Image
     from torch import nn
 
     from ram_core.transforms import Triple
@@ -148,23 +145,6 @@ class Recipe:
         if clip and self.own_clip_view:
             views.append(View(replace(self.augmentation, size=CLIP_SIZE), (seed, epoch, index, 1)))
         return views
-
-    def views(
-        self, image: Image.Image, seed: int, epoch: int, index: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return what the model sees of an image in an epoch, and what CLIP sees: (S, S, 3) and (224, 224, 3) uint8.
-
-        Args:
-            image: the picture.
-            seed: of the training.
-            epoch: from 0.
-            index: of the image in the data set.
-
-        Raises:
-            ImageError: the image is empty.
-        """
-        views = [view(image) for view in self.views_of(seed, epoch, index)]
-        return views[0], views[-1]
 
 
 PRETRAIN = Recipe(name="pretrain", image_size=CLIP_SIZE, batch_size=52, epochs=5, schedule=Decay(), own_clip_view=False)

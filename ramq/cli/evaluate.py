@@ -167,7 +167,7 @@ class _Told:
         from ram_core.training.data import BadImages  # noqa: PLC0415
 
         self.count = 0
-        self._list, self._is_quiet = BadImages(folder / "bad.jsonl"), as_json
+        self._list, self._is_quiet = BadImages(folder), as_json
 
     def bad(self, name: str, reason: str) -> None:
         """List a bad image."""

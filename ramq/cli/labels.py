@@ -30,7 +30,6 @@ app = typer.Typer(
 )
 
 _TABLES = (".txt", ".csv", ".jsonl", ".labels")
-_COMPOSED = "template"
 _FORMS = frozenset({"plural", "lemma", "spelling"})  # origins
 
 Column = Annotated[str | None, typer.Option(metavar="C", help="Column of captions in a table; default: caption.")]
@@ -199,9 +198,11 @@ def _count(captions: list[Path], column: str | None, archive: str | None) -> Can
         for caption in read_captions(path, column):
             counter.add(caption)
     if archive is not None:
+        from ramq.services.captions import COMPOSED  # noqa: PLC0415
+
         with services() as ramq:
             for hit in ramq.search.export(SearchQuery(archive=archive))[1]:
-                if hit.caption and hit.captioner != _COMPOSED:
+                if hit.caption and hit.captioner != COMPOSED:
                     counter.add(hit.caption)
     return counter
 

@@ -121,8 +121,9 @@ def verify(name: Name, models_dir: ModelsDir = None, as_json: Json = False) -> N
     Example: ramq models verify ram_plus
     """
     from ram_core import checkpoints  # noqa: PLC0415
+    from ram_core.trained import SEPARATOR  # noqa: PLC0415
 
-    if "@" in name:
+    if SEPARATOR in name:
         _verify_trained(name, models_dir, as_json=as_json)
         return
     with _model_errors():
@@ -144,11 +145,11 @@ def path(name: Name, models_dir: ModelsDir = None) -> None:
     Example: ls $(ramq models path ram_plus)
     """
     from ram_core import checkpoints  # noqa: PLC0415
-    from ram_core.trained import find_trained  # noqa: PLC0415
+    from ram_core.trained import SEPARATOR, find_trained  # noqa: PLC0415
 
     folder = _folder(models_dir)
     with _model_errors():
-        if "@" in name:
+        if SEPARATOR in name:
             out().print(str(find_trained(name, folder).folder), markup=False, soft_wrap=True)
             return
         if not checkpoints.entry(name).files:

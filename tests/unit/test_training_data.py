@@ -272,7 +272,7 @@ def test_a_folder_of_images_that_vanishes_ends_the_training_and_lists_nothing(tm
 
 
 def test_a_list_of_bad_images_survives_a_line_cut_short_and_other_writers(tmp_path: Path) -> None:
-    first, second = BadImages(tmp_path), BadImages(tmp_path / "bad.jsonl")
+    first, second = BadImages(tmp_path), BadImages(tmp_path)
     first("a.jpg", "gone")
     second("a.jpg", "gone")
     second("b.jpg", "cut")

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ram_core.training.recipes import Recipe
+
 
 def picture(seed: int = 0, size: tuple[int, int] = (90, 60)) -> Image.Image:
     low = np.random.default_rng(seed).integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -154,15 +156,21 @@ def test_operations_do_what_their_names_say() -> None:
     assert len(OPERATIONS) == 10
 
 
+def seen(official: Recipe, image: Image.Image, seed: int, epoch: int, index: int) -> tuple[NDArray[np.uint8], ...]:
+    """What the model, and what CLIP sees: the first and the last view, as batches take them."""
+    views = [view(image) for view in official.views_of(seed, epoch, index)]
+    return views[0], views[-1]
+
+
 def test_clip_sees_its_own_view_where_the_recipe_says_so() -> None:
     image = picture(size=(300, 260))
-    model, clip = PRETRAIN.views(image, 0, 0, 3)
+    model, clip = seen(PRETRAIN, image, 0, 0, 3)
     assert np.array_equal(model, clip)
     assert model.shape == (224, 224, 3)
-    model, clip = FINETUNE.views(image, 0, 0, 3)
+    model, clip = seen(FINETUNE, image, 0, 0, 3)
     assert (model.shape, clip.shape) == ((384, 384, 3), (224, 224, 3))
     assert np.abs(model[::12, ::12].mean((0, 1)) - clip[::7, ::7].mean((0, 1))).max() > 0.1
-    again = FINETUNE.views(image, 0, 0, 3)
+    again = seen(FINETUNE, image, 0, 0, 3)
     assert np.array_equal(again[0], model)
     assert np.array_equal(again[1], clip)
 

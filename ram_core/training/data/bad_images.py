@@ -7,9 +7,8 @@ import json
 from pathlib import Path
 
 from ram_core.errors import TrainingError
+from ram_core.runs import BAD
 from ram_core.training.files import room
-
-FILE = "bad.jsonl"
 
 
 class BadImages:
@@ -18,12 +17,11 @@ class BadImages:
     Several processes, and a training that is resumed, may write to the same file.
 
     Args:
-        path: the file, or the folder in which it is ``bad.jsonl``. It is made with the first bad image.
+        folder: where the file, ``bad.jsonl``, is made with the first bad image.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        path = Path(path)
-        self.path = path if path.suffix == ".jsonl" else path / FILE
+    def __init__(self, folder: Path | str) -> None:
+        self.path = Path(folder) / BAD
         self._names: set[str] = set()
         self._read_bytes = 0
 
