@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from ramq.schemas.views import FromView, PageOut
-from ramq.services.reviews import MOST_AT_ONCE, Review, Said
-from storage.datasets.reviews import Decision
+from storage.datasets.review_views import MOST_AT_ONCE, Decision, Review, Said
 
 
 class TallyOut(FromView):

@@ -3,74 +3,29 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ramq.services.corrections import LOCAL
 from storage.database import unit_of_work
 from storage.datasets import reviews, versions
-from storage.datasets.reviews import Answer, Decision, PersonTally, Subject, Tally, What
+from storage.datasets.review_views import MOST_AT_ONCE, Last, Review, Said, TagTally, Tally
+from storage.datasets.reviews import Subject
 from storage.errors import NotFoundError, UsageError
 from storage.page import Page
 from storage.search.query import decode_cursor, encode_cursor
 from storage.texts import id_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
     from ramq.services.images import ImageClient
+    from storage.datasets.review_views import Decision, What
     from storage.datasets.versions import VersionView
+    from storage.results.tags import Names
     from storage.search.search import Search
-
-MOST_AT_ONCE = 500
-"""Decisions on a page, and pictures that are answered in one go."""
-
-
-@dataclass(frozen=True, slots=True)
-class TagTally:
-    """The decisions about one tag."""
-
-    id: int
-    name: str
-    name_zh: str | None
-    dropped: Tally
-    added: Tally
-
-
-@dataclass(frozen=True, slots=True)
-class Review:
-    """How far the review of a version is: all decisions, by tag (most waiting first), and by person."""
-
-    version: VersionView
-    dropped: Tally
-    added: Tally
-    tags: list[TagTally]
-    people: list[PersonTally]
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What came of an answer: the pictures that it was stored for, and answers that stood there before."""
-
-    version: VersionView
-    tag_id: int
-    tag: str
-    image_ids: list[int]
-    others: list[Answer]
-
-
-@dataclass(frozen=True, slots=True)
-class Last:
-    """What a person answered last, in one go."""
-
-    tag_id: int
-    tag: str
-    was_dropped: bool
-    is_right: bool
-    image_ids: list[int]
 
 
 class ReviewClient:
@@ -95,16 +50,7 @@ class ReviewClient:
             version = versions.find(session, named)
             names = self._search.vocabulary(session, version.vocabulary_id)
             found = reviews.tallies(session, version.dataset_id, version.id)
-            tags = [
-                TagTally(
-                    tag_id,
-                    names.names[tag_id],
-                    names.names_zh[tag_id],
-                    found.get((tag_id, "dropped"), Tally()),
-                    found.get((tag_id, "added"), Tally()),
-                )
-                for tag_id in {tag_id for tag_id, _ in found}
-            ]
+            tags = [_tally(names, tag_id, found) for tag_id in {tag_id for tag_id, _ in found}]
             tags.sort(key=lambda tag: (-tag.dropped.waiting - tag.added.waiting, tag.name.lower(), tag.id))
             return Review(
                 version,
@@ -114,11 +60,13 @@ class ReviewClient:
                 reviews.people(session, version.dataset_id),
             )
 
-    def tag(self, named: str, tag: str) -> tuple[VersionView, int, str]:
-        """Return the version, and the id and the name of the tag. Raises ``NotFoundError``, ``UnknownTagError``."""
+    def tag(self, named: str, tag: str) -> tuple[VersionView, TagTally]:
+        """Return the version, and how far the review of one tag is. Raises ``NotFoundError``, ``UnknownTagError``."""
         with unit_of_work(self._engine) as session:
             version, of = self._find(session, named, tag)
-            return version, of.tag_id, of.name
+            names = self._search.vocabulary(session, version.vocabulary_id)
+            found = reviews.tallies(session, version.dataset_id, version.id, of.tag_id)
+            return version, _tally(names, of.tag_id, found)
 
     def waiting(
         self, named: str, tag: str, what: What = "dropped", *, limit: int = 24, cursor: str | None = None
@@ -228,6 +176,16 @@ class ReviewClient:
                 raise UsageError(f"several tags are called {tag!r}; give the id of one: {ids}")
             [tag_id] = found
         return version, Subject(version.dataset_id, version.id, tag_id, names.names[tag_id])
+
+
+def _tally(names: Names, tag_id: int, found: Mapping[tuple[int, What], Tally]) -> TagTally:
+    return TagTally(
+        tag_id,
+        names.names[tag_id],
+        names.names_zh[tag_id],
+        found.get((tag_id, "dropped"), Tally()),
+        found.get((tag_id, "added"), Tally()),
+    )
 
 
 def _bits(certainty: float) -> int:

@@ -1,33 +1,32 @@
 """What people say of the decisions of steps: that a tag was rightly dropped from a picture, or rightly added to it.
 
-A decision is a label of a version that a step dropped for a reason of its own, or that only a model named. Each has one
+A decision is a label of a version that a step dropped for a reason of its own, or that a model added. Each has one
 answer in a data set, whoever gives it first. An answer is also a correction of the picture's tag.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from storage.datasets.review_views import Answer, Decision, PersonTally, Tally, What
 from storage.errors import NotFoundError
 from storage.results import corrections, images
 from storage.results.corrections import Said
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from sqlalchemy.orm import Session
-
-What = Literal["dropped", "added"]
 
 DROPPED = "label.reason IN ('outlier', 'contradicted', 'no_region')"
 """Condition of a ``label`` that a step dropped. Those that people removed have another reason."""
 
-ADDED = "label.reason IS NULL AND label.origins <@ '{generated}'"
-"""Condition of a ``label`` that only a model named."""
+ADDED = """label.reason IS NULL AND NOT label.origins && '{given,corrected}'
+    AND (label.origins <@ '{generated}' OR label.evidence ? 'generation')"""
+"""Condition of a ``label`` that a model added, alone or with a caption of its own."""
 
 _CONDITIONS: dict[What, str] = {"dropped": DROPPED, "added": ADDED}
 
@@ -35,70 +34,6 @@ _UNANSWERED = """NOT EXISTS (
     SELECT FROM dataset_review AS review
     WHERE (review.image_id, review.dataset_id, review.tag_id) = (label.image_id, :dataset_id, label.tag_id)
       AND review.was_dropped = (label.reason IS NOT NULL))"""
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Decisions of one kind: how many ``wait``, how many were ``reviewed``, and how many of these were found right."""
-
-    waiting: int = 0
-    reviewed: int = 0
-    right: int = 0
-
-    @property
-    def agreement(self) -> float | None:
-        """The share of the reviewed decisions that were right, 0..1; None: none was reviewed."""
-        return self.right / self.reviewed if self.reviewed else None
-
-    def __add__(self, other: Tally) -> Tally:
-        """Return both together."""
-        return Tally(self.waiting + other.waiting, self.reviewed + other.reviewed, self.right + other.right)
-
-
-@dataclass(frozen=True, slots=True)
-class PersonTally:
-    """How many decisions a person reviewed in a data set, and how many of these they found right."""
-
-    said_by: str
-    reviewed: int
-    right: int
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What a version says of a tag of a picture, and on what evidence.
-
-    Attributes:
-        reason: why the tag was dropped; None: it was not.
-        certainty: of keeping or dropping it, 0..1; None: not known.
-        box: left, top, right, bottom of the tag's region in the picture, 0..1; None: the whole picture.
-    """
-
-    image_id: int
-    key: str
-    version: str
-    origins: tuple[str, ...]
-    reason: str | None
-    certainty: float | None
-    evidence: dict[str, Any]
-    box: tuple[float, float, float, float] | None
-
-    @property
-    def place(self) -> tuple[float, int]:
-        """Where it is in the order of its list."""
-        return self.certainty or 0.0, self.image_id
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a person said of a decision."""
-
-    image_id: int
-    tag_id: int
-    was_dropped: bool
-    is_right: bool
-    said_by: str
-    said_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,25 +51,33 @@ class Subject:
         return {"dataset_id": self.dataset_id, "version_id": self.version_id, "tag_id": self.tag_id}
 
 
-def tallies(session: Session, dataset_id: int, version_id: int) -> dict[tuple[int, What], Tally]:
-    """Count the decisions of a version that wait for an answer, and the answers in its data set, by tag and kind."""
+def tallies(
+    session: Session, dataset_id: int, version_id: int, tag_id: int | None = None
+) -> dict[tuple[int, What], Tally]:
+    """Count the decisions of a version that wait for an answer, and the answers in its data set, by tag and kind.
+
+    Of all tags, this reads every label of the version once.
+    """
+    values = {"dataset_id": dataset_id, "version_id": version_id, "tag_id": tag_id}
+    one = "" if tag_id is None else "AND tag_id = :tag_id"
     found: dict[tuple[int, What], Tally] = {}
     waiting = session.execute(
         text(
             f"""SELECT tag_id, label.reason IS NOT NULL AS was_dropped, count(*) AS waiting
                 FROM dataset_label AS label
-                WHERE version_id = :version_id AND ({DROPPED} OR {ADDED}) AND {_UNANSWERED} GROUP BY 1, 2"""  # noqa: S608  (constants of this file)
+                WHERE version_id = :version_id {one} AND ({DROPPED} OR {ADDED}) AND {_UNANSWERED}
+                GROUP BY 1, 2"""  # noqa: S608  (constants of this file)
         ),
-        {"version_id": version_id, "dataset_id": dataset_id},
+        values,
     )
     for row in waiting:
         found[row.tag_id, _what(was_dropped=row.was_dropped)] = Tally(waiting=row.waiting)
     answered = session.execute(
         text(
-            """SELECT tag_id, was_dropped, count(*) AS reviewed, count(*) FILTER (WHERE is_right) AS "right"
-               FROM dataset_review WHERE dataset_id = :dataset_id GROUP BY 1, 2"""
+            f"""SELECT tag_id, was_dropped, count(*) AS reviewed, count(*) FILTER (WHERE is_right) AS "right"
+                FROM dataset_review WHERE dataset_id = :dataset_id {one} GROUP BY 1, 2"""  # noqa: S608
         ),
-        {"dataset_id": dataset_id},
+        values,
     )
     for row in answered:
         key = row.tag_id, _what(was_dropped=row.was_dropped)
@@ -176,14 +119,14 @@ def waiting(
 
 
 def typical(session: Session, of: Subject, limit: int) -> list[Decision]:
-    """Return pictures that a version keeps under a tag, the most certain first, without those that only a model named.
+    """Return pictures that a version keeps under a tag, the most certain first, without those that a model added.
 
     Those whose region is known come first.
     """
     rows = session.execute(
         text(
             f"""{_SELECT} WHERE label.version_id = :version_id AND label.tag_id = :tag_id
-                  AND label.reason IS NULL AND NOT label.origins <@ '{{generated}}'
+                  AND label.reason IS NULL AND NOT ({ADDED})
                 ORDER BY label.evidence->'box' IS NULL, label.certainty DESC NULLS LAST, label.image_id LIMIT :limit"""
         ),
         {**of.key, "limit": limit},

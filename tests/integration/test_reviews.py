@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from storage.datasets.reviews import PersonTally, Tally
+from storage.datasets.review_views import PersonTally, Tally
 from storage.errors import NotFoundError, UsageError
 from storage.results.tags import UnknownTagError
 from tests.services.decided import Label, add_version
@@ -235,7 +235,9 @@ def test_the_api_tells_and_takes_what_the_service_does(client: TestClient, servi
     assert corrections_of(services, ids[0]) == {CAT.lower(): True}
     assert_problem(client.get("/v1/datasets/cars/review"), 404, "not-found")
     assert_problem(
-        client.post(f"/v1/datasets/pets/review/tags/{CAT}", json={"image_ids": [], "is_right": True}), 422, "validation"
+        client.post(f"/v1/datasets/pets/review/tags/{CAT}", json={"image_ids": [], "is_right": True}),
+        422,
+        "invalid-request",
     )
 
 
