@@ -33,6 +33,7 @@ class Kept:
         vector: packed float16.
         file: file of its image tokens; None if there are none, or they are of another version.
         position: their row in it.
+        sha256: of the bytes that it was computed from; None: not known.
     """
 
     version: str
@@ -43,6 +44,7 @@ class Kept:
     vector: bytes
     file: str | None
     position: int | None
+    sha256: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def kept(session: Session, generation_id: int, image_ids: Sequence[int]) -> dict
         text(
             """
             SELECT record.image_id, record.version, record.caption, record.captioner, record.width, record.height,
-                vector.v, feature_file.name, feature.position
+                vector.v, feature_file.name, feature.position, record.sha256
             FROM record JOIN vector USING (image_id, generation_id)
             LEFT JOIN feature ON feature.image_id = record.image_id AND feature.generation_id = record.generation_id
                 AND feature.version = record.version
@@ -114,7 +116,7 @@ def kept(session: Session, generation_id: int, image_ids: Sequence[int]) -> dict
     )
     return {
         row.image_id: Kept(
-            row.version, row.caption, row.captioner, row.width, row.height, row.v, row.name, row.position
+            row.version, row.caption, row.captioner, row.width, row.height, row.v, row.name, row.position, row.sha256
         )
         for row in rows
     }

@@ -163,6 +163,7 @@ def _records(
                 width=work.width,
                 height=work.height,
                 vector=vector,
+                sha256=work.sha256,
             )
         )
     return rows
