@@ -226,7 +226,7 @@ def changes(session: Session, old_id: int, new_id: int) -> list[TagChange]:
                 FULL JOIN
                     (SELECT tag_id, image_id FROM dataset_label WHERE version_id = {new_id:d} AND reason IS NULL) AS now
                 USING (tag_id, image_id)
-            ) AS both WHERE was IS NULL OR is_now IS NULL
+            ) AS pair WHERE was IS NULL OR is_now IS NULL
             GROUP BY tag_id ORDER BY count(*) DESC, tag_id
             """  # noqa: S608  (numbers)
         )

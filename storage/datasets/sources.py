@@ -97,7 +97,7 @@ def add_images(session: Session, version_id: int, generation_id: int, image_ids:
 
 
 def left_out(session: Session, generation_id: int, place: Place) -> dict[str, int]:
-    """Count the images of an archive that ``add_archive`` leaves out, by reason."""
+    """Count the images of an archive that ``add_archive`` leaves out, by reason. Files beside pictures are none."""
     row = session.execute(
         text(
             f"""
@@ -106,6 +106,7 @@ def left_out(session: Session, generation_id: int, place: Place) -> dict[str, in
             FROM image LEFT JOIN record ON record.image_id = image.id AND record.generation_id = {generation_id:d}
             WHERE image.archive_id = :archive_id AND starts_with(image.key, :prefix)
                 AND (record.image_id IS NULL OR image.missing_since IS NOT NULL)
+                AND image.key !~ '[.](txt|json)$'
             """  # noqa: S608  (a number)
         ),
         {"archive_id": place.archive_id, "prefix": place.prefix},
@@ -140,3 +141,62 @@ def contents(session: Session, version_id: int, generation_id: int, after: int, 
         {"after": after, "limit": limit},
     )
     return [Content(*row) for row in rows]
+
+
+def versions_of(session: Session, generation_id: int, image_ids: Sequence[int]) -> dict[int, str]:
+    """Return the versions of the bytes of those of these images that a generation recorded."""
+    rows = session.execute(
+        text(
+            f"""SELECT image_id, version FROM record
+                WHERE generation_id = {generation_id:d} AND image_id = ANY(:ids)"""  # noqa: S608  (a number)
+        ),
+        {"ids": list(image_ids)},
+    )
+    return {row.image_id: row.version for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """A file beside a picture: of the same name, with the ending ``txt`` or ``json``."""
+
+    image_id: int
+    archive_uri: str
+    key: str
+    version: str
+
+
+def sidecars(session: Session, version_id: int, after: int, limit: int) -> tuple[list[Sidecar], int | None]:
+    """Return the files beside the next pictures of a version after an image id, and the last of these pictures.
+
+    They are found among the keys of their archives, as these were listed last.
+    """
+    rows = session.execute(
+        text(
+            f"""
+            WITH page AS (
+                SELECT image.id, image.archive_id, regexp_replace(image.key, '[.][^./]*$', '') AS stem
+                FROM dataset_item AS item JOIN image ON image.id = item.image_id
+                WHERE item.version_id = {version_id:d} AND item.image_id > :after ORDER BY image.id LIMIT :limit
+            )
+            SELECT page.id, archive.uri, beside.key, beside.version FROM page
+            LEFT JOIN image AS beside ON beside.archive_id = page.archive_id AND beside.missing_since IS NULL
+                AND beside.key = ANY (ARRAY[page.stem || '.txt', page.stem || '.json'])
+            LEFT JOIN archive ON archive.id = beside.archive_id ORDER BY page.id, beside.key DESC
+            """  # noqa: S608  (a number)
+        ),
+        {"after": after, "limit": limit},
+    ).all()
+    found = [Sidecar(*row) for row in rows if row.key is not None]
+    return found, rows[-1].id if rows else None
+
+
+def places_of(session: Session, version_id: int) -> list[Place]:
+    """Return the archives of the pictures of a version."""
+    rows = session.execute(
+        text(
+            f"""SELECT id, uri FROM archive WHERE EXISTS (
+                    SELECT FROM image JOIN dataset_item AS item ON item.image_id = image.id
+                    WHERE image.archive_id = archive.id AND item.version_id = {version_id:d}) ORDER BY id"""  # noqa: S608
+        )
+    )
+    return [Place(row.id, "", row.uri) for row in rows]
