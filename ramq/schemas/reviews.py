@@ -70,9 +70,7 @@ class DecisionOut(FromView):
     origins: list[str] = Field(description="who named the tag: `given`, `parsed`, `generated`, `corrected`")
     reason: Why | None = Field(description="why it was dropped; null: it was kept")
     certainty: float | None = Field(description="of keeping or dropping it, 0..1")
-    box: tuple[float, float, float, float] | None = Field(
-        description="left, top, right, bottom of its region, 0..1; null: the whole picture"
-    )
+    box: list[float] | None = Field(description="left, top, right, bottom of its region, 0..1; null: the whole picture")
     evidence: dict[str, Any] = Field(description="what the step knew; fields depend on the step")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import TYPE_CHECKING
@@ -13,13 +14,17 @@ from PIL import Image
 from storage.datasets.review_views import PersonTally, Tally
 from storage.errors import NotFoundError, UsageError
 from storage.results.tags import UnknownTagError
+from tests.services.command_line import run_here
 from tests.services.decided import Label, add_version
 from tests.services.recognised import CAT
 from tests.services.web import assert_problem, services_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
+    from subprocess import CompletedProcess
 
+    from sqlalchemy import Engine
     from starlette.testclient import TestClient
 
     from ramq.wiring import Services
@@ -270,3 +275,34 @@ def test_readers_may_look_and_writers_may_answer(make_client: Callable[..., Test
         assert guarded.post(address, json=body, headers=headers).status_code == status
     people = guarded.get("/v1/datasets/pets/review", headers={"authorization": "Bearer r-secret"}).json()["people"]
     assert people == [{"said_by": "hand", "reviewed": 1, "right": 1}]
+
+
+def test_the_command_lists_what_waits_and_takes_answers(
+    services: Services, ids: list[int], recognised_engine: Engine, tmp_path: Path
+) -> None:
+    environment = {
+        "RAMQ_DATABASE_URL": recognised_engine.url.render_as_string(hide_password=False),
+        "RAMQ_DATA_DIR": str(tmp_path / "data"),
+    }
+
+    def run(*words: str) -> CompletedProcess[str]:
+        return run_here(("dataset", "review", *words), environment)
+
+    shown = run("pets")
+    assert shown.returncode == 0, shown.stderr
+    assert CAT in shown.stdout
+    assert "Dropped: 7 wait, 0 reviewed." in shown.stderr
+    waiting = json.loads(run("pets", CAT, "--json").stdout)["items"]
+    assert [one["image_id"] for one in waiting] == [ids[2], ids[1], ids[3], ids[5], ids[4], ids[0]]
+    assert len(json.loads(run("pets", CAT, "--added", "--json").stdout)["items"]) == 2
+
+    key = services.images.get(ids[2]).key
+    done = run("pets", CAT, "--undo", key, "--undo", str(ids[1]))
+    assert (done.returncode, done.stderr) == (0, f"2 images of {CAT} undone.\n")
+    assert corrections_of(services, ids[2]) == {CAT.lower(): True}
+    again = run("pets", CAT, "--confirm", str(ids[1]))
+    assert f"Image {ids[1]} was undone before by local; that stays." in again.stderr
+    assert "0% of these right" in run("pets").stderr
+    assert json.loads(run("pets", CAT, "--take-back", str(ids[1]), "--json").stdout)["image_ids"] == [ids[1]]
+    assert run("pets", "--confirm", str(ids[0])).returncode == 2
+    assert run("pets", CAT, "--confirm", str(ids[0]), "--undo", str(ids[1])).returncode == 2
