@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ramq.services.archives import ArchiveClient
     from ramq.services.corrections import CorrectionClient
+    from ramq.services.dataset_steps import DatasetStepClient
     from ramq.services.erasures import ErasureClient
     from ramq.services.generations import GenerationClient
     from ramq.services.images import ImageClient
@@ -120,6 +121,16 @@ class Services:
             self.settings.models_path,
             self.index.reader,
         )
+
+    @once
+    def dataset_steps(self) -> DatasetStepClient:
+        """Steps that generate and clean labels of data sets."""
+        from ramq.services.dataset_steps import DatasetStepClient, EngineOptions  # noqa: PLC0415
+
+        options = EngineOptions(
+            self.settings.model, self.settings.captioner, self.settings.features, self.settings.stage_models
+        )
+        return DatasetStepClient(self.engine, options)
 
     @once
     def generations(self) -> GenerationClient:

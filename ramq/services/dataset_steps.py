@@ -1,0 +1,161 @@
+"""The data engine: steps that make the next version of a data set from captions and tags of models, and clean it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import text
+
+from storage.database import unit_of_work
+from storage.datasets import tasks, versions
+from storage.errors import UsageError
+from storage.results import generations
+from storage.tables import RECOGNITION
+from workers.messages import ANY_MODEL, MODEL_NAME, MODELS_WITH_TOKENS, kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
+
+    from storage.datasets.versions import VersionView
+
+CAPTIONERS = ("tag2text", "none")
+"""Authors of generated captions. Those that are composed from tags would add nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """The defaults of steps.
+
+    Attributes:
+        model: of recognition, as long as nothing is recorded.
+        captioner: of new jobs of recognition.
+        features: the features that new jobs keep.
+        stage_models: the model of each further stage.
+    """
+
+    model: str
+    captioner: str
+    features: str
+    stage_models: Mapping[str, str]
+
+
+class DatasetStepClient:
+    """Generates and cleans labels of data sets. Thread-safe. Every method is one transaction.
+
+    Args:
+        engine: the database.
+        options: the defaults.
+    """
+
+    def __init__(self, engine: Engine, options: EngineOptions) -> None:
+        self._engine = engine
+        self._options = options
+
+    def generate(
+        self, name: str, *, model: str | None = None, captioner: str | None = None, said_by: str = "local"
+    ) -> VersionView:
+        """Begin a step that adds captions and tags of a model to every picture of the newest version.
+
+        Pictures that the model has not recognised yet are recognised first, by a job for each archive.
+
+        Args:
+            name: of the data set, or ``name@number`` for another version.
+            model: a model of recognition; None: the one that serves search, with the vocabulary that it serves with.
+            captioner: ``tag2text``, or ``none`` for tags only; None: as in the settings.
+            said_by: who asks.
+
+        Raises:
+            NotFoundError: there is no such data set, or none of its versions is done.
+            UsageError: there is no such model or captioner, or they do not fit each other.
+            ConflictError: another step of the data set has not ended.
+        """
+        if model is not None and not re.fullmatch(MODEL_NAME, model):
+            raise UsageError(f"unknown model {model!r}; choose one of {', '.join(ANY_MODEL)}, or a trained one")
+        with unit_of_work(self._engine) as session:
+            parent = versions.find(session, name)
+            chosen = _recogniser(session, model, self._options.model)
+            writes = self._captioner(captioner, chosen.model)
+            settings = {
+                **chosen._asdict(),
+                "captioner": writes,
+                "features": self._options.features if kind_of(chosen.model) in MODELS_WITH_TOKENS else "none",
+            }
+            return self._begin(session, parent, "generate", "jobs", settings, said_by)
+
+    def failures(self, name: str) -> dict[str, list[int]]:
+        """Return the ids of the pictures of which a step ``generate`` had no record, by class of failure.
+
+        Raises:
+            NotFoundError: there is no such version.
+            UsageError: its step was another one.
+        """
+        with unit_of_work(self._engine) as session:
+            version = versions.find(session, name)
+            if version.step != "generate":
+                raise UsageError(f"version {version.number} of {version.name} was made by {version.step}, not generate")
+            found: dict[str, list[int]] = {}
+            for result in tasks.results(session, version.id, "label"):
+                for error_class, image_ids in result["failed"].items():
+                    found.setdefault(error_class, []).extend(image_ids)
+            return found
+
+    def _captioner(self, asked: str | None, model: str) -> str:
+        has_tag2text = kind_of(model) != "lite"
+        if asked is None:
+            return "tag2text" if self._options.captioner == "tag2text" and has_tag2text else "none"
+        if asked not in CAPTIONERS:
+            raise UsageError(
+                f"unknown captioner {asked!r}; choose one of {', '.join(CAPTIONERS)}: sentences that are composed from "
+                "tags would add nothing"
+            )
+        if asked == "tag2text" and not has_tag2text:
+            raise UsageError("the captioner tag2text works only with ram and ram_plus; choose none for lite")
+        return asked
+
+    @staticmethod
+    def _begin(
+        session: Session, parent: VersionView, step: versions.Step, phase: str, settings: dict[str, Any], said_by: str
+    ) -> VersionView:
+        version_id = versions.begin(
+            session,
+            parent.dataset_id,
+            step=step,
+            phase=phase,
+            settings=settings,
+            parent_id=parent.id,
+            said_by=said_by,
+        )
+        return versions.view(session, version_id)
+
+
+class _Recogniser(NamedTuple):
+    """A model with a vocabulary, and its newest generation. ``vocabulary_id`` None: its own."""
+
+    model: str
+    vocabulary_id: int | None
+    generation_id: int | None
+
+
+def _recogniser(session: Session, model: str | None, otherwise: str) -> _Recogniser:
+    """Return the model that serves search, or the newest generation of another one, as jobs named them."""
+    serving = generations.default(session) if model is None else None
+    if model is None and serving is None:
+        return _Recogniser(otherwise, None, None)
+    row = session.execute(
+        text(
+            """SELECT job.model, job.vocabulary_id, job.generation_id FROM job
+               JOIN generation ON generation.id = job.generation_id AND generation.dropped_at IS NULL
+               WHERE job.stage = :stage AND (job.generation_id = :serving
+                   OR (CAST(:model AS text) IS NOT NULL AND job.model = :model AND job.vocabulary_id IS NULL))
+               ORDER BY job.id DESC LIMIT 1"""
+        ),
+        {"stage": RECOGNITION, "serving": None if serving is None else serving.id, "model": model},
+    ).one_or_none()
+    if row is not None:
+        return _Recogniser(row.model, row.vocabulary_id, row.generation_id)
+    return _Recogniser(model, None, None) if model else _Recogniser(serving.model, None, serving.id)  # type: ignore[union-attr]
