@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
+from ramq.services.jobs import features_of
 from storage.database import unit_of_work
 from storage.datasets import tasks, versions
 from storage.errors import UsageError
 from storage.results import generations
 from storage.tables import RECOGNITION
-from workers.messages import ANY_MODEL, MODEL_NAME, MODELS_WITH_TOKENS, kind_of
+from workers.messages import ANY_MODEL, MODEL_NAME, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,7 +84,7 @@ class DatasetStepClient:
             settings = {
                 **chosen._asdict(),
                 "captioner": writes,
-                "features": self._options.features if kind_of(chosen.model) in MODELS_WITH_TOKENS else "none",
+                "features": features_of(chosen.model, self._options.features),
             }
             return self._begin(session, parent, "generate", "jobs", settings, said_by)
 

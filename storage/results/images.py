@@ -112,7 +112,7 @@ IS_PENDING = """
     NOT EXISTS (
         SELECT FROM record r WHERE r.image_id = image.id AND r.generation_id = :generation_id
         AND r.version = image.version AND (:captioner = 'none' OR r.captioner = :captioner)
-        AND (:features = 'none' OR EXISTS (
+        AND (:features IN ('none', 'auto') OR EXISTS (
             SELECT FROM feature JOIN feature_file ON feature_file.id = feature.file_id
             WHERE feature.image_id = r.image_id AND feature.generation_id = :generation_id
             AND feature.version = r.version AND feature_file.kind IN ('tokens', :features)))
@@ -122,7 +122,7 @@ IS_PENDING = """
     )
 """
 """Whether an ``image`` still has to be recognised by ``generation_id``, with a caption of ``captioner`` and with
-``features`` (``none``: any will do).
+``features`` (``none``, ``global``, ``tokens``, ``pooled``, or ``auto``: with any or none).
 
 This excludes images with a record of the same version, generation and captioner and with the wanted features. It also
 excludes images whose current bytes were found unusable before.
