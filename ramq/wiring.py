@@ -128,7 +128,11 @@ class Services:
         from ramq.services.dataset_steps import DatasetStepClient, EngineOptions  # noqa: PLC0415
 
         options = EngineOptions(
-            self.settings.model, self.settings.captioner, self.settings.features, self.settings.stage_models
+            model=self.settings.model,
+            captioner=self.settings.captioner,
+            features=self.settings.features,
+            stage_models=self.settings.stage_models,
+            models_dir=self.settings.models_path,
         )
         return DatasetStepClient(self.engine, options)
 

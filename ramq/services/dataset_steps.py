@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
+from ramq.services import stage_models
 from ramq.services.jobs import features_of
 from storage.database import unit_of_work
 from storage.datasets import tasks, versions
 from storage.errors import UsageError
+from storage.ledger import workers
 from storage.results import generations
 from storage.tables import RECOGNITION
 from workers.messages import ANY_MODEL, MODEL_NAME, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
@@ -37,12 +40,14 @@ class EngineOptions:
         captioner: of new jobs of recognition.
         features: the features that new jobs keep.
         stage_models: the model of each further stage.
+        models_dir: the folder of checkpoints.
     """
 
     model: str
     captioner: str
     features: str
     stage_models: Mapping[str, str]
+    models_dir: Path
 
 
 class DatasetStepClient:
@@ -88,6 +93,71 @@ class DatasetStepClient:
             }
             return self._begin(session, parent, "generate", "jobs", settings, said_by)
 
+    def clean(
+        self,
+        name: str,
+        *,
+        detector: str | None = None,
+        recogniser: str | None = None,
+        said_by: str = "local",
+        **cleaning: Any,
+    ) -> VersionView:
+        """Begin a step that drops tags of pictures whose regions are outliers, or contradict them, or are not there.
+
+        Args:
+            name: of the data set, or ``name@number`` for another version.
+            detector: a model of the stage ``locate``; None: the one in the settings.
+            recogniser: a model of the stage ``crops``; None: the one in the settings.
+            said_by: who asks.
+            **cleaning: fields of ``ram_core.cleaning.CleaningSettings``. ``regions`` is ``located`` by default where a
+                live worker has the detector's weights, else ``whole``.
+
+        Raises:
+            NotFoundError: there is no such data set, or none of its versions is done.
+            UsageError: a setting is out of its range, a model is unknown or lacking, or nothing is recorded.
+            ConflictError: another step of the data set has not ended.
+        """
+        from ram_core.cleaning import CleaningSettings  # noqa: PLC0415  (few calls need it)
+        from ram_core.errors import CleaningError  # noqa: PLC0415
+
+        detector = detector or self._options.stage_models["locate"]
+        recogniser = recogniser or self._options.stage_models["crops"]
+        for stage, model in (("locate", detector), ("crops", recogniser)):
+            stage_models.require(stage, model, self._options.models_dir)
+        with unit_of_work(self._engine) as session:
+            parent = versions.find(session, name)
+            asked = {key: value for key, value in cleaning.items() if value is not None}
+            if "regions" not in asked:
+                asked["regions"] = "located" if _can_locate(session, detector) else "whole"
+            try:
+                settings = CleaningSettings.from_json(asked)
+            except CleaningError as error:
+                raise UsageError(str(error)) from error
+            chosen: dict[str, Any] = {"cleaning": settings.as_json(), "generation_id": None}
+            if settings.regions == "located":
+                chosen |= {"detector": detector, "recogniser": recogniser}
+            else:
+                serving = generations.default(session)
+                if serving is None:
+                    raise UsageError("nothing is recorded yet, so pictures have no features; run `ramq enqueue SOURCE`")
+                chosen["generation_id"] = serving.id
+            return self._begin(session, parent, "clean", "items", chosen, said_by)
+
+    def cleaned_tags(self, name: str) -> list[dict[str, Any]]:
+        """Return what cleaning did to each tag of a version, those with the most pictures first.
+
+        Of each: ``tag``, ``name``, ``labels`` (``kept`` and ``dropped`` by reason), ``regions``, ``clusters``,
+        ``skipped`` and ``typical`` regions. ``workers.datasets.cluster`` has the rest.
+
+        Raises:
+            NotFoundError: there is no such version.
+            UsageError: its step was another one.
+        """
+        with unit_of_work(self._engine) as session:
+            version = versions.find(session, name)
+            _require_step(version, "clean")
+            return tasks.results(session, version.id, "cluster")
+
     def failures(self, name: str) -> dict[str, list[int]]:
         """Return the ids of the pictures of which a step ``generate`` had no record, by class of failure.
 
@@ -97,8 +167,7 @@ class DatasetStepClient:
         """
         with unit_of_work(self._engine) as session:
             version = versions.find(session, name)
-            if version.step != "generate":
-                raise UsageError(f"version {version.number} of {version.name} was made by {version.step}, not generate")
+            _require_step(version, "generate")
             found: dict[str, list[int]] = {}
             for result in tasks.results(session, version.id, "label"):
                 for error_class, image_ids in result["failed"].items():
@@ -132,6 +201,17 @@ class DatasetStepClient:
             said_by=said_by,
         )
         return versions.view(session, version_id)
+
+
+def _require_step(version: VersionView, step: versions.Step) -> None:
+    if version.step != step:
+        raise UsageError(f"version {version.number} of {version.name} was made by {version.step}, not {step}")
+
+
+def _can_locate(session: Session, detector: str) -> bool:
+    """Return whether a live worker locates tags and has the weights for it."""
+    parts = set(detector.split("+"))
+    return any(w.is_alive and "locate" in w.runs and parts <= set(w.weights) for w in workers.views(session))
 
 
 class _Recogniser(NamedTuple):

@@ -10,7 +10,6 @@ from sqlalchemy import text
 from storage.datasets import versions
 from storage.errors import ConflictError
 from storage.ledger import jobs
-from storage.ledger.views import JobView
 from storage.results import images
 from storage.tables import RECOGNITION, Archive
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.datasets.versions import VersionView
+    from storage.ledger.views import JobView
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def _pictures(session: Session, version: VersionView, wanted: Wanted) -> dict[in
     rows = session.execute(
         text(
             f"""SELECT image.archive_id, count(*) AS number {_chosen(wanted)}
-                GROUP BY image.archive_id ORDER BY image.archive_id"""  # noqa: S608  (constants)
+                GROUP BY image.archive_id ORDER BY image.archive_id"""
         ),
         _values(version, wanted),
     )
@@ -158,7 +158,7 @@ def _name(session: Session, job_id: int, archive_id: int, version: VersionView, 
     session.execute(
         text(
             f"""INSERT INTO naming (job_id, image_id) SELECT :job_id, image.id {_chosen(wanted)}
-                AND image.archive_id = :archive_id"""  # noqa: S608  (constants)
+                AND image.archive_id = :archive_id"""
         ),
         _values(version, wanted) | {"job_id": job_id, "archive_id": archive_id},
     )

@@ -84,7 +84,8 @@ def located(  # noqa: PLR0913  (the conditions of one query)
                 coalesce(place.version = image.version AND cropping.version = image.version
                     AND cropping.regions_xid = located_image.xid
                     AND EXISTS (SELECT FROM job WHERE job.id = place.job_id
-                        AND job.options = jsonb_build_object('{sought.OPTION}', {version_id:d})), false) AS is_looked_at,
+                        AND job.options = jsonb_build_object('{sought.OPTION}', {version_id:d})), false)
+                    AS is_looked_at,
                 coalesce(place.is_cut, false) AS is_cut
             FROM dataset_label AS label JOIN image ON image.id = label.image_id
             LEFT JOIN located_image ON located_image.image_id = label.image_id
@@ -120,9 +121,7 @@ def located(  # noqa: PLR0913  (the conditions of one query)
     ]
 
 
-def whole(
-    session: Session, *, version_id: int, tag_id: int, name: str, after: int, limit: int
-) -> list[TagImage]:
+def whole(session: Session, *, version_id: int, tag_id: int, name: str, after: int, limit: int) -> list[TagImage]:
     """Return the next pictures of a version that keep a tag, by id, each as its own region."""
     rows = session.execute(
         text(
@@ -150,6 +149,18 @@ def tags_of(session: Session, version_id: int) -> list[tuple[int, str, int]]:
         )
     )
     return [(row.tag_id, row.name, int(row.number)) for row in rows]
+
+
+def having(session: Session, version_id: int, tag_id: int, image_ids: Sequence[int]) -> list[int]:
+    """Return those of these images that have a tag in a version, be it dropped."""
+    rows = session.scalars(
+        text(
+            f"""SELECT image_id FROM dataset_label
+                WHERE version_id = {version_id:d} AND tag_id = :tag_id AND image_id = ANY(:ids)"""  # noqa: S608
+        ),
+        {"tag_id": tag_id, "ids": list(image_ids)},
+    )
+    return list(rows)
 
 
 def any_of(session: Session, generation_id: int, image_ids: Sequence[int]) -> list[bytes]:
