@@ -167,7 +167,7 @@ class _Merging:
         self._counts["captions"] += 1
         return replace(item, captions=[*item.captions, caption], origins=[*item.origins, "generated"])
 
-    def _label(  # noqa: PLR0913, PLR0917  (what is known of a label)
+    def _label(
         self, image_id: int, tag_id: int, origins: list[str], held: Label | None, score: float | None, made: Made
     ) -> Label:
         if held is not None:

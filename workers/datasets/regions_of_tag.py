@@ -10,7 +10,6 @@ import numpy as np
 from storage.database import unit_of_work
 from storage.datasets import tag_regions
 from storage.results.packing import CODE
-from workers.datasets.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from storage.datasets.tag_regions import TagImage
     from workers.datasets.judge import Question
     from workers.datasets.pictures import Pictures
+    from workers.datasets.spool import Spool
 
 PAGE = 2_000
 """Pictures that are read at once."""
@@ -105,7 +105,7 @@ def _joined(parts: list[NDArray[Any]], nothing: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate([nothing, *parts])
 
 
-def of_located(  # noqa: PLR0913, PLR0917  (where regions are, and how they are seen)
+def of_located(
     engine: Engine,
     tag: Tag,
     generation_id: int,

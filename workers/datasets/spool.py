@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class Spool:
         self._width = 0
         self.count = 0
 
-    def __enter__(self) -> Spool:
+    def __enter__(self) -> Self:
         """Begin."""
         return self
 
