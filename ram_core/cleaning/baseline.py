@@ -2,6 +2,9 @@
 
 The paper's baseline was trained on the very labels that it judges, on 14 million images. With few images, a head learns
 its labels by heart, wrong ones too, and contradicts none. So each label is judged by a head that was fitted without it.
+
+The probabilities of such heads depend on how many images they were taught by, so no threshold of theirs suits all tags.
+Images without the tag are judged in the same way instead, and a score says how many of them an image surpasses.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
     from ram_core.cleaning.settings import CleaningSettings
 
-_REGULARISATION = 10.0  # scikit-learn's C, for rows of unit length
+_REGULARISATION = 1.0  # scikit-learn's C, for rows of unit length
 _STEPS = 300
 
 
@@ -31,7 +34,7 @@ def out_of_fold_scores(
     settings: CleaningSettings,
     scale: FeatureScale | None = None,
 ) -> NDArray[np.float32]:
-    """Return how much each image that has a tag looks like the others that have it, rather than like those without.
+    """Return how much each image that has a tag looks as if it had it, in comparison with images without it.
 
     Args:
         having: (n, D) features of the images with the tag, N rows together. Iterated over twice, so no iterator.
@@ -41,8 +44,10 @@ def out_of_fold_scores(
         scale: as for ``measure_regions``.
 
     Returns:
-        (N,) float32 in 0..1, by a logistic regression (scikit-learn) in which both kinds have the same weight. All
-        NaN, which says nothing, if there are no others, or fewer images with the tag than ``settings.min_regions``.
+        (N,) float32 in 0..1: the share of the others that look less as if they had the tag, to a logistic regression
+        (scikit-learn) that was fitted without them and without the image. Below 0.5, most images without the tag look
+        more like it. All NaN, which says nothing, if there are fewer others than ``settings.folds``, or fewer images
+        with the tag than ``settings.min_regions``.
 
     Raises:
         CleaningError: the blocks have another number of rows, differ in width or are not finite.
@@ -50,7 +55,7 @@ def out_of_fold_scores(
     if iter(having) is having:
         raise CleaningError("blocks are read twice: give a list, or an object whose __iter__ begins anew")
     scores = np.full(count, np.nan, np.float32)
-    if count < max(settings.min_regions, settings.folds) or not len(others):
+    if count < max(settings.min_regions, settings.folds) or len(others) < settings.folds:
         return scores
     prepare = unscaled if scale is None else scale.apply
     random = np.random.default_rng(settings.seed)
@@ -70,15 +75,22 @@ def out_of_fold_scores(
         raise CleaningError(f"the blocks have {at:,} rows for {count:,} images")
     rows, without = np.concatenate(known), prepare(others)
     del known
-    heads = [_fit(rows[fold[teaches] != held_out], without) for held_out in range(settings.folds)]
-    directions = np.stack([direction for direction, _ in heads])  # (folds, D)
-    offsets = np.array([offset for _, offset in heads], np.float32)
+    fold_of_others = random.permutation(len(without)) % settings.folds
+    directions = np.zeros((settings.folds, without.shape[1]), np.float32)
+    offsets = np.zeros(settings.folds, np.float32)
+    of_others = np.zeros(len(without), np.float32)
+    for held_out in range(settings.folds):
+        is_out = fold_of_others == held_out
+        direction, offset = _fit(rows[fold[teaches] != held_out], without[~is_out])
+        directions[held_out], offsets[held_out] = direction, offset
+        of_others[is_out] = without[is_out] @ direction + offset
+    of_others.sort()
     at = 0
     for block in having:
         end = at + len(block)
         logits = prepare(block) @ directions.T + offsets  # (n, folds)
         own = np.take_along_axis(logits, fold[at:end, None], axis=1)[:, 0]
-        scores[at:end] = 1 / (1 + np.exp(-own.clip(-60, 60)))
+        scores[at:end] = np.searchsorted(of_others, own) / len(of_others)
         at = end
     return scores
 

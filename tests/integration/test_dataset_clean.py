@@ -178,7 +178,7 @@ def test_two_workers_share_the_tags(
 ) -> None:
     plant(coloured)
     alone = finish(coloured, worker, coloured.dataset_steps.clean(NAME, regions="located"))
-    monkeypatch.setattr("workers.datasets.builder.STEP_SECONDS", 0.0)
+    monkeypatch.setattr("workers.datasets.builder.STEP_SECONDS", 0.001)
     step = coloured.dataset_steps.clean(f"{NAME}@1", regions="located")
     with colour_worker(coloured, monkeypatch, locator) as other:
         while view(coloured, step).state == "running":

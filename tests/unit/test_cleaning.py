@@ -92,7 +92,7 @@ def test_the_same_seed_gives_the_same_result_and_another_one_another_sample() ->
 
 
 def test_features_are_never_in_memory_together() -> None:
-    count, width = 120_000, 256  # 123 MB as float32
+    count, width = 60_000, 256  # 61 MB as float32
     blocks = Blocks(count, width, 2_000)
     settings = replace(SETTINGS, clusters=2, sample=1000)
     tracemalloc.start()
@@ -102,7 +102,7 @@ def test_features_are_never_in_memory_together() -> None:
     tracemalloc.stop()
     assert blocks.read == 5 * count // 2_000
     assert found.is_outlier.sum() == count // 10
-    assert peak < 40_000_000
+    assert peak < 25_000_000
 
 
 def test_an_iterator_is_refused_since_it_can_be_read_but_once() -> None:
@@ -174,15 +174,15 @@ def test_a_feature_that_never_varies_says_nothing() -> None:
         FeatureScale.of([])
 
 
-def test_a_head_that_has_not_seen_a_wrong_label_contradicts_it() -> None:
+def test_a_head_that_has_not_seen_a_wrong_label_ranks_it_among_those_without() -> None:
     random = np.random.default_rng(0)
     having, others = random.normal(1, 1, (100, 20)), random.normal(-1, 1, (300, 20))
     having[::10] = random.normal(-1, 1, (10, 20))
     scores = out_of_fold_scores([having[:33], having[33:]], 100, others, SETTINGS)
-    assert (scores[::10] < 0.5).all()
-    assert (np.delete(scores, np.s_[::10]) > 0.5).mean() > 0.95
+    assert 0.3 < scores[::10].mean() < 0.7
+    assert np.delete(scores, np.s_[::10]).min() > 0.95
     assert np.isnan(out_of_fold_scores([having[:9]], 9, others, SETTINGS)).all()
-    assert np.isnan(out_of_fold_scores([having], 100, others[:0], SETTINGS)).all()
+    assert np.isnan(out_of_fold_scores([having], 100, others[:4], SETTINGS)).all()
     with pytest.raises(CleaningError, match="100 rows for 101"):
         out_of_fold_scores([having], 101, others, SETTINGS)
 

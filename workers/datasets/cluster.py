@@ -23,7 +23,7 @@ from workers.datasets.judge import Judge
 from workers.datasets.pictures import Pictures
 from workers.datasets.regions_of_tag import Found, Tag, of_located, of_whole
 from workers.datasets.spool import Spool
-from workers.datasets.vocabulary import Tags
+from workers.pipeline.tags import tag_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,7 +109,7 @@ def _load(session: Session, tools: Tools, version: VersionView) -> _Context:
     if settings.regions == "located":
         generation_id = scale.crops_generation(session, version)
         vocabulary_id = None if generation_id is None else tag_regions.recogniser_vocabulary(session, generation_id)
-        judge = None if vocabulary_id is None else Judge(Tags.load(session, tools, vocabulary_id).vocabulary)
+        judge = None if vocabulary_id is None else Judge(tag_vocabulary(session, vocabulary_id))
         return _Context(settings, own_scale, generation_id, policies.no_things(session), judge, None, *nothing)
     source = Pictures(session, tools.files, version.settings["generation_id"], kind)  # type: ignore[arg-type]
     ids, rows = source.read(session, scale.sample(session, version))

@@ -17,8 +17,9 @@ from storage.datasets.step_jobs import Wanted
 from storage.results import corrections, vocabularies
 from storage.tables import RECOGNITION, SCORE_SCALE
 from workers.datasets.jobs import JobsPhase
+from workers.datasets.label import words_of
 from workers.datasets.tally import TallyPhase, added
-from workers.datasets.vocabulary import Tags
+from workers.datasets.vocabulary import called
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from storage.datasets.tasks import Task
     from storage.datasets.versions import VersionView
     from storage.results.corrections import Said
-    from workers.datasets.phase import Tools, Write
+    from workers.datasets.label import Words
+    from workers.datasets.phase import Phase, Tools, Write
 
 RANGE = 2_000
 """Pictures of a task."""
@@ -60,9 +62,6 @@ def _wanted(_session: Session, version: VersionView) -> Wanted:
     )
 
 
-JOBS = JobsPhase(_wanted)
-
-
 class LabelPhase:
     """Merges what was generated into what the parent has, in ranges of pictures."""
 
@@ -79,11 +78,12 @@ class LabelPhase:
         """Read what the parent has and what was generated, and return what writes both."""
         assert version.parent_id is not None
         first, last = task.input["first"], task.input["last"]
+        words = words_of(tools, version)
         with unit_of_work(tools.engine) as session:
             jobs = [job.id for job in step_jobs.of_stage(session, version, RECOGNITION)]
             sources = [*step_jobs.generations(session, jobs), version.settings["generation_id"]]
             merging = _Merging(
-                Tags.load(session, tools, version.vocabulary_id),
+                words,
                 version.settings["captioner"],
                 {number: self._names(session, tools, number) for number in sources if number is not None},
             )
@@ -118,15 +118,15 @@ class _Merging:
     """Merges what was generated into what is known, picture by picture, and counts.
 
     Args:
-        tags: those of the data set.
+        words: the tags of the data set.
         captioner: whose captions are taken; ``none``: nobody's.
         names: (name, threshold) of the tags of each generation.
     """
 
-    def __init__(self, tags: Tags, captioner: str, names: Mapping[int, Sequence[tuple[str, float]]]) -> None:
+    def __init__(self, words: Words, captioner: str, names: Mapping[int, Sequence[tuple[str, float]]]) -> None:
         self.names = names
         self.labels: list[Label] = []
-        self._tags = tags
+        self._words = words
         self._captioner = captioner
         self._ids: dict[str, list[int]] = {}
         self._counts = Counter[str]()
@@ -147,11 +147,11 @@ class _Merging:
             tag_id
             for one in said.get(item.image_id, ())
             if not one.is_present
-            for tag_id in self._tags.called(one.spelling)
+            for tag_id in called(self._words.vocabulary, one.spelling)
         } | {label.tag_id for label in known if label.reason == "removed"}
         scores = self._scores(made)
         caption = made.caption if made.caption and made.captioner == self._captioner else None
-        named: set[int] = set() if caption is None else self._tags.named_in(caption)
+        named: set[int] = set() if caption is None else self._words.tags([caption])
         if caption is not None and named & removed:
             self._counts["captions_that_name_removed_tags"] += 1
             caption, named = None, set()
@@ -180,13 +180,13 @@ class _Merging:
 
     def _scores(self, made: Made) -> dict[int, float]:
         """Return the scores of the tags of the data set that the model assigns; of several, the highest."""
-        thresholds = self._tags.vocabulary.thresholds
+        thresholds = self._words.vocabulary.thresholds
         names = self.names[made.generation_id]
         found: dict[int, float] = {}
         for source_id, units in zip(made.tags, made.scores, strict=True):
             name, own_threshold = names[source_id]
             if name not in self._ids:
-                self._ids[name] = self._tags.called(name)
+                self._ids[name] = called(self._words.vocabulary, name)
             if not self._ids[name] and units > round(own_threshold * SCORE_SCALE):
                 self._unknown[name] += 1
             for tag_id in self._ids[name]:
@@ -208,7 +208,7 @@ class _Merging:
         }
 
 
-def summary(_session: Session, _version: VersionView, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _summary(_session: Session, _version: VersionView, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the counts of a version, from what its tasks did.
 
     ``recognised`` and ``failed`` (by class) are all ``pictures``. ``labels_before`` and ``added`` (by origin) are all
@@ -227,4 +227,8 @@ def summary(_session: Session, _version: VersionView, results: Sequence[Mapping[
     }
 
 
-TALLY = TallyPhase("label", summary)
+PHASES: Mapping[str, Phase] = {
+    "jobs": JobsPhase(_wanted),
+    "label": LabelPhase(),
+    "tally": TallyPhase("label", _summary),
+}

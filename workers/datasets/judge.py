@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ram_core.hierarchy.wordnet import fold, shipped_hierarchy
 from ram_core.vocabulary import NEVER
+from workers.datasets.vocabulary import called
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,8 +50,8 @@ class Judge:
     def about(self, name: str) -> Question | None:
         """Return what to ask about the regions of a tag; None: the model knows neither the tag nor kinds of it."""
         limits = self._vocabulary.thresholds
-        own = {tag_id for tag_id in self._vocabulary.resolve(name) if not name.strip().isdecimal()}
-        ids = [i for i in sorted(own.union(self._kinds.named(name))) if limits[i] < NEVER]
+        meant = {*called(self._vocabulary, name), *self._kinds.named(name)}
+        ids = [tag_id for tag_id in sorted(meant) if limits[tag_id] < NEVER]
         if not ids:
             return None
         names = frozenset(fold(self._vocabulary.names[i]) for i in ids)
