@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from sqlalchemy import text
+from typing import TYPE_CHECKING, Any
 
 from ramq.services import stage_models
 from ramq.services.jobs import features_of
 from storage.database import unit_of_work
-from storage.datasets import tasks, versions
+from storage.datasets import generated, tasks, versions
 from storage.errors import UsageError
 from storage.ledger import workers
 from storage.results import generations
-from storage.tables import RECOGNITION
 from workers.messages import ANY_MODEL, MODEL_NAME, kind_of
 
 if TYPE_CHECKING:
@@ -84,7 +81,7 @@ class DatasetStepClient:
             raise UsageError(f"unknown model {model!r}; choose one of {', '.join(ANY_MODEL)}, or a trained one")
         with unit_of_work(self._engine) as session:
             parent = versions.find(session, name)
-            chosen = _recogniser(session, model, self._options.model)
+            chosen = generated.recogniser(session, model, self._options.model)
             writes = self._captioner(captioner, chosen.model)
             settings = {
                 **chosen._asdict(),
@@ -212,31 +209,3 @@ def _can_locate(session: Session, detector: str) -> bool:
     """Return whether a live worker locates tags and has the weights for it."""
     parts = set(detector.split("+"))
     return any(w.is_alive and "locate" in w.runs and parts <= set(w.weights) for w in workers.views(session))
-
-
-class _Recogniser(NamedTuple):
-    """A model with a vocabulary, and its newest generation. ``vocabulary_id`` None: its own."""
-
-    model: str
-    vocabulary_id: int | None
-    generation_id: int | None
-
-
-def _recogniser(session: Session, model: str | None, otherwise: str) -> _Recogniser:
-    """Return the model that serves search, or the newest generation of another one, as jobs named them."""
-    serving = generations.default(session) if model is None else None
-    if model is None and serving is None:
-        return _Recogniser(otherwise, None, None)
-    row = session.execute(
-        text(
-            """SELECT job.model, job.vocabulary_id, job.generation_id FROM job
-               JOIN generation ON generation.id = job.generation_id AND generation.dropped_at IS NULL
-               WHERE job.stage = :stage AND (job.generation_id = :serving
-                   OR (CAST(:model AS text) IS NOT NULL AND job.model = :model AND job.vocabulary_id IS NULL))
-               ORDER BY job.id DESC LIMIT 1"""
-        ),
-        {"stage": RECOGNITION, "serving": None if serving is None else serving.id, "model": model},
-    ).one_or_none()
-    if row is not None:
-        return _Recogniser(row.model, row.vocabulary_id, row.generation_id)
-    return _Recogniser(model, None, None) if model else _Recogniser(serving.model, None, serving.id)  # type: ignore[union-attr]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import text
 
 from storage.results import generations
+from storage.tables import RECOGNITION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,3 +68,31 @@ def failures(session: Session, generation_ids: Sequence[int], image_ids: Sequenc
 def vocabulary_of(session: Session, generation_id: int) -> int:
     """Return the vocabulary of a generation of recognition. Raises ``NoGenerationError`` if it was dropped."""
     return generations.get(session, generation_id).vocabulary_id
+
+
+class Recogniser(NamedTuple):
+    """A model with a vocabulary, and its newest generation. ``vocabulary_id`` None: its own."""
+
+    model: str
+    vocabulary_id: int | None
+    generation_id: int | None
+
+
+def recogniser(session: Session, model: str | None, otherwise: str) -> Recogniser:
+    """Return the model that serves search, or the newest generation of another one, as jobs named them."""
+    serving = generations.default(session) if model is None else None
+    if model is None and serving is None:
+        return Recogniser(otherwise, None, None)
+    row = session.execute(
+        text(
+            """SELECT job.model, job.vocabulary_id, job.generation_id FROM job
+               JOIN generation ON generation.id = job.generation_id AND generation.dropped_at IS NULL
+               WHERE job.stage = :stage AND (job.generation_id = :serving
+                   OR (CAST(:model AS text) IS NOT NULL AND job.model = :model AND job.vocabulary_id IS NULL))
+               ORDER BY job.id DESC LIMIT 1"""
+        ),
+        {"stage": RECOGNITION, "serving": None if serving is None else serving.id, "model": model},
+    ).one_or_none()
+    if row is not None:
+        return Recogniser(row.model, row.vocabulary_id, row.generation_id)
+    return Recogniser(model, None, None) if model else Recogniser(serving.model, None, serving.id)  # type: ignore[union-attr]

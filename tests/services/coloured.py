@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from ram_core.localization.results import Localization, Region
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    import pytest
     from numpy.typing import NDArray
 
     from ramq.wiring import Services
@@ -59,7 +59,9 @@ def _colour(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 class ColourModel(NullModel):
     """Sees whether a picture is more red or more green. Its vector is the colour."""
 
-    def predict(self, pixels: NDArray[np.uint8], *, caption: bool = False) -> list[Prediction]:
+    def predict(
+        self, pixels: NDArray[np.uint8], *, caption: bool = False, features: str | None = None
+    ) -> list[Prediction]:
         found = []
         for image in pixels:
             colour = _colour(image)

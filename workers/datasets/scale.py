@@ -8,11 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import text
 
 from ram_core.cleaning import FeatureScale
 from storage.database import unit_of_work
-from storage.datasets import step_jobs, tag_regions, tasks
+from storage.datasets import items, step_jobs, tag_regions, tasks
 from storage.results.packing import CODE
 from workers.datasets.pictures import Pictures
 
@@ -79,10 +78,8 @@ def of(session: Session, version: VersionView) -> tuple[str, FeatureScale | None
 
 def sample(session: Session, version: VersionView) -> list[int]:
     """Return the ids of random pictures of a version's parent, ascending; always the same ones."""
-    rows = session.scalars(
-        text(f"SELECT image_id FROM dataset_item WHERE version_id = {version.parent_id:d} ORDER BY image_id")  # noqa: S608
-    )
-    ids = np.fromiter(rows, dtype=np.int64)
+    assert version.parent_id is not None
+    ids = np.array(items.ids(session, version.parent_id), dtype=np.int64)
     seed = version.settings["cleaning"]["seed"]
     chosen = np.random.default_rng(seed).choice(ids, min(SAMPLE, len(ids)), replace=False)
     found: list[int] = np.sort(chosen).tolist()
