@@ -22,6 +22,7 @@ from ramq.web.deps import takes_known_parameters
 from ramq.web.head import Head
 from ramq.web.metrics import WebMetrics
 from ramq.web.pages import archives, login, reference, search
+from ramq.web.pages import datasets as dataset_pages
 from ramq.web.pages import generations as generation_pages
 from ramq.web.pages import images as image_pages
 from ramq.web.pages import jobs as job_pages
@@ -139,8 +140,10 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     others = (api_generations.router, api_stages.router, api_training.router, api_reviews.router)
     for router in (*jobs, *of_images, *others):
         app.include_router(router, responses=_PROBLEMS, dependencies=[Depends(takes_known_parameters)])
-    pages = (search, image_pages, job_pages, generation_pages, training_pages, review_pages, policy_pages, archives)
-    for router in (health.router, *(page.router for page in (*pages, reference, login))):
+    pages = (search, image_pages, job_pages, generation_pages, training_pages, policy_pages, archives)
+    # Reviews come first: `review` would be an action on a data set.
+    of_sets = (review_pages, dataset_pages)
+    for router in (health.router, *(page.router for page in (*pages, *of_sets, reference, login))):
         app.include_router(router)
     app.mount("/static", _KeptFiles(directory=STATIC), name="static")
     _describe(app, has_tokens=tokens.are_set)

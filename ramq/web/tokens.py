@@ -38,7 +38,7 @@ _JOBS = re.compile(r"((/v1)?/jobs(/\d+/(pause|resume|cancel|retry))?|/v1/stages/
 _CORRECTIONS = re.compile(
     r"/images/\d+/(tags|text|regions)|/v1/images/\d+/(tags/.+|(text|regions)/corrections(/\d+)?)", re.DOTALL
 )
-_REVIEWS = re.compile(r"/datasets/[^/]+/review|/v1/datasets/[^/]+/review/tags/.+", re.DOTALL)
+_DATASETS = re.compile(r"/datasets/[^/]+/(review|pause|resume|cancel)|/v1/datasets/[^/]+/review/tags/.+", re.DOTALL)
 _FOR_ANYBODY = frozenset({"/login", "/logout"})
 
 
@@ -100,7 +100,7 @@ def scope_needed(method: str, path: str) -> str:
     """Return the scope that a request needs. Changes need ``admin``, except those listed here for a lower scope."""
     if method in SAFE_METHODS or path in UPLOAD_PATHS or path in _FOR_ANYBODY:
         return "read"
-    is_job_or_answer = method == "POST" and (_JOBS.fullmatch(path) or _REVIEWS.fullmatch(path))
+    is_job_or_answer = method == "POST" and (_JOBS.fullmatch(path) or _DATASETS.fullmatch(path))
     is_less = is_job_or_answer or _CORRECTIONS.fullmatch(path)
     return "write" if is_less else "admin"
 
