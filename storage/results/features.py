@@ -33,6 +33,7 @@ class Kept:
         vector: packed float16.
         file: file of its tokens or pooled features; None if there are none, or they are of another version.
         position: their row in it.
+        sha256: of the bytes that it was computed from; None: not known.
     """
 
     version: str
@@ -43,6 +44,7 @@ class Kept:
     vector: bytes
     file: str | None
     position: int | None
+    sha256: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ def kept(session: Session, generation_id: int, image_ids: Sequence[int]) -> dict
         text(
             f"""
             SELECT record.image_id, record.version, record.caption, record.captioner, record.width, record.height,
-                vector.v, kept.name, kept.position
+                vector.v, kept.name, kept.position, record.sha256
             FROM record JOIN vector USING (image_id, generation_id)
             LEFT JOIN LATERAL ({_OF_SAME_WEIGHTS.format(record="record")}) AS kept ON true
             WHERE record.generation_id = :generation_id AND record.image_id = ANY(:ids)
@@ -139,7 +141,7 @@ def kept(session: Session, generation_id: int, image_ids: Sequence[int]) -> dict
     )
     return {
         row.image_id: Kept(
-            row.version, row.caption, row.captioner, row.width, row.height, row.v, row.name, row.position
+            row.version, row.caption, row.captioner, row.width, row.height, row.v, row.name, row.position, row.sha256
         )
         for row in rows
     }
