@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ramq.cli.context import services, settings_for
+from ramq.cli.dataset_evaluation import evaluate
 from ramq.cli.dataset_following import described, finish_step
 from ramq.cli.output import agree, err, print_json, print_table, visible
 from ramq.cli.search import Json, not_empty
@@ -36,6 +37,7 @@ Wait = Annotated[
 def register(root: typer.Typer) -> None:
     """Add the commands."""
     root.add_typer(app, name="dataset")
+    app.command()(evaluate)
 
 
 @app.command()
