@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ramq.services.query_models import QueryModels
     from ramq.services.readings import ReadingClient
     from ramq.services.regions import RegionClient
+    from ramq.services.reviews import ReviewClient
     from ramq.services.search import SearchClient
     from ramq.services.stages import StageClient
     from ramq.services.thumbnails import Thumbnails
@@ -233,6 +234,13 @@ class Services:
             decoders=self._query_models.decoders,
             is_reachable=self._is_reachable,
         )
+
+    @once
+    def reviews(self) -> ReviewClient:
+        """What people say of the decisions in data sets."""
+        from ramq.services.reviews import ReviewClient  # noqa: PLC0415
+
+        return ReviewClient(self.engine, self._search_of_database, self.images)
 
     @once
     def training_data(self) -> TrainingDataClient:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ramq.cli import dataset_review
 from ramq.cli.context import services, settings_for
 from ramq.cli.dataset_following import NameAt, Wait, described, finish_step
 from ramq.cli.dataset_steps import clean, generate, print_cleaned, step_rows
@@ -23,6 +24,7 @@ app = typer.Typer(
     help="Data sets for training: pictures with captions and tags, in versions that never change.\n\n"
     "Example: ramq dataset build birds 'archive:holiday tag:bird'",
 )
+dataset_review.add_to(app)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the data set.")]
 
