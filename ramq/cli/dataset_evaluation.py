@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ramq.cli.context import services
+from ramq.cli.dataset_following import NameAt  # noqa: TC001  (typer reads the annotations)
 from ramq.cli.output import err, print_json, print_table, visible
 from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
 from storage.texts import plural
@@ -16,10 +17,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    name: Annotated[
-        str,
-        typer.Argument(metavar="NAME[@VERSION]", help="A data set; without a number its newest version that is done."),
-    ],
+    name: NameAt,
     before: Annotated[int, typer.Option(metavar="GENERATION", help="Number of a generation; see `ramq generations`.")],
     after: Annotated[int, typer.Option(metavar="GENERATION", help="Number of another one.")],
     by_people: Annotated[
