@@ -9,6 +9,7 @@ import typer
 
 from ramq.cli import dataset_review
 from ramq.cli.context import services, settings_for
+from ramq.cli.dataset_evaluation import evaluate
 from ramq.cli.dataset_following import NameAt, Wait, described, finish_step
 from ramq.cli.dataset_steps import clean, generate, print_cleaned, step_rows
 from ramq.cli.output import agree, err, print_json, print_table, visible
@@ -33,6 +34,7 @@ def register(root: typer.Typer) -> None:
     """Add the commands."""
     app.command()(generate)
     app.command()(clean)
+    app.command()(evaluate)
     root.add_typer(app, name="dataset")
 
 
