@@ -58,7 +58,7 @@ class TagVocabulary:
         synonyms: further names of each tag in any language, without those in ``names`` and ``names_zh``; none, one or
             more per tag. None for a vocabulary without any. They are for people: search, corrections and the parser of
             captions know them. They change no result of a model, so they are no part of ``sha256``.
-        taught: hash (hex) of what people taught about these tags, if they did (``ram_core.teaching``): part of ``sha256``.
+        taught: hash (hex) of what people taught about these tags, a part of ``sha256``; None: they did not.
 
     Raises:
         VocabularyError: the fields do not fit each other, are empty or out of range.

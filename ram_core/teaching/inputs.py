@@ -46,4 +46,5 @@ def inputs(rows: NDArray[np.uint8], kind: Kind, vector_size: int) -> NDArray[np.
 def _unit(part: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return rows at unit length. A row of nothing stays nothing."""
     lengths = np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-30)
-    return (part / lengths).astype(np.float32)
+    rows: NDArray[np.float32] = (part / lengths).astype(np.float32)
+    return rows
