@@ -49,13 +49,15 @@ class Examples:
     Attributes:
         x: (N, F) float32, see ``inputs``.
         labels: (N,) int8: ``YES``, ``NO`` or ``UNNAMED``.
-        own: (N,) float32, scaled logits of the model's own scores of the tag (``own_logit``); None for a new tag.
+        own: (N,) float32, scaled logits of the scores that the tag has now (``own_logit``); None for a new tag.
+        is_own: whether these are the model's own scores. Those of a former head only tell what was before.
         described: (N,) float32 scores of the tag's name as an open set, NaN where nobody asked; None: not tried.
     """
 
     x: NDArray[np.float32]
     labels: NDArray[np.int8]
     own: NDArray[np.float32] | None = None
+    is_own: bool = True
     described: NDArray[np.float32] | None = None
 
 
@@ -163,14 +165,14 @@ def _ways(
     labels, everywhere = examples.labels, np.ones(len(examples.labels), dtype=np.bool_)
     nothing = np.empty(0, dtype=np.float32)
     ways = []
-    if examples.own is not None:
+    if examples.own is not None and examples.is_own:
         own = Head(tag_id, "threshold", nothing)
         ways.append(_Way("threshold", examples.own, everywhere, lambda level: (own, score_of_own_logit(level))))
     if examples.described is not None:
         known = ~np.isnan(examples.described)
         named = Head(tag_id, "description", nothing)
         ways.append(_Way("description", examples.described, known, lambda level: (named, level)))
-    if examples.own is not None:
+    if examples.own is not None and examples.is_own:
         both = np.column_stack([examples.x, examples.own])
         found = _held_out(both, labels, folds, ~likely)
 

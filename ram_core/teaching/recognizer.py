@@ -38,14 +38,16 @@ class Recorded:
         tag_ids: (K,) int32, ascending.
         scores: (K,) float32.
         vector: (D,) float32.
-        mended: the tags whose recorded scores are not the model's own. They are computed again, from the features.
+        same: tags that a head gave their scores, the same one as here: their scores are kept.
+        other: tags that another head gave their scores, which are computed again.
         is_of_base: whether ``tag_ids`` are of the vocabulary that was taught. If not, all are computed again.
     """
 
     tag_ids: NDArray[np.int32]
     scores: NDArray[np.float32]
     vector: NDArray[np.float32]
-    mended: Collection[int] = ()
+    same: Collection[int] = ()
+    other: Collection[int] = ()
     is_of_base: bool = True
 
 
@@ -136,19 +138,20 @@ class TaughtRecognizer:
         again: list[Prediction] | None = None
         own = []
         for at, record in enumerate(recorded):
-            # Scores of mended tags are missing. They matter where no head replaces them, or where a head uses them.
-            lost = {tag for tag in record.mended if tag in self._need_own or tag not in self._replaced}
+            # The model's own scores of these are not recorded. They matter without a head, or where it uses them.
+            lost = {tag for tag in record.other if tag in self._need_own or tag not in self._replaced}
             if not record.is_of_base or lost:
                 again = again or self._own_scores(rows, recorded)
             if not record.is_of_base:
                 assert again is not None
                 own.append(replace(again[at], vector=record.vector))
                 continue
-            known = record.tag_ids < len(self.base.vocabulary)
-            known &= ~np.isin(record.tag_ids, np.fromiter(record.mended, dtype=np.int32))
-            one = Prediction(record.tag_ids[known], record.scores[known], record.vector)
-            own.append(one if again is None or not lost else _joined(one, again[at], lost))
-        return self._with_heads(own, rows)
+            plain = record.tag_ids < len(self.base.vocabulary)
+            plain &= ~_among(record.tag_ids, [*record.same, *record.other])
+            one = Prediction(record.tag_ids[plain], record.scores[plain], record.vector)
+            own.append(one if again is None or not lost else _merged(one, again[at], lost))
+        found = self._with_heads(own, rows)
+        return [_as_recorded(one, record) for one, record in zip(found, recorded, strict=True)]
 
     def _own_scores(self, rows: NDArray[np.uint8], recorded: Sequence[Recorded]) -> list[Prediction]:
         """Return what the model itself finds in images, from what is kept of them."""
@@ -208,9 +211,22 @@ def scores_of(seen: Sequence[Prediction], tag_id: int) -> NDArray[np.float32]:
     return np.array([one.scores[one.tag_ids == tag_id].sum() for one in seen], dtype=np.float32)
 
 
-def _joined(one: Prediction, again: Prediction, tags: Collection[int]) -> Prediction:
-    """Return a prediction with the scores of these tags from another."""
-    added = np.isin(again.tag_ids, np.fromiter(tags, dtype=np.int32))
-    tag_ids = np.concatenate([one.tag_ids, again.tag_ids[added]])
+def _as_recorded(one: Prediction, record: Recorded) -> Prediction:
+    """Return a prediction with the recorded scores of the tags that have the same heads as before."""
+    if not record.is_of_base or not record.same:
+        return one
+    rest = ~_among(one.tag_ids, record.same)
+    before = Prediction(record.tag_ids, record.scores, record.vector)
+    return _merged(replace(one, tag_ids=one.tag_ids[rest], scores=one.scores[rest]), before, record.same)
+
+
+def _merged(one: Prediction, other: Prediction, tags: Collection[int]) -> Prediction:
+    """Return a prediction, which has none of these tags, with their scores from another."""
+    added = _among(other.tag_ids, tags)
+    tag_ids = np.concatenate([one.tag_ids, other.tag_ids[added]])
     order = np.argsort(tag_ids, kind="stable")
-    return replace(one, tag_ids=tag_ids[order], scores=np.concatenate([one.scores, again.scores[added]])[order])
+    return replace(one, tag_ids=tag_ids[order], scores=np.concatenate([one.scores, other.scores[added]])[order])
+
+
+def _among(tag_ids: NDArray[np.int32], tags: Collection[int]) -> NDArray[np.bool_]:
+    return np.isin(tag_ids, np.fromiter(tags, dtype=np.int32, count=len(tags)))

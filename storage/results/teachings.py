@@ -13,7 +13,7 @@ from storage.results import vocabularies
 from storage.tables import Generation, Head, Teaching, Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -88,20 +88,26 @@ class Basis:
 
     Attributes:
         base_id: the vocabulary that was taught further; the vocabulary itself if nobody taught it.
-        mended: ids of the tags whose scores are not the model's own.
+        mended: the tags whose scores are not the model's own, each with a hash of what gives them their scores.
     """
 
     base_id: int
-    mended: frozenset[int]
+    mended: Mapping[int, str]
 
 
 def basis(session: Session, vocabulary_id: int) -> Basis:
     """Return what a vocabulary is made of."""
     base_id = session.scalar(select(Teaching.base_id).where(Teaching.vocabulary_id == vocabulary_id))
     if base_id is None:
-        return Basis(vocabulary_id, frozenset())
-    mended = select(Head.tag_id).where(Head.vocabulary_id == vocabulary_id, Head.method != "threshold")
-    return Basis(base_id, frozenset(session.scalars(mended)))
+        return Basis(vocabulary_id, {})
+    rows = session.execute(
+        text(
+            """SELECT tag_id, md5(concat_ws(' ', method, own, bias, encode(weights, 'hex'))) AS hash FROM head
+               WHERE vocabulary_id = :id AND method <> 'threshold'"""
+        ),
+        {"id": vocabulary_id},
+    )
+    return Basis(base_id, {row.tag_id: row.hash for row in rows})
 
 
 def is_taught(session: Session, vocabulary_id: int | None) -> bool:

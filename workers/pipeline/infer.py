@@ -121,14 +121,16 @@ def as_assigned(
 def _recorded(kept: Kept, model: LoadedModel) -> Recorded:
     from ram_core.teaching.recognizer import Recorded  # noqa: PLC0415  (loads torch)
 
-    is_of_base = kept.basis.base_id == model.base_id
+    assert model.basis is not None
+    is_of_base = kept.basis.base_id == model.basis.base_id
     tag_ids, units = np.array(kept.tags, dtype=np.int32), np.array(kept.scores, dtype=np.int16)
     scores = (units / SCORE_SCALE).astype(np.float32)
     return Recorded(
         tag_ids,
         as_assigned(scores, units, model.thresholds[tag_ids]) if is_of_base else scores,
         unpack_vectors(kept.vector, len(kept.vector) // CODE.itemsize)[0],
-        kept.basis.mended,
+        same=frozenset(tag for tag, made in kept.basis.mended.items() if model.basis.mended.get(tag) == made),
+        other=frozenset(tag for tag, made in kept.basis.mended.items() if model.basis.mended.get(tag) != made),
         is_of_base=is_of_base,
     )
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ram_core.recognizer import RamRecognizer
     from ram_core.teaching.recognizer import TaughtRecognizer
     from storage.ledger.claims import ClaimedShard
-    from storage.results.teachings import HeadRow
+    from storage.results.teachings import Basis, HeadRow
 
 log = structlog.get_logger()
 
@@ -75,7 +75,7 @@ class LoadedModel:
     recognizer: Recognizer
     thresholds: NDArray[np.float32]  # (T,)
     options: ModelOptions
-    base_id: int | None = None  # the vocabulary that was taught further, if this one was
+    basis: Basis | None = None  # of the vocabulary, if people taught it
     _tag2text: Any = field(default=None)
 
     @property
@@ -287,8 +287,8 @@ class ModelHolder:
         with unit_of_work(self._engine) as session:
             vocabulary = _vocabulary(session, vocabulary_id)
             heads = teachings.heads(session, vocabulary_id)
-            base_id = teachings.basis(session, vocabulary_id).base_id
-            base = _vocabulary(session, base_id) if heads else vocabulary
+            basis = teachings.basis(session, vocabulary_id)
+            base = _vocabulary(session, basis.base_id) if heads else vocabulary
         log.info("embedding vocabulary", model=model.name, vocabulary=vocabulary.name, tags=len(vocabulary))
         try:
             recognizer = cast("Retagger", model.recognizer).with_vocabulary(base)
@@ -299,7 +299,7 @@ class ModelHolder:
                 f"the vocabulary {vocabulary.name!r} does not fit the model {model.name}: {error}"
             ) from error
         thresholds = recognizer.vocabulary.thresholds
-        return LoadedModel(model.name, recognizer, thresholds, self._options, base_id if heads else None)
+        return LoadedModel(model.name, recognizer, thresholds, self._options, basis if heads else None)
 
     def _load(self, name: str) -> LoadedModel:
         log.info("loading model", model=name, device=self._options.device)
