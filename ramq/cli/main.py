@@ -41,6 +41,7 @@ COMMANDS = {
     "parse": ("parse",),
     "evaluate": ("evaluate",),
     "train": ("train", "trainings"),
+    "dataset": ("dataset",),
     "policy": ("policy",),
     "token": ("token",),
 }

@@ -47,6 +47,7 @@ class Kept:
         basis: what the vocabulary of these tags is made of.
         file: file of its tokens or pooled features; None if there are none, or they are of another version.
         position: their row in it.
+        sha256: of the bytes that it was computed from; None: not known.
     """
 
     version: str
@@ -60,6 +61,7 @@ class Kept:
     basis: Basis
     file: str | None
     position: int | None
+    sha256: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ def kept(session: Session, generation_id: int, image_ids: Sequence[int]) -> dict
         text(
             f"""
             SELECT record.image_id, record.version, record.caption, record.captioner, record.width, record.height,
-                record.tags, record.scores, vector.v, kept.name, kept.position
+                record.tags, record.scores, vector.v, kept.name, kept.position, record.sha256
             FROM record JOIN vector USING (image_id, generation_id)
             LEFT JOIN LATERAL ({_OF_SAME_WEIGHTS.format(record="record")}) AS kept ON true
             WHERE record.generation_id = :generation_id AND record.image_id = ANY(:ids)
@@ -169,6 +171,7 @@ def kept(session: Session, generation_id: int, image_ids: Sequence[int]) -> dict
             basis=made_of,
             file=row.name,
             position=row.position,
+            sha256=row.sha256,
         )
         for row in rows
     }

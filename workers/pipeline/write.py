@@ -164,6 +164,7 @@ def _records(
                 width=work.width,
                 height=work.height,
                 vector=vector,
+                sha256=work.sha256,
             )
         )
     return rows
