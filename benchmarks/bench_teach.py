@@ -12,6 +12,7 @@ in 32 bits, the vector of recognition. *alike*: the share of the five nearest pi
 *teach*: ``ram_core.teaching`` as ``ramq teach`` uses it, on N pictures of a kind and half of all the others, of which
 nobody says what they show: the mean average precision on the rest, and the precision and the recall of the threshold
 there, for two precisions that were asked for. Of those whose threshold reaches the precision at hand, too.
+*rules*: the same on 10 pictures, if likely ones that get the tag count as no, half a and a whole mistake.
 *archive*: the pictures are copied until there are ``--rows``, with features that differ by noise. The time of ``ramq
 teach``, ``--suggest`` and ``--apply`` from the command line, each a process of its own, and the memory of the first.
 """
@@ -38,6 +39,7 @@ from benchmarks.report import begin, options, write
 from ram_core import load_model
 from ram_core.features import unpack_pooled
 from ram_core.lite.network import SIZES
+from ram_core.teaching import fitting
 from ram_core.teaching.fitting import NO, UNNAMED, YES, Examples, fit
 from ram_core.teaching.inputs import inputs
 from ram_core.teaching.logistic import regress
@@ -138,10 +140,20 @@ def compare_features(pictures: Pictures) -> dict[str, Any]:
     return found
 
 
-def teach_kinds(pictures: Pictures) -> list[dict[str, Any]]:
-    """Judge what is taught, with precisions that were asked for."""
+def compare_rules(pictures: Pictures) -> dict[str, Any]:
+    """Judge thresholds by what a likely picture counts that gets the tag."""
+    found, used = {}, fitting._LIKELY_MISTAKE  # noqa: SLF001  (a constant, which people need not set)
+    for counts in (0.0, 0.5, 1.0):
+        fitting._LIKELY_MISTAKE = counts  # noqa: SLF001
+        found[f"counts_{counts:g}"] = teach_kinds(pictures, SHOWN[1:2])
+    fitting._LIKELY_MISTAKE = used  # noqa: SLF001
+    return found
+
+
+def teach_kinds(pictures: Pictures, numbers: Sequence[int] = SHOWN) -> list[dict[str, Any]]:
+    """Judge what is taught on so many pictures, with precisions that were asked for."""
     kinds, x, table = pictures.kinds, pictures.by["both"], []
-    for shown in SHOWN:
+    for shown in numbers:
         random = np.random.default_rng(0)
         chosen = sorted(kind for kind, size in Counter(kinds).items() if size >= shown + LEAST_LEFT)
         counts: dict[float, list[tuple[int, int, int, bool]]] = {asked: [] for asked in ASKED}
@@ -313,6 +325,7 @@ def main() -> None:
     pictures = Pictures(paths)
     report["features"] = compare_features(pictures)
     report["teach"] = teach_kinds(pictures)
+    report["rules"] = compare_rules(pictures)
     if chosen.rows:
         report["archive"] = in_archive(pictures, paths, chosen.rows)
     write(chosen, "teach", report)

@@ -34,6 +34,8 @@ _MOST_LIKELY = 0.1
 """…and is among this share of the unnamed ones."""
 _BETTER = 0.01
 """A less simple way is taken if its average precision is higher by this."""
+_LIKELY_MISTAKE = 0.5
+"""What counts as a mistake where a likely one gets the tag. With 0 thresholds come out too low, with 1 too high."""
 _LEAST_RECALL = 0.5
 """If no threshold has the wanted precision, the most precise one is taken that finds this share of the pictures."""
 _LEAST_TO_TELL = 10
@@ -220,7 +222,7 @@ def _calibrate(
     """
     order = np.argsort(-scores, kind="stable")
     ranked, right = scores[order], (labels == YES)[order]
-    wrong = np.where(right, 0.0, np.where(likely[order], 0.5, 1.0))
+    wrong = np.where(right, 0.0, np.where(likely[order], _LIKELY_MISTAKE, 1.0))
     found = np.cumsum(right)
     shares = found / (found + np.cumsum(wrong))
     lower = np.append(ranked[1:], ranked[-1] - 1)
@@ -253,7 +255,7 @@ def _measure(
 ) -> Measure:
     is_yes = labels == YES
     right = int((passed & is_yes).sum())
-    wrong = float((passed & ~is_yes & ~likely).sum() + 0.5 * (passed & likely).sum())
+    wrong = float((passed & ~is_yes & ~likely).sum() + _LIKELY_MISTAKE * (passed & likely).sum())
     return Measure(
         share(right, right + wrong), share(right, int(is_yes.sum())), round(average_precision(is_yes, scores), 4)
     )
