@@ -22,6 +22,9 @@ Method = Literal["threshold", "description", "own+head", "head"]
 THRESHOLD = 0.5
 """A head's score above this assigns its tag."""
 
+OWN_FLOORS = {"pooled": 0.01, "tokens": 0.3}
+"""The model's own scores below this count as this, by the kind of its features: most of them are not stored."""
+
 OWN_SCALE = 0.25
 """The logit of the model's own score is multiplied by this: it ranges over about ten, other inputs over about one."""
 
@@ -56,11 +59,11 @@ class Head:
 
 
 def own_logit(scores: NDArray[np.float32], floor: float) -> NDArray[np.float32]:
-    """Return the scaled logits of scores that a model gives. Those below its floor, which are not stored, are on it.
+    """Return the scaled logits of scores that a model gives. Those below the floor are on it.
 
     Args:
         scores: any shape, in 0..1.
-        floor: above 0.
+        floor: one of ``OWN_FLOORS``.
     """
     clipped = np.clip(scores.astype(np.float64), floor, 1 - 1e-4)
     return (OWN_SCALE * np.log(clipped / (1 - clipped))).astype(np.float32)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ram_core.errors import VocabularyError
 from ram_core.recognition import Prediction, recognize
-from ram_core.teaching.heads import own_logit, sigmoid
+from ram_core.teaching.heads import OWN_FLOORS, own_logit, sigmoid
 from ram_core.teaching.inputs import inputs
 from ram_core.vocabulary import TagVocabulary
 
@@ -192,7 +192,7 @@ class TaughtRecognizer:
         for head in self._linear:
             if head.weights.shape != x.shape[1:]:
                 raise VocabularyError(f"the head of {self._vocabulary.names[head.tag_id]!r} is of another model")
-            columns.append(head.logits(x, own_logit(scores_of(seen, head.tag_id), self.base.score_floor)))
+            columns.append(head.logits(x, own_logit(scores_of(seen, head.tag_id), OWN_FLOORS[self._kind])))
         return sigmoid(np.stack(columns, axis=1))
 
     def _scores_by_name(self, rows: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -45,8 +45,6 @@ LOOKED_AT = 100_000
 """Images among which those to label next are looked for. Of a larger archive, random ones."""
 MOST_DESCRIBED = 64
 """Pictures that are scored by the name of a new tag: RAM takes most of a second for each, on a CPU."""
-FLOORS = {"pooled": 0.01, "tokens": 0.3}
-"""Scores of a model below this are not stored, by the kind of its features."""
 
 
 class TeachClient:
@@ -221,14 +219,14 @@ class TeachClient:
         def fit_to(precision: float) -> tuple[Fitted, TeachReport]:
             from ram_core.errors import ModelError  # noqa: PLC0415  (loads torch)
             from ram_core.teaching.fitting import Examples, fit  # noqa: PLC0415
-            from ram_core.teaching.heads import own_logit  # noqa: PLC0415
+            from ram_core.teaching.heads import OWN_FLOORS, own_logit  # noqa: PLC0415
 
             began = time.monotonic()
             rows, labels, records = _examples(lesson, others)
             own, threshold = None, None
             if tag is not None:
-                own = own_logit(scores_of(records, lesson.tag_id), FLOORS[kept.kind])
-                threshold = float(own_logit(np.array([tag.threshold], dtype=np.float32), FLOORS[kept.kind])[0])
+                own = own_logit(scores_of(records, lesson.tag_id), OWN_FLOORS[kept.kind])
+                threshold = float(own_logit(np.array([tag.threshold], dtype=np.float32), OWN_FLOORS[kept.kind])[0])
             is_own = lesson.tag_id not in kept.basis.mended
             described = self._described(kept.source, lesson, rows)
             examples = Examples(kept.x(rows), labels, own, is_own=is_own, described=described)
@@ -276,7 +274,7 @@ def _scored(
     kept: KeptFeatures, lesson: Lesson, fitted: Fitted | None, others: Block
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]]:
     """Yield ids, inputs and logits, 0 at the threshold, of the images that nobody named."""
-    from ram_core.teaching.heads import own_logit  # noqa: PLC0415  (loads torch)
+    from ram_core.teaching.heads import OWN_FLOORS, own_logit  # noqa: PLC0415  (loads torch)
     from ram_core.teaching.logistic import YES, regress  # noqa: PLC0415
 
     head = fitted.head if fitted is not None and fitted.head.is_linear else None
@@ -292,7 +290,7 @@ def _scored(
         if head is None:
             yield block.ids, x, (x @ made[:-1] - level).astype(np.float32)
         else:
-            own = own_logit(scores_of(block.kept, lesson.tag_id), FLOORS[kept.kind])
+            own = own_logit(scores_of(block.kept, lesson.tag_id), OWN_FLOORS[kept.kind])
             yield block.ids, x, head.logits(x, own)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
+from ram_core.modeling.tiny import write_tiny_models
 from ramq.services.teach_views import Wanted
 from ramq.wiring import Services
 from storage.database import unit_of_work
@@ -16,6 +17,7 @@ from storage.search.views import SearchQuery
 from tests.photographs import UNPACKED
 from tests.services.missing import missing
 from tests.services.recognised import make_worker, recognise, settings_for
+from tests.tiny_clip import write_tiny_clip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -246,3 +248,40 @@ def test_what_stands_in_the_way_of_teaching_is_said(make_services: Make, folder:
     assert not {one.image_id for one in suggested.images} & set(tools[:2])
     suggested = services.teaching.suggest("tool", 6, yes=tools[:6], no=others[:3])
     assert (len(suggested.images), suggested.yes, suggested.no) == (6, 6, 3)
+
+
+@pytest.mark.parametrize("method", ["head", "description"])
+def test_ram_plus_is_taught_on_kept_tokens_or_by_the_name_of_the_tag(
+    make_services: Make, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for path in [*sorted(pictures.glob("tool*"))[:7], *sorted(pictures.glob("other*"))[:9]]:
+        shutil.copy(path, folder)
+    models = tmp_path / "models"
+    write_tiny_models("ram_plus", models)
+    write_tiny_clip(models / "clip-vit-base-patch16")
+    services = make_services(models_dir=models, model="ram_plus", captioner="none")
+    recognise(services, str(folder))
+    tools = ids_of(services, "tool")
+    with pytest.raises(UsageError, match=r"16 of 16 images lack them: run `RAMQ_FEATURES=tokens ramq enqueue"):
+        services.teaching.fit("tool", tools[:5])
+    services = make_services(models_dir=models, model="ram_plus", captioner="none", features="tokens")
+    recognise(services, str(folder))
+    # The weights are made up, so neither way is better than chance: the simpler one is taken unless it must be better.
+    monkeypatch.setattr("ram_core.teaching.fitting._BETTER", 1.0 if method == "description" else -2.0)
+    done = services.teaching.apply("tool", tools[:5])
+    assert (done.reports[0].method, len(done.reports[0].ways)) == (method, 2)
+    [job] = run(services, done.jobs)
+    assert (job.state, job.done, job.failed) == ("done", 16, 0)
+    from_tokens = records(services, job.generation_id or 0)
+    size = services.vocabularies.show("ram")[0].tags
+    assert {i: {t: s for t, s in tags.items() if t < size} for i, tags in from_tokens.items()} == records(services, 1)
+    # The same from the pictures, but for the rounding of tokens.
+    with unit_of_work(services.engine) as session:
+        session.execute(text("DELETE FROM record WHERE generation_id = :id"), {"id": job.generation_id})
+    [fresh] = run(services, [services.jobs.create(str(folder), vocabulary=done.vocabulary)])
+    assert (fresh.done, fresh.generation_id) == (16, job.generation_id)
+    from_pictures = records(services, job.generation_id or 0)
+    for image_id, tags in from_pictures.items():
+        assert tags.get(size, 3000) == pytest.approx(from_tokens[image_id].get(size, 3000), abs=300)

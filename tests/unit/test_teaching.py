@@ -241,7 +241,7 @@ def test_pictures_get_the_models_tags_and_those_of_heads() -> None:
     model = taught(new, mended)
     seen = model.predict(PIXELS)
     x = inputs(rows(2), "pooled", 4)
-    own = own_logit(np.full(2, 0.2, np.float32), 0.1)
+    own = own_logit(np.full(2, 0.2, np.float32), 0.01)
     for at, one in enumerate(seen):
         scores = dict(zip(one.tag_ids.tolist(), one.scores.tolist(), strict=True))
         assert scores[0] == pytest.approx(0.9)
@@ -282,6 +282,31 @@ def test_scores_of_the_same_heads_stay_as_they_are() -> None:
     model = taught(head(3), head(1))
     [one, _] = model.retag_recorded(rows(2), recorded(same={1}))
     assert dict(zip(one.tag_ids.tolist(), one.scores.tolist(), strict=True))[1] == pytest.approx(0.2)
+
+
+def test_a_tag_is_scored_by_its_name_from_what_is_kept() -> None:
+    class Named(Model):
+        """Scores a name by the first byte that is kept of an image."""
+
+        retags_from = "tokens"
+
+        def with_vocabulary(self, vocabulary: TagVocabulary) -> Any:
+            assert vocabulary.names == ("new",)
+            return self
+
+        def retag(self, kept: NDArray[np.uint8]) -> Any:
+            ids = np.array([0], np.int32)
+            return [Prediction(ids, np.array([row[0] / 255], np.float32), np.ones(4, np.float32)) for row in kept]
+
+    vocabulary = TagVocabulary("t", ("a", "b", "c", "new"), (None,) * 4, np.full(4, 0.5, np.float32), taught="x")
+    model = TaughtRecognizer(
+        cast("Any", Named()), vocabulary, [Head(3, "description", np.empty(0, np.float32))], "pooled"
+    )
+    kept = rows(2)
+    kept[:, 0] = 204, 0
+    first, second = model.retag_recorded(kept, recorded())
+    assert dict(zip(first.tag_ids.tolist(), first.scores.tolist(), strict=True))[3] == pytest.approx(0.8)
+    assert list(second.tag_ids) == [0, 1]
 
 
 def test_heads_that_do_not_fit_are_refused() -> None:
