@@ -25,12 +25,12 @@ import urllib3
 from pydantic import BaseModel, ValidationError
 from urllib3.util import Retry, Timeout
 
+from ramq.client_teaching import TeachingRequests
 from ramq.schemas.generations import GenerationStateOut
 from ramq.schemas.hits import FacetOut, FacetsOut, HitOut, RegionFacetsOut
 from ramq.schemas.problem import Problem
 from ramq.schemas.readings import ReadingOut
 from ramq.schemas.regions import RegionsOut
-from ramq.schemas.teaching import SuggestionsOut, TaughtOut, TaughtTagOut
 from ramq.schemas.training import TrainingCurveOut, TrainingOut
 from ramq.schemas.views import (
     ArchiveOut,
@@ -77,7 +77,7 @@ class UnreachableError(Exception):
     """The server did not answer, or its response is not from this version of ramq."""
 
 
-class Client:
+class Client(TeachingRequests):
     """A client of one server. Thread-safe.
 
     Args:
@@ -328,24 +328,6 @@ class Client:
     def generations(self) -> list[GenerationStateOut]:
         """Return every generation and how much it has recorded."""
         return self._ask(PageOut[GenerationStateOut], "GET", "/v1/generations").items
-
-    def teach(self, tag: str, yes: Sequence[int], no: Sequence[int] = (), **how: Any) -> TaughtOut:
-        """Teach a tag on images. Keywords: ``precision``, ``apply``, ``skip_missing``."""
-        body = {"tag": {"tag": tag, "yes": list(yes), "no": list(no)}, **how}
-        return self._ask(TaughtOut, "POST", "/v1/teach", json=body)
-
-    def teach_from_corrections(self, **how: Any) -> TaughtOut:
-        """Teach every tag that people added to enough images. Keywords: ``least``, and as ``teach``."""
-        return self._ask(TaughtOut, "POST", "/v1/teach", json=how)
-
-    def taught(self) -> list[TaughtTagOut]:
-        """Return the tags that people taught."""
-        return self._ask(PageOut[TaughtTagOut], "GET", "/v1/teach").items
-
-    def to_label(self, tag: str, count: int = 12, *, yes: Sequence[int] = (), no: Sequence[int] = ()) -> SuggestionsOut:
-        """Return images to label next for a tag."""
-        body = {"tag": tag, "count": count, "yes": list(yes), "no": list(no)}
-        return self._ask(SuggestionsOut, "POST", "/v1/teach/suggestions", json=body)
 
     def trainings(self) -> list[TrainingOut]:
         """Return the trainings in the server's folder, the last one first."""
