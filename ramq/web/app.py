@@ -29,6 +29,7 @@ from ramq.web.pages import images as image_pages
 from ramq.web.pages import jobs as job_pages
 from ramq.web.pages import policies as policy_pages
 from ramq.web.pages import reviews as review_pages
+from ramq.web.pages import teaching as teaching_pages
 from ramq.web.pages import training as training_pages
 from ramq.web.problems import (
     CODES,
@@ -143,7 +144,7 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
         app.include_router(router, responses=_PROBLEMS, dependencies=[Depends(takes_known_parameters)])
     pages = (search, image_pages, job_pages, generation_pages, training_pages, policy_pages, archives)
     # Reviews come first: `review` would be an action on a data set.
-    of_sets = (review_pages, dataset_pages)
+    of_sets = (review_pages, dataset_pages, teaching_pages)
     for router in (health.router, *(page.router for page in (*pages, *of_sets, reference, login))):
         app.include_router(router)
     app.mount("/static", _KeptFiles(directory=STATIC), name="static")
