@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +26,13 @@ pytestmark = [pytest.mark.browser, pytest.mark.services]
 
 with_scripts = pytest.mark.parametrize("has_scripts", [True], ids=["scripts"], indirect=True)
 NAME = "my thing"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _loaded() -> None:
+    """The libraries that fit heads: loading them takes longer than a browser waits for a page on a busy machine."""
+    for name in ("sklearn.linear_model", "sklearn.model_selection", "scipy.stats", "ram_core.teaching.suggesting"):
+        import_module(name)
 
 
 @pytest.fixture
@@ -67,7 +75,7 @@ def test_a_tag_is_taught_from_its_name_to_the_generation_that_has_it(
         card(page, image_id).get_by_label("Yes").check()
     card(page, chosen[5]).get_by_label("No").check()
     page.get_by_role("button", name="Go on").click()
-    expect(page.locator(".advice")).to_contain_text("Too few examples to be sure: 5 pictures")
+    expect(page.locator(".advice")).to_contain_text("Too few examples to be sure. 5 pictures")
     expect(page.locator(".figures")).to_contain_text("no such tag")
     expect(page.locator(".named li")).to_have_count(6)
     page.get_by_label("at least").select_option("0.7")
