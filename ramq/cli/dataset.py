@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ramq.cli import dataset_exchange
 from ramq.cli.context import services, settings_for
+from ramq.cli.dataset_exchange import Wait  # noqa: TC001  (typer reads the annotations)
 from ramq.cli.dataset_following import described, finish_step
 from ramq.cli.output import agree, err, print_json, print_table, visible
 from ramq.cli.search import Json, not_empty
 from storage.texts import plural
 
 if TYPE_CHECKING:
-    from ramq.services.datasets import PictureView
+    from ramq.services.dataset_views import PictureView
     from storage.datasets.versions import VersionView
 
 app = typer.Typer(
@@ -27,14 +29,11 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the data set.
 NameAt = Annotated[
     str, typer.Argument(metavar="NAME[@VERSION]", help="A data set; without a number its newest version that is done.")
 ]
-Wait = Annotated[
-    bool | None,
-    typer.Option("--wait/--no-wait", help="Follow the step to its end; default: on a terminal. Exit 1 if it failed."),
-]
 
 
 def register(root: typer.Typer) -> None:
     """Add the commands."""
+    dataset_exchange.register(app)
     root.add_typer(app, name="dataset")
 
 
@@ -69,7 +68,7 @@ def build(
 
     Example: ramq dataset build pets s3://photos/pets "archive:holiday tag:dog" --captions captions.csv
     """
-    from ramq.services.datasets import BuildRequest  # noqa: PLC0415  (`--help` needs none of it)
+    from ramq.services.dataset_views import BuildRequest  # noqa: PLC0415  (`--help` needs none of it)
 
     request = BuildRequest(
         sources=sources,
@@ -83,7 +82,7 @@ def build(
     with services(settings) as ramq:
         version = ramq.datasets.build(name, request)
         if not as_json:
-            tell_left_out(version)
+            dataset_exchange.tell_left_out(version)
         finish_step(ramq, settings, version, wait=wait, as_json=as_json)
 
 
@@ -231,17 +230,6 @@ def delete(
         print_json({"name": name, "versions": count})
     else:
         err().print(f"Deleted {name} with {plural(count, 'version')}.", markup=False)
-
-
-def tell_left_out(version: VersionView) -> None:
-    """Say on stderr which images and captions are not in a version, and why."""
-    left_out = version.counts.get("left_out", {})
-    if not left_out:
-        return
-    told = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in left_out.items())
-    names = version.counts.get("left_out_names", [])
-    examples = f", for example {visible(', '.join(names[:3]))}" if names else ""
-    err().print(f"Left out: {told}{examples}.", style="yellow", markup=False, soft_wrap=True)
 
 
 def _steer(name: str, action: Literal["pause", "resume", "cancel"], *, as_json: bool) -> None:

@@ -157,7 +157,7 @@ def _blocks(engine: Engine, version: VersionView) -> Iterator[list[Content]]:
 def _former(engine: Engine, version: VersionView, ids: NDArray[np.int64]) -> NDArray[np.int8]:
     """Return the split of each image in the parent version, or as it was imported: 0 none, 1 training, 2 validation."""
     former = np.zeros(len(ids), dtype=np.int8)
-    for version_id in filter(None, (version.parent_id, version.id if version.settings.get("keeps_splits") else None)):
+    for version_id in filter(None, (version.parent_id, version.id if version.counts.get("keeps_splits") else None)):
         with unit_of_work(engine) as session:
             for image_id, is_validation in items.splits_of(session, version_id):
                 at = int(np.searchsorted(ids, image_id))
