@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -97,13 +97,26 @@ class DatasetClient:
 
     def gather(self, version: VersionView, request: BuildRequest) -> VersionView:
         """Read the sources of a version that ``begin_build`` began. If they cannot be read, it is deleted again."""
-        with self._gathering(version, "label") as gatherer:
-            for source in request.sources:
-                gatherer.add(source, request.caption_column)
-            if request.captions is not None:
-                gatherer.add_captions(request.captions, request.caption_column)
-            gatherer.add_sidecars()
+        with self._taken_back(version):
+            self._gather(version, request)
         return self.get(version.id)
+
+    def gather_or_fail(self, version: VersionView, request: BuildRequest) -> None:
+        """Do as ``gather``, for nobody who waits: if the sources cannot be read, the version fails and says why."""
+        try:
+            self._gather(version, request)
+        except RamqError as error:
+            with unit_of_work(self._engine) as session:
+                versions.fail(session, version.id, f"{error}; cancel it, and build it again")
+
+    def _gather(self, version: VersionView, request: BuildRequest) -> None:
+        gatherer = self._gatherer(version)
+        for source in request.sources:
+            gatherer.add(source, request.caption_column)
+        if request.captions is not None:
+            gatherer.add_captions(request.captions, request.caption_column)
+        gatherer.add_sidecars()
+        gatherer.end("label")
 
     def import_(self, file: Path, request: ImportRequest, *, by: str = LOCAL) -> VersionView:
         """Begin a version from a file or folder that another program, or ``export``, wrote, and read it.
@@ -120,10 +133,12 @@ class DatasetClient:
         version = self._begin(
             request.name, "import", settings, request.vocabulary, "`ramq enqueue` on its pictures", by
         )
-        with self._gathering(version, "split") as gatherer:
+        with self._taken_back(version):
             with unit_of_work(self._engine) as session:
                 names = self.names(session, version)
+            gatherer = self._gatherer(version)
             gatherer.add_told(read(file, request.caption_column), request.images, names, self.parser(version))
+            gatherer.end("split")
         return self.get(version.id)
 
     def export(  # noqa: PLR0913  (what is written, and how)
@@ -333,34 +348,28 @@ class DatasetClient:
             gathering.hear(session, version_id)
             return versions.view(session, version_id)
 
-    @contextmanager
-    def _gathering(self, version: VersionView, next_phase: str) -> Iterator[Gatherer]:
-        """Provide what reads sources. Then the step moves on; if they cannot be read, the version is deleted again."""
+    def _gatherer(self, version: VersionView) -> Gatherer:
         from ramq.services.dataset_gathering import Gatherer  # noqa: PLC0415  (few commands read sources)
 
-        try:
-            gatherer = Gatherer(
-                self._engine,
-                version,
-                self._find(),
-                archive_allow=self._allow,
-                is_reachable=self._is_reachable,
-                s3=self._s3,
-            )
-            yield gatherer
-            gatherer.end(next_phase)
-        except BaseException:
-            self._take_back(version)
-            raise
+        return Gatherer(
+            self._engine,
+            version,
+            self._find(),
+            archive_allow=self._allow,
+            is_reachable=self._is_reachable,
+            s3=self._s3,
+        )
 
-    def _take_back(self, version: VersionView) -> None:
-        """Delete a version whose sources could not be read, and its data set if it has no other."""
+    @contextmanager
+    def _taken_back(self, version: VersionView) -> Iterator[None]:
+        """If the sources of a version cannot be read in the block, delete it, and its data set if it has no other."""
         try:
-            with unit_of_work(self._engine) as session:
+            yield
+        except BaseException:
+            # The error that led here is what matters. Workers notice too that nobody reads the sources any more.
+            with suppress(RamqError), unit_of_work(self._engine) as session:
                 versions.take_back(session, version.id)
-        except RamqError:
-            # The error that led here is what matters. Workers notice that nobody reads the sources any more.
-            return
+            raise
 
     def list(self) -> list[VersionView]:
         """Return the newest version of each data set, newest set first."""
