@@ -37,7 +37,7 @@ class DatasetCalls:
         *,
         caption_column: str | None = None,
         validation: float = 0.1,
-        near: float = 0.97,
+        near: float | None = None,
         vocabulary: str | None = None,
     ) -> DatasetVersionOut:
         """Begin to build a data set, or its next version, from archives, searches and manifests of the server."""

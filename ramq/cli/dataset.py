@@ -54,8 +54,9 @@ def build(
     ] = None,
     validation: Annotated[float, typer.Option(metavar="SHARE", help="Share of pictures for validation.")] = 0.1,
     near: Annotated[
-        float, typer.Option(metavar="COSINE", help="Pictures at least so similar are always in one split.")
-    ] = 0.97,
+        float | None,
+        typer.Option(metavar="COSINE", help="Pictures at least so similar are in one split; default: 0.9 or 0.97."),
+    ] = None,
     vocabulary: Annotated[
         str | None, typer.Option(metavar="V", help="Tags of another vocabulary; default: of the generation in use.")
     ] = None,

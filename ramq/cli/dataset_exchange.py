@@ -91,8 +91,9 @@ def import_(
         float, typer.Option(metavar="SHARE", help="Share for validation, if FILE does not tell splits.")
     ] = 0.1,
     near: Annotated[
-        float, typer.Option(metavar="COSINE", help="Pictures at least so similar are always in one split.")
-    ] = 0.97,
+        float | None,
+        typer.Option(metavar="COSINE", help="Pictures at least so similar are in one split; default: 0.9 or 0.97."),
+    ] = None,
     vocabulary: Annotated[
         str | None, typer.Option(metavar="V", help="Whose tags FILE has; default: of the generation in use.")
     ] = None,

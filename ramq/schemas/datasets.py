@@ -19,7 +19,9 @@ class NewDataset(BaseModel):
     sources: list[Text] = Field(min_length=1, max_length=100, description="archives, searches or manifests")
     caption_column: Text | None = Field(default=None, description="of manifests; by default found by its name")
     validation: float = Field(default=0.1, ge=0, lt=1, description="share of the pictures for validation")
-    near: float = Field(default=0.97, gt=0, le=1, description="pictures with this cosine are always in one split")
+    near: float | None = Field(
+        default=None, gt=0, le=1, description="pictures with this cosine are in one split; by default 0.9 or 0.97"
+    )
     vocabulary: Text | None = Field(default=None, description="by default that of the generation in use")
 
 

@@ -20,7 +20,8 @@ class BuildRequest:
         captions: a file of captions that this process can read.
         caption_column: the column of captions, of manifests and of ``captions``. None: found by its name.
         validation: about how much of the pictures is for validation, 0..1.
-        near: pictures whose vectors have at least this cosine are near copies, -1..1.
+        near: pictures whose vectors have at least this cosine are near copies, above 0 to 1. None: 0.9 for what
+            ``lite`` keeps of pictures, 0.97 for other vectors.
         vocabulary: a name that ``ramq vocab list`` shows. None: that of the generation in use.
     """
 
@@ -28,7 +29,7 @@ class BuildRequest:
     captions: str | None = None
     caption_column: str | None = None
     validation: float = 0.1
-    near: float = 0.97
+    near: float | None = None
     vocabulary: str | None = None
 
 
@@ -47,7 +48,7 @@ class ImportRequest:
     images: str | None = None
     caption_column: str | None = None
     validation: float = 0.1
-    near: float = 0.97
+    near: float | None = None
     vocabulary: str | None = None
 
 

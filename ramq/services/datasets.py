@@ -90,7 +90,7 @@ class DatasetClient:
             raise UsageError("no source is given; name an archive, a search or a manifest")
         if not 0 <= request.validation < 1:
             raise UsageError(f"the share for validation is {request.validation:g}; give one from 0 to below 1, as 0.1")
-        if not 0 < request.near <= 1:
+        if request.near is not None and not 0 < request.near <= 1:
             raise UsageError(f"the cosine of near copies is {request.near:g}; give one above 0, at most 1")
         settings = {**asdict(request), "sources": list(request.sources)}
         return self._begin(name, "build", settings, request.vocabulary, f"`ramq enqueue {request.sources[0]}`", by)

@@ -116,35 +116,6 @@ def left_out(session: Session, generation_id: int, place: Place) -> dict[str, in
     return {"not_recognised": row.not_recognised, "missing": row.missing}
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What tells copies of a picture: the hash of its bytes, and its vector as packed float16; None: not known."""
-
-    image_id: int
-    sha256: bytes | None
-    vector: bytes | None
-
-
-def contents(session: Session, version_id: int, generation_id: int, after: int, limit: int) -> list[Content]:
-    """Return hashes and vectors of the next pictures of a version after an image id, by id."""
-    rows = session.execute(
-        text(
-            f"""
-            SELECT item.image_id, record.sha256, vector.v FROM (
-                SELECT image_id, version FROM dataset_item WHERE version_id = {version_id:d} AND image_id > :after
-                ORDER BY image_id LIMIT :limit
-            ) AS item
-            LEFT JOIN record ON record.image_id = item.image_id AND record.generation_id = {generation_id:d}
-                AND record.version = item.version
-            LEFT JOIN vector ON vector.image_id = record.image_id AND vector.generation_id = {generation_id:d}
-            ORDER BY item.image_id
-            """  # noqa: S608  (numbers)
-        ),
-        {"after": after, "limit": limit},
-    )
-    return [Content(*row) for row in rows]
-
-
 def versions_of(session: Session, generation_id: int, image_ids: Sequence[int]) -> dict[int, str]:
     """Return the versions of the bytes of those of these images that a generation recorded."""
     rows = session.execute(
