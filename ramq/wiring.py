@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ramq.services.archives import ArchiveClient
     from ramq.services.corrections import CorrectionClient
+    from ramq.services.dataset_steps import DatasetStepClient
     from ramq.services.datasets import DatasetClient
     from ramq.services.erasures import ErasureClient
     from ramq.services.generations import GenerationClient
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ramq.services.query_models import QueryModels
     from ramq.services.readings import ReadingClient
     from ramq.services.regions import RegionClient
+    from ramq.services.reviews import ReviewClient
     from ramq.services.search import SearchClient
     from ramq.services.stages import StageClient
     from ramq.services.thumbnails import Thumbnails
@@ -121,6 +123,20 @@ class Services:
             self.settings.models_path,
             self.index.reader,
         )
+
+    @once
+    def dataset_steps(self) -> DatasetStepClient:
+        """Steps that generate and clean labels of data sets."""
+        from ramq.services.dataset_steps import DatasetStepClient, EngineOptions  # noqa: PLC0415
+
+        options = EngineOptions(
+            model=self.settings.model,
+            captioner=self.settings.captioner,
+            features=self.settings.features,
+            stage_models=self.settings.stage_models,
+            models_dir=self.settings.models_path,
+        )
+        return DatasetStepClient(self.engine, options)
 
     @once
     def generations(self) -> GenerationClient:
@@ -218,6 +234,13 @@ class Services:
             decoders=self._query_models.decoders,
             is_reachable=self._is_reachable,
         )
+
+    @once
+    def reviews(self) -> ReviewClient:
+        """What people say of the decisions in data sets."""
+        from ramq.services.reviews import ReviewClient  # noqa: PLC0415
+
+        return ReviewClient(self.engine, self._search_of_database, self.images)
 
     @once
     def training_data(self) -> TrainingDataClient:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ramq.cli import dataset_exchange
+from ramq.cli import dataset_exchange, dataset_review
 from ramq.cli.context import services, settings_for
-from ramq.cli.dataset_exchange import Wait  # noqa: TC001  (typer reads the annotations)
-from ramq.cli.dataset_following import described, finish_step
+from ramq.cli.dataset_following import NameAt, Wait, described, finish_step
+from ramq.cli.dataset_steps import clean, generate, print_cleaned, step_rows
 from ramq.cli.output import agree, err, print_json, print_table, visible
 from ramq.cli.search import Json, not_empty
 from storage.texts import plural
@@ -24,16 +24,16 @@ app = typer.Typer(
     help="Data sets for training: pictures with captions and tags, in versions that never change.\n\n"
     "Example: ramq dataset build birds 'archive:holiday tag:bird'",
 )
+dataset_review.add_to(app)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the data set.")]
-NameAt = Annotated[
-    str, typer.Argument(metavar="NAME[@VERSION]", help="A data set; without a number its newest version that is done.")
-]
 
 
 def register(root: typer.Typer) -> None:
     """Add the commands."""
     dataset_exchange.register(app)
+    app.command()(generate)
+    app.command()(clean)
     root.add_typer(app, name="dataset")
 
 
@@ -125,11 +125,17 @@ def show(
         versions = ramq.datasets.versions(version.name)
         tags = ramq.datasets.tags(version)
         deleted = ramq.datasets.deleted(version)
+        is_cleaned = version.step == "clean" and version.state == "done"
+        cleaned = ramq.dataset_steps.cleaned_tags(f"{version.name}@{version.number}") if is_cleaned else []
     if as_json:
-        print_json({"version": version, "versions": versions, "tags": tags, "deleted_since": deleted})
+        content = {"version": version, "versions": versions, "tags": tags, "deleted_since": deleted}
+        print_json(content | ({"cleaned": cleaned} if is_cleaned else {}))
         return
     _print_versions(versions)
     _print_counts(version, deleted)
+    if is_cleaned:
+        print_cleaned(cleaned[:limit])
+        return
     print_table(
         ("tag", "kept", "dropped", "origins", "reasons"),
         (
@@ -284,7 +290,7 @@ def _print_counts(version: VersionView, deleted: int) -> None:
     if version.step == "correct":
         said = version.settings
         rows["corrected"] = f"there {said['present']:,}, removed {said['removed']:,}"
-    for title, value in rows.items():
+    for title, value in (rows | step_rows(version)).items():
         sys.stdout.write(f"{title:<11} {value}\n")
 
 

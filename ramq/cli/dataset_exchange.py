@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ramq.cli.context import services, settings_for
-from ramq.cli.dataset_following import finish_step
+from ramq.cli.dataset_following import NameAt, Wait, finish_step
 from ramq.cli.output import err, print_json, visible
 from ramq.cli.search import Json, not_empty
 from storage.texts import plural
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from ramq.services.dataset_pictures import Picture
     from storage.datasets.versions import VersionView
 
-Wait = Annotated[
-    bool | None,
-    typer.Option("--wait/--no-wait", help="Follow the step to its end; default: on a terminal. Exit 1 if it failed."),
-]
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9._-]+")
 
 
@@ -32,10 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    name: Annotated[
-        str,
-        typer.Argument(metavar="NAME[@VERSION]", help="A data set; without a number its newest version that is done."),
-    ],
+    name: NameAt,
     out_path: Annotated[
         Path, typer.Option("--out", metavar="PATH", help="File to write; folder for webdataset and hf.")
     ],
