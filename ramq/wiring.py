@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ramq.services.archives import ArchiveClient
     from ramq.services.corrections import CorrectionClient
+    from ramq.services.dataset_evaluation import DatasetEvaluationClient
     from ramq.services.dataset_steps import DatasetStepClient
     from ramq.services.datasets import DatasetClient
     from ramq.services.erasures import ErasureClient
@@ -248,6 +249,13 @@ class Services:
         from ramq.services.training_data import TrainingDataClient  # noqa: PLC0415
 
         return TrainingDataClient(self.engine, self.search, self.images)
+
+    @once
+    def dataset_evaluation(self) -> DatasetEvaluationClient:
+        """Comparisons of generations on data sets."""
+        from ramq.services.dataset_evaluation import DatasetEvaluationClient  # noqa: PLC0415
+
+        return DatasetEvaluationClient(self.engine)
 
     @once
     def datasets(self) -> DatasetClient:

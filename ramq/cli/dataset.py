@@ -9,6 +9,7 @@ import typer
 
 from ramq.cli import dataset_exchange, dataset_review
 from ramq.cli.context import services, settings_for
+from ramq.cli.dataset_evaluation import evaluate
 from ramq.cli.dataset_following import NameAt, Wait, described, finish_step
 from ramq.cli.dataset_steps import clean, generate, print_cleaned, step_rows
 from ramq.cli.output import agree, err, print_json, print_table, visible
@@ -34,6 +35,7 @@ def register(root: typer.Typer) -> None:
     dataset_exchange.register(app)
     app.command()(generate)
     app.command()(clean)
+    app.command()(evaluate)
     root.add_typer(app, name="dataset")
 
 
