@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class TeachingRequests:
+class TeachingCalls:
     """Requests under ``/v1/teach``."""
 
     @abstractmethod
