@@ -27,7 +27,8 @@ _HITS = """
     SELECT record.image_id, corrected.tags, corrected.scores, record.caption, record.captioner,
         record.width, record.height,
         (record.tags, record.scores) IS DISTINCT FROM (corrected.tags, corrected.scores) AS is_corrected,
-        image.key, image.missing_since, archive.uri, image.archive_id
+        image.key, image.missing_since, archive.uri, image.archive_id,
+        ARRAY(SELECT name FROM correction WHERE correction.image_id = wanted.id AND NOT is_present) AS removed
     FROM unnest(%(ids)s::bigint[]) AS wanted (id)
     JOIN record ON record.image_id = wanted.id AND record.generation_id = {generation_id:d}
     JOIN image ON image.id = record.image_id
@@ -80,6 +81,7 @@ def hits_of(
             captioner=row.captioner if row.caption else None,
             is_corrected=row.is_corrected,
             has_denied_tags=not policy.denied(row.archive_id).isdisjoint(row.tags),
+            removed=row.removed,
             generation_id=generation_id,
             width=row.width,
             height=row.height,

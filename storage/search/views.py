@@ -47,12 +47,17 @@ class Why:
         tags: the tags of the image that the text names.
         is_read: whether all words of the text stand in the image; ``Hit.read`` says in which lines.
         spaces: the image's place in each space.
+        added: the names of those of ``tags`` that a person added.
+        removed: names of the tags that the text names and that a person removed, if the image has nothing else of what
+            the text names.
     """
 
     similarity: float | None
     tags: list[int]
     is_read: bool = False
     spaces: tuple[FoundIn, ...] = ()
+    added: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +116,8 @@ class Hit:
     first of each. Without text and image it is the mean score of the tags of the query.
     ``tags`` are the assigned ones, highest score first. ``width`` and ``height`` are in pixels. ``missing_since`` is
     when a listing first did not find the original. ``captioner`` is the author of the caption. ``is_corrected`` says
-    whether people changed the tags that the model gave, ``has_denied_tags`` whether a rule hides any of them. ``read``
-    are the lines of text in the image that match the search, at most five. ``regions`` are the regions in the image
+    whether people changed the tags that the model gave, ``has_denied_tags`` whether a rule hides any of them.
+    ``removed`` are the names, in lower case, of the tags that people removed. ``read`` are the lines of text in the image that match the search, at most five. ``regions`` are the regions in the image
     that the search is about: those of the tags of its ``count:`` and ``area:``. ``region`` is there in a search for
     regions like one: ``score`` is then the cosine similarity of the two regions, and an image may be there several
     times.
@@ -132,6 +137,7 @@ class Hit:
     captioner: str | None = None
     is_corrected: bool = False
     has_denied_tags: bool = False
+    removed: list[str] = field(default_factory=list)
     read: list[ReadMatch] = field(default_factory=list)
     regions: list[RegionMatch] = field(default_factory=list)
     region: HitRegion | None = None
