@@ -32,6 +32,8 @@ from storage.ledger.waiting import Able
 from storage.objects.source import open_store, parse_source
 from storage.results.index_rows import indexed
 from storage.tables import RECOGNITION
+from workers.datasets.builder import DatasetBuilder
+from workers.datasets.phase import Tools
 from workers.messages import kind_of
 from workers.pipeline.decoders import Decoders
 from workers.pipeline.fitness import INDEX, Fitness, UnfitError, of_archive
@@ -61,6 +63,7 @@ BEAT_SECONDS = 2.0
 LIST_SECONDS = 0.5
 WAKE_UP_SECONDS = 0.5
 INDEX_SECONDS = 5.0
+DATASETS_SECONDS = 1.0
 WEBHOOK_SECONDS = 1.0
 SWEEP_SECONDS = 600.0
 STORE_SECONDS = 600.0
@@ -114,6 +117,7 @@ class Worker:
         self._s3 = s3
         self._webhook = webhook
         self._planner = Planner(engine, models, fitness=self.fitness, shard_size=shard_size, s3=s3)
+        self._datasets = DatasetBuilder(self.id, Tools(engine, self._files))
         self._stopping = threading.Event()
         self._pipeline: Pipeline | None = None
         self._busy = threading.Lock()
@@ -141,6 +145,7 @@ class Worker:
             ("listing", self._list, lambda: LIST_SECONDS * self._listening),
             ("wake-ups", self._send_wake_ups, lambda: WAKE_UP_SECONDS * self._listening),
             ("index", self._publish, lambda: INDEX_SECONDS * self._listening),
+            ("datasets", self._build_datasets, lambda: DATASETS_SECONDS * self._listening),
             ("self-starter", self._start_unasked, lambda: SILENCE_SECONDS / 2),
         ]
         if self._webhook is not None:
@@ -345,6 +350,10 @@ class Worker:
 
     def _report_ended(self) -> None:
         while self._webhook is not None and not self._stopping.is_set() and self._webhook.deliver(self._engine):
+            pass
+
+    def _build_datasets(self) -> None:
+        while self._datasets.step(self._stopping.is_set):
             pass
 
     def _publish(self) -> None:

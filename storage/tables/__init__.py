@@ -12,6 +12,12 @@ from storage.tables.base import XID8 as XID8
 from storage.tables.base import Base as Base
 from storage.tables.crops import Crop as Crop
 from storage.tables.crops import Cropping as Cropping
+from storage.tables.datasets import Dataset as Dataset
+from storage.tables.datasets import DatasetItem as DatasetItem
+from storage.tables.datasets import DatasetLabel as DatasetLabel
+from storage.tables.datasets import DatasetReview as DatasetReview
+from storage.tables.datasets import DatasetTask as DatasetTask
+from storage.tables.datasets import DatasetVersion as DatasetVersion
 from storage.tables.generation import Generation as Generation
 from storage.tables.generation import Tag as Tag
 from storage.tables.generation import Vocabulary as Vocabulary

@@ -50,6 +50,8 @@ class Record(Base):
     width: Mapped[int] = mapped_column(Integer)
     height: Mapped[int] = mapped_column(Integer)
     recorded_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # Of the bytes that were recognised. None: recorded by a version of ramq that did not keep it.
+    sha256: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class Vector(Base):

@@ -44,11 +44,18 @@ def fill(engine: Engine) -> None:
             connection.execute(text(statement))
 
 
+COLUMNS = {
+    "record": "image_id, generation_id, job_id, version, tags, scores, caption, captioner, width, height, recorded_at",
+    "vector": "image_id, generation_id, v, xid",
+}
+"""Those of the first schema: later ones are added to them."""
+
+
 def content(engine: Engine) -> dict[str, list[Any]]:
     with engine.connect() as connection:
         return {
-            table: [tuple(row) for row in connection.execute(text(f"SELECT * FROM {table} ORDER BY 2, 1"))]
-            for table in ("record", "vector")
+            table: [tuple(row) for row in connection.execute(text(f"SELECT {columns} FROM {table} ORDER BY 2, 1"))]
+            for table, columns in COLUMNS.items()
         }
 
 
