@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,9 +43,9 @@ class Spoken:
         tagged: the images that have all these tags, whoever said so; None without ``sure``.
     """
 
-    sure: NDArray[np.int64] = _NOTHING
-    scores: NDArray[np.float64] = _NO_SCORES
-    refuted: NDArray[np.int64] = _NOTHING
+    sure: NDArray[np.int64] = field(default_factory=lambda: _NOTHING)
+    scores: NDArray[np.float64] = field(default_factory=lambda: _NO_SCORES)
+    refuted: NDArray[np.int64] = field(default_factory=lambda: _NOTHING)
     tagged: Selection | None = None
 
     @classmethod

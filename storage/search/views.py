@@ -117,10 +117,10 @@ class Hit:
     ``tags`` are the assigned ones, highest score first. ``width`` and ``height`` are in pixels. ``missing_since`` is
     when a listing first did not find the original. ``captioner`` is the author of the caption. ``is_corrected`` says
     whether people changed the tags that the model gave, ``has_denied_tags`` whether a rule hides any of them.
-    ``removed`` are the names, in lower case, of the tags that people removed. ``read`` are the lines of text in the image that match the search, at most five. ``regions`` are the regions in the image
-    that the search is about: those of the tags of its ``count:`` and ``area:``. ``region`` is there in a search for
-    regions like one: ``score`` is then the cosine similarity of the two regions, and an image may be there several
-    times.
+    ``removed`` are the names, in lower case, of the tags that people removed. ``read`` are the lines of text in the
+    image that match the search, at most five. ``regions`` are the regions in the image that the search is about: those
+    of the tags of its ``count:`` and ``area:``. ``region`` is there in a search for regions like one: ``score`` is then
+    the cosine similarity of the two regions, and an image may be there several times.
     """
 
     image_id: int
