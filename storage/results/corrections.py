@@ -17,7 +17,7 @@ from sqlalchemy.types import SmallInteger
 from storage.database import driver_connection
 from storage.errors import UsageError
 from storage.results import images, vectors
-from storage.results.moments import ids_of
+from storage.results.moments import ids_of, union
 from storage.results.tags import UnknownTagError
 from storage.results.views import CorrectionView
 from storage.tables import Correction, Record
@@ -187,6 +187,6 @@ def about(session: Session, terms: Sequence[Sequence[str]]) -> dict[int, About]:
     rows: Iterable[Any] = driver_connection(session).execute(_ABOUT, values, binary=True)
     found: dict[int, dict[bool, NDArray[np.int64]]] = {}
     for term, is_present, array in rows:
-        found.setdefault(term, {})[is_present] = np.unique(ids_of(array))
+        found.setdefault(term, {})[is_present] = union([ids_of(array)])
     none = np.empty(0, dtype=np.int64)
     return {term: About(said.get(True, none), said.get(False, none)) for term, said in found.items()}

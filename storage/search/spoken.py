@@ -10,6 +10,7 @@ import numpy as np
 from storage.index.condition import All, Not, OneOf
 from storage.index.selection import Selection
 from storage.results import corrections
+from storage.results.moments import union
 from storage.search import query as queries
 from storage.search.having import having
 from storage.search.listed import Sure
@@ -75,8 +76,8 @@ class Spoken:
         refuted = [
             meeting(OneOf(each.removed), Not(has[term])).ids() for term, each in said.items() if len(each.removed)
         ]
-        without = np.unique(np.concatenate([_NOTHING, *refuted]))
-        added = np.unique(np.concatenate([each.added for each in said.values()]))
+        without = union(refuted)
+        added = union([each.added for each in said.values()])
         if not len(added):
             return cls(refuted=without)
         sure, sums = meeting(OneOf(added), *has).best_by_tags(terms, queries.MAX_OFFSET)
