@@ -16,6 +16,7 @@ from ramq.cli.context import services
 from ramq.cli.lines import print_text, text_data
 from ramq.cli.output import as_data, err, out, print_json, print_table, shortened, shown, visible
 from ramq.cli.regions import print_regions, regions_data, write_overlay
+from ramq.services.captions import in_doubt
 from ramq.services.special_tags import special_first
 from storage.errors import UsageError
 from storage.search.language import pointer
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ramq.wiring import Services
+    from storage.results.views import ImageView
     from storage.search.language.reading import Note
     from storage.search.views import Hit, HitPage
 
@@ -204,7 +206,14 @@ def _print_images(hits: Sequence[Hit]) -> None:
     print_table(
         ("image", "score", "key", *shown, "tags", "caption"),
         (
-            (str(hit.image_id), hit.score, hit.key, *(of(hit) for of in shown.values()), _tags_of(hit), hit.caption)
+            (
+                str(hit.image_id),
+                hit.score,
+                hit.key,
+                *(of(hit) for of in shown.values()),
+                _tags_of(hit),
+                _caption_of(hit),
+            )
             for hit in hits
         ),
         keep=("score", "key", *shown),
@@ -236,6 +245,12 @@ def _tags_of(hit: Hit) -> str:
     """Return the names of a hit's tags. The tags that the text names come first, and general ones last."""
     named = hit.why.tags if hit.why else []
     return ", ".join(tag.name for tag in sorted(special_first(hit.tags), key=lambda tag: tag.id not in named)[:5])
+
+
+def _caption_of(view: Hit | ImageView) -> str | None:
+    """Return the caption, with a remark if people said otherwise."""
+    doubt = in_doubt(view)
+    return f"{view.caption} ({doubt})" if doubt else view.caption
 
 
 def _read_in(hit: Hit) -> str:
@@ -355,7 +370,7 @@ def show(
     size = f"{view.width} x {view.height} pixels, " if view.width else ""
     out().print(
         f"image {view.image_id}  {visible(view.uri)}\n  {size}{shown(view.size_bytes)} bytes, version {view.version}\n"
-        f"  {view.caption or 'no caption'}",
+        f"  {_caption_of(view) or 'no caption'}",
         markup=False,
     )
     print_table(

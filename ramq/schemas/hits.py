@@ -7,7 +7,7 @@ from pydantic import Field
 
 from ramq.schemas.readings import LineOut
 from ramq.schemas.regions import BOX
-from ramq.schemas.views import FromView, PageOut, TagOut
+from ramq.schemas.views import CONTRADICTS, FromView, PageOut, TagOut
 
 
 class FoundInOut(FromView):
@@ -88,6 +88,7 @@ class HitOut(FromView):
     tags: list[TagOut]
     caption: str | None
     captioner: str | None = Field(description="author of the caption; `template`: composed from the tags")
+    caption_contradicts: list[str] = Field(default=[], description=CONTRADICTS)
     is_corrected: bool = Field(description="whether its tags were corrected manually")
     generation_id: int
     width: int = Field(description="in pixels")

@@ -8,7 +8,7 @@ from psycopg.rows import namedtuple_row
 
 from storage.database import driver_connection
 from storage.results import readings
-from storage.results.lookup import tag_views
+from storage.results.lookup import COMPOSED, tag_views
 from storage.search.phrases import spans_in
 from storage.search.views import Hit, ReadMatch
 
@@ -78,10 +78,10 @@ def hits_of(
             score=score,
             tags=[tag for tag in tag_views(row, names, threshold, policy.denied(row.archive_id)) if tag.is_assigned],
             caption=row.caption,
-            captioner=row.captioner if row.caption else None,
+            captioner=row.captioner if row.caption or row.captioner == COMPOSED else None,
             is_corrected=row.is_corrected,
             has_denied_tags=not policy.denied(row.archive_id).isdisjoint(row.tags),
-            removed=row.removed,
+            removed=tuple(row.removed),
             generation_id=generation_id,
             width=row.width,
             height=row.height,

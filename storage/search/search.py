@@ -76,6 +76,10 @@ class Search:
             kept = self._names[vocabulary_id] = (edition, tags.load(session, vocabulary_id, self._hierarchy))
         return kept[1]
 
+    def names_of(self, session: Session, generation_id: int) -> Names:
+        """Return the vocabulary of a generation. Raises ``NoGenerationError``."""
+        return self.vocabulary(session, generations.get(session, generation_id).vocabulary_id)
+
     def page(
         self,
         session: Session,

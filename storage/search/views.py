@@ -115,8 +115,9 @@ class Hit:
     stand in the image, whose negative cosine then counts as 0. For several spaces together it is 0 to 1, 1 for the
     first of each. Without text and image it is the mean score of the tags of the query.
     ``tags`` are the assigned ones, highest score first. ``width`` and ``height`` are in pixels. ``missing_since`` is
-    when a listing first did not find the original. ``captioner`` is the author of the caption. ``is_corrected`` says
-    whether people changed the tags that the model gave, ``has_denied_tags`` whether a rule hides any of them.
+    when a listing first did not find the original. ``captioner`` is the author of the caption, and
+    ``caption_contradicts`` are the tags that people removed and that the caption of a model names. ``is_corrected``
+    says whether people changed the tags that the model gave, ``has_denied_tags`` whether a rule hides any of them.
     ``removed`` are the names, in lower case, of the tags that people removed. ``read`` are the lines of text in the
     image that match the search, at most five. ``regions`` are the regions in the image that the search is about: those
     of the tags of its ``count:`` and ``area:``. ``region`` is there in a search for regions like one: ``score`` is then
@@ -137,7 +138,8 @@ class Hit:
     captioner: str | None = None
     is_corrected: bool = False
     has_denied_tags: bool = False
-    removed: list[str] = field(default_factory=list)
+    removed: tuple[str, ...] = ()
+    caption_contradicts: tuple[str, ...] = ()
     read: list[ReadMatch] = field(default_factory=list)
     regions: list[RegionMatch] = field(default_factory=list)
     region: HitRegion | None = None
