@@ -63,6 +63,14 @@ ThresholdOf = Annotated[
 LikeOf = Annotated[
     str | None, typer.Option("--like", metavar="IMAGE", help="Similar to this image: number, key or URI.")
 ]
+NotLikeOf = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--not-like",
+        metavar="IMAGE",
+        help="Not this image, and with --like less of what is similar to it (repeatable).",
+    ),
+]
 RelevanceOf = Annotated[
     float | None,
     typer.Option(
@@ -140,6 +148,7 @@ def search(
     like: Annotated[
         str | None, typer.Option(metavar="IMAGE", help="Similar to this image: number, key, URI or a file.")
     ] = None,
+    not_like: NotLikeOf = None,
     like_region: Annotated[
         str | None,
         typer.Option(metavar="IMAGE/NUMBER", help="Find regions like this one, as `ramq show IMAGE` numbers them."),
@@ -159,13 +168,16 @@ def search(
 
     Example: ramq search 'sunset (castle OR palace) -"suspension bridge" after:2024-01-01'
 
+    Example: ramq search --like 12 --not-like 57 --not-like 58
+
     Example: ramq search --like-region 12/3 --archive s3://holiday
 
     Example: ramq search "a castle by the sea" --space text,siglip
     """
     query = replace(narrow, relevance=relevance, limit=limit, cursor=cursor, space=space)
     with pointing_into(text), services() as ramq:
-        asked = _liking_region(ramq, read(ramq, query, text, is_strict=strict), like_region)
+        asked = not_liking(ramq, read(ramq, query, text, is_strict=strict), not_like)
+        asked = _liking_region(ramq, asked, like_region)
         page = _page(ramq, asked, like)
         missing = {space: ramq.search.made_by(space) for space in page.unranked}
     _print_notes(note for note in page.notes if note not in asked.notes)
@@ -312,11 +324,18 @@ def liking(ramq: Services, query: SearchQuery, like: str | None) -> SearchQuery:
     return replace(query, like=ramq.images.find(like, query.archive))
 
 
+def not_liking(ramq: Services, query: SearchQuery, images: Sequence[str] | None) -> SearchQuery:
+    """Return ``query``, away from the images that ``--not-like`` names."""
+    named = [ramq.images.find(image, query.archive) for image in images or ()]
+    return replace(query, unlike=tuple(dict.fromkeys((*query.unlike, *named)))) if named else query
+
+
 @narrowed
 def tags(
     narrow: SearchQuery,
     query: Query = None,
     like: LikeOf = None,
+    not_like: NotLikeOf = None,
     space: SpaceOf = None,
     relevance: RelevanceOf = None,
     special: Annotated[
@@ -332,7 +351,7 @@ def tags(
     """
     with pointing_into(query), services() as ramq:
         asked = read(ramq, replace(narrow, relevance=relevance, special=special, space=space), query, is_strict=strict)
-        liked = liking(ramq, asked, like)
+        liked = not_liking(ramq, liking(ramq, asked, like), not_like)
         facets = ramq.search.facets(liked, limit)
         regions = ramq.search.region_facets(liked) if as_json else None
     if as_json:

@@ -71,6 +71,8 @@ class Ordering:
         view = self._index().view(session, match.generation.id)
         found = Selection.of(view, match.condition)
         compared = [*encoded, *comparing.of_image(session, self._index(), query, match.generation)]
+        if query.unlike:
+            compared = comparing.away_from(session, self._index(), query, match.generation, compared)
         if not compared:
             return ByTags(found, match.terms) if match.exact is None else _by_reading(view, match, found)
         if [(each.space, each.of) for each in compared] == [(TEXT, "text"), (TEXT, "image")]:

@@ -232,6 +232,8 @@ class SearchQuery:
     Attributes:
         text: free text, compared with the images' vectors.
         like: id of the image whose neighbours are wanted.
+        unlike: ids of images that are not what is wanted. They are no hits, and what is more like them than the wanted
+            image is further away.
         space: in which spaces the text and the image are compared: names of ``results.spaces.NAMES``, joined by
             commas; None: as configured for texts, and for images ``look`` if the image has such a vector, else
             ``text``.
@@ -252,6 +254,7 @@ class SearchQuery:
 
     text: str | None = None
     like: int | None = None
+    unlike: tuple[int, ...] = ()
     space: str | None = None
     like_region: tuple[int, int] | None = None
     tags: tuple[str, ...] = ()
@@ -292,5 +295,6 @@ def asking(query: SearchQuery, text: str | None) -> SearchQuery:
         text=parsed.text,
         where=parsed.where,
         like=query.like if parsed.like is None else parsed.like,
+        unlike=tuple(dict.fromkeys((*query.unlike, *parsed.unlike))),
         generation=parsed.generation,
     )
