@@ -24,7 +24,7 @@ DEFAULT_RELEVANCE = 0.95
 texts without an answer find almost nothing. The photographs there agree."""
 NOT_THIS = np.float32(0.3)
 """Share of the mean vector of the images that are not meant which is subtracted from the vector of the image to be
-similar to. Chosen on the stamps of ``benchmarks/bench_not_this.py``; the photographs there agree."""
+similar to. Of the shares in ``benchmarks/bench_not_this.py`` it has the best mean on the stamps; photographs agree."""
 
 
 def away(vector: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
