@@ -66,9 +66,11 @@ class NullModel:
         tag_ids = np.sort(random.choice(TAGS, KEPT, replace=False)).astype(np.int32)
         self._answers = itertools.cycle([Prediction(tag_ids, scores, vector) for vector in vectors])
 
-    def predict(self, pixels: NDArray[np.uint8], *, caption: bool = False) -> list[Prediction]:
+    def predict(
+        self, pixels: NDArray[np.uint8], *, caption: bool = False, features: str | None = None
+    ) -> list[Prediction]:
         """Answer at once."""
-        del caption
+        del caption, features
         return [next(self._answers) for _ in pixels]
 
 

@@ -51,3 +51,7 @@ class TrainingStoppedError(TrainingError):
 
 class FeaturesError(ModelError):
     """The stored features of an image are not those that this model takes."""
+
+
+class CleaningError(ModelError):
+    """A setting of cleaning is out of its range, or the features or labels to be cleaned do not fit each other."""

@@ -3,6 +3,9 @@
 ``tokens`` stores all of them: the global token in float16, since RAM++ weights descriptions by it (arXiv:2310.15200,
 section 3.3), every other one in int8 with its own scale. ``global`` stores only the global token. The image vector is
 made from it, but the tagging decoder needs all tokens (arXiv:2306.03514, 3.1).
+
+``pooled`` stores means over the picture of what leaves some layers of ``lite``: each layer's in int8, with its own
+scale. Heads for new tags are fitted on them (``ram_core.teaching``), or on the tokens.
 """
 
 from __future__ import annotations
@@ -13,14 +16,16 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-Kind = Literal["global", "tokens"]
+TokenKind = Literal["global", "tokens"]
 
 _INT8 = 127  # symmetric: -128 is not used
 
 
-def pack(tokens: torch.Tensor, kind: Kind) -> NDArray[np.uint8]:
+def pack(tokens: torch.Tensor, kind: TokenKind) -> NDArray[np.uint8]:
     """Pack image tokens.
 
     Args:
@@ -33,9 +38,7 @@ def pack(tokens: torch.Tensor, kind: Kind) -> NDArray[np.uint8]:
     whole = tokens[:, 0].half().cpu().numpy().view(np.uint8)  # (B, 2 E)
     if kind == "global":
         return whole
-    local = tokens[:, 1:].float()
-    scales = (local.abs().amax(dim=-1) / _INT8).clamp(min=torch.finfo(torch.float32).tiny)  # (B, N)
-    numbers = (local / scales[..., None]).round().to(torch.int8)  # (B, N, E)
+    scales, numbers = _to_int8(tokens[:, 1:].float())  # (B, N), (B, N, E)
     batch = len(whole)
     parts = (scales.cpu().numpy().reshape(batch, -1), numbers.cpu().numpy().reshape(batch, -1))
     return np.concatenate([whole, *(part.view(np.uint8) for part in parts)], axis=1)
@@ -62,3 +65,39 @@ def unpack_tokens(rows: NDArray[np.uint8], width: int) -> torch.Tensor:
     numbers = torch.from_numpy(np.ascontiguousarray(rows[:, ends[1] :]).view(np.int8).astype(np.float32))
     local = numbers.view(batch, count, width) * scales[..., None]
     return torch.cat([whole[:, None], local], dim=1)
+
+
+def pack_pooled(parts: Sequence[torch.Tensor]) -> NDArray[np.uint8]:
+    """Pack means over pictures, each (B, C), to (B, R) uint8; R is the sum of 4 + C: 1,852 bytes for ``lite``."""
+    packed = []
+    for part in parts:
+        scales, numbers = _to_int8(part.float())  # (B,), (B, C)
+        packed += [scales.cpu().numpy()[:, None].view(np.uint8), numbers.cpu().numpy().view(np.uint8)]
+    return np.concatenate(packed, axis=1)
+
+
+def unpack_pooled(rows: NDArray[np.uint8], sizes: Sequence[int]) -> list[NDArray[np.float32]]:
+    """Return the (B, C) float32 parts that ``pack_pooled`` packed to (B, R) rows.
+
+    Args:
+        rows: the packed rows.
+        sizes: the C of each part.
+
+    Raises:
+        ValueError: rows of this length cannot have these parts.
+    """
+    if rows.ndim != 2 or rows.shape[1] != sum(4 + size for size in sizes):
+        raise ValueError(f"{rows.shape[-1]} bytes are not pooled features of this model; they may be of another one")
+    parts, start = [], 0
+    for size in sizes:
+        scales = np.ascontiguousarray(rows[:, start : start + 4]).view(np.float32)  # (B, 1)
+        numbers = np.ascontiguousarray(rows[:, start + 4 : start + 4 + size]).view(np.int8)  # (B, C)
+        parts.append(numbers * scales)
+        start += 4 + size
+    return parts
+
+
+def _to_int8(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (…) float32 scales and (…, C) int8 of (…, C) float32."""
+    scales = (numbers.abs().amax(dim=-1) / _INT8).clamp(min=torch.finfo(torch.float32).tiny)
+    return scales, (numbers / scales[..., None]).round().to(torch.int8)

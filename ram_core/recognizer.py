@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from ram_core.features import Kind
+    from ram_core.features import TokenKind
     from ram_core.modeling.ram import Tagged
     from ram_core.modeling.runner import Runner
     from ram_core.recognition import TextEncoder
@@ -118,7 +118,7 @@ class NetworkRecognizer(Generic[N]):
         return self.runner(self._checked(pixels)).logits
 
     def predict(
-        self, pixels: NDArray[np.uint8], *, caption: bool = False, features: Kind | None = None
+        self, pixels: NDArray[np.uint8], *, caption: bool = False, features: TokenKind | None = None
     ) -> list[Prediction]:
         """Recognise (B, S, S, 3) uint8 pixels made by ``preprocessing``, with captions if the model can write them.
 
@@ -128,7 +128,9 @@ class NetworkRecognizer(Generic[N]):
             return []
         return self._predictions(self.runner(self._normalised(pixels)), caption=caption, features=features)
 
-    def _predictions(self, tagged: Tagged, *, caption: bool = False, features: Kind | None = None) -> list[Prediction]:
+    def _predictions(
+        self, tagged: Tagged, *, caption: bool = False, features: TokenKind | None = None
+    ) -> list[Prediction]:
         scores = tagged.logits.sigmoid()  # (B, T)
         vectors = functional.normalize(self._vectors(tagged, scores).float(), dim=1)  # (B, D)
         packed = torch.cat([scores, vectors], dim=1).cpu().numpy()  # the one copy from the device

@@ -54,8 +54,10 @@ class Settings(BaseModel):
     captioner: Literal["none", "template", "tag2text"] = "template"
     models_dir: Path | None = Field(None, description="checkpoints; empty: data_dir/models")
     training_dir: Path | None = Field(None, description="trainings; empty: data_dir/training")
-    features: Literal["none", "global", "tokens"] = Field(
-        "none", description="features that jobs keep for later retagging; tokens: 75 kB per image with ram and ram_plus"
+    features: Literal["auto", "none", "global", "tokens", "pooled"] = Field(
+        "auto",
+        description="features that jobs keep for later tags; auto: pooled with lite (2 kB per image), none with ram "
+        "and ram_plus (tokens: 75 kB)",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     batch_size: int = Field(32, ge=1, le=1024, description="images per model call and per transaction")

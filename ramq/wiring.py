@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ramq.services.archives import ArchiveClient
     from ramq.services.corrections import CorrectionClient
+    from ramq.services.datasets import DatasetClient
     from ramq.services.erasures import ErasureClient
     from ramq.services.generations import GenerationClient
     from ramq.services.images import ImageClient
@@ -224,6 +225,20 @@ class Services:
         from ramq.services.training_data import TrainingDataClient  # noqa: PLC0415
 
         return TrainingDataClient(self.engine, self.search, self.images)
+
+    @once
+    def datasets(self) -> DatasetClient:
+        """Data sets for training."""
+        from ramq.services.datasets import DatasetClient  # noqa: PLC0415
+
+        return DatasetClient(
+            self.engine,
+            self._search_of_database,
+            lambda: self.search,
+            archive_allow=self.settings.archive_allow,
+            is_reachable=self._is_reachable,
+            s3=self.settings.s3,
+        )
 
     # Shared by several clients --------------------------------------------------------------------------------------
 

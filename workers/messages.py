@@ -74,3 +74,21 @@ def queues_of(models: tuple[str, ...]) -> list[str]:
 
 MODELS_WITH_TOKENS = ("ram", "ram_plus")
 """Models that can compute other tags from stored image tokens. ``lite`` uses the vector, which every record has."""
+
+FEATURES = ("auto", "none", "global", "tokens", "pooled")
+"""What a job may be asked to keep of each image; see ``features_kept``."""
+
+
+def features_kept(model: str, wanted: str) -> str:
+    """Return the kind of features that a job of ``model`` keeps: ``none``, ``global``, ``tokens`` or ``pooled``.
+
+    ``lite`` has only pooled features, which are small. RAM and RAM++ have the others, which are kept if asked for.
+    """
+    if kind_of(model) not in MODELS_WITH_TOKENS:
+        return "none" if wanted == "none" else "pooled"
+    return wanted if wanted in {"global", "tokens"} else "none"
+
+
+def teaches_from(model: str) -> str:
+    """Return the kind of features on which heads for tags are fitted."""
+    return "tokens" if kind_of(model) in MODELS_WITH_TOKENS else "pooled"

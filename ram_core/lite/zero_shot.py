@@ -52,7 +52,7 @@ class Base(Protocol):
     def with_vocabulary(self, vocabulary: TagVocabulary) -> Recognizer:
         """Return the model for other tags."""
 
-    def predict(self, pixels: NDArray[np.uint8]) -> list[Prediction]:
+    def predict(self, pixels: NDArray[np.uint8], *, features: Literal["pooled"] | None = None) -> list[Prediction]:
         """Recognise (B, S, S, 3) pixels."""
 
 
@@ -97,11 +97,17 @@ class ZeroShotLite:
         """Return the same model for other tags."""
         return self._base.with_vocabulary(vocabulary)
 
-    def predict(self, pixels: NDArray[np.uint8], *, caption: bool = False) -> list[Prediction]:
-        """Recognise (B, 260, 260, 3) uint8 pixels. Never adds captions: those of ``lite`` are about its classes."""
+    def predict(
+        self, pixels: NDArray[np.uint8], *, caption: bool = False, features: Literal["pooled"] | None = None
+    ) -> list[Prediction]:
+        """Recognise (B, 260, 260, 3) uint8 pixels. Never adds captions: those of ``lite`` are about its classes.
+
+        ``features`` are those of ``lite``.
+        """
         del caption
-        seen = self._base.predict(pixels)
-        return self.retag(np.stack([each.vector for each in seen])) if seen else []
+        seen = self._base.predict(pixels, features=features)
+        found = self.retag(np.stack([each.vector for each in seen])) if seen else []
+        return [replace(new, features=base.features) for new, base in zip(found, seen, strict=True)]
 
     def recognize(self, images: Sequence[Image.Image], *, caption: bool = True) -> list[Recognition]:
         """Recognise images: assigned tags and vector. Never captions, see ``predict``."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from ram_core.lite.model import PREPROCESSING, installed_network
+from ram_core.lite.model import PREPROCESSING
+from ram_core.lite.network import GROUPS, installed_network, through_blocks
 from ram_core.spaces.encoder import EncoderSpec, unit_rows
 from ram_core.transforms import normalise, require_pixels
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from ram_core.transforms import SquashTransform
 
 METHOD = "means-of-last-two-groups"
-GROUPS = 2
 _CPU_BATCH = 8  # as for recognition: larger batches do not fit the caches
 
 
@@ -66,14 +66,10 @@ class LiteLook:
     def _looks(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return (b, D) of any length, on the CPU, for (b, S, S, 3) uint8."""
         images = normalise(pixels.to(self._numbers.device), PREPROCESSING.mean, PREPROCESSING.std)
-        hidden = images.to(self._numbers.dtype, memory_format=torch.channels_last)
-        hidden = self._network.bn1(self._network.conv_stem(hidden))
-        means = []
-        for number, group in enumerate(self._network.blocks):
-            hidden = group(hidden)  # (b, channels, h, w)
-            if number >= len(self._network.blocks) - GROUPS:
-                means.append(functional.normalize(hidden.float().mean(dim=(2, 3)), dim=1))
-        return torch.cat(means, dim=1).cpu()
+        _, means = through_blocks(
+            self._network, images.to(self._numbers.dtype, memory_format=torch.channels_last)
+        )  # (b, C) each
+        return torch.cat([functional.normalize(mean, dim=1) for mean in means], dim=1).cpu()
 
 
 def load(_name: str, *, numbers: Precision, models_dir: Path | str | None) -> LiteLook:

@@ -70,7 +70,8 @@ def _interrupted_with_a_word(job_ids: Sequence[int]) -> Iterator[None]:
         raise
 
 
-def _progress(*, is_quiet: bool) -> Progress:
+def progress_bar(*, is_quiet: bool) -> Progress:
+    """Return a bar whose tasks have the fields ``rate`` and ``note``. It is shown on a terminal only."""
     from rich.progress import (  # noqa: PLC0415  (needed only while waiting for a job)
         BarColumn,
         MofNCompleteColumn,
@@ -98,7 +99,7 @@ def _follow(ramq: Services, job_ids: Sequence[int], fleet: Workers | None, *, is
     """Follow the first of these jobs to its end, and return it."""
     job_id, started = job_ids[0], time.monotonic()
     # The word is the innermost, so that it is printed before any wait.
-    with _progress(is_quiet=is_quiet) as progress, _interrupted_with_a_word(job_ids):
+    with progress_bar(is_quiet=is_quiet) as progress, _interrupted_with_a_word(job_ids):
         task = progress.add_task(f"job {job_id}", total=None, rate="", note="")
         told, next_line = "", started
         while True:

@@ -40,6 +40,7 @@ COMMANDS = {
     "parse": ("parse",),
     "evaluate": ("evaluate",),
     "train": ("train", "trainings"),
+    "dataset": ("dataset",),
     "policy": ("policy",),
     "token": ("token",),
 }

@@ -150,7 +150,10 @@ class JobOut(FromView):
     options: dict[str, Any] = Field(description="what a further stage was asked for, such as the tags to look for")
     model: str
     captioner: str
-    features: str = Field(description="features that are kept of each image: `none`, `global` or `tokens`")
+    features: str = Field(
+        description="features that are kept of each image: `none`, `global`, `tokens`, `pooled`, or `auto`: pooled "
+        "ones of those that are recognised, while images that were recognised without them stay as they are"
+    )
     vocabulary: str | None = Field(description="the vocabulary, if it is not the model's own")
     from_generation_id: int | None = Field(description="the generation that this job retags; null for other jobs")
     generation_id: int | None = Field(description="the generation of the results; null until a worker starts")

@@ -18,7 +18,7 @@ from storage.objects.source import open_store, parse_source, require_allowed
 from storage.results import archives, features, generations, vocabularies
 from storage.results.spaces import SPACES
 from storage.tables import RECOGNITION, Archive
-from workers.messages import ANY_MODEL, MODEL_NAME, MODELS_WITH_TOKENS, STAGE_MODELS, kind_of
+from workers.messages import ANY_MODEL, MODEL_NAME, MODELS_WITH_TOKENS, STAGE_MODELS, features_kept, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -53,7 +53,7 @@ class ClientOptions:
         archive_allow: roots that jobs may read.
         is_reachable: whether other machines can reach this service. If so, an empty ``archive_allow`` allows nothing.
         s3: options for access to buckets.
-        features: the features that new jobs keep: ``none``, ``global`` or ``tokens``.
+        features: the features that new jobs keep; see ``workers.messages.features_kept``.
         stage_models: the model of each further stage.
         models_dir: the folder of checkpoints.
     """
@@ -63,7 +63,7 @@ class ClientOptions:
     archive_allow: tuple[str, ...]
     is_reachable: bool
     s3: S3Options
-    features: str = "none"
+    features: str = "auto"
     stage_models: Mapping[str, str] = field(default_factory=dict)
     models_dir: Path = Path()
 
@@ -141,8 +141,7 @@ class JobClient:
                 model=chosen,
                 captioner=captioner,
                 priority=urgency,
-                # lite needs only the vector to compute new tags, and every record has it.
-                features=self._options.features if kind_of(chosen) in MODELS_WITH_TOKENS else "none",
+                features=self._features_of(chosen),
                 vocabulary_id=own_tags,
             )
             for stage in further:
@@ -300,6 +299,12 @@ class JobClient:
             return "none"
         return self._options.captioner if self._options.captioner != "none" else "template"
 
+    def _features_of(self, model: str) -> str:
+        """Return what a job of a model keeps. With ``auto``, images that were recognised before are not read again."""
+        wanted = self._options.features
+        kept = features_kept(model, wanted)
+        return "auto" if kept == "pooled" and wanted != "pooled" else kept
+
     def _set_state(self, job_id: int, *, to: JobState, allowed: tuple[JobState, ...]) -> JobView:
         with unit_of_work(self._engine) as session:
             jobs.set_state(session, job_id, to=to, allowed=allowed)
@@ -321,7 +326,7 @@ def _source_of(session: Session, generation_id: int | None) -> Generation:
 
 
 def _require_tokens(generation_id: int, stock: Sequence[Stock]) -> None:
-    images, kept = sum(each.images for each in stock), sum(each.with_tokens for each in stock)
+    images, kept = sum(each.images for each in stock), sum(each.with_features for each in stock)
     if kept < images:
         raise UsageError(
             f"generation {generation_id} has no image tokens for {images - kept:,} of {images:,} images; "

@@ -2,5 +2,8 @@
 
 * ``versions``: data sets and their versions; steps that begin, pause, go on and end.
 * ``tasks``: pieces of the work of a step, leased by workers.
+* ``items``: pictures of a version, with captions and splits.
+* ``labels``: tags of pictures, kept or dropped, with their origins.
+* ``content``: counts and the hash of a whole version.
 * ``partitions``: where the rows of a version are.
 """

@@ -248,6 +248,20 @@ def steer(session: Session, version_id: int, *, to: State, allowed: Sequence[Sta
         partitions.drop(session, version_id)
 
 
+def take_back(session: Session, version_id: int) -> None:
+    """Delete a version that could not even begin, and its data set if it has no other."""
+    dataset_id = session.scalar(
+        text("DELETE FROM dataset_version WHERE id = :id AND state <> 'done' RETURNING dataset_id"), {"id": version_id}
+    )
+    if dataset_id is None:
+        return
+    partitions.drop(session, version_id)
+    session.execute(
+        text("DELETE FROM dataset WHERE id = :id AND NOT EXISTS (SELECT FROM dataset_version WHERE dataset_id = :id)"),
+        {"id": dataset_id},
+    )
+
+
 def delete(session: Session, dataset_id: int) -> None:
     """Delete a data set with all its versions. Corrections, results and pictures stay.
 

@@ -32,7 +32,7 @@ class JobView:
         followers: the jobs of further stages that follow its listing.
         query: the search whose hits it works on; None: all images of its source.
         options: what a further stage was asked for, such as the tags to look for.
-        features: which features it stores of each image: ``none``, ``global`` or ``tokens``.
+        features: which features it stores of each image: ``none``, ``global``, ``tokens``, ``pooled`` or ``auto``.
         vocabulary: name of a vocabulary other than the model's own.
         from_generation_id: it computes new tags for the records of that generation, without reading the archive.
         generation_id: the generation of its results; None until a worker begins it.

@@ -26,7 +26,7 @@ from storage.objects.source import Source, open_bucket, parse_source, require_al
 from storage.objects.tables import KEY_COLUMNS, Row, column_name, read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from storage.objects.s3 import S3Store
 
@@ -145,6 +145,22 @@ class Manifest:
                 infos = [_info(entry, _key_in(entry, archive, prefix, self.uri)) for entry in page if entry]
                 yield f"{number}:{at}", [store.stat(info.key) for info in infos] if store else infos
 
+    def told(self, archive: Source, prefix: str, is_wanted: Callable[[str], bool]) -> Iterator[tuple[str, Row]]:
+        """Yield the key of each entry, relative to ``archive``, and what its row says. An entry may come twice.
+
+        Args:
+            archive: whose keys are wanted.
+            prefix: all entries must be below it.
+            is_wanted: which further columns of Parquet and ORC are read, by their normalised names.
+
+        Raises:
+            UsageError: as ``pages``.
+        """
+        for part in self._parts():
+            for entry, row in self._rows(part, is_wanted):
+                if entry is not None:
+                    yield _key_in(entry, archive, prefix, self.uri), row
+
     # Files ---------------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -227,14 +243,20 @@ class Manifest:
 
     def _entries(self, part: ManifestFile) -> Iterator[Entry | None]:
         """Yield an entry per row; None for a row without an object: of another version, or a folder marker."""
+        return (entry for entry, _ in self._rows(part, lambda _column: False))
+
+    def _rows(self, part: ManifestFile, is_wanted: Callable[[str], bool]) -> Iterator[tuple[Entry | None, Row]]:
+        """Yield what ``_entries`` does, with the rows."""
         with self._local(part.place) as path:
             if part.md5 is not None and _md5(path) != part.md5:
                 raise UsageError(f"{part.place.uri} does not match the checksum in its manifest: copy it again")
-            for number, row in enumerate(read_rows(path, part.format, part.place.uri, part.columns), 1):
+            rows = read_rows(path, part.format, part.place.uri, part.columns, is_wanted)
+            for number, row in enumerate(rows, 1):
                 try:
-                    yield self._entry(row, part)
+                    entry = self._entry(row, part)
                 except UsageError as error:
                     raise UsageError(f"{part.place.uri}, entry {number}: {error}") from None
+                yield entry, row
 
     def _entry(self, row: Row, part: ManifestFile) -> Entry | None:
         text = next((row[column] for column in KEY_COLUMNS if row.get(column) is not None), None)

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 from storage.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 Row = dict[str, Any]
@@ -24,7 +24,13 @@ _GZIP = b"\x1f\x8b"
 _ROWS_AT_ONCE = 10_000
 
 
-def read_rows(path: Path, format_: str, name: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
+def read_rows(
+    path: Path,
+    format_: str,
+    name: str,
+    columns: Sequence[str] | None = None,
+    is_wanted: Callable[[str], bool] = lambda _column: False,
+) -> Iterator[Row]:
     """Yield the rows of a file that are not empty.
 
     Args:
@@ -32,13 +38,14 @@ def read_rows(path: Path, format_: str, name: str, columns: Sequence[str] | None
         format_: ``txt``, ``csv``, ``jsonl``, ``parquet`` or ``orc``.
         name: name of the file in messages.
         columns: columns of a CSV without a header; None: they are in its first row.
+        is_wanted: which further columns of Parquet and ORC are read, by their normalised names. Other formats have all.
 
     Raises:
         UsageError: the file is damaged, in another format, not UTF-8, or has no column of keys.
     """
     try:
         if format_ in {"parquet", "orc"}:
-            yield from _arrow_rows(path, format_, name)
+            yield from _arrow_rows(path, format_, name, is_wanted)
             return
         with path.open("rb") as raw:
             is_zipped = raw.read(2) == _GZIP
@@ -98,14 +105,15 @@ def _json_rows(text: IO[str], name: str) -> Iterator[Row]:
             raise UsageError(f"{name}, line {number}: write a string, or an object with the field key or uri")
 
 
-def _arrow_rows(path: Path, format_: str, name: str) -> Iterator[Row]:
+def _arrow_rows(path: Path, format_: str, name: str, is_wanted: Callable[[str], bool]) -> Iterator[Row]:
     import pyarrow as pa  # noqa: PLC0415  (takes a third of a second to import, and only two formats need it)
     from pyarrow import orc, parquet  # noqa: PLC0415
 
     try:
         file = parquet.ParquetFile(path) if format_ == "parquet" else orc.ORCFile(path)
         schema = file.schema_arrow if format_ == "parquet" else file.schema
-        wanted = [column for column in schema.names if column_name(column) in (*KEY_COLUMNS, *OTHER_COLUMNS)]
+        known = (*KEY_COLUMNS, *OTHER_COLUMNS)
+        wanted = [column for column in schema.names if (short := column_name(column)) in known or is_wanted(short)]
         if not {column_name(column) for column in wanted} & set(KEY_COLUMNS):
             raise UsageError(f"{name} has no column of keys: name one {' or '.join(KEY_COLUMNS)}")
         if format_ == "parquet":

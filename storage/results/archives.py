@@ -90,6 +90,11 @@ def ids(session: Session) -> Sequence[int]:
     return session.scalars(select(Archive.id).order_by(Archive.id)).all()
 
 
+def uri(session: Session, archive_id: int) -> str:
+    """Return the URI of an archive that is there."""
+    return session.get_one(Archive, archive_id).uri
+
+
 def whole(session: Session, text: str) -> int:
     """Return the id of the archive that ``text`` names.
 

@@ -31,8 +31,9 @@ class Kept:
         version: of the object that it was computed from.
         captioner: the author of the caption.
         vector: packed float16.
-        file: file of its image tokens; None if there are none, or they are of another version.
+        file: file of its tokens or pooled features; None if there are none, or they are of another version.
         position: their row in it.
+        sha256: of the bytes that it was computed from; None: not known.
     """
 
     version: str
@@ -43,15 +44,39 @@ class Kept:
     vector: bytes
     file: str | None
     position: int | None
+    sha256: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """Number of images of one archive that a generation has recorded, and number of those with stored tokens."""
+    """Number of images of one archive that a generation has recorded, and number of those with stored features.
+
+    These are tokens or pooled features, of which other tags can be computed.
+    """
 
     archive_id: int
     images: int
-    with_tokens: int
+    with_features: int
+
+
+# What is kept depends on the weights, not on the tags: it may have been computed under any generation of a model.
+_OF_SAME_WEIGHTS = """
+    SELECT feature_file.name, feature.position FROM feature JOIN feature_file ON feature_file.id = feature.file_id
+    WHERE feature.image_id = {record}.image_id AND feature.version = {record}.version
+      AND feature.generation_id = ANY(:same_weights) AND feature_file.kind IN ('tokens', 'pooled')
+    ORDER BY feature.generation_id DESC LIMIT 1"""
+
+
+def same_weights(session: Session, generation_id: int) -> list[int]:
+    """Return the generations of recognition with the same model and weights as this one, with whatever tags."""
+    rows = session.execute(
+        text(
+            """SELECT other.id FROM generation AS own JOIN generation AS other USING (stage, model, weights_sha256)
+               WHERE own.id = :id ORDER BY other.id"""
+        ),
+        {"id": generation_id},
+    )
+    return list(rows.scalars())
 
 
 def link(session: Session, generation_id: int, file: NewFile, rows: Mapping[int, tuple[int, str]]) -> None:
@@ -100,42 +125,42 @@ def kept(session: Session, generation_id: int, image_ids: Sequence[int]) -> dict
     """Return the stored data of these images, by id. Images without a record are omitted."""
     rows = session.execute(
         text(
-            """
+            f"""
             SELECT record.image_id, record.version, record.caption, record.captioner, record.width, record.height,
-                vector.v, feature_file.name, feature.position
+                vector.v, kept.name, kept.position, record.sha256
             FROM record JOIN vector USING (image_id, generation_id)
-            LEFT JOIN feature ON feature.image_id = record.image_id AND feature.generation_id = record.generation_id
-                AND feature.version = record.version
-            LEFT JOIN feature_file ON feature_file.id = feature.file_id AND feature_file.kind = 'tokens'
+            LEFT JOIN LATERAL ({_OF_SAME_WEIGHTS.format(record="record")}) AS kept ON true
             WHERE record.generation_id = :generation_id AND record.image_id = ANY(:ids)
-            """
+            """  # noqa: S608  (constants)
         ),
-        {"generation_id": generation_id, "ids": list(image_ids)},
+        {
+            "generation_id": generation_id,
+            "ids": list(image_ids),
+            "same_weights": same_weights(session, generation_id),
+        },
     )
     return {
         row.image_id: Kept(
-            row.version, row.caption, row.captioner, row.width, row.height, row.v, row.name, row.position
+            row.version, row.caption, row.captioner, row.width, row.height, row.v, row.name, row.position, row.sha256
         )
         for row in rows
     }
 
 
 def stock(session: Session, generation_id: int) -> list[Stock]:
-    """Count, for each archive, the images that a generation has recorded and those with stored tokens."""
+    """Count, for each archive, the images that a generation has recorded and those with stored features."""
     rows = session.execute(
         text(
-            """
-            SELECT image.archive_id, count(*) AS images, count(feature_file.id) AS with_tokens
+            f"""
+            SELECT image.archive_id, count(*) AS images,
+                count(*) FILTER (WHERE EXISTS ({_OF_SAME_WEIGHTS.format(record="record")})) AS with_features
             FROM record JOIN image ON image.id = record.image_id
-            LEFT JOIN feature ON feature.image_id = record.image_id AND feature.generation_id = record.generation_id
-                AND feature.version = record.version
-            LEFT JOIN feature_file ON feature_file.id = feature.file_id AND feature_file.kind = 'tokens'
             WHERE record.generation_id = :generation_id GROUP BY image.archive_id ORDER BY image.archive_id
-            """
+            """  # noqa: S608  (constants)
         ),
-        {"generation_id": generation_id},
+        {"generation_id": generation_id, "same_weights": same_weights(session, generation_id)},
     )
-    return [Stock(row.archive_id, int(row.images), int(row.with_tokens)) for row in rows]
+    return [Stock(row.archive_id, int(row.images), int(row.with_features)) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,33 +178,31 @@ def recorded_page(  # noqa: PLR0913  (the conditions of one query)
     prefix: str,
     from_generation_id: int,
     generation_id: int,
-    needs_tokens: bool,
+    needs_features: bool,
     after: int,
     limit: int,
 ) -> RecordedPage:
     """Return the next images that can get new tags, and those that have none of the same version yet."""
     rows = session.execute(
         text(
-            """
+            f"""
             SELECT source.image_id, EXISTS (
                 SELECT FROM record AS target WHERE target.generation_id = :generation_id
                 AND target.image_id = source.image_id AND target.version = source.version) AS is_done
             FROM record AS source JOIN image ON image.id = source.image_id
             WHERE source.generation_id = :from_generation_id AND source.image_id > :after
               AND image.archive_id = :archive_id AND starts_with(image.key, :prefix)
-              AND (NOT :needs_tokens OR EXISTS (
-                SELECT FROM feature JOIN feature_file ON feature_file.id = feature.file_id
-                WHERE feature.image_id = source.image_id AND feature.generation_id = :from_generation_id
-                AND feature.version = source.version AND feature_file.kind = 'tokens'))
+              AND (NOT :needs_features OR EXISTS ({_OF_SAME_WEIGHTS.format(record="source")}))
             ORDER BY source.image_id LIMIT :limit
-            """
+            """  # noqa: S608  (constants)
         ),
         {
             "archive_id": archive_id,
             "prefix": prefix,
             "from_generation_id": from_generation_id,
             "generation_id": generation_id,
-            "needs_tokens": needs_tokens,
+            "needs_features": needs_features,
+            "same_weights": same_weights(session, from_generation_id),
             "after": after,
             "limit": limit,
         },

@@ -113,7 +113,8 @@ def pending_of_page(
     """Return, in key order, the images of the page in ``listed`` that still have to be recognised.
 
     This excludes images with a record of the same version, generation and captioner and with the wanted features
-    (``none``, ``global`` or ``tokens``). It also excludes images whose current bytes were found unusable before.
+    (``none``, ``global``, ``tokens``, ``pooled``, or ``auto``: with any or none). It also excludes images whose current
+    bytes were found unusable before.
     """
     rows = session.execute(
         text(
@@ -123,7 +124,7 @@ def pending_of_page(
             WHERE NOT EXISTS (
                 SELECT FROM record r WHERE r.image_id = image.id AND r.generation_id = :generation_id
                 AND r.version = image.version AND (:captioner = 'none' OR r.captioner = :captioner)
-                AND (:features = 'none' OR EXISTS (
+                AND (:features IN ('none', 'auto') OR EXISTS (
                     SELECT FROM feature JOIN feature_file ON feature_file.id = feature.file_id
                     WHERE feature.image_id = r.image_id AND feature.generation_id = :generation_id
                     AND feature.version = r.version AND feature_file.kind IN ('tokens', :features)))

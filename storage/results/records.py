@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RecordRow:
-    """One image's results. ``scores`` are in units of ``1 / SCORE_SCALE``; ``vector`` is packed float16."""
+    """One image's results. ``scores`` are in units of ``1 / SCORE_SCALE``; ``vector`` is packed float16.
+
+    ``sha256`` is that of the bytes that were recognised; None: not known.
+    """
 
     image_id: int
     version: str
@@ -29,6 +32,7 @@ class RecordRow:
     width: int
     height: int
     vector: bytes
+    sha256: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +105,23 @@ def _upsert_records(
         """
         WITH mended AS (DELETE FROM failure WHERE job_id = %(job_id)s AND image_id = ANY(%(ids)b))
         INSERT INTO record
-            (image_id, generation_id, job_id, version, tags, scores, caption, captioner, width, height)
+            (image_id, generation_id, job_id, version, tags, scores, caption, captioner, width, height,
+                sha256)
         SELECT image_id, %(generation_id)s, %(job_id)s, version, CAST(tags AS smallint[]), CAST(scores AS smallint[]),
-            caption, %(captioner)s, width, height
+            caption, %(captioner)s, width, height, sha256
         FROM unnest(CAST(%(ids)b AS bigint[]), CAST(%(versions)b AS text[]), CAST(%(tags)b AS text[]),
             CAST(%(scores)b AS text[]), CAST(%(captions)b AS text[]), CAST(%(widths)b AS int[]),
-            CAST(%(heights)b AS int[])) AS recognised (image_id, version, tags, scores, caption, width, height)
+            CAST(%(heights)b AS int[]), CAST(%(sha256s)b AS bytea[]))
+            AS recognised (image_id, version, tags, scores, caption, width, height, sha256)
         ORDER BY image_id
         ON CONFLICT (image_id, generation_id) DO UPDATE SET job_id = excluded.job_id, version = excluded.version,
             tags = excluded.tags, scores = excluded.scores, caption = excluded.caption,
-            captioner = excluded.captioner, width = excluded.width, height = excluded.height, recorded_at = now()
-        WHERE (record.job_id, record.version, record.tags, record.scores, record.caption, record.captioner)
+            captioner = excluded.captioner, width = excluded.width, height = excluded.height,
+            sha256 = excluded.sha256, recorded_at = now()
+        WHERE (record.job_id, record.version, record.tags, record.scores, record.caption, record.captioner,
+                record.sha256)
             IS DISTINCT FROM (excluded.job_id, excluded.version, excluded.tags, excluded.scores, excluded.caption,
-                excluded.captioner)
+                excluded.captioner, excluded.sha256)
         """,
         {
             "job_id": provenance.job_id,
@@ -127,6 +135,7 @@ def _upsert_records(
             "captions": [row.caption for row in rows],
             "widths": [row.width for row in rows],
             "heights": [row.height for row in rows],
+            "sha256s": [row.sha256 for row in rows],
         },
         prepare=True,
     )

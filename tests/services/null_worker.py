@@ -62,7 +62,9 @@ class NullModel:
     vocabulary = TagVocabulary.from_names("null", [f"tag {number}" for number in range(TAGS)])
     spec = ModelSpec("lite", "0" * 64, vocabulary.sha256, "null", "tags", VECTOR_SIZE)
 
-    def predict(self, pixels: NDArray[np.uint8], *, caption: bool = False) -> list[Prediction]:
+    def predict(
+        self, pixels: NDArray[np.uint8], *, caption: bool = False, features: str | None = None
+    ) -> list[Prediction]:
         poison = set(filter(None, os.environ.get("NULL_MODEL_POISON", "").split(",")))
         if poison and any(digest(image) in poison for image in pixels):
             os.kill(os.getpid(), signal.SIGSEGV)

@@ -13,7 +13,8 @@ from ram_core import TagVocabulary, load_model, load_text_encoder
 from ram_core.captions import template_caption
 from ram_core.errors import CheckpointError, DeviceError, ImageError, UnknownModelError, VocabularyError
 from ram_core.lite.imagenet import CLASSES, imagenet_vocabulary
-from ram_core.lite.model import Lite, _installed_weights, load_lite
+from ram_core.lite.model import Lite, load_lite
+from ram_core.lite.network import _installed_weights
 from ram_core.lite.text_encoder import MiniLMTextEncoder
 from ram_core.registry import load_vocabulary, model_names
 from ram_core.transforms import normalise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -52,6 +53,7 @@ def fetch(work: Work, max_bytes: int) -> None:
     if not len(fetched.body):
         raise EmptyFileError("the object has no bytes")
     work.body, work.version = fetched.body, fetched.version
+    work.sha256 = hashlib.sha256(fetched.body).digest()
 
 
 def load_features(work: Work, retags_from: str, files: FeatureFiles) -> None:
@@ -65,6 +67,7 @@ def load_features(work: Work, retags_from: str, files: FeatureFiles) -> None:
     if kept is None:
         raise FeaturesMissingError("the record was deleted: recognise the image again")
     work.version, work.width, work.height = kept.version, kept.width, kept.height
+    work.sha256 = kept.sha256
     if retags_from == "vector":
         work.feature = unpack_vectors(kept.vector, len(kept.vector) // CODE.itemsize)[0]
         return

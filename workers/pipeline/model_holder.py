@@ -20,7 +20,7 @@ from storage.errors import UsageError
 from storage.results import generations, vocabularies
 from storage.results.vocabularies import VocabularySpec
 from storage.tables import RECOGNITION
-from workers.messages import ANY_MODEL
+from workers.messages import ANY_MODEL, features_kept
 from workers.pipeline.fitness import EVERYTHING, UnfitError, is_out_of_memory, of_model, out_of_memory
 from workers.pipeline.stage_holder import StageHolder
 from workers.stages import StageOptions
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from ram_core.features import Kind
     from ram_core.recognition import Prediction, Recognizer, Retagger
     from ram_core.recognizer import RamRecognizer
     from storage.ledger.claims import ClaimedShard
@@ -95,10 +94,11 @@ class LoadedModel:
         return hasattr(self.recognizer, "retags_from")
 
     def predict(self, pixels: NDArray[np.uint8], features: str) -> list[Prediction]:
-        """Recognise (B, S, S, 3) pixels. ``features`` says what to store (``none``, ``global`` or ``tokens``)."""
-        if features == "none":
+        """Recognise (B, S, S, 3) pixels. ``features`` is what the job was asked to keep: see ``features_kept``."""
+        kept = features_kept(self.name, features)
+        if kept == "none":
             return self.recognizer.predict(pixels)
-        return cast("RamRecognizer", self.recognizer).predict(pixels, features=cast("Kind", features))
+        return cast("RamRecognizer", self.recognizer).predict(pixels, features=cast("Any", kept))
 
     def caption_of_tags(self, prediction: Prediction) -> str | None:
         """Return the sentence that the template composes from the assigned tags."""

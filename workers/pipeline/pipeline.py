@@ -220,7 +220,7 @@ class Pipeline:
             if work.failure is not None or all(each.lease.is_over for each in work.together):
                 self._release(work)
             for other in work.others:
-                other.version, other.failure = work.version, work.failure
+                other.version, other.sha256, other.failure = work.version, work.sha256, work.failure
             if work.body is not None:
                 self.steps.decode.inbox.put(work)
                 continue

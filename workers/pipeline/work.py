@@ -69,6 +69,7 @@ class Work:
     kept: Kept | None = None
     feature: NDArray[Any] | None = None  # (D,) vector or (R,) packed tokens, if new tags are computed from them
     body: bytes | memoryview | None = None
+    sha256: bytes | None = None  # of the body, or of that from which the stored features are
     reserved_bytes: int = 0
     pixels: NDArray[np.uint8] | None = None  # (S, S, 3)
     width: int = 0

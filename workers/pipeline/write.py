@@ -15,6 +15,7 @@ from storage.ledger import breaker, shards
 from storage.results import features, records
 from storage.results.packing import pack_vectors
 from storage.tables import SCORE_SCALE
+from workers.messages import features_kept
 from workers.pipeline.retry import UnstorableResultError, tries_allowed
 from workers.pipeline.work import ImageFailure
 
@@ -104,7 +105,7 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
         rows = np.stack(
             [work.prediction.features for work in stored if work.prediction and work.prediction.features is not None]
         )
-        file = how.files.write(shard.generation_id, shard.features, rows)
+        file = how.files.write(shard.generation_id, features_kept(shard.model, shard.features), rows)
     with unit_of_work(engine) as session:
         # The fence first: it locks the shard's row until the commit. The outcomes are completed below.
         shards.require_held(session, shard.id, shard.epoch)
@@ -163,6 +164,7 @@ def _records(
                 width=work.width,
                 height=work.height,
                 vector=vector,
+                sha256=work.sha256,
             )
         )
     return rows

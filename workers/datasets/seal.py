@@ -1,0 +1,41 @@
+"""Phase ``seal``, the last one of every step: counts, and a hash over everything. Then the version never changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from storage.database import unit_of_work
+from storage.datasets import content, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+    from storage.datasets.tasks import Task
+    from storage.datasets.versions import VersionView
+    from workers.datasets.phase import Tools, Write
+
+
+class Seal:
+    """Counts and hashes a version: one task."""
+
+    def is_ready(self, _session: Session, _version: VersionView) -> str | None:
+        """It waits for nothing."""
+        return None
+
+    def plan(self, _session: Session, _version: VersionView) -> Sequence[dict[str, Any]]:
+        """One task."""
+        return [{}]
+
+    def run(self, tools: Tools, version: VersionView, _task: Task) -> Write:
+        """Count and hash. The result has ``sha256``."""
+        with unit_of_work(tools.engine) as session:
+            counts = content.counts(session, version.id)
+            sha256 = content.sha256(session, version.id)
+
+        def write(session: Session) -> dict[str, Any]:
+            versions.add_counts(session, version.id, counts)
+            return {"sha256": sha256}
+
+        return write
