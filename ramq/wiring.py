@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ramq.services.archives import ArchiveClient
     from ramq.services.corrections import CorrectionClient
+    from ramq.services.dataset_steps import DatasetStepClient
     from ramq.services.datasets import DatasetClient
     from ramq.services.erasures import ErasureClient
     from ramq.services.generations import GenerationClient
@@ -121,6 +122,20 @@ class Services:
             self.settings.models_path,
             self.index.reader,
         )
+
+    @once
+    def dataset_steps(self) -> DatasetStepClient:
+        """Steps that generate and clean labels of data sets."""
+        from ramq.services.dataset_steps import DatasetStepClient, EngineOptions  # noqa: PLC0415
+
+        options = EngineOptions(
+            model=self.settings.model,
+            captioner=self.settings.captioner,
+            features=self.settings.features,
+            stage_models=self.settings.stage_models,
+            models_dir=self.settings.models_path,
+        )
+        return DatasetStepClient(self.engine, options)
 
     @once
     def generations(self) -> GenerationClient:

@@ -23,7 +23,7 @@ from storage.results import images
 from storage.tables import RECOGNITION
 from workers.pipeline.fitness import EVERYTHING, UnfitError, as_unfit, of_archive, of_model
 from workers.pipeline.retry import backoff_seconds
-from workers.recorded import follow, list_for_stage, list_recorded
+from workers.recorded import follow, list_for_stage, list_named, list_recorded
 from workers.stages import STAGES
 
 if TYPE_CHECKING:
@@ -165,8 +165,9 @@ class Planner:
                 jobs.set_generation(session, listing.job_id, generation_id)
             self._fitness.prove(EVERYTHING, of_model(listing.model))
             self._begin_followers(listing.job_id)
-        if listing.from_generation_id is not None:
-            list_recorded(self._engine, listing, generation_id, self._shard_size, should_stop)
+        if listing.from_generation_id is not None or listing.query is not None:
+            known = list_named if listing.from_generation_id is None else list_recorded
+            known(self._engine, listing, generation_id, self._shard_size, should_stop)
             return
         until, after = time.monotonic() + STEP_SECONDS, listing.cursor
         if listing.manifest_version is not None:

@@ -1,4 +1,4 @@
-"""Plan jobs that list what is recorded, not an archive: new tags, and further stages.
+"""Plan jobs that list what is known, not an archive: new tags, further stages, and recognition of named images.
 
 As with an archive, a page is one transaction. The cursor after it is an image id.
 """
@@ -12,7 +12,7 @@ import structlog
 
 from storage.database import unit_of_work
 from storage.ledger import followers, jobs, listings, shards
-from storage.results import features, stages
+from storage.results import features, images, stages
 from workers.messages import MODELS_WITH_TOKENS, kind_of
 
 if TYPE_CHECKING:
@@ -48,6 +48,25 @@ def list_recorded(
             from_generation_id=source,
             generation_id=generation_id,
             needs_features=kind_of(listing.model) in MODELS_WITH_TOKENS,
+            after=after,
+            limit=PAGE,
+        )
+
+    _list(engine, listing, page, shard_size, should_stop)
+
+
+def list_named(
+    engine: Engine, listing: ClaimedListing, generation_id: int, shard_size: int, should_stop: Callable[[], bool]
+) -> None:
+    """Continue the listing of a job that recognises images which it names. Raises ``ListingLostError``."""
+
+    def page(session: Session, after: int) -> RecordedPage:
+        return images.named_page(
+            session,
+            job_id=listing.job_id,
+            generation_id=generation_id,
+            captioner=listing.captioner,
+            features=listing.features,
             after=after,
             limit=PAGE,
         )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ramq.cli.context import services, settings_for
-from ramq.cli.dataset_following import described, finish_step
+from ramq.cli.dataset_following import NameAt, Wait, described, finish_step
+from ramq.cli.dataset_steps import clean, generate, print_cleaned, step_rows
 from ramq.cli.output import agree, err, print_json, print_table, visible
 from ramq.cli.search import Json, not_empty
 from storage.texts import plural
@@ -24,17 +25,12 @@ app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the data set.")]
-NameAt = Annotated[
-    str, typer.Argument(metavar="NAME[@VERSION]", help="A data set; without a number its newest version that is done.")
-]
-Wait = Annotated[
-    bool | None,
-    typer.Option("--wait/--no-wait", help="Follow the step to its end; default: on a terminal. Exit 1 if it failed."),
-]
 
 
 def register(root: typer.Typer) -> None:
     """Add the commands."""
+    app.command()(generate)
+    app.command()(clean)
     root.add_typer(app, name="dataset")
 
 
@@ -125,11 +121,17 @@ def show(
         versions = ramq.datasets.versions(version.name)
         tags = ramq.datasets.tags(version)
         deleted = ramq.datasets.deleted(version)
+        is_cleaned = version.step == "clean" and version.state == "done"
+        cleaned = ramq.dataset_steps.cleaned_tags(f"{version.name}@{version.number}") if is_cleaned else []
     if as_json:
-        print_json({"version": version, "versions": versions, "tags": tags, "deleted_since": deleted})
+        content = {"version": version, "versions": versions, "tags": tags, "deleted_since": deleted}
+        print_json(content | ({"cleaned": cleaned} if is_cleaned else {}))
         return
     _print_versions(versions)
     _print_counts(version, deleted)
+    if is_cleaned:
+        print_cleaned(cleaned[:limit])
+        return
     print_table(
         ("tag", "kept", "dropped", "origins", "reasons"),
         (
@@ -295,7 +297,7 @@ def _print_counts(version: VersionView, deleted: int) -> None:
     if version.step == "correct":
         said = version.settings
         rows["corrected"] = f"there {said['present']:,}, removed {said['removed']:,}"
-    for title, value in rows.items():
+    for title, value in (rows | step_rows(version)).items():
         sys.stdout.write(f"{title:<11} {value}\n")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from ramq.stack import Workers
     from ramq.wiring import Services
     from storage.datasets.versions import VersionView
+
+NameAt = Annotated[
+    str, typer.Argument(metavar="NAME[@VERSION]", help="A data set; without a number its newest version that is done.")
+]
+Wait = Annotated[
+    bool | None,
+    typer.Option("--wait/--no-wait", help="Follow the step to its end; default: on a terminal. Exit 1 if it failed."),
+]
 
 _POLL_SECONDS = 0.5
 _LINE_SECONDS = 30.0

@@ -141,7 +141,7 @@ class JobClient:
                 model=chosen,
                 captioner=captioner,
                 priority=urgency,
-                features=self._features_of(chosen),
+                features=features_of(chosen, self._options.features),
                 vocabulary_id=own_tags,
             )
             for stage in further:
@@ -299,12 +299,6 @@ class JobClient:
             return "none"
         return self._options.captioner if self._options.captioner != "none" else "template"
 
-    def _features_of(self, model: str) -> str:
-        """Return what a job of a model keeps. With ``auto``, images that were recognised before are not read again."""
-        wanted = self._options.features
-        kept = features_kept(model, wanted)
-        return "auto" if kept == "pooled" and wanted != "pooled" else kept
-
     def _set_state(self, job_id: int, *, to: JobState, allowed: tuple[JobState, ...]) -> JobView:
         with unit_of_work(self._engine) as session:
             jobs.set_state(session, job_id, to=to, allowed=allowed)
@@ -314,6 +308,12 @@ class JobClient:
         """Return jobs, newest first."""
         with unit_of_work(self._engine) as session:
             return jobs.views(session, limit=limit, before=before)
+
+
+def features_of(model: str, wanted: str) -> str:
+    """Return what a job of a model keeps. With ``auto``, images that were recognised before are not read again."""
+    kept = features_kept(model, wanted)
+    return "auto" if kept == "pooled" and wanted != "pooled" else kept
 
 
 def _source_of(session: Session, generation_id: int | None) -> Generation:

@@ -219,6 +219,12 @@ def ranges(session: Session, version_id: int, size: int) -> list[Range]:
     return [Range(row.first, row.last, int(row.images)) for row in rows]
 
 
+def ids(session: Session, version_id: int) -> list[int]:
+    """Return the ids of all pictures of a version, ascending."""
+    statement = text(f"SELECT image_id FROM dataset_item WHERE version_id = {version_id:d} ORDER BY image_id")  # noqa: S608
+    return list(session.scalars(statement))
+
+
 def count(session: Session, version_id: int) -> int:
     """Return how many pictures of a version there are now: fewer than when it was made, if images were deleted."""
     statement = text(f"SELECT count(*) FROM dataset_item WHERE version_id = {version_id:d}")  # noqa: S608  (a number)

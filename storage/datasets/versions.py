@@ -219,6 +219,8 @@ def fail(session: Session, version_id: int, note: str) -> None:
 def steer(session: Session, version_id: int, *, to: State, allowed: Sequence[State]) -> None:
     """Pause, resume or cancel a step, together with its jobs. What a cancelled step has made is deleted.
 
+    Jobs that somebody has cancelled meanwhile are forgotten when it is resumed: it begins others instead.
+
     Raises:
         ConflictError: it is in none of the ``allowed`` states.
     """
@@ -234,6 +236,9 @@ def steer(session: Session, version_id: int, *, to: State, allowed: Sequence[Sta
     session.execute(
         text(
             """UPDATE dataset_version SET state = :to, note = NULL,
+               job_ids = CASE WHEN :to = 'running' THEN ARRAY(
+                   SELECT job.id FROM job WHERE job.id = ANY(job_ids) AND job.state <> 'cancelled' ORDER BY job.id)
+                   ELSE job_ids END,
                finished_at = CASE WHEN :to = 'cancelled' THEN now() END WHERE id = :id"""
         ),
         {"id": version_id, "to": to},

@@ -44,9 +44,10 @@ def names(session: Session, image_ids: Sequence[int]) -> dict[int, tuple[str, ..
         ),
         {"ids": list(image_ids), "stage": RECOGNITION, "scale": SCORE_SCALE},
     )
-    return {row.image_id: tuple(_things(row.names, row.archive_id, ruled_out)[:MOST_TAGS]) for row in rows}
+    return {row.image_id: tuple(things(row.names, row.archive_id, ruled_out)[:MOST_TAGS]) for row in rows}
 
 
-def _things(names: Sequence[str], archive_id: int, ruled_out: Mapping[int | None, frozenset[str]]) -> list[str]:
+def things(names: Sequence[str], archive_id: int, ruled_out: Mapping[int | None, frozenset[str]]) -> list[str]:
+    """Return those of these names that are not ruled out as no things (``policies.no_things``) in an archive."""
     out = ruled_out.get(None, frozenset()) | ruled_out.get(archive_id, frozenset())
     return [name for name in names if name.lower() not in out]

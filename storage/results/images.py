@@ -11,6 +11,7 @@ from storage.database import driver_connection
 from storage.errors import NotFoundError
 from storage.objects.base import MISSING_VERSION
 from storage.results import archives, vectors
+from storage.results.features import RecordedPage
 from storage.tables import Image
 
 if TYPE_CHECKING:
@@ -107,37 +108,65 @@ def settled(session: Session, archive_id: int, generation_id: int, keys: Sequenc
     return set(rows.scalars())
 
 
+IS_PENDING = """
+    NOT EXISTS (
+        SELECT FROM record r WHERE r.image_id = image.id AND r.generation_id = :generation_id
+        AND r.version = image.version AND (:captioner = 'none' OR r.captioner = :captioner)
+        AND (:features IN ('none', 'auto') OR EXISTS (
+            SELECT FROM feature JOIN feature_file ON feature_file.id = feature.file_id
+            WHERE feature.image_id = r.image_id AND feature.generation_id = :generation_id
+            AND feature.version = r.version AND feature_file.kind IN ('tokens', :features)))
+    ) AND NOT EXISTS (
+        SELECT FROM failure f WHERE f.image_id = image.id AND f.generation_id = :generation_id
+        AND f.version = image.version AND f.about_content AND NOT f.retrying
+    )
+"""
+"""Whether an ``image`` still has to be recognised by ``generation_id``, with a caption of ``captioner`` and with
+``features`` (``none``, ``global``, ``tokens``, ``pooled``, or ``auto``: with any or none).
+
+This excludes images with a record of the same version, generation and captioner and with the wanted features. It also
+excludes images whose current bytes were found unusable before.
+"""
+
+
 def pending_of_page(
     session: Session, archive_id: int, generation_id: int, captioner: str, features: str = "none"
 ) -> list[int]:
-    """Return, in key order, the images of the page in ``listed`` that still have to be recognised.
-
-    This excludes images with a record of the same version, generation and captioner and with the wanted features
-    (``none``, ``global``, ``tokens``, ``pooled``, or ``auto``: with any or none). It also excludes images whose current
-    bytes were found unusable before.
-    """
+    """Return, in key order, the images of the page in ``listed`` that still have to be recognised: ``IS_PENDING``."""
     rows = session.execute(
         text(
-            """
-            SELECT image.id FROM (SELECT DISTINCT key FROM listed) AS page
-            JOIN image ON image.archive_id = :archive_id AND image.key = page.key
-            WHERE NOT EXISTS (
-                SELECT FROM record r WHERE r.image_id = image.id AND r.generation_id = :generation_id
-                AND r.version = image.version AND (:captioner = 'none' OR r.captioner = :captioner)
-                AND (:features IN ('none', 'auto') OR EXISTS (
-                    SELECT FROM feature JOIN feature_file ON feature_file.id = feature.file_id
-                    WHERE feature.image_id = r.image_id AND feature.generation_id = :generation_id
-                    AND feature.version = r.version AND feature_file.kind IN ('tokens', :features)))
-            ) AND NOT EXISTS (
-                SELECT FROM failure f WHERE f.image_id = image.id AND f.generation_id = :generation_id
-                AND f.version = image.version AND f.about_content AND NOT f.retrying
-            )
-            ORDER BY page.key
-            """
+            f"""SELECT image.id FROM (SELECT DISTINCT key FROM listed) AS page
+                JOIN image ON image.archive_id = :archive_id AND image.key = page.key
+                WHERE {IS_PENDING} ORDER BY page.key"""  # noqa: S608  (a constant)
         ),
         {"archive_id": archive_id, "generation_id": generation_id, "captioner": captioner, "features": features},
     )
     return list(rows.scalars())
+
+
+def named_page(  # noqa: PLR0913  (the conditions of one query)
+    session: Session, *, job_id: int, generation_id: int, captioner: str, features: str, after: int, limit: int
+) -> RecordedPage:
+    """Return the next images that a job has named (table ``naming``), in order of their ids, and the pending ones.
+
+    Images whose originals are missing are left out.
+    """
+    rows = session.execute(
+        text(
+            f"""SELECT image.id, {IS_PENDING} AS is_pending FROM naming JOIN image ON image.id = naming.image_id
+                WHERE naming.job_id = :job_id AND naming.image_id > :after AND image.missing_since IS NULL
+                ORDER BY naming.image_id LIMIT :limit"""  # noqa: S608  (a constant)
+        ),
+        {
+            "job_id": job_id,
+            "generation_id": generation_id,
+            "captioner": captioner,
+            "features": features,
+            "after": after,
+            "limit": limit,
+        },
+    ).all()
+    return RecordedPage([row.id for row in rows], [row.id for row in rows if row.is_pending])
 
 
 def lock(session: Session, image_ids: Sequence[int]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ram_core.localization.results import Localization
+from storage.datasets import sought
 from storage.errors import UsageError
 from storage.results import assigned, regions
 from storage.results.generations import StageSpec
@@ -56,10 +57,13 @@ class LocateStage:
         return self._locator.preprocessing
 
     def asked(self, session: Session, shard: ClaimedShard) -> dict[int, Any]:
-        """Return the tags that the job asks for, or else those that each image has."""
+        """Return the tags that the job asks for, or else those that each image has: in a data set, or in search."""
         if named := shard.options.get("tags"):
             return dict.fromkeys(shard.image_ids, Asked(tuple(named), by_name=True))
-        found = assigned.names(session, shard.image_ids)
+        if version_id := shard.options.get(sought.OPTION):
+            found = sought.names(session, version_id, shard.image_ids)
+        else:
+            found = assigned.names(session, shard.image_ids)
         return {image_id: Asked(names, by_name=False) for image_id, names in found.items()}
 
     def check(self, options: Mapping[str, Any]) -> None:

@@ -1,0 +1,207 @@
+"""The step ``clean``: wrong labels that a test planted are dropped for the right reason, others are not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+
+from storage.database import unit_of_work
+from storage.datasets import versions
+from storage.datasets.labels import Label
+from storage.errors import UsageError
+from tests import crop_archive
+from tests.engine_archive import NAME, finish, stored_items, stored_labels, until, view, write_version
+from tests.services.coloured import BOX, GREEN, RED, ColourLocator, colour_worker, write_coloured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ramq.wiring import Services
+    from storage.datasets.versions import VersionView
+    from workers.lifecycle import Worker
+
+pytestmark = pytest.mark.services
+
+SCENE = 3
+COUNTS = {"red": 16, "green": 14, "purple": 1, "grey": 2}
+SHARE = 0.25
+
+
+@pytest.fixture
+def locator() -> ColourLocator:
+    return ColourLocator()
+
+
+@pytest.fixture
+def worker(services: Services, monkeypatch: pytest.MonkeyPatch, locator: ColourLocator) -> Iterator[Worker]:
+    with colour_worker(services, monkeypatch, locator) as worker:
+        yield worker
+
+
+@pytest.fixture
+def coloured(services: Services, worker: Worker, tmp_path: Path) -> Services:
+    """Services with recognised pictures of one colour each."""
+    source = write_coloured(tmp_path / "coloured", COUNTS)
+    assert crop_archive.work(services, worker, services.jobs.create(str(source))).done == sum(COUNTS.values())
+    return services
+
+
+def keys(services: Services) -> dict[str, int]:
+    """The images, by key without extension."""
+    with unit_of_work(services.engine) as session:
+        return {row.key.removesuffix(".png"): row.id for row in session.execute(text("SELECT id, key FROM image"))}
+
+
+def plant(services: Services) -> tuple[VersionView, dict[str, int]]:
+    """Write a version whose labels are right, but for some.
+
+    Two green pictures are called red, two others too, which a person has confirmed; so are all purple and grey ones. A
+    person removed red from one, and the scene is no thing.
+    """
+    ids = keys(services)
+    reds = [name for name in ids if name.startswith(("red", "purple", "grey"))] + ["green-00", "green-01", "green-02"]
+    given = [Label(ids[name], RED, ["given"]) for name in reds]
+    given += [Label(ids["green-03"], RED, ["given", "corrected"]), Label(ids["green-04"], RED, ["given"], "removed")]
+    given += [Label(ids[name], GREEN, ["generated"], None, 0.9, {"score": 0.9}) for name in ids if "green" in name]
+    given += [Label(image_id, SCENE, ["parsed"]) for image_id in ids.values()]
+    services.policies.put(f"tag {SCENE}", "no_thing")
+    services.corrections.tag([ids["green-02"]], add=[f"tag {RED}"])
+    return write_version(services, given), ids
+
+
+def test_planted_labels_are_dropped_for_the_right_reason(
+    coloured: Services, worker: Worker, locator: ColourLocator
+) -> None:
+    parent, ids = plant(coloured)
+    step = coloured.dataset_steps.clean(NAME, regions="located", outlier_share=SHARE)
+    made = finish(coloured, worker, step)
+    assert (made.state, made.note) == ("done", None)
+    assert [coloured.jobs.get(job_id).stage for job_id in made.job_ids] == ["locate", "crops"]
+    before, after = stored_labels(coloured, parent), stored_labels(coloured, made)
+    assert set(before) == set(after)
+    assert stored_items(coloured, parent) == stored_items(coloured, made)
+    dropped = {name: after[ids[name], RED].reason for name in ids if (ids[name], RED) in after}
+    assert {name: reason for name, reason in dropped.items() if reason} == {
+        "green-00": "contradicted",
+        "green-01": "contradicted",
+        "green-04": "removed",
+        "purple-00": "outlier",
+        "grey-00": "no_region",
+        "grey-01": "no_region",
+    }
+    assert locator.asked == {f"tag {RED}", f"tag {GREEN}"}, "what is no thing is not looked for"
+    assert all(after[image_id, SCENE] == before[image_id, SCENE] for image_id in ids.values())
+    evidence = after[ids["purple-00"], RED].evidence
+    assert evidence is not None
+    assert (evidence["region"], evidence["box"], evidence["cluster"]) == (1, list(BOX), 0)
+    assert evidence["rank"] > 1 - SHARE
+    kept = next(label for (_, tag), label in after.items() if tag == GREEN and label.reason is None)
+    assert kept.evidence is not None
+    assert (kept.evidence["score"], kept.evidence["seen"]) == (0.9, 0.9)
+    red, green, scene = (
+        next(each for each in coloured.dataset_steps.cleaned_tags(NAME) if each["tag"] == tag)
+        for tag in (RED, GREEN, SCENE)
+    )
+    assert (red["labels"], red["kept"], red["already_dropped"], red["confirmed_by_people"]) == (23, 18, 1, 2)
+    assert red["dropped"] == {"contradicted": 2, "no_region": 2, "outlier": 1}
+    assert (red["regions"], red["asked"], red["clusters"], red["skipped"]) == (21, 21, 1, None)
+    assert green["kept"] + sum(green["dropped"].values()) == green["labels"] == COUNTS["green"]
+    assert (scene["skipped"], scene["kept"], scene["not_looked_at"]) == ("no_thing", len(ids), len(ids))
+    total = made.counts["cleaned"]
+    assert total["labels"] == total["kept"] + sum(total["dropped"].values())
+    assert total["skipped"] == {"no_thing": 1}
+    assert made.counts["kept"] == total["kept"]
+    assert sum(made.counts["dropped"].values()) == sum(total["dropped"].values()) + total["already_dropped"]
+    assert {each["image_id"] for each in red["typical"]} <= {ids[name] for name in ids if name.startswith("red")} | {
+        ids["purple-00"],
+        *(ids[f"green-0{n}"] for n in range(4)),
+    }
+
+
+def test_what_was_done_is_not_done_again_and_gives_the_same(coloured: Services, worker: Worker) -> None:
+    plant(coloured)
+    first = finish(coloured, worker, coloured.dataset_steps.clean(NAME, regions="located"))
+    again = finish(coloured, worker, coloured.dataset_steps.clean(f"{NAME}@1", regions="located"))
+    assert [coloured.jobs.get(job_id).done for job_id in again.job_ids] == [0, 0]
+    assert [coloured.jobs.get(job_id).skipped for job_id in again.job_ids] == [sum(COUNTS.values())] * 2
+    assert again.sha256 == first.sha256
+    kept = finish(coloured, worker, coloured.dataset_steps.clean(f"{NAME}@1", regions="located", no_region="keep"))
+    assert kept.counts["dropped"] == {
+        reason: count for reason, count in first.counts["dropped"].items() if reason != "no_region"
+    }
+
+
+def test_a_picture_that_could_not_be_located_keeps_its_tags(coloured: Services, worker: Worker, tmp_path: Path) -> None:
+    _, ids = plant(coloured)
+    (tmp_path / "coloured" / "grey-00.png").write_bytes(b"no picture at all")
+    made = finish(coloured, worker, coloured.dataset_steps.clean(NAME, regions="located"))
+    found = stored_labels(coloured, made)
+    assert found[ids["grey-00"], RED].reason is None, "nobody has looked"
+    assert found[ids["grey-01"], RED].reason == "no_region"
+    [red] = [each for each in coloured.dataset_steps.cleaned_tags(NAME) if each["tag"] == RED]
+    assert red["not_looked_at"] == 1
+
+
+def test_whole_pictures_are_cleaned_without_a_detector(coloured: Services, worker: Worker) -> None:
+    _, ids = plant(coloured)
+    made = finish(coloured, worker, coloured.dataset_steps.clean(NAME, outlier_share=0.0, threshold=0.95))
+    assert (made.settings["cleaning"]["regions"], made.job_ids) == ("whole", [])
+    found = stored_labels(coloured, made)
+    reasons = {name: found[ids[name], RED].reason for name in ids if (ids[name], RED) in found}
+    assert {name for name, reason in reasons.items() if reason == "contradicted"} >= {"green-00", "green-01"}
+    assert not any(reason for name, reason in reasons.items() if name.startswith("red"))
+    assert reasons["green-03"] is None
+
+
+def test_a_step_that_is_paused_in_the_middle_goes_on(coloured: Services, worker: Worker) -> None:
+    plant(coloured)
+    calm = finish(coloured, worker, coloured.dataset_steps.clean(NAME, regions="located"))
+    step = coloured.dataset_steps.clean(f"{NAME}@1", regions="located")
+    seen = until(coloured, worker, step, lambda each: each.phase == "locate" and bool(each.job_ids))
+    with unit_of_work(coloured.engine) as session:
+        versions.steer(session, step.id, to="paused", allowed=("running",))
+    worker._build_datasets()
+    assert view(coloured, step).phase == seen.phase
+    with unit_of_work(coloured.engine) as session:
+        versions.steer(session, step.id, to="running", allowed=("paused",))
+    assert finish(coloured, worker, step).sha256 == calm.sha256
+
+
+def test_two_workers_share_the_tags(
+    coloured: Services, worker: Worker, monkeypatch: pytest.MonkeyPatch, locator: ColourLocator
+) -> None:
+    plant(coloured)
+    alone = finish(coloured, worker, coloured.dataset_steps.clean(NAME, regions="located"))
+    monkeypatch.setattr("workers.datasets.builder.STEP_SECONDS", 0.001)
+    step = coloured.dataset_steps.clean(f"{NAME}@1", regions="located")
+    with colour_worker(coloured, monkeypatch, locator) as other:
+        while view(coloured, step).state == "running":
+            for each in (worker, other):
+                each._datasets.step(lambda: False)
+                each._list()
+                each.work()
+    assert view(coloured, step).sha256 == alone.sha256
+    with unit_of_work(coloured.engine) as session:
+        epochs = session.scalars(
+            text("SELECT epoch FROM dataset_task WHERE version_id = :id AND phase = 'cluster'"), {"id": step.id}
+        ).all()
+    assert Counter(epochs) == {1: 3}
+
+
+def test_settings_are_checked_and_stored_under_the_names_of_the_paper(coloured: Services) -> None:
+    plant(coloured)
+    for wrong, message in (
+        ({"outlier_share": 0.9}, "outlier_share"),
+        ({"regions": "half"}, "regions"),
+        ({"detector": "yolo"}, "unknown model 'yolo' of locate"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            coloured.dataset_steps.clean(NAME, **wrong)  # type: ignore[arg-type]  # that is what is tested
+    step = coloured.dataset_steps.clean(NAME, regions="located", clusters=4)
+    assert step.settings["cleaning"]["clusters"] == 4
+    assert step.settings["cleaning"]["outlier_share"] == 0.1
+    assert (step.settings["detector"], step.settings["recogniser"]) == ("grounding-dino-tiny", "lite")

@@ -1,0 +1,234 @@
+"""The step ``generate``: captions and tags that a model makes of every picture, beside those that it has.
+
+Of each picture: what the parent has, and a generated caption, the tags that it names, and the tags that the model
+assigns. A caption that is composed from tags says nothing new and is left out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from storage.database import unit_of_work
+from storage.datasets import generated, items, labels, step_jobs
+from storage.datasets.labels import Label
+from storage.datasets.step_jobs import Wanted
+from storage.results import corrections, vocabularies
+from storage.tables import RECOGNITION, SCORE_SCALE
+from workers.datasets.jobs import JobsPhase
+from workers.datasets.label import words_of
+from workers.datasets.tally import TallyPhase, added
+from workers.datasets.vocabulary import called
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from storage.datasets.generated import Made
+    from storage.datasets.items import Item
+    from storage.datasets.tasks import Task
+    from storage.datasets.versions import VersionView
+    from storage.results.corrections import Said
+    from workers.datasets.label import Words
+    from workers.datasets.phase import Phase, Tools, Write
+
+RANGE = 2_000
+"""Pictures of a task."""
+
+COUNTED = (
+    "pictures",
+    "recognised",
+    "captions",
+    "captions_that_name_removed_tags",
+    "removed_by_people",
+    "labels_before",
+)
+UNKNOWN_SHOWN = 50
+"""Names that the data set's vocabulary lacks, in the version's counts: those of the most pictures."""
+
+
+def _wanted(_session: Session, version: VersionView) -> Wanted:
+    """Return what its jobs do: recognition of the pictures that have no record yet."""
+    asked = version.settings
+    return Wanted(
+        RECOGNITION,
+        asked["model"],
+        captioner=asked["captioner"],
+        features=asked["features"],
+        vocabulary_id=asked["vocabulary_id"],
+        generation_id=asked["generation_id"],
+    )
+
+
+class LabelPhase:
+    """Merges what was generated into what the parent has, in ranges of pictures."""
+
+    def is_ready(self, _session: Session, _version: VersionView) -> str | None:
+        """Return None: what it needs is there."""
+        return None
+
+    def plan(self, session: Session, version: VersionView) -> Sequence[dict[str, Any]]:
+        """Return the ranges."""
+        assert version.parent_id is not None
+        return [{"first": r.first, "last": r.last} for r in items.ranges(session, version.parent_id, RANGE)]
+
+    def run(self, tools: Tools, version: VersionView, task: Task) -> Write:
+        """Read what the parent has and what was generated, and return what writes both."""
+        assert version.parent_id is not None
+        first, last = task.input["first"], task.input["last"]
+        words = words_of(tools, version)
+        with unit_of_work(tools.engine) as session:
+            jobs = [job.id for job in step_jobs.of_stage(session, version, RECOGNITION)]
+            sources = [*step_jobs.generations(session, jobs), version.settings["generation_id"]]
+            merging = _Merging(
+                words,
+                version.settings["captioner"],
+                {number: self._names(session, tools, number) for number in sources if number is not None},
+            )
+            pictures = items.read(session, version.parent_id, first, last)
+            ids = [picture.image_id for picture in pictures]
+            known: dict[int, list[Label]] = {image_id: [] for image_id in ids}
+            for label in labels.between(session, version.parent_id, first, last):
+                known[label.image_id].append(label)
+            made = generated.read(session, list(merging.names), ids)
+            said = corrections.of_images(session, ids)
+            failed = generated.failures(session, list(merging.names), [i for i in ids if i not in made])
+        new_items = [merging.merge(each, known[each.image_id], made.get(each.image_id), said) for each in pictures]
+
+        def write(session: Session) -> dict[str, Any]:
+            items.add(session, version.id, new_items)
+            labels.put(session, version.id, merging.labels)
+            return merging.result(failed)
+
+        return write
+
+    @staticmethod
+    def _names(session: Session, tools: Tools, generation_id: int) -> Sequence[tuple[str, float]]:
+        key = f"names of generation {generation_id}"
+        if key not in tools.cached:
+            own = vocabularies.tags(session, generated.vocabulary_of(session, generation_id))
+            tools.cached[key] = [(tag.name, tag.threshold) for tag in own]
+        found: Sequence[tuple[str, float]] = tools.cached[key]
+        return found
+
+
+class _Merging:
+    """Merges what was generated into what is known, picture by picture, and counts.
+
+    Args:
+        words: the tags of the data set.
+        captioner: whose captions are taken; ``none``: nobody's.
+        names: (name, threshold) of the tags of each generation.
+    """
+
+    def __init__(self, words: Words, captioner: str, names: Mapping[int, Sequence[tuple[str, float]]]) -> None:
+        self.names = names
+        self.labels: list[Label] = []
+        self._words = words
+        self._captioner = captioner
+        self._ids: dict[str, list[int]] = {}
+        self._counts = Counter[str]()
+        self._added: Counter[str] = Counter()
+        self._named_again: Counter[str] = Counter()
+        self._unknown: Counter[str] = Counter()
+
+    def merge(self, item: Item, known: Sequence[Label], made: Made | None, said: Mapping[int, Sequence[Said]]) -> Item:
+        """Return a picture with its captions. Its labels are added to ``labels``."""
+        self._counts["pictures"] += 1
+        self._counts["labels_before"] += len(known)
+        held = {label.tag_id: label for label in known}
+        if made is None:
+            self.labels += known
+            return item
+        self._counts["recognised"] += 1
+        removed = {
+            tag_id
+            for one in said.get(item.image_id, ())
+            if not one.is_present
+            for tag_id in called(self._words.vocabulary, one.spelling)
+        } | {label.tag_id for label in known if label.reason == "removed"}
+        scores = self._scores(made)
+        caption = made.caption if made.caption and made.captioner == self._captioner else None
+        named: set[int] = set() if caption is None else self._words.tags([caption])
+        if caption is not None and named & removed:
+            self._counts["captions_that_name_removed_tags"] += 1
+            caption, named = None, set()
+        new = (scores.keys() | named) - removed
+        self._counts["removed_by_people"] += len((scores.keys() | named) & removed)
+        for tag_id in new:
+            origins = [*(["parsed"] if tag_id in named else []), *(["generated"] if tag_id in scores else [])]
+            held[tag_id] = self._label(item.image_id, tag_id, origins, held.get(tag_id), scores.get(tag_id), made)
+        self.labels += held.values()
+        item = replace(item, version=made.version)
+        if caption is None or caption in item.captions:
+            return item
+        self._counts["captions"] += 1
+        return replace(item, captions=[*item.captions, caption], origins=[*item.origins, "generated"])
+
+    def _label(
+        self, image_id: int, tag_id: int, origins: list[str], held: Label | None, score: float | None, made: Made
+    ) -> Label:
+        if held is not None:
+            if fresh := [origin for origin in origins if origin not in held.origins]:
+                self._named_again["+".join(fresh)] += 1
+            return replace(held, origins=[origin for origin in labels.ORIGINS if origin in {*held.origins, *origins}])
+        self._added["+".join(origins)] += 1
+        evidence = None if score is None else {"score": score, "generation": made.generation_id}
+        return Label(image_id, tag_id, origins, certainty=score, evidence=evidence)
+
+    def _scores(self, made: Made) -> dict[int, float]:
+        """Return the scores of the tags of the data set that the model assigns; of several, the highest."""
+        thresholds = self._words.vocabulary.thresholds
+        names = self.names[made.generation_id]
+        found: dict[int, float] = {}
+        for source_id, units in zip(made.tags, made.scores, strict=True):
+            name, own_threshold = names[source_id]
+            if name not in self._ids:
+                self._ids[name] = called(self._words.vocabulary, name)
+            if not self._ids[name] and units > round(own_threshold * SCORE_SCALE):
+                self._unknown[name] += 1
+            for tag_id in self._ids[name]:
+                if units > round(float(thresholds[tag_id]) * SCORE_SCALE):
+                    found[tag_id] = max(found.get(tag_id, 0.0), units / SCORE_SCALE)
+        return found
+
+    def result(self, failed: Mapping[int, str]) -> dict[str, Any]:
+        """Return what the task did. ``failed``: the class of failure of pictures without a record."""
+        lists: dict[str, list[int]] = {}
+        for image_id, name in failed.items():
+            lists.setdefault(name, []).append(image_id)
+        return {
+            **{name: self._counts[name] for name in COUNTED},
+            "added": dict(self._added),
+            "named_again": dict(self._named_again),
+            "unknown": dict(self._unknown),
+            "failed": lists,
+        }
+
+
+def _summary(_session: Session, _version: VersionView, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the counts of a version, from what its tasks did.
+
+    ``recognised`` and ``failed`` (by class) are all ``pictures``. ``labels_before`` and ``added`` (by origin) are all
+    labels. ``named_again``: labels that were there and that the model or its caption named too. ``unknown``: tags of
+    pictures that the data set's vocabulary lacks, by name.
+    """
+    total = added(results)
+    unknown = Counter(total["unknown"])
+    return {
+        "generated": total
+        | {
+            "failed": {name: sum(len(each["failed"].get(name, ())) for each in results) for name in total["failed"]},
+            "unknown": sum(unknown.values()),
+            "unknown_names": dict(unknown.most_common(UNKNOWN_SHOWN)),
+        }
+    }
+
+
+PHASES: Mapping[str, Phase] = {
+    "jobs": JobsPhase(_wanted),
+    "label": LabelPhase(),
+    "tally": TallyPhase("label", _summary),
+}
