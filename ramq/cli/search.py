@@ -13,23 +13,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ramq.cli.context import services
+from ramq.cli.hits import caption_of, print_images, print_region_hits
 from ramq.cli.lines import print_text, text_data
 from ramq.cli.output import as_data, err, out, print_json, print_table, shortened, shown, visible
 from ramq.cli.regions import print_regions, regions_data, write_overlay
-from ramq.services.captions import in_doubt
-from ramq.services.special_tags import special_first
 from storage.errors import UsageError
 from storage.search.language import pointer
-from storage.search.views import SearchQuery, counted
+from storage.search.views import SearchQuery
 from storage.texts import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ramq.wiring import Services
-    from storage.results.views import ImageView
     from storage.search.language.reading import Note
-    from storage.search.views import Hit, HitPage
+    from storage.search.views import HitPage
 
 
 def not_empty(option: typer.CallbackParam, value: str | None) -> str | None:
@@ -185,7 +183,7 @@ def search(
         print_json(page)
         return
     _print_spaces(page, asked, missing)
-    show_hits = _print_images if like_region is None else _print_regions
+    show_hits = print_images if like_region is None else print_region_hits
     show_hits(page.items)
     if page.next_cursor:
         things = "images" if like_region is None else "regions"
@@ -209,70 +207,6 @@ def _print_spaces(page: HitPage, query: SearchQuery, missing: dict[str, str]) ->
         lacking = plural(count, "matching image has", "matching images have")
         told = f"{lacking} no vector of {space}: run `{missing[space]}`."
         err().print(told, style="dim", soft_wrap=True)
-
-
-def _print_images(hits: Sequence[Hit]) -> None:
-    # Only searches for text and regions in pictures have columns with them.
-    found = {"text": _read_in, "regions": _regions_in}
-    shown = {name: of for name, of in found.items() if any(map(of, hits))}
-    print_table(
-        ("image", "score", "key", *shown, "tags", "caption"),
-        (
-            (
-                str(hit.image_id),
-                hit.score,
-                hit.key,
-                *(of(hit) for of in shown.values()),
-                _tags_of(hit),
-                _caption_of(hit),
-            )
-            for hit in hits
-        ),
-        keep=("score", "key", *shown),
-        empty="No image matches. `ramq tags` lists the tags that images have.",
-    )
-
-
-def _print_regions(hits: Sequence[Hit]) -> None:
-    print_table(
-        ("image", "region", "score", "tag", "key", "tags of the region"),
-        (
-            (
-                str(hit.image_id),
-                str(region.number),
-                hit.score,
-                region.tag,
-                hit.key,
-                ", ".join(tag.name for tag in region.tags[:5]),
-            )
-            for hit in hits
-            if (region := hit.region)
-        ),
-        keep=("region", "score", "key"),
-        empty="No region matches.",
-    )
-
-
-def _tags_of(hit: Hit) -> str:
-    """Return the names of a hit's tags. The tags that the text names come first, and general ones last."""
-    named = hit.why.tags if hit.why else []
-    return ", ".join(tag.name for tag in sorted(special_first(hit.tags), key=lambda tag: tag.id not in named)[:5])
-
-
-def _caption_of(view: Hit | ImageView) -> str | None:
-    """Return the caption, with a remark if people said otherwise."""
-    doubt = in_doubt(view)
-    return f"{view.caption} ({doubt})" if doubt else view.caption
-
-
-def _read_in(hit: Hit) -> str:
-    """Return the lines of text in a hit that match."""
-    return " / ".join(match.line.text for match in hit.read)
-
-
-def _regions_in(hit: Hit) -> str:
-    """Return the tags of the regions in a hit that the search is about, with their numbers."""
-    return ", ".join(f"{tag} x{count}" for tag, count in counted(region.tag for region in hit.regions))
 
 
 def read(ramq: Services, query: SearchQuery, text: str | None, *, is_strict: bool) -> SearchQuery:
@@ -389,7 +323,7 @@ def show(
     size = f"{view.width} x {view.height} pixels, " if view.width else ""
     out().print(
         f"image {view.image_id}  {visible(view.uri)}\n  {size}{shown(view.size_bytes)} bytes, version {view.version}\n"
-        f"  {_caption_of(view) or 'no caption'}",
+        f"  {caption_of(view) or 'no caption'}",
         markup=False,
     )
     print_table(
