@@ -174,7 +174,7 @@ def _ways(
     if examples.described is not None:
         known = ~np.isnan(examples.described)
         named = Head(tag_id, "description", nothing)
-        ways.append(_Way("description", examples.described, known, lambda level: (named, level)))
+        ways.append(_Way("description", examples.described, known, lambda level: (named, min(max(level, 0.0), 1.0))))
     if examples.own is not None and examples.is_own:
         both = np.column_stack([examples.x, examples.own])
         found = _held_out(both, labels, folds, ~likely)

@@ -140,7 +140,9 @@ def test_a_tags_name_is_compared_on_the_pictures_that_it_scored() -> None:
     fitted = fit(Examples(x, labels, described=described), precision=0.9, tag_id=3)
     assert fitted.head.method == "description"
     assert 0.4 < fitted.threshold < 0.8
-    described[:40] = 0.5
+    described[:40] = 0.0  # equal scores, all below what is stored
+    worst = fit(Examples(x[:40], labels[:40], described=described[:40]), precision=0.9, tag_id=3)
+    assert 0 <= worst.threshold <= 1
     assert fit(Examples(x, labels, described=described), precision=0.9, tag_id=3).head.method == "head"
 
 
