@@ -27,7 +27,7 @@ SCREENS = (
     ("generations-dark", "/generations", "dark", 1280, 860),
     # The newest data set, after `ramq dataset clean`.
     ("review", "/datasets/{dataset}/review?tag=next", "light", 1280, 860),
-    ("teach", "/teach?tag=statue+of+stone&{lesson}", "light", 1280, 1000),
+    ("teach", "/teach?tag=fortress&{lesson}", "light", 1280, 1240),
 )
 _ALL_SHOWN = """() => Array.from(document.images).every(
   (image) => image.complete || image.getBoundingClientRect().top > innerHeight
@@ -46,8 +46,8 @@ def take(url: str, folder: Path, names: list[str]) -> None:
         failed = jobs[-1]["id"]
         sets = data.request.get(f"{url}/v1/datasets").json()["items"]
         dataset = sets[0]["name"] if sets else ""
-        statues = data.request.get(f"{url}/v1/search?q=a+statue&limit=7").json()["items"]
-        lesson = "&".join(f"yes={hit['image_id']}" for hit in statues)
+        castles = data.request.get(f"{url}/v1/search?tag=castle&limit=9").json()["items"]
+        lesson = "&".join(f"yes={hit['image_id']}" for hit in castles)
         for name, path, scheme, width, height in SCREENS:
             if names and name not in names:
                 continue
