@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ramq.services.archives import ArchiveClient
     from ramq.services.corrections import CorrectionClient
+    from ramq.services.dataset_evaluation import DatasetEvaluationClient
     from ramq.services.dataset_steps import DatasetStepClient
     from ramq.services.datasets import DatasetClient
     from ramq.services.erasures import ErasureClient
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ramq.services.query_models import QueryModels
     from ramq.services.readings import ReadingClient
     from ramq.services.regions import RegionClient
+    from ramq.services.reviews import ReviewClient
     from ramq.services.search import SearchClient
     from ramq.services.stages import StageClient
     from ramq.services.thumbnails import Thumbnails
@@ -235,11 +237,25 @@ class Services:
         )
 
     @once
+    def reviews(self) -> ReviewClient:
+        """What people say of the decisions in data sets."""
+        from ramq.services.reviews import ReviewClient  # noqa: PLC0415
+
+        return ReviewClient(self.engine, self._search_of_database, self.images)
+
+    @once
     def training_data(self) -> TrainingDataClient:
         """Recorded images as data of a training."""
         from ramq.services.training_data import TrainingDataClient  # noqa: PLC0415
 
         return TrainingDataClient(self.engine, self.search, self.images)
+
+    @once
+    def dataset_evaluation(self) -> DatasetEvaluationClient:
+        """Comparisons of generations on data sets."""
+        from ramq.services.dataset_evaluation import DatasetEvaluationClient  # noqa: PLC0415
+
+        return DatasetEvaluationClient(self.engine)
 
     @once
     def datasets(self) -> DatasetClient:

@@ -73,17 +73,18 @@ def out_of_fold_scores(
         at = end
     if at != count:
         raise CleaningError(f"the blocks have {at:,} rows for {count:,} images")
-    rows, without = np.concatenate(known), prepare(others)
+    rows, without, basis = _in_their_span(np.concatenate(known), prepare(others))
     del known
     fold_of_others = random.permutation(len(without)) % settings.folds
-    directions = np.zeros((settings.folds, without.shape[1]), np.float32)
+    directions = np.zeros((settings.folds, len(without[0]) if basis is None else len(basis)), np.float32)
     offsets = np.zeros(settings.folds, np.float32)
     of_others = np.zeros(len(without), np.float32)
     for held_out in range(settings.folds):
         is_out = fold_of_others == held_out
         direction, offset = _fit(rows[fold[teaches] != held_out], without[~is_out])
-        directions[held_out], offsets[held_out] = direction, offset
         of_others[is_out] = without[is_out] @ direction + offset
+        directions[held_out] = direction if basis is None else basis @ direction
+        offsets[held_out] = offset
     of_others.sort()
     at = 0
     for block in having:
@@ -95,6 +96,19 @@ def out_of_fold_scores(
     return scores
 
 
+def _in_their_span(
+    having: NDArray[np.float32], others: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
+    """Return the rows in fewer numbers, if there are fewer rows than features, and the (D, rows) basis of these.
+
+    The direction of a head is a sum of rows, so it lies in their span: it is the same head, sooner.
+    """
+    if len(having) + len(others) >= others.shape[1]:
+        return having, others, None
+    basis = np.linalg.qr(np.concatenate([having, others]).T)[0]
+    return having @ basis, others @ basis, basis
+
+
 def _fit(having: NDArray[np.float32], others: NDArray[np.float32]) -> tuple[NDArray[np.float32], np.float32]:
     """Return direction (D,) and offset of the head: its logit is their product with a row, plus the offset."""
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  (slow to load)
@@ -102,12 +116,6 @@ def _fit(having: NDArray[np.float32], others: NDArray[np.float32]) -> tuple[NDAr
 
     rows = np.concatenate([having, others])
     labels = np.arange(len(rows)) < len(having)
-    basis = None
-    if len(rows) < rows.shape[1]:
-        # The best direction is a sum of rows, so it lies in their span: the same head, in fewer numbers.
-        basis = np.linalg.qr(rows.T)[0]  # (D, rows)
-        rows = rows @ basis
     with threadpool_limits(1):
         head = LogisticRegression(C=_REGULARISATION, class_weight="balanced", max_iter=_STEPS).fit(rows, labels)
-    direction = head.coef_[0] if basis is None else basis @ head.coef_[0]
-    return direction.astype(np.float32), np.float32(head.intercept_[0])
+    return head.coef_[0].astype(np.float32), np.float32(head.intercept_[0])

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ramq.cli import dataset_review
 from ramq.cli.context import services, settings_for
+from ramq.cli.dataset_evaluation import evaluate
 from ramq.cli.dataset_following import NameAt, Wait, described, finish_step
 from ramq.cli.dataset_steps import clean, generate, print_cleaned, step_rows
 from ramq.cli.output import agree, err, print_json, print_table, visible
@@ -23,6 +25,7 @@ app = typer.Typer(
     help="Data sets for training: pictures with captions and tags, in versions that never change.\n\n"
     "Example: ramq dataset build birds 'archive:holiday tag:bird'",
 )
+dataset_review.add_to(app)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the data set.")]
 
@@ -31,6 +34,7 @@ def register(root: typer.Typer) -> None:
     """Add the commands."""
     app.command()(generate)
     app.command()(clean)
+    app.command()(evaluate)
     root.add_typer(app, name="dataset")
 
 

@@ -120,7 +120,21 @@ class ImageClient:
         region = next((one for one in found.regions if one.number == number), None) if found else None
         if region is None:
             raise NotFoundError(f"image {image_id} has no region {number}; /v1/images/{image_id}/regions lists them")
-        box = with_margin(region.box, CROP_MARGIN)
+        return self._part(image_id, place, region.box, side)
+
+    def part(self, image_id: int, box: Box, side: int = 256) -> tuple[bytes, str]:
+        """Return a JPEG of the part of an image in a box (0..1), as ``crop`` does of a region, and its ETag.
+
+        Raises:
+            NotFoundError: there is no such image.
+            PermanentError: its object cannot be fetched or decoded.
+        """
+        with unit_of_work(self._engine) as session:
+            place = lookup.locate(session, image_id)
+        return self._part(image_id, place, box, side)
+
+    def _part(self, image_id: int, place: tuple[str, str, str], box: Box, side: int) -> tuple[bytes, str]:
+        box = with_margin(box, CROP_MARGIN)
 
         def make(side: int) -> NDArray[np.uint8]:
             from workers.pipeline.decode import CropTransform  # noqa: PLC0415  (Pillow; not every command needs it)

@@ -15,6 +15,7 @@ from ramq.schemas.problem import Problem
 from ramq.web.api import generations as api_generations
 from ramq.web.api import health, images, readings, regions
 from ramq.web.api import jobs as api_jobs
+from ramq.web.api import reviews as api_reviews
 from ramq.web.api import stages as api_stages
 from ramq.web.api import training as api_training
 from ramq.web.deps import takes_known_parameters
@@ -25,6 +26,7 @@ from ramq.web.pages import generations as generation_pages
 from ramq.web.pages import images as image_pages
 from ramq.web.pages import jobs as job_pages
 from ramq.web.pages import policies as policy_pages
+from ramq.web.pages import reviews as review_pages
 from ramq.web.pages import training as training_pages
 from ramq.web.problems import (
     CODES,
@@ -134,10 +136,11 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     install_problem_handlers(app, templates.show_problem)
     jobs = (api_jobs.router, api_jobs.workers_router)
     of_images = (images.router, readings.router, regions.router)
-    for router in (*jobs, *of_images, api_generations.router, api_stages.router, api_training.router):
+    others = (api_generations.router, api_stages.router, api_training.router, api_reviews.router)
+    for router in (*jobs, *of_images, *others):
         app.include_router(router, responses=_PROBLEMS, dependencies=[Depends(takes_known_parameters)])
-    pages = (search, image_pages, job_pages, generation_pages, training_pages, policy_pages, archives, reference, login)
-    for router in (health.router, *(page.router for page in pages)):
+    pages = (search, image_pages, job_pages, generation_pages, training_pages, review_pages, policy_pages, archives)
+    for router in (health.router, *(page.router for page in (*pages, reference, login))):
         app.include_router(router)
     app.mount("/static", _KeptFiles(directory=STATIC), name="static")
     _describe(app, has_tokens=tokens.are_set)

@@ -13,8 +13,10 @@ from storage.results.region_views import FoundRegion
 from tests.browser.conftest import PATIENCE_MS
 from tests.readings import rectangle
 from tests.region_archive import painted
+from tests.services.decided import Label, add_version
 from tests.services.located import write_regions
 from tests.services.read import write_text
+from tests.services.recognised import CAT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -39,6 +41,8 @@ SCREENS = (
     "/archives/policies",
     "/generations",
     "/training",
+    "/datasets/pets/review",
+    "/datasets/pets/review?tag=next",
     "/docs",
     "/login",
     "/images/999999",
@@ -69,6 +73,13 @@ def test_a_screen_can_be_used_by_everybody(browser: Browser, base_url: str, serv
     )
     services.regions.correct(image, "spoon", spoon, is_there=False)
     services.regions.correct(image, "saucer", (0.1, 0.5, 0.9, 0.9), is_there=True)
+    decided = [
+        Label(image, CAT, "outlier", 0.4, cup),
+        Label(services.images.find("chelsea.png"), CAT, None, 0.9, cup),
+        Label(services.images.find("rocket.jpg"), CAT, "no_region", 0.6),
+    ]
+    add_version(services, "pets", decided)
+    services.reviews.say("pets", CAT, [services.images.find("rocket.jpg")], is_right=True)
     width, height = SIZES[size]
     context = browser.new_context(
         base_url=base_url,

@@ -47,7 +47,7 @@ def test_a_blank_limit_is_as_if_none_were_given(client: TestClient, archive: Pat
         taken = parameters(operation)
         if "limit" not in taken:
             continue
-        address = path.format(job_id=job_of(client)["id"])
+        address = path.format(job_id=job_of(client)["id"], name="no-such", tag="cat")
         needed = {name: 1 for name, each in taken.items() if each.get("required")}
         picture = {"content": (archive / "chelsea.png").read_bytes()} if method == "POST" else {}
         unset = client.request(method, address, params=needed, **picture)

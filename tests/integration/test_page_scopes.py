@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 import pytest
 
@@ -11,6 +12,7 @@ from ramq.web.tokens import SCOPES, scope_needed
 from storage.results.reading_views import FoundLine
 from storage.results.region_views import FoundRegion
 from tests.readings import rectangle
+from tests.services.decided import Label, add_version
 from tests.services.located import write_regions
 from tests.services.read import write_text
 from tests.services.recognised import CAT
@@ -46,6 +48,10 @@ def screens(make_client: Callable[..., TestClient], archive: Path) -> list[str]:
     write_text(services, cat, [FoundLine("CHELSEA", 0.7, rectangle(0, 0, 1, 0.5))])
     write_regions(services, cat, [FoundRegion("cat", 0.7, (0.1, 0.1, 0.6, 0.9))])
     services.policies.put("espresso", "deny")
+    add_version(
+        services, "pets", [Label(cat, CAT, "outlier"), Label(services.images.find("coffee.png"), CAT, "outlier")]
+    )
+    services.reviews.say("pets", CAT, [cat], is_right=True)
     running = services.jobs.create(str(archive))
     return [
         "/",
@@ -57,6 +63,7 @@ def screens(make_client: Callable[..., TestClient], archive: Path) -> list[str]:
         "/archives",
         "/archives/policies",
         "/generations",
+        f"/datasets/pets/review?{urlencode({'tag': CAT})}",
     ]
 
 
