@@ -140,6 +140,22 @@ def test_what_was_done_is_not_done_again_and_gives_the_same(coloured: Services, 
     }
 
 
+def test_a_region_of_a_kind_is_one_of_the_more_general_tag(
+    coloured: Services, worker: Worker, locator: ColourLocator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a tag and a more general one at the same place, a locator keeps only the region of the former."""
+    monkeypatch.setattr("workers.datasets.regions_of_tag.kinds_of", lambda name: {"tag 2": ("tag 1",)}.get(name, ()))
+    locator.finds_only = "tag 1"
+    ids = keys(coloured)
+    given = [Label(ids[name], tag, ["given"]) for name in ids if name[:3] in {"red", "gre"} for tag in (RED, GREEN)]
+    write_version(coloured, given)
+    step = coloured.dataset_steps.clean(NAME, regions="located", contradiction=False, outlier_share=0.0)
+    made = finish(coloured, worker, step)
+    grey = {ids["grey-00"], ids["grey-01"]}
+    for (image_id, _), label in stored_labels(coloured, made).items():
+        assert label.reason == ("no_region" if image_id in grey else None)
+
+
 def test_a_picture_that_could_not_be_located_keeps_its_tags(coloured: Services, worker: Worker, tmp_path: Path) -> None:
     _, ids = plant(coloured)
     (tmp_path / "coloured" / "grey-00.png").write_bytes(b"no picture at all")
