@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel
-
+from ramq.client_datasets import DatasetCalls
 from ramq.schemas.dataset_steps import CleanedTagOut
 from ramq.schemas.datasets import DatasetVersionOut
 from ramq.schemas.views import PageOut
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
-Model = TypeVar("Model", bound=BaseModel)
-
-
-class DatasetStepCalls:
-    """Calls about the data engine."""
-
-    def _ask(
-        self, model: type[Model], method: str, path: str, parameters: Mapping[str, object] | None = None, **sent: Any
-    ) -> Model:
-        raise NotImplementedError  # the client has it
+class DatasetStepCalls(DatasetCalls):
+    """Calls about data sets, with those about the data engine."""
 
     def generate_labels(
         self, name: str, *, model: str | None = None, captioner: str | None = None, version: int | None = None

@@ -2,14 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, status
+from fastapi import APIRouter, Query, Request, status
 
 from ramq.schemas.dataset_steps import CleanedTagOut, NewCleaning, NewGeneration, asked
 from ramq.schemas.datasets import DatasetVersionOut
 from ramq.schemas.views import PageOut
+from ramq.web.api.datasets import Name
 from ramq.web.deps import MAYBE_BLANK, ServicesDep, caller_of
 
-Name = Annotated[str, Path(max_length=100, pattern=r"^[^\x00@]+$", description="name of the data set")]
 MaybeNumber = Annotated[
     int | None, Query(ge=1, le=2**31 - 1, description="by default the newest version that is done"), MAYBE_BLANK
 ]
