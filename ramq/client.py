@@ -26,6 +26,7 @@ from pydantic import BaseModel, ValidationError
 from urllib3.util import Retry, Timeout
 
 from ramq.client_dataset_steps import DatasetStepCalls
+from ramq.client_teaching import TeachingCalls
 from ramq.schemas.generations import GenerationStateOut
 from ramq.schemas.hits import FacetOut, FacetsOut, HitOut, RegionFacetsOut
 from ramq.schemas.problem import Problem
@@ -77,7 +78,7 @@ class UnreachableError(Exception):
     """The server did not answer, or its response is not from this version of ramq."""
 
 
-class Client(DatasetStepCalls):
+class Client(DatasetStepCalls, TeachingCalls):
     """A client of one server. Thread-safe.
 
     Args:
@@ -199,7 +200,7 @@ class Client(DatasetStepCalls):
 
     # Search --------------------------------------------------------------------------------------------------------
 
-    def search(
+    def search(  # noqa: PLR0913  (one for each parameter that may be repeated or has parts)
         self,
         text: str | None = None,
         *,
@@ -207,6 +208,7 @@ class Client(DatasetStepCalls):
         any_tags: Sequence[str] = (),
         not_tags: Sequence[str] = (),
         like: int | None = None,
+        not_like: Sequence[int] = (),
         like_region: tuple[int, int] | None = None,
         **filters: str | float | None,
     ) -> Iterator[HitOut]:
@@ -218,12 +220,13 @@ class Client(DatasetStepCalls):
             any_tags: at least one of these.
             not_tags: none of these.
             like: similar to this image.
+            not_like: not these images, and with ``like`` less of what is similar to them.
             like_region: an image and the number of a region of it: yield regions like it, each with its ``region``.
             **filters: the other parameters of ``GET /v1/search``: ``archive``, ``job``, ``prefix``, ``threshold``,
                 ``relevance``, ``space``.
         """
         region = None if like_region is None else "{}/{}".format(*like_region)
-        named = {"like": like, "like_region": region}
+        named = {"like": like, "not_like": not_like, "like_region": region}
         wanted = {"q": text, "tag": tags, "any": any_tags, "not": not_tags, **named, **filters}
         return self._items(HitOut, "/v1/search", wanted)
 
