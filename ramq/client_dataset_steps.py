@@ -28,8 +28,7 @@ class DatasetStepCalls(DatasetCalls):
             version: the parent; None: the newest that is done.
             **cleaning: fields of ``ramq.schemas.dataset_steps.NewCleaning``.
         """
-        path = f"/v1/datasets/{name}/clean"
-        return self._ask(DatasetVersionOut, "POST", path, {"version": version}, json=cleaning)
+        return self._ask(DatasetVersionOut, "POST", f"/v1/datasets/{name}/clean", {"version": version}, json=cleaning)
 
     def cleaned_tags(self, name: str, version: int | None = None) -> list[CleanedTagOut]:
         """Return what cleaning did to each tag."""
