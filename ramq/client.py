@@ -25,6 +25,7 @@ import urllib3
 from pydantic import BaseModel, ValidationError
 from urllib3.util import Retry, Timeout
 
+from ramq.client_datasets import DatasetCalls
 from ramq.schemas.generations import GenerationStateOut
 from ramq.schemas.hits import FacetOut, FacetsOut, HitOut, RegionFacetsOut
 from ramq.schemas.problem import Problem
@@ -76,7 +77,7 @@ class UnreachableError(Exception):
     """The server did not answer, or its response is not from this version of ramq."""
 
 
-class Client:
+class Client(DatasetCalls):
     """A client of one server. Thread-safe.
 
     Args:

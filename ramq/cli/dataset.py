@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ramq.cli import dataset_review
+from ramq.cli import dataset_exchange, dataset_review
 from ramq.cli.context import services, settings_for
 from ramq.cli.dataset_evaluation import evaluate
 from ramq.cli.dataset_following import NameAt, Wait, described, finish_step
@@ -17,7 +17,7 @@ from ramq.cli.search import Json, not_empty
 from storage.texts import plural
 
 if TYPE_CHECKING:
-    from ramq.services.datasets import PictureView
+    from ramq.services.dataset_views import PictureView
     from storage.datasets.versions import VersionView
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the data set.
 
 def register(root: typer.Typer) -> None:
     """Add the commands."""
+    dataset_exchange.register(app)
     app.command()(generate)
     app.command()(clean)
     app.command()(evaluate)
@@ -55,8 +56,9 @@ def build(
     ] = None,
     validation: Annotated[float, typer.Option(metavar="SHARE", help="Share of pictures for validation.")] = 0.1,
     near: Annotated[
-        float, typer.Option(metavar="COSINE", help="Pictures at least so similar are always in one split.")
-    ] = 0.97,
+        float | None,
+        typer.Option(metavar="COSINE", help="Pictures at least so similar are in one split; default: 0.9 or 0.97."),
+    ] = None,
     vocabulary: Annotated[
         str | None, typer.Option(metavar="V", help="Tags of another vocabulary; default: of the generation in use.")
     ] = None,
@@ -69,7 +71,7 @@ def build(
 
     Example: ramq dataset build pets s3://photos/pets "archive:holiday tag:dog" --captions captions.csv
     """
-    from ramq.services.datasets import BuildRequest  # noqa: PLC0415  (`--help` needs none of it)
+    from ramq.services.dataset_views import BuildRequest  # noqa: PLC0415  (`--help` needs none of it)
 
     request = BuildRequest(
         sources=sources,
@@ -83,7 +85,7 @@ def build(
     with services(settings) as ramq:
         version = ramq.datasets.build(name, request)
         if not as_json:
-            tell_left_out(version)
+            dataset_exchange.tell_left_out(version)
         finish_step(ramq, settings, version, wait=wait, as_json=as_json)
 
 
@@ -237,17 +239,6 @@ def delete(
         print_json({"name": name, "versions": count})
     else:
         err().print(f"Deleted {name} with {plural(count, 'version')}.", markup=False)
-
-
-def tell_left_out(version: VersionView) -> None:
-    """Say on stderr which images and captions are not in a version, and why."""
-    left_out = version.counts.get("left_out", {})
-    if not left_out:
-        return
-    told = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in left_out.items())
-    names = version.counts.get("left_out_names", [])
-    examples = f", for example {visible(', '.join(names[:3]))}" if names else ""
-    err().print(f"Left out: {told}{examples}.", style="yellow", markup=False, soft_wrap=True)
 
 
 def _steer(name: str, action: Literal["pause", "resume", "cancel"], *, as_json: bool) -> None:

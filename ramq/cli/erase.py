@@ -157,6 +157,9 @@ def tell_done(done: DeletionReport, *, as_json: bool) -> None:
         plural(done.readings, "text"),
         done.localizations and f"the regions of {plural(done.localizations, 'image')}",
         done.crops and plural(done.crops, "vector of a region", "vectors of regions"),
+        done.dataset_items and plural(done.dataset_items, "picture of data sets", "pictures of data sets"),
+        done.dataset_labels and plural(done.dataset_labels, "label of data sets", "labels of data sets"),
+        done.dataset_reviews and plural(done.dataset_reviews, "review"),
         plural(done.thumbnails, "thumbnail"),
     )
     told = ", ".join(each for each in erased if each)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ramq.cli.context import settings_for
+from ramq.cli.context import services, settings_for
+from ramq.cli.dataset_names import is_dataset, opened, with_splits
 from ramq.cli.labels import vocabulary_of
 from ramq.cli.output import err, out, print_json, visible
 from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
@@ -34,7 +35,11 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="lite, ram, ram_plus, tag2text, or a trained model.")],
     dataset: Annotated[
-        list[str], typer.Option(metavar="PATH", help="Images and their tags, see docs/training.md (repeatable).")
+        list[str],
+        typer.Option(
+            metavar="PATH|NAME",
+            help="Images and their tags, or a data set, of which the validation split counts (repeatable).",
+        ),
     ],
     images: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Folder that paths in the data begin in; default: the data's.")
@@ -79,14 +84,20 @@ def evaluate(
     _check(calibrate, calibrated, folds, enough, precision)
     settings = settings_for()
     folder = to or Path("evaluation") / re.sub(r"[^\w.-]+", "_", f"{model}-{Path(dataset[0]).stem}")
-    with _errors():
+    with _errors(), ExitStack() as stack:
+        scored_on = with_splits(None, dataset, lambda: stack.enter_context(services(settings))).validate or ()
         from ram_core import evaluation  # noqa: PLC0415  (torch loads here)
         from ram_core.training.data import open_dataset  # noqa: PLC0415
         from ram_core.vocabulary_file import write_vocabulary  # noqa: PLC0415
 
         loaded = _model(settings, model, checkpoint, vocabulary, device or settings.device, precision)
         tags = loaded.vocabulary
-        data = open_dataset(dataset, vocabulary=tags, images=images)
+        if is_dataset(scored_on[0]):
+            if len(scored_on) > 1:
+                raise UsageError("a data set is data alone: give one --dataset")
+            data = opened(scored_on[0], tags, stack.enter_context(services(settings)))
+        else:
+            data = open_dataset(scored_on, vocabulary=tags, images=images)
         with _told(folder, as_json=as_json) as told:
             scored = evaluation.score_dataset(
                 loaded, data, folder, precision=precision, batch_size=batch, workers=workers,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ramq.cli.context import services, settings_for
+from ramq.cli.dataset_names import is_dataset, opened, with_splits
 from ramq.cli.labels import vocabulary_of
 from ramq.cli.output import duration, err, out, print_json, print_table, visible
 from ramq.services.trainings import Asked, Place, Trainings, usage
@@ -43,7 +44,7 @@ def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="pretrain or finetune; the official recipes.")],
     dataset: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATH", help="Data to learn from, see docs/training.md (repeatable)."),
+        typer.Option(metavar="PATH|NAME", help="Data to learn from, or a data set; see docs/training.md (repeatable)."),
     ] = None,
     images: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Folder that paths in the data begin in; default: the data's.")
@@ -64,7 +65,10 @@ def train(
     ] = None,
     validate: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATH", help="Data to score on before and after each epoch (repeatable)."),
+        typer.Option(
+            metavar="PATH|NAME",
+            help="Data to score on before and after each epoch (repeatable); default: the data set's validation split.",
+        ),
     ] = None,
     vocabulary: Annotated[
         str | None, typer.Option(metavar="V", help="A file of tags, or a model; default: those of the weights.")
@@ -113,14 +117,16 @@ def train(
     settings = settings_for()
     if resume and to is None:
         raise UsageError("--resume needs the folder of the training; give --out FOLDER")
+    with ExitStack() as stack:
+        splits = with_splits(dataset, validate, lambda: stack.enter_context(services(settings)))
     asked = Asked(
         recipe=recipe,
-        dataset=tuple(dataset) if dataset else None,
+        dataset=splits.dataset,
         images=images,
         model=model,
         start=start,
         vocabulary=vocabulary,
-        validate=tuple(validate) if validate else None,
+        validate=splits.validate,
         epochs=epochs,
         batch=batch,
         learning_rate=learning_rate,
@@ -152,19 +158,21 @@ def train(
 
 @contextmanager
 def _known(settings: Settings, workers: int) -> Iterator[Trainings]:
-    """Provide what starts trainings. The database is used only for data from an archive."""
+    """Provide what starts trainings. The database is used only for archives and data sets."""
     from ramq.services.training_data import DecodeInProcesses  # noqa: PLC0415
 
     with ExitStack() as stack:
 
         def open_data(sources: tuple[str, ...], images: str | None, vocabulary: TagVocabulary) -> DataSet:
-            if not any(each.startswith(_ARCHIVE) for each in sources):
+            if not any(each.startswith(_ARCHIVE) or is_dataset(each) for each in sources):
                 from ram_core.training.data import open_dataset  # noqa: PLC0415  (torch)
 
                 return open_dataset(sources, images=images, vocabulary=vocabulary)
             if len(sources) > 1:
-                raise UsageError("an archive is data on its own: give one --dataset, and one --validate")
+                raise UsageError("an archive or a data set is data alone: give one --dataset, and one --validate")
             ramq = stack.enter_context(services(settings))
+            if is_dataset(sources[0]):
+                return opened(sources[0], vocabulary, ramq)
             query = ramq.search.read(SearchQuery(), sources[0], is_strict=True)
             return ramq.training_data.dataset(query, vocabulary, name=sources[0])
 

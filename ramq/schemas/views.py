@@ -301,6 +301,9 @@ class DeletionOut(FromView):
     localizations: int = Field(description="lists of the regions that were found in images")
     crops: int = Field(description="vectors of regions")
     looks: int = Field(description="vectors of images in spaces such as `look`")
+    dataset_items: int = Field(description="pictures of versions of data sets")
+    dataset_labels: int = Field(description="their labels there")
+    dataset_reviews: int = Field(description="reviews of these")
     thumbnails: int
 
 

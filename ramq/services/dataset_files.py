@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from ram_core.errors import TrainingError, VocabularyError
 from ram_core.labels.tables import ENDINGS, Table, whole
+from ramq.services.export import without_apostrophe
 from storage.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 MAX_SIDECAR_BYTES = 1 << 20
 NAME_COLUMNS = ("uri", "url", "key", "image_path", "image", "file_name", "filename", "filepath", "path", "file")
 """The columns that name pictures, in this order."""
+_OWN_COLUMNS = ("caption_origins", "tags", "origins", "dropped", "reasons", "dropped_origins", "split")
+_VALIDATION = frozenset({"validation", "valid", "val", "dev"})
+_TRAINING = frozenset({"train", "training"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +43,16 @@ class Told:
         name: a URI, a key or a path.
         captions: its captions.
         origins: where each is from.
-        tags: its tags; None: the file has none of any picture.
+        tags: its tags.
+        is_complete: whether ``tags`` include those that the captions name.
         is_validation: its split; None: the file does not say.
     """
 
     name: str
     captions: Sequence[str] = ()
     origins: Sequence[str] = ()
-    tags: Sequence[ToldTag] | None = None
+    tags: Sequence[ToldTag] = ()
+    is_complete: bool = False
     is_validation: bool | None = None
 
 
@@ -88,44 +94,128 @@ def sidecar_captions(key: str, body: bytes) -> list[str]:
 
 
 def read(path: Path, column: str | None = None) -> Iterator[Told]:
-    """Return what a file says of pictures.
+    """Return what a file, or a folder of files, says of pictures.
 
     Args:
-        path: ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` with a column of ``NAME_COLUMNS`` and one of captions; the
-            official ``.json``; captions in COCO's format.
+        path: ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` with a column of ``NAME_COLUMNS``; the official ``.json``;
+            COCO's ``.json``; a ``.tar`` of WebDataset; a folder of such files, or of Hugging Face ``datasets``.
         column: the column of captions. None: found by its name.
 
     Raises:
-        UsageError: it is missing, damaged, of another kind, or has no such columns.
+        UsageError: it is missing, damaged, of another kind, or has no column of images.
     """
+    if path.is_dir():
+        return _folder(path, column)
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
     ending = path.suffix.lower()
     if ending in ENDINGS:
-        return _rows(path, column)
+        return _table(path, column)
+    if ending == ".tar":
+        return _shard(path)
     if ending == ".json":
         return _official(path) if _begins(path) == "[" else _coco(path)
-    raise UsageError(f"{path} has no captions that can be read; give .json, {', '.join(ENDINGS)}")
+    raise UsageError(f"{path} says nothing of pictures that can be read; give .json, {', '.join(ENDINGS)}, or .tar")
 
 
-def _rows(path: Path, column: str | None) -> Iterator[Told]:
+def _folder(path: Path, column: str | None) -> Iterator[Told]:
+    """Yield what the files of a folder say: shards, or the files of Hugging Face ``datasets``."""
+    for pattern in ("*.tar", "*.parquet", "data/*.parquet", "**/*.arrow"):
+        if files := sorted(path.glob(pattern)):
+            for file in files:
+                yield from _arrow(file, column) if file.suffix == ".arrow" else read(file, column)
+            return
+    raise UsageError(f"{path} has neither shards (.tar) nor Parquet nor Arrow files; give another folder")
+
+
+# Tables ------------------------------------------------------------------------------------------------------------
+
+
+def _table(path: Path, column: str | None) -> Iterator[Told]:
     try:
         table = Table(path)
         names = table.columns
-        by_name = {each.lower(): each for each in names}
-        key = next((by_name[each] for each in NAME_COLUMNS if each in by_name), None)
-        if key is None:
-            raise UsageError(f"{path} has no column of images; name one of {', '.join(names) or 'none'} uri or key")
-        captions = [each for each in names if is_caption(each, column)]
-        if column is not None and not captions:
-            raise UsageError(f"{path} has no column {column!r}; its columns are {', '.join(names)}")
-        for number, row in table.rows([key, *captions]):
-            if not isinstance(row.get(key), str) or not row[key]:
-                raise UsageError(f"{path}, row {number} has no {key!r}; give each row a picture, or leave it out")
-            texts = captions_of(row, column)
-            yield Told(row[key], texts, ["given"] * len(texts))
+        wanted = _wanted(path, names, column)
+        for number, row in table.rows(wanted):
+            yield _told(
+                row, wanted[0], column, f"{path}, row {number}", is_text=path.suffix.lower() in {".csv", ".tsv"}
+            )
     except VocabularyError as error:
         raise UsageError(str(error)) from error
+
+
+def _wanted(path: Path, names: Sequence[str], column: str | None) -> list[str]:
+    """Return the columns that are read; the one that names pictures is first."""
+    by_name = {each.lower(): each for each in names}
+    # Hugging Face has the picture itself in ``image``; its own columns of ours come first.
+    key = next((by_name[each] for each in NAME_COLUMNS if each in by_name), None)
+    if key is None:
+        raise UsageError(f"{path} has no column of images; name one of {', '.join(names) or 'none'} uri or key")
+    captions = [each for each in names if is_caption(each, column)]
+    if column is not None and not captions:
+        raise UsageError(f"{path} has no column {column!r}; its columns are {', '.join(names)}")
+    return list(dict.fromkeys([key, *captions, *(each for each in names if each in _OWN_COLUMNS)]))
+
+
+def _told(row: Mapping[str, Any], key: str, column: str | None, where: str, *, is_text: bool = False) -> Told:
+    name = row.get(key)
+    name = name.get("path") if isinstance(name, dict) else name
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"{where} has no {key!r}; give each row a picture, or leave it out")
+    is_own = "origins" in row
+    if is_text and is_own:
+        row = {each: without_apostrophe(value or "") for each, value in row.items()}
+        name = row[key]
+    captions = captions_of(row, column)
+    origins = _listed(row.get("caption_origins"))
+    tags = [*_tags(row, "tags", "origins"), *_tags(row, "dropped", "dropped_origins", "reasons")]
+    split = str(row.get("split") or "").lower()
+    return Told(
+        name,
+        captions,
+        origins if len(origins) == len(captions) else ["given"] * len(captions),
+        tags,
+        is_complete=is_own,
+        is_validation=True if split in _VALIDATION else False if split in _TRAINING else None,
+    )
+
+
+def _tags(row: Mapping[str, Any], of: str, origins: str, reasons: str | None = None) -> list[ToldTag]:
+    names = _listed(row.get(of))
+    by_tag = [each.split("+") if isinstance(each, str) else list(each) for each in _listed(row.get(origins))]
+    if len(by_tag) != len(names):
+        by_tag = [["given"]] * len(names)
+    why: list[Any] = [None] * len(names) if reasons is None else _listed(row.get(reasons))
+    if len(why) != len(names):
+        why = ["removed"] * len(names)
+    return [
+        ToldTag(name.get("name", "") if isinstance(name, dict) else name, said, reason)
+        for name, said, reason in zip(names, by_tag, why, strict=True)
+    ]
+
+
+def _listed(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return [each.strip() for each in value.split("|" if "|" in value else ",") if each.strip()]
+    return list(value) if isinstance(value, list) else []
+
+
+def _arrow(path: Path, column: str | None) -> Iterator[Told]:
+    """Yield the rows of a file that Hugging Face ``datasets`` saved."""
+    import pyarrow as pa  # noqa: PLC0415  (only these files need it)
+
+    split = path.parent.name.lower()
+    try:
+        with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
+            wanted = _wanted(path, stream.schema.names, column)
+            for batch in stream:
+                for row in batch.select(wanted).to_pylist():
+                    yield _told({"split": split, **row}, wanted[0], column, str(path))
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(f"{path} is damaged or not Arrow: {' '.join(str(error).split())[:200]}") from None
+
+
+# JSON --------------------------------------------------------------------------------------------------------------
 
 
 def _official(path: Path) -> Iterator[Told]:
@@ -136,35 +226,50 @@ def _official(path: Path) -> Iterator[Told]:
             name = entry.get("image_path") if isinstance(entry, dict) else None
             if not isinstance(name, str):
                 raise UsageError(f'{path}, entry {number} (line {line}) has no "image_path"')
-            texts = captions_of({"caption": entry.get("caption")}, None)
-            union = entry.get("union_label_id") or []
-            parsed = {tag for each in entry.get("parse_label_id") or [] for tag in each}
-            tags = [
-                ToldTag(tag, [origin for origin, is_so in _given(tag, union, parsed) if is_so])
-                for tag in sorted({*union, *parsed})
-            ]
-            yield Told(name, texts, ["given"] * len(texts), tags)
-    except (TrainingError, TypeError) as error:
+            captions = captions_of({"caption": entry.get("caption")}, None)
+            parsed = {int(tag) for each in entry.get("parse_label_id") or [] for tag in each}
+            every = sorted({*map(int, entry.get("union_label_id") or []), *parsed})
+            tags = [ToldTag(tag, ["parsed" if tag in parsed else "given"]) for tag in every]
+            yield Told(name, captions, ["given"] * len(captions), tags, is_complete="parse_label_id" in entry)
+    except (TrainingError, TypeError, ValueError) as error:
         raise UsageError(f"{path} is not of the official training: {error}") from error
-
-
-def _given(tag: int, union: Sequence[int], parsed: set[int]) -> list[tuple[str, bool]]:
-    return [("given", tag not in parsed or tag not in union), ("parsed", tag in parsed)]
 
 
 def _coco(path: Path) -> Iterator[Told]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-        pictures = {str(each["id"]): str(each["file_name"]) for each in content["images"]}
-        captions: dict[str, list[str]] = {}
+        names = {each["id"]: str(each["name"]) for each in content.get("categories") or []}
+        said: dict[str, list[Mapping[str, Any]]] = {}
         for each in content["annotations"]:
-            if isinstance(each.get("caption"), str):
-                captions.setdefault(str(each["image_id"]), []).append(each["caption"])
+            said.setdefault(str(each["image_id"]), []).append(each)
+        for image in content["images"]:
+            yield _of_coco(image, said.get(str(image["id"]), ()), names)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UsageError(f"{path} is not in COCO's format: {error}") from error
-    for own, name in pictures.items():
-        texts = captions_of({"caption": captions.get(own, [])}, None)
-        yield Told(name, texts, ["given"] * len(texts))
+        raise UsageError(f"{path} is not in COCO's format: {type(error).__name__} {error}") from error
+
+
+def _of_coco(image: Mapping[str, Any], said: Iterable[Mapping[str, Any]], names: Mapping[Any, str]) -> Told:
+    captions: dict[str, str] = {}
+    tags: dict[str, ToldTag] = {}
+    is_own = "split" in image
+    for each in said:
+        if isinstance(each.get("caption"), str) and each["caption"].strip():
+            captions.setdefault(whole(each["caption"]).strip(), str(each.get("origin", "given")))
+        elif "category_id" in each:
+            name = names[each["category_id"]]
+            tags[name] = ToldTag(name, list(each.get("origins", ("given",))))
+    for each in image.get("dropped") or ():
+        name = names[each["category_id"]]
+        tags[name] = ToldTag(name, list(each["origins"]), each["reason"])
+    split = str(image.get("split", "")).lower()
+    return Told(
+        str(image.get("uri") or image["file_name"]),
+        list(captions),
+        list(captions.values()),
+        list(tags.values()),
+        is_complete=is_own,
+        is_validation=split in _VALIDATION if is_own else None,
+    )
 
 
 def _begins(path: Path) -> str:
@@ -173,3 +278,17 @@ def _begins(path: Path) -> str:
             return file.read(1 << 10).lstrip()[:1]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
+
+
+# Shards ------------------------------------------------------------------------------------------------------------
+
+
+def _shard(path: Path) -> Iterator[Told]:
+    from ram_core.training.data.shards import rows  # noqa: PLC0415  (torch)
+
+    try:
+        for key, row in rows(path):
+            name = next((row[each] for each in ("uri", "key") if isinstance(row.get(each), str)), key)
+            yield _told({**row, "name": name}, "name", None, f"{path}, {key}")
+    except TrainingError as error:
+        raise UsageError(str(error)) from error

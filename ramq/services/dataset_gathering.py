@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, TypeVar
 from ramq.services.dataset_files import MAX_SIDECAR_BYTES, captions_of, is_caption, sidecar_captions
 from ramq.services.dataset_files import read as read_file
 from storage.database import unit_of_work
-from storage.datasets import gathering, items, matching, sources, versions
+from storage.datasets import gathering, items, labels, matching, sources, versions
 from storage.datasets.items import Item
+from storage.datasets.labels import Label
 from storage.datasets.sources import Place
 from storage.errors import NotFoundError, PermanentError, UsageError
 from storage.objects.manifest import Manifest, is_manifest
@@ -26,7 +27,7 @@ from storage.results import archives
 from storage.search.views import SearchQuery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from storage.datasets.sources import Sidecar
     from storage.datasets.versions import VersionView
     from storage.objects.base import ObjectStore, S3Options
+    from storage.results.tags import Names
 
 Value = TypeVar("Value")
 
@@ -215,6 +217,77 @@ class Gatherer:
                     self._count("caption_unmatched", 1, each.name)
         return matched
 
+    def add_told(self, told: Iterable[Told], root: str | None, names: Names, parse: Callable[[str], list[int]]) -> None:
+        """Add pictures with captions and tags, of images that are recognised.
+
+        Args:
+            told: what a file says of each picture.
+            root: where the paths in the file begin: a URI or a folder of an archive. None: they are keys, or whole.
+            names: the vocabulary of the data set.
+            parse: finds the ids of the tags that a caption names, where the file does not say.
+
+        Raises:
+            UsageError: the file has no picture that is recognised.
+            NotFoundError: there is no archive with ``root``.
+        """
+        if root is None:
+            with unit_of_work(self._engine) as session:
+                places = [Place(each.id, "", each.uri) for each in archives.every(session)]
+        else:
+            places = [self._place(root)]
+        matched, tells_splits = 0, True
+        for block in blocks(told):
+            with unit_of_work(self._engine) as session:
+                gathering.hear(session, self._version.id)
+                ids = matching.match(session, places, [each.name for each in block])
+                records = sources.versions_of(session, self._generation_id, list(ids.values()))
+                there = {ids[each.name]: each for each in block if ids.get(each.name) in records}
+                added = [
+                    Item(
+                        image_id,
+                        records[image_id],
+                        is_validation=bool(each.is_validation),
+                        captions=each.captions,
+                        origins=each.origins,
+                    )
+                    for image_id, each in there.items()
+                ]
+                items.add(session, self._version.id, added)
+                found = [
+                    label for image_id, each in there.items() for label in self._labels(image_id, each, names, parse)
+                ]
+                labels.merge(session, self._version.id, found)
+            matched += len(there)
+            tells_splits &= all(each.is_validation is not None for each in block)
+            for each in block:
+                if each.name not in ids:
+                    self._count("unknown", 1, each.name)
+                elif ids[each.name] not in records:
+                    self._count("not_recognised", 1, each.name)
+        if not matched:
+            reasons = self._reasons() or "it has none"
+            raise UsageError(
+                f"no picture of the file is recognised ({reasons}); run `ramq enqueue` on them first, and give the "
+                "folder or URI that their paths begin in (--images)"
+            )
+        with unit_of_work(self._engine) as session:
+            versions.add_counts(session, self._version.id, {"keeps_splits": tells_splits})
+
+    def _labels(self, image_id: int, told: Told, names: Names, parse: Callable[[str], list[int]]) -> Iterator[Label]:
+        found: dict[int, Label] = {}
+        if not told.is_complete:
+            for tag_id in {tag_id for caption in told.captions for tag_id in parse(caption)}:
+                found[tag_id] = Label(image_id, tag_id, ["parsed"])
+        for tag in told.tags:
+            ids = names.ids(tag.name) if isinstance(tag.name, str) else (tag.name,) * (0 <= tag.name < len(names.names))
+            if not ids:
+                self._count("unknown_tag", 1, str(tag.name))
+            for tag_id in ids:
+                known = found.get(tag_id)
+                origins = [*tag.origins, *(known.origins if known else ())]
+                found[tag_id] = Label(image_id, tag_id, _in_order(origins), tag.reason)
+        yield from found.values()
+
     def add_sidecars(self) -> None:
         """Add the captions in text files beside the pictures of the version."""
         after: int | None = 0
@@ -273,6 +346,12 @@ class Gatherer:
 
     def _reasons(self) -> str:
         return ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in self.left_out.items() if count)
+
+
+def _in_order(origins: Iterable[str]) -> list[str]:
+    """Return origins that are known, each once. Others count as given."""
+    known = {origin if origin in labels.ORIGINS else "given" for origin in origins}
+    return [origin for origin in labels.ORIGINS if origin in known]
 
 
 def _is_address(source: str) -> bool:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from ramq.services.corrections import LOCAL
+from ramq.services.dataset_views import Difference, LabelRow, PictureView, TagDifference, TagRow
 from storage.database import unit_of_work
 from storage.datasets import gathering, items, labels, said, versions
 from storage.errors import ConflictError, NotFoundError, RamqError, UsageError
 from storage.results import generations, lookup, vocabularies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
+    from ramq.services.dataset_exchange import Exported
     from ramq.services.dataset_gathering import Gatherer
+    from ramq.services.dataset_pictures import Picture
+    from ramq.services.dataset_views import BuildRequest, ImportRequest
+    from ramq.services.picture_bytes import Fetch
     from ramq.services.search import SearchClient
     from storage.datasets.labels import Label
-    from storage.datasets.versions import VersionView
+    from storage.datasets.versions import Step, VersionView
     from storage.objects.base import S3Options
     from storage.results.tags import Names
     from storage.search.search import Search
@@ -31,81 +38,6 @@ STATES: dict[Literal["pause", "resume", "cancel"], tuple[versions.State, tuple[v
     "cancel": ("cancelled", ("running", "paused", "failed", "cancelled")),
 }
 """The states that a step gets by what people ask for, and those in which it may be."""
-
-
-@dataclass(frozen=True, slots=True)
-class BuildRequest:
-    """What a version is built from.
-
-    Attributes:
-        sources: archives and folders in them, searches, manifests; see ``dataset_gathering``.
-        captions: a file of captions that this process can read.
-        caption_column: the column of captions, of manifests and of ``captions``. None: found by its name.
-        validation: about how much of the pictures is for validation, 0..1.
-        near: pictures whose vectors have at least this cosine are near copies, -1..1.
-        vocabulary: a name that ``ramq vocab list`` shows. None: that of the generation in use.
-    """
-
-    sources: Sequence[str]
-    captions: str | None = None
-    caption_column: str | None = None
-    validation: float = 0.1
-    near: float = 0.97
-    vocabulary: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TagRow:
-    """A tag of a version: pictures that keep it, that lost it by reason, and origins of those that keep it."""
-
-    tag_id: int
-    name: str
-    kept: int
-    dropped: dict[str, int]
-    origins: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class LabelRow:
-    """A tag of a picture; see ``storage.datasets.labels.Label``."""
-
-    tag_id: int
-    name: str
-    origins: list[str]
-    reason: str | None
-    certainty: float | None
-    evidence: dict[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class PictureView:
-    """A picture of a version with everything that is known of it."""
-
-    image_id: int
-    uri: str
-    is_validation: bool
-    group_id: int | None
-    captions: list[dict[str, str]]
-    labels: list[LabelRow]
-
-
-@dataclass(frozen=True, slots=True)
-class TagDifference:
-    """How many pictures have a tag in the new version only, and in the old one only."""
-
-    tag_id: int
-    name: str
-    added: int
-    removed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """What two versions of a data set differ in. Counts are those of when they were made."""
-
-    old: VersionView
-    new: VersionView
-    tags: list[TagDifference] = field(default_factory=list)
 
 
 class DatasetClient:
@@ -158,41 +90,100 @@ class DatasetClient:
             raise UsageError("no source is given; name an archive, a search or a manifest")
         if not 0 <= request.validation < 1:
             raise UsageError(f"the share for validation is {request.validation:g}; give one from 0 to below 1, as 0.1")
-        if not 0 < request.near <= 1:
+        if request.near is not None and not 0 < request.near <= 1:
             raise UsageError(f"the cosine of near copies is {request.near:g}; give one above 0, at most 1")
-        with unit_of_work(self._engine) as session:
-            serving = generations.default(session)
-            if serving is None:
-                raise UsageError(f"nothing is recognised yet; run `ramq enqueue {request.sources[0]}` first")
-            wanted = None if request.vocabulary is None else vocabularies.find(session, request.vocabulary).id
-            parent_id, dataset_id = self._set_of(session, name, wanted or serving.vocabulary_id, wanted, by)
-            settings = {**asdict(request), "sources": list(request.sources), "generation": serving.id}
-            version_id = versions.begin(
-                session,
-                dataset_id,
-                step="build",
-                phase=gathering.PHASE,
-                settings=settings,
-                parent_id=parent_id,
-                said_by=by,
-            )
-            gathering.hear(session, version_id)
-            return versions.view(session, version_id)
+        settings = {**asdict(request), "sources": list(request.sources)}
+        return self._begin(name, "build", settings, request.vocabulary, f"`ramq enqueue {request.sources[0]}`", by)
 
     def gather(self, version: VersionView, request: BuildRequest) -> VersionView:
         """Read the sources of a version that ``begin_build`` began. If they cannot be read, it is deleted again."""
-        try:
-            gatherer = self._gatherer(version)
-            for source in request.sources:
-                gatherer.add(source, request.caption_column)
-            if request.captions is not None:
-                gatherer.add_captions(request.captions, request.caption_column)
-            gatherer.add_sidecars()
-            gatherer.end("label")
-        except BaseException:
-            self._take_back(version)
-            raise
+        with self._taken_back(version):
+            self._gather(version, request)
         return self.get(version.id)
+
+    def gather_or_fail(self, version: VersionView, request: BuildRequest) -> None:
+        """Do as ``gather``, for nobody who waits: if the sources cannot be read, the version fails and says why."""
+        try:
+            self._gather(version, request)
+        except RamqError as error:
+            with unit_of_work(self._engine) as session:
+                versions.fail(session, version.id, f"{error}; cancel it, and build it again")
+
+    def _gather(self, version: VersionView, request: BuildRequest) -> None:
+        gatherer = self._gatherer(version)
+        for source in request.sources:
+            gatherer.add(source, request.caption_column)
+        if request.captions is not None:
+            gatherer.add_captions(request.captions, request.caption_column)
+        gatherer.add_sidecars()
+        gatherer.end("label")
+
+    def import_(self, file: Path, request: ImportRequest, *, by: str = LOCAL) -> VersionView:
+        """Begin a version from a file or folder that another program, or ``export``, wrote, and read it.
+
+        Raises:
+            UsageError: the file cannot be read, or none of its pictures is recognised.
+            ConflictError: another step of this data set has not ended.
+        """
+        from ramq.services.dataset_files import read  # noqa: PLC0415  (few commands read files)
+
+        if not file.exists():
+            raise UsageError(f"there is no file {file}")
+        settings = {**asdict(request), "file": str(file)}
+        version = self._begin(
+            request.name, "import", settings, request.vocabulary, "`ramq enqueue` on its pictures", by
+        )
+        with self._taken_back(version):
+            with unit_of_work(self._engine) as session:
+                names = self.names(session, version)
+            gatherer = self._gatherer(version)
+            gatherer.add_told(read(file, request.caption_column), request.images, names, self.parser(version))
+            gatherer.end("split")
+        return self.get(version.id)
+
+    def export(  # noqa: PLR0913  (what is written, and how)
+        self,
+        named: str,
+        format_: str,
+        out: Path,
+        *,
+        split: str | None = None,
+        may_replace: bool = False,
+        fetch: Fetch,
+        failed: Callable[[Picture, str], None],
+    ) -> Exported:
+        """Write a version to a file, or to a folder with the pictures; see ``dataset_exchange``.
+
+        Raises:
+            NotFoundError: there is no such version.
+            UsageError: it cannot be written like this.
+        """
+        from ramq.services import dataset_exchange  # noqa: PLC0415  (few commands write files)
+
+        dataset_exchange.check(format_, split, out, may_replace=may_replace)
+        version = self.find(named)
+        with unit_of_work(self._engine) as session:
+            names = self.names(session, version)
+        return dataset_exchange.export(
+            self._engine,
+            version,
+            names,
+            format_,
+            out,
+            split=split,
+            parse=self.parser(version),
+            fetch=fetch,
+            failed=failed,
+        )
+
+    def parser(self, version: VersionView) -> Callable[[str], list[int]]:
+        """Return what finds the ids of the tags, ascending, that a caption names."""
+        from ram_core.labels import TagParser  # noqa: PLC0415  (few commands parse)
+        from workers.pipeline.tags import tag_vocabulary  # noqa: PLC0415
+
+        with unit_of_work(self._engine) as session:
+            parser = TagParser(tag_vocabulary(session, version.vocabulary_id))
+        return lambda caption: sorted({tag.id for tag in parser.parse(caption)})
 
     def correct(self, name: str, *, by: str = LOCAL) -> VersionView:
         """Begin the next version of a data set, with the corrections that people made since the last one.
@@ -328,18 +319,34 @@ class DatasetClient:
 
     # Parts ---------------------------------------------------------------------------------------------------------
 
-    def _set_of(
-        self, session: Session, name: str, vocabulary_id: int, wanted: int | None, by: str
-    ) -> tuple[int | None, int]:
-        """Return the parent of the next version of a data set, and its id. Create it if it is new."""
-        known = versions.views(session, name)
-        if not known:
-            return None, versions.create(session, name, vocabulary_id, by)
-        if wanted is not None and wanted != known[0].vocabulary_id:
-            held = vocabularies.view(session, known[0].vocabulary_id).name
-            raise ConflictError(f"the tags of {name} are of the vocabulary {held!r}; give another name for a new set")
-        done = [view for view in known if view.state == "done"]
-        return (done[-1].id if done else None), known[0].dataset_id
+    def _begin(
+        self, name: str, step: Step, settings: dict[str, Any], vocabulary: str | None, first: str, by: str
+    ) -> VersionView:
+        """Begin a version whose sources are read next. ``first`` is what to do if nothing is recognised yet."""
+        with unit_of_work(self._engine) as session:
+            serving = generations.default(session)
+            if serving is None:
+                raise UsageError(f"nothing is recognised yet; run {first} first")
+            wanted = None if vocabulary is None else vocabularies.find(session, vocabulary).id
+            known = versions.views(session, name)
+            if known and wanted not in {None, known[0].vocabulary_id}:
+                held = vocabularies.view(session, known[0].vocabulary_id).name
+                raise ConflictError(f"the tags of {name} are of the vocabulary {held!r}; give a new set another name")
+            done = [view.id for view in known if view.state == "done"]
+            dataset_id = (
+                known[0].dataset_id if known else versions.create(session, name, wanted or serving.vocabulary_id, by)
+            )
+            version_id = versions.begin(
+                session,
+                dataset_id,
+                step=step,
+                phase=gathering.PHASE,
+                settings={**settings, "generation": serving.id},
+                parent_id=done[-1] if done else None,
+                said_by=by,
+            )
+            gathering.hear(session, version_id)
+            return versions.view(session, version_id)
 
     def _gatherer(self, version: VersionView) -> Gatherer:
         from ramq.services.dataset_gathering import Gatherer  # noqa: PLC0415  (few commands read sources)
@@ -353,14 +360,16 @@ class DatasetClient:
             s3=self._s3,
         )
 
-    def _take_back(self, version: VersionView) -> None:
-        """Delete a version whose sources could not be read, and its data set if it has no other."""
+    @contextmanager
+    def _taken_back(self, version: VersionView) -> Iterator[None]:
+        """If the sources of a version cannot be read in the block, delete it, and its data set if it has no other."""
         try:
-            with unit_of_work(self._engine) as session:
+            yield
+        except BaseException:
+            # The error that led here is what matters. Workers notice too that nobody reads the sources any more.
+            with suppress(RamqError), unit_of_work(self._engine) as session:
                 versions.take_back(session, version.id)
-        except RamqError:
-            # The error that led here is what matters. Workers notice that nobody reads the sources any more.
-            return
+            raise
 
     def list(self) -> list[VersionView]:
         """Return the newest version of each data set, newest set first."""

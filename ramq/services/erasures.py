@@ -161,6 +161,9 @@ class ErasureClient:
             "localizations",
             "crops",
             "looks",
+            "dataset_items",
+            "dataset_labels",
+            "dataset_reviews",
             "thumbnails",
         )
         return DeletionReport(deletion_id, **{name: counts.get(name, 0) for name in names})

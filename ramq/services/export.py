@@ -230,7 +230,17 @@ def _write_csv(rows: Iterator[dict[str, Any]], file: IO[bytes], more: Sequence[s
 def _cell(value: Any) -> Any:
     if isinstance(value, list):
         value = "|".join(str(entry) for entry in value)
+    return formula_safe(value)
+
+
+def formula_safe(value: Any) -> Any:
+    """Return the value of a cell, with an apostrophe before what a spreadsheet would run as a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def without_apostrophe(value: str) -> str:
+    """Return the text for which ``formula_safe`` wrote a cell."""
+    return value[1:] if value.startswith("'") and value[1:].startswith(_FORMULA) else value
 
 
 def _write_parquet(rows: Iterator[dict[str, Any]], file: IO[bytes], more: Sequence[str]) -> None:

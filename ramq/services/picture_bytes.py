@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ramq.services.originals import media_type_of
 from storage.errors import NotFoundError, PermanentError
@@ -14,12 +14,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
 
-    from storage.results.region_views import RegionsView
     from storage.search.views import Hit
 
-    Located = tuple[Hit, RegionsView | None]
     Fetch = Callable[[int], bytes]
     Failed = Callable[[Hit, str], None]
+
+
+class Shown(Protocol):
+    """What has a picture: a hit, or a picture of a data set."""
+
+    @property
+    def image_id(self) -> int:
+        """The image."""
+
+
+One = TypeVar("One", bound=Shown)
+More = TypeVar("More")
 
 AHEAD = 8
 """Pictures that are read at once. Each may be as large as ``RAMQ_MAX_OBJECT_BYTES``."""
@@ -52,12 +62,12 @@ class Content:
 
 
 def with_pictures(
-    located: Iterable[Located], fetch: Fetch, failed: Failed
-) -> Iterator[tuple[Hit, RegionsView | None, Content]]:
-    """Yield each hit with its regions and its picture, in the same order.
+    located: Iterable[tuple[One, More]], fetch: Fetch, failed: Callable[[One, str], None]
+) -> Iterator[tuple[One, More, Content]]:
+    """Yield each hit with what belongs to it and its picture, in the same order.
 
     Args:
-        located: hits, each with its regions.
+        located: hits, each with its regions or other things.
         fetch: returns the original of an image. It is called from several threads.
         failed: is told of each hit that is left out because its original cannot be read, and why.
 
@@ -65,7 +75,7 @@ def with_pictures(
         RamqError: nothing can be read at present, for example because a store is unavailable.
     """
     left = iter(located)
-    reading: deque[tuple[Hit, RegionsView | None, Future[bytes]]] = deque()
+    reading: deque[tuple[One, More, Future[bytes]]] = deque()
     pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="export")
     try:
         while True:

@@ -9,7 +9,7 @@ from storage.errors import UsageError
 from storage.results.masks import Mask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
     from types import ModuleType
     from typing import IO
@@ -53,6 +53,24 @@ def write_shards(
     Returns:
         The number of images that were written.
     """
+    samples = (
+        (f"{hit.image_id:012}", content.ending(hit.key), content.body, _sample(hit, view))
+        for hit, view, content in pictured
+    )
+    return write_samples(samples, folder, images, size_bytes)
+
+
+def write_samples(
+    samples: Iterable[tuple[str, str, bytes, Mapping[str, Any]]],
+    folder: Path,
+    images: int = SHARD_IMAGES,
+    size_bytes: int = SHARD_BYTES,
+) -> int:
+    """Write shards as ``write_shards``: of each sample its name, the ending of its picture, the picture, and the rest.
+
+    Returns:
+        The number of samples that were written.
+    """
     files: list[IO[bytes]] = []
 
     def begin(name: str) -> IO[bytes]:
@@ -72,9 +90,9 @@ def write_shards(
         group="",
     )
     with writer:
-        for hit, view, content in pictured:
-            said = json.dumps(_sample(hit, view), ensure_ascii=False).encode()
-            writer.write({"__key__": f"{hit.image_id:012}", content.ending(hit.key): content.body, "json": said})
+        for name, ending, body, about in samples:
+            said = json.dumps(about, ensure_ascii=False).encode()
+            writer.write({"__key__": name, ending: body, "json": said})
         return int(writer.total)
 
 

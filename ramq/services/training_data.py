@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from ram_core.errors import ImageError, TrainingError
 from ramq.services.captions import COMPOSED
+from ramq.services.dataset_pictures import Content, pictures
 from storage.database import unit_of_work
+from storage.datasets import sources, versions
 from storage.errors import FatalError, NotFoundError, PermanentError, RamqError, TransientError
-from storage.results import corrections
+from storage.results import corrections, tags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,12 +26,16 @@ if TYPE_CHECKING:
     from ram_core.training.data import DataSet, Sample
     from ram_core.training.data.describing import Describer
     from ram_core.vocabulary import TagVocabulary
+    from ramq.services.dataset_pictures import Picture
     from ramq.services.images import ImageClient
     from ramq.services.search import SearchClient
     from storage.results.corrections import Said
     from storage.search.views import Hit, SearchQuery
 
 KIND = "archive"
+DATASET = "data set"
+REMOVED = "removed"
+"""Why a person dropped a tag."""
 _BATCH = 500
 _TRIES = 5
 """Of reading a picture while the store does not answer: half a minute in all."""
@@ -86,6 +92,51 @@ class TrainingDataClient:
 
         return gathered([Source(name or query.archive or "archives", KIND, samples(), read)], len(vocabulary))
 
+    def of_dataset(
+        self, named: str, vocabulary: TagVocabulary, *, is_validation: bool | None, parse: bool = True
+    ) -> DataSet:
+        """Return the pictures of a split of a data set, with their captions and the tags that they keep.
+
+        Names are looked up in ``vocabulary``; tags that it does not have are left out. Captions that name a tag that a
+        person removed are left out. Captions do not bring back tags that were dropped. Pictures are read from their
+        archives.
+
+        Args:
+            named: ``name`` or ``name@number``.
+            vocabulary: the tags of the training.
+            is_validation: which split; None: both.
+            parse: whether to find the tags that captions name.
+
+        Raises:
+            NotFoundError: there is no such version.
+            TrainingError: it has nothing to learn from.
+        """
+        from ram_core.training.data.dataset import Source, gathered, has_content  # noqa: PLC0415  (torch)
+        from ram_core.training.data.describing import Describer  # noqa: PLC0415
+
+        describer = Describer(vocabulary, parse=parse)
+        with unit_of_work(self._engine) as session:
+            version = versions.find(session, named)
+            names = tags.load(session, version.vocabulary_id)
+            content = Content(version, names, 0, len(sources.places_of(session, version.id)) == 1)
+        same = names.names == tuple(vocabulary.names)
+        theirs = [[own] if same else vocabulary.resolve(name) for own, name in enumerate(names.names)]
+        image_ids = array("Q")
+
+        def samples() -> Iterator[Sample]:
+            for picture in pictures(self._engine, content, is_validation=is_validation):
+                sample = _sample_of(picture, theirs, describer)
+                if has_content(sample):
+                    image_ids.append(picture.image_id)
+                yield sample
+
+        split = {None: "", True: ", validation", False: ", training"}[is_validation]
+        name = f"{version.name}@{version.number}{split}"
+        read = Source(name, DATASET, samples(), lambda number, _name: self._read(image_ids[number]))
+        made = gathered([read], len(vocabulary))
+        made.about = {"dataset": version.name, "version": version.number, "dataset_sha256": version.sha256 or ""}
+        return made
+
     def _corrected(self, query: SearchQuery) -> Iterator[tuple[Hit, Sequence[Said]]]:
         hits = self._search.export(query)[1]
         while batch := list(islice(hits, _BATCH)):
@@ -119,6 +170,21 @@ def _sample(hit: Hit, said: Sequence[Said], describer: Describer) -> Sample:
     if removed.intersection(describer.caption_tags(caption)):
         caption = ""
     return describer.sample(hit.key, [caption], tags)
+
+
+def _sample_of(picture: Picture, theirs: Sequence[Sequence[int]], describer: Describer) -> Sample:
+    from ram_core.training.data.dataset import Sample  # noqa: PLC0415  (torch)
+
+    kept = {tag_id for label in picture.kept for tag_id in theirs[label.tag_id]}
+    dropped = {tag_id for label in picture.dropped for tag_id in theirs[label.tag_id]} - kept
+    removed = {tag_id for label in picture.dropped if label.reason == REMOVED for tag_id in theirs[label.tag_id]} - kept
+    captions, by_caption = [], []
+    for caption in picture.captions:
+        named = describer.caption_tags(caption)
+        if not removed.intersection(named):
+            captions.append(caption)
+            by_caption.append([tag_id for tag_id in named if tag_id not in dropped])
+    return Sample(picture.path, captions, by_caption, sorted(kept.union(*by_caption)))
 
 
 class DecodeInProcesses:

@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
 from ramq.schemas.problem import Problem
+from ramq.web.api import datasets as api_datasets
 from ramq.web.api import generations as api_generations
 from ramq.web.api import health, images, readings, regions
 from ramq.web.api import jobs as api_jobs
@@ -136,8 +137,8 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     install_problem_handlers(app, templates.show_problem)
     jobs = (api_jobs.router, api_jobs.workers_router)
     of_images = (images.router, readings.router, regions.router)
-    others = (api_generations.router, api_stages.router, api_training.router, api_reviews.router)
-    for router in (*jobs, *of_images, *others):
+    learning = (api_training.router, api_datasets.router, api_reviews.router)
+    for router in (*jobs, *of_images, api_generations.router, api_stages.router, *learning):
         app.include_router(router, responses=_PROBLEMS, dependencies=[Depends(takes_known_parameters)])
     pages = (search, image_pages, job_pages, generation_pages, training_pages, review_pages, policy_pages, archives)
     for router in (health.router, *(page.router for page in (*pages, reference, login))):

@@ -34,7 +34,10 @@ UPLOAD_PATHS = frozenset({"/v1/search/image", "/search/image"})
 _NAME = re.compile(r"[\w.-]+")
 _ENTRY = re.compile(rf"(?P<name>{_NAME.pattern}):(?P<scope>read|write|admin):(?P<secret>.+)", re.DOTALL)
 _HASH = re.compile(r"sha256:(?P<digest>[0-9a-fA-F]{64})")
-_JOBS = re.compile(r"((/v1)?/jobs(/\d+/(pause|resume|cancel|retry))?|/v1/stages/\w+/(jobs|estimate))/?")
+_JOBS = re.compile(
+    r"((/v1)?/jobs(/\d+/(pause|resume|cancel|retry))?|/v1/stages/\w+/(jobs|estimate)"
+    r"|(/v1)?/datasets(/[^/]+/(pause|resume|cancel|correct|generate|clean))?)/?"
+)
 _CORRECTIONS = re.compile(
     r"/images/\d+/(tags|text|regions)|/v1/images/\d+/(tags/.+|(text|regions)/corrections(/\d+)?)", re.DOTALL
 )

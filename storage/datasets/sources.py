@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from storage.results.lookup import uri_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -114,35 +116,6 @@ def left_out(session: Session, generation_id: int, place: Place) -> dict[str, in
     return {"not_recognised": row.not_recognised, "missing": row.missing}
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What tells copies of a picture: the hash of its bytes, and its vector as packed float16; None: not known."""
-
-    image_id: int
-    sha256: bytes | None
-    vector: bytes | None
-
-
-def contents(session: Session, version_id: int, generation_id: int, after: int, limit: int) -> list[Content]:
-    """Return hashes and vectors of the next pictures of a version after an image id, by id."""
-    rows = session.execute(
-        text(
-            f"""
-            SELECT item.image_id, record.sha256, vector.v FROM (
-                SELECT image_id, version FROM dataset_item WHERE version_id = {version_id:d} AND image_id > :after
-                ORDER BY image_id LIMIT :limit
-            ) AS item
-            LEFT JOIN record ON record.image_id = item.image_id AND record.generation_id = {generation_id:d}
-                AND record.version = item.version
-            LEFT JOIN vector ON vector.image_id = record.image_id AND vector.generation_id = {generation_id:d}
-            ORDER BY item.image_id
-            """  # noqa: S608  (numbers)
-        ),
-        {"after": after, "limit": limit},
-    )
-    return [Content(*row) for row in rows]
-
-
 def versions_of(session: Session, generation_id: int, image_ids: Sequence[int]) -> dict[int, str]:
     """Return the versions of the bytes of those of these images that a generation recorded."""
     rows = session.execute(
@@ -200,3 +173,37 @@ def places_of(session: Session, version_id: int) -> list[Place]:
         )
     )
     return [Place(row.id, "", row.uri) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Where an image is, and its size in pixels as it was recognised; 0: not known."""
+
+    uri: str
+    archive_id: int
+    key: str
+    width: int
+    height: int
+
+
+def named(session: Session, generation_id: int, image_ids: Sequence[int]) -> dict[int, Named]:
+    """Return where images are."""
+    rows = session.execute(
+        text(
+            f"""
+            SELECT image.id, archive.uri, image.archive_id, image.key, coalesce(record.width, 0) AS width,
+                coalesce(record.height, 0) AS height
+            FROM image JOIN archive ON archive.id = image.archive_id
+            LEFT JOIN record ON record.image_id = image.id AND record.generation_id = {generation_id:d}
+            WHERE image.id = ANY(:ids)
+            """  # noqa: S608  (a number)
+        ),
+        {"ids": list(image_ids)},
+    )
+    return {row.id: Named(uri_of(row.uri, row.key), row.archive_id, row.key, row.width, row.height) for row in rows}
+
+
+def most_captions(session: Session, version_id: int) -> int:
+    """Return the number of captions of the picture of a version that has the most."""
+    statement = text(f"SELECT max(cardinality(captions)) FROM dataset_item WHERE version_id = {version_id:d}")  # noqa: S608
+    return session.scalar(statement) or 0

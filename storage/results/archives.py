@@ -90,6 +90,11 @@ def ids(session: Session) -> Sequence[int]:
     return session.scalars(select(Archive.id).order_by(Archive.id)).all()
 
 
+def every(session: Session) -> Sequence[Archive]:
+    """Return every archive, oldest first."""
+    return session.scalars(select(Archive).order_by(Archive.id)).all()
+
+
 def uri(session: Session, archive_id: int) -> str:
     """Return the URI of an archive that is there."""
     return session.get_one(Archive, archive_id).uri

@@ -24,6 +24,9 @@ class DeletionReport:
     localizations: int
     crops: int
     looks: int
+    dataset_items: int
+    dataset_labels: int
+    dataset_reviews: int
     thumbnails: int
 
 

@@ -45,6 +45,9 @@ TABLES = (
     "cropping",
     "crop",
     "look",
+    "dataset_item",
+    "dataset_label",
+    "dataset_review",
 )
 """Tables that may refer to an image. ``region_list`` has no column for it: see ``_IN_LISTS``."""
 
@@ -55,6 +58,16 @@ _IN_LISTS = f"""
     CROSS JOIN generate_series(0, octet_length(packed) - 1, {RECORD.itemsize}) AS at
     WHERE part.deletion_id = :id AND (own << {BLOCK_BITS}) + get_byte(packed, at) <@ stretch
 """  # noqa: S608  (constants)
+
+_FORGET_NAMES = text(
+    """
+    UPDATE dataset_version SET counts = jsonb_set(counts, '{left_out_names}', (
+        SELECT coalesce(jsonb_agg(name), '[]') FROM jsonb_array_elements_text(counts -> 'left_out_names') AS name
+        WHERE name NOT IN (SELECT key FROM image WHERE id = ANY(:ids))))
+    WHERE jsonb_exists_any(counts -> 'left_out_names', ARRAY(SELECT key FROM image WHERE id = ANY(:ids)))
+    """
+)
+"""Versions of data sets name some images that they do not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,9 @@ class Erased:
     localizations: int
     crops: int
     looks: int
+    dataset_items: int
+    dataset_labels: int
+    dataset_reviews: int
     feature_files: tuple[int, ...]
 
 
@@ -108,6 +124,9 @@ def erase(session: Session, image_ids: Sequence[int]) -> Erased:
     session.execute(text("DELETE FROM naming WHERE image_id = ANY(:ids)"), ids)
     read, located = readings.erase(session, image_ids), regions.erase(session, image_ids)
     cropped, looked = crops.erase(session, image_ids), looks.erase(session, image_ids)
+    tables = ("dataset_item", "dataset_label", "dataset_review")
+    in_sets = [count(f"DELETE FROM {table} WHERE image_id = ANY(:ids)") for table in tables]  # noqa: S608  (constants)
+    session.execute(_FORGET_NAMES, ids)
     images = count("DELETE FROM image WHERE id = ANY(:ids)")
     return Erased(
         images,
@@ -120,6 +139,9 @@ def erase(session: Session, image_ids: Sequence[int]) -> Erased:
         located,
         cropped,
         looked,
+        in_sets[0],
+        in_sets[1],
+        in_sets[2],
         tuple(sorted(set(files))),
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from ramq.services.datasets import BuildRequest
+from ramq.services.dataset_views import BuildRequest
 from ramq.wiring import Services
 from storage.database import unit_of_work
 from storage.datasets import items, labels

@@ -139,10 +139,19 @@ class DataSet:
         kind: of the files that it is from, for example ``official``.
         samples: what is known of each image. It must not change any more.
         left_out: images of which nothing is known, neither captions nor tags. They are no samples.
+        about: what else the record of a training shall say of it.
     """
 
-    def __init__(self, name: str, kind: str, samples: Samples, read: Callable[[int], bytes], left_out: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        samples: Samples,
+        read: Callable[[int], bytes],
+        left_out: int = 0,
+    ) -> None:
         self.name, self.kind, self.samples, self.left_out = name, kind, samples, left_out
+        self.about: dict[str, str | int] = {}
         self._read = read
         if not len(samples):
             reason = f"of {left_out} images neither captions nor tags are known" if left_out else "it has no images"
@@ -173,6 +182,7 @@ class DataSet:
             "images_without_tags": samples.without_tags,
             "images_left_out": self.left_out,
             "sha256": samples.sha256,
+            **self.about,
         }
 
 

@@ -107,6 +107,20 @@ def _samples(path: Path, describer: Describer, places: array[int]) -> Iterator[S
         ) from error
 
 
+def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name of each picture of a shard, without its ending, and what the files beside it say.
+
+    Raises:
+        TrainingError: it is no whole tar file, or a text in it is damaged.
+    """
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for key, _, texts in _groups(path, archive):
+                yield key, _row(texts, f"{path}, {key}")
+    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
+        raise TrainingError(f"{path} is no whole tar file ({error}); unpack it, or fetch it again") from error
+
+
 def _groups(path: Path, archive: tarfile.TarFile) -> Iterator[tuple[str, _Member, dict[str, bytes]]]:
     """Yield what has the same name: key, picture, and the other files by their ending. Pictures without are skipped."""
     key, picture, texts = "", None, dict[str, bytes]()
