@@ -134,8 +134,8 @@ class Retagger(Recognizer, Protocol):
     """A model that can compute other tags from an image's stored features, without the image."""
 
     @property
-    def retags_from(self) -> Literal["vector", "tokens"]:
-        """Input of ``retag``: the image's vector, or its packed tokens."""
+    def retags_from(self) -> Literal["vector", "tokens", "record"]:
+        """Input of ``retag``: the image's vector, or its packed tokens; ``record``: see ``ram_core.teaching``."""
 
     def with_vocabulary(self, vocabulary: TagVocabulary) -> Recognizer:
         """Return the same weights for other tags (open set). With the model's own tags it may be unable to retag."""

@@ -209,11 +209,12 @@ def read_tags(path: Path) -> TagVocabulary:
     """Return a vocabulary that ``write_tags`` wrote. Raises ``VocabularyError``."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        groups = {
-            field: None if content[field] is None else tuple(tuple(each) for each in content[field])
+        descriptions, synonyms = (
+            None if content[field] is None else tuple(tuple(each) for each in content[field])
             for field in ("descriptions", "synonyms")
-        }
+        )
         thresholds = np.array(content["thresholds"], dtype=np.float32)
-        return TagVocabulary(content["name"], tuple(content["names"]), tuple(content["names_zh"]), thresholds, **groups)
+        names, names_zh = tuple(content["names"]), tuple(content["names_zh"])
+        return TagVocabulary(content["name"], names, names_zh, thresholds, descriptions, synonyms)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise VocabularyError(f"{path} cannot be read ({error}); train or add the model again") from error

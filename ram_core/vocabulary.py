@@ -58,6 +58,7 @@ class TagVocabulary:
         synonyms: further names of each tag in any language, without those in ``names`` and ``names_zh``; none, one or
             more per tag. None for a vocabulary without any. They are for people: search, corrections and the parser of
             captions know them. They change no result of a model, so they are no part of ``sha256``.
+        taught: hash (hex) of what people taught about these tags, a part of ``sha256``; None: they did not.
 
     Raises:
         VocabularyError: the fields do not fit each other, are empty or out of range.
@@ -69,6 +70,7 @@ class TagVocabulary:
     thresholds: NDArray[np.float32]
     descriptions: tuple[tuple[str, ...], ...] | None = None
     synonyms: tuple[tuple[str, ...], ...] | None = None
+    taught: str | None = None
 
     def __post_init__(self) -> None:
         thresholds = np.array(self.thresholds, dtype=np.float32)
@@ -213,7 +215,7 @@ class TagVocabulary:
             if not 0 <= tag_id < len(self):
                 raise VocabularyError(f"vocabulary {self.name!r} has no tag {tag_id}; ids go from 0 to {len(self) - 1}")
             values[tag_id] = value
-        return TagVocabulary(self.name, self.names, self.names_zh, values, self.descriptions, self.synonyms)
+        return replace(self, thresholds=values)
 
     def with_synonyms(self, synonyms: Mapping[int, Sequence[str]]) -> TagVocabulary:
         """Return the same tags with these synonyms, and no others. Names of the tag itself are left out.
@@ -248,6 +250,8 @@ class TagVocabulary:
         """
         digest = hashlib.sha256(json.dumps([self.names, self.names_zh, self.descriptions]).encode())
         digest.update(self.thresholds.astype("<f4").tobytes())
+        if self.taught is not None:
+            digest.update(self.taught.encode())
         return digest.hexdigest()
 
     @cached_property

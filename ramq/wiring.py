@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ramq.services.reviews import ReviewClient
     from ramq.services.search import SearchClient
     from ramq.services.stages import StageClient
+    from ramq.services.teaching import TeachClient
     from ramq.services.thumbnails import Thumbnails
     from ramq.services.training_data import TrainingDataClient
     from ramq.services.trainings import Trainings
@@ -159,6 +160,15 @@ class Services:
         from ramq.services.vocabularies import VocabularyClient  # noqa: PLC0415
 
         return VocabularyClient(self.engine)
+
+    @once
+    def teaching(self) -> TeachClient:
+        """Teaching of tags on a few pictures."""
+        from ramq.services.teaching import TeachClient  # noqa: PLC0415
+        from ramq.services.teaching_by_name import NameScores  # noqa: PLC0415
+
+        by_name = NameScores(self.settings)
+        return TeachClient(self.engine, self._search_of_database, self.index.reader, self.jobs, by_name)
 
     @once
     def corrections(self) -> CorrectionClient:

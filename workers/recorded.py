@@ -12,7 +12,7 @@ import structlog
 
 from storage.database import unit_of_work
 from storage.ledger import followers, jobs, listings, shards
-from storage.results import features, images, stages
+from storage.results import features, images, stages, teachings
 from workers.messages import MODELS_WITH_TOKENS, kind_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def list_recorded(
             prefix=listing.prefix,
             from_generation_id=source,
             generation_id=generation_id,
-            needs_features=kind_of(listing.model) in MODELS_WITH_TOKENS,
+            needs_features=kind_of(listing.model) in MODELS_WITH_TOKENS
+            or teachings.is_taught(session, listing.vocabulary_id),
             after=after,
             limit=PAGE,
         )

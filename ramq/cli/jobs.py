@@ -60,6 +60,13 @@ def enqueue(
         created = ramq.jobs.create(
             source, model=model, caption=caption, priority=priority, vocabulary=vocabulary, stages=further
         )
+        if vocabulary is None and created.vocabulary is not None:
+            err().print(
+                f"The images get the taught tags that search uses ({created.vocabulary}). --vocabulary gives others, "
+                "for example the model's own.",
+                markup=False,
+                soft_wrap=True,
+            )
         follow_started(ramq, settings, [created, *ramq.jobs.followers(created.id)], wait=wait, as_json=as_json)
 
 

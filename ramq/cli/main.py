@@ -36,6 +36,7 @@ COMMANDS = {
     "models": ("models",),
     "generations": ("generations",),
     "vocab": ("vocab",),
+    "teach": ("teach",),
     "labels": ("labels",),
     "parse": ("parse",),
     "evaluate": ("evaluate",),

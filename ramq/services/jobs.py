@@ -15,10 +15,18 @@ from storage.ledger import workers as worker_rows
 from storage.ledger.views import PRIORITIES
 from storage.objects.manifest import Manifest, is_manifest
 from storage.objects.source import open_store, parse_source, require_allowed
-from storage.results import archives, features, generations, vocabularies
+from storage.results import archives, features, generations, teachings, vocabularies
 from storage.results.spaces import SPACES
 from storage.tables import RECOGNITION, Archive
-from workers.messages import ANY_MODEL, MODEL_NAME, MODELS_WITH_TOKENS, STAGE_MODELS, features_kept, kind_of
+from workers.messages import (
+    ANY_MODEL,
+    MODEL_NAME,
+    MODELS_WITH_TOKENS,
+    STAGE_MODELS,
+    features_kept,
+    kind_of,
+    teaches_from,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -102,7 +110,8 @@ class JobClient:
             model: name of the model. None: the one in the settings.
             caption: whether to write captions. None: as in the settings.
             priority: ``low``, ``normal`` or ``high``.
-            vocabulary: a name that ``ramq vocab list`` shows, to use its tags instead of the model's own.
+            vocabulary: a name that ``ramq vocab list`` shows, to use its tags. None: those that people taught the
+                model, if search uses them; else the model's own.
             stages: further stages, for example ``text``. ``recognition`` may be named too.
             request: the idempotency key of the request. A repeated request returns the job that it started.
 
@@ -130,7 +139,7 @@ class JobClient:
             known = requests.job_of(session, request) if request is not None else None
             if known is not None:
                 return jobs.view(session, known)
-            own_tags = vocabularies.find(session, vocabulary).id if vocabulary else None
+            own_tags = vocabularies.find(session, vocabulary).id if vocabulary else _taught_tags(session, chosen)
             archive, prefix = archives.ensure(session, place)
             job_id = jobs.create(
                 session,
@@ -190,8 +199,9 @@ class JobClient:
             stock = [each for each in features.stock(session, source.id) if not within or each.archive_id == within[0]]
             if not stock:
                 raise UsageError(f"generation {source.id} has recorded no images there; see `ramq generations`")
-            if kind_of(source.model) in MODELS_WITH_TOKENS and not skip_missing:
-                _require_tokens(source.id, stock)
+            needs = kind_of(source.model) in MODELS_WITH_TOKENS or teachings.is_taught(session, wanted.id)
+            if needs and not skip_missing:
+                _require_features(source, stock)
             jobs_ = [
                 jobs.create(
                     session,
@@ -325,12 +335,20 @@ def _source_of(session: Session, generation_id: int | None) -> Generation:
     return serving
 
 
-def _require_tokens(generation_id: int, stock: Sequence[Stock]) -> None:
+def _taught_tags(session: Session, model: str) -> int | None:
+    """Return the vocabulary in use, if people taught it to this model: new images get the same tags as the others."""
+    serving = generations.default(session)
+    if serving is None or serving.model != model or not teachings.is_taught(session, serving.vocabulary_id):
+        return None
+    return serving.vocabulary_id
+
+
+def _require_features(source: Generation, stock: Sequence[Stock]) -> None:
     images, kept = sum(each.images for each in stock), sum(each.with_features for each in stock)
     if kept < images:
         raise UsageError(
-            f"generation {generation_id} has no image tokens for {images - kept:,} of {images:,} images; "
-            "enqueue the archive with RAMQ_FEATURES=tokens to recognise them again, or skip them with --skip-missing"
+            f"generation {source.id} has no features for {images - kept:,} of {images:,} images; enqueue the archive "
+            f"with RAMQ_FEATURES={teaches_from(source.model)} to recognise them again, or skip them with --skip-missing"
         )
 
 

@@ -18,6 +18,7 @@ from ramq.web.api import health, images, readings, regions
 from ramq.web.api import jobs as api_jobs
 from ramq.web.api import reviews as api_reviews
 from ramq.web.api import stages as api_stages
+from ramq.web.api import teaching as api_teaching
 from ramq.web.api import training as api_training
 from ramq.web.deps import takes_known_parameters
 from ramq.web.head import Head
@@ -137,7 +138,7 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     install_problem_handlers(app, templates.show_problem)
     jobs = (api_jobs.router, api_jobs.workers_router)
     of_images = (images.router, readings.router, regions.router)
-    learning = (api_training.router, api_datasets.router, api_reviews.router)
+    learning = (api_training.router, api_datasets.router, api_reviews.router, api_teaching.router)
     for router in (*jobs, *of_images, api_generations.router, api_stages.router, *learning):
         app.include_router(router, responses=_PROBLEMS, dependencies=[Depends(takes_known_parameters)])
     pages = (search, image_pages, job_pages, generation_pages, training_pages, review_pages, policy_pages, archives)

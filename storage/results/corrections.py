@@ -136,6 +136,32 @@ def of_image(session: Session, image_id: int) -> list[CorrectionView]:
     return [CorrectionView(row.name, row.is_present, row.said_by, row.said_at) for row in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What people said about one tag: ids of images that have it, and of images that do not. ``name`` is as typed."""
+
+    name: str
+    yes: list[int]
+    no: list[int]
+
+
+def answers(session: Session, name: str | None = None, least: int = 1) -> list[Answers]:
+    """Return what people said about tags, by name: about one, or about all that ``least`` images have."""
+    rows = session.execute(
+        text(
+            """
+            SELECT (array_agg(spelling ORDER BY said_at DESC))[1] AS name,
+                coalesce(array_agg(image_id ORDER BY image_id) FILTER (WHERE is_present), '{}') AS yes,
+                coalesce(array_agg(image_id ORDER BY image_id) FILTER (WHERE NOT is_present), '{}') AS no
+            FROM correction WHERE CAST(:name AS text) IS NULL OR name = lower(:name)
+            GROUP BY correction.name HAVING count(*) FILTER (WHERE is_present) >= :least ORDER BY correction.name
+            """
+        ),
+        {"name": name, "least": least},
+    )
+    return [Answers(row.name, row.yes, row.no) for row in rows]
+
+
 def of_images(session: Session, image_ids: Sequence[int]) -> dict[int, list[Said]]:
     """Return the corrections of images that have any."""
     found: dict[int, list[Said]] = {}

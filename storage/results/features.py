@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
+from sqlalchemy import select, text
+
+from storage.results import teachings
+from storage.tables import Generation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sqlalchemy.orm import Session
+
+    from storage.results.teachings import Basis
+
+
+_SMALL_SPAN = 200_000
+"""Of fewer numbers between the first and the last image, all are looked at; of more, random ones."""
+_DRAWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +42,9 @@ class Kept:
         version: of the object that it was computed from.
         captioner: the author of the caption.
         vector: packed float16.
+        tags: ids of the recorded tags.
+        scores: theirs, in units of 1 / ``SCORE_SCALE``.
+        basis: what the vocabulary of these tags is made of.
         file: file of its tokens or pooled features; None if there are none, or they are of another version.
         position: their row in it.
         sha256: of the bytes that it was computed from; None: not known.
@@ -42,6 +56,9 @@ class Kept:
     width: int
     height: int
     vector: bytes
+    tags: list[int]
+    scores: list[int]
+    basis: Basis
     file: str | None
     position: int | None
     sha256: bytes | None
@@ -123,11 +140,13 @@ def _add_file(session: Session, generation_id: int, file: NewFile) -> int:
 
 def kept(session: Session, generation_id: int, image_ids: Sequence[int]) -> dict[int, Kept]:
     """Return the stored data of these images, by id. Images without a record are omitted."""
+    vocabulary_id = session.scalars(select(Generation.vocabulary_id).where(Generation.id == generation_id)).one()
+    made_of = teachings.basis(session, vocabulary_id)
     rows = session.execute(
         text(
             f"""
             SELECT record.image_id, record.version, record.caption, record.captioner, record.width, record.height,
-                vector.v, kept.name, kept.position, record.sha256
+                record.tags, record.scores, vector.v, kept.name, kept.position, record.sha256
             FROM record JOIN vector USING (image_id, generation_id)
             LEFT JOIN LATERAL ({_OF_SAME_WEIGHTS.format(record="record")}) AS kept ON true
             WHERE record.generation_id = :generation_id AND record.image_id = ANY(:ids)
@@ -141,7 +160,18 @@ def kept(session: Session, generation_id: int, image_ids: Sequence[int]) -> dict
     )
     return {
         row.image_id: Kept(
-            row.version, row.caption, row.captioner, row.width, row.height, row.v, row.name, row.position, row.sha256
+            version=row.version,
+            caption=row.caption,
+            captioner=row.captioner,
+            width=row.width,
+            height=row.height,
+            vector=row.v,
+            tags=row.tags,
+            scores=row.scores,
+            basis=made_of,
+            file=row.name,
+            position=row.position,
+            sha256=row.sha256,
         )
         for row in rows
     }
@@ -208,6 +238,31 @@ def recorded_page(  # noqa: PLR0913  (the conditions of one query)
         },
     ).all()
     return RecordedPage([row.image_id for row in rows], [row.image_id for row in rows if not row.is_done])
+
+
+def sample(session: Session, generation_id: int, count: int) -> list[int]:
+    """Return ids of images that a generation has recorded, taken at random, ascending. The same ones each time.
+
+    It looks at a few times as many rows as it returns, however many there are.
+    """
+    bounds = session.execute(
+        text("SELECT min(image_id) AS lowest, max(image_id) AS highest FROM record WHERE generation_id = :id"),
+        {"id": generation_id},
+    ).one()
+    if bounds.lowest is None:
+        return []
+    every, found = range(bounds.lowest, bounds.highest + 1), set[int]()
+    draw = random.Random(0)  # noqa: S311  (no secret: the same images each time)
+    for _ in range(_DRAWS):
+        ids = every if len(every) <= _SMALL_SPAN else draw.sample(every, min(4 * count, len(every)))
+        present = session.execute(
+            text("SELECT image_id FROM record WHERE generation_id = :id AND image_id = ANY(:ids)"),
+            {"id": generation_id, "ids": list(ids)},
+        )
+        found.update(present.scalars())
+        if len(found) >= count or ids is every:
+            break
+    return sorted(draw.sample(sorted(found), min(count, len(found))))
 
 
 # File maintenance --------------------------------------------------------------------------------------------------

@@ -47,6 +47,8 @@ from storage.tables.results import IndexState as IndexState
 from storage.tables.results import Record as Record
 from storage.tables.results import TagPolicy as TagPolicy
 from storage.tables.results import Vector as Vector
+from storage.tables.teaching import Head as Head
+from storage.tables.teaching import Teaching as Teaching
 from storage.tables.text import LineCorrection as LineCorrection
 from storage.tables.text import Reading as Reading
 from storage.tables.text import ReadingIndex as ReadingIndex

@@ -13,9 +13,14 @@ from ram_core.errors import FeaturesError
 from ram_core.features import pack_pooled, unpack_pooled
 from ram_core.lite.network import SIZES, see
 from ram_core.spaces import load_image_encoder
+from storage.index.feature_files import FeatureFiles
+from storage.index.file_storage import FolderStorage
+from storage.index.manifest import DamagedError
 from workers.messages import features_kept
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ram_core.lite.model import Lite
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (3, 260, 260, 3), dtype=np.uint8)
@@ -97,3 +102,19 @@ def test_a_vocabulary_of_names_keeps_the_same_features(lite: Lite) -> None:
 )
 def test_each_model_keeps_what_it_has(model: str, wanted: str, kept: str) -> None:
     assert features_kept(model, wanted) == kept
+
+
+def test_rows_of_many_files_are_read_in_the_order_in_which_they_were_asked_for(tmp_path: Path) -> None:
+    files = FeatureFiles(FolderStorage(tmp_path))
+    parts = [np.random.default_rng(n).integers(0, 256, (4, 6), dtype=np.uint8) for n in range(3)]
+    names = [files.write(1, "pooled", part).name for part in parts]
+    asked = [(2, 1), (0, 3), (2, 0), (1, 2), (0, 0)]
+    found = files.rows([(names[file], position) for file, position in asked])
+    np.testing.assert_array_equal(found, np.stack([parts[file][position] for file, position in asked]))
+    np.testing.assert_array_equal(found[0], files.row(names[2], 1))
+    assert files.rows([]).shape == (0, 0)
+    with pytest.raises(DamagedError, match="row 5 is missing"):
+        files.rows([(names[0], 4)])
+    (tmp_path / names[1]).write_bytes(b"other")
+    with pytest.raises(DamagedError, match="was changed"):
+        files.rows([(names[0], 1), (names[1], 1)])

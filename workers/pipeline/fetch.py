@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from storage.errors import TransientError
 from storage.index.manifest import DamagedError
 from storage.results.packing import CODE, unpack_vectors
+from workers.messages import teaches_from
 from workers.pipeline.retry import EmptyFileError, FeaturesMissingError, backoff_seconds
 
 if TYPE_CHECKING:
@@ -67,16 +68,17 @@ def load_features(work: Work, retags_from: str, files: FeatureFiles) -> None:
     if kept is None:
         raise FeaturesMissingError("the record was deleted: recognise the image again")
     work.version, work.width, work.height = kept.version, kept.width, kept.height
+    again = f"recognise the image again with RAMQ_FEATURES={teaches_from(work.lease.shard.model)}"
     work.sha256 = kept.sha256
     if retags_from == "vector":
         work.feature = unpack_vectors(kept.vector, len(kept.vector) // CODE.itemsize)[0]
         return
     if kept.file is None or kept.position is None:
-        raise FeaturesMissingError("image tokens are not stored: recognise the image again with RAMQ_FEATURES=tokens")
+        raise FeaturesMissingError(f"its features are not stored: {again}")
     try:
         work.feature = files.row(kept.file, kept.position)
     except DamagedError as error:
-        raise FeaturesMissingError(f"{error}: recognise the image again with RAMQ_FEATURES=tokens") from error
+        raise FeaturesMissingError(f"{error}: {again}") from error
 
 
 def _with_tries(store: ObjectStore, key: str, version: str, max_bytes: int) -> Fetched:

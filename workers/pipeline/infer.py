@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import structlog
 
+from storage.results.packing import CODE, unpack_vectors
+from storage.tables import SCORE_SCALE
 from workers.pipeline.fitness import UnfitError, concerns_worker, is_out_of_memory, of_model, out_of_memory
 from workers.pipeline.retry import DeviceLostError, ModelFailedError
 from workers.pipeline.work import ImageFailure
@@ -14,7 +16,11 @@ from workers.pipeline.work import ImageFailure
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
+
     from ram_core.recognition import Prediction
+    from ram_core.teaching.recognizer import Recorded, TaughtRecognizer
+    from storage.results.features import Kept
     from workers.pipeline.model_holder import LoadedModel
     from workers.pipeline.work import Batch, Work
     from workers.stages import StageModel
@@ -89,7 +95,11 @@ def _run(works: Sequence[Work], model: str, run: Callable[[Sequence[Work]], None
 def _retag(works: Sequence[Work], model: LoadedModel) -> tuple[list[Prediction], list[str | None]]:
     """Compute new tags. Keep captions, except those that were composed from the tags."""
     kept = np.stack([work.feature for work in works if work.feature is not None])
-    predictions = model.retagger.retag(kept)
+    if model.retagger.retags_from == "record":
+        taught = cast("TaughtRecognizer", model.recognizer)
+        predictions = taught.retag_recorded(kept, [_recorded(work.kept, model) for work in works if work.kept])
+    else:
+        predictions = model.retagger.retag(kept)
     captions = []
     for work, prediction in zip(works, predictions, strict=True):
         assert work.kept is not None
@@ -97,6 +107,32 @@ def _retag(works: Sequence[Work], model: LoadedModel) -> tuple[list[Prediction],
         made_of_tags = work.captioner == "template"
         captions.append(model.caption_of_tags(prediction) if made_of_tags else work.kept.caption)
     return predictions, captions
+
+
+def as_assigned(
+    scores: NDArray[np.float32], units: NDArray[np.int16], thresholds: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return recorded scores, each on the side of its threshold on which it is recorded: see ``write.quantise``."""
+    above = units > np.rint(thresholds * SCORE_SCALE)
+    least = np.nextafter(thresholds, np.float32(2), dtype=np.float32)
+    return np.where(above, np.maximum(scores, least), np.minimum(scores, thresholds)).astype(np.float32)
+
+
+def _recorded(kept: Kept, model: LoadedModel) -> Recorded:
+    from ram_core.teaching.recognizer import Recorded  # noqa: PLC0415  (loads torch)
+
+    assert model.basis is not None
+    is_of_base = kept.basis.base_id == model.basis.base_id
+    tag_ids, units = np.array(kept.tags, dtype=np.int32), np.array(kept.scores, dtype=np.int16)
+    scores = (units / SCORE_SCALE).astype(np.float32)
+    return Recorded(
+        tag_ids,
+        as_assigned(scores, units, model.thresholds[tag_ids]) if is_of_base else scores,
+        unpack_vectors(kept.vector, len(kept.vector) // CODE.itemsize)[0],
+        same=frozenset(tag for tag, made in kept.basis.mended.items() if model.basis.mended.get(tag) == made),
+        other=frozenset(tag for tag, made in kept.basis.mended.items() if model.basis.mended.get(tag) != made),
+        is_of_base=is_of_base,
+    )
 
 
 def _is_device_lost(error: Exception) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -17,10 +17,10 @@ from ram_core.errors import CheckpointError, DeviceError, ModelError, Vocabulary
 from ram_core.vocabulary import TagVocabulary
 from storage.database import unit_of_work
 from storage.errors import UsageError
-from storage.results import generations, vocabularies
+from storage.results import generations, teachings, vocabularies
 from storage.results.vocabularies import VocabularySpec
 from storage.tables import RECOGNITION
-from workers.messages import ANY_MODEL, features_kept
+from workers.messages import ANY_MODEL, features_kept, teaches_from
 from workers.pipeline.fitness import EVERYTHING, UnfitError, is_out_of_memory, of_model, out_of_memory
 from workers.pipeline.stage_holder import StageHolder
 from workers.stages import StageOptions
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
     from ram_core.recognition import Prediction, Recognizer, Retagger
     from ram_core.recognizer import RamRecognizer
+    from ram_core.teaching.recognizer import TaughtRecognizer
     from storage.ledger.claims import ClaimedShard
+    from storage.results.teachings import Basis, HeadRow
 
 log = structlog.get_logger()
 
@@ -73,6 +75,7 @@ class LoadedModel:
     recognizer: Recognizer
     thresholds: NDArray[np.float32]  # (T,)
     options: ModelOptions
+    basis: Basis | None = None  # of the vocabulary, if people taught it
     _tag2text: Any = field(default=None)
 
     @property
@@ -102,8 +105,9 @@ class LoadedModel:
 
     def caption_of_tags(self, prediction: Prediction) -> str | None:
         """Return the sentence that the template composes from the assigned tags."""
-        # The own tags of `lite`, with any thresholds, all name things.
-        are_things = self.recognizer.spec.model == "lite" and not self._can_retag
+        # The own tags of `lite`, with any thresholds, all name things. Those that people taught it mostly do.
+        plain = getattr(self.recognizer, "base", self.recognizer)
+        are_things = plain.spec.model == "lite" and not hasattr(plain, "retags_from")
         return template_caption(self._assigned(prediction), are_things=are_things)
 
     def captions(
@@ -158,6 +162,31 @@ def load_here(name: str, options: ModelOptions) -> Any:
         if is_out_of_memory(error):
             raise UnfitError(of_model(name), out_of_memory(name, error)) from error
         raise
+
+
+def _vocabulary(session: Session, vocabulary_id: int) -> TagVocabulary:
+    view, tags = vocabularies.view(session, vocabulary_id), vocabularies.tags(session, vocabulary_id)
+    described = tags[0].descriptions is not None
+    return TagVocabulary(
+        view.name,
+        tuple(tag.name for tag in tags),
+        tuple(tag.name_zh for tag in tags),
+        np.array([tag.threshold for tag in tags], dtype=np.float32),
+        tuple(tuple(tag.descriptions or ()) for tag in tags) if described else None,
+        tuple(tuple(tag.synonyms) for tag in tags) if any(tag.synonyms for tag in tags) else None,
+    )
+
+
+def taught_recognizer(base: Recognizer, vocabulary: TagVocabulary, rows: Sequence[HeadRow]) -> TaughtRecognizer:
+    """Return a model with the heads that were taught. Raises ``VocabularyError`` if they are of another model."""
+    from ram_core.teaching.heads import Head, heads_sha256  # noqa: PLC0415  (few jobs need them)
+    from ram_core.teaching.recognizer import TaughtRecognizer  # noqa: PLC0415
+
+    heads = [
+        Head(row.tag_id, cast("Any", row.method), np.frombuffer(row.weights, "<f4"), row.own, row.bias) for row in rows
+    ]
+    kind = teaches_from(base.spec.model)
+    return TaughtRecognizer(base, replace(vocabulary, taught=heads_sha256(heads)), heads, cast("Any", kind))
 
 
 class ModelHolder:
@@ -256,23 +285,21 @@ class ModelHolder:
 
     def _with_vocabulary(self, model: LoadedModel, vocabulary_id: int) -> LoadedModel:
         with unit_of_work(self._engine) as session:
-            view = vocabularies.view(session, vocabulary_id)
-            tags = vocabularies.tags(session, vocabulary_id)
-        described = tags[0].descriptions is not None
-        vocabulary = TagVocabulary(
-            view.name,
-            tuple(tag.name for tag in tags),
-            tuple(tag.name_zh for tag in tags),
-            np.array([tag.threshold for tag in tags], dtype=np.float32),
-            tuple(tuple(tag.descriptions or ()) for tag in tags) if described else None,
-            tuple(tuple(tag.synonyms) for tag in tags) if any(tag.synonyms for tag in tags) else None,
-        )
-        log.info("embedding vocabulary", model=model.name, vocabulary=view.name, tags=len(tags))
+            vocabulary = _vocabulary(session, vocabulary_id)
+            heads = teachings.heads(session, vocabulary_id)
+            basis = teachings.basis(session, vocabulary_id)
+            base = _vocabulary(session, basis.base_id) if heads else vocabulary
+        log.info("embedding vocabulary", model=model.name, vocabulary=vocabulary.name, tags=len(vocabulary))
         try:
-            recognizer = cast("Retagger", model.recognizer).with_vocabulary(vocabulary)
+            recognizer = cast("Retagger", model.recognizer).with_vocabulary(base)
+            if heads:
+                recognizer = taught_recognizer(recognizer, vocabulary, heads)
         except VocabularyError as error:  # the job's fault: no other worker could do it either
-            raise UsageError(f"the vocabulary {view.name!r} does not fit the model {model.name}: {error}") from error
-        return LoadedModel(model.name, recognizer, vocabulary.thresholds, self._options)
+            raise UsageError(
+                f"the vocabulary {vocabulary.name!r} does not fit the model {model.name}: {error}"
+            ) from error
+        thresholds = recognizer.vocabulary.thresholds
+        return LoadedModel(model.name, recognizer, thresholds, self._options, basis if heads else None)
 
     def _load(self, name: str) -> LoadedModel:
         log.info("loading model", model=name, device=self._options.device)

@@ -1,0 +1,335 @@
+"""How well do a few pictures teach a tag, is the precision the one that was asked for, and how long does it take?
+
+    apt-get download tuxpaint-stamps-default && dpkg-deb -x tuxpaint-stamps-default_*.deb stamps
+    python tests/photographs.py
+    python -m benchmarks.bench_teach --stamps stamps/usr/share/tuxpaint/stamps
+
+Pictures lie in folders by kind, as in ``bench_retrieval``. ``lite`` recognises them in an archive of its own.
+
+*features*: the mean average precision over all other pictures of a plain regression on 5 and 20 pictures of a kind and
+50 others, by what it is fitted on: the 1,280 pooled features, how the picture looks (560), both as they are kept, both
+in 32 bits, the vector of recognition. *alike*: the share of the five nearest pictures in the same folder, by these.
+*teach*: ``ram_core.teaching`` as ``ramq teach`` uses it, on N pictures of a kind and half of all the others, of which
+nobody says what they show: the mean average precision on the rest, and the precision and the recall of the threshold
+there, for two precisions that were asked for. Of those whose threshold reaches the precision at hand, too.
+*rules*: the same on 10 pictures, if likely ones that get the tag count as no, half a and a whole mistake.
+*archive*: the pictures are copied until there are ``--rows``, with features that differ by noise. The time of ``ramq
+teach``, ``--suggest`` and ``--apply`` from the command line, each a process of its own, and the memory of the first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sqlalchemy import text
+
+from benchmarks.bench_retrieval import SIMILAR
+from benchmarks.labelled import folder_of, opened, photographs, stamps
+from benchmarks.report import begin, options, write
+from ram_core import load_model
+from ram_core.features import unpack_pooled
+from ram_core.lite.network import SIZES
+from ram_core.teaching import fitting
+from ram_core.teaching.fitting import NO, UNNAMED, YES, Examples, fit
+from ram_core.teaching.inputs import inputs
+from ram_core.teaching.logistic import regress
+from ram_core.teaching.measures import average_precision
+from ramq.embedded import embedded
+from ramq.settings import Settings
+from ramq.wiring import Services
+from storage.database import make_engine, unit_of_work
+from storage.index.feature_files import FeatureFiles
+from storage.index.file_storage import open_storage
+from storage.migrate import upgrade
+from storage.results import features
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from sqlalchemy import Engine
+
+BATCH = 32
+OTHERS = 50
+DRAWS = 3
+SHOWN = (5, 10, 20, 50)
+ASKED = (0.8, 0.9)
+LEAST_LEFT = 5
+"""Pictures of a kind that must be left to judge by."""
+
+
+class Pictures:
+    """What ``lite`` makes of pictures. ``rows`` is (N, R), as it is kept."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        model: Any = load_model("lite")
+        rows, vectors, exact = [], [], []
+        for start in range(0, len(paths), BATCH):
+            pixels = np.stack([opened(path, model.preprocessing) for path in paths[start : start + BATCH]])
+            for one in model.predict(pixels, features="pooled"):
+                rows.append(one.features)
+                vectors.append(one.vector)
+            exact.append(_exact(model, pixels))
+        self.kinds = np.array([folder_of(path) for path in paths])
+        self.rows: NDArray[np.uint8] = np.stack(rows)
+        pooled, *groups = (_unit(part) for part in unpack_pooled(self.rows, SIZES))
+        self.by = {
+            "vector": np.stack(vectors),
+            "pooled": pooled,
+            "look": np.concatenate(groups, axis=1),
+            "both": inputs(self.rows, "pooled", 384),
+            "both in 32 bits": np.concatenate(exact),
+        }
+
+
+def _exact(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return what heads take, without rounding to 8 bits."""
+    import torch  # noqa: PLC0415
+
+    from ram_core.lite.network import see  # noqa: PLC0415
+    from ram_core.transforms import normalise  # noqa: PLC0415
+
+    with torch.inference_mode():
+        batch = normalise(torch.tensor(pixels), model.preprocessing.mean, model.preprocessing.std)
+        return np.concatenate([_unit(part.numpy()) for part in see(model.network, batch).parts], axis=1)
+
+
+def _unit(part: NDArray[np.float32]) -> NDArray[np.float32]:
+    unit: NDArray[np.float32] = part / np.linalg.norm(part, axis=1, keepdims=True)
+    return unit
+
+
+def compare_features(pictures: Pictures) -> dict[str, Any]:
+    """Judge regressions, and neighbours, by what they are computed from."""
+    kinds, found = pictures.kinds, {}
+    sizes = Counter(kinds)
+    for name, x in pictures.by.items():
+        random, precisions = np.random.default_rng(0), defaultdict(list)
+        for shown in (SHOWN[0], SHOWN[2]):
+            for kind in sorted(kind for kind, size in sizes.items() if size >= shown + LEAST_LEFT):
+                for _ in range(DRAWS):
+                    yes = random.choice(np.flatnonzero(kinds == kind), shown, replace=False)
+                    no = random.choice(np.flatnonzero(kinds != kind), OTHERS, replace=False)
+                    labels = np.repeat(np.array([YES, NO], dtype=np.int8), [shown, OTHERS])
+                    made = regress(x[np.concatenate([yes, no])], labels)
+                    rest = np.setdiff1d(np.arange(len(kinds)), np.concatenate([yes, no]))
+                    precisions[shown].append(average_precision(kinds[rest] == kind, x[rest] @ made[:-1]))
+        cosines = _unit(x) @ _unit(x).T
+        np.fill_diagonal(cosines, -np.inf)
+        near = [
+            (kinds[np.argsort(-cosines[i])[:SIMILAR]] == kind).mean()
+            for i, kind in enumerate(kinds)
+            if sizes[kind] > SIMILAR
+        ]
+        found[name] = {
+            "numbers": x.shape[1],
+            **{f"taught_by_{shown}": round(float(np.mean(each)), 4) for shown, each in precisions.items()},
+            f"alike_in_{SIMILAR}": round(float(np.mean(near)), 4),
+        }
+        print(name, found[name], flush=True)
+    return found
+
+
+def compare_rules(pictures: Pictures) -> dict[str, Any]:
+    """Judge thresholds by what a likely picture counts that gets the tag."""
+    found, used = {}, fitting._LIKELY_MISTAKE  # noqa: SLF001  (a constant, which people need not set)
+    for counts in (0.0, 0.5, 1.0):
+        fitting._LIKELY_MISTAKE = counts  # noqa: SLF001
+        found[f"counts_{counts:g}"] = teach_kinds(pictures, SHOWN[1:2])
+    fitting._LIKELY_MISTAKE = used  # noqa: SLF001
+    return found
+
+
+def teach_kinds(pictures: Pictures, numbers: Sequence[int] = SHOWN) -> list[dict[str, Any]]:
+    """Judge what is taught on so many pictures, with precisions that were asked for."""
+    kinds, x, table = pictures.kinds, pictures.by["both"], []
+    for shown in numbers:
+        random = np.random.default_rng(0)
+        chosen = sorted(kind for kind, size in Counter(kinds).items() if size >= shown + LEAST_LEFT)
+        counts: dict[float, list[tuple[int, int, int, bool]]] = {asked: [] for asked in ASKED}
+        precisions, seconds = [], []
+        for kind in chosen:
+            for _ in range(DRAWS):
+                yes = random.choice(np.flatnonzero(kinds == kind), shown, replace=False)
+                rest = np.setdiff1d(np.arange(len(kinds)), yes)
+                unnamed = random.choice(rest, len(rest) // 2, replace=False)
+                judged = np.setdiff1d(rest, unnamed)
+                labels = np.repeat(np.array([YES, UNNAMED], dtype=np.int8), [shown, len(unnamed)])
+                is_kind = kinds[judged] == kind
+                if not is_kind.any():
+                    continue
+                for asked in ASKED:
+                    began = time.perf_counter()
+                    fitted = fit(Examples(x[np.concatenate([yes, unnamed])], labels), precision=asked, tag_id=0)
+                    seconds.append(time.perf_counter() - began)
+                    logits = fitted.head.logits(x[judged], np.zeros(len(judged), dtype=np.float32))
+                    passed = logits > 0
+                    right = int((passed & is_kind).sum())
+                    counts[asked].append((right, int(passed.sum()), int(is_kind.sum()), fitted.is_reached))
+                precisions.append(average_precision(is_kind, logits))
+        row: dict[str, Any] = {
+            "pictures": shown,
+            "kinds": len(chosen),
+            "mean_average_precision": round(float(np.mean(precisions)), 4),
+            "seconds": round(float(np.median(seconds)), 2),
+        }
+        for asked, each in counts.items():
+            row[f"asked_{asked:g}"] = _judged(each) | {
+                "reached_share": round(sum(one[3] for one in each) / len(each), 3),
+                "reached": _judged([one for one in each if one[3]]),
+            }
+        print(row, flush=True)
+        table.append(row)
+    return table
+
+
+def _judged(counts: Sequence[tuple[int, int, int, bool]]) -> dict[str, Any]:
+    right, passed, kind = (sum(one[i] for one in counts) for i in range(3))
+    return {
+        "precision": round(right / passed, 4) if passed else None,
+        "recall": round(right / kind, 4) if kind else None,
+    }
+
+
+def in_archive(pictures: Pictures, paths: Sequence[Path], rows: int) -> dict[str, Any]:
+    """Time the command line on an archive of copies."""
+    with tempfile.TemporaryDirectory() as folder, embedded(Path(folder) / "services") as servers:
+        engine = make_engine(servers.database_url)
+        upgrade(engine)
+        settings = Settings(data_dir=Path(folder) / "data")
+        services = Services(settings, engine, None, is_reachable=False)
+        ids = _record(services, Path(folder) / "pictures", paths)
+        _multiply(engine, settings, ids, pictures.rows, rows)
+        kind = Counter(pictures.kinds).most_common(1)[0][0]
+        yes = [ids[i] for i in np.flatnonzero(pictures.kinds == kind)[:10]]
+        environment = {
+            **os.environ,
+            "RAMQ_DATA_DIR": str(settings.data_dir),
+            "RAMQ_DATABASE_URL": servers.database_url,
+            "RAMQ_BROKER_URL": servers.broker_url,
+        }
+        named = [argument for image_id in yes for argument in ("--yes", str(image_id))]
+        found: dict[str, Any] = {"images": rows}
+        for name, more in (("fit", []), ("suggest", ["--suggest", "12"]), ("apply", ["--apply"])):
+            command = [sys.executable, "-m", "ramq.cli.main", "teach", "a new thing", *named, *more, "--json"]
+            began = time.perf_counter()
+            told = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+            found[f"{name}_seconds"] = round(time.perf_counter() - began, 1)
+            if name == "fit":
+                found["fit_inside_seconds"] = json.loads(told)["items"][0]["seconds"]
+                found["fit_peak_mb"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+            print(name, found, flush=True)
+        found["apply_job_seconds"] = _work(services, json.loads(told)["jobs"][0]["id"], rows)
+        engine.dispose()
+    return found
+
+
+def _record(services: Services, folder: Path, paths: Sequence[Path]) -> list[int]:
+    """Recognise the pictures. Return their ids in the order of the paths."""
+    import shutil  # noqa: PLC0415
+
+    from tests.services.recognised import recognise  # noqa: PLC0415
+
+    folder.mkdir()
+    for number, path in enumerate(paths):
+        shutil.copy(path, folder / f"{number:06}{path.suffix}")
+    job = recognise(services, str(folder))
+    if job.done != len(paths):
+        raise SystemExit(f"{job.failed} pictures failed")
+    with unit_of_work(services.engine) as session:
+        return list(session.scalars(text("SELECT id FROM image ORDER BY key")))
+
+
+def _multiply(engine: Engine, settings: Settings, ids: Sequence[int], kept: NDArray[np.uint8], rows: int) -> None:
+    """Copy images, records, vectors and features until there are so many."""
+    files, random, step = FeatureFiles(open_storage(settings.index_location)), np.random.default_rng(0), 1_000_000
+    offsets = np.cumsum([0, *(4 + size for size in SIZES)])
+    numbers = np.ones(kept.shape[1], dtype=np.bool_)
+    for start in offsets[:-1]:
+        numbers[start : start + 4] = False
+    with unit_of_work(engine) as session:
+        names = {
+            table: list(
+                session.scalars(
+                    text("SELECT attname FROM pg_attribute WHERE attrelid = CAST(:t AS regclass) AND attnum > 0"),
+                    {"t": table},
+                )
+            )
+            for table in ("image", "record", "vector")
+        }
+    for copy in range(1, -(-rows // len(ids))):
+        some = list(ids)[: rows - copy * len(ids)]
+        with unit_of_work(engine) as session:
+            for table, columns in names.items():
+                changed = {"id": "id + :by", "image_id": "image_id + :by", "key": "key || :by"}
+                chosen = ", ".join(changed.get(name, name) for name in columns if name != "xid")
+                into = ", ".join(name for name in columns if name != "xid")
+                own = "id" if table == "image" else "image_id"
+                session.execute(
+                    text(f"INSERT INTO {table} ({into}) SELECT {chosen} FROM {table} WHERE {own} = ANY(:ids)"),
+                    {"by": copy * step, "ids": some},
+                )
+            versions = dict(session.execute(text("SELECT id, version FROM image WHERE id = ANY(:ids)"), {"ids": some}))
+            for at in range(0, len(some), BATCH):
+                table_rows = kept[at : at + BATCH][: len(some) - at].copy()
+                noise = random.integers(-2, 3, table_rows.shape).astype(np.int8)
+                noise[:, ~numbers] = 0
+                table_rows = (table_rows.view(np.int8).astype(np.int16) + noise).clip(-127, 127).astype(np.int8)
+                final = kept[at : at + BATCH][: len(some) - at].copy()
+                final[:, numbers] = table_rows.view(np.uint8)[:, numbers]
+                file = files.write(1, "pooled", final)
+                part = some[at : at + BATCH]
+                features.link(
+                    session,
+                    1,
+                    file,
+                    {image_id + copy * step: (n, versions[image_id]) for n, image_id in enumerate(part)},
+                )
+
+
+def _work(services: Services, job_id: int, rows: int) -> float:
+    """Do a job with one worker in this process. Return how long it took."""
+    from tests.services.recognised import make_worker  # noqa: PLC0415
+
+    worker = make_worker(services)
+    began = time.perf_counter()
+    while not services.jobs.get(job_id).is_over:
+        worker.work()
+    seconds = round(time.perf_counter() - began, 1)
+    worker.leave()
+    if services.jobs.get(job_id).done != rows:
+        raise SystemExit("the job is not complete")
+    return seconds
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = options(__doc__)
+    parser.add_argument("--stamps", type=Path, default=Path("/usr/share/tuxpaint/stamps"))
+    parser.add_argument("--rows", type=int, default=100_000, help="images of the archive; 0: none")
+    chosen = parser.parse_args()
+    paths = [*stamps(chosen.stamps).paths, *photographs().paths]
+    if not paths:
+        parser.error("no labelled pictures: run `python tests/photographs.py`, or see --help for the stamps")
+    report = begin(pictures=len(paths))
+    pictures = Pictures(paths)
+    report["features"] = compare_features(pictures)
+    report["teach"] = teach_kinds(pictures)
+    report["rules"] = compare_rules(pictures)
+    if chosen.rows:
+        report["archive"] = in_archive(pictures, paths, chosen.rows)
+    write(chosen, "teach", report)
+
+
+if __name__ == "__main__":
+    main()

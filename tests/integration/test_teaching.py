@@ -1,0 +1,287 @@
+"""Tags taught on a few pictures: learnt, applied with the pictures gone, searched, compared, taken back."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+
+from ram_core.modeling.tiny import write_tiny_models
+from ramq.services.teach_views import Wanted
+from ramq.wiring import Services
+from storage.database import unit_of_work
+from storage.errors import UsageError
+from storage.search.views import SearchQuery
+from tests.photographs import UNPACKED
+from tests.services.missing import missing
+from tests.services.recognised import make_worker, recognise, settings_for
+from tests.tiny_clip import write_tiny_clip
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from sqlalchemy import Engine
+
+    from storage.ledger.views import JobView
+
+    Make = Callable[..., Services]
+
+pytestmark = pytest.mark.services
+
+TOOLS, OTHERS = 14, 40
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of photographs, of tools and of other things."""
+    folder = tmp_path_factory.mktemp("teaching")
+    every = sorted(UNPACKED.rglob("*.webp"))
+    tools = [path for path in every if "/tools/" in str(path)]
+    others = [path for path in every if any(part in str(path) for part in ("/fishes/", "/monuments/", "/renewable/"))]
+    if len(tools) < TOOLS or len(others) < OTHERS:
+        missing("photographs are not installed: run `make tools`")
+    for number, path in enumerate(tools[:TOOLS]):
+        shutil.copy(path, folder / f"tool-{number:02}.webp")
+    for number, path in enumerate(others[:: len(others) // OTHERS][:OTHERS]):
+        shutil.copy(path, folder / f"other-{number:02}.webp")
+    return folder
+
+
+@pytest.fixture
+def make_services(engine: Engine, tmp_path: Path) -> Make:
+    def make(**changes: object) -> Services:
+        return Services(settings_for(tmp_path / "data", **changes), engine, None, is_reachable=False)
+
+    return make
+
+
+@pytest.fixture
+def folder(pictures: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(pictures, tmp_path / "photos")
+
+
+def run(services: Services, jobs: Sequence[JobView]) -> list[JobView]:
+    worker = make_worker(services)
+    for job in jobs:
+        while not services.jobs.get(job.id).is_over:
+            worker.work()
+    worker.leave()
+    return [services.jobs.get(job.id) for job in jobs]
+
+
+def ids_of(services: Services, prefix: str, count: int | None = None) -> list[int]:
+    statement = text("SELECT id FROM image WHERE starts_with(key, :prefix) ORDER BY key")
+    with unit_of_work(services.engine) as session:
+        return list(session.scalars(statement, {"prefix": prefix}))[:count]
+
+
+def found(services: Services, query: str) -> set[str]:
+    asked = services.search.read(SearchQuery(limit=100), query)
+    return {hit.key for hit in services.search.page(asked).items}
+
+
+def tags_in_use(services: Services) -> set[str]:
+    return {facet.name for facet in services.search.facets(SearchQuery(), limit=500)}
+
+
+def records(services: Services, generation_id: int) -> dict[int, dict[int, int]]:
+    """By image: the score of each tag, in units."""
+    statement = text("SELECT image_id, tags, scores FROM record WHERE generation_id = :id")
+    with unit_of_work(services.engine) as session:
+        return {
+            row.image_id: dict(zip(row.tags, row.scores, strict=True))
+            for row in session.execute(statement, {"id": generation_id})
+        }
+
+
+def test_a_new_thing_is_taught_on_five_pictures_and_found_with_the_archive_gone(
+    make_services: Make, folder: Path
+) -> None:
+    services = make_services()
+    assert recognise(services, str(folder)).done == TOOLS + OTHERS
+    yes, rest = ids_of(services, "tool", 5), ids_of(services, "tool")[5:]
+    report = services.teaching.fit("workshop tool", yes)
+    assert (report.is_new, report.yes, report.no, report.unnamed) == (True, 5, 0, TOOLS + OTHERS - 5)
+    assert report.before is None
+    assert report.after.average_precision > 0.3
+    assert "5 pictures: the precision is between" in report.advice
+    assert report.helps
+    assert services.teaching.taught() == []
+
+    backup = {path.name: path.read_bytes() for path in folder.iterdir()}
+    shutil.rmtree(folder)
+    done = services.teaching.apply("workshop tool", yes, by="eve")
+    assert done.vocabulary == "imagenet-taught-1"
+    [job] = run(services, done.jobs)
+    assert (job.state, job.done, job.failed, job.vocabulary) == ("done", TOOLS + OTHERS, 0, "imagenet-taught-1")
+    assert (job.from_generation_id, job.generation_id) == (1, 2)
+
+    # Nothing else has changed, to the last digit.
+    before, after = records(services, 1), records(services, 2)
+    size = services.vocabularies.show("imagenet")[0].tags
+    assert {i: {t: s for t, s in tags.items() if t < size} for i, tags in after.items()} == before
+    assigned = {image_id for image_id, tags in after.items() if tags.get(size, 0) > 5000}
+    assert len(assigned & set(rest)) >= 5
+    assert len(assigned - set(yes) - set(rest)) <= 4
+
+    # It is a generation as any other: compared, used, rolled back.
+    assert "workshop tool" not in tags_in_use(services)
+    [change] = [change for change in services.generations.compare(1, 2).tags if change.gained or change.lost]
+    assert (change.name, change.count_a) == ("workshop tool", 0)
+    assert change.count_b == len(assigned | set(yes))  # what people said counts in any generation
+    services.generations.use(2)
+    assert "workshop tool" in tags_in_use(services)
+    assert found(services, 'tag:"workshop tool"') >= {f"tool-{number:02}.webp" for number in range(5)}
+    [taught] = services.teaching.taught()
+    assert (taught.tag, taught.yes, taught.said_by, taught.is_serving) == ("workshop tool", 5, "eve", True)
+
+    # The same again changes nothing.
+    again = services.teaching.apply("workshop tool", yes, by="eve")
+    assert (again.vocabulary, again.jobs) == ("imagenet-taught-1", [])
+
+    # New pictures get the taught tag too, without saying so.
+    folder.mkdir()
+    for name, content in backup.items():
+        if name.startswith("tool"):
+            (folder / f"new-{name}").write_bytes(content)
+    job = recognise(services, str(folder))
+    assert (job.vocabulary, job.generation_id, job.done) == ("imagenet-taught-1", 2, TOOLS)
+    size_now = records(services, 2)
+    new = ids_of(services, "new-tool")
+    assert [size_now[i].get(size, 0) for i in new[5:]] == [
+        pytest.approx(size_now[i].get(size, 0), abs=300) for i in rest
+    ]
+    plain = services.jobs.create(str(folder), vocabulary="imagenet")
+    assert run(services, [plain])[0].generation_id == 1
+
+    assert services.generations.rollback().id == 1
+    assert "workshop tool" not in tags_in_use(services)
+
+
+def test_tags_are_taught_one_after_the_other_and_mended_again(make_services: Make, folder: Path) -> None:
+    services = make_services()
+    recognise(services, str(folder))
+    tools, others = ids_of(services, "tool"), ids_of(services, "other")
+    [first] = run(services, services.teaching.apply("workshop tool", tools[:6]).jobs)
+    services.generations.use(first.generation_id or 0)
+    # A second tag, of which some answers are corrections.
+    services.corrections.tag(tools[:3], add=["laptop"])
+    done = services.teaching.apply("laptop", tools[3:6], others[:4])
+    report = done.reports[0]
+    assert (report.is_new, report.yes, report.no) == (False, 6, 4)
+    assert report.before is not None
+    assert {way.method for way in report.ways} == {"threshold", "own+head", "head"}
+    assert report.method != "threshold"  # no tool looks like a laptop to the model
+    [second] = run(services, done.jobs)
+    assert (second.done, second.from_generation_id, second.vocabulary) == (54, first.generation_id, "imagenet-taught-2")
+    size = services.vocabularies.show("imagenet")[0].tags
+    mended = next(tag.id for tag in services.vocabularies.show("imagenet")[1] if tag.name == "laptop")
+    one, two = records(services, first.generation_id or 0), records(services, second.generation_id or 0)
+    assert {i: tags.get(size) for i, tags in one.items()} == {i: tags.get(size) for i, tags in two.items()}
+    assert {i: tags.get(mended) for i, tags in one.items()} != {i: tags.get(mended) for i, tags in two.items()}
+    # The same tags from the first generation, whose scores are the model's own.
+    services.generations.use(second.generation_id or 0)
+    with unit_of_work(services.engine) as session:
+        session.execute(text("DELETE FROM record WHERE generation_id = :id"), {"id": second.generation_id})
+    [again] = run(services, services.jobs.retag("imagenet-taught-2", from_generation=1))
+    assert (again.done, again.generation_id) == (54, second.generation_id)
+    three = records(services, second.generation_id or 0)
+    assert {i: tags.get(mended) for i, tags in two.items()} == {i: tags.get(mended) for i, tags in three.items()}
+    assert [t.tag for t in services.teaching.taught()] == ["laptop", "workshop tool"]
+    # Mended once more, from a generation whose scores are a head's.
+    report = services.teaching.fit("laptop", tools[6:9])
+    assert (report.yes, report.is_new) == (9, False)
+    assert [way.method for way in report.ways] == ["head"]
+    assert report.before is not None
+
+
+def test_all_tags_with_enough_corrections_are_taught_together(make_services: Make, folder: Path) -> None:
+    services = make_services()
+    recognise(services, str(folder))
+    with pytest.raises(UsageError, match="no tag was added to 5 images"):
+        services.teaching.fit_from_corrections()
+    tools, others = ids_of(services, "tool"), ids_of(services, "other")
+    services.corrections.tag(tools[:6], add=["hammer", "screwdriver"])
+    services.corrections.tag(tools[6:8], add=["nail"])
+    services.corrections.tag(others[:5], remove=["hammer"])
+    reports = services.teaching.fit_from_corrections()
+    assert [(report.tag, report.yes, report.no) for report in reports] == [("hammer", 6, 5), ("screwdriver", 6, 0)]
+
+
+def test_what_stands_in_the_way_of_teaching_is_said(make_services: Make, folder: Path) -> None:
+    services = make_services(features="none")
+    with pytest.raises(UsageError, match="ramq enqueue SOURCE"):
+        services.teaching.fit("tool", [1])
+    recognise(services, str(folder))
+    tools, others = ids_of(services, "tool"), ids_of(services, "other")
+    with pytest.raises(
+        UsageError, match=r"5 of the named images .*54 of 54 images lack them: run `RAMQ_FEATURES=pooled"
+    ):
+        services.teaching.fit("tool", tools[:5])
+    services = make_services(features="pooled")
+    assert recognise(services, str(folder)).done == TOOLS + OTHERS  # the same archive again, since these are missing
+    fit = services.teaching.fit
+    with pytest.raises(UsageError, match="needs 5 pictures, and 1 is named; name 4 more"):
+        fit("tool", tools[:1])
+    with pytest.raises(UsageError, match=f"image {tools[0]} is named both"):
+        fit("tool", tools[:5], tools[:1])
+    with pytest.raises(UsageError, match="did not record image 999"):
+        fit("tool", [*tools[:4], 999])
+    with pytest.raises(UsageError, match="has no name"):
+        fit("  ", tools[:5])
+    with pytest.raises(UsageError, match="cannot be typed"):
+        fit("a\x00b", tools[:5])
+    with pytest.raises(UsageError, match="not the number of a tag"):
+        fit("99999", tools[:5])
+    with pytest.raises(UsageError, match="precision"):
+        fit("tool", tools[:5], precision=1)
+    with pytest.raises(UsageError, match="given twice"):
+        services.teaching.teach([Wanted("tool", tools[:5]), Wanted("Tool", tools[:5])])
+    with pytest.raises(UsageError, match="name at least one image"):
+        services.teaching.suggest("tool")
+    suggested = services.teaching.suggest("tool", 6, yes=tools[:2])
+    assert len(suggested.images) == 6
+    assert suggested.advice == "name 3 more to teach it"
+    assert not {one.image_id for one in suggested.images} & set(tools[:2])
+    suggested = services.teaching.suggest("tool", 6, yes=tools[:6], no=others[:3])
+    assert (len(suggested.images), suggested.yes, suggested.no) == (6, 6, 3)
+
+
+@pytest.mark.parametrize("method", ["head", "description"])
+def test_ram_plus_is_taught_on_kept_tokens_or_by_the_name_of_the_tag(
+    make_services: Make, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for path in [*sorted(pictures.glob("tool*"))[:7], *sorted(pictures.glob("other*"))[:9]]:
+        shutil.copy(path, folder)
+    models = tmp_path / "models"
+    write_tiny_models("ram_plus", models)
+    write_tiny_clip(models / "clip-vit-base-patch16")
+    services = make_services(models_dir=models, model="ram_plus", captioner="none")
+    recognise(services, str(folder))
+    tools = ids_of(services, "tool")
+    with pytest.raises(UsageError, match=r"16 of 16 images lack them: run `RAMQ_FEATURES=tokens ramq enqueue"):
+        services.teaching.fit("tool", tools[:5])
+    services = make_services(models_dir=models, model="ram_plus", captioner="none", features="tokens")
+    recognise(services, str(folder))
+    # The weights are made up, so neither way is better than chance: the simpler one is taken unless it must be better.
+    monkeypatch.setattr("ram_core.teaching.fitting._BETTER", 1.0 if method == "description" else -2.0)
+    done = services.teaching.apply("tool", tools[:5])
+    assert (done.reports[0].method, len(done.reports[0].ways)) == (method, 2)
+    [job] = run(services, done.jobs)
+    assert (job.state, job.done, job.failed) == ("done", 16, 0)
+    from_tokens = records(services, job.generation_id or 0)
+    size = services.vocabularies.show("ram")[0].tags
+    assert {i: {t: s for t, s in tags.items() if t < size} for i, tags in from_tokens.items()} == records(services, 1)
+    # The same from the pictures, but for the rounding of tokens.
+    with unit_of_work(services.engine) as session:
+        session.execute(text("DELETE FROM record WHERE generation_id = :id"), {"id": job.generation_id})
+    [fresh] = run(services, [services.jobs.create(str(folder), vocabulary=done.vocabulary)])
+    assert (fresh.done, fresh.generation_id) == (16, job.generation_id)
+    from_pictures = records(services, job.generation_id or 0)
+    for image_id, tags in from_pictures.items():
+        assert tags.get(size, 3000) == pytest.approx(from_tokens[image_id].get(size, 3000), abs=300)

@@ -1,0 +1,343 @@
+"""Heads on kept features: fitted, judged on held-out pictures, and applied."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pytest
+
+from ram_core.errors import FeaturesError, VocabularyError
+from ram_core.features import pack_pooled
+from ram_core.lite.network import SIZES
+from ram_core.recognition import ModelSpec, Prediction
+from ram_core.teaching.fitting import NO, UNNAMED, YES, Examples, TooFewError, fit
+from ram_core.teaching.heads import Head, heads_sha256, own_logit, score_of_own_logit, sigmoid
+from ram_core.teaching.inputs import inputs
+from ram_core.teaching.measures import average_precision, needed, share
+from ram_core.teaching.recognizer import Recorded, TaughtRecognizer
+from ram_core.teaching.suggesting import suggest
+from ram_core.vocabulary import TagVocabulary
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+WIDTH = 24
+
+
+def pictures(yes: int, no: int, unnamed: int, *, hidden: float = 0.0, apart: float = 1.5, seed: int = 0) -> Any:
+    """Inputs, labels, and whether each picture is of the kind: a cloud of its own, ``apart`` from the others."""
+    random = np.random.default_rng(seed)
+    labels = np.repeat(np.array([YES, NO, UNNAMED], dtype=np.int8), [yes, no, unnamed])
+    is_kind = labels == YES
+    is_kind[labels == UNNAMED] = random.random(unnamed) < hidden
+    x = random.normal(size=(len(labels), WIDTH))
+    x[is_kind, 0] += apart * np.sqrt(WIDTH)
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32), labels, is_kind
+
+
+# Measures -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_interval_of_a_share_is_exact() -> None:
+    five = share(5, 5)
+    assert (five.value, round(five.low, 2), five.high) == (1.0, 0.48, 1.0)
+    half = share(10, 20)
+    assert (round(half.low, 3), round(half.high, 3)) == (0.272, 0.728)
+    assert share(0, 0).value is None
+    assert share(0, 4).low == 0.0
+
+
+def test_as_many_pictures_are_asked_for_as_would_show_the_precision() -> None:
+    assert share(needed(0.9), needed(0.9)).low >= 0.9 > share(needed(0.9) - 1, needed(0.9) - 1).low
+
+
+def test_average_precision_gives_equal_scores_no_credit() -> None:
+    assert average_precision(np.array([True, False]), np.array([0.5, 0.5], dtype=np.float32)) == 0.5
+    assert average_precision(np.array([True, False]), np.array([0.6, 0.5], dtype=np.float32)) == 1.0
+
+
+# Fitting ------------------------------------------------------------------------------------------------------------
+
+
+def test_five_pictures_teach_what_is_clearly_different() -> None:
+    x, labels, _ = pictures(5, 0, 400, apart=3)
+    fitted = fit(Examples(x, labels), precision=0.9, tag_id=7)
+    assert (fitted.head.method, fitted.head.tag_id, fitted.threshold, fitted.is_reached) == ("head", 7, 0.5, True)
+    assert fitted.after.precision.value == 1.0
+    assert fitted.advice.startswith("5 pictures: the precision is between 0.48 and 1.00; label ")
+    assert fitted.helps
+    new, _, is_kind = pictures(50, 0, 2000, apart=3, seed=1)
+    passed = fitted.head.logits(new, np.zeros(len(new), dtype=np.float32)) > 0
+    assert passed[is_kind].mean() > 0.8
+    assert is_kind[passed].mean() > 0.8
+
+
+@pytest.mark.parametrize("asked", [0.7, 0.95])
+def test_the_threshold_has_the_precision_that_was_asked_for(asked: float) -> None:
+    found, right = 0, 0
+    for seed in range(6):
+        x, labels, _ = pictures(40, 0, 600, hidden=0.03, apart=0.7, seed=seed)
+        head = fit(Examples(x, labels), precision=asked, tag_id=0).head
+        # The archive has as many of the kind as the pictures at hand suggest.
+        new, _, is_kind = pictures(300, 0, 4500, apart=0.7, seed=100 + seed)
+        passed = head.logits(new, np.zeros(len(new), dtype=np.float32)) > 0
+        found, right = found + int(passed.sum()), right + int(passed[is_kind].sum())
+    assert right / found > asked - 0.08
+
+
+def test_a_higher_precision_finds_less() -> None:
+    x, labels, _ = pictures(40, 10, 600, apart=0.6)
+    low, high = (fit(Examples(x, labels), precision=asked, tag_id=0).after.recall.value for asked in (0.6, 0.95))
+    assert low is not None
+    assert high is not None
+    assert low > high
+
+
+def test_unnamed_pictures_that_show_the_thing_are_not_learnt_as_something_else() -> None:
+    x, labels, is_kind = pictures(8, 0, 500, hidden=0.08, apart=1.2)
+    head = fit(Examples(x, labels), precision=0.9, tag_id=0).head
+    hidden = is_kind & (labels == UNNAMED)
+    logits = head.logits(x, np.zeros(len(x), dtype=np.float32))
+    assert average_precision(is_kind, logits) > 0.9
+    assert np.median(logits[hidden]) > np.quantile(logits[~is_kind], 0.99)
+
+
+def test_too_few_pictures_are_refused() -> None:
+    x, labels, _ = pictures(4, 0, 100)
+    with pytest.raises(TooFewError, match="name 1 more"):
+        fit(Examples(x, labels), precision=0.9, tag_id=0)
+    x, labels, _ = pictures(8, 0, 2)
+    with pytest.raises(TooFewError, match="too few other pictures"):
+        fit(Examples(x, labels), precision=0.9, tag_id=0)
+
+
+def test_the_models_own_score_is_kept_where_it_is_as_good() -> None:
+    x, labels, is_kind = pictures(20, 0, 400, apart=0.4)
+    own = own_logit(np.where(is_kind, 0.3, 0.05).astype(np.float32), 0.01)
+    now = float(own_logit(np.array([0.5], dtype=np.float32), 0.01)[0])
+    fitted = fit(Examples(x, labels, own), precision=0.9, tag_id=3, own_threshold=now)
+    assert fitted.head.method == "threshold"
+    assert 0.05 < fitted.threshold < 0.3
+    assert fitted.before is not None
+    assert (fitted.before.recall.value, fitted.after.recall.value) == (0.0, 1.0)
+    assert [each.method for each in fitted.candidates] == ["threshold", "own+head", "head"]
+
+
+def test_a_score_that_tells_nothing_is_replaced() -> None:
+    x, labels, _ = pictures(20, 5, 400, apart=2)
+    own = own_logit(np.random.default_rng(0).random(len(x)).astype(np.float32), 0.01)
+    fitted = fit(Examples(x, labels, own), precision=0.9, tag_id=3, own_threshold=0.0)
+    assert fitted.head.is_linear
+    assert fitted.before is not None
+    assert fitted.after.average_precision > fitted.before.average_precision
+
+
+def test_a_tags_name_is_compared_on_the_pictures_that_it_scored() -> None:
+    x, labels, is_kind = pictures(10, 5, 400, apart=0.3)
+    described = np.full(len(x), np.nan, dtype=np.float32)
+    described[:40] = np.where(is_kind[:40], 0.8, 0.4)
+    fitted = fit(Examples(x, labels, described=described), precision=0.9, tag_id=3)
+    assert fitted.head.method == "description"
+    assert 0.4 < fitted.threshold < 0.8
+    described[:40] = 0.0  # equal scores, all below what is stored
+    worst = fit(Examples(x[:40], labels[:40], described=described[:40]), precision=0.9, tag_id=3)
+    assert 0 <= worst.threshold <= 1
+    assert fit(Examples(x, labels, described=described), precision=0.9, tag_id=3).head.method == "head"
+
+
+def test_more_pictures_help_until_nothing_is_gained() -> None:
+    x, labels, _ = pictures(60, 0, 600, apart=3)
+    enough = fit(Examples(x, labels), precision=0.9, tag_id=0)
+    assert enough.gain is not None
+    assert enough.gain < 0.01
+    assert not enough.helps
+    x, labels, _ = pictures(12, 0, 600, apart=0.8)
+    few = fit(Examples(x, labels), precision=0.9, tag_id=0)
+    assert few.helps
+
+
+def test_the_same_pictures_teach_the_same() -> None:
+    x, labels, _ = pictures(9, 3, 300)
+    one, two = (fit(Examples(x, labels), precision=0.9, tag_id=0).head for _ in range(2))
+    assert heads_sha256([one]) == heads_sha256([two])
+
+
+# Heads and inputs ---------------------------------------------------------------------------------------------------
+
+
+def test_scores_and_their_logits_belong_together() -> None:
+    logit = own_logit(np.array([0.001, 0.3, 1.0], dtype=np.float32), 0.01)
+    assert [round(score_of_own_logit(float(each)), 3) for each in logit] == [0.01, 0.3, 1.0]
+
+
+def test_the_hash_of_heads_tells_them_apart_whatever_their_order() -> None:
+    one, two = Head(1, "head", np.ones(3, np.float32), 0.0, 0.5), Head(2, "head", np.ones(3, np.float32), 0.0, 0.5)
+    assert heads_sha256([one, two]) == heads_sha256([two, one])
+    assert heads_sha256([one]) != heads_sha256([Head(1, "head", np.ones(3, np.float32), 0.0, 0.6)])
+    plain = TagVocabulary.from_names("a", ["a"])
+    taught = TagVocabulary("a", plain.names, plain.names_zh, plain.thresholds, taught="x")
+    assert plain.sha256 != taught.sha256
+    assert taught.with_thresholds({0: 0.5}).taught == "x"
+
+
+def rows(count: int, seed: int = 0) -> NDArray[np.uint8]:
+    import torch  # noqa: PLC0415
+
+    generator = torch.Generator().manual_seed(seed)
+    return pack_pooled([torch.rand(count, size, generator=generator) for size in SIZES])
+
+
+def test_each_part_of_the_inputs_has_unit_length() -> None:
+    x = inputs(rows(3), "pooled", 384)
+    assert x.shape == (3, sum(SIZES))
+    start = 0
+    for size in SIZES:
+        np.testing.assert_allclose(np.linalg.norm(x[:, start : start + size], axis=1), 1, atol=1e-5)
+        start += size
+    assert not inputs(pack_pooled([__import__("torch").zeros(1, size) for size in SIZES]), "pooled", 384).any()
+    with pytest.raises(FeaturesError, match="another one"):
+        inputs(np.zeros((2, 100), dtype=np.uint8), "pooled", 384)
+
+
+# A model with heads -------------------------------------------------------------------------------------------------
+
+
+class Model:
+    """Three tags; the scores of the first image are 0.9, 0.2 and nothing."""
+
+    def __init__(self) -> None:
+        self.vocabulary = TagVocabulary.from_names("three", ["a", "b", "c"])
+        self.spec = ModelSpec("lite", "0" * 64, self.vocabulary.sha256, "p", "tags", 4)
+        self.score_floor = 0.1
+        self.preprocessing = None
+
+    def predict(self, pixels: NDArray[np.uint8], *, caption: bool = False, features: str | None = None) -> Any:
+        del caption
+        assert features == "pooled"
+        kept = rows(len(pixels))
+        return [
+            Prediction(np.array([0, 1], np.int32), np.array([0.9, 0.2], np.float32), np.ones(4, np.float32), None, row)
+            for row in kept
+        ]
+
+    def scores_of_features(self, kept: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.tile(np.array([0.8, 0.3, 0.05], np.float32), (len(kept), 1))
+
+
+def taught(*heads: Head, names: tuple[str, ...] = ("a", "b", "c", "new")) -> TaughtRecognizer:
+    vocabulary = TagVocabulary("t", names, (None,) * len(names), np.full(len(names), 0.5, np.float32), taught="x")
+    return TaughtRecognizer(cast("Any", Model()), vocabulary, heads, "pooled")
+
+
+def head(tag_id: int, *, own: float = 0.0, bias: float = 1.0) -> Head:
+    weights = np.random.default_rng(tag_id).normal(size=sum(SIZES)).astype(np.float32)
+    return Head(tag_id, "own+head" if own else "head", weights, own, bias)
+
+
+PIXELS = np.zeros((2, 8, 8, 3), dtype=np.uint8)
+
+
+def test_pictures_get_the_models_tags_and_those_of_heads() -> None:
+    new, mended = head(3), head(1, own=2.0)
+    model = taught(new, mended)
+    seen = model.predict(PIXELS)
+    x = inputs(rows(2), "pooled", 4)
+    own = own_logit(np.full(2, 0.2, np.float32), 0.01)
+    for at, one in enumerate(seen):
+        scores = dict(zip(one.tag_ids.tolist(), one.scores.tolist(), strict=True))
+        assert scores[0] == pytest.approx(0.9)
+        for each, logits in ((1, mended.logits(x, own)), (3, new.logits(x, own))):
+            expected = float(sigmoid(logits)[at])
+            assert scores.get(each, 0) == pytest.approx(expected if expected >= 0.1 else 0)
+        assert list(one.tag_ids) == sorted(one.tag_ids)
+        assert one.features is None
+    assert model.predict(PIXELS, features="pooled")[0].features is not None
+    assert model.spec.vocabulary_sha256 == model.vocabulary.sha256 != Model().spec.vocabulary_sha256
+
+
+def recorded(**changes: Any) -> list[Recorded]:
+    first = np.array([0, 1], np.int32), np.array([0.9, 0.2], np.float32), np.ones(4, np.float32)
+    return [Recorded(*first, **changes)] * 2
+
+
+def test_what_is_recorded_gives_the_same_tags_as_the_picture() -> None:
+    model = taught(head(3), head(1, own=2.0))
+    for seen, again in zip(model.predict(PIXELS), model.retag_recorded(rows(2), recorded()), strict=True):
+        np.testing.assert_array_equal(seen.tag_ids, again.tag_ids)
+        np.testing.assert_allclose(seen.scores, again.scores, atol=1e-6)
+
+
+def test_scores_of_other_heads_are_computed_again_from_features() -> None:
+    model = taught(head(3))
+    # The record has another head's score of "b", which has none here: the model's own one is 0.3.
+    [one, _] = model.retag_recorded(rows(2), recorded(other={1}))
+    scores = dict(zip(one.tag_ids.tolist(), one.scores.tolist(), strict=True))
+    assert (scores[0], scores[1]) == (pytest.approx(0.9), pytest.approx(0.3))
+    # The record is of other tags altogether.
+    [one, _] = model.retag_recorded(rows(2), recorded(is_of_base=False))
+    scores = dict(zip(one.tag_ids.tolist(), one.scores.tolist(), strict=True))
+    assert (scores[0], scores[1]) == (pytest.approx(0.8), pytest.approx(0.3))
+
+
+def test_scores_of_the_same_heads_stay_as_they_are() -> None:
+    model = taught(head(3), head(1))
+    [one, _] = model.retag_recorded(rows(2), recorded(same={1}))
+    assert dict(zip(one.tag_ids.tolist(), one.scores.tolist(), strict=True))[1] == pytest.approx(0.2)
+
+
+def test_a_tag_is_scored_by_its_name_from_what_is_kept() -> None:
+    class Named(Model):
+        """Scores a name by the first byte that is kept of an image."""
+
+        retags_from = "tokens"
+
+        def with_vocabulary(self, vocabulary: TagVocabulary) -> Any:
+            assert vocabulary.names == ("new",)
+            return self
+
+        def retag(self, kept: NDArray[np.uint8]) -> Any:
+            ids = np.array([0], np.int32)
+            return [Prediction(ids, np.array([row[0] / 255], np.float32), np.ones(4, np.float32)) for row in kept]
+
+    vocabulary = TagVocabulary("t", ("a", "b", "c", "new"), (None,) * 4, np.full(4, 0.5, np.float32), taught="x")
+    model = TaughtRecognizer(
+        cast("Any", Named()), vocabulary, [Head(3, "description", np.empty(0, np.float32))], "pooled"
+    )
+    kept = rows(2)
+    kept[:, 0] = 204, 0
+    first, second = model.retag_recorded(kept, recorded())
+    assert dict(zip(first.tag_ids.tolist(), first.scores.tolist(), strict=True))[3] == pytest.approx(0.8)
+    assert list(second.tag_ids) == [0, 1]
+
+
+def test_heads_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(VocabularyError, match="never taught"):
+        taught()
+    with pytest.raises(VocabularyError, match="does not begin with"):
+        taught(head(3), names=("a", "c", "b", "new"))
+    with pytest.raises(VocabularyError, match="of another model"):
+        taught(Head(3, "head", np.ones(5, np.float32))).predict(PIXELS)
+
+
+# What to label next -------------------------------------------------------------------------------------------------
+
+
+def test_suggested_pictures_are_unsure_and_differ() -> None:
+    random = np.random.default_rng(0)
+    # Two tight groups at the threshold, and many pictures that are clear.
+    x = np.zeros((1000, 3), dtype=np.float32)
+    x[:40, 0], x[40:44, 1], x[44:, 2] = 1, 1, 1
+    x += random.normal(scale=0.01, size=x.shape).astype(np.float32)
+    logits = np.full(1000, 5.0, dtype=np.float32)
+    logits[:44] = random.normal(scale=0.1, size=44)
+    ids = np.arange(1000, dtype=np.int64) + 5
+    blocks = [(ids[at : at + 100], x[at : at + 100], logits[at : at + 100]) for at in range(0, 1000, 100)]
+    found = suggest(blocks, np.zeros((1, 3), dtype=np.float32) + x[999], 6)
+    numbers = [one.image_id - 5 for one in found]
+    assert len(set(numbers)) == 6
+    assert sum(number < 40 for number in numbers) >= 1
+    assert sum(40 <= number < 44 for number in numbers) >= 1
+    doubts = [abs(one.score - 0.5) for one in found]
+    assert doubts == sorted(doubts)
+    assert suggest([], x[:1], 6) == []
