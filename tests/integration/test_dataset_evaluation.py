@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from ramq.services.datasets import BuildRequest
+from ramq.services.dataset_views import BuildRequest
 from ramq.wiring import Services
 from storage.database import unit_of_work
 from storage.errors import NotFoundError, UsageError
