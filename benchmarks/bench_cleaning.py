@@ -213,6 +213,9 @@ def ablation(trial: Trial, settings: CleaningSettings) -> dict[str, dict[str, fl
             ("as many by chance", by_chance),
         ):
             result[f"{begin_with}, {name}"] = trial.judged(labels & ~gone, labels)
+        few = replace(settings, min_regions=20)
+        gone = np.logical_or(*trial.cleaned(labels, few, trial.scored(labels, few)).values())
+        result[f"{begin_with}, cleaned, min_regions 20"] = trial.judged(labels & ~gone, labels)
     return result
 
 

@@ -31,7 +31,8 @@ _PAGE = 1000
 class TagScore:
     """How a generation assigned a tag: to so many pictures, ``hits`` of which have it.
 
-    ``average_precision`` is over its scores, where those too small to be stored count as 0; None: no picture has it.
+    ``average_precision`` is over its scores, where those too small to be stored count as 0; None: no picture has it, or
+    all have.
     """
 
     assigned: int
@@ -130,7 +131,7 @@ class _Side:
         found = self._found[tag_id]
         assigned = self.assigned(tag_id) & set(among)
         precision = None
-        if having:
+        if 0 < len(having) < len(among):  # else any order is right
             scores = np.array([found.get(position, (0, False))[0] for position in among], np.float64)
             precision = average_precision(scores, np.array([position in having for position in among]))
         return TagScore(len(assigned), len(assigned & having), precision)

@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
 from ramq.schemas.problem import Problem
+from ramq.web.api import dataset_steps as api_dataset_steps
 from ramq.web.api import datasets as api_datasets
 from ramq.web.api import generations as api_generations
 from ramq.web.api import health, images, readings, regions
@@ -140,7 +141,9 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     install_problem_handlers(app, templates.show_problem)
     jobs = (api_jobs.router, api_jobs.workers_router)
     of_images = (images.router, readings.router, regions.router)
-    learning = (api_training.router, api_datasets.router, api_reviews.router, api_teaching.router)
+    # A step before actions of any name.
+    of_datasets = (api_dataset_steps.router, api_datasets.router)
+    learning = (api_training.router, *of_datasets, api_reviews.router, api_teaching.router)
     for router in (*jobs, *of_images, api_generations.router, api_stages.router, *learning):
         app.include_router(router, responses=_PROBLEMS, dependencies=[Depends(takes_known_parameters)])
     pages = (search, image_pages, job_pages, generation_pages, training_pages, policy_pages, archives)

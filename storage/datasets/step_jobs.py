@@ -113,9 +113,10 @@ def generations(session: Session, job_ids: list[int]) -> list[int]:
 def _told(job: JobView) -> str:
     decided = job.done + job.failed + job.skipped
     progress = f"{decided:,} of {job.listed:,} images" if job.listed else "not listed yet"
+    left = f", about {max(1, round(job.eta_seconds / 60)):,} min left" if job.eta_seconds is not None else ""
     about = f"; {job.note}" if job.note else ""
     paused = f", paused: `ramq resume {job.id}`" if job.state == "paused" else ""
-    return f"waits for job {job.id} ({job.stage}): {progress}{paused}{about}"
+    return f"waits for job {job.id} ({job.stage}): {progress}{left}{paused}{about}"
 
 
 _CHOSEN = """

@@ -63,7 +63,7 @@ _IS_SAID = """('corrected' = ANY(label.origins) OR EXISTS (SELECT FROM correctio
 
 
 def located(  # noqa: PLR0913  (the conditions of one query)
-    session: Session, *, version_id: int, tag_id: int, name: str, generation_id: int, after: int, limit: int
+    session: Session, *, version_id: int, tag_id: int, names: Sequence[str], generation_id: int, after: int, limit: int
 ) -> tuple[list[TagImage], list[TagRegion]]:
     """Return the next pictures of a version that keep a tag, by id, and the regions of the tag in them.
 
@@ -71,7 +71,8 @@ def located(  # noqa: PLR0913  (the conditions of one query)
         session: a transaction.
         version_id: the version whose tags were looked for.
         tag_id: the tag.
-        name: its name.
+        names: its name, then those of kinds of it: of a tag and a more general one at the same place, a locator keeps
+            only the region of the former.
         generation_id: of the stage ``crops``.
         after: the last image of the previous page; 0 at first.
         limit: pictures at most.
@@ -97,17 +98,17 @@ def located(  # noqa: PLR0913  (the conditions of one query)
             ORDER BY label.image_id LIMIT :limit
             """  # noqa: S608  (constants and numbers)
         ),
-        {"tag_id": tag_id, "name": name, "after": after, "limit": limit},
+        {"tag_id": tag_id, "name": names[0], "after": after, "limit": limit},
     )
     pictures = [TagImage(*row) for row in rows]
     wanted = [picture.image_id for picture in pictures if picture.is_looked_at]
     crops = session.execute(
         text(
             f"""SELECT image_id, number, box, v, tags, scores FROM crop
-                WHERE generation_id = {generation_id:d} AND image_id = ANY(:ids) AND lower(tag) = lower(:name)
+                WHERE generation_id = {generation_id:d} AND image_id = ANY(:ids) AND lower(tag) = ANY(:names)
                 ORDER BY image_id, number"""  # noqa: S608  (a number)
         ),
-        {"ids": wanted, "name": name},
+        {"ids": wanted, "names": [each.lower() for each in names]},
     )
     return pictures, [
         TagRegion(

@@ -274,12 +274,16 @@ def delete(session: Session, dataset_id: int) -> None:
         ConflictError: a step of it runs or is paused.
     """
     rows = session.execute(
-        text("SELECT id, number, state FROM dataset_version WHERE dataset_id = :id ORDER BY id FOR UPDATE"),
+        text("SELECT id, number, state, job_ids FROM dataset_version WHERE dataset_id = :id ORDER BY id FOR UPDATE"),
         {"id": dataset_id},
     ).all()
     if busy := next((row for row in rows if row.state in {"running", "paused"}), None):
         raise ConflictError(f"version {busy.number} is {busy.state}; cancel it first")
     for row in rows:
+        # The jobs of a step that failed may still be at work, and ask for labels that are no more.
+        for job_id in row.job_ids:
+            if jobs.view(session, job_id).state in OPEN:
+                jobs.set_state(session, job_id, to="cancelled", allowed=("running", "paused", "failed"))
         partitions.drop(session, row.id)
     session.execute(text("DELETE FROM dataset WHERE id = :id"), {"id": dataset_id})
 

@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
+from ram_core.lite.network import SIZES
+from ramq.wiring import Services
 from storage.database import unit_of_work
-from storage.datasets import versions
+from storage.datasets import tasks, versions
 from storage.datasets.labels import Label
 from storage.errors import UsageError
 from tests import crop_archive
+from tests.datasets import work
 from tests.engine_archive import NAME, finish, stored_items, stored_labels, until, view, write_version
 from tests.services.coloured import BOX, GREEN, RED, ColourLocator, colour_worker, write_coloured
+from tests.services.recognised import settings_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ramq.wiring import Services
+    from sqlalchemy import Engine
+
     from storage.datasets.versions import VersionView
     from workers.lifecycle import Worker
 
@@ -135,6 +140,22 @@ def test_what_was_done_is_not_done_again_and_gives_the_same(coloured: Services, 
     }
 
 
+def test_a_region_of_a_kind_is_one_of_the_more_general_tag(
+    coloured: Services, worker: Worker, locator: ColourLocator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a tag and a more general one at the same place, a locator keeps only the region of the former."""
+    monkeypatch.setattr("workers.datasets.regions_of_tag.kinds_of", lambda name: {"tag 2": ("tag 1",)}.get(name, ()))
+    locator.finds_only = "tag 1"
+    ids = keys(coloured)
+    given = [Label(ids[name], tag, ["given"]) for name in ids if name[:3] in {"red", "gre"} for tag in (RED, GREEN)]
+    write_version(coloured, given)
+    step = coloured.dataset_steps.clean(NAME, regions="located", contradiction=False, outlier_share=0.0)
+    made = finish(coloured, worker, step)
+    grey = {ids["grey-00"], ids["grey-01"]}
+    for (image_id, _), label in stored_labels(coloured, made).items():
+        assert label.reason == ("no_region" if image_id in grey else None)
+
+
 def test_a_picture_that_could_not_be_located_keeps_its_tags(coloured: Services, worker: Worker, tmp_path: Path) -> None:
     _, ids = plant(coloured)
     (tmp_path / "coloured" / "grey-00.png").write_bytes(b"no picture at all")
@@ -205,3 +226,21 @@ def test_settings_are_checked_and_stored_under_the_names_of_the_paper(coloured: 
     assert step.settings["cleaning"]["clusters"] == 4
     assert step.settings["cleaning"]["outlier_share"] == 0.1
     assert (step.settings["detector"], step.settings["recogniser"]) == ("grounding-dino-tiny", "lite")
+
+
+def test_photographs_are_compared_by_what_lite_keeps_of_them(recognised_engine: Engine, stage: Path) -> None:
+    """A tag that all photographs are said to have, and that is right for one."""
+    services = Services(settings_for(stage / "data"), recognised_engine, None, is_reachable=False)
+    with unit_of_work(recognised_engine) as session:
+        ids = list(session.scalars(text("SELECT image_id FROM record ORDER BY image_id")))
+    write_version(services, [Label(image_id, 285, ["given"]) for image_id in ids])
+    made = work(services, services.dataset_steps.clean(NAME, clusters=1, contradiction=False))
+    assert (made.state, made.note, made.job_ids) == ("done", None, [])
+    with unit_of_work(recognised_engine) as session:
+        [scale] = tasks.results(session, made.id, "scale")
+    assert (scale["kind"], scale["rows"], len(scale["scale"]["mean"])) == ("kept", len(ids), sum(SIZES))
+    [tag] = services.dataset_steps.cleaned_tags(NAME)
+    assert (tag["regions"], tag["labels"], tag["not_looked_at"]) == (len(ids), len(ids), 0)
+    assert tag["dropped"] == {"outlier": len(ids) // 10}
+    dropped = [label for label in stored_labels(services, made).values() if label.reason]
+    assert all(label.evidence is not None and label.evidence["rank"] >= 0.9 for label in dropped)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from ramq.services.datasets import BuildRequest
+from ramq.services.dataset_views import BuildRequest
 from ramq.wiring import Services
 from storage.database import unit_of_work
 from storage.errors import NotFoundError, UsageError
@@ -108,6 +108,8 @@ def test_what_people_said_can_be_compared_alone(services: Services, made_up: Mad
     [gone] = [tag for tag in found.tags if tag.name == own]
     assert (gone.images, gone.before.assigned, gone.after.assigned, gone.better) == (0, 1, 0, 1)
     assert gone.before.average_precision is None
+    assert lawn.after.average_precision is None, "any order of a single picture is right"
+    assert (found.before, found.after) == (None, None)
     assert len(rest) > 5
 
 

@@ -159,6 +159,8 @@ def test_lite_gives_new_tags_from_its_vectors_with_the_archive_gone(
         PAIRS.format("a.v = b.v"),
     )
     assert vectors == [(True,)] * PHOTOGRAPHS
+    hashes = rows(services, PAIRS.format("a.sha256 = b.sha256").replace("vector", "record"))
+    assert hashes == [(True,)] * PHOTOGRAPHS, "of the bytes that were recognised first"
     # Again: everything is there.
     [again] = run(services, services.jobs.retag("own", from_generation=1))
     assert (again.done, again.skipped) == (0, PHOTOGRAPHS)

@@ -13,10 +13,13 @@ from ram_core import load_vocabulary
 from ram_core.modeling.tiny import write_tiny_checkpoint
 from ram_core.runs import locked, read_run
 from ramq.cli.main import command_line
+from ramq.services.dataset_views import BuildRequest
+from ramq.wiring import Services
 from storage.search.views import SearchQuery
+from tests.datasets import work
 from tests.made_up_run import add_line, write_made_up_run
 from tests.services.command_line import run_here
-from tests.services.recognised import make_worker
+from tests.services.recognised import make_worker, settings_for
 from tests.services.web import assert_problem, services_of
 from tests.small_run import write_small_run
 
@@ -166,4 +169,41 @@ def test_an_archive_is_data_of_a_training(
         assert told in refused.stderr
     both = ["--dataset", "archive:1", "--dataset", str(home / "data" / "train.json")]
     refused = run_here(["train", "finetune", *both, *start, *sizes[:-1], str(home / "x")], environment)
-    assert "an archive is data on its own" in refused.stderr
+    assert "an archive or a data set is data alone" in refused.stderr
+
+
+def test_a_data_set_is_data_of_a_training_and_of_an_evaluation(recognised_engine: Engine, tmp_path: Path) -> None:
+    home = tmp_path / "small"
+    home.mkdir()
+    small = write_small_run(home)
+    write_tiny_checkpoint("ram", home / "tiny.pth", tags=len(load_vocabulary("imagenet")), captions=True)
+    environment = {
+        "RAMQ_DATABASE_URL": recognised_engine.url.render_as_string(hide_password=False),
+        "RAMQ_DATA_DIR": str(tmp_path / "data"),
+        "RAMQ_MODELS_DIR": str(small.models),
+    }
+    services = Services(settings_for(tmp_path / "data"), recognised_engine, None, is_reachable=False)
+    request = BuildRequest(sources=("1",), validation=0.4)
+    version = work(services, services.datasets.build("pets", request))
+    assert version.counts["validation"] > 0
+    sizes = ["--batch", "4", "--size", "32", "--epochs", "1", "--device", "cpu"]
+    words = ["--from", str(small.weights), "--vocabulary", "lite", *sizes, "--out", str(tmp_path / "run")]
+    done = run_here(["train", "finetune", "--dataset", "pets", *words], environment)
+    assert done.returncode == 0, done.stderr
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["settings"]["dataset"] == ["dataset:pets@1/train"]
+    assert run["settings"]["validate"] == ["dataset:pets@1/validation"]
+    for kind, split in (("data", "training"), ("validation", "validation")):
+        about = run[kind]
+        assert (about["name"], about["dataset_sha256"]) == (f"pets@1, {split}", version.sha256)
+    again = run_here(["train", "finetune", "--resume", *words, "--dataset", "pets@1"], environment)
+    assert again.returncode == 0, again.stderr
+    unknown = run_here(["train", "finetune", "--dataset", "birds", *words[:-1], str(tmp_path / "x")], environment)
+    assert unknown.returncode == 2
+    assert "birds is no file or folder, and there is no data set 'birds'; data sets: pets" in unknown.stderr
+    scored = run_here(
+        ["evaluate", "lite", "--dataset", "pets", "--device", "cpu", "--out", str(tmp_path / "scores"), "--json"],
+        environment,
+    )
+    assert scored.returncode == 0, scored.stderr
+    assert json.loads(scored.stdout)["data"]["name"] == "pets@1, validation"

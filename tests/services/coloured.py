@@ -77,9 +77,13 @@ class ColourModel(NullModel):
 
 
 class ColourLocator(NullLocator):
-    """Finds every tag that it is asked for wherever there is colour. ``asked`` notes the tags."""
+    """Finds every tag that it is asked for wherever there is colour. ``asked`` notes the tags.
+
+    ``finds_only``: it finds only this one.
+    """
 
     asked: set[str]
+    finds_only: str | None = None
 
     def __init__(self) -> None:
         super().__init__("grounding-dino-tiny")
@@ -89,7 +93,9 @@ class ColourLocator(NullLocator):
         found = []
         for picture, own in zip(pictures, tags, strict=True):
             self.asked.update(own)
-            seen = own if np.ptp(_colour(picture)) > _COLOURLESS else ()
+            seen = [tag for tag in own if np.ptp(_colour(picture)) > _COLOURLESS]
+            if self.finds_only is not None:
+                seen = [tag for tag in seen if tag == self.finds_only]
             found.append(Localization(tuple(Region(tag, 0.5, BOX) for tag in sorted(set(seen))), is_cut=False))
         return found
 

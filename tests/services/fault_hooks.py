@@ -4,6 +4,7 @@
   transaction has not begun), ``in_write`` (in the middle of it), ``while_waking`` (holding the lock of wake-ups).
 * ``FAULT_SKEW_SECONDS``: its clock is wrong by so much, in every way that Python tells the time of day.
 * ``FAULT_PAGE_SECONDS``: every page of a listing takes so much longer.
+* ``FAULT_CLEAN_SECONDS``: every tag of a data set takes so much longer to clean.
 * ``FAULT_SLICE_SECONDS``: it goes back to wait for a wake-up after so long, so that wake-ups matter.
 * ``FAULT_SILENCE_SECONDS``: it looks for work without a wake-up after so long.
 * ``FAULT_NO_FENCE``: its writes do not ask whether the lease is still held. What passes with this proves nothing.
@@ -33,12 +34,14 @@ def prepare(environment: Mapping[str, str]) -> None:
     """Arrange for what the environment asks for, in this process."""
     if skew := environment.get("FAULT_SKEW_SECONDS"):
         set_clock_wrong(float(skew))
-    if seconds := environment.get("FAULT_PAGE_SECONDS"):
-        _slow_pages(float(seconds))
-    if seconds := environment.get("FAULT_SLICE_SECONDS"):
-        _shorten_turns(float(seconds))
-    if seconds := environment.get("FAULT_SILENCE_SECONDS"):
-        _shorten_silence(float(seconds))
+    for name, slow in (
+        ("FAULT_PAGE_SECONDS", _slow_pages),
+        ("FAULT_CLEAN_SECONDS", _slow_cleaning),
+        ("FAULT_SLICE_SECONDS", _shorten_turns),
+        ("FAULT_SILENCE_SECONDS", _shorten_silence),
+    ):
+        if seconds := environment.get(name):
+            slow(float(seconds))
     if environment.get("FAULT_NO_FENCE"):
         _remove_fence()
     if count := environment.get("FAULT_MADE_UP"):
@@ -78,6 +81,18 @@ def set_clock_wrong(skew_seconds: float) -> None:
                 setattr(module, name, Wrong)
             elif value is real_time:
                 setattr(module, name, wrong_time)
+
+
+def _slow_cleaning(seconds: float) -> None:
+    from workers.datasets import cluster  # noqa: PLC0415  (workers load here)
+
+    decide = cluster._decide
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(seconds)
+        return decide(*arguments)
+
+    cluster._decide = slowly
 
 
 def _slow_pages(seconds: float) -> None:

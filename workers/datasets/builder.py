@@ -85,7 +85,8 @@ class DatasetBuilder:
         if version.phase not in phases:
             versions.fail(session, version.id, f"this version of ramq has no phase {version.phase!r}; upgrade workers")
         elif not version.is_planned:
-            self._plan_phase(session, version, self._steps[version.step][version.phase])
+            if self._plan_phase(session, version, self._steps[version.step][version.phase]):
+                self._plan(session, versions.view(session, version.id))  # it may have no tasks, and be over
         elif version.tasks_done < version.tasks:
             return
         elif version.phase != phases[-1]:
@@ -96,14 +97,16 @@ class DatasetBuilder:
             versions.finish(session, version.id, result["sha256"])
 
     @staticmethod
-    def _plan_phase(session: Session, version: VersionView, phase: Phase) -> None:
+    def _plan_phase(session: Session, version: VersionView, phase: Phase) -> bool:
+        """Plan a phase, unless it has to wait. Return whether it is planned."""
         waits = phase.is_ready(session, version)
         if waits is not None:
             versions.set_note(session, version.id, waits)
-            return
+            return False
         assert version.phase is not None
         tasks.add(session, version.id, version.phase, phase.plan(session, version))
         versions.set_planned(session, version.id)
+        return True
 
     # Tasks ---------------------------------------------------------------------------------------------------------
 

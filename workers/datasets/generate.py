@@ -175,7 +175,7 @@ class _Merging:
                 self._named_again["+".join(fresh)] += 1
             return replace(held, origins=[origin for origin in labels.ORIGINS if origin in {*held.origins, *origins}])
         self._added["+".join(origins)] += 1
-        evidence = None if score is None else {"score": score, "generation": made.generation_id}
+        evidence = {"generation": made.generation_id} | ({} if score is None else {"score": score})
         return Label(image_id, tag_id, origins, certainty=score, evidence=evidence)
 
     def _scores(self, made: Made) -> dict[int, float]:

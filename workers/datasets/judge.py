@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 from ram_core.hierarchy.wordnet import fold, shipped_hierarchy
@@ -9,12 +10,26 @@ from ram_core.vocabulary import NEVER
 from workers.datasets.vocabulary import called
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ram_core.vocabulary import TagVocabulary
 
 _UNSEEN = 0.5
 """Only assigned tags are stored. What is not among them has a score below the threshold: this share of it is put."""
+
+
+@functools.cache
+def _kinds() -> Mapping[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for name, general in shipped_hierarchy().more_general().items():
+        for above in general:
+            found.setdefault(above, []).append(name)
+    return {name: tuple(sorted(below)) for name, below in found.items()}
+
+
+def kinds_of(name: str) -> tuple[str, ...]:
+    """Return the names of kinds of a thing, however many steps away, as the locators of workers know them."""
+    return _kinds().get(name, ())
 
 
 class Question(NamedTuple):

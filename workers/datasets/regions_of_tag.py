@@ -10,6 +10,7 @@ import numpy as np
 from storage.database import unit_of_work
 from storage.datasets import tag_regions
 from storage.results.packing import CODE
+from workers.datasets.judge import kinds_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -124,13 +125,14 @@ def of_located(
         spool: for the vectors.
     """
     collector, after = Collector(), 0
+    names = (tag.name, *kinds_of(tag.name))
     while True:
         with unit_of_work(engine) as session:
             pictures, regions = tag_regions.located(
                 session,
                 version_id=tag.version_id,
                 tag_id=tag.id,
-                name=tag.name,
+                names=names,
                 generation_id=generation_id,
                 after=after,
                 limit=PAGE,

@@ -14,15 +14,15 @@ from ram_core import load_model
 from ram_core.captions import template_caption
 from ram_core.checkpoints import installed
 from ram_core.errors import CheckpointError, DeviceError, ModelError, VocabularyError
-from ram_core.vocabulary import TagVocabulary
 from storage.database import unit_of_work
 from storage.errors import UsageError
-from storage.results import generations, teachings, vocabularies
+from storage.results import generations, teachings
 from storage.results.vocabularies import VocabularySpec
 from storage.tables import RECOGNITION
 from workers.messages import ANY_MODEL, features_kept, teaches_from
 from workers.pipeline.fitness import EVERYTHING, UnfitError, is_out_of_memory, of_model, out_of_memory
 from workers.pipeline.stage_holder import StageHolder
+from workers.pipeline.tags import tag_vocabulary
 from workers.stages import StageOptions
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ram_core.recognition import Prediction, Recognizer, Retagger
     from ram_core.recognizer import RamRecognizer
     from ram_core.teaching.recognizer import TaughtRecognizer
+    from ram_core.vocabulary import TagVocabulary
     from storage.ledger.claims import ClaimedShard
     from storage.results.teachings import Basis, HeadRow
 
@@ -164,19 +165,6 @@ def load_here(name: str, options: ModelOptions) -> Any:
         raise
 
 
-def _vocabulary(session: Session, vocabulary_id: int) -> TagVocabulary:
-    view, tags = vocabularies.view(session, vocabulary_id), vocabularies.tags(session, vocabulary_id)
-    described = tags[0].descriptions is not None
-    return TagVocabulary(
-        view.name,
-        tuple(tag.name for tag in tags),
-        tuple(tag.name_zh for tag in tags),
-        np.array([tag.threshold for tag in tags], dtype=np.float32),
-        tuple(tuple(tag.descriptions or ()) for tag in tags) if described else None,
-        tuple(tuple(tag.synonyms) for tag in tags) if any(tag.synonyms for tag in tags) else None,
-    )
-
-
 def taught_recognizer(base: Recognizer, vocabulary: TagVocabulary, rows: Sequence[HeadRow]) -> TaughtRecognizer:
     """Return a model with the heads that were taught. Raises ``VocabularyError`` if they are of another model."""
     from ram_core.teaching.heads import Head, heads_sha256  # noqa: PLC0415  (few jobs need them)
@@ -285,10 +273,10 @@ class ModelHolder:
 
     def _with_vocabulary(self, model: LoadedModel, vocabulary_id: int) -> LoadedModel:
         with unit_of_work(self._engine) as session:
-            vocabulary = _vocabulary(session, vocabulary_id)
+            vocabulary = tag_vocabulary(session, vocabulary_id)
             heads = teachings.heads(session, vocabulary_id)
             basis = teachings.basis(session, vocabulary_id)
-            base = _vocabulary(session, basis.base_id) if heads else vocabulary
+            base = tag_vocabulary(session, basis.base_id) if heads else vocabulary
         log.info("embedding vocabulary", model=model.name, vocabulary=vocabulary.name, tags=len(vocabulary))
         try:
             recognizer = cast("Retagger", model.recognizer).with_vocabulary(base)
