@@ -25,9 +25,13 @@ SCREENS = (
     ("policies", "/archives/policies", "light", 1280, 700),
     ("generations", "/generations?a=1&b=2", "light", 1280, 860),
     ("generations-dark", "/generations", "dark", 1280, 860),
+    # The newest data set, after `ramq dataset clean`.
+    ("review", "/datasets/{dataset}/review?tag=next", "light", 1280, 860),
+    ("teach", "/teach?tag=fortress&{lesson}", "light", 1280, 1240),
 )
 _ALL_SHOWN = """() => Array.from(document.images).every(
-  (image) => image.complete || image.getBoundingClientRect().top > innerHeight)"""
+  (image) => image.complete || image.getBoundingClientRect().top > innerHeight
+    || image.getBoundingClientRect().left > innerWidth)"""
 FLAGS = ["--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
 
 
@@ -40,6 +44,10 @@ def take(url: str, folder: Path, names: list[str]) -> None:
         jobs = data.request.get(f"{url}/v1/jobs").json()["items"]
         job = jobs[0]["id"]
         failed = jobs[-1]["id"]
+        sets = data.request.get(f"{url}/v1/datasets").json()["items"]
+        dataset = sets[0]["name"] if sets else ""
+        castles = data.request.get(f"{url}/v1/search?tag=castle&limit=9").json()["items"]
+        lesson = "&".join(f"yes={hit['image_id']}" for hit in castles)
         for name, path, scheme, width, height in SCREENS:
             if names and name not in names:
                 continue
@@ -47,7 +55,8 @@ def take(url: str, folder: Path, names: list[str]) -> None:
                 viewport={"width": width, "height": height}, color_scheme="dark" if scheme == "dark" else "light"
             )
             page = context.new_page()
-            page.goto(url + path.format(image=image, job=job, failed=failed), wait_until="load")
+            state = {"image": image, "job": job, "failed": failed, "dataset": dataset, "lesson": lesson}
+            page.goto(url + path.format(**state), wait_until="load")
             page.wait_for_function(_ALL_SHOWN)  # thumbnails may be made for the first time
             page.screenshot(path=folder / f"{name}.jpg", type="jpeg", quality=68)
             context.close()

@@ -292,6 +292,16 @@ class DatasetClient:
                 [_row(each, names) for each in labels.of_images(session, version.id, [image_id]).get(image_id, [])],
             )
 
+    def samples(self, version: VersionView, count: int) -> list[PictureView]:
+        """Return some pictures of a version, from all over it."""
+        with unit_of_work(self._engine) as session:
+            chosen = items.spread(session, version.id, count)
+        found = []
+        for image_id in chosen:
+            with suppress(NotFoundError):  # it was deleted meanwhile
+                found.append(self.picture(version, image_id))
+        return found
+
     def compare(self, old: str, new: str) -> Difference:
         """Compare the kept labels of two versions, each ``name`` or ``name@number``.
 

@@ -25,11 +25,13 @@ from ramq.web.deps import takes_known_parameters
 from ramq.web.head import Head
 from ramq.web.metrics import WebMetrics
 from ramq.web.pages import archives, login, reference, search
+from ramq.web.pages import datasets as dataset_pages
 from ramq.web.pages import generations as generation_pages
 from ramq.web.pages import images as image_pages
 from ramq.web.pages import jobs as job_pages
 from ramq.web.pages import policies as policy_pages
 from ramq.web.pages import reviews as review_pages
+from ramq.web.pages import teaching as teaching_pages
 from ramq.web.pages import training as training_pages
 from ramq.web.problems import (
     CODES,
@@ -144,8 +146,10 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     learning = (api_training.router, *of_datasets, api_reviews.router, api_teaching.router)
     for router in (*jobs, *of_images, api_generations.router, api_stages.router, *learning):
         app.include_router(router, responses=_PROBLEMS, dependencies=[Depends(takes_known_parameters)])
-    pages = (search, image_pages, job_pages, generation_pages, training_pages, review_pages, policy_pages, archives)
-    for router in (health.router, *(page.router for page in (*pages, reference, login))):
+    pages = (search, image_pages, job_pages, generation_pages, training_pages, policy_pages, archives)
+    # Reviews come first: `review` would be an action on a data set.
+    of_sets = (review_pages, dataset_pages, teaching_pages)
+    for router in (health.router, *(page.router for page in (*pages, *of_sets, reference, login))):
         app.include_router(router)
     app.mount("/static", _KeptFiles(directory=STATIC), name="static")
     _describe(app, has_tokens=tokens.are_set)

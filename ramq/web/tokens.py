@@ -7,7 +7,8 @@ to sign in.
 Each scope includes the ones before it:
 
 * ``read`` views and searches images.
-* ``write`` starts and controls jobs, corrects tags and text, and reviews data sets.
+* ``write`` starts and controls jobs, corrects tags and text, reviews data sets, and
+  teaches tags.
 * ``admin`` also erases images, sets tag rules and chooses the generation in use.
 """
 
@@ -41,7 +42,10 @@ _JOBS = re.compile(
 _CORRECTIONS = re.compile(
     r"/images/\d+/(tags|text|regions)|/v1/images/\d+/(tags/.+|(text|regions)/corrections(/\d+)?)", re.DOTALL
 )
-_REVIEWS = re.compile(r"/datasets/[^/]+/review|/v1/datasets/[^/]+/review/tags/.+", re.DOTALL)
+_LEARNING = re.compile(
+    r"(/v1)?/teach(/suggestions)?|/datasets/[^/]+/(review|pause|resume|cancel)|/v1/datasets/[^/]+/review/tags/.+",
+    re.DOTALL,
+)
 _FOR_ANYBODY = frozenset({"/login", "/logout"})
 
 
@@ -103,7 +107,7 @@ def scope_needed(method: str, path: str) -> str:
     """Return the scope that a request needs. Changes need ``admin``, except those listed here for a lower scope."""
     if method in SAFE_METHODS or path in UPLOAD_PATHS or path in _FOR_ANYBODY:
         return "read"
-    is_job_or_answer = method == "POST" and (_JOBS.fullmatch(path) or _REVIEWS.fullmatch(path))
+    is_job_or_answer = method == "POST" and (_JOBS.fullmatch(path) or _LEARNING.fullmatch(path))
     is_less = is_job_or_answer or _CORRECTIONS.fullmatch(path)
     return "write" if is_less else "admin"
 

@@ -225,6 +225,22 @@ def ids(session: Session, version_id: int) -> list[int]:
     return list(session.scalars(statement))
 
 
+def spread(session: Session, version_id: int, count: int) -> list[int]:
+    """Return the ids of up to ``count`` pictures of a version, from all over it, ascending. It reads only these."""
+    rows = session.scalars(
+        text(
+            """SELECT DISTINCT next.image_id FROM (
+                   SELECT min(image_id) AS first, max(image_id) AS last FROM dataset_item WHERE version_id = :id
+               ) AS ends, generate_series(0, :count - 1) AS n, LATERAL (
+                   SELECT image_id FROM dataset_item WHERE version_id = :id
+                     AND image_id >= first + (last - first) * n / :count ORDER BY image_id LIMIT 1
+               ) AS next ORDER BY 1"""
+        ),
+        {"id": version_id, "count": count},
+    )
+    return list(rows)
+
+
 def count(session: Session, version_id: int) -> int:
     """Return how many pictures of a version there are now: fewer than when it was made, if images were deleted."""
     statement = text(f"SELECT count(*) FROM dataset_item WHERE version_id = {version_id:d}")  # noqa: S608  (a number)

@@ -41,6 +41,8 @@ SCREENS = (
     "/archives/policies",
     "/generations",
     "/training",
+    "/datasets",
+    "/datasets/pets",
     "/datasets/pets/review",
     "/datasets/pets/review?tag=next",
     "/docs",

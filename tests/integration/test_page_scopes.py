@@ -12,7 +12,7 @@ from ramq.web.tokens import SCOPES, scope_needed
 from storage.results.reading_views import FoundLine
 from storage.results.region_views import FoundRegion
 from tests.readings import rectangle
-from tests.services.decided import Label, add_version
+from tests.services.decided import Label, add_version, begin_version
 from tests.services.located import write_regions
 from tests.services.read import write_text
 from tests.services.recognised import CAT
@@ -52,6 +52,7 @@ def screens(make_client: Callable[..., TestClient], archive: Path) -> list[str]:
         services, "pets", [Label(cat, CAT, "outlier"), Label(services.images.find("coffee.png"), CAT, "outlier")]
     )
     services.reviews.say("pets", CAT, [cat], is_right=True)
+    begin_version(services, "pets")
     running = services.jobs.create(str(archive))
     return [
         "/",
@@ -63,6 +64,8 @@ def screens(make_client: Callable[..., TestClient], archive: Path) -> list[str]:
         "/archives",
         "/archives/policies",
         "/generations",
+        "/datasets",
+        "/datasets/pets",
         f"/datasets/pets/review?{urlencode({'tag': CAT})}",
     ]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from storage.database import unit_of_work
-from storage.datasets import versions
+from storage.datasets import content, tasks, versions
 from storage.results import generations
 from storage.results.tags import load
 
@@ -76,5 +76,31 @@ def add_version(services: Services, name: str, labels: Sequence[Label], step: St
                     "evidence": None if label.box is None else json.dumps({"box": label.box}),
                 },
             )
+        versions.add_counts(session, version_id, content.counts(session, version_id))
         versions.finish(session, version_id, "0" * 64)
         return version_id
+
+
+def begin_version(services: Services, name: str, tasks_done: int = 0, total: int = 4) -> int:
+    """Begin another step of a data set, with tasks of which some are done. Return the version's id."""
+    with unit_of_work(services.engine) as session:
+        parent = versions.find(session, name)
+        version_id = versions.begin(
+            session, parent.dataset_id, step="clean", phase="cluster", settings={}, parent_id=parent.id, said_by="local"
+        )
+        tasks.add(session, version_id, "cluster", [{}] * total)
+        versions.set_planned(session, version_id)
+    finish_tasks(services, version_id, tasks_done)
+    return version_id
+
+
+def finish_tasks(services: Services, version_id: int, count: int) -> None:
+    """End that many tasks of a step."""
+    with unit_of_work(services.engine) as session:
+        session.execute(
+            text(
+                """UPDATE dataset_task SET state = 'done', seconds = 1, done_at = now()
+                   WHERE version_id = :id AND number <= :n"""
+            ),
+            {"id": version_id, "n": count},
+        )

@@ -1,0 +1,138 @@
+"""The page on which people teach a tag: choose pictures, see what it would do, and give it to the archive."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from pydantic import BaseModel, Field
+
+from ramq.schemas.problem import Problem
+from ramq.services.teach_views import Suggestions, TeachReport
+from ramq.services.teaching import LEAST, PRECISION
+from ramq.web.deps import MAX_ID, MAX_TEXT, ServicesDep, caller_of, templates_of
+from ramq.web.problems import problem_of
+from ramq.wiring import Services
+from storage.errors import NotFoundError, UsageError
+from storage.search.views import Hit, SearchQuery
+
+SUGGESTED = 12
+FOUND = 24
+MOST_NAMED = 300
+"""Pictures in an address. People who have more of them use the command line."""
+PRECISIONS = (0.7, 0.8, 0.9, 0.95, 0.99)
+
+Id = Annotated[int, Field(ge=1, le=MAX_ID)]
+
+
+class Lesson(BaseModel):
+    """What is taught: it is all in the address, so that nothing is stored before it is applied."""
+
+    tag: str = Field("", max_length=100)
+    yes: list[Id] = Field(default_factory=list, max_length=MOST_NAMED)
+    no: list[Id] = Field(default_factory=list, max_length=MOST_NAMED)
+    drop: list[Id] = Field(default_factory=list, max_length=MOST_NAMED)
+    precision: float = Field(PRECISION, ge=0.5, le=0.99)
+    q: str = Field("", max_length=MAX_TEXT)
+    job: list[Id] = Field(default_factory=list, max_length=1_000)
+
+    def tidied(self) -> "Lesson":
+        """Return it with each picture once: what was said last counts."""
+        yes, no = dict.fromkeys(self.yes), dict.fromkeys(self.no)
+        return self.model_copy(
+            update={
+                "tag": " ".join(self.tag.replace("\0", " ").split()),
+                "q": self.q.replace("\0", " "),
+                "yes": [one for one in yes if one not in no and one not in self.drop],
+                "no": [one for one in no if one not in self.drop],
+                "drop": [],
+            }
+        )
+
+
+@dataclass
+class Learnt:
+    """What the page shows of a lesson. ``problem``: why there is no report, or nothing to label next."""
+
+    report: TeachReport | None = None
+    suggestions: Suggestions | None = None
+    found: list[Hit] = field(default_factory=list)
+    problem: Problem | None = None
+
+
+router = APIRouter(include_in_schema=False, prefix="/teach")
+
+
+@router.get("")
+def show_teaching(request: Request, services: ServicesDep, asked: Annotated[Lesson, Query()]) -> HTMLResponse:
+    """Show the lesson in the address: its pictures, what they teach, and which to label next."""
+    lesson = asked.tidied()
+    return _screen(request, services, lesson, _learnt(services, lesson))
+
+
+@router.post("")
+def apply_lesson(request: Request, services: ServicesDep, asked: Annotated[Lesson, Form()]) -> Response:
+    """Give the tag to all recorded images, and show the jobs that do it."""
+    lesson = asked.tidied()
+    try:
+        done = services.teaching.apply(
+            lesson.tag, lesson.yes, lesson.no, precision=lesson.precision, by=caller_of(request)
+        )
+    except NotFoundError:
+        raise
+    except UsageError as error:
+        learnt = _learnt(services, lesson)
+        learnt.problem = problem_of(error)
+        return _screen(request, services, lesson, learnt)
+    jobs = urlencode([("job", job.id) for job in done.jobs])
+    return RedirectResponse(f"/teach?{jobs}" if jobs else "/teach", status_code=303)
+
+
+def _learnt(services: Services, lesson: Lesson) -> Learnt:
+    learnt = Learnt()
+    if not lesson.tag:
+        return learnt
+    try:
+        if lesson.q or not lesson.yes:  # at first, what search finds by the name itself
+            learnt.found = _found(services, lesson)
+        else:
+            learnt.suggestions = services.teaching.suggest(lesson.tag, SUGGESTED, yes=lesson.yes, no=lesson.no)
+        enough = learnt.suggestions.yes if learnt.suggestions else len(lesson.yes)
+        if enough >= LEAST:
+            learnt.report = services.teaching.fit(lesson.tag, lesson.yes, lesson.no, precision=lesson.precision)
+    except NotFoundError:
+        raise
+    except UsageError as error:
+        learnt.problem = problem_of(error)
+    return learnt
+
+
+def _found(services: Services, lesson: Lesson) -> list[Hit]:
+    named = {*lesson.yes, *lesson.no}
+    query = services.search.read(SearchQuery(limit=FOUND + len(named)), lesson.q or lesson.tag)
+    return [hit for hit in services.search.page(query).items if hit.image_id not in named][:FOUND]
+
+
+def _screen(request: Request, services: Services, lesson: Lesson, learnt: Learnt) -> HTMLResponse:
+    jobs = [services.jobs.get(job_id) for job_id in lesson.job]
+
+    def address(**changes: object) -> str:
+        state = lesson.model_dump(exclude={"job", "drop"}) | changes
+        kept = {name: value for name, value in state.items() if value not in ("", [], PRECISION)}
+        return f"/teach?{urlencode(kept, doseq=True)}"
+
+    return templates_of(request).show(
+        request,
+        "teach.html",
+        status=learnt.problem.status if learnt.problem else 200,
+        lesson=lesson,
+        learnt=learnt,
+        least=LEAST,
+        precisions=PRECISIONS,
+        default_precision=PRECISION,
+        address=address,
+        taught=[] if lesson.tag else services.teaching.taught(),
+        jobs=jobs,
+        is_live=any(not job.is_over for job in jobs),
+    )
