@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from ramq.services.dataset_files import Told
+    from ramq.services.dataset_files import Told, ToldTag
     from ramq.services.search import SearchClient
     from storage.datasets.sources import Sidecar
     from storage.datasets.versions import VersionView
@@ -279,7 +279,7 @@ class Gatherer:
             for tag_id in {tag_id for caption in told.captions for tag_id in parse(caption)}:
                 found[tag_id] = Label(image_id, tag_id, ["parsed"])
         for tag in told.tags:
-            ids = names.ids(tag.name) if isinstance(tag.name, str) else (tag.name,) * (0 <= tag.name < len(names.names))
+            ids = _meant(tag, names)
             if not ids:
                 self._count("unknown_tag", 1, str(tag.name))
             for tag_id in ids:
@@ -346,6 +346,17 @@ class Gatherer:
 
     def _reasons(self) -> str:
         return ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in self.left_out.items() if count)
+
+
+def _meant(tag: ToldTag, names: Names) -> tuple[int, ...]:
+    """Return the ids of the tags that a file means: by its id if that fits its name, else by its name."""
+    if isinstance(tag.name, int):
+        return (tag.name,) * (0 <= tag.name < len(names.names))
+    if tag.tag_id is not None and 0 <= tag.tag_id < len(names.names):
+        # A name that cannot stand in a cell was written as its id.
+        if tag.name in {names.names[tag.tag_id], str(tag.tag_id)}:
+            return (tag.tag_id,)
+    return names.ids(tag.name)
 
 
 def _in_order(origins: Iterable[str]) -> list[str]:

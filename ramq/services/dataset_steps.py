@@ -155,22 +155,6 @@ class DatasetStepClient:
             _require_step(version, "clean")
             return tasks.results(session, version.id, "cluster")
 
-    def failures(self, name: str) -> dict[str, list[int]]:
-        """Return the ids of the pictures of which a step ``generate`` had no record, by class of failure.
-
-        Raises:
-            NotFoundError: there is no such version.
-            UsageError: its step was another one.
-        """
-        with unit_of_work(self._engine) as session:
-            version = versions.find(session, name)
-            _require_step(version, "generate")
-            found: dict[str, list[int]] = {}
-            for result in tasks.results(session, version.id, "label"):
-                for error_class, image_ids in result["failed"].items():
-                    found.setdefault(error_class, []).extend(image_ids)
-            return found
-
     def _captioner(self, asked: str | None, model: str) -> str:
         has_tag2text = kind_of(model) != "lite"
         if asked is None:

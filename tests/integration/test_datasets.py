@@ -250,3 +250,15 @@ def test_labels_are_merged_and_copied(services: Services, made_up: MadeUp) -> No
         counted = {each.tag_id: (each.kept, each.dropped) for each in labels.tag_counts(session, version.id)}
         assert counted == {CAT: (1, {}), DOG: (1, {"outlier": 1})}
         assert items.after(session, version.id, first)[0].image_id == second
+
+
+def test_of_two_tags_with_one_name_only_the_one_that_was_assigned_is_taken(engine: Engine, tmp_path: Path) -> None:
+    made_up = MadeUp(engine, ["crane", "lawn", "crane"])
+    services = Services(settings_for(tmp_path / "data"), engine, None, is_reachable=False)
+    bird, machine = made_up.add(["a.jpg", "b.jpg"], [[0], [2]])
+    build(services)
+    version = work(services, services.dataset_steps.generate("pets", captioner="none"))
+    with unit_of_work(engine) as session:
+        found = labels.of_images(session, version.id, [bird, machine])
+    assert {image_id: [label.tag_id for label in each] for image_id, each in found.items()} == {bird: [0], machine: [2]}
+    assert version.counts["generated"]["added"] == {}
