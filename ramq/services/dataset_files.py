@@ -202,7 +202,7 @@ def _told(row: Mapping[str, Any], key: str, column: str | None, where: str, *, i
 
 
 def _own_tags(row: Mapping[str, Any], of: str, ids: str, origins: str, reasons: str | None = None) -> Iterator[ToldTag]:
-    """Yield the tags in columns of our own. Columns that do not fit the names, since somebody changed them, are left."""
+    """Yield the tags in columns of our own. Columns that do not fit the names any more, after an edit, do not count."""
     names = _listed(row.get(of), is_own=True)
 
     def column(name: str, otherwise: object) -> list[Any]:

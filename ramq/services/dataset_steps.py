@@ -117,6 +117,9 @@ class DatasetStepClient:
         from ram_core.cleaning import CleaningSettings  # noqa: PLC0415  (few calls need it)
         from ram_core.errors import CleaningError  # noqa: PLC0415
 
+        of_regions = {"detector": detector, "recogniser": recogniser} | {
+            name: cleaning.get(name) for name in ("no_region", "several_regions")
+        }
         detector = detector or self._options.stage_models["locate"]
         recogniser = recogniser or self._options.stage_models["crops"]
         for stage, model in (("locate", detector), ("crops", recogniser)):
@@ -133,6 +136,13 @@ class DatasetStepClient:
             chosen: dict[str, Any] = {"cleaning": settings.as_json(), "generation_id": None}
             if settings.regions == "located":
                 chosen |= {"detector": detector, "recogniser": recogniser}
+            elif idle := [name for name, value in of_regions.items() if value is not None]:
+                why = (
+                    "regions are whole"
+                    if cleaning.get("regions")
+                    else (f"no worker that is alive finds regions with {detector}, so each picture is its own region")
+                )
+                raise UsageError(f"{', '.join(idle)} would do nothing: {why}; leave it out, or choose regions located")
             else:
                 serving = generations.default(session)
                 if serving is None:

@@ -222,8 +222,8 @@ def _summary(_session: Session, _version: VersionView, results: Sequence[Mapping
     """Return the counts of a version, from what its tasks did.
 
     ``recognised`` and ``failed`` (by class) are all ``pictures``; ``failed_images`` are the first ids of each class.
-    ``labels_before`` and ``added`` (by origin) are all labels. ``named_again``: labels that were there and that the model or its caption named too. ``unknown``: tags of
-    pictures that the data set's vocabulary lacks, by name.
+    ``labels_before`` and ``added`` (by origin) are all labels. ``named_again``: labels that were there and that the
+    model or its caption named too. ``unknown``: tags of pictures that the data set's vocabulary lacks, by name.
     """
     total = added(results)
     unknown = Counter(total["unknown"])
