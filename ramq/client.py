@@ -200,7 +200,7 @@ class Client(DatasetCalls, TeachingCalls):
 
     # Search --------------------------------------------------------------------------------------------------------
 
-    def search(
+    def search(  # noqa: PLR0913  (one for each parameter that may be repeated or has parts)
         self,
         text: str | None = None,
         *,
@@ -208,6 +208,7 @@ class Client(DatasetCalls, TeachingCalls):
         any_tags: Sequence[str] = (),
         not_tags: Sequence[str] = (),
         like: int | None = None,
+        not_like: Sequence[int] = (),
         like_region: tuple[int, int] | None = None,
         **filters: str | float | None,
     ) -> Iterator[HitOut]:
@@ -219,12 +220,13 @@ class Client(DatasetCalls, TeachingCalls):
             any_tags: at least one of these.
             not_tags: none of these.
             like: similar to this image.
+            not_like: not these images, and with ``like`` less of what is similar to them.
             like_region: an image and the number of a region of it: yield regions like it, each with its ``region``.
             **filters: the other parameters of ``GET /v1/search``: ``archive``, ``job``, ``prefix``, ``threshold``,
                 ``relevance``, ``space``.
         """
         region = None if like_region is None else "{}/{}".format(*like_region)
-        named = {"like": like, "like_region": region}
+        named = {"like": like, "not_like": not_like, "like_region": region}
         wanted = {"q": text, "tag": tags, "any": any_tags, "not": not_tags, **named, **filters}
         return self._items(HitOut, "/v1/search", wanted)
 

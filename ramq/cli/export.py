@@ -13,7 +13,19 @@ import typer
 
 from ramq.cli.context import services
 from ramq.cli.output import err, visible
-from ramq.cli.search import LikeOf, Query, RelevanceOf, SpaceOf, Strict, liking, narrowed, pointing_into, read
+from ramq.cli.search import (
+    LikeOf,
+    NotLikeOf,
+    Query,
+    RelevanceOf,
+    SpaceOf,
+    Strict,
+    liking,
+    narrowed,
+    not_liking,
+    pointing_into,
+    read,
+)
 from ramq.services.export import (
     FOLDERS,
     FORMATS,
@@ -55,6 +67,7 @@ def export(
     narrow: SearchQuery,
     query: Query = None,
     like: LikeOf = None,
+    not_like: NotLikeOf = None,
     space: SpaceOf = None,
     relevance: RelevanceOf = None,
     format_: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "jsonl",
@@ -90,7 +103,7 @@ def export(
     _check(format_, out_path, with_text=with_text, vectors=vectors, image_url=image_url)
     with pointing_into(query), services() as ramq:
         narrow = replace(narrow, relevance=relevance, space=space)
-        asked = liking(ramq, read(ramq, narrow, query, is_strict=strict), like)
+        asked = not_liking(ramq, liking(ramq, read(ramq, narrow, query, is_strict=strict), like), not_like)
         made_by, hits = ramq.search.export(asked)
         if asked.text or asked.like is not None:
             hits = _to_the_depth(hits)

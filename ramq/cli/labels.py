@@ -198,11 +198,11 @@ def _count(captions: list[Path], column: str | None, archive: str | None) -> Can
         for caption in read_captions(path, column):
             counter.add(caption)
     if archive is not None:
-        from ramq.services.captions import COMPOSED  # noqa: PLC0415
+        from storage.results.lookup import COMPOSED  # noqa: PLC0415  (SQLAlchemy, which other sources do not need)
 
         with services() as ramq:
             for hit in ramq.search.export(SearchQuery(archive=archive))[1]:
-                if hit.caption and hit.captioner != COMPOSED:
+                if hit.caption and hit.captioner != COMPOSED and not hit.caption_contradicts:
                     counter.add(hit.caption)
     return counter
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ramq.cli.context import services
+from ramq.cli.hits import caption_of, print_images, print_region_hits
 from ramq.cli.lines import print_text, text_data
 from ramq.cli.output import as_data, err, out, print_json, print_table, shortened, shown, visible
 from ramq.cli.regions import print_regions, regions_data, write_overlay
-from ramq.services.special_tags import special_first
 from storage.errors import UsageError
 from storage.search.language import pointer
-from storage.search.views import SearchQuery, counted
+from storage.search.views import SearchQuery
 from storage.texts import plural
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ramq.wiring import Services
     from storage.search.language.reading import Note
-    from storage.search.views import Hit, HitPage
+    from storage.search.views import HitPage
 
 
 def not_empty(option: typer.CallbackParam, value: str | None) -> str | None:
@@ -60,6 +60,14 @@ ThresholdOf = Annotated[
 ]
 LikeOf = Annotated[
     str | None, typer.Option("--like", metavar="IMAGE", help="Similar to this image: number, key or URI.")
+]
+NotLikeOf = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--not-like",
+        metavar="IMAGE",
+        help="Not this image, and with --like less of what is similar to it (repeatable).",
+    ),
 ]
 RelevanceOf = Annotated[
     float | None,
@@ -138,6 +146,7 @@ def search(
     like: Annotated[
         str | None, typer.Option(metavar="IMAGE", help="Similar to this image: number, key, URI or a file.")
     ] = None,
+    not_like: NotLikeOf = None,
     like_region: Annotated[
         str | None,
         typer.Option(metavar="IMAGE/NUMBER", help="Find regions like this one, as `ramq show IMAGE` numbers them."),
@@ -157,13 +166,16 @@ def search(
 
     Example: ramq search 'sunset (castle OR palace) -"suspension bridge" after:2024-01-01'
 
+    Example: ramq search --like 12 --not-like 57 --not-like 58
+
     Example: ramq search --like-region 12/3 --archive s3://holiday
 
     Example: ramq search "a castle by the sea" --space text,siglip
     """
     query = replace(narrow, relevance=relevance, limit=limit, cursor=cursor, space=space)
     with pointing_into(text), services() as ramq:
-        asked = _liking_region(ramq, read(ramq, query, text, is_strict=strict), like_region)
+        asked = not_liking(ramq, read(ramq, query, text, is_strict=strict), not_like)
+        asked = _liking_region(ramq, asked, like_region)
         page = _page(ramq, asked, like)
         missing = {space: ramq.search.made_by(space) for space in page.unranked}
     _print_notes(note for note in page.notes if note not in asked.notes)
@@ -171,7 +183,7 @@ def search(
         print_json(page)
         return
     _print_spaces(page, asked, missing)
-    show_hits = _print_images if like_region is None else _print_regions
+    show_hits = print_images if like_region is None else print_region_hits
     show_hits(page.items)
     if page.next_cursor:
         things = "images" if like_region is None else "regions"
@@ -195,57 +207,6 @@ def _print_spaces(page: HitPage, query: SearchQuery, missing: dict[str, str]) ->
         lacking = plural(count, "matching image has", "matching images have")
         told = f"{lacking} no vector of {space}: run `{missing[space]}`."
         err().print(told, style="dim", soft_wrap=True)
-
-
-def _print_images(hits: Sequence[Hit]) -> None:
-    # Only searches for text and regions in pictures have columns with them.
-    found = {"text": _read_in, "regions": _regions_in}
-    shown = {name: of for name, of in found.items() if any(map(of, hits))}
-    print_table(
-        ("image", "score", "key", *shown, "tags", "caption"),
-        (
-            (str(hit.image_id), hit.score, hit.key, *(of(hit) for of in shown.values()), _tags_of(hit), hit.caption)
-            for hit in hits
-        ),
-        keep=("score", "key", *shown),
-        empty="No image matches. `ramq tags` lists the tags that images have.",
-    )
-
-
-def _print_regions(hits: Sequence[Hit]) -> None:
-    print_table(
-        ("image", "region", "score", "tag", "key", "tags of the region"),
-        (
-            (
-                str(hit.image_id),
-                str(region.number),
-                hit.score,
-                region.tag,
-                hit.key,
-                ", ".join(tag.name for tag in region.tags[:5]),
-            )
-            for hit in hits
-            if (region := hit.region)
-        ),
-        keep=("region", "score", "key"),
-        empty="No region matches.",
-    )
-
-
-def _tags_of(hit: Hit) -> str:
-    """Return the names of a hit's tags. The tags that the text names come first, and general ones last."""
-    named = hit.why.tags if hit.why else []
-    return ", ".join(tag.name for tag in sorted(special_first(hit.tags), key=lambda tag: tag.id not in named)[:5])
-
-
-def _read_in(hit: Hit) -> str:
-    """Return the lines of text in a hit that match."""
-    return " / ".join(match.line.text for match in hit.read)
-
-
-def _regions_in(hit: Hit) -> str:
-    """Return the tags of the regions in a hit that the search is about, with their numbers."""
-    return ", ".join(f"{tag} x{count}" for tag, count in counted(region.tag for region in hit.regions))
 
 
 def read(ramq: Services, query: SearchQuery, text: str | None, *, is_strict: bool) -> SearchQuery:
@@ -297,11 +258,18 @@ def liking(ramq: Services, query: SearchQuery, like: str | None) -> SearchQuery:
     return replace(query, like=ramq.images.find(like, query.archive))
 
 
+def not_liking(ramq: Services, query: SearchQuery, images: Sequence[str] | None) -> SearchQuery:
+    """Return ``query``, away from the images that ``--not-like`` names."""
+    named = [ramq.images.find(image, query.archive) for image in images or ()]
+    return replace(query, unlike=tuple(dict.fromkeys((*query.unlike, *named)))) if named else query
+
+
 @narrowed
 def tags(
     narrow: SearchQuery,
     query: Query = None,
     like: LikeOf = None,
+    not_like: NotLikeOf = None,
     space: SpaceOf = None,
     relevance: RelevanceOf = None,
     special: Annotated[
@@ -317,7 +285,7 @@ def tags(
     """
     with pointing_into(query), services() as ramq:
         asked = read(ramq, replace(narrow, relevance=relevance, special=special, space=space), query, is_strict=strict)
-        liked = liking(ramq, asked, like)
+        liked = not_liking(ramq, liking(ramq, asked, like), not_like)
         facets = ramq.search.facets(liked, limit)
         regions = ramq.search.region_facets(liked) if as_json else None
     if as_json:
@@ -355,7 +323,7 @@ def show(
     size = f"{view.width} x {view.height} pixels, " if view.width else ""
     out().print(
         f"image {view.image_id}  {visible(view.uri)}\n  {size}{shown(view.size_bytes)} bytes, version {view.version}\n"
-        f"  {view.caption or 'no caption'}",
+        f"  {caption_of(view) or 'no caption'}",
         markup=False,
     )
     print_table(

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from ramq.schemas.readings import LineOut
 from ramq.schemas.regions import BOX
-from ramq.schemas.views import FromView, PageOut, TagOut
+from ramq.schemas.views import CONTRADICTS, FromView, PageOut, TagOut
 
 
 class FoundInOut(FromView):
@@ -31,6 +31,12 @@ class WhyOut(FromView):
     tags: list[int] = Field(description="ids of the image's tags that the text names")
     is_read: bool = Field(default=False, description="whether all words of the text stand in the image; see `read`")
     spaces: list[FoundInOut] = Field(default=[], description="the image's place in each space that ranks it")
+    added: list[str] = Field(default=[], description="names of those of `tags` that a person added")
+    removed: list[str] = Field(
+        default=[],
+        description="names of the tags that the text names and that a person removed, if the image has nothing else of "
+        "what the text names; such images are found only without a relevance cutoff, and come last",
+    )
 
 
 class ReadMatchOut(FromView):
@@ -82,6 +88,7 @@ class HitOut(FromView):
     tags: list[TagOut]
     caption: str | None
     captioner: str | None = Field(description="author of the caption; `template`: composed from the tags")
+    caption_contradicts: list[str] = Field(default=[], description=CONTRADICTS)
     is_corrected: bool = Field(description="whether its tags were corrected manually")
     generation_id: int
     width: int = Field(description="in pixels")

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from storage.ledger.views import JobState, Priority
 from workers.messages import MODEL_NAME
 
+CONTRADICTS = "names of the tags that a person removed, but that the caption of a model names; do not take it for true"
+
 Item = TypeVar("Item")
 
 
@@ -117,6 +119,7 @@ class ImageOut(FromView):
     height: int | None
     caption: str | None
     captioner: str | None
+    caption_contradicts: list[str] = Field(default=[], description=CONTRADICTS)
     generation_id: int | None
     model: str | None
     tags: list[TagOut]

@@ -48,7 +48,7 @@ FOLDERS = ("webdataset", "fiftyone")
 FORMATS = (*TABLES, "coco", LABELS, TASKS, *FOLDERS, *TEXT_FILES)
 _COLUMNS = (
     "image_id", "archive", "key", "caption", "tag_ids", "tags", "scores", "sources", "generation_id", "model", "width",
-    "height",
+    "height", "caption_contradicts",
 )  # fmt: skip
 _ROW_GROUP = 10_000
 _BATCH = 500
@@ -203,6 +203,7 @@ def _row(hit: Hit, model: str | None) -> dict[str, Any]:
         "model": model,
         "width": hit.width,
         "height": hit.height,
+        "caption_contradicts": list(hit.caption_contradicts),
     }
 
 
@@ -264,6 +265,7 @@ def _write_parquet(rows: Iterator[dict[str, Any]], file: IO[bytes], more: Sequen
             ("model", pa.string()),
             ("width", pa.int32()),
             ("height", pa.int32()),
+            ("caption_contradicts", pa.list_(pa.string())),
             *((name, types[name]) for name in more),
         ]
     )
@@ -324,6 +326,7 @@ def _images(
             "height": hit.height,
             "archive": hit.archive,
             "caption": hit.caption,
+            "caption_contradicts": list(hit.caption_contradicts),
         }
 
 

@@ -85,6 +85,7 @@ def _sample(hit: Hit, view: RegionsView | None, content: Content, path: str) -> 
         "archive": hit.archive,
         "key": hit.key,
         "caption": hit.caption,
+        "caption_contradicts": list(hit.caption_contradicts),
         "recognised": {
             "_cls": "Classifications",
             "classifications": [
@@ -179,6 +180,7 @@ def _metadata() -> dict[str, Any]:
             _field("last_modified_at", "DateTimeField", read_only=True),
             _field("image_id", "IntField"),
             *(_field(name, "StringField") for name in ("archive", "key", "caption")),
+            _field("caption_contradicts", "ListField", subfield="StringField"),
             _embedded("recognised", f"{_LABELS}.Classifications", tags),
             _embedded("regions", f"{_LABELS}.Detections", [_several("detections", "Detection", detection)]),
         ],

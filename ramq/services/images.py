@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ramq.services import captions
+from ramq.services.captions import Captions
 from ramq.services.originals import Original
 from storage.database import unit_of_work
 from storage.errors import NotFoundError
@@ -69,11 +69,12 @@ class ImageClient:
         self._decoders = decoders
         self._is_reachable = is_reachable
         self._stores: dict[str, ObjectStore] = {}
+        self._captions = Captions(search)
 
     def get(self, image_id: int) -> ImageView:
         """Return one image. Raises ``NotFoundError``."""
         with unit_of_work(self._engine) as session:
-            return captions.as_corrected(self._search.image(session, image_id))
+            return self._captions.as_corrected(session, [self._search.image(session, image_id)])[0]
 
     def find(self, text: str, archive: str | None = None) -> int:
         """Return the id of the image that ``text`` names by id, key or URI.

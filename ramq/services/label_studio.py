@@ -99,6 +99,7 @@ def _data(hit: Hit, address: str | None) -> dict[str, Any]:
         "archive": hit.archive,
         "key": hit.key,
         "caption": hit.caption,
+        "caption_contradicts": list(hit.caption_contradicts),
         "tags": [tag.name for tag in hit.tags],
     }
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from ramq.services import captions
+from ramq.services.captions import Captions
 from ramq.services.region_warmer import RegionWarmer
 from storage.database import unit_of_work
 from storage.errors import ModelMissingError, NoGenerationError, UsageError
@@ -67,6 +67,7 @@ class SearchClient:
         self._search = search
         self._models = models
         self._text_spaces = text_spaces
+        self._captions = Captions(search)
         self.region_warmer = RegionWarmer(engine, lambda: search.regions)
 
     def read(self, query: SearchQuery, text: str | None, *, is_strict: bool = False) -> SearchQuery:
@@ -99,7 +100,7 @@ class SearchClient:
 
     def page(self, query: SearchQuery) -> HitPage:
         """Return a page of hits, best first. Raises ``UsageError`` if the query names something that does not exist."""
-        page = self._answer(query, lambda session, asked: _shown(self._search.page(session, *asked), asked.query))
+        page = self._answer(query, self._page)
         self.region_warmer.wake()
         return page
 
@@ -113,7 +114,7 @@ class SearchClient:
 
         def find(session: Session, asked: _Encoded) -> tuple[HitPage, list[Facet], RegionFacets | None]:
             page, counted, located = self._search.page_with_facets(session, asked.query, facets, asked.compared)
-            return _shown(page, asked.query), counted, located
+            return self._shown(session, page, asked.query), counted, located
 
         found = self._answer(query, find, picture)
         self.region_warmer.wake()
@@ -125,9 +126,14 @@ class SearchClient:
         Raises:
             UsageError: the file is not a picture, or the query also asks for images similar to another one.
         """
-        return self._answer(
-            query, lambda session, asked: _shown(self._search.page(session, *asked), asked.query), picture
-        )
+        return self._answer(query, self._page, picture)
+
+    def _page(self, session: Session, asked: _Encoded) -> HitPage:
+        return self._shown(session, self._search.page(session, *asked), asked.query)
+
+    def _shown(self, session: Session, page: HitPage, query: SearchQuery) -> HitPage:
+        """Return a page for display, with captions that fit what people said, and the notes of the query."""
+        return replace(page, items=self._captions.as_corrected(session, page.items), notes=query.notes)
 
     def lines(self, query: SearchQuery, image_id: int) -> list[ReadMatch]:
         """Return the lines of text in one image that match a query. Raises ``UsageError``: see ``page``."""
@@ -166,8 +172,8 @@ class SearchClient:
         while images := list(islice(left, queries.MAX_LIMIT)):
             # One transaction for each batch, because the consumer of the iterator may be slow.
             with unit_of_work(self._engine) as session:
-                hits = self._search.hits(session, match, query, images)
-            yield from map(captions.as_corrected, hits)
+                hits = self._captions.as_corrected(session, self._search.hits(session, match, query, images))
+            yield from hits
 
     def _answer(
         self,
@@ -300,8 +306,3 @@ def _in_each(
         except ModelMissingError as error:
             notes.append(Note(f"The space {space} was left out: {error}."))
     return (found or of({TEXT: recognised})), notes
-
-
-def _shown(page: HitPage, query: SearchQuery) -> HitPage:
-    """Return a page for display, with captions that match the corrected tags, and the notes of the query."""
-    return replace(page, items=[captions.as_corrected(hit) for hit in page.items], notes=query.notes)

@@ -105,6 +105,7 @@ def _sample(hit: Hit, view: RegionsView | None) -> dict[str, Any]:
         "width": hit.width,
         "height": hit.height,
         "caption": hit.caption,
+        "caption_contradicts": list(hit.caption_contradicts),
         "tags": [{"name": tag.name, "score": tag.score, "source": tag.source} for tag in hit.tags],
         "regions": None if view is None else [_region(one) for one in view.regions],
     }

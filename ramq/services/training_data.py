@@ -8,12 +8,12 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ram_core.errors import ImageError, TrainingError
-from ramq.services.captions import COMPOSED
 from ramq.services.dataset_pictures import Content, pictures
 from storage.database import unit_of_work
 from storage.datasets import sources, versions
 from storage.errors import FatalError, NotFoundError, PermanentError, RamqError, TransientError
 from storage.results import corrections, tags
+from storage.results.lookup import COMPOSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from fastapi import Depends, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, StringConstraints
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, StringConstraints
 from pydantic_core import PydanticUseDefault
 from pydantic_core.core_schema import CoreSchema, no_info_before_validator_function
 
@@ -15,6 +15,7 @@ from ramq.web.render import Templates
 from ramq.wiring import Services
 from storage.errors import UsageError
 from storage.search.language import Parsed, format  # noqa: A004  (the inverse of its parse)
+from storage.search.language.parser import MAX_UNLIKE
 from storage.search.views import SearchQuery
 
 MAX_ID = 2**63 - 1
@@ -67,6 +68,7 @@ MAYBE_BLANK = _Blankable()
 Limit = Annotated[int, Query(ge=1, le=500, description="items per page"), MAYBE_BLANK]
 Cursor = Annotated[str | None, Query(max_length=1_000, description="`next_cursor` of the previous page"), MAYBE_BLANK]
 MaybeId = Annotated[int | None, Query(ge=1, le=MAX_ID), MAYBE_BLANK]
+_Unlike = Annotated[int, Field(ge=1, le=MAX_ID)]
 _Tag = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 _Tags = Annotated[list[_Tag] | None, Query(max_length=MAX_TAGS, description="tag names (English or Chinese) or ids")]
 
@@ -131,6 +133,14 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
     any: _Tags = None,  # noqa: A002  (the parameter's public name)
     not_: Annotated[list[_Tag] | None, Query(alias="not", max_length=MAX_TAGS, description="tags to exclude")] = None,
     like: MaybeId = None,
+    not_like: Annotated[
+        list[_Unlike] | None,
+        Query(
+            max_length=MAX_UNLIKE,
+            description="images that are not meant: they are no hits, and with `like` or a picture, images that are "
+            "like them are further away",
+        ),
+    ] = None,
     space: Annotated[
         str | None,
         Query(
@@ -185,6 +195,7 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
             )
     others = SearchQuery(
         like=like,
+        unlike=tuple(dict.fromkeys(not_like or ())),
         space=",".join(filter(None, request.query_params.getlist("space"))) if space else None,
         like_region=_region(like_region),
         tags=_tags(tag),
@@ -241,6 +252,7 @@ def query_string(query: SearchQuery) -> str:
     pairs += [("tag", tag) for tag in query.tags]
     pairs += [("any", tag) for tag in query.any_tags]
     pairs += [("not", tag) for tag in query.not_tags]
+    pairs += [("not_like", str(image_id)) for image_id in query.unlike]
     if query.like_region is not None:
         pairs.append(("like_region", "{}/{}".format(*query.like_region)))
     for name in ("like", "space", "archive", "job", "prefix", "threshold", "relevance", "cursor"):

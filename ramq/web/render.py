@@ -166,11 +166,14 @@ def space_names(spaces: str) -> str:
 
 
 def why_found(why: Why) -> str:
-    """Return in words where each space ranks a hit."""
-    return "; ".join(
+    """Return in words where each space ranks a hit, and what people said of it."""
+    said = [f"a person added {', '.join(why.added)}"] if why.added else []
+    said += [f"a person removed {', '.join(why.removed)}"] if why.removed else []
+    places = (
         f"{space_names(one.space)}: number {one.rank:,}, similarity to {_OF[one.of]} {one.similarity:.2f}"
         for one in why.spaces
     )
+    return "; ".join((*places, *said))
 
 
 class Templates:

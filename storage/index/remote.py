@@ -51,6 +51,9 @@ class RemoteSelection(Protocol):
     def among(self, image_ids: list[int]) -> RemoteSelection:
         """Return the images that are also in ``image_ids``."""
 
+    def without(self, image_ids: list[int]) -> RemoteSelection:
+        """Return the images that are not in ``image_ids``."""
+
     def count_tags(self, units: NDArray[np.int32]) -> NDArray[np.int64]:
         """Return for each tag how many images have it with a score above its ``units`` (T,), as (T,)."""
 

@@ -111,6 +111,16 @@ class Selection:
         remote = None if self.remote is None else self.remote.among(wanted.tolist())
         return Selection(tuple(_of_each(self.parts, chosen)), is_narrowed=True, remote=remote)
 
+    def without(self, image_ids: NDArray[np.int64]) -> Selection:
+        """Return the images that are not in ``image_ids`` (ascending)."""
+
+        def left(part: Part, selected: BitMap | None) -> tuple[Part, BitMap]:
+            rows = BitMap(range(len(part.rows))) if selected is None else selected
+            return part, rows - bitmap_of(part.rows_of(image_ids).astype(np.uint32))
+
+        remote = None if self.remote is None else self.remote.without(image_ids.tolist())
+        return replace(self, parts=tuple(_of_each(self.parts, left)), is_narrowed=True, remote=remote)
+
     def __len__(self) -> int:
         here = sum(len(part.rows) if rows is None else len(rows) for part, rows in self.parts)
         return here if self.remote is None else here + len(self.remote)

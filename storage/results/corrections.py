@@ -7,21 +7,25 @@ combines a model's tags with corrections.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from sqlalchemy import column, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import SmallInteger
 
+from storage.database import driver_connection
 from storage.errors import UsageError
 from storage.results import images, vectors
+from storage.results.moments import ids_of, union
 from storage.results.tags import UnknownTagError
 from storage.results.views import CorrectionView
 from storage.tables import Correction, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from numpy.typing import NDArray
     from sqlalchemy.orm import Session
     from sqlalchemy.sql.selectable import LateralFromClause
 
@@ -171,3 +175,46 @@ def of_images(session: Session, image_ids: Sequence[int]) -> dict[int, list[Said
     for row in rows:
         found.setdefault(row.image_id, []).append(Said(row.name, row.spelling, row.is_present))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """The images of which people said something about some tags: ids, ascending.
+
+    Attributes:
+        added: those that they gave one of these tags.
+        removed: those from which they took one.
+    """
+
+    added: NDArray[np.int64]
+    removed: NDArray[np.int64]
+
+
+# Each name is looked up in the index by itself, whatever the planner knows of the table: see migration 0012. The order,
+# which the index has, keeps Postgres from reading all corrections if most of them are of one tag.
+_ABOUT = """
+    SELECT wanted.term, said.is_present, array_send(array_agg(said.image_id))
+    FROM unnest(%(terms)s::int[], %(names)s::text[]) AS wanted (term, name)
+    CROSS JOIN LATERAL (
+        SELECT image_id, is_present FROM correction WHERE correction.name = lower(wanted.name)
+        ORDER BY image_id OFFSET 0
+    ) AS said
+    GROUP BY wanted.term, said.is_present
+"""
+
+
+def about(session: Session, terms: Sequence[Sequence[str]]) -> dict[int, About]:
+    """Return what people said of the tags of some terms, by the number of the term; nothing: left out.
+
+    Args:
+        session: a transaction.
+        terms: each with the names of its tags, as vocabularies have them.
+    """
+    names = [(number, name) for number, term in enumerate(terms) for name in term]
+    values = {"terms": [number for number, _ in names], "names": [name for _, name in names]}
+    rows: Iterable[Any] = driver_connection(session).execute(_ABOUT, values, binary=True)
+    found: dict[int, dict[bool, NDArray[np.int64]]] = {}
+    for term, is_present, array in rows:
+        found.setdefault(term, {})[is_present] = union([ids_of(array)])
+    none = np.empty(0, dtype=np.int64)
+    return {term: About(said.get(True, none), said.get(False, none)) for term, said in found.items()}

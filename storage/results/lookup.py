@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from storage.results.tags import Names
 
+COMPOSED = "template"
+"""The captioner that composes sentences from tags. It wrote nothing where there was no tag."""
+
 
 def tag_views(row: Any, names: Names, threshold: float | None, denied: Collection[int]) -> list[TagView]:
     """Return the corrected tags of a record without the denied ones, highest score first.
@@ -79,7 +82,7 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
         width=record.width if record else None,
         height=record.height if record else None,
         caption=record.caption if record else None,
-        captioner=record.captioner if record and record.caption else None,
+        captioner=record.captioner if record and (record.caption or record.captioner == COMPOSED) else None,
         is_corrected=is_corrected,
         has_denied_tags=has_denied_tags,
         generation_id=generation.id if generation else None,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
@@ -60,6 +62,16 @@ class Asked(Protocol):
 def ids_of(array: bytes | None) -> NDArray[np.int64]:
     """Return the ids, ascending, in the binary form of a PostgreSQL array of bigint; None: without any."""
     return np.empty(0, dtype=np.int64) if array is None else np.sort(numbers_of(array, ">i8"))
+
+
+def union(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return the ids, ascending, that are in any of some arrays, each of them ascending."""
+    if not parts:
+        return np.empty(0, dtype=np.int64)
+    ids = parts[0] if len(parts) == 1 else np.sort(np.concatenate(parts), kind="stable")  # merges ascending runs
+    is_first = np.ones(len(ids), dtype=np.bool_)
+    is_first[1:] = ids[1:] != ids[:-1]
+    return ids if is_first.all() else ids[is_first]
 
 
 def numbers_of(array: bytes, dtype: str) -> NDArray[np.int64]:

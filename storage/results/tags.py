@@ -116,9 +116,11 @@ class Names:
             UnknownTagError: it names no tag, and nothing that is more general than one.
         """
         named = self._named(text)
-        if named:
-            return tuple(dict.fromkeys((*named, *(kind for tag_id in named for kind in self.kinds_of(tag_id)))))
-        return self.general(text) or self.find(text)
+        return self.with_kinds(named) or self.general(text) or self.find(text)
+
+    def with_kinds(self, tag_ids: tuple[int, ...]) -> tuple[int, ...]:
+        """Return these tags, and then the kinds of them."""
+        return tuple(dict.fromkeys((*tag_ids, *(kind for tag_id in tag_ids for kind in self.kinds_of(tag_id)))))
 
     def general(self, text: str) -> tuple[int, ...]:
         """Return the ids of the tags that are kinds of what ``text`` names, if it names no tag itself."""

@@ -91,7 +91,8 @@ class VectorView:
 class ImageView:
     """Everything known about one image. ``tags`` holds every stored score, assigned or not.
 
-    ``corrections`` are people's changes. Tags that they removed are not in ``tags``.
+    ``corrections`` are people's changes. Tags that they removed are not in ``tags``. ``caption_contradicts`` are the
+    removed tags that the caption of a model names.
     """
 
     image_id: int
@@ -114,6 +115,12 @@ class ImageView:
     is_corrected: bool = False
     has_denied_tags: bool = False
     vectors: list[VectorView] = field(default_factory=list)
+    caption_contradicts: tuple[str, ...] = ()
+
+    @property
+    def removed(self) -> list[str]:
+        """The names of the tags that people removed."""
+        return [said.name for said in self.corrections if not said.is_present]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,18 +6,20 @@ in a space are ranked by it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from storage.errors import NotFoundError, UsageError
 from storage.results import generations, looks, lookup
 from storage.results.spaces import LOOK, NAMES, SPACES, TEXT, made_by
 from storage.search import query as queries
+from storage.search.ranking import away
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
@@ -145,6 +147,28 @@ def of_image(session: Session, index: VectorIndex, query: SearchQuery, recognise
             how = made_by(space, generation.model if generation else None)
             raise NotFoundError(f"image {query.like} has no vector in the space {space} yet: run `{how}`")
     return found
+
+
+def away_from(
+    session: Session, index: VectorIndex, query: SearchQuery, recognised: Generation, compared: Sequence[Compared]
+) -> list[Compared]:
+    """Return the same, with the vectors of images turned away from the images that the query is unlike.
+
+    In each space, those without a vector there turn nothing.
+    """
+
+    def vector_of(each: Compared, image_id: int) -> NDArray[np.float32] | None:
+        if each.space == TEXT:
+            return index.vector_of(session, recognised.id, image_id)
+        assert each.generation_id is not None
+        return looks.vector_of(session, each.generation_id, image_id)
+
+    turned = []
+    for each in compared:
+        found = [vector_of(each, image_id) for image_id in query.unlike] if each.of == "image" else []
+        others = [vector for vector in found if vector is not None]
+        turned.append(replace(each, vector=away(each.vector, np.stack(others))) if others else each)
+    return turned
 
 
 def _in_space(session: Session, space: str, image_id: int) -> Compared | None:

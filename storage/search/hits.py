@@ -8,7 +8,7 @@ from psycopg.rows import namedtuple_row
 
 from storage.database import driver_connection
 from storage.results import readings
-from storage.results.lookup import tag_views
+from storage.results.lookup import COMPOSED, tag_views
 from storage.search.phrases import spans_in
 from storage.search.views import Hit, ReadMatch
 
@@ -27,7 +27,8 @@ _HITS = """
     SELECT record.image_id, corrected.tags, corrected.scores, record.caption, record.captioner,
         record.width, record.height,
         (record.tags, record.scores) IS DISTINCT FROM (corrected.tags, corrected.scores) AS is_corrected,
-        image.key, image.missing_since, archive.uri, image.archive_id
+        image.key, image.missing_since, archive.uri, image.archive_id,
+        ARRAY(SELECT name FROM correction WHERE correction.image_id = wanted.id AND NOT is_present) AS removed
     FROM unnest(%(ids)s::bigint[]) AS wanted (id)
     JOIN record ON record.image_id = wanted.id AND record.generation_id = {generation_id:d}
     JOIN image ON image.id = record.image_id
@@ -77,9 +78,10 @@ def hits_of(
             score=score,
             tags=[tag for tag in tag_views(row, names, threshold, policy.denied(row.archive_id)) if tag.is_assigned],
             caption=row.caption,
-            captioner=row.captioner if row.caption else None,
+            captioner=row.captioner if row.caption or row.captioner == COMPOSED else None,
             is_corrected=row.is_corrected,
             has_denied_tags=not policy.denied(row.archive_id).isdisjoint(row.tags),
+            removed=tuple(row.removed),
             generation_id=generation_id,
             width=row.width,
             height=row.height,

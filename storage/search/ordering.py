@@ -19,6 +19,7 @@ from storage.search.orders import MAX_READ, ByReading, ByTags, ByText, ByVector,
 from storage.search.phrases import all_of, words_of_text
 from storage.search.ranking import DEFAULT_RELEVANCE
 from storage.search.relevance import Cutoffs
+from storage.search.spoken import Spoken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,11 +71,16 @@ class Ordering:
         view = self._index().view(session, match.generation.id)
         found = Selection.of(view, match.condition)
         compared = [*encoded, *comparing.of_image(session, self._index(), query, match.generation)]
+        if query.unlike:
+            compared = comparing.away_from(session, self._index(), query, match.generation, compared)
         if not compared:
             return ByTags(found, match.terms) if match.exact is None else _by_reading(view, match, found)
         if [(each.space, each.of) for each in compared] == [(TEXT, "text"), (TEXT, "image")]:
             compared = [replace(compared[0], of="both", vector=between(compared[0].vector, compared[1].vector))]
         has_image = any(each.of != "text" for each in compared)
+        spoken = Spoken()
+        if query.text and any(each.of != "image" for each in compared):
+            spoken = Spoken.of(session, view, match, query.text, query.threshold)
         places: dict[str, tuple[View, Selection]] = {TEXT: (view, found)}
         orders = []
         for each in compared:
@@ -85,11 +91,12 @@ class Ordering:
             own_view, ranked = places[each.space]
             order: ByText | ByVector
             if each.of == "text":
-                order = self._by_text(session, query, match, own_view, ranked, each, has_image=has_image)
+                order = self._by_text(session, query, match, own_view, ranked, each, spoken=spoken, has_image=has_image)
             else:
                 is_cut = each.of == "image" and query.relevance is not None
                 floor = self._cutoffs.of_image(own_view, query.relevance or 0) if is_cut else -np.inf
-                order = ByVector(ranked, each.vector, query.like, floor)
+                last = spoken.refuted if each.of == "both" else spoken.refuted[:0]
+                order = ByVector(ranked, each.vector, query.like, floor, last)
             orders.append(InSpace(found, order, each.space, each.of, own_view.generation_id))
         return orders[0] if len(orders) == 1 else Fused.of(found, orders, query.like, fused_first)
 
@@ -102,14 +109,21 @@ class Ordering:
         found: Selection,
         compared: Compared,
         *,
+        spoken: Spoken,
         has_image: bool,
     ) -> ByText:
         # If the query has tags or words to read, they decide what is found, and the text only orders it.
         usual = 0.0 if match.terms or match.phrases or has_image else DEFAULT_RELEVANCE
         floor = self._cutoffs.of_text(view, compared.names, usual if query.relevance is None else query.relevance)
-        named, sums = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        refuted = spoken.refuted
+        if len(refuted) and compared.space != TEXT:  # some may have no vector there
+            refuted = found.among(refuted).ids()
+        sure = spoken.among(found.without(refuted) if len(refuted) else found, compared.vector)
+        named, scores = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float64)
         if compared.space != TEXT:  # its index knows neither tags nor words
-            return ByText(found, compared.vector, floor, named, mean_score(sums, ()), is_whole=False)
+            if sure is not None:
+                named, scores = sure.ids, sure.scores
+            return ByText(found, compared.vector, floor, named, scores, is_whole=False, sure=sure, refuted=refuted)
         text = query.text or ""
         mention = match.names.in_texts.mentioned(text)
         if mention.terms:
@@ -117,8 +131,13 @@ class Ordering:
             has = (having(match.policy, ((i, units[i]) for i in term)) for term in mention.terms)
             has_all = All((*has, *([] if match.condition is None else [match.condition])))
             named, sums = Selection.of(view, has_all).best_by_tags(mention.terms, queries.MAX_OFFSET)
+            scores = mean_score(sums, mention.terms)
+        if sure is not None:
+            others = ~np.isin(named, sure.ids)
+            named = np.concatenate([sure.ids, named[others]])
+            scores = np.concatenate([sure.scores, scores[others]])
         read = self._with_words(session, view, match, text)
-        return ByText(found, compared.vector, floor, named, mean_score(sums, mention.terms), mention.is_whole, read)
+        return ByText(found, compared.vector, floor, named, scores, mention.is_whole, read, sure, refuted)
 
     def _with_words(self, session: Session, view: View, match: Match, text: str) -> NDArray[np.int64]:
         """Return the images that match and in which all words of a text stand: ids, ascending, at most ``MAX_READ``."""

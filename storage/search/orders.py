@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from heapq import merge
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, overload
+from typing import TYPE_CHECKING, ClassVar, Protocol, overload
 
 import numpy as np
 
 from storage.search import query as queries
+from storage.search.listed import Listed
 from storage.search.ranking import TAG_WEIGHT
 from storage.tables import SCORE_SCALE
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from storage.index.evaluate import Terms
     from storage.index.selection import Selection
+    from storage.search.listed import Sure
     from storage.search.views import FoundIn
 
 _FIRST_LOOK = 1_000
@@ -33,6 +35,8 @@ too common to say what is meant."""
 
 READ_BONUS = np.float32(1)
 """What no cosine is above."""
+
+_NONE = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,27 +73,6 @@ class Taken:
     images: list[Ranked]
     total: int | None
     below: int | None = None
-
-
-class Listed(NamedTuple):
-    """The first images of an order by a vector.
-
-    Attributes:
-        ids: (N,) the images.
-        scores: (N,) the numbers that rank.
-        cosines: (N,) with the vector.
-        is_complete: whether these are all images of the order.
-    """
-
-    ids: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    cosines: NDArray[np.float32]
-    is_complete: bool
-
-    def without(self, image_id: int | None) -> Listed:
-        """Return the same without an image."""
-        others = self.ids != image_id
-        return Listed(self.ids[others], self.scores[others], self.cosines[others], self.is_complete)
 
 
 class Order(Protocol):
@@ -189,6 +172,7 @@ class ByVector:
         vector: (D,) of length 1.
         without: the image to exclude.
         floor: minimum cosine.
+        last: ids, ascending, of images that are behind all others, however similar; below a floor they are left out.
     """
 
     cursor_length: ClassVar[int] = 1
@@ -196,6 +180,7 @@ class ByVector:
     vector: NDArray[np.float32]
     without: int | None
     floor: float = -np.inf
+    last: NDArray[np.int64] = field(default_factory=lambda: _NONE)
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
         """Return the next images. The position is the number of images before."""
@@ -219,10 +204,12 @@ class ByVector:
 
     def listed(self, count: int) -> Listed:
         """Return at least the first ``count`` images, or all."""
-        ids, cosines = _nearest(self.found, self.vector, count + 1)
-        is_complete = not len(ids) or len(ids) == self.found.total or bool(cosines[-1] < self.floor)
+        searched = self.found.without(self.last) if len(self.last) else self.found
+        ids, cosines = _nearest(searched, self.vector, count + 1)
+        is_complete = not len(ids) or len(ids) == searched.total or bool(cosines[-1] < self.floor)
         is_hit = (ids != self.without) & (cosines >= self.floor)
-        return Listed(ids[is_hit], cosines[is_hit], cosines[is_hit], is_complete)
+        listed = Listed(ids[is_hit], cosines[is_hit], cosines[is_hit], is_complete)
+        return listed.before(self.found, self.vector, self.last) if self.floor == -np.inf else listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +219,8 @@ class ByText:
     The score of an image is its cosine. If the image has all the tags that the text names, ``ranking.TAG_WEIGHT`` times
     their mean score is added. If the text consists only of tags, an image that has all of them matches, however
     dissimilar its vector is. An image in which all words of the text stand matches too, and ``READ_BONUS`` is added to
-    its score (in which its cosine then is at least 0), so that such images come first.
+    its score (in which its cosine then is at least 0), so that such images come first. So does an image that has the
+    tags because a person said so, before those that merely resemble the text.
 
     Attributes:
         found: the images that match.
@@ -242,6 +230,9 @@ class ByText:
         named_scores: (N,) the mean scores of these tags, 0 to 1.
         is_whole: whether the text consists only of those tags.
         read: ids, ascending, of the images in which all words of the text stand, at most ``MAX_READ``.
+        sure: the images that have the tags because a person said so; they are in ``named`` too.
+        refuted: ids, ascending, of the images in ``found`` from which a person removed what the text names. They are
+            behind all others; below a floor they are left out. What is read in them counts nevertheless.
     """
 
     cursor_length: ClassVar[int] = 1
@@ -251,7 +242,9 @@ class ByText:
     named: NDArray[np.int64]
     named_scores: NDArray[np.float64]
     is_whole: bool
-    read: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    read: NDArray[np.int64] = field(default_factory=lambda: _NONE)
+    sure: Sure | None = None
+    refuted: NDArray[np.int64] = field(default_factory=lambda: _NONE)
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
         """Return the next images. The position is the number of images before."""
@@ -288,8 +281,9 @@ class ByText:
 
     def listed(self, count: int) -> Listed:
         """Return at least the first ``count`` images, or all."""
-        ids, cosines = self.found.nearest(self.vector, max(1, count))
-        is_all = not len(ids) or len(ids) == self.found.total
+        searched = self.found.without(self.refuted) if len(self.refuted) else self.found
+        ids, cosines = searched.nearest(self.vector, max(1, count))
+        is_all = not len(ids) or len(ids) == searched.total
         others = np.setdiff1d(np.union1d(self.named, self.read), ids)
         is_complete = is_all or bool(cosines[-1] < self.floor)
         # All other images are less similar than the last one, and get nothing for tags or words.
@@ -297,16 +291,21 @@ class ByText:
         ids = np.concatenate([ids, others])
         cosines = np.concatenate([cosines, self.found.cosines(self.vector, others)])
         is_read = np.isin(ids, self.read)
-        scores = np.where(is_read, READ_BONUS + np.maximum(cosines, 0), cosines) + self._shares(ids)
-        is_hit = cosines >= self.floor
+        is_hit = (cosines >= self.floor) | is_read
+        counted = cosines
         if self.is_whole:
             is_hit |= np.isin(ids, self.named)
-        is_hit |= is_read
+        if self.sure is not None:
+            is_sure = np.isin(ids, self.sure.ids)
+            is_hit |= is_sure
+            counted = np.where(is_sure, np.maximum(cosines, np.float32(self.sure.least)), cosines)
+        scores = np.where(is_read, READ_BONUS + np.maximum(counted, 0), counted) + self._shares(ids)
         if not is_complete:
             is_hit &= scores >= least
         ids, scores, cosines = ids[is_hit], scores[is_hit], cosines[is_hit]
-        order = np.lexsort((ids, -scores))
-        return Listed(ids[order], scores[order], cosines[order], is_complete)
+        order = np.lexsort((ids, -cosines, -scores))
+        listed = Listed(ids[order], scores[order], cosines[order], is_complete)
+        return listed.before(self.found, self.vector, self.refuted) if self.floor == -np.inf else listed
 
     def _shares(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return (N,) how much the tags that the text names add to the scores of images."""

@@ -24,7 +24,8 @@ def _bound(query: SearchQuery, order: Order) -> str:
     """
     if not order.ranked_by:
         return ""
-    return sha256(json.dumps((query.text, query.like, query.like_region, order.ranked_by)).encode()).hexdigest()[:16]
+    asked = (query.text, query.like, query.unlike, query.like_region, order.ranked_by)
+    return sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 
 def page_of(query: SearchQuery, order: Order, hits_of: Callable[[Sequence[Ranked]], list[Hit]]) -> HitPage:

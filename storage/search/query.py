@@ -20,7 +20,7 @@ from storage.search.having import having
 from storage.search.kept_images import KeptImages
 from storage.search.kept_regions import KeptRegions
 from storage.search.language import AllOf, AnyOf, FieldTerm, NotOf, RegionTerm, TagTerm, wanted_readings, wanted_tags
-from storage.search.language.parser import Setting
+from storage.search.language.parser import MAX_UNLIKE, Setting
 from storage.search.language.reading import MAX_NOTES, clean
 from storage.search.language.reading import read as language_read
 from storage.search.phrases import phrase_of
@@ -82,6 +82,8 @@ def check(query: SearchQuery) -> None:
         if share is not None and not 0 <= share <= 1:
             raise UsageError(f"{name} must be in 0..1, not {share}")
     terms = [] if query.where is None else list(leaves(query.where))
+    if len(query.unlike) > MAX_UNLIKE:
+        raise UsageError(f"at most {MAX_UNLIKE} images to be unlike in one query")
     if len(query.tags) + len(query.any_tags) + len(query.not_tags) + len(terms) > MAX_TERMS:
         raise UsageError(f"at most {MAX_TERMS} tags and filters in one query")
     for name in ("text", "archive", "prefix"):
@@ -201,6 +203,7 @@ def _with(query: SearchQuery, parsed: Parsed) -> SearchQuery:
         text=parsed.text,
         where=parsed.where,
         like=query.like if parsed.like is None else parsed.like,
+        unlike=tuple(dict.fromkeys((*query.unlike, *parsed.unlike))),
         generation=parsed.generation,
     )
 
@@ -232,9 +235,9 @@ class _Reader:
         """Raise ``UsageError`` if ``item`` names something that does not exist."""
         _require_job_or_generation(self._session, item)
         if isinstance(item, Setting):
-            if item.field == "like":
-                if self._query.like not in {None, item.number}:
-                    raise UsageError(f"the search already ranks by similarity to image {self._query.like}")
+            if item.field == "like" and self._query.like not in {None, item.number}:
+                raise UsageError(f"the search already ranks by similarity to image {self._query.like}")
+            if item.field in {"like", "unlike"}:
                 lookup.locate(self._session, item.number)
             return
         for leaf in leaves(item, MAX_DEPTH):
@@ -340,6 +343,8 @@ def _facts(session: Session, query: SearchQuery) -> list[Condition]:
         facts.append(conditions.Below(query.prefix))
     if query.job is not None:
         facts.append(fields.by_job(session, query.job))
+    if query.unlike:
+        facts.append(conditions.Not(conditions.OneOf(np.unique(np.array(query.unlike, dtype=np.int64)))))
     return facts
 
 

@@ -26,7 +26,8 @@ from storage.search.phrases import all_of, words_of_text
 from storage.search.region_facets import by_rules, region_facets
 from storage.search.special_tags import most_special
 from storage.search.text_in_pictures import TextInPictures
-from storage.search.views import Completion, Facet, Hit, HitPage, ReadMatch, RegionFacets, SearchQuery, Why
+from storage.search.views import Completion, Facet, Hit, HitPage, ReadMatch, RegionFacets, SearchQuery
+from storage.search.why import why_found
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -74,6 +75,10 @@ class Search:
         if kept is None or kept[0] != edition:
             kept = self._names[vocabulary_id] = (edition, tags.load(session, vocabulary_id, self._hierarchy))
         return kept[1]
+
+    def names_of(self, session: Session, generation_id: int) -> Names:
+        """Return the vocabulary of a generation. Raises ``NoGenerationError``."""
+        return self.vocabulary(session, generations.get(session, generation_id).vocabulary_id)
 
     def page(
         self,
@@ -171,8 +176,7 @@ class Search:
         if not ranked:
             return hits
         mentioned = match.names.in_texts.mentioned(query.text).terms if query.text else ()
-        named = {tag_id for term in mentioned for tag_id in term}
-        return [replace(hit, why=_why(ranked[hit.image_id], hit, named)) for hit in hits]
+        return [replace(hit, why=why_found(ranked[hit.image_id], hit, mentioned, match.names)) for hit in hits]
 
     def lines(self, session: Session, query: SearchQuery, image_id: int) -> list[ReadMatch]:
         """Return the lines of text in one image that match a query, as ``Hit.read`` has them.
@@ -306,11 +310,6 @@ class Search:
         if query.text and not compared:
             return None  # the caller saw no generation yet, so it had no text encoder
         return queries.resolve(session, query, self.vocabulary, TextInPictures(session, self._kept, self.regions))
-
-
-def _why(ranked: Ranked, hit: Hit, named: set[int]) -> Why:
-    similarity = next((each.similarity for each in ranked.spaces if each.of == "text"), None)
-    return Why(similarity, [tag.id for tag in hit.tags if tag.id in named], ranked.is_read, ranked.spaces)
 
 
 def _facet(names: Names, tag_id: int, count: int) -> Facet:

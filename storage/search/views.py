@@ -47,12 +47,17 @@ class Why:
         tags: the tags of the image that the text names.
         is_read: whether all words of the text stand in the image; ``Hit.read`` says in which lines.
         spaces: the image's place in each space.
+        added: the names of those of ``tags`` that a person added.
+        removed: names of the tags that the text names and that a person removed, if the image has nothing else of what
+            the text names.
     """
 
     similarity: float | None
     tags: list[int]
     is_read: bool = False
     spaces: tuple[FoundIn, ...] = ()
+    added: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +115,13 @@ class Hit:
     stand in the image, whose negative cosine then counts as 0. For several spaces together it is 0 to 1, 1 for the
     first of each. Without text and image it is the mean score of the tags of the query.
     ``tags`` are the assigned ones, highest score first. ``width`` and ``height`` are in pixels. ``missing_since`` is
-    when a listing first did not find the original. ``captioner`` is the author of the caption. ``is_corrected`` says
-    whether people changed the tags that the model gave, ``has_denied_tags`` whether a rule hides any of them. ``read``
-    are the lines of text in the image that match the search, at most five. ``regions`` are the regions in the image
-    that the search is about: those of the tags of its ``count:`` and ``area:``. ``region`` is there in a search for
-    regions like one: ``score`` is then the cosine similarity of the two regions, and an image may be there several
-    times.
+    when a listing first did not find the original. ``captioner`` is the author of the caption, and
+    ``caption_contradicts`` are the tags that people removed and that the caption of a model names. ``is_corrected``
+    says whether people changed the tags that the model gave, ``has_denied_tags`` whether a rule hides any of them.
+    ``removed`` are the names, in lower case, of the tags that people removed. ``read`` are the lines of text in the
+    image that match the search, at most five. ``regions`` are the regions in the image that the search is about: those
+    of the tags of its ``count:`` and ``area:``. ``region`` is there in a search for regions like one: ``score`` is then
+    the cosine similarity of the two regions, and an image may be there several times.
     """
 
     image_id: int
@@ -132,6 +138,8 @@ class Hit:
     captioner: str | None = None
     is_corrected: bool = False
     has_denied_tags: bool = False
+    removed: tuple[str, ...] = ()
+    caption_contradicts: tuple[str, ...] = ()
     read: list[ReadMatch] = field(default_factory=list)
     regions: list[RegionMatch] = field(default_factory=list)
     region: HitRegion | None = None
@@ -224,6 +232,8 @@ class SearchQuery:
     Attributes:
         text: free text, compared with the images' vectors.
         like: id of the image whose neighbours are wanted.
+        unlike: ids of images that are not what is wanted. They are no hits, and what is more like them than the wanted
+            image is further away.
         space: in which spaces the text and the image are compared: names of ``results.spaces.NAMES``, joined by
             commas; None: as configured for texts, and for images ``look`` if the image has such a vector, else
             ``text``.
@@ -244,6 +254,7 @@ class SearchQuery:
 
     text: str | None = None
     like: int | None = None
+    unlike: tuple[int, ...] = ()
     space: str | None = None
     like_region: tuple[int, int] | None = None
     tags: tuple[str, ...] = ()
@@ -284,5 +295,6 @@ def asking(query: SearchQuery, text: str | None) -> SearchQuery:
         text=parsed.text,
         where=parsed.where,
         like=query.like if parsed.like is None else parsed.like,
+        unlike=tuple(dict.fromkeys((*query.unlike, *parsed.unlike))),
         generation=parsed.generation,
     )

@@ -121,6 +121,8 @@ class Correction(Base):
     """
 
     __tablename__ = "correction"
+    # Searches by text ask what people said of a tag.
+    __table_args__ = (Index("ix_correction_name", "name", "image_id", postgresql_include=["is_present"]),)
 
     image_id: Mapped[int] = mapped_column(ForeignKey(Image.id, ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)

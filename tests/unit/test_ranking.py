@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.results.tag_names import TagNames, spread
-from storage.search.ranking import DEFAULT_RELEVANCE, Background
+from storage.search.ranking import DEFAULT_RELEVANCE, NOT_THIS, Background, away
 
 NAMES = ("dog", "hot dog", "pony", "crane", "crane", "glass", "bus", "coffee cup", "Egyptian cat", "box", "cup")
 NAMES_ZH = ("狗", "热狗", "小马", "鹤", "起重机", "玻璃", "巴士", None, "埃及猫", "盒子", None)
@@ -87,3 +87,14 @@ def test_a_sample_is_spread_over_everything(count: int, at_most: int) -> None:
     if len(sample) > 1:
         assert (sample[0], sample[-1]) == (0, count - 1)
         assert np.diff(sample).max() - np.diff(sample).min() <= 1
+
+
+def test_a_vector_is_turned_away_from_the_mean_of_others() -> None:
+    vector, near, far = np.eye(3, dtype=np.float32)
+    turned = away(vector, np.stack([near, far]))
+    assert turned.dtype == np.float32
+    assert np.linalg.norm(turned) == pytest.approx(1)
+    assert turned[1] == turned[2] < 0
+    assert turned @ vector == pytest.approx(1 / np.sqrt(1 + 2 * (NOT_THIS / 2) ** 2), abs=1e-6)
+    # Others that are the vector itself leave its direction.
+    assert away(vector, np.stack([vector])) == pytest.approx(vector)

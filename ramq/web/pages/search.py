@@ -28,6 +28,7 @@ from storage.search.language import (
     pieces,
     wanted_tags,
 )
+from storage.search.language.parser import MAX_UNLIKE
 from storage.search.language.writer import Piece
 from storage.search.views import Facet, HitPage, RegionFacet, RegionFacets, SearchQuery
 
@@ -90,6 +91,20 @@ class Links:
     def dropping(self, field: str, tag: str) -> str:
         """Return the link without ``tag`` in the parameter of ``field``."""
         return self.changed(**{field: tuple(other for other in getattr(self.query, field) if other != tag)})
+
+    def not_this(self, image_id: int) -> str:
+        """Return the link without an image and with less of what is like it."""
+        return self.changed(unlike=(*self.query.unlike, image_id))
+
+    def this_again(self, image_id: int) -> str:
+        """Return the link that takes ``not_this`` back."""
+        return self.changed(unlike=tuple(other for other in self.query.unlike if other != image_id))
+
+    @property
+    def learns(self) -> bool:
+        """Whether a person can say of a hit that it is not meant."""
+        has_image = bool(self.query.like or self.picture) and not self.query.like_region
+        return has_image and len(self.query.unlike) < MAX_UNLIKE
 
     def after(self, cursor: str) -> str:
         """Return the link to the hits after ``cursor``."""
@@ -226,7 +241,7 @@ async def search_by_picture(request: Request, query: Search) -> RedirectResponse
     picture = await read_picture(request)
     name = await run_in_threadpool(request.app.state.pictures.put, picture)
     return RedirectResponse(
-        Links(replace(query, text=None, like=None, like_region=None), name).changed(), status_code=303
+        Links(replace(query, text=None, like=None, unlike=(), like_region=None), name).changed(), status_code=303
     )
 
 

@@ -98,6 +98,10 @@ class CollectionSelection:
         """Return the images that are also in ``image_ids``."""
         return CollectionSelection(self.rows_of, filters.both(self.filter, filters.one_of(image_ids)))
 
+    def without(self, image_ids: list[int]) -> CollectionSelection:
+        """Return the images that are not in ``image_ids``."""
+        return CollectionSelection(self.rows_of, filters.both(self.filter, filters.none_of(image_ids)))
+
     @cached_property
     def _count(self) -> int:
         return self.count()

@@ -1,6 +1,7 @@
 """Parse the text of a query to its tree.
 
     query    = (word | setting | chain)…       a space binds least: all parts must be true
+    setting  = like:12 | -like:12 | generation:2
     chain    = both (OR both)…
     both     = unary (AND unary)…
     unary    = (NOT | -)… primary
@@ -12,7 +13,7 @@ A word is free, and ranks, only at the top level and if it is not an operand.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from storage.search.language.lexer import FILTERS, REGION_FILTERS, SIGNS, Token, near_field, quoted, tokens
 from storage.search.language.tree import (
@@ -34,9 +35,13 @@ from storage.search.language.tree import (
     not_of,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 MAX_CHARACTERS = 2_000
 MAX_TERMS = 64
 MAX_DEPTH = 16
+MAX_UNLIKE = 20
 _MAX_PARENTHESES = 4 * MAX_DEPTH  # nested; some may be redundant, but Python's own stack is finite
 _WHOLE = re.compile(r"[0-9]{1,9}")
 _SHARE = re.compile(r"([0-9]+\.?[0-9]*(?:e-?[0-9]+)?|\.[0-9]+)(%?)", re.IGNORECASE)
@@ -55,10 +60,15 @@ def parse(text: str) -> Parsed:
     words: list[str] = []
     parts: list[Expression] = []
     numbers: dict[str, int] = {}
+    unlike: list[int] = []
     while (item := parser.item()) is not None:
         if isinstance(item, Words):
             words.append(item.text)
         elif isinstance(item, Setting):
+            if item.field == "unlike":
+                require_few(unlike, item, parser.at(-1))
+                unlike.append(item.number)
+                continue
             if item.field in numbers:
                 raise QuerySyntaxError(parser.at(-1), f"{item.field}: is given twice; remove one of them")
             numbers[item.field] = item.number
@@ -66,14 +76,20 @@ def parse(text: str) -> Parsed:
             parts.append(item)
     where = all_of(parts)
     check_depth(where, MAX_DEPTH)
-    return Parsed(" ".join(filter(None, words)) or None, where, **numbers)
+    return Parsed(" ".join(filter(None, words)) or None, where, **numbers, unlike=tuple(dict.fromkeys(unlike)))
 
 
 class Setting(NamedTuple):
-    """``like:12`` or ``generation:2``."""
+    """``like:12``, ``-like:12`` (its field is ``unlike``) or ``generation:2``."""
 
     field: str
     number: int
+
+
+def require_few(unlike: Sequence[int], item: Setting, at: int) -> None:
+    """Raise ``QuerySyntaxError`` if a further image to be unlike is one too many."""
+    if item.number not in unlike and len(unlike) == MAX_UNLIKE:
+        raise QuerySyntaxError(at, f"-like: can be given for at most {MAX_UNLIKE} images; remove some")
 
 
 class Words(NamedTuple):
@@ -119,6 +135,11 @@ class Parser:
         if token.field in _NUMBERS:
             self._next += 1
             return Setting(token.field, _number(token))
+        behind = self._peek(1)
+        is_not = token.kind == "minus" or (token.is_operator and token.value == "NOT")
+        if is_not and behind is not None and behind.field == "like" and not self._is_binary(self._peek(2)):
+            self._next += 2
+            return Setting("unlike", _number(behind))
         if token.is_free and not self._is_binary(self._peek(1)):
             self._next += 1
             return Words(_checked(token).value)

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 
 from storage.errors import UsageError
 from storage.search.language.lexer import Token, tokens, word
-from storage.search.language.parser import MAX_CHARACTERS, MAX_DEPTH, Parser, Setting, Words, check_depth
+from storage.search.language.parser import (
+    MAX_CHARACTERS,
+    MAX_DEPTH,
+    Parser,
+    Setting,
+    Words,
+    check_depth,
+    require_few,
+)
 from storage.search.language.tree import Expression, NotOf, Parsed, QuerySyntaxError, TagTerm, all_of
 
 if TYPE_CHECKING:
@@ -47,6 +55,7 @@ class _Found:
     words: list[tuple[str, int, int]] = field(default_factory=list)
     parts: list[Expression] = field(default_factory=list)
     numbers: dict[str, int] = field(default_factory=dict)
+    unlike: list[int] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
     def add_words(self, text: str, begin: int, end: int) -> None:
@@ -84,7 +93,8 @@ def read(text: str, check: Callable[[Expression | Setting], object]) -> tuple[Pa
             end = max(parser.place, begin + 1)
             parser.skip(end)
             _take_as_words(text, items[begin:end], item, error, found)
-    parsed = Parsed(_joined(text, found.words), all_of(found.parts), **found.numbers)
+    unlike = tuple(dict.fromkeys(found.unlike))
+    parsed = Parsed(_joined(text, found.words), all_of(found.parts), **found.numbers, unlike=unlike)
     return parsed, _shortened(found.notes)
 
 
@@ -101,6 +111,11 @@ def _take(
             found.add_words(item.text, read_tokens[0].at, read_tokens[-1].end)
         return
     if isinstance(item, Setting):
+        if item.field == "unlike":
+            require_few(found.unlike, item, read_tokens[0].at)
+            check(item)
+            found.unlike.append(item.number)
+            return
         if item.field in found.numbers:
             raise QuerySyntaxError(read_tokens[0].at, f"{item.field}: can be given once")
         check(item)
@@ -126,8 +141,9 @@ def _take_as_words(
     if not re.match(r"[a-z]+:", reason):  # the name of a filter is written small
         reason = reason[:1].upper() + reason[1:]
     shown = _short(" ".join(text[begin:end].split()))
-    is_tag_left_out = read_tokens[0].kind == "minus" and isinstance(item, NotOf) and isinstance(item.part, TagTerm)
-    if is_tag_left_out and not isinstance(error, QuerySyntaxError):
+    is_unlike = isinstance(item, Setting) and item.field == "unlike"
+    is_without = read_tokens[0].kind == "minus" and isinstance(item, NotOf) and isinstance(item.part, TagTerm)
+    if (is_without or is_unlike) and not isinstance(error, QuerySyntaxError):
         # Words rank similar images first, the opposite of what a minus sign asks for.
         found.notes.append(Note(f"{shown} excludes nothing. {reason}.", error.near))
         return

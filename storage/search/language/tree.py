@@ -103,6 +103,7 @@ class Parsed:
         text: the free words, which rank; None if there are none.
         where: the condition on images; None: no condition.
         like: the image to be similar to.
+        unlike: the images to be unlike.
         generation: the generation to search instead of the one that serves.
     """
 
@@ -110,6 +111,7 @@ class Parsed:
     where: Expression | None = None
     like: int | None = None
     generation: int | None = None
+    unlike: tuple[int, ...] = ()
 
 
 def all_of(parts: Iterable[Expression]) -> Expression | None:

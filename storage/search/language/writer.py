@@ -30,6 +30,7 @@ def format(parsed: Parsed) -> str:  # noqa: A001  (the inverse of parse)
     items = [_text(parsed.text)] if parsed.text else []
     items += [_at_top(part) for part in parts] if items or len(parts) > 1 else [_alone(part) for part in parts]
     items += [f"like:{parsed.like}"] if parsed.like is not None else []
+    items += [f"-like:{image_id}" for image_id in parsed.unlike]
     items += [f"generation:{parsed.generation}"] if parsed.generation is not None else []
     return " ".join(items)
 
@@ -62,6 +63,9 @@ def pieces(parsed: Parsed) -> list[Piece]:
         found.append(Piece(label, False, isinstance(part, NotOf), rest))
     if parsed.like is not None:
         found.append(Piece(f"like image {parsed.like}", False, False, replace(parsed, like=None)))
+    for image_id in parsed.unlike:
+        others = tuple(other for other in parsed.unlike if other != image_id)
+        found.append(Piece(f"like image {image_id}", False, True, replace(parsed, unlike=others)))
     if parsed.generation is not None:
         found.append(Piece(f"generation {parsed.generation}", False, False, replace(parsed, generation=None)))
     return found

@@ -1,0 +1,82 @@
+"""Hits of a search as tables on the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ramq.cli.output import print_table
+from ramq.services.captions import in_doubt
+from ramq.services.special_tags import special_first
+from storage.search.views import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from storage.results.views import ImageView
+    from storage.search.views import Hit
+
+
+def print_images(hits: Sequence[Hit]) -> None:
+    """Print images."""
+    # Only searches for text and regions in pictures have columns with them.
+    found = {"text": _read_in, "regions": _regions_in}
+    shown = {name: of for name, of in found.items() if any(map(of, hits))}
+    print_table(
+        ("image", "score", "key", *shown, "tags", "caption"),
+        (
+            (
+                str(hit.image_id),
+                hit.score,
+                hit.key,
+                *(of(hit) for of in shown.values()),
+                _tags_of(hit),
+                caption_of(hit),
+            )
+            for hit in hits
+        ),
+        keep=("score", "key", *shown),
+        empty="No image matches. `ramq tags` lists the tags that images have.",
+    )
+
+
+def print_region_hits(hits: Sequence[Hit]) -> None:
+    """Print regions."""
+    print_table(
+        ("image", "region", "score", "tag", "key", "tags of the region"),
+        (
+            (
+                str(hit.image_id),
+                str(region.number),
+                hit.score,
+                region.tag,
+                hit.key,
+                ", ".join(tag.name for tag in region.tags[:5]),
+            )
+            for hit in hits
+            if (region := hit.region)
+        ),
+        keep=("region", "score", "key"),
+        empty="No region matches.",
+    )
+
+
+def _tags_of(hit: Hit) -> str:
+    """Return the names of a hit's tags. The tags that the text names come first, and general ones last."""
+    named = hit.why.tags if hit.why else []
+    return ", ".join(tag.name for tag in sorted(special_first(hit.tags), key=lambda tag: tag.id not in named)[:5])
+
+
+def caption_of(view: Hit | ImageView) -> str | None:
+    """Return the caption, with a remark if people said otherwise."""
+    doubt = in_doubt(view)
+    return f"{view.caption} ({doubt})" if doubt else view.caption
+
+
+def _read_in(hit: Hit) -> str:
+    """Return the lines of text in a hit that match."""
+    return " / ".join(match.line.text for match in hit.read)
+
+
+def _regions_in(hit: Hit) -> str:
+    """Return the tags of the regions in a hit that the search is about, with their numbers."""
+    return ", ".join(f"{tag} x{count}" for tag, count in counted(region.tag for region in hit.regions))
