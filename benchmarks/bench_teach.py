@@ -206,8 +206,8 @@ def teach_kinds(
 def _judged(counts: Sequence[tuple[float, float, int, bool]]) -> dict[str, Any]:
     right, passed, kind = (sum(one[i] for one in counts) for i in range(3))
     return {
-        "precision": round(right / passed, 4) if passed else None,
-        "recall": round(right / kind, 4) if kind else None,
+        "precision": round(float(right / passed), 4) if passed else None,
+        "recall": round(float(right / kind), 4) if kind else None,
     }
 
 
