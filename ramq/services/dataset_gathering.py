@@ -122,8 +122,11 @@ class Gatherer:
                 break
             after = page.last
         with unit_of_work(self._engine) as session:
-            for reason, count in sources.left_out(session, self._generation_id, place).items():
-                self._count(reason, count)
+            left_out = sources.left_out(session, self._generation_id, place)
+            if any(left_out.values()):
+                self.names += sources.left_out_names(session, self._generation_id, place, _NAMED)
+        for reason, count in left_out.items():
+            self._count(reason, count)
         if not after:
             raise UsageError(f"no image of {source} is recognised yet; run `ramq enqueue {source}` first")
 

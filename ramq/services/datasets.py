@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ramq.services.corrections import LOCAL
 from ramq.services.dataset_views import Difference, LabelRow, PictureView, TagDifference, TagRow
 from storage.database import unit_of_work
-from storage.datasets import gathering, items, labels, said, versions
+from storage.datasets import gathering, items, labels, said, tasks, versions
 from storage.errors import ConflictError, NotFoundError, RamqError, UsageError
 from storage.results import generations, lookup, vocabularies
 
@@ -258,15 +258,17 @@ class DatasetClient:
             return max(0, int(version.counts.get("images", 0)) - items.count(session, version.id))
 
     def tags(self, version: VersionView) -> list[TagRow]:
-        """Return the tags of a version, with the most pictures first."""
-        if version.state == "cancelled":
+        """Return the tags of a version as they were counted when it was done, with the most pictures first.
+
+        Of a version that is not done there are none yet.
+        """
+        if version.state != "done":
             return []
         with unit_of_work(self._engine) as session:
             names = self.names(session, version)
-            return [
-                TagRow(each.tag_id, names.names[each.tag_id], each.kept, dict(each.dropped), dict(each.origins))
-                for each in labels.tag_counts(session, version.id)
-            ]
+            counted = [each for result in tasks.results(session, version.id, "seal") for each in result.get("tags", ())]
+            rows = counted or [asdict(each) for each in labels.tag_counts(session, version.id)]
+            return [TagRow(name=names.names[each["tag_id"]], **each) for each in rows]
 
     def picture(self, version: VersionView, image_id: int) -> PictureView:
         """Return a picture of a version with its captions and labels. Raises ``NotFoundError``."""

@@ -222,8 +222,11 @@ def steer(session: Session, version_id: int, *, to: State, allowed: Sequence[Sta
 
     Jobs that somebody has cancelled meanwhile are forgotten when it is resumed: it begins others instead.
 
+    Jobs that are gone, with their archive, are over.
+
     Raises:
-        ConflictError: it is in none of the ``allowed`` states; or its sources are being read, which cannot be paused.
+        ConflictError: it is in none of the ``allowed`` states, or its sources are being read, which cannot be paused,
+            or others use what is to be deleted.
     """
     row = session.execute(
         text(
@@ -252,14 +255,13 @@ def steer(session: Session, version_id: int, *, to: State, allowed: Sequence[Sta
         ),
         {"id": version_id, "to": to},
     )
-    for job_id in row.job_ids:
-        state = jobs.view(session, job_id).state
+    for job_id, state in jobs.states(session, row.job_ids).items():
         if state in OPEN and state != to:
             jobs.set_state(session, job_id, to=to, allowed=("running", "paused", "failed"))
     if to == "running":
         tasks.reopen_failed(session, version_id)
     if to == "cancelled":
-        partitions.drop(session, version_id)
+        partitions.empty(session, version_id)
 
 
 def take_back(session: Session, version_id: int) -> None:
@@ -269,7 +271,7 @@ def take_back(session: Session, version_id: int) -> None:
     )
     if dataset_id is None:
         return
-    partitions.drop(session, version_id)
+    partitions.empty(session, version_id)
     session.execute(
         text("DELETE FROM dataset WHERE id = :id AND NOT EXISTS (SELECT FROM dataset_version WHERE dataset_id = :id)"),
         {"id": dataset_id},
@@ -280,7 +282,7 @@ def delete(session: Session, dataset_id: int) -> None:
     """Delete a data set with all its versions. Corrections, results and pictures stay.
 
     Raises:
-        ConflictError: a step of it runs or is paused.
+        ConflictError: a step of it runs or is paused, or others use a version.
     """
     rows = session.execute(
         text(
@@ -295,10 +297,10 @@ def delete(session: Session, dataset_id: int) -> None:
         )
     for row in rows:
         # The jobs of a step that failed may still be at work, and ask for labels that are no more.
-        for job_id in row.job_ids:
-            if jobs.view(session, job_id).state in OPEN:
+        for job_id, state in jobs.states(session, row.job_ids).items():
+            if state in OPEN:
                 jobs.set_state(session, job_id, to="cancelled", allowed=("running", "paused", "failed"))
-        partitions.drop(session, row.id)
+        partitions.empty(session, row.id)
     session.execute(text("DELETE FROM dataset WHERE id = :id"), {"id": dataset_id})
 
 

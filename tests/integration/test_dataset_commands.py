@@ -48,7 +48,7 @@ def run(services: Services, tmp_path: Path) -> Run:
 def test_a_set_is_built_shown_compared_and_deleted(run: Run, services: Services, tmp_path: Path) -> None:
     begun = run("dataset", "build", "pets", "1", f'tag:"{CAT}"', "--no-wait")
     assert begun.returncode == 0, begun.stderr
-    assert "Left out: not recognised 2." in begun.stderr
+    assert "Left out: not recognised 2, for example half.png, notes.jpg." in begun.stderr
     assert "pets@1  build  running  label" in begun.stderr
     assert "No worker is running." in begun.stderr
     work(services, services.datasets.newest("pets"))

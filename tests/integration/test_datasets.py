@@ -186,7 +186,8 @@ def test_what_is_not_recognised_is_counted_and_named(services: Services, made_up
     assert version.counts["left_out"] == {"not_recognised": 1, "unknown": 1}
     assert version.counts["left_out_names"] == ["new.jpg", "nothing.jpg"]
     assert version.counts["captions"] == {"given": 1}
-    assert build(services, name="all").counts["left_out"] == {"not_recognised": 1}
+    whole = build(services, name="all")
+    assert (whole.counts["left_out"], whole.counts["left_out_names"]) == ({"not_recognised": 1}, ["new.jpg"])
     with pytest.raises(NotFoundError, match="`ramq enqueue /elsewhere`"):
         build(services, "/elsewhere", name="none")
     with pytest.raises(UsageError, match="no recognised image matches 'prefix:zz'"):
@@ -334,3 +335,34 @@ def test_a_name_is_a_folder_only_where_a_command_says_so(tmp_path: Path, monkeyp
     assert not is_address("dog"), "a search, whatever folders are beside the server"
     assert _local("dog") == str(tmp_path / "dog")
     assert [_local(each) for each in ("7", "tag:dog", "s3://dog")] == ["7", "tag:dog", "s3://dog"]
+
+
+def test_what_is_listed_of_a_version_was_counted_when_it_was_done(
+    services: Services, made_up: MadeUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *_ = made_up.add(["a.jpg", "b.jpg"], [[DOG, LAWN], [DOG]])
+    services.corrections.tag([first], remove=["lawn"])
+    version = build(services)
+    with unit_of_work(services.engine) as session:
+        counted = labels.tag_counts(session, version.id)
+
+    def count(*_: object) -> None:
+        raise AssertionError("the labels of a whole version are counted again")
+
+    monkeypatch.setattr(labels, "tag_counts", count)
+    found = services.datasets.tags(version)
+    assert [(each.tag_id, each.kept, each.dropped, each.origins) for each in found] == [
+        (each.tag_id, each.kept, each.dropped, each.origins) for each in counted
+    ]
+    assert [(each.name, each.kept, each.dropped) for each in found] == [("dog", 2, {}), ("lawn", 0, {"removed": 1})]
+
+
+def test_erasing_an_image_forgets_every_name_that_files_had_for_it(services: Services, made_up: MadeUp) -> None:
+    ids = made_up.add(["x/a.jpg", "x/b.jpg"], [[DOG], [DOG]])
+    version = build(services)
+    told = [f"{ARCHIVE}/x/a.jpg", "/made-up/x/a.jpg", "x/a.jpg", "a.jpg", "./a.jpg", "x/a", "a", "b.jpg", "aa.jpg"]
+    with unit_of_work(services.engine) as session:
+        versions.add_counts(session, version.id, {"left_out_names": told})
+    services.erasures.delete([str(ids[0])])
+    assert services.datasets.get(version.id).counts["left_out_names"] == ["b.jpg", "aa.jpg"]
+    assert services.datasets.deleted(version) == 1
