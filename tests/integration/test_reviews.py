@@ -117,9 +117,8 @@ def test_progress_and_agreement_are_counted_by_tag_by_kind_and_by_person(service
     assert review.people == [PersonTally("ann", 3, 3), PersonTally("ben", 2, 1)]
 
 
-def test_pages_have_each_decision_once_though_others_are_answered_between_them(
-    services: Services, ids: list[int]
-) -> None:
+@pytest.mark.usefixtures("ids")
+def test_pages_have_each_decision_once_though_others_are_answered_between_them(services: Services) -> None:
     everything = waiting(services)
     first = services.reviews.waiting("pets", CAT, limit=2)
     services.reviews.say("pets", CAT, everything[:1], is_right=True)
@@ -132,7 +131,6 @@ def test_pages_have_each_decision_once_though_others_are_answered_between_them(
         services.reviews.waiting("pets", DOG, cursor=first.next_cursor)
     with pytest.raises(UsageError, match="cursor"):
         services.reviews.waiting("pets", CAT, "added", cursor=first.next_cursor)
-    assert ids
 
 
 def test_of_two_people_at_once_one_answers_and_the_other_sees_it(services: Services, ids: list[int]) -> None:
@@ -306,3 +304,22 @@ def test_the_command_lists_what_waits_and_takes_answers(
     assert json.loads(run("pets", CAT, "--take-back", str(ids[1]), "--json").stdout)["image_ids"] == [ids[1]]
     assert run("pets", "--confirm", str(ids[0])).returncode == 2
     assert run("pets", CAT, "--confirm", str(ids[0]), "--undo", str(ids[1])).returncode == 2
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/datasets/a%00b",
+        "/datasets/a%00b/review",
+        "/datasets/pets/review?tag=a%00b",
+        "/datasets/pets/review?tag=cat&cursor=a%00b",
+        f"/datasets/pets/review?tag={'a' * 2_001}",
+        "/v1/datasets/a%00b/review",
+        "/v1/datasets/a%00b/review/tags/cat",
+        "/v1/datasets/a%00b/review/images/1/crop/cat",
+    ],
+)
+@pytest.mark.usefixtures("ids")
+def test_names_that_cannot_be_stored_are_refused_in_words(client: TestClient, address: str) -> None:
+    answer = client.get(address, headers={"accept": "text/html"})
+    assert answer.status_code == 422, answer.text

@@ -99,6 +99,17 @@ def test_images_to_label_are_named(run: Run, ids: dict[str, int]) -> None:
         (["a", "--yes", "@nowhere.txt"], "nowhere.txt cannot be read"),
         (["a", "--yes", "1"], "needs 5 pictures"),
         (["--from-corrections"], "no tag was added to 5 images"),
+        (
+            ["a", "--yes", "1", "--suggest", "3", "--apply", "--wait"],
+            "--apply and --wait cannot be used",
+        ),
+        (["a", "--yes", "1", "--suggest", "3", "--precision", "0.8"], "--precision cannot be used with --suggest"),
+        (["a", "--yes", "1", "--suggest", "3", "--skip-missing"], "--skip-missing cannot be used with --suggest"),
+        (["--from-corrections", "--yes", "1", "--no", "2"], "--no and --yes cannot be used with --from-corrections"),
+        (["--list", "--yes", "1"], "--yes cannot be used with --list"),
+        (["a", "--yes", "1", "--least", "6"], "--least cannot be used with TAG"),
+        (["a", "--yes", "1", "--wait"], "add --apply"),
+        (["a", "--yes", "1", "--skip-missing"], "add --apply"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(run: Run, words: list[str], complaint: str) -> None:

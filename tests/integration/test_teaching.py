@@ -191,6 +191,14 @@ def test_tags_are_taught_one_after_the_other_and_mended_again(make_services: Mak
     three = records(services, second.generation_id or 0)
     assert {i: tags.get(mended) for i, tags in two.items()} == {i: tags.get(mended) for i, tags in three.items()}
     assert [t.tag for t in services.teaching.taught()] == ["laptop", "workshop tool"]
+
+    def uses() -> dict[str, tuple[list[int], bool]]:
+        return {one.tag: (one.generations, one.is_serving) for one in services.teaching.taught()}
+
+    assert uses() == {"laptop": ([3], True), "workshop tool": ([2, 3], True)}
+    services.generations.rollback()  # the first tag is in the vocabulary of this generation, too
+    assert uses() == {"laptop": ([3], False), "workshop tool": ([2, 3], True)}
+    services.generations.rollback()
     # Mended once more, from a generation whose scores are a head's.
     report = services.teaching.fit("laptop", tools[6:9])
     assert (report.yes, report.is_new) == (9, False)
