@@ -224,7 +224,8 @@ def _calibrate(
     ranked, right = scores[order], (labels == YES)[order]
     wrong = np.where(right, 0.0, np.where(likely[order], _LIKELY_MISTAKE, 1.0))
     found = np.cumsum(right)
-    shares = found / (found + np.cumsum(wrong))
+    # The mean of a precision of which nothing else is known (Jeffreys): one picture that is right shows very little.
+    shares = (found + 0.5) / (found + np.cumsum(wrong) + 1)
     lower = np.append(ranked[1:], ranked[-1] - 1)
     ends = np.flatnonzero(right & (ranked > lower))
     enough = ends[shares[ends] >= precision]

@@ -1,8 +1,8 @@
 """What heads take: the kept features of an image as one vector, whose parts are at unit length.
 
 With ``lite``, these are the 1,280 features from which its classes are computed, and the means of the last two groups of
-blocks (208 and 352), which tell more of how a picture looks: together they teach better than each alone
-(``benchmarks/bench_teach.py``). With RAM and RAM++ they are the global token and the mean of the others.
+blocks (208 and 352), which tell more of how a picture looks. The latter teach better on few pictures, both together on
+more (``benchmarks/bench_teach.py``). With RAM and RAM++, they are the global token and the mean of the others.
 """
 
 from __future__ import annotations
