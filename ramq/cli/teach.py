@@ -161,7 +161,8 @@ def _ids(ramq: Services, given: Sequence[str], archive: str | None) -> list[int]
 def _tell(report: TeachReport) -> None:
     err().print(
         f"{report.tag} ({'new' if report.is_new else 'mended'}), by {_METHODS[report.method]}: "
-        f"{report.yes} yes, {report.no} no, {report.unnamed:,} others taken at random",
+        f"{report.yes} yes, {report.no} no, {report.unnamed:,} others taken at random"
+        + (f" ({plural(report.left_out, 'named picture')} left out)" if report.left_out else ""),
         markup=False,
     )
     rows: list[tuple[str, Measure | None, str]] = [
