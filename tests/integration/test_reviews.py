@@ -289,21 +289,21 @@ def test_the_command_lists_what_waits_and_takes_answers(
     shown = run("pets")
     assert shown.returncode == 0, shown.stderr
     assert CAT in shown.stdout
-    assert "Dropped: 7 wait, 0 reviewed." in shown.stderr
+    assert "Dropped: 7 to review, 0 reviewed." in shown.stderr
     waiting = json.loads(run("pets", CAT, "--json").stdout)["items"]
     assert [one["image_id"] for one in waiting] == [ids[2], ids[1], ids[3], ids[5], ids[4], ids[0]]
     assert len(json.loads(run("pets", CAT, "--added", "--json").stdout)["items"]) == 2
 
     key = services.images.get(ids[2]).key
-    done = run("pets", CAT, "--undo", key, "--undo", str(ids[1]))
-    assert (done.returncode, done.stderr) == (0, f"2 images of {CAT} undone.\n")
+    done = run("pets", CAT, "--reject", key, "--reject", str(ids[1]))
+    assert (done.returncode, done.stderr) == (0, f"2 images of {CAT} rejected.\n")
     assert corrections_of(services, ids[2]) == {CAT.lower(): True}
     again = run("pets", CAT, "--confirm", str(ids[1]))
-    assert f"Image {ids[1]} was undone before by local; that stays." in again.stderr
+    assert f"Image {ids[1]} was rejected before by local; that stays." in again.stderr
     assert "0% of these right" in run("pets").stderr
-    assert json.loads(run("pets", CAT, "--take-back", str(ids[1]), "--json").stdout)["image_ids"] == [ids[1]]
+    assert json.loads(run("pets", CAT, "--undo", str(ids[1]), "--json").stdout)["image_ids"] == [ids[1]]
     assert run("pets", "--confirm", str(ids[0])).returncode == 2
-    assert run("pets", CAT, "--confirm", str(ids[0]), "--undo", str(ids[1])).returncode == 2
+    assert run("pets", CAT, "--confirm", str(ids[0]), "--reject", str(ids[1])).returncode == 2
 
 
 @pytest.mark.parametrize(
