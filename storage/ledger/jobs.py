@@ -212,6 +212,12 @@ def view(session: Session, job_id: int) -> JobView:
     return _saying_what_for(session, [_view(row, {name: int(n) for name, n in classes})])[0]
 
 
+def states(session: Session, job_ids: Sequence[int]) -> dict[int, JobState]:
+    """Return the states of those of these jobs that exist, by id."""
+    rows = session.execute(text("SELECT id, state FROM job WHERE id = ANY(:ids) ORDER BY id"), {"ids": list(job_ids)})
+    return {row.id: row.state for row in rows}
+
+
 def views(session: Session, *, limit: int, before: int | None) -> Page[JobView]:
     """Return jobs, newest first. ``before`` is the last id of the previous page."""
     rows = session.execute(
