@@ -13,7 +13,7 @@ from ramq.services.teach_views import Suggestions, Taught, TeachReport, ToLabel,
 from storage.database import unit_of_work
 from storage.errors import UsageError
 from storage.index.feature_files import FeatureFiles
-from storage.results import corrections, generations, teachings, vocabularies
+from storage.results import corrections, features, generations, teachings, vocabularies
 from storage.results.corrections import Said
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ LEAST = 5
 """Pictures that a tag needs."""
 SAMPLE = 2_000
 """Images taken at random that nobody named. Nearly all of them do not show what is taught."""
+JUDGED = {"pooled": 10_000, "tokens": SAMPLE}
+"""As many show how many of an archive would get the tag, by the kind of features: tokens take 75 kB of memory each."""
 LOOKED_AT = 100_000
 """Images among which those to label next are looked for. Of a larger archive, random ones."""
 MOST_DESCRIBED = 64
@@ -130,7 +132,7 @@ class TeachClient:
                 require_enough(lesson)
             if apply and not skip_missing:
                 kept.require_all()
-            others = kept.sample(SAMPLE)
+            others = kept.sample(JUDGED[kept.kind])
             fits = [self._prepared(session, kept, lesson, others) for lesson in lessons]
             source = kept.source
         fitted = [fit(precision) for fit in fits]  # outside the transaction: it may take a while
@@ -174,7 +176,7 @@ class TeachClient:
             [lesson] = self._lessons(session, kept, [Wanted(tag, yes, no)])
             if not lesson.yes:
                 raise UsageError(f"name at least one image of {lesson.name!r} (--yes), to which others can be compared")
-            fit = self._prepared(session, kept, lesson, kept.sample(SAMPLE))
+            fit = self._prepared(session, kept, lesson, kept.sample(JUDGED[kept.kind]))
         fitted = fit(PRECISION)[0] if len(lesson.yes) >= LEAST else None
         with unit_of_work(self._engine) as session:
             kept = self._kept(session, kept.source)
@@ -213,8 +215,16 @@ class TeachClient:
     ) -> Callable[[float], tuple[Fitted, TeachReport]]:
         """Return what fits a tag to a precision. It needs the database no more."""
         tag = None
+        is_own = lesson.tag_id not in kept.basis.mended
+        taught_by: list[int] = []
         if not lesson.is_new:
             tag = vocabularies.tags(session, kept.source.vocabulary_id)[lesson.tag_id]
+        if not is_own:
+            [former] = [
+                head for head in teachings.heads(session, kept.source.vocabulary_id) if head.tag_id == lesson.tag_id
+            ]
+            taught_by = [*former.yes, *former.no]
+        unnamed = features.recorded(session, kept.source.id) - len(lesson.named)
 
         def fit_to(precision: float) -> tuple[Fitted, TeachReport]:
             from ram_core.errors import ModelError  # noqa: PLC0415  (loads torch)
@@ -227,9 +237,12 @@ class TeachClient:
             if tag is not None:
                 own = own_logit(scores_of(records, lesson.tag_id), OWN_FLOORS[kept.kind])
                 threshold = float(own_logit(np.array([tag.threshold], dtype=np.float32), OWN_FLOORS[kept.kind])[0])
-            is_own = lesson.tag_id not in kept.basis.mended
             described = self._described(kept.source, lesson, rows)
-            examples = Examples(kept.x(rows), labels, own, is_own=is_own, described=described)
+            seen = np.zeros(len(rows), dtype=np.bool_)
+            seen[: len(lesson.named)] = np.isin(lesson.named.ids, taught_by)
+            examples = Examples(
+                kept.x(rows), labels, own, is_own=is_own, described=described, seen=seen, others=unnamed
+            )
             try:
                 fitted = fit(examples, precision=precision, tag_id=lesson.tag_id, own_threshold=threshold)
             except ModelError as error:
