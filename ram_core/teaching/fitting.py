@@ -35,8 +35,6 @@ _MOST_LIKELY = 0.1
 """…and is among this share of the unnamed ones."""
 _BETTER = 0.01
 """A less simple way is taken if its average precision is higher by this."""
-_FITTED_ON = 2_000
-"""Heads are fitted on as many unnamed pictures. Further ones only show how many of an archive get the tag."""
 _LEAST_TO_TELL = 10
 """With fewer pictures named yes, more of them always help."""
 _HALVES = 3
@@ -148,9 +146,8 @@ def fit(examples: Examples, *, precision: float, tag_id: int, own_threshold: flo
     if (labels != YES).sum() < LEAST:
         raise TooFewError("too few other pictures are recorded to tell the tag from; recognise more, or name some --no")
     folds = folds_of(labels, FOLDS)
-    fitted_on = _fitted_on(labels)
-    first = _held_out(examples.x, labels, folds, fitted_on)
-    used = fitted_on & ~_likely(first, labels)
+    first = _held_out(examples.x, labels, folds, np.ones(len(labels), dtype=np.bool_))
+    used = ~_likely(first, labels)
     scored = _held_out(examples.x, labels, folds, used)
     judged = [
         _judge(way, labels, folds, precision, examples.others) for way in _ways(examples, folds, used, scored, tag_id)
@@ -186,14 +183,6 @@ def fit(examples: Examples, *, precision: float, tag_id: int, own_threshold: flo
         gain is None or gain > _GAIN or not is_reached,
         told,
     )
-
-
-def _fitted_on(labels: NDArray[np.int8]) -> NDArray[np.bool_]:
-    """Return (N,) the pictures on which heads are fitted: all that are named, and some of the others."""
-    used = labels != UNNAMED
-    unnamed = np.flatnonzero(~used)
-    used[np.random.default_rng(0).permutation(unnamed)[:_FITTED_ON]] = True
-    return np.asarray(used)
 
 
 def _ways(

@@ -41,8 +41,6 @@ LEAST = 5
 """Pictures that a tag needs."""
 SAMPLE = 2_000
 """Images taken at random that nobody named. Nearly all of them do not show what is taught."""
-JUDGED = {"pooled": 10_000, "tokens": SAMPLE}
-"""As many show how many of an archive would get the tag, by the kind of features: tokens take 75 kB of memory each."""
 LOOKED_AT = 100_000
 """Images among which those to label next are looked for. Of a larger archive, random ones."""
 MOST_DESCRIBED = 64
@@ -132,7 +130,7 @@ class TeachClient:
                 require_enough(lesson)
             if apply and not skip_missing:
                 kept.require_all()
-            others = kept.sample(JUDGED[kept.kind])
+            others = kept.sample(SAMPLE)
             fits = [self._prepared(session, kept, lesson, others) for lesson in lessons]
             source = kept.source
         fitted = [fit(precision) for fit in fits]  # outside the transaction: it may take a while
@@ -176,7 +174,7 @@ class TeachClient:
             [lesson] = self._lessons(session, kept, [Wanted(tag, yes, no)])
             if not lesson.yes:
                 raise UsageError(f"name at least one image of {lesson.name!r} (--yes), to which others can be compared")
-            fit = self._prepared(session, kept, lesson, kept.sample(JUDGED[kept.kind]))
+            fit = self._prepared(session, kept, lesson, kept.sample(SAMPLE))
         fitted = fit(PRECISION)[0] if len(lesson.yes) >= LEAST else None
         with unit_of_work(self._engine) as session:
             kept = self._kept(session, kept.source)
