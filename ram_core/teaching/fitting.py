@@ -7,7 +7,7 @@ pictures; the first step is that of Liu et al., ICDM 2003). What they count as w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,6 +55,8 @@ class Examples:
         seen: (N,) whether a former head was made from this picture; None: from none of them.
         others: the images of the archive that nobody named, of which the unnamed ones are a random sample; None: they
             are all of them.
+        groups: (N,) the same number for copies, which are held out together, and count once in intervals; None: there
+            are no copies. See ``copies``.
     """
 
     x: NDArray[np.float32]
@@ -64,6 +66,7 @@ class Examples:
     described: NDArray[np.float32] | None = None
     seen: NDArray[np.bool_] | None = None
     others: int | None = None
+    groups: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,27 +148,36 @@ def fit(examples: Examples, *, precision: float, tag_id: int, own_threshold: flo
         raise TooFewError(f"a tag needs {LEAST} pictures, and {yes} are named; name {LEAST - yes} more (--yes)")
     if (labels != YES).sum() < LEAST:
         raise TooFewError("too few other pictures are recorded to tell the tag from; recognise more, or name some --no")
-    folds = folds_of(labels, FOLDS)
+    groups = np.arange(len(labels)) if examples.groups is None else examples.groups
+    differing = len(np.unique(groups[labels == YES]))
+    folds = folds_of(labels, FOLDS, groups)
+    if not _teach(labels, folds):  # nearly all look alike: the interval says so, since they count as a few
+        folds = folds_of(labels, FOLDS)
     first = _held_out(examples.x, labels, folds, np.ones(len(labels), dtype=np.bool_))
     used = ~_likely(first, labels)
     scored = _held_out(examples.x, labels, folds, used)
     judged = [
-        _judge(way, labels, folds, precision, examples.others) for way in _ways(examples, folds, used, scored, tag_id)
+        _judge(way, labels, folds, groups, precision, examples.others)
+        for way in _ways(examples, folds, used, scored, tag_id)
     ]
     chosen = _best(judged, labels)
     way, known = chosen.way, chosen.way.known
     level, is_reached = calibrate(way.scores[known], labels[known], precision, chosen.weight)
     head, threshold = way.finish(level)
-    before, after, since = None, chosen.measure, None
+    weight = weight_of(labels, examples.others)
+    # How many images get the tag depends on the one threshold that is kept, not on those by which it was judged.
+    at_level = measure(way.scores > level, way.scores, labels, chosen.weight, known, groups)
+    counts = {"images": at_level.images, "images_most": at_level.images_most, "known": at_level.known}
+    whole = replace(chosen.measure, **counts)
+    before, after, since = None, whole, None
     if own_threshold is not None and examples.own is not None:
         unseen = np.ones(len(labels), dtype=np.bool_) if examples.seen is None else ~examples.seen
         since = int((unseen & (labels == YES)).sum())
         if since >= LEAST:
-            weight = weight_of(labels, examples.others)
-            before = measure(examples.own > own_threshold, examples.own, labels, weight, unseen)
-            after = measure(chosen.passed, way.scores, labels, weight, unseen)
+            before = measure(examples.own > own_threshold, examples.own, labels, weight, unseen, groups)
+            after = replace(measure(chosen.passed, way.scores, labels, weight, unseen, groups), **counts)
     gain = _gain(examples.x, labels, folds, used, scored) if yes >= _LEAST_TO_TELL else None
-    told = advice(chosen.measure, yes, precision, is_reached=is_reached)
+    told = advice(whole, yes, precision, differing=differing, is_reached=is_reached)
     if since is not None and since < yes:
         told += (
             f"; the table is of the {since} pictures that were named since the tag was taught before"
@@ -183,6 +195,12 @@ def fit(examples: Examples, *, precision: float, tag_id: int, own_threshold: flo
         gain is None or gain > _GAIN or not is_reached,
         told,
     )
+
+
+def _teach(labels: NDArray[np.int8], folds: NDArray[np.int64]) -> bool:
+    """Return whether the other folds of each fold have pictures named yes, and others."""
+    is_yes = labels == YES
+    return all((is_yes & (folds != fold)).any() and (~is_yes & (folds != fold)).any() for fold in range(FOLDS))
 
 
 def _ways(
@@ -242,7 +260,12 @@ def _likely(scores: NDArray[np.float32], labels: NDArray[np.int8]) -> NDArray[np
 
 
 def _judge(
-    way: _Way, labels: NDArray[np.int8], folds: NDArray[np.int64], precision: float, others: int | None
+    way: _Way,
+    labels: NDArray[np.int8],
+    folds: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    precision: float,
+    others: int | None,
 ) -> _Judged:
     """Measure a way on each fold with the threshold that the others give."""
     weight = weight_of(labels[way.known], others)
@@ -251,7 +274,7 @@ def _judge(
         rest, held = way.known & (folds != fold), way.known & (folds == fold)
         level, _ = calibrate(way.scores[rest], labels[rest], precision, weight)
         passed[held] = way.scores[held] > level
-    return _Judged(way, measure(passed, way.scores, labels, weight, way.known), passed, weight)
+    return _Judged(way, measure(passed, way.scores, labels, weight, way.known, groups), passed, weight)
 
 
 def _best(judged: list[_Judged], labels: NDArray[np.int8]) -> _Judged:

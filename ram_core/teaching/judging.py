@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _LEAST_RECALL = 0.5
 """If no threshold has the wanted precision, the most precise one is taken that finds this share of the pictures."""
-_TELLING_SHARE = 0.25
+_TELLING_SHARE = 0.5
 """How many of the kind are in the sample is told by levels that at least this share of the pictures named yes reach."""
 _DEVIATIONS = 1.0
 """By how many standard deviations the number of the kind in the sample is lowered. See benchmarks/bench_teach.py."""
@@ -76,6 +76,7 @@ def measure(
     labels: NDArray[np.int8],
     weight: float,
     among: NDArray[np.bool_],
+    groups: NDArray[np.int64],
 ) -> Measure:
     """Measure what gets the tag.
 
@@ -85,24 +86,32 @@ def measure(
         labels: (N,).
         weight: for how many images an unnamed picture stands.
         among: (N,) the pictures to look at. One at least is named yes.
+        groups: (N,) the same number for copies, which count once in intervals.
     """
-    passed, scores, labels = passed[among], scores[among], labels[among]
+    passed, scores, labels, groups = passed[among], scores[among], labels[among], groups[among]
     found, wrong, unnamed = (int((passed & (labels == label)).sum()) for label in (YES, NO, UNNAMED))
     kind, sampled = int((labels == YES).sum()), int((labels == UNNAMED).sum())
     hidden = min(unnamed, _hidden(scores, labels) * found / kind)
     tagged = found + wrong + weight * unnamed + (weight - 1) * _UNSEEN
     most = _most(unnamed, sampled) * weight if weight > 1 else float(unnamed)
-    none_right, all_right = share(found, found + wrong + most), share(found + unnamed, found + unnamed + wrong)
+    differ = _differ(groups[passed & (labels != UNNAMED)])
+    none_right = share(found, found + wrong + most, differ)
+    all_right = share(found + unnamed, found + unnamed + wrong, differ)
     value = (found + weight * hidden) / tagged if found + wrong + unnamed else None
     return Measure(
         Share(value, none_right.low, all_right.high),
-        share(found, kind),
+        share(found, kind, _differ(groups[labels == YES])),
         round(average_precision(labels == YES, scores), 4),
         round(found + wrong + weight * unnamed),
         round(found + wrong + most),
         round(len(labels) - sampled + weight * sampled),
         found + wrong,
     )
+
+
+def _differ(groups: NDArray[np.int64]) -> float:
+    """Return the share of pictures that are no copies of others."""
+    return len(np.unique(groups)) / len(groups) if len(groups) else 1.0
 
 
 def _hidden(scores: NDArray[np.float32], labels: NDArray[np.int8]) -> float:

@@ -78,8 +78,8 @@ def begin(session: Session, version: VersionView, wanted: Wanted) -> list[int]:
 
 
 def of_stage(session: Session, version: VersionView, stage: str) -> list[JobView]:
-    """Return the jobs of a stage that a step has begun and that nobody cancelled."""
-    every = [jobs.view(session, job_id) for job_id in version.job_ids]
+    """Return the jobs of a stage that a step has begun, as they are now. Those whose archive was removed are gone."""
+    every = [jobs.view(session, job_id) for job_id in jobs.states(session, version.job_ids)]
     return [job for job in every if job.stage == stage]
 
 

@@ -33,13 +33,14 @@ class TaskLostError(RamqError):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task as it was claimed. ``input`` says what to do."""
+    """A task as it was claimed. ``input`` says what to do, ``given_back`` how often in a row it had to wait."""
 
     version_id: int
     phase: str
     number: int
     epoch: int
     attempts: int
+    given_back: int
     input: dict[str, Any]
 
 
@@ -73,7 +74,8 @@ def claim(session: Session, *, owner: str, lease_seconds: float) -> Task | None:
                 owner = :owner, lease_until = now() + make_interval(secs => :lease_seconds)
             FROM candidate WHERE (task.version_id, task.phase, task.number)
                 = (candidate.version_id, candidate.phase, candidate.number)
-            RETURNING task.version_id, task.phase, task.number, task.epoch, task.attempts, task.input
+            RETURNING task.version_id, task.phase, task.number, task.epoch, task.attempts, task.given_back,
+                task.input
             """
         ),
         {"owner": owner, "lease_seconds": lease_seconds},
@@ -93,21 +95,34 @@ def renew(session: Session, task: Task, lease_seconds: float) -> bool:
     )
 
 
-def finish(session: Session, task: Task, seconds: float) -> None:
-    """End a task. Must be the first statement of the transaction that writes what it found: it locks the task.
+def hold(session: Session, task: Task) -> None:
+    """Make sure that a task is still held, until the transaction ends. Call it before anything is written.
+
+    The version is locked first, then the task, then pictures: whoever steers or deletes data sets keeps this order. A
+    phase of several tasks must not change the row of the version when it writes: two would wait for each other.
 
     Raises:
         TaskLostError: the lease was lost, or the step was paused or cancelled.
     """
-    if not _touched(
+    running = text("SELECT true FROM dataset_version WHERE id = :id AND state = 'running' FOR SHARE")
+    is_held = session.scalar(running, {"id": task.version_id}) and _touched(
+        session, "UPDATE dataset_task AS task SET owner = owner WHERE", task, {}
+    )
+    if not is_held:
+        raise TaskLostError(f"task {task.number} of {task.phase} was taken over, paused or cancelled")
+
+
+def finish(session: Session, task: Task, seconds: float) -> None:
+    """End a task. It is held as by ``hold``, so it must begin the transaction that writes what the task found."""
+    hold(session, task)
+    _touched(
         session,
         """UPDATE dataset_task AS task SET state = 'done', owner = NULL, lease_until = NULL, next_try_at = NULL,
-               attempts = 0, note = NULL, seconds = :seconds, done_at = now()
-           FROM dataset_version AS version WHERE version.id = task.version_id AND version.state = 'running' AND""",
+               attempts = 0, given_back = 0, note = NULL, seconds = :seconds, done_at = now()
+           WHERE""",
         task,
         {"seconds": seconds},
-    ):
-        raise TaskLostError(f"task {task.number} of {task.phase} was taken over, paused or cancelled")
+    )
 
 
 def set_result(session: Session, task: Task, result: Mapping[str, Any]) -> None:
@@ -122,11 +137,15 @@ def set_result(session: Session, task: Task, result: Mapping[str, Any]) -> None:
 
 
 def give_back(session: Session, task: Task, *, delay_seconds: float = 0.0, note: str | None = None) -> None:
-    """Release a task that was not done: it does not count as an attempt. A lost lease is not changed."""
+    """Release a task that was not done: it does not count as an attempt. A lost lease is not changed.
+
+    With a delay it is counted in ``given_back``, so that the next delay can be longer.
+    """
     _touched(
         session,
         """UPDATE dataset_task AS task SET state = 'ready', owner = NULL, lease_until = NULL,
                attempts = greatest(attempts - 1, 0), note = :note,
+               given_back = CASE WHEN :delay_seconds > 0 THEN least(given_back + 1, 1000) ELSE given_back END,
                next_try_at = now() + make_interval(secs => :delay_seconds)
            WHERE""",
         task,
@@ -136,6 +155,7 @@ def give_back(session: Session, task: Task, *, delay_seconds: float = 0.0, note:
 
 def fail(session: Session, task: Task, note: str) -> None:
     """End a task that cannot be done. The step fails with it. A lost lease is not changed."""
+    session.execute(text("SELECT FROM dataset_version WHERE id = :id FOR UPDATE"), {"id": task.version_id})
     if _touched(
         session,
         """UPDATE dataset_task AS task SET state = 'failed', owner = NULL, lease_until = NULL, note = :note
@@ -153,7 +173,8 @@ def reopen_failed(session: Session, version_id: int) -> None:
     """Let the failed tasks of a step be tried again."""
     session.execute(
         text(
-            """UPDATE dataset_task SET state = 'ready', attempts = 0, note = NULL, next_try_at = NULL
+            """UPDATE dataset_task SET state = 'ready', attempts = 0, given_back = 0, note = NULL,
+                   next_try_at = NULL
                WHERE version_id = :id AND state = 'failed'"""
         ),
         {"id": version_id},
@@ -167,28 +188,6 @@ def results(session: Session, version_id: int, phase: str) -> list[dict[str, Any
         {"id": version_id, "phase": phase},
     )
     return list(rows)
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Tasks of a phase: how many, how many are done, and the seconds that these took together."""
-
-    total: int
-    done: int
-    seconds: float
-
-
-def counts(session: Session, version_id: int, phase: str) -> Counts:
-    """Count the tasks of a phase."""
-    row = session.execute(
-        text(
-            """SELECT count(*) AS total, count(*) FILTER (WHERE state = 'done') AS done,
-                   coalesce(sum(seconds) FILTER (WHERE state = 'done'), 0) AS seconds
-               FROM dataset_task WHERE version_id = :id AND phase = :phase"""
-        ),
-        {"id": version_id, "phase": phase},
-    ).one()
-    return Counts(row.total, row.done, float(row.seconds))
 
 
 def _key(task: Task) -> dict[str, Any]:

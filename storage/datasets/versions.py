@@ -221,8 +221,10 @@ def steer(session: Session, version_id: int, *, to: State, allowed: Sequence[Sta
 
     Jobs that somebody has cancelled meanwhile are forgotten when it is resumed: it begins others instead.
 
+    Jobs that are gone, with their archive, are over.
+
     Raises:
-        ConflictError: it is in none of the ``allowed`` states.
+        ConflictError: it is in none of the ``allowed`` states, or others use what is to be deleted.
     """
     row = session.execute(
         text(
@@ -243,14 +245,13 @@ def steer(session: Session, version_id: int, *, to: State, allowed: Sequence[Sta
         ),
         {"id": version_id, "to": to},
     )
-    for job_id in row.job_ids:
-        state = jobs.view(session, job_id).state
+    for job_id, state in jobs.states(session, row.job_ids).items():
         if state in OPEN and state != to:
             jobs.set_state(session, job_id, to=to, allowed=("running", "paused", "failed"))
     if to == "running":
         tasks.reopen_failed(session, version_id)
     if to == "cancelled":
-        partitions.drop(session, version_id)
+        partitions.empty(session, version_id)
 
 
 def take_back(session: Session, version_id: int) -> None:
@@ -260,7 +261,7 @@ def take_back(session: Session, version_id: int) -> None:
     )
     if dataset_id is None:
         return
-    partitions.drop(session, version_id)
+    partitions.empty(session, version_id)
     session.execute(
         text("DELETE FROM dataset WHERE id = :id AND NOT EXISTS (SELECT FROM dataset_version WHERE dataset_id = :id)"),
         {"id": dataset_id},
@@ -271,7 +272,7 @@ def delete(session: Session, dataset_id: int) -> None:
     """Delete a data set with all its versions. Corrections, results and pictures stay.
 
     Raises:
-        ConflictError: a step of it runs or is paused.
+        ConflictError: a step of it runs or is paused, or others use a version.
     """
     rows = session.execute(
         text("SELECT id, number, state, job_ids FROM dataset_version WHERE dataset_id = :id ORDER BY id FOR UPDATE"),
@@ -281,10 +282,10 @@ def delete(session: Session, dataset_id: int) -> None:
         raise ConflictError(f"version {busy.number} is {busy.state}; cancel it first")
     for row in rows:
         # The jobs of a step that failed may still be at work, and ask for labels that are no more.
-        for job_id in row.job_ids:
-            if jobs.view(session, job_id).state in OPEN:
+        for job_id, state in jobs.states(session, row.job_ids).items():
+            if state in OPEN:
                 jobs.set_state(session, job_id, to="cancelled", allowed=("running", "paused", "failed"))
-        partitions.drop(session, row.id)
+        partitions.empty(session, row.id)
     session.execute(text("DELETE FROM dataset WHERE id = :id"), {"id": dataset_id})
 
 

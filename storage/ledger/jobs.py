@@ -212,6 +212,12 @@ def view(session: Session, job_id: int) -> JobView:
     return _saying_what_for(session, [_view(row, {name: int(n) for name, n in classes})])[0]
 
 
+def states(session: Session, job_ids: Sequence[int]) -> dict[int, JobState]:
+    """Return the states of those of these jobs that exist, by id."""
+    rows = session.execute(text("SELECT id, state FROM job WHERE id = ANY(:ids) ORDER BY id"), {"ids": list(job_ids)})
+    return {row.id: row.state for row in rows}
+
+
 def views(session: Session, *, limit: int, before: int | None) -> Page[JobView]:
     """Return jobs, newest first. ``before`` is the last id of the previous page."""
     rows = session.execute(
@@ -223,6 +229,20 @@ def views(session: Session, *, limit: int, before: int | None) -> Page[JobView]:
     ).all()
     shown = _saying_what_for(session, [_view(row, {}) for row in rows[:limit]])
     return Page(shown, str(shown[-1].id) if len(rows) > limit else None)
+
+
+def views_of(session: Session, job_ids: Sequence[int]) -> list[JobView]:
+    """Return these jobs, in this order, without the classes of their failures. Raises ``NotFoundError``."""
+    if not job_ids:
+        return []
+    rows = session.execute(
+        text(f"{_COUNTERS} WHERE job.id = ANY(:ids)"),
+        {"ids": list(job_ids), "alive_seconds": WORKER_ALIVE_SECONDS},
+    )
+    found = {row.id: _view(row, {}) for row in rows}
+    if missing := [job_id for job_id in job_ids if job_id not in found]:
+        raise NotFoundError(f"there is no job {missing[0]}")
+    return _saying_what_for(session, [found[job_id] for job_id in job_ids])
 
 
 def _saying_what_for(session: Session, jobs: list[JobView]) -> list[JobView]:

@@ -111,6 +111,8 @@ def erase(session: Session, image_ids: Sequence[int]) -> Erased:
     def count(statement: str) -> int:
         return int(session.execute(text(statement), ids).rowcount)  # type: ignore[attr-defined]
 
+    # A task of a data set locks its version before its images, so this must do the same.
+    session.execute(_FORGET_NAMES, ids)
     # A listing locks the archive before its images, so this must do the same.
     held = select(Image.archive_id).where(Image.id.in_(image_ids)).distinct()
     archives.lock(session, list(session.scalars(held)))
@@ -126,7 +128,6 @@ def erase(session: Session, image_ids: Sequence[int]) -> Erased:
     cropped, looked = crops.erase(session, image_ids), looks.erase(session, image_ids)
     tables = ("dataset_item", "dataset_label", "dataset_review")
     in_sets = [count(f"DELETE FROM {table} WHERE image_id = ANY(:ids)") for table in tables]  # noqa: S608  (constants)
-    session.execute(_FORGET_NAMES, ids)
     images = count("DELETE FROM image WHERE id = ANY(:ids)")
     return Erased(
         images,

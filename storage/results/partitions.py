@@ -81,14 +81,23 @@ def empty(session: Session, generation_id: int, stage: str = RECOGNITION) -> Non
     Raises:
         ConflictError: other transactions use these results for longer than ``PATIENCE``.
     """
+    truncate(
+        session,
+        [partition(table, generation_id) for table in TABLES[stage]],
+        f"the results of generation {generation_id} are in use: try again",
+    )
+
+
+def truncate(session: Session, names: Sequence[str], in_use: str) -> None:
+    """Empty partitions at once. Raises ``ConflictError`` with ``in_use`` if they are in use too long."""
     session.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}'"))
     try:
-        for table in TABLES[stage]:
-            session.execute(text(f"TRUNCATE {partition(table, generation_id)}"))
+        for name in names:
+            session.execute(text(f"TRUNCATE {name}"))
     except OperationalError as error:
         if not isinstance(error.orig, LockNotAvailable):
             raise
-        raise ConflictError(f"the results of generation {generation_id} are in use: try again") from error
+        raise ConflictError(in_use) from error
     session.execute(text("SET LOCAL lock_timeout = DEFAULT"))
 
 

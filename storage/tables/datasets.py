@@ -102,6 +102,8 @@ class DatasetTask(Base):
     epoch: Mapped[int] = mapped_column(Integer, server_default="0")
     # Holders in a row that ended without a word.
     attempts: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    # How often in a row a holder gave it back, since something that it needs was away.
+    given_back: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     owner: Mapped[str | None]
     lease_until: Mapped[datetime | None]
     next_try_at: Mapped[datetime | None]
@@ -163,6 +165,7 @@ class DatasetReview(Base):
     """
 
     __tablename__ = "dataset_review"
+    __table_args__ = (Index("ix_dataset_review_said", "dataset_id", "said_by", "said_at"),)
 
     image_id: Mapped[int] = mapped_column(ForeignKey(Image.id, ondelete="CASCADE"), primary_key=True)
     dataset_id: Mapped[int] = mapped_column(ForeignKey(Dataset.id, ondelete="CASCADE"), primary_key=True)

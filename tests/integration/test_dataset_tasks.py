@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from storage.database import unit_of_work
-from storage.datasets import tasks, versions
-from storage.errors import ConflictError, ServiceUnavailableError, UsageError
+from storage.datasets import step_jobs, tasks, versions
+from storage.errors import ConflictError, RamqError, ServiceUnavailableError, UsageError
+from storage.results import partitions
+from workers.datasets import builder as build_module
 from workers.datasets.builder import DatasetBuilder
 from workers.datasets.phase import Tools
 
@@ -151,9 +155,14 @@ def test_a_service_that_is_away_for_a_moment_costs_no_attempt(engine: Engine, ve
     run(builder(engine, first=Noting([{"n": 1}], away)))
     with unit_of_work(engine) as session:
         row = session.execute(
-            text("SELECT state, attempts, note, next_try_at > now() AS later FROM dataset_task")
+            text("SELECT state, attempts, given_back, note, next_try_at > now() AS later FROM dataset_task")
         ).one()
-    assert tuple(row) == ("ready", 0, "the store is away", True)
+    assert tuple(row) == ("ready", 0, 1, "the store is away", True)
+    with unit_of_work(engine) as session:
+        session.execute(text("UPDATE dataset_task SET next_try_at = now(), given_back = 7"))
+    run(builder(engine, first=Noting([{"n": 1}], away)))
+    with unit_of_work(engine) as session:
+        assert session.scalar(text("SELECT next_try_at > now() + interval '25 seconds' FROM dataset_task"))
     assert view(engine, version_id).state == "running"
 
 
@@ -176,8 +185,94 @@ def test_a_set_has_one_step_at_a_time_and_a_cancelled_one_leaves_nothing(engine:
         )
     with unit_of_work(engine) as session:
         versions.steer(session, version_id, to="cancelled", allowed=("running",))
-        assert session.scalar(text("SELECT to_regclass('dataset_item_v1')")) is None
         number = versions.begin(
             session, seen.dataset_id, step="build", phase="first", settings={}, parent_id=None, said_by="local"
         )
         assert versions.view(session, number).number == 2
+    run(builder(engine, first=Noting([{"n": 1}])))
+    with unit_of_work(engine) as session:
+        assert session.scalar(text(f"SELECT to_regclass('dataset_item_v{version_id}')")) is None
+        assert session.scalar(text(f"SELECT to_regclass('dataset_item_v{number}')")) is not None
+
+
+def test_a_version_that_is_read_is_not_cancelled_and_others_do_not_wait(
+    engine: Engine, version_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitions, "PATIENCE", "200ms")
+    with engine.connect() as reader:
+        reader.execute(text(f"SELECT FROM dataset_item WHERE version_id = {version_id}"))
+        with pytest.raises(ConflictError, match="in use: try again"), unit_of_work(engine) as session:
+            versions.steer(session, version_id, to="cancelled", allowed=("running",))
+        with unit_of_work(engine) as session:
+            session.execute(text("DELETE FROM dataset_version"))
+        made = builder(engine, first=Noting([]))
+        run(made)  # it cannot sweep now
+        with unit_of_work(engine) as session:
+            assert session.scalar(text(f"SELECT to_regclass('dataset_item_v{version_id}')")) is not None
+
+
+def test_a_step_whose_jobs_are_gone_with_their_archive_is_resumed_and_cancelled(
+    engine: Engine, version_id: int
+) -> None:
+    with unit_of_work(engine) as session:
+        versions.add_jobs(session, version_id, [123])
+        assert step_jobs.of_stage(session, versions.view(session, version_id), "locate") == []
+        versions.steer(session, version_id, to="paused", allowed=("running",))
+    for to in ("cancelled", "deleted"):
+        with unit_of_work(engine) as session:
+            session.execute(text("UPDATE dataset_version SET job_ids = '{123}'"))
+            if to == "deleted":
+                versions.delete(session, versions.view(session, version_id).dataset_id)
+            else:
+                versions.steer(session, version_id, to="cancelled", allowed=("paused",))
+
+
+def test_a_task_that_ends_keeps_its_step_from_being_cancelled_before_it_has_written(
+    engine: Engine, version_id: int
+) -> None:
+    with unit_of_work(engine) as session:
+        tasks.add(session, version_id, "first", [{"n": 1}])
+        task = tasks.claim(session, owner="one", lease_seconds=60)
+    assert task is not None
+    with unit_of_work(engine) as session:
+        tasks.finish(session, task, 1.0)
+        with engine.connect() as other, pytest.raises(OperationalError, match="could not obtain lock"):
+            other.execute(text("SELECT FROM dataset_version FOR UPDATE NOWAIT"))
+        versions.add_counts(session, version_id, {"first": 1})
+
+
+def test_a_phase_is_told_that_its_step_was_paused_or_that_its_worker_ends(
+    engine: Engine, version_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_module, "LEASE_SECONDS", 0.3)
+    first = Noting([{"n": 1}])
+    made = builder(engine, first=first)
+    is_told: list[str] = []
+
+    def compute(_task: Task) -> None:
+        try:
+            while True:
+                made._tools.go_on()
+                time.sleep(0.01)
+        except RamqError as error:
+            is_told.append(str(error))
+            raise
+
+    def pause(task: Task) -> None:
+        with unit_of_work(engine) as session:
+            versions.steer(session, version_id, to="paused", allowed=("running",))
+        compute(task)
+
+    first.before = pause
+    run(made)
+    with unit_of_work(engine) as session:
+        versions.steer(session, version_id, to="running", allowed=("paused",))
+    stops = iter([False])
+    first.before = compute
+    made.step(lambda: next(stops, True))
+    assert is_told == ["the task was taken over, paused or cancelled", "this worker ends"]
+    with unit_of_work(engine) as session:
+        assert tuple(session.execute(text("SELECT state, attempts FROM dataset_task")).one()) == ("ready", 0)
+    first.before = None
+    run(made)
+    assert view(engine, version_id).state == "done"

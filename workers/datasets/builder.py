@@ -11,8 +11,9 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from storage.database import unit_of_work
-from storage.datasets import tasks, versions
-from storage.errors import RamqError, TransientError
+from storage.datasets import partitions, tasks, versions
+from storage.errors import ConflictError, RamqError, TransientError
+from workers.datasets.phase import StoppingError
 from workers.datasets.steps import PHASES
 from workers.pipeline.retry import backoff_seconds
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 LEASE_SECONDS = 60.0
+SWEEP_SECONDS = 60.0
+"""How often a worker looks for what remains of deleted versions."""
+
 STEP_SECONDS = 3.0
 """A worker does tasks for this long before it looks at its other chores again."""
 
@@ -46,11 +50,14 @@ class DatasetBuilder:
         self._tools = tools
         self._steps = steps
         self._version: int | None = None
+        self._sweeps_at = 0.0
 
     def step(self, should_stop: Callable[[], bool]) -> bool:
         """Work for a few seconds. Return whether there was anything to do."""
         until = time.monotonic() + STEP_SECONDS
         was_busy = False
+        self._tools.should_stop = should_stop
+        self._sweep()
         while not should_stop() and time.monotonic() < until:
             self._move_on()
             with unit_of_work(self._tools.engine) as session:
@@ -62,6 +69,16 @@ class DatasetBuilder:
             with bound_contextvars(dataset=version.name, version=version.number, phase=task.phase, task=task.number):
                 self._do(task, version)
         return was_busy
+
+    def _sweep(self) -> None:
+        if time.monotonic() < self._sweeps_at:
+            return
+        self._sweeps_at = time.monotonic() + SWEEP_SECONDS
+        try:
+            with unit_of_work(self._tools.engine) as session:
+                partitions.drop_unused(session)
+        except ConflictError as error:
+            log.info("nothing swept", error=str(error))
 
     # Phases --------------------------------------------------------------------------------------------------------
 
@@ -126,12 +143,14 @@ class DatasetBuilder:
                 tasks.finish(session, task, time.monotonic() - began)
                 if (result := write(session)) is not None:
                     tasks.set_result(session, task, result)
-        except tasks.TaskLostError as error:
-            log.info("task lost", error=str(error))
+        except (tasks.TaskLostError, StoppingError) as error:
+            log.info("task left", reason=str(error))
+            with unit_of_work(self._tools.engine) as session:
+                tasks.give_back(session, task)
         except TransientError as error:
             log.warning("task waits", error=str(error))
             with unit_of_work(self._tools.engine) as session:
-                tasks.give_back(session, task, delay_seconds=backoff_seconds(task.attempts), note=str(error))
+                tasks.give_back(session, task, delay_seconds=backoff_seconds(task.given_back + 1), note=str(error))
         except RamqError as error:
             self._fail(task, str(error))
         except Exception as error:
@@ -146,14 +165,16 @@ class DatasetBuilder:
 
     @contextmanager
     def _renewing(self, task: Task) -> Iterator[None]:
-        """Renew the lease of a task while a block runs."""
+        """Renew the lease of a task while a block runs, and notice if it is lost."""
         ended = threading.Event()
+        self._tools.is_lost.clear()
 
         def renew() -> None:
             while not ended.wait(LEASE_SECONDS / 3):
                 try:
                     with unit_of_work(self._tools.engine) as session:
                         if not tasks.renew(session, task, LEASE_SECONDS):
+                            self._tools.is_lost.set()
                             return
                 except RamqError as error:
                     log.warning("lease not renewed", error=str(error))

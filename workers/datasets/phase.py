@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.orm import Session
 
+from storage.database import unit_of_work
+from storage.datasets import tasks
+from storage.errors import RamqError
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Engine
 
@@ -21,19 +27,52 @@ Write = Callable[[Session], "dict[str, Any] | None"]
 """Writes what a task found, in the transaction that ends the task. Returns what to keep of it as its result."""
 
 
+class StoppingError(RamqError):
+    """This worker is to end: the task is given back."""
+
+    code = "stopping"
+
+
 @dataclass(slots=True)
 class Tools:
     """What phases work with.
 
     Attributes:
-        engine: the database. Reading needs transactions of a phase's own; only ``Write`` writes.
+        engine: the database. Reading needs transactions of a phase's own; only ``Write`` and ``page`` write.
         files: stored features of images.
         cached: what a phase keeps between its tasks, such as a parser. The builder empties it with each new version.
+        is_lost: set by the builder if the task was taken over, or its step was paused or cancelled.
+        should_stop: whether this worker is to end.
     """
 
     engine: Engine
     files: FeatureFiles
     cached: dict[str, Any] = field(default_factory=dict)
+    is_lost: threading.Event = field(default_factory=threading.Event)
+    should_stop: Callable[[], bool] = lambda: False
+
+    def go_on(self) -> None:
+        """Check that a task is still wanted. A phase calls it every few seconds while it computes.
+
+        Raises:
+            TaskLostError: the task was taken over, or its step was paused or cancelled.
+            StoppingError: this worker is to end.
+        """
+        if self.is_lost.is_set():
+            raise tasks.TaskLostError("the task was taken over, paused or cancelled")
+        if self.should_stop():
+            raise StoppingError("this worker ends")
+
+    @contextmanager
+    def page(self, task: Task) -> Iterator[Session]:
+        """Begin a transaction that writes a part of what a task found: all of it would hold locks for too long.
+
+        Another worker may write it again, so this must do no harm. Raises ``TaskLostError`` as ``go_on``.
+        """
+        self.go_on()
+        with unit_of_work(self.engine) as session:
+            tasks.hold(session, task)
+            yield session
 
 
 class Phase(Protocol):
@@ -52,7 +91,7 @@ class Phase(Protocol):
         """Return the inputs of its tasks. It may write what all of them need. An empty list: nothing is to do."""
 
     def run(self, tools: Tools, version: VersionView, task: Task) -> Write:
-        """Do a task, apart from writing. It may take minutes: its lease is renewed meanwhile.
+        """Do a task, apart from writing. It may take hours, with ``Tools.go_on``: its lease is renewed meanwhile.
 
         Raises ``TransientError`` to be tried again later, any other ``RamqError`` if it can never be done.
         """
