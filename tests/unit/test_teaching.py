@@ -131,7 +131,7 @@ def test_a_common_tag_has_the_precision_in_a_large_archive(seed: int) -> None:
     fitted, count, passed = taught_in(x, is_kind, 40, seed)
     assert fitted.is_reached
     assert is_kind[passed].mean() >= 0.9
-    assert count == pytest.approx(fitted.after.images, rel=0.5)
+    assert fitted.after.images / 2 < count < 2 * fitted.after.images
 
 
 def test_a_former_head_is_measured_on_pictures_that_it_has_not_seen() -> None:
