@@ -171,11 +171,18 @@ def _tell(report: TeachReport) -> None:
     ]
     others = [("also tried", way.measure, _METHODS[way.method]) for way in report.ways if way.method != report.method]
     print_table(
-        ("", "precision", "recall", "average precision", "by"),
+        ("", "precision", "recall", "average precision", "images", "by"),
         [
-            (name, _share(measure.precision), _share(measure.recall), f"{measure.average_precision:.2f}", by or None)
+            (
+                name,
+                _share(measure.precision),
+                _share(measure.recall),
+                f"{measure.average_precision:.2f}",
+                f"{measure.images:,}",
+                by or None,
+            )
             if measure
-            else (name, "no such tag", None, None, None)
+            else (name, "no such tag" if report.is_new else "not comparable", None, None, None, None)
             for name, measure, by in [*rows, *others]
         ],
     )

@@ -33,7 +33,7 @@ class NewTeaching(BaseModel):
 
 
 class ShareOut(FromView):
-    """A share on held-out pictures, and the interval in which it lies with a confidence of 95 %."""
+    """A share, by held-out pictures, and the interval in which it lies with a confidence of 95 %."""
 
     value: float | None = Field(description="null: there was nothing to count")
     low: float
@@ -43,9 +43,16 @@ class ShareOut(FromView):
 class MeasureOut(FromView):
     """What a tag does on held-out pictures."""
 
-    precision: ShareOut = Field(description="of the pictures that get the tag, the share that is right")
-    recall: ShareOut = Field(description="of the pictures that should have the tag, the share that gets it")
+    precision: ShareOut = Field(
+        description="of the archive's images that get the tag, the share that is right. The value is an estimate; the "
+        "interval begins where none of those is right that nobody named, and ends where all are"
+    )
+    recall: ShareOut = Field(description="of the pictures named yes, the share that gets it")
     average_precision: float
+    images: int = Field(description="about how many images of the archive get the tag")
+    images_most: int = Field(description="they are at most so many (confidence 97.5 %)")
+    archive: int = Field(description="images of the archive")
+    known: int = Field(description="of the images that get the tag, how many people named")
 
 
 class WayOut(FromView):
@@ -66,12 +73,14 @@ class TeachReportOut(FromView):
     )
     threshold: float
     asked: float = Field(description="the precision that was asked for")
-    is_reached: bool = Field(description="whether a threshold has this precision on the pictures at hand")
+    is_reached: bool = Field(description="whether a threshold has this precision by the estimate")
     yes: int
     no: int
     left_out: int = Field(description="named images that were not learnt, where there are more than 1,000")
     unnamed: int = Field(description="images taken at random, most of which are not of this kind")
-    before: MeasureOut | None = Field(description="what the tag did until now; null: it is new")
+    before: MeasureOut | None = Field(
+        description="what the tag did until now; null: it is new, or its former head was made from these pictures"
+    )
     after: MeasureOut
     ways: list[WayOut]
     gain: float | None = Field(

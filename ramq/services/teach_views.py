@@ -32,13 +32,13 @@ class TeachReport:
             ``threshold`` (the model's own score with another threshold), ``description`` (the model, by the name).
         threshold: above which it is assigned.
         asked: the precision that was asked for.
-        is_reached: whether a threshold reaches it on the pictures at hand.
+        is_reached: whether a threshold reaches it, by the estimate.
         yes: number of pictures named as being of this kind, corrections included.
         no: number of those named as not being of it.
         left_out: number of pictures that were named and not learnt, since there are more than 1,000 of either kind.
         unnamed: number of random pictures that were taken as not being of it.
-        before: what the tag did until now; None: it is new.
-        after: what it does now.
+        before: what the tag did until now; None: it is new, or its former head was made from these pictures.
+        after: what it does now, on the same pictures.
         ways: everything that was tried.
         gain: the part of the average precision that is due to the last half of the pictures; None: too few to tell.
         helps: whether naming more pictures would help.

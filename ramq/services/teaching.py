@@ -14,7 +14,7 @@ from ramq.services.teach_views import Suggestions, Taught, TeachReport, ToLabel,
 from storage.database import unit_of_work
 from storage.errors import UsageError
 from storage.index.feature_files import FeatureFiles
-from storage.results import corrections, generations, teachings, vocabularies
+from storage.results import corrections, features, generations, teachings, vocabularies
 from storage.results.corrections import Said
 from workers.datasets.near import THRESHOLDS
 
@@ -228,8 +228,16 @@ class TeachClient:
     ) -> Callable[[float], tuple[Fitted, TeachReport]]:
         """Return what fits a tag to a precision. It needs the database no more."""
         tag = None
+        is_own = lesson.tag_id not in kept.basis.mended
+        taught_by: list[int] = []
         if not lesson.is_new:
             tag = vocabularies.tags(session, kept.source.vocabulary_id)[lesson.tag_id]
+        if not is_own:
+            [former] = [
+                head for head in teachings.heads(session, kept.source.vocabulary_id) if head.tag_id == lesson.tag_id
+            ]
+            taught_by = [*former.yes, *former.no]
+        unnamed = features.recorded(session, kept.source.id) - len(lesson.said[0]) - len(lesson.said[1])
 
         def fit_to(precision: float) -> tuple[Fitted, TeachReport]:
             from ram_core.errors import ModelError  # noqa: PLC0415  (loads torch)
@@ -243,12 +251,15 @@ class TeachClient:
             if tag is not None:
                 own = own_logit(scores_of(records, lesson.tag_id), OWN_FLOORS[kept.kind])
                 threshold = float(own_logit(np.array([tag.threshold], dtype=np.float32), OWN_FLOORS[kept.kind])[0])
-            is_own = lesson.tag_id not in kept.basis.mended
             near: Literal["pooled", "vector"] = "pooled" if kept.kind == "pooled" else "vector"
             described = self._described(kept.source, lesson, rows)
             x = kept.x(rows)
             groups = groups_of(_contents(near, x, records), [one.sha256 for one in records], THRESHOLDS[near])
-            examples = Examples(x, labels, own, is_own=is_own, described=described, groups=groups)
+            seen = np.zeros(len(rows), dtype=np.bool_)
+            seen[: len(lesson.named)] = np.isin(lesson.named.ids, taught_by)
+            examples = Examples(
+                x, labels, own, is_own=is_own, described=described, groups=groups, seen=seen, others=unnamed
+            )
             try:
                 fitted = fit(examples, precision=precision, tag_id=lesson.tag_id, own_threshold=threshold)
             except ModelError as error:
