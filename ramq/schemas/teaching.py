@@ -87,6 +87,9 @@ class TeachReportOut(FromView):
         description="part of the average precision that is due to the last half of the pictures; null: too few to tell"
     )
     helps: bool = Field(description="whether naming more pictures would help")
+    gains_nothing: bool = Field(
+        False, description="whether the tag is as good as before, so that it need not be applied"
+    )
     advice: str
     seconds: float
 
@@ -98,6 +101,9 @@ class TaughtOut(FromView):
     from_generation_id: int
     vocabulary: str | None = Field(description="the vocabulary with the tags; null: nothing was applied")
     jobs: list[JobOut] = Field(description="those that give the tags to the recorded images")
+    warnings: list[str] = Field(
+        default_factory=list, description="taught tags that the new generation does not have, and what to do about each"
+    )
 
 
 class TaughtTagOut(FromView):

@@ -9,7 +9,7 @@ import numpy as np
 
 from ramq.services.corrections import LOCAL
 from ramq.services.lessons import KeptFeatures, lesson_of, scores_of
-from ramq.services.taught_vocabulary import head_row, store
+from ramq.services.taught_vocabulary import head_row, left_behind, store
 from ramq.services.teach_views import Suggestions, Taught, TeachReport, ToLabel, Wanted, Way
 from storage.database import unit_of_work
 from storage.errors import UsageError
@@ -135,7 +135,8 @@ class TeachClient:
             del lesson, fit
         reports = [report for _, report in fitted]
         if not apply:
-            return Taught(reports, source.id, None, [])
+            return Taught(reports, source.id, None, [], self.left_behind([lesson.name for lesson in lessons]))
+        warnings = self.left_behind([lesson.name for lesson in lessons])
         with unit_of_work(self._engine) as session:
             rows = [head_row(lesson, one, report, by) for lesson, (one, report) in zip(lessons, fitted, strict=True)]
             vocabulary_id = store(session, source, rows, lessons, reports, by)
@@ -147,7 +148,20 @@ class TeachClient:
         if vocabulary_id == source.vocabulary_id:  # the same again: search uses it already
             return Taught(reports, source.id, name, [])
         jobs = self._jobs.retag(str(vocabulary_id), from_generation=source.id, skip_missing=True)
-        return Taught(reports, source.id, name, jobs)
+        return Taught(reports, source.id, name, jobs, warnings)
+
+    def left_behind(self, taught: Sequence[str]) -> list[str]:
+        """Return which tags a generation with these newly taught ones would not have, and what to do about each."""
+        with unit_of_work(self._engine) as session:
+            return left_behind(session, generations.default(session), taught)
+
+    def said(self, tag: str) -> tuple[list[int], list[int]]:
+        """Return the images that people said have a tag, and those that they said do not. All of them are learnt."""
+        with unit_of_work(self._engine) as session:
+            kept = self._kept(session)
+            names = self._search.vocabulary(session, kept.source.vocabulary_id)
+            tag_ids = names.ids(tag)
+            return kept.said_before(names.names[tag_ids[0]] if tag_ids else tag)
 
     def taught(self) -> list[TaughtTag]:
         """Return the tags that people taught, each as it was taught last, by name."""
