@@ -23,7 +23,12 @@ class TagToTeach(BaseModel):
 class NewTeaching(BaseModel):
     """What to teach: one tag, or all tags with enough corrections."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"tag": {"tag": "our logo", "yes": [12, 31, 44, 45, 78], "no": [13]}, "apply": True}]
+        },
+    )
 
     tag: TagToTeach | None = Field(None, description="null: every tag that people added to `least` images")
     least: int = Field(5, ge=5, le=1_000_000, description="without `tag`: how many images are enough")
@@ -123,6 +128,10 @@ class TaughtTagOut(FromView):
 
 class WantedLabels(TagToTeach):
     """For which tag images to label are wanted, and how many."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"tag": "our logo", "yes": [12, 31], "count": 6}]}
+    )
 
     count: int = Field(12, ge=1, le=500)
 
