@@ -246,7 +246,7 @@ def test_photographs_are_compared_by_what_lite_keeps_of_them(recognised_engine: 
         parent_id = made.parent_id
         assert parent_id is not None
         samples = [items.sample(session, parent_id, 3, seed) for seed in (1, 1, 2, 3, 4)]
-    assert scale["sample"] == ids
+    assert set(scale["sample"]) >= set(ids)
     assert samples[0] == samples[1] == sorted(samples[0])
     assert len({tuple(each) for each in samples}) > 1
     assert (scale["kind"], scale["rows"], len(scale["scale"]["mean"])) == ("kept", len(ids), sum(SIZES))
