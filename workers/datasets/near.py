@@ -55,13 +55,16 @@ def write_vectors(tools: Tools, version_id: int, generation_id: int, path: Path)
 
     ``lite`` keeps means over the picture, which tell copies far better than its vector, a mean of the classes that it
     sees. They are taken if every picture has them.
+
+    Raises:
+        PermanentError: some are kept, but cannot be read: without them other pictures would count as copies.
     """
     with unit_of_work(tools.engine) as session:
         model = generations.get(session, generation_id).model
     if kind_of(model) == "lite":
         try:
             return _written(tools, version_id, generation_id, path, "pooled")
-        except (_LackingError, DamagedError):
+        except _LackingError:
             pass
     return _written(tools, version_id, generation_id, path, "vector")
 
@@ -74,7 +77,7 @@ def _written(tools: Tools, version_id: int, generation_id: int, path: Path, kind
     with path.open("wb") as file:
         for image_id, kept in _kept(tools, version_id, generation_id):
             if kept is not None:
-                vector = _pooled(tools, kept) if kind == "pooled" else kept.vector
+                vector = _pooled(tools, image_id, kept) if kind == "pooled" else kept.vector
                 file.write(vector)
                 rows.append(len(ids))
                 size = len(vector) // 2
@@ -98,7 +101,7 @@ def _kept(tools: Tools, version_id: int, generation_id: int) -> Iterator[tuple[i
         after = block[-1].image_id
 
 
-def _pooled(tools: Tools, kept: Kept) -> bytes:
+def _pooled(tools: Tools, image_id: int, kept: Kept) -> bytes:
     from ram_core.features import unpack_pooled  # noqa: PLC0415  (torch; not every worker of data sets needs it)
     from ram_core.lite.network import SIZES  # noqa: PLC0415
 
@@ -106,6 +109,13 @@ def _pooled(tools: Tools, kept: Kept) -> bytes:
         raise _LackingError
     try:
         parts = unpack_pooled(tools.files.row(kept.file, kept.position)[np.newaxis], SIZES)
+    except DamagedError as error:
+        with unit_of_work(tools.engine) as session:
+            uri = images.archive_uri(session, image_id)
+        raise PermanentError(
+            f"kept features of {uri} cannot be read: {error}; restore the file, or run `RAMQ_FEATURES=pooled ramq enqueue "
+            f"{uri} --force`, and then resume this step"
+        ) from error
     except ValueError as error:
         raise _LackingError from error
     whole = np.concatenate([part[0] / max(float(np.linalg.norm(part[0])), 1e-12) for part in parts])
