@@ -9,6 +9,7 @@ import numpy as np
 
 from storage.database import unit_of_work
 from storage.datasets import items
+from storage.errors import PermanentError, TransientError
 from storage.index.manifest import DamagedError
 from storage.results import features, generations
 from workers.messages import kind_of
@@ -111,10 +112,14 @@ def _pooled(tools: Tools, image_id: int, kept: Kept) -> bytes:
         parts = unpack_pooled(tools.files.row(kept.file, kept.position)[np.newaxis], SIZES)
     except DamagedError as error:
         with unit_of_work(tools.engine) as session:
-            uri = images.archive_uri(session, image_id)
+            place = features.place_of(session, kept.file, image_id)
+        if place is None:
+            raise TransientError(f"{kept.file} was replaced while it was to be read") from error
+        generation_id, uri = place
         raise PermanentError(
-            f"kept features of {uri} cannot be read: {error}; restore the file, or run `RAMQ_FEATURES=pooled ramq enqueue "
-            f"{uri} --force`, and then resume this step"
+            f"kept features of {uri} cannot be read: {error}; restore the file, or erase what is recorded there (`ramq "
+            f"forget --generation {generation_id} --archive {uri}`) and run `RAMQ_FEATURES=pooled ramq enqueue {uri}`; "
+            "then resume this step"
         ) from error
     except ValueError as error:
         raise _LackingError from error
