@@ -370,7 +370,7 @@ def newest(session: Session, name: str) -> VersionView:
 def _view(row: Row[tuple[object, ...]]) -> VersionView:
     left = row.total - row.done
     # Tasks overlap, so the time that passed counts. The first ones also load what the others find loaded: no rate yet.
-    is_known = row.state == "running" and row.done >= 3 and left  # noqa: PLR2004
+    is_known = row.state == "running" and row.done >= 3 and left
     eta = float(row.elapsed) / row.done * left if is_known else None
     return VersionView(
         id=row.id,
