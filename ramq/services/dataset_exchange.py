@@ -60,7 +60,11 @@ def check(format_: str, split: str | None, out: Path, *, may_replace: bool) -> N
     if is_used and not may_replace:
         raise UsageError(f"{out} is there already; give another --out, or --force to replace it")
     if is_used and is_folder and not _is_export(out):
-        raise UsageError(f"{out} has other files than an export, which --force does not delete; give another --out")
+        raise _not_an_export(out)
+
+
+def _not_an_export(out: Path) -> UsageError:
+    return UsageError(f"{out} has other files than an export, which --force does not delete; give another --out")
 
 
 def _is_export(folder: Path) -> bool:
@@ -143,11 +147,12 @@ def _replace(out: Path, by: Path) -> None:
     """Put a folder in the place of an export. What others put there meanwhile stays."""
     aside = out.with_name(f".{out.name}.{os.getpid()}.old")
     out.rename(aside)
+    if not aside.is_dir() or (any(aside.iterdir()) and not _is_export(aside)):
+        aside.rename(out)
+        raise _not_an_export(out)
     try:
-        if not aside.is_dir() or (any(aside.iterdir()) and not _is_export(aside)):
-            raise UsageError(f"{out} has other files than an export, which --force does not delete; give another --out")
         by.rename(out)
-    except BaseException:
+    except OSError:
         aside.rename(out)
         raise
     shutil.rmtree(aside)

@@ -6,12 +6,11 @@ The forms are those that trainings read (``ram_core.training.data``), and those 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ram_core.errors import TrainingError, VocabularyError
 from ram_core.labels.tables import ENDINGS, Table, whole
-from ramq.services.dataset_told import checked
+from ramq.services.dataset_told import Told, ToldTag, checked
 from ramq.services.export import without_apostrophe
 from storage.errors import UsageError
 
@@ -36,41 +35,6 @@ _OWN_COLUMNS = (
 _ID_DIGITS = 9
 _VALIDATION = frozenset({"validation", "valid", "val", "dev"})
 _TRAINING = frozenset({"train", "training"})
-
-
-@dataclass(frozen=True, slots=True)
-class ToldTag:
-    """A tag of a picture by its name, or its id in the vocabulary; see ``storage.datasets.labels.Label``.
-
-    ``tag_id`` is its id where the file has both: it counts if the vocabulary has this name there, since several tags
-    may share a name.
-    """
-
-    name: str | int
-    origins: Sequence[str] = ("given",)
-    reason: str | None = None
-    tag_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What a file says of a picture.
-
-    Attributes:
-        name: a URI, a key or a path.
-        captions: its captions.
-        origins: where each is from.
-        tags: its tags.
-        is_complete: whether ``tags`` include those that the captions name.
-        is_validation: its split; None: the file does not say.
-    """
-
-    name: str
-    captions: Sequence[str] = ()
-    origins: Sequence[str] = ()
-    tags: Sequence[ToldTag] = ()
-    is_complete: bool = False
-    is_validation: bool | None = None
 
 
 def is_caption(column: str, named: str | None) -> bool:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from ramq.services.dataset_files import Told
+    from ramq.services.dataset_told import Told
     from ramq.services.search import SearchClient
     from storage.datasets.sources import Sidecar
     from storage.datasets.versions import VersionView

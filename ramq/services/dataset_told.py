@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ram_core.labels.tables import whole
@@ -14,8 +14,42 @@ from storage.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ramq.services.dataset_files import Told, ToldTag
     from storage.results.tags import Names
+
+
+@dataclass(frozen=True, slots=True)
+class ToldTag:
+    """A tag of a picture by its name, or its id in the vocabulary; see ``storage.datasets.labels.Label``.
+
+    ``tag_id`` is its id where the file has both: it counts if the vocabulary has this name there, since several tags
+    may share a name.
+    """
+
+    name: str | int
+    origins: Sequence[str] = ("given",)
+    reason: str | None = None
+    tag_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a file says of a picture.
+
+    Attributes:
+        name: a URI, a key or a path.
+        captions: its captions.
+        origins: where each is from.
+        tags: its tags.
+        is_complete: whether ``tags`` include those that the captions name.
+        is_validation: its split; None: the file does not say.
+    """
+
+    name: str
+    captions: Sequence[str] = ()
+    origins: Sequence[str] = ()
+    tags: Sequence[ToldTag] = ()
+    is_complete: bool = False
+    is_validation: bool | None = None
 
 
 def checked(told: Told, where: str) -> Told:

@@ -96,18 +96,6 @@ def same_weights(session: Session, generation_id: int) -> list[int]:
     return list(rows.scalars())
 
 
-def place_of(session: Session, name: str, image_id: int) -> tuple[int, str] | None:
-    """Return the generation that wrote a file, and the URI of the archive of an image. None: either is no more."""
-    row = session.execute(
-        text(
-            """SELECT file.generation_id, archive.uri FROM feature_file AS file, image JOIN archive
-               ON archive.id = image.archive_id WHERE file.name = :name AND image.id = :image_id"""
-        ),
-        {"name": name, "image_id": image_id},
-    ).one_or_none()
-    return None if row is None else (row.generation_id, row.uri)
-
-
 def link(session: Session, generation_id: int, file: NewFile, rows: Mapping[int, tuple[int, str]]) -> None:
     """Record where the features of images are: image id to (position in the file, version). Replaces older entries."""
     file_id = _add_file(session, generation_id, file)

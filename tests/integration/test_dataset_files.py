@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -332,27 +331,6 @@ def test_unknown_origins_and_halves_of_characters_do_no_harm(
     assert [(each[0], each[2], each[3]) for each in everything(services, again)] == told  # type: ignore[index]
     assert again.counts["left_out"] == {"unknown": 2}
     assert again.counts["left_out_names"] == ["x/\ufffd.jpg", "x/\ufffd.jpg"]
-
-
-def test_damaged_features_are_said_and_nothing_else_is_compared(
-    recognised_engine: Engine, archive: Path, stage: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(stage / "data", tmp_path / "data")
-    services = Services(settings_for(tmp_path / "data"), recognised_engine, None, is_reachable=False)
-    files = {file: file.read_bytes() for file in (tmp_path / "data").rglob("features/**/*.npy")}
-    for file, content in files.items():
-        file.write_bytes(content[:-9])
-    begun = services.datasets.build("pets", BuildRequest(sources=(str(archive),)))
-    failed = work(services, begun)
-    assert failed.state == "failed"
-    assert failed.note is not None
-    assert f"kept features of file://{archive}" in failed.note
-    assert f"--archive file://{archive}`) and run `RAMQ_FEATURES=pooled ramq enqueue file://" in failed.note
-    for file, content in files.items():
-        file.write_bytes(content)
-    services.datasets.resume("pets")
-    done = work(services, begun)
-    assert (done.state, done.counts["compared_by"]) == ("done", "pooled")
 
 
 # What appears meanwhile --------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def test_phases_run_in_order_and_one_without_tasks_is_passed(engine: Engine, ver
 def test_how_long_a_step_takes_is_told_once_three_tasks_are_done(engine: Engine, version_id: int) -> None:
     told: list[float | None] = []
     first = Noting([{"n": n} for n in range(5)], lambda _task: told.append(view(engine, version_id).eta_seconds))
-    run(builder(engine, first=first))
+    run(builder(engine, first=first, last=Noting([{"n": 5}])))
     assert told[:3] == [None] * 3
     assert None not in told[3:]
 

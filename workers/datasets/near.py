@@ -9,7 +9,6 @@ import numpy as np
 
 from storage.database import unit_of_work
 from storage.datasets import items
-from storage.errors import PermanentError, TransientError
 from storage.index.manifest import DamagedError
 from storage.results import features, generations
 from workers.messages import kind_of
@@ -56,16 +55,13 @@ def write_vectors(tools: Tools, version_id: int, generation_id: int, path: Path)
 
     ``lite`` keeps means over the picture, which tell copies far better than its vector, a mean of the classes that it
     sees. They are taken if every picture has them.
-
-    Raises:
-        PermanentError: some are kept, but cannot be read: without them other pictures would count as copies.
     """
     with unit_of_work(tools.engine) as session:
         model = generations.get(session, generation_id).model
     if kind_of(model) == "lite":
         try:
             return _written(tools, version_id, generation_id, path, "pooled")
-        except _LackingError:
+        except (_LackingError, DamagedError):
             pass
     return _written(tools, version_id, generation_id, path, "vector")
 
@@ -78,7 +74,7 @@ def _written(tools: Tools, version_id: int, generation_id: int, path: Path, kind
     with path.open("wb") as file:
         for image_id, kept in _kept(tools, version_id, generation_id):
             if kept is not None:
-                vector = _pooled(tools, image_id, kept) if kind == "pooled" else kept.vector
+                vector = _pooled(tools, kept) if kind == "pooled" else kept.vector
                 file.write(vector)
                 rows.append(len(ids))
                 size = len(vector) // 2
@@ -102,7 +98,7 @@ def _kept(tools: Tools, version_id: int, generation_id: int) -> Iterator[tuple[i
         after = block[-1].image_id
 
 
-def _pooled(tools: Tools, image_id: int, kept: Kept) -> bytes:
+def _pooled(tools: Tools, kept: Kept) -> bytes:
     from ram_core.features import unpack_pooled  # noqa: PLC0415  (torch; not every worker of data sets needs it)
     from ram_core.lite.network import SIZES  # noqa: PLC0415
 
@@ -110,17 +106,6 @@ def _pooled(tools: Tools, image_id: int, kept: Kept) -> bytes:
         raise _LackingError
     try:
         parts = unpack_pooled(tools.files.row(kept.file, kept.position)[np.newaxis], SIZES)
-    except DamagedError as error:
-        with unit_of_work(tools.engine) as session:
-            place = features.place_of(session, kept.file, image_id)
-        if place is None:
-            raise TransientError(f"{kept.file} was replaced while it was to be read") from error
-        generation_id, uri = place
-        raise PermanentError(
-            f"kept features of {uri} cannot be read: {error}; restore the file, or erase what is recorded there (`ramq "
-            f"forget --generation {generation_id} --archive {uri}`) and run `RAMQ_FEATURES=pooled ramq enqueue {uri}`; "
-            "then resume this step"
-        ) from error
     except ValueError as error:
         raise _LackingError from error
     whole = np.concatenate([part[0] / max(float(np.linalg.norm(part[0])), 1e-12) for part in parts])
