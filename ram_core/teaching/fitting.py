@@ -1,21 +1,22 @@
 """Fit a tag on a few pictures: try every way to score it on pictures that were held out, and take the best.
 
 Pictures that nobody named are taken as a weak no. Some of them do show the thing. Those that a first head finds as
-likely as the pictures named yes are *likely*: heads are not fitted on them, and where one gets the tag it counts as
-half a mistake (learning from positive and unlabelled pictures; the first step is that of Liu et al., ICDM 2003).
+likely as the pictures named yes are *likely*: heads are not fitted on them (learning from positive and unlabelled
+pictures; the first step is that of Liu et al., ICDM 2003). What they count as where they get the tag: see ``judging``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ram_core.errors import ModelError
 from ram_core.teaching.heads import THRESHOLD, Head, score_of_own_logit
+from ram_core.teaching.judging import calibrate, measure, weight_of
 from ram_core.teaching.logistic import NO, UNNAMED, YES, folds_of, regress
-from ram_core.teaching.measures import Measure, advice, average_precision, share
+from ram_core.teaching.measures import Measure, advice, average_precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,10 +35,6 @@ _MOST_LIKELY = 0.1
 """…and is among this share of the unnamed ones."""
 _BETTER = 0.01
 """A less simple way is taken if its average precision is higher by this."""
-_LIKELY_MISTAKE = 0.5
-"""What counts as a mistake where a likely one gets the tag. With 0 thresholds come out too low, with 1 too high."""
-_LEAST_RECALL = 0.5
-"""If no threshold has the wanted precision, the most precise one is taken that finds this share of the pictures."""
 _LEAST_TO_TELL = 10
 """With fewer pictures named yes, more of them always help."""
 _HALVES = 3
@@ -55,6 +52,9 @@ class Examples:
         own: (N,) float32, scaled logits of the scores that the tag has now (``own_logit``); None for a new tag.
         is_own: whether these are the model's own scores. Those of a former head only tell what was before.
         described: (N,) float32 scores of the tag's name as an open set, NaN where nobody asked; None: not tried.
+        seen: (N,) whether a former head was made from this picture; None: from none of them.
+        others: the images of the archive that nobody named, of which the unnamed ones are a random sample; None: they
+            are all of them.
         groups: (N,) the same number for copies, which are held out together, and count once in intervals; None: there
             are no copies. See ``copies``.
     """
@@ -64,6 +64,8 @@ class Examples:
     own: NDArray[np.float32] | None = None
     is_own: bool = True
     described: NDArray[np.float32] | None = None
+    seen: NDArray[np.bool_] | None = None
+    others: int | None = None
     groups: NDArray[np.int64] | None = None
 
 
@@ -82,9 +84,11 @@ class Fitted:
     Attributes:
         head: the chosen way. Its ``tag_id`` is the caller's.
         threshold: above which its score assigns the tag.
-        is_reached: whether it has the precision on the pictures at hand. If not, it has the highest that there is.
-        before: what the model's own score and threshold do; None for a new tag.
-        after: what the chosen way does, on pictures that neither its head nor its threshold was made from.
+        is_reached: whether it has the precision by the estimate. If not, it has the highest that there is.
+        before: what the present score and threshold do; None for a new tag, and for one whose former head was made
+            from these pictures.
+        after: what the chosen way does, on pictures that neither its head nor its threshold was made from. It is
+            measured on the same pictures as ``before``.
         candidates: every way that was tried, the simplest first.
         gain: how much of the average precision is due to the last half of the pictures named yes; None: too few.
         helps: whether more pictures would help.
@@ -116,6 +120,16 @@ class _Way:
     finish: Callable[[float], tuple[Head, float]]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Judged:
+    """A way, what it does, where its thresholds gave the tag, and for how many images an unnamed picture stands."""
+
+    way: _Way
+    measure: Measure
+    passed: NDArray[np.bool_]
+    weight: float
+
+
 def fit(examples: Examples, *, precision: float, tag_id: int, own_threshold: float | None = None) -> Fitted:
     """Fit a tag.
 
@@ -140,27 +154,46 @@ def fit(examples: Examples, *, precision: float, tag_id: int, own_threshold: flo
     if not _teach(labels, folds):  # nearly all look alike: the interval says so, since they count as a few
         folds = folds_of(labels, FOLDS)
     first = _held_out(examples.x, labels, folds, np.ones(len(labels), dtype=np.bool_))
-    likely = _likely(first, labels)
-    scored = _held_out(examples.x, labels, folds, ~likely)
-    ways = _ways(examples, folds, likely, scored, tag_id)
-    judged = [(_judge(way, labels, likely, folds, groups, precision), way) for way in ways]
-    measure, way = _best(judged, labels)
-    level, is_reached = _calibrate(way.scores[way.known], labels[way.known], likely[way.known], precision)
+    used = ~_likely(first, labels)
+    scored = _held_out(examples.x, labels, folds, used)
+    judged = [
+        _judge(way, labels, folds, groups, precision, examples.others)
+        for way in _ways(examples, folds, used, scored, tag_id)
+    ]
+    chosen = _best(judged, labels)
+    way, known = chosen.way, chosen.way.known
+    level, is_reached = calibrate(way.scores[known], labels[known], precision, chosen.weight)
     head, threshold = way.finish(level)
-    before = None
+    weight = weight_of(labels, examples.others)
+    # How many images get the tag depends on the one threshold that is kept, not on those by which it was judged.
+    at_level = measure(way.scores > level, way.scores, labels, chosen.weight, known, groups)
+    counts: dict[str, Any] = {"images": at_level.images, "images_most": at_level.images_most, "known": at_level.known}
+    whole = replace(chosen.measure, **counts)
+    before, after, since = None, whole, None
     if own_threshold is not None and examples.own is not None:
-        before = _measure(examples.own > own_threshold, examples.own, labels, likely, groups)
-    gain = _gain(examples.x, labels, folds, likely, scored) if yes >= _LEAST_TO_TELL else None
+        unseen = np.ones(len(labels), dtype=np.bool_) if examples.seen is None else ~examples.seen
+        since = int((unseen & (labels == YES)).sum())
+        if since >= LEAST:
+            before = measure(examples.own > own_threshold, examples.own, labels, weight, unseen, groups)
+            after = replace(measure(chosen.passed, way.scores, labels, weight, unseen, groups), **counts)
+    gain = _gain(examples.x, labels, folds, used, scored) if yes >= _LEAST_TO_TELL else None
+    told = advice(whole, yes, precision, differing=differing, is_reached=is_reached)
+    if since is not None and since < yes:
+        told += (
+            f"; the table is of the {since} pictures that were named since the tag was taught before"
+            if before is not None
+            else "; before is not comparable, since the former head was made from these pictures"
+        )
     return Fitted(
         head,
         threshold,
         is_reached,
         before,
-        measure,
-        tuple(Candidate(each.method, found) for found, each in judged),
+        after,
+        tuple(Candidate(each.way.method, each.measure) for each in judged),
         gain,
         gain is None or gain > _GAIN or not is_reached,
-        advice(measure, yes, precision, differing=differing, is_reached=is_reached),
+        told,
     )
 
 
@@ -173,7 +206,7 @@ def _teach(labels: NDArray[np.int8], folds: NDArray[np.int64]) -> bool:
 def _ways(
     examples: Examples,
     folds: NDArray[np.int64],
-    likely: NDArray[np.bool_],
+    used: NDArray[np.bool_],
     scored: NDArray[np.float32],
     tag_id: int,
 ) -> list[_Way]:
@@ -190,16 +223,16 @@ def _ways(
         ways.append(_Way("description", examples.described, known, lambda level: (named, min(max(level, 0.0), 1.0))))
     if examples.own is not None and examples.is_own:
         both = np.column_stack([examples.x, examples.own])
-        found = _held_out(both, labels, folds, ~likely)
+        found = _held_out(both, labels, folds, used)
 
         def finish_both(level: float) -> tuple[Head, float]:
-            made = regress(both[~likely], labels[~likely])
+            made = regress(both[used], labels[used])
             return Head(tag_id, "own+head", made[:-2], float(made[-2]), float(made[-1]) - level), THRESHOLD
 
         ways.append(_Way("own+head", found, everywhere, finish_both))
 
     def finish(level: float) -> tuple[Head, float]:
-        made = regress(examples.x[~likely], labels[~likely])
+        made = regress(examples.x[used], labels[used])
         return Head(tag_id, "head", made[:-1], 0.0, float(made[-1]) - level), THRESHOLD
 
     ways.append(_Way("head", scored, everywhere, finish))
@@ -226,83 +259,36 @@ def _likely(scores: NDArray[np.float32], labels: NDArray[np.int8]) -> NDArray[np
     return np.asarray(unnamed & (scores > level))
 
 
-def _calibrate(
-    scores: NDArray[np.float32], labels: NDArray[np.int8], likely: NDArray[np.bool_], precision: float
-) -> tuple[float, bool]:
-    """Return the lowest threshold with this precision, and whether there is one. It lies between two scores.
-
-    If there is none, return the one with the highest precision that finds half of the pictures named yes.
-    """
-    order = np.argsort(-scores, kind="stable")
-    ranked, right = scores[order], (labels == YES)[order]
-    wrong = np.where(right, 0.0, np.where(likely[order], _LIKELY_MISTAKE, 1.0))
-    found = np.cumsum(right)
-    # The mean of a precision of which nothing else is known (Jeffreys): one picture that is right shows very little.
-    shares = (found + 0.5) / (found + np.cumsum(wrong) + 1)
-    lower = np.append(ranked[1:], ranked[-1] - 1)
-    ends = np.flatnonzero(right & (ranked > lower))
-    enough = ends[shares[ends] >= precision]
-    if not len(enough):
-        half = ends[found[ends] >= _LEAST_RECALL * right.sum()]
-        if not len(half):  # the last pictures named yes score the same as others
-            return float(ranked[-1]) - 1, False
-        enough = half[[np.argmax(shares[half])]]
-    at = int(enough[-1])
-    return float((ranked[at] + lower[at]) / 2), bool(shares[at] >= precision)
-
-
 def _judge(
     way: _Way,
     labels: NDArray[np.int8],
-    likely: NDArray[np.bool_],
     folds: NDArray[np.int64],
     groups: NDArray[np.int64],
     precision: float,
-) -> Measure:
+    others: int | None,
+) -> _Judged:
     """Measure a way on each fold with the threshold that the others give."""
+    weight = weight_of(labels[way.known], others)
     passed = np.zeros(len(labels), dtype=np.bool_)
     for fold in range(FOLDS):
-        others, held = way.known & (folds != fold), way.known & (folds == fold)
-        level, _ = _calibrate(way.scores[others], labels[others], likely[others], precision)
+        rest, held = way.known & (folds != fold), way.known & (folds == fold)
+        level, _ = calibrate(way.scores[rest], labels[rest], precision, weight)
         passed[held] = way.scores[held] > level
-    known = way.known
-    return _measure(passed[known], way.scores[known], labels[known], likely[known], groups[known])
+    return _Judged(way, measure(passed, way.scores, labels, weight, way.known, groups), passed, weight)
 
 
-def _measure(
-    passed: NDArray[np.bool_],
-    scores: NDArray[np.float32],
-    labels: NDArray[np.int8],
-    likely: NDArray[np.bool_],
-    groups: NDArray[np.int64],
-) -> Measure:
-    is_yes = labels == YES
-    right = int((passed & is_yes).sum())
-    wrong = float((passed & ~is_yes & ~likely).sum() + _LIKELY_MISTAKE * (passed & likely).sum())
-    return Measure(
-        share(right, right + wrong, _differ(groups[passed])),
-        share(right, int(is_yes.sum()), _differ(groups[is_yes])),
-        round(average_precision(is_yes, scores), 4),
-    )
-
-
-def _differ(groups: NDArray[np.int64]) -> float:
-    """Return the share of pictures that are no copies of others."""
-    return len(np.unique(groups)) / max(len(groups), 1) or 1.0
-
-
-def _best(judged: list[tuple[Measure, _Way]], labels: NDArray[np.int8]) -> tuple[Measure, _Way]:
+def _best(judged: list[_Judged], labels: NDArray[np.int8]) -> _Judged:
     """Return the way with the highest average precision. Of nearly equal ones, the simplest.
 
     All are compared on the pictures that all of them scored.
     """
-    common = np.logical_and.reduce([way.known for _, way in judged])
+    common = np.logical_and.reduce([each.way.known for each in judged])
     is_yes = labels[common] == YES
     best, most = judged[0], -1.0
-    for pair in judged:
-        found = average_precision(is_yes, pair[1].scores[common])
+    for each in judged:
+        found = average_precision(is_yes, each.way.scores[common])
         if found > most + _BETTER:
-            best, most = pair, found
+            best, most = each, found
     return best
 
 
@@ -310,7 +296,7 @@ def _gain(
     x: NDArray[np.float32],
     labels: NDArray[np.int8],
     folds: NDArray[np.int64],
-    likely: NDArray[np.bool_],
+    used: NDArray[np.bool_],
     scored: NDArray[np.float32],
 ) -> float:
     """Return by how much the average precision falls if heads are fitted on half of the pictures named yes.
@@ -320,11 +306,11 @@ def _gain(
     is_yes, falls = labels == YES, []
     whole, random = average_precision(is_yes, scored), np.random.default_rng(0)
     for _ in range(_HALVES):
-        used = ~likely
+        half = used.copy()
         for fold in range(FOLDS):
             own = random.permutation(np.flatnonzero(is_yes & (folds == fold)))
-            used[own[: len(own) // 2]] = False
-        falls.append(whole - average_precision(is_yes, _held_out(x, labels, folds, used)))
+            half[own[: len(own) // 2]] = False
+        falls.append(whole - average_precision(is_yes, _held_out(x, labels, folds, half)))
     return round(float(np.mean(falls)), 4)
 
 

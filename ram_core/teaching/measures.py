@@ -28,17 +28,26 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What a score and a threshold do on held-out pictures.
+    """What a score and a threshold do, by held-out pictures.
 
     Attributes:
-        precision: of those that got the tag, the share that were right.
-        recall: of those that should have the tag, the share that got it.
+        precision: of the archive's images that get the tag, the share that is right. The value is an estimate, see
+            ``judging``. The interval begins where none of those is right that nobody named, and ends where all are.
+        recall: of the pictures named yes, the share that got it.
         average_precision: of the order by score; 1: all that should have the tag come first.
+        images: the images of the archive that get the tag, about.
+        images_most: they are at most so many (confidence 97.5 %).
+        archive: the images of the archive.
+        known: of the images that get the tag, how many people named.
     """
 
     precision: Share
     recall: Share
     average_precision: float
+    images: int
+    images_most: int
+    archive: int
+    known: int
 
 
 def share(part: float, whole: float, differ: float = 1.0) -> Share:
@@ -71,20 +80,35 @@ def needed(precision: float) -> int:
 
 
 def advice(after: Measure, yes: int, asked: float, *, differing: int, is_reached: bool) -> str:
-    """Return one line: how sure the precision is, and how many more pictures would show the one that was asked for.
+    """Return one line: how sure the precision is, and what would show the one that was asked for.
 
     ``differing`` of the ``yes`` pictures are no copies of others.
     """
     pictures = f"{yes} picture{'' if yes == 1 else 's'}"
     if differing < yes:
         pictures += f", {differing} without copies"
-    between = f"{pictures}: the precision is between {after.precision.low:.2f} and {after.precision.high:.2f}"
-    if not is_reached:
-        return (
-            f"{between}, and no threshold reaches {asked:g} on pictures that were held out; label more, also some that "
-            "only look similar (--no), or ask for a lower precision"
-        )
-    if after.precision.low >= asked:
+    low, high = after.precision.low, after.precision.high
+    between = f"{pictures}: the precision is between {low:.2f} and {high:.2f}"
+    if low >= asked:
         return f"{between}; that is enough"
-    more = max(5, needed(asked) - differing)
-    return f"{between}; label {more} more to be sure of {asked:g}"
+    if not is_reached:
+        between += (
+            f", and no threshold reaches {asked:g} on pictures that were held out; label more, also some that only "
+            "look similar (--no), or ask for a lower precision"
+        )
+    if after.images_most > after.known:
+        number = f"about {_rounded(after.images)}" if after.images > after.known else f"{after.known}, and at most "
+        if after.images <= after.known:
+            number += _rounded(after.images_most) + ","
+        return (
+            f"{between}; {number} of {after.archive:,} images would get the tag, and {after.known} of these are known: "
+            "look at some of the others (--suggest)"
+        )
+    if not is_reached:
+        return between
+    return f"{between}; label {max(5, needed(asked) - differing)} more to be sure of {asked:g}"
+
+
+def _rounded(number: int) -> str:
+    """Return a number with two digits that count."""
+    return f"{round(number, 2 - len(str(number))) if number >= 100 else number:,}"

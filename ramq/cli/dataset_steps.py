@@ -8,7 +8,7 @@ import typer
 
 from ramq.cli.context import services, settings_for
 from ramq.cli.dataset_following import NameAt, Wait, finish_step
-from ramq.cli.output import print_table
+from ramq.cli.output import err, print_table
 from ramq.cli.search import Json, not_empty
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def generate(
     settings = settings_for()
     with services(settings) as ramq:
         version = ramq.dataset_steps.generate(name, model=model, captioner=captioner)
+        if told := ramq.dataset_steps.lacking(version):
+            err().print(told, markup=False, soft_wrap=True)
         finish_step(ramq, settings, version, wait=wait, as_json=as_json)
 
 
@@ -126,7 +128,8 @@ def step_rows(version: VersionView) -> dict[str, str]:
         images = made.get("failed_images", {})
         failed = ", ".join(f"{name} {count:,}{_images(images.get(name))}" for name, count in made["failed"].items())
         return {
-            "recognised": f"{made['recognised']:,} of {made['pictures']:,} images, {made['captions']:,} new captions",
+            "recognised": f"{made['recognised']:,} of {made['pictures']:,} images, {made['captions']:,} new captions"
+            + (f", {changed:,} changed since and left as they were" if (changed := made.get("changed", 0)) else ""),
             "added": added,
             "not seen": failed or "none",
             "unknown": f"{made['unknown']:,} tags that the vocabulary lacks",

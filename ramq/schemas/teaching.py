@@ -23,7 +23,12 @@ class TagToTeach(BaseModel):
 class NewTeaching(BaseModel):
     """What to teach: one tag, or all tags with enough corrections."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"tag": {"tag": "our logo", "yes": [12, 31, 44, 45, 78], "no": [13]}, "apply": True}]
+        },
+    )
 
     tag: TagToTeach | None = Field(None, description="null: every tag that people added to `least` images")
     least: int = Field(5, ge=5, le=1_000_000, description="without `tag`: how many images are enough")
@@ -33,7 +38,7 @@ class NewTeaching(BaseModel):
 
 
 class ShareOut(FromView):
-    """A share on held-out pictures, and the interval in which it lies with a confidence of 95 %."""
+    """A share, by held-out pictures, and the interval in which it lies with a confidence of 95 %."""
 
     value: float | None = Field(description="null: there was nothing to count")
     low: float
@@ -43,9 +48,16 @@ class ShareOut(FromView):
 class MeasureOut(FromView):
     """What a tag does on held-out pictures."""
 
-    precision: ShareOut = Field(description="of the pictures that get the tag, the share that is right")
-    recall: ShareOut = Field(description="of the pictures that should have the tag, the share that gets it")
+    precision: ShareOut = Field(
+        description="of the archive's images that get the tag, the share that is right. The value is an estimate; the "
+        "interval begins where none of those is right that nobody named, and ends where all are"
+    )
+    recall: ShareOut = Field(description="of the pictures named yes, the share that gets it")
     average_precision: float
+    images: int = Field(description="about how many images of the archive get the tag")
+    images_most: int = Field(description="they are at most so many (confidence 97.5 %)")
+    archive: int = Field(description="images of the archive")
+    known: int = Field(description="of the images that get the tag, how many people named")
 
 
 class WayOut(FromView):
@@ -66,18 +78,23 @@ class TeachReportOut(FromView):
     )
     threshold: float
     asked: float = Field(description="the precision that was asked for")
-    is_reached: bool = Field(description="whether a threshold has this precision on the pictures at hand")
+    is_reached: bool = Field(description="whether a threshold has this precision by the estimate")
     yes: int
     no: int
     left_out: int = Field(description="named images that were not learnt, where there are more than 1,000")
     unnamed: int = Field(description="images taken at random, most of which are not of this kind")
-    before: MeasureOut | None = Field(description="what the tag did until now; null: it is new")
+    before: MeasureOut | None = Field(
+        description="what the tag did until now; null: it is new, or its former head was made from these pictures"
+    )
     after: MeasureOut
     ways: list[WayOut]
     gain: float | None = Field(
         description="part of the average precision that is due to the last half of the pictures; null: too few to tell"
     )
     helps: bool = Field(description="whether naming more pictures would help")
+    gains_nothing: bool = Field(
+        False, description="whether the tag is as good as before, so that it need not be applied"
+    )
     advice: str
     seconds: float
 
@@ -89,6 +106,9 @@ class TaughtOut(FromView):
     from_generation_id: int
     vocabulary: str | None = Field(description="the vocabulary with the tags; null: nothing was applied")
     jobs: list[JobOut] = Field(description="those that give the tags to the recorded images")
+    warnings: list[str] = Field(
+        default_factory=list, description="taught tags that the new generation does not have, and what to do about each"
+    )
 
 
 class TaughtTagOut(FromView):
@@ -108,6 +128,10 @@ class TaughtTagOut(FromView):
 
 class WantedLabels(TagToTeach):
     """For which tag images to label are wanted, and how many."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"tag": "our logo", "yes": [12, 31], "count": 6}]}
+    )
 
     count: int = Field(12, ge=1, le=500)
 

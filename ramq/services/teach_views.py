@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ class TeachReport:
             ``threshold`` (the model's own score with another threshold), ``description`` (the model, by the name).
         threshold: above which it is assigned.
         asked: the precision that was asked for.
-        is_reached: whether a threshold reaches it on the pictures at hand.
+        is_reached: whether a threshold reaches it, by the estimate.
         yes: number of pictures named as being of this kind, corrections included.
         no: number of those named as not being of it.
         left_out: number of pictures that were named and not learnt, since there are more than 1,000 of either kind.
         unnamed: number of random pictures that were taken as not being of it.
-        before: what the tag did until now; None: it is new.
-        after: what it does now.
+        before: what the tag did until now; None: it is new, or its former head was made from these pictures.
+        after: what it does now, on the same pictures.
         ways: everything that was tried.
         gain: the part of the average precision that is due to the last half of the pictures; None: too few to tell.
         helps: whether naming more pictures would help.
@@ -64,6 +64,11 @@ class TeachReport:
     advice: str
     seconds: float
 
+    @property
+    def gains_nothing(self) -> bool:
+        """Whether the tag is as it was before, to two digits of each figure."""
+        return self.before is not None and _figures(self.before) == _figures(self.after)
+
 
 @dataclass(frozen=True, slots=True)
 class Taught:
@@ -74,12 +79,14 @@ class Taught:
         from_generation_id: whose images they were taught on.
         vocabulary: name of the new vocabulary; None: nothing was applied.
         jobs: those that give the tags to the recorded images.
+        warnings: taught tags that the new generation does not have, and what to do about each.
     """
 
     reports: list[TeachReport]
     from_generation_id: int
     vocabulary: str | None
     jobs: list[JobView]
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +116,8 @@ class Wanted:
     tag: str
     yes: Sequence[int] = ()
     no: Sequence[int] = ()
+
+
+def _figures(measure: Measure) -> tuple[float | None, ...]:
+    shares = (measure.precision.value, measure.recall.value, measure.average_precision)
+    return (*(None if share is None else round(share, 2) for share in shares), measure.images)

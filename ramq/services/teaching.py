@@ -9,12 +9,12 @@ import numpy as np
 
 from ramq.services.corrections import LOCAL
 from ramq.services.lessons import KeptFeatures, lesson_of, scores_of
-from ramq.services.taught_vocabulary import head_row, store
+from ramq.services.taught_vocabulary import head_row, left_behind, store
 from ramq.services.teach_views import Suggestions, Taught, TeachReport, ToLabel, Wanted, Way
 from storage.database import unit_of_work
 from storage.errors import UsageError
 from storage.index.feature_files import FeatureFiles
-from storage.results import corrections, generations, teachings, vocabularies
+from storage.results import corrections, features, generations, teachings, vocabularies
 from storage.results.corrections import Said
 from workers.datasets.near import THRESHOLDS
 
@@ -135,7 +135,8 @@ class TeachClient:
             del lesson, fit
         reports = [report for _, report in fitted]
         if not apply:
-            return Taught(reports, source.id, None, [])
+            return Taught(reports, source.id, None, [], self.left_behind([lesson.name for lesson in lessons]))
+        warnings = self.left_behind([lesson.name for lesson in lessons])
         with unit_of_work(self._engine) as session:
             rows = [head_row(lesson, one, report, by) for lesson, (one, report) in zip(lessons, fitted, strict=True)]
             vocabulary_id = store(session, source, rows, lessons, reports, by)
@@ -147,7 +148,20 @@ class TeachClient:
         if vocabulary_id == source.vocabulary_id:  # the same again: search uses it already
             return Taught(reports, source.id, name, [])
         jobs = self._jobs.retag(str(vocabulary_id), from_generation=source.id, skip_missing=True)
-        return Taught(reports, source.id, name, jobs)
+        return Taught(reports, source.id, name, jobs, warnings)
+
+    def left_behind(self, taught: Sequence[str]) -> list[str]:
+        """Return which tags a generation with these newly taught ones would not have, and what to do about each."""
+        with unit_of_work(self._engine) as session:
+            return left_behind(session, generations.default(session), taught)
+
+    def said(self, tag: str) -> tuple[list[int], list[int]]:
+        """Return the images that people said have a tag, and those that they said do not. All of them are learnt."""
+        with unit_of_work(self._engine) as session:
+            kept = self._kept(session)
+            names = self._search.vocabulary(session, kept.source.vocabulary_id)
+            tag_ids = names.ids(tag)
+            return kept.said_before(names.names[tag_ids[0]] if tag_ids else tag)
 
     def taught(self) -> list[TaughtTag]:
         """Return the tags that people taught, each as it was taught last, by name."""
@@ -228,8 +242,16 @@ class TeachClient:
     ) -> Callable[[float], tuple[Fitted, TeachReport]]:
         """Return what fits a tag to a precision. It needs the database no more."""
         tag = None
+        is_own = lesson.tag_id not in kept.basis.mended
+        taught_by: list[int] = []
         if not lesson.is_new:
             tag = vocabularies.tags(session, kept.source.vocabulary_id)[lesson.tag_id]
+        if not is_own:
+            [former] = [
+                head for head in teachings.heads(session, kept.source.vocabulary_id) if head.tag_id == lesson.tag_id
+            ]
+            taught_by = [*former.yes, *former.no]
+        unnamed = features.recorded(session, kept.source.id) - len(lesson.said[0]) - len(lesson.said[1])
 
         def fit_to(precision: float) -> tuple[Fitted, TeachReport]:
             from ram_core.errors import ModelError  # noqa: PLC0415  (loads torch)
@@ -243,12 +265,15 @@ class TeachClient:
             if tag is not None:
                 own = own_logit(scores_of(records, lesson.tag_id), OWN_FLOORS[kept.kind])
                 threshold = float(own_logit(np.array([tag.threshold], dtype=np.float32), OWN_FLOORS[kept.kind])[0])
-            is_own = lesson.tag_id not in kept.basis.mended
             near: Literal["pooled", "vector"] = "pooled" if kept.kind == "pooled" else "vector"
             described = self._described(kept.source, lesson, rows)
             x = kept.x(rows)
             groups = groups_of(_contents(near, x, records), [one.sha256 for one in records], THRESHOLDS[near])
-            examples = Examples(x, labels, own, is_own=is_own, described=described, groups=groups)
+            seen = np.zeros(len(rows), dtype=np.bool_)
+            seen[: len(lesson.named)] = np.isin(lesson.named.ids, taught_by)
+            examples = Examples(
+                x, labels, own, is_own=is_own, described=described, groups=groups, seen=seen, others=unnamed
+            )
             try:
                 fitted = fit(examples, precision=precision, tag_id=lesson.tag_id, own_threshold=threshold)
             except ModelError as error:

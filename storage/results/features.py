@@ -240,6 +240,12 @@ def recorded_page(  # noqa: PLR0913  (the conditions of one query)
     return RecordedPage([row.image_id for row in rows], [row.image_id for row in rows if not row.is_done])
 
 
+def recorded(session: Session, generation_id: int) -> int:
+    """Return the number of images that a generation has recorded."""
+    statement = text("SELECT count(*) FROM record WHERE generation_id = :id")
+    return int(session.execute(statement, {"id": generation_id}).scalar_one())
+
+
 def sample(session: Session, generation_id: int, count: int) -> list[int]:
     """Return ids of images that a generation has recorded, taken at random, ascending. The same ones each time.
 

@@ -88,7 +88,8 @@ class Basis:
 
     Attributes:
         base_id: the vocabulary that was taught further; the vocabulary itself if nobody taught it.
-        mended: the tags whose scores are not the model's own, each with a hash of what gives them their scores.
+        mended: the tags whose scores are not the model's own, each with a hash of what gives them their scores. The
+            name is part of it, since it may be all that does.
     """
 
     base_id: int
@@ -102,8 +103,10 @@ def basis(session: Session, vocabulary_id: int) -> Basis:
         return Basis(vocabulary_id, {})
     rows = session.execute(
         text(
-            """SELECT tag_id, md5(concat_ws(' ', method, own, bias, encode(weights, 'hex'))) AS hash FROM head
-               WHERE vocabulary_id = :id AND method <> 'threshold'"""
+            """SELECT head.tag_id, md5(concat_ws(' ', head.method, head.own, head.bias, encode(head.weights, 'hex'),
+                   tag.threshold, tag.name)) AS hash
+               FROM head JOIN tag ON tag.vocabulary_id = head.vocabulary_id AND tag.id = head.tag_id
+               WHERE head.vocabulary_id = :id AND head.method <> 'threshold'"""
         ),
         {"id": vocabulary_id},
     )

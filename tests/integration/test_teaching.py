@@ -10,12 +10,15 @@ import pytest
 from sqlalchemy import text
 
 from ram_core.modeling.tiny import write_tiny_models
+from ramq.services import stage_serving
 from ramq.services.teach_views import Wanted
 from ramq.services.teaching_by_name import NameScores
 from ramq.wiring import Services
 from storage.database import unit_of_work
 from storage.errors import UsageError
-from storage.results import corrections
+from storage.results import corrections, generations, teachings, vocabularies
+from storage.results.teachings import HeadRow
+from storage.results.vocabularies import VocabularySpec
 from storage.search.views import SearchQuery
 from tests.photographs import UNPACKED
 from tests.services.missing import missing
@@ -102,6 +105,22 @@ def records(services: Services, generation_id: int) -> dict[int, dict[int, int]]
         }
 
 
+def assert_told_where_the_tag_is(services: Services, image_id: int) -> None:
+    """The tag of generation 2 is not unknown while generation 1 is in use: who asks for it learns where it is."""
+    elsewhere = 'Unknown tag "Workshop tool". It is a tag of generation 2, which is not in use: see'
+    with pytest.raises(UsageError, match=elsewhere):
+        services.search.page(SearchQuery(tags=("Workshop tool",)))
+    [note] = services.search.read(SearchQuery(), 'tag:"Workshop tool"').notes
+    assert elsewhere in note.line
+    [told] = services.corrections.tag([image_id], add=["workshop tool", "laptop"])
+    assert told.startswith('"workshop tool" was kept, but search does not show it yet. It is a tag of generation 2')
+    with unit_of_work(services.engine) as session:
+        unused = stage_serving.unused(session, "recognition", 2, "lite")
+    assert unused is not None
+    assert "the results of lite with the vocabulary imagenet, generation 1" in unused
+    assert "Those of lite with the vocabulary imagenet-taught-1 are in generation 2" in unused
+
+
 def test_a_new_thing_is_taught_on_five_pictures_and_found_with_the_archive_gone(
     make_services: Make, folder: Path
 ) -> None:
@@ -134,7 +153,7 @@ def test_a_new_thing_is_taught_on_five_pictures_and_found_with_the_archive_gone(
 
     # It is a generation as any other: compared, used, rolled back.
     assert "workshop tool" not in tags_in_use(services)
-    [change] = [change for change in services.generations.compare(1, 2).tags if change.gained or change.lost]
+    [change] = services.generations.compare(1, 2).tags  # the others do not differ
     assert (change.name, change.count_a) == ("workshop tool", 0)
     assert change.count_b == len(assigned | set(yes))  # what people said counts in any generation
     services.generations.use(2)
@@ -164,6 +183,7 @@ def test_a_new_thing_is_taught_on_five_pictures_and_found_with_the_archive_gone(
 
     assert services.generations.rollback().id == 1
     assert "workshop tool" not in tags_in_use(services)
+    assert_told_where_the_tag_is(services, yes[0])
 
 
 def test_tags_are_taught_one_after_the_other_and_mended_again(make_services: Make, folder: Path) -> None:
@@ -203,12 +223,62 @@ def test_tags_are_taught_one_after_the_other_and_mended_again(make_services: Mak
     assert uses() == {"laptop": ([3], True), "workshop tool": ([2, 3], True)}
     services.generations.rollback()  # the first tag is in the vocabulary of this generation, too
     assert uses() == {"laptop": ([3], False), "workshop tool": ([2, 3], True)}
+    # What is taught now would be without the second tag.
+    [warning] = services.teaching.left_behind(["a third"])
+    assert warning.startswith(
+        "laptop was taught in imagenet-taught-2, which is not in use; the new generation will not"
+    )
+    assert warning.endswith("Use it first: `ramq generations use 3`")
+    assert services.teaching.left_behind(["Laptop"]) == []
     services.generations.rollback()
+    assert services.teaching.left_behind(["a third"]) == []
     # Mended once more, from a generation whose scores are a head's.
     report = services.teaching.fit("laptop", tools[6:9])
     assert (report.yes, report.is_new) == (9, False)
     assert [way.method for way in report.ways] == ["head"]
-    assert report.before is not None
+    assert report.before is None  # only three pictures are none of those that made the former head
+    assert "before is not comparable" in report.advice
+
+
+def test_tags_that_were_taught_later_are_left_out_again(make_services: Make, folder: Path) -> None:
+    services = make_services()
+    recognise(services, str(folder))
+    tools, others = ids_of(services, "tool"), ids_of(services, "other")
+    [first] = run(services, services.teaching.apply("workshop tool", tools[:6]).jobs)
+    services.generations.use(first.generation_id or 0)
+    [second] = run(services, services.teaching.apply("something else", others[:6]).jobs)
+    size = services.vocabularies.show("imagenet")[0].tags
+    assert any(size + 1 in tags for tags in records(services, second.generation_id or 0).values())
+    before = records(services, first.generation_id or 0)
+    with unit_of_work(services.engine) as session:
+        session.execute(text("DELETE FROM record WHERE generation_id = :id"), {"id": first.generation_id})
+    [again] = run(services, services.jobs.retag(first.vocabulary, from_generation=second.generation_id))
+    assert (again.done, again.failed, again.generation_id) == (54, 0, first.generation_id)
+    assert records(services, first.generation_id or 0) == before
+
+
+def test_tags_that_are_scored_by_their_names_are_told_apart(recognised_engine: Engine) -> None:
+    with unit_of_work(recognised_engine) as session:
+        source = generations.default(session)
+        assert source is not None
+        tags = vocabularies.tags(session, source.vocabulary_id)
+
+        def made_by(name: str, threshold: float) -> str:
+            """What tells how the tag behind the others gets its score."""
+            spec = VocabularySpec(
+                sha256=(name.encode().hex() + f"{threshold:.0e}".encode().hex()).ljust(64, "0"),
+                name=f"with-{name}-{threshold}",
+                names=[*(tag.name for tag in tags), name],
+                names_zh=[None] * (len(tags) + 1),
+                thresholds=[*(tag.threshold for tag in tags), threshold],
+            )
+            head = HeadRow(len(tags), "description", b"", 0.0, 0.0, [], [], {}, "eve")
+            return teachings.basis(
+                session, teachings.add(session, spec, [head], from_generation_id=source.id, said_by="eve")
+            ).mended[len(tags)]
+
+        assert len({made_by("crane", 0.5), made_by("heron", 0.5), made_by("crane", 0.6)}) == 3
+        assert made_by("crane", 0.5) == made_by("crane", 0.5)
 
 
 def test_all_tags_with_enough_corrections_are_taught_together(

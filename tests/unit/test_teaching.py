@@ -12,7 +12,7 @@ from ram_core.features import pack_pooled
 from ram_core.lite.network import SIZES
 from ram_core.recognition import ModelSpec, Prediction
 from ram_core.teaching.copies import groups_of
-from ram_core.teaching.fitting import NO, UNNAMED, YES, Examples, TooFewError, fit
+from ram_core.teaching.fitting import NO, UNNAMED, YES, Examples, Fitted, TooFewError, fit
 from ram_core.teaching.heads import Head, heads_sha256, own_logit, score_of_own_logit, sigmoid
 from ram_core.teaching.inputs import inputs
 from ram_core.teaching.logistic import folds_of
@@ -86,6 +86,69 @@ def test_the_threshold_has_the_precision_that_was_asked_for(asked: float) -> Non
         passed = head.logits(new, np.zeros(len(new), dtype=np.float32)) > 0
         found, right = found + int(passed.sum()), right + int(passed[is_kind].sum())
     assert right / found > asked - 0.08
+
+
+def in_archive(count: int, share: float, apart: float, seed: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Inputs of an archive in which some images are of the kind, and which these are."""
+    x, _, is_kind = pictures(0, 0, count, hidden=share, apart=apart, seed=seed)
+    return x, is_kind
+
+
+def taught_in(
+    x: NDArray[np.float32], is_kind: NDArray[np.bool_], yes: int, seed: int
+) -> tuple[Fitted, int, NDArray[np.bool_]]:
+    """Teach on some images of an archive. Return what was fitted, on how many that get the tag, and which these are."""
+    random = np.random.default_rng(seed)
+    named = random.choice(np.flatnonzero(is_kind), yes, replace=False)
+    rest = np.setdiff1d(np.arange(len(x)), named)
+    at = np.concatenate([named, random.choice(rest, 2000, replace=False)])
+    labels = np.repeat(np.array([YES, UNNAMED], dtype=np.int8), [yes, 2000])
+    fitted = fit(Examples(x[at], labels, others=len(rest)), precision=0.9, tag_id=0)
+    passed = fitted.head.logits(x, np.zeros(len(x), dtype=np.float32)) > 0
+    return fitted, int(passed.sum()), passed
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_false_is_claimed_of_a_rare_tag_in_a_large_archive(seed: int) -> None:
+    x, is_kind = in_archive(200_000, 0.0002, 0.8, seed)
+    fitted, count, passed = taught_in(x, is_kind, 20, seed)
+    true = is_kind[passed].mean()
+    assert true < 0.5  # most of what the sample does not show is wrong
+    assert not fitted.is_reached
+    after = fitted.after
+    assert after.precision.low <= true <= after.precision.high
+    assert after.precision.value is not None
+    assert after.precision.value < 0.5
+    assert after.archive == 200_000
+    assert count <= 1.3 * after.images_most  # of held-out heads; the one that is kept was made from more
+    assert "of 200,000 images would get the tag" in fitted.advice
+    assert "look at some of the others (--suggest)" in fitted.advice
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_common_tag_has_the_precision_in_a_large_archive(seed: int) -> None:
+    x, is_kind = in_archive(50_000, 0.15, 1.5, seed)
+    fitted, count, passed = taught_in(x, is_kind, 40, seed)
+    assert fitted.is_reached
+    assert is_kind[passed].mean() >= 0.9
+    assert fitted.after.images / 2 < count < 2 * fitted.after.images
+
+
+def test_a_former_head_is_measured_on_pictures_that_it_has_not_seen() -> None:
+    x, labels, is_kind = pictures(20, 0, 400)
+    own = np.where(is_kind, 1.0, -1.0).astype(np.float32)
+    seen = np.zeros(len(x), dtype=np.bool_)
+    seen[:10] = True
+    own[10:20] = -1.0  # it knows its own pictures, and nothing else
+    examples = Examples(x, labels, own, is_own=False, seen=seen)
+    fitted = fit(examples, precision=0.9, tag_id=0, own_threshold=0.0)
+    assert fitted.before is not None
+    assert fitted.before.recall.value == 0.0
+    assert "the 10 pictures that were named since" in fitted.advice
+    seen[:20] = True
+    again = fit(Examples(x, labels, own, is_own=False, seen=seen), precision=0.9, tag_id=0, own_threshold=0.0)
+    assert again.before is None
+    assert "before is not comparable" in again.advice
 
 
 def test_a_higher_precision_finds_less() -> None:

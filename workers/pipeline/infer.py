@@ -125,9 +125,12 @@ def _recorded(kept: Kept, model: LoadedModel) -> Recorded:
     is_of_base = kept.basis.base_id == model.basis.base_id
     tag_ids, units = np.array(kept.tags, dtype=np.int32), np.array(kept.scores, dtype=np.int16)
     scores = (units / SCORE_SCALE).astype(np.float32)
+    if is_of_base:  # tags behind these were taught later, and are none of the vocabulary that is given now
+        has = tag_ids < len(model.thresholds)
+        scores[has] = as_assigned(scores[has], units[has], model.thresholds[tag_ids[has]])
     return Recorded(
         tag_ids,
-        as_assigned(scores, units, model.thresholds[tag_ids]) if is_of_base else scores,
+        scores,
         unpack_vectors(kept.vector, len(kept.vector) // CODE.itemsize)[0],
         same=frozenset(tag for tag, made in kept.basis.mended.items() if model.basis.mended.get(tag) == made),
         other=frozenset(tag for tag, made in kept.basis.mended.items() if model.basis.mended.get(tag) != made),
