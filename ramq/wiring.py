@@ -278,14 +278,13 @@ class Services:
     def datasets(self) -> DatasetClient:
         """Data sets for training."""
         from ramq.services.datasets import DatasetClient  # noqa: PLC0415
+        from storage.objects.source import ArchiveAccess  # noqa: PLC0415
 
         return DatasetClient(
             self.engine,
             self._search_of_database,
             lambda: self.search,
-            archive_allow=self.settings.archive_allow,
-            is_reachable=self._is_reachable,
-            s3=self.settings.s3,
+            ArchiveAccess(self.settings.archive_allow, self._is_reachable, self.settings.s3),
         )
 
     # Shared by several clients --------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -74,7 +75,7 @@ def build(
     from ramq.services.dataset_views import BuildRequest  # noqa: PLC0415  (`--help` needs none of it)
 
     request = BuildRequest(
-        sources=sources,
+        sources=[_local(source) for source in sources],
         captions=captions,
         caption_column=caption_column,
         validation=validation,
@@ -239,6 +240,12 @@ def delete(
         print_json({"name": name, "versions": count})
     else:
         err().print(f"Deleted {name} with {plural(count, 'version')}.", markup=False)
+
+
+def _local(source: str) -> str:
+    """Return a source; a folder of this machine by its whole path, since only the command knows where it stands."""
+    is_folder = "://" not in source and not source.isdecimal() and Path(source).is_dir()
+    return str(Path(source).absolute()) if is_folder else source
 
 
 def _steer(name: str, action: Literal["pause", "resume", "cancel"], *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from ramq.cli.context import services
 from ramq.cli.output import err, print_json, print_table
-from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
+from ramq.cli.search import Json, not_empty
 from ramq.services.corrections import LOCAL
 from storage.errors import UsageError
 from storage.texts import plural
@@ -16,6 +16,7 @@ from storage.texts import plural
 if TYPE_CHECKING:
     from ramq.wiring import Services
     from storage.datasets.review_views import Decision, Said, Tally
+    from storage.page import Page
 
 
 def add_to(app: typer.Typer) -> None:
@@ -40,6 +41,9 @@ def review(
         typer.Option(metavar="IMAGE", help="Undo your answer, and its correction; repeatable."),
     ] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=500, help="Tags or images to list.")] = 20,
+    cursor: Annotated[
+        str | None, typer.Option(metavar="C", help="Go on after the images that were listed.", callback=not_empty)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show which dropped and added tags wait for a person, and how many were right; or answer.
@@ -56,6 +60,10 @@ def review(
         raise UsageError(f"{' and '.join(given)} are different answers; give one of them at a time")
     if given and tag is None:
         raise UsageError(f"{next(iter(given))} is about a tag; name it after the data set")
+    if given and added:
+        raise UsageError(f"{next(iter(given))} answers what was dropped and what was added alike; leave out --added")
+    if cursor is not None and (given or tag is None):
+        raise UsageError("--cursor is for listing what waits of a tag; name the tag, and give no answer")
     with services() as ramq:
         if given:
             [(images, is_right)] = given.values()
@@ -65,7 +73,8 @@ def review(
         elif tag is None:
             _print_progress(ramq, name, limit, as_json=as_json)
         else:
-            _print_waiting(ramq, name, tag, limit, is_added=added, as_json=as_json)
+            page = ramq.reviews.waiting(name, tag, "added" if added else "dropped", limit=limit, cursor=cursor)
+            _print_waiting(page, as_json=as_json)
 
 
 def _print_said(said: Said, *, is_right: bool | None, as_json: bool) -> None:
@@ -104,8 +113,7 @@ def _tally(tally: Tally) -> tuple[int, int, str | None]:
     return tally.waiting + tally.reviewed, tally.waiting, right
 
 
-def _print_waiting(ramq: Services, name: str, tag: str, limit: int, *, is_added: bool, as_json: bool) -> None:
-    page = ramq.reviews.waiting(name, tag, "added" if is_added else "dropped", limit=limit)
+def _print_waiting(page: Page[Decision], *, as_json: bool) -> None:
     if as_json:
         print_json({"items": page.items, "next_cursor": page.next_cursor})
         return
@@ -116,7 +124,7 @@ def _print_waiting(ramq: Services, name: str, tag: str, limit: int, *, is_added:
         empty="Nothing to review.",
     )
     if page.next_cursor:
-        err().print("There are more; --limit shows more.", style="dim")
+        err().print(f"There are more: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
 
 
 def _row(one: Decision) -> tuple[int, str, str | None, float | None, str]:

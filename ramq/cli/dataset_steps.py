@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from storage.datasets.versions import VersionView
 
 
+IMAGES_SHOWN = 10
+
+
 def generate(
     name: NameAt,
     model: Annotated[
@@ -76,14 +79,17 @@ def clean(
         typer.Option(metavar="T", help="Score below which the model does not see a tag; default: the tag's own."),
     ] = None,
     no_region: Annotated[
-        str, typer.Option(metavar="WHAT", help="drop or keep tags of pictures in which no region of them is found.")
-    ] = "drop",
-    several_regions: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="HOW", help="all: a tag is dropped if all its regions speak against it; any: if one does."
+            metavar="WHAT", help="drop (default) or keep tags of pictures in which no region of them is found."
         ),
-    ] = "all",
+    ] = None,
+    several_regions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOW", help="all (default): a tag is dropped if all its regions speak against it; any: if one does."
+        ),
+    ] = None,
     wait: Wait = None,
     as_json: Json = False,
 ) -> None:
@@ -117,11 +123,12 @@ def step_rows(version: VersionView) -> dict[str, str]:
     """Return what the step of a version did, as titles and texts; none for steps that are not of this file."""
     if (made := version.counts.get("generated")) is not None:
         added = ", ".join(f"{origin} {count:,}" for origin, count in made["added"].items()) or "none"
-        failed = ", ".join(f"{name} {count:,}" for name, count in made["failed"].items()) or "none"
+        images = made.get("failed_images", {})
+        failed = ", ".join(f"{name} {count:,}{_images(images.get(name))}" for name, count in made["failed"].items())
         return {
             "recognised": f"{made['recognised']:,} of {made['pictures']:,} images, {made['captions']:,} new captions",
             "added": added,
-            "not seen": failed,
+            "not seen": failed or "none",
             "unknown": f"{made['unknown']:,} tags that the vocabulary lacks",
         }
     if (made := version.counts.get("cleaned")) is not None:
@@ -133,6 +140,13 @@ def step_rows(version: VersionView) -> dict[str, str]:
             "skipped": f"{skipped or 'no'} tags",
         }
     return {}
+
+
+def _images(image_ids: Sequence[int] | None) -> str:
+    if not image_ids:
+        return ""
+    more = ", …" if len(image_ids) > IMAGES_SHOWN else ""
+    return f" (images {', '.join(map(str, image_ids[:IMAGES_SHOWN]))}{more})"
 
 
 def print_cleaned(tags: Sequence[Mapping[str, Any]]) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path  # noqa: TC003  (typer reads the annotations)
 from typing import IO, TYPE_CHECKING, Annotated
@@ -41,6 +40,7 @@ from ramq.services.export import (
 )
 from ramq.services.label_studio import check_address, labelling
 from ramq.services.shards import library
+from ramq.services.written_files import opened
 from storage.errors import UsageError
 from storage.results.spaces import SPACES
 from storage.search.views import SearchQuery  # noqa: TC001  (the decorator reads the annotations)
@@ -48,6 +48,7 @@ from storage.texts import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from ramq.wiring import Services
     from storage.search.query import Match
@@ -158,21 +159,9 @@ def _check_folder(format_: str, folder: Path | None) -> None:
         raise UsageError(f"the folder {folder} is not empty; name a new one with --out")
 
 
-@contextmanager
-def _opened(out_path: Path | None) -> Iterator[IO[bytes]]:
-    """Open the file to write to. A file appears under its name when it is complete. Raises ``UsageError``."""
-    if out_path is None:
-        yield sys.stdout.buffer
-        return
-    waiting = out_path.with_name(f".{out_path.name}.{os.getpid()}.part")
-    try:
-        with waiting.open("wb") as file:
-            yield file
-        waiting.replace(out_path)
-    except OSError as error:
-        raise UsageError(f"{out_path} cannot be written ({error.strerror}); name another file") from error
-    finally:
-        waiting.unlink(missing_ok=True)
+def _opened(out_path: Path | None) -> AbstractContextManager[IO[bytes]]:
+    """Open the file to write to; None: stdout. Raises ``UsageError``."""
+    return nullcontext(sys.stdout.buffer) if out_path is None else opened(out_path)
 
 
 def _write(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from ramq.services import dataset_export
 from ramq.services.dataset_pictures import Content, pictures
 from ramq.services.picture_bytes import with_pictures
 from ramq.services.shards import library
+from ramq.services.written_files import opened
 from storage.database import unit_of_work
 from storage.datasets import sources
 from storage.errors import UsageError
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from storage.datasets.versions import VersionView
     from storage.results.tags import Names
 
+MARKER = ".ramq-dataset.json"
+"""Says in a folder that an export wrote it, and of which version."""
 SPLITS = {None: None, "train": False, "validation": True}
 
 
@@ -57,8 +61,11 @@ def check(format_: str, split: str | None, out: Path, *, may_replace: bool) -> N
 
 
 def _is_export(folder: Path) -> bool:
-    files = [path for path in folder.rglob("*") if not path.is_dir()]
-    return all(path.suffix in {".tar", ".parquet"} for path in files)
+    """Return whether an export wrote a folder, and nobody put anything else there."""
+    files = {path.name: path for path in folder.rglob("*") if not path.is_dir()}
+    return (folder / MARKER).is_file() and all(
+        path.suffix in {".tar", ".parquet"} for name, path in files.items() if name != MARKER
+    )
 
 
 def export(  # noqa: PLR0913  (what is written, and how)
@@ -94,27 +101,16 @@ def export(  # noqa: PLR0913  (what is written, and how)
         failed(picture, why)
 
     if format_ in dataset_export.FILES:
-        with _file(out) as file:
+        with opened(out) as file:
             return Exported(dataset_export.write_file(found, format_, file, content, parse), 0)
     with _folder(out) as folder:
         pictured = (
             (picture, body) for picture, _, body in with_pictures(((each, None) for each in found), fetch, count)
         )
         written = dataset_export.write_folder(pictured, format_, folder, content)
+        about = {"name": version.name, "version": version.number, "sha256": version.sha256}
+        (folder / MARKER).write_text(json.dumps(about) + "\n")
     return Exported(written, left_out)
-
-
-@contextmanager
-def _file(out: Path) -> Iterator[IO[bytes]]:
-    waiting = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        with waiting.open("wb") as file:
-            yield file
-        waiting.replace(out)
-    except OSError as error:
-        raise UsageError(f"{out} cannot be written ({error.strerror}); give another --out") from error
-    finally:
-        waiting.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -143,17 +143,21 @@ def _annotations(picture: Picture) -> Iterator[dict[str, Any]]:
 def _write_csv(rows: Iterator[dict[str, Any]], file: IO[bytes], content: Content) -> int:
     """Write a row for each picture. Lists are parted by ``|``, the origins of a tag by ``+``."""
     captions = [f"caption_{n + 1}" if n else "caption" for n in range(max(1, content.most_captions))]
-    columns = ("uri", "key", "split", "group", *captions, "caption_origins", "tags", "origins", "dropped", "reasons")
+    columns = ("uri", "key", "split", "group", *captions, "caption_origins", "tags", "tag_ids", "origins", "dropped")
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text)
-    writer.writerow((*columns, "dropped_origins"))
+    writer.writerow((*columns, "dropped_ids", "reasons", "dropped_origins"))
     count = 0
     for found in rows:
         count += 1
         told = [*found["captions"], *[""] * (len(captions) - len(found["captions"]))]
         cells = [found["uri"], found["key"], found["split"], found["group"], *told, "|".join(found["caption_origins"])]
-        cells += [_names(found["tags"], found["tag_ids"]), _origins(found["origins"])]
-        cells += [_names(found["dropped"], found["dropped_ids"]), "|".join(found["reasons"])]
+        cells += [_names(found["tags"], found["tag_ids"]), _ids(found["tag_ids"]), _origins(found["origins"])]
+        cells += [
+            _names(found["dropped"], found["dropped_ids"]),
+            _ids(found["dropped_ids"]),
+            "|".join(found["reasons"]),
+        ]
         writer.writerow([formula_safe(cell) for cell in (*cells, _origins(found["dropped_origins"]))])
     text.detach()
     return count
@@ -162,6 +166,10 @@ def _write_csv(rows: Iterator[dict[str, Any]], file: IO[bytes], content: Content
 def _names(names: Sequence[str], ids: Sequence[int]) -> str:
     """Return names parted by ``|``. One that has the character itself is written as its id."""
     return "|".join(str(tag_id) if "|" in name else name for name, tag_id in zip(names, ids, strict=True))
+
+
+def _ids(ids: Sequence[int]) -> str:
+    return "|".join(map(str, ids))
 
 
 def _origins(origins: Sequence[Sequence[str]]) -> str:

@@ -21,18 +21,33 @@ if TYPE_CHECKING:
 MAX_SIDECAR_BYTES = 1 << 20
 NAME_COLUMNS = ("uri", "url", "key", "image_path", "image", "file_name", "filename", "filepath", "path", "file")
 """The columns that name pictures, in this order."""
-_OWN_COLUMNS = ("caption_origins", "tags", "origins", "dropped", "reasons", "dropped_origins", "split")
+_OWN_COLUMNS = (
+    "caption_origins",
+    "tags",
+    "tag_ids",
+    "origins",
+    "dropped",
+    "dropped_ids",
+    "reasons",
+    "dropped_origins",
+    "split",
+)
 _VALIDATION = frozenset({"validation", "valid", "val", "dev"})
 _TRAINING = frozenset({"train", "training"})
 
 
 @dataclass(frozen=True, slots=True)
 class ToldTag:
-    """A tag of a picture by its name, or its id in the vocabulary; see ``storage.datasets.labels.Label``."""
+    """A tag of a picture by its name, or its id in the vocabulary; see ``storage.datasets.labels.Label``.
+
+    ``tag_id`` is its id where the file has both: it counts if the vocabulary has this name there, since several tags
+    may share a name.
+    """
 
     name: str | int
     origins: Sequence[str] = ("given",)
     reason: str | None = None
+    tag_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +182,14 @@ def _told(row: Mapping[str, Any], key: str, column: str | None, where: str, *, i
         row = {each: without_apostrophe(value or "") for each, value in row.items()}
         name = row[key]
     captions = captions_of(row, column)
-    origins = _listed(row.get("caption_origins"))
-    tags = [*_tags(row, "tags", "origins"), *_tags(row, "dropped", "dropped_origins", "reasons")]
+    origins = _listed(row.get("caption_origins"), is_own=is_own)
+    if is_own:
+        tags = [
+            *_own_tags(row, "tags", "tag_ids", "origins"),
+            *_own_tags(row, "dropped", "dropped_ids", "dropped_origins", "reasons"),
+        ]
+    else:
+        tags = [ToldTag(each.get("name", "") if isinstance(each, dict) else each) for each in _listed(row.get("tags"))]
     split = str(row.get("split") or "").lower()
     return Told(
         name,
@@ -180,24 +201,30 @@ def _told(row: Mapping[str, Any], key: str, column: str | None, where: str, *, i
     )
 
 
-def _tags(row: Mapping[str, Any], of: str, origins: str, reasons: str | None = None) -> list[ToldTag]:
-    names = _listed(row.get(of))
-    by_tag = [each.split("+") if isinstance(each, str) else list(each) for each in _listed(row.get(origins))]
-    if len(by_tag) != len(names):
-        by_tag = [["given"]] * len(names)
-    why: list[Any] = [None] * len(names) if reasons is None else _listed(row.get(reasons))
-    if len(why) != len(names):
-        why = ["removed"] * len(names)
-    return [
-        ToldTag(name.get("name", "") if isinstance(name, dict) else name, said, reason)
-        for name, said, reason in zip(names, by_tag, why, strict=True)
-    ]
+def _own_tags(row: Mapping[str, Any], of: str, ids: str, origins: str, reasons: str | None = None) -> Iterator[ToldTag]:
+    """Yield the tags in columns of our own. Columns that do not fit the names any more, after an edit, do not count."""
+    names = _listed(row.get(of), is_own=True)
+
+    def column(name: str, otherwise: object) -> list[Any]:
+        found = _listed(row.get(name), is_own=True)
+        return found if len(found) == len(names) else [otherwise] * len(names)
+
+    by_tag = [each.split("+") if isinstance(each, str) else list(each) for each in column(origins, "given")]
+    why = [None] * len(names) if reasons is None else column(reasons, "removed")
+    for name, tag_id, said, reason in zip(names, column(ids, ""), by_tag, why, strict=True):
+        is_id = isinstance(tag_id, int) or str(tag_id).isdecimal()
+        yield ToldTag(
+            name.get("name", "") if isinstance(name, dict) else name, said, reason, int(tag_id) if is_id else None
+        )
 
 
-def _listed(value: Any) -> list[Any]:
-    if isinstance(value, str):
-        return [each.strip() for each in value.split("|" if "|" in value else ",") if each.strip()]
-    return list(value) if isinstance(value, list) else []
+def _listed(value: Any, *, is_own: bool = False) -> list[Any]:
+    """Return the values of a cell. Columns of our own are parted by ``|`` only: names of tags may have commas."""
+    if not isinstance(value, str):
+        return list(value) if isinstance(value, list) else []
+    if is_own:
+        return value.split("|") if value else []
+    return [each.strip() for each in value.split("|" if "|" in value else ",") if each.strip()]
 
 
 def _arrow(path: Path, column: str | None) -> Iterator[Told]:
@@ -250,17 +277,20 @@ def _coco(path: Path) -> Iterator[Told]:
 
 def _of_coco(image: Mapping[str, Any], said: Iterable[Mapping[str, Any]], names: Mapping[Any, str]) -> Told:
     captions: dict[str, str] = {}
-    tags: dict[str, ToldTag] = {}
+    tags: dict[Any, ToldTag] = {}
     is_own = "split" in image
+
+    def add(category_id: Any, origins: Iterable[str], reason: str | None = None) -> None:
+        tag_id = category_id if is_own and isinstance(category_id, int) else None
+        tags[category_id] = ToldTag(names[category_id], list(origins), reason, tag_id)
+
     for each in said:
         if isinstance(each.get("caption"), str) and each["caption"].strip():
             captions.setdefault(whole(each["caption"]).strip(), str(each.get("origin", "given")))
         elif "category_id" in each:
-            name = names[each["category_id"]]
-            tags[name] = ToldTag(name, list(each.get("origins", ("given",))))
+            add(each["category_id"], each.get("origins", ("given",)))
     for each in image.get("dropped") or ():
-        name = names[each["category_id"]]
-        tags[name] = ToldTag(name, list(each["origins"]), each["reason"])
+        add(each["category_id"], each["origins"], each["reason"])
     split = str(image.get("split", "")).lower()
     return Told(
         str(image.get("uri") or image["file_name"]),

@@ -7,6 +7,7 @@ Only images that ramq has recognised can be in a data set. All others are counte
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -14,35 +15,41 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ramq.services.dataset_files import MAX_SIDECAR_BYTES, captions_of, is_caption, sidecar_captions
 from ramq.services.dataset_files import read as read_file
+from ramq.services.dataset_hearing import heard
 from storage.database import unit_of_work
 from storage.datasets import gathering, items, labels, matching, sources, versions
 from storage.datasets.items import Item
 from storage.datasets.labels import Label
 from storage.datasets.sources import Place
-from storage.errors import NotFoundError, PermanentError, UsageError
+from storage.errors import NotFoundError, PermanentError, TransientError, UsageError
 from storage.objects.manifest import Manifest, is_manifest
-from storage.objects.source import open_store, parse_source, require_allowed
+from storage.objects.source import parse_source
 from storage.objects.tables import column_name
 from storage.results import archives
 from storage.search.views import SearchQuery
+from workers.pipeline.retry import backoff_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from ramq.services.dataset_files import Told
+    from ramq.services.dataset_files import Told, ToldTag
     from ramq.services.search import SearchClient
     from storage.datasets.sources import Sidecar
     from storage.datasets.versions import VersionView
-    from storage.objects.base import ObjectStore, S3Options
+    from storage.objects.base import ObjectStore
+    from storage.objects.source import ArchiveAccess
     from storage.results.tags import Names
 
 Value = TypeVar("Value")
 
 _BLOCK = 5_000
 _READERS = 16
+_TRIES = 5
+"""So often a file beside a picture is fetched, if its store fails for a moment each time."""
 _NAMED = 100
 """Names of images that were left out which a version keeps."""
 
@@ -54,31 +61,19 @@ class Gatherer:
         engine: the database.
         version: the version. Its settings have the ``generation`` that recognised the images.
         search: finds the images of searches.
-        archive_allow: roots that may be read.
-        is_reachable: whether other machines can reach this service.
-        s3: options for access to buckets.
+        access: which archives may be read.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        version: VersionView,
-        search: SearchClient,
-        *,
-        archive_allow: tuple[str, ...],
-        is_reachable: bool,
-        s3: S3Options,
-    ) -> None:
+    def __init__(self, engine: Engine, version: VersionView, search: SearchClient, access: ArchiveAccess) -> None:
         self._engine = engine
         self._version = version
         self._generation_id: int = version.settings["generation"]
         self._search = search
-        self._allow = archive_allow
-        self._is_reachable = is_reachable
-        self._s3 = s3
+        self._access = access
         self._places: dict[tuple[int, str], Place] = {}
         self._stores: dict[str, ObjectStore] = {}
         self._lock = threading.Lock()
+        self._pictures = 0
         self.left_out: dict[str, int] = {}
         self.names: list[str] = []
 
@@ -91,10 +86,14 @@ class Gatherer:
         """
         if is_manifest(source):
             self._add_manifest(source, column)
-        elif _is_address(source):
+        elif is_address(source):
             self._add_archive(source)
         else:
             self._add_query(source)
+
+    def heard(self) -> AbstractContextManager[None]:
+        """Return a block in which a sign of life is given every few seconds, whatever takes long."""
+        return heard(self._engine, self._hear)
 
     def end(self, next_phase: str) -> None:
         """Say that all sources were read. Raises ``UsageError`` if there is no picture."""
@@ -111,20 +110,23 @@ class Gatherer:
 
     def _add_archive(self, source: str) -> None:
         place = self._place(source)
-        added, after = 0, 0
+        after = 0
         while True:
             with unit_of_work(self._engine) as session:
-                gathering.hear(session, self._version.id)
+                self._hear(session)
                 page = sources.add_archive(
                     session, self._version.id, self._generation_id, place, after=after, limit=_BLOCK
                 )
-            added += page.added
+            self._pictures += page.added
             if page.last is None:
                 break
             after = page.last
         with unit_of_work(self._engine) as session:
-            for reason, count in sources.left_out(session, self._generation_id, place).items():
-                self._count(reason, count)
+            left_out = sources.left_out(session, self._generation_id, place)
+            if any(left_out.values()):
+                self.names += sources.left_out_names(session, self._generation_id, place, _NAMED)
+        for reason, count in left_out.items():
+            self._count(reason, count)
         if not after:
             raise UsageError(f"no image of {source} is recognised yet; run `ramq enqueue {source}` first")
 
@@ -135,14 +137,15 @@ class Gatherer:
             raise UsageError(f"no recognised image matches {source!r}; if it is an archive, give its URI or its folder")
         for block in blocks(found):
             with unit_of_work(self._engine) as session:
-                gathering.hear(session, self._version.id)
-                sources.add_images(session, self._version.id, self._generation_id, block)
+                self._hear(session)
+                added = sources.add_images(session, self._version.id, self._generation_id, block)
+            self._pictures += added
 
     def _add_manifest(self, source: str, column: str | None) -> None:
-        manifest = Manifest(source, self._s3)
-        require_allowed(manifest.place, self._allow, reachable=self._is_reachable)
+        manifest = Manifest(source, self._access.s3)
+        self._access.require(manifest.place)
         manifest.version()
-        root = manifest.survey(self._allow, reachable=self._is_reachable)
+        root = manifest.survey(self._access.allow, reachable=self._access.is_reachable)
         place = self._place(root.uri, manifest.uri)
         archive = parse_source(place.uri)
         is_known = 0
@@ -163,7 +166,7 @@ class Gatherer:
     def _add_named(self, place: Place, told: dict[str, list[str]]) -> int:
         """Add images by their keys, with captions. Return how many are recognised."""
         with unit_of_work(self._engine) as session:
-            gathering.hear(session, self._version.id)
+            self._hear(session)
             known = matching.by_key(session, place, told)
             records = sources.versions_of(session, self._generation_id, list(known.values()))
             items.add(
@@ -175,6 +178,7 @@ class Gatherer:
                     if known.get(key) in records
                 ],
             )
+        self._pictures += len(records)
         for key in told:
             if key not in known:
                 self._count("unknown", 1, key)
@@ -190,7 +194,7 @@ class Gatherer:
         Raises:
             UsageError: the file cannot be read, or has captions of none of the images.
         """
-        if self._is_reachable:
+        if self._access.is_reachable:
             raise UsageError("a file of captions is read by the command line; a server takes manifests with captions")
         if not self._add_told(read_file(Path(file), column)):
             raise UsageError(
@@ -204,7 +208,7 @@ class Gatherer:
             places = [*self._places.values(), *sources.places_of(session, self._version.id)]
         for block in blocks(told):
             with unit_of_work(self._engine) as session:
-                gathering.hear(session, self._version.id)
+                self._hear(session)
                 ids = matching.match(session, places, [each.name for each in block])
                 given: dict[int, list[str]] = {}
                 for each in block:
@@ -238,7 +242,7 @@ class Gatherer:
         matched, tells_splits = 0, True
         for block in blocks(told):
             with unit_of_work(self._engine) as session:
-                gathering.hear(session, self._version.id)
+                self._hear(session)
                 ids = matching.match(session, places, [each.name for each in block])
                 records = sources.versions_of(session, self._generation_id, list(ids.values()))
                 there = {ids[each.name]: each for each in block if ids.get(each.name) in records}
@@ -258,6 +262,7 @@ class Gatherer:
                 ]
                 labels.merge(session, self._version.id, found)
             matched += len(there)
+            self._pictures += len(there)
             tells_splits &= all(each.is_validation is not None for each in block)
             for each in block:
                 if each.name not in ids:
@@ -279,7 +284,7 @@ class Gatherer:
             for tag_id in {tag_id for caption in told.captions for tag_id in parse(caption)}:
                 found[tag_id] = Label(image_id, tag_id, ["parsed"])
         for tag in told.tags:
-            ids = names.ids(tag.name) if isinstance(tag.name, str) else (tag.name,) * (0 <= tag.name < len(names.names))
+            ids = _meant(tag, names)
             if not ids:
                 self._count("unknown_tag", 1, str(tag.name))
             for tag_id in ids:
@@ -293,7 +298,7 @@ class Gatherer:
         after: int | None = 0
         while after is not None:
             with unit_of_work(self._engine) as session:
-                gathering.hear(session, self._version.id)
+                self._hear(session)
                 beside, after = sources.sidecars(session, self._version.id, after, _BLOCK)
             with ThreadPoolExecutor(_READERS) as readers:
                 texts = list(readers.map(self._read, beside))
@@ -304,10 +309,10 @@ class Gatherer:
                 self._give(session, told)
 
     def _read(self, beside: Sidecar) -> list[str]:
-        store = self._stores.setdefault(beside.archive_uri, open_store(parse_source(beside.archive_uri), self._s3))
+        uri = beside.archive_uri
+        store = self._stores.get(uri) or self._stores.setdefault(uri, self._access.open(parse_source(uri)))
         try:
-            body = bytes(store.fetch(beside.key, beside.version, MAX_SIDECAR_BYTES).body)
-            return sidecar_captions(beside.key, body)
+            return sidecar_captions(beside.key, _fetch(store, beside))
         except (PermanentError, UsageError):
             self._count("sidecar_unreadable", 1, beside.key)
             return []
@@ -327,6 +332,9 @@ class Gatherer:
         return {each.image_id for each in there}
 
     # Parts ---------------------------------------------------------------------------------------------------------
+
+    def _hear(self, session: Session) -> None:
+        gathering.hear(session, self._version.id, self._pictures)
 
     def _place(self, source: str, named: str | None = None) -> Place:
         """Return where the images of an address are. Raises ``NotFoundError`` that says how to have them recognised."""
@@ -348,14 +356,41 @@ class Gatherer:
         return ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in self.left_out.items() if count)
 
 
+def _meant(tag: ToldTag, names: Names) -> tuple[int, ...]:
+    """Return the ids of the tags that a file means: by its id if that fits its name, else by its name."""
+    if isinstance(tag.name, int):
+        return (tag.name,) * (0 <= tag.name < len(names.names))
+    # A name that cannot stand in a cell was written as its id.
+    if (
+        (tag_id := tag.tag_id) is not None
+        and tag_id < len(names.names)
+        and tag.name in {names.names[tag_id], str(tag_id)}
+    ):
+        return (tag_id,)
+    return names.ids(tag.name)
+
+
 def _in_order(origins: Iterable[str]) -> list[str]:
     """Return origins that are known, each once. Others count as given."""
     known = {origin if origin in labels.ORIGINS else "given" for origin in origins}
     return [origin for origin in labels.ORIGINS if origin in known]
 
 
-def _is_address(source: str) -> bool:
-    return source.isdecimal() or "://" in source or source.startswith(("/", "./", "../", "~")) or Path(source).is_dir()
+def _fetch(store: ObjectStore, beside: Sidecar) -> bytes:
+    """Return a file beside a picture. A store that fails for a moment is asked again."""
+    for attempt in range(_TRIES):
+        try:
+            return bytes(store.fetch(beside.key, beside.version, MAX_SIDECAR_BYTES).body)
+        except TransientError:
+            if attempt == _TRIES - 1:
+                raise
+            time.sleep(backoff_seconds(attempt))
+    raise AssertionError  # the last try returned or raised
+
+
+def is_address(source: str) -> bool:
+    """Return whether a source is an archive, or a folder in one, and no search."""
+    return source.isdecimal() or "://" in source or source.startswith(("/", "./", "../", "~"))
 
 
 def blocks(values: Iterable[Value]) -> Iterator[list[Value]]:

@@ -117,6 +117,9 @@ class DatasetStepClient:
         from ram_core.cleaning import CleaningSettings  # noqa: PLC0415  (few calls need it)
         from ram_core.errors import CleaningError  # noqa: PLC0415
 
+        of_regions = {"detector": detector, "recogniser": recogniser} | {
+            name: cleaning.get(name) for name in ("no_region", "several_regions")
+        }
         detector = detector or self._options.stage_models["locate"]
         recogniser = recogniser or self._options.stage_models["crops"]
         for stage, model in (("locate", detector), ("crops", recogniser)):
@@ -133,6 +136,13 @@ class DatasetStepClient:
             chosen: dict[str, Any] = {"cleaning": settings.as_json(), "generation_id": None}
             if settings.regions == "located":
                 chosen |= {"detector": detector, "recogniser": recogniser}
+            elif idle := [name for name, value in of_regions.items() if value is not None]:
+                why = (
+                    "regions are whole"
+                    if cleaning.get("regions")
+                    else (f"no worker that is alive finds regions with {detector}, so each picture is its own region")
+                )
+                raise UsageError(f"{', '.join(idle)} would do nothing: {why}; leave it out, or choose regions located")
             else:
                 serving = generations.default(session)
                 if serving is None:
@@ -154,22 +164,6 @@ class DatasetStepClient:
             version = versions.find(session, name)
             _require_step(version, "clean")
             return tasks.results(session, version.id, "cluster")
-
-    def failures(self, name: str) -> dict[str, list[int]]:
-        """Return the ids of the pictures of which a step ``generate`` had no record, by class of failure.
-
-        Raises:
-            NotFoundError: there is no such version.
-            UsageError: its step was another one.
-        """
-        with unit_of_work(self._engine) as session:
-            version = versions.find(session, name)
-            _require_step(version, "generate")
-            found: dict[str, list[int]] = {}
-            for result in tasks.results(session, version.id, "label"):
-                for error_class, image_ids in result["failed"].items():
-                    found.setdefault(error_class, []).extend(image_ids)
-            return found
 
     def _captioner(self, asked: str | None, model: str) -> str:
         has_tag2text = kind_of(model) != "lite"

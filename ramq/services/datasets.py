@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ramq.services.corrections import LOCAL
 from ramq.services.dataset_views import Difference, PictureView, TagDifference, TagRow, picture_view
 from storage.database import unit_of_work
-from storage.datasets import gathering, items, labels, said, versions
+from storage.datasets import gathering, items, labels, said, tasks, versions
 from storage.errors import ConflictError, NotFoundError, RamqError, UsageError
 from storage.results import generations, lookup, vocabularies
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ramq.services.picture_bytes import Fetch
     from ramq.services.search import SearchClient
     from storage.datasets.versions import Step, VersionView
-    from storage.objects.base import S3Options
+    from storage.objects.source import ArchiveAccess
     from storage.results.tags import Names
     from storage.search.search import Search
 
@@ -46,27 +46,14 @@ class DatasetClient:
         engine: the database.
         search: loads vocabularies.
         find: finds the images of searches.
-        archive_allow: roots that may be read.
-        is_reachable: whether other machines can reach this service.
-        s3: options for access to buckets.
+        access: which archives may be read.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        search: Search,
-        find: Callable[[], SearchClient],
-        *,
-        archive_allow: tuple[str, ...],
-        is_reachable: bool,
-        s3: S3Options,
-    ) -> None:
+    def __init__(self, engine: Engine, search: Search, find: Callable[[], SearchClient], access: ArchiveAccess) -> None:
         self._engine = engine
         self._search = search
         self._find = find
-        self._allow = archive_allow
-        self._is_reachable = is_reachable
-        self._s3 = s3
+        self._access = access
 
     # Steps ---------------------------------------------------------------------------------------------------------
 
@@ -104,17 +91,23 @@ class DatasetClient:
         """Do as ``gather``, for nobody who waits: if the sources cannot be read, the version fails and says why."""
         try:
             self._gather(version, request)
-        except RamqError as error:
+        except Exception as error:
+            is_known = isinstance(error, RamqError)
+            told = f"the sources cannot be read ({type(error).__name__}): the server's log says more"
+            why = str(error) if is_known else told
             with unit_of_work(self._engine) as session:
-                versions.fail(session, version.id, f"{error}; cancel it, and build it again")
+                versions.fail(session, version.id, f"{why}; cancel it, and build it again")
+            if not is_known:
+                raise
 
     def _gather(self, version: VersionView, request: BuildRequest) -> None:
         gatherer = self._gatherer(version)
-        for source in request.sources:
-            gatherer.add(source, request.caption_column)
-        if request.captions is not None:
-            gatherer.add_captions(request.captions, request.caption_column)
-        gatherer.add_sidecars()
+        with gatherer.heard():
+            for source in request.sources:
+                gatherer.add(source, request.caption_column)
+            if request.captions is not None:
+                gatherer.add_captions(request.captions, request.caption_column)
+            gatherer.add_sidecars()
         gatherer.end("label")
 
     def import_(self, file: Path, request: ImportRequest, *, by: str = LOCAL) -> VersionView:
@@ -136,7 +129,8 @@ class DatasetClient:
             with unit_of_work(self._engine) as session:
                 names = self.names(session, version)
             gatherer = self._gatherer(version)
-            gatherer.add_told(read(file, request.caption_column), request.images, names, self.parser(version))
+            with gatherer.heard():
+                gatherer.add_told(read(file, request.caption_column), request.images, names, self.parser(version))
             gatherer.end("split")
         return self.get(version.id)
 
@@ -215,7 +209,7 @@ class DatasetClient:
 
         Raises:
             NotFoundError: there is no such data set.
-            ConflictError: the step has ended.
+            ConflictError: the step has ended; or its sources are being read, and it is to be paused or resumed.
         """
         to, allowed = STATES[action]
         with unit_of_work(self._engine) as session:
@@ -263,15 +257,17 @@ class DatasetClient:
             return max(0, int(version.counts.get("images", 0)) - items.count(session, version.id))
 
     def tags(self, version: VersionView) -> list[TagRow]:
-        """Return the tags of a version, with the most pictures first."""
-        if version.state == "cancelled":
+        """Return the tags of a version as they were counted when it was done, with the most pictures first.
+
+        Of a version that is not done there are none yet.
+        """
+        if version.state != "done":
             return []
         with unit_of_work(self._engine) as session:
             names = self.names(session, version)
-            return [
-                TagRow(each.tag_id, names.names[each.tag_id], each.kept, dict(each.dropped), dict(each.origins))
-                for each in labels.tag_counts(session, version.id)
-            ]
+            counted = [each for result in tasks.results(session, version.id, "seal") for each in result.get("tags", ())]
+            rows = counted or [asdict(each) for each in labels.tag_counts(session, version.id)]
+            return [TagRow(name=names.names[each["tag_id"]], **each) for each in rows]
 
     def picture(self, version: VersionView, image_id: int) -> PictureView:
         """Return a picture of a version with its captions and labels. Raises ``NotFoundError``."""
@@ -355,14 +351,7 @@ class DatasetClient:
     def _gatherer(self, version: VersionView) -> Gatherer:
         from ramq.services.dataset_gathering import Gatherer  # noqa: PLC0415  (few commands read sources)
 
-        return Gatherer(
-            self._engine,
-            version,
-            self._find(),
-            archive_allow=self._allow,
-            is_reachable=self._is_reachable,
-            s3=self._s3,
-        )
+        return Gatherer(self._engine, version, self._find(), self._access)
 
     @contextmanager
     def _taken_back(self, version: VersionView) -> Iterator[None]:

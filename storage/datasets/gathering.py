@@ -18,22 +18,25 @@ PATIENCE_SECONDS = 120
 """A command of which nothing was heard for so long has ended."""
 
 
-def hear(session: Session, version_id: int) -> None:
-    """Record that the sources are still being read. Call it in each transaction that adds pictures.
+def hear(session: Session, version_id: int, pictures: int = 0) -> None:
+    """Record that the sources are still being read, and how many ``pictures`` they have so far.
+
+    Call it in each transaction that adds pictures, and at least every ``PATIENCE_SECONDS``.
 
     Raises:
-        ConflictError: the step was paused, cancelled or has failed meanwhile.
+        ConflictError: the step was cancelled or has failed meanwhile.
     """
     heard = session.execute(
         text(
             """UPDATE dataset_version
-               SET counts = counts || jsonb_build_object('heard_at', extract(epoch FROM clock_timestamp()))
+               SET counts = counts || jsonb_build_object('heard_at', extract(epoch FROM clock_timestamp())),
+                   note = :note
                WHERE id = :id AND state = 'running' AND phase = :phase RETURNING 1"""
         ),
-        {"id": version_id, "phase": PHASE},
+        {"id": version_id, "phase": PHASE, "note": f"the sources are being read: {pictures:,} pictures so far"},
     ).all()
     if not heard:
-        raise ConflictError("the step was paused or cancelled while its sources were read; cancel it, and begin again")
+        raise ConflictError("the step was cancelled while its sources were read; begin it again")
 
 
 def is_alive(session: Session, version_id: int) -> bool:

@@ -30,6 +30,9 @@ ADDED = """label.reason IS NULL AND NOT label.origins && '{given,corrected}'
 
 _CONDITIONS: dict[What, str] = {"dropped": DROPPED, "added": ADDED}
 
+_LOOKED_AT = 5_000
+"""Pictures of a tag among which the typical ones are."""
+
 _UNANSWERED = """NOT EXISTS (
     SELECT FROM dataset_review AS review
     WHERE (review.image_id, review.dataset_id, review.tag_id) = (label.image_id, :dataset_id, label.tag_id)
@@ -121,13 +124,15 @@ def waiting(
 def typical(session: Session, of: Subject, limit: int) -> list[Decision]:
     """Return pictures that a version keeps under a tag, the most certain first, without those that a model added.
 
-    Those whose region is known come first.
+    Those whose region is known come first. Of a tag with very many pictures, only the first of them are looked at.
     """
     rows = session.execute(
         text(
             f"""{_SELECT} WHERE label.version_id = :version_id AND label.tag_id = :tag_id
+                  AND label.image_id IN (SELECT image_id FROM dataset_label WHERE version_id = :version_id
+                      AND tag_id = :tag_id AND reason IS NULL ORDER BY image_id LIMIT {_LOOKED_AT})
                   AND label.reason IS NULL AND NOT ({ADDED})
-                ORDER BY label.evidence->'box' IS NULL, label.certainty DESC NULLS LAST, label.image_id LIMIT :limit"""
+                ORDER BY label.evidence->'box' IS NULL, label.certainty DESC NULLS LAST, label.image_id LIMIT :limit"""  # noqa: S608
         ),
         {**of.key, "limit": limit},
     )

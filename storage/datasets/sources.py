@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
+_IS_LEFT_OUT = """(record.image_id IS NULL OR image.missing_since IS NOT NULL)
+    AND image.key !~ '[.](txt|json)$'"""
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """What a generation recorded of an image. ``scores`` are in stored units, one for each of ``tags``."""
@@ -107,13 +111,28 @@ def left_out(session: Session, generation_id: int, place: Place) -> dict[str, in
                 count(*) FILTER (WHERE image.missing_since IS NULL) AS not_recognised
             FROM image LEFT JOIN record ON record.image_id = image.id AND record.generation_id = {generation_id:d}
             WHERE image.archive_id = :archive_id AND starts_with(image.key, :prefix)
-                AND (record.image_id IS NULL OR image.missing_since IS NOT NULL)
-                AND image.key !~ '[.](txt|json)$'
-            """  # noqa: S608  (a number)
+                AND {_IS_LEFT_OUT}
+            """  # noqa: S608  (a number and a constant)
         ),
         {"archive_id": place.archive_id, "prefix": place.prefix},
     ).one()
     return {"not_recognised": row.not_recognised, "missing": row.missing}
+
+
+def left_out_names(session: Session, generation_id: int, place: Place, limit: int) -> list[str]:
+    """Return the keys of the first of the images that ``left_out`` counts."""
+    rows = session.scalars(
+        text(
+            f"""
+            SELECT image.key FROM image
+            LEFT JOIN record ON record.image_id = image.id AND record.generation_id = {generation_id:d}
+            WHERE image.archive_id = :archive_id AND starts_with(image.key, :prefix) AND {_IS_LEFT_OUT}
+            ORDER BY image.key LIMIT :limit
+            """  # noqa: S608  (a number and a constant)
+        ),
+        {"archive_id": place.archive_id, "prefix": place.prefix, "limit": limit},
+    )
+    return list(rows)
 
 
 def versions_of(session: Session, generation_id: int, image_ids: Sequence[int]) -> dict[int, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import text
 
-from storage.datasets import partitions, tasks
+from storage.datasets import gathering, partitions, tasks
 from storage.errors import ConflictError, NotFoundError, UsageError
 from storage.ledger import jobs
 
@@ -113,7 +113,7 @@ def begin(  # noqa: PLR0913  (the columns of a version)
         ConflictError: another step of the set has not ended.
     """
     if session.scalar(text("SELECT true FROM dataset WHERE id = :id FOR UPDATE"), {"id": dataset_id}) is None:
-        raise NotFoundError("the data set was deleted")
+        raise NotFoundError("the data set was deleted meanwhile; `ramq dataset build` makes it again")
     busy = session.execute(
         text(
             """SELECT number, step, state, name FROM dataset_version JOIN dataset ON dataset.id = dataset_id
@@ -122,8 +122,9 @@ def begin(  # noqa: PLR0913  (the columns of a version)
         {"id": dataset_id, "open": list(OPEN)},
     ).first()
     if busy is not None:
+        instead = "wait for it" if busy.state == "running" else f"`ramq dataset resume {busy.name}`"
         raise ConflictError(
-            f"version {busy.number} of {busy.name} ({busy.step}) is {busy.state}; wait for it, or "
+            f"version {busy.number} of {busy.name} ({busy.step}) is {busy.state}; {instead}, or "
             f"`ramq dataset cancel {busy.name}`"
         )
     version_id: int = session.execute(
@@ -224,17 +225,26 @@ def steer(session: Session, version_id: int, *, to: State, allowed: Sequence[Sta
     Jobs that are gone, with their archive, are over.
 
     Raises:
-        ConflictError: it is in none of the ``allowed`` states, or others use what is to be deleted.
+        ConflictError: it is in none of the ``allowed`` states, or its sources are being read, which cannot be paused,
+            or others use what is to be deleted.
     """
     row = session.execute(
         text(
-            """SELECT state, number, name, job_ids FROM dataset_version JOIN dataset ON dataset.id = dataset_id
+            """SELECT state, phase, number, name, job_ids FROM dataset_version JOIN dataset ON dataset.id = dataset_id
                WHERE dataset_version.id = :id FOR UPDATE OF dataset_version"""
         ),
         {"id": version_id},
     ).one()
     if row.state not in allowed:
-        raise ConflictError(f"version {row.number} of {row.name} is {row.state} and cannot be {_STEERED[to]}")
+        raise ConflictError(
+            f"version {row.number} of {row.name} is {row.state} and cannot be {_STEERED[to]}; `ramq dataset show "
+            f"{row.name}` lists the versions"
+        )
+    if row.phase == gathering.PHASE and to != "cancelled":
+        cancel = f"`ramq dataset cancel {row.name}`"
+        if row.state == "running":
+            raise ConflictError(f"the sources of {row.name} are being read; wait, or cancel it: {cancel}")
+        raise ConflictError(f"not all sources of {row.name} were read; cancel it ({cancel}), and begin it again")
     session.execute(
         text(
             """UPDATE dataset_version SET state = :to, note = NULL,
@@ -275,11 +285,16 @@ def delete(session: Session, dataset_id: int) -> None:
         ConflictError: a step of it runs or is paused, or others use a version.
     """
     rows = session.execute(
-        text("SELECT id, number, state, job_ids FROM dataset_version WHERE dataset_id = :id ORDER BY id FOR UPDATE"),
+        text(
+            """SELECT version.id, number, state, job_ids, name FROM dataset_version AS version JOIN dataset
+               ON dataset.id = dataset_id WHERE dataset_id = :id ORDER BY version.id FOR UPDATE OF version"""
+        ),
         {"id": dataset_id},
     ).all()
     if busy := next((row for row in rows if row.state in {"running", "paused"}), None):
-        raise ConflictError(f"version {busy.number} is {busy.state}; cancel it first")
+        raise ConflictError(
+            f"version {busy.number} of {busy.name} is {busy.state}; cancel it first: `ramq dataset cancel {busy.name}`"
+        )
     for row in rows:
         # The jobs of a step that failed may still be at work, and ask for labels that are no more.
         for job_id, state in jobs.states(session, row.job_ids).items():
@@ -308,7 +323,7 @@ def view(session: Session, version_id: int) -> VersionView:
     """Return a version. Raises ``NotFoundError``."""
     row = session.execute(text(f"{_VIEW} WHERE version.id = :id"), {"id": version_id}).one_or_none()
     if row is None:
-        raise NotFoundError("that version of the data set was deleted")
+        raise NotFoundError("that version was deleted, or its sources could not be read; see `ramq dataset list`")
     return _view(row)
 
 

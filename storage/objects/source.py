@@ -121,3 +121,27 @@ def require_allowed(source: Source, allowed: tuple[str, ...], *, reachable: bool
         raise ForbiddenError(
             f"{source.uri} is not on the list of archives that may be read: add it to RAMQ_ARCHIVE_ALLOW"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveAccess:
+    """Which archives a service may read, and how.
+
+    Attributes:
+        allow: roots that may be read, as in ``require_allowed``.
+        is_reachable: whether other machines can reach this service.
+        s3: options for access to buckets.
+    """
+
+    allow: tuple[str, ...]
+    is_reachable: bool
+    s3: S3Options
+
+    def require(self, source: Source) -> None:
+        """Raise ``ForbiddenError`` unless ``source`` may be read."""
+        require_allowed(source, self.allow, reachable=self.is_reachable)
+
+    def open(self, source: Source) -> ObjectStore:
+        """Return the store of a source. Raises ``ForbiddenError`` unless it may be read."""
+        self.require(source)
+        return open_store(source, self.s3)

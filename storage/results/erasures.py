@@ -6,6 +6,7 @@ process died can resume where it stopped.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from sqlalchemy import select, text
 from storage.results import archives, crops, looks, readings, regions
 from storage.results import vectors as repository
 from storage.results.erasure_views import DeletionView
+from storage.results.lookup import uri_of
 from storage.results.region_lists import BLOCK_BITS, RECORD
 from storage.tables import Archive, Deletion, Image
 
@@ -58,16 +60,6 @@ _IN_LISTS = f"""
     CROSS JOIN generate_series(0, octet_length(packed) - 1, {RECORD.itemsize}) AS at
     WHERE part.deletion_id = :id AND (own << {BLOCK_BITS}) + get_byte(packed, at) <@ stretch
 """  # noqa: S608  (constants)
-
-_FORGET_NAMES = text(
-    """
-    UPDATE dataset_version SET counts = jsonb_set(counts, '{left_out_names}', (
-        SELECT coalesce(jsonb_agg(name), '[]') FROM jsonb_array_elements_text(counts -> 'left_out_names') AS name
-        WHERE name NOT IN (SELECT key FROM image WHERE id = ANY(:ids))))
-    WHERE jsonb_exists_any(counts -> 'left_out_names', ARRAY(SELECT key FROM image WHERE id = ANY(:ids)))
-    """
-)
-"""Versions of data sets name some images that they do not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +104,7 @@ def erase(session: Session, image_ids: Sequence[int]) -> Erased:
         return int(session.execute(text(statement), ids).rowcount)  # type: ignore[attr-defined]
 
     # A task of a data set locks its version before its images, so this must do the same.
-    session.execute(_FORGET_NAMES, ids)
+    _forget_names(session, image_ids)
     # A listing locks the archive before its images, so this must do the same.
     held = select(Image.archive_id).where(Image.id.in_(image_ids)).distinct()
     archives.lock(session, list(session.scalars(held)))
@@ -145,6 +137,43 @@ def erase(session: Session, image_ids: Sequence[int]) -> Erased:
         in_sets[2],
         tuple(sorted(set(files))),
     )
+
+
+def _forget_names(session: Session, image_ids: Sequence[int]) -> None:
+    """Forget the names of images in the versions of data sets that name what they left out.
+
+    Files name images by key, URI, path, a path below a folder, or any of these without its ending. So a name is
+    forgotten if the URI of an image, with or without its ending, ends in it.
+    """
+    told = session.execute(
+        text(
+            """SELECT id, counts -> 'left_out_names' AS names FROM dataset_version
+               WHERE jsonb_array_length(coalesce(counts -> 'left_out_names', '[]')) > 0"""
+        )
+    ).all()
+    if not told:
+        return
+    rows = session.execute(
+        text("SELECT uri, key FROM image JOIN archive ON archive.id = archive_id WHERE image.id = ANY(:ids)"),
+        {"ids": list(image_ids)},
+    )
+    gone: set[str] = set()
+    for uri, key in rows:
+        for whole in (uri_of(uri, key), uri_of(uri, key.rpartition(".")[0] or key)):
+            gone.add(whole)
+            slashes = [at for at, sign in enumerate(whole) if sign == "/"]
+            # The slash belongs to the name of /data/a.jpg, and not to that of a.jpg below /data.
+            gone.update(whole[start:] for at in slashes for start in (at, at + 1))
+    for version_id, names in told:
+        left = [name for name in names if name.removeprefix("./") not in gone]
+        if len(left) < len(names):
+            session.execute(
+                text(
+                    """UPDATE dataset_version SET counts = jsonb_set(counts, '{left_out_names}', CAST(:left AS jsonb))
+                       WHERE id = :id"""
+                ),
+                {"id": version_id, "left": json.dumps(left)},
+            )
 
 
 def plan(session: Session, deletion: Deletion, image_ids: Sequence[int], *, keeps_keys: bool = False) -> int:

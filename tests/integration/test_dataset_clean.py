@@ -219,6 +219,8 @@ def test_settings_are_checked_and_stored_under_the_names_of_the_paper(coloured: 
         ({"outlier_share": 0.9}, "outlier_share"),
         ({"regions": "half"}, "regions"),
         ({"detector": "yolo"}, "unknown model 'yolo' of locate"),
+        ({"regions": "whole", "no_region": "keep"}, "no_region would do nothing: regions are whole"),
+        ({"detector": "grounding-dino-tiny", "several_regions": "any"}, "several_regions would do nothing: no worker"),
     ):
         with pytest.raises(UsageError, match=message):
             coloured.dataset_steps.clean(NAME, **wrong)  # type: ignore[arg-type]  # that is what is tested

@@ -10,6 +10,7 @@ import pytest
 
 from ramq.services.dataset_views import BuildRequest
 from ramq.wiring import Services
+from storage.errors import ForbiddenError
 from tests.datasets import work
 from tests.services.command_line import run_here
 from tests.services.fleet import client_services
@@ -47,7 +48,7 @@ def run(services: Services, tmp_path: Path) -> Run:
 def test_a_set_is_built_shown_compared_and_deleted(run: Run, services: Services, tmp_path: Path) -> None:
     begun = run("dataset", "build", "pets", "1", f'tag:"{CAT}"', "--no-wait")
     assert begun.returncode == 0, begun.stderr
-    assert "Left out: not recognised 2." in begun.stderr
+    assert "Left out: not recognised 2, for example half.png, notes.jpg." in begun.stderr
     assert "pets@1  build  running  label" in begun.stderr
     assert "No worker is running." in begun.stderr
     work(services, services.datasets.newest("pets"))
@@ -123,6 +124,10 @@ def test_captions_beside_pictures_are_read_from_folders(engine: Engine, archive:
     assert made.counts["captions"] == {"given": 3}
     view = services.datasets.picture(made, services.images.find("chelsea.png"))
     assert [each["caption"] for each in view.captions] == ["a dog on a lawn", "another one"]
+    refused = Services(settings_for(tmp_path / "data", archive_allow=("/elsewhere",)), engine, None, is_reachable=False)
+    with pytest.raises(ForbiddenError, match="add it to RAMQ_ARCHIVE_ALLOW"):
+        refused.datasets.build("other", BuildRequest(sources=(str(folder),)))
+    assert [view.name for view in services.datasets.list()] == ["pets"]
 
 
 def test_captions_beside_pictures_are_read_from_buckets(

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.services
 
-TAGS = ["dog", "cat", "lawn", "tree|oak"]
-DOG, CAT, LAWN, TREE = range(4)
+TAGS = ["dog", "cat", "lawn", "tree|oak", "crane", "crane", "yes, sir", "salt+pepper", "3"]
+DOG, CAT, LAWN, TREE, BIRD, MACHINE, COMMA, PLUS, DIGIT = range(9)
 
 
 @pytest.fixture
@@ -51,14 +51,17 @@ def version(services: Services, made_up: MadeUp) -> VersionView:
     captions = ["A dog, on a lawn!", None, "=a cat", None, None, None, None, None]
     ids = made_up.add(
         [f"x/{n}.jpg" for n in range(8)],
-        [[DOG, LAWN], [CAT, TREE], [], [LAWN], [DOG], [CAT], [], [DOG]],
+        [[DOG, LAWN], [CAT, TREE], [], [LAWN, BIRD], [COMMA], [PLUS, DIGIT], [], [DOG, MACHINE]],
         captions=captions,
     )
     services.corrections.tag(ids[:2], add=["cat"], remove=["lawn"])
     made = work(services, services.datasets.build("pets", BuildRequest(sources=("file:///made-up",), validation=0.4)))
     with unit_of_work(services.engine) as session:
         items.add(session, made.id, [items.Item(ids[0], "v", captions=["a cat"], origins=["given"])])
-        labels.put(session, made.id, [Label(ids[3], LAWN, ["given", "generated"], "outlier", 0.9)])
+        dropped = [(LAWN, "outlier"), (MACHINE, "contradicted"), (COMMA, "no_region"), (TREE, "outlier")]
+        given = [Label(ids[3], tag, ["given", "generated"], reason, 0.9) for tag, reason in dropped]
+        # A tag alone in its cell, and a comma in it.
+        labels.put(session, made.id, [*given, Label(ids[6], COMMA, ["parsed"], "outlier")])
     return made
 
 

@@ -109,7 +109,7 @@ def test_pictures_without_a_record_are_recognised_by_a_job_that_names_only_them(
     counts = made.counts["generated"]
     assert counts["failed"] == {"not_an_image": 1}
     assert counts["recognised"] == len(ids) - 1
-    assert recorded.dataset_steps.failures(NAME) == {"not_an_image": [ids[0]]}
+    assert counts["failed_images"] == {"not_an_image": [ids[0]]}
     found = stored_labels(recorded, made)
     assert {tag for image_id, tag in found if image_id == ids[1]} == set(assigned(recorded, ids[1]))
     assert not any(image_id == ids[0] for image_id, _ in found)

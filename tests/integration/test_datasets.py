@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from sqlalchemy import text
 
+from ramq.cli.dataset import _local
+from ramq.services.dataset_gathering import Gatherer, is_address
 from ramq.services.dataset_views import BuildRequest
 from ramq.wiring import Services
 from storage.database import unit_of_work
-from storage.datasets import items, labels
+from storage.datasets import gathering, items, labels, versions
 from storage.errors import ConflictError, NotFoundError, UsageError
 from tests.datasets import MadeUp, work, worker_of
 from tests.services.recognised import settings_for
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
 
     from storage.datasets.versions import VersionView
 
@@ -182,7 +186,8 @@ def test_what_is_not_recognised_is_counted_and_named(services: Services, made_up
     assert version.counts["left_out"] == {"not_recognised": 1, "unknown": 1}
     assert version.counts["left_out_names"] == ["new.jpg", "nothing.jpg"]
     assert version.counts["captions"] == {"given": 1}
-    assert build(services, name="all").counts["left_out"] == {"not_recognised": 1}
+    whole = build(services, name="all")
+    assert (whole.counts["left_out"], whole.counts["left_out_names"]) == ({"not_recognised": 1}, ["new.jpg"])
     with pytest.raises(NotFoundError, match="`ramq enqueue /elsewhere`"):
         build(services, "/elsewhere", name="none")
     with pytest.raises(UsageError, match="no recognised image matches 'prefix:zz'"):
@@ -226,7 +231,7 @@ def test_steps_are_paused_cancelled_and_deleted(services: Services, made_up: Mad
 def test_a_step_whose_command_ended_fails_instead_of_waiting_for_ever(services: Services, made_up: MadeUp) -> None:
     made_up.add(["a.jpg"], [[DOG]])
     begun = services.datasets.begin_build("pets", BuildRequest(sources=(ARCHIVE,)))
-    assert work(services, begun).note == "the sources are being read"
+    assert work(services, begun).note == "the sources are being read: 0 pictures so far"
     with services.engine.begin() as connection:
         connection.execute(text("UPDATE dataset_version SET counts = '{\"heard_at\": 0}'"))
     failed = work(services, begun)
@@ -250,3 +255,114 @@ def test_labels_are_merged_and_copied(services: Services, made_up: MadeUp) -> No
         counted = {each.tag_id: (each.kept, each.dropped) for each in labels.tag_counts(session, version.id)}
         assert counted == {CAT: (1, {}), DOG: (1, {"outlier": 1})}
         assert items.after(session, version.id, first)[0].image_id == second
+
+
+def test_of_two_tags_with_one_name_only_the_one_that_was_assigned_is_taken(engine: Engine, tmp_path: Path) -> None:
+    made_up = MadeUp(engine, ["crane", "lawn", "crane"])
+    services = Services(settings_for(tmp_path / "data"), engine, None, is_reachable=False)
+    bird, machine = made_up.add(["a.jpg", "b.jpg"], [[0], [2]])
+    build(services)
+    version = work(services, services.dataset_steps.generate("pets", captioner="none"))
+    with unit_of_work(engine) as session:
+        found = labels.of_images(session, version.id, [bird, machine])
+    assert {image_id: [label.tag_id for label in each] for image_id, each in found.items()} == {bird: [0], machine: [2]}
+    assert version.counts["generated"]["added"] == {}
+
+
+def test_a_step_whose_sources_are_read_is_not_paused_and_says_how_far_it_is(
+    services: Services, made_up: MadeUp
+) -> None:
+    made_up.add(["a.jpg"], [[DOG]])
+    begun = services.datasets.begin_build("pets", BuildRequest(sources=(ARCHIVE,)))
+    for action in ("pause", "resume"):
+        with pytest.raises(ConflictError, match="sources of pets are being read; wait, or cancel it: `ramq dataset c"):
+            services.datasets.steer("pets", action)  # type: ignore[arg-type]
+    with unit_of_work(services.engine) as session:
+        gathering.hear(session, begun.id, 12_000)
+    assert work(services, begun).note == "the sources are being read: 12,000 pictures so far"
+    with unit_of_work(services.engine) as session:
+        versions.fail(session, begun.id, "no")
+    with pytest.raises(ConflictError, match="not all sources of pets were read; cancel it"):
+        services.datasets.steer("pets", "resume")
+    with pytest.raises(ConflictError, match="is failed; `ramq dataset resume pets`, or `ramq dataset cancel pets`"):
+        build(services)
+    assert services.datasets.steer("pets", "cancel").state == "cancelled"
+
+
+def test_a_source_that_takes_long_gives_signs_of_life(
+    services: Services, made_up: MadeUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_up.add(["a.jpg"], [[DOG]])
+    monkeypatch.setattr(gathering, "PATIENCE_SECONDS", 0.4)
+    heard = threading.Event()
+
+    def hear(session: Session, version_id: int, pictures: int = 0) -> None:
+        said(session, version_id, pictures)
+        if threading.current_thread().name == "dataset-sources":
+            heard.set()
+
+    said = gathering.hear
+    monkeypatch.setattr(gathering, "hear", hear)
+    # A source of which nothing comes until somebody gave a sign of life in its place.
+    monkeypatch.setattr(Gatherer, "add_sidecars", lambda _self: heard.wait(60))
+    assert build(services).state == "done"
+    assert heard.is_set()
+
+
+def test_a_fault_while_sources_are_read_fails_the_version_at_once(
+    services: Services, made_up: MadeUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_up.add(["a.jpg"], [[DOG]])
+    request = BuildRequest(sources=(ARCHIVE,))
+    begun = services.datasets.begin_build("pets", request)
+
+    def broken(_self: Gatherer) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Gatherer, "add_sidecars", broken)
+    with pytest.raises(ZeroDivisionError):
+        services.datasets.gather_or_fail(begun, request)
+    failed = services.datasets.get(begun.id)
+    assert failed.state == "failed"
+    assert failed.note == (
+        "the sources cannot be read (ZeroDivisionError): the server's log says more; cancel it, and build it again"
+    )
+
+
+def test_a_name_is_a_folder_only_where_a_command_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dog").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert not is_address("dog"), "a search, whatever folders are beside the server"
+    assert _local("dog") == str(tmp_path / "dog")
+    assert [_local(each) for each in ("7", "tag:dog", "s3://dog")] == ["7", "tag:dog", "s3://dog"]
+
+
+def test_what_is_listed_of_a_version_was_counted_when_it_was_done(
+    services: Services, made_up: MadeUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *_ = made_up.add(["a.jpg", "b.jpg"], [[DOG, LAWN], [DOG]])
+    services.corrections.tag([first], remove=["lawn"])
+    version = build(services)
+    with unit_of_work(services.engine) as session:
+        counted = labels.tag_counts(session, version.id)
+
+    def count(*_: object) -> None:
+        raise AssertionError("the labels of a whole version are counted again")
+
+    monkeypatch.setattr(labels, "tag_counts", count)
+    found = services.datasets.tags(version)
+    assert [(each.tag_id, each.kept, each.dropped, each.origins) for each in found] == [
+        (each.tag_id, each.kept, each.dropped, each.origins) for each in counted
+    ]
+    assert [(each.name, each.kept, each.dropped) for each in found] == [("dog", 2, {}), ("lawn", 0, {"removed": 1})]
+
+
+def test_erasing_an_image_forgets_every_name_that_files_had_for_it(services: Services, made_up: MadeUp) -> None:
+    ids = made_up.add(["x/a.jpg", "x/b.jpg"], [[DOG], [DOG]])
+    version = build(services)
+    told = [f"{ARCHIVE}/x/a.jpg", "/made-up/x/a.jpg", "x/a.jpg", "a.jpg", "./a.jpg", "x/a", "a", "b.jpg", "aa.jpg"]
+    with unit_of_work(services.engine) as session:
+        versions.add_counts(session, version.id, {"left_out_names": told})
+    services.erasures.delete([str(ids[0])])
+    assert services.datasets.get(version.id).counts["left_out_names"] == ["b.jpg", "aa.jpg"]
+    assert services.datasets.deleted(version) == 1

@@ -303,6 +303,13 @@ def test_the_command_lists_what_waits_and_takes_answers(
     assert "0% of these right" in run("pets").stderr
     assert json.loads(run("pets", CAT, "--undo", str(ids[1]), "--json").stdout)["image_ids"] == [ids[1]]
     assert run("pets", "--confirm", str(ids[0])).returncode == 2
+    refused = run("pets", CAT, "--added", "--confirm", str(ids[0]))
+    assert (refused.returncode, "leave out --added" in refused.stderr) == (2, True)
+    first = run("pets", CAT, "--limit", "2", "--json")
+    cursor = json.loads(first.stdout)["next_cursor"]
+    assert f"--cursor {cursor}" in run("pets", CAT, "--limit", "2").stderr
+    rest = json.loads(run("pets", CAT, "--cursor", cursor, "--json").stdout)["items"]
+    assert [one["image_id"] for one in rest] == [ids[5], ids[4], ids[0]]
     assert run("pets", CAT, "--confirm", str(ids[0]), "--reject", str(ids[1])).returncode == 2
 
 

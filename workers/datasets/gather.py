@@ -30,7 +30,7 @@ class Gather:
                 f"the command that read the sources of {version.name} ended before it was done; cancel this version "
                 f"(`ramq dataset cancel {version.name}`) and run it again"
             )
-        return "the sources are being read"
+        return version.note or "the sources are being read"
 
     def plan(self, _session: Session, _version: VersionView) -> Sequence[dict[str, Any]]:
         """Not called: this phase is never ready."""

@@ -7,7 +7,7 @@ assigns. A caption that is composed from tags says nothing new and is left out.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from storage.database import unit_of_work
@@ -19,7 +19,7 @@ from storage.tables import RECOGNITION, SCORE_SCALE
 from workers.datasets.jobs import JobsPhase
 from workers.datasets.label import words_of
 from workers.datasets.tally import TallyPhase, added
-from workers.datasets.vocabulary import called
+from workers.datasets.vocabulary import called, own_ids
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,6 +45,8 @@ COUNTED = (
     "removed_by_people",
     "labels_before",
 )
+FAILED_SHOWN = 100
+"""Pictures of each class of failure in the version's counts, by their ids."""
 UNKNOWN_SHOWN = 50
 """Names that the data set's vocabulary lacks, in the version's counts: those of the most pictures."""
 
@@ -85,16 +87,16 @@ class LabelPhase:
             merging = _Merging(
                 words,
                 version.settings["captioner"],
-                {number: self._names(session, tools, number) for number in sources if number is not None},
+                {number: _source(session, tools, version, words, number) for number in sources if number is not None},
             )
             pictures = items.read(session, version.parent_id, first, last)
             ids = [picture.image_id for picture in pictures]
             known: dict[int, list[Label]] = {image_id: [] for image_id in ids}
             for label in labels.between(session, version.parent_id, first, last):
                 known[label.image_id].append(label)
-            made = generated.read(session, list(merging.names), ids)
+            made = generated.read(session, list(merging.sources), ids)
             said = corrections.of_images(session, ids)
-            failed = generated.failures(session, list(merging.names), [i for i in ids if i not in made])
+            failed = generated.failures(session, list(merging.sources), [i for i in ids if i not in made])
         new_items = [merging.merge(each, known[each.image_id], made.get(each.image_id), said) for each in pictures]
 
         def write(session: Session) -> dict[str, Any]:
@@ -104,14 +106,26 @@ class LabelPhase:
 
         return write
 
-    @staticmethod
-    def _names(session: Session, tools: Tools, generation_id: int) -> Sequence[tuple[str, float]]:
-        key = f"names of generation {generation_id}"
-        if key not in tools.cached:
-            own = vocabularies.tags(session, generated.vocabulary_of(session, generation_id))
-            tools.cached[key] = [(tag.name, tag.threshold) for tag in own]
-        found: Sequence[tuple[str, float]] = tools.cached[key]
-        return found
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The tags of a generation by their ids: names, own thresholds, and the tags of the data set that each means."""
+
+    names: Sequence[str]
+    thresholds: Sequence[float]
+    ours: Sequence[Sequence[int]]
+
+
+def _source(session: Session, tools: Tools, version: VersionView, words: Words, generation_id: int) -> _Source:
+    """Return the tags of a generation. They are kept between tasks."""
+    key = f"tags of generation {generation_id}"
+    if key not in tools.cached:
+        vocabulary_id = generated.vocabulary_of(session, generation_id)
+        tags = vocabularies.tags(session, vocabulary_id)
+        names = [tag.name for tag in tags]
+        ours = own_ids(names, words.vocabulary, is_same=vocabulary_id == version.vocabulary_id)
+        tools.cached[key] = _Source(names, [tag.threshold for tag in tags], ours)
+    return tools.cached[key]  # type: ignore[no-any-return]
 
 
 class _Merging:
@@ -120,15 +134,14 @@ class _Merging:
     Args:
         words: the tags of the data set.
         captioner: whose captions are taken; ``none``: nobody's.
-        names: (name, threshold) of the tags of each generation.
+        sources: the tags of each generation.
     """
 
-    def __init__(self, words: Words, captioner: str, names: Mapping[int, Sequence[tuple[str, float]]]) -> None:
-        self.names = names
+    def __init__(self, words: Words, captioner: str, sources: Mapping[int, _Source]) -> None:
+        self.sources = sources
         self.labels: list[Label] = []
         self._words = words
         self._captioner = captioner
-        self._ids: dict[str, list[int]] = {}
         self._counts = Counter[str]()
         self._added: Counter[str] = Counter()
         self._named_again: Counter[str] = Counter()
@@ -181,15 +194,12 @@ class _Merging:
     def _scores(self, made: Made) -> dict[int, float]:
         """Return the scores of the tags of the data set that the model assigns; of several, the highest."""
         thresholds = self._words.vocabulary.thresholds
-        names = self.names[made.generation_id]
+        source = self.sources[made.generation_id]
         found: dict[int, float] = {}
         for source_id, units in zip(made.tags, made.scores, strict=True):
-            name, own_threshold = names[source_id]
-            if name not in self._ids:
-                self._ids[name] = called(self._words.vocabulary, name)
-            if not self._ids[name] and units > round(own_threshold * SCORE_SCALE):
-                self._unknown[name] += 1
-            for tag_id in self._ids[name]:
+            if not source.ours[source_id] and units > round(source.thresholds[source_id] * SCORE_SCALE):
+                self._unknown[source.names[source_id]] += 1
+            for tag_id in source.ours[source_id]:
                 if units > round(float(thresholds[tag_id]) * SCORE_SCALE):
                     found[tag_id] = max(found.get(tag_id, 0.0), units / SCORE_SCALE)
         return found
@@ -211,16 +221,20 @@ class _Merging:
 def _summary(_session: Session, _version: VersionView, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the counts of a version, from what its tasks did.
 
-    ``recognised`` and ``failed`` (by class) are all ``pictures``. ``labels_before`` and ``added`` (by origin) are all
-    labels. ``named_again``: labels that were there and that the model or its caption named too. ``unknown``: tags of
-    pictures that the data set's vocabulary lacks, by name.
+    ``recognised`` and ``failed`` (by class) are all ``pictures``; ``failed_images`` are the first ids of each class.
+    ``labels_before`` and ``added`` (by origin) are all labels. ``named_again``: labels that were there and that the
+    model or its caption named too. ``unknown``: tags of pictures that the data set's vocabulary lacks, by name.
     """
     total = added(results)
     unknown = Counter(total["unknown"])
+    failed = {
+        name: [image_id for each in results for image_id in each["failed"].get(name, ())] for name in total["failed"]
+    }
     return {
         "generated": total
         | {
-            "failed": {name: sum(len(each["failed"].get(name, ())) for each in results) for name in total["failed"]},
+            "failed": {name: len(image_ids) for name, image_ids in failed.items()},
+            "failed_images": {name: image_ids[:FAILED_SHOWN] for name, image_ids in failed.items()},
             "unknown": sum(unknown.values()),
             "unknown_names": dict(unknown.most_common(UNKNOWN_SHOWN)),
         }

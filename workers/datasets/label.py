@@ -15,7 +15,9 @@ from storage.database import unit_of_work
 from storage.datasets import items, labels, said, sources
 from storage.datasets.labels import Label
 from storage.results import generations, tags
+from storage.results.lookup import COMPOSED
 from storage.tables import SCORE_SCALE
+from workers.datasets.vocabulary import own_ids
 from workers.pipeline.tags import tag_vocabulary
 
 if TYPE_CHECKING:
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from workers.datasets.phase import Tools, Write
 
 IMAGES_PER_TASK = 1000
-COMPOSED = "template"
-"""The captioner that composes sentences from tags."""
 
 
 def by_images(session: Session, version_id: int) -> list[dict[str, Any]]:
@@ -68,22 +68,17 @@ def words_of(tools: Tools, version: VersionView) -> Words:
 class Assigned:
     """Which tags of a data set's vocabulary a record of a generation assigns."""
 
-    def __init__(self, session: Session, generation_id: int, vocabulary_id: int) -> None:
+    def __init__(self, session: Session, generation_id: int, version: VersionView, words: Words) -> None:
         generation = generations.get(session, generation_id)
         theirs = tags.load(session, generation.vocabulary_id)
         self._limits = [round(threshold * SCORE_SCALE) for threshold in theirs.thresholds]
-        self._ours: dict[int, tuple[int, ...]] | None = None
-        if generation.vocabulary_id != vocabulary_id:
-            ours = tags.load(session, vocabulary_id)
-            self._ours = {tag_id: ours.ids(name) for tag_id, name in enumerate(theirs.names)}
+        is_same = generation.vocabulary_id == version.vocabulary_id
+        self._ours = own_ids(theirs.names, words.vocabulary, is_same=is_same)
 
     def tags(self, record: Recorded) -> set[int]:
         """Return the ids of the tags above their thresholds."""
         pairs = zip(record.tags, record.scores, strict=True)
-        found = {tag_id for tag_id, score in pairs if score > self._limits[tag_id]}
-        if self._ours is None:
-            return found
-        return {own for tag_id in found for own in self._ours[tag_id]}
+        return {own for tag_id, score in pairs if score > self._limits[tag_id] for own in self._ours[tag_id]}
 
 
 class LabelImages:
@@ -104,7 +99,7 @@ class LabelImages:
         words = words_of(tools, version)
         with unit_of_work(tools.engine) as session:
             if "assigned" not in tools.cached:
-                tools.cached["assigned"] = Assigned(session, generation_id, version.vocabulary_id)
+                tools.cached["assigned"] = Assigned(session, generation_id, version, words)
             pictures = items.read(session, version.id, first, last)
             records = sources.recorded(session, generation_id, [item.image_id for item in pictures])
         assigned: Assigned = tools.cached["assigned"]

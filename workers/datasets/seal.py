@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from storage.database import unit_of_work
-from storage.datasets import content, versions
+from storage.datasets import content, labels, versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,13 +30,14 @@ class Seal:
         return [{}]
 
     def run(self, tools: Tools, version: VersionView, _task: Task) -> Write:
-        """Count and hash. The result has ``sha256``."""
+        """Count and hash. The result has ``sha256``, and what ``labels.tag_counts`` returns: nobody counts it again."""
         with unit_of_work(tools.engine) as session:
             counts = content.counts(session, version.id)
+            tags = [asdict(each) for each in labels.tag_counts(session, version.id)]
             sha256 = content.sha256(session, version.id)
 
         def write(session: Session) -> dict[str, Any]:
             versions.add_counts(session, version.id, counts)
-            return {"sha256": sha256}
+            return {"sha256": sha256, "tags": tags}
 
         return write

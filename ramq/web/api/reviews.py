@@ -50,9 +50,12 @@ def get_decided_crop(
 def list_decisions(
     services: ServicesDep, name: Version, tag: TagOf, what: What = "dropped", limit: Limit = 50, cursor: Cursor = None
 ) -> DecisionsOut:
-    """List the decisions about a tag that wait for a person, least certain first."""
+    """List the decisions about a tag that wait for a person, least certain first.
+
+    The first page has typical pictures of the tag too.
+    """
     page = services.reviews.waiting(name, tag, what, limit=limit, cursor=cursor)
-    return DecisionsOut.of_page(page.items, page.next_cursor, services.reviews.typical(name, tag))
+    return DecisionsOut.of_page(page.items, page.next_cursor, [] if cursor else services.reviews.typical(name, tag))
 
 
 @router.post("/tags/{tag:path}")
