@@ -8,7 +8,7 @@ pictures; the first step is that of Liu et al., ICDM 2003). What they count as w
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -167,15 +167,14 @@ def fit(examples: Examples, *, precision: float, tag_id: int, own_threshold: flo
     weight = weight_of(labels, examples.others)
     # How many images get the tag depends on the one threshold that is kept, not on those by which it was judged.
     at_level = measure(way.scores > level, way.scores, labels, chosen.weight, known, groups)
-    counts: dict[str, Any] = {"images": at_level.images, "images_most": at_level.images_most, "known": at_level.known}
-    whole = replace(chosen.measure, **counts)
+    whole = _with_counts(chosen.measure, at_level)
     before, after, since = None, whole, None
     if own_threshold is not None and examples.own is not None:
         unseen = np.ones(len(labels), dtype=np.bool_) if examples.seen is None else ~examples.seen
         since = int((unseen & (labels == YES)).sum())
         if since >= LEAST:
             before = measure(examples.own > own_threshold, examples.own, labels, weight, unseen, groups)
-            after = replace(measure(chosen.passed, way.scores, labels, weight, unseen, groups), **counts)
+            after = _with_counts(measure(chosen.passed, way.scores, labels, weight, unseen, groups), at_level)
     gain = _gain(examples.x, labels, folds, used, scored) if yes >= _LEAST_TO_TELL else None
     told = advice(whole, yes, precision, differing=differing, is_reached=is_reached)
     if since is not None and since < yes:
@@ -195,6 +194,10 @@ def fit(examples: Examples, *, precision: float, tag_id: int, own_threshold: flo
         gain is None or gain > _GAIN or not is_reached,
         told,
     )
+
+
+def _with_counts(one: Measure, other: Measure) -> Measure:
+    return replace(one, images=other.images, images_most=other.images_most, known=other.known)
 
 
 def _teach(labels: NDArray[np.int8], folds: NDArray[np.int64]) -> bool:
