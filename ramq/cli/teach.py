@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ from storage.errors import UsageError
 from storage.texts import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ram_core.teaching.measures import Measure, Share
     from ramq.services.teach_views import Suggestions, Taught, TeachReport
@@ -82,7 +83,8 @@ def teach(
         from ramq.services.teach_views import Wanted  # noqa: PLC0415
 
         wanted = ramq.teaching.corrected(least) if tag is None else [Wanted(tag, *named)]
-        done = ramq.teaching.teach(wanted, precision=precision, apply=apply, skip_missing=skip_missing)
+        with _interrupted_with_a_word():
+            done = ramq.teaching.teach(wanted, precision=precision, apply=apply, skip_missing=skip_missing)
         if not as_json:
             for report in done.reports:
                 _tell(report)
@@ -95,6 +97,16 @@ def teach(
         print_json({"items": done.reports, "vocabulary": done.vocabulary, "jobs": jobs})
     if wait and any(job.failed or job.state != "done" for job in jobs):
         raise typer.Exit(1)
+
+
+@contextmanager
+def _interrupted_with_a_word() -> Iterator[None]:
+    """On Ctrl-C while tags are learnt, say how to find out whether anything was stored."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err().print("\nStopped. `ramq teach --list` shows whether a tag was stored.", style="dim", soft_wrap=True)
+        raise
 
 
 def _require_one_way(tag: str | None, *, from_corrections: bool, show_taught: bool, suggest: int | None) -> None:
@@ -112,10 +124,14 @@ def _ids(ramq: Services, given: Sequence[str], archive: str | None) -> list[int]
         if not each.startswith("@"):
             named.append(each)
             continue
+        if not Path(each[1:]).is_file():
+            raise UsageError(f"there is no file {each[1:]}")
         try:
             named += [line.strip() for line in Path(each[1:]).read_text(encoding="utf-8").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{each[1:]} cannot be read as text: {error}") from error
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{each[1:]} is not UTF-8: save the file as UTF-8") from error
+        except OSError as error:
+            raise UsageError(f"{each[1:]} cannot be read: {error.strerror}") from error
     return list(dict.fromkeys(ramq.images.find(image, archive) for image in named))
 
 
