@@ -163,7 +163,14 @@ class Services:
 
     @once
     def teaching(self) -> TeachClient:
-        """Teaching of tags on a few pictures."""
+        """Teaching of tags on a few pictures. It loads no recogniser, so a server can do it beside its other work."""
+        from ramq.services.teaching import TeachClient  # noqa: PLC0415
+
+        return TeachClient(self.engine, self._search_of_database, self.index.reader, self.jobs)
+
+    @once
+    def teaching_by_name(self) -> TeachClient:
+        """Teaching that also tries the names of new tags: RAM and RAM++ are loaded for it, in this process."""
         from ramq.services.teaching import TeachClient  # noqa: PLC0415
         from ramq.services.teaching_by_name import NameScores  # noqa: PLC0415
 

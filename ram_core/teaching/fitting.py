@@ -55,6 +55,8 @@ class Examples:
         own: (N,) float32, scaled logits of the scores that the tag has now (``own_logit``); None for a new tag.
         is_own: whether these are the model's own scores. Those of a former head only tell what was before.
         described: (N,) float32 scores of the tag's name as an open set, NaN where nobody asked; None: not tried.
+        groups: (N,) the same number for copies, which are held out together, and count once in intervals; None: there
+            are no copies. See ``copies``.
     """
 
     x: NDArray[np.float32]
@@ -62,6 +64,7 @@ class Examples:
     own: NDArray[np.float32] | None = None
     is_own: bool = True
     described: NDArray[np.float32] | None = None
+    groups: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,18 +134,22 @@ def fit(examples: Examples, *, precision: float, tag_id: int, own_threshold: flo
         raise TooFewError(f"a tag needs {LEAST} pictures, and {yes} are named; name {LEAST - yes} more (--yes)")
     if (labels != YES).sum() < LEAST:
         raise TooFewError("too few other pictures are recorded to tell the tag from; recognise more, or name some --no")
-    folds = folds_of(labels, FOLDS)
+    groups = np.arange(len(labels)) if examples.groups is None else examples.groups
+    differing = len(np.unique(groups[labels == YES]))
+    folds = folds_of(labels, FOLDS, groups)
+    if not _teach(labels, folds):  # nearly all look alike: the interval says so, since they count as a few
+        folds = folds_of(labels, FOLDS)
     first = _held_out(examples.x, labels, folds, np.ones(len(labels), dtype=np.bool_))
     likely = _likely(first, labels)
     scored = _held_out(examples.x, labels, folds, ~likely)
     ways = _ways(examples, folds, likely, scored, tag_id)
-    judged = [(_judge(way, labels, likely, folds, precision), way) for way in ways]
+    judged = [(_judge(way, labels, likely, folds, groups, precision), way) for way in ways]
     measure, way = _best(judged, labels)
     level, is_reached = _calibrate(way.scores[way.known], labels[way.known], likely[way.known], precision)
     head, threshold = way.finish(level)
     before = None
     if own_threshold is not None and examples.own is not None:
-        before = _measure(examples.own > own_threshold, examples.own, labels, likely)
+        before = _measure(examples.own > own_threshold, examples.own, labels, likely, groups)
     gain = _gain(examples.x, labels, folds, likely, scored) if yes >= _LEAST_TO_TELL else None
     return Fitted(
         head,
@@ -153,8 +160,14 @@ def fit(examples: Examples, *, precision: float, tag_id: int, own_threshold: flo
         tuple(Candidate(each.method, found) for found, each in judged),
         gain,
         gain is None or gain > _GAIN or not is_reached,
-        advice(measure, yes, precision, is_reached=is_reached),
+        advice(measure, yes, precision, differing=differing, is_reached=is_reached),
     )
+
+
+def _teach(labels: NDArray[np.int8], folds: NDArray[np.int64]) -> bool:
+    """Return whether the other folds of each fold have pictures named yes, and others."""
+    is_yes = labels == YES
+    return all((is_yes & (folds != fold)).any() and (~is_yes & (folds != fold)).any() for fold in range(FOLDS))
 
 
 def _ways(
@@ -239,7 +252,12 @@ def _calibrate(
 
 
 def _judge(
-    way: _Way, labels: NDArray[np.int8], likely: NDArray[np.bool_], folds: NDArray[np.int64], precision: float
+    way: _Way,
+    labels: NDArray[np.int8],
+    likely: NDArray[np.bool_],
+    folds: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    precision: float,
 ) -> Measure:
     """Measure a way on each fold with the threshold that the others give."""
     passed = np.zeros(len(labels), dtype=np.bool_)
@@ -248,18 +266,29 @@ def _judge(
         level, _ = _calibrate(way.scores[others], labels[others], likely[others], precision)
         passed[held] = way.scores[held] > level
     known = way.known
-    return _measure(passed[known], way.scores[known], labels[known], likely[known])
+    return _measure(passed[known], way.scores[known], labels[known], likely[known], groups[known])
 
 
 def _measure(
-    passed: NDArray[np.bool_], scores: NDArray[np.float32], labels: NDArray[np.int8], likely: NDArray[np.bool_]
+    passed: NDArray[np.bool_],
+    scores: NDArray[np.float32],
+    labels: NDArray[np.int8],
+    likely: NDArray[np.bool_],
+    groups: NDArray[np.int64],
 ) -> Measure:
     is_yes = labels == YES
     right = int((passed & is_yes).sum())
     wrong = float((passed & ~is_yes & ~likely).sum() + _LIKELY_MISTAKE * (passed & likely).sum())
     return Measure(
-        share(right, right + wrong), share(right, int(is_yes.sum())), round(average_precision(is_yes, scores), 4)
+        share(right, right + wrong, _differ(groups[passed])),
+        share(right, int(is_yes.sum()), _differ(groups[is_yes])),
+        round(average_precision(is_yes, scores), 4),
     )
+
+
+def _differ(groups: NDArray[np.int64]) -> float:
+    """Return the share of pictures that are no copies of others."""
+    return len(np.unique(groups)) / max(len(groups), 1) or 1.0
 
 
 def _best(judged: list[tuple[Measure, _Way]], labels: NDArray[np.int8]) -> tuple[Measure, _Way]:

@@ -38,10 +38,18 @@ def regress(x: NDArray[np.float32], labels: NDArray[np.int8]) -> NDArray[np.floa
     return np.concatenate([model.coef_[0], model.intercept_]).astype(np.float32)
 
 
-def folds_of(labels: NDArray[np.int8], count: int, seed: int = 0) -> NDArray[np.int64]:
-    """Return (N,) the fold of each picture, 0 to ``count`` - 1. Each fold has its part of every label."""
-    random, folds = np.random.default_rng(seed), np.empty(len(labels), dtype=np.int64)
+def folds_of(
+    labels: NDArray[np.int8], count: int, groups: NDArray[np.int64] | None = None, seed: int = 0
+) -> NDArray[np.int64]:
+    """Return (N,) the fold of each picture, 0 to ``count`` - 1. Each fold has its part of every label.
+
+    Pictures of one of the (N,) ``groups`` are in one fold.
+    """
+    groups = np.arange(len(labels)) if groups is None else groups
+    random, fold_of = np.random.default_rng(seed), np.full(int(groups.max(initial=-1)) + 1, -1, dtype=np.int64)
     for label in (YES, NO, UNNAMED):
-        own = np.flatnonzero(labels == label)
-        folds[random.permutation(own)] = np.arange(len(own)) % count
+        own = np.unique(groups[labels == label])
+        own = own[fold_of[own] < 0]
+        fold_of[random.permutation(own)] = np.arange(len(own)) % count
+    folds: NDArray[np.int64] = fold_of[groups]
     return folds

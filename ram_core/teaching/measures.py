@@ -41,16 +41,19 @@ class Measure:
     average_precision: float
 
 
-def share(part: float, whole: float) -> Share:
-    """Return ``part / whole`` with its interval. ``whole - part`` may have halves, which are rounded up for it."""
+def share(part: float, whole: float, differ: float = 1.0) -> Share:
+    """Return ``part / whole`` with its interval. ``whole - part`` may have halves, which are rounded up for it.
+
+    ``differ`` is the share of the pictures that are no copies of others, above 0 to 1: copies make nothing surer.
+    """
     from scipy.stats import beta  # noqa: PLC0415  (slow to load, and only teaching needs it)
 
     if whole <= 0:
         return Share(None, 0.0, 1.0)
-    others = math.ceil(whole - part)
+    others, sure = differ * math.ceil(whole - part), differ * part
     tail = (1 - CONFIDENCE) / 2
-    low = float(beta.ppf(tail, part, others + 1)) if part > 0 else 0.0
-    high = float(beta.ppf(1 - tail, part + 1, others)) if others > 0 else 1.0
+    low = float(beta.ppf(tail, sure, others + 1)) if part > 0 else 0.0
+    high = float(beta.ppf(1 - tail, sure + 1, others)) if others > 0 else 1.0
     return Share(float(part / whole), low, high)
 
 
@@ -67,9 +70,14 @@ def needed(precision: float) -> int:
     return math.ceil(math.log((1 - CONFIDENCE) / 2) / math.log(precision))
 
 
-def advice(after: Measure, yes: int, asked: float, *, is_reached: bool) -> str:
-    """Return one line: how sure the precision is, and how many more pictures would show the one that was asked for."""
+def advice(after: Measure, yes: int, asked: float, *, differing: int, is_reached: bool) -> str:
+    """Return one line: how sure the precision is, and how many more pictures would show the one that was asked for.
+
+    ``differing`` of the ``yes`` pictures are no copies of others.
+    """
     pictures = f"{yes} picture{'' if yes == 1 else 's'}"
+    if differing < yes:
+        pictures += f", {differing} without copies"
     between = f"{pictures}: the precision is between {after.precision.low:.2f} and {after.precision.high:.2f}"
     if not is_reached:
         return (
@@ -78,5 +86,5 @@ def advice(after: Measure, yes: int, asked: float, *, is_reached: bool) -> str:
         )
     if after.precision.low >= asked:
         return f"{between}; that is enough"
-    more = max(5, needed(asked) - yes)
+    more = max(5, needed(asked) - differing)
     return f"{between}; label {more} more to be sure of {asked:g}"

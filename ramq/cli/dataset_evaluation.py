@@ -61,7 +61,7 @@ def evaluate(
     print_table(
         ("tag", "image", "now", "right", "file"),
         (
-            (tag.name, each.image_id, "has it" if each.is_assigned else "has it no more", each.is_better, each.uri)
+            (tag.name, each.image_id, "has it" if each.is_assigned else "no longer has it", each.is_better, each.uri)
             for tag in found.tags
             for each in tag.examples
         ),

@@ -35,12 +35,10 @@ def review(
         list[str] | None,
         typer.Option(metavar="IMAGE", help="The step was right about TAG in this image; repeatable."),
     ] = None,
+    reject: Annotated[list[str] | None, typer.Option(metavar="IMAGE", help="It was wrong; repeatable.")] = None,
     undo: Annotated[
-        list[str] | None, typer.Option(metavar="IMAGE", help="It was wrong: undo what it did; repeatable.")
-    ] = None,
-    take_back: Annotated[
         list[str] | None,
-        typer.Option(metavar="IMAGE", help="Take your answer back, and its correction; repeatable."),
+        typer.Option(metavar="IMAGE", help="Undo your answer, and its correction; repeatable."),
     ] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=500, help="Tags or images to list.")] = 20,
     cursor: Annotated[
@@ -56,7 +54,7 @@ def review(
 
     Example: ramq dataset review pets dog --confirm 12 --confirm 15
     """
-    asked = {"--confirm": (confirm, True), "--undo": (undo, False), "--take-back": (take_back, None)}
+    asked = {"--confirm": (confirm, True), "--reject": (reject, False), "--undo": (undo, None)}
     given = {option: answer for option, answer in asked.items() if answer[0]}
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} are different answers; give one of them at a time")
@@ -83,10 +81,10 @@ def _print_said(said: Said, *, is_right: bool | None, as_json: bool) -> None:
     if as_json:
         print_json(said)
         return
-    done = {True: "confirmed", False: "undone", None: "taken back"}[is_right]
+    done = {True: "confirmed", False: "rejected", None: "undone"}[is_right]
     err().print(f"{plural(len(said.image_ids), 'image')} of {said.tag} {done}.", markup=False)
     for other in said.others:
-        earlier = "confirmed" if other.is_right else "undone"
+        earlier = "confirmed" if other.is_right else "rejected"
         err().print(f"Image {other.image_id} was {earlier} before by {other.said_by}; that stays.", markup=False)
 
 
@@ -96,7 +94,7 @@ def _print_progress(ramq: Services, name: str, limit: int, *, as_json: bool) -> 
         print_json(found)
         return
     print_table(
-        ("tag", "dropped", "waiting", "right", "added", "waiting", "right"),
+        ("tag", "dropped", "to review", "right", "added", "to review", "right"),
         ((tag.name, *_tally(tag.dropped), *_tally(tag.added)) for tag in found.tags[:limit]),
         keep=("tag",),
         empty="No step of this version dropped a tag, or added one.",
@@ -105,7 +103,7 @@ def _print_progress(ramq: Services, name: str, limit: int, *, as_json: bool) -> 
         err().print(f"{plural(len(found.tags) - limit, 'more tag')}; --limit shows more.", style="dim")
     for what, tally in (("Dropped", found.dropped), ("Added", found.added)):
         share = "" if tally.agreement is None else f", {tally.agreement:.0%} of these right"
-        err().print(f"{what}: {tally.waiting:,} wait, {tally.reviewed:,} reviewed{share}.")
+        err().print(f"{what}: {tally.waiting:,} to review, {tally.reviewed:,} reviewed{share}.")
     for person in found.people:
         err().print(f"{person.said_by}: {person.reviewed:,} reviewed, {person.right:,} found right.", markup=False)
 
@@ -123,7 +121,7 @@ def _print_waiting(page: Page[Decision], *, as_json: bool) -> None:
         ("image", "key", "reason", "certainty", "origins"),
         (_row(one) for one in page.items),
         keep=("image",),
-        empty="Nothing waits.",
+        empty="Nothing to review.",
     )
     if page.next_cursor:
         err().print(f"There are more: --cursor {page.next_cursor}", style="dim", soft_wrap=True)

@@ -30,6 +30,15 @@ _METHODS = {
     "description": "the tag's name",
 }
 
+_APPLIES = {"--precision", "--apply", "--skip-missing", "--wait"}
+_TAKEN = {
+    "TAG": {"--yes", "--no", "--archive", *_APPLIES},
+    "--suggest": {"--yes", "--no", "--archive"},
+    "--from-corrections": {"--least", *_APPLIES},
+    "--list": set[str](),
+}
+"""The options that each way to use the command takes."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -46,13 +55,16 @@ def teach(
     from_corrections: Annotated[
         bool, typer.Option("--from-corrections", help="All tags that people added to enough images.")
     ] = False,
-    least: Annotated[int, typer.Option(min=5, help="With --from-corrections: how many are enough.")] = 5,
+    least: Annotated[
+        int | None, typer.Option(min=5, help="With --from-corrections: how many are enough; 5 if not given.")
+    ] = None,
     precision: Annotated[
-        float, typer.Option(min=0.5, max=0.99, help="Share of the images with the tag that shall be right.")
-    ] = 0.9,
+        float | None,
+        typer.Option(min=0.5, max=0.99, help="Share of the images with the tag that shall be right; 0.9 if not given."),
+    ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Give the tag to all recorded images; reads none.")] = False,
     skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Leave out images whose features are not kept.")
+        bool, typer.Option("--skip-missing", help="With --apply: leave out images whose features are not kept.")
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="With --apply: wait for the end of the jobs.")] = False,
     suggest: Annotated[
@@ -71,6 +83,18 @@ def teach(
     Example: ramq teach "our logo" --yes 12 --yes 31 --yes 44 --yes 45 --yes 78 --no 13 --apply --wait
     """
     _require_one_way(tag, from_corrections=from_corrections, show_taught=show_taught, suggest=suggest)
+    given = {
+        "--yes": yes,
+        "--no": no,
+        "--archive": archive,
+        "--least": least is not None,
+        "--precision": precision is not None,
+        "--apply": apply,
+        "--skip-missing": skip_missing,
+        "--wait": wait,
+    }
+    way = "--list" if show_taught else "--from-corrections" if from_corrections else "TAG"
+    _refuse_unused("--suggest" if suggest is not None else way, {name for name, value in given.items() if value})
     settings = settings_for()
     with services(settings) as ramq:
         if show_taught:
@@ -78,13 +102,18 @@ def teach(
             return
         named = [_ids(ramq, images or (), archive) for images in (yes, no)]
         if suggest is not None:
-            _tell_suggestions(ramq.teaching.suggest(tag or "", suggest, yes=named[0], no=named[1]), as_json=as_json)
+            _tell_suggestions(
+                ramq.teaching_by_name.suggest(tag or "", suggest, yes=named[0], no=named[1]), as_json=as_json
+            )
             return
         from ramq.services.teach_views import Wanted  # noqa: PLC0415
+        from ramq.services.teaching import LEAST, PRECISION  # noqa: PLC0415
 
-        wanted = ramq.teaching.corrected(least) if tag is None else [Wanted(tag, *named)]
+        wanted = ramq.teaching.corrected(least or LEAST) if tag is None else [Wanted(tag, *named)]
         with _interrupted_with_a_word():
-            done = ramq.teaching.teach(wanted, precision=precision, apply=apply, skip_missing=skip_missing)
+            done = ramq.teaching_by_name.teach(
+                wanted, precision=precision or PRECISION, apply=apply, skip_missing=skip_missing
+            )
         if not as_json:
             for report in done.reports:
                 _tell(report)
@@ -117,6 +146,16 @@ def _require_one_way(tag: str | None, *, from_corrections: bool, show_taught: bo
         raise UsageError("--suggest needs a TAG")
 
 
+def _refuse_unused(way: str, given: set[str]) -> None:
+    """Raise ``UsageError`` if an option would be ignored."""
+    unused = sorted(given - _TAKEN[way])
+    if unused:
+        raise UsageError(f"{' and '.join(unused)} cannot be used with {way}; leave it out")
+    for option in ("--wait", "--skip-missing"):
+        if option in given and "--apply" not in given:
+            raise UsageError(f"{option} is about the jobs that --apply starts; add --apply, or leave it out")
+
+
 def _ids(ramq: Services, given: Sequence[str], archive: str | None) -> list[int]:
     """Return the images that numbers, keys, URIs and files of these name."""
     named: list[str] = []
@@ -124,21 +163,22 @@ def _ids(ramq: Services, given: Sequence[str], archive: str | None) -> list[int]
         if not each.startswith("@"):
             named.append(each)
             continue
-        if not Path(each[1:]).is_file():
-            raise UsageError(f"there is no file {each[1:]}")
         try:
             named += [line.strip() for line in Path(each[1:]).read_text(encoding="utf-8").splitlines() if line.strip()]
         except UnicodeDecodeError as error:
             raise UsageError(f"{each[1:]} is not UTF-8: save the file as UTF-8") from error
+        except FileNotFoundError as error:
+            raise UsageError(f"there is no file {each[1:]}") from error
         except OSError as error:
             raise UsageError(f"{each[1:]} cannot be read: {error.strerror}") from error
-    return list(dict.fromkeys(ramq.images.find(image, archive) for image in named))
+    return list(dict.fromkeys(ramq.images.find_all(named, archive)))
 
 
 def _tell(report: TeachReport) -> None:
     err().print(
         f"{report.tag} ({'new' if report.is_new else 'mended'}), by {_METHODS[report.method]}: "
-        f"{report.yes} yes, {report.no} no, {report.unnamed:,} others taken at random",
+        f"{report.yes} yes, {report.no} no, {report.unnamed:,} others taken at random"
+        + (f" ({plural(report.left_out, 'named picture')} left out)" if report.left_out else ""),
         markup=False,
     )
     rows: list[tuple[str, Measure | None, str]] = [

@@ -69,6 +69,7 @@ class TeachReportOut(FromView):
     is_reached: bool = Field(description="whether a threshold has this precision on the pictures at hand")
     yes: int
     no: int
+    left_out: int = Field(description="named images that were not learnt, where there are more than 1,000")
     unnamed: int = Field(description="images taken at random, most of which are not of this kind")
     before: MeasureOut | None = Field(description="what the tag did until now; null: it is new")
     after: MeasureOut

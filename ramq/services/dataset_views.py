@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from storage.datasets.items import Item
+    from storage.datasets.labels import Label
     from storage.datasets.versions import VersionView
+    from storage.results.tags import Names
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +107,20 @@ class Difference:
     old: VersionView
     new: VersionView
     tags: list[TagDifference] = field(default_factory=list)
+
+
+def picture_view(item: Item, uri: str, labels: Sequence[Label], names: Names) -> PictureView:
+    """Return what is known of a picture of a version."""
+    rows = [
+        LabelRow(
+            label.tag_id,
+            names.names[label.tag_id],
+            list(label.origins),
+            label.reason,
+            label.certainty,
+            None if label.evidence is None else dict(label.evidence),
+        )
+        for label in labels
+    ]
+    captions = [{"caption": text, "origin": origin} for text, origin in zip(item.captions, item.origins, strict=True)]
+    return PictureView(item.image_id, uri, item.is_validation, item.group_id, captions, rows)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from ramq.services.corrections import LOCAL
-from ramq.services.dataset_views import Difference, LabelRow, PictureView, TagDifference, TagRow
+from ramq.services.dataset_views import Difference, PictureView, TagDifference, TagRow, picture_view
 from storage.database import unit_of_work
 from storage.datasets import gathering, items, labels, said, tasks, versions
 from storage.errors import ConflictError, NotFoundError, RamqError, UsageError
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ramq.services.dataset_views import BuildRequest, ImportRequest
     from ramq.services.picture_bytes import Fetch
     from ramq.services.search import SearchClient
-    from storage.datasets.labels import Label
     from storage.datasets.versions import Step, VersionView
     from storage.objects.source import ArchiveAccess
     from storage.results.tags import Names
@@ -277,26 +276,21 @@ class DatasetClient:
             if not found:
                 raise NotFoundError(f"image {image_id} is not in version {version.number} of {version.name}")
             uri, key, _ = lookup.locate(session, image_id)
-            names = self.names(session, version)
-            [item] = found
-            return PictureView(
-                image_id,
-                lookup.uri_of(uri, key),
-                item.is_validation,
-                item.group_id,
-                [{"caption": text, "origin": origin} for text, origin in zip(item.captions, item.origins, strict=True)],
-                [_row(each, names) for each in labels.of_images(session, version.id, [image_id]).get(image_id, [])],
-            )
+            of_image = labels.of_images(session, version.id, [image_id]).get(image_id, [])
+            return picture_view(found[0], lookup.uri_of(uri, key), of_image, self.names(session, version))
 
     def samples(self, version: VersionView, count: int) -> list[PictureView]:
         """Return some pictures of a version, from all over it."""
         with unit_of_work(self._engine) as session:
-            chosen = items.spread(session, version.id, count)
-        found = []
-        for image_id in chosen:
-            with suppress(NotFoundError):  # it was deleted meanwhile
-                found.append(self.picture(version, image_id))
-        return found
+            names = self.names(session, version)
+            chosen = items.of_images(session, version.id, items.spread(session, version.id, count))
+            ids = [item.image_id for item in chosen]
+            uris, of_images = lookup.uris(session, ids), labels.of_images(session, version.id, ids)
+            return [
+                picture_view(item, uris[item.image_id], of_images.get(item.image_id, []), names)
+                for item in chosen
+                if item.image_id in uris  # else it was deleted meanwhile
+            ]
 
     def compare(self, old: str, new: str) -> Difference:
         """Compare the kept labels of two versions, each ``name`` or ``name@number``.
@@ -374,14 +368,3 @@ class DatasetClient:
         """Return the newest version of each data set, newest set first."""
         with unit_of_work(self._engine) as session:
             return [*{view.name: view for view in versions.views(session)}.values()]
-
-
-def _row(label: Label, names: Names) -> LabelRow:
-    return LabelRow(
-        label.tag_id,
-        names.names[label.tag_id],
-        list(label.origins),
-        label.reason,
-        label.certainty,
-        None if label.evidence is None else dict(label.evidence),
-    )

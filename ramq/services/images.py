@@ -13,7 +13,7 @@ from storage.objects.source import open_store, parse_source, require_allowed
 from storage.results import archives, lookup, regions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -85,6 +85,12 @@ class ImageClient:
         with unit_of_work(self._engine) as session:
             inside = [archive_id for archive_id, _ in archives.resolve_all(session, archive)] if archive else None
             return lookup.resolve(session, text, inside)
+
+    def find_all(self, texts: Sequence[str], archive: str | None = None) -> list[int]:
+        """Return the ids of the images that ``texts`` name, in their order. See ``find``, which takes one."""
+        with unit_of_work(self._engine) as session:
+            inside = [archive_id for archive_id, _ in archives.resolve_all(session, archive)] if archive else None
+            return lookup.resolve_all(session, texts, inside)
 
     def thumbnail(self, image_id: int, size: int = 320) -> tuple[bytes, str]:
         """Return a JPEG no larger than ``size`` (rounded up to a kept size) and its ETag.

@@ -224,6 +224,11 @@ class JobClient:
         with unit_of_work(self._engine) as session:
             return jobs.view(session, job_id)
 
+    def get_all(self, job_ids: Sequence[int]) -> list[JobView]:
+        """Return jobs, in this order, without the classes of their failures. Raises ``NotFoundError``."""
+        with unit_of_work(self._engine) as session:
+            return jobs.views_of(session, job_ids)
+
     def followers(self, job_id: int) -> list[JobView]:
         """Return the jobs of the further stages that were requested together with a job."""
         with unit_of_work(self._engine) as session:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -31,6 +32,8 @@ AT_ONCE = 1024
 _UNPACKED_AT_ONCE = 128
 """Images whose features are unpacked at a time: with RAM, they take four times the memory then."""
 LONGEST_NAME = 100
+MOST_LEARNT = 1_000
+"""Pictures named yes, and pictures named no, of which a tag is learnt: with RAM, 75 MB each. More hardly help."""
 
 _SHOWN = 5
 
@@ -61,8 +64,9 @@ class Lesson:
         name: of the tag.
         tag_id: its id in the vocabulary; of a new one, the id that it will have.
         is_new: whether no tag has this name.
-        named: the images that people named, with their features.
+        named: the images that people named and that are learnt, with their features.
         is_yes: (B,) whether each of them has the tag.
+        said: all that people named as having the tag, and as not having it, learnt or not.
     """
 
     name: str
@@ -70,6 +74,16 @@ class Lesson:
     is_new: bool
     named: Block
     is_yes: NDArray[np.bool_]
+    said: tuple[list[int], list[int]]
+
+    @property
+    def left_out(self) -> int:
+        """How many are not learnt, since there are more than ``MOST_LEARNT``."""
+        return len(self.said[0]) + len(self.said[1]) - len(self.named)
+
+    def without_features(self) -> Lesson:
+        """Return the lesson without what takes memory, to store what was learnt."""
+        return replace(self, named=Block(self.named.ids, self.named.rows[:0], []))
 
     @property
     def yes(self) -> list[int]:
@@ -99,8 +113,8 @@ class KeptFeatures:
         self.basis = teachings.basis(session, source.vocabulary_id)
         self._vector_size = source.vector_size
 
-    def of(self, ids: Sequence[int], optional: Sequence[int] = ()) -> Block:
-        """Return the features of images that people named, in the order of their ids.
+    def known(self, ids: Sequence[int], optional: Sequence[int] = ()) -> dict[int, Kept]:
+        """Return what is recorded of images that people named, all of them with features. ``read`` reads these.
 
         ``optional`` ones are left out if they are not recorded, or their features are not kept.
 
@@ -114,7 +128,7 @@ class KeptFeatures:
             )
         if without := sorted(image_id for image_id in set(ids) if kept[image_id].file is None):
             raise UsageError(f"the features of {_named(without)} are not kept; {self._how_to_keep()}")
-        return self._read({image_id: one for image_id, one in kept.items() if one.file is not None})
+        return {image_id: one for image_id, one in kept.items() if one.file is not None}
 
     def sample(self, count: int) -> Block:
         """Return images taken at random. The same ones each time."""
@@ -150,9 +164,10 @@ class KeptFeatures:
     def _blocks(self, ids: Sequence[int]) -> Iterator[Block]:
         for at in range(0, len(ids), AT_ONCE):
             kept = features.kept(self._session, self.source.id, ids[at : at + AT_ONCE])
-            yield self._read({image_id: one for image_id, one in kept.items() if one.file is not None})
+            yield self.read({image_id: one for image_id, one in kept.items() if one.file is not None})
 
-    def _read(self, kept: dict[int, Kept]) -> Block:
+    def read(self, kept: dict[int, Kept]) -> Block:
+        """Return the features of images, in the order of their ids. Raises ``UsageError`` if they cannot be read."""
         ids = sorted(kept)
         places = [(one.file or "", one.position or 0) for one in (kept[image_id] for image_id in ids)]
         try:
@@ -212,21 +227,26 @@ def lesson_of(kept: KeptFeatures, names: Names, wanted: Wanted, new_id: int) -> 
         UsageError: the tag or an image cannot be used.
     """
     name = _checked(wanted.tag)
-    ids = names.ids(name)
-    if len(ids) > 1:
-        raise UsageError(f"{len(ids)} tags are called {name!r}; give the number of one: {', '.join(map(str, ids))}")
-    if not ids and name.isdecimal():
+    tag_ids = names.ids(name)
+    if len(tag_ids) > 1:
+        numbers = ", ".join(map(str, tag_ids))
+        raise UsageError(f"{len(tag_ids)} tags are called {name!r}; give the number of one: {numbers}")
+    if not tag_ids and name.isdecimal():
         raise UsageError(f"{name} is not the number of a tag; a new tag needs a name with letters")
-    spelling = names.names[ids[0]] if ids else name
+    spelling = names.names[tag_ids[0]] if tag_ids else name
     yes, no = set(wanted.yes), set(wanted.no)
     if both := sorted(yes & no):
         raise UsageError(f"image {both[0]} is named both as {name!r} and as not {name!r}; name it once")
     before = kept.said_before(spelling)
     optional = [*before[0], *before[1]]
-    named = kept.of(sorted(yes | no), [image_id for image_id in optional if image_id not in yes | no])
+    known = kept.known(sorted(yes | no), [image_id for image_id in optional if image_id not in yes | no])
     has = yes | (set(before[0]) - no)
+    said = (sorted(known.keys() & has), sorted(known.keys() - has))
+    draw = random.Random(0)  # noqa: S311  (no secret: the same pictures each time)
+    learnt = [one for ids in said for one in draw.sample(ids, min(len(ids), MOST_LEARNT))]
+    named = kept.read({image_id: known[image_id] for image_id in learnt})
     is_yes = np.array([image_id in has for image_id in named.ids.tolist()], dtype=np.bool_)
-    return Lesson(spelling, ids[0] if ids else new_id, not ids, named, is_yes)
+    return Lesson(spelling, tag_ids[0] if tag_ids else new_id, not tag_ids, named, is_yes, said)
 
 
 def _checked(tag: str) -> str:

@@ -35,6 +35,7 @@ class TeachReport:
         is_reached: whether a threshold reaches it on the pictures at hand.
         yes: number of pictures named as being of this kind, corrections included.
         no: number of those named as not being of it.
+        left_out: number of pictures that were named and not learnt, since there are more than 1,000 of either kind.
         unnamed: number of random pictures that were taken as not being of it.
         before: what the tag did until now; None: it is new.
         after: what it does now.
@@ -53,6 +54,7 @@ class TeachReport:
     is_reached: bool
     yes: int
     no: int
+    left_out: int
     unnamed: int
     before: Measure | None
     after: Measure

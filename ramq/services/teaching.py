@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from ramq.services.corrections import LOCAL
 from ramq.services.lessons import KeptFeatures, lesson_of, scores_of
 from ramq.services.taught_vocabulary import head_row, store
 from ramq.services.teach_views import Suggestions, Taught, TeachReport, ToLabel, Wanted, Way
@@ -15,6 +16,7 @@ from storage.errors import UsageError
 from storage.index.feature_files import FeatureFiles
 from storage.results import corrections, generations, teachings, vocabularies
 from storage.results.corrections import Said
+from workers.datasets.near import THRESHOLDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
 
     ByName = Callable[[Generation, str, NDArray[np.uint8]], NDArray[np.float32] | None]
 
-LOCAL = "local"
-"""Who teaches without a token."""
 PRECISION = 0.9
 LEAST = 5
 """Pictures that a tag needs."""
@@ -75,10 +75,6 @@ class TeachClient:
     def fit(self, tag: str, yes: Sequence[int], no: Sequence[int] = (), *, precision: float = PRECISION) -> TeachReport:
         """Return what a tag would be, and change nothing. See ``teach``."""
         return self.teach([Wanted(tag, yes, no)], precision=precision).reports[0]
-
-    def fit_from_corrections(self, *, least: int = LEAST, precision: float = PRECISION) -> list[TeachReport]:
-        """Return what all tags would be that people added to ``least`` images, and change nothing. See ``teach``."""
-        return self.teach(self.corrected(least), precision=precision).reports
 
     def apply(
         self, tag: str, yes: Sequence[int], no: Sequence[int] = (), *, precision: float = PRECISION, by: str = LOCAL
@@ -121,19 +117,22 @@ class TeachClient:
         Raises:
             UsageError: a tag or an image cannot be used, or there are too few; the message says what to do.
         """
-        if not 0.5 <= precision <= 0.99:
-            raise UsageError(f"the precision is {precision:g}; choose one from 0.5 to 0.99")
+        _require_precision(precision)
         with unit_of_work(self._engine) as session:
             kept = self._kept(session)
-            lessons = self._lessons(session, kept, wanted)
-            for lesson in lessons:
-                require_enough(lesson)
             if apply and not skip_missing:
                 kept.require_all()
-            others = kept.sample(SAMPLE)
-            fits = [self._prepared(session, kept, lesson, others) for lesson in lessons]
-            source = kept.source
-        fitted = [fit(precision) for fit in fits]  # outside the transaction: it may take a while
+            others, source = kept.sample(SAMPLE), kept.source
+        lessons: list[Lesson] = []
+        fitted: list[tuple[Fitted, TeachReport]] = []
+        for each in wanted:  # one after the other: the features of one tag's pictures may take 150 MB
+            with unit_of_work(self._engine) as session:
+                lesson = self._lesson(session, self._kept(session, source), each, lessons)
+                require_enough(lesson)
+                fit = self._prepared(session, self._kept(session, source), lesson, others)
+            fitted.append(fit(precision))  # outside the transaction: it may take a while
+            lessons.append(lesson.without_features())
+            del lesson, fit
         reports = [report for _, report in fitted]
         if not apply:
             return Taught(reports, source.id, None, [])
@@ -141,7 +140,7 @@ class TeachClient:
             rows = [head_row(lesson, one, report, by) for lesson, (one, report) in zip(lessons, fitted, strict=True)]
             vocabulary_id = store(session, source, rows, lessons, reports, by)
             for lesson in lessons:
-                for ids, is_present in ((lesson.yes, True), (lesson.no, False)):
+                for ids, is_present in zip(lesson.said, (True, False), strict=True):
                     if ids:
                         corrections.put(session, ids, [Said(lesson.name, lesson.name, is_present)], by)
             name = vocabularies.view(session, vocabulary_id).name
@@ -167,21 +166,38 @@ class TeachClient:
         Raises:
             UsageError: no image is named, or one cannot be used.
         """
+        return self.study(tag, count, yes=yes, no=no)[1]
+
+    def study(
+        self,
+        tag: str,
+        count: int,
+        *,
+        yes: Sequence[int] = (),
+        no: Sequence[int] = (),
+        precision: float = PRECISION,
+        looked_at: int = LOOKED_AT,
+    ) -> tuple[TeachReport | None, Suggestions]:
+        """Return what a tag would be, fitted once, and the images to label next. See ``fit`` and ``suggest``.
+
+        The report is None with fewer than ``LEAST`` pictures. ``looked_at``: among how many these are.
+        """
         from ram_core.teaching.suggesting import suggest  # noqa: PLC0415  (loads torch)
 
+        _require_precision(precision)
         with unit_of_work(self._engine) as session:
             kept = self._kept(session)
-            [lesson] = self._lessons(session, kept, [Wanted(tag, yes, no)])
+            lesson = self._lesson(session, kept, Wanted(tag, yes, no), ())
             if not lesson.yes:
                 raise UsageError(f"name at least one image of {lesson.name!r} (--yes), to which others can be compared")
-            fit = self._prepared(session, kept, lesson, kept.sample(SAMPLE))
-        fitted = fit(PRECISION)[0] if len(lesson.yes) >= LEAST else None
+            others = kept.sample(SAMPLE)
+            fit = self._prepared(session, kept, lesson, others)
+        fitted, report = fit(precision) if len(lesson.yes) >= LEAST else (None, None)
         with unit_of_work(self._engine) as session:
             kept = self._kept(session, kept.source)
-            blocks = _scored(kept, lesson, fitted, kept.sample(SAMPLE))
-            found = suggest(blocks, kept.x(lesson.named.rows), count)
+            found = suggest(_scored(kept, lesson, fitted, others, looked_at), kept.x(lesson.named.rows), count)
         short = LEAST - len(lesson.yes)
-        return Suggestions(
+        suggestions = Suggestions(
             lesson.name,
             [ToLabel(one.image_id, round(one.score, 4)) for one in found],
             len(lesson.yes),
@@ -189,6 +205,7 @@ class TeachClient:
             fitted is None or fitted.helps,
             f"name {short} more to teach it" if fitted is None else _told(fitted),
         )
+        return report, suggestions
 
     # Parts -----------------------------------------------------------------------------------------------------------
 
@@ -198,15 +215,13 @@ class TeachClient:
             raise UsageError("nothing is recorded yet; run `ramq enqueue SOURCE` first")
         return KeptFeatures(session, FeatureFiles(self._index().store.place), serving)
 
-    def _lessons(self, session: Session, kept: KeptFeatures, wanted: Sequence[Wanted]) -> list[Lesson]:
+    def _lesson(self, session: Session, kept: KeptFeatures, wanted: Wanted, before: Sequence[Lesson]) -> Lesson:
+        """Return what a tag is learnt of. ``before``: those that are taught together with it."""
         names = self._search.vocabulary(session, kept.source.vocabulary_id)
-        lessons: list[Lesson] = []
-        for each in wanted:
-            lesson = lesson_of(kept, names, each, len(names.names) + sum(one.is_new for one in lessons))
-            if any(one.name.lower() == lesson.name.lower() for one in lessons):
-                raise UsageError(f"the tag {lesson.name!r} is given twice; give it once")
-            lessons.append(lesson)
-        return lessons
+        lesson = lesson_of(kept, names, wanted, len(names.names) + sum(one.is_new for one in before))
+        if any(one.name.lower() == lesson.name.lower() for one in before):
+            raise UsageError(f"the tag {lesson.name!r} is given twice; give it once")
+        return lesson
 
     def _prepared(
         self, session: Session, kept: KeptFeatures, lesson: Lesson, others: Block
@@ -218,6 +233,7 @@ class TeachClient:
 
         def fit_to(precision: float) -> tuple[Fitted, TeachReport]:
             from ram_core.errors import ModelError  # noqa: PLC0415  (loads torch)
+            from ram_core.teaching.copies import groups_of  # noqa: PLC0415
             from ram_core.teaching.fitting import Examples, fit  # noqa: PLC0415
             from ram_core.teaching.heads import OWN_FLOORS, own_logit  # noqa: PLC0415
 
@@ -228,8 +244,11 @@ class TeachClient:
                 own = own_logit(scores_of(records, lesson.tag_id), OWN_FLOORS[kept.kind])
                 threshold = float(own_logit(np.array([tag.threshold], dtype=np.float32), OWN_FLOORS[kept.kind])[0])
             is_own = lesson.tag_id not in kept.basis.mended
+            near: Literal["pooled", "vector"] = "pooled" if kept.kind == "pooled" else "vector"
             described = self._described(kept.source, lesson, rows)
-            examples = Examples(kept.x(rows), labels, own, is_own=is_own, described=described)
+            x = kept.x(rows)
+            groups = groups_of(_contents(near, x, records), [one.sha256 for one in records], THRESHOLDS[near])
+            examples = Examples(x, labels, own, is_own=is_own, described=described, groups=groups)
             try:
                 fitted = fit(examples, precision=precision, tag_id=lesson.tag_id, own_threshold=threshold)
             except ModelError as error:
@@ -250,6 +269,11 @@ class TeachClient:
         return scores
 
 
+def _require_precision(precision: float) -> None:
+    if not 0.5 <= precision <= 0.99:
+        raise UsageError(f"the precision is {precision:g}; choose one from 0.5 to 0.99")
+
+
 def require_enough(lesson: Lesson) -> None:
     """Raise ``UsageError`` if a tag has too few pictures."""
     if (count := len(lesson.yes)) < LEAST:
@@ -263,15 +287,22 @@ def _examples(lesson: Lesson, others: Block) -> tuple[NDArray[np.uint8], NDArray
     """Return the features, labels and records of the named images, and of the others behind them."""
     from ram_core.teaching.logistic import NO, UNNAMED, YES  # noqa: PLC0415  (loads torch)
 
-    unnamed = np.flatnonzero(~np.isin(others.ids, lesson.named.ids))
+    unnamed = np.flatnonzero(~np.isin(others.ids, [*lesson.said[0], *lesson.said[1]]))
     labels = [np.where(lesson.is_yes, YES, NO), np.full(len(unnamed), UNNAMED)]
     rows = [lesson.named.rows, others.rows[unnamed]] if len(unnamed) else [lesson.named.rows]
     records = [*lesson.named.kept, *(others.kept[i] for i in unnamed)]
     return np.concatenate(rows), np.concatenate(labels).astype(np.int8), records
 
 
+def _contents(near: str, x: NDArray[np.float32], records: Sequence[Kept]) -> NDArray[np.float32]:
+    """Return (B, F) what tells copies, as in data sets: what ``lite`` keeps of pictures, else their vectors."""
+    if near == "pooled":
+        return x
+    return np.stack([np.frombuffer(one.vector, dtype="<f2") for one in records]).astype(np.float32)
+
+
 def _scored(
-    kept: KeptFeatures, lesson: Lesson, fitted: Fitted | None, others: Block
+    kept: KeptFeatures, lesson: Lesson, fitted: Fitted | None, others: Block, most: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]]:
     """Yield ids, inputs and logits, 0 at the threshold, of the images that nobody named."""
     from ram_core.teaching.heads import OWN_FLOORS, own_logit  # noqa: PLC0415  (loads torch)
@@ -283,7 +314,7 @@ def _scored(
         x = kept.x(rows)
         made = regress(x, labels)
         level = float((x[labels == YES] @ made[:-1]).min())
-    for block in kept.blocks(LOOKED_AT, lesson.named.ids.tolist()):
+    for block in kept.blocks(most, [*lesson.said[0], *lesson.said[1]]):
         if not len(block):
             continue
         x = kept.x(block.rows)
@@ -304,6 +335,7 @@ def _report(lesson: Lesson, fitted: Fitted, precision: float, unnamed: int, seco
         is_reached=fitted.is_reached,
         yes=len(lesson.yes),
         no=len(lesson.no),
+        left_out=lesson.left_out,
         unnamed=unnamed,
         before=fitted.before,
         after=fitted.after,

@@ -45,6 +45,7 @@ from ramq.web.rate_limit import RateLimit
 from ramq.web.render import STATIC, Templates
 from ramq.web.security import Gate
 from ramq.web.tokens import Tokens
+from ramq.web.turns import Turns
 from ramq.web.uploads import Pictures
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     app.state.templates = templates
     app.state.metrics = metrics
     app.state.pictures = Pictures(REMEMBERED_PICTURES_BYTES)
+    app.state.teaching_turns = Turns()
     app.state.is_stopping = is_stopping
     install_problem_handlers(app, templates.show_problem)
     jobs = (api_jobs.router, api_jobs.workers_router)

@@ -12,6 +12,7 @@ from pydantic_core.core_schema import CoreSchema, no_info_before_validator_funct
 
 from ramq.services.corrections import LOCAL
 from ramq.web.render import Templates
+from ramq.web.turns import Turns
 from ramq.wiring import Services
 from storage.errors import UsageError
 from storage.search.language import Parsed, format  # noqa: A004  (the inverse of its parse)
@@ -37,6 +38,11 @@ def caller_of(request: Request) -> str:
     """Return the name of the request's token, or ``local`` if no tokens are set."""
     token = request.app.state.tokens.of(request)
     return LOCAL if token is None else str(token.name)
+
+
+def teaching_turns_of(request: Request) -> Turns:
+    """Return what lets one request at a time fit tags."""
+    return cast("Turns", request.app.state.teaching_turns)
 
 
 def _blank_is_unset(value: Any) -> Any:

@@ -243,7 +243,7 @@ def recorded_page(  # noqa: PLR0913  (the conditions of one query)
 def sample(session: Session, generation_id: int, count: int) -> list[int]:
     """Return ids of images that a generation has recorded, taken at random, ascending. The same ones each time.
 
-    It looks at a few times as many rows as it returns, however many there are.
+    It looks at a few times as many rows as it returns, however many there are, unless their numbers have large gaps.
     """
     bounds = session.execute(
         text("SELECT min(image_id) AS lowest, max(image_id) AS highest FROM record WHERE generation_id = :id"),
@@ -261,8 +261,16 @@ def sample(session: Session, generation_id: int, count: int) -> list[int]:
         )
         found.update(present.scalars())
         if len(found) >= count or ids is every:
-            break
-    return sorted(draw.sample(sorted(found), min(count, len(found))))
+            return sorted(draw.sample(sorted(found), min(count, len(found))))
+    # Few of the numbers in between are in this generation. Each gets a place by a hash, and the first ones are taken.
+    rows = session.execute(
+        text(
+            """SELECT image_id FROM record WHERE generation_id = :id
+               ORDER BY hashint8extended(image_id, 0), image_id LIMIT :count"""
+        ),
+        {"id": generation_id, "count": count},
+    )
+    return sorted(rows.scalars())
 
 
 # File maintenance --------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from storage.tables import PERSON_UNITS, SCORE_SCALE, Archive, Generation, Image
 from storage.texts import id_in, is_storable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 COMPOSED = "template"
 """The captioner that composes sentences from tags. It wrote nothing where there was no tag."""
+_AT_ONCE = 5_000
+"""Names in a query."""
 
 
 def tag_views(row: Any, names: Names, threshold: float | None, denied: Collection[int]) -> list[TagView]:
@@ -187,6 +189,38 @@ def resolve(session: Session, text: str, archives: int | Collection[int] | None)
     return image_id
 
 
+def resolve_all(session: Session, texts: Sequence[str], archive_ids: Collection[int] | None) -> list[int]:
+    """Return the ids of the images that ``texts`` name, in their order. See ``resolve``, which takes one."""
+    numbers = {name: id_in(name) for name in texts}
+    given = sorted({number for number in numbers.values() if number is not None})
+    keys = [name for name in numbers if numbers[name] is None and is_storable(name)]
+    known, named = set[int](), dict[str, list[int]]()
+    for at in range(0, len(given), _AT_ONCE):
+        known.update(session.scalars(select(Image.id).where(Image.id.in_(given[at : at + _AT_ONCE]))))
+    for at in range(0, len(keys), _AT_ONCE):
+        named |= _named(session, keys[at : at + _AT_ONCE], archive_ids)
+    found = []
+    for name in texts:
+        number = numbers[name]
+        if number is None:
+            found.append(_only(name, named.get(name, [])))
+        elif number in known:
+            found.append(number)
+        else:
+            raise NotFoundError(f"there is no image {number}")
+    return found
+
+
+def uris(session: Session, image_ids: Collection[int]) -> dict[int, str]:
+    """Return the URIs of images, by id. Those that are gone are left out."""
+    rows = session.execute(
+        select(Image.id, Archive.uri, Image.key)
+        .join(Archive, Archive.id == Image.archive_id)
+        .where(Image.id.in_(image_ids))
+    )
+    return {row.id: uri_of(row.uri, row.key) for row in rows}
+
+
 def find(session: Session, text: str, archive_ids: Collection[int] | None) -> int:
     """Return the id of the image with this key or URI, in some archives or in all.
 
@@ -194,7 +228,10 @@ def find(session: Session, text: str, archive_ids: Collection[int] | None) -> in
         NotFoundError: there is none.
         UsageError: there are several, in several archives.
     """
-    found = _named(session, text, archive_ids) if is_storable(text) else []
+    return _only(text, _named(session, [text], archive_ids)[text] if is_storable(text) else [])
+
+
+def _only(text: str, found: list[int]) -> int:
     if not found:
         raise NotFoundError(f"there is no image {text!r}: give its id, its key or its URI")
     if len(found) > 1:
@@ -202,18 +239,22 @@ def find(session: Session, text: str, archive_ids: Collection[int] | None) -> in
     return found[0]
 
 
-def _named(session: Session, text: str, archive_ids: Collection[int] | None) -> list[int]:
-    """Return the ids of the images with this key or URI, oldest first."""
+def _named(session: Session, texts: Sequence[str], archive_ids: Collection[int] | None) -> dict[str, list[int]]:
+    """Return the ids of the images with each of these keys or URIs, oldest first."""
     is_inside = true() if archive_ids is None else Archive.id.in_(archive_ids)
-    keys = {text}
-    if "://" in text:
-        roots = map(_root, session.scalars(select(Archive.uri).where(is_inside)))
-        keys.update(text.removeprefix(root) for root in roots if text.startswith(root))
+    keys, links = set(texts), [text for text in texts if "://" in text]
+    if links:
+        roots = set(map(_root, session.scalars(select(Archive.uri).where(is_inside))))
+        keys.update(link.removeprefix(root) for link in links for root in roots if link.startswith(root))
     rows = session.execute(
         select(Image.id, Archive.uri, Image.key)
         .join(Archive, Archive.id == Image.archive_id)
         .where(is_inside, Image.key.in_(keys))
         .order_by(Image.id)
     )
-    # The rest of a URI may be a key in other archives, too.
-    return [row.id for row in rows if text in (row.key, uri_of(row.uri, row.key))]
+    found: dict[str, list[int]] = {text: [] for text in texts}
+    for row in rows:
+        # The rest of a URI may be a key in other archives, too.
+        for name in {row.key, uri_of(row.uri, row.key)} & found.keys():
+            found[name].append(row.id)
+    return found

@@ -61,7 +61,7 @@ class TaughtTag:
         tag: its name.
         method: how it gets its score.
         vocabulary: name of the vocabulary.
-        generations: those with this vocabulary.
+        generations: those whose vocabulary has the tag as it was taught then.
         is_serving: whether search uses one of these.
         yes: the number of images named as being of this kind.
         no: the number of those named as not being of it.
@@ -196,15 +196,21 @@ def taught(session: Session) -> list[TaughtTag]:
     rows = session.execute(
         text(
             """
-            SELECT DISTINCT ON (lower(tag.name)) tag.name, head.method, vocabulary.name AS vocabulary,
-                cardinality(head.yes) AS yes, cardinality(head.no) AS no, head.report, head.said_by, head.taught_at,
-                ARRAY(SELECT g.id FROM generation AS g WHERE g.vocabulary_id = head.vocabulary_id
-                      AND g.dropped_at IS NULL ORDER BY g.id) AS generations,
-                EXISTS (SELECT FROM generation AS g WHERE g.vocabulary_id = head.vocabulary_id AND g.is_default)
-                    AS is_serving
-            FROM head JOIN tag ON tag.vocabulary_id = head.vocabulary_id AND tag.id = head.tag_id
-            JOIN vocabulary ON vocabulary.id = head.vocabulary_id
-            ORDER BY lower(tag.name), head.taught_at DESC, head.vocabulary_id DESC
+            WITH every AS (
+                SELECT head.*, tag.name, lower(tag.name) AS folded
+                FROM head JOIN tag ON tag.vocabulary_id = head.vocabulary_id AND tag.id = head.tag_id
+            ), newest AS (
+                SELECT DISTINCT ON (folded) * FROM every ORDER BY folded, taught_at DESC, vocabulary_id DESC
+            ), used AS (  -- a vocabulary that is taught further has the heads of the former one, with their times
+                SELECT newest.folded, g.id, g.is_default FROM newest
+                JOIN every USING (folded, taught_at)
+                JOIN generation AS g ON g.vocabulary_id = every.vocabulary_id AND g.dropped_at IS NULL
+            )
+            SELECT newest.name, newest.method, vocabulary.name AS vocabulary, cardinality(newest.yes) AS yes,
+                cardinality(newest.no) AS no, newest.report, newest.said_by, newest.taught_at,
+                ARRAY(SELECT id FROM used WHERE used.folded = newest.folded ORDER BY id) AS generations,
+                EXISTS (SELECT FROM used WHERE used.folded = newest.folded AND used.is_default) AS is_serving
+            FROM newest JOIN vocabulary ON vocabulary.id = newest.vocabulary_id ORDER BY newest.folded
             """
         )
     )

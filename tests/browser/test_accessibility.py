@@ -8,20 +8,23 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from ramq.wiring import Services
 from storage.results.reading_views import FoundLine
 from storage.results.region_views import FoundRegion
+from storage.search.views import SearchQuery
 from tests.browser.conftest import PATIENCE_MS
 from tests.readings import rectangle
 from tests.region_archive import painted
 from tests.services.decided import Label, add_version
 from tests.services.located import write_regions
 from tests.services.read import write_text
-from tests.services.recognised import CAT
+from tests.services.recognised import CAT, settings_for
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from pathlib import Path
 
-    from ramq.wiring import Services
+    from playwright.sync_api import Browser
+    from sqlalchemy import Engine
 
 pytestmark = [pytest.mark.browser, pytest.mark.services]
 
@@ -45,12 +48,20 @@ SCREENS = (
     "/datasets/pets",
     "/datasets/pets/review",
     "/datasets/pets/review?tag=next",
+    "/teach",
+    "/teach?tag=my+thing&{yes}",
     "/docs",
     "/login",
     "/images/999999",
 )
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 SIZES = {"phone": (390, 844), "desk": (1280, 900)}
+
+
+@pytest.fixture
+def services(recognised_engine: Engine, stage: Path, broker_url: str) -> Services:
+    """Beside the index of the recognised photographs, where their features are."""
+    return Services(settings_for(stage / "data"), recognised_engine, broker_url, is_reachable=False)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -82,6 +93,7 @@ def test_a_screen_can_be_used_by_everybody(browser: Browser, base_url: str, serv
     ]
     add_version(services, "pets", decided)
     services.reviews.say("pets", CAT, [services.images.find("rocket.jpg")], is_right=True)
+    yes = "&".join(f"yes={hit.image_id}" for hit in services.search.page(SearchQuery(limit=5)).items)
     width, height = SIZES[size]
     context = browser.new_context(
         base_url=base_url,
@@ -92,7 +104,10 @@ def test_a_screen_can_be_used_by_everybody(browser: Browser, base_url: str, serv
     page = context.new_page()
     found = []
     for screen in SCREENS:
-        page.goto(screen.format(image=image, job=job.id))
+        page.goto(screen.format(image=image, job=job.id, yes=yes))
+        if "{yes}" in screen:
+            expect(page.locator(".advice")).to_be_visible()
+            expect(page.locator(".to-label").first).to_be_visible()
         if screen.endswith("#draw"):
             page.locator("#draw summary").press("Enter")
             page.get_by_role("application").press("ArrowDown")

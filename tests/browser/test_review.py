@@ -57,15 +57,15 @@ def test_each_decision_is_answered_with_buttons_and_taken_back(page: Page, ids: 
     expect(page.locator(".decision")).to_have_count(5)
     expect(page.locator(".typical img")).to_have_count(1)
     card(page, ids[0]).get_by_role("button", name="Confirm").click()
-    expect(page.locator(".pace")).to_have_text("4 wait, 1 reviewed, 100\u00a0% of these right")
-    card(page, ids[1]).get_by_role("button", name="Undo").click()
-    expect(page.locator(".pace")).to_have_text("3 wait, 2 reviewed, 50\u00a0% of these right")
+    expect(page.locator(".pace")).to_have_text("4 to review, 1 reviewed, 100\u00a0% of these right")
+    card(page, ids[1]).get_by_role("button", name="Reject").click()
+    expect(page.locator(".pace")).to_have_text("3 to review, 2 reviewed, 50\u00a0% of these right")
     assert (said(services, ids[0]), said(services, ids[1])) == ([False], [True])
     page.reload()
     expect(page.locator(".decision")).to_have_count(3)
-    page.get_by_role("button", name="Take back").click()
+    page.get_by_role("button", name="Undo").click()
     expect(page.locator(".decision")).to_have_count(4)
-    expect(page.locator(".pace")).to_have_text("4 wait, 1 reviewed, 100\u00a0% of these right")
+    expect(page.locator(".pace")).to_have_text("4 to review, 1 reviewed, 100\u00a0% of these right")
     assert said(services, ids[1]) == []
 
 
@@ -73,23 +73,27 @@ def test_many_are_answered_at_once(page: Page, ids: list[int], services: Service
     open_review(page)
     for image_id in ids[:3]:
         card(page, image_id).get_by_role("checkbox").check()
-    page.get_by_role("button", name="Undo selected").click()
-    expect(page.locator(".pace")).to_have_text("2 wait, 3 reviewed, 0\u00a0% of these right")
+    page.get_by_role("button", name="Reject selected").click()
+    expect(page.locator(".pace")).to_have_text("2 to review, 3 reviewed, 0\u00a0% of these right")
     assert [said(services, image_id) for image_id in ids[:4]] == [[True], [True], [True], []]
 
 
 @with_scripts
 def test_a_review_is_done_with_single_keys(page: Page, ids: list[int], services: Services) -> None:
     open_review(page)
-    page.keyboard.press("j")
-    expect(card(page, ids[0]).get_by_role("checkbox")).to_be_focused()
+    page.keyboard.press("y")  # a key is for the picture that has the focus, and none has it
+    page.keyboard.press("u")
+    expect(page.locator(".pace")).to_have_text("5 to review, 0 reviewed")
+    card(page, ids[0]).get_by_role("checkbox").focus()
     page.keyboard.press("y")
     expect(card(page, ids[0]).locator(".said")).to_have_text("confirmed")
     expect(card(page, ids[1]).get_by_role("checkbox")).to_be_focused()
     page.keyboard.press("n")
-    expect(card(page, ids[1]).locator(".said")).to_have_text("undone")
+    expect(card(page, ids[1]).locator(".said")).to_have_text("rejected")
     expect(card(page, ids[2]).get_by_role("checkbox")).to_be_focused()
+    expect(page.locator("#told")).to_have_text("1 rejected. 3 to review.")
     page.keyboard.press("u")
+    expect(page.locator("#told")).to_have_text("Undone: 1 picture. 4 to review.")
     expect(card(page, ids[1]).locator(".said")).to_have_count(0)
     expect(card(page, ids[1]).get_by_role("checkbox")).to_be_focused()
     for key in ("ArrowRight", "ArrowRight", "k"):
@@ -108,20 +112,32 @@ def test_a_review_is_done_with_single_keys(page: Page, ids: list[int], services:
     assert services.reviews.progress("pets").dropped == Tally(4, 1, 1)
     for key in ("a", "n", "Enter"):
         page.keyboard.press(key)
-    expect(page.get_by_role("heading", name="Nothing waits")).to_be_visible()
-    expect(page.locator(".pace")).to_have_text("0 wait, 5 reviewed, 20\u00a0% of these right")
+    expect(page.get_by_role("heading", name="Nothing to review")).to_be_visible()
+    expect(page.locator(".pace")).to_have_text("0 to review, 5 reviewed, 20\u00a0% of these right")
     assert [said(services, image_id) for image_id in ids[:6]] == [[False], [True], [True], [True], [True], []]
+
+
+@with_scripts
+def test_a_key_undoes_only_answers_of_this_visit(page: Page, ids: list[int], services: Services) -> None:
+    open_review(page)
+    card(page, ids[0]).get_by_role("button", name="Confirm").click()
+    expect(page.locator(".pace")).to_contain_text("1 reviewed")
+    page.reload()
+    card(page, ids[1]).get_by_role("checkbox").focus()
+    page.keyboard.press("u")
+    expect(page.locator("#trouble")).to_contain_text("no answer of this visit")
+    assert said(services, ids[0]) == [False]
 
 
 @with_scripts
 def test_the_keys_are_shown_and_hidden(page: Page, ids: list[int]) -> None:
     open_review(page)
-    expect(page.get_by_text("take the last answer back")).to_be_hidden()
+    card(page, ids[0]).get_by_role("checkbox").focus()
+    expect(page.get_by_text("undo your last answer on this page")).to_be_hidden()
     page.keyboard.press("?")
-    expect(page.get_by_text("take the last answer back")).to_be_visible()
+    expect(page.get_by_text("undo your last answer on this page")).to_be_visible()
     page.keyboard.press("?")
-    expect(page.get_by_text("take the last answer back")).to_be_hidden()
-    assert ids
+    expect(page.get_by_text("undo your last answer on this page")).to_be_hidden()
 
 
 def test_who_comes_second_sees_who_answered_before(page: Page, ids: list[int], services: Services) -> None:
@@ -129,7 +145,7 @@ def test_who_comes_second_sees_who_answered_before(page: Page, ids: list[int], s
     services.reviews.say("pets", CAT, ids[:1], is_right=False, by="ann")
     card(page, ids[0]).get_by_role("button", name="Confirm").click()
     expect(page.get_by_text("by ann")).to_be_visible()
-    expect(page.locator(".pace")).to_have_text("4 wait, 1 reviewed, 0\u00a0% of these right")
+    expect(page.locator(".pace")).to_have_text("4 to review, 1 reviewed, 0\u00a0% of these right")
     assert said(services, ids[0]) == [True]
 
 
@@ -152,7 +168,7 @@ def test_without_scripts_enter_on_a_picture_answers_nothing(page: Page, ids: lis
     box = card(page, ids[1]).get_by_role("checkbox")
     box.focus()
     page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_contain_text("Confirm or Undo")
+    expect(page.get_by_role("alert")).to_contain_text("Confirm or Reject")
     expect(page.locator(".decision")).to_have_count(5)
     assert services.reviews.progress("pets").dropped.reviewed == 0
 
@@ -166,7 +182,8 @@ def test_more_decisions_come_as_the_list_is_read(
     page.locator(".bar-of-answers").scroll_into_view_if_needed()
     expect(page.locator(".decision")).to_have_count(5)
     assert [int(one.get_attribute("data-image") or 0) for one in page.locator(".decision").all()] == ids[:5]
-    for _ in range(5):
+    card(page, ids[0]).get_by_role("checkbox").focus()
+    for _ in range(4):
         page.keyboard.press("j")
     page.keyboard.press("y")
     expect(card(page, ids[4]).locator(".said")).to_have_text("confirmed")
@@ -182,7 +199,7 @@ def test_without_scripts_the_list_has_pages(page: Page, ids: list[int], monkeypa
     expect(page.locator(".decision")).to_have_count(2)
     expect(card(page, ids[3])).to_be_visible()
     expect(card(page, ids[4])).to_be_visible()
-    page.get_by_role("button", name="Take back").click()
+    page.get_by_role("button", name="Undo").click()
     expect(card(page, ids[0])).to_be_visible()
 
 
@@ -196,12 +213,12 @@ def test_it_is_done_with_a_finger_on_a_phone(
     page = context.new_page()
     open_review(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    button = card(page, ids[0]).get_by_role("button", name="Undo")
+    button = card(page, ids[0]).get_by_role("button", name="Reject")
     size = button.bounding_box()
     assert size
     assert (size["height"] >= 44, size["width"] >= 44) == (True, True)
     button.click()
-    expect(card(page, ids[0]).locator(".said")).to_have_text("undone")
+    expect(card(page, ids[0]).locator(".said")).to_have_text("rejected")
     card(page, ids[1]).locator("label").click()
     page.get_by_role("button", name="Confirm selected").click()
     expect(card(page, ids[1]).locator(".said")).to_have_text("confirmed")
@@ -221,4 +238,3 @@ def test_who_may_only_read_sees_no_buttons(browser: Browser, guarded_url: str, i
     expect(page.locator(".decision button, .decision input")).to_have_count(0)
     page.keyboard.press("y")
     context.close()
-    assert ids

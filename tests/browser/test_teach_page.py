@@ -82,11 +82,13 @@ def test_a_tag_is_taught_from_its_name_to_the_generation_that_has_it(
     page.get_by_role("button", name="Choose", exact=True).click()
     expect(page.locator(".advice")).to_contain_text("Too few examples to be sure")
     expect(page).to_have_url(re.compile(r"precision=0\.7"))
-    page.get_by_role("button", name="Give it to all images").click()
+    page.get_by_role("button", name="Apply to all images").click()
     job = page.locator("article.job")
     expect(job).to_contain_text("imagenet-taught-1")
     worker = make_worker(services)
-    while any(not one.is_over for one in services.jobs.list().items):
+    for _ in range(50):
+        if all(one.is_over for one in services.jobs.list().items):
+            break
         worker.work()
     worker.leave()
     expect(job).to_contain_text("Its results are generation 2")  # by itself
@@ -99,8 +101,14 @@ def test_a_tag_is_taught_from_its_name_to_the_generation_that_has_it(
 def test_what_to_label_next_is_answered_with_single_keys(page: Page, ids: list[int]) -> None:
     page.goto(lesson(ids, 5, 1))
     cards = page.locator(".to-label")
-    expect(cards.first.get_by_label("Yes")).to_be_focused()
+    first = cards.first.get_by_label("Yes")
+    expect(first).to_be_visible()
+    expect(page.locator("#computed")).to_contain_text("5 pictures")  # is read out
+    expect(first).not_to_be_focused()
     count = cards.count()
+    page.keyboard.press("y")  # a key is for the picture that has the focus, and none has it
+    expect(first).not_to_be_checked()
+    first.focus()
     page.keyboard.press("y")
     expect(cards.nth(1).get_by_label("Yes")).to_be_focused()
     page.keyboard.press("n")
@@ -108,8 +116,14 @@ def test_what_to_label_next_is_answered_with_single_keys(page: Page, ids: list[i
     page.keyboard.press("y")
     expect(cards.nth(1).get_by_label("No")).not_to_be_checked()
     page.keyboard.press("Space")
+    expect(cards.nth(2).get_by_label("Yes")).to_be_checked()
+    expect(cards.nth(2).get_by_label("Yes")).to_be_focused()
+    page.keyboard.press("s")
     expect(page.locator("#labelled")).to_have_text(f"2 of {count} answered")
     page.keyboard.press("n")
+    for _ in range(count - 4):
+        page.keyboard.press("s")
+    expect(page.get_by_role("button", name="Go on")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("#yes-title")).to_contain_text("7")
     expect(page.locator("#no-title")).to_contain_text("2")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import event
 
 from ramq.settings import Settings
 from ramq.wiring import Services
@@ -108,3 +110,20 @@ def test_a_number_is_the_last_word_of_an_archive_where_no_archive_has_it_as_its_
                 archives.resolve_all(session, unknown)
             with pytest.raises(NotFoundError, match="known archives: file:///photos/2024"):
                 archives.resolve(session, unknown)
+
+
+def test_many_names_are_looked_up_with_a_few_statements(services: Services, engine: Engine) -> None:
+    ours = fill(engine, "/srv/photos", *(f"{n}.jpg" for n in range(50)))
+    theirs = fill(engine, "s3://theirs/photos", "photos/b.jpg", "1.jpg")
+    texts = [str(theirs["photos/b.jpg"]), "s3://theirs/photos/b.jpg", *(f"{n}.jpg" for n in range(2, 50)), "2.jpg"]
+    statements: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *call: statements.append(call[2]))
+    found = services.images.find_all(texts)
+    assert found == [*[theirs["photos/b.jpg"]] * 2, *(ours[f"{n}.jpg"] for n in range(2, 50)), ours["2.jpg"]]
+    assert len([one for one in statements if "FROM" in one]) <= 4
+    assert services.images.find_all(["1.jpg"], "/srv/photos") == [ours["1.jpg"]]
+    for name in ("1.jpg", "nowhere.jpg", "999999", "a\0"):
+        with pytest.raises((NotFoundError, UsageError)) as one:
+            services.images.find(name)
+        with pytest.raises(type(one.value), match=re.escape(str(one.value))):
+            services.images.find_all(["2.jpg", name])

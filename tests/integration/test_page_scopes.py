@@ -67,6 +67,8 @@ def screens(make_client: Callable[..., TestClient], archive: Path) -> list[str]:
         "/datasets",
         "/datasets/pets",
         f"/datasets/pets/review?{urlencode({'tag': CAT})}",
+        "/teach",
+        f"/teach?job={running.id}",
     ]
 
 

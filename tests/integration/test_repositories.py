@@ -14,7 +14,7 @@ from storage.errors import NotFoundError, UsageError
 from storage.ledger import failures
 from storage.objects.base import MAX_KEY_BYTES
 from storage.objects.source import parse_source
-from storage.results import archives, erasures, generations, images, records
+from storage.results import archives, erasures, features, generations, images, records
 from storage.results.generations import GenerationSpec
 from storage.results.records import FailureRow, Provenance, RecordRow
 from storage.results.vocabularies import VocabularySpec
@@ -313,3 +313,30 @@ def test_a_generation_is_registered_once_and_the_first_serves_search(engine: Eng
 def test_before_anything_was_recorded_no_generation_serves_search(engine: Engine) -> None:
     with unit_of_work(engine) as session:
         assert generations.default(session) is None
+
+
+def test_a_sample_is_whole_although_the_numbers_of_the_images_have_large_gaps(engine: Engine) -> None:
+    ledger = Ledger.new(engine)
+    count, apart = 400, 5_000
+    ledger.execute(
+        """INSERT INTO image (id, archive_id, key, version, size)
+           SELECT n * :apart, :archive, n, 'v1', 1 FROM generate_series(1, :count) AS n""",
+        apart=apart,
+        archive=ledger.archive.id,
+        count=count,
+    )
+    ids = [n * apart for n in range(1, count + 1)]
+    with unit_of_work(engine) as session:
+        job = ledger.make_job()
+        records.write_records(
+            session,
+            [RecordRow(one, "v1", [1], [9000], None, 4, 3, VECTOR) for one in ids],
+            Provenance(job, ledger.generation_id, "none"),
+        )
+    with unit_of_work(engine) as session:
+        found = features.sample(session, ledger.generation_id, 200)
+        assert (len(found), len(set(found) & set(ids)), found) == (200, 200, sorted(found))
+        assert features.sample(session, ledger.generation_id, 200) == found
+        # From all over it: neither end is left out.
+        assert sum(one <= ids[count // 2] for one in found) == pytest.approx(100, abs=40)
+        assert features.sample(session, ledger.generation_id, 1_000) == ids

@@ -117,9 +117,8 @@ def test_progress_and_agreement_are_counted_by_tag_by_kind_and_by_person(service
     assert review.people == [PersonTally("ann", 3, 3), PersonTally("ben", 2, 1)]
 
 
-def test_pages_have_each_decision_once_though_others_are_answered_between_them(
-    services: Services, ids: list[int]
-) -> None:
+@pytest.mark.usefixtures("ids")
+def test_pages_have_each_decision_once_though_others_are_answered_between_them(services: Services) -> None:
     everything = waiting(services)
     first = services.reviews.waiting("pets", CAT, limit=2)
     services.reviews.say("pets", CAT, everything[:1], is_right=True)
@@ -132,7 +131,6 @@ def test_pages_have_each_decision_once_though_others_are_answered_between_them(
         services.reviews.waiting("pets", DOG, cursor=first.next_cursor)
     with pytest.raises(UsageError, match="cursor"):
         services.reviews.waiting("pets", CAT, "added", cursor=first.next_cursor)
-    assert ids
 
 
 def test_of_two_people_at_once_one_answers_and_the_other_sees_it(services: Services, ids: list[int]) -> None:
@@ -291,19 +289,19 @@ def test_the_command_lists_what_waits_and_takes_answers(
     shown = run("pets")
     assert shown.returncode == 0, shown.stderr
     assert CAT in shown.stdout
-    assert "Dropped: 7 wait, 0 reviewed." in shown.stderr
+    assert "Dropped: 7 to review, 0 reviewed." in shown.stderr
     waiting = json.loads(run("pets", CAT, "--json").stdout)["items"]
     assert [one["image_id"] for one in waiting] == [ids[2], ids[1], ids[3], ids[5], ids[4], ids[0]]
     assert len(json.loads(run("pets", CAT, "--added", "--json").stdout)["items"]) == 2
 
     key = services.images.get(ids[2]).key
-    done = run("pets", CAT, "--undo", key, "--undo", str(ids[1]))
-    assert (done.returncode, done.stderr) == (0, f"2 images of {CAT} undone.\n")
+    done = run("pets", CAT, "--reject", key, "--reject", str(ids[1]))
+    assert (done.returncode, done.stderr) == (0, f"2 images of {CAT} rejected.\n")
     assert corrections_of(services, ids[2]) == {CAT.lower(): True}
     again = run("pets", CAT, "--confirm", str(ids[1]))
-    assert f"Image {ids[1]} was undone before by local; that stays." in again.stderr
+    assert f"Image {ids[1]} was rejected before by local; that stays." in again.stderr
     assert "0% of these right" in run("pets").stderr
-    assert json.loads(run("pets", CAT, "--take-back", str(ids[1]), "--json").stdout)["image_ids"] == [ids[1]]
+    assert json.loads(run("pets", CAT, "--undo", str(ids[1]), "--json").stdout)["image_ids"] == [ids[1]]
     assert run("pets", "--confirm", str(ids[0])).returncode == 2
     refused = run("pets", CAT, "--added", "--confirm", str(ids[0]))
     assert (refused.returncode, "leave out --added" in refused.stderr) == (2, True)
@@ -312,4 +310,23 @@ def test_the_command_lists_what_waits_and_takes_answers(
     assert f"--cursor {cursor}" in run("pets", CAT, "--limit", "2").stderr
     rest = json.loads(run("pets", CAT, "--cursor", cursor, "--json").stdout)["items"]
     assert [one["image_id"] for one in rest] == [ids[5], ids[4], ids[0]]
-    assert run("pets", CAT, "--confirm", str(ids[0]), "--undo", str(ids[1])).returncode == 2
+    assert run("pets", CAT, "--confirm", str(ids[0]), "--reject", str(ids[1])).returncode == 2
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/datasets/a%00b",
+        "/datasets/a%00b/review",
+        "/datasets/pets/review?tag=a%00b",
+        "/datasets/pets/review?tag=cat&cursor=a%00b",
+        f"/datasets/pets/review?tag={'a' * 2_001}",
+        "/v1/datasets/a%00b/review",
+        "/v1/datasets/a%00b/review/tags/cat",
+        "/v1/datasets/a%00b/review/images/1/crop/cat",
+    ],
+)
+@pytest.mark.usefixtures("ids")
+def test_names_that_cannot_be_stored_are_refused_in_words(client: TestClient, address: str) -> None:
+    answer = client.get(address, headers={"accept": "text/html"})
+    assert answer.status_code == 422, answer.text

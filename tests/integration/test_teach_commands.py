@@ -10,9 +10,11 @@ from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from ramq.web.app import create_app
+from ramq.web.turns import Turns
 from ramq.wiring import Services
 from tests.services.command_line import run_here
 from tests.services.recognised import settings_for
+from tests.services.web import assert_problem, services_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +101,17 @@ def test_images_to_label_are_named(run: Run, ids: dict[str, int]) -> None:
         (["a", "--yes", "@nowhere.txt"], "nowhere.txt cannot be read"),
         (["a", "--yes", "1"], "needs 5 pictures"),
         (["--from-corrections"], "no tag was added to 5 images"),
+        (
+            ["a", "--yes", "1", "--suggest", "3", "--apply", "--wait"],
+            "--apply and --wait cannot be used",
+        ),
+        (["a", "--yes", "1", "--suggest", "3", "--precision", "0.8"], "--precision cannot be used with --suggest"),
+        (["a", "--yes", "1", "--suggest", "3", "--skip-missing"], "--skip-missing cannot be used with --suggest"),
+        (["--from-corrections", "--yes", "1", "--no", "2"], "--no and --yes cannot be used with --from-corrections"),
+        (["--list", "--yes", "1"], "--yes cannot be used with --list"),
+        (["a", "--yes", "1", "--least", "6"], "--least cannot be used with TAG"),
+        (["a", "--yes", "1", "--wait"], "add --apply"),
+        (["a", "--yes", "1", "--skip-missing"], "add --apply"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(run: Run, words: list[str], complaint: str) -> None:
@@ -125,3 +138,48 @@ def test_the_api_teaches_lists_and_suggests(client: TestClient, ids: dict[str, i
     few = client.post("/v1/teach", json={"tag": {"tag": "other", "yes": numbers[:2]}})
     assert (few.status_code, "needs 5 pictures" in few.json()["detail"]) == (422, True)
     assert client.post("/v1/teach", json={"precision": 2}).status_code == 422
+
+
+def test_the_page_is_there_before_anything_is_computed(
+    client: TestClient, ids: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lesson = {"tag": "my thing", "yes": list(ids.values())[:5]}
+    teaching = services_of(client).teaching
+    calls: list[str] = []
+    study = teaching.study
+    monkeypatch.setattr(teaching, "study", lambda *given, **named: (calls.append("study"), study(*given, **named))[1])
+    shown = client.get("/teach", params=lesson)
+    assert (shown.status_code, "Computing" in shown.text, calls) == (200, True, [])
+    whole = client.get("/teach", params=lesson | {"whole": "yes"})
+    assert (whole.status_code, "Computing" in whole.text, calls) == (200, False, ["study"])
+    assert "5 pictures: the precision is between" in whole.text
+    assert "to-label" in whole.text
+
+
+def test_one_lesson_is_computed_at_a_time(client: TestClient, ids: dict[str, int]) -> None:
+    turns = Turns(waiting=0)
+    client.app.state.teaching_turns = turns  # type: ignore[attr-defined]  # it is a FastAPI
+    body = {"tag": "my thing", "yes": list(ids.values())[:5]}
+    with turns.turn():
+        assert_problem(client.post("/v1/teach", json={"tag": body}), 429, "too-many-requests")
+        assert_problem(client.post("/v1/teach/suggestions", json=body), 429, "too-many-requests")
+        shown = client.get("/teach", params=body | {"whole": "yes"}, headers={"accept": "text/html"})
+        assert (shown.status_code, "Try again in a minute" in shown.text) == (429, True)
+    assert client.post("/v1/teach/suggestions", json=body).status_code == 200
+
+
+def test_a_request_teaches_a_few_tags_and_names_the_command_for_more(
+    client: TestClient, ids: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services_of(client).corrections.tag(list(ids.values())[:5], add=["canoe", "espresso"])
+    monkeypatch.setattr("ramq.web.api.teaching.MOST_TAGS", 1)
+    refused = client.post("/v1/teach", json={})
+    assert_problem(refused, 422, "usage")
+    assert "2 tags have enough corrections" in refused.json()["detail"]
+    assert "ramq teach --from-corrections" in refused.json()["detail"]
+
+
+def test_the_server_loads_no_recogniser_to_teach_by_a_name(client: TestClient) -> None:
+    services = services_of(client)
+    assert services.teaching._by_name is None
+    assert services.teaching_by_name._by_name is not None

@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from sqlalchemy import text
 
 from ram_core.modeling.tiny import write_tiny_models
 from ramq.services.teach_views import Wanted
+from ramq.services.teaching_by_name import NameScores
 from ramq.wiring import Services
 from storage.database import unit_of_work
 from storage.errors import UsageError
+from storage.results import corrections
 from storage.search.views import SearchQuery
 from tests.photographs import UNPACKED
 from tests.services.missing import missing
@@ -23,9 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from sqlalchemy import Engine
 
     from storage.ledger.views import JobView
+    from storage.tables import Generation
 
     Make = Callable[..., Services]
 
@@ -191,6 +196,14 @@ def test_tags_are_taught_one_after_the_other_and_mended_again(make_services: Mak
     three = records(services, second.generation_id or 0)
     assert {i: tags.get(mended) for i, tags in two.items()} == {i: tags.get(mended) for i, tags in three.items()}
     assert [t.tag for t in services.teaching.taught()] == ["laptop", "workshop tool"]
+
+    def uses() -> dict[str, tuple[list[int], bool]]:
+        return {one.tag: (one.generations, one.is_serving) for one in services.teaching.taught()}
+
+    assert uses() == {"laptop": ([3], True), "workshop tool": ([2, 3], True)}
+    services.generations.rollback()  # the first tag is in the vocabulary of this generation, too
+    assert uses() == {"laptop": ([3], False), "workshop tool": ([2, 3], True)}
+    services.generations.rollback()
     # Mended once more, from a generation whose scores are a head's.
     report = services.teaching.fit("laptop", tools[6:9])
     assert (report.yes, report.is_new) == (9, False)
@@ -198,17 +211,32 @@ def test_tags_are_taught_one_after_the_other_and_mended_again(make_services: Mak
     assert report.before is not None
 
 
-def test_all_tags_with_enough_corrections_are_taught_together(make_services: Make, folder: Path) -> None:
+def test_all_tags_with_enough_corrections_are_taught_together(
+    make_services: Make, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     services = make_services()
     recognise(services, str(folder))
     with pytest.raises(UsageError, match="no tag was added to 5 images"):
-        services.teaching.fit_from_corrections()
+        services.teaching.corrected()
     tools, others = ids_of(services, "tool"), ids_of(services, "other")
     services.corrections.tag(tools[:6], add=["hammer", "screwdriver"])
     services.corrections.tag(tools[6:8], add=["nail"])
     services.corrections.tag(others[:5], remove=["hammer"])
-    reports = services.teaching.fit_from_corrections()
+    reports = services.teaching.teach(services.teaching.corrected()).reports
     assert [(report.tag, report.yes, report.no) for report in reports] == [("hammer", 6, 5), ("screwdriver", 6, 0)]
+    # Of more than can be learnt, some are. What people said about the others stays said.
+    monkeypatch.setattr("ramq.services.lessons.MOST_LEARNT", 5)
+    reports = services.teaching.teach(services.teaching.corrected()).reports
+    assert [(report.tag, report.yes, report.no, report.left_out) for report in reports] == [
+        ("hammer", 5, 5, 1),
+        ("screwdriver", 5, 0, 1),
+    ]
+    assert reports[0].unnamed == TOOLS + OTHERS - 11
+    done = services.teaching.apply("saw", tools[:8])
+    assert (done.reports[0].yes, done.reports[0].left_out) == (5, 3)
+    with unit_of_work(services.engine) as session:
+        [said] = corrections.answers(session, "saw", least=0)
+    assert sorted(said.yes) == sorted(tools[:8])
 
 
 def test_what_stands_in_the_way_of_teaching_is_said(make_services: Make, folder: Path) -> None:
@@ -268,9 +296,18 @@ def test_ram_plus_is_taught_on_kept_tokens_or_by_the_name_of_the_tag(
         services.teaching.fit("tool", tools[:5])
     services = make_services(models_dir=models, model="ram_plus", captioner="none", features="tokens")
     recognise(services, str(folder))
-    # The weights are made up, so neither way is better than chance: the simpler one is taken unless it must be better.
-    monkeypatch.setattr("ram_core.teaching.fitting._BETTER", 1.0 if method == "description" else -2.0)
-    done = services.teaching.apply("tool", tools[:5])
+    # The weights are made up, so scores tell nothing. In place of those by the name, some are given that tell all.
+    by_name = NameScores.__call__
+
+    def scored(self: NameScores, source: Generation, tag: str, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        found = by_name(self, source, tag, rows)
+        assert found is not None
+        assert (found.shape, bool(np.isfinite(found).all())) == ((16,), True)
+        return np.where(np.arange(len(found)) < 5, 0.6 if method == "description" else 0.1, 0.1).astype(np.float32)
+
+    monkeypatch.setattr(NameScores, "__call__", scored)
+    assert [way.method for way in services.teaching.fit("tool", tools[:5]).ways] == ["head"]  # as in the server
+    done = services.teaching_by_name.apply("tool", tools[:5])
     assert (done.reports[0].method, len(done.reports[0].ways)) == (method, 2)
     [job] = run(services, done.jobs)
     assert (job.state, job.done, job.failed) == ("done", 16, 0)

@@ -11,9 +11,11 @@ from ram_core.errors import FeaturesError, VocabularyError
 from ram_core.features import pack_pooled
 from ram_core.lite.network import SIZES
 from ram_core.recognition import ModelSpec, Prediction
+from ram_core.teaching.copies import groups_of
 from ram_core.teaching.fitting import NO, UNNAMED, YES, Examples, TooFewError, fit
 from ram_core.teaching.heads import Head, heads_sha256, own_logit, score_of_own_logit, sigmoid
 from ram_core.teaching.inputs import inputs
+from ram_core.teaching.logistic import folds_of
 from ram_core.teaching.measures import average_precision, needed, share
 from ram_core.teaching.recognizer import Recorded, TaughtRecognizer
 from ram_core.teaching.suggesting import suggest
@@ -161,6 +163,53 @@ def test_the_same_pictures_teach_the_same() -> None:
     x, labels, _ = pictures(9, 3, 300)
     one, two = (fit(Examples(x, labels), precision=0.9, tag_id=0).head for _ in range(2))
     assert heads_sha256([one]) == heads_sha256([two])
+
+
+def copied(times: int) -> tuple[NDArray[np.float32], NDArray[np.int8], list[bytes | None]]:
+    """Six pictures that have nothing in common, each so many times and nearly the same, and 300 others."""
+    random = np.random.default_rng(3)
+    x = random.normal(size=(306, 500)).astype(np.float32)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    x = np.concatenate([np.repeat(x[:6], times, axis=0), x[6:]])
+    x += random.normal(scale=1e-4, size=x.shape).astype(np.float32)
+    return x, np.repeat(np.array([YES, UNNAMED], np.int8), [6 * times, 300]), [None] * len(x)
+
+
+def test_copies_are_found_by_their_bytes_and_by_their_content() -> None:
+    x, _, hashes = copied(3)
+    groups = groups_of(x, hashes, 0.99)
+    assert [len(set(groups[at : at + 3].tolist())) for at in range(0, 18, 3)] == [1] * 6
+    assert len(set(groups.tolist())) == 306
+    hashes[0] = hashes[305] = b"same"
+    assert (groups_of(x, hashes, 0.99)[[0, 2]] == groups_of(x, hashes, 0.99)[305]).all()
+    assert len(set(groups_of(np.zeros((4, 3), np.float32), [None] * 4, 0.9).tolist())) == 4
+
+
+def test_copies_are_held_out_together_and_count_once() -> None:
+    x, labels, hashes = copied(4)
+    groups = groups_of(x, hashes, 0.99)
+    folds = folds_of(labels, 5, groups)
+    assert all(len(set(folds[groups == group].tolist())) == 1 for group in range(groups.max() + 1))
+    assert [(labels[folds == fold] == YES).any() for fold in range(5)] == [True] * 5
+    fooled = fit(Examples(x, labels), precision=0.9, tag_id=0)
+    honest = fit(Examples(x, labels, groups=groups), precision=0.9, tag_id=0)
+    assert fooled.after.average_precision > 0.9
+    assert honest.after.average_precision < 0.5
+    assert "24 pictures, 6 without copies" in honest.advice
+    # What copies get right is no surer than what one of them does.
+    x, labels, _ = pictures(6, 0, 300, apart=3)
+    one = fit(Examples(x, labels), precision=0.9, tag_id=0).after
+    x, labels = np.concatenate([x[:6]] * 4 + [x[6:]]), np.concatenate([labels[:6]] * 4 + [labels[6:]])
+    many = fit(Examples(x, labels, groups=groups_of(x, [None] * len(x), 0.999)), precision=0.9, tag_id=0).after
+    assert (one.precision.low, one.recall.low) == pytest.approx((many.precision.low, many.recall.low))
+
+
+def test_pictures_that_are_all_copies_show_next_to_nothing() -> None:
+    x, labels, _ = pictures(1, 0, 300, apart=3)
+    x, labels = np.concatenate([x[:1]] * 5 + [x[1:]]), np.concatenate([labels[:1]] * 5 + [labels[1:]])
+    fitted = fit(Examples(x, labels, groups=groups_of(x, [None] * len(x), 0.999)), precision=0.9, tag_id=0)
+    assert fitted.after.precision.low < 0.05
+    assert fitted.advice.startswith("5 pictures, 1 without copies: the precision is between 0.0")
 
 
 # Heads and inputs ---------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ Version = Annotated[
     Path(
         min_length=1,
         max_length=100,
+        pattern=r"^[^\x00]*$",
         description="name of a data set, for its newest version that is done, or `name@number`",
     ),
 ]

@@ -1,12 +1,13 @@
 """The pages of data sets: the list of them, and one with its versions and samples of its labels."""
 
-from typing import Annotated, Literal
+from typing import Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from ramq.schemas.problem import Problem
+from ramq.web.api.datasets import Name
 from ramq.web.deps import ServicesDep, templates_of
 from ramq.web.problems import problem_of
 from ramq.wiring import Services
@@ -14,8 +15,6 @@ from storage.datasets.versions import OPEN, VersionView
 from storage.errors import NotFoundError, UsageError
 
 SAMPLES = 12
-
-Name = Annotated[str, Path(min_length=1, max_length=100)]
 
 router = APIRouter(include_in_schema=False, prefix="/datasets")
 

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter, Form, Path, Request
+from fastapi import APIRouter, Form, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import BaseModel, Field
 
@@ -18,16 +18,17 @@ PER_PAGE = 24
 NEXT = "next"
 """Instead of a tag: the one of which most waits."""
 
-Named = Annotated[str, Path(min_length=1, max_length=100)]
+NO_NUL = r"^[^\x00]*$"
+Named = Annotated[str, Path(min_length=1, max_length=100, pattern=NO_NUL)]
 Id = Annotated[int, Field(ge=1, le=MAX_ID)]
 
 
 class Answers(BaseModel):
     """The form of an answer: about the pictures that are selected, or about ``one``. ``nothing`` takes them back."""
 
-    tag: str = Field(max_length=MAX_TEXT)
+    tag: str = Field(max_length=MAX_TEXT, pattern=NO_NUL)
     what: What = "dropped"
-    cursor: str = Field("", max_length=1_000)
+    cursor: str = Field("", max_length=1_000, pattern=NO_NUL)
     say: Literal["right", "wrong", "nothing", ""] = ""
     one: Annotated[str, Field(pattern=r"^((right|wrong)-[1-9][0-9]{0,17})?$")] = ""
     image: list[Id] = Field(default_factory=list, max_length=MOST_AT_ONCE)
@@ -41,14 +42,14 @@ def show_review(  # noqa: PLR0913, PLR0917  (the parameters of the query string)
     request: Request,
     services: ServicesDep,
     name: Named,
-    tag: str = "",
+    tag: Annotated[str, Query(max_length=MAX_TEXT, pattern=NO_NUL)] = "",
     what: What = "dropped",
-    cursor: str = "",
+    cursor: Annotated[str, Query(max_length=1_000, pattern=NO_NUL)] = "",
     every: Literal["yes", ""] = "",
 ) -> Response:
     """Show what waits of each tag, or the decisions about one tag as crops beside its typical ones."""
     if tag and tag != NEXT:
-        return _decisions(request, services, name, Answers(tag=tag, what=what, cursor=cursor[:1_000]))
+        return _decisions(request, services, name, Answers(tag=tag, what=what, cursor=cursor))
     review = services.reviews.progress(name)
     if tag == NEXT and (following := [one for one in review.tags if getattr(one, what).waiting]):
         best = max(following, key=lambda one: getattr(one, what).waiting)
@@ -65,7 +66,7 @@ def answer(request: Request, services: ServicesDep, name: Named, said: Annotated
         say, _, image_id = said.one.partition("-")  # type: ignore[assignment]  # its pattern says so
         ids = [int(image_id)]
     if not say:
-        refusal = UsageError("say whether the step was right: Confirm or Undo")
+        refusal = UsageError("say whether the step was right: Confirm or Reject")
         return _decisions(request, services, name, said, refusal=refusal)
     is_right = {"right": True, "wrong": False}.get(say)
     try:

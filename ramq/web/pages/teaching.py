@@ -1,7 +1,7 @@
 """The page on which people teach a tag: choose pictures, see what it would do, and give it to the archive."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request, Response
@@ -11,8 +11,9 @@ from pydantic import BaseModel, Field
 from ramq.schemas.problem import Problem
 from ramq.services.teach_views import Suggestions, TeachReport
 from ramq.services.teaching import LEAST, PRECISION
-from ramq.web.deps import MAX_ID, MAX_TEXT, ServicesDep, caller_of, templates_of
-from ramq.web.problems import problem_of
+from ramq.web.deps import MAX_ID, MAX_TEXT, ServicesDep, caller_of, teaching_turns_of, templates_of
+from ramq.web.problems import CODES, make_problem, problem_of
+from ramq.web.turns import BusyError
 from ramq.wiring import Services
 from storage.errors import NotFoundError, UsageError
 from storage.search.views import Hit, SearchQuery
@@ -21,13 +22,19 @@ SUGGESTED = 12
 FOUND = 24
 MOST_NAMED = 300
 """Pictures in an address. People who have more of them use the command line."""
+MOST_JOBS = 100
+LOOKED_AT = 20_000
+"""Images among which those to label next are looked for: fewer than by the command, since people wait for the page."""
 PRECISIONS = (0.7, 0.8, 0.9, 0.95, 0.99)
 
 Id = Annotated[int, Field(ge=1, le=MAX_ID)]
 
 
 class Lesson(BaseModel):
-    """What is taught: it is all in the address, so that nothing is stored before it is applied."""
+    """What is taught: it is all in the address, so that nothing is stored before it is applied.
+
+    ``whole``: with what is computed from it, which may take a while. Without it the page is there at once, and asks.
+    """
 
     tag: str = Field("", max_length=100)
     yes: list[Id] = Field(default_factory=list, max_length=MOST_NAMED)
@@ -35,7 +42,8 @@ class Lesson(BaseModel):
     drop: list[Id] = Field(default_factory=list, max_length=MOST_NAMED)
     precision: float = Field(PRECISION, ge=0.5, le=0.99)
     q: str = Field("", max_length=MAX_TEXT)
-    job: list[Id] = Field(default_factory=list, max_length=1_000)
+    job: list[Id] = Field(default_factory=list, max_length=MOST_JOBS)
+    whole: Literal["yes", ""] = ""
 
     def tidied(self) -> "Lesson":
         """Return it with each picture once: what was said last counts."""
@@ -53,12 +61,18 @@ class Lesson(BaseModel):
 
 @dataclass
 class Learnt:
-    """What the page shows of a lesson. ``problem``: why there is no report, or nothing to label next."""
+    """What the page shows of a lesson.
+
+    Attributes:
+        problem: why there is no report, or nothing to label next.
+        is_computing: whether these come later.
+    """
 
     report: TeachReport | None = None
     suggestions: Suggestions | None = None
     found: list[Hit] = field(default_factory=list)
     problem: Problem | None = None
+    is_computing: bool = False
 
 
 router = APIRouter(include_in_schema=False, prefix="/teach")
@@ -68,7 +82,7 @@ router = APIRouter(include_in_schema=False, prefix="/teach")
 def show_teaching(request: Request, services: ServicesDep, asked: Annotated[Lesson, Query()]) -> HTMLResponse:
     """Show the lesson in the address: its pictures, what they teach, and which to label next."""
     lesson = asked.tidied()
-    return _screen(request, services, lesson, _learnt(services, lesson))
+    return _screen(request, services, lesson, _learnt(request, services, lesson))
 
 
 @router.post("")
@@ -76,35 +90,40 @@ def apply_lesson(request: Request, services: ServicesDep, asked: Annotated[Lesso
     """Give the tag to all recorded images, and show the jobs that do it."""
     lesson = asked.tidied()
     try:
-        done = services.teaching.apply(
-            lesson.tag, lesson.yes, lesson.no, precision=lesson.precision, by=caller_of(request)
-        )
+        with teaching_turns_of(request).turn():
+            done = services.teaching.apply(
+                lesson.tag, lesson.yes, lesson.no, precision=lesson.precision, by=caller_of(request)
+            )
     except NotFoundError:
         raise
     except UsageError as error:
-        learnt = _learnt(services, lesson)
+        learnt = _learnt(request, services, lesson)
         learnt.problem = problem_of(error)
         return _screen(request, services, lesson, learnt)
-    jobs = urlencode([("job", job.id) for job in done.jobs])
+    jobs = urlencode([("job", job.id) for job in done.jobs[:MOST_JOBS]])
     return RedirectResponse(f"/teach?{jobs}" if jobs else "/teach", status_code=303)
 
 
-def _learnt(services: Services, lesson: Lesson) -> Learnt:
-    learnt = Learnt()
+def _learnt(request: Request, services: Services, lesson: Lesson) -> Learnt:
     if not lesson.tag:
-        return learnt
+        return Learnt()
+    if lesson.yes and not lesson.whole:
+        return Learnt(is_computing=True)
+    learnt = Learnt()
     try:
+        if lesson.yes:
+            with teaching_turns_of(request).turn():
+                learnt.report, learnt.suggestions = services.teaching.study(
+                    lesson.tag, SUGGESTED, yes=lesson.yes, no=lesson.no, precision=lesson.precision, looked_at=LOOKED_AT
+                )
         if lesson.q or not lesson.yes:  # at first, what search finds by the name itself
             learnt.found = _found(services, lesson)
-        else:
-            learnt.suggestions = services.teaching.suggest(lesson.tag, SUGGESTED, yes=lesson.yes, no=lesson.no)
-        enough = learnt.suggestions.yes if learnt.suggestions else len(lesson.yes)
-        if enough >= LEAST:
-            learnt.report = services.teaching.fit(lesson.tag, lesson.yes, lesson.no, precision=lesson.precision)
     except NotFoundError:
         raise
     except UsageError as error:
         learnt.problem = problem_of(error)
+    except BusyError as error:
+        learnt.problem = make_problem(error.status_code, CODES[error.status_code], error.detail)
     return learnt
 
 
@@ -115,10 +134,10 @@ def _found(services: Services, lesson: Lesson) -> list[Hit]:
 
 
 def _screen(request: Request, services: Services, lesson: Lesson, learnt: Learnt) -> HTMLResponse:
-    jobs = [services.jobs.get(job_id) for job_id in lesson.job]
+    jobs = services.jobs.get_all(lesson.job)
 
     def address(**changes: object) -> str:
-        state = lesson.model_dump(exclude={"job", "drop"}) | changes
+        state = lesson.model_dump(exclude={"job", "drop", "whole"}) | changes
         kept = {name: value for name, value in state.items() if value not in ("", [], PRECISION)}
         return f"/teach?{urlencode(kept, doseq=True)}"
 

@@ -1,4 +1,4 @@
-// Reviewing with single keys. The answers go to the API, one after the other; without this file, the form sends them.
+// Reviewing with single keys, while something in the form has the focus. The answers go to the API, one after the other; without this file, the form sends them.
 "use strict";
 
 {
@@ -10,8 +10,9 @@
     const trouble = document.getElementById("trouble");
     const keys = document.getElementById("keys");
     const tag = form.elements.tag.value;
-    const [confirming, undoing] = form.querySelectorAll(".bar-of-answers [name=say]");
-    const WORDS = { true: "confirmed", false: "undone" };
+    const [confirming, rejecting] = form.querySelectorAll(".bar-of-answers [name=say]");
+    const WORDS = { true: "confirmed", false: "rejected" };
+    const told = document.getElementById("told"); // is read out
 
     const cards = () => Array.from(list.querySelectorAll(".decision"));
     const box = (card) => card.querySelector("input[type=checkbox]");
@@ -31,9 +32,9 @@
       const count = chosen().length;
       if (count === 0) choice = null;
       confirming.setAttribute("aria-pressed", String(choice === true));
-      undoing.setAttribute("aria-pressed", String(choice === false));
-      for (const button of [confirming, undoing]) button.disabled = count === 0;
-      status.textContent = count === 0 ? "" : `${count} selected${choice === null ? "" : `: press Enter to ${choice ? "confirm" : "undo"}`}`;
+      rejecting.setAttribute("aria-pressed", String(choice === false));
+      for (const button of [confirming, rejecting]) button.disabled = count === 0;
+      status.textContent = count === 0 ? "" : `${count} selected${choice === null ? "" : `: press Enter to ${choice ? "confirm" : "reject"}`}`;
     };
 
     const count = (waiting, reviewed, right) => {
@@ -41,7 +42,7 @@
       for (const [name, more] of [["waiting", waiting], ["reviewed", reviewed], ["right", right]]) now[name] = Number(now[name]) + more;
       const [left, done] = [Number(now.waiting), Number(now.reviewed)];
       const share = done ? `, ${Math.round((100 * now.right) / done)}\u00a0% of these right` : "";
-      tally.querySelector(".pace").textContent = `${left.toLocaleString("en")} wait, ${done.toLocaleString("en")} reviewed${share}`;
+      tally.querySelector(".pace").textContent = `${left.toLocaleString("en")} to review, ${done.toLocaleString("en")} reviewed${share}`;
       tally.querySelector(".done").setAttribute("width", (1000 * done) / Math.max(left + done, 1));
       tally.querySelector("svg").setAttribute("aria-label", `${done} of ${left + done} reviewed`);
     };
@@ -66,10 +67,12 @@
     };
     const complain = (text) => { trouble.textContent = text; trouble.hidden = text === ""; };
 
-    // Answers that can be taken back, the last one at the end. The first may be of an earlier page.
+    // Answers of this visit, the last one at the end. One of an earlier visit has a button, and no key.
     const given = [];
     const earlier = document.getElementById("last");
-    if (earlier) given.push({ tag: earlier.dataset.tag, what: earlier.elements.what.value, ids: Array.from(earlier.querySelectorAll("[name=image]"), (field) => Number(field.value)) });
+    const ofEarlier = earlier && { tag: earlier.dataset.tag, what: earlier.elements.what.value, ids: Array.from(earlier.querySelectorAll("[name=image]"), (field) => Number(field.value)) };
+    const pictures = (number) => `${number} picture${number === 1 ? "" : "s"}`;
+    const tell = (words) => { told.textContent = `${words} ${Number(tally.dataset.waiting).toLocaleString("en")} to review.`; };
 
     let queue = Promise.resolve();
     const inOrder = (task) => { queue = queue.then(task).catch((error) => complain(`Nothing was stored: ${error.message}`)); };
@@ -85,33 +88,34 @@
       show();
       inOrder(async () => {
         const ids = which.map((card) => Number(card.dataset.image));
-        let told;
+        let stored;
         try {
-          told = await send(tag, ids, isRight);
+          stored = await send(tag, ids, isRight);
         } catch (error) {
           for (const card of which) mark(card, null);
           focus(which[0]);
           throw error;
         }
-        const others = new Map(told.others.map((one) => [one.image_id, one]));
+        const others = new Map(stored.others.map((one) => [one.image_id, one]));
         for (const card of which) {
           const before = others.get(Number(card.dataset.image));
           mark(card, before ? `${WORDS[before.is_right]} before, by ${before.said_by === "local" ? "you" : before.said_by}` : WORDS[isRight]);
         }
-        count(-ids.length, ids.length, isRight ? told.image_ids.length : 0);
-        if (others.size) count(0, 0, told.others.filter((one) => one.is_right).length);
-        if (told.image_ids.length) given.push({ tag, what: form.elements.what.value, ids: told.image_ids, isRight });
+        count(-ids.length, ids.length, isRight ? stored.image_ids.length : 0);
+        if (others.size) count(0, 0, stored.others.filter((one) => one.is_right).length);
+        if (stored.image_ids.length) given.push({ tag, what: form.elements.what.value, ids: stored.image_ids, isRight });
+        tell(`${stored.image_ids.length} ${WORDS[isRight]}${others.size ? `, ${others.size} had an answer before` : ""}.`);
         earlier?.remove();
         if (open().length === 0 && !list.querySelector(".more")) location.assign(form.action + location.search.replace(/&cursor=[^&]*/, ""));
       });
     };
 
-    const takeBack = () => inOrder(async () => {
-      const answered = given.at(-1);
-      if (!answered) return complain("You have no answer to take back.");
+    const undo = (before) => inOrder(async () => {
+      const answered = before ?? given.at(-1);
+      if (!answered) return complain("There is no answer of this visit to undo.");
       complain("");
       await send(answered.tag, answered.ids, null);
-      given.pop();
+      if (!before) given.pop();
       earlier?.remove();
       const back = answered.tag !== tag ? [] : cards().filter((card) => answered.ids.includes(Number(card.dataset.image)));
       if (back.length < answered.ids.length) { // they are of another page
@@ -120,6 +124,7 @@
       }
       for (const card of back) mark(card, null);
       count(back.length, -back.length, answered.isRight ? -back.length : 0);
+      tell(`Undone: ${pictures(back.length)}.`);
       focus(back[0]);
       show();
     });
@@ -131,7 +136,7 @@
       if (button?.name === "one") answer([button.closest(".decision")], button.value.startsWith("right"));
       else if (button?.name === "say") answer(chosen(), button.value === "right");
     });
-    earlier?.addEventListener("submit", (event) => { event.preventDefault(); takeBack(); });
+    earlier?.addEventListener("submit", (event) => { event.preventDefault(); undo(ofEarlier); });
 
     const across = () => {
       const all = cards();
@@ -154,13 +159,13 @@
     const ACTIONS = {
       j: () => move(1), ArrowRight: () => move(1), k: () => move(-1), ArrowLeft: () => move(-1),
       ArrowDown: () => move(Math.min(across(), cards().length)), ArrowUp: () => move(-Math.min(across(), cards().length)),
-      y: () => say(true), n: () => say(false), u: takeBack,
+      y: () => say(true), n: () => say(false), u: () => undo(),
       x: () => { const card = current(); if (card && isOpen(card)) { box(card).checked = !box(card).checked; show(); } },
       a: () => { const isAll = chosen().length === open().length; for (const card of open()) box(card).checked = !isAll; show(); },
       Escape: () => { for (const card of chosen()) box(card).checked = false; show(); },
       "?": () => { keys.open = !keys.open; },
     };
-    document.addEventListener("keydown", (event) => {
+    form.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
       const isField = event.target.matches?.("select, textarea, input:not([type=checkbox])");
       if (isField) return;
@@ -168,7 +173,7 @@
         if (event.target.closest?.("a, button, summary")) return;
         event.preventDefault();
         if (chosen().length && choice !== null) answer(chosen(), choice);
-        else if (chosen().length) status.textContent = `${chosen().length} selected: press y to confirm or n to undo, then Enter`;
+        else if (chosen().length) status.textContent = `${chosen().length} selected: press y to confirm or n to reject, then Enter`;
         return;
       }
       const act = ACTIONS[event.key];

@@ -1,30 +1,23 @@
-// Labelling with single keys. Without this file, the boxes and the button do the same.
+// Labelling with single keys, while a picture's boxes have the focus. Without this file, the boxes and the button do the same.
 "use strict";
 
 {
-  const form = document.getElementById("label");
-  if (form) {
+  const KEYS = { y: "yes", n: "no", s: null };
+  const box = (card, name) => card.querySelector(`[name=${name}]`);
+  const isSaid = (card) => box(card, "yes").checked || box(card, "no").checked;
+
+  const setUp = (form) => {
+    form.dataset.ready = "yes";
     const cards = Array.from(form.querySelectorAll(".to-label"));
     const status = document.getElementById("labelled");
-    const box = (card, name) => card.querySelector(`[name=${name}]`);
-    const isSaid = (card) => box(card, "yes").checked || box(card, "no").checked;
-    let at = 0;
-
     const show = () => {
       const count = cards.filter(isSaid).length;
       status.textContent = count ? `${count} of ${cards.length} answered` : "";
     };
-    const focus = (to, isScrolled = true) => {
-      at = Math.min(Math.max(to, 0), cards.length - 1);
-      cards.forEach((card, place) => card.classList.toggle("on", place === at));
-      box(cards[at], "yes").focus({ preventScroll: true });
-      if (isScrolled) cards[at].scrollIntoView({ block: "center" });
-    };
-    const say = (name) => {
-      for (const other of ["yes", "no"]) box(cards[at], other).checked = other === name;
-      show();
-      if (at === cards.length - 1) form.requestSubmit(); // the round is over
-      else focus(at + 1);
+    const focus = (to) => {
+      const card = cards[Math.min(Math.max(to, 0), cards.length - 1)];
+      box(card, "yes").focus({ preventScroll: true });
+      card.scrollIntoView({ block: "center" });
     };
     form.addEventListener("change", ({ target }) => {
       const card = target.closest(".to-label");
@@ -32,26 +25,35 @@
       show();
     });
     form.addEventListener("focusin", ({ target }) => {
-      const card = target.closest(".to-label");
-      if (!card) return;
-      at = cards.indexOf(card);
-      cards.forEach((one) => one.classList.toggle("on", one === card));
+      const on = target.closest(".to-label");
+      for (const card of cards) card.classList.toggle("on", card === on);
     });
-    const ACTIONS = {
-      y: () => say("yes"), n: () => say("no"), " ": () => say(null), u: () => focus(at - 1),
-      j: () => focus(at + 1), k: () => focus(at - 1), ArrowRight: () => focus(at + 1), ArrowLeft: () => focus(at - 1),
-      Enter: () => form.requestSubmit(),
-    };
-    document.addEventListener("keydown", (event) => {
+    form.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-      if (event.target.matches?.("select, textarea, input:not([type=checkbox])")) return;
-      if ((event.key === "Enter" || event.key === " ") && event.target.closest?.("a, button, summary")) return;
-      const act = ACTIONS[event.key];
-      if (!act) return;
+      const card = event.target.closest(".to-label");
+      if (!card) return;
+      const at = cards.indexOf(card);
+      const steps = { u: -1, k: -1, ArrowLeft: -1, j: 1, ArrowRight: 1 }[event.key];
+      if (event.key in KEYS) {
+        for (const name of ["yes", "no"]) box(card, name).checked = name === KEYS[event.key];
+        show();
+        if (at < cards.length - 1) focus(at + 1);
+        else form.querySelector("button.primary").focus(); // the round is over
+      } else if (steps) focus(at + steps);
+      else return;
       event.preventDefault();
-      act();
     });
-    if (matchMedia("(pointer: fine)").matches && !new URLSearchParams(location.search).get("q")) focus(0, false);
     show();
-  }
+  };
+
+  // What is computed comes later than the page.
+  const look = () => {
+    const form = document.getElementById("label");
+    if (form && !form.dataset.ready) setUp(form);
+    const told = document.querySelector("#learnt .advice, #learnt [role=alert]");
+    const computed = document.getElementById("computed");
+    if (told && computed && computed.textContent !== told.textContent) computed.textContent = told.textContent;
+  };
+  document.addEventListener("htmx:after:swap", look);
+  look();
 }
