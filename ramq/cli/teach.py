@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +15,7 @@ from storage.errors import UsageError
 from storage.texts import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from ram_core.teaching.measures import Measure, Share
     from ramq.services.teach_views import Suggestions, Taught, TeachReport
@@ -110,10 +109,9 @@ def teach(
         from ramq.services.teaching import LEAST, PRECISION  # noqa: PLC0415
 
         wanted = ramq.teaching.corrected(least or LEAST) if tag is None else [Wanted(tag, *named)]
-        with _interrupted_with_a_word():
-            done = ramq.teaching_by_name.teach(
-                wanted, precision=precision or PRECISION, apply=apply, skip_missing=skip_missing
-            )
+        done = ramq.teaching_by_name.teach(
+            wanted, precision=precision or PRECISION, apply=apply, skip_missing=skip_missing
+        )
         if not as_json:
             for report in done.reports:
                 _tell(report)
@@ -126,16 +124,6 @@ def teach(
         print_json({"items": done.reports, "vocabulary": done.vocabulary, "jobs": jobs})
     if wait and any(job.failed or job.state != "done" for job in jobs):
         raise typer.Exit(1)
-
-
-@contextmanager
-def _interrupted_with_a_word() -> Iterator[None]:
-    """On Ctrl-C while tags are learnt, say how to find out whether anything was stored."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        err().print("\nStopped. `ramq teach --list` shows whether a tag was stored.", style="dim", soft_wrap=True)
-        raise
 
 
 def _require_one_way(tag: str | None, *, from_corrections: bool, show_taught: bool, suggest: int | None) -> None:
@@ -165,12 +153,8 @@ def _ids(ramq: Services, given: Sequence[str], archive: str | None) -> list[int]
             continue
         try:
             named += [line.strip() for line in Path(each[1:]).read_text(encoding="utf-8").splitlines() if line.strip()]
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{each[1:]} is not UTF-8: save the file as UTF-8") from error
-        except FileNotFoundError as error:
-            raise UsageError(f"there is no file {each[1:]}") from error
-        except OSError as error:
-            raise UsageError(f"{each[1:]} cannot be read: {error.strerror}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{each[1:]} cannot be read as text: {error}") from error
     return list(dict.fromkeys(ramq.images.find_all(named, archive)))
 
 
