@@ -173,7 +173,7 @@ def _together(name: str, figures: Together) -> list[str]:
 
 
 def _cells(name: str, *cells: str) -> str:
-    return f"{name:<26}" + "".join(f"{cell:>14}" for cell in cells)
+    return f"{name:<26}" + "".join(f"{cell:>16}" for cell in cells)
 
 
 def _percent(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import re
@@ -28,6 +29,22 @@ def whole(text: str) -> str:
     return text if text.isascii() else _HALVES.sub("\ufffd", text)
 
 
+def encoding_of(path: Path) -> str:
+    """Return the encoding of a text file: UTF-16 if it begins so, as Excel saves "Unicode text"; else UTF-8.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+
+def delimiter_of(header: str, ending: str) -> str:
+    """Return what parts the values of a file with this first line. Excel writes ``;`` in many countries."""
+    parted = _DELIMITERS[ending]
+    return ";" if ending == ".csv" and ";" in header and "," not in header and "\t" not in header else parted
+
+
 class Table:
     """A file of rows, read in bounded memory. Reading it raises ``VocabularyError`` that says where it is damaged.
 
@@ -52,7 +69,7 @@ class Table:
                 return list(next(_objects(self.path), (0, {}))[1])
             if self._ending == ".parquet":
                 return list(_schema(self.path))
-            with self.path.open(encoding="utf-8-sig", newline="") as lines:
+            with self.path.open(encoding=encoding_of(self.path), newline="") as lines:
                 return list(self._reader(lines).fieldnames or ())
 
     def rows(self, columns: Sequence[str]) -> Iterator[Row]:
@@ -71,19 +88,21 @@ class Table:
             elif self._ending == ".parquet":
                 yield from _columns(self.path, columns)
             else:
-                with self.path.open(encoding="utf-8-sig", newline="") as lines:
+                with self.path.open(encoding=encoding_of(self.path), newline="") as lines:
                     yield from self._separated(lines)
 
     def _reader(self, lines: IO[str]) -> csv.DictReader[str]:
         # Strict: a quote that is never closed would otherwise swallow the rows after it.
-        return csv.DictReader(lines, delimiter=_DELIMITERS[self._ending], restkey=_REST, strict=True)
+        header = lines.readline()
+        lines.seek(0)
+        return csv.DictReader(lines, delimiter=delimiter_of(header, self._ending), restkey=_REST, strict=True)
 
     def _separated(self, lines: IO[str]) -> Iterator[Row]:
         reader, number = self._reader(lines), 0
         try:
             for number, row in enumerate(reader, start=1):
                 if any(row.pop(_REST, ())):
-                    parted = "tab" if self._ending == ".tsv" else "comma"
+                    parted = {"\t": "tab", ";": "semicolon"}.get(reader.reader.dialect.delimiter, "comma")
                     raise VocabularyError(
                         f"{self.path}, row {number} has more values than columns; put a text with a {parted} in double "
                         "quotes"
@@ -100,8 +119,14 @@ class Table:
 def _errors(path: Path) -> Iterator[None]:
     """Say which file cannot be read."""
     try:
+        if path.suffix.lower() != ".parquet" and path.is_file() and path.stat().st_size == 0:
+            raise VocabularyError(f"{path} is empty")
         yield
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeError as error:
+        raise VocabularyError(f"{path} is not UTF-8: save the file as UTF-8") from error
+    except FileNotFoundError as error:
+        raise VocabularyError(f"there is no file {path}") from error
+    except (OSError, csv.Error) as error:
         raise VocabularyError(f"{path} cannot be read: {_line(error)}") from error
 
 
@@ -110,7 +135,7 @@ def _line(error: Exception) -> str:
 
 
 def _objects(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig") as lines:
+    with path.open(encoding=encoding_of(path)) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue

@@ -11,13 +11,15 @@ import typer
 from ramq.cli import dataset_exchange, dataset_review
 from ramq.cli.context import services, settings_for
 from ramq.cli.dataset_evaluation import evaluate
-from ramq.cli.dataset_following import NameAt, Wait, described, finish_step
+from ramq.cli.dataset_following import NameAt, Wait, described, finish_step, reading_sources
 from ramq.cli.dataset_steps import clean, generate, print_cleaned, step_rows
 from ramq.cli.output import agree, err, print_json, print_table, visible
 from ramq.cli.search import Json, not_empty
 from storage.texts import plural
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ramq.services.dataset_views import PictureView
     from storage.datasets.versions import VersionView
 
@@ -84,7 +86,8 @@ def build(
     )
     settings = settings_for()
     with services(settings) as ramq:
-        version = ramq.datasets.build(name, request)
+        with reading_sources():
+            version = ramq.datasets.build(name, request)
         if not as_json:
             dataset_exchange.tell_left_out(version)
         finish_step(ramq, settings, version, wait=wait, as_json=as_json)
@@ -123,7 +126,10 @@ def show(
     with services() as ramq:
         version = ramq.datasets.newest(name)
         if image is not None:
-            _print_picture(ramq.datasets.picture(version, ramq.images.find(image)), as_json=as_json)
+            found = ramq.datasets.picture(version, ramq.images.find(image))
+            is_removed = any(each.reason == "removed" for each in found.labels)
+            parse = ramq.datasets.parser(version) if is_removed and found.captions and not as_json else _nothing
+            _print_picture(found, parse, as_json=as_json)
             return
         versions = ramq.datasets.versions(version.name)
         tags = ramq.datasets.tags(version)
@@ -159,7 +165,7 @@ def diff(
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="Tags to list.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """Compare the labels of two versions: pictures that gained a tag, and that lost it.
+    """Compare the labels of two versions: how many pictures gained each tag, and how many lost it.
 
     Example: ramq dataset diff pets@1 pets@2
     """
@@ -174,7 +180,9 @@ def diff(
         empty="Both have the same labels.",
     )
     added, removed = sum(each.added for each in found.tags), sum(each.removed for each in found.tags)
-    err().print(f"{plural(len(found.tags), 'tag')} differ: {added:,} labels added, {removed:,} removed.", style="dim")
+    differ = "differs" if len(found.tags) == 1 else "differ"
+    told = f"{plural(len(found.tags), 'tag')} {differ}: {plural(added, 'label')} added, {removed:,} removed."
+    err().print(told, style="dim")
 
 
 @app.command()
@@ -307,14 +315,22 @@ def _print_counts(version: VersionView, deleted: int) -> None:
         sys.stdout.write(f"{title:<11} {value}\n")
 
 
-def _print_picture(view: PictureView, *, as_json: bool) -> None:
+def _nothing(_caption: str) -> list[int]:
+    return []
+
+
+def _print_picture(view: PictureView, parse: Callable[[str], list[int]], *, as_json: bool) -> None:
+    """Print a picture. ``parse`` finds the tags that a caption names."""
     if as_json:
         print_json(view)
         return
+    removed = {each.tag_id: each.name for each in view.labels if each.reason == "removed"}
     split = "validation" if view.is_validation else "training"
     sys.stdout.write(f"{view.image_id}  {visible(view.uri)}  {split}\n")
     for each in view.captions:
-        sys.stdout.write(f"  {each['origin']}: {visible(each['caption'])}\n")
+        named = ", ".join(sorted({removed[tag_id] for tag_id in parse(each["caption"]) if tag_id in removed}))
+        left_out = f"  (left out of training: it names {visible(named)}, which a person removed)" if named else ""
+        sys.stdout.write(f"  {each['origin']}: {visible(each['caption'])}{left_out}\n")
     print_table(
         ("tag", "origins", "dropped", "certainty"),
         ((each.name, ", ".join(each.origins), each.reason, each.certainty) for each in view.labels),

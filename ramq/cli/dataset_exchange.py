@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ramq.cli.context import services, settings_for
-from ramq.cli.dataset_following import NameAt, Wait, finish_step
+from ramq.cli.dataset_following import NameAt, Wait, finish_step, reading_sources
 from ramq.cli.output import err, print_json, visible
 from ramq.cli.search import Json, not_empty
 from storage.texts import plural
@@ -111,7 +111,8 @@ def import_(
         vocabulary=vocabulary,
     )
     with services(settings) as ramq:
-        version = ramq.datasets.import_(file, request)
+        with reading_sources():
+            version = ramq.datasets.import_(file, request)
         if not as_json:
             tell_left_out(version)
         finish_step(ramq, settings, version, wait=wait, as_json=as_json)

@@ -30,6 +30,21 @@ Wait = Annotated[
 _POLL_SECONDS = 0.5
 _LINE_SECONDS = 30.0
 """Between lines of progress in a log or a container, which have no terminal for a bar."""
+_PHASES = {
+    "gather": "reading the sources",
+    "label": "collecting tags",
+    "split": "choosing splits",
+    "seal": "counting",
+    "jobs": "recognising pictures",
+    "tally": "adding up",
+    "items": "copying pictures",
+    "locate": "locating tags",
+    "crop": "recognising regions",
+    "scale": "measuring features",
+    "cluster": "comparing regions",
+    "correct": "correcting tags",
+}
+"""The phases of steps in words."""
 ENDED = ("done", "cancelled", "failed", "paused")
 
 
@@ -54,6 +69,14 @@ def finish_step(ramq: Services, settings: Settings, version: VersionView, *, wai
         if not wait and not any(worker.is_alive for worker in ramq.jobs.workers()):
             start = "ramq up" if settings.is_embedded else "ramq worker"
             err().print(f"No worker is running. Start one with `{start}`.", style="dim")
+    if version.state == "done" and not version.counts["validation"]:
+        err().print(
+            f"No picture for validation: models cannot be scored on {version.name}@{version.number}. Build it with "
+            "more pictures, or with a larger --validation.",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
     if wait and version.state != "done":
         raise typer.Exit(1)
 
@@ -97,20 +120,25 @@ def follow(ramq: Services, settings: Settings, version: VersionView, *, is_quiet
                 bar,
                 total=version.tasks or None,
                 completed=version.tasks_done,
-                rate=" ".join(part for part in (version.phase, left) if part),
+                rate=" ".join(part for part in (_doing(version), left) if part),
                 note=visible(version.note or ""),
             )
             line = f"{version.phase} {version.note or ''}"
             if not is_quiet and not err().is_terminal and (line != told or time.monotonic() >= next_line):
-                err().print(f"{version.name}@{version.number}: {_so_far(version)}", markup=False, soft_wrap=True)
+                if so_far := _so_far(version):
+                    err().print(f"{version.name}@{version.number}: {so_far}", markup=False, soft_wrap=True)
                 told, next_line = line, time.monotonic() + _LINE_SECONDS
             if version.state in ENDED:
                 return version
             time.sleep(_POLL_SECONDS)
 
 
+def _doing(version: VersionView) -> str:
+    return _PHASES.get(version.phase or "", version.phase or "")
+
+
 def _so_far(version: VersionView) -> str:
-    parts = [version.phase or ""]
+    parts = [_doing(version)]
     if version.tasks:
         parts.append(f"{version.tasks_done:,} of {version.tasks:,} tasks")
     if version.eta_seconds is not None:
@@ -118,6 +146,16 @@ def _so_far(version: VersionView) -> str:
     if version.note:
         parts.append(visible(version.note))
     return ", ".join(part for part in parts if part)
+
+
+@contextmanager
+def reading_sources() -> Iterator[None]:
+    """On Ctrl-C while sources are read, say that nothing is left of the version."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err().print("\nStopped while the sources were read: nothing was made.", style="dim", soft_wrap=True)
+        raise
 
 
 @contextmanager

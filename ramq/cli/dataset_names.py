@@ -53,6 +53,11 @@ def _split(text: str, split: str, ramq: Callable[[], Services]) -> str:
         version = ramq().datasets.find(text)
     except NotFoundError as error:
         raise UsageError(f"{text} is no file or folder, and {error}") from error
+    if split == "validation" and not version.counts.get("validation"):
+        raise UsageError(
+            f"{version.name}@{version.number} has no validation pictures; build it with more pictures, or with a "
+            "larger --validation"
+        )
     return f"{PREFIX}{version.name}@{version.number}/{split}"
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from ramq.wiring import Services
     from storage.datasets.versions import VersionView
 
 
@@ -118,7 +119,27 @@ def clean(
             no_region=no_region,
             several_regions=several_regions,
         )
+        if not as_json:
+            _tell_cleaned_before(ramq, version)
         finish_step(ramq, settings, version, wait=wait, as_json=as_json)
+
+
+def _tell_cleaned_before(ramq: Services, version: VersionView) -> None:
+    """Say if the version that is cleaned was made by cleaning, since outliers are dropped each time."""
+    by_id = {each.id: each for each in ramq.datasets.versions(version.name)}
+    before = by_id.get(version.parent_id or 0)
+    while before is not None and before.step not in {"clean", "build", "import"}:
+        before = by_id.get(before.parent_id or 0)
+    share = version.settings["cleaning"]["outlier_share"]
+    if before is None or before.step != "clean" or not share:
+        return
+    err().print(
+        f"Version {before.number} was cleaned already: another {share:.0%} of each tag's regions are dropped as "
+        "outliers. --outlier-share 0 drops none.",
+        style="yellow",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def step_rows(version: VersionView) -> dict[str, str]:

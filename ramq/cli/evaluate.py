@@ -121,7 +121,13 @@ def evaluate(
     said = [evaluation.evaluation_text(result), *([] if found is None else [evaluation.calibration_text(found)])]
     for line in "\n".join(said).splitlines():
         out().print(visible(line), markup=False, soft_wrap=True)
-    notes = [f"All tags: {folder / evaluation.TAGS}"]
+    notes = []
+    if is_dataset(scored_on[0]):
+        notes.append(
+            f"Tags of the data set that {model} itself assigned speak for it. What captions, manifests and people say "
+            "makes a fair comparison."
+        )
+    notes += [f"All tags: {folder / evaluation.TAGS}"]
     if found is not None:
         notes.append(f"Thresholds before and after: {folder / evaluation.CALIBRATION}")
         notes.append(f"Use the new ones with: ramq vocab add {file}")

@@ -79,12 +79,14 @@ def row(picture: Picture, names: Names) -> dict[str, Any]:
 def _official(picture: Picture, parse: Callable[[str], list[int]]) -> dict[str, Any]:
     from ram_core.training.captions import clean_caption  # noqa: PLC0415  (only this format needs it)
 
-    captions = [clean_caption(caption) for caption in picture.captions]
     kept = {label.tag_id for label in picture.kept}
+    # A caption that names what a person said is not there would teach it all the same: captions are trained on too.
+    parsed = [(caption, parse(caption)) for caption in picture.captions]
+    parsed = [(caption, ids) for caption, ids in parsed if not picture.removed.intersection(ids)]
     return {
         "image_path": picture.path,
-        "caption": captions,
-        "parse_label_id": [[tag_id for tag_id in parse(caption) if tag_id in kept] for caption in picture.captions],
+        "caption": [clean_caption(caption) for caption, _ in parsed],
+        "parse_label_id": [[tag_id for tag_id in ids if tag_id in kept] for _, ids in parsed],
         "union_label_id": sorted(kept),
     }
 

@@ -95,6 +95,8 @@ def read(path: Path, column: str | None = None) -> Iterator[Told]:
     if ending == ".tar":
         return _shard(path)
     if ending == ".json":
+        if not path.stat().st_size:
+            raise UsageError(f"{path} is empty")
         return _official(path) if _begins(path) == "[" else _coco(path)
     raise UsageError(f"{path} says nothing of pictures that can be read; give .json, {', '.join(ENDINGS)}, or .tar")
 
@@ -285,7 +287,9 @@ def _begins(path: Path) -> str:
     try:
         with path.open(encoding="utf-8-sig") as file:
             return file.read(1 << 10).lstrip()[:1]
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8: save the file as UTF-8") from None
+    except OSError as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
 
 

@@ -53,6 +53,11 @@ class Picture:
         return [label for label in self.labels if label.reason is None]
 
     @property
+    def removed(self) -> frozenset[int]:
+        """The ids of the tags that people said are not there."""
+        return frozenset(label.tag_id for label in self.labels if label.reason == "removed")
+
+    @property
     def dropped(self) -> list[Label]:
         """The tags that it lost."""
         return [label for label in self.labels if label.reason is not None]

@@ -116,16 +116,18 @@ def begin(  # noqa: PLR0913  (the columns of a version)
         raise NotFoundError("the data set was deleted meanwhile; `ramq dataset build` makes it again")
     busy = session.execute(
         text(
-            """SELECT number, step, state, name FROM dataset_version JOIN dataset ON dataset.id = dataset_id
+            """SELECT number, step, state, phase, name FROM dataset_version JOIN dataset ON dataset.id = dataset_id
                WHERE dataset_id = :id AND state = ANY(:open)"""
         ),
         {"id": dataset_id, "open": list(OPEN)},
     ).first()
     if busy is not None:
-        instead = "wait for it" if busy.state == "running" else f"`ramq dataset resume {busy.name}`"
+        instead = "wait for it, or " if busy.state == "running" else f"`ramq dataset resume {busy.name}`, or "
+        if busy.state == "failed" and busy.phase == gathering.PHASE:  # its sources were not read: nothing to resume
+            instead = ""
         raise ConflictError(
-            f"version {busy.number} of {busy.name} ({busy.step}) is {busy.state}; {instead}, or "
-            f"`ramq dataset cancel {busy.name}`"
+            f"version {busy.number} of {busy.name} ({busy.step}) is {busy.state}; {instead}"
+            f"`ramq dataset cancel {busy.name}`{'' if instead else ', then begin this again'}"
         )
     version_id: int = session.execute(
         text(

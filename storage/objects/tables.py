@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
 import json
 import zlib
+from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
 from storage.errors import UsageError
@@ -48,17 +50,18 @@ def read_rows(
             yield from _arrow_rows(path, format_, name, is_wanted)
             return
         with path.open("rb") as raw:
-            is_zipped = raw.read(2) == _GZIP
+            begins = raw.read(2)
             raw.seek(0)
-            binary = gzip.GzipFile(fileobj=raw) if is_zipped else raw
-            with io.TextIOWrapper(binary, encoding="utf-8-sig", newline="" if format_ == "csv" else "\n") as text:
+            binary = gzip.GzipFile(fileobj=raw) if begins == _GZIP else raw
+            encoding = "utf-16" if begins in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+            with io.TextIOWrapper(binary, encoding=encoding, newline="" if format_ == "csv" else "\n") as text:
                 if format_ == "csv":
                     yield from _csv_rows(text, name, columns)
                 elif format_ == "jsonl":
                     yield from _json_rows(text, name)
                 else:
                     yield from ({"key": entry} for line in text if (entry := line.rstrip("\r\n")))
-    except UnicodeDecodeError:
+    except UnicodeError:
         raise UsageError(f"{name} is not UTF-8 text: save it as UTF-8") from None
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise UsageError(f"{name} is cut short or damaged: copy it again") from None
@@ -72,7 +75,11 @@ def column_name(text: str) -> str:
 
 
 def _csv_rows(text: IO[str], name: str, columns: Sequence[str] | None) -> Iterator[Row]:
-    rows = (row for row in csv.reader(text) if any(row))
+    head = "" if columns is not None else text.readline()
+    # Excel parts values by ; in many countries. A list of keys alone may have it in its keys.
+    has_header = bool({column_name(cell) for cell in head.split(";")} & set(KEY_COLUMNS))
+    parted = ";" if has_header and "," not in head else ","
+    rows = (row for row in csv.reader(chain([head] if head else [], text), delimiter=parted) if any(row))
     if columns is None:
         first = next(rows, None)
         if first is None:

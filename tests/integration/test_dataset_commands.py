@@ -63,7 +63,7 @@ def test_a_set_is_built_shown_compared_and_deleted(run: Run, services: Services,
     begun = run("dataset", "build", "pets", "1", f'tag:"{CAT}"', "--no-wait")
     assert begun.returncode == 0, begun.stderr
     assert "Left out: not recognised 2, for example half.png, notes.jpg." in begun.stderr
-    assert "pets@1  build  running  label" in begun.stderr
+    assert "pets@1  build  running  collecting tags" in begun.stderr
     assert "No worker is running." in begun.stderr
     work(services, services.datasets.newest("pets"))
     shown = run("dataset", "show", "pets")
@@ -84,6 +84,7 @@ def test_a_set_is_built_shown_compared_and_deleted(run: Run, services: Services,
     compared = json.loads(run("dataset", "diff", "pets@1", "pets", "--json").stdout)
     assert [(each["name"], each["added"], each["removed"]) for each in compared["tags"]] == [(CAT, 0, 1)]
     assert "removed" in run("dataset", "show", "pets", "--image", "chelsea.png").stdout
+    assert "1 tag differs: 0 labels added, 1 removed." in run("dataset", "diff", "pets@1", "pets").stderr
     out = tmp_path / "pets.csv"
     assert run("dataset", "export", "pets", "--format", "csv", "--out", str(out)).returncode == 0
     assert "is there already" in run("dataset", "export", "pets", "--out", str(out)).stderr
