@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
 from ramq.schemas.views import FromView, JobOut
 
-ImageIds = Annotated[list[Annotated[int, Field(ge=1, le=2**63 - 1)]], Field(max_length=10_000)]
+ImageIds = Annotated[list[Annotated[StrictInt, Field(ge=1, le=2**63 - 1)]], Field(max_length=10_000)]
 
 
 class TagToTeach(BaseModel):
@@ -26,10 +26,10 @@ class NewTeaching(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     tag: TagToTeach | None = Field(None, description="null: every tag that people added to `least` images")
-    least: int = Field(5, ge=5, le=1_000_000, description="without `tag`: how many images are enough")
+    least: StrictInt = Field(5, ge=5, le=1_000_000, description="without `tag`: how many images are enough")
     precision: float = Field(0.9, ge=0.5, le=0.99, description="share of the images with the tag that shall be right")
-    apply: bool = Field(False, description="give the tags to all recorded images; if not, nothing is changed")
-    skip_missing: bool = Field(False, description="leave out images whose features are not kept")
+    apply: StrictBool = Field(False, description="give the tags to all recorded images; if not, nothing is changed")
+    skip_missing: StrictBool = Field(False, description="leave out images whose features are not kept")
 
 
 class ShareOut(FromView):
@@ -118,7 +118,7 @@ class TaughtTagOut(FromView):
 class WantedLabels(TagToTeach):
     """For which tag images to label are wanted, and how many."""
 
-    count: int = Field(12, ge=1, le=500)
+    count: StrictInt = Field(12, ge=1, le=500)
 
 
 class ToLabelOut(FromView):

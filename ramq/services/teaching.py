@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Literal
+from functools import wraps
+from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
 
 from ramq.services.corrections import LOCAL
-from ramq.services.lessons import KeptFeatures, lesson_of, scores_of
+from ramq.services.lessons import KeptFeatures, UnreadableError, lesson_of, scores_of
 from ramq.services.taught_vocabulary import head_row, store
 from ramq.services.teach_views import Suggestions, Taught, TeachReport, ToLabel, Wanted, Way
 from storage.database import unit_of_work
 from storage.errors import UsageError
+from storage.index.feature_compaction import forget_lost
 from storage.index.feature_files import FeatureFiles
 from storage.results import corrections, features, generations, teachings, vocabularies
 from storage.results.corrections import Said
 from workers.datasets.near import THRESHOLDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
     from sqlalchemy import Engine
@@ -45,6 +47,27 @@ LOOKED_AT = 100_000
 """Images among which those to label next are looked for. Of a larger archive, random ones."""
 MOST_DESCRIBED = 64
 """Pictures that are scored by the name of a new tag: RAM takes most of a second for each, on a CPU."""
+
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _without_lost_files(
+    method: Callable[Concatenate[TeachClient, _P], _R],
+) -> Callable[Concatenate[TeachClient, _P], _R]:
+    """Begin again without the files of features that turn out to be gone or damaged: their images lack features."""
+
+    @wraps(method)
+    def run(self: TeachClient, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        while True:
+            try:
+                return method(self, *args, **kwargs)
+            except UnreadableError as error:
+                if not self.forget_lost(error.files):
+                    raise
+
+    return run
 
 
 class TeachClient:
@@ -95,6 +118,7 @@ class TeachClient:
             raise UsageError(f"no tag was added to {enough} images by people; `ramq tag IMAGE… --add TAG` adds one")
         return found
 
+    @_without_lost_files
     def teach(
         self,
         wanted: Sequence[Wanted],
@@ -146,8 +170,12 @@ class TeachClient:
             name = vocabularies.view(session, vocabulary_id).name
         if vocabulary_id == source.vocabulary_id:  # the same again: search uses it already
             return Taught(reports, source.id, name, [])
-        jobs = self._jobs.retag(str(vocabulary_id), from_generation=source.id, skip_missing=True)
+        jobs = self._jobs.retag(name, from_generation=source.id, skip_missing=True)
         return Taught(reports, source.id, name, jobs)
+
+    def forget_lost(self, files: Collection[str]) -> list[str]:
+        """Forget what is kept in those of these files that are gone or damaged. Return their names."""
+        return forget_lost(self._engine, FeatureFiles(self._index().store.place), files)
 
     def taught(self) -> list[TaughtTag]:
         """Return the tags that people taught, each as it was taught last, by name."""
@@ -168,6 +196,7 @@ class TeachClient:
         """
         return self.study(tag, count, yes=yes, no=no)[1]
 
+    @_without_lost_files
     def study(
         self,
         tag: str,
