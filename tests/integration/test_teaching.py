@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from ram_core.modeling.tiny import write_tiny_models
 from ramq.services import teaching
+from ramq.services.index import make_builder
 from ramq.services.taught_vocabulary import head_row
 from ramq.services.teach_views import Wanted
 from ramq.services.teaching_by_name import NameScores
@@ -25,7 +26,7 @@ from storage.results.vocabularies import VocabularySpec
 from storage.search.views import SearchQuery
 from tests.photographs import UNPACKED
 from tests.services.missing import missing
-from tests.services.recognised import make_builder, make_worker, recognise, settings_for
+from tests.services.recognised import make_worker, recognise, settings_for
 from tests.tiny_clip import write_tiny_clip
 
 if TYPE_CHECKING:
