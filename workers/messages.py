@@ -5,6 +5,8 @@ Importable without torch or Celery.
 
 from __future__ import annotations
 
+from typing import Literal
+
 WAKE = "ramq.wake"
 """Name of the only task. Its argument is the model, or further stage, to work for. It is ignored, but helps when
 reading the broker."""
@@ -89,6 +91,6 @@ def features_kept(model: str, wanted: str) -> str:
     return wanted if wanted in {"global", "tokens"} else "none"
 
 
-def teaches_from(model: str) -> str:
+def teaches_from(model: str) -> Literal["tokens", "pooled"]:
     """Return the kind of features on which heads for tags are fitted."""
     return "tokens" if kind_of(model) in MODELS_WITH_TOKENS else "pooled"

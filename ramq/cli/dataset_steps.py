@@ -126,7 +126,8 @@ def step_rows(version: VersionView) -> dict[str, str]:
         images = made.get("failed_images", {})
         failed = ", ".join(f"{name} {count:,}{_images(images.get(name))}" for name, count in made["failed"].items())
         return {
-            "recognised": f"{made['recognised']:,} of {made['pictures']:,} images, {made['captions']:,} new captions",
+            "recognised": f"{made['recognised']:,} of {made['pictures']:,} images, {made['captions']:,} new captions"
+            + (f", {changed:,} changed since and left as they were" if (changed := made.get("changed", 0)) else ""),
             "added": added,
             "not seen": failed or "none",
             "unknown": f"{made['unknown']:,} tags that the vocabulary lacks",

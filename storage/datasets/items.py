@@ -241,6 +241,20 @@ def spread(session: Session, version_id: int, count: int) -> list[int]:
     return list(rows)
 
 
+def sample(session: Session, version_id: int, count: int, seed: int) -> list[int]:
+    """Return the ids of up to ``count`` random pictures of a version, ascending: the same ones for the same seed."""
+    rows = session.scalars(
+        text(
+            f"""SELECT image_id FROM (
+                    SELECT image_id FROM dataset_item WHERE version_id = {version_id:d}
+                    ORDER BY hashint8extended(image_id, :seed), image_id LIMIT :count
+                ) AS chosen ORDER BY image_id"""  # noqa: S608  (a number)
+        ),
+        {"count": count, "seed": seed},
+    )
+    return list(rows)
+
+
 def count(session: Session, version_id: int) -> int:
     """Return how many pictures of a version there are now: fewer than when it was made, if images were deleted."""
     statement = text(f"SELECT count(*) FROM dataset_item WHERE version_id = {version_id:d}")  # noqa: S608  (a number)

@@ -77,13 +77,13 @@ def by_key(session: Session, place: Place, keys: Iterable[str]) -> dict[str, int
 
 
 def _by_stem(session: Session, place: Place, stems: Iterable[str]) -> dict[str, int]:
-    """Return images by their keys without ending, where only one image has it."""
+    """Return images by their keys without ending, where only one image has it. Files beside pictures are none."""
     rows = session.execute(
         text(
             """
             SELECT stem, min(image.id) AS id FROM unnest(CAST(:stems AS text[])) AS stem
             JOIN image ON image.archive_id = :archive_id AND image.key > stem || '.' AND image.key < stem || '/'
-                AND strpos(substr(image.key, length(stem) + 2), '.') = 0
+                AND strpos(substr(image.key, length(stem) + 2), '.') = 0 AND image.key !~ '[.](txt|json)$'
             GROUP BY stem HAVING count(*) = 1
             """
         ),

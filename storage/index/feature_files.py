@@ -90,25 +90,42 @@ class FeatureFiles:
             DamagedError: a file is missing, or differs from what was written.
             ServiceUnavailableError: the storage does not answer.
         """
-        if not places:
-            return np.empty((0, 0), dtype=np.uint8)
+        rows, damaged = self.sound_rows(places)
+        if damaged:
+            raise next(iter(damaged.values()))
+        return rows
+
+    def sound_rows(self, places: Sequence[tuple[str, int]]) -> tuple[NDArray[np.uint8], dict[str, DamagedError]]:
+        """Return the rows of those places whose files are sound, in the same order, and the damaged files by name.
+
+        Raises:
+            ServiceUnavailableError: the storage does not answer.
+        """
         wanted: dict[str, list[int]] = {}
         for at, (name, _) in enumerate(places):
             wanted.setdefault(name, []).append(at)
 
-        def read(name: str) -> NDArray[np.uint8]:
-            rows, positions = self._checked(name), [places[at][1] for at in wanted[name]]
+        def read(name: str) -> NDArray[np.uint8] | DamagedError:
+            positions = [places[at][1] for at in wanted[name]]
+            try:
+                rows = self._checked(name)
+            except DamagedError as error:
+                return error
             if max(positions) >= len(rows):
-                raise DamagedError(f"{name} has {len(rows)} rows, row {max(positions) + 1} is missing")
+                return DamagedError(f"{name} has {len(rows)} rows, row {max(positions) + 1} is missing")
             some: NDArray[np.uint8] = rows[positions]
             return some
 
         with ThreadPoolExecutor(_READERS) as pool:
-            parts = list(pool.map(read, wanted))
-        found = np.empty((len(places), parts[0].shape[1]), dtype=np.uint8)
-        for part, own in zip(parts, wanted.values(), strict=True):
-            found[own] = part
-        return found
+            parts = dict(zip(wanted, pool.map(read, wanted), strict=True))
+        damaged = {name: part for name, part in parts.items() if isinstance(part, DamagedError)}
+        sound = {name: part for name, part in parts.items() if not isinstance(part, DamagedError)}
+        if not sound:
+            return np.empty((0, 0), dtype=np.uint8), damaged
+        found = np.empty((len(places), next(iter(sound.values())).shape[1]), dtype=np.uint8)
+        for name, part in sound.items():
+            found[wanted[name]] = part
+        return found[[name in sound for name, _ in places]], damaged
 
     def is_lost(self, name: str) -> bool:
         """Return whether a file is gone or differs from what was written, and not only cannot be read now.

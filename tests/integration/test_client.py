@@ -41,7 +41,10 @@ LEFT_OUT = {
         ("get", "/v1/jobs/{job_id}/report"),
         ("get", "/v1/jobs/{job_id}/report/lines"),
     },
-    "originals: bytes, not answers of the API": {("get", "/v1/images/{image_id}/original")},
+    "pictures: bytes, not answers of the API": {
+        ("get", "/v1/images/{image_id}/original"),
+        ("get", "/v1/datasets/{name}/review/images/{image_id}/crop/{tag}"),
+    },
     "events: `wait` asks instead": {("get", "/v1/jobs/{job_id}/events")},
     "what tags an archive allows is for whoever runs the server": {
         ("get", "/v1/policies"),

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from ram_core.lite.network import SIZES
 from ramq.wiring import Services
 from storage.database import unit_of_work
-from storage.datasets import tasks, versions
+from storage.datasets import items, tasks, versions
 from storage.datasets.labels import Label
 from storage.errors import UsageError
 from tests import crop_archive
@@ -100,6 +100,7 @@ def test_planted_labels_are_dropped_for_the_right_reason(
     }
     assert locator.asked == {f"tag {RED}", f"tag {GREEN}"}, "what is no thing is not looked for"
     assert all(after[image_id, SCENE] == before[image_id, SCENE] for image_id in ids.values())
+    assert {after[ids[name], RED].certainty for name in ("green-02", "green-03")} == {1}, "people are sure"
     evidence = after[ids["purple-00"], RED].evidence
     assert evidence is not None
     assert (evidence["region"], evidence["box"], evidence["cluster"]) == (1, list(BOX), 0)
@@ -111,6 +112,8 @@ def test_planted_labels_are_dropped_for_the_right_reason(
         next(each for each in coloured.dataset_steps.cleaned_tags(NAME) if each["tag"] == tag)
         for tag in (RED, GREEN, SCENE)
     )
+    low = finish(coloured, worker, coloured.dataset_steps.clean(f"{NAME}@1", regions="located", threshold=0.01))
+    assert stored_labels(coloured, low)[ids["green-00"], RED].reason == "contradicted"
     assert (red["labels"], red["kept"], red["already_dropped"], red["confirmed_by_people"]) == (23, 18, 1, 2)
     assert red["dropped"] == {"contradicted": 2, "no_region": 2, "outlier": 1}
     assert (red["regions"], red["asked"], red["clusters"], red["skipped"]) == (21, 21, 1, None)
@@ -240,9 +243,52 @@ def test_photographs_are_compared_by_what_lite_keeps_of_them(recognised_engine: 
     assert (made.state, made.note, made.job_ids) == ("done", None, [])
     with unit_of_work(recognised_engine) as session:
         [scale] = tasks.results(session, made.id, "scale")
+        parent_id = made.parent_id
+        assert parent_id is not None
+        samples = [items.sample(session, parent_id, 3, seed) for seed in (1, 1, 2, 3, 4)]
+    assert set(scale["sample"]) >= set(ids)
+    assert samples[0] == samples[1] == sorted(samples[0])
+    assert len({tuple(each) for each in samples}) > 1
     assert (scale["kind"], scale["rows"], len(scale["scale"]["mean"])) == ("kept", len(ids), sum(SIZES))
     [tag] = services.dataset_steps.cleaned_tags(NAME)
     assert (tag["regions"], tag["labels"], tag["not_looked_at"]) == (len(ids), len(ids), 0)
     assert tag["dropped"] == {"outlier": len(ids) // 10}
     dropped = [label for label in stored_labels(services, made).values() if label.reason]
     assert all(label.evidence is not None and label.evidence["rank"] >= 0.9 for label in dropped)
+
+
+def test_a_picture_whose_features_are_damaged_is_not_looked_at(recognised_engine: Engine, stage: Path) -> None:
+    services = Services(settings_for(stage / "data"), recognised_engine, None, is_reachable=False)
+    with unit_of_work(recognised_engine) as session:
+        ids = list(session.scalars(text("SELECT image_id FROM record ORDER BY image_id")))
+        # The first picture alone is in a file that is gone.
+        session.execute(
+            text(
+                """WITH gone AS (INSERT INTO feature_file (generation_id, kind, name, rows, size_bytes)
+                       SELECT generation_id, kind, 'features/generation-1/gone-1.npy', 1, 1 FROM feature_file LIMIT 1
+                       RETURNING id)
+                   UPDATE feature SET file_id = gone.id, position = 0 FROM gone WHERE image_id = :id"""
+            ),
+            {"id": ids[0]},
+        )
+    write_version(services, [Label(image_id, 285, ["given"]) for image_id in ids])
+    made = work(services, services.dataset_steps.clean(NAME, clusters=1, contradiction=False))
+    assert (made.state, made.note) == ("done", None)
+    [tag] = services.dataset_steps.cleaned_tags(NAME)
+    assert (tag["regions"], tag["not_looked_at"]) == (len(ids) - 1, 1)
+    label = stored_labels(services, made)[ids[0], 285]
+    assert (label.reason, label.certainty) == (None, None)
+
+
+def test_labels_of_a_tag_are_written_in_pages_that_hold_the_task(
+    coloured: Services, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(coloured)
+    whole = finish(coloured, worker, coloured.dataset_steps.clean(NAME, outlier_share=0.0))
+    monkeypatch.setattr("workers.datasets.cluster.PAGE", 5)
+    held = []
+    own = tasks.hold
+    monkeypatch.setattr(tasks, "hold", lambda session, task: (held.append(task.phase), own(session, task)))
+    again = finish(coloured, worker, coloured.dataset_steps.clean(f"{NAME}@1", outlier_share=0.0))
+    assert again.sha256 == whole.sha256
+    assert held.count("cluster") > sum(COUNTS.values()) // 5

@@ -47,6 +47,16 @@ def test_a_data_set_is_cleaned_and_added_to_over_http(services: Services) -> Non
         [dog] = client.cleaned_tags("pets")
         assert (dog.name, dog.labels, dog.kept, dog.dropped) == ("dog", PICTURES, PICTURES - 2, {"outlier": 2})
         assert (dog.regions, dog.clusters, dog.skipped, dog.typical[0].region) == (PICTURES, 1, None, 0)
+        assert client.review("pets").dropped.waiting == 2
+        first = client.decisions("pets", "dog", limit=1)
+        assert (len(first.items), len(first.typical) > 0) == (1, True)
+        second = client.decisions("pets", dog.tag, limit=1, cursor=first.next_cursor)
+        assert (second.next_cursor, second.typical) == (None, []), "typical pictures come with the first page only"
+        assert second.items[0].image_id != first.items[0].image_id
+        said = client.answer_decisions("pets", "dog", [first.items[0].image_id], is_right=True)
+        assert said.image_ids == [first.items[0].image_id]
+        assert client.review("pets").dropped.reviewed == 1
+        assert client.answer_decisions("pets", "dog", said.image_ids, is_right=None).image_ids == said.image_ids
         with pytest.raises(ProblemError, match="was made by build, not clean"):
             client.cleaned_tags("pets", version=1)
         with pytest.raises(ProblemError, match="less than or equal to 0"):

@@ -199,6 +199,14 @@ def test_captions_of_a_file_are_matched_by_uri_key_path_and_stem(
     services: Services, made_up: MadeUp, tmp_path: Path
 ) -> None:
     ids = made_up.add(["x/a.jpg", "x/b.jpg", "x/c.jpg", "x/d.jpg"], [[], [], [], []])
+    with services.engine.begin() as connection:  # files beside a picture were listed once
+        connection.execute(
+            text(
+                """INSERT INTO image (archive_id, key, version, size, missing_since)
+                   SELECT min(id), 'x/d.' || ending, 'v', 1, now() FROM archive, unnest('{txt,json}'::text[]) AS ending
+                   GROUP BY ending"""
+            )
+        )
     file = tmp_path / "captions.csv"
     file.write_text("url,TEXT\nfile:///made-up/x/a.jpg,a dog\nx/b.jpg,a cat\nc.jpg,a lawn\nd,a tree\ne.jpg,a dog\n")
     version = build(services, f"{ARCHIVE}/x", captions=str(file))

@@ -84,36 +84,37 @@ class ClusterPhase:
         except CleaningError as error:
             raise UsageError(f"the tag {tag.name!r} cannot be cleaned: {error}") from error
 
-        def write(session: Session) -> dict[str, Any]:
-            after, counts = 0, Counter[str]()
-            while page := labels.of_tag(session, tag.version_id, tag.id, after=after, limit=PAGE):
+        # Pictures cannot be corrected or deleted while a transaction writes their labels, so it writes a page.
+        after: int | None = 0
+        counts = Counter[str]()
+        while after is not None:
+            with tools.page(task) as session:
+                page = labels.of_tag(session, tag.version_id, tag.id, after=after, limit=PAGE)
                 labels.put(session, version.id, [decided.label(label, counts) for label in page])
-                after = page[-1].image_id
-            return decided.result(tag, counts)
-
-        return write
+            after = page[-1].image_id if len(page) == PAGE else None
+        return lambda _session: decided.result(tag, counts)
 
 
 def _context(tools: Tools, version: VersionView) -> _Context:
     if NAME not in tools.cached:
-        with unit_of_work(tools.engine) as session:
-            tools.cached[NAME] = _load(session, tools, version)
+        tools.cached[NAME] = _load(tools, version)
     context: _Context = tools.cached[NAME]
     return context
 
 
-def _load(session: Session, tools: Tools, version: VersionView) -> _Context:
+def _load(tools: Tools, version: VersionView) -> _Context:
     settings = CleaningSettings.from_json(version.settings["cleaning"])
-    kind, own_scale = scale.of(session, version)
-    nothing = np.empty(0, np.int64), np.empty((0, 0), np.float32)
-    if settings.regions == "located":
-        generation_id = scale.crops_generation(session, version)
-        vocabulary_id = None if generation_id is None else tag_regions.recogniser_vocabulary(session, generation_id)
-        judge = None if vocabulary_id is None else Judge(tag_vocabulary(session, vocabulary_id))
-        return _Context(settings, own_scale, generation_id, policies.no_things(session), judge, None, *nothing)
-    source = Pictures(session, tools.files, version.settings["generation_id"], kind)  # type: ignore[arg-type]
-    ids, rows = source.read(session, scale.sample(session, version))
-    return _Context(settings, own_scale, None, {}, None, source, np.array(ids, np.int64), rows)
+    with unit_of_work(tools.engine) as session:
+        measured = scale.of(session, version)
+        if settings.regions == "located":
+            generation_id = scale.crops_generation(session, version)
+            vocabulary_id = None if generation_id is None else tag_regions.recogniser_vocabulary(session, generation_id)
+            judge = None if vocabulary_id is None else Judge(tag_vocabulary(session, vocabulary_id))
+            nothing = np.empty(0, np.int64), np.empty((0, 0), np.float32)
+            return _Context(settings, measured.scale, generation_id, policies.no_things(session), judge, None, *nothing)
+    source = Pictures(tools, version.settings["generation_id"], measured.kind)  # type: ignore[arg-type]
+    ids, rows = source.read(measured.sample)
+    return _Context(settings, measured.scale, None, {}, None, source, np.array(ids, np.int64), rows)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,16 +136,16 @@ class _Decided:
         if self.cleaned is None or at is None:
             return label
         images = self.cleaned.images
-        reason = images.reasons[at]
+        reason, certainty = images.reasons[at], float(images.certainty[at])
         if reason is not None and label.image_id in self.found.said:
             counts["confirmed_by_people"] += 1
-            reason = None
+            reason, certainty = None, 1.0  # not that of dropping it
         if reason is not None:
             counts[reason.value] += 1
         return replace(
             label,
             reason=None if reason is None else reason.value,
-            certainty=round(float(images.certainty[at]), 4),
+            certainty=round(certainty, 4),
             evidence={**(label.evidence or {}), **self._evidence(int(images.region[at]))},
         )
 
@@ -195,13 +196,13 @@ class _Decided:
 
 
 def _decide(tools: Tools, context: _Context, tag: Tag) -> _Decided:
-    with Spool() as spool:
+    with Spool(tools.go_on) as spool:
         if context.pictures is not None:
-            found = of_whole(tools.engine, tag, context.pictures, spool)
+            found = of_whole(tools, tag, context.pictures, spool)
             threshold = _HEAD_THRESHOLD
         else:
             question = _question(context, tag)
-            found = of_located(tools.engine, tag, context.generation_id or 0, question, context.no_things, spool)
+            found = of_located(tools, tag, context.generation_id or 0, question, context.no_things, spool)
             threshold = _HEAD_THRESHOLD if question is None else question.threshold
         if not len(found.image_ids):
             is_no_thing = tag.name.lower() in context.no_things.get(None, ())
@@ -220,7 +221,9 @@ def _question(context: _Context, tag: Tag) -> Question | None:
     """Return what to ask about the regions of a tag; None: no model here knows it, or nothing is to be asked."""
     if context.judge is None or not context.settings.contradiction:
         return None
-    return context.judge.about(tag.name)
+    asked, limit = context.judge.about(tag.name), context.settings.threshold
+    # What the model did not assign must be below the threshold that was asked for, too.
+    return asked if asked is None or limit is None else asked.below(limit)
 
 
 def _without(tools: Tools, context: _Context, tag: Tag) -> NDArray[np.float32]:

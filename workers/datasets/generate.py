@@ -40,6 +40,7 @@ RANGE = 2_000
 COUNTED = (
     "pictures",
     "recognised",
+    "changed",
     "captions",
     "captions_that_name_removed_tags",
     "removed_by_people",
@@ -152,7 +153,10 @@ class _Merging:
         self._counts["pictures"] += 1
         self._counts["labels_before"] += len(known)
         held = {label.tag_id: label for label in known}
-        if made is None:
+        # Captions, labels and split were made of the other bytes: a build begins with the new ones.
+        has_changed = made is not None and made.version != item.version
+        self._counts["changed"] += has_changed
+        if made is None or has_changed:
             self.labels += known
             return item
         self._counts["recognised"] += 1
@@ -174,7 +178,6 @@ class _Merging:
             origins = [*(["parsed"] if tag_id in named else []), *(["generated"] if tag_id in scores else [])]
             held[tag_id] = self._label(item.image_id, tag_id, origins, held.get(tag_id), scores.get(tag_id), made)
         self.labels += held.values()
-        item = replace(item, version=made.version)
         if caption is None or caption in item.captions:
             return item
         self._counts["captions"] += 1
@@ -193,15 +196,16 @@ class _Merging:
 
     def _scores(self, made: Made) -> dict[int, float]:
         """Return the scores of the tags of the data set that the model assigns; of several, the highest."""
-        thresholds = self._words.vocabulary.thresholds
         source = self.sources[made.generation_id]
         found: dict[int, float] = {}
         for source_id, units in zip(made.tags, made.scores, strict=True):
-            if not source.ours[source_id] and units > round(source.thresholds[source_id] * SCORE_SCALE):
+            # The model's own threshold: scores of one model say nothing at the thresholds of another.
+            if units <= round(source.thresholds[source_id] * SCORE_SCALE):
+                continue
+            if not source.ours[source_id]:
                 self._unknown[source.names[source_id]] += 1
             for tag_id in source.ours[source_id]:
-                if units > round(float(thresholds[tag_id]) * SCORE_SCALE):
-                    found[tag_id] = max(found.get(tag_id, 0.0), units / SCORE_SCALE)
+                found[tag_id] = max(found.get(tag_id, 0.0), units / SCORE_SCALE)
         return found
 
     def result(self, failed: Mapping[int, str]) -> dict[str, Any]:
@@ -221,7 +225,8 @@ class _Merging:
 def _summary(_session: Session, _version: VersionView, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the counts of a version, from what its tasks did.
 
-    ``recognised`` and ``failed`` (by class) are all ``pictures``; ``failed_images`` are the first ids of each class.
+    ``recognised``, ``changed`` (other bytes than in the parent: left as they were) and ``failed`` (by class) are all
+    ``pictures``; ``failed_images`` are the first ids of each class.
     ``labels_before`` and ``added`` (by origin) are all labels. ``named_again``: labels that were there and that the
     model or its caption named too. ``unknown``: tags of pictures that the data set's vocabulary lacks, by name.
     """

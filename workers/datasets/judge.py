@@ -37,11 +37,16 @@ class Question(NamedTuple):
 
     Attributes:
         names: the names, in one form, that say that it is there: its own, and those of kinds of it.
-        threshold: the score above which the model assigns them; the lowest, if there are several.
+        threshold: the score above which the model assigns them; the lowest, if there are several. Of regions to which
+            none is assigned, the score counts as half of it.
     """
 
     names: frozenset[str]
     threshold: float
+
+    def below(self, limit: float) -> Question:
+        """Return the same, with a threshold that is at most this one."""
+        return self._replace(threshold=min(self.threshold, limit))
 
     def score(self, tags: Sequence[tuple[str, float]]) -> float:
         """Return the score of the tag for a region with these tags, 0..1."""

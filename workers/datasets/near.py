@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 THRESHOLDS = {"pooled": 0.9, "vector": 0.97}
 """The least cosine of near copies, by what is compared; see ``benchmarks/bench_near_copies.py``."""
+HASH_BYTES = 32
 _BLOCK = 5_000
 
 
@@ -33,14 +35,14 @@ class Contents:
 
     Attributes:
         ids: (N,) of images, ascending.
-        hashes: the SHA-256 of each; None: not known.
+        hashes: (N,) the SHA-256 of each; empty: not known.
         rows: (M,) which pictures have a vector, as positions in ``ids``.
         size: length of a vector.
         kind: what the vectors are: ``pooled`` or ``vector``.
     """
 
     ids: NDArray[np.int64]
-    hashes: list[bytes | None]
+    hashes: NDArray[np.bytes_]
     rows: NDArray[np.int64]
     size: int
     kind: str
@@ -67,9 +69,8 @@ def write_vectors(tools: Tools, version_id: int, generation_id: int, path: Path)
 
 
 def _written(tools: Tools, version_id: int, generation_id: int, path: Path, kind: str) -> Contents:
-    ids: list[int] = []
-    hashes: list[bytes | None] = []
-    rows: list[int] = []
+    # Plain numbers: of a million pictures, lists of objects would have hundreds of megabytes.
+    ids, rows, hashes = array("q"), array("q"), bytearray()
     size = 0
     with path.open("wb") as file:
         for image_id, kept in _kept(tools, version_id, generation_id):
@@ -79,14 +80,16 @@ def _written(tools: Tools, version_id: int, generation_id: int, path: Path, kind
                 rows.append(len(ids))
                 size = len(vector) // 2
             ids.append(image_id)
-            hashes.append(None if kept is None else kept.sha256)
-    return Contents(np.array(ids, dtype=np.int64), hashes, np.array(rows, dtype=np.int64), size, kind)
+            hashes += (kept and kept.sha256) or bytes(HASH_BYTES)
+    told = np.frombuffer(bytes(hashes), dtype=f"S{HASH_BYTES}")
+    return Contents(np.array(ids, dtype=np.int64), told, np.array(rows, dtype=np.int64), size, kind)
 
 
 def _kept(tools: Tools, version_id: int, generation_id: int) -> Iterator[tuple[int, Kept | None]]:
     """Yield the pictures of a version by id, with what is kept of these bytes."""
     after = 0
     while True:
+        tools.go_on()
         with unit_of_work(tools.engine) as session:
             block = items.after(session, version_id, after, _BLOCK)
             found = features.kept(session, generation_id, [item.image_id for item in block])

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
-    from sqlalchemy import Engine
 
     from storage.datasets.tag_regions import TagImage
     from workers.datasets.judge import Question
+    from workers.datasets.phase import Tools
     from workers.datasets.pictures import Pictures
     from workers.datasets.spool import Spool
 
@@ -107,7 +107,7 @@ def _joined(parts: list[NDArray[Any]], nothing: NDArray[Any]) -> NDArray[Any]:
 
 
 def of_located(
-    engine: Engine,
+    tools: Tools,
     tag: Tag,
     generation_id: int,
     question: Question | None,
@@ -117,7 +117,7 @@ def of_located(
     """Return the regions that were located, and write their vectors to a spool.
 
     Args:
-        engine: the database. A page is a transaction.
+        tools: the database. A page is a transaction.
         tag: the tag.
         generation_id: of the stage ``crops``.
         question: what to ask about regions; None: nothing.
@@ -127,7 +127,8 @@ def of_located(
     collector, after = Collector(), 0
     names = (tag.name, *kinds_of(tag.name))
     while True:
-        with unit_of_work(engine) as session:
+        tools.go_on()
+        with unit_of_work(tools.engine) as session:
             pictures, regions = tag_regions.located(
                 session,
                 version_id=tag.version_id,
@@ -162,15 +163,16 @@ def of_located(
         after = pictures[-1].image_id
 
 
-def of_whole(engine: Engine, tag: Tag, source: Pictures, spool: Spool) -> Found:
+def of_whole(tools: Tools, tag: Tag, source: Pictures, spool: Spool) -> Found:
     """Return whole pictures as regions, and write their features to a spool. ``source`` reads features."""
     collector, after = Collector(), 0
     while True:
-        with unit_of_work(engine) as session:
+        tools.go_on()
+        with unit_of_work(tools.engine) as session:
             pictures = tag_regions.whole(
                 session, version_id=tag.version_id, tag_id=tag.id, name=tag.name, after=after, limit=PAGE
             )
-            ids, rows = source.read(session, [picture.image_id for picture in pictures])
+        ids, rows = source.read([picture.image_id for picture in pictures])
         collector.add_pictures(pictures, ids)
         collector.add_regions(ids, [0] * len(ids), [(0, 0, 1, 1)] * len(ids), [np.nan] * len(ids))
         spool.add(rows.astype(np.float16))

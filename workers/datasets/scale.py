@@ -5,7 +5,7 @@ One task for all tags, so that each tag is measured alike, whoever does it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -44,8 +44,9 @@ class ScalePhase:
 
     def run(self, tools: Tools, version: VersionView, _task: Task) -> Write:
         """Compute the scale. The result has what ``of`` reads."""
+        assert version.parent_id is not None
         with unit_of_work(tools.engine) as session:
-            ids = sample(session, version)
+            ids = items.sample(session, version.parent_id, SAMPLE, version.settings["cleaning"]["seed"])
             crops = crops_generation(session, version)
         is_located = version.settings["cleaning"]["regions"] == "located"
         kind = "crops" if is_located else self._kind(tools, version, ids)
@@ -54,36 +55,39 @@ class ScalePhase:
         scale = FeatureScale.of(found) if found else None
 
         def write(_session: Session) -> dict[str, Any]:
-            return {"kind": kind, "rows": sum(map(len, found)), "scale": None if scale is None else _as_json(scale)}
+            return {
+                "kind": kind,
+                "rows": sum(map(len, found)),
+                "scale": None if scale is None else _as_json(scale),
+                "sample": ids,
+            }
 
         return write
 
     @staticmethod
     def _kind(tools: Tools, version: VersionView, ids: Sequence[int]) -> str:
         """Return ``kept`` if features are kept of all pictures of the sample that have a record, else ``vector``."""
-        generation_id = version.settings["generation_id"]
-        with unit_of_work(tools.engine) as session:
-            every = [
-                len(Pictures(session, tools.files, generation_id, kind).read(session, ids[:_PAGE])[0])
-                for kind in ("kept", "vector")
-            ]
-        return "kept" if every[0] == every[1] else "vector"
+        kept, every = (Pictures(tools, version.settings["generation_id"], kind) for kind in ("kept", "vector"))
+        pages = [ids[start : start + _PAGE] for start in range(0, len(ids), _PAGE)]
+        return "kept" if all(kept.known(page).keys() == every.known(page).keys() for page in pages) else "vector"
 
 
-def of(session: Session, version: VersionView) -> tuple[str, FeatureScale | None]:
-    """Return the kind of features of a version's cleaning, and their scale."""
+class Scale(NamedTuple):
+    """The kind of features of a version's cleaning, their scale, and the ids of the pictures of the sample, ascending.
+
+    ``kind`` is ``crops``, or as of ``Pictures``. The scale is None if the sample has no features.
+    """
+
+    kind: str
+    scale: FeatureScale | None
+    sample: list[int]
+
+
+def of(session: Session, version: VersionView) -> Scale:
+    """Return what the phase found."""
     [result] = tasks.results(session, version.id, NAME)
-    return result["kind"], None if result["scale"] is None else _from_json(result["scale"])
-
-
-def sample(session: Session, version: VersionView) -> list[int]:
-    """Return the ids of random pictures of a version's parent, ascending; always the same ones."""
-    assert version.parent_id is not None
-    ids = np.array(items.ids(session, version.parent_id), dtype=np.int64)
-    seed = version.settings["cleaning"]["seed"]
-    chosen = np.random.default_rng(seed).choice(ids, min(SAMPLE, len(ids)), replace=False)
-    found: list[int] = np.sort(chosen).tolist()
-    return found
+    scale = None if result["scale"] is None else _from_json(result["scale"])
+    return Scale(result["kind"], scale, result["sample"])
 
 
 def crops_generation(session: Session, version: VersionView) -> int | None:
@@ -96,6 +100,7 @@ def _crops(tools: Tools, generation_id: int | None, ids: Sequence[int]) -> Itera
     if generation_id is None:
         return
     for start in range(0, len(ids), _PAGE):
+        tools.go_on()
         with unit_of_work(tools.engine) as session:
             packed = tag_regions.any_of(session, generation_id, ids[start : start + _PAGE])
         if packed:
@@ -103,10 +108,10 @@ def _crops(tools: Tools, generation_id: int | None, ids: Sequence[int]) -> Itera
 
 
 def _whole(tools: Tools, version: VersionView, kind: str, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+    source = Pictures(tools, version.settings["generation_id"], kind)  # type: ignore[arg-type]
     for start in range(0, len(ids), _PAGE):
-        with unit_of_work(tools.engine) as session:
-            source = Pictures(session, tools.files, version.settings["generation_id"], kind)  # type: ignore[arg-type]
-            yield source.read(session, ids[start : start + _PAGE])[1]
+        tools.go_on()
+        yield source.read(ids[start : start + _PAGE])[1]
 
 
 def _as_json(scale: FeatureScale) -> dict[str, Any]:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 VALIDATION = 0.1
 """The default of the setting ``validation``."""
 _BLOCK = 20_000
-_HASH_BYTES = 32
 _UNSPLIT, _TRAINING, _VALIDATION = 0, 1, 2
 
 
@@ -57,6 +56,9 @@ class Split:
         is_validation = split(group, hashes, former, version.settings.get("validation", VALIDATION))
 
         def write(session: Session) -> dict[str, Any]:
+            # The row of the version first: whoever deletes images locks it before pictures of versions.
+            lacking = int(np.count_nonzero(contents.hashes == b""))
+            versions.add_counts(session, version.id, {"without_hash": lacking, "compared_by": contents.kind})
             for start in range(0, len(ids), _BLOCK):
                 block = slice(start, start + _BLOCK)
                 items.set_splits(
@@ -66,9 +68,6 @@ class Split:
                     ids[group[block]].tolist(),
                     is_validation[block].tolist(),
                 )
-            versions.add_counts(
-                session, version.id, {"without_hash": contents.hashes.count(None), "compared_by": contents.kind}
-            )
             return {"images": len(ids), "validation": int(is_validation.sum())}
 
         return write
@@ -104,14 +103,16 @@ def _grouped(tools: Tools, version: VersionView) -> tuple[Contents, NDArray[np.b
     with tempfile.TemporaryDirectory(prefix="ramq-split-") as folder:
         path = Path(folder) / "vectors"
         contents = write_vectors(tools, version.id, version.settings["generation"], path)
-        told = np.array(
-            [each or _of_image(image_id) for image_id, each in zip(contents.ids, contents.hashes, strict=True)],
-            dtype=f"S{_HASH_BYTES}",
-        )
+        told = contents.hashes.copy()
+        for row in np.flatnonzero(told == b""):
+            told[row] = _of_image(contents.ids[row])
         edges = [_same(told)]
         if len(contents.rows):
             vectors = np.memmap(path, dtype="<f2", mode="r", shape=(len(contents.rows), contents.size))
-            near = groups(vectors, version.settings.get("near") or THRESHOLDS[contents.kind])
+            least = version.settings.get("near") or THRESHOLDS[contents.kind]
+            # Of the same bytes, one is enough to compare.
+            chosen = np.sort(np.unique(told[contents.rows], return_index=True)[1])
+            near = groups(vectors, least, rows=chosen, between=tools.go_on)
             edges.append(np.stack([contents.rows, contents.rows[near]], axis=1))
             del vectors
     return contents, told, connected(len(contents.ids), np.concatenate(edges))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -19,9 +19,14 @@ BLOCK = 4096
 
 
 class Spool:
-    """Rows of float16, added in blocks and read in blocks as often as one likes. A context manager: it owns a file."""
+    """Rows of float16, added in blocks and read in blocks as often as one likes. A context manager: it owns a file.
 
-    def __init__(self) -> None:
+    Args:
+        between: called before each block is read. What it raises ends the reading.
+    """
+
+    def __init__(self, between: Callable[[], None] = lambda: None) -> None:
+        self._between = between
         self._folder = tempfile.TemporaryDirectory(prefix="ramq-clean-")
         self._path = Path(self._folder.name) / "rows"
         self._file = self._path.open("wb")
@@ -54,4 +59,5 @@ class Spool:
         size = BLOCK * self._width
         with self._path.open("rb") as file:
             while len(numbers := np.fromfile(file, dtype="<f2", count=size)):
+                self._between()
                 yield numbers.reshape(-1, self._width)

@@ -120,7 +120,8 @@ def test_erasing_reaches_every_space(ramq: Services, worker: Worker, capsys: pyt
     report = ramq.erasures.delete(images[:1], by="local")
     assert report.looks == 2
     tell_done(report, as_json=False)
-    assert "1 record, 1 vector, 2 vectors of further spaces, 0 failures," in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "1 record, 1 vector, 2 vectors of further spaces, the features of 1 image, 0 failures," in told
     for space in ("look", "siglip"):
         assert list(stored(ramq, serving(ramq, space))) == images[1:]
     assert not ramq.erasures.verify(report.deletion_id).is_clean
