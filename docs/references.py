@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,7 @@ def api_page() -> str:
             for field, inner in schema.get("properties", {}).items()
         ]
         lines.append(_table(("field", "type", "meaning"), rows))
+        lines += [f"For example:\n\n```json\n{json.dumps(each)}\n```" for each in schema.get("examples", ())]
     return "\n\n".join(line for line in lines if line) + "\n"
 
 

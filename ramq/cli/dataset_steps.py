@@ -8,7 +8,7 @@ import typer
 
 from ramq.cli.context import services, settings_for
 from ramq.cli.dataset_following import NameAt, Wait, finish_step
-from ramq.cli.output import print_table
+from ramq.cli.output import err, print_table
 from ramq.cli.search import Json, not_empty
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def generate(
     settings = settings_for()
     with services(settings) as ramq:
         version = ramq.dataset_steps.generate(name, model=model, captioner=captioner)
+        if told := ramq.dataset_steps.lacking(version):
+            err().print(told, markup=False, soft_wrap=True)
         finish_step(ramq, settings, version, wait=wait, as_json=as_json)
 
 

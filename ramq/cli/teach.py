@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,13 +10,13 @@ import typer
 
 from ramq.cli.context import services, settings_for
 from ramq.cli.following import tell_unused, wait_for_ends
-from ramq.cli.output import err, out, print_json, print_table
+from ramq.cli.output import err, out, print_json, print_table, visible
 from ramq.cli.search import ArchiveOf, Json  # noqa: TC001  (typer reads the annotations)
 from storage.errors import UsageError
 from storage.texts import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ram_core.teaching.measures import Measure, Share
     from ramq.services.teach_views import Suggestions, Taught, TeachReport
@@ -101,9 +102,9 @@ def teach(
             return
         named = [_ids(ramq, images or (), archive) for images in (yes, no)]
         if suggest is not None:
-            _tell_suggestions(
-                ramq.teaching_by_name.suggest(tag or "", suggest, yes=named[0], no=named[1]), as_json=as_json
-            )
+            found = ramq.teaching_by_name.suggest(tag or "", suggest, yes=named[0], no=named[1])
+            keys = {} if as_json else {one.image_id: ramq.images.get(one.image_id).key for one in found.images}
+            _tell_suggestions(found, keys, as_json=as_json)
             return
         from ramq.services.teach_views import Wanted  # noqa: PLC0415
         from ramq.services.teaching import LEAST, PRECISION  # noqa: PLC0415
@@ -115,13 +116,15 @@ def teach(
         if not as_json:
             for report in done.reports:
                 _tell(report)
+            for warning in done.warnings:
+                err().print(f"{warning}.", markup=False, soft_wrap=True)
             _tell_applied(done)
         jobs = done.jobs
         if wait and jobs:
             jobs = wait_for_ends(ramq, settings, [job.id for job in jobs], is_quiet=as_json)
             tell_unused(ramq, jobs)
     if as_json:
-        print_json({"items": done.reports, "vocabulary": done.vocabulary, "jobs": jobs})
+        print_json({"items": done.reports, "vocabulary": done.vocabulary, "jobs": jobs, "warnings": done.warnings})
     if wait and any(job.failed or job.state != "done" for job in jobs):
         raise typer.Exit(1)
 
@@ -186,6 +189,8 @@ def _tell(report: TeachReport) -> None:
             for name, measure, by in [*rows, *others]
         ],
     )
+    if report.gains_nothing:
+        err().print("This gains nothing: the tag is as good as before.", markup=False, soft_wrap=True)
     err().print(f"{report.advice}.", markup=False, soft_wrap=True)
 
 
@@ -206,18 +211,29 @@ def _tell_applied(done: Taught) -> None:
         out().print(job.id)
     err().print(
         f"The tags are in the vocabulary {done.vocabulary}. Without reading a picture, "
-        f"{plural(len(done.jobs), 'job')} apply it.",
+        f"{plural(len(done.jobs), 'job applies', 'jobs apply')} it.",
         markup=False,
         soft_wrap=True,
     )
 
 
-def _tell_suggestions(found: Suggestions, *, as_json: bool) -> None:
+def _tell_suggestions(found: Suggestions, keys: Mapping[int, str], *, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    print_table(("image", "score"), ((str(one.image_id), f"{one.score:.2f}") for one in found.images))
+    print_table(
+        ("image", "score", "key"),
+        ((str(one.image_id), f"{one.score:.2f}", visible(keys[one.image_id])) for one in found.images),
+        keep=("image", "score"),
+    )
     err().print(f"{found.advice}.", markup=False, soft_wrap=True)
+    if found.images:
+        err().print(
+            f"Look at them (`ramq show {found.images[0].image_id}`), and say which show it: "
+            f"`ramq teach {shlex.quote(found.tag)} --yes IMAGE --no IMAGE`, beside those that you named before.",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _tell_taught(tags: Sequence[TaughtTag], *, as_json: bool) -> None:

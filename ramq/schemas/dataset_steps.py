@@ -11,7 +11,9 @@ from ramq.schemas.views import FromView
 class NewGeneration(BaseModel):
     """What a step `generate` is asked for."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"model": "ram_plus", "captioner": "none"}]}
+    )
 
     model: Text | None = Field(default=None, description="model of recognition; by default the one that search uses")
     captioner: Literal["tag2text", "none"] | None = Field(default=None, description="by default as in the settings")
@@ -20,7 +22,9 @@ class NewGeneration(BaseModel):
 class NewCleaning(BaseModel):
     """What a step `clean` is asked for. Fields that are left out have the defaults of the paper, or of the server."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"regions": "whole", "outlier_share": 0.05}]}
+    )
 
     regions: Literal["located", "whole"] | None = Field(
         default=None,

@@ -13,7 +13,10 @@ Text = Annotated[str, Field(min_length=1, max_length=4_096, pattern=r"^[^\x00]*$
 class NewDataset(BaseModel):
     """A data set to build, or its next version."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"name": "pets", "sources": ["s3://holiday", "tag:dog"], "validation": 0.1}]},
+    )
 
     name: Text
     sources: list[Text] = Field(min_length=1, max_length=100, description="archives, searches or manifests")

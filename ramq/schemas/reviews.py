@@ -92,7 +92,9 @@ class DecisionsOut(PageOut[DecisionOut]):
 class NewAnswer(BaseModel):
     """An answer about one tag of several pictures."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"image_ids": [12, 31], "is_right": True}]}
+    )
 
     image_ids: list[Annotated[StrictInt, Field(ge=1, lt=2**63)]] = Field(min_length=1, max_length=MOST_AT_ONCE)
     is_right: StrictBool | None = Field(

@@ -23,7 +23,12 @@ class TagToTeach(BaseModel):
 class NewTeaching(BaseModel):
     """What to teach: one tag, or all tags with enough corrections."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"tag": {"tag": "our logo", "yes": [12, 31, 44, 45, 78], "no": [13]}, "apply": True}]
+        },
+    )
 
     tag: TagToTeach | None = Field(None, description="null: every tag that people added to `least` images")
     least: StrictInt = Field(5, ge=5, le=1_000_000, description="without `tag`: how many images are enough")
@@ -87,6 +92,9 @@ class TeachReportOut(FromView):
         description="part of the average precision that is due to the last half of the pictures; null: too few to tell"
     )
     helps: bool = Field(description="whether naming more pictures would help")
+    gains_nothing: bool = Field(
+        False, description="whether the tag is as good as before, so that it need not be applied"
+    )
     advice: str
     seconds: float
 
@@ -98,6 +106,9 @@ class TaughtOut(FromView):
     from_generation_id: int
     vocabulary: str | None = Field(description="the vocabulary with the tags; null: nothing was applied")
     jobs: list[JobOut] = Field(description="those that give the tags to the recorded images")
+    warnings: list[str] = Field(
+        default_factory=list, description="taught tags that the new generation does not have, and what to do about each"
+    )
 
 
 class TaughtTagOut(FromView):
@@ -117,6 +128,10 @@ class TaughtTagOut(FromView):
 
 class WantedLabels(TagToTeach):
     """For which tag images to label are wanted, and how many."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"tag": "our logo", "yes": [12, 31], "count": 6}]}
+    )
 
     count: StrictInt = Field(12, ge=1, le=500)
 

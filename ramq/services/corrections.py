@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from storage.database import unit_of_work
 from storage.errors import UsageError
-from storage.results import corrections, generations, vocabularies
+from storage.results import corrections, elsewhere, generations, vocabularies
 from storage.results.corrections import Said
 
 if TYPE_CHECKING:
@@ -42,8 +42,11 @@ class CorrectionClient:
         remove: Sequence[str] = (),
         reset: Sequence[str] = (),
         by: str = LOCAL,
-    ) -> None:
+    ) -> list[str]:
         """Add and remove tags of images. Corrections override every model, and take effect at the next search.
+
+        Returns:
+            In words, which added tags search does not show, since the vocabulary in use does not have them.
 
         Args:
             image_ids: the images.
@@ -70,6 +73,14 @@ class CorrectionClient:
                 corrections.reset(session, image_ids, free)
             if said:
                 corrections.put(session, image_ids, said, by)
+            serving = generations.default(session)
+            used = None if serving is None else known[0]
+            return [
+                f'"{one.name}" was kept, but search does not show it yet. '
+                + (elsewhere.told(session, one.name) or "The vocabulary in use does not have it.")
+                for one in said
+                if one.is_present and used is not None and not used.ids(one.name)
+            ]
 
 
 def every_vocabulary(session: Session, search: Search) -> list[Names]:

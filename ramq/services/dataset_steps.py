@@ -165,6 +165,15 @@ class DatasetStepClient:
             _require_step(version, "clean")
             return tasks.results(session, version.id, "cluster")
 
+    def lacking(self, version: VersionView) -> str | None:
+        """Return what to do about the weights of the model of a step `generate`, if no live worker has them."""
+        with unit_of_work(self._engine) as session:
+            alive = workers.views(session)
+        model = version.settings["model"]
+        if (told := stage_models.lacking_recogniser(model, self._options.models_dir, alive)) is None:
+            return None
+        return f"{told} Pictures that it has not recognised yet wait until then."
+
     def _captioner(self, asked: str | None, model: str) -> str:
         has_tag2text = kind_of(model) != "lite"
         if asked is None:

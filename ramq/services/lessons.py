@@ -210,6 +210,13 @@ def scores_of(kept: Sequence[Kept], tag_id: int) -> NDArray[np.float32]:
     return found
 
 
+def contents_of(near: str, x: NDArray[np.float32], records: Sequence[Kept]) -> NDArray[np.float32]:
+    """Return (B, F) what tells copies, as in data sets: what ``lite`` keeps of pictures, else their vectors."""
+    if near == "pooled":
+        return x
+    return np.stack([np.frombuffer(one.vector, dtype="<f2") for one in records]).astype(np.float32)
+
+
 def _joined(blocks: Sequence[Block]) -> Block:
     full = [block for block in blocks if len(block)]
     if not full:

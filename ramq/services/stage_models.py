@@ -91,3 +91,16 @@ def lacking(stage: str, model: str, models_dir: Path, workers: Sequence[WorkerVi
         f"{' and '.join(missing)} {verb} neither in {models_dir} nor on a live worker: {remedy} where the workers run. "
         "Jobs wait until then."
     )
+
+
+def lacking_recogniser(model: str, models_dir: Path, workers: Sequence[WorkerView]) -> str | None:
+    """Return what to do about weights of recognition that are neither here nor on a live worker; None: they are."""
+    from ram_core.checkpoints import catalogue, installed  # noqa: PLC0415  (few calls need it)
+
+    pulled = {entry.name for entry in catalogue() if entry.files}
+    there = set(installed(models_dir)).union(*(w.weights for w in workers if w.is_alive))
+    is_trained = _TRAINED.fullmatch(model) is not None
+    if model in there or not (is_trained or model in pulled):
+        return None
+    remedy = "put the folder into RAMQ_MODELS_DIR" if is_trained else f"run `ramq models pull {model}`"
+    return f"{model} is neither in {models_dir} nor on a live worker: {remedy} where the workers run."

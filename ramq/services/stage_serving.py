@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from storage.results import crops, generations, partitions, readings, regions
+from storage.results import crops, generations, partitions, readings, regions, vocabularies
 from storage.results.partitions import TABLES
 from storage.results.spaces import SPACES
 from storage.tables import RECOGNITION, Generation
@@ -101,8 +101,17 @@ def unused(session: Session, stage: str, generation_id: int | None, model: str) 
             f"`{verb.removesuffix(' use')}` shows its number once a job has begun."
         )
     else:
-        remedy = f"Those of {model} are in generation {_counted(session, own)}: `{verb} {own.id}` makes search use it."
-    return f"For {stage}, search uses the results of {used.model}, generation {_counted(session, used)}. {remedy}"
+        place = f"generation {_counted(session, own)}"
+        remedy = f"Those of {_maker(session, own)} are in {place}: `{verb} {own.id}` makes search use it."
+    maker = _maker(session, used)
+    return f"For {stage}, search uses the results of {maker}, generation {_counted(session, used)}. {remedy}"
+
+
+def _maker(session: Session, generation: Generation) -> str:
+    """Return the model, of recognition with its vocabulary, since a taught one has the model of the former."""
+    if generation.stage != RECOGNITION:
+        return generation.model
+    return f"{generation.model} with the vocabulary {vocabularies.view(session, generation.vocabulary_id).name}"
 
 
 def _counted(session: Session, generation: Generation) -> str:

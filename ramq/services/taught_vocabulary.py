@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ram_core.teaching.fitting import Fitted
     from ramq.services.lessons import Lesson
     from ramq.services.teach_views import TeachReport
+    from storage.results.teachings import TaughtTag
     from storage.tables import Generation
 
 
@@ -81,3 +82,23 @@ def store(
     )
     ordered = [heads[tag_id] for tag_id in sorted(heads)]
     return teachings.add(session, spec, ordered, from_generation_id=source.id, said_by=by)
+
+
+def left_behind(session: Session, source: Generation | None, taught: Sequence[str]) -> list[str]:
+    """Return in words which taught tags are not in use: a vocabulary that is made from ``source`` does not have them.
+
+    ``taught`` are the tags that are taught now.
+    """
+    if source is None:
+        return []
+    tags = vocabularies.tags(session, source.vocabulary_id)
+    there = {tags[row.tag_id].name.lower() for row in teachings.heads(session, source.vocabulary_id)}
+    there.update(name.lower() for name in taught)
+    return [_told(one) for one in teachings.taught(session) if not one.is_serving and one.tag.lower() not in there]
+
+
+def _told(one: TaughtTag) -> str:
+    told = f"{one.tag} was taught in {one.vocabulary}, which is not in use; the new generation will not have it."
+    if one.generations:
+        return f"{told} Use it first: `ramq generations use {one.generations[-1]}`"
+    return f"{told} It has no results: wait for its job and use them first, or teach {one.tag} again afterwards"

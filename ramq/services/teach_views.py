@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -64,6 +64,11 @@ class TeachReport:
     advice: str
     seconds: float
 
+    @property
+    def gains_nothing(self) -> bool:
+        """Whether the tag is as it was before, to two digits of each figure."""
+        return self.before is not None and _figures(self.before) == _figures(self.after)
+
 
 @dataclass(frozen=True, slots=True)
 class Taught:
@@ -74,12 +79,14 @@ class Taught:
         from_generation_id: whose images they were taught on.
         vocabulary: name of the new vocabulary; None: nothing was applied.
         jobs: those that give the tags to the recorded images.
+        warnings: taught tags that the new generation does not have, and what to do about each.
     """
 
     reports: list[TeachReport]
     from_generation_id: int
     vocabulary: str | None
     jobs: list[JobView]
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +116,8 @@ class Wanted:
     tag: str
     yes: Sequence[int] = ()
     no: Sequence[int] = ()
+
+
+def _figures(measure: Measure) -> tuple[float | None, ...]:
+    shares = (measure.precision.value, measure.recall.value, measure.average_precision)
+    return (*(None if share is None else round(share, 2) for share in shares), measure.images)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeVar
 import numpy as np
 
 from ramq.services.corrections import LOCAL
-from ramq.services.lessons import KeptFeatures, UnreadableError, lesson_of, scores_of
-from ramq.services.taught_vocabulary import head_row, store
+from ramq.services.lessons import KeptFeatures, UnreadableError, contents_of, lesson_of, scores_of
+from ramq.services.taught_vocabulary import head_row, left_behind, store
 from ramq.services.teach_views import Suggestions, Taught, TeachReport, ToLabel, Wanted, Way
 from storage.database import unit_of_work
 from storage.errors import UsageError
@@ -159,7 +159,7 @@ class TeachClient:
             del lesson, fit
         reports = [report for _, report in fitted]
         if not apply:
-            return Taught(reports, source.id, None, [])
+            return Taught(reports, source.id, None, [], self.left_behind([lesson.name for lesson in lessons]))
         with unit_of_work(self._engine) as session:
             rows = [head_row(lesson, one, report, by) for lesson, (one, report) in zip(lessons, fitted, strict=True)]
             vocabulary_id = store(session, source, rows, lessons, reports, by)
@@ -168,10 +168,25 @@ class TeachClient:
                     if ids:
                         corrections.put(session, ids, [Said(lesson.name, lesson.name, is_present)], by)
             name = vocabularies.view(session, vocabulary_id).name
+            # Also those that were taught meanwhile, by somebody who began from the same generation.
+            warnings = left_behind(session, source, [lesson.name for lesson in lessons])
         if vocabulary_id == source.vocabulary_id:  # the same again: search uses it already
             return Taught(reports, source.id, name, [])
         jobs = self._jobs.retag(name, from_generation=source.id, skip_missing=True)
-        return Taught(reports, source.id, name, jobs)
+        return Taught(reports, source.id, name, jobs, warnings)
+
+    def left_behind(self, taught: Sequence[str]) -> list[str]:
+        """Return which tags a generation with these newly taught ones would not have, and what to do about each."""
+        with unit_of_work(self._engine) as session:
+            return left_behind(session, generations.default(session), taught)
+
+    def said(self, tag: str) -> tuple[list[int], list[int]]:
+        """Return the images that people said have a tag, and those that they said do not. All of them are learnt."""
+        with unit_of_work(self._engine) as session:
+            kept = self._kept(session)
+            names = self._search.vocabulary(session, kept.source.vocabulary_id)
+            tag_ids = names.ids(tag)
+            return kept.said_before(names.names[tag_ids[0]] if tag_ids else tag)
 
     def forget_lost(self, files: Collection[str]) -> list[str]:
         """Forget what is kept in those of these files that are gone or damaged. Return their names."""
@@ -283,7 +298,7 @@ class TeachClient:
             near: Literal["pooled", "vector"] = "pooled" if kept.kind == "pooled" else "vector"
             described = self._described(kept.source, lesson, rows)
             x = kept.x(rows)
-            groups = groups_of(_contents(near, x, records), [one.sha256 for one in records], THRESHOLDS[near])
+            groups = groups_of(contents_of(near, x, records), [one.sha256 for one in records], THRESHOLDS[near])
             seen = np.zeros(len(rows), dtype=np.bool_)
             seen[: len(lesson.named)] = np.isin(lesson.named.ids, taught_by)
             examples = Examples(
@@ -332,13 +347,6 @@ def _examples(lesson: Lesson, others: Block) -> tuple[NDArray[np.uint8], NDArray
     rows = [lesson.named.rows, others.rows[unnamed]] if len(unnamed) else [lesson.named.rows]
     records = [*lesson.named.kept, *(others.kept[i] for i in unnamed)]
     return np.concatenate(rows), np.concatenate(labels).astype(np.int8), records
-
-
-def _contents(near: str, x: NDArray[np.float32], records: Sequence[Kept]) -> NDArray[np.float32]:
-    """Return (B, F) what tells copies, as in data sets: what ``lite`` keeps of pictures, else their vectors."""
-    if near == "pooled":
-        return x
-    return np.stack([np.frombuffer(one.vector, dtype="<f2") for one in records]).astype(np.float32)
 
 
 def _scored(

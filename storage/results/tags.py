@@ -41,14 +41,15 @@ class UnknownTagError(UsageError):
         name: as it was typed.
         near: similar names of tags, most similar first.
         hint: what else to do.
+        elsewhere: which results have it that are not in use.
     """
 
     code = "unknown-tag"
 
-    def __init__(self, name: str, near: Sequence[str], hint: str = "") -> None:
+    def __init__(self, name: str, near: Sequence[str], hint: str = "", elsewhere: str = "") -> None:
         shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
         self.near = tuple(near)
-        self._reason = f'Unknown tag "{shown}".'
+        self._reason = f'Unknown tag "{shown}". {elsewhere}'.rstrip()
         meant = f"Did you mean {', '.join(near)}?" if near else ""
         super().__init__(" ".join(filter(None, (self._reason, meant, hint))))
 

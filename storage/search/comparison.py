@@ -93,7 +93,7 @@ class Side:
 
 
 def compare(a: Side, b: Side, *, limit: int, samples: int) -> GenerationComparison:
-    """Compare two generations tag by tag.
+    """Compare two generations tag by tag. Tags that do not differ are left out.
 
     Args:
         a: the generation to start from.
@@ -111,6 +111,8 @@ def compare(a: Side, b: Side, *, limit: int, samples: int) -> GenerationComparis
         if not count_a and not count_b:
             continue
         gained, lost = in_b - in_a, in_a - in_b
+        if not gained and not lost and count_a == count_b:
+            continue
         changed |= gained | lost
         spelling = (a if name in a.tags_by_name else b).names.names
         known = a.tags_by_name.get(name) or b.tags_by_name[name]

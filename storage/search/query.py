@@ -11,7 +11,7 @@ import numpy as np
 
 from storage.errors import NotFoundError, UsageError
 from storage.index import condition as conditions
-from storage.results import generations, lookup, policies
+from storage.results import elsewhere, generations, lookup, policies
 from storage.results.policy import Policy
 from storage.results.tags import UnknownTagError
 from storage.search import fields
@@ -119,7 +119,8 @@ def resolve(
     pictures = pictures or TextInPictures(session, KeptImages(), KeptRegions())
     resolver = _Resolver(session, names, query.threshold, policy, pictures)
     wanted, optional, unwanted = (
-        [names.meant(term) for term in terms] for terms in (query.tags, query.any_tags, query.not_tags)
+        [elsewhere.meant(session, names, term) for term in terms]
+        for terms in (query.tags, query.any_tags, query.not_tags)
     )
     either = tuple(tag_id for term in optional for tag_id in term)
     parts = [*facts, *map(resolver.has, wanted)]
@@ -245,8 +246,10 @@ class _Reader:
             if isinstance(leaf, TagTerm) and not (names.ids(leaf.name) or names.general(leaf.name)):
                 self._unknown += 1
                 # Comparing a name with all others takes 10 ms, and a long text may have hundreds of names.
-                near = names.near(leaf.name) if self._unknown <= MAX_NOTES else ()
-                raise UnknownTagError(leaf.name, near)
+                is_told = self._unknown <= MAX_NOTES
+                other = elsewhere.told(self._session, leaf.name) if is_told else ""
+                near = names.near(leaf.name) if is_told and not other else ()
+                raise UnknownTagError(leaf.name, near, elsewhere=other)
         self._resolver.condition(item)
         if self._are_tags_words and next(wanted_tags(item), None) is not None:
             raise UsageError("no image matches it together with the rest")

@@ -45,6 +45,20 @@ def run(services: Services, tmp_path: Path) -> Run:
     return lambda *words: run_here(words, environment)
 
 
+def test_weights_that_are_nowhere_are_told_at_once(services: Services, tmp_path: Path) -> None:
+    work(services, services.datasets.build(BuildRequest("pets", ["1"])))
+    environment = {
+        "RAMQ_DATABASE_URL": services.engine.url.render_as_string(hide_password=False),
+        "RAMQ_DATA_DIR": str(tmp_path / "data"),
+        "RAMQ_MODELS_DIR": str(tmp_path / "models"),
+    }
+    words = ("dataset", "generate", "pets", "--model", "ram_plus", "--captioner", "none", "--no-wait")
+    begun = run_here(words, environment)
+    assert begun.returncode == 0, begun.stderr
+    assert "ram_plus is neither in" in begun.stderr
+    assert "run `ramq models pull ram_plus` where the workers run" in begun.stderr
+
+
 def test_a_set_is_built_shown_compared_and_deleted(run: Run, services: Services, tmp_path: Path) -> None:
     begun = run("dataset", "build", "pets", "1", f'tag:"{CAT}"', "--no-wait")
     assert begun.returncode == 0, begun.stderr

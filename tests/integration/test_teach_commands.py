@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
+from ramq.cli.output import visible
 from ramq.web.app import create_app
 from ramq.web.turns import Turns
 from ramq.wiring import Services
@@ -88,7 +90,13 @@ def test_images_to_label_are_named(run: Run, ids: dict[str, int]) -> None:
     assert len(told["images"]) == 3
     assert first not in {one["image_id"] for one in told["images"]}
     assert "name 4 more" in told["advice"]
-    assert "name 4 more" in run("teach", "my thing", "--yes", str(first), "--suggest", "3").stderr
+    shown = run("teach", "my thing", "--yes", str(first), "--suggest", "3")
+    assert "name 4 more" in shown.stderr
+    assert "`ramq teach 'my thing' --yes IMAGE --no IMAGE`" in shown.stderr
+    head, *rows = shown.stdout.splitlines()
+    assert head.split() == ["image", "score", "key"]
+    keys = {number: key for key, number in ids.items()}
+    assert all(visible(keys[int(row.split()[0])]) in row for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +163,33 @@ def test_the_page_is_there_before_anything_is_computed(
     assert (whole.status_code, "Computing" in whole.text, calls) == (200, False, ["study"])
     assert "5 pictures: the precision is between" in whole.text
     assert "to-label" in whole.text
+
+
+def test_the_page_knows_what_people_said_before(client: TestClient, ids: dict[str, int]) -> None:
+    services_of(client).corrections.tag(list(ids.values())[:3], add=["espresso"])
+    shown = client.get("/teach", params={"tag": "espresso", "whole": "yes"}).text
+    assert "3 of 5 pictures that show it are chosen" in shown
+    assert "3 yes, 0 no" in shown
+
+
+def test_the_page_tells_what_search_did_not_understand(client: TestClient) -> None:
+    shown = client.get("/teach", params={"tag": "my thing", "q": "tag:espreso"}).text
+    assert "Unknown tag &#34;espreso&#34;. Did you mean espresso" in shown
+
+
+def test_a_tag_that_gains_nothing_is_not_recommended(
+    client: TestClient, ids: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teaching = services_of(client).teaching
+    numbers = list(ids.values())
+    report, found = teaching.study("espresso", 2, yes=numbers[:5])
+    assert report is not None
+    same = replace(report, is_new=False, before=report.after)
+    assert (same.gains_nothing, replace(same, before=None).gains_nothing) == (True, False)
+    monkeypatch.setattr(teaching, "study", lambda *_, **__: (same, found))
+    shown = client.get("/teach", params={"tag": "espresso", "yes": numbers[:5], "whole": "yes"}).text
+    assert "This gains nothing" in shown
+    assert '<button class="plain">Apply to all images anyway</button>' in shown
 
 
 def test_one_lesson_is_computed_at_a_time(client: TestClient, ids: dict[str, int]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from ram_core.modeling.tiny import write_tiny_models
-from ramq.services import teaching
+from ramq.services import stage_serving, teaching
 from ramq.services.index import make_builder
 from ramq.services.taught_vocabulary import head_row
 from ramq.services.teach_views import Wanted
@@ -109,6 +109,22 @@ def records(services: Services, generation_id: int) -> dict[int, dict[int, int]]
         }
 
 
+def assert_told_where_the_tag_is(services: Services, image_id: int) -> None:
+    """The tag of generation 2 is not unknown while generation 1 is in use: who asks for it learns where it is."""
+    elsewhere = 'Unknown tag "Workshop tool". It is a tag of generation 2, which is not in use: see'
+    with pytest.raises(UsageError, match=elsewhere):
+        services.search.page(SearchQuery(tags=("Workshop tool",)))
+    [note] = services.search.read(SearchQuery(), 'tag:"Workshop tool"').notes
+    assert elsewhere in note.line
+    [told] = services.corrections.tag([image_id], add=["workshop tool", "laptop"])
+    assert told.startswith('"workshop tool" was kept, but search does not show it yet. It is a tag of generation 2')
+    with unit_of_work(services.engine) as session:
+        unused = stage_serving.unused(session, "recognition", 2, "lite")
+    assert unused is not None
+    assert "the results of lite with the vocabulary imagenet, generation 1" in unused
+    assert "Those of lite with the vocabulary imagenet-taught-1 are in generation 2" in unused
+
+
 def test_a_new_thing_is_taught_on_five_pictures_and_found_with_the_archive_gone(
     make_services: Make, folder: Path
 ) -> None:
@@ -141,7 +157,7 @@ def test_a_new_thing_is_taught_on_five_pictures_and_found_with_the_archive_gone(
 
     # It is a generation as any other: compared, used, rolled back.
     assert "workshop tool" not in tags_in_use(services)
-    [change] = [change for change in services.generations.compare(1, 2).tags if change.gained or change.lost]
+    [change] = services.generations.compare(1, 2).tags  # the others do not differ
     assert (change.name, change.count_a) == ("workshop tool", 0)
     assert change.count_b == len(assigned | set(yes))  # what people said counts in any generation
     services.generations.use(2)
@@ -171,6 +187,7 @@ def test_a_new_thing_is_taught_on_five_pictures_and_found_with_the_archive_gone(
 
     assert services.generations.rollback().id == 1
     assert "workshop tool" not in tags_in_use(services)
+    assert_told_where_the_tag_is(services, yes[0])
 
 
 def test_tags_are_taught_one_after_the_other_and_mended_again(make_services: Make, folder: Path) -> None:
@@ -210,7 +227,15 @@ def test_tags_are_taught_one_after_the_other_and_mended_again(make_services: Mak
     assert uses() == {"laptop": ([3], True), "workshop tool": ([2, 3], True)}
     services.generations.rollback()  # the first tag is in the vocabulary of this generation, too
     assert uses() == {"laptop": ([3], False), "workshop tool": ([2, 3], True)}
+    # What is taught now would be without the second tag.
+    [warning] = services.teaching.left_behind(["a third"])
+    assert warning.startswith(
+        "laptop was taught in imagenet-taught-2, which is not in use; the new generation will not"
+    )
+    assert warning.endswith("Use it first: `ramq generations use 3`")
+    assert services.teaching.left_behind(["Laptop"]) == []
     services.generations.rollback()
+    assert services.teaching.left_behind(["a third"]) == []
     # Mended once more, from a generation whose scores are a head's.
     report = services.teaching.fit("laptop", tools[6:9])
     assert (report.yes, report.is_new) == (9, False)
@@ -389,6 +414,10 @@ def test_two_who_teach_at_once_get_vocabularies_of_two_names(
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(lambda name: services.teaching.apply(name, tools[:5]), ["saw mill", "wrench kit"]))
     assert {one.vocabulary for one in both} == {"imagenet-taught-1", "imagenet-taught-2"}
+    first, second = sorted(both, key=lambda one: str(one.vocabulary))
+    assert first.warnings == []
+    [told] = second.warnings
+    assert told.startswith(f"{first.reports[0].tag} was taught in imagenet-taught-1, which is not in use")
 
     # What is erased taught nothing.
     assert [tag.yes for tag in services.teaching.taught()] == [5, 5]

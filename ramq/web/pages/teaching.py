@@ -23,6 +23,8 @@ FOUND = 24
 MOST_NAMED = 300
 """Pictures in an address. People who have more of them use the command line."""
 MOST_JOBS = 100
+SHOWN_KNOWN = 50
+"""Pictures of each kind that people named before."""
 LOOKED_AT = 20_000
 """Images among which those to label next are looked for: fewer than by the command, since people wait for the page."""
 PRECISIONS = (0.7, 0.8, 0.9, 0.95, 0.99)
@@ -64,6 +66,9 @@ class Learnt:
     """What the page shows of a lesson.
 
     Attributes:
+        notes: what search made of the words for pictures.
+        warnings: taught tags that would be lost.
+        known: pictures that people named before, of this kind and not.
         problem: why there is no report, or nothing to label next.
         is_computing: whether these come later.
     """
@@ -71,6 +76,9 @@ class Learnt:
     report: TeachReport | None = None
     suggestions: Suggestions | None = None
     found: list[Hit] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    known: tuple[list[int], list[int]] = ([], [])
     problem: Problem | None = None
     is_computing: bool = False
 
@@ -107,17 +115,23 @@ def apply_lesson(request: Request, services: ServicesDep, asked: Annotated[Lesso
 def _learnt(request: Request, services: Services, lesson: Lesson) -> Learnt:
     if not lesson.tag:
         return Learnt()
-    if lesson.yes and not lesson.whole:
-        return Learnt(is_computing=True)
     learnt = Learnt()
     try:
-        if lesson.yes:
+        yes, no = services.teaching.said(lesson.tag)
+        named = {*lesson.yes, *lesson.no}
+        learnt.known = ([one for one in yes if one not in named], [one for one in no if one not in named])
+        is_known = bool(lesson.yes or learnt.known[0])
+        if is_known and not lesson.whole:
+            learnt.is_computing = True
+            return learnt
+        if is_known:
             with teaching_turns_of(request).turn():
                 learnt.report, learnt.suggestions = services.teaching.study(
                     lesson.tag, SUGGESTED, yes=lesson.yes, no=lesson.no, precision=lesson.precision, looked_at=LOOKED_AT
                 )
-        if lesson.q or not lesson.yes:  # at first, what search finds by the name itself
-            learnt.found = _found(services, lesson)
+            learnt.warnings = services.teaching.left_behind([lesson.tag])
+        if lesson.q or not is_known:  # at first, what search finds by the name itself
+            _find(services, lesson, learnt)
     except NotFoundError:
         raise
     except UsageError as error:
@@ -127,10 +141,11 @@ def _learnt(request: Request, services: Services, lesson: Lesson) -> Learnt:
     return learnt
 
 
-def _found(services: Services, lesson: Lesson) -> list[Hit]:
-    named = {*lesson.yes, *lesson.no}
-    query = services.search.read(SearchQuery(limit=FOUND + len(named)), lesson.q or lesson.tag)
-    return [hit for hit in services.search.page(query).items if hit.image_id not in named][:FOUND]
+def _find(services: Services, lesson: Lesson, learnt: Learnt) -> None:
+    named = {*lesson.yes, *lesson.no, *learnt.known[0], *learnt.known[1]}
+    query = services.search.read(SearchQuery(limit=min(FOUND + len(named), 500)), lesson.q or lesson.tag)
+    learnt.found = [hit for hit in services.search.page(query).items if hit.image_id not in named][:FOUND]
+    learnt.notes = [note.line for note in query.notes] if lesson.q else []
 
 
 def _screen(request: Request, services: Services, lesson: Lesson, learnt: Learnt) -> HTMLResponse:
@@ -148,6 +163,7 @@ def _screen(request: Request, services: Services, lesson: Lesson, learnt: Learnt
         lesson=lesson,
         learnt=learnt,
         least=LEAST,
+        most_known=SHOWN_KNOWN,
         precisions=PRECISIONS,
         default_precision=PRECISION,
         address=address,
