@@ -8,7 +8,7 @@ pictures; the first step is that of Liu et al., ICDM 2003). What they count as w
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -167,7 +167,7 @@ def fit(examples: Examples, *, precision: float, tag_id: int, own_threshold: flo
     weight = weight_of(labels, examples.others)
     # How many images get the tag depends on the one threshold that is kept, not on those by which it was judged.
     at_level = measure(way.scores > level, way.scores, labels, chosen.weight, known, groups)
-    counts = {"images": at_level.images, "images_most": at_level.images_most, "known": at_level.known}
+    counts: dict[str, Any] = {"images": at_level.images, "images_most": at_level.images_most, "known": at_level.known}
     whole = replace(chosen.measure, **counts)
     before, after, since = None, whole, None
     if own_threshold is not None and examples.own is not None:

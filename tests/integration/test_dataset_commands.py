@@ -46,7 +46,7 @@ def run(services: Services, tmp_path: Path) -> Run:
 
 
 def test_weights_that_are_nowhere_are_told_at_once(services: Services, tmp_path: Path) -> None:
-    work(services, services.datasets.build(BuildRequest("pets", ["1"])))
+    work(services, services.datasets.build("pets", BuildRequest(sources=("1",))))
     environment = {
         "RAMQ_DATABASE_URL": services.engine.url.render_as_string(hide_password=False),
         "RAMQ_DATA_DIR": str(tmp_path / "data"),
