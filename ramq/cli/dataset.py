@@ -280,6 +280,9 @@ def _print_versions(found: list[VersionView], empty: str = "") -> None:
     )
 
 
+_COMPARED = {"pooled": ", compared by kept features", "vector": ", compared by the vectors of search"}
+
+
 def _print_counts(version: VersionView, deleted: int) -> None:
     counts = version.counts
     if version.state != "done":
@@ -287,7 +290,8 @@ def _print_counts(version: VersionView, deleted: int) -> None:
         return
     rows = {
         "images": f"{counts['images']:,}  ({counts['validation']:,} for validation)",
-        "copies": f"{counts['in_groups']:,} images in {plural(counts['groups'], 'group')} of copies and near copies",
+        "copies": f"{counts['in_groups']:,} images in {plural(counts['groups'], 'group')} of copies and near copies"
+        + _COMPARED.get(counts.get("compared_by", ""), ""),
         "captions": _by(counts["captions"]) or "none",
         "labels": f"{counts['kept']:,} of {plural(counts['tags'], 'tag')}  ({_by(counts['labels']) or 'none'})",
         "dropped": _by(counts["dropped"]) or "none",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -51,13 +52,19 @@ def check(format_: str, split: str | None, out: Path, *, may_replace: bool) -> N
     if format_ == "webdataset":
         library()
     is_folder = format_ in dataset_export.FOLDERS
+    if out.is_symlink():
+        raise UsageError(f"{out} is a link, which an export would replace; give --out the path that it leads to")
     if out.exists() and out.is_dir() != is_folder:
         raise UsageError(f"{out} is {'no folder' if is_folder else 'a folder'}; give another --out")
     is_used = any(out.iterdir()) if out.is_dir() else out.exists()
     if is_used and not may_replace:
         raise UsageError(f"{out} is there already; give another --out, or --force to replace it")
     if is_used and is_folder and not _is_export(out):
-        raise UsageError(f"{out} has other files than an export, which --force does not delete; give another --out")
+        raise _not_an_export(out)
+
+
+def _not_an_export(out: Path) -> UsageError:
+    return UsageError(f"{out} has other files than an export, which --force does not delete; give another --out")
 
 
 def _is_export(folder: Path) -> bool:
@@ -76,11 +83,14 @@ def export(  # noqa: PLR0913  (what is written, and how)
     out: Path,
     *,
     split: str | None,
+    may_replace: bool,
     parse: Callable[[str], list[int]],
     fetch: Fetch,
     failed: Callable[[Picture, str], None],
 ) -> Exported:
     """Write a version to a file, or to a folder with the pictures. It is complete, or not there. See ``check``.
+
+    What appears there meanwhile is never replaced without ``may_replace``, and a folder only if it is an export.
 
     Raises:
         UsageError: it cannot be written.
@@ -101,9 +111,9 @@ def export(  # noqa: PLR0913  (what is written, and how)
         failed(picture, why)
 
     if format_ in dataset_export.FILES:
-        with opened(out) as file:
+        with opened(out, may_replace=may_replace) as file:
             return Exported(dataset_export.write_file(found, format_, file, content, parse), 0)
-    with _folder(out) as folder:
+    with _folder(out, may_replace=may_replace) as folder:
         pictured = (
             (picture, body) for picture, _, body in with_pictures(((each, None) for each in found), fetch, count)
         )
@@ -114,15 +124,35 @@ def export(  # noqa: PLR0913  (what is written, and how)
 
 
 @contextmanager
-def _folder(out: Path) -> Iterator[Path]:
+def _folder(out: Path, *, may_replace: bool) -> Iterator[Path]:
     waiting = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         waiting.mkdir(parents=True)
         yield waiting
-        if out.exists():
-            shutil.rmtree(out)
-        waiting.replace(out)
+        if may_replace and out.exists():
+            _replace(out, waiting)
+        else:
+            waiting.rename(out)  # fails if there is anything
     except OSError as error:
+        if error.errno in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
+            raise UsageError(
+                f"{out} appeared while it was to be written; give another --out, or --force to replace an export"
+            ) from error
         raise UsageError(f"{out} cannot be written ({error.strerror}); give another --out") from error
     finally:
         shutil.rmtree(waiting, ignore_errors=True)
+
+
+def _replace(out: Path, by: Path) -> None:
+    """Put a folder in the place of an export. What others put there meanwhile stays."""
+    aside = out.with_name(f".{out.name}.{os.getpid()}.old")
+    out.rename(aside)
+    if not aside.is_dir() or (any(aside.iterdir()) and not _is_export(aside)):
+        aside.rename(out)
+        raise _not_an_export(out)
+    try:
+        by.rename(out)
+    except OSError:
+        aside.rename(out)
+        raise
+    shutil.rmtree(aside)

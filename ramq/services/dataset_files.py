@@ -6,11 +6,11 @@ The forms are those that trainings read (``ram_core.training.data``), and those 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ram_core.errors import TrainingError, VocabularyError
 from ram_core.labels.tables import ENDINGS, Table, whole
+from ramq.services.dataset_told import Told, ToldTag, checked
 from ramq.services.export import without_apostrophe
 from storage.errors import UsageError
 
@@ -32,43 +32,9 @@ _OWN_COLUMNS = (
     "dropped_origins",
     "split",
 )
+_ID_DIGITS = 9
 _VALIDATION = frozenset({"validation", "valid", "val", "dev"})
 _TRAINING = frozenset({"train", "training"})
-
-
-@dataclass(frozen=True, slots=True)
-class ToldTag:
-    """A tag of a picture by its name, or its id in the vocabulary; see ``storage.datasets.labels.Label``.
-
-    ``tag_id`` is its id where the file has both: it counts if the vocabulary has this name there, since several tags
-    may share a name.
-    """
-
-    name: str | int
-    origins: Sequence[str] = ("given",)
-    reason: str | None = None
-    tag_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What a file says of a picture.
-
-    Attributes:
-        name: a URI, a key or a path.
-        captions: its captions.
-        origins: where each is from.
-        tags: its tags.
-        is_complete: whether ``tags`` include those that the captions name.
-        is_validation: its split; None: the file does not say.
-    """
-
-    name: str
-    captions: Sequence[str] = ()
-    origins: Sequence[str] = ()
-    tags: Sequence[ToldTag] = ()
-    is_complete: bool = False
-    is_validation: bool | None = None
 
 
 def is_caption(column: str, named: str | None) -> bool:
@@ -185,13 +151,13 @@ def _told(row: Mapping[str, Any], key: str, column: str | None, where: str, *, i
     origins = _listed(row.get("caption_origins"), is_own=is_own)
     if is_own:
         tags = [
-            *_own_tags(row, "tags", "tag_ids", "origins"),
-            *_own_tags(row, "dropped", "dropped_ids", "dropped_origins", "reasons"),
+            *_own_tags(row, where, "tags", "tag_ids", "origins"),
+            *_own_tags(row, where, "dropped", "dropped_ids", "dropped_origins", "reasons"),
         ]
     else:
         tags = [ToldTag(each.get("name", "") if isinstance(each, dict) else each) for each in _listed(row.get("tags"))]
     split = str(row.get("split") or "").lower()
-    return Told(
+    told = Told(
         name,
         captions,
         origins if len(origins) == len(captions) else ["given"] * len(captions),
@@ -199,9 +165,12 @@ def _told(row: Mapping[str, Any], key: str, column: str | None, where: str, *, i
         is_complete=is_own,
         is_validation=True if split in _VALIDATION else False if split in _TRAINING else None,
     )
+    return checked(told, where)
 
 
-def _own_tags(row: Mapping[str, Any], of: str, ids: str, origins: str, reasons: str | None = None) -> Iterator[ToldTag]:
+def _own_tags(
+    row: Mapping[str, Any], where: str, of: str, ids: str, origins: str, reasons: str | None = None
+) -> Iterator[ToldTag]:
     """Yield the tags in columns of our own. Columns that do not fit the names any more, after an edit, do not count."""
     names = _listed(row.get(of), is_own=True)
 
@@ -209,10 +178,14 @@ def _own_tags(row: Mapping[str, Any], of: str, ids: str, origins: str, reasons: 
         found = _listed(row.get(name), is_own=True)
         return found if len(found) == len(names) else [otherwise] * len(names)
 
-    by_tag = [each.split("+") if isinstance(each, str) else list(each) for each in column(origins, "given")]
+    by_tag = [each.split("+") if isinstance(each, str) else each for each in column(origins, "given")]
+    if wrong := [each for each in by_tag if not isinstance(each, list)]:
+        raise UsageError(f"{where}: {origins!r} has {wrong[0]!r:.80}; give the origins of each tag as a list of texts")
     why = [None] * len(names) if reasons is None else column(reasons, "removed")
+    if reasons is not None and None in why:
+        raise UsageError(f"{where}: {reasons!r} has none for a tag in {of!r}; say why each was dropped")
     for name, tag_id, said, reason in zip(names, column(ids, ""), by_tag, why, strict=True):
-        is_id = isinstance(tag_id, int) or str(tag_id).isdecimal()
+        is_id = str(tag_id).isdecimal() and len(str(tag_id)) <= _ID_DIGITS
         yield ToldTag(
             name.get("name", "") if isinstance(name, dict) else name, said, reason, int(tag_id) if is_id else None
         )
@@ -250,15 +223,20 @@ def _official(path: Path) -> Iterator[Told]:
 
     try:
         for number, (line, entry) in enumerate(entries(path), start=1):
+            where = f"{path}, entry {number} (line {line})"
             name = entry.get("image_path") if isinstance(entry, dict) else None
             if not isinstance(name, str):
-                raise UsageError(f'{path}, entry {number} (line {line}) has no "image_path"')
-            captions = captions_of({"caption": entry.get("caption")}, None)
-            parsed = {int(tag) for each in entry.get("parse_label_id") or [] for tag in each}
-            every = sorted({*map(int, entry.get("union_label_id") or []), *parsed})
+                raise UsageError(f'{where} has no "image_path"')
+            try:
+                captions = captions_of({"caption": entry.get("caption")}, None)
+                parsed = {int(tag) for each in entry.get("parse_label_id") or [] for tag in each}
+                every = sorted({*map(int, entry.get("union_label_id") or []), *parsed})
+            except (TypeError, ValueError, OverflowError) as error:
+                raise UsageError(f"{where} is not of the official training: {error}") from error
             tags = [ToldTag(tag, ["parsed" if tag in parsed else "given"]) for tag in every]
-            yield Told(name, captions, ["given"] * len(captions), tags, is_complete="parse_label_id" in entry)
-    except (TrainingError, TypeError, ValueError) as error:
+            told = Told(name, captions, ["given"] * len(captions), tags, is_complete="parse_label_id" in entry)
+            yield checked(told, where)
+    except TrainingError as error:
         raise UsageError(f"{path} is not of the official training: {error}") from error
 
 
@@ -269,8 +247,9 @@ def _coco(path: Path) -> Iterator[Told]:
         said: dict[str, list[Mapping[str, Any]]] = {}
         for each in content["annotations"]:
             said.setdefault(str(each["image_id"]), []).append(each)
-        for image in content["images"]:
-            yield _of_coco(image, said.get(str(image["id"]), ()), names)
+        for number, image in enumerate(content["images"], start=1):
+            told = _of_coco(image, said.get(str(image["id"]), ()), names)
+            yield checked(told, f"{path}, image {number}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path} is not in COCO's format: {type(error).__name__} {error}") from error
 
@@ -286,7 +265,7 @@ def _of_coco(image: Mapping[str, Any], said: Iterable[Mapping[str, Any]], names:
 
     for each in said:
         if isinstance(each.get("caption"), str) and each["caption"].strip():
-            captions.setdefault(whole(each["caption"]).strip(), str(each.get("origin", "given")))
+            captions.setdefault(whole(each["caption"]).strip(), each.get("origin", "given"))
         elif "category_id" in each:
             add(each["category_id"], each.get("origins", ("given",)))
     for each in image.get("dropped") or ():

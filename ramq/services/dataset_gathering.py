@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, TypeVar
 from ramq.services.dataset_files import MAX_SIDECAR_BYTES, captions_of, is_caption, sidecar_captions
 from ramq.services.dataset_files import read as read_file
 from ramq.services.dataset_hearing import heard
+from ramq.services.dataset_told import item, labels_of
 from storage.database import unit_of_work
 from storage.datasets import gathering, items, labels, matching, sources, versions
 from storage.datasets.items import Item
-from storage.datasets.labels import Label
 from storage.datasets.sources import Place
 from storage.errors import NotFoundError, PermanentError, TransientError, UsageError
 from storage.objects.manifest import Manifest, is_manifest
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from ramq.services.dataset_files import Told, ToldTag
+    from ramq.services.dataset_told import Told
     from ramq.services.search import SearchClient
     from storage.datasets.sources import Sidecar
     from storage.datasets.versions import VersionView
@@ -245,20 +245,13 @@ class Gatherer:
                 self._hear(session)
                 ids = matching.match(session, places, [each.name for each in block])
                 records = sources.versions_of(session, self._generation_id, list(ids.values()))
-                there = {ids[each.name]: each for each in block if ids.get(each.name) in records}
-                added = [
-                    Item(
-                        image_id,
-                        records[image_id],
-                        is_validation=bool(each.is_validation),
-                        captions=each.captions,
-                        origins=each.origins,
-                    )
-                    for image_id, each in there.items()
-                ]
-                items.add(session, self._version.id, added)
+                there: dict[int, list[Told]] = {}
+                for each in block:
+                    if ids.get(each.name) in records:
+                        there.setdefault(ids[each.name], []).append(each)
+                items.add(session, self._version.id, [item(id_, records[id_], rows) for id_, rows in there.items()])
                 found = [
-                    label for image_id, each in there.items() for label in self._labels(image_id, each, names, parse)
+                    label for id_, rows in there.items() for label in labels_of(id_, rows, names, parse, self._unknown)
                 ]
                 labels.merge(session, self._version.id, found)
             matched += len(there)
@@ -277,21 +270,6 @@ class Gatherer:
             )
         with unit_of_work(self._engine) as session:
             versions.add_counts(session, self._version.id, {"keeps_splits": tells_splits})
-
-    def _labels(self, image_id: int, told: Told, names: Names, parse: Callable[[str], list[int]]) -> Iterator[Label]:
-        found: dict[int, Label] = {}
-        if not told.is_complete:
-            for tag_id in {tag_id for caption in told.captions for tag_id in parse(caption)}:
-                found[tag_id] = Label(image_id, tag_id, ["parsed"])
-        for tag in told.tags:
-            ids = _meant(tag, names)
-            if not ids:
-                self._count("unknown_tag", 1, str(tag.name))
-            for tag_id in ids:
-                known = found.get(tag_id)
-                origins = [*tag.origins, *(known.origins if known else ())]
-                found[tag_id] = Label(image_id, tag_id, _in_order(origins), tag.reason)
-        yield from found.values()
 
     def add_sidecars(self) -> None:
         """Add the captions in text files beside the pictures of the version."""
@@ -352,28 +330,11 @@ class Gatherer:
             if name is not None and len(self.names) < _NAMED:
                 self.names.append(name)
 
+    def _unknown(self, tag: str) -> None:
+        self._count("unknown_tag", 1, tag)
+
     def _reasons(self) -> str:
         return ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in self.left_out.items() if count)
-
-
-def _meant(tag: ToldTag, names: Names) -> tuple[int, ...]:
-    """Return the ids of the tags that a file means: by its id if that fits its name, else by its name."""
-    if isinstance(tag.name, int):
-        return (tag.name,) * (0 <= tag.name < len(names.names))
-    # A name that cannot stand in a cell was written as its id.
-    if (
-        (tag_id := tag.tag_id) is not None
-        and tag_id < len(names.names)
-        and tag.name in {names.names[tag_id], str(tag_id)}
-    ):
-        return (tag_id,)
-    return names.ids(tag.name)
-
-
-def _in_order(origins: Iterable[str]) -> list[str]:
-    """Return origins that are known, each once. Others count as given."""
-    known = {origin if origin in labels.ORIGINS else "given" for origin in origins}
-    return [origin for origin in labels.ORIGINS if origin in known]
 
 
 def _fetch(store: ObjectStore, beside: Sidecar) -> bytes:

@@ -164,6 +164,7 @@ class DatasetClient:
             format_,
             out,
             split=split,
+            may_replace=may_replace,
             parse=self.parser(version),
             fetch=fetch,
             failed=failed,

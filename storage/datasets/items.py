@@ -64,12 +64,13 @@ def add(session: Session, version_id: int, items: Sequence[Item]) -> None:
         WITH given AS (
             SELECT given.* FROM unnest(CAST(%(ids)s AS bigint[]), CAST(%(versions)s AS text[]),
                 CAST(%(validation)s AS boolean[]), CAST(%(groups)s AS bigint[]), CAST(%(captions)s AS jsonb[]),
-                CAST(%(origins)s AS text[])) AS given (id, version, is_validation, group_id, captions, origins)
+                CAST(%(origins)s AS jsonb[])) AS given (id, version, is_validation, group_id, captions, origins)
             JOIN image USING (id) ORDER BY id FOR KEY SHARE OF image
         )
         INSERT INTO dataset_item AS item (image_id, version_id, version, is_validation, group_id, captions, origins)
         SELECT id, %(version_id)s, version, is_validation, group_id,
-            ARRAY(SELECT jsonb_array_elements_text(captions)), CAST(origins AS text[]) FROM given
+            ARRAY(SELECT jsonb_array_elements_text(captions)), ARRAY(SELECT jsonb_array_elements_text(origins))
+        FROM given
         ON CONFLICT (image_id, version_id) DO UPDATE SET
             captions = item.captions || ARRAY(
                 SELECT caption FROM unnest(excluded.captions) WITH ORDINALITY AS new (caption, n)
@@ -86,7 +87,7 @@ def add(session: Session, version_id: int, items: Sequence[Item]) -> None:
             "validation": [item.is_validation for item in ordered],
             "groups": [item.group_id for item in ordered],
             "captions": [_json(item.captions) for item in ordered],
-            "origins": [f"{{{','.join(item.origins)}}}" for item in ordered],
+            "origins": [_json(item.origins) for item in ordered],
         },
     )
 
@@ -96,8 +97,8 @@ def set_captions(session: Session, version_id: int, items: Sequence[Item]) -> No
     driver_connection(session).execute(
         """
         UPDATE dataset_item AS item SET captions = ARRAY(SELECT jsonb_array_elements_text(given.captions)),
-            origins = CAST(given.origins AS text[])
-        FROM unnest(CAST(%(ids)s AS bigint[]), CAST(%(captions)s AS jsonb[]), CAST(%(origins)s AS text[]))
+            origins = ARRAY(SELECT jsonb_array_elements_text(given.origins))
+        FROM unnest(CAST(%(ids)s AS bigint[]), CAST(%(captions)s AS jsonb[]), CAST(%(origins)s AS jsonb[]))
             AS given (id, captions, origins)
         WHERE item.version_id = %(version_id)s AND item.image_id = given.id
         """,
@@ -105,7 +106,7 @@ def set_captions(session: Session, version_id: int, items: Sequence[Item]) -> No
             "version_id": version_id,
             "ids": [item.image_id for item in items],
             "captions": [_json(item.captions) for item in items],
-            "origins": [f"{{{','.join(item.origins)}}}" for item in items],
+            "origins": [_json(item.origins) for item in items],
         },
     )
 

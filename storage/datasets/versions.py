@@ -369,8 +369,9 @@ def newest(session: Session, name: str) -> VersionView:
 
 def _view(row: Row[tuple[object, ...]]) -> VersionView:
     left = row.total - row.done
-    # Tasks of several workers overlap, so the time that passed counts, not the sum of theirs.
-    eta = float(row.elapsed) / row.done * left if row.state == "running" and row.done and left else None
+    # Tasks overlap, so the time that passed counts. The first ones also load what the others find loaded: no rate yet.
+    is_known = row.state == "running" and row.done >= 3 and left
+    eta = float(row.elapsed) / row.done * left if is_known else None
     return VersionView(
         id=row.id,
         dataset_id=row.dataset_id,

@@ -111,7 +111,7 @@ def compare(a: Side, b: Side, *, limit: int, samples: int) -> GenerationComparis
         if not count_a and not count_b:
             continue
         gained, lost = in_b - in_a, in_a - in_b
-        if not gained and not lost and count_a == count_b:
+        if count_a == count_b == len(in_a & in_b):
             continue
         changed |= gained | lost
         spelling = (a if name in a.tags_by_name else b).names.names

@@ -10,7 +10,10 @@ import pytest
 from sqlalchemy import text
 
 from ram_core.training.data import open_dataset
+from ramq.services.dataset_exchange import MARKER, _folder, check
+from ramq.services.dataset_files import read
 from ramq.services.dataset_views import BuildRequest, ImportRequest
+from ramq.services.written_files import opened
 from ramq.wiring import Services
 from storage.database import unit_of_work
 from storage.datasets import items, labels
@@ -259,3 +262,108 @@ def test_a_deleted_image_leaves_every_version_and_is_counted(recognised: Service
     assert (report.dataset_items, report.dataset_labels, report.dataset_reviews) == (1, count, 1)
     assert recognised.erasures.verify(report.deletion_id).is_clean
     assert recognised.datasets.deleted(version) == 1
+
+
+# Odd files ---------------------------------------------------------------------------------------------------------
+
+
+def test_rows_of_one_picture_are_merged_wherever_they_are(
+    services: Services, made_up: MadeUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = made_up.add(["x/a.jpg", "x/b.jpg"], [[], []])
+    rows = [
+        {"image": "x/a.jpg", "caption": "a dog"},
+        {"image": "x/a.jpg", "caption": "a cat", "tags": ["dog"]},
+        {"image": "x/b.jpg", "caption": "a lawn"},
+        {"image": "x/a.jpg", "caption": "a dog"},
+    ]
+    file = tmp_path / "captions.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    request = ImportRequest(name="together")
+    together = everything(services, work(services, services.datasets.import_(file, request)))
+    assert [(each[0], each[2], each[4]) for each in together] == [  # type: ignore[index]
+        (ids[0], ["a dog", "a cat"], [(DOG, ["given", "parsed"], None), (CAT, ["parsed"], None)]),
+        (ids[1], ["a lawn"], [(LAWN, ["parsed"], None)]),
+    ]
+    monkeypatch.setattr("ramq.services.dataset_gathering._BLOCK", 1)
+    assert everything(services, imported(services, file)) == together
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"origins": [None], "tags": ["dog"]}, "'origins' has None; give the origins of each tag as a list"),
+        ({"origins": [5], "tags": ["dog"]}, "'origins' has 5"),
+        ({"origins": [], "dropped": ["dog"], "reasons": ["because"]}, "'because' is no reason to drop a tag; give one"),
+        ({"origins": [], "dropped": ["dog"], "reasons": [{}]}, "{} is no reason"),
+        ({"origins": [], "dropped": ["dog"], "reasons": [None]}, "'reasons' has none for a tag in 'dropped'"),
+        ({"tags": [{"name": [1]}]}, r"\[1\] is no tag; give its name as text, or its id"),
+    ],
+)
+def test_an_odd_row_is_named(tmp_path: Path, row: dict[str, object], message: str) -> None:
+    file = tmp_path / "odd.jsonl"
+    file.write_text("\n".join(map(json.dumps, [{"uri": "a.jpg", "origins": []}, {"uri": "b.jpg", **row}])))
+    with pytest.raises(UsageError, match=f"odd.jsonl, row 2: {message}"):
+        list(read(file))
+
+
+def test_an_odd_entry_of_an_official_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "odd.json"
+    file.write_text('[{"image_path": "a.jpg"},\n{"image_path": "b.jpg", "union_label_id": [1e400]}]')
+    with pytest.raises(UsageError, match=r"odd.json, entry 2 \(line 2\) is not of the official training: .*infinity"):
+        list(read(file))
+
+
+def test_unknown_origins_and_halves_of_characters_do_no_harm(
+    services: Services, made_up: MadeUp, tmp_path: Path
+) -> None:
+    [first] = made_up.add(["x/a.jpg"], [[]])
+    origins = ["evil,}", "given,generated", {}, "generated"]
+    rows = [
+        {"uri": "x/a.jpg", "captions": ["a", "b", "c", "d"], "caption_origins": origins, "origins": []},
+        {"uri": "x/\ud800.jpg", "origins": []},
+        {"uri": "x/\0.jpg", "origins": [], "tags": ["\udc00"]},
+    ]
+    file = tmp_path / "odd.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    again = imported(services, file)
+    told = [(first, ["a", "b", "c", "d"], ["given", "given", "given", "generated"])]
+    assert [(each[0], each[2], each[3]) for each in everything(services, again)] == told  # type: ignore[index]
+    assert again.counts["left_out"] == {"unknown": 2}
+    assert again.counts["left_out_names"] == ["x/\ufffd.jpg", "x/\ufffd.jpg"]
+
+
+# What appears meanwhile --------------------------------------------------------------------------------------------
+
+
+def test_what_appears_while_an_export_runs_is_never_deleted(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def write(*, may_replace: bool) -> None:
+        with _folder(out, may_replace=may_replace) as folder:
+            (folder / MARKER).touch()
+            out.mkdir(exist_ok=True)
+            (out / "thesis.txt").write_text("mine")
+
+    with pytest.raises(UsageError, match="appeared while it was to be written; give another --out, or --force"):
+        write(may_replace=False)
+    with pytest.raises(UsageError, match="has other files than an export, which --force does not delete"):
+        write(may_replace=True)
+    file = tmp_path / "pets.csv"
+    with pytest.raises(UsageError, match="appeared while it was to be written"), opened(file, may_replace=False):
+        file.write_text("mine")
+    assert (file.read_text(), (out / "thesis.txt").read_text()) == ("mine", "mine")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "pets.csv"], "nothing is left half written"
+    (out / "thesis.txt").unlink()
+    for may_replace in (False, True):  # an empty folder, and then an export
+        with _folder(out, may_replace=may_replace) as folder:
+            (folder / MARKER).write_text(str(may_replace))
+    assert (out / MARKER).read_text() == "True"
+    assert [path.name for path in out.iterdir()] == [MARKER]
+
+
+def test_an_export_to_a_link_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    with pytest.raises(UsageError, match="link is a link, which an export would replace; give --out the path"):
+        check("hf", None, tmp_path / "link", may_replace=True)

@@ -92,6 +92,14 @@ def test_phases_run_in_order_and_one_without_tasks_is_passed(engine: Engine, ver
     assert seen.finished_at is not None
 
 
+def test_how_long_a_step_takes_is_told_once_three_tasks_are_done(engine: Engine, version_id: int) -> None:
+    told: list[float | None] = []
+    first = Noting([{"n": n} for n in range(5)], lambda _task: told.append(view(engine, version_id).eta_seconds))
+    run(builder(engine, first=first, last=Noting([{"n": 5}])))
+    assert told[:3] == [None] * 3
+    assert None not in told[3:]
+
+
 def test_a_phase_waits_and_says_for_what(engine: Engine, version_id: int) -> None:
     first = Noting([{"n": 1}])
     first.waits = "job 3"

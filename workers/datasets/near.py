@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import structlog
 
 from storage.database import unit_of_work
 from storage.datasets import items
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from storage.results.features import Kept
     from workers.datasets.phase import Tools
+
+log = structlog.get_logger()
 
 THRESHOLDS = {"pooled": 0.9, "vector": 0.97}
 """The least cosine of near copies, by what is compared; see ``benchmarks/bench_near_copies.py``."""
@@ -63,8 +66,10 @@ def write_vectors(tools: Tools, version_id: int, generation_id: int, path: Path)
     if kind_of(model) == "lite":
         try:
             return _written(tools, version_id, generation_id, path, "pooled")
-        except (_LackingError, DamagedError):
+        except _LackingError:
             pass
+        except DamagedError as error:
+            log.warning("kept features cannot be read: vectors are compared instead", error=str(error))
     return _written(tools, version_id, generation_id, path, "vector")
 
 
