@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
 from ramq.schemas.views import FromView, PageOut
 from storage.datasets.review_views import MOST_AT_ONCE, Decision, Review, Said
@@ -96,8 +96,8 @@ class NewAnswer(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"image_ids": [12, 31], "is_right": True}]}
     )
 
-    image_ids: list[Annotated[int, Field(ge=1, lt=2**63)]] = Field(min_length=1, max_length=MOST_AT_ONCE)
-    is_right: bool | None = Field(
+    image_ids: list[Annotated[StrictInt, Field(ge=1, lt=2**63)]] = Field(min_length=1, max_length=MOST_AT_ONCE)
+    is_right: StrictBool | None = Field(
         description="whether the step was right to drop, or to add, the tag; null: take your own answers back"
     )
 

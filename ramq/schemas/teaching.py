@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
 from ramq.schemas.views import FromView, JobOut
 
-ImageIds = Annotated[list[Annotated[int, Field(ge=1, le=2**63 - 1)]], Field(max_length=10_000)]
+ImageIds = Annotated[list[Annotated[StrictInt, Field(ge=1, le=2**63 - 1)]], Field(max_length=10_000)]
 
 
 class TagToTeach(BaseModel):
@@ -31,10 +31,10 @@ class NewTeaching(BaseModel):
     )
 
     tag: TagToTeach | None = Field(None, description="null: every tag that people added to `least` images")
-    least: int = Field(5, ge=5, le=1_000_000, description="without `tag`: how many images are enough")
+    least: StrictInt = Field(5, ge=5, le=1_000_000, description="without `tag`: how many images are enough")
     precision: float = Field(0.9, ge=0.5, le=0.99, description="share of the images with the tag that shall be right")
-    apply: bool = Field(False, description="give the tags to all recorded images; if not, nothing is changed")
-    skip_missing: bool = Field(False, description="leave out images whose features are not kept")
+    apply: StrictBool = Field(False, description="give the tags to all recorded images; if not, nothing is changed")
+    skip_missing: StrictBool = Field(False, description="leave out images whose features are not kept")
 
 
 class ShareOut(FromView):
@@ -133,7 +133,7 @@ class WantedLabels(TagToTeach):
         extra="forbid", json_schema_extra={"examples": [{"tag": "our logo", "yes": [12, 31], "count": 6}]}
     )
 
-    count: int = Field(12, ge=1, le=500)
+    count: StrictInt = Field(12, ge=1, le=500)
 
 
 class ToLabelOut(FromView):

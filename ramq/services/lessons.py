@@ -12,6 +12,8 @@ import numpy as np
 from storage.errors import UsageError
 from storage.index.manifest import DamagedError
 from storage.results import corrections, features, teachings
+from storage.search.language.lexer import tokens
+from storage.search.language.tree import QuerySyntaxError
 from storage.tables import SCORE_SCALE, Archive
 from workers.messages import teaches_from
 
@@ -36,6 +38,16 @@ MOST_LEARNT = 1_000
 """Pictures named yes, and pictures named no, of which a tag is learnt: with RAM, 75 MB each. More hardly help."""
 
 _SHOWN = 5
+_UNSEEN = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0") | {chr(code) for code in range(0xFE00, 0xFE10)}
+"""Characters that look like nothing, though Unicode counts them as letters, marks or symbols."""
+
+
+class UnreadableError(UsageError):
+    """Files of features cannot be read. ``files`` are the names of those that were read together."""
+
+    def __init__(self, message: str, files: set[str]) -> None:
+        super().__init__(message)
+        self.files = files
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,7 +139,7 @@ class KeptFeatures:
                 f"generation {self.source.id}, which search uses, did not record {_named(unknown)}; enqueue the archive"
             )
         if without := sorted(image_id for image_id in set(ids) if kept[image_id].file is None):
-            raise UsageError(f"the features of {_named(without)} are not kept; {self._how_to_keep()}")
+            raise UsageError(f"the features of {_named(without)} are not kept; {self._how_to_keep(without)}")
         return {image_id: one for image_id, one in kept.items() if one.file is not None}
 
     def sample(self, count: int) -> Block:
@@ -167,26 +179,26 @@ class KeptFeatures:
             yield self.read({image_id: one for image_id, one in kept.items() if one.file is not None})
 
     def read(self, kept: dict[int, Kept]) -> Block:
-        """Return the features of images, in the order of their ids. Raises ``UsageError`` if they cannot be read."""
+        """Return the features of images, in the order of their ids. Raises ``UnreadableError``."""
         ids = sorted(kept)
         places = [(one.file or "", one.position or 0) for one in (kept[image_id] for image_id in ids)]
         try:
             rows = self._files.rows(places)
         except DamagedError as error:
-            raise UsageError(f"{error}: {self._how_to_keep()}") from error
+            raise UnreadableError(f"{error}; make it readable again", {name for name, _ in places}) from error
         return Block(np.array(ids, dtype=np.int64), rows, [kept[image_id] for image_id in ids])
 
-    def _how_to_keep(self) -> str:
-        """Return how many images lack features, and the command that keeps them."""
+    def _how_to_keep(self, without: Sequence[int] = ()) -> str:
+        """Return how many images lack features, and the command that keeps them: those of ``without`` above all."""
         stock = features.stock(self._session, self.source.id)
         images, kept = sum(each.images for each in stock), sum(each.with_features for each in stock)
         worst = min(stock, key=lambda each: each.with_features - each.images)
         place = self._session.get(Archive, worst.archive_id)
-        uri = "SOURCE" if place is None else place.uri
-        return (
-            f"{images - kept:,} of {images:,} images lack them: run `RAMQ_FEATURES={self.kind} ramq enqueue {uri}` "
-            "once, which recognises these again"
-        )
+        uris = features.archives_of(self._session, self.source.id, without) or [
+            "SOURCE" if place is None else place.uri
+        ]
+        commands = " and ".join(f"`RAMQ_FEATURES={self.kind} ramq enqueue {uri}`" for uri in uris)
+        return f"{images - kept:,} of {images:,} images lack them: run {commands} once, which recognises these again"
 
 
 def scores_of(kept: Sequence[Kept], tag_id: int) -> NDArray[np.float32]:
@@ -196,6 +208,13 @@ def scores_of(kept: Sequence[Kept], tag_id: int) -> NDArray[np.float32]:
         if tag_id in one.tags:
             found[at] = one.scores[one.tags.index(tag_id)] / SCORE_SCALE
     return found
+
+
+def contents_of(near: str, x: NDArray[np.float32], records: Sequence[Kept]) -> NDArray[np.float32]:
+    """Return (B, F) what tells copies, as in data sets: what ``lite`` keeps of pictures, else their vectors."""
+    if near == "pooled":
+        return x
+    return np.stack([np.frombuffer(one.vector, dtype="<f2") for one in records]).astype(np.float32)
 
 
 def _joined(blocks: Sequence[Block]) -> Block:
@@ -233,6 +252,8 @@ def lesson_of(kept: KeptFeatures, names: Names, wanted: Wanted, new_id: int) -> 
         raise UsageError(f"{len(tag_ids)} tags are called {name!r}; give the number of one: {numbers}")
     if not tag_ids and name.isdecimal():
         raise UsageError(f"{name} is not the number of a tag; a new tag needs a name with letters")
+    if not tag_ids and not _is_plain(name):
+        raise UsageError(f"a search for {name} would be read as something else; give the new tag a name of plain words")
     spelling = names.names[tag_ids[0]] if tag_ids else name
     yes, no = set(wanted.yes), set(wanted.no)
     if both := sorted(yes & no):
@@ -251,11 +272,21 @@ def lesson_of(kept: KeptFeatures, names: Names, wanted: Wanted, new_id: int) -> 
 
 def _checked(tag: str) -> str:
     """Return a tag's name. Raises ``UsageError`` if it cannot be one."""
-    name = " ".join(tag.split())
+    name = " ".join(unicodedata.normalize("NFC", tag).split())
     if not name:
         raise UsageError("the tag has no name; give one")
     if len(name) > LONGEST_NAME:
         raise UsageError(f"the name of the tag has {len(name)} characters; give one of at most {LONGEST_NAME}")
-    if any(unicodedata.category(letter) in {"Cc", "Cs", "Co", "Cn"} for letter in name) or '"' in name:
-        raise UsageError(f"the name {name!r} has a quote or a character that cannot be typed; give another")
+    if any(unicodedata.category(letter).startswith("C") or letter in _UNSEEN for letter in name) or '"' in name:
+        raise UsageError(f"the name {name!a} has a quote or a character that cannot be typed or seen; give another")
     return name
+
+
+def _is_plain(name: str) -> bool:
+    """Return whether a query with this name has its words, and no filter, sign, number of a tag or operator."""
+    try:
+        found = list(tokens(name))
+    except QuerySyntaxError:
+        return False
+    has_words = any(unicodedata.category(letter)[0] in "LN" or unicodedata.category(letter) == "So" for letter in name)
+    return has_words and all(token.is_free or token.kind in {"open", "close"} for token in found)

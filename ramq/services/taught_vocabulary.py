@@ -45,6 +45,7 @@ def store(
     from ram_core.teaching.heads import Head, heads_sha256  # noqa: PLC0415  (loads torch)
     from ram_core.vocabulary import TagVocabulary  # noqa: PLC0415
 
+    teachings.lock(session)
     tags = list(vocabularies.tags(session, source.vocabulary_id))
     heads = {row.tag_id: row for row in teachings.heads(session, source.vocabulary_id)}
     for lesson, report, row in zip(lessons, reports, rows, strict=True):

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Literal
+from functools import wraps
+from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
 
 from ramq.services.corrections import LOCAL
-from ramq.services.lessons import KeptFeatures, lesson_of, scores_of
+from ramq.services.lessons import KeptFeatures, UnreadableError, contents_of, lesson_of, scores_of
 from ramq.services.taught_vocabulary import head_row, left_behind, store
 from ramq.services.teach_views import Suggestions, Taught, TeachReport, ToLabel, Wanted, Way
 from storage.database import unit_of_work
 from storage.errors import UsageError
+from storage.index.feature_compaction import forget_lost
 from storage.index.feature_files import FeatureFiles
 from storage.results import corrections, features, generations, teachings, vocabularies
 from storage.results.corrections import Said
 from workers.datasets.near import THRESHOLDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
     from sqlalchemy import Engine
@@ -45,6 +47,27 @@ LOOKED_AT = 100_000
 """Images among which those to label next are looked for. Of a larger archive, random ones."""
 MOST_DESCRIBED = 64
 """Pictures that are scored by the name of a new tag: RAM takes most of a second for each, on a CPU."""
+
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _without_lost_files(
+    method: Callable[Concatenate[TeachClient, _P], _R],
+) -> Callable[Concatenate[TeachClient, _P], _R]:
+    """Begin again without the files of features that turn out to be gone or damaged: their images lack features."""
+
+    @wraps(method)
+    def run(self: TeachClient, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        while True:
+            try:
+                return method(self, *args, **kwargs)
+            except UnreadableError as error:
+                if not self.forget_lost(error.files):
+                    raise
+
+    return run
 
 
 class TeachClient:
@@ -95,6 +118,7 @@ class TeachClient:
             raise UsageError(f"no tag was added to {enough} images by people; `ramq tag IMAGE… --add TAG` adds one")
         return found
 
+    @_without_lost_files
     def teach(
         self,
         wanted: Sequence[Wanted],
@@ -136,7 +160,6 @@ class TeachClient:
         reports = [report for _, report in fitted]
         if not apply:
             return Taught(reports, source.id, None, [], self.left_behind([lesson.name for lesson in lessons]))
-        warnings = self.left_behind([lesson.name for lesson in lessons])
         with unit_of_work(self._engine) as session:
             rows = [head_row(lesson, one, report, by) for lesson, (one, report) in zip(lessons, fitted, strict=True)]
             vocabulary_id = store(session, source, rows, lessons, reports, by)
@@ -145,9 +168,11 @@ class TeachClient:
                     if ids:
                         corrections.put(session, ids, [Said(lesson.name, lesson.name, is_present)], by)
             name = vocabularies.view(session, vocabulary_id).name
+            # Also those that were taught meanwhile, by somebody who began from the same generation.
+            warnings = left_behind(session, source, [lesson.name for lesson in lessons])
         if vocabulary_id == source.vocabulary_id:  # the same again: search uses it already
             return Taught(reports, source.id, name, [])
-        jobs = self._jobs.retag(str(vocabulary_id), from_generation=source.id, skip_missing=True)
+        jobs = self._jobs.retag(name, from_generation=source.id, skip_missing=True)
         return Taught(reports, source.id, name, jobs, warnings)
 
     def left_behind(self, taught: Sequence[str]) -> list[str]:
@@ -162,6 +187,10 @@ class TeachClient:
             names = self._search.vocabulary(session, kept.source.vocabulary_id)
             tag_ids = names.ids(tag)
             return kept.said_before(names.names[tag_ids[0]] if tag_ids else tag)
+
+    def forget_lost(self, files: Collection[str]) -> list[str]:
+        """Forget what is kept in those of these files that are gone or damaged. Return their names."""
+        return forget_lost(self._engine, FeatureFiles(self._index().store.place), files)
 
     def taught(self) -> list[TaughtTag]:
         """Return the tags that people taught, each as it was taught last, by name."""
@@ -182,6 +211,7 @@ class TeachClient:
         """
         return self.study(tag, count, yes=yes, no=no)[1]
 
+    @_without_lost_files
     def study(
         self,
         tag: str,
@@ -268,7 +298,7 @@ class TeachClient:
             near: Literal["pooled", "vector"] = "pooled" if kept.kind == "pooled" else "vector"
             described = self._described(kept.source, lesson, rows)
             x = kept.x(rows)
-            groups = groups_of(_contents(near, x, records), [one.sha256 for one in records], THRESHOLDS[near])
+            groups = groups_of(contents_of(near, x, records), [one.sha256 for one in records], THRESHOLDS[near])
             seen = np.zeros(len(rows), dtype=np.bool_)
             seen[: len(lesson.named)] = np.isin(lesson.named.ids, taught_by)
             examples = Examples(
@@ -317,13 +347,6 @@ def _examples(lesson: Lesson, others: Block) -> tuple[NDArray[np.uint8], NDArray
     rows = [lesson.named.rows, others.rows[unnamed]] if len(unnamed) else [lesson.named.rows]
     records = [*lesson.named.kept, *(others.kept[i] for i in unnamed)]
     return np.concatenate(rows), np.concatenate(labels).astype(np.int8), records
-
-
-def _contents(near: str, x: NDArray[np.float32], records: Sequence[Kept]) -> NDArray[np.float32]:
-    """Return (B, F) what tells copies, as in data sets: what ``lite`` keeps of pictures, else their vectors."""
-    if near == "pooled":
-        return x
-    return np.stack([np.frombuffer(one.vector, dtype="<f2") for one in records]).astype(np.float32)
 
 
 def _scored(

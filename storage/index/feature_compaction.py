@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,14 @@ from storage.index.manifest import DamagedError
 from storage.results import features
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sqlalchemy import Engine
 
     from storage.index.file_storage import FileStorage
     from storage.results.features import DyingFile
+
+_log = logging.getLogger(__name__)
 
 DEAD_SHARE = 0.2
 """A file with a larger share of dead rows is written again."""
@@ -52,6 +57,23 @@ def compact(engine: Engine, place: FileStorage, *, purge: bool = False, grace_se
     return len(dying)
 
 
+def forget_lost(engine: Engine, files: FeatureFiles, names: Iterable[str]) -> list[str]:
+    """Forget the rows of those files that are gone or damaged, so that their images are recognised again.
+
+    Return the names of these files.
+
+    Raises:
+        ServiceUnavailableError: the storage does not answer.
+    """
+    lost = sorted(name for name in set(names) if files.is_lost(name))
+    for name in lost:
+        with unit_of_work(engine) as session:
+            rows = features.lose_file(session, name)
+        if rows:
+            _log.warning("%s is gone or damaged: %d images lack features now", name, rows)
+    return lost
+
+
 def _rewrite(engine: Engine, files: FeatureFiles, file: DyingFile) -> None:
     with unit_of_work(engine) as session:
         live = features.rows_of(session, file.id)
@@ -60,7 +82,8 @@ def _rewrite(engine: Engine, files: FeatureFiles, file: DyingFile) -> None:
         try:
             rows = np.stack([files.row(file.name, position) for _, position, _ in live])
         except DamagedError:
-            return  # readers get an error for its remaining rows
+            forget_lost(engine, files, [file.name])
+            return
         new = files.write(file.generation_id, file.kind, rows)
     with unit_of_work(engine) as session:
         # Rows that were deleted or moved meanwhile are not changed.

@@ -127,6 +127,25 @@ class FeatureFiles:
             found[wanted[name]] = part
         return found[[name in sound for name, _ in places]], damaged
 
+    def is_lost(self, name: str) -> bool:
+        """Return whether a file is gone or differs from what was written, and not only cannot be read now.
+
+        Raises:
+            ServiceUnavailableError: the storage does not answer.
+        """
+        try:
+            self._checked(name)
+        except DamagedError:
+            folder, _, own = name.rpartition("/")
+            if own not in self.place.names(folder):
+                return bool(self.place.names(""))  # else the whole storage is not where it was, such as a disk
+            try:
+                self.place.read(name)
+            except DamagedError:
+                return False
+            return True
+        return False
+
     def _checked(self, name: str) -> NDArray[np.uint8]:
         data = self.place.read(name)
         if not name.rpartition("/")[2].startswith(f"{sha256(data).hexdigest()}-"):

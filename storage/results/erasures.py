@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import select, text
 
-from storage.results import archives, crops, looks, readings, regions
+from storage.results import archives, crops, looks, readings, regions, teachings
 from storage.results import vectors as repository
 from storage.results.erasure_views import DeletionView
 from storage.results.lookup import uri_of
@@ -51,7 +51,7 @@ TABLES = (
     "dataset_label",
     "dataset_review",
 )
-"""Tables that may refer to an image. ``region_list`` has no column for it: see ``_IN_LISTS``."""
+"""Tables that may refer to an image. Two have no column for it: see ``_IN_LISTS`` and ``_IN_HEADS``."""
 
 _IN_LISTS = f"""
     SELECT count(*) FROM deletion_part AS part CROSS JOIN unnest(part.image_ids) AS stretch
@@ -60,6 +60,13 @@ _IN_LISTS = f"""
     CROSS JOIN generate_series(0, octet_length(packed) - 1, {RECORD.itemsize}) AS at
     WHERE part.deletion_id = :id AND (own << {BLOCK_BITS}) + get_byte(packed, at) <@ stretch
 """  # noqa: S608  (constants)
+
+_IN_HEADS = """
+    SELECT count(*) FROM deletion_part AS part CROSS JOIN unnest(part.image_ids) AS stretch
+    JOIN (SELECT unnest(yes || no) AS image_id FROM head) AS taught
+        ON taught.image_id >= lower(stretch) AND taught.image_id < upper(stretch)
+    WHERE part.deletion_id = :id
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,7 @@ def erase(session: Session, image_ids: Sequence[int]) -> Erased:
     def count(statement: str) -> int:
         return int(session.execute(text(statement), ids).rowcount)  # type: ignore[attr-defined]
 
+    teachings.lock(session)
     # A task of a data set locks its version before its images, so this must do the same.
     _forget_names(session, image_ids)
     # A listing locks the archive before its images, so this must do the same.
@@ -118,6 +126,7 @@ def erase(session: Session, image_ids: Sequence[int]) -> Erased:
     session.execute(text("DELETE FROM naming WHERE image_id = ANY(:ids)"), ids)
     read, located = readings.erase(session, image_ids), regions.erase(session, image_ids)
     cropped, looked = crops.erase(session, image_ids), looks.erase(session, image_ids)
+    teachings.forget(session, image_ids)
     tables = ("dataset_item", "dataset_label", "dataset_review")
     in_sets = [count(f"DELETE FROM {table} WHERE image_id = ANY(:ids)") for table in tables]  # noqa: S608  (constants)
     images = count("DELETE FROM image WHERE id = ANY(:ids)")
@@ -317,6 +326,7 @@ def left(session: Session, deletion_id: int) -> dict[str, int]:
             {"id": deletion_id},
         )
         counts[table] = int(found or 0)
+    counts["head"] = int(session.scalar(text(_IN_HEADS), {"id": deletion_id}) or 0)
     counts["region_list"] = int(session.scalar(text(_IN_LISTS), {"id": deletion_id}) or 0)
     return counts
 

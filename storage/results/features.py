@@ -352,6 +352,32 @@ def retired_files(session: Session, grace_seconds: float) -> list[tuple[int, str
     return [(row.id, row.name) for row in rows]
 
 
+def lose_file(session: Session, name: str) -> int:
+    """Forget the rows of a file that is gone or damaged: their images lack features then. Return their number."""
+    rows = session.execute(
+        text("DELETE FROM feature USING feature_file AS file WHERE feature.file_id = file.id AND file.name = :name"),
+        {"name": name},
+    )
+    session.execute(
+        text("UPDATE feature_file SET retired_at = coalesce(retired_at, now()) WHERE name = :name"), {"name": name}
+    )
+    return int(rows.rowcount)  # type: ignore[attr-defined]  # a DELETE's result is a CursorResult
+
+
+def archives_of(session: Session, generation_id: int, image_ids: Sequence[int]) -> list[str]:
+    """Return the URIs of the archives that have these images of a generation, those with most of them first."""
+    rows = session.execute(
+        text(
+            """SELECT archive.uri FROM record JOIN image ON image.id = record.image_id
+               JOIN archive ON archive.id = image.archive_id
+               WHERE record.generation_id = :id AND image.id = ANY(:ids)
+               GROUP BY archive.uri ORDER BY count(*) DESC, 1"""
+        ),
+        {"id": generation_id, "ids": list(image_ids)},
+    )
+    return list(rows.scalars())
+
+
 def forget_file(session: Session, file_id: int) -> None:
     """Delete the entry of a file that is being deleted."""
     session.execute(text("DELETE FROM feature_file WHERE id = :id"), {"id": file_id})

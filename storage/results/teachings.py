@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from storage.results.vocabularies import VocabularySpec
 
 _LOCK = 7_263_776
-"""Advisory lock: two people who teach at once get vocabularies of different names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +138,14 @@ def heads(session: Session, vocabulary_id: int) -> list[HeadRow]:
     ]
 
 
+def lock(session: Session) -> None:
+    """Let others who store or erase what was taught wait until the transaction ends. Take it before any other lock.
+
+    Two people who teach at once so get vocabularies of different names.
+    """
+    wait_for_lock(session, _LOCK)
+
+
 def add(
     session: Session, spec: VocabularySpec, heads: Sequence[HeadRow], *, from_generation_id: int, said_by: str
 ) -> int:
@@ -150,7 +157,7 @@ def add(
         NotFoundError: the generation is gone.
         UsageError: it has too many tags.
     """
-    wait_for_lock(session, _LOCK)
+    lock(session)
     known = session.scalar(select(Vocabulary.id).where(Vocabulary.sha256 == spec.sha256))
     if known is not None:
         return known
@@ -184,7 +191,10 @@ def add(
 
 
 def next_name(session: Session, vocabulary_id: int) -> str:
-    """Return the name of the next vocabulary that is taught further from this one, or from one that is made of it."""
+    """Return the name of the next vocabulary that is taught further from this one, or from one that is made of it.
+
+    ``lock`` must be held until it is stored.
+    """
     base_id = basis(session, vocabulary_id).base_id
     base = session.scalars(select(Vocabulary.name).where(Vocabulary.id == base_id)).one()
     taken = set(session.scalars(select(Vocabulary.name)))
@@ -192,6 +202,21 @@ def next_name(session: Session, vocabulary_id: int) -> str:
     while f"{base}-taught-{number}" in taken:
         number += 1
     return f"{base}-taught-{number}"
+
+
+def forget(session: Session, image_ids: Sequence[int]) -> None:
+    """Forget that images taught tags. The tags stay. ``lock`` must be held."""
+    session.execute(
+        text(
+            """
+            UPDATE head SET
+                yes = ARRAY(SELECT id FROM unnest(yes) WITH ORDINALITY AS u (id, n) WHERE id <> ALL(:ids) ORDER BY n),
+                no = ARRAY(SELECT id FROM unnest(no) WITH ORDINALITY AS u (id, n) WHERE id <> ALL(:ids) ORDER BY n)
+            WHERE yes && CAST(:ids AS bigint[]) OR no && CAST(:ids AS bigint[])
+            """
+        ),
+        {"ids": list(image_ids)},
+    )
 
 
 def taught(session: Session) -> list[TaughtTag]:

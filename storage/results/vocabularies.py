@@ -144,8 +144,11 @@ def find(session: Session, name: str) -> VocabularyView:
 
 
 def view(session: Session, vocabulary_id: int) -> VocabularyView:
-    """Return a vocabulary. Raises ``NotFoundError``."""
-    return find(session, str(vocabulary_id))
+    """Return the vocabulary with this id, whatever the names of others are. Raises ``NotFoundError``."""
+    for known in views(session):
+        if known.id == vocabulary_id:
+            return known
+    raise NotFoundError(f"there is no vocabulary {vocabulary_id}")
 
 
 def views(session: Session) -> list[VocabularyView]:

@@ -36,7 +36,7 @@ class Head(Base):
     weights: Mapped[bytes] = mapped_column(LargeBinary)  # float32, little-endian
     own: Mapped[float] = mapped_column(Float)
     bias: Mapped[float] = mapped_column(Float)
-    # The images that taught it. Deleted ones stay in the lists, as numbers.
+    # The images that taught it. Deleted ones leave the lists.
     yes: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
     no: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
     report: Mapped[dict[str, Any]] = mapped_column(JSONB)

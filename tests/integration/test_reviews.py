@@ -236,6 +236,9 @@ def test_the_api_tells_and_takes_what_the_service_does(client: TestClient, servi
         (ids[1], False, "local"),
     ]
     assert corrections_of(services, ids[0]) == {CAT.lower(): True}
+    for wrong in ({"is_right": "yes"}, {"is_right": 1}, {"image_ids": [278.0]}, {"image_ids": ["1"]}):
+        answer = client.post(f"/v1/datasets/pets/review/tags/{CAT}", json=body | wrong)
+        assert_problem(answer, 422, "invalid-request")
     assert_problem(client.get("/v1/datasets/cars/review"), 404, "not-found")
     assert_problem(
         client.post(f"/v1/datasets/pets/review/tags/{CAT}", json={"image_ids": [], "is_right": True}),

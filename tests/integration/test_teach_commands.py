@@ -145,7 +145,8 @@ def test_the_api_teaches_lists_and_suggests(client: TestClient, ids: dict[str, i
     assert [report["tag"] for report in together["reports"]] == ["my thing"]
     few = client.post("/v1/teach", json={"tag": {"tag": "other", "yes": numbers[:2]}})
     assert (few.status_code, "needs 5 pictures" in few.json()["detail"]) == (422, True)
-    assert client.post("/v1/teach", json={"precision": 2}).status_code == 422
+    for wrong in ({"precision": 2}, {"apply": 1}, {"tag": {"tag": "other", "yes": [1.0]}}, {"least": "5"}):
+        assert client.post("/v1/teach", json=wrong).status_code == 422, wrong
 
 
 def test_the_page_is_there_before_anything_is_computed(

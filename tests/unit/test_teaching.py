@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -20,6 +21,9 @@ from ram_core.teaching.measures import average_precision, needed, share
 from ram_core.teaching.recognizer import Recorded, TaughtRecognizer
 from ram_core.teaching.suggesting import suggest
 from ram_core.vocabulary import TagVocabulary
+from ramq.services.lessons import lesson_of
+from ramq.services.teach_views import Wanted
+from storage.errors import UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -453,3 +457,35 @@ def test_suggested_pictures_are_unsure_and_differ() -> None:
     doubts = [abs(one.score - 0.5) for one in found]
     assert doubts == sorted(doubts)
     assert suggest([], x[:1], 6) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cat\u200b",
+        "c\u00adat",
+        "cat\ufe0f",
+        "#12",
+        "*",
+        "count:",
+        "count:cat>2",
+        "NOT",
+        "-cat",
+        "cat>0.5",
+        "tag:cat",
+        "a OR b",
+    ],
+)
+def test_names_that_deceive_are_refused(name: str) -> None:
+    names = SimpleNamespace(ids=lambda _: (), names=())
+    with pytest.raises(UsageError, match=r"cannot be typed or seen|read as something else"):
+        lesson_of(cast("Any", None), cast("Any", names), Wanted(name), 0)
+
+
+@pytest.mark.parametrize("name", ["cafe\u0301  cr\u00e8me", "caf\u00e9 cr\u00e8me"])
+def test_a_name_is_the_same_however_its_letters_are_written(name: str) -> None:
+    asked: list[str] = []
+    names = SimpleNamespace(ids=lambda given: (asked.append(given), (0, 1))[1], names=())
+    with pytest.raises(UsageError, match="2 tags are called"):
+        lesson_of(cast("Any", None), cast("Any", names), Wanted(name), 0)
+    assert asked == ["caf\u00e9 cr\u00e8me"]

@@ -8,12 +8,15 @@ import time
 from typing import TYPE_CHECKING
 
 from storage.errors import TransientError
+from storage.index.feature_compaction import forget_lost
 from storage.index.manifest import DamagedError
 from storage.results.packing import CODE, unpack_vectors
 from workers.messages import teaches_from
 from workers.pipeline.retry import EmptyFileError, FeaturesMissingError, backoff_seconds
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from storage.index.feature_files import FeatureFiles
     from storage.objects.base import Fetched, ObjectStore
     from workers.pipeline.work import Work
@@ -57,8 +60,8 @@ def fetch(work: Work, max_bytes: int) -> None:
     work.sha256 = hashlib.sha256(fetched.body).digest()
 
 
-def load_features(work: Work, retags_from: str, files: FeatureFiles) -> None:
-    """Fill in ``work.feature`` from the stored features of the image. No object is read.
+def load_features(work: Work, retags_from: str, files: FeatureFiles, engine: Engine) -> None:
+    """Fill in ``work.feature`` from the stored features of the image. No object is read. Lost files are forgotten.
 
     Raises:
         FeaturesMissingError: there are no stored features, or they are damaged.
@@ -78,6 +81,7 @@ def load_features(work: Work, retags_from: str, files: FeatureFiles) -> None:
     try:
         work.feature = files.row(kept.file, kept.position)
     except DamagedError as error:
+        forget_lost(engine, files, [kept.file])
         raise FeaturesMissingError(f"{error}: {again}") from error
 
 

@@ -250,7 +250,7 @@ class Pipeline:
     def _get(self, work: Work) -> None:
         """Fetch an image's bytes, or load its stored features."""
         if work.lease.store is None:
-            load_features(work, self._model_of(work.lease).retagger.retags_from, self._files)
+            load_features(work, self._model_of(work.lease).retagger.retags_from, self._files, self._engine)
         else:
             fetch(work, self._options.max_object_bytes)
 
