@@ -95,12 +95,12 @@ def build(
 
 @app.command("list")
 def list_sets(as_json: Json = False) -> None:
-    """List the data sets with their newest versions.
+    """List the data sets with their newest versions; with two if the newest is not done.
 
     Example: ramq dataset list
     """
     with services() as ramq:
-        found = ramq.datasets.list()
+        found = ramq.datasets.list(with_done=True)
     if as_json:
         print_json({"items": found})
         return

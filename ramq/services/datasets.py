@@ -365,7 +365,15 @@ class DatasetClient:
                 versions.take_back(session, version.id)
             raise
 
-    def list(self) -> list[VersionView]:
-        """Return the newest version of each data set, newest set first."""
+    def list(self, *, with_done: bool = False) -> list[VersionView]:
+        """Return the newest version of each data set, newest set first.
+
+        Args:
+            with_done: of a set whose newest version is not done, return the newest one that is done before it.
+        """
         with unit_of_work(self._engine) as session:
-            return [*{view.name: view for view in versions.views(session)}.values()]
+            found = versions.views(session)
+        newest = {view.name: view for view in found}
+        done = {view.name: view for view in found if view.state == "done"} if with_done else {}
+        both = ((done.get(name), view) for name, view in newest.items())
+        return [view for was, now in both for view in ((now,) if was is None or was is now else (was, now))]

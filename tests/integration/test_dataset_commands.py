@@ -92,6 +92,13 @@ def test_a_set_is_built_shown_compared_and_deleted(run: Run, services: Services,
     assert json.loads(imported.stdout)["step"] == "import"
     assert run("dataset", "cancel", "again").returncode == 0
     assert {each["name"] for each in json.loads(run("dataset", "list", "--json").stdout)["items"]} == {"pets", "again"}
+    assert run("dataset", "build", "pets", "1", "--no-wait").returncode == 0
+    assert run("dataset", "cancel", "pets").returncode == 0
+    listed = json.loads(run("dataset", "list", "--json").stdout)["items"]
+    assert [(each["number"], each["state"]) for each in listed if each["name"] == "pets"] == [
+        (2, "done"),
+        (3, "cancelled"),
+    ], "what is done is still told"
     asked = run("dataset", "delete", "pets")
     assert asked.returncode == 2
     assert "add --yes" in asked.stderr
