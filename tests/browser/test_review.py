@@ -56,9 +56,9 @@ def test_each_decision_is_answered_with_buttons_and_taken_back(page: Page, ids: 
     open_review(page)
     expect(page.locator(".decision")).to_have_count(5)
     expect(page.locator(".typical img")).to_have_count(1)
-    card(page, ids[0]).get_by_role("button", name="Confirm").click()
+    card(page, ids[0]).get_by_role("button", name="Is not “").click()
     expect(page.locator(".pace")).to_have_text("4 to review, 1 reviewed, 100\u00a0% of these right")
-    card(page, ids[1]).get_by_role("button", name="Reject").click()
+    card(page, ids[1]).get_by_role("button", name="Is “").click()
     expect(page.locator(".pace")).to_have_text("3 to review, 2 reviewed, 50\u00a0% of these right")
     assert (said(services, ids[0]), said(services, ids[1])) == ([False], [True])
     page.reload()
@@ -73,7 +73,7 @@ def test_many_are_answered_at_once(page: Page, ids: list[int], services: Service
     open_review(page)
     for image_id in ids[:3]:
         card(page, image_id).get_by_role("checkbox").check()
-    page.get_by_role("button", name="Reject selected").click()
+    page.get_by_role("button", name="Selected: Is “").click()
     expect(page.locator(".pace")).to_have_text("2 to review, 3 reviewed, 0\u00a0% of these right")
     assert [said(services, image_id) for image_id in ids[:4]] == [[True], [True], [True], []]
 
@@ -81,17 +81,19 @@ def test_many_are_answered_at_once(page: Page, ids: list[int], services: Service
 @with_scripts
 def test_a_review_is_done_with_single_keys(page: Page, ids: list[int], services: Services) -> None:
     open_review(page)
-    page.keyboard.press("y")  # a key is for the picture that has the focus, and none has it
+    page.keyboard.press("y")  # the focus is outside the review
     page.keyboard.press("u")
     expect(page.locator(".pace")).to_have_text("5 to review, 0 reviewed")
-    card(page, ids[0]).get_by_role("checkbox").focus()
+    expect(page.locator(".bar-of-answers")).to_be_hidden()
+    page.get_by_role("heading", name="least certain first").click()
+    expect(card(page, ids[0])).to_have_class("decision current")  # without a further key
     page.keyboard.press("y")
-    expect(card(page, ids[0]).locator(".said")).to_have_text("confirmed")
+    expect(card(page, ids[0]).locator(".said")).to_have_text("stays removed")
     expect(card(page, ids[1]).get_by_role("checkbox")).to_be_focused()
     page.keyboard.press("n")
-    expect(card(page, ids[1]).locator(".said")).to_have_text("rejected")
+    expect(card(page, ids[1]).locator(".said")).to_have_text("is put back")
     expect(card(page, ids[2]).get_by_role("checkbox")).to_be_focused()
-    expect(page.locator("#told")).to_have_text("1 rejected. 3 to review.")
+    expect(page.locator("#told")).to_have_text(f"“{CAT}” is put back in 1 picture. 3 to review.")
     page.keyboard.press("u")
     expect(page.locator("#told")).to_have_text("Undone: 1 picture. 4 to review.")
     expect(card(page, ids[1]).locator(".said")).to_have_count(0)
@@ -104,9 +106,9 @@ def test_a_review_is_done_with_single_keys(page: Page, ids: list[int], services:
     page.keyboard.press("a")
     expect(page.locator("#selected")).to_have_text("4 selected")
     page.keyboard.press("Enter")  # says what is missing
-    expect(page.locator("#selected")).to_contain_text("press y to confirm")
+    expect(page.locator("#selected")).to_contain_text("press y or n")
     page.keyboard.press("y")
-    expect(page.locator("#selected")).to_have_text("4 selected: press Enter to confirm")
+    expect(page.locator("#selected")).to_have_text(f"4 selected: press Enter for “{CAT}” stays removed")
     page.keyboard.press("Escape")
     expect(page.locator("#selected")).to_have_text("")
     assert services.reviews.progress("pets").dropped == Tally(4, 1, 1)
@@ -115,12 +117,17 @@ def test_a_review_is_done_with_single_keys(page: Page, ids: list[int], services:
     expect(page.get_by_role("heading", name="Nothing to review")).to_be_visible()
     expect(page.locator(".pace")).to_have_text("0 to review, 5 reviewed, 20\u00a0% of these right")
     assert [said(services, image_id) for image_id in ids[:6]] == [[False], [True], [True], [True], [True], []]
+    page.keyboard.press("u")  # the last answer, too
+    expect(page.locator("#told")).to_have_text("Undone: 4 pictures. 4 to review.")
+    expect(page.get_by_role("heading", name="Nothing to review")).to_be_hidden()
+    expect(card(page, ids[1]).get_by_role("checkbox")).to_be_focused()
+    assert said(services, ids[1]) == []
 
 
 @with_scripts
 def test_a_key_undoes_only_answers_of_this_visit(page: Page, ids: list[int], services: Services) -> None:
     open_review(page)
-    card(page, ids[0]).get_by_role("button", name="Confirm").click()
+    card(page, ids[0]).get_by_role("button", name="Is not “").click()
     expect(page.locator(".pace")).to_contain_text("1 reviewed")
     page.reload()
     card(page, ids[1]).get_by_role("checkbox").focus()
@@ -143,7 +150,7 @@ def test_the_keys_are_shown_and_hidden(page: Page, ids: list[int]) -> None:
 def test_who_comes_second_sees_who_answered_before(page: Page, ids: list[int], services: Services) -> None:
     open_review(page)
     services.reviews.say("pets", CAT, ids[:1], is_right=False, by="ann")
-    card(page, ids[0]).get_by_role("button", name="Confirm").click()
+    card(page, ids[0]).get_by_role("button", name="Is not “").click()
     expect(page.get_by_text("by ann")).to_be_visible()
     expect(page.locator(".pace")).to_have_text("4 to review, 1 reviewed, 0\u00a0% of these right")
     assert said(services, ids[0]) == [True]
@@ -153,12 +160,12 @@ def test_who_comes_second_sees_who_answered_before(page: Page, ids: list[int], s
 def test_an_answer_that_cannot_be_stored_is_not_shown_as_stored(page: Page, ids: list[int]) -> None:
     open_review(page)
     page.context.set_offline(True)
-    card(page, ids[0]).get_by_role("button", name="Confirm").click()
+    card(page, ids[0]).get_by_role("button", name="Is not “").click()
     expect(page.locator("#trouble")).to_contain_text("Nothing was stored")
     expect(card(page, ids[0]).locator(".said")).to_have_count(0)
     page.context.set_offline(False)
-    card(page, ids[0]).get_by_role("button", name="Confirm").click()
-    expect(card(page, ids[0]).locator(".said")).to_have_text("confirmed")
+    card(page, ids[0]).get_by_role("button", name="Is not “").click()
+    expect(card(page, ids[0]).locator(".said")).to_have_text("stays removed")
     expect(page.locator("#trouble")).to_be_hidden()
 
 
@@ -168,7 +175,7 @@ def test_without_scripts_enter_on_a_picture_answers_nothing(page: Page, ids: lis
     box = card(page, ids[1]).get_by_role("checkbox")
     box.focus()
     page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_contain_text("Confirm or Reject")
+    expect(page.get_by_role("alert")).to_contain_text("press one of the buttons")
     expect(page.locator(".decision")).to_have_count(5)
     assert services.reviews.progress("pets").dropped.reviewed == 0
 
@@ -179,14 +186,14 @@ def test_more_decisions_come_as_the_list_is_read(
 ) -> None:
     monkeypatch.setattr("ramq.web.pages.reviews.PER_PAGE", 2)
     open_review(page)
-    page.locator(".bar-of-answers").scroll_into_view_if_needed()
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
     expect(page.locator(".decision")).to_have_count(5)
     assert [int(one.get_attribute("data-image") or 0) for one in page.locator(".decision").all()] == ids[:5]
     card(page, ids[0]).get_by_role("checkbox").focus()
     for _ in range(4):
         page.keyboard.press("j")
     page.keyboard.press("y")
-    expect(card(page, ids[4]).locator(".said")).to_have_text("confirmed")
+    expect(card(page, ids[4]).locator(".said")).to_have_text("stays removed")
     assert said(services, ids[4]) == [False]
 
 
@@ -195,7 +202,7 @@ def test_without_scripts_the_list_has_pages(page: Page, ids: list[int], monkeypa
     monkeypatch.setattr("ramq.web.pages.reviews.PER_PAGE", 2)
     open_review(page)
     page.get_by_role("link", name="More").click()
-    card(page, ids[2]).get_by_role("button", name="Confirm").click()
+    card(page, ids[2]).get_by_role("button", name="Is not “").click()
     expect(page.locator(".decision")).to_have_count(2)
     expect(card(page, ids[3])).to_be_visible()
     expect(card(page, ids[4])).to_be_visible()
@@ -213,15 +220,15 @@ def test_it_is_done_with_a_finger_on_a_phone(
     page = context.new_page()
     open_review(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    button = card(page, ids[0]).get_by_role("button", name="Reject")
+    button = card(page, ids[0]).get_by_role("button", name="Is “")
     size = button.bounding_box()
     assert size
     assert (size["height"] >= 44, size["width"] >= 44) == (True, True)
     button.click()
-    expect(card(page, ids[0]).locator(".said")).to_have_text("rejected")
+    expect(card(page, ids[0]).locator(".said")).to_have_text("is put back")
     card(page, ids[1]).locator("label").click()
-    page.get_by_role("button", name="Confirm selected").click()
-    expect(card(page, ids[1]).locator(".said")).to_have_text("confirmed")
+    page.get_by_role("button", name="Selected: Is not “").click()
+    expect(card(page, ids[1]).locator(".said")).to_have_text("stays removed")
     context.close()
     assert [said(services, image_id) for image_id in ids[:3]] == [[True], [False], []]
 

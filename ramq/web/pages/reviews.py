@@ -66,7 +66,7 @@ def answer(request: Request, services: ServicesDep, name: Named, said: Annotated
         say, _, image_id = said.one.partition("-")  # type: ignore[assignment]  # its pattern says so
         ids = [int(image_id)]
     if not say:
-        refusal = UsageError("say whether the step was right: Confirm or Reject")
+        refusal = UsageError("nothing was answered: press one of the buttons under a picture")
         return _decisions(request, services, name, said, refusal=refusal)
     is_right = {"right": True, "wrong": False}.get(say)
     try:

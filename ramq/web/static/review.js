@@ -11,7 +11,10 @@
     const keys = document.getElementById("keys");
     const tag = form.elements.tag.value;
     const [confirming, rejecting] = form.querySelectorAll(".bar-of-answers [name=say]");
-    const WORDS = { true: "confirmed", false: "rejected" };
+    const WORDS = { true: form.dataset.right, false: form.dataset.wrong };
+    const WHERE = { true: form.dataset.rightWhere, false: form.dataset.wrongWhere };
+    const bar = form.querySelector(".bar-of-answers");
+    const finished = document.getElementById("finished");
     const told = document.getElementById("told"); // is read out
 
     const cards = () => Array.from(list.querySelectorAll(".decision"));
@@ -19,7 +22,10 @@
     const isOpen = (card) => !card.classList.contains("answered");
     const open = () => cards().filter(isOpen);
     const chosen = () => open().filter((card) => box(card).checked);
-    const current = () => document.activeElement?.closest?.(".decision") ?? null;
+    let latest = null; // the picture that had the focus last
+    const current = () => document.activeElement?.closest?.(".decision") ?? (latest && isOpen(latest) ? latest : open()[0] ?? null);
+    const point = () => { for (const card of cards()) card.classList.toggle("current", card === current() && isOpen(card)); };
+    form.addEventListener("focusin", ({ target }) => { latest = target.closest(".decision") ?? latest; point(); });
     const focus = (card) => {
       if (!card) return;
       box(card).focus({ preventScroll: true });
@@ -33,8 +39,9 @@
       if (count === 0) choice = null;
       confirming.setAttribute("aria-pressed", String(choice === true));
       rejecting.setAttribute("aria-pressed", String(choice === false));
-      for (const button of [confirming, rejecting]) button.disabled = count === 0;
-      status.textContent = count === 0 ? "" : `${count} selected${choice === null ? "" : `: press Enter to ${choice ? "confirm" : "reject"}`}`;
+      bar.hidden = count === 0;
+      point();
+      status.textContent = count === 0 ? "" : `${count} selected${choice === null ? "" : `: press Enter for “${form.dataset.name}” ${WORDS[choice]}`}`;
     };
 
     const count = (waiting, reviewed, right) => {
@@ -99,14 +106,18 @@
         const others = new Map(stored.others.map((one) => [one.image_id, one]));
         for (const card of which) {
           const before = others.get(Number(card.dataset.image));
-          mark(card, before ? `${WORDS[before.is_right]} before, by ${before.said_by === "local" ? "you" : before.said_by}` : WORDS[isRight]);
+          mark(card, before ? `${WORDS[before.is_right]}, by ${before.said_by === "local" ? "you" : before.said_by}` : WORDS[isRight]);
         }
         count(-ids.length, ids.length, isRight ? stored.image_ids.length : 0);
         if (others.size) count(0, 0, stored.others.filter((one) => one.is_right).length);
         if (stored.image_ids.length) given.push({ tag, what: form.elements.what.value, ids: stored.image_ids, isRight });
-        tell(`${stored.image_ids.length} ${WORDS[isRight]}${others.size ? `, ${others.size} had an answer before` : ""}.`);
+        tell(`“${form.dataset.name}” ${WORDS[isRight]} ${WHERE[isRight]} ${pictures(stored.image_ids.length)}${others.size ? `, ${others.size} had an answer before` : ""}.`);
         earlier?.remove();
-        if (open().length === 0 && !list.querySelector(".more")) location.assign(form.action + location.search.replace(/&cursor=[^&]*/, ""));
+        if (open().length || list.querySelector(".more")) return;
+        if (Number(tally.dataset.waiting) <= 0) {
+          finished.hidden = false;
+          finished.querySelector("a").focus(); // so that u still undoes
+        } else location.assign(form.action + location.search.replace(/&cursor=[^&]*/, ""));
       });
     };
 
@@ -123,6 +134,7 @@
         return;
       }
       for (const card of back) mark(card, null);
+      finished.hidden = true;
       count(back.length, -back.length, answered.isRight ? -back.length : 0);
       tell(`Undone: ${pictures(back.length)}.`);
       focus(back[0]);
@@ -144,8 +156,8 @@
     };
     const move = (steps) => {
       const all = cards();
-      const at = all.indexOf(current());
-      if (at < 0) return focus(open()[0]);
+      const at = all.indexOf(document.activeElement?.closest?.(".decision") ?? null);
+      if (at < 0) return focus(current());
       const way = Math.sign(steps);
       let to = Math.min(Math.max(at + steps, 0), all.length - 1);
       while (all[to] && !isOpen(all[to])) to += way;
@@ -173,7 +185,7 @@
         if (event.target.closest?.("a, button, summary")) return;
         event.preventDefault();
         if (chosen().length && choice !== null) answer(chosen(), choice);
-        else if (chosen().length) status.textContent = `${chosen().length} selected: press y to confirm or n to reject, then Enter`;
+        else if (chosen().length) status.textContent = `${chosen().length} selected: press y or n, then Enter`;
         return;
       }
       const act = ACTIONS[event.key];
