@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from dataclasses import replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,6 +96,8 @@ def test_features_are_never_in_memory_together() -> None:
     count, width = 60_000, 256  # 61 MB as float32
     blocks = Blocks(count, width, 2_000)
     settings = replace(SETTINGS, clusters=2, sample=1000)
+    for needed in ("sklearn.cluster", "sklearn.linear_model", "threadpoolctl"):
+        import_module(needed)  # whose memory is not counted
     tracemalloc.start()
     found = measure_regions(blocks, count, settings, FeatureScale.of(blocks))
     out_of_fold_scores(blocks, count, np.ones((50, width), np.float32), settings)

@@ -3,110 +3,39 @@
 from __future__ import annotations
 
 import shutil
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from sqlalchemy import text
 
 from ram_core.modeling.tiny import write_tiny_models
-from ramq.services import stage_serving, teaching
-from ramq.services.index import make_builder
-from ramq.services.taught_vocabulary import head_row
+from ramq.services import stage_serving
 from ramq.services.teach_views import Wanted
 from ramq.services.teaching_by_name import NameScores
-from ramq.wiring import Services
 from storage.database import unit_of_work
 from storage.errors import UsageError
 from storage.results import corrections, generations, teachings, vocabularies
 from storage.results.teachings import HeadRow
 from storage.results.vocabularies import VocabularySpec
 from storage.search.views import SearchQuery
-from tests.photographs import UNPACKED
-from tests.services.missing import missing
-from tests.services.recognised import make_worker, recognise, settings_for
+from tests.services.recognised import recognise
+from tests.services.taught import OTHERS, TOOLS, found, ids_of, records, run, tags_in_use
 from tests.tiny_clip import write_tiny_clip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
     from sqlalchemy import Engine
 
-    from storage.ledger.views import JobView
+    from ramq.wiring import Services
     from storage.tables import Generation
 
     Make = Callable[..., Services]
 
 pytestmark = pytest.mark.services
-
-TOOLS, OTHERS = 14, 40
-
-
-@pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of photographs, of tools and of other things."""
-    folder = tmp_path_factory.mktemp("teaching")
-    every = sorted(UNPACKED.rglob("*.webp"))
-    tools = [path for path in every if "/tools/" in str(path)]
-    others = [path for path in every if any(part in str(path) for part in ("/fishes/", "/monuments/", "/renewable/"))]
-    if len(tools) < TOOLS or len(others) < OTHERS:
-        missing("photographs are not installed: run `make tools`")
-    for number, path in enumerate(tools[:TOOLS]):
-        shutil.copy(path, folder / f"tool-{number:02}.webp")
-    for number, path in enumerate(others[:: len(others) // OTHERS][:OTHERS]):
-        shutil.copy(path, folder / f"other-{number:02}.webp")
-    return folder
-
-
-@pytest.fixture
-def make_services(engine: Engine, tmp_path: Path) -> Make:
-    def make(**changes: object) -> Services:
-        return Services(settings_for(tmp_path / "data", **changes), engine, None, is_reachable=False)
-
-    return make
-
-
-@pytest.fixture
-def folder(pictures: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(pictures, tmp_path / "photos")
-
-
-def run(services: Services, jobs: Sequence[JobView]) -> list[JobView]:
-    worker = make_worker(services)
-    for job in jobs:
-        while not services.jobs.get(job.id).is_over:
-            worker.work()
-    worker.leave()
-    return [services.jobs.get(job.id) for job in jobs]
-
-
-def ids_of(services: Services, prefix: str, count: int | None = None) -> list[int]:
-    statement = text("SELECT id FROM image WHERE starts_with(key, :prefix) ORDER BY key")
-    with unit_of_work(services.engine) as session:
-        return list(session.scalars(statement, {"prefix": prefix}))[:count]
-
-
-def found(services: Services, query: str) -> set[str]:
-    asked = services.search.read(SearchQuery(limit=100), query)
-    return {hit.key for hit in services.search.page(asked).items}
-
-
-def tags_in_use(services: Services) -> set[str]:
-    return {facet.name for facet in services.search.facets(SearchQuery(), limit=500)}
-
-
-def records(services: Services, generation_id: int) -> dict[int, dict[int, int]]:
-    """By image: the score of each tag, in units."""
-    statement = text("SELECT image_id, tags, scores FROM record WHERE generation_id = :id")
-    with unit_of_work(services.engine) as session:
-        return {
-            row.image_id: dict(zip(row.tags, row.scores, strict=True))
-            for row in session.execute(statement, {"id": generation_id})
-        }
 
 
 def assert_told_where_the_tag_is(services: Services, image_id: int) -> None:
@@ -396,66 +325,3 @@ def test_ram_plus_is_taught_on_kept_tokens_or_by_the_name_of_the_tag(
     from_pictures = records(services, job.generation_id or 0)
     for image_id, tags in from_pictures.items():
         assert tags.get(size, 3000) == pytest.approx(from_tokens[image_id].get(size, 3000), abs=300)
-
-
-def test_two_who_teach_at_once_get_vocabularies_of_two_names(
-    make_services: Make, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    services = make_services()
-    recognise(services, str(folder))
-    tools = ids_of(services, "tool")
-    ready = Barrier(2)
-
-    def meeting(*given: Any) -> HeadRow:
-        ready.wait(300)  # both have learnt, and neither has stored anything
-        return head_row(*given)
-
-    monkeypatch.setattr(teaching, "head_row", meeting)
-    with ThreadPoolExecutor(2) as pool:
-        both = list(pool.map(lambda name: services.teaching.apply(name, tools[:5]), ["saw mill", "wrench kit"]))
-    assert {one.vocabulary for one in both} == {"imagenet-taught-1", "imagenet-taught-2"}
-    first, second = sorted(both, key=lambda one: str(one.vocabulary))
-    assert first.warnings == []
-    [told] = second.warnings
-    assert told.startswith(f"{first.reports[0].tag} was taught in imagenet-taught-1, which is not in use")
-
-    # What is erased taught nothing.
-    assert [tag.yes for tag in services.teaching.taught()] == [5, 5]
-    report = services.erasures.delete(tools[:2])
-    assert [tag.yes for tag in services.teaching.taught()] == [3, 3]
-    traces = {trace.place: trace.left for trace in services.erasures.verify(report.deletion_id).traces}
-    assert traces["table head"] == 0
-    with unit_of_work(services.engine) as session:
-        session.execute(text("UPDATE head SET no = CAST(:ids AS bigint[])"), {"ids": tools[:1]})
-    traces = {trace.place: trace.left for trace in services.erasures.verify(report.deletion_id).traces}
-    assert traces["table head"] > 0
-
-    # A vocabulary is known by its id, whatever others are called.
-    with unit_of_work(services.engine) as session:
-        first, second = sorted(view.id for view in vocabularies.views(session))[-2:]
-        session.execute(text("UPDATE vocabulary SET name = :name WHERE id = :id"), {"name": str(first), "id": second})
-        assert vocabularies.view(session, first).id == first
-
-
-def test_a_damaged_or_lost_file_of_features_only_costs_its_images(make_services: Make, folder: Path) -> None:
-    services = make_services(features="pooled")
-    recognise(services, str(folder))
-    tools = ids_of(services, "tool")
-    with unit_of_work(services.engine) as session:
-        rows = session.execute(
-            text(
-                """SELECT file.name, array_agg(image_id) AS ids FROM feature JOIN feature_file AS file
-                   ON file.id = file_id GROUP BY file.name ORDER BY file.name"""
-            )
-        ).all()
-    place = make_builder(services.settings, services.engine).store.place
-    place.put(rows[0].name, b"damaged")
-    for row in rows[1:2]:
-        place.delete(row.name)
-    lost = sorted(image_id for row in rows[:2] for image_id in row.ids)
-    with pytest.raises(
-        UsageError, match=rf"{len(lost)} of 54 images lack them: run `RAMQ_FEATURES=pooled ramq enqueue"
-    ):
-        services.teaching.apply("tool", [image_id for image_id in tools if image_id in lost][:5] or tools[:5])
-    assert recognise(services, str(folder)).done == len(lost)
-    assert services.teaching.apply("tool", tools[:5]).vocabulary == "imagenet-taught-1"
