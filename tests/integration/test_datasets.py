@@ -292,7 +292,7 @@ def test_a_step_whose_sources_are_read_is_not_paused_and_says_how_far_it_is(
         versions.fail(session, begun.id, "no")
     with pytest.raises(ConflictError, match="not all sources of pets were read; cancel it"):
         services.datasets.steer("pets", "resume")
-    with pytest.raises(ConflictError, match="is failed; `ramq dataset resume pets`, or `ramq dataset cancel pets`"):
+    with pytest.raises(ConflictError, match="is failed; `ramq dataset cancel pets`, then begin this again"):
         build(services)
     assert services.datasets.steer("pets", "cancel").state == "cancelled"
 
