@@ -13,6 +13,7 @@ from ramq.cli.context import services, settings_for
 from ramq.cli.output import err, out, print_json, print_table
 from ramq.cli.search import ArchiveOf, Json  # noqa: TC001  (typer reads the annotations)
 from storage.errors import UsageError
+from storage.results.views import COMPOSED
 from storage.search.views import SearchQuery
 from storage.texts import plural
 
@@ -198,8 +199,6 @@ def _count(captions: list[Path], column: str | None, archive: str | None) -> Can
         for caption in read_captions(path, column):
             counter.add(caption)
     if archive is not None:
-        from storage.results.lookup import COMPOSED  # noqa: PLC0415  (SQLAlchemy, which other sources do not need)
-
         with services() as ramq:
             for hit in ramq.search.export(SearchQuery(archive=archive))[1]:
                 if hit.caption and hit.captioner != COMPOSED and not hit.caption_contradicts:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from ram_core.captions import composed_again, template_caption
-from storage.results.lookup import COMPOSED
+from storage.results.views import COMPOSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,7 +13,7 @@ from storage.database import unit_of_work
 from storage.datasets import sources, versions
 from storage.errors import FatalError, NotFoundError, PermanentError, RamqError, TransientError
 from storage.results import corrections, tags
-from storage.results.lookup import COMPOSED
+from storage.results.views import COMPOSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,7 +9,7 @@ from sqlalchemy import select, text, true
 from storage.errors import NotFoundError, UsageError
 from storage.results import corrections, policies
 from storage.results.partitions import RESULT_TIMES
-from storage.results.views import HistoryView, ImageView, TagView, VectorView
+from storage.results.views import COMPOSED, HistoryView, ImageView, TagView, VectorView
 from storage.tables import PERSON_UNITS, SCORE_SCALE, Archive, Generation, Image, Record
 from storage.texts import id_in, is_storable
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from storage.results.tags import Names
 
-COMPOSED = "template"
-"""The captioner that composes sentences from tags. It wrote nothing where there was no tag."""
 _AT_ONCE = 5_000
 """Names in a query."""
 

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from datetime import datetime
 
+COMPOSED = "template"
+"""The captioner that composes sentences from tags. It wrote nothing where there was no tag."""
+
 
 @dataclass(frozen=True, slots=True)
 class TagView:

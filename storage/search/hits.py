@@ -8,7 +8,8 @@ from psycopg.rows import namedtuple_row
 
 from storage.database import driver_connection
 from storage.results import readings
-from storage.results.lookup import COMPOSED, tag_views
+from storage.results.lookup import tag_views
+from storage.results.views import COMPOSED
 from storage.search.phrases import spans_in
 from storage.search.views import Hit, ReadMatch
 
