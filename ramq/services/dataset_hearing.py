@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
 
+from storage.background import repeated
 from storage.database import unit_of_work
 from storage.datasets import gathering
 from storage.errors import RamqError, TransientError
@@ -24,22 +24,16 @@ log = structlog.get_logger()
 @contextmanager
 def heard(engine: Engine, hear: Callable[[Session], None]) -> Iterator[None]:
     """Call ``hear`` in a transaction of its own every few seconds, until a block ends."""
-    ended = threading.Event()
 
-    def repeat() -> None:
-        while not ended.wait(gathering.PATIENCE_SECONDS / 8):
-            try:
-                with unit_of_work(engine) as session:
-                    hear(session)
-            except TransientError as error:
-                log.warning("no sign of life given", error=str(error))
-            except RamqError:
-                return  # the step was cancelled: whoever reads the sources stops at the next transaction
+    def say() -> bool:
+        try:
+            with unit_of_work(engine) as session:
+                hear(session)
+        except TransientError as error:
+            log.warning("no sign of life given", error=str(error))
+        except RamqError:
+            return False  # the step was cancelled: whoever reads the sources stops at the next transaction
+        return True
 
-    thread = threading.Thread(target=repeat, name="dataset-sources", daemon=True)
-    thread.start()
-    try:
+    with repeated("dataset-sources", gathering.PATIENCE_SECONDS / 8, say):
         yield
-    finally:
-        ended.set()
-        thread.join()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from storage.background import repeated
 from storage.database import unit_of_work
 from storage.datasets import partitions, tasks, versions
 from storage.errors import ConflictError, RamqError, TransientError
@@ -166,23 +166,16 @@ class DatasetBuilder:
     @contextmanager
     def _renewing(self, task: Task) -> Iterator[None]:
         """Renew the lease of a task while a block runs, and notice if it is lost."""
-        ended = threading.Event()
         self._tools.is_lost.clear()
 
-        def renew() -> None:
-            while not ended.wait(LEASE_SECONDS / 3):
-                try:
-                    with unit_of_work(self._tools.engine) as session:
-                        if not tasks.renew(session, task, LEASE_SECONDS):
-                            self._tools.is_lost.set()
-                            return
-                except RamqError as error:
-                    log.warning("lease not renewed", error=str(error))
+        def renew() -> bool:
+            try:
+                with unit_of_work(self._tools.engine) as session:
+                    if not tasks.renew(session, task, LEASE_SECONDS):
+                        self._tools.is_lost.set()
+            except RamqError as error:
+                log.warning("lease not renewed", error=str(error))
+            return not self._tools.is_lost.is_set()
 
-        thread = threading.Thread(target=renew, name="dataset-lease", daemon=True)
-        thread.start()
-        try:
+        with repeated("dataset-lease", LEASE_SECONDS / 3, renew):
             yield
-        finally:
-            ended.set()
-            thread.join()
