@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import text
 
+from storage.datasets.sources import Recorded
 from storage.results import generations
 from storage.tables import RECOGNITION
 
@@ -20,23 +20,10 @@ NO_RECORD = "no_record"
 originals are missing, or have changed since."""
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A record. ``scores[i]`` belongs to ``tags[i]`` of its generation, in units of ``1 / SCORE_SCALE``."""
-
-    generation_id: int
-    version: str
-    tags: Sequence[int]
-    scores: Sequence[int]
-    caption: str | None
-    captioner: str
-
-
-def read(session: Session, generation_ids: Sequence[int], image_ids: Sequence[int]) -> dict[int, Made]:
+def read(session: Session, generation_ids: Sequence[int], image_ids: Sequence[int]) -> dict[int, Recorded]:
     """Return the records of images under their current bytes, by image. The first generation that has one counts."""
-    found: dict[int, Made] = {}
+    found: dict[int, Recorded] = {}
     for generation_id in dict.fromkeys(generation_ids):
-        # The number itself lets PostgreSQL look at one partition only.
         rows = session.execute(
             text(
                 f"""SELECT record.image_id, record.generation_id, record.version, record.tags, record.scores,
@@ -46,7 +33,7 @@ def read(session: Session, generation_ids: Sequence[int], image_ids: Sequence[in
             ),
             {"ids": [image_id for image_id in image_ids if image_id not in found]},
         )
-        found |= {image_id: Made(*made) for image_id, *made in rows}
+        found |= {image_id: Recorded(*told) for image_id, *told in rows}
     return found
 
 

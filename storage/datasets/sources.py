@@ -23,6 +23,7 @@ _IS_LEFT_OUT = """(record.image_id IS NULL OR image.missing_since IS NOT NULL)
 class Recorded:
     """What a generation recorded of an image. ``scores`` are in stored units, one for each of ``tags``."""
 
+    generation_id: int
     version: str
     tags: Sequence[int]
     scores: Sequence[int]
@@ -51,12 +52,12 @@ def recorded(session: Session, generation_id: int, image_ids: Sequence[int]) -> 
     """Return what a generation recorded of images, without people's corrections."""
     rows = session.execute(
         text(
-            f"""SELECT image_id, version, tags, scores, caption, captioner FROM record
+            f"""SELECT image_id, generation_id, version, tags, scores, caption, captioner FROM record
                 WHERE generation_id = {generation_id:d} AND image_id = ANY(:ids)"""  # noqa: S608  (a number)
         ),
         {"ids": list(image_ids)},
     )
-    return {row.image_id: Recorded(row.version, row.tags, row.scores, row.caption, row.captioner) for row in rows}
+    return {image_id: Recorded(*told) for image_id, *told in rows}
 
 
 def add_archive(

@@ -14,6 +14,7 @@ from storage.datasets.sought import OPTION
 from storage.datasets.step_jobs import Wanted
 from workers.datasets import cluster
 from workers.datasets.jobs import JobsPhase
+from workers.datasets.phase import Phase, by_images
 from workers.datasets.scale import ScalePhase
 from workers.datasets.tally import TallyPhase, added
 
@@ -24,23 +25,19 @@ if TYPE_CHECKING:
 
     from storage.datasets.tasks import Task
     from storage.datasets.versions import VersionView
-    from workers.datasets.phase import Phase, Tools, Write
+    from workers.datasets.phase import Tools, Write
 
 RANGE = 20_000
 """Pictures that are copied at once."""
 
 
-class ItemsPhase:
+class ItemsPhase(Phase):
     """Copies the pictures of the parent, with captions and splits. Labels need them."""
-
-    def is_ready(self, _session: Session, _version: VersionView) -> str | None:
-        """Return None: what it needs is there."""
-        return None
 
     def plan(self, session: Session, version: VersionView) -> Sequence[dict[str, Any]]:
         """Return ranges of pictures."""
         assert version.parent_id is not None
-        return [{"first": r.first, "last": r.last} for r in items.ranges(session, version.parent_id, RANGE)]
+        return by_images(session, version.parent_id, RANGE)
 
     def run(self, _tools: Tools, version: VersionView, task: Task) -> Write:
         """Copy a range."""

@@ -20,6 +20,7 @@ from storage.errors import UsageError
 from storage.results import policies
 from workers.datasets import scale
 from workers.datasets.judge import Judge
+from workers.datasets.phase import Phase
 from workers.datasets.pictures import Pictures
 from workers.datasets.regions_of_tag import Found, Tag, of_located, of_whole
 from workers.datasets.spool import Spool
@@ -61,12 +62,8 @@ class _Context:
     sample: NDArray[np.float32]
 
 
-class ClusterPhase:
+class ClusterPhase(Phase):
     """Cleans each tag."""
-
-    def is_ready(self, _session: Session, _version: VersionView) -> str | None:
-        """Return None: what it needs is there."""
-        return None
 
     def plan(self, session: Session, version: VersionView) -> Sequence[dict[str, Any]]:
         """Return the tags, those with the most pictures first."""

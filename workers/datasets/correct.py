@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from storage.datasets import items, labels, said
-from workers.datasets.label import by_images
+from workers.datasets.label import IMAGES_PER_TASK
+from workers.datasets.phase import Phase, by_images
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,17 +18,13 @@ if TYPE_CHECKING:
     from workers.datasets.phase import Tools, Write
 
 
-class Correct:
+class Correct(Phase):
     """Copies pictures and labels of the parent, and applies corrections to them."""
-
-    def is_ready(self, _session: Session, _version: VersionView) -> str | None:
-        """It waits for nothing."""
-        return None
 
     def plan(self, session: Session, version: VersionView) -> Sequence[dict[str, Any]]:
         """A task for each thousand images of the parent."""
         assert version.parent_id is not None  # the step was begun with one, and it cannot be deleted alone
-        return by_images(session, version.parent_id)
+        return by_images(session, version.parent_id, IMAGES_PER_TASK)
 
     def run(self, _tools: Tools, version: VersionView, task: Task) -> Write:
         """Copy and correct a range of images."""

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from storage.datasets import gathering
 from storage.errors import UsageError
+from workers.datasets.phase import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.orm import Session
 
-    from storage.datasets.tasks import Task
     from storage.datasets.versions import VersionView
-    from workers.datasets.phase import Tools, Write
 
 
-class Gather:
+class Gather(Phase):
     """Waits for whoever reads the sources, as long as something is heard of them."""
 
     def is_ready(self, session: Session, version: VersionView) -> str | None:
@@ -35,7 +34,3 @@ class Gather:
     def plan(self, _session: Session, _version: VersionView) -> Sequence[dict[str, Any]]:
         """Not called: this phase is never ready."""
         return []
-
-    def run(self, _tools: Tools, _version: VersionView, _task: Task) -> Write:
-        """Not called: it has no tasks."""
-        raise NotImplementedError

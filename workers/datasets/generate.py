@@ -18,6 +18,7 @@ from storage.results import corrections, vocabularies
 from storage.tables import RECOGNITION, SCORE_SCALE
 from workers.datasets.jobs import JobsPhase
 from workers.datasets.label import words_of
+from workers.datasets.phase import Phase, by_images
 from workers.datasets.tally import TallyPhase, added
 from workers.datasets.vocabulary import called, own_ids
 
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from storage.datasets.generated import Made
     from storage.datasets.items import Item
+    from storage.datasets.sources import Recorded
     from storage.datasets.tasks import Task
     from storage.datasets.versions import VersionView
     from storage.results.corrections import Said
     from workers.datasets.label import Words
-    from workers.datasets.phase import Phase, Tools, Write
+    from workers.datasets.phase import Tools, Write
 
 RANGE = 2_000
 """Pictures of a task."""
@@ -65,17 +66,13 @@ def _wanted(_session: Session, version: VersionView) -> Wanted:
     )
 
 
-class LabelPhase:
+class LabelPhase(Phase):
     """Merges what was generated into what the parent has, in ranges of pictures."""
-
-    def is_ready(self, _session: Session, _version: VersionView) -> str | None:
-        """Return None: what it needs is there."""
-        return None
 
     def plan(self, session: Session, version: VersionView) -> Sequence[dict[str, Any]]:
         """Return the ranges."""
         assert version.parent_id is not None
-        return [{"first": r.first, "last": r.last} for r in items.ranges(session, version.parent_id, RANGE)]
+        return by_images(session, version.parent_id, RANGE)
 
     def run(self, tools: Tools, version: VersionView, task: Task) -> Write:
         """Read what the parent has and what was generated, and return what writes both."""
@@ -148,7 +145,9 @@ class _Merging:
         self._named_again: Counter[str] = Counter()
         self._unknown: Counter[str] = Counter()
 
-    def merge(self, item: Item, known: Sequence[Label], made: Made | None, said: Mapping[int, Sequence[Said]]) -> Item:
+    def merge(
+        self, item: Item, known: Sequence[Label], made: Recorded | None, said: Mapping[int, Sequence[Said]]
+    ) -> Item:
         """Return a picture with its captions. Its labels are added to ``labels``."""
         self._counts["pictures"] += 1
         self._counts["labels_before"] += len(known)
@@ -184,7 +183,7 @@ class _Merging:
         return replace(item, captions=[*item.captions, caption], origins=[*item.origins, "generated"])
 
     def _label(
-        self, image_id: int, tag_id: int, origins: list[str], held: Label | None, score: float | None, made: Made
+        self, image_id: int, tag_id: int, origins: list[str], held: Label | None, score: float | None, made: Recorded
     ) -> Label:
         if held is not None:
             if fresh := [origin for origin in origins if origin not in held.origins]:
@@ -194,7 +193,7 @@ class _Merging:
         evidence = {"generation": made.generation_id} | ({} if score is None else {"score": score})
         return Label(image_id, tag_id, origins, certainty=score, evidence=evidence)
 
-    def _scores(self, made: Made) -> dict[int, float]:
+    def _scores(self, made: Recorded) -> dict[int, float]:
         """Return the scores of the tags of the data set that the model assigns; of several, the highest."""
         source = self.sources[made.generation_id]
         found: dict[int, float] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from storage.datasets import step_jobs
+from workers.datasets.phase import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -12,12 +13,10 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.datasets.step_jobs import Wanted
-    from storage.datasets.tasks import Task
     from storage.datasets.versions import VersionView
-    from workers.datasets.phase import Tools, Write
 
 
-class JobsPhase:
+class JobsPhase(Phase):
     """Begins jobs and waits until they have ended. It has no tasks of its own.
 
     If one of them fails or is cancelled, the step fails. Resuming it resumes failed jobs and replaces cancelled ones.
@@ -44,7 +43,3 @@ class JobsPhase:
     def plan(self, _session: Session, _version: VersionView) -> Sequence[dict[str, Any]]:
         """Return no tasks."""
         return []
-
-    def run(self, _tools: Tools, _version: VersionView, _task: Task) -> Write:
-        """Never called: there are no tasks."""
-        raise AssertionError

@@ -15,8 +15,9 @@ from storage.database import unit_of_work
 from storage.datasets import items, labels, said, sources
 from storage.datasets.labels import Label
 from storage.results import generations, tags
-from storage.results.lookup import COMPOSED
+from storage.results.views import COMPOSED
 from storage.tables import SCORE_SCALE
+from workers.datasets.phase import Phase, by_images
 from workers.datasets.vocabulary import own_ids
 from workers.pipeline.tags import tag_vocabulary
 
@@ -33,12 +34,6 @@ if TYPE_CHECKING:
     from workers.datasets.phase import Tools, Write
 
 IMAGES_PER_TASK = 1000
-
-
-def by_images(session: Session, version_id: int) -> list[dict[str, Any]]:
-    """Return the inputs of tasks that are ranges of the images of a version."""
-    found = items.ranges(session, version_id, IMAGES_PER_TASK)
-    return [{"first": each.first, "last": each.last, "count": each.count} for each in found]
 
 
 class Words:
@@ -81,16 +76,12 @@ class Assigned:
         return {own for tag_id, score in pairs if score > self._limits[tag_id] for own in self._ours[tag_id]}
 
 
-class LabelImages:
+class LabelImages(Phase):
     """Finds the tags of pictures."""
-
-    def is_ready(self, _session: Session, _version: VersionView) -> str | None:
-        """It waits for nothing."""
-        return None
 
     def plan(self, session: Session, version: VersionView) -> Sequence[dict[str, Any]]:
         """A task for each thousand images."""
-        return by_images(session, version.id)
+        return by_images(session, version.id, IMAGES_PER_TASK)
 
     def run(self, tools: Tools, version: VersionView, task: Task) -> Write:
         """Find the tags of a range of images."""

@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
 from storage.database import unit_of_work
-from storage.datasets import tasks
+from storage.datasets import items, tasks
 from storage.errors import RamqError
 
 if TYPE_CHECKING:
@@ -75,23 +75,32 @@ class Tools:
             yield session
 
 
-class Phase(Protocol):
+class Phase:
     """A part of a step.
 
-    A phase is planned once, in a transaction that locks the version. It ends when all its tasks are done.
+    A phase is planned once, in a transaction that locks the version. It ends when all its tasks are done. What is not
+    said otherwise: it waits for nothing and is one task.
     """
 
-    def is_ready(self, session: Session, version: VersionView) -> str | None:
+    def is_ready(self, _session: Session, _version: VersionView) -> str | None:
         """Return what it waits for, in words, such as jobs; None: it may be planned.
 
         Raises ``RamqError`` (none of ``TransientError``) if that will never come: the step then fails.
         """
+        return None
 
-    def plan(self, session: Session, version: VersionView) -> Sequence[dict[str, Any]]:
+    def plan(self, _session: Session, _version: VersionView) -> Sequence[dict[str, Any]]:
         """Return the inputs of its tasks. It may write what all of them need. An empty list: nothing is to do."""
+        return [{}]
 
     def run(self, tools: Tools, version: VersionView, task: Task) -> Write:
         """Do a task, apart from writing. It may take hours, with ``Tools.go_on``: its lease is renewed meanwhile.
 
         Raises ``TransientError`` to be tried again later, any other ``RamqError`` if it can never be done.
         """
+        raise NotImplementedError  # a phase without tasks has none
+
+
+def by_images(session: Session, version_id: int, size: int) -> list[dict[str, Any]]:
+    """Return the inputs of tasks that are ranges of about ``size`` images of a version."""
+    return [{"first": each.first, "last": each.last} for each in items.ranges(session, version_id, size)]

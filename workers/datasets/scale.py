@@ -13,6 +13,7 @@ from ram_core.cleaning import FeatureScale
 from storage.database import unit_of_work
 from storage.datasets import items, step_jobs, tag_regions, tasks
 from storage.results.packing import CODE
+from workers.datasets.phase import Phase
 from workers.datasets.pictures import Pictures
 
 if TYPE_CHECKING:
@@ -31,16 +32,8 @@ SAMPLE = 4_000
 _PAGE = 500
 
 
-class ScalePhase:
+class ScalePhase(Phase):
     """Computes the scale: one task."""
-
-    def is_ready(self, _session: Session, _version: VersionView) -> str | None:
-        """Return None: what it needs is there."""
-        return None
-
-    def plan(self, _session: Session, _version: VersionView) -> Sequence[dict[str, Any]]:
-        """Return the task."""
-        return [{}]
 
     def run(self, tools: Tools, version: VersionView, _task: Task) -> Write:
         """Compute the scale. The result has what ``of`` reads."""

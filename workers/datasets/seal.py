@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from storage.database import unit_of_work
 from storage.datasets import content, labels, versions
+from workers.datasets.phase import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sqlalchemy.orm import Session
 
     from storage.datasets.tasks import Task
@@ -18,16 +17,8 @@ if TYPE_CHECKING:
     from workers.datasets.phase import Tools, Write
 
 
-class Seal:
+class Seal(Phase):
     """Counts and hashes a version: one task."""
-
-    def is_ready(self, _session: Session, _version: VersionView) -> str | None:
-        """It waits for nothing."""
-        return None
-
-    def plan(self, _session: Session, _version: VersionView) -> Sequence[dict[str, Any]]:
-        """One task."""
-        return [{}]
 
     def run(self, tools: Tools, version: VersionView, _task: Task) -> Write:
         """Count and hash. The result has ``sha256``, and what ``labels.tag_counts`` returns: nobody counts it again."""

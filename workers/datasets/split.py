@@ -18,10 +18,9 @@ from storage.database import unit_of_work
 from storage.datasets import items, versions
 from storage.index.near_copies import connected, groups
 from workers.datasets.near import THRESHOLDS, write_vectors
+from workers.datasets.phase import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
@@ -37,16 +36,8 @@ _BLOCK = 20_000
 _UNSPLIT, _TRAINING, _VALIDATION = 0, 1, 2
 
 
-class Split:
+class Split(Phase):
     """Groups and splits all pictures of a version: one task."""
-
-    def is_ready(self, _session: Session, _version: VersionView) -> str | None:
-        """It waits for nothing."""
-        return None
-
-    def plan(self, _session: Session, _version: VersionView) -> Sequence[dict[str, Any]]:
-        """One task."""
-        return [{}]
 
     def run(self, tools: Tools, version: VersionView, _task: Task) -> Write:
         """Find copies and near copies, and decide."""

@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from storage.datasets import tasks, versions
+from workers.datasets.phase import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
-    from storage.datasets.tasks import Task
     from storage.datasets.versions import VersionView
-    from workers.datasets.phase import Tools, Write
 
     Summary = Callable[[Session, VersionView, Sequence[Mapping[str, Any]]], Mapping[str, Any]]
 
 
-class TallyPhase:
+class TallyPhase(Phase):
     """Adds to the counts of a version what ``summary`` makes of the results of a phase. It has no tasks.
 
     Args:
@@ -30,19 +29,11 @@ class TallyPhase:
         self._phase = phase
         self._summary = summary
 
-    def is_ready(self, _session: Session, _version: VersionView) -> str | None:
-        """Return None: what it needs is there."""
-        return None
-
     def plan(self, session: Session, version: VersionView) -> Sequence[dict[str, Any]]:
         """Write the counts. Return no tasks."""
         results = tasks.results(session, version.id, self._phase)
         versions.add_counts(session, version.id, self._summary(session, version, results))
         return []
-
-    def run(self, _tools: Tools, _version: VersionView, _task: Task) -> Write:
-        """Never called: there are no tasks."""
-        raise AssertionError
 
 
 def added(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
