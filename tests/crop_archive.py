@@ -58,6 +58,13 @@ def crop_worker(services: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setattr(model_holder, "load_model", load_null)
     monkeypatch.setitem(STAGES, "crops", null_crops())
     monkeypatch.setattr(ModelOptions, "arguments", property(lambda _: {}))
+    with stages_worker(services) as worker:
+        yield worker
+
+
+@contextmanager
+def stages_worker(services: Services) -> Iterator[Worker]:
+    """Give a worker that recognises, locates and crops."""
     folder = services.settings.models_path
     further = StageHolder(StageOptions("cpu", folder), ["locate", "crops"])
     options = ModelOptions("cpu", folder, services.settings.cache_path)

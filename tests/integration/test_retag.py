@@ -20,15 +20,13 @@ from storage.index.feature_compaction import compact
 from storage.results.packing import unpack_vectors
 from storage.search.views import SearchQuery
 from tests.services.missing import missing
-from tests.services.recognised import make_worker, recognise, settings_for
+from tests.services.recognised import make_worker, recognise, run, settings_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from sqlalchemy import Engine
-
-    from storage.ledger.views import JobView
 
     Make = Callable[..., Services]
 
@@ -100,15 +98,6 @@ def make_services(engine: Engine, tmp_path: Path) -> Make:
         return Services(settings_for(tmp_path / "data", **changes), engine, None, is_reachable=False)
 
     return make
-
-
-def run(services: Services, jobs: list[JobView]) -> list[JobView]:
-    worker = make_worker(services)
-    for job in jobs:
-        while not services.jobs.get(job.id).is_over:
-            worker.work()
-    worker.leave()
-    return [services.jobs.get(job.id) for job in jobs]
 
 
 def add(services: Services, tmp_path: Path, *names: str, name: str = "own") -> None:

@@ -14,13 +14,12 @@ from PIL import Image
 
 from ram_core.localization.results import Localization, Region
 from ram_core.recognition import Prediction
+from tests.crop_archive import stages_worker
 from tests.services.null_locator import NullLocator
 from tests.services.null_worker import VECTOR_SIZE, NullModel
-from tests.services.recognised import make_worker
 from workers.pipeline import model_holder
-from workers.pipeline.model_holder import ModelHolder, ModelOptions
-from workers.pipeline.stage_holder import StageHolder
-from workers.stages import STAGES, StageOptions
+from workers.pipeline.model_holder import ModelOptions
+from workers.stages import STAGES
 from workers.stages.crops import CropsStage
 from workers.stages.locate import LocateStage
 
@@ -109,9 +108,5 @@ def colour_worker(services: Services, monkeypatch: pytest.MonkeyPatch, locator: 
     monkeypatch.setitem(STAGES, "crops", crops)
     locate = replace(STAGES["locate"], load=lambda _model, _options: LocateStage(locator))  # type: ignore[arg-type]
     monkeypatch.setitem(STAGES, "locate", locate)
-    folder = services.settings.models_path
-    further = StageHolder(StageOptions("cpu", folder), ["locate", "crops"])
-    options = ModelOptions("cpu", folder, services.settings.cache_path)
-    worker = make_worker(services, ModelHolder(services.engine, options, None, further))
-    yield worker
-    worker.leave()
+    with stages_worker(services) as worker:
+        yield worker

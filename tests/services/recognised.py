@@ -17,6 +17,7 @@ from workers.pipeline.model_holder import ModelHolder, ModelOptions
 from workers.pipeline.steps import PipelineOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from storage.ledger.views import JobView
@@ -79,6 +80,16 @@ def make_worker(services: Services, models: ModelHolder | None = None) -> Worker
         shard_size=settings.shard_size,
         s3=settings.s3,
     )
+
+
+def run(services: Services, jobs: Sequence[JobView]) -> list[JobView]:
+    """Work until these jobs have ended. Return them as they are then."""
+    worker = make_worker(services)
+    for job in jobs:
+        while not services.jobs.get(job.id).is_over:
+            worker.work()
+    worker.leave()
+    return [services.jobs.get(job.id) for job in jobs]
 
 
 def make_recognised_database(url: str, data_dir: Path, archive: Path) -> JobView:

@@ -8,28 +8,17 @@ from sqlalchemy import text
 
 from storage.database import unit_of_work
 from storage.search.views import SearchQuery
-from tests.services.recognised import make_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from ramq.wiring import Services
-    from storage.ledger.views import JobView
 
     Make = Callable[..., Services]
 
 
 TOOLS, OTHERS = 14, 40
 """Photographs of each kind in the folder of these tests."""
-
-
-def run(services: Services, jobs: Sequence[JobView]) -> list[JobView]:
-    worker = make_worker(services)
-    for job in jobs:
-        while not services.jobs.get(job.id).is_over:
-            worker.work()
-    worker.leave()
-    return [services.jobs.get(job.id) for job in jobs]
 
 
 def ids_of(services: Services, prefix: str, count: int | None = None) -> list[int]:

@@ -19,8 +19,8 @@ from storage.results import corrections, generations, teachings, vocabularies
 from storage.results.teachings import HeadRow
 from storage.results.vocabularies import VocabularySpec
 from storage.search.views import SearchQuery
-from tests.services.recognised import recognise
-from tests.services.taught import OTHERS, TOOLS, found, ids_of, records, run, tags_in_use
+from tests.services.recognised import recognise, run
+from tests.services.taught import OTHERS, TOOLS, found, ids_of, records, tags_in_use
 from tests.tiny_clip import write_tiny_clip
 
 if TYPE_CHECKING:
