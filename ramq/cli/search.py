@@ -166,7 +166,7 @@ def search(
 
     Example: ramq search 'sunset (castle OR palace) -"suspension bridge" after:2024-01-01'
 
-    Example: ramq search --like 12 --not-like 57 --not-like 58
+    Example: ramq search --like 12 --not-like 7 --not-like 9
 
     Example: ramq search --like-region 12/3 --archive s3://holiday
 

@@ -217,7 +217,7 @@ def test_a_file_is_complete_or_not_there(run: Run, tmp_path: Path) -> None:
     assert run("export", "--out", str(file)).returncode == 0
     assert file.read_text() == run("export").stdout
     refused = run("export", "--out", str(tmp_path / "no" / "rows.jsonl"))
-    assert (refused.returncode, "name another file" in refused.stderr) == (2, True)
+    assert (refused.returncode, "give another --out" in refused.stderr) == (2, True)
     assert [path.name for path in tmp_path.glob("*.part")] == []
 
 
