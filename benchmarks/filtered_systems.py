@@ -267,8 +267,8 @@ class MilvusLite:
         schema.add_field("tags", DataType.VARCHAR, max_length=256)
         indexes = self.client.prepare_index_params()
         indexes.add_index(
-            "v", index_type="HNSW", metric_type="IP",
-            params={"M": GRAPH["m"], "efConstruction": GRAPH["ef_construction"]},
+            "v", index_type=self._kind, metric_type="IP",
+            params={"M": GRAPH["m"], "efConstruction": GRAPH["ef_construction"]} if self._kind == "HNSW" else {},
         )  # fmt: skip
         began = time.perf_counter()
         self.client.create_collection("item", schema=schema, index_params=indexes)

@@ -89,7 +89,7 @@ class Order(Protocol):
 
     @property
     def ranked_by(self) -> tuple[tuple[str, str, int], ...]:
-        """What ranks, as (space, of, generation), if positions are only numbers of images; empty: they are not."""
+        """What ranks, as (space, of, generation), if vectors do; positions are only valid for the same."""
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
         """Return up to ``k`` images after the position ``after`` (None: the first ones), fewer only at the end."""
