@@ -36,7 +36,7 @@ def nearest(found: Selection, query: NDArray[np.float32], k: int) -> Nearest:
     published = tuple((part, rows) for part, rows in found.parts if part.vectors.coarse is not None)
     if k < LONG or not published:
         return found.nearest(query, k)
-    ids, cosines = _kept().of(replace(found, parts=published, remote=None), query, k)
+    ids, cosines = kept().of(replace(found, parts=published, remote=None), query, k)
     if len(published) < len(found.parts) or found.remote is not None:
         others = tuple((part, rows) for part, rows in found.parts if part.vectors.coarse is None)
         newer = replace(found, parts=others).nearest(query, k)
@@ -90,7 +90,8 @@ class KeptLists:
 
 
 @cache
-def _kept() -> KeptLists:
+def kept() -> KeptLists:
+    """Return the lists of this process."""
     return KeptLists()
 
 

@@ -30,7 +30,7 @@ def published(codes: np.ndarray) -> Part:
 @pytest.fixture
 def searches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images each search asked for."""
-    kept_lists._kept.cache_clear()
+    kept_lists.kept.cache_clear()
     asked: list[int] = []
     plain = Selection.nearest
 
