@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from storage.index.selection import Selection
 
-LONG = 500
+LONG = 200
 """Lists that are shorter are not kept: the first pages of searches, which few people leave."""
 
 KEPT = 64

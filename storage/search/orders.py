@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _FIRST_LOOK = 1_000
 """Most results of a text are shorter."""
 
+_NEXT_PAGES = 200
+"""So far the pages after the first one look. Few people go further."""
+
 COUNTED = queries.MAX_OFFSET
 """If no more images match, a page looks so far (``_FIRST_LOOK``) that most totals are known. All are scanned anyway."""
 
@@ -346,7 +349,8 @@ def _continued(order: ByVector | ByText, after: tuple[int, ...] | None, k: int) 
         first = _FIRST_LOOK if order.floor != -np.inf and not order.found.is_cut and len(order.found) <= COUNTED else k
         return order.listed(max(k, first)), 0
     end = after[0] + _room(after, k)
-    for depth in (_FIRST_LOOK, queries.MAX_OFFSET, 2 * queries.MAX_OFFSET):  # the last one: if many images came before
+    # The last one is for images that came before the position since.
+    for depth in (_NEXT_PAGES, _FIRST_LOOK, queries.MAX_OFFSET, 2 * queries.MAX_OFFSET):
         if depth < end:
             continue
         listed = order.listed(depth)
