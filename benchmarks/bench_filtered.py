@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from benchmarks.filtered_systems import Pgvector
 
 ENOUGH = 0.95
-TUNING_QUERIES, WARM_UP = 20, 2
+TUNING_QUERIES, WARM_UP = 10, 2
 MILVUS = {"Milvus Lite": "HNSW", "Milvus Lite, flat": "FLAT"}
 
 
@@ -67,9 +67,10 @@ def build(chosen: argparse.Namespace, images: Images) -> None:
 def tune(chosen: argparse.Namespace, images: Images) -> None:
     """Find the least effort that suffices for each filter, and write it."""
     queries = images.maker.queries(chosen.queries + TUNING_QUERIES)[chosen.queries :]
-    tuned: dict[str, Any] = {}
+    file = chosen.folder / "tuned.json"
+    tuned: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     with pgvector(chosen.folder / "pgvector") as graph, _milvus(chosen, "HNSW") as milvus:
-        for asked in FILTERS:
+        for asked in (asked for asked in FILTERS if asked.name not in tuned):
             truth = images.truth(asked, queries)
             graph.tune("off", EFFORTS[0])
             tuned[asked.name] = {
@@ -78,7 +79,7 @@ def tune(chosen: argparse.Namespace, images: Images) -> None:
                 "Milvus Lite": _tuned_milvus(milvus, asked, truth),
             }
             print(asked.name, tuned[asked.name], flush=True)
-    (chosen.folder / "tuned.json").write_text(json.dumps(tuned, indent=1), encoding="utf-8")
+            file.write_text(json.dumps(tuned, indent=1), encoding="utf-8")
 
 
 def _tuned_graph(graph: Pgvector, asked: Filter, truth: Truth) -> dict[str, Any]:
@@ -126,17 +127,19 @@ def measure(chosen: argparse.Namespace, images: Images) -> dict[str, Any]:
     queries = images.maker.queries(chosen.queries)
     liked = np.random.default_rng(11).integers(0, chosen.rows, chosen.queries)
     filters = [asked for asked in FILTERS if chosen.kinds is None or asked.kind in chosen.kinds]
-    found: dict[str, Any] = {}
+    tuned: dict[str, Any] = {}
+    file = chosen.folder / "measured.json"  # for runs that have to be parted
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     with ExitStack() as stack:
         system, url = stack.enter_context(ours(chosen.folder / "ramq", with_web=True))
         asks: dict[str, Any] = {"ramq": system.ask, "ramq, page": system.page}
         http = partial(_ask_over_http, urllib3.PoolManager(maxsize=1, retries=False, timeout=60), url)
         if chosen.only is None:
-            tuned = json.loads((chosen.folder / "tuned.json").read_text(encoding="utf-8"))
+            tuned |= json.loads((chosen.folder / "tuned.json").read_text(encoding="utf-8"))
             graph = stack.enter_context(pgvector(chosen.folder / "pgvector"))
             milvus, flat = (stack.enter_context(_milvus(chosen, kind)) for kind in MILVUS.values())
             asks |= {"pgvector": graph.ask, "Milvus Lite": milvus.ask, "Milvus Lite, flat": flat.ask}
-        for asked in filters:
+        for asked in (asked for asked in filters if asked.name not in found):
             cell: dict[str, Any] = {"rows": len(images.meeting(asked))}
             if chosen.only is None:
                 setting = tuned[asked.name]
@@ -148,6 +151,7 @@ def measure(chosen: argparse.Namespace, images: Images) -> dict[str, Any]:
             cell["ramq, HTTP"] = _over_http(http, asked, liked + 1, near)
             found[asked.name] = cell
             print(line(asked.name, cell), flush=True)
+            file.write_text(json.dumps(found, indent=1), encoding="utf-8")
     return {"built": built, "filters": found}
 
 
