@@ -317,6 +317,7 @@ def ours(folder: Path, *, with_web: bool = False) -> Iterator[tuple[Ours, str]]:
         system = Ours(folder, services.database_url)
         try:
             if with_web:
+                (folder / "web.log").unlink(missing_ok=True)  # the address of the last one
                 with serving(services, folder) as (url, _):
                     yield system, url
             else:
