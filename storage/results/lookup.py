@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, text, true
 
+from storage.database import driver_connection
 from storage.errors import NotFoundError, UsageError
 from storage.results import corrections, policies
 from storage.results.partitions import RESULT_TIMES
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.results.tags import Names
+
+_PLACE = """
+    SELECT archive.uri, image.key, image.version FROM image JOIN archive ON archive.id = image.archive_id
+    WHERE image.id = %s
+"""
 
 _AT_ONCE = 5_000
 """Names in a query."""
@@ -146,14 +152,11 @@ def _vectors(session: Session, image_id: int) -> list[VectorView]:
 
 def locate(session: Session, image_id: int) -> tuple[str, str, str]:
     """Return an image's archive URI, key and version. Raises ``NotFoundError``."""
-    row = session.execute(
-        select(Archive.uri, Image.key, Image.version)
-        .join(Archive, Archive.id == Image.archive_id)
-        .where(Image.id == image_id)
-    ).one_or_none()
+    row = driver_connection(session).execute(_PLACE, (image_id,), prepare=True, binary=True).fetchone()
     if row is None:
         raise NotFoundError(f"there is no image {image_id}")
-    return row.uri, row.key, row.version
+    uri, key, version = row
+    return uri, key, version
 
 
 def ids_below(session: Session, archive_id: int | None, *prefixes: str) -> list[int]:
