@@ -68,6 +68,12 @@ class QueryTexts:
             found: NDArray[np.float32] = vectors[texts.index(text)]
             return found
 
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """The texts that wait until the one before them is encoded."""
+        with self._texts_lock:
+            return tuple(self._waiting)
+
     def _recent(self, text: str) -> NDArray[np.float32] | None:
         with self._texts_lock:
             vector = self._texts.get(text)

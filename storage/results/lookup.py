@@ -30,23 +30,31 @@ _AT_ONCE = 5_000
 """Names in a query."""
 
 
-def tag_views(row: Any, names: Names, threshold: float | None, denied: Collection[int]) -> list[TagView]:
+def tag_views(
+    row: Any, names: Names, threshold: float | None, denied: Collection[int], *, only_assigned: bool = False
+) -> list[TagView]:
     """Return the corrected tags of a record without the denied ones, highest score first.
 
     The thresholds are rounded like the scores. A tag is then above its threshold here exactly if it is in a search.
     """
-    views = [
-        TagView(
-            id=tag_id,
-            name=names.names[tag_id],
-            name_zh=names.names_zh[tag_id],
-            score=min(units, SCORE_SCALE) / SCORE_SCALE,
-            threshold=names.units(tag_id, threshold) / SCORE_SCALE,
-            source="person" if units == PERSON_UNITS else "model",
+    own = names.units
+    views = []
+    for tag_id, units in zip(row.tags, row.scores, strict=True):
+        least = own(tag_id, threshold)
+        is_by_person = units == PERSON_UNITS
+        # A page of hits has hundreds of tags that are not shown. Do not make views of them.
+        if tag_id in denied or (only_assigned and not is_by_person and min(units, SCORE_SCALE) <= least):
+            continue
+        views.append(
+            TagView(
+                id=tag_id,
+                name=names.names[tag_id],
+                name_zh=names.names_zh[tag_id],
+                score=min(units, SCORE_SCALE) / SCORE_SCALE,
+                threshold=least / SCORE_SCALE,
+                source="person" if is_by_person else "model",
+            )
         )
-        for tag_id, units in zip(row.tags, row.scores, strict=True)
-        if tag_id not in denied
-    ]
     return sorted(views, key=lambda tag: (-tag.score, tag.id))
 
 
