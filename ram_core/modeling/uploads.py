@@ -8,7 +8,7 @@ GPU reads the other.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
+
+# Some of it has no type hints.
+_cuda: Any = torch.cuda
 
 BUFFERS = 2
 
@@ -66,7 +69,7 @@ class CudaQueue:
 
     def mark(self) -> CudaMark:
         """Return the current end."""
-        event = torch.cuda.Event()
+        event = _cuda.Event()
         event.record(self._stream)
         return CudaMark(event)
 
@@ -80,7 +83,7 @@ class CudaQueue:
 class CudaMark:
     """An event of CUDA."""
 
-    event: torch.cuda.Event
+    event: Any
 
     def is_past(self) -> bool:
         """Return whether the event has happened."""
@@ -130,7 +133,7 @@ class Uploads:
         """Return the uploads to a GPU; None for a CPU, which has nothing to copy."""
         if device.type != "cuda":
             return None
-        return cls(device, CudaQueue(device, torch.cuda.Stream(device)), CudaQueue(device))
+        return cls(device, CudaQueue(device, _cuda.Stream(device)), CudaQueue(device))
 
     def send(self, pixels: torch.Tensor, use: Callable[[torch.Tensor], T]) -> T:
         """Copy (B, S, S, 3) uint8 pixels and return what ``use`` makes of them on the device.
