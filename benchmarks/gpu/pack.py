@@ -131,7 +131,7 @@ def _download(requirement: str, site: Path, python: str) -> None:
 
 
 def _archive(folder: Path, target: Path, takes: object) -> Path:
-    with tarfile.open(target, "w:xz", preset=9) as archive:
+    with tarfile.open(target, "w:xz", preset=6) as archive:
         for file in sorted(folder.rglob("*")):
             name = file.relative_to(folder).as_posix()
             if file.is_file() and takes(name):  # type: ignore[operator]
