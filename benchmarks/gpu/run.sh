@@ -83,5 +83,7 @@ fi
     step training 50 benchmarks.bench_training --device "$device" --name "$name" --size $size --rounds 2 \
         --batches $((one * 13 / 16)) --format ${half#float16 } ${tiny:+--tags 64}
     step eight_bits 30 benchmarks.gpu.bench_eight_bits --device "$device" --name "$name" --batch $one ${tiny:+--tiny}
+    step thread 120 benchmarks.gpu.bench_thread --device "$device" --name "$name" --batch $one --format ${half%% *} \
+        ${tiny:+--tiny --seconds 0.1 --modes "as it is"}
 }
 say "end"

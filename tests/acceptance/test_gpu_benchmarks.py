@@ -22,6 +22,7 @@ FILES = {
     "decode": "decode-gpu-*-here.json",
     "locate": "locate-tiny-*-here.json",
     "training": "training-ram_plus-tiny-*-here.json",
+    "thread": "thread-*-here.json",
     "eight_bits": "eight-bits-*-here.json",
 }
 

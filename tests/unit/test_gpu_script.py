@@ -14,7 +14,8 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu" / "run.sh"
 STEPS = ["parity", "ram_plus", "pipeline", "compiled", "ram", "tag2text", "lite", "decode", "locate", "training"]
-STEPS += ["eight_bits"]
+STEPS += ["eight_bits", "thread"]
+OTHERS = [step for step in STEPS if step != "training"]
 
 
 @pytest.fixture
@@ -40,8 +41,8 @@ def _names(lines: list[str]) -> list[str]:
 
 
 def test_a_step_that_fails_does_not_stop_the_others(python: Path, tmp_path: Path) -> None:
-    told = _run(python, tmp_path / "out", RAMQ_BENCH_STEPS=" ".join(STEPS[:-2] + STEPS[-1:]))
-    assert _names(told) == STEPS[:-2] + STEPS[-1:]
+    told = _run(python, tmp_path / "out", RAMQ_BENCH_STEPS=" ".join(OTHERS))
+    assert _names(told) == OTHERS
     assert [line.split(" after")[0] for line in told if line.startswith("FAILED")] == ["FAILED locate (3)"]
     assert told[-1] == "end"
 
@@ -53,9 +54,9 @@ def test_a_step_has_only_the_time_that_is_left(python: Path, tmp_path: Path) -> 
 
 
 def test_every_module_that_is_asked_for_exists(python: Path, tmp_path: Path) -> None:
-    _run(python, tmp_path / "out", RAMQ_BENCH_STEPS=" ".join(each for each in STEPS if each != "training"))
+    _run(python, tmp_path / "out", RAMQ_BENCH_STEPS=" ".join(OTHERS))
     asked = [line.split() for line in (tmp_path / "asked").read_text().splitlines()]
     modules = {words[1] for words in asked}
-    assert len(modules) == 7
+    assert len(modules) == 8
     assert all((SCRIPT.parents[2] / f"{module.replace('.', '/')}.py").is_file() for module in modules)
     assert all(words[words.index("--output") + 1] == str(tmp_path / "out") for words in asked)
