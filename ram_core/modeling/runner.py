@@ -89,6 +89,7 @@ class Runner(Generic[N]):
         started = self.start(pixels)
         return self.finish(started, started.finite.cpu())
 
+    @torch.inference_mode()
     def send(self, pixels: torch.Tensor, use: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """Return what ``use`` makes of (B, S, S, 3) uint8 pixels of the host, on the device. See ``Uploads.send``."""
         return use(pixels.to(self.device)) if self.uploads is None else self.uploads.send(pixels, use)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ram_core import load_model
 from ram_core.modeling.tiny import write_tiny_models
@@ -87,6 +88,35 @@ def test_batches_given_ahead_have_the_results_of_batches_one_by_one(features: An
             assert (ours.features is None) == (features is None)
             if features:
                 assert np.array_equal(ours.features, theirs.features)
+
+
+class _Operations(TorchDispatchMode):
+    """Notes what is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", ["ram", "ram_plus", "tag2text"])
+def test_nothing_makes_the_host_wait_before_the_result_is_read(kind: str, tmp_path: Any) -> None:
+    """Numbers that are read, or copied from the host, make a GPU finish all that it was given before."""
+    write_tiny_models(kind, tmp_path)
+    model: Any = load_model(kind, models_dir=tmp_path)
+    model.runner.uploads = _uploads()
+    side = model.preprocessing.size
+    pixels = np.zeros((1, side, side, 3), dtype=np.uint8)
+    model.submit(pixels).result()  # what is computed once
+    with _Operations() as operations:
+        pending = model.submit(pixels)
+    assert "sigmoid" in operations.names
+    assert not {"_local_scalar_dense", "nonzero", "is_nonzero", "_unique2"} & {*operations.names}
+    assert operations.names.count("lift_fresh") == 1  # the pixels: no other numbers come from the host
+    pending.result()
 
 
 def test_an_image_beyond_the_range_is_computed_again_when_its_batch_is_read(tmp_path: Any) -> None:
