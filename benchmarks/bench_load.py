@@ -9,8 +9,8 @@ checkout serves the same data, and the two are asked in turns: what became faste
 connections that are kept. Every client asks again as soon as it is answered, so that milliseconds are those of a busy
 server. First each kind of request is measured alone, then all of them mixed as a person's clicks make them: a search
 brings a page, and with it the thumbnails of its hits. ``inside_ms`` is the mean time that the server itself spent on
-the search, by its metrics. Generator and database share the machine with the server: ``cores`` says how much of it each
-of them took.
+the search, by its metrics. Generator and database share the machine with the server. ``cpu_ms`` says how much time of a
+core each of them took for a request, which depends less on what else the machine does than requests per second.
 """
 
 from __future__ import annotations
@@ -115,14 +115,15 @@ class Version:
         self._inside: dict[str, list[float]] = {}
         self._tallies: dict[str, Tally] = {}
         self._mixed: dict[str, Tally] = {}
-        self._seconds: dict[str, float] = {}
+        self._used: dict[str, dict[str, float]] = {}
         self.kinds = list(self._generator.kinds)
         self._generator.check()
 
     def alone(self, kind: str, clients: int, seconds: float, seed: int) -> None:
         """Ask for one kind."""
         before = self._generator.inside()
-        found = self._generator.ask({kind: 1}, clients, seconds, seed)[kind]
+        with self._using(kind):
+            found = self._generator.ask({kind: 1}, clients, seconds, seed)[kind]
         inside = self._inside.setdefault(kind, [0.0, 0.0])
         for place, (now, then) in enumerate(zip(self._generator.inside(), before, strict=True)):
             inside[place] += now - then
@@ -130,30 +131,45 @@ class Version:
 
     def mixed(self, clients: int, seconds: float, seed: int) -> None:
         """Ask for all kinds, as often as ``MIX`` says."""
-        before = self._used()
-        _join(self._mixed, self._generator.ask(MIX, clients, seconds, seed))
-        for name, used in self._used().items():
-            self._seconds[name] = self._seconds.get(name, 0) + used - before[name]
+        with self._using("mixed"):
+            found = self._generator.ask(MIX, clients, seconds, seed)
+        _join(self._mixed, found)
 
     def report(self) -> dict[str, Any]:
         """Return the figures of everything that was asked so far."""
         alone = {}
         for kind, tally in self._tallies.items():
             seconds, searches = self._inside[kind]
-            alone[kind] = tally.report() | ({"inside_ms": round(1000 * seconds / searches, 2)} if searches else {})
+            alone[kind] = {
+                **tally.report(),
+                **({"inside_ms": round(1000 * seconds / searches, 2)} if searches else {}),
+                "cpu_ms": self._each(kind, tally),
+            }
         everything = together(self._mixed)
         return {
             "server_own_mb": round(self._server.memory_full_info().uss / 2**20, 1),
             "alone": alone,
             "mixed": {
-                "all": everything.report(),
-                "cores": {name: round(used / everything.wall_seconds, 2) for name, used in self._seconds.items()},
+                "all": {**everything.report(), "cpu_ms": self._each("mixed", everything)},
                 **{kind: tally.report() for kind, tally in self._mixed.items()},
             },
         }
 
-    def _used(self) -> dict[str, float]:
-        """Return the seconds of processor that each part has taken so far."""
+    def _each(self, kind: str, tally: Tally) -> dict[str, float]:
+        """Return the milliseconds of a core that each part took for a request."""
+        return {name: round(1000 * used / max(1, len(tally.seconds)), 2) for name, used in self._used[kind].items()}
+
+    @contextmanager
+    def _using(self, kind: str) -> Iterator[None]:
+        """Add the seconds of a core that each part takes during the block to those of a kind."""
+        before = self._parts()
+        yield
+        total = self._used.setdefault(kind, {})
+        for name, now in self._parts().items():
+            total[name] = total.get(name, 0) + now - before[name]
+
+    def _parts(self) -> dict[str, float]:
+        """Return the seconds of a core that each part has taken so far."""
         services = psutil.Process(self._services.supervisor_pid).children(recursive=True)
         database = [process for process in services if process.name().startswith("postgres")]
         return {
@@ -197,9 +213,8 @@ def measure(chosen: argparse.Namespace, rows: int, clients: list[int], seconds: 
             figures = {name: version.report() for name, version in versions.items()}
             found[str(count)] = figures
             for name, one in figures.items():
-                kinds = {kind: figure for kind, figure in one["mixed"].items() if kind != "cores"}
                 print(f"{name}: {rows:,} images, {count} clients, one kind at a time\n{table(one['alone'])}\n")
-                print(f"mixed; cores used: {one['mixed']['cores']}\n{table(kinds)}\n", flush=True)
+                print(f"mixed\n{table(one['mixed'])}\n", flush=True)
             if "before" in figures:
                 print(compared(f"{rows:,} images, {count} clients", **figures), flush=True)
     return {"rows": rows, "clients": found}

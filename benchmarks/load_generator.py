@@ -53,7 +53,7 @@ class Tally:
 
     def report(self) -> dict[str, float]:
         """Return the figures."""
-        middle, late = np.percentile(self.seconds, (50, 95)) if self.seconds else (np.nan, np.nan)
+        middle, late = np.percentile(self.seconds or [0.0], (50, 95))
         return {
             "requests": len(self.seconds),
             "errors": len(self.seconds) - self.statuses[200],
@@ -206,15 +206,17 @@ def together(tallies: dict[str, Tally]) -> Tally:
 
 def table(found: dict[str, dict[str, Any]]) -> str:
     """Return a line for each kind."""
+    parts = ("server", "database", "generator")
     head = f"{'':20}{'requests':>10}{'errors':>8}{'per s':>9}{'p50 ms':>10}{'p95 ms':>10}"
-    return "\n".join(
-        [head]
-        + [
+    lines = [head + "".join(f"{part:>11}" for part in parts) + " ms of a core"]
+    for kind, one in found.items():
+        cpu = one.get("cpu_ms", {})
+        lines.append(
             f"{kind:20}{one['requests']:>10,}{one['errors']:>8,}{one['per_second']:>9,.1f}"
             f"{one['p50_ms']:>10,.2f}{one['p95_ms']:>10,.2f}"
-            for kind, one in found.items()
-        ]
-    )
+            + "".join(f"{cpu[part]:>11.2f}" for part in parts if part in cpu)
+        )
+    return "\n".join(lines)
 
 
 def _tag(rng: random.Random) -> str:
