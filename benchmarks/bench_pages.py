@@ -22,8 +22,8 @@ from benchmarks.filtered_systems import ours
 from benchmarks.report import begin, options, write
 from benchmarks.search_data import Maker
 from ram_core import load_text_encoder
-from storage.database import unit_of_work
 from storage.index import kept_lists
+from storage.remembered import read_only
 from storage.results.spaces import TEXT
 from storage.search import query as queries
 from storage.search.compared import Compared
@@ -68,7 +68,7 @@ def _pages(system: Ours, query: SearchQuery, vector: NDArray[np.float32]) -> dic
     compared = [Compared(TEXT, "text", vector)] if query.text else []
 
     def page(cursor: str | None, limit: int = LIMIT) -> HitPage:
-        with unit_of_work(system.engine) as session:
+        with read_only(system.engine) as session:
             return system.search.page(session, replace(query, limit=limit, cursor=cursor), compared)
 
     cursors: dict[int, str | None] = {1: None}
@@ -93,7 +93,7 @@ def tags(system: Ours) -> dict[str, Any]:
     found = {}
     for name in ("all", "a tag of 50 %"):
         query = SEARCHES[name]
-        with unit_of_work(system.engine) as session:
+        with read_only(system.engine) as session:
             every = system.search.facets(session, query, 10_000)
             after = every[-51].id, every[-51].count
 

@@ -23,6 +23,7 @@ from storage.index.file_storage import FolderStorage
 from storage.index.index import VectorIndex
 from storage.index.selection import Selection
 from storage.migrate import upgrade
+from storage.remembered import read_only
 from storage.results.spaces import TEXT
 from storage.search.compared import Compared
 from storage.search.query import resolve
@@ -75,7 +76,7 @@ class Ours:
         """Store the images and publish the index; return seconds and bytes."""
         upgrade(self.engine)
         provenance = prepare(self.engine, "s3://made-up-1/", images.vectors.shape[1])
-        with unit_of_work(self.engine) as session:
+        with read_only(self.engine) as session:
             session.add_all(Archive(uri=f"s3://made-up-{number}/") for number in range(2, len(SHARES) + 2))
         builder = IndexBuilder(self.engine, self.place, self._cache)
         took, processor, waiting = 0.0, 0.0, 0
@@ -93,7 +94,7 @@ class Ours:
         while builder.compact(provenance.generation_id):
             pass
         took, processor = took + time.perf_counter() - began[0], processor + time.process_time() - began[1]
-        with unit_of_work(self.engine) as session:
+        with read_only(self.engine) as session:
             driver_connection(session).execute("ANALYZE")
             index_bytes = self.index.status(session, provenance.generation_id).bytes
         rows = len(images.vectors)
@@ -106,7 +107,7 @@ class Ours:
 
     def ask(self, asked: Filter, query: NDArray[np.float32]) -> list[int]:
         """Resolve the filter and ask the index, as ``Search`` does; read no content of hits."""
-        with unit_of_work(self.engine) as session:
+        with read_only(self.engine) as session:
             match = resolve(session, query_of(asked), self.search.vocabulary)
             assert match is not None
             found = Selection.of(self.index.view(session, match.generation.id), match.condition)
@@ -115,7 +116,7 @@ class Ours:
 
     def page(self, asked: Filter, query: NDArray[np.float32]) -> list[int]:
         """Return a page of hits with their content, as the web server makes it."""
-        with unit_of_work(self.engine) as session:
+        with read_only(self.engine) as session:
             page = self.search.page(session, query_of(asked), [Compared(TEXT, "text", query)])
         return [hit.image_id for hit in page.items]
 
