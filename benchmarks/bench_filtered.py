@@ -72,7 +72,7 @@ def tune(chosen: argparse.Namespace, images: Images) -> None:
     file = chosen.folder / "tuned.json"
     tuned: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     with pgvector(chosen.folder / "pgvector") as graph, _milvus(chosen, "HNSW") as milvus:
-        for asked in (asked for asked in FILTERS if asked.name not in tuned):
+        for asked in (asked for asked in _chosen(chosen) if asked.name not in tuned):
             truth = images.truth(asked, queries)
             graph.tune("off", EFFORTS[0])
             tuned[asked.name] = {
@@ -121,6 +121,10 @@ def _milvus(chosen: argparse.Namespace, kind: str) -> Iterator[MilvusLite]:
         system.client.close()
 
 
+def _chosen(chosen: argparse.Namespace) -> list[Filter]:
+    return [asked for asked in FILTERS if chosen.kinds is None or asked.kind in chosen.kinds]
+
+
 def _recall(ask: Any, asked: Filter, truth: Truth) -> float:
     return float(np.mean([truth.recall(number, ask(asked, query)) for number, query in enumerate(truth.queries)]))
 
@@ -130,7 +134,6 @@ def measure(chosen: argparse.Namespace, images: Images) -> dict[str, Any]:
     built = json.loads((chosen.folder / "built.json").read_text(encoding="utf-8"))
     queries = images.maker.queries(chosen.queries)
     liked = np.random.default_rng(11).integers(0, chosen.rows, chosen.queries)
-    filters = [asked for asked in FILTERS if chosen.kinds is None or asked.kind in chosen.kinds]
     tuned: dict[str, Any] = {}
     file = chosen.folder / "measured.json"  # for runs that have to be parted
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
@@ -145,7 +148,7 @@ def measure(chosen: argparse.Namespace, images: Images) -> dict[str, Any]:
             there = {name: kind for name, kind in MILVUS.items() if name in built}
             opened = {name: stack.enter_context(_milvus(chosen, kind)) for name, kind in there.items()}
             asks |= {name: system.ask for name, system in opened.items()}
-        for asked in (asked for asked in filters if asked.name not in found):
+        for asked in (asked for asked in _chosen(chosen) if asked.name not in found):
             cell: dict[str, Any] = {"rows": len(images.meeting(asked))}
             if chosen.only is None:
                 setting = tuned[asked.name]

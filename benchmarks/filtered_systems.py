@@ -43,10 +43,10 @@ if TYPE_CHECKING:
 GRAPH = {"m": 16, "ef_construction": 64}
 """pgvector's own defaults; Milvus Lite gets the same graph."""
 
-EFFORTS = (40, 80, 160, 320, 640, 1000)
+EFFORTS = (40, 100, 250, 500, 1000)
 """Values of ``hnsw.ef_search``, least first; 1000 is pgvector's greatest."""
 
-MILVUS_EFFORTS = (40, 80, 160, 320, 640, 1280, 2560, 5120)
+MILVUS_EFFORTS = (40, 160, 640, 2560, 10_240)
 """Values of ``ef`` in Milvus, least first."""
 
 
