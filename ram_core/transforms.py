@@ -51,8 +51,9 @@ class SquashTransform:
 
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return (S, S, 3) uint8 RGB. Raises ``ImageError`` for an image with an empty side."""
-        rgb = to_rgb(image)
-        return np.asarray(rgb.resize((self.size, self.size), Image.Resampling.BILINEAR))
+        # Grey stays grey until it is small: the three channels would be resized to the same values.
+        small = _levels(image).resize((self.size, self.size), Image.Resampling.BILINEAR)
+        return np.asarray(small.convert("RGB"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +147,28 @@ def to_rgb(image: Image.Image) -> Image.Image:
     As in the official RAM code, transparency is dropped and not blended. Pillow clips wider samples when it converts
     them. Here 16-bit samples are scaled to 8 bits, and floats or 32-bit integers are scaled from their own range.
 
+    An RGB image is returned itself: a copy of 48 megapixels takes 192 MB. Copy the result before you change it.
+
     Raises:
         ImageError: the image has an empty side.
     """
+    levels = _levels(image)
+    return levels if levels.mode == "RGB" else levels.convert("RGB")
+
+
+def _levels(image: Image.Image) -> Image.Image:
+    """Convert as :func:`to_rgb`, but keep grey images in one channel (mode L). May return the image itself."""
     if not (image.width and image.height):
         raise ImageError(f"the image is empty: {image.width} x {image.height} pixels")
+    if image.mode in {"RGB", "L"}:
+        image.load()  # as a conversion would: the file may be closed next
+        return image
+    if image.mode in {"1", "LA"}:
+        return image.convert("L")
     if image.mode.startswith("I;16"):
-        return _grey((np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8))
+        return Image.fromarray((np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8))
     if image.mode in {"I", "F"}:
-        return _grey(_stretch(np.asarray(image, dtype=np.float64)))
+        return Image.fromarray(_stretch(np.asarray(image, dtype=np.float64)))
     if image.mode == "P" and "transparency" in image.info:
         return image.convert("RGBA").convert("RGB")  # keeps Pillow from warning about transparency given as bytes
     return image.convert("RGB")
@@ -175,10 +189,6 @@ def normalise(pixels: torch.Tensor, mean: Triple, std: Triple) -> torch.Tensor:
     centre = channels.new_tensor(mean).view(1, 3, 1, 1)
     scale = channels.new_tensor(std).view(1, 3, 1, 1)
     return channels.div_(255).sub_(centre).div_(scale)
-
-
-def _grey(samples: NDArray[np.uint8]) -> Image.Image:
-    return Image.fromarray(samples, mode="L").convert("RGB")
 
 
 def _stretch(samples: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from ram_core.pictures import open_picture
 from ram_core.transforms import ReadingTransform, SquashTransform
 from storage.errors import PermanentError
 from tests import poison
-from workers.pipeline.decode import decode, decode_for_all, guard_pillow
+from workers.pipeline.decode import ThumbnailTransform, decode, decode_for_all, guard_pillow
 from workers.pipeline.retry import TooManyPixelsError, TruncatedImageError, codes, verdict
 
 if TYPE_CHECKING:
@@ -185,6 +185,13 @@ def test_several_ways_at_once_give_what_each_gives_alone_and_load_no_scale_twice
         alone = decode(buffer.getvalue(), way, MAX_PIXELS)
         assert (found.pixels == alone.pixels).all()
         assert found[1:] == alone[1:] == (1800, 1400)
+
+
+def test_a_thumbnail_changes_nothing_for_those_who_prepare_the_same_picture() -> None:
+    body = poison.encoded(poison.detailed(900, 700), "PNG")
+    together = decode_for_all(body, [ThumbnailTransform(100), SMALL], MAX_PIXELS)
+    assert together[0].pixels.shape == (78, 100, 3)
+    assert np.array_equal(together[1].pixels, decode(body, SMALL, MAX_PIXELS).pixels)
 
 
 def test_a_turned_jpeg_keeps_its_true_size_when_it_is_decoded_small() -> None:
