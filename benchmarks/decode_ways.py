@@ -33,11 +33,15 @@ LOADERS = {"png": "png_decode", "webp": "webp_decode", "tiff": "tiff_decode"}
 
 @dataclass(frozen=True, slots=True)
 class Copying(SquashTransform):
-    """The transform as it was before: every picture is first converted to RGB, even one that is RGB."""
+    """The transform as it was before: all pixels are turned and converted to RGB, even where they are RGB."""
 
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return (S, S, 3) uint8 RGB."""
         return resized(image.convert("RGB"), self.size)
+
+    def turned(self, image: Image.Image, turn: Image.Transpose) -> NDArray[np.uint8]:
+        """Return the pixels of the upright image."""
+        return self(image.transpose(turn))
 
 
 def resized(image: Image.Image, size: int, gap: float | None = None) -> NDArray[np.uint8]:
@@ -58,7 +62,7 @@ def ours(body: bytes, size: int) -> NDArray[np.uint8]:
 
 
 def before(body: bytes, size: int) -> NDArray[np.uint8]:
-    """Decode as a worker did when it copied pictures that are RGB."""
+    """Decode as a worker did before it avoided passes over all pixels."""
     return decode(body, Copying(size), MAX_PIXELS).pixels
 
 

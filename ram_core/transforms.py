@@ -23,6 +23,14 @@ IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 CENTRED_MEAN: Triple = (0.5, 0.5, 0.5)
 CENTRED_STD: Triple = (0.5, 0.5, 0.5)
 
+SIDEWAYS = frozenset(
+    {Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270, Image.Transpose.TRANSPOSE, Image.Transpose.TRANSVERSE}
+)
+"""What exchanges the width and the height of a picture."""
+
+_MOST_TALL = 1.4
+_MOST_ENLARGED = 0.5
+
 _LEVELS = {(IMAGENET_MEAN, IMAGENET_STD): "imagenet", (CENTRED_MEAN, CENTRED_STD): "centred"}
 
 
@@ -52,8 +60,24 @@ class SquashTransform:
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return (S, S, 3) uint8 RGB. Raises ``ImageError`` for an image with an empty side."""
         # Grey stays grey until it is small: the three channels would be resized to the same values.
-        small = _levels(image).resize((self.size, self.size), Image.Resampling.BILINEAR)
-        return np.asarray(small.convert("RGB"))
+        return np.asarray(self._small(_levels(image)).convert("RGB"))
+
+    def turned(self, image: Image.Image, turn: Image.Transpose) -> NDArray[np.uint8]:
+        """Return what ``self(image.transpose(turn))`` returns, where possible without turning all pixels.
+
+        Pillow resizes rows first, unless the picture is tall or hardly larger than the result, and rounds in between.
+        So the columns of a picture that lies on its side come first here, which are the rows of the upright one.
+        """
+        levels = _levels(image)
+        if turn in SIDEWAYS:
+            upright_width, upright_height = levels.height, levels.width
+            if upright_height > _MOST_TALL * upright_width or self.size > _MOST_ENLARGED * upright_width:
+                return self(levels.transpose(turn))
+            levels = levels.resize((levels.width, self.size), Image.Resampling.BILINEAR)
+        return np.asarray(self._small(levels).transpose(turn).convert("RGB"))
+
+    def _small(self, levels: Image.Image) -> Image.Image:
+        return levels.resize((self.size, self.size), Image.Resampling.BILINEAR)
 
 
 @dataclass(frozen=True, slots=True)
