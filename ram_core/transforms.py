@@ -29,7 +29,9 @@ SIDEWAYS = frozenset(
 """What exchanges the width and the height of a picture."""
 
 _MOST_TALL = 1.4
-_MOST_ENLARGED = 0.5
+_LEAST_REDUCED = 2
+"""Pillow 13 resizes the rows of a picture first if its height is at most this many times its width, and its
+width at least this many times the result's. Photographs of 4:3 and more than a megapixel are such pictures."""
 
 _LEVELS = {(IMAGENET_MEAN, IMAGENET_STD): "imagenet", (CENTRED_MEAN, CENTRED_STD): "centred"}
 
@@ -71,7 +73,7 @@ class SquashTransform:
         levels = _levels(image)
         if turn in SIDEWAYS:
             upright_width, upright_height = levels.height, levels.width
-            if upright_height > _MOST_TALL * upright_width or self.size > _MOST_ENLARGED * upright_width:
+            if upright_height > _MOST_TALL * upright_width or upright_width < _LEAST_REDUCED * self.size:
                 return self(levels.transpose(turn))
             levels = levels.resize((levels.width, self.size), Image.Resampling.BILINEAR)
         return np.asarray(self._small(levels).transpose(turn).convert("RGB"))
