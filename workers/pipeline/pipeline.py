@@ -17,7 +17,7 @@ from ram_core.errors import ModelError
 from storage.database import unit_of_work
 from storage.errors import FatalError, ServiceUnavailableError
 from storage.ledger import shards
-from workers.pipeline.batch import Batcher
+from workers.pipeline.batch import Batcher, add_waiting
 from workers.pipeline.feed import works_of
 from workers.pipeline.fetch import BytesBudget, fetch, load_features
 from workers.pipeline.fitness import EVERYTHING, as_unfit_for, concerns_worker, of_archive, of_model
@@ -324,13 +324,14 @@ class Pipeline:
 
     def _write(self) -> None:
         while (batch := self.steps.write.inbox.get()) is not None:
+            count = 1 + add_waiting(batch, self.steps.write.inbox)
             if not batch.lease.is_over and self._fatal is None:
                 try:
                     self._write_batch(batch)
                 except Exception as error:  # noqa: BLE001  (raised again unless this worker is the cause)
                     self._leave_to_others(batch.lease, error)
             with self._lock:
-                self._in_hand = max(0, self._in_hand - 1)
+                self._in_hand = max(0, self._in_hand - count)
             self.leases.notify()
 
     def _write_batch(self, batch: Batch) -> None:
