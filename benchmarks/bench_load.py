@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
     from ramq.embedded import EmbeddedServices
 
+HERE = Path(__file__).parents[1]
 PICTURES = 240
 """Images whose file exists, so that thumbnails are made of photographs."""
 
@@ -231,8 +232,8 @@ def _give_files(engine: Engine, archive: Path, rows: int) -> list[int]:
 
 
 @contextmanager
-def serving(services: EmbeddedServices, folder: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """Run ``ramq web`` on what was filled; give its address and its process."""
+def serving(services: EmbeddedServices, folder: Path, checkout: Path = HERE) -> Iterator[tuple[str, psutil.Process]]:
+    """Run ``ramq web``, with the code of a checkout, on what was filled; give its address and its process."""
     log = folder / "web.log"
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("RAMQ_")},
@@ -241,11 +242,12 @@ def serving(services: EmbeddedServices, folder: Path) -> Iterator[tuple[str, psu
         "RAMQ_BROKER_URL": services.broker_url,
         "RAMQ_INDEX_URL": (folder / "index").as_uri(),
         "RAMQ_RATE_LIMIT": "0",
+        "PYTHONPATH": str(checkout),
         "COLUMNS": "200",
     }
     process = spawn(
         [sys.executable, "-m", "ramq.cli.main", "web", "--port", "0"],
-        cwd=Path(__file__).parents[1],
+        cwd=checkout,
         log=log,
         stop_signal=signal.SIGTERM,
         env=environment,

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _SAMPLE_SECONDS = 0.05
+_NAMES = {"decoder": "decoders", "ingest.py": "ingest", "ramq.cli.main web": "web"}
+"""What the processes below a benchmark do, by a part of their command. Any others are workers."""
+
 _PROBE = "benchmark-probe"
 """Name of the session that looks at the others: it is not counted among them."""
 
@@ -24,8 +27,7 @@ _PROBE = "benchmark-probe"
 def used_seconds(postmaster: int, redis: int) -> Counter[str]:
     """Return the processor seconds that each kind of process of a stack has used until now.
 
-    Workers are those processes that load ``tests.services`` or ``benchmarks``; their children decode. The database's
-    processes that have ended are counted as ``database, other``.
+    The database's processes that have ended are counted as ``database, other``.
     """
     parents, found = {}, {}
     for folder in Path("/proc").iterdir():
@@ -49,10 +51,8 @@ def used_seconds(postmaster: int, redis: int) -> Counter[str]:
             seconds["redis"] += own
         elif pid == os.getpid():
             seconds["this benchmark"] += own
-        elif pid in mine and "decoder" in command:
-            seconds["decoders"] += own
         elif pid in mine:
-            seconds["workers"] += own
+            seconds[next((name for word, name in _NAMES.items() if word in command), "workers")] += own
     return seconds
 
 

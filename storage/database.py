@@ -105,7 +105,7 @@ def _check_before_use(engine: Engine) -> None:
         record.info[_USED_AT] = time.monotonic()
 
     @event.listens_for(engine, "checkout")
-    def _on_checkout(connection: psycopg.Connection[Any], record: Any, _proxy: Any) -> None:
+    def _on_checkout(connection: Any, record: Any, _proxy: Any) -> None:
         used_at = record.info.get(_USED_AT)
         if used_at is None or (time.monotonic() - used_at < _TRUSTED_SECONDS and not _has_news(connection)):
             return
