@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.ledger_rate import figures, fill, servers, write_alone
 from benchmarks.processor import measured
-from benchmarks.report import begin, options, write
+from benchmarks.report import begin, options, save, write
 from ramq.demo_photos import installed_photographs
 from ramq.embedded.process import spawn
 from ramq.settings import Settings
@@ -193,8 +193,10 @@ def main() -> None:
         running = stack.enter_context(breakable_services(folder / "services"))
         if "ledger" in chosen.parts:
             report["ledger_alone"] = ledger_alone(running, chosen.images, checkouts)
+            save(chosen, "throughput", report)
         if "null" in chosen.parts:
             report["null_model"] = null_workers(running, folder, chosen.images, checkouts)
+            save(chosen, "throughput", report)
         if "lite" in chosen.parts:
             report["lite"] = lite_worker(running, folder)
             print(report["lite"])

@@ -128,6 +128,7 @@ class Base:
 
 @dataclass(slots=True)
 class _Generation:
+    id: int
     lock: Lock = field(default_factory=Lock)
     view: View | None = None
     searched_at: float = 0.0
@@ -161,12 +162,13 @@ class VectorIndex:
         """
         # This also takes the session's connection from the pool. Waiting for one while holding the lock could deadlock,
         # if the threads that have the connections wait for the lock.
+        generation = self._generation(generation_id)
+        known = generation.view
         head = repository.head(session, generation_id)
         if head.is_private:
             return self._open(session, generation_id, head)
-        generation = self._generation(generation_id)
         generation.searched_at = time.monotonic()
-        return self._current(session, generation_id, generation, head, may_wait=self.is_followed)
+        return self._current(session, known, generation, head, may_wait=self.is_followed)
 
     def follow(self, engine: Engine) -> None:
         """Open what was published since the last search, beside the view that searches use, and then exchange the two.
@@ -174,38 +176,39 @@ class VectorIndex:
         New segments are checked and mapped here, so that no search has to wait for that. Generations that were not
         searched for a while are left alone. What cannot be read is left to the next search, which says why.
         """
-        for generation_id, generation in list(self._generations.items()):
-            if time.monotonic() - generation.searched_at > FOLLOW_SECONDS:
+        for generation in list(self._generations.values()):
+            known = generation.view
+            if known is None or time.monotonic() - generation.searched_at > FOLLOW_SECONDS:
                 continue
             try:
                 with unit_of_work(engine) as session:
-                    head = repository.head(session, generation_id)
-                    if generation.view is None:
+                    head = repository.head(session, generation.id)
+                    if not _continues(known, head):
+                        self._current(session, known, generation, head, may_wait=True)
                         continue
-                    if _continues(generation.view, head):
-                        opened = self._open(session, generation_id, head)
-                        with generation.lock:
-                            # Unless a search was faster, or what is published was forgotten meanwhile.
-                            if generation.view is not None and _continues(generation.view, head):
-                                generation.view = opened
-                    self._current(session, generation_id, generation, head, may_wait=True)
+                    opened = self._open(session, generation.id, head)
+                    with generation.lock:
+                        # Unless a search was faster, or what is published was forgotten meanwhile.
+                        if generation.view is not None and _continues(generation.view, head):
+                            generation.view = opened
             except RamqError as error:
                 log.warning("a published index was not opened beforehand", extra={"reason": str(error)})
 
     def _current(
-        self, session: Session, generation_id: int, generation: _Generation, head: Head, *, may_wait: bool
+        self, session: Session, known: View | None, generation: _Generation, head: Head, *, may_wait: bool
     ) -> View:
-        view = generation.view
-        if view is not None and _is_current(view, head):
-            return view
+        """Return the view at a head, from the one that was ``known`` before the head was read."""
+        if known is not None and _is_current(known, head):
+            return known
         with generation.lock:
-            # An older snapshot than the view's, taken before the wait, must not replace the view.
-            head = repository.head(session, generation_id)
+            if generation.view is not known:
+                # An older snapshot than the view's, taken before the wait, must not replace the view.
+                head = repository.head(session, generation.id)
             view = generation.view
             if view is not None and may_wait and _continues(view, head) and _is_near(session, view):
                 view = _advance(session, view, head)  # ``follow`` opens the rest
             elif view is None or _is_replaced(view, head) or view.is_to_be_opened_again:
-                view = self._open(session, generation_id, head)
+                view = self._open(session, generation.id, head)
             elif view.snapshot != head.snapshot or not head.is_exact:
                 view = _advance(session, view, head)
             generation.view = view
@@ -237,7 +240,7 @@ class VectorIndex:
 
     def _generation(self, generation_id: int) -> _Generation:
         with self._lock:
-            return self._generations.setdefault(generation_id, _Generation())
+            return self._generations.setdefault(generation_id, _Generation(generation_id))
 
     def _open(self, session: Session, generation_id: int, head: Head) -> View:
         """Combine the published segments with the rows that only PostgreSQL has."""
@@ -333,10 +336,12 @@ def _advance(session: Session, view: View, head: Head) -> View:
     """Add the rows committed since the view's snapshot."""
     xmin = int(view.snapshot.partition(":")[0])
     unseen = Window(view.generation_id, xmin, unseen_in=view.snapshot)
-    chunks = view.source.rows(session, unseen, view.vector_size)
+    # Most transactions wrote something else. This question costs less than either of the two that it saves.
+    has_rows, has_erased = view.source.has_any(session, unseen)
+    chunks = view.source.rows(session, unseen, view.vector_size) if has_rows else iter(())
     newest = build_part(chunks, view.vector_size, view.assigned_units)
-    # Read this after the rows, see `_open`.
-    gone = view.source.erased(session, unseen)
+    # What was erased since the question is not visible in the head's snapshot either: the next search omits it.
+    gone = view.source.erased(session, unseen) if has_erased else np.empty(0, dtype=np.int64)
     dead = np.union1d(newest.rows.ids, gone)
     if len(dead) == 0:
         return replace(view, snapshot=head.snapshot)
