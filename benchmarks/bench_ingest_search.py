@@ -31,8 +31,9 @@ import numpy as np
 import urllib3
 from sqlalchemy import text
 
-from benchmarks.bench_load import fill, serving
+from benchmarks.bench_load import serving
 from benchmarks.ledger_rate import servers
+from benchmarks.load_data import fill
 from benchmarks.processor import used_seconds
 from benchmarks.report import begin, options, write
 from benchmarks.search_data import CHUNK
@@ -165,7 +166,7 @@ class Bench:
     def measure(self, checkout: Path) -> dict[str, Any]:
         """Measure the code of a checkout: idle, with ingest, and with as much processor time for nothing."""
         services = EmbeddedServices(self._url, self._running.broker_url, os.getpid())
-        with serving(services, self._folder, checkout) as (url, _):
+        with serving(services, self._folder, checkout=checkout) as (url, _):
             searcher = Searcher(url, self._rows)
             searcher.search(2.0)
             found: dict[str, Any] = {"idle": report_of(searcher.search(self._seconds))}

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from psycopg import DataError
+from psycopg import Error as PsycopgError
 from psycopg import OperationalError as PsycopgOperationalError
 from psycopg.errors import DeadlockDetected, ProgramLimitExceeded
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -30,11 +31,11 @@ IDLE_SECONDS = 60
 LOCKED_IDLE_SECONDS = 5
 """How long a transaction may be idle while it holds a lock that others need."""
 
+QUIET_SECONDS = 5
+"""How long a connection may be unused before the server is asked whether it still works."""
+
 _IS_POOLED = "is_pooled"
 _USED_AT = "used_at"
-
-_TRUSTED_SECONDS = 10.0
-"""How long a connection may rest before it is asked whether it still works."""
 
 # A generic plan can be far worse than one for the actual values: a range may select a few rows or all, and a generic
 # plan locks the partitions of every generation that a parameter could name. Therefore psycopg is told what to prepare
@@ -42,17 +43,19 @@ _TRUSTED_SECONDS = 10.0
 _ONLY_WHEN_ASKED = 2**31
 
 
-def make_engine(url: str, *, pool_size: int = 5) -> Engine:
+def make_engine(url: str, *, pool_size: int = 10) -> Engine:
     """Return an engine for ``url`` (``postgresql+psycopg://…``).
 
-    Connections are checked before use: after a restart of the database the engine reconnects without an error. One that
-    was used a moment ago is not asked, which would cost every transaction a round trip. Its socket says whether the
-    server closed it.
+    Connections are checked before use: after a restart of the database the engine reconnects without an error.
+
+    Args:
+        url: of the database.
+        pool_size: the maximum number of connections. They are kept open, because opening one takes as long as a search.
     """
     engine = create_engine(
         url,
         pool_size=pool_size,
-        max_overflow=pool_size,
+        max_overflow=0,
         pool_timeout=30,
         connect_args={
             "connect_timeout": 10,
@@ -69,6 +72,7 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: psycopg.Connection[Any], record: Any) -> None:
+        record.info[_USED_AT] = time.monotonic()
         found = connection.execute(
             """SELECT pg_backend_pid(), set_config('timezone', 'UTC', FALSE),
                    set_config('idle_in_transaction_session_timeout', %s, FALSE)""",
@@ -82,9 +86,18 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
             connection.prepare_threshold = None  # even with prepare=True
             record.info[_IS_POOLED] = True
 
+    @event.listens_for(engine, "checkout")
+    def _on_checkout(connection: psycopg.Connection[Any], record: Any, _proxy: Any) -> None:
+        if not _is_alive(engine, connection, time.monotonic() - record.info[_USED_AT]):
+            raise InvalidatePoolError
+
+    @event.listens_for(engine, "checkin")
+    def _on_checkin(_connection: Any, record: Any) -> None:
+        record.info[_USED_AT] = time.monotonic()
+
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:
-        if is_pooled(connection):
+        if is_pooled(connection) and not getattr(connection.connection.driver_connection, "autocommit", False):
             connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
 
     @event.listens_for(engine, "do_executemany")
@@ -95,33 +108,24 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
             cursor.execute(statement, row)
         return True
 
-    _check_before_use(engine)
     return engine
 
 
-def _check_before_use(engine: Engine) -> None:
-    @event.listens_for(engine, "checkin")
-    def _on_checkin(_connection: psycopg.Connection[Any] | None, record: Any) -> None:
-        record.info[_USED_AT] = time.monotonic()
+def _is_alive(engine: Engine, connection: psycopg.Connection[Any], idle_seconds: float) -> bool:
+    """Return whether a connection still works.
 
-    @event.listens_for(engine, "checkout")
-    def _on_checkout(connection: Any, record: Any, _proxy: Any) -> None:
-        used_at = record.info.get(_USED_AT)
-        if used_at is None or (time.monotonic() - used_at < _TRUSTED_SECONDS and not _has_news(connection)):
-            return
-        try:
-            engine.dialect.do_ping(connection)
-        except PsycopgOperationalError as error:
-            raise InvalidatePoolError from error
-
-
-def _has_news(connection: psycopg.Connection[Any]) -> bool:
-    """Return whether a connection without a statement can be read: the server closed it, or says something."""
-    if connection.closed:
-        return True
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+    The end of a connection, and the reason that the server gives for it, wait to be read. If nothing waits on one that
+    was used a moment ago, the server need not be asked.
+    """
+    try:
+        if idle_seconds < QUIET_SECONDS:
+            waiting = select.poll()
+            waiting.register(connection.fileno(), select.POLLIN)
+            if not waiting.poll(0):
+                return True
+        return bool(engine.dialect.do_ping(connection))  # type: ignore[arg-type]  # a connection of the driver
+    except PsycopgError:
+        return False
 
 
 def is_pooled(connection: Connection) -> bool:

@@ -162,13 +162,12 @@ class VectorIndex:
         """
         # This also takes the session's connection from the pool. Waiting for one while holding the lock could deadlock,
         # if the threads that have the connections wait for the lock.
-        generation = self._generation(generation_id)
-        known = generation.view
         head = repository.head(session, generation_id)
         if head.is_private:
             return self._open(session, generation_id, head)
+        generation = self._generation(generation_id)
         generation.searched_at = time.monotonic()
-        return self._current(session, known, generation, head, may_wait=self.is_followed)
+        return self._current(session, generation, head, may_wait=self.is_followed)
 
     def follow(self, engine: Engine) -> None:
         """Open what was published since the last search, beside the view that searches use, and then exchange the two.
@@ -184,7 +183,7 @@ class VectorIndex:
                 with unit_of_work(engine) as session:
                     head = repository.head(session, generation.id)
                     if not _continues(known, head):
-                        self._current(session, known, generation, head, may_wait=True)
+                        self._current(session, generation, head, may_wait=True)
                         continue
                     opened = self._open(session, generation.id, head)
                     with generation.lock:
@@ -194,16 +193,13 @@ class VectorIndex:
             except RamqError as error:
                 log.warning("a published index was not opened beforehand", extra={"reason": str(error)})
 
-    def _current(
-        self, session: Session, known: View | None, generation: _Generation, head: Head, *, may_wait: bool
-    ) -> View:
-        """Return the view at a head, from the one that was ``known`` before the head was read."""
-        if known is not None and _is_current(known, head):
-            return known
+    def _current(self, session: Session, generation: _Generation, head: Head, *, may_wait: bool) -> View:
+        view = generation.view
+        if view is not None and _is_current(view, head):
+            return view
         with generation.lock:
-            if generation.view is not known:
-                # An older snapshot than the view's, taken before the wait, must not replace the view.
-                head = repository.head(session, generation.id)
+            # An older snapshot than the view's, taken before the wait, must not replace the view.
+            head = repository.head_now(session, generation.id)
             view = generation.view
             if view is not None and may_wait and _continues(view, head) and _is_near(session, view):
                 view = _advance(session, view, head)  # ``follow`` opens the rest

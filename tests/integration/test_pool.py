@@ -28,12 +28,12 @@ pytestmark = pytest.mark.services
 
 def test_an_exhausted_pool_is_told_as_such_and_recovers(settings: Settings) -> None:
     assert settings.database_url
-    engine = make_engine(settings.database_url, pool_size=1)
+    engine = make_engine(settings.database_url, pool_size=2)
     engine.pool._timeout = 0.1  # type: ignore[attr-defined]  # instead of half a minute
     app = create_app(Services(settings, engine, settings.broker_url, is_reachable=False))
     client = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
     with ExitStack() as held:
-        for _ in range(2):  # the one of the pool and the one above it
+        for _ in range(2):
             held.enter_context(unit_of_work(engine)).execute(text("SELECT 1"))
         with (
             pytest.raises(ServiceUnavailableError, match="all connections of this process"),
@@ -90,7 +90,7 @@ def test_a_connection_that_rested_is_asked(engine: Engine, monkeypatch: pytest.M
     asked = _statements(engine)
     with unit_of_work(engine) as session:
         session.execute(text("SELECT 1"))
-    monkeypatch.setattr(database, "_TRUSTED_SECONDS", 0.0)
+    monkeypatch.setattr(database, "QUIET_SECONDS", 0.0)
     with unit_of_work(engine) as session:
         session.execute(text("SELECT 1"))
     assert asked == ["ping"]
