@@ -11,7 +11,9 @@ One client searches by tag, by text and for similar images, all the time. Beside
   processor seconds as ingest and its database sessions did. What searches lose beside them is the price of sharing
   cores. What they lose beyond that is ours.
 
-With ``--against``, another checkout takes turns with this one.
+Before that, ``benchmarks.view_cost`` measures the processor time that a search pays to see what was committed since the
+last one. It depends little on what else the machine does; the milliseconds of searches depend much on it. With
+``--against``, another checkout takes turns with this one.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ from benchmarks.report import begin, options, write
 from benchmarks.search_data import CHUNK
 from ramq.embedded import EmbeddedServices
 from storage.database import make_engine, unit_of_work
-from tests.services.breakable import breakable_services
+from tests.services.breakable import BreakableServices, breakable_services
+from tests.services.postgres import PostgresServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -208,21 +211,41 @@ class Bench:
         return found, cores
 
 
+def views(running: BreakableServices, checkouts: dict[str, Path], turns: int) -> dict[str, list[dict[str, float]]]:
+    """Return the milliseconds of processor that seeing a change costs a search; the checkouts take turns."""
+    server, script = PostgresServer(running.database_url), Path(__file__).with_name("view_cost.py")
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
+    for turn in range(turns):
+        for name, checkout in checkouts.items():
+            told = subprocess.run(
+                [sys.executable, "-P", str(script), server.create_database(f"views_{name}_{turn}"), "40"],
+                env={**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"},
+                stdout=subprocess.PIPE,
+                check=True,
+            )
+            found[name].append(json.loads(told.stdout))
+            print(name, found[name][-1], flush=True)
+    return found
+
+
 def main() -> None:
     """Measure, print, write a file."""
     parser = options(__doc__)
     parser.add_argument("--rows", type=int, default=100_000, help="images in the database")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement; 0: only processor time")
+    parser.add_argument("--turns", type=int, default=2, help="of measuring processor time")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another version to measure in the same run")
     parser.add_argument("--folder", type=Path, help="where the database and the index lie meanwhile")
     chosen = parser.parse_args()
     report = begin()
     report |= {"rows": chosen.rows, "steady_images_per_second": STEADY_RATE, "publish_seconds": PUBLISH_SECONDS}
     with tempfile.TemporaryDirectory(dir=chosen.folder) as name, breakable_services(Path(name) / "services") as running:
-        bench = Bench(running, Path(name), chosen.rows, chosen.seconds)
-        if chosen.against is not None:
-            report["before"] = bench.measure(chosen.against.absolute())
-        report["after"] = bench.measure(HERE)
+        checkouts = {} if chosen.against is None else {"before": chosen.against.absolute()}
+        checkouts["after"] = HERE
+        report["view_processor_ms"] = views(running, checkouts, chosen.turns)
+        if chosen.seconds:
+            bench = Bench(running, Path(name), chosen.rows, chosen.seconds)
+            report |= {code: bench.measure(checkout) for code, checkout in checkouts.items()}
     write(chosen, "ingest-search", report)
 
 

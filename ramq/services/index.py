@@ -50,18 +50,20 @@ class IndexClient:
     @contextmanager
     def following(self) -> Iterator[None]:
         """Open what is published while the block runs, so that searches do not have to: see ``VectorIndex.follow``."""
-        reader = self.reader()
-        reader.is_followed = True
 
         def follow() -> bool:
-            reader.follow(self._engine)
+            reader = self._readers.get(False)
+            if reader is not None:  # something was searched for
+                reader.is_followed = True
+                reader.follow(self._engine)
             return True
 
         try:
             with repeated("index", FOLLOW_SECONDS, follow):
                 yield
         finally:
-            reader.is_followed = False
+            if False in self._readers:
+                self._readers[False].is_followed = False
 
     def status(self) -> list[IndexView]:
         """Return the state of every generation's index."""
