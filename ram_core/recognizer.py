@@ -71,6 +71,12 @@ class NetworkRecognizer(Generic[N]):
         self._vocabulary = vocabulary
         self._preprocessing = SquashTransform(runner.network.visual_encoder.sizes.image_size)
         self._thresholds: torch.Tensor | None = None
+        self._limits: torch.Tensor | None = None
+
+    @property
+    def precision(self) -> str:
+        """The number format that tags are computed in; see ``ram_core.tag_precision``."""
+        return self.runner.precision
 
     @property
     def vocabulary(self) -> TagVocabulary:
@@ -115,7 +121,7 @@ class NetworkRecognizer(Generic[N]):
         Returns:
             (B, T) float32, before the sigmoid, on the model's device.
         """
-        return self.runner(self._checked(pixels)).logits
+        return self._tagged(self._checked(pixels)).logits
 
     def predict(
         self, pixels: NDArray[np.uint8], *, caption: bool = False, features: TokenKind | None = None
@@ -126,7 +132,9 @@ class NetworkRecognizer(Generic[N]):
         """
         if not len(pixels):
             return []
-        return self._predictions(self.runner(self._normalised(pixels)), caption=caption, features=features)
+        # Captions are made of the tokens, which nothing certifies.
+        tag = self.runner if caption and self.words is not None else self._tagged
+        return self._predictions(tag(self._normalised(pixels)), caption=caption, features=features)
 
     def _predictions(
         self, tagged: Tagged, *, caption: bool = False, features: TokenKind | None = None
@@ -148,6 +156,12 @@ class NetworkRecognizer(Generic[N]):
     def recognize(self, images: Sequence[Image.Image], *, caption: bool = True) -> list[Recognition]:
         """Recognise images: assigned tags, vector, and a caption if the model can write one."""
         return recognize(self, images, caption=caption, batch_size=PICTURES_AT_ONCE)
+
+    def _tagged(self, pixels: torch.Tensor) -> Tagged:
+        if self._limits is None:
+            thresholds = [] if self._vocabulary is None else self._vocabulary.thresholds
+            self._limits = torch.tensor(thresholds, device=self.runner.device).logit()
+        return self.runner.tag(pixels, self._limits) if len(self._limits) else self.runner(pixels)
 
     def _normalised(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
         """Return (B, 3, S, S) float32 on the device from (B, S, S, 3) uint8 pixels."""
@@ -258,8 +272,14 @@ class RamRecognizer(NetworkRecognizer[RAM]):
 
     def with_vector_kind(self, vector_kind: str) -> RamRecognizer:
         """Return the same model with vectors of another kind, ``image`` or ``tags``."""
-        settings = self._settings() | {"vector_kind": vector_kind}
-        return RamRecognizer(cache_dir=self.cache_dir, models_dir=self.models_dir, **settings)
+        return self._with(vector_kind=vector_kind)
+
+    def exactly(self) -> RamRecognizer:
+        """Return the same model without ``certified``: for what needs more than the tags of its vocabulary."""
+        return self._with(runner=self.runner.exact())
+
+    def _with(self, **changed: Any) -> RamRecognizer:
+        return RamRecognizer(cache_dir=self.cache_dir, models_dir=self.models_dir, **(self._settings() | changed))
 
     def with_vocabulary(
         self,
@@ -286,8 +306,7 @@ class RamRecognizer(NetworkRecognizer[RAM]):
         tags = open_vocabulary(vocabulary, threshold)
         own = self._vocabulary
         if isinstance(vocabulary, TagVocabulary) and text_encoder is None and own and tags.has_tags_of(own):
-            settings = self._settings() | {"vocabulary": tags}
-            return RamRecognizer(cache_dir=self.cache_dir, models_dir=self.models_dir, **settings)
+            return self._with(vocabulary=tags)
         if text_encoder is None:
             from ram_core.clip_text import load_clip_text  # noqa: PLC0415
 
@@ -326,12 +345,9 @@ class RamRecognizer(NetworkRecognizer[RAM]):
             other = network.with_labels(labels, dtype)
         digest = hashlib.sha256(self.weights_sha256.encode())
         digest.update(labels.numpy().tobytes())
-        settings = self._settings() | {
-            "runner": self.runner.with_network(other),
-            "vocabulary": vocabulary,
-            "weights_sha256": digest.hexdigest(),
-        }
-        return RamRecognizer(cache_dir=self.cache_dir, models_dir=self.models_dir, **settings)
+        return self._with(
+            runner=self.runner.with_network(other), vocabulary=vocabulary, weights_sha256=digest.hexdigest()
+        )
 
     @override
     def _vectors(self, tagged: Tagged, scores: torch.Tensor) -> torch.Tensor:

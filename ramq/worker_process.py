@@ -50,7 +50,7 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
             revision.bring_up_to_date(engine)
         else:
             revision.require_current(engine)
-        options = ModelOptions(settings.device, settings.models_path, settings.cache_path)
+        options = ModelOptions(settings.device, settings.models_path, settings.cache_path, settings.precision)
         further = StageHolder(
             StageOptions(
                 settings.device,

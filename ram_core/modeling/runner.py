@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import torch
 
@@ -53,7 +53,16 @@ class Runner(Generic[N]):
         self.network.prepare(dtype)
         self._forward = self._compile()
 
-    def with_network(self, network: N) -> Runner[N]:
+    @property
+    def precision(self) -> str:
+        """The name of the number format that tags are computed in; see ``ram_core.tag_precision``."""
+        return str(self.dtype).removeprefix("torch.")
+
+    def exact(self) -> Runner[N]:
+        """Return a runner of the same weights whose logits are all of one format. Here it is this one."""
+        return self
+
+    def with_network(self, network: N) -> Self:
         """Return a runner for a prepared network, with the same device and number format."""
         other = copy.copy(self)
         other.network = network
@@ -78,6 +87,16 @@ class Runner(Generic[N]):
         if not bool(finite.all()):
             tagged = self._rescued(pixels, tagged, ~finite)
         return tagged
+
+    def tag(self, pixels: torch.Tensor, limits: torch.Tensor) -> Tagged:
+        """Tag pixels, if it only has to be right on which side of its limit each logit is.
+
+        Args:
+            pixels: see ``__call__``.
+            limits: (T,) float32 logits of the thresholds, on the device.
+        """
+        del limits  # here all logits are equally good
+        return self(pixels)
 
     @torch.inference_mode()
     def embed(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -45,11 +45,15 @@ def recognise(model: LoadedModel, works: Sequence[Work]) -> None:
     """Fill in predictions and captions, from pixels or from stored features."""
     if works[0].kept is not None:
         predictions, captions = _retag(works, model)
+        for work in works:
+            work.precision = model.precision_after(work.kept.precision if work.kept else None)
     else:
         shard = works[0].lease.shard
         pixels = np.stack([work.pixels for work in works if work.pixels is not None])  # (B, S, S, 3)
         predictions = model.predict(pixels, shard.features)
         captions = model.captions(shard.captioner, pixels, predictions)
+        for work in works:
+            work.precision = model.precision
     for work, prediction, caption in zip(works, predictions, captions, strict=True):
         work.prediction, work.caption = prediction, caption
 
