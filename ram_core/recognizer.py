@@ -345,9 +345,8 @@ class RamRecognizer(NetworkRecognizer[RAM]):
             other = network.with_labels(labels, dtype)
         digest = hashlib.sha256(self.weights_sha256.encode())
         digest.update(labels.numpy().tobytes())
-        return self._with(
-            runner=self.runner.with_network(other), vocabulary=vocabulary, weights_sha256=digest.hexdigest()
-        )
+        runner = self.runner.with_network(other)
+        return self._with(runner=runner, vocabulary=vocabulary, weights_sha256=digest.hexdigest())
 
     @override
     def _vectors(self, tagged: Tagged, scores: torch.Tensor) -> torch.Tensor:

@@ -57,7 +57,7 @@ def choose_for_tags(name: str, device: torch.device, *, model: str) -> TagPrecis
 
     Args:
         name: a key of ``FORMATS``; ``certified``; or ``auto``. This is float16 on a GPU. On a CPU it is ``certified``
-            if the CPU computes in bfloat16 and is measured to be faster in it, else float32; for ``lite`` it is float32.
+            if the CPU computes in bfloat16 and is measured to be faster in it, else float32; for ``lite``, float32.
         device: where the model will be.
         model: its name.
 

@@ -6,8 +6,8 @@ Most scores are far from their threshold, so a small error moves none of them ac
   again in float32, a few of thousands;
 * that of the image encoder is smaller. An image with a score that is still too near is encoded again in float32.
 
-How large each part is depends on the weights, so it is measured on them: on the first images, which are computed in both
-formats, and on every one that is computed again.
+How large each part is depends on the weights, so it is measured on them: on the first images, which are computed in
+both formats, and on every one that is computed again.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class CertifiedRunner(Runner[N]):
 
     @override
     def exact(self) -> Runner[N]:
-        other = copy.copy(self)
+        other: Self = copy.copy(self)
         other._rounded = None
         return other
 
@@ -169,9 +169,7 @@ class CertifiedRunner(Runner[N]):
     def _decoded(self, tokens: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
         """Return (B, K) float32 logits of (B, K) tags, from (B, 1 + N, E) tokens."""
         tokens = tokens.float()
-        return torch.cat(
-            [self.network.decode_some(one[None], which) for one, which in zip(tokens, near, strict=True)]
-        )
+        return torch.cat([self.network.decode_some(one[None], which) for one, which in zip(tokens, near, strict=True)])
 
     def _count(self, images: int, encoded: int, computed: int) -> None:
         """Stop computing in bfloat16 if too many images have to be computed again."""
