@@ -10,7 +10,7 @@ Full-size networks on made-up weights, and photographs that Python packages and 
 computed again, in turns; what it takes to compute an image again; bytes that loaded weights take; a matrix product.
 
 *tags*: how far logits are from those of float32, by part: the tagging decoder and the image encoder. Of made-up scores
-far more lie near 0.65 than of real ones, where a few of 4,585 tags are assigned. So thresholds are drawn at random, many
+more lie near 0.65 than of real ones, where a few of 4,585 tags are assigned. So thresholds are drawn at random, many
 times, such that a given number of tags is assigned to an image on the mean. The certified runner decides each time from
 the measured logits. Counted are images whose tags are not those of float32, and images that are computed again.
 """

@@ -159,8 +159,8 @@ class NetworkRecognizer(Generic[N]):
 
     def _tagged(self, pixels: torch.Tensor) -> Tagged:
         if self._limits is None:
-            thresholds = [] if self._vocabulary is None else self._vocabulary.thresholds
-            self._limits = torch.tensor(thresholds, device=self.runner.device).logit()
+            thresholds = torch.tensor([] if self._vocabulary is None else self._vocabulary.thresholds)
+            self._limits = thresholds.to(self.runner.device).logit()
         return self.runner.tag(pixels, self._limits) if len(self._limits) else self.runner(pixels)
 
     def _normalised(self, pixels: NDArray[np.uint8]) -> torch.Tensor:

@@ -15,19 +15,20 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 from torch import nn
 from typing_extensions import override
 
-from ram_core.modeling.ram import RAM, Tagged, Tagger
+from ram_core.modeling.ram import Tagged, Tagger
 from ram_core.modeling.runner import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 N = TypeVar("N", bound=Tagger)
+D = TypeVar("D")
 
 _log = logging.getLogger(__name__)
 
@@ -91,18 +92,18 @@ class CertifiedRunner(Runner[N]):
         return self._again / self._seen if self._seen else 0.0
 
     @override
-    def exact(self) -> Runner[N]:
-        other: Self = copy.copy(self)
-        other._rounded = None
+    def exact(self) -> Self:
+        other = copy.copy(self)
+        other._rounded = None  # noqa: SLF001  (its own class)
         return other
 
     @override
     def with_network(self, network: N) -> Self:
-        other: Self = super().with_network(network)  # type: ignore[assignment]
-        if self._rounded is not None and isinstance(network, RAM):
-            rounded = self._rounded.network.with_labels_of(network, torch.bfloat16)  # type: ignore[attr-defined]
-            other._rounded = self._rounded.with_network(rounded)
-        other._forget()
+        other = super().with_network(network)
+        if self._rounded is not None:
+            rounded: Any = self._rounded.network
+            other._rounded = self._rounded.with_network(rounded.with_labels_of(network, torch.bfloat16))  # noqa: SLF001
+        other._forget()  # noqa: SLF001
         return other
 
     @override
@@ -183,7 +184,7 @@ class CertifiedRunner(Runner[N]):
             )
             self._rounded = None
 
-    def _timed(self, which: int, images: int, job: Callable[[], Tagged]) -> Tagged:
+    def _timed(self, which: int, images: int, job: Callable[[], D]) -> D:
         start = time.perf_counter()
         done = job()
         self._seconds[which] = min(self._seconds[which], (time.perf_counter() - start) / images)
