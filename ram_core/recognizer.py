@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -11,13 +12,14 @@ from torch.nn import functional
 from typing_extensions import override
 
 from ram_core.errors import FeaturesError, ImageError, ModelError, VocabularyError
-from ram_core.features import pack, unpack_tokens
+from ram_core.features import joined, parts_of, unpack_tokens
 from ram_core.modeling.beam_search import SearchOptions
 from ram_core.modeling.captioner import CaptionWords, caption_ids
 from ram_core.modeling.ram import RAM, Tagger
 from ram_core.modeling.ram_plus import RAMPlus
 from ram_core.modeling.tag2text import Tag2Text
 from ram_core.recognition import ModelSpec, Prediction, Recognition, recognize
+from ram_core.submitted import Submitted
 from ram_core.transforms import SquashTransform, normalise, require_pixels
 from ram_core.vocabulary import TagVocabulary
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from ram_core.features import TokenKind
     from ram_core.modeling.ram import Tagged
     from ram_core.modeling.runner import Runner
+    from ram_core.modeling.uploads import Fetched
     from ram_core.recognition import TextEncoder
 
 N = TypeVar("N", bound=Tagger)
@@ -71,12 +74,6 @@ class NetworkRecognizer(Generic[N]):
         self._vocabulary = vocabulary
         self._preprocessing = SquashTransform(runner.network.visual_encoder.sizes.image_size)
         self._thresholds: torch.Tensor | None = None
-        self._limits: torch.Tensor | None = None
-
-    @property
-    def precision(self) -> str:
-        """The number format that tags are computed in; see ``ram_core.tag_precision``."""
-        return self.runner.precision
 
     @property
     def vocabulary(self) -> TagVocabulary:
@@ -121,7 +118,7 @@ class NetworkRecognizer(Generic[N]):
         Returns:
             (B, T) float32, before the sigmoid, on the model's device.
         """
-        return self._tagged(self._checked(pixels)).logits
+        return self.runner(self._checked(pixels), self._limits()).logits
 
     def predict(
         self, pixels: NDArray[np.uint8], *, caption: bool = False, features: TokenKind | None = None
@@ -130,23 +127,34 @@ class NetworkRecognizer(Generic[N]):
 
         ``features`` also returns packed image tokens: all of them, or only the global one.
         """
-        if not len(pixels):
-            return []
-        # Captions are made of the tokens, which nothing certifies.
-        tag = self.runner if caption and self.words is not None else self._tagged
-        return self._predictions(tag(self._normalised(pixels)), caption=caption, features=features)
+        return self.submit(pixels, caption=caption, features=features).result() if len(pixels) else []
 
-    def _predictions(
-        self, tagged: Tagged, *, caption: bool = False, features: TokenKind | None = None
-    ) -> list[Prediction]:
+    @torch.inference_mode()
+    def submit(
+        self, pixels: NDArray[np.uint8], *, caption: bool = False, features: TokenKind | None = None
+    ) -> Submitted:
+        """Begin to recognise a batch, as ``predict`` does. A GPU computes it while the host goes on."""
+        started = self.runner.start(self._normalised(pixels), self._limits(caption=caption))
+        arriving, again = self._fetch(started.tagged, features, started.finite), partial(self._fetch, features=features)
+        return Submitted(self.runner, started, arriving, again, partial(self._predictions, caption=caption))
+
+    def _fetch(self, tagged: Tagged, features: TokenKind | None, *more: torch.Tensor) -> Fetched:
+        """Begin to copy a result to the host: (B, T + D) scores and vectors, ``more``, and the parts of features."""
         scores = tagged.logits.sigmoid()  # (B, T)
         vectors = functional.normalize(self._vectors(tagged, scores).float(), dim=1)  # (B, D)
-        packed = torch.cat([scores, vectors], dim=1).cpu().numpy()  # the one copy from the device
-        table, unit = packed[:, : len(self.vocabulary)], packed[:, len(self.vocabulary) :]
+        kept = [] if features is None else parts_of(tagged.tokens, features)
+        return self.runner.fetch([torch.cat([scores, vectors], dim=1), *more, *kept])
+
+    def _predictions(
+        self, tagged: Tagged, arrived: Sequence[torch.Tensor], *, caption: bool = False
+    ) -> list[Prediction]:
+        """Return the predictions of a batch whose scores, vectors and parts of features are on the host."""
+        packed = arrived[0].numpy()
+        table, unit = np.split(packed, [len(self.vocabulary)], axis=1)
         captions: Sequence[str | None] = [None] * len(table)
         if caption and self.words is not None:
             captions = self._captions(tagged.tokens, self._assigned_names(table), SearchOptions())
-        kept = [None] * len(table) if features is None else pack(tagged.tokens, features)
+        kept = joined(arrived[1:]) if arrived[1:] else [None] * len(table)
         predictions, floor = [], self.score_floor
         for row, vector, sentence, feature in zip(table, unit, captions, kept, strict=True):
             ids = np.flatnonzero(row >= floor).astype(np.int32)
@@ -157,20 +165,15 @@ class NetworkRecognizer(Generic[N]):
         """Recognise images: assigned tags, vector, and a caption if the model can write one."""
         return recognize(self, images, caption=caption, batch_size=PICTURES_AT_ONCE)
 
-    def _tagged(self, pixels: torch.Tensor) -> Tagged:
-        if self._limits is None:
-            thresholds = torch.tensor([] if self._vocabulary is None else self._vocabulary.thresholds)
-            self._limits = thresholds.to(self.runner.device).logit()
-        return self.runner.tag(pixels, self._limits) if len(self._limits) else self.runner(pixels)
-
     def _normalised(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
         """Return (B, 3, S, S) float32 on the device from (B, S, S, 3) uint8 pixels."""
         require_pixels(pixels, self.preprocessing.size)
         host = torch.from_numpy(np.require(pixels, requirements=("C", "W")))
-        if self.runner.device.type == "cuda":
-            host = host.pin_memory()
-        on_device = host.to(self.runner.device, non_blocking=True)
-        return normalise(on_device, self.preprocessing.mean, self.preprocessing.std)
+        return self.runner.send(host, lambda sent: normalise(sent, self.preprocessing.mean, self.preprocessing.std))
+
+    def _limits(self, *, caption: bool = False) -> torch.Tensor | None:
+        is_exact = self._vocabulary is None or (caption and self.words is not None)  # nothing certifies captions
+        return None if is_exact else torch.from_numpy(self.vocabulary.thresholds).logit()
 
     def _checked(self, pixels: torch.Tensor) -> torch.Tensor:
         size = self.preprocessing.size
@@ -268,7 +271,8 @@ class RamRecognizer(NetworkRecognizer[RAM]):
             tokens = unpack_tokens(kept, self.vector_size)
         except ValueError as error:
             raise FeaturesError(str(error)) from error
-        return self._predictions(self.runner.decode(tokens))
+        tagged = self.runner.decode(tokens)
+        return self._predictions(tagged, self._fetch(tagged, None).wait())
 
     def with_vector_kind(self, vector_kind: str) -> RamRecognizer:
         """Return the same model with vectors of another kind, ``image`` or ``tags``."""
@@ -312,9 +316,8 @@ class RamRecognizer(NetworkRecognizer[RAM]):
 
             text_encoder = load_clip_text(models_dir=self.models_dir, device=self.runner.device)
         plural = isinstance(self.runner.network, RAMPlus)
-        return self.with_embeddings(
-            tags, *embed_vocabulary(tags, text_encoder, plural=plural, cache_dir=self.cache_dir)
-        )
+        embedded = embed_vocabulary(tags, text_encoder, plural=plural, cache_dir=self.cache_dir)
+        return self.with_embeddings(tags, *embedded)
 
     def with_embeddings(
         self, vocabulary: TagVocabulary, embeddings: NDArray[np.float32], absent: NDArray[np.bool_] | None = None
@@ -331,11 +334,8 @@ class RamRecognizer(NetworkRecognizer[RAM]):
         """
         network, dtype = self.runner.network, self.runner.dtype
         plural = isinstance(network, RAMPlus)
-        if (*embeddings.shape[:1], *embeddings.shape[-1:], embeddings.ndim) != (
-            len(vocabulary),
-            self.vector_size,
-            2 + plural,
-        ):
+        wanted = (len(vocabulary), self.vector_size, 2 + plural)
+        if (*embeddings.shape[:1], *embeddings.shape[-1:], embeddings.ndim) != wanted:
             expected = f"({len(vocabulary)}, D, {self.vector_size})" if plural else (len(vocabulary), self.vector_size)
             raise VocabularyError(f"embeddings have shape {embeddings.shape}; {self.name} needs {expected}")
         labels = torch.from_numpy(np.ascontiguousarray(embeddings, dtype=np.float32))

@@ -15,7 +15,8 @@ from storage.database import make_engine
 from storage.errors import UsageError
 from storage.tables import RECOGNITION
 from workers.messages import ANY_MODEL, MODEL_NAME
-from workers.pipeline.model_holder import ModelHolder, ModelOptions
+from workers.pipeline.model_holder import ModelHolder
+from workers.pipeline.model_options import ModelOptions
 from workers.pipeline.stage_holder import StageHolder
 from workers.pipeline.steps import PipelineOptions
 from workers.runner import WorkerParts, run

@@ -22,7 +22,7 @@ from torch import nn
 from typing_extensions import override
 
 from ram_core.modeling.ram import Tagged, Tagger
-from ram_core.modeling.runner import Runner
+from ram_core.modeling.runner import Runner, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ class Error:
 class CertifiedRunner(Runner[N]):
     """Runs a network in float32, but tags with a rounded copy of it where that makes no difference.
 
-    Everything but ``tag`` is that of a float32 runner. The copy takes half as much memory as the network.
+    Without ``limits`` it is a float32 runner. The copy takes half as much memory as the network.
 
     Args:
         network: loaded, not prepared.
@@ -108,7 +108,13 @@ class CertifiedRunner(Runner[N]):
 
     @override
     @torch.inference_mode()
-    def tag(self, pixels: torch.Tensor, limits: torch.Tensor) -> Tagged:
+    def start(self, pixels: torch.Tensor, limits: torch.Tensor | None = None) -> Started:
+        if limits is None or self._rounded is None:
+            return super().start(pixels)
+        return Started(pixels, self._tag(pixels, limits), torch.ones(len(pixels), dtype=torch.bool))
+
+    def _tag(self, pixels: torch.Tensor, limits: torch.Tensor) -> Tagged:
+        """Tag pixels. Each logit is on that side of its limit on which float32 has it."""
         parts, start = [], 0
         while start < len(pixels):
             is_first = self._first < FIRST

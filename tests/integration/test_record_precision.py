@@ -19,7 +19,8 @@ from tests.services.missing import missing
 from tests.services.recognised import make_worker, recognise, settings_for
 from tests.services.web import services_of
 from workers.pipeline.fitness import UnfitError
-from workers.pipeline.model_holder import LoadedModel, ModelHolder, ModelOptions
+from workers.pipeline.model_holder import LoadedModel, ModelHolder
+from workers.pipeline.model_options import ModelOptions
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -118,12 +118,12 @@ def main() -> None:
 
     from ramq.cli import main as cli  # noqa: PLC0415
     from tests.services import fault_hooks, null_locator, null_reader  # noqa: PLC0415
-    from workers.pipeline import model_holder  # noqa: PLC0415
+    from workers.pipeline import model_holder, model_options  # noqa: PLC0415
     from workers.stages import STAGES  # noqa: PLC0415
 
     model_holder.load_model = load_null  # type: ignore[assignment]
-    model_holder.ModelOptions.arguments = property(arguments)  # type: ignore[assignment]
-    model_holder.ModelOptions.chosen = chosen  # type: ignore[assignment, method-assign]
+    model_options.ModelOptions.arguments = property(arguments)  # type: ignore[assignment]
+    model_options.ModelOptions.chosen = chosen  # type: ignore[assignment, method-assign]
     null_reader.use_null_reader()
     STAGES["crops"] = null_crops()
     null_locator.use_null_locator()

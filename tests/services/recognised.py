@@ -13,7 +13,8 @@ from storage.index.builder import IndexBuilder
 from storage.index.file_storage import open_storage
 from tests.services.missing import missing
 from workers.lifecycle import Worker
-from workers.pipeline.model_holder import ModelHolder, ModelOptions
+from workers.pipeline.model_holder import ModelHolder
+from workers.pipeline.model_options import ModelOptions
 from workers.pipeline.steps import PipelineOptions
 
 if TYPE_CHECKING:
