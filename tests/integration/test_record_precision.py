@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -92,17 +93,15 @@ def test_the_format_is_shown(client: TestClient, recognised_engine: Engine) -> N
 def test_new_tags_of_stored_tokens_have_the_format_of_the_tokens(tmp_path: Path) -> None:
     options = ModelOptions("cpu", tmp_path, tmp_path)
 
-    class Model:
-        precision = "float32"
-
-    model = LoadedModel("ram_plus", Model(), None, options)  # type: ignore[arg-type]
+    runner = SimpleNamespace(precision="float32")
+    model = LoadedModel("ram_plus", SimpleNamespace(runner=runner), None, options)  # type: ignore[arg-type]
     assert [model.precision_after(before) for before in ("float32", "bfloat16", "certified", None)] == [
         "float32",
         "bfloat16",
         "bfloat16",
         None,
     ]
-    Model.precision = "float16"
+    runner.precision = "float16"
     assert model.precision_after("float32") == "float16"
 
 

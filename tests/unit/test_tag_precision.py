@@ -137,7 +137,7 @@ def test_certified_tags_are_those_of_float32(name: str, folder: Path, monkeypatc
         cast("Any", load_model(name, models_dir=folder, precision=each))
         for each in ("float32", "bfloat16", "certified")
     )
-    assert (exact.precision, rounded.precision, ours.precision) == ("float32", "bfloat16", "certified")
+    assert tuple(each.runner.precision for each in (exact, rounded, ours)) == ("float32", "bfloat16", "certified")
     assert ours.spec == exact.spec == rounded.spec  # workers of different machines share a job
     pixels = pictures(6)
     vocabulary = sorted_near(exact, rounded, pixels)
@@ -157,7 +157,7 @@ def test_what_needs_more_than_certified_tags_is_exact(folder: Path, monkeypatch:
     assert ours.predict(pixels, caption=True)[0].caption == exact.predict(pixels, caption=True)[0].caption
     plus: Any = load_model("ram_plus", models_dir=folder, precision="certified")
     again = load_model("ram_plus", models_dir=folder)
-    assert plus.exactly().precision == "float32"
+    assert plus.exactly().runner.precision == "float32"
     assert np.array_equal(plus.exactly().predict(pixels)[0].scores, again.predict(pixels)[0].scores)
     kept = plus.predict(pixels, features="tokens")[0].features[None]
     assert np.array_equal(plus.retag(kept)[0].scores, cast("Any", again).retag(kept)[0].scores)
