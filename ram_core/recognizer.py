@@ -173,7 +173,7 @@ class NetworkRecognizer(Generic[N]):
 
     def _limits(self, *, caption: bool = False) -> torch.Tensor | None:
         is_exact = self._vocabulary is None or (caption and self.words is not None)  # nothing certifies captions
-        return None if is_exact else torch.from_numpy(self.vocabulary.thresholds).logit()
+        return None if is_exact else torch.tensor(self.vocabulary.thresholds).logit()
 
     def _checked(self, pixels: torch.Tensor) -> torch.Tensor:
         size = self.preprocessing.size
