@@ -7,7 +7,8 @@
 #     sh benchmarks/gpu/run.sh OUTPUT-DIR [NAME]
 #
 # RAMQ_BENCH_DEVICE=cpu RAMQ_BENCH_TINY=1 tries all steps on a CPU, on small networks. RAMQ_BENCH_STEPS="parity lite"
-# runs these steps only, RAMQ_BENCH_SECONDS is the limit of all together, and PYTHON the interpreter.
+# runs these steps only, RAMQ_BENCH_SECONDS is the limit of all together, RAMQ_BENCH_PATIENCE=5 gives each step five times
+# its own, and PYTHON is the interpreter.
 set -u
 cd "$(dirname "$0")/../.."
 out=$(mkdir -p "${1:?where the results go}" && cd "$1" && pwd)
@@ -38,7 +39,7 @@ say() {
 }
 
 step() { # NAME SECONDS MODULE OPTIONS…: a step that fails or takes too long is said, and the next one runs
-    what=$1 limit=$2 module=$3 left=$((ends - $(date +%s)))
+    what=$1 limit=$(($2 * ${RAMQ_BENCH_PATIENCE:-1})) module=$3 left=$((ends - $(date +%s)))
     shift 3
     case " ${wanted:-$what} " in *" $what "*) ;; *) return ;; esac
     if [ "$left" -lt 10 ]; then
@@ -59,31 +60,32 @@ models() { # NAME SECONDS MODEL NAME-OF-FILE OPTIONS…
         ${tiny:+--tiny} "$@"
 }
 
-if [ "$device" = cpu ]; then half=bfloat16 formats=float32 some="1" many="1 2" one=2 size=tiny; else
-    half="float16 bfloat16" formats="float32 bfloat16" some="1 32 128" many="1 8 32 128" one=32 size=full
+best=bfloat16 # of the formats of 16 bits, for steps that have time for one
+if [ "$device" = cpu ]; then halves=bfloat16 formats=float32 most=2 some=1 many="1 2"; else
+    halves="float16 bfloat16" formats="float32 bfloat16" most=32 some="32 128" many="1 8 32 128"
     nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
 fi
-[ -z "$tiny" ] || size=tiny
+size=${tiny:+tiny}
 
 # shellcheck disable=SC2086  # lists of words
 {
-    step parity 70 benchmarks.parity --device "$device" --formats float32 $half
-    models ram_plus 80 ram_plus "$name" --batches $many --stage-batch $one --formats $half --graphs
-    step pipeline 130 benchmarks.gpu.bench_pipeline --device "$device" --name "$name" \
+    step parity 70 benchmarks.parity --device "$device" --formats float32 $halves
+    models ram_plus 80 ram_plus "$name" --batches $many --stage-batch $most --formats $halves --graphs
+    step pipeline 150 benchmarks.gpu.bench_pipeline --device "$device" --name "$name" \
         ${tiny:+--tiny --images 24 --batch 4 --seconds 0.2}
-    models compiled 110 ram_plus "$name-compiled" --batches ${some#1 } --stage-batch $one --formats ${half#float16 } \
-        --compiled
-    models ram 30 ram "$name" --batches $some --stage-batch $one --formats ${half#float16 }
-    models tag2text 30 tag2text "$name" --batches $some --stage-batch $one --formats ${half#float16 }
-    step lite 30 benchmarks.gpu.bench_lite --device "$device" --name "$name" ${tiny:+--batches 2 --rounds 1 --formats float32}
+    models compiled 110 ram_plus "$name-compiled" --batches $some --stage-batch $most --formats $best --compiled
+    models ram 30 ram "$name" --batches $some --stage-batch $most --formats $best
+    models tag2text 30 tag2text "$name" --batches $some --stage-batch $most --formats $best
+    step lite 30 benchmarks.gpu.bench_lite --device "$device" --name "$name" \
+        ${tiny:+--batches 2 --rounds 1 --formats float32}
     step decode 30 benchmarks.gpu.bench_decode --device "$device" --name "$name" \
         ${tiny:+--sizes "1 Mpx" --batch 2 --seconds 0.1}
-    step locate 80 benchmarks.bench_locate --device "$device" --name "$name" --size $size --rounds 1 \
-        --pictures $((one / 2)) --batches 1 ${tiny:-8} --formats $formats
-    step training 50 benchmarks.bench_training --device "$device" --name "$name" --size $size --rounds 2 \
-        --batches $((one * 13 / 16)) --format ${half#float16 } ${tiny:+--tags 64}
-    step eight_bits 30 benchmarks.gpu.bench_eight_bits --device "$device" --name "$name" --batch $one ${tiny:+--tiny}
-    step thread 120 benchmarks.gpu.bench_thread --device "$device" --name "$name" --batch $one --format ${half%% *} \
-        ${tiny:+--tiny --seconds 0.1 --modes "as it is"}
+    step locate 80 benchmarks.bench_locate --device "$device" --name "$name" --size "${size:-full}" --rounds 1 \
+        --pictures $((most / 2)) --batches 1 ${tiny:-8} --formats $formats
+    step training 50 benchmarks.bench_training --device "$device" --name "$name" --size "${size:-full}" --rounds 2 \
+        --batches $((most * 13 / 16)) --format $best ${tiny:+--tags 64}
+    step eight_bits 30 benchmarks.gpu.bench_eight_bits --device "$device" --name "$name" --batch $most ${tiny:+--tiny}
+    step thread 120 benchmarks.gpu.bench_thread --device "$device" --name "$name" --batch $most \
+        --format "${halves%% *}" ${tiny:+--tiny --seconds 0.1 --modes "as it is"}
 }
 say "end"

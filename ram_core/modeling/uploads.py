@@ -69,7 +69,7 @@ class CudaQueue:
 
     def mark(self) -> CudaMark:
         """Return the current end."""
-        event = _cuda.Event()
+        event = _cuda.Event(blocking=True)  # the host's core is free for decoding meanwhile
         event.record(self._stream)
         return CudaMark(event)
 
@@ -101,14 +101,14 @@ class _Buffer:
     Attributes:
         host: (B, S, S, 3) uint8, in memory that the device can read by itself.
         device: the same, on the device.
-        sent: when the last copy out of ``host`` is done.
-        read: when the network has read the last batch out of ``device``.
+        sent: when the last copy out of ``host`` is done; None: there was none.
+        read: when the working queue has read what was last in ``device``.
     """
 
     host: torch.Tensor
     device: torch.Tensor
+    read: Mark
     sent: Mark | None = None
-    read: Mark | None = None
 
 
 @dataclass(slots=True)
@@ -144,8 +144,7 @@ class Uploads:
         if buffer.sent is not None:
             buffer.sent.wait()
         buffer.host[:count].copy_(pixels)
-        if buffer.read is not None:
-            self.copies.wait_for(buffer.read)
+        self.copies.wait_for(buffer.read)
         self.copies.run(lambda: buffer.device[:count].copy_(buffer.host[:count], non_blocking=True))
         buffer.sent = self.copies.mark()
         self.work.wait_for(buffer.sent)
@@ -171,19 +170,16 @@ class Uploads:
         else:
             buffer = self._buffers.pop(0)
             if buffer.host.shape[0] < len(pixels) or buffer.host.shape[1:] != pixels.shape[1:]:
-                self._finish(buffer)
+                buffer.read.wait()  # and so, as the working queue waits for it, the copy too
                 buffer = self._made(pixels)
         self._buffers.append(buffer)
         return buffer
 
     def _made(self, pixels: torch.Tensor) -> _Buffer:
         host = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=self.pins)
-        return _Buffer(host, torch.empty(pixels.shape, dtype=torch.uint8, device=self.device))
-
-    def _finish(self, buffer: _Buffer) -> None:
-        for mark in (buffer.sent, buffer.read):
-            if mark is not None:
-                mark.wait()
+        device = torch.empty(pixels.shape, dtype=torch.uint8, device=self.device)
+        # The memory may be that of results which the working queue has still to read.
+        return _Buffer(host, device, read=self.work.mark())
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ def test_every_step_writes_its_file(tmp_path: Path) -> None:
         "RAMQ_BENCH_TINY": "1",
         "RAMQ_BENCH_STEPS": " ".join(files),
         "RAMQ_BENCH_OWN_PACKAGES": "1",
+        "RAMQ_BENCH_SECONDS": "600",
+        "RAMQ_BENCH_PATIENCE": "10",
         "RAMQ_SHARED_DIR": str(SHARED),
     }
     done = subprocess.run(

@@ -47,6 +47,7 @@ def test_a_step_that_fails_does_not_stop_the_others(python: Path, tmp_path: Path
     assert told[-1] == "end"
 
 
+@pytest.mark.slow
 def test_a_step_has_only_the_time_that_is_left(python: Path, tmp_path: Path) -> None:
     told = _run(python, tmp_path / "out", RAMQ_BENCH_STEPS="training eight_bits", RAMQ_BENCH_SECONDS="11")
     assert told[0].startswith("FAILED training (124) after 1")
