@@ -218,7 +218,7 @@ def views(running: BreakableServices, checkouts: dict[str, Path], turns: int) ->
     for turn in range(turns):
         for name, checkout in checkouts.items():
             told = subprocess.run(
-                [sys.executable, "-P", str(script), server.create_database(f"views_{name}_{turn}"), "40"],
+                [sys.executable, "-P", str(script), server.create_database(f"views_{name}_{turn}"), "24"],
                 env={**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"},
                 stdout=subprocess.PIPE,
                 check=True,
