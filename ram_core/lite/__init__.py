@@ -3,5 +3,6 @@
 network             EfficientNet-Lite2
 model               its tags and vectors;  imagenet  its 1,000 classes
 zero_shot           the same weights for other tags
+cores               batches on several cores;  fused  convolutions as CPUs run them best
 text_encoder        MiniLM in numpy, for search texts;  shipped_embeddings  those of the class names
 """

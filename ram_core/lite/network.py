@@ -16,6 +16,7 @@ from torch.nn import Conv2d
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ram_core.errors import CheckpointError, DeviceError
+from ram_core.lite.fused import fused
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,10 +42,15 @@ class Seen(NamedTuple):
 
 def see(network: Any, batch: Tensor) -> Seen:
     """Run the network on (B, 3, S, S) normalised pixels, in its number format and on its device."""
+    parts = look(network, batch)
+    return Seen(network.classifier(parts[0]), parts)
+
+
+def look(network: Any, batch: Tensor) -> tuple[Tensor, ...]:
+    """Return the parts of ``Seen`` alone; see ``see``."""
     hidden, means = through_blocks(network, batch)
     hidden = network.bn2(network.conv_head(hidden))
-    pooled = network.forward_head(hidden, pre_logits=True)  # (B, 1280)
-    return Seen(network.classifier(pooled), (pooled, *means))
+    return network.forward_head(hidden, pre_logits=True), *means
 
 
 def through_blocks(network: Any, batch: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -70,6 +76,8 @@ def installed_network(
         raise DeviceError("float16 needs a GPU; use float32 on the CPU")
     path = Path(checkpoint) if checkpoint is not None else _installed_weights()
     network = _network(path).to(device, dtype).to(memory_format=torch.channels_last)
+    if device.type == "cpu":
+        network = fused(network)
     with path.open("rb") as stream:
         return network, hashlib.file_digest(stream, "sha256")
 
