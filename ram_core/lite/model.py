@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from PIL import Image
-    from torch import Tensor, nn
+    from torch import Tensor
 
+    from ram_core.lite.layers import EfficientNetLite2
     from ram_core.recognition import TextEncoder
 
 _SCORE_FLOOR = 0.01
@@ -66,14 +67,14 @@ class Lite:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: EfficientNetLite2,
         weights_sha256: str,
         vocabulary: TagVocabulary,
         embeddings: NDArray[np.float32],
         cache_dir: Path | str | None = None,
     ) -> None:
         self._cache_dir = cache_dir
-        first = next(network.parameters())
+        first = network.classifier.weight
         self._device, self._dtype = first.device, first.dtype
         self._network = network
         self._cores = Cores() if first.device.type == "cpu" else None
@@ -106,7 +107,7 @@ class Lite:
         return self._preprocessing
 
     @property
-    def network(self) -> nn.Module:
+    def network(self) -> EfficientNetLite2:
         """The network, in evaluation mode, with its norms folded into the convolutions."""
         return self._network
 
@@ -155,7 +156,7 @@ class Lite:
     def _see(self, pixels: Tensor) -> Seen:
         """Return what the network makes of a batch, in float32. See ``tag_logits``; or (B, S, S, 3) uint8."""
         parts = self._look(pixels) if self._cores is None else _joined(self._cores.run(self._look, pixels))
-        logits: Tensor = self._network.classifier(parts[0]).float()  # type: ignore[operator]
+        logits: Tensor = self._network.classifier(parts[0]).float()
         if not logits.isfinite().all():
             raise DeviceError(f"the model's numbers overflowed {self._dtype}; load it with dtype=torch.float32")
         return Seen(logits, tuple(part.float() for part in parts))
@@ -177,7 +178,7 @@ class Lite:
             pooled = torch.from_numpy(unpack_pooled(rows, SIZES)[0])
         except ValueError as error:
             raise FeaturesError(str(error)) from error
-        logits = self._network.classifier(pooled.to(self._device, self._dtype)).float()  # type: ignore[operator]
+        logits = self._network.classifier(pooled.to(self._device, self._dtype)).float()
         found: NDArray[np.float32] = self.scores(logits).cpu().numpy()
         return found
 

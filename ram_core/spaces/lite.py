@@ -7,7 +7,7 @@ classes apart and drop the rest (benchmarks/bench_lite_vectors.py).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ram_core.lite.layers import EfficientNetLite2
     from ram_core.precision import Precision
     from ram_core.transforms import SquashTransform
 
@@ -39,7 +40,7 @@ class LiteLook:
         numbers: the number format.
     """
 
-    def __init__(self, network: Any, weights_sha256: str, numbers: Precision) -> None:
+    def __init__(self, network: EfficientNetLite2, weights_sha256: str, numbers: Precision) -> None:
         self._numbers = numbers
         self._network = network
         self._cores = Cores() if numbers.device.type == "cpu" else None

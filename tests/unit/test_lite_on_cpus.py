@@ -14,7 +14,7 @@ from PIL import Image
 
 from ram_core.lite import fused, network
 from ram_core.lite.cores import MOST, Cores
-from ram_core.lite.fused import FusedConv
+from ram_core.lite.fused import FusedLayer
 from ram_core.lite.model import PREPROCESSING, load_lite
 from ram_core.lite.network import installed_network, see
 from ram_core.transforms import normalise
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 
 def is_fused(loaded: nn.Module) -> bool:
-    return any(isinstance(part, FusedConv) for part in loaded.modules())
+    return any(isinstance(part, FusedLayer) for part in loaded.modules())
 
 
 needs_fusing = pytest.mark.skipif(
