@@ -2,12 +2,13 @@
 
     python -m benchmarks.bench_lite pictures --folder /tmp/pictures
     python -m benchmarks.bench_lite network --folder /tmp/pictures
+    python -m benchmarks.bench_lite results --folder /tmp/pictures
     python -m benchmarks.bench_lite worker --folder /tmp/pictures --beside ../ramq-before
 
 The pictures are the installed photographs, scaled to 2 megapixels, with the noise of a camera, at quality 88.
-``network`` compares ways to run the network, in turns, and counts the stored values that differ from the plain one. It
-also takes ONNX Runtime and OpenVINO, if they and ``onnx`` are installed. ``worker`` compares workers of this checkout
-with those of another.
+``network`` compares ways to run the network, in turns, also with ONNX Runtime and OpenVINO if they and ``onnx`` are
+installed. ``results`` counts the stored values that differ from those of the plain network. ``worker`` compares workers
+of this checkout with those of another.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from ram_core.lite.model import Lite
     from ramq.wiring import Services
     from tests.services.fleet import Fleet
+
+Results = dict[str, list[dict[str, float]]]
 
 ROOT = Path(__file__).parent.parent
 PIXELS = 2_000_000
@@ -136,30 +139,44 @@ def differences(model: Lite, other: Lite, pixels: NDArray[np.uint8]) -> dict[str
     }
 
 
-def measure_network(folder: Path, seconds: float) -> dict[str, Any]:
-    """Compare ways to run the network, on one thread and on all cores; decoding beside it."""
+def decoded(folder: Path) -> tuple[NDArray[np.uint8], float]:
+    """Return the pixels of all pictures, and how many are decoded in a second by one child for each core."""
     bodies = [path.read_bytes() for path in sorted(folder.glob("*.jpg"))]
-    found: dict[str, Any] = {"pictures": len(bodies), "mean_bytes": round(statistics.mean(map(len, bodies)))}
     decoders = Decoders(os.cpu_count() or 1, 1 << 28)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pixels = np.stack([one.pixels for one in pool.map(lambda body: decoders.decode(body, PREPROCESSING), bodies)])
-        began = time.perf_counter()
-        list(pool.map(lambda body: decoders.decode(body, PREPROCESSING), bodies))
-        found["decoded_per_second"] = round(len(bodies) / (time.perf_counter() - began), 1)
+        for _ in range(2):
+            began = time.perf_counter()
+            found = list(pool.map(lambda body: decoders.decode(body, PREPROCESSING).pixels, bodies))
+            seconds = time.perf_counter() - began
     decoders.close()
+    return np.stack(found), round(len(bodies) / seconds, 1)
+
+
+def measure_network(folder: Path, seconds: float) -> dict[str, Any]:
+    """Compare ways to run the network, on one thread and on all cores; decoding beside it."""
+    pixels, rate = decoded(folder)
+    found: dict[str, Any] = {"pictures": len(pixels), "decoded_per_second": rate}
+    found["mean_bytes"] = round(statistics.mean(path.stat().st_size for path in folder.glob("*.jpg")))
     cores = torch.get_num_threads()
     with torch.inference_mode():
         for threads in sorted({1, cores}):
             torch.set_num_threads(threads)
             rates = {f"matrix_product_{name}": matrix_rate(getattr(torch, name)) for name in ("float32", "bfloat16")}
             found[f"{threads} threads"] = rates | in_turns(engines(pixels[:BATCH], threads), BATCH, seconds)
-            print(threads, found[f"{threads} threads"], flush=True)
+            for name, rate in found[f"{threads} threads"].items():
+                print(threads, name, rate, flush=True)
     torch.set_num_threads(cores)
-    model = load_lite(device=torch.device("cpu"))
-    found["shipped, against the plain network"] = differences(plain_lite(), model, pixels)
-    half = load_lite(device=torch.device("cpu"), dtype=torch.bfloat16)
-    found["bfloat16, against the plain network"] = differences(plain_lite(), half, pixels)
     return found
+
+
+def measure_results(folder: Path) -> dict[str, Any]:
+    """Count what differs from the plain network."""
+    pixels, _ = decoded(folder)
+    plain = plain_lite()
+    return {
+        "shipped": differences(plain, load_lite(device=torch.device("cpu")), pixels),
+        "bfloat16": differences(plain, load_lite(device=torch.device("cpu"), dtype=torch.bfloat16), pixels),
+    }
 
 
 def plain_lite() -> Lite:
@@ -220,9 +237,26 @@ def _on_cores(worker: psutil.Process) -> tuple[float, float]:
     return own.user + own.system, sum(each.user + each.system for each in children)
 
 
-def measure_workers(folder: Path, checkouts: dict[str, Path], rounds: int, copies: int) -> dict[str, Any]:
-    """Compare workers of several checkouts, in turns."""
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
+def ways(beside: Path | None) -> dict[str, tuple[Path, dict[str, str]]]:
+    """Return checkouts and settings of workers, by name."""
+    cores = os.cpu_count() or 1
+    usual = {"OMP_NUM_THREADS": str(cores), "RAMQ_DECODE_THREADS": str(cores), "RAMQ_BATCH_SIZE": str(BATCH)}
+    others = {
+        "1 thread for the model": {"OMP_NUM_THREADS": "1"},
+        "1 decoder": {"RAMQ_DECODE_THREADS": "1"},
+        "batches of 16": {"RAMQ_BATCH_SIZE": "16"},
+        "batches of 64": {"RAMQ_BATCH_SIZE": "64"},
+    }
+    return {
+        **({"before": (beside.resolve(), usual)} if beside else {}),
+        "now": (ROOT, usual),
+        **{f"now, {name}": (ROOT, usual | changed) for name, changed in others.items()},
+    }
+
+
+def measure_workers(folder: Path, chosen: dict[str, tuple[Path, dict[str, str]]], rounds: int, copies: int) -> Results:
+    """Compare workers of several checkouts and settings, in turns. After the first round, only the first two."""
+    found: Results = {name: [] for name in chosen}
     with tempfile.TemporaryDirectory(prefix="ramq-lite-") as name:
         root = Path(name)
         sources = root / "warm", root / "pictures"
@@ -233,23 +267,17 @@ def measure_workers(folder: Path, checkouts: dict[str, Path], rounds: int, copie
                     shutil.copy(path, source / f"{number}-{path.name}")
         with breakable_services(root / "services") as running:
             for number in range(rounds):
-                for label, checkout in checkouts.items():
-                    data = root / f"{label}{number}"
+                for place, (label, (checkout, environment)) in enumerate(chosen.items()):
+                    if number and place > 1:
+                        continue
+                    data = root / f"way{place}round{number}"
                     data.mkdir()
-                    url = PostgresServer(running.database_url).create_database(f"{label}{number}")
+                    url = PostgresServer(running.database_url).create_database(data.name)
                     settings = Settings(data_dir=data, database_url=url, broker_url=running.broker_url)
-                    cores = str(os.cpu_count())
+                    leases = {"RAMQ_LEASE_SECONDS": "30", "RAMQ_SHARD_SIZE": "256"}
                     with (
                         client_services(settings) as services,
-                        running_fleet(
-                            settings,
-                            data,
-                            is_null=False,
-                            OMP_NUM_THREADS=cores,
-                            RAMQ_LEASE_SECONDS="30",
-                            RAMQ_SHARD_SIZE="256",
-                            RAMQ_BATCH_SIZE=str(BATCH),
-                        ) as fleet,
+                        running_fleet(settings, data, is_null=False, **environment, **leases) as fleet,
                     ):
                         upgrade(services.engine)
                         found[label].append(run_worker(services, fleet, checkout, sources))
@@ -260,12 +288,12 @@ def measure_workers(folder: Path, checkouts: dict[str, Path], rounds: int, copie
 def main() -> None:
     """Measure, print, write a file."""
     parser = options(__doc__)
-    parser.add_argument("part", choices=("pictures", "network", "worker"))
+    parser.add_argument("part", choices=("pictures", "network", "results", "worker"))
     parser.add_argument("--folder", type=Path, required=True, help="of the pictures")
     parser.add_argument("--seconds", type=float, default=30, help="for the network, with each number of threads")
     parser.add_argument("--beside", type=Path, help="another checkout, whose worker is measured in turns with this one")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--copies", type=int, default=6, help="of each picture, for the worker")
+    parser.add_argument("--copies", type=int, default=4, help="of each picture, for the worker")
     chosen: argparse.Namespace = parser.parse_args()
     if chosen.part == "pictures":
         make_pictures(chosen.folder)
@@ -273,10 +301,11 @@ def main() -> None:
     report = begin()
     if chosen.part == "network":
         report |= measure_network(chosen.folder, chosen.seconds)
+    elif chosen.part == "results":
+        report |= measure_results(chosen.folder)
+        print(report)
     else:
-        checkouts = {"before": chosen.beside.resolve()} if chosen.beside else {}
-        report |= measure_workers(chosen.folder, {**checkouts, "now": ROOT}, chosen.rounds, chosen.copies)
-    print({name: value for name, value in report.items() if "against" in name})
+        report |= measure_workers(chosen.folder, ways(chosen.beside), chosen.rounds, chosen.copies)
     write(chosen, f"lite-{chosen.part}", report)
 
 
