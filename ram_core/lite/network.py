@@ -109,7 +109,9 @@ def _network(path: Path) -> EfficientNetLite2:
                 f"{path} is not EfficientNet-Lite2: {name} should have shape {tuple(target.shape)} like {key}, "
                 f"found {tuple(getattr(tensor, 'shape', ()))}"
             )
-    network.load_state_dict(dict(zip(wanted, given.values(), strict=True)), strict=True, assign=True)
+    numbers = zip(given.values(), wanted.values(), strict=True)
+    loaded = dict(zip(wanted, (tensor.to(target.dtype) for tensor, target in numbers), strict=True))
+    network.load_state_dict(loaded, strict=True, assign=True)
     network.eval().requires_grad_(requires_grad=False)
     for part in network.modules():
         if isinstance(part, Layer):
