@@ -89,6 +89,12 @@ class EfficientNetLite2(nn.Module):
         self.head = Layer(into, _HEAD)
         self.classifier = nn.Linear(_HEAD, _CLASSES)
 
+    def fold(self) -> None:
+        """Fold all norms, in evaluation mode and before weights are converted to 16 bits."""
+        for part in list(self.modules()):
+            if isinstance(part, Layer):
+                part.fold()
+
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Return (B, 1280, h, w) from which the classes are computed, of (B, 3, H, W) normalised pixels."""
         found: torch.Tensor = self.head(self.groups(self.stem(images)))

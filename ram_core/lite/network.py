@@ -12,7 +12,7 @@ import torch
 
 from ram_core.errors import CheckpointError, DeviceError
 from ram_core.lite.fused import fused
-from ram_core.lite.layers import EfficientNetLite2, Layer
+from ram_core.lite.layers import EfficientNetLite2
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,7 +113,5 @@ def _network(path: Path) -> EfficientNetLite2:
     loaded = dict(zip(wanted, (tensor.to(target.dtype) for tensor, target in numbers), strict=True))
     network.load_state_dict(loaded, strict=True, assign=True)
     network.eval().requires_grad_(requires_grad=False)
-    for part in network.modules():
-        if isinstance(part, Layer):
-            part.fold()
+    network.fold()
     return network
