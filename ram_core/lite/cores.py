@@ -37,7 +37,7 @@ class Cores:
 
     def run(self, call: Callable[[Tensor], T], batch: Tensor) -> list[T]:
         """Return what ``call`` makes of each part of a batch, in order."""
-        parts = batch.split(max(1, min(MOST, math.ceil(len(batch) / self._count))))
+        parts = torch.split(batch, max(1, min(MOST, math.ceil(len(batch) / self._count))))
         if self._threads is None or len(parts) == 1:
             return [call(part) for part in parts]
         return list(self._threads.map(torch.inference_mode()(call), parts))

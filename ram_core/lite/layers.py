@@ -70,7 +70,7 @@ class Block(nn.Sequential):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) -> (B, C', H', W')."""
-        found: torch.Tensor = super().forward(hidden)
+        found: torch.Tensor = super().forward(hidden)  # type: ignore[no-untyped-call]
         return found + hidden if self.is_residual else found
 
 

@@ -22,14 +22,14 @@ from ram_core.transforms import normalise
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torch import nn
+    from ram_core.lite.layers import EfficientNetLite2
 
 PHOTOS = Path(skimage.__file__).parent / "data"
 NAMES = ("chelsea.png", "coffee.png", "rocket.jpg", "astronaut.png", "motorcycle_left.png")
 CPU = torch.device("cpu")
 
 
-def is_fused(loaded: nn.Module) -> bool:
+def is_fused(loaded: EfficientNetLite2) -> bool:
     return any(isinstance(part, FusedLayer) for part in loaded.modules())
 
 
@@ -49,7 +49,7 @@ def batch(pixels: Any) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def plain() -> nn.Module:
+def plain() -> EfficientNetLite2:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(network, "fused", lambda loaded: loaded)
         return installed_network(CPU, torch.float32)[0]
@@ -65,7 +65,7 @@ def three_threads() -> Iterator[None]:
 
 @needs_fusing
 @torch.inference_mode()
-def test_fused_convolutions_compute_the_same(plain: nn.Module, batch: torch.Tensor) -> None:
+def test_fused_convolutions_compute_the_same(plain: EfficientNetLite2, batch: torch.Tensor) -> None:
     other = fused.fused(plain)
     assert is_fused(other)
     assert not is_fused(plain)
@@ -77,13 +77,13 @@ def test_fused_convolutions_compute_the_same(plain: nn.Module, batch: torch.Tens
 
 @needs_fusing
 @torch.inference_mode()
-def test_fused_convolutions_take_pictures_of_any_size(plain: nn.Module) -> None:
+def test_fused_convolutions_take_pictures_of_any_size(plain: EfficientNetLite2) -> None:
     images = torch.rand(2, 3, 97, 131).contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(fused.fused(plain)(images), plain(images), atol=2e-5, rtol=1e-5)
 
 
 def test_a_torch_without_such_convolutions_runs_the_plain_ones(
-    plain: nn.Module, monkeypatch: pytest.MonkeyPatch
+    plain: EfficientNetLite2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuses(*_: object) -> None:
         raise RuntimeError("not compiled with oneDNN\nand more")
@@ -94,14 +94,16 @@ def test_a_torch_without_such_convolutions_runs_the_plain_ones(
 
 @needs_fusing
 def test_convolutions_that_compute_something_else_are_not_taken(
-    plain: nn.Module, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    plain: EfficientNetLite2, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(fused, "_SIX", [0.0, 5.0])
     assert fused.fused(plain) is plain
     assert "they change logits" in caplog.text
 
 
-def test_tags_are_those_of_the_plain_network(plain: nn.Module, pixels: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tags_are_those_of_the_plain_network(
+    plain: EfficientNetLite2, pixels: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lite = load_lite(device=CPU)
     monkeypatch.setattr(network, "fused", lambda _: plain)
     for one, two in zip(lite.predict(pixels), load_lite(device=CPU).predict(pixels), strict=True):

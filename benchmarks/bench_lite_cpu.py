@@ -1,9 +1,9 @@
 """How fast ``lite`` is: its network alone, and a worker from JPEGs of 2 megapixels to records.
 
-    python -m benchmarks.bench_lite pictures --folder /tmp/pictures
-    python -m benchmarks.bench_lite network --folder /tmp/pictures
-    python -m benchmarks.bench_lite results --folder /tmp/pictures
-    python -m benchmarks.bench_lite worker --folder /tmp/pictures --beside ../ramq-before
+    python -m benchmarks.bench_lite_cpu pictures --folder /tmp/pictures
+    python -m benchmarks.bench_lite_cpu network --folder /tmp/pictures
+    python -m benchmarks.bench_lite_cpu results --folder /tmp/pictures
+    python -m benchmarks.bench_lite_cpu worker --folder /tmp/pictures --beside ../ramq-before
 
 The pictures are the installed photographs, scaled to 2 megapixels, with the noise of a camera, at quality 88.
 ``network`` compares ways to run the network, in turns, also with ONNX Runtime and OpenVINO if they and ``onnx`` are
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ram_core.lite.model import Lite
+    from ram_core.recognition import Prediction
     from ramq.wiring import Services
     from tests.services.fleet import Fleet
 
@@ -110,10 +111,8 @@ def matrix_rate(dtype: torch.dtype) -> float:
     return round(statistics.median(rates), 1)
 
 
-def differences(model: Lite, other: Lite, pixels: NDArray[np.uint8]) -> dict[str, Any]:
+def differences(ours: list[Prediction], theirs: list[Prediction], thresholds: NDArray[np.float32]) -> dict[str, Any]:
     """Count what would be stored differently with another way to run the network."""
-    ours, theirs = model.predict(pixels), other.predict(pixels)
-    thresholds = model.vocabulary.thresholds
     values = differing = largest = tag_sets = 0
     for one, two in zip(ours, theirs, strict=True):
         stored = []
@@ -128,7 +127,7 @@ def differences(model: Lite, other: Lite, pixels: NDArray[np.uint8]) -> dict[str
         sets = [set(each.tag_ids[each.scores > thresholds[each.tag_ids]].tolist()) for each in (one, two)]
         tag_sets += sets[0] != sets[1]
     return {
-        "images": len(pixels),
+        "images": len(ours),
         "images_with_other_tags": tag_sets,
         "stored_scores": values,
         "stored_scores_that_differ": differing,
@@ -152,14 +151,14 @@ def decoded(folder: Path) -> tuple[NDArray[np.uint8], float]:
     return np.stack(found), round(len(bodies) / seconds, 1)
 
 
-def measure_network(folder: Path, seconds: float) -> dict[str, Any]:
-    """Compare ways to run the network, on one thread and on all cores; decoding beside it."""
+def measure_network(folder: Path, seconds: float, numbers: list[int]) -> dict[str, Any]:
+    """Compare ways to run the network, with several numbers of threads; decoding beside it."""
     pixels, rate = decoded(folder)
     found: dict[str, Any] = {"pictures": len(pixels), "decoded_per_second": rate}
     found["mean_bytes"] = round(statistics.mean(path.stat().st_size for path in folder.glob("*.jpg")))
     cores = torch.get_num_threads()
     with torch.inference_mode():
-        for threads in sorted({1, cores}):
+        for threads in numbers:
             torch.set_num_threads(threads)
             rates = {f"matrix_product_{name}": matrix_rate(getattr(torch, name)) for name in ("float32", "bfloat16")}
             found[f"{threads} threads"] = rates | in_turns(engines(pixels[:BATCH], threads), BATCH, seconds)
@@ -172,10 +171,11 @@ def measure_network(folder: Path, seconds: float) -> dict[str, Any]:
 def measure_results(folder: Path) -> dict[str, Any]:
     """Count what differs from the plain network."""
     pixels, _ = decoded(folder)
-    plain = plain_lite()
+    model = plain_lite()
+    plain, thresholds, device = model.predict(pixels), model.vocabulary.thresholds, torch.device("cpu")
     return {
-        "shipped": differences(plain, load_lite(device=torch.device("cpu")), pixels),
-        "bfloat16": differences(plain, load_lite(device=torch.device("cpu"), dtype=torch.bfloat16), pixels),
+        name: differences(plain, load_lite(device=device, dtype=dtype).predict(pixels), thresholds)
+        for name, dtype in (("shipped", torch.float32), ("bfloat16", torch.bfloat16))
     }
 
 
@@ -237,7 +237,7 @@ def _on_cores(worker: psutil.Process) -> tuple[float, float]:
     return own.user + own.system, sum(each.user + each.system for each in children)
 
 
-def ways(beside: Path | None) -> dict[str, tuple[Path, dict[str, str]]]:
+def ways(beside: Path | None, *, with_others: bool) -> dict[str, tuple[Path, dict[str, str]]]:
     """Return checkouts and settings of workers, by name."""
     cores = os.cpu_count() or 1
     usual = {"OMP_NUM_THREADS": str(cores), "RAMQ_DECODE_THREADS": str(cores), "RAMQ_BATCH_SIZE": str(BATCH)}
@@ -250,7 +250,7 @@ def ways(beside: Path | None) -> dict[str, tuple[Path, dict[str, str]]]:
     return {
         **({"before": (beside.resolve(), usual)} if beside else {}),
         "now": (ROOT, usual),
-        **{f"now, {name}": (ROOT, usual | changed) for name, changed in others.items()},
+        **{f"now, {name}": (ROOT, usual | changed) for name, changed in others.items() if with_others},
     }
 
 
@@ -291,6 +291,8 @@ def main() -> None:
     parser.add_argument("part", choices=("pictures", "network", "results", "worker"))
     parser.add_argument("--folder", type=Path, required=True, help="of the pictures")
     parser.add_argument("--seconds", type=float, default=30, help="for the network, with each number of threads")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, os.cpu_count() or 1], help="for the network")
+    parser.add_argument("--settings", action="store_true", help="measure workers with other settings too")
     parser.add_argument("--beside", type=Path, help="another checkout, whose worker is measured in turns with this one")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--copies", type=int, default=4, help="of each picture, for the worker")
@@ -300,12 +302,14 @@ def main() -> None:
         return
     report = begin()
     if chosen.part == "network":
-        report |= measure_network(chosen.folder, chosen.seconds)
+        report |= measure_network(chosen.folder, chosen.seconds, chosen.threads)
     elif chosen.part == "results":
         report |= measure_results(chosen.folder)
         print(report)
     else:
-        report |= measure_workers(chosen.folder, ways(chosen.beside), chosen.rounds, chosen.copies)
+        report |= measure_workers(
+            chosen.folder, ways(chosen.beside, with_others=chosen.settings), chosen.rounds, chosen.copies
+        )
     write(chosen, f"lite-{chosen.part}", report)
 
 
