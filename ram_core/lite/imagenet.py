@@ -26,7 +26,7 @@ def imagenet_vocabulary() -> TagVocabulary:
     """
     hierarchy = shipped_hierarchy()
     upper = hierarchy.upper_tags
-    # The names and the definition of each class, as timm has them: importing timm takes longer than all the rest.
+    # The names and the definition of each class, as timm has them. Importing timm takes long.
     lines = (files("ram_core.lite") / "imagenet_classes.tsv").read_text(encoding="utf-8").splitlines()
     names = [line.partition("\t")[0].split(",")[0].strip() for line in lines]
     descriptions = [(line.replace("\t", ": ", 1),) for line in lines]

@@ -2,7 +2,7 @@
 
 Width 1.1 and depth 1.2 of EfficientNet-B0, at 260 pixels, as in its authors' code ("lite" models of
 ``tpu/models/official/efficientnet``). Its parts are in the order of the weights in a checkpoint. It is written out here
-because importing a library of networks takes longer than loading one.
+because importing a library of networks takes long.
 """
 
 from __future__ import annotations
