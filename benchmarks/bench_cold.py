@@ -4,15 +4,21 @@
     python -m benchmarks.bench_cold --folder DATA --rows 10000000 --cache-gb 4
 
 Each way to search runs as a process of its own in a control group, whose memory and page cache together are limited
-(cgroup v1 or v2; needs root). ``dropped``: before each query, all files are closed and dropped from the page cache.
-``steady``: new queries, after others have filled the cache. ``again``: the same few queries a second time, so that
-everything they need is in memory. The ways:
+(cgroup v1 or v2; needs root).
 
-* ``faults``: how it was before: each part by itself, page faults with the kernel's own read-ahead.
+* ``dropped``: before each query, all files are closed and dropped from the page cache. The time to open them counts.
+* ``steady``: new queries, after others have filled the cache.
+* ``again``: the same few queries a second time, so that everything they need is in memory.
+* ``scan``: all vectors of one segment, after its files were dropped.
+
+The ways:
+
+* ``faults``: how it was before: each part by itself, and page faults, each of which waits for the disk.
 * ``alone``: each part by itself, with pages asked for before they are read.
 * ``together``: as ``storage.index`` does it: the candidates of all parts together, then asked for, then read.
 
-``disk`` is what the disk does without the page cache, in the same run.
+``disk`` is what the disk does without the page cache, in the same run. ``order`` is how the candidates of one segment
+lie in the file of its vectors, and how they would if it were ordered by list.
 """
 
 from __future__ import annotations
@@ -26,7 +32,6 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,12 +40,13 @@ import numpy as np
 
 from benchmarks.cold_data import made, opened
 from benchmarks.report import begin, options, write
-from benchmarks.search_data import WIDTH, Maker
+from benchmarks.search_data import CHUNK, WIDTH, Maker
+from storage.index.mapped import PAGE, MappedFile, pieces
 from storage.index.selection import Selection
-from storage.index.vectors import EXACT_FILE
+from storage.index.vectors import EXACT_FILE, faiss
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -48,7 +54,7 @@ if TYPE_CHECKING:
 
 K = 10
 QUERIES = 6_000
-KNOWN = 200
+KNOWN = 100
 """The true nearest of the last queries are known."""
 
 WAYS = ("faults", "alone", "together")
@@ -68,14 +74,16 @@ class Searcher:
     def __init__(self, folders: Sequence[Path], way: str) -> None:
         self.folders, self.way = folders, way
         self._threads = ThreadPoolExecutor(os.cpu_count())
-        self._open()
-
-    def reopen(self) -> None:
-        """Forget everything that is in memory of the files."""
         self._parts: tuple[Part, ...] = ()
+        if way == "faults":
+            MappedFile.fetch = _wait_for_faults  # type: ignore[method-assign]
+        self.open()
+
+    def close(self) -> None:
+        """Close the segments, and drop them from memory."""
+        self._parts = ()
         for folder in self.folders:
             drop(folder)
-        self._open()
 
     def nearest(self, query: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the ids of the best ``K``."""
@@ -85,11 +93,17 @@ class Searcher:
         ids = np.concatenate([part.rows.ids[rows] for part, (rows, _) in zip(self._parts, found, strict=True)])
         return ids[np.lexsort((ids, -np.concatenate([scores for _, scores in found])))[:K]]
 
-    def _open(self) -> None:
-        parts = [opened(folder) for folder in self.folders]
-        if self.way == "faults":
-            parts = [replace(part, vectors=replace(part.vectors, mapped=None)) for part in parts]
-        self._parts = tuple(parts)
+    def scanned(self, query: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return the rows of the best ``K`` of the first segment, by comparing all of its vectors."""
+        return self._parts[0].vectors.search(query, K, by_lists=False)[0]
+
+    def open(self) -> None:
+        """Open the segments."""
+        self._parts = tuple(opened(folder) for folder in self.folders)
+
+
+def _wait_for_faults(self: MappedFile, starts: NDArray[np.int64], lengths: NDArray[np.int64] | int) -> None:
+    """Ask for nothing, as it was before."""
 
 
 def drop(folder: Path) -> None:
@@ -99,15 +113,24 @@ def drop(folder: Path) -> None:
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def measure(searcher: Searcher, queries: NDArray[np.float32], seconds: float, *, dropping: bool = False) -> Any:
-    """Search for one query after the other, as long as ``seconds``; return times, reads and what was found."""
+def measure(
+    searcher: Searcher,
+    search: Callable[[NDArray[np.float32]], NDArray[np.int64]],
+    queries: NDArray[np.float32],
+    seconds: float,
+    *,
+    dropping: bool = False,
+) -> tuple[dict[str, Any], list[NDArray[np.int64]]]:
+    """Search for one query after the other, as long as ``seconds``; return times and reads, and what was found."""
     taken, reads, faults, found = [], [], [], []
     end = time.monotonic() + seconds
     for query in queries:
         if dropping:
-            searcher.reopen()
+            searcher.close()
         read, fault, began = bytes_read(), resource.getrusage(resource.RUSAGE_SELF).ru_majflt, time.perf_counter()
-        found.append(searcher.nearest(query))
+        if dropping:
+            searcher.open()
+        found.append(search(query))
         taken.append(1000 * (time.perf_counter() - began))
         reads.append((bytes_read() - read) / 2**20)
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_majflt - fault)
@@ -137,17 +160,19 @@ def ways(folders: Sequence[Path], way: str, seconds: float, kinds: Sequence[str]
     figures: dict[str, Any] = {}
     if "dropped" in kinds:
         searcher.nearest(queries[0])  # starts threads
-        figures["dropped"], _ = measure(searcher, queries[-KNOWN:], seconds / 4, dropping=True)
+        figures["dropped"], _ = measure(searcher, searcher.nearest, queries[-KNOWN:], seconds / 4, dropping=True)
     if "steady" in kinds:
-        filling, _ = measure(searcher, queries[: -2 * KNOWN], seconds / 2)
+        filling, _ = measure(searcher, searcher.nearest, queries[: -2 * KNOWN], seconds / 2)
         figures["filled_with"] = filling["queries"]
-        figures["steady"], found = measure(searcher, queries[-KNOWN:], seconds / 4)
+        figures["steady"], found = measure(searcher, searcher.nearest, queries[-KNOWN:], seconds / 4)
         shares = [len(np.intersect1d(ids, true)) / K for ids, true in zip(found, truth, strict=False)]
         figures["recall_at_10"] = round(float(np.mean(shares)), 4)
     if "again" in kinds:
         few = queries[-2 * KNOWN : -KNOWN]
-        measure(searcher, few[:100], seconds / 8)
-        figures["again"], _ = measure(searcher, few[:100], seconds / 8)
+        first, _ = measure(searcher, searcher.nearest, few, seconds / 8)
+        figures["again"], _ = measure(searcher, searcher.nearest, few[: first["queries"]], seconds / 8)
+    if "scan" in kinds:
+        figures["scan"], _ = measure(searcher, searcher.scanned, queries[-1:], 0.0, dropping=True)
     return figures
 
 
@@ -165,11 +190,38 @@ def know(folders: Sequence[Path]) -> None:
     ids, scores = [], []
     for folder in folders:
         part = opened(folder)
-        found, rows = part.vectors.exact.search(queries[-KNOWN:], K)
-        ids.append(part.rows.ids[rows])
-        scores.append(found)
+        for start in range(0, len(part.rows), CHUNK):
+            # A product of matrices takes a tenth of the time of FAISS' scans.
+            codes = part.vectors.codes(np.arange(start, min(start + CHUNK, len(part.rows))))
+            cosines = queries[-KNOWN:] @ codes.astype(np.float32).T
+            best = np.argpartition(-cosines, K, axis=1)[:, :K]
+            ids.append(part.rows.ids[start + best])
+            scores.append(np.take_along_axis(cosines, best, axis=1))
     best = np.argsort(-np.concatenate(scores, axis=1), axis=1)[:, :K]
     np.savez(file, queries=queries, truth=np.take_along_axis(np.concatenate(ids, axis=1), best, axis=1))
+
+
+def order(folder: Path, queries: NDArray[np.float32]) -> dict[str, Any]:
+    """Return in how many pages and pieces the candidates of a query lie: ordered by id, as they are, or by list."""
+    vectors = opened(folder).vectors
+    lists = faiss.downcast_index(faiss.extract_index_ivf(vectors.coarse)).invlists
+    places, list_of = np.empty(len(vectors), dtype=np.int64), np.empty(len(vectors), dtype=np.int64)
+    begin_at = 0
+    for number in range(lists.nlist):
+        size = lists.list_size(number)
+        rows = faiss.rev_swig_ptr(lists.get_ids(number), size) if size else np.empty(0, dtype=np.int64)
+        places[rows], list_of[rows] = np.arange(begin_at, begin_at + size), number
+        begin_at += size
+    width = 2 * vectors.vector_size
+    counts: dict[str, list[int]] = {"candidates": [], "lists": []}
+    for query in queries:
+        rows, _ = vectors.near(query, 1.0)
+        counts["candidates"].append(len(rows))
+        counts["lists"].append(len(np.unique(list_of[rows])))
+        for name, where in (("by id", rows), ("by list", places[rows])):
+            counts.setdefault(f"pages, {name}", []).append(len(np.unique(where * width // PAGE)))
+            counts.setdefault(f"pieces, {name}", []).append(len(pieces(where * width, width)))
+    return {name: round(float(np.mean(values)), 1) for name, values in counts.items()}
 
 
 def disk(file: Path) -> dict[str, Any]:
@@ -240,7 +292,7 @@ def main() -> None:
     parser.add_argument("--cache-gb", type=float, default=4.0, help="memory and page cache of the process")
     parser.add_argument("--seconds", type=float, default=40.0, help="for each way")
     parser.add_argument("--ways", nargs="+", default=WAYS)
-    parser.add_argument("--kinds", nargs="+", default=["dropped", "steady", "again"])
+    parser.add_argument("--kinds", nargs="+", default=["dropped", "steady", "again", "scan"])
     parser.add_argument("--way", help="measure this way in this process")
     chosen = parser.parse_args()
     folders = list(made(chosen.folder, chosen.rows, SEGMENT_ROWS, WIDTH))
@@ -258,6 +310,7 @@ def main() -> None:
         "index_gb": round(sum(file.stat().st_size for folder in folders for file in folder.iterdir()) / 2**30, 2),
         "disk": disk(folders[0] / EXACT_FILE),
         "read_ahead_kb": _read_ahead(folders[0]),
+        "order": order(folders[0], Maker(WIDTH).queries(KNOWN)),
     }
     for way in chosen.ways:
         for folder in folders:

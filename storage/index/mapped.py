@@ -22,6 +22,9 @@ PAGE = mmap.PAGESIZE
 GAP_PAGES = 4
 """Places with at most so many pages between them are read in one piece: that takes less time than two requests."""
 
+PIECE_BYTES = 128 * 1024
+"""The kernel reads no more of what it is asked for at once than its read-ahead: so much by default."""
+
 
 class MappedFile:
     """A file mapped for scattered reads. Immutable and thread-safe.
@@ -50,17 +53,22 @@ class MappedFile:
             raise ValueError(f"the file has {len(self)} bytes, fewer than {rows} rows of {width}")
         return np.frombuffer(self._map, dtype=np.uint8, offset=start).reshape(rows, width)
 
+    def fetch_all(self, end: int | None = None) -> None:
+        """Ask the kernel to read everything before byte ``end`` (None: the whole file)."""
+        self.fetch(np.zeros(1, dtype=np.int64), len(self) if end is None else end)
+
     def fetch(self, starts: NDArray[np.int64], lengths: NDArray[np.int64] | int) -> None:
         """Ask the kernel to read these places, (N,) each, and return before it has. What is in memory costs little.
 
         Python holds its lock meanwhile. Giving it back for each place could cost a busy process milliseconds each time.
         """
         if hasattr(mmap, "MADV_WILLNEED"):
-            for start, length in _pieces(starts, lengths):
-                self._map.madvise(mmap.MADV_WILLNEED, start, length)
+            for start, length in pieces(starts, lengths):
+                for at in range(start, start + length, PIECE_BYTES):
+                    self._map.madvise(mmap.MADV_WILLNEED, at, min(PIECE_BYTES, start + length - at))
 
 
-def _pieces(starts: NDArray[np.int64], lengths: NDArray[np.int64] | int) -> list[tuple[int, int]]:
+def pieces(starts: NDArray[np.int64], lengths: NDArray[np.int64] | int) -> list[tuple[int, int]]:
     """Return places as whole pages, (first byte, bytes), joined where they lie close together."""
     if len(starts) == 0:
         return []

@@ -147,6 +147,8 @@ class Vectors:
         found = look_up([(self, selected)], query, k) if by_lists and self.tuning is not None else None
         if found is not None:
             return found[0]
+        if self.mapped is not None:
+            self.mapped.exact.fetch_all()
         selector = None if selected is None else faiss.IDSelectorBitmap(packed(selected, len(self)))
         return _found(self.exact, query, k, None if selector is None else faiss.SearchParameters(sel=selector))
 
@@ -263,7 +265,7 @@ def build_vectors(codes: NDArray[np.float16]) -> Vectors:
 
 
 def open_vectors(folder: Path, tuning: dict[str, Any] | None) -> Vectors:
-    """Map files that have been checked. Reads only headers.
+    """Map files that have been checked. Reads only headers, and begins to read what every search needs.
 
     Raises:
         RuntimeError: FAISS cannot read a file.
@@ -277,7 +279,9 @@ def open_vectors(folder: Path, tuning: dict[str, Any] | None) -> Vectors:
     if (coarse.ntotal, coarse.d) != (exact.ntotal, exact.d):
         raise ValueError(f"{COARSE_FILE} has {coarse.ntotal} rows of {coarse.d}, expected {exact.ntotal} of {exact.d}")
     listed = MappedFile(folder / COARSE_FILE)
-    return Vectors(exact, coarse, Tuning(**tuning), Mapped(stored, listed, _list_starts(coarse, len(listed))))
+    list_starts = _list_starts(coarse, len(listed))
+    listed.fetch_all(int(list_starts[0]))  # rotation and centroids, which every search reads
+    return Vectors(exact, coarse, Tuning(**tuning), Mapped(stored, listed, list_starts))
 
 
 def _list_starts(coarse: Any, file_bytes: int) -> NDArray[np.int64]:

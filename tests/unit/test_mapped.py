@@ -17,9 +17,8 @@ from pyroaring import BitMap
 from storage.index import ann, by_lists
 from storage.index import vectors as searching
 from storage.index.by_lists import look_up
-from storage.index.mapped import GAP_PAGES, PAGE, MappedFile
-from storage.index.mapped import _pieces as pieces
-from storage.index.vectors import Vectors, build_vectors, faiss, open_vectors
+from storage.index.mapped import GAP_PAGES, PAGE, MappedFile, pieces
+from storage.index.vectors import COARSE_FILE, Vectors, build_vectors, faiss, open_vectors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +90,7 @@ def test_pieces_are_whole_pages_that_hold_all_places_and_lie_apart(places: list[
     assert read <= len(wanted) + GAP_PAGES * (len(wanted) - len(found))
 
 
-def test_no_places_are_no_pieces() -> None:
+def test_no_places_are_nopieces() -> None:
     assert pieces(np.empty(0, dtype=np.int64), 5) == []
 
 
@@ -148,6 +147,29 @@ def test_everything_is_asked_for_before_it_is_read(parts: list[Vectors], monkeyp
     for part, (rows, _), (file, places) in zip(parts, found, asked[len(parts) :], strict=True):
         ends = [len(file) - (len(part) - 1 - row) * 2 * SIZE for row in rows.tolist()]
         assert set(ends) <= places
+
+
+def test_a_scan_asks_for_all_vectors_at_once(parts: list[Vectors], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[MappedFile, list[int], int]] = []
+    monkeypatch.setattr(
+        MappedFile, "fetch", lambda file, starts, lengths: asked.append((file, starts.tolist(), lengths))
+    )
+    parts[0].search(clustered(1, 9)[0], 10, by_lists=False)
+    assert parts[0].mapped is not None
+    assert asked == [(parts[0].mapped.exact, [0], len(parts[0].mapped.exact))]
+
+
+def test_opening_asks_for_what_every_search_reads(
+    in_memory: list[Vectors], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[list[int], int]] = []
+    monkeypatch.setattr(MappedFile, "fetch", lambda _, starts, lengths: asked.append((starts.tolist(), lengths)))
+    opened = on_disk(in_memory[0], tmp_path / "part")
+    assert opened.mapped is not None
+    assert opened.mapped.list_starts is not None
+    assert asked == [([0], opened.mapped.list_starts[0])]
+    lists = (tmp_path / "part" / COARSE_FILE).stat().st_size - opened.mapped.list_starts[0]
+    assert lists == len(opened) * (faiss.extract_index_ivf(opened.coarse).code_size + 8)
 
 
 def test_a_system_that_takes_no_advice_is_searched_all_the_same(
