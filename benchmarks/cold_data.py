@@ -7,6 +7,7 @@ the usual way would take most of an hour on two cores.
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -30,22 +31,38 @@ MAIN_DIMENSIONS = 72
 _ASSIGNED_UNITS = 6_800
 
 
-def made(folder: Path, rows: int, each: int, width: int) -> Iterator[Path]:
-    """Yield the folders of segments of ``each`` images, ``rows`` in all. One that is there is not made again."""
+def made(folder: Path, rows: int, each: int, width: int, distinct: int) -> Iterator[Path]:
+    """Yield the folders of segments of ``each`` images, ``rows`` in all. One that is there is not made again.
+
+    The first ``distinct`` are made. The others are copies of them in files of their own, of which nothing is in memory
+    because another was read.
+    """
     maker = Maker(width)
-    first: Path | None = None
+    known: list[Path] = []
     for number, start in enumerate(range(0, rows, each)):
         wanted = folder / f"{width}-{each}-{number}"
         found = list(wanted.glob("segment-*"))
-        if not found:
+        if not found and number >= distinct:
+            shutil.rmtree(wanted, ignore_errors=True)
+            copied = wanted / known[number % distinct].name
+            found = [shutil.copytree(known[number % distinct], copied, copy_function=_copied)]
+        elif not found:
             shutil.rmtree(wanted, ignore_errors=True)
             staged = wanted / "staged"
             staged.mkdir(parents=True)
-            part = _part(maker, start, min(each, rows - start), first)
+            part = _part(maker, start, min(each, rows - start), known[0] if known else None)
             name = write(part, staged, generation_id=1, lo=number, hi=number + 1)
             found = [staged.rename(wanted / name)]
-        first = first or found[0]
+        known.append(found[0])
         yield found[0]
+
+
+def _copied(source: str, target: str) -> None:
+    """Copy a file and flush it: only what is on disk can be dropped from memory."""
+    shutil.copyfile(source, target)
+    descriptor = os.open(target, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def opened(folder: Path) -> Part:

@@ -2,7 +2,7 @@
 
 Each part names the rows in the lists nearest to the query, with a score estimated from one bit per dimension. The best
 of these estimates, of all parts, are scored again with the float16 vectors. These lie scattered over files that may be
-larger than memory, so each of them may cost a read: five parts together need half as many as five parts by themselves.
+larger than memory, so each of them may cost a read: five parts together need fewer than half as many as each by itself.
 """
 
 from __future__ import annotations
@@ -56,12 +56,13 @@ def look_up(
     they are the best of the selection, even if selection and query are correlated. If not, more are searched for.
 
     Args:
-        parts: at least one.
+        parts: at least one, each with at least one selected row.
         query: (D,).
-        k: at least 1, at most the number of selected rows.
+        k: at least 1. If fewer rows are selected, all of them.
         of_each: like ``map``; may work on several parts at the same time.
     """
     rows = sum(len(vectors) if selected is None else len(selected) for vectors, selected in parts)
+    k = min(k, rows)
     share = rows / sum(len(vectors) for vectors, _ in parts)
     # Each row is selected with probability ``share``: mean and deviation of a negative binomial distribution.
     rank = (k + RANK_SPREAD * sqrt(k * (1 - share))) / share

@@ -225,6 +225,12 @@ def test_parts_searched_together_find_only_what_is_selected(parts: list[Vectors]
     assert good >= 0.98 * 10 * len(queries)
 
 
+def test_more_than_there_are_gives_all_of_them(parts: list[Vectors]) -> None:
+    chosen = [BitMap([3, 5]), BitMap([8]), BitMap([0, 1])]
+    found = _listed(look_up(list(zip(parts, chosen, strict=True)), clustered(1, 9)[0], 20))
+    assert sorted(place[1:] for place in found) == [(0, 3), (0, 5), (1, 8), (2, 0), (2, 1)]
+
+
 def test_a_part_by_itself_is_searched_with_its_own_effort(parts: list[Vectors]) -> None:
     """The number of candidates grows with the number of parts, from what was measured for one."""
     part = parts[0]
