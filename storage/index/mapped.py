@@ -55,7 +55,7 @@ class MappedFile:
 
     def fetch_all(self, end: int | None = None) -> None:
         """Ask the kernel to read everything before byte ``end`` (None: the whole file)."""
-        self.fetch(np.zeros(1, dtype=np.int64), len(self) if end is None else end)
+        self.fetch(np.zeros(1, dtype=np.int64), len(self) if end is None else min(end, len(self)))
 
     def fetch(self, starts: NDArray[np.int64], lengths: NDArray[np.int64] | int) -> None:
         """Ask the kernel to read these places, (N,) each, and return before it has. What is in memory costs little.

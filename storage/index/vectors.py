@@ -275,19 +275,20 @@ def open_vectors(folder: Path, tuning: dict[str, Any] | None) -> Vectors:
     stored = MappedFile(folder / EXACT_FILE)
     if tuning is None:
         return Vectors(exact, mapped=Mapped(stored))
+    listed = MappedFile(folder / COARSE_FILE)
+    # Rotation and centroids come first. FAISS reads the former at once, page by page, and every search the latter.
+    listed.fetch_all(np.dtype(np.float32).itemsize * exact.d * (exact.d + tuning["lists"]))
     coarse = faiss.read_index(str(folder / COARSE_FILE), faiss.IO_FLAG_MMAP_IFC)
     if (coarse.ntotal, coarse.d) != (exact.ntotal, exact.d):
         raise ValueError(f"{COARSE_FILE} has {coarse.ntotal} rows of {coarse.d}, expected {exact.ntotal} of {exact.d}")
-    listed = MappedFile(folder / COARSE_FILE)
-    list_starts = _list_starts(coarse, len(listed))
-    listed.fetch_all(int(list_starts[0]))  # rotation and centroids, which every search reads
-    return Vectors(exact, coarse, Tuning(**tuning), Mapped(stored, listed, list_starts))
+    return Vectors(exact, coarse, Tuning(**tuning), Mapped(stored, listed, _list_starts(coarse, len(listed))))
 
 
 def _list_starts(coarse: Any, file_bytes: int) -> NDArray[np.int64]:
     """Return where the lists begin in a file that ends with them, and its end: FAISS writes one behind the other."""
     lists = faiss.downcast_index(faiss.extract_index_ivf(coarse))
-    sizes = [lists.invlists.list_size(number) for number in range(lists.nlist)]
+    size_of = lists.invlists.list_size
+    sizes = [size_of(number) for number in range(lists.nlist)]
     ends = np.cumsum(np.array([0, *sizes], dtype=np.int64)) * (lists.code_size + np.dtype(np.int64).itemsize)
     starts: NDArray[np.int64] = file_bytes - ends[-1] + ends
     return starts

@@ -167,9 +167,12 @@ def test_opening_asks_for_what_every_search_reads(
     opened = on_disk(in_memory[0], tmp_path / "part")
     assert opened.mapped is not None
     assert opened.mapped.list_starts is not None
-    assert asked == [([0], opened.mapped.list_starts[0])]
-    lists = (tmp_path / "part" / COARSE_FILE).stat().st_size - opened.mapped.list_starts[0]
-    assert lists == len(opened) * (faiss.extract_index_ivf(opened.coarse).code_size + 8)
+    size = (tmp_path / "part" / COARSE_FILE).stat().st_size
+    ((start, end),) = asked
+    assert start == [0]
+    # All that comes before the lists, but for a few numbers.
+    before_lists = size - len(opened) * (faiss.extract_index_ivf(opened.coarse).code_size + 8)
+    assert before_lists - 8 * 150 - 1_000 < end <= before_lists == opened.mapped.list_starts[0]
 
 
 def test_a_system_that_takes_no_advice_is_searched_all_the_same(
