@@ -1,242 +1,63 @@
 """How the web server answers many people at once: real PostgreSQL, real index, real HTTP, made-up images.
 
-    python -m benchmarks.bench_load --rows 1000000 --against ../older-checkout
+    python -m benchmarks.bench_load --rows 1000000 --data /tmp/load --against ../older-checkout
 
-First an idle server over some thousand images answers one client, then a large one answers many. With ``--against`` the
-same is then measured of another checkout, with its own code, on this machine: what became faster is a ratio of one run.
+Some thousand images answer one client, and a million answer one and many. With ``--against``, ``ramq web`` of another
+checkout serves the same data, and the two are asked in turns: what became faster is a ratio of one run.
 
 ``ramq web`` runs in a process of its own, as it does for people; the generator speaks to it over loopback with
 connections that are kept. Every client asks again as soon as it is answered, so that milliseconds are those of a busy
 server. First each kind of request is measured alone, then all of them mixed as a person's clicks make them: a search
 brings a page, and with it the thumbnails of its hits. ``inside_ms`` is the mean time that the server itself spent on
-the search, by its metrics. Generator and database share the machine with the server.
+the search, by its metrics. Generator and database share the machine with the server. ``cpu_ms`` says how much time of a
+core each of them took for a request, which depends less on what else the machine does than requests per second.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import random
 import re
-import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import psutil
 import urllib3
 
+from benchmarks.load_data import filled
+from benchmarks.load_generator import MIX, Generator, Tally, table, together
 from benchmarks.report import begin, options, write
-from benchmarks.search_data import CHUNK, Maker, load, prepare
-from ram_core import load_text_encoder
-from ramq.demo_photos import installed_photographs
-from ramq.embedded import embedded
 from ramq.embedded.process import spawn
-from storage.database import driver_connection, make_engine, unit_of_work
-from storage.index.builder import MAX_SEGMENT_ROWS, IndexBuilder
-from storage.index.file_storage import FolderStorage
-from storage.migrate import upgrade
-from storage.objects.base import S3Options
-from storage.objects.source import open_store, parse_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    import argparse
+    from collections.abc import Callable, Iterator
 
-    from sqlalchemy import Engine
-
+    from benchmarks.load_data import Data
     from ramq.embedded import EmbeddedServices
 
-PICTURES = 240
-"""Images whose file exists, so that thumbnails are made of photographs."""
-
-THUMBNAIL_BYTES = 1_000
-"""Anything smaller is no photograph."""
-
-WORDS = ("red", "old", "small", "wet", "wooden", "a dog on", "people at", "a car by", "the sea and", "food on")
-PLACES = ("a table", "a street", "the beach", "grass", "a kitchen", "snow", "a bridge", "a tree", "a window", "a boat")
-MIX = {"page: text": 2, "page: tag": 2, "API: text": 1, "API: facets": 1, "API: image": 2, "thumbnail": 12}
-"""How often each kind is asked for in the mixed run."""
-
-
-@dataclass
-class Tally:
-    """What became of some requests.
-
-    Attributes:
-        seconds: each answer took, those of errors too.
-        statuses: how often each came; 0 is no answer.
-    """
-
-    seconds: list[float] = field(default_factory=list)
-    statuses: Counter[int] = field(default_factory=Counter)
-
-    def report(self, wall_seconds: float) -> dict[str, float]:
-        """Return the figures of requests that were made in so many seconds."""
-        middle, late = np.percentile(self.seconds, (50, 95))
-        return {
-            "requests": len(self.seconds),
-            "errors": len(self.seconds) - self.statuses[200],
-            "per_second": round(len(self.seconds) / wall_seconds, 1),
-            "p50_ms": round(1000 * middle, 2),
-            "p95_ms": round(1000 * late, 2),
-            "slowest_ms": round(1000 * max(self.seconds), 2),
-        }
-
-
-class Generator:
-    """Asks one server from several threads.
-
-    Args:
-        url: of the server.
-        rows: images in the database, numbered from 1.
-        pictures: ids of images that have a file.
-        clients: how many ask at the same time.
-    """
-
-    def __init__(self, url: str, rows: int, pictures: Sequence[int], clients: int) -> None:
-        self._url = url.rstrip("/")
-        self._rows, self._pictures, self._clients = rows, pictures, clients
-        self._pool = urllib3.PoolManager(maxsize=clients, retries=False, timeout=60)
-        self.kinds: dict[str, Callable[[random.Random], str]] = {
-            "health": lambda _: "/healthz",
-            "API: tag": lambda rng: f"/v1/search?tag={_tag(rng)}",
-            "API: text": lambda rng: f"/v1/search?q={_text(rng)}&relevance=0",
-            "API: text and tag": lambda rng: f"/v1/search?q={_text(rng)}&relevance=0&tag={_tag(rng)}",
-            "API: facets": lambda rng: f"/v1/tags?tag={_tag(rng)}",
-            "API: image": lambda rng: f"/v1/images/{rng.randint(1, self._rows)}",
-            "page: tag": lambda rng: f"/?tag={_tag(rng)}",
-            "page: text": lambda rng: f"/?q={_text(rng)}&relevance=0",
-            "page: image": lambda rng: f"/images/{rng.randint(1, self._rows)}",
-            "thumbnail": lambda rng: f"/v1/images/{rng.choice(self._pictures)}/thumbnail",
-        }
-
-    def check(self) -> None:
-        """Ask once for everything, and stop if an answer is not what it should be: an error is quick to measure."""
-        rng = random.Random(0)
-        for kind, path in self.kinds.items():
-            answer = self._pool.request("GET", self._url + path(rng))
-            is_empty = len(answer.data) < THUMBNAIL_BYTES if kind == "thumbnail" else b'"items":[]' in answer.data
-            if answer.status != 200 or is_empty or (kind.startswith("page") and b"/images/" not in answer.data):
-                raise SystemExit(f"{kind}: {answer.status}: {answer.data[:500]!r}")
-
-    def alone(self, kind: str, requests: int) -> dict[str, float]:
-        """Make so many requests of one kind."""
-        before = self._inside()
-        (tally,), wall_seconds = self._run([kind], requests)
-        seconds, count = (now - then for now, then in zip(self._inside(), before, strict=True))
-        inside = {"inside_ms": round(1000 * seconds / count, 2)} if count else {}
-        return tally.report(wall_seconds) | inside
-
-    def _inside(self) -> tuple[float, float]:
-        """Return how many seconds the server has spent on searches so far, and on how many."""
-        text = self._pool.request("GET", f"{self._url}/metrics").data.decode()
-        found = dict(re.findall(r'^ramq_search_seconds_(sum|count)\{kind="query"\} (\S+)', text, re.MULTILINE))
-        return float(found.get("sum", 0)), float(found.get("count", 0))
-
-    def mixed(self, requests: int) -> dict[str, Any]:
-        """Make so many requests of all kinds, as often as ``MIX`` says."""
-        kinds = [kind for kind, weight in MIX.items() for _ in range(weight)]
-        tallies, wall_seconds = self._run(kinds, requests)
-        names = list(dict.fromkeys(kinds))
-        everything = Tally([second for tally in tallies for second in tally.seconds], Counter())
-        for tally in tallies:
-            everything.statuses += tally.statuses
-        found = dict(zip(names, (tally.report(wall_seconds) for tally in tallies), strict=True))
-        return {"all": everything.report(wall_seconds), **found}
-
-    def _run(self, kinds: list[str], requests: int) -> tuple[list[Tally], float]:
-        """Return a tally for each of the different kinds, and the seconds that all took."""
-        names = list(dict.fromkeys(kinds))
-
-        def client(number: int) -> dict[str, Tally]:
-            rng = random.Random(number)
-            tallies = {kind: Tally() for kind in names}
-            for _ in range(requests // self._clients):
-                kind = rng.choice(kinds)
-                status, seconds = self._ask(self.kinds[kind](rng))
-                tallies[kind].seconds.append(seconds)
-                tallies[kind].statuses[status] += 1
-            return tallies
-
-        began = time.perf_counter()
-        with ThreadPoolExecutor(self._clients) as threads:
-            parts = list(threads.map(client, range(self._clients)))
-        wall_seconds = time.perf_counter() - began
-        merged = []
-        for kind in names:
-            tally = Tally([second for part in parts for second in part[kind].seconds])
-            for part in parts:
-                tally.statuses += part[kind].statuses
-            merged.append(tally)
-        return merged, wall_seconds
-
-    def _ask(self, path: str) -> tuple[int, float]:
-        began = time.perf_counter()
-        try:
-            status = self._pool.request("GET", self._url + path).status
-        except urllib3.exceptions.HTTPError:
-            status = 0
-        return status, time.perf_counter() - began
-
-
-def fill(engine: Engine, folder: Path, rows: int) -> list[int]:
-    """Make a database, its index and some of its files; return the ids of the images that have one."""
-    upgrade(engine)
-    width = int(load_text_encoder("lite").encode(["a cat"]).shape[1])
-    archive = folder / "archive"
-    provenance = prepare(engine, archive.as_uri(), width)
-    maker = Maker(width)
-    builder = IndexBuilder(engine, FolderStorage(folder / "index"), folder / "cache")
-    published = 0
-    for first in range(0, rows, CHUNK):
-        load(engine, maker.chunk(first // CHUNK, min(CHUNK, rows - first)), provenance)
-        done = min(rows, first + CHUNK)
-        if done - published + CHUNK > MAX_SEGMENT_ROWS or done == rows:
-            builder.publish_new(provenance.generation_id, force=True)
-            published = done
-    while builder.compact(provenance.generation_id):
-        pass
-    pictures = _give_files(engine, archive, rows)
-    with unit_of_work(engine) as session:
-        driver_connection(session).execute("ANALYZE")
-    return pictures
-
-
-def _give_files(engine: Engine, archive: Path, rows: int) -> list[int]:
-    """Put photographs where some of the keys are, and tell the database which version that is."""
-    photographs = installed_photographs()
-    if not photographs:
-        raise SystemExit("no photographs are installed: pip install scikit-image scikit-learn")
-    with unit_of_work(engine) as session:
-        every = max(1, rows // PICTURES)
-        found = driver_connection(session).execute("SELECT id, key FROM image WHERE id %% %s = 0", (every,)).fetchall()
-        for place, (_, key) in enumerate(found):
-            path = archive / key
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(photographs[place % len(photographs)], path)
-        store = open_store(parse_source(str(archive)), S3Options())
-        versions = {info.key: info.version for page in store.pages("", None) for info in page}
-        for image_id, key in found:
-            driver_connection(session).execute("UPDATE image SET version = %s WHERE id = %s", (versions[key], image_id))
-    return [image_id for image_id, _ in found]
+HERE = Path(__file__).parents[1]
+MIXED_SHARE = 4
+"""The mixed run takes so many times as long as one kind alone."""
 
 
 @contextmanager
-def serving(services: EmbeddedServices, folder: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """Run ``ramq web`` on what was filled; give its address and its process."""
-    log = folder / "web.log"
+def serving(
+    services: EmbeddedServices, folder: Path, *, checkout: Path = HERE, name: str = "web"
+) -> Iterator[tuple[str, psutil.Process]]:
+    """Run ``ramq web`` of a checkout on what was filled; give its address and its process.
+
+    What it keeps is in ``folder / name``.
+    """
+    log = folder / f"{name}.log"
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("RAMQ_")},
-        "RAMQ_DATA_DIR": str(folder / "web"),
+        "RAMQ_DATA_DIR": str(folder / name),
+        "PYTHONPATH": str(checkout),
         "RAMQ_DATABASE_URL": services.database_url,
         "RAMQ_BROKER_URL": services.broker_url,
         "RAMQ_INDEX_URL": (folder / "index").as_uri(),
@@ -245,7 +66,7 @@ def serving(services: EmbeddedServices, folder: Path) -> Iterator[tuple[str, psu
     }
     process = spawn(
         [sys.executable, "-m", "ramq.cli.main", "web", "--port", "0"],
-        cwd=Path(__file__).parents[1],
+        cwd=checkout,
         log=log,
         stop_signal=signal.SIGTERM,
         env=environment,
@@ -277,74 +98,139 @@ def address_in(log: Path, is_alive: Callable[[], bool]) -> str:
     raise SystemExit(f"ramq web did not start: {log.read_text(encoding='utf-8')}")
 
 
-def _tag(rng: random.Random) -> str:
-    return f"tag%20{rng.randint(0, 1500)}"  # from frequent to rare
+class Version:
+    """One version of the server, and what it did.
+
+    Args:
+        url: its address.
+        server: its process.
+        data: what it serves.
+        rows: number of its images.
+    """
+
+    def __init__(self, url: str, server: psutil.Process, data: Data, rows: int) -> None:
+        self._generator = Generator(url, rows, data.pictures)
+        self._server = server
+        self._services = data.services
+        self._inside: dict[str, list[float]] = {}
+        self._tallies: dict[str, Tally] = {}
+        self._mixed: dict[str, Tally] = {}
+        self._used: dict[str, dict[str, float]] = {}
+        self.kinds = list(self._generator.kinds)
+        self._generator.check()
+
+    def alone(self, kind: str, clients: int, seconds: float, seed: int) -> None:
+        """Ask for one kind."""
+        before = self._generator.inside()
+        with self._using(kind):
+            found = self._generator.ask({kind: 1}, clients, seconds, seed)[kind]
+        inside = self._inside.setdefault(kind, [0.0, 0.0])
+        for place, (now, then) in enumerate(zip(self._generator.inside(), before, strict=True)):
+            inside[place] += now - then
+        _join(self._tallies, {kind: found})
+
+    def mixed(self, clients: int, seconds: float, seed: int) -> None:
+        """Ask for all kinds, as often as ``MIX`` says."""
+        with self._using("mixed"):
+            found = self._generator.ask(MIX, clients, seconds, seed)
+        _join(self._mixed, found)
+
+    def report(self) -> dict[str, Any]:
+        """Return the figures of everything that was asked so far."""
+        alone = {}
+        for kind, tally in self._tallies.items():
+            seconds, searches = self._inside[kind]
+            alone[kind] = {
+                **tally.report(),
+                **({"inside_ms": round(1000 * seconds / searches, 2)} if searches else {}),
+                "cpu_ms": self._each(kind, tally),
+            }
+        everything = together(self._mixed)
+        return {
+            "server_own_mb": round(self._server.memory_full_info().uss / 2**20, 1),
+            "alone": alone,
+            "mixed": {
+                "all": {**everything.report(), "cpu_ms": self._each("mixed", everything)},
+                **{kind: tally.report() for kind, tally in self._mixed.items()},
+            },
+        }
+
+    def _each(self, kind: str, tally: Tally) -> dict[str, float]:
+        """Return the milliseconds of a core that each part took for a request."""
+        return {name: round(1000 * used / max(1, len(tally.seconds)), 2) for name, used in self._used[kind].items()}
+
+    @contextmanager
+    def _using(self, kind: str) -> Iterator[None]:
+        """Add the seconds of a core that each part takes during the block to those of a kind."""
+        before = self._parts()
+        yield
+        total = self._used.setdefault(kind, {})
+        for name, now in self._parts().items():
+            total[name] = total.get(name, 0) + now - before[name]
+
+    def _parts(self) -> dict[str, float]:
+        """Return the seconds of a core that each part has taken so far."""
+        services = psutil.Process(self._services.supervisor_pid).children(recursive=True)
+        database = [process for process in services if process.name().startswith("postgres")]
+        return {
+            "server": _seconds_of([self._server, *self._server.children(recursive=True)]),
+            "database": _seconds_of(database),
+            "generator": time.process_time(),
+        }
 
 
-def _text(rng: random.Random) -> str:
-    return f"{rng.choice(WORDS)} {rng.choice(PLACES)}".replace(" ", "+")
+def _seconds_of(processes: list[psutil.Process]) -> float:
+    total = 0.0
+    for process in processes:
+        times = process.cpu_times()
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
 
 
-def table(found: dict[str, dict[str, float]]) -> str:
-    """Return a line for each kind."""
-    head = f"{'':20}{'requests':>10}{'errors':>8}{'per s':>9}{'p50 ms':>10}{'p95 ms':>10}"
-    return "\n".join(
-        [head]
-        + [
-            f"{kind:20}{one['requests']:>10,}{one['errors']:>8,}{one['per_second']:>9,.1f}"
-            f"{one['p50_ms']:>10,.2f}{one['p95_ms']:>10,.2f}"
-            for kind, one in found.items()
-        ]
-    )
+def _join(tallies: dict[str, Tally], further: dict[str, Tally]) -> None:
+    for kind, tally in further.items():
+        known = tallies.setdefault(kind, Tally())
+        known.add(tally)
+        known.wall_seconds += tally.wall_seconds
 
 
-def measure(rows: int, clients: int, requests: int, parent: Path | None) -> dict[str, Any]:
-    """Fill a database, serve it, ask it from so many clients; print tables and return the figures."""
-    with tempfile.TemporaryDirectory(dir=parent) as name, embedded(Path(name) / "services") as services:
-        folder = Path(name)
-        engine = make_engine(services.database_url)
-        began = time.perf_counter()
-        pictures = fill(engine, folder, rows)
-        engine.dispose()
-        filled_seconds = round(time.perf_counter() - began, 1)
-        with serving(services, folder) as (url, server):
-            generator = Generator(url, rows, pictures, clients)
-            generator.check()
-            alone = {kind: generator.alone(kind, requests) for kind in generator.kinds}
-            mixed = generator.mixed(requests * 4)
-            memory_mb = round(server.memory_full_info().uss / 2**20, 1)
-    print(
-        f"{rows:,} images, {clients} clients, one kind at a time\n{table(alone)}\n\nmixed\n{table(mixed)}", flush=True
-    )
-    return {
-        "rows": rows,
-        "clients": clients,
-        "filled_seconds": filled_seconds,
-        "server_own_mb": memory_mb,
-        "alone": alone,
-        "mixed": mixed,
-    }
+def measure(chosen: argparse.Namespace, rows: int, clients: list[int], seconds: float) -> dict[str, Any]:
+    """Serve so many images, ask from so many clients, the versions in turns; print tables and return the figures."""
+    checkouts = {"after": HERE, **({"before": chosen.against.absolute()} if chosen.against else {})}
+    found: dict[str, Any] = {}
+    with ExitStack() as stack:
+        data = stack.enter_context(filled(rows, chosen.data))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (folder / "index").symlink_to(data.folder / "index")
+        servers = {
+            name: stack.enter_context(serving(data.services, folder, checkout=checkout, name=name))
+            for name, checkout in checkouts.items()
+        }
+        for count in clients:
+            versions = {name: Version(*server, data, rows) for name, server in servers.items()}
+            for turn in range(chosen.turns):
+                _take_turn(versions, count, seconds / chosen.turns, seed=turn)
+            figures = {name: version.report() for name, version in versions.items()}
+            found[str(count)] = figures
+            for name, one in figures.items():
+                print(f"{name}: {rows:,} images, {count} clients, one kind at a time\n{table(one['alone'])}\n")
+                print(f"mixed\n{table(one['mixed'])}\n", flush=True)
+            if "before" in figures:
+                print(compared(f"{rows:,} images, {count} clients", **figures), flush=True)
+    return {"rows": rows, "clients": found}
 
 
-def measure_other(checkout: Path, rows: int, clients: int, requests: int, parent: Path | None) -> dict[str, Any]:
-    """Let another checkout measure itself, with its own code, on this machine."""
-    with tempfile.TemporaryDirectory(dir=parent) as name:
-        numbers = {"--rows": rows, "--clients": clients, "--requests": requests}
-        words = [str(word) for pair in numbers.items() for word in pair]
-        subprocess.run(
-            [sys.executable, "-m", "benchmarks.bench_load", *words, "--output", name],
-            cwd=checkout,
-            env={**os.environ, "PYTHONPATH": str(checkout.absolute())},
-            check=True,
-        )
-        (file,) = Path(name).glob("load-*.json")
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return {name: found[name] for name in ("rows", "clients", "server_own_mb", "alone", "mixed")}
+def _take_turn(versions: dict[str, Version], clients: int, seconds: float, seed: int) -> None:
+    for kind in next(iter(versions.values())).kinds:
+        for version in versions.values():
+            version.alone(kind, clients, seconds, seed)
+    for version in versions.values():
+        version.mixed(clients, MIXED_SHARE * seconds, seed)
 
 
-def compared(before: dict[str, Any], after: dict[str, Any]) -> str:
+def compared(title: str, before: dict[str, Any], after: dict[str, Any]) -> str:
     """Return a line for each kind: requests per second and milliseconds, before and after."""
-    lines = [f"{after['rows']:,} images, {after['clients']} clients{'before':>23}{'after':>20}{'ratio':>10}"]
+    lines = [f"{title:32}{'before':>20}{'after':>20}{'ratio':>10}"]
     kinds = {**after["alone"], "mixed": after["mixed"]["all"]}
     for kind, now in kinds.items():
         then = before["mixed"]["all"] if kind == "mixed" else before["alone"][kind]
@@ -355,24 +241,20 @@ def compared(before: dict[str, Any], after: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure an idle server and a busy one, here and in another checkout; print tables and write a file."""
+    """Measure a server over few images and over many, here and in another checkout; print tables and write a file."""
     parser = options(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="images in the database")
-    parser.add_argument("--clients", type=int, default=8, help="that ask at the same time")
-    parser.add_argument("--requests", type=int, default=2_000, help="of each kind")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8], help="that ask at the same time")
+    parser.add_argument("--seconds", type=float, default=4, help="for each kind, version and number of clients")
+    parser.add_argument("--turns", type=int, default=2, help="so often the versions take turns in these seconds")
     parser.add_argument("--idle-rows", type=int, default=5_000, help="images that one client asks for; 0: leave it out")
-    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another version to measure in the same run")
-    parser.add_argument("--folder", type=Path, help="where the database and the index lie meanwhile")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another version, with the same tables")
+    parser.add_argument("--data", type=Path, help="where databases are kept for the next run; default: nowhere")
     chosen = parser.parse_args()
     report = begin(memory_gb=round(psutil.virtual_memory().total / 2**30))
-    sizes = {"busy": (chosen.rows, chosen.clients, chosen.requests)}
     if chosen.idle_rows:
-        sizes = {"idle": (chosen.idle_rows, 1, max(100, chosen.requests // 10)), **sizes}
-    for name, size in sizes.items():
-        report[name] = {"after": measure(*size, chosen.folder)}
-        if chosen.against is not None:
-            report[name]["before"] = measure_other(chosen.against, *size, chosen.folder)
-            print(compared(report[name]["before"], report[name]["after"]), flush=True)
+        report["idle"] = measure(chosen, chosen.idle_rows, [1], chosen.seconds)
+    report["busy"] = measure(chosen, chosen.rows, chosen.clients, chosen.seconds)
     write(chosen, "load", report)
 
 

@@ -7,6 +7,10 @@ Needs torch, timm, transformers, numpy and Pillow only.
 
     OMP_NUM_THREADS=2 python -m benchmarks.bench_models --model ram_plus --batches 1 2 4 8
     python -m benchmarks.bench_models --model ram_plus --device cuda --batches 1 8 32 128 --compiled
+
+The file is written again after each batch size. ``--graphs`` also replays the network as a CUDA graph, without
+compiling it. ``straightforward_float32`` is the transcription in float32, what the official code computes in, on the
+largest batch: each row has the ratio to it.
 """
 
 from __future__ import annotations
@@ -25,8 +29,9 @@ import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.cuda_graphs import Graphed
 from benchmarks.memory import extra_bytes
-from benchmarks.report import begin, options, write
+from benchmarks.report import begin, options, save, write
 from benchmarks.straightforward import Straightforward
 from ram_core.modeling.beam_search import SearchOptions, search
 from ram_core.modeling.label_embeddings import reweight
@@ -213,18 +218,27 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, side: int) -> float:
 
 
 @torch.inference_mode()
-def run(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Measure everything that was chosen."""
+def run(chosen: argparse.Namespace, report: dict[str, Any]) -> None:
+    """Measure everything that was chosen. Write the file after each part."""
+
+    def keep() -> None:
+        save(chosen, f"models-{chosen.model}", report, to_the_minute=True)
+
     bench = Bench(chosen)
     with FlopCounterMode(display=False) as counter:
         bench.plain.logits(bench.pixels(1))
     flops = counter.get_total_flops()
-    report: dict[str, Any] = {"model": chosen.model, "flops_per_image": flops}
+    report |= {"model": chosen.model, "flops_per_image": flops}
     reference = bench.plain.logits(bench.pixels(4)).cpu()
+    largest = bench.pixels(max(chosen.batches, default=1))
+    bench.plain.logits(largest)
+    slow = len(largest) / min(bench.seconds(lambda: bench.plain.logits(largest))[0] for _ in range(2))
+    report["straightforward_float32"] = {"batch": len(largest), "images_per_second": slow}
     for number_format in chosen.formats:
         runner = bench.load(number_format)
         rate = matrix_rate(bench.device, FORMATS[number_format], 2048 if bench.device.type == "cpu" else 8192)
-        rows = []
+        rows: list[dict[str, Any]] = []
+        report[number_format] = {"matrix_flops_per_second": rate, "by_batch": rows}
         for batch in chosen.batches:
             pixels = bench.pixels(batch)
             row: dict[str, Any] = {"batch": batch}
@@ -234,16 +248,23 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
             row["straightforward_extra_bytes"] = extra_bytes(plain, bench.device)
             row["ours_extra_bytes"] = extra_bytes(lambda: runner(pixels), bench.device)  # noqa: B023
             row["share_of_matrix_rate"] = row["ours_images_per_second"] * flops / rate
+            row["times_straightforward_float32"] = row["ours_images_per_second"] / slow
+            if chosen.graphs:
+                graphed = Graphed(lambda given: runner.start(given).tagged.logits, bench.device)  # noqa: B023
+                graphed(pixels)
+                row["graph_images_per_second"] = batch / min(
+                    bench.seconds(lambda: graphed(pixels))[0]  # noqa: B023
+                    for _ in range(chosen.rounds)
+                )
             rows.append(row)
+            keep()
             _say(f"{number_format} batch {batch}: " + json.dumps(row))
-        report[number_format] = {
-            "matrix_flops_per_second": rate,
-            "by_batch": rows,
+        report[number_format] |= {
             "by_stage": {"batch": chosen.stage_batch, **bench.stages(chosen.stage_batch)},
             "agreement": _agreement(reference, runner(bench.pixels(4)).logits.cpu()),
         }
         _say(json.dumps(report[number_format]["by_stage"]) + json.dumps(report[number_format]["agreement"]))
-    return report
+        keep()
 
 
 def _agreement(reference: torch.Tensor, logits: torch.Tensor) -> dict[str, float]:
@@ -284,12 +305,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--chunk-size", type=int)
     parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--graphs", action="store_true", help="also as a CUDA graph; not with --compiled")
     parser.add_argument("--tiny", action="store_true", help="try the script, not the models")
     chosen = parser.parse_args()
     on_gpu = torch.device(chosen.device).type == "cuda"
     chosen.formats = chosen.formats or (["float32", "float16", "bfloat16"] if on_gpu else ["float32"])
     report = begin(**_machine(torch.device(chosen.device)))
-    report |= {"rounds": chosen.rounds, **run(chosen), "load_average_after": os.getloadavg()[0]}
+    report["rounds"] = chosen.rounds
+    run(chosen, report)
+    report["load_average_after"] = os.getloadavg()[0]
     write(chosen, f"models-{chosen.model}", report, to_the_minute=True)
 
 

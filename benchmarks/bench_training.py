@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmarks.memory import extra_bytes
-from benchmarks.report import begin, options, write
+from benchmarks.report import begin, options, save, write
 from benchmarks.straightforward import Straightforward
 from ram_core import TagVocabulary
 from ram_core.modeling.published import DESCRIPTIONS
@@ -180,6 +180,7 @@ def main() -> None:
         row = bench.measure(images, chosen.rounds)
         sys.stderr.write(json.dumps(row) + "\n")
         report["by_batch"].append(row)
+        save(chosen, f"training-ram_plus-{chosen.size}", report)
     write(chosen, f"training-ram_plus-{chosen.size}", report)
 
 

@@ -35,13 +35,19 @@ def pack(tokens: torch.Tensor, kind: TokenKind) -> NDArray[np.uint8]:
     Returns:
         (B, R) uint8; R is 2 E for ``global``, 2 E + N (4 + E) for ``tokens``: 75,328 bytes for RAM's 144 of 512.
     """
-    whole = tokens[:, 0].half().cpu().numpy().view(np.uint8)  # (B, 2 E)
-    if kind == "global":
-        return whole
-    scales, numbers = _to_int8(tokens[:, 1:].float())  # (B, N), (B, N, E)
-    batch = len(whole)
-    parts = (scales.cpu().numpy().reshape(batch, -1), numbers.cpu().numpy().reshape(batch, -1))
-    return np.concatenate([whole, *(part.view(np.uint8) for part in parts)], axis=1)
+    return joined([part.cpu() for part in parts_of(tokens, kind)])
+
+
+def parts_of(tokens: torch.Tensor, kind: TokenKind) -> list[torch.Tensor]:
+    """Return what ``pack`` packs, on the device of the tokens: ``joined`` makes rows of it."""
+    whole = tokens[:, 0].half()  # (B, E)
+    return [whole] if kind == "global" else [whole, *_to_int8(tokens[:, 1:].float())]  # (B, N), (B, N, E)
+
+
+def joined(parts: Sequence[torch.Tensor]) -> NDArray[np.uint8]:
+    """Return the (B, R) uint8 rows of parts on the host, each (B, …)."""
+    rows = [part.numpy().reshape(len(part), -1).view(np.uint8) for part in parts]
+    return rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1)
 
 
 def unpack_tokens(rows: NDArray[np.uint8], width: int) -> torch.Tensor:

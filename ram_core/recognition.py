@@ -130,6 +130,39 @@ class Recognizer(Protocol):
         """Recognise images: assigned tags, vector, caption."""
 
 
+class Pending(Protocol):
+    """The predictions of a batch that a device may still be computing."""
+
+    def is_done(self) -> bool:
+        """Return whether ``result`` does not wait."""
+
+    def result(self) -> list[Prediction]:
+        """Wait, and return one prediction per image. Raises what ``Recognizer.predict`` does. Call it once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Predictions that were computed at once."""
+
+    predictions: list[Prediction]
+
+    def is_done(self) -> bool:
+        """Return True."""
+        return True
+
+    def result(self) -> list[Prediction]:
+        """Return them."""
+        return self.predictions
+
+
+@runtime_checkable
+class RecognizesAhead(Protocol):
+    """A recognizer that can be given a batch before the results of the last one are read."""
+
+    def submit(self, pixels: NDArray[np.uint8], *, features: Any = None) -> Pending:
+        """Begin to recognise a batch of (B, S, S, 3) uint8 pixels made by ``preprocessing``."""
+
+
 class Retagger(Recognizer, Protocol):
     """A model that can compute other tags from an image's stored features, without the image."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -11,13 +12,14 @@ from torch.nn import functional
 from typing_extensions import override
 
 from ram_core.errors import FeaturesError, ImageError, ModelError, VocabularyError
-from ram_core.features import pack, unpack_tokens
+from ram_core.features import joined, parts_of, unpack_tokens
 from ram_core.modeling.beam_search import SearchOptions
 from ram_core.modeling.captioner import CaptionWords, caption_ids
 from ram_core.modeling.ram import RAM, Tagger
 from ram_core.modeling.ram_plus import RAMPlus
 from ram_core.modeling.tag2text import Tag2Text
 from ram_core.recognition import ModelSpec, Prediction, Recognition, recognize
+from ram_core.submitted import Submitted
 from ram_core.transforms import SquashTransform, normalise, require_pixels
 from ram_core.vocabulary import TagVocabulary
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from ram_core.features import TokenKind
     from ram_core.modeling.ram import Tagged
     from ram_core.modeling.runner import Runner
+    from ram_core.modeling.uploads import Fetched
     from ram_core.recognition import TextEncoder
 
 N = TypeVar("N", bound=Tagger)
@@ -124,21 +127,34 @@ class NetworkRecognizer(Generic[N]):
 
         ``features`` also returns packed image tokens: all of them, or only the global one.
         """
-        if not len(pixels):
-            return []
-        return self._predictions(self.runner(self._normalised(pixels)), caption=caption, features=features)
+        return self.submit(pixels, caption=caption, features=features).result() if len(pixels) else []
 
-    def _predictions(
-        self, tagged: Tagged, *, caption: bool = False, features: TokenKind | None = None
-    ) -> list[Prediction]:
+    @torch.inference_mode()
+    def submit(
+        self, pixels: NDArray[np.uint8], *, caption: bool = False, features: TokenKind | None = None
+    ) -> Submitted:
+        """Begin to recognise a batch, as ``predict`` does. A GPU computes it while the host goes on."""
+        started = self.runner.start(self._normalised(pixels))
+        arriving, again = self._fetch(started.tagged, features, started.finite), partial(self._fetch, features=features)
+        return Submitted(self.runner, started, arriving, again, partial(self._predictions, caption=caption))
+
+    def _fetch(self, tagged: Tagged, features: TokenKind | None, *more: torch.Tensor) -> Fetched:
+        """Begin to copy a result to the host: (B, T + D) scores and vectors, ``more``, and the parts of features."""
         scores = tagged.logits.sigmoid()  # (B, T)
         vectors = functional.normalize(self._vectors(tagged, scores).float(), dim=1)  # (B, D)
-        packed = torch.cat([scores, vectors], dim=1).cpu().numpy()  # the one copy from the device
-        table, unit = packed[:, : len(self.vocabulary)], packed[:, len(self.vocabulary) :]
+        kept = [] if features is None else parts_of(tagged.tokens, features)
+        return self.runner.fetch([torch.cat([scores, vectors], dim=1), *more, *kept])
+
+    def _predictions(
+        self, tagged: Tagged, arrived: Sequence[torch.Tensor], *, caption: bool = False
+    ) -> list[Prediction]:
+        """Return the predictions of a batch whose scores, vectors and parts of features are on the host."""
+        packed = arrived[0].numpy()
+        table, unit = np.split(packed, [len(self.vocabulary)], axis=1)
         captions: Sequence[str | None] = [None] * len(table)
         if caption and self.words is not None:
             captions = self._captions(tagged.tokens, self._assigned_names(table), SearchOptions())
-        kept = [None] * len(table) if features is None else pack(tagged.tokens, features)
+        kept = joined(arrived[1:]) if arrived[1:] else [None] * len(table)
         predictions, floor = [], self.score_floor
         for row, vector, sentence, feature in zip(table, unit, captions, kept, strict=True):
             ids = np.flatnonzero(row >= floor).astype(np.int32)
@@ -153,10 +169,7 @@ class NetworkRecognizer(Generic[N]):
         """Return (B, 3, S, S) float32 on the device from (B, S, S, 3) uint8 pixels."""
         require_pixels(pixels, self.preprocessing.size)
         host = torch.from_numpy(np.require(pixels, requirements=("C", "W")))
-        if self.runner.device.type == "cuda":
-            host = host.pin_memory()
-        on_device = host.to(self.runner.device, non_blocking=True)
-        return normalise(on_device, self.preprocessing.mean, self.preprocessing.std)
+        return self.runner.send(host, lambda sent: normalise(sent, self.preprocessing.mean, self.preprocessing.std))
 
     def _checked(self, pixels: torch.Tensor) -> torch.Tensor:
         size = self.preprocessing.size
@@ -254,7 +267,8 @@ class RamRecognizer(NetworkRecognizer[RAM]):
             tokens = unpack_tokens(kept, self.vector_size)
         except ValueError as error:
             raise FeaturesError(str(error)) from error
-        return self._predictions(self.runner.decode(tokens))
+        tagged = self.runner.decode(tokens)
+        return self._predictions(tagged, self._fetch(tagged, None).wait())
 
     def with_vector_kind(self, vector_kind: str) -> RamRecognizer:
         """Return the same model with vectors of another kind, ``image`` or ``tags``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -172,9 +173,18 @@ def normalise(pixels: torch.Tensor, mean: Triple, std: Triple) -> torch.Tensor:
         (B, 3, S, S) float32, equal bit for bit to ``(pixels / 255 - mean) / std`` computed in float32.
     """
     channels = pixels.permute(0, 3, 1, 2).contiguous().float()  # (B, 3, S, S)
-    centre = channels.new_tensor(mean).view(1, 3, 1, 1)
-    scale = channels.new_tensor(std).view(1, 3, 1, 1)
+    centre, scale = _levels_on(pixels.device, mean, std)
     return channels.div_(255).sub_(centre).div_(scale)
+
+
+@cache
+def _levels_on(device: torch.device, mean: Triple, std: Triple) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (1, 3, 1, 1) means and deviations. They are kept: copying numbers to a GPU waits until it is done."""
+    import torch  # noqa: PLC0415  (this module must not need it)
+
+    with torch.inference_mode(mode=False):
+        centre, scale = (torch.tensor(each, device=device).view(1, 3, 1, 1) for each in (mean, std))
+    return centre, scale
 
 
 def _grey(samples: NDArray[np.uint8]) -> Image.Image:

@@ -348,7 +348,7 @@ def open_services(settings: Settings, *, is_reachable: bool = False) -> Iterator
         FatalError: the database is not at the revision that this version needs.
     """
     with addresses(settings) as (database_url, broker_url):
-        pool_size = 20 if is_reachable else 5
+        pool_size = 40 if is_reachable else 10
         engine = make_engine(database_url, pool_size=pool_size)
         standby_url = settings.search_database_url
         standby = None if standby_url is None else make_engine(standby_url, pool_size=pool_size)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import select
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from psycopg import DataError
+from psycopg import Error as PsycopgError
 from psycopg import OperationalError as PsycopgOperationalError
 from psycopg.errors import DeadlockDetected, ProgramLimitExceeded
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
@@ -28,7 +31,11 @@ IDLE_SECONDS = 60
 LOCKED_IDLE_SECONDS = 5
 """How long a transaction may be idle while it holds a lock that others need."""
 
+QUIET_SECONDS = 5
+"""How long a connection may be unused before the server is asked whether it still works."""
+
 _IS_POOLED = "is_pooled"
+_USED_AT = "used_at"
 
 # A generic plan can be far worse than one for the actual values: a range may select a few rows or all, and a generic
 # plan locks the partitions of every generation that a parameter could name. Therefore psycopg is told what to prepare
@@ -36,16 +43,19 @@ _IS_POOLED = "is_pooled"
 _ONLY_WHEN_ASKED = 2**31
 
 
-def make_engine(url: str, *, pool_size: int = 5) -> Engine:
+def make_engine(url: str, *, pool_size: int = 10) -> Engine:
     """Return an engine for ``url`` (``postgresql+psycopg://…``).
 
     Connections are checked before use: after a restart of the database the engine reconnects without an error.
+
+    Args:
+        url: of the database.
+        pool_size: the maximum number of connections. They are kept open, because opening one takes as long as a search.
     """
     engine = create_engine(
         url,
         pool_size=pool_size,
-        max_overflow=pool_size,
-        pool_pre_ping=True,
+        max_overflow=0,
         pool_timeout=30,
         connect_args={
             "connect_timeout": 10,
@@ -62,6 +72,7 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: psycopg.Connection[Any], record: Any) -> None:
+        record.info[_USED_AT] = time.monotonic()
         found = connection.execute(
             """SELECT pg_backend_pid(), set_config('timezone', 'UTC', FALSE),
                    set_config('idle_in_transaction_session_timeout', %s, FALSE)""",
@@ -75,9 +86,18 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
             connection.prepare_threshold = None  # even with prepare=True
             record.info[_IS_POOLED] = True
 
+    @event.listens_for(engine, "checkout")
+    def _on_checkout(connection: psycopg.Connection[Any], record: Any, _proxy: Any) -> None:
+        if not _is_alive(engine, connection, time.monotonic() - record.info[_USED_AT]):
+            raise InvalidatePoolError
+
+    @event.listens_for(engine, "checkin")
+    def _on_checkin(_connection: Any, record: Any) -> None:
+        record.info[_USED_AT] = time.monotonic()
+
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:
-        if is_pooled(connection):
+        if is_pooled(connection) and not getattr(connection.connection.driver_connection, "autocommit", False):
             connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
 
     @event.listens_for(engine, "do_executemany")
@@ -89,6 +109,23 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
         return True
 
     return engine
+
+
+def _is_alive(engine: Engine, connection: psycopg.Connection[Any], idle_seconds: float) -> bool:
+    """Return whether a connection still works.
+
+    The end of a connection, and the reason that the server gives for it, wait to be read. If nothing waits on one that
+    was used a moment ago, the server need not be asked.
+    """
+    try:
+        if idle_seconds < QUIET_SECONDS:
+            waiting = select.poll()
+            waiting.register(connection.fileno(), select.POLLIN)
+            if not waiting.poll(0):
+                return True
+        return bool(engine.dialect.do_ping(connection))  # type: ignore[arg-type]  # a connection of the driver
+    except PsycopgError:
+        return False
 
 
 def is_pooled(connection: Connection) -> bool:

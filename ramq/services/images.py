@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from ramq.services.captions import Captions
 from ramq.services.originals import Original
-from storage.database import unit_of_work
 from storage.errors import NotFoundError
 from storage.objects.base import ObjectChangedError
 from storage.objects.source import open_store, parse_source, require_allowed
+from storage.remembered import read_only
 from storage.results import archives, lookup, regions
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class ImageClient:
 
     def get(self, image_id: int) -> ImageView:
         """Return one image. Raises ``NotFoundError``."""
-        with unit_of_work(self._engine) as session:
+        with read_only(self._engine) as session:
             return self._captions.as_corrected(session, [self._search.image(session, image_id)])[0]
 
     def find(self, text: str, archive: str | None = None) -> int:
@@ -82,13 +82,13 @@ class ImageClient:
         Raises:
             UsageError: it names no image, or several.
         """
-        with unit_of_work(self._engine) as session:
+        with read_only(self._engine) as session:
             inside = [archive_id for archive_id, _ in archives.resolve_all(session, archive)] if archive else None
             return lookup.resolve(session, text, inside)
 
     def find_all(self, texts: Sequence[str], archive: str | None = None) -> list[int]:
         """Return the ids of the images that ``texts`` name, in their order. See ``find``, which takes one."""
-        with unit_of_work(self._engine) as session:
+        with read_only(self._engine) as session:
             inside = [archive_id for archive_id, _ in archives.resolve_all(session, archive)] if archive else None
             return lookup.resolve_all(session, texts, inside)
 
@@ -99,7 +99,7 @@ class ImageClient:
             NotFoundError: there is no such image.
             PermanentError: its object cannot be fetched or decoded.
         """
-        with unit_of_work(self._engine) as session:
+        with read_only(self._engine) as session:
             place = lookup.locate(session, image_id)
 
         def make(side: int) -> NDArray[np.uint8]:
@@ -121,7 +121,7 @@ class ImageClient:
             NotFoundError: there is no such image, tags were not located in it, or it has no such region.
             PermanentError: its object cannot be fetched or decoded.
         """
-        with unit_of_work(self._engine) as session:
+        with read_only(self._engine) as session:
             place = lookup.locate(session, image_id)
             found = regions.views(session, [image_id]).get(image_id)
         region = next((one for one in found.regions if one.number == number), None) if found else None
@@ -136,7 +136,7 @@ class ImageClient:
             NotFoundError: there is no such image.
             PermanentError: its object cannot be fetched or decoded.
         """
-        with unit_of_work(self._engine) as session:
+        with read_only(self._engine) as session:
             place = lookup.locate(session, image_id)
         return self._part(image_id, place, box, side)
 
@@ -165,7 +165,7 @@ class ImageClient:
             PermanentError: its object is gone, or reading it is forbidden.
             StoreUnavailableError: the store is unavailable.
         """
-        with unit_of_work(self._engine) as session:
+        with read_only(self._engine) as session:
             uri, key, _ = lookup.locate(session, image_id)
         return Original(self._readable(uri), key)
 
@@ -178,7 +178,7 @@ class ImageClient:
             PermanentError: its object is gone, has changed since, is too large, or reading it is forbidden.
             StoreUnavailableError: the store is unavailable.
         """
-        with unit_of_work(self._engine) as session:
+        with read_only(self._engine) as session:
             uri, key, version = lookup.locate(session, image_id)
         # An export calls this for each image. Making a store and its connections anew takes longer than most answers.
         store = self._stores.get(uri) or self._stores.setdefault(uri, self._readable(uri))

@@ -39,17 +39,47 @@ class QueryTexts:
         self._lock = threading.Lock()
         self._loaded: TextEncoder | None = None
         self._texts: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._waiting: dict[str, None] = {}
+        self._texts_lock = threading.Lock()
         self._names: dict[int, NDArray[np.float32]] = {}
 
     def encode(self, text: str) -> NDArray[np.float32]:
-        """Return the vector (D,) of a text."""
+        """Return the vector (D,) of a text.
+
+        While one text is encoded, others wait. The next thread encodes all of them at once, which takes much less time
+        than one by one. A text that is remembered waits for nobody.
+        """
+        if (vector := self._recent(text)) is not None:
+            return vector
+        with self._texts_lock:
+            self._waiting[text] = None
         with self._lock:
-            if text not in self._texts:
-                self._texts[text] = self._encoder().encode([text])[0]
-                if len(self._texts) > REMEMBERED_TEXTS:
+            if (vector := self._recent(text)) is not None:
+                return vector
+            with self._texts_lock:
+                texts = list(self._waiting | {text: None})
+                self._waiting.clear()
+            # If this fails, those who wait try again, each with its own text.
+            vectors = self._encoder().encode(texts)
+            with self._texts_lock:
+                self._texts.update(zip(texts, vectors, strict=True))
+                while len(self._texts) > max(REMEMBERED_TEXTS, len(texts)):
                     self._texts.popitem(last=False)
-            self._texts.move_to_end(text)
-            return self._texts[text]
+            found: NDArray[np.float32] = vectors[texts.index(text)]
+            return found
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """The texts that wait until the one before them is encoded."""
+        with self._texts_lock:
+            return tuple(self._waiting)
+
+    def _recent(self, text: str) -> NDArray[np.float32] | None:
+        with self._texts_lock:
+            vector = self._texts.get(text)
+            if vector is not None:
+                self._texts.move_to_end(text)
+            return vector
 
     def encode_names(self, vocabulary: Names) -> NDArray[np.float32]:
         """Return the vectors (M, D) of some names of a vocabulary. Each machine computes them once and caches them."""

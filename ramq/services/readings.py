@@ -10,6 +10,7 @@ from ramq.services.corrections import LOCAL
 from ramq.services.reading_files import FILE_FORMATS, Picture, file_name
 from storage.database import unit_of_work
 from storage.errors import NotFoundError, UsageError
+from storage.remembered import read_only
 from storage.results import generations, line_corrections, lookup, readings
 from storage.texts import is_storable
 
@@ -54,17 +55,17 @@ class ReadingClient:
         Raises:
             NotFoundError: there is no such image or generation, or the image was not read.
         """
-        with unit_of_work(self._engine) as session:
+        with read_only(self._engine) as session:
             return _reading(session, image_id, generation)
 
     def find(self, image_id: int) -> ReadingView | None:
         """Return the text in one image, or None if it was not read."""
-        with unit_of_work(self._engine) as session:
+        with read_only(self._engine) as session:
             return readings.views(session, [image_id]).get(image_id)
 
     def views(self, image_ids: Sequence[int]) -> dict[int, ReadingView]:
         """Return the text in images by their ids, without images that were not read. Exports use it."""
-        with unit_of_work(self._search_engine) as session:
+        with read_only(self._search_engine) as session:
             return readings.views(session, image_ids)
 
     def file(self, image: ImageView, format_: str, generation: int | None = None) -> TextFile:
@@ -86,7 +87,7 @@ class ReadingClient:
 
     def corrections(self, image_id: int) -> list[LineCorrectionView]:
         """Return the corrections of lines of one image, oldest first."""
-        with unit_of_work(self._engine) as session:
+        with read_only(self._engine) as session:
             return line_corrections.of_image(session, image_id)
 
     def correct(self, image_id: int, polygon: Polygon, text: str | None, said_by: str = LOCAL) -> int:

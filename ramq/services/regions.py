@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ramq.services.corrections import LOCAL, every_vocabulary
 from storage.database import unit_of_work
 from storage.errors import NotFoundError
+from storage.remembered import read_only
 from storage.results import corrections, crops, generations, lookup, region_corrections, regions
 from storage.texts import fold
 
@@ -44,29 +45,29 @@ class RegionClient:
         Raises:
             NotFoundError: there is no such image or generation, or tags were not located in the image.
         """
-        with unit_of_work(self._engine) as session:
+        with read_only(self._engine) as session:
             return _regions(session, image_id, generation)
 
     def find(self, image_id: int) -> RegionsView | None:
         """Return the regions of one image, or None if tags were not located in it."""
-        with unit_of_work(self._engine) as session:
+        with read_only(self._engine) as session:
             return regions.views(session, [image_id]).get(image_id)
 
     def with_vectors(self, view: RegionsView | None) -> set[int]:
         """Return the numbers of those regions of an image that search can compare with others."""
         if view is None:
             return set()
-        with unit_of_work(self._search_engine) as session:
+        with read_only(self._search_engine) as session:
             return crops.numbers_with_vectors(session, view.image_id, view.regions)
 
     def views(self, image_ids: Sequence[int]) -> dict[int, RegionsView]:
         """Return the regions of images by their ids, without images that were not located. Exports use it."""
-        with unit_of_work(self._search_engine) as session:
+        with read_only(self._search_engine) as session:
             return regions.views(session, image_ids)
 
     def corrections(self, image_id: int) -> list[RegionCorrectionView]:
         """Return the corrections of regions of one image, oldest first."""
-        with unit_of_work(self._engine) as session:
+        with read_only(self._engine) as session:
             return region_corrections.of_image(session, image_id)
 
     def correct(self, image_id: int, tag: str, box: Box, *, is_there: bool, said_by: str = LOCAL) -> int:

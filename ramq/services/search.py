@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ramq.services.captions import Captions
 from ramq.services.region_warmer import RegionWarmer
-from storage.database import unit_of_work
 from storage.errors import ModelMissingError, NoGenerationError, UsageError
+from storage.remembered import read_only
 from storage.results import generations
 from storage.results.spaces import TEXT, made_by
 from storage.search import compared as comparing
@@ -50,6 +50,20 @@ class _Encoded(NamedTuple):
     compared: Sequence[Compared]
 
 
+class Offers(NamedTuple):
+    """What a form for a search can offer.
+
+    Attributes:
+        examples: the names of three tags of the generation in use, for example queries.
+        spaces: those that images have vectors in; ``text`` is always one of them.
+        spaces_of_texts: those of them that texts can be compared with.
+    """
+
+    examples: tuple[str, ...]
+    spaces: tuple[str, ...]
+    spaces_of_texts: tuple[str, ...]
+
+
 class SearchClient:
     """Searches. Thread-safe.
 
@@ -86,7 +100,7 @@ class SearchClient:
         """
         if is_strict:
             query, text = asking(query, text), None
-        with unit_of_work(self._engine) as session:
+        with read_only(self._engine) as session:
             asked = self._read(session, query, text) if text and text.strip() else query
             return noting(session, asked, self._search.vocabulary)
 
@@ -137,7 +151,7 @@ class SearchClient:
 
     def lines(self, query: SearchQuery, image_id: int) -> list[ReadMatch]:
         """Return the lines of text in one image that match a query. Raises ``UsageError``: see ``page``."""
-        with unit_of_work(self._engine) as session:
+        with read_only(self._engine) as session:
             return self._search.lines(session, query, image_id)
 
     def regions(self, query: SearchQuery, image_id: int) -> list[RegionMatch]:
@@ -145,7 +159,7 @@ class SearchClient:
 
         The image need not be a hit: other parts of the query may exclude it. Raises ``UsageError``: see ``page``.
         """
-        with unit_of_work(self._engine) as session:
+        with read_only(self._engine) as session:
             generation = queries.generation(session, query)
             if generation is None:
                 return []
@@ -171,7 +185,7 @@ class SearchClient:
         left = iter(found)
         while images := list(islice(left, queries.MAX_LIMIT)):
             # One transaction for each batch, because the consumer of the iterator may be slow.
-            with unit_of_work(self._engine) as session:
+            with read_only(self._engine) as session:
                 hits = self._captions.as_corrected(session, self._search.hits(session, match, query, images))
             yield from hits
 
@@ -187,7 +201,7 @@ class SearchClient:
         for left in reversed(range(_TRIES)):
             try:
                 asked = self._encoded(query, picture, is_strict=is_strict)
-                with unit_of_work(self._engine) as session:
+                with read_only(self._engine) as session:
                     return find(session, asked)
             except NoGenerationError:
                 if not left:
@@ -207,7 +221,7 @@ class SearchClient:
         if not query.text and picture is None:
             return _Encoded(query, ())
         queries.check(query)
-        with unit_of_work(self._engine) as session:
+        with read_only(self._engine) as session:
             recognised = queries.generation(session, query)
             if recognised is None:
                 return _Encoded(query, ())
@@ -243,17 +257,23 @@ class SearchClient:
 
     def spaces(self) -> tuple[str, ...]:
         """Return the spaces that images have vectors in; ``text`` is always one of them."""
-        with unit_of_work(self._engine) as session:
+        with read_only(self._engine) as session:
             return comparing.serving(session)
 
-    def spaces_of_texts(self) -> tuple[str, ...]:
-        """Return those of ``spaces`` that texts can be compared with."""
-        with unit_of_work(self._engine) as session:
-            return comparing.comparing_texts(session, self._models.compares_texts)
+    def offers(self) -> Offers:
+        """Return what a form for a search can offer."""
+        with read_only(self._engine) as session:
+            generation = generations.default(session)
+            names = None if generation is None else self._search.vocabulary(session, generation.vocabulary_id)
+            return Offers(
+                tuple(EXAMPLES if names is None else names.examples(EXAMPLES)),
+                comparing.serving(session),
+                comparing.comparing_texts(session, self._models.compares_texts),
+            )
 
     def made_by(self, space: str) -> str:
         """Return the command that makes further vectors in a space, by the model whose vectors are in use."""
-        with unit_of_work(self._engine) as session:
+        with read_only(self._engine) as session:
             generation = generations.default(session, space)
             return made_by(space, None if generation is None else generation.model)
 
@@ -271,15 +291,8 @@ class SearchClient:
 
     def suggest_tags(self, prefix: str, limit: int = 10) -> list[Completion]:
         """Return tags whose names start with ``prefix``, with the numbers of their images."""
-        with unit_of_work(self._engine) as session:
+        with read_only(self._engine) as session:
             return self._search.suggest(session, prefix, limit)
-
-    def example_tags(self) -> list[str]:
-        """Return the names of three tags of the generation in use, for example queries."""
-        with unit_of_work(self._engine) as session:
-            generation = generations.default(session)
-            names = None if generation is None else self._search.vocabulary(session, generation.vocabulary_id)
-        return list(EXAMPLES) if names is None else names.examples(EXAMPLES)
 
 
 def _in_each(

@@ -154,7 +154,7 @@ class VectorIndex:
             return view
         with generation.lock:
             # An older snapshot than the view's, taken before the wait, must not replace the view.
-            head = repository.head(session, generation_id)
+            head = repository.head_now(session, generation_id)
             view = generation.view
             if view is None or view.pointer != head.pointer or view.is_to_be_opened_again:
                 view = self._open(session, generation_id, head)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from heapq import merge
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -137,7 +138,11 @@ class Selection:
         here = [part.rows.ids if rows is None else part.rows.ids[rows_in(rows)] for part, rows in self.parts]
         if self.remote is not None:
             here.append(self.remote.ids())
-        return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *here]), kind="stable")  # merges ascending runs
+        runs = [run for run in here if len(run)]
+        ids = np.concatenate([np.empty(0, dtype=np.int64), *runs])
+        if any(run[-1] > following[0] for run, following in pairwise(runs)):
+            ids.sort(kind="stable")  # merges ascending runs
+        return ids
 
     def __contains__(self, image_id: int) -> bool:
         for part, selected in self.parts:

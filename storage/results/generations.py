@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from storage.database import wait_for_lock
 from storage.errors import NoGenerationError
+from storage.remembered import moment_of, remembered
 from storage.results import partitions, vocabularies
 from storage.results.generation_views import GenerationView
 from storage.tables import RECOGNITION, Generation, Vocabulary
@@ -117,14 +118,30 @@ def ensure_of_stage(session: Session, spec: StageSpec) -> int:
 
 def default(session: Session, stage: str = RECOGNITION) -> Generation | None:
     """Return the generation of a stage that serves search; None as long as nothing was recorded."""
+    if moment_of(session) is not None:
+        return _serving(session).get(stage)
     return session.scalars(select(Generation).where(Generation.is_default, Generation.stage == stage)).one_or_none()
 
 
 def serving(session: Session, stages: Sequence[str]) -> frozenset[str]:
     """Return those of these stages that have a generation which serves search."""
+    if moment_of(session) is not None:
+        return frozenset(_serving(session)).intersection(stages)
     return frozenset(
         session.scalars(select(Generation.stage).where(Generation.is_default, Generation.stage.in_(stages)))
     )
+
+
+def _serving(session: Session) -> dict[str, Generation]:
+    """Return the generations that serve search, by stage. They are detached, because other sessions use them too."""
+
+    def look_up() -> dict[str, Generation]:
+        found = {each.stage: each for each in session.scalars(select(Generation).where(Generation.is_default))}
+        for each in found.values():
+            session.expunge(each)
+        return found
+
+    return remembered(session, "generations that serve", look_up)
 
 
 def get(session: Session, generation_id: int, stage: str | None = RECOGNITION) -> Generation:
@@ -133,7 +150,7 @@ def get(session: Session, generation_id: int, stage: str | None = RECOGNITION) -
     Raises:
         NoGenerationError: there is none, or it was dropped.
     """
-    generation = session.get(Generation, generation_id) if generation_id < 2**15 else None
+    generation = _known(session, generation_id) if generation_id < 2**15 else None
     if generation is None or generation.dropped_at is not None or stage not in {None, generation.stage}:
         of_stage = select(Generation.id).where(Generation.dropped_at.is_(None)).order_by(Generation.id)
         if stage is not None:
@@ -141,6 +158,14 @@ def get(session: Session, generation_id: int, stage: str | None = RECOGNITION) -
         known = ", ".join(str(known_id) for known_id in session.scalars(of_stage))
         raise NoGenerationError(f"there is no generation {generation_id}; generations: {known or 'none'}")
     return generation
+
+
+def _known(session: Session, generation_id: int) -> Generation | None:
+    if moment_of(session) is not None:
+        for each in _serving(session).values():  # nearly every search asks for one of these
+            if each.id == generation_id:
+                return each
+    return session.get(Generation, generation_id)
 
 
 def views(session: Session) -> list[GenerationView]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, text, true
 
+from storage.database import driver_connection
 from storage.errors import NotFoundError, UsageError
 from storage.results import corrections, policies
 from storage.results.partitions import RESULT_TIMES
@@ -20,27 +21,40 @@ if TYPE_CHECKING:
 
     from storage.results.tags import Names
 
+_PLACE = """
+    SELECT archive.uri, image.key, image.version FROM image JOIN archive ON archive.id = image.archive_id
+    WHERE image.id = %s
+"""
+
 _AT_ONCE = 5_000
 """Names in a query."""
 
 
-def tag_views(row: Any, names: Names, threshold: float | None, denied: Collection[int]) -> list[TagView]:
+def tag_views(
+    row: Any, names: Names, threshold: float | None, denied: Collection[int], *, only_assigned: bool = False
+) -> list[TagView]:
     """Return the corrected tags of a record without the denied ones, highest score first.
 
     The thresholds are rounded like the scores. A tag is then above its threshold here exactly if it is in a search.
     """
-    views = [
-        TagView(
-            id=tag_id,
-            name=names.names[tag_id],
-            name_zh=names.names_zh[tag_id],
-            score=min(units, SCORE_SCALE) / SCORE_SCALE,
-            threshold=names.units(tag_id, threshold) / SCORE_SCALE,
-            source="person" if units == PERSON_UNITS else "model",
+    own = names.units
+    views = []
+    for tag_id, units in zip(row.tags, row.scores, strict=True):
+        least = own(tag_id, threshold)
+        is_by_person = units == PERSON_UNITS
+        # A page of hits has hundreds of tags that are not shown. Do not make views of them.
+        if tag_id in denied or (only_assigned and not is_by_person and min(units, SCORE_SCALE) <= least):
+            continue
+        views.append(
+            TagView(
+                id=tag_id,
+                name=names.names[tag_id],
+                name_zh=names.names_zh[tag_id],
+                score=min(units, SCORE_SCALE) / SCORE_SCALE,
+                threshold=least / SCORE_SCALE,
+                source="person" if is_by_person else "model",
+            )
         )
-        for tag_id, units in zip(row.tags, row.scores, strict=True)
-        if tag_id not in denied
-    ]
     return sorted(views, key=lambda tag: (-tag.score, tag.id))
 
 
@@ -146,14 +160,11 @@ def _vectors(session: Session, image_id: int) -> list[VectorView]:
 
 def locate(session: Session, image_id: int) -> tuple[str, str, str]:
     """Return an image's archive URI, key and version. Raises ``NotFoundError``."""
-    row = session.execute(
-        select(Archive.uri, Image.key, Image.version)
-        .join(Archive, Archive.id == Image.archive_id)
-        .where(Image.id == image_id)
-    ).one_or_none()
+    row = driver_connection(session).execute(_PLACE, (image_id,), prepare=True, binary=True).fetchone()
     if row is None:
         raise NotFoundError(f"there is no image {image_id}")
-    return row.uri, row.key, row.version
+    uri, key, version = row
+    return uri, key, version
 
 
 def ids_below(session: Session, archive_id: int | None, *prefixes: str) -> list[int]:

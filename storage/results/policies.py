@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
+from storage.remembered import remembered
 from storage.results.policy import NamePolicy, NameRules, Policy, name_policy_of, policy_of
 from storage.results.views import PolicyView
 from storage.tables import Archive, TagPolicy
@@ -49,7 +50,11 @@ def of_images(session: Session, image_ids: Sequence[int]) -> dict[int, NameRules
 
 def _counting(session: Session) -> list[tuple[int | None, str, str]]:
     counting = select(TagPolicy.archive_id, TagPolicy.name, TagPolicy.kind).where(TagPolicy.kind != NO_THING)
-    return [(row.archive_id, row.name, row.kind) for row in session.execute(counting)]
+
+    def look_up() -> list[tuple[int | None, str, str]]:
+        return [(row.archive_id, row.name, row.kind) for row in session.execute(counting)]
+
+    return remembered(session, "rules that count", look_up)
 
 
 def no_things(session: Session) -> Mapping[int | None, frozenset[str]]:

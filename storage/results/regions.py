@@ -9,6 +9,7 @@ from psycopg.rows import namedtuple_row
 from sqlalchemy import text
 
 from storage.database import driver_connection
+from storage.remembered import remembered
 from storage.results import images, policies, region_lists
 from storage.results.masks import Mask
 from storage.results.region_boxes import RegionChange, StoredRegion, corners_of, corrected, counts, stored
@@ -224,7 +225,8 @@ def leave_out(session: Session, generation_id: int) -> None:
 
 def is_any(session: Session) -> bool:
     """Return whether any image was located."""
-    return bool(session.scalar(text("SELECT EXISTS (SELECT FROM located_image WHERE generation_id IS NOT NULL)")))
+    asked = text("SELECT EXISTS (SELECT FROM located_image WHERE generation_id IS NOT NULL)")
+    return remembered(session, "is any image located", lambda: bool(session.scalar(asked)))
 
 
 def erase(session: Session, image_ids: Sequence[int]) -> int:

@@ -79,10 +79,10 @@ class Names:
         return self._own_units[tag_id] if threshold is None else round(threshold * SCORE_SCALE)
 
     def all_units(self, threshold: float | None) -> NDArray[np.int32]:
-        """Return ``units`` of every tag, (T,)."""
+        """Return ``units`` of every tag, (T,). It must not be changed."""
         if threshold is not None:
             return np.full(len(self.names), round(threshold * SCORE_SCALE), dtype=np.int32)
-        return np.array(self._own_units, dtype=np.int32)
+        return self._all_own_units
 
     def find(self, text: str) -> tuple[int, ...]:
         """Return the ids of the tags that ``text`` names: in English in any case, in Chinese, or as an id.
@@ -187,6 +187,12 @@ class Names:
     @cached_property
     def _own_units(self) -> list[int]:
         return [round(threshold * SCORE_SCALE) for threshold in self.thresholds]
+
+    @cached_property
+    def _all_own_units(self) -> NDArray[np.int32]:
+        units = np.array(self._own_units, dtype=np.int32)
+        units.flags.writeable = False
+        return units
 
     @cached_property
     def _by_name(self) -> dict[str, list[int]]:

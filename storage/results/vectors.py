@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import select, text
 
+from storage.remembered import moment_of, remembered
 from storage.results.packing import CODE, unpack_vectors
 from storage.tables import SCORE_SCALE, Generation, IndexState, Tag, Vector
 
@@ -92,7 +93,20 @@ class Head:
 
 
 def head(session: Session, generation_id: int) -> Head:
-    """Return the session's snapshot and the published manifest of a generation, in one query."""
+    """Return the session's snapshot and the published manifest of a generation, in one query.
+
+    A session that remembers what it looked up is asked for both as they were at its first statement.
+    """
+    moment = moment_of(session)
+    if moment is not None:
+        now = remembered(session, ("head", generation_id), lambda: head_now(session, generation_id))
+        if now.snapshot == moment.snapshot:
+            return now
+    return head_now(session, generation_id)
+
+
+def head_now(session: Session, generation_id: int) -> Head:
+    """Return the same as it is now."""
     row = session.execute(
         text(
             """

@@ -10,6 +10,7 @@ from sqlalchemy import insert, select, text, update
 
 from storage.database import wait_for_lock
 from storage.errors import ConflictError, NotFoundError, UsageError
+from storage.remembered import remembered
 from storage.results.generation_views import VocabularyTag, VocabularyView
 from storage.tables import Generation, Tag, Vocabulary
 
@@ -104,7 +105,8 @@ def add(session: Session, spec: VocabularySpec) -> VocabularyView:
 
 def edition(session: Session, vocabulary_id: int) -> int:
     """Return a number that changes with the synonyms of a vocabulary."""
-    return session.scalar(select(Vocabulary.edition).where(Vocabulary.id == vocabulary_id)) or 0
+    asked = select(Vocabulary.edition).where(Vocabulary.id == vocabulary_id)
+    return remembered(session, ("edition", vocabulary_id), lambda: session.scalar(asked) or 0)
 
 
 def _set_synonyms(session: Session, vocabulary_id: int, synonyms: Sequence[Sequence[str]]) -> None:

@@ -77,7 +77,7 @@ def hits_of(
             key=row.key,
             archive=row.uri,
             score=score,
-            tags=[tag for tag in tag_views(row, names, threshold, policy.denied(row.archive_id)) if tag.is_assigned],
+            tags=tag_views(row, names, threshold, policy.denied(row.archive_id), only_assigned=True),
             caption=row.caption,
             captioner=row.captioner if row.caption or row.captioner == COMPOSED else None,
             is_corrected=row.is_corrected,

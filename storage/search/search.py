@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from storage.errors import UsageError
 from storage.index.condition import All, InArchive
 from storage.index.selection import Selection, most_common
-from storage.results import generations, lookup, policies, tags, vocabularies
+from storage.results import generations, lookup, policies, regions, tags, vocabularies
 from storage.results.reading_search import Having
 from storage.search import query as queries
 from storage.search.counted_regions import regions_of
@@ -235,6 +235,8 @@ class Search:
     def _region_facets(
         self, session: Session, query: SearchQuery, match: Match, matching: Selection, hits: NDArray[np.int64] | None
     ) -> RegionFacets | None:
+        if not regions.is_any(session):
+            return RegionFacets([], [])
         found = matching if hits is None else matching.among(hits)
         if found.remote is not None and len(found.remote) > FEW:
             return None

@@ -27,12 +27,12 @@ pytestmark = pytest.mark.services
 
 def test_an_exhausted_pool_is_told_as_such_and_recovers(settings: Settings) -> None:
     assert settings.database_url
-    engine = make_engine(settings.database_url, pool_size=1)
+    engine = make_engine(settings.database_url, pool_size=2)
     engine.pool._timeout = 0.1  # type: ignore[attr-defined]  # instead of half a minute
     app = create_app(Services(settings, engine, settings.broker_url, is_reachable=False))
     client = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
     with ExitStack() as held:
-        for _ in range(2):  # the one of the pool and the one above it
+        for _ in range(2):
             held.enter_context(unit_of_work(engine)).execute(text("SELECT 1"))
         with (
             pytest.raises(ServiceUnavailableError, match="all connections of this process"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from ramq.services import query_models
 from ramq.services.query_models import QueryModels
-from ramq.services.query_texts import REMEMBERED_TEXTS
+from ramq.services.query_texts import REMEMBERED_TEXTS, QueryTexts
 from ramq.settings import Settings
 from storage.tables import RECOGNITION, Generation
 
@@ -87,3 +88,49 @@ def test_a_text_is_encoded_once_for_its_pages_and_facets(
         models.encode_text(str(number), LITE)
     models.encode_text("a cat", LITE)
     assert encoder.asked[-1] == "a cat"
+
+
+class SlowEncoder(Encoder):
+    """Takes its first texts and waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[list[str]] = []
+        self.begun, self.may_end = threading.Event(), threading.Event()
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        self.calls.append(sorted(texts))
+        if len(self.calls) == 1:
+            self.begun.set()
+            assert self.may_end.wait(60)
+            raise ValueError("the first one fails")
+        return super().encode(texts)
+
+
+def test_texts_that_wait_are_encoded_together_and_after_an_error_each_tries_again(tmp_path: Path) -> None:
+    encoder = SlowEncoder()
+    texts = QueryTexts(lambda: cast("TextEncoder", encoder), tmp_path)
+    with ThreadPoolExecutor(4) as threads:
+        first = threads.submit(texts.encode, "first")
+        assert encoder.begun.wait(60)
+        others = [threads.submit(texts.encode, text) for text in ("a", "b", "c")]
+        while len(texts.waiting) < 3:  # each thread gets there by itself
+            threading.Event().wait(0.001)
+        encoder.may_end.set()
+        assert isinstance(first.exception(), ValueError)
+        assert [other.result().shape for other in others] == [(4,)] * 3
+    assert encoder.calls == [["first"], ["a", "b", "c"]]
+
+
+def test_a_remembered_text_does_not_wait_while_another_one_is_encoded(tmp_path: Path) -> None:
+    encoder = SlowEncoder()
+    encoder.calls.append([])  # not the first one
+    texts = QueryTexts(lambda: cast("TextEncoder", encoder), tmp_path)
+    texts.encode("known")
+    encoder.calls.clear()
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(texts.encode, "first")
+        assert encoder.begun.wait(60)
+        assert texts.encode("known").shape == (4,)
+        encoder.may_end.set()
+        assert isinstance(slow.exception(), ValueError)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from storage.errors import RamqError
+from ram_core.errors import ModelError
+from storage.errors import FatalError, RamqError, ServiceUnavailableError
 from storage.ledger.waiting import Barred
 from storage.ledger.worker_views import Unfitness
-from workers.pipeline.retry import Action, backoff_seconds, verdict
+from workers.pipeline.retry import Action, DeviceLostError, backoff_seconds, verdict
 
 if TYPE_CHECKING:
     from workers.pipeline.work import Lease
@@ -152,3 +153,14 @@ def out_of_memory(model: str, error: Exception) -> str:
     """Return a message that a model does not fit into memory, and what to do."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return f"not enough memory for {model}: stop other programs on this device, or use a smaller model ({line})"
+
+
+def is_orderly(error: BaseException) -> bool:
+    """Return whether a fatal error shows by its class that no image is to blame.
+
+    After any other error, and after a lost device, the shards are not released but their leases expire. The ledger
+    counts that as the death of a holder. That way an image that does this to every worker is found like one that kills
+    workers.
+    """
+    expected = isinstance(error, FatalError | ModelError | ServiceUnavailableError)
+    return expected and not isinstance(error, DeviceLostError)

@@ -1,8 +1,14 @@
-"""Infer: run a batch of pixels through a model. A batch that fails is bisected until the faulty image is isolated."""
+"""Infer: run batches through a model. A batch that fails is bisected until the faulty image is isolated.
+
+A batch is given to the model before the results of the last one are read. A GPU computes it meanwhile.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import structlog
@@ -14,13 +20,12 @@ from workers.pipeline.retry import DeviceLostError, ModelFailedError
 from workers.pipeline.work import ImageFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from numpy.typing import NDArray
 
     from ram_core.recognition import Prediction
     from ram_core.teaching.recognizer import Recorded, TaughtRecognizer
     from storage.results.features import Kept
+    from workers.pipeline.fitting import Fitting
     from workers.pipeline.model_holder import LoadedModel
     from workers.pipeline.work import Batch, Work
     from workers.stages import StageModel
@@ -31,65 +36,140 @@ KEYS_LOGGED = 3
 """Number of keys in the log line about a failed batch. Bisecting then names the faulty image."""
 
 
-def infer(batch: Batch, run: Callable[[Sequence[Work]], None]) -> None:
-    """Fill in what ``run`` makes of the images: see :func:`recognise` and :func:`do_stage`.
+class Started(NamedTuple):
+    """Images that were given to a model.
 
-    Raises only errors that concern the whole worker.
+    Attributes:
+        is_done: returns whether ``finish`` does not wait for the device.
+        finish: waits, and fills in what the model made of the images.
     """
-    _run(batch.sound, batch.lease.shard.model, run)
-    for work in batch.works:
-        work.pixels = work.feature = None
+
+    is_done: Callable[[], bool]
+    finish: Callable[[], None]
 
 
-def recognise(model: LoadedModel, works: Sequence[Work]) -> None:
-    """Fill in predictions and captions, from pixels or from stored features."""
-    if works[0].kept is not None:
-        predictions, captions = _retag(works, model)
-    else:
-        shard = works[0].lease.shard
-        pixels = np.stack([work.pixels for work in works if work.pixels is not None])  # (B, S, S, 3)
-        predictions = model.predict(pixels, shard.features)
-        captions = model.captions(shard.captioner, pixels, predictions)
-    for work, prediction, caption in zip(works, predictions, captions, strict=True):
-        work.prediction, work.caption = prediction, caption
+Start = Callable[[Sequence["Work"]], Started]
+"""Gives images to a model: see :func:`recognise` and :func:`do_stage`."""
 
 
-def do_stage(model: StageModel, works: Sequence[Work]) -> None:
-    """Fill in the results of a further stage."""
-    results = model.run(
-        [work.pixels for work in works if work.pixels is not None],
-        [work.asked for work in works if work.pixels is not None],
-    )
-    for work, result in zip(works, results, strict=True):
-        work.result = result
+class Flight:
+    """A batch on its way through a model.
 
+    Args:
+        batch: the images.
+        start: gives images to the model.
+        fitting: how many fit into memory.
+    """
 
-def _run(works: Sequence[Work], model: str, run: Callable[[Sequence[Work]], None]) -> None:
-    if not works:
-        return
-    try:
-        run(works)
-    # A model may raise anything, from a CUDA error to a bad image. Bisecting finds out whether an image is at fault.
-    except Exception as error:
+    def __init__(self, batch: Batch, start: Start, fitting: Fitting) -> None:
+        self.batch = batch
+        self.began_at = time.monotonic()
+        self._start = start
+        self._fitting = fitting
+        self._parts = fitting.parts(batch.lease.shard.model, batch.sound)
+        self._first = self._begun(self._parts[0]) if self._parts else None
+
+    def is_done(self) -> bool:
+        """Return whether ``finish`` does not wait for the first part of the batch."""
+        return not isinstance(self._first, Started) or self._first.is_done()
+
+    def finish(self) -> None:
+        """Fill in what the model made of the images. A part that fails is bisected until the faulty image is isolated.
+
+        Raises only errors that concern the whole worker.
+        """
+        model = self.batch.lease.shard.model
+        for part in self._parts:
+            first, self._first = self._first, None
+            self._finish(part, model, first or self._begun(part))
+        for work in self.batch.works:
+            work.pixels = work.feature = None
+
+    def _begun(self, works: Sequence[Work]) -> Started | Exception:
+        try:
+            return self._start(works)
+        # A model may raise anything, from a CUDA error to a bad image. Bisecting tells whether an image is at fault.
+        except Exception as error:  # noqa: BLE001  (judged by ``_finish``, in the order of the batches)
+            return error
+
+    def _finish(self, works: Sequence[Work], model: str, started: Started | Exception) -> None:
+        error = started if isinstance(started, Exception) else _error_of(started)
+        if error is None:
+            return
+        del started
         if concerns_worker(error):
-            raise
+            raise error
         if _is_device_lost(error):
             raise DeviceLostError(f"the device failed and cannot be used again in this process: {error}") from error
+        is_memory = is_out_of_memory(error)
         log.warning(
             "batch failed",
             keys=[work.image.key for work in works[:KEYS_LOGGED]],
             images=len(works),
             error=f"{type(error).__name__}: {error}",
         )
-        if len(works) == 1 and is_out_of_memory(error):
+        if is_memory:
+            traceback.clear_frames(error.__traceback__)  # they hold what the failed batch took
+            if self._fitting.make_room(model):
+                self._finish(works, model, self._begun(works))
+                return
+        if len(works) == 1 and is_memory:
             # Every image takes the same memory in the model, so the machine has too little left.
             raise UnfitError(of_model(model), out_of_memory(model, error)) from error
         if len(works) == 1:
             works[0].failure = ImageFailure.of(ModelFailedError(f"{type(error).__name__}: {error}"))
             return
+        if is_memory:
+            self._fitting.note(model, len(works))
         middle = len(works) // 2
-        _run(works[:middle], model, run)
-        _run(works[middle:], model, run)
+        for half in (works[:middle], works[middle:]):
+            self._finish(half, model, self._begun(half))
+
+
+def _error_of(started: Started) -> Exception | None:
+    try:
+        started.finish()
+    except Exception as error:  # noqa: BLE001  (judged by the caller, where its frames hold no memory)
+        return error
+    return None
+
+
+def recognise(model: LoadedModel, works: Sequence[Work]) -> Started:
+    """Begin to compute predictions and captions, from pixels or from stored features."""
+    if works[0].kept is not None:
+        return Started(_at_once, lambda: _fill(works, *_retag(works, model)))
+    shard = works[0].lease.shard
+    pixels = np.stack([work.pixels for work in works if work.pixels is not None])  # (B, S, S, 3)
+    pending = model.submit(pixels, shard.features)
+
+    def finish() -> None:
+        predictions = pending.result()
+        _fill(works, predictions, model.captions(shard.captioner, pixels, predictions))
+
+    return Started(pending.is_done, finish)
+
+
+def _fill(works: Sequence[Work], predictions: Sequence[Prediction], captions: Sequence[str | None]) -> None:
+    for work, prediction, caption in zip(works, predictions, captions, strict=True):
+        work.prediction, work.caption = prediction, caption
+
+
+def do_stage(model: StageModel, works: Sequence[Work]) -> Started:
+    """Begin to compute the results of a further stage."""
+
+    def finish() -> None:
+        results = model.run(
+            [work.pixels for work in works if work.pixels is not None],
+            [work.asked for work in works if work.pixels is not None],
+        )
+        for work, result in zip(works, results, strict=True):
+            work.result = result
+
+    return Started(_at_once, finish)
+
+
+def _at_once() -> bool:
+    return True
 
 
 def _retag(works: Sequence[Work], model: LoadedModel) -> tuple[list[Prediction], list[str | None]]:

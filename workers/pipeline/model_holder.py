@@ -1,4 +1,7 @@
-"""The models of this process: one recognizer at a time, loaded when the first job needs it, and its captioner."""
+"""The models of this process: recognizers, each loaded when the first job needs it, and their captioner.
+
+Several stay loaded while memory allows, so that jobs of two models can take turns.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from ram_core import load_model
 from ram_core.captions import template_caption
 from ram_core.checkpoints import installed
 from ram_core.errors import CheckpointError, DeviceError, ModelError, VocabularyError
+from ram_core.recognition import Done, RecognizesAhead
 from storage.database import unit_of_work
 from storage.errors import UsageError
 from storage.results import generations, teachings
@@ -21,12 +25,13 @@ from storage.results.vocabularies import VocabularySpec
 from storage.tables import RECOGNITION
 from workers.messages import ANY_MODEL, features_kept, teaches_from
 from workers.pipeline.fitness import EVERYTHING, UnfitError, is_out_of_memory, of_model, out_of_memory
+from workers.pipeline.room import has_room
 from workers.pipeline.stage_holder import StageHolder
 from workers.pipeline.tags import tag_vocabulary
 from workers.stages import StageOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -34,7 +39,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from ram_core.recognition import Prediction, Recognizer, Retagger
+    from ram_core.recognition import Pending, Prediction, Recognizer, Retagger
     from ram_core.recognizer import RamRecognizer
     from ram_core.teaching.recognizer import TaughtRecognizer
     from ram_core.vocabulary import TagVocabulary
@@ -103,6 +108,13 @@ class LoadedModel:
         if kept == "none":
             return self.recognizer.predict(pixels)
         return cast("RamRecognizer", self.recognizer).predict(pixels, features=cast("Any", kept))
+
+    def submit(self, pixels: NDArray[np.uint8], features: str) -> Pending:
+        """Begin to recognise, as ``predict`` does. On a GPU this returns before the GPU has computed."""
+        if not isinstance(self.recognizer, RecognizesAhead):
+            return Done(self.predict(pixels, features))
+        kept = features_kept(self.name, features)
+        return self.recognizer.submit(pixels, features=None if kept == "none" else kept)
 
     def caption_of_tags(self, prediction: Prediction) -> str | None:
         """Return the sentence that the template composes from the assigned tags."""
@@ -201,9 +213,9 @@ class ModelHolder:
         self._options = options
         self._lock = threading.Lock()
         self._device = options.device
-        self._loaded: LoadedModel | None = None
-        # Variants of the loaded model with other tags, by vocabulary id. All share its weights.
-        self._variants: dict[int, LoadedModel] = {}
+        # By name, the one used longest ago first. In each, variants by vocabulary id, which share its weights; None is
+        # the model with its own tags.
+        self._loaded: dict[str, dict[int | None, LoadedModel]] = {}
         self.pinned = pinned
         self.stages = stages or StageHolder(StageOptions(options.device, options.models_dir))
         self.runs = (*((RECOGNITION,) if recognises else ()), *self.stages.kinds)
@@ -227,9 +239,18 @@ class ModelHolder:
         return installed(self._options.models_dir)
 
     @property
+    def loaded(self) -> tuple[str, ...]:
+        """The names of the loaded models, the one used last at the end."""
+        return tuple(self._loaded)
+
+    def may_follow(self, held: Iterable[str]) -> tuple[str, ...]:
+        """Return the models whose shards may be claimed while those of ``held`` are in the pipeline."""
+        return tuple({*held, *(name for name in self.loaded if self.served is None or name in self.served)})
+
+    @property
     def current(self) -> str | None:
-        """The name of the loaded model."""
-        return self._loaded.name if self._loaded else None
+        """The name of the model used last."""
+        return next(iter(self.loaded[-1:]), None)
 
     @property
     def device(self) -> str:
@@ -249,7 +270,7 @@ class ModelHolder:
             raise UnfitError(EVERYTHING, str(error)) from error
 
     def get(self, name: str, vocabulary_id: int | None = None) -> LoadedModel:
-        """Return a model. Load it in place of another one if necessary.
+        """Return a model. If it is not loaded and memory is short, unload others, those used longest ago first.
 
         Args:
             name: name of the model.
@@ -260,18 +281,37 @@ class ModelHolder:
             UsageError: no worker can use these tags with the model.
         """
         with self._lock:
-            if self._loaded is None or self._loaded.name != name:
-                self._loaded = None  # before the next one is loaded: two may not fit into memory
-                self._variants.clear()
-                gc.collect()
-                self._loaded = self._load(name)
-            if vocabulary_id is None:
-                return self._loaded
-            if vocabulary_id not in self._variants:
-                self._variants[vocabulary_id] = self._with_vocabulary(self._loaded, vocabulary_id)
-            return self._variants[vocabulary_id]
+            variants = self._loaded.pop(name, None) or {None: self._load_in_room(name)}
+            self._loaded[name] = variants  # at the end
+            if vocabulary_id not in variants:
+                variants[vocabulary_id] = self._with_vocabulary(variants[None], vocabulary_id)
+            return variants[vocabulary_id]
 
-    def _with_vocabulary(self, model: LoadedModel, vocabulary_id: int) -> LoadedModel:
+    def release_idle(self, name: str) -> bool:
+        """Unload every model but this one. Return whether there was any."""
+        with self._lock:
+            return self._unload([other for other in self._loaded if other != name])
+
+    def _unload(self, names: Sequence[str]) -> bool:
+        for name in names:
+            log.info("unloading model", model=name)
+            del self._loaded[name]
+        gc.collect()
+        return bool(names)
+
+    def _load_in_room(self, name: str) -> LoadedModel:
+        while self._loaded and not has_room(name, self._options.models_dir, self._device):
+            self._unload(self.loaded[:1])
+        try:
+            return self._load(name)
+        except UnfitError as error:
+            if not self._loaded or not isinstance(error.__cause__, Exception) or not is_out_of_memory(error.__cause__):
+                raise
+        self._unload(self.loaded)
+        return self._load(name)
+
+    def _with_vocabulary(self, model: LoadedModel, vocabulary_id: int | None) -> LoadedModel:
+        assert vocabulary_id is not None
         with unit_of_work(self._engine) as session:
             vocabulary = tag_vocabulary(session, vocabulary_id)
             heads = teachings.heads(session, vocabulary_id)

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from ram_core.errors import ModelError
 from storage.database import unit_of_work
-from storage.errors import FatalError, ServiceUnavailableError
+from storage.errors import FatalError
 from storage.ledger import shards
+from workers.pipeline.ahead import Ahead
 from workers.pipeline.batch import Batcher
 from workers.pipeline.feed import works_of
 from workers.pipeline.fetch import BytesBudget, fetch, load_features
-from workers.pipeline.fitness import EVERYTHING, as_unfit_for, concerns_worker, of_archive, of_model
-from workers.pipeline.infer import do_stage, infer, recognise
+from workers.pipeline.fitness import EVERYTHING, as_unfit_for, concerns_worker, is_orderly, of_archive, of_model
+from workers.pipeline.fitting import Fitting
+from workers.pipeline.infer import Flight, do_stage, recognise
 from workers.pipeline.leases import HeldLeases
-from workers.pipeline.retry import DeviceLostError, WorkerCrashedError
+from workers.pipeline.retry import WorkerCrashedError
 from workers.pipeline.steps import PipelineOptions, Steps
 from workers.pipeline.work import SUSPECT_DEATHS, ImageFailure, Lease, Work, combined
 from workers.pipeline.write import finalise_old_failures, write
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from storage.index.feature_files import FeatureFiles
     from workers.pipeline.decoders import Decoders
     from workers.pipeline.fitness import Fitness
+    from workers.pipeline.infer import Start
     from workers.pipeline.metrics import WorkerMetrics
     from workers.pipeline.model_holder import LoadedModel, ModelHolder
     from workers.pipeline.step import Step
@@ -64,6 +66,7 @@ class Pipeline:
         self._engine = engine
         self._fitness = fitness
         self._models = models
+        self._fitting = Fitting(models.release_idle)
         self._decoders = decoders
         self._files = files
         self._options = options
@@ -82,7 +85,9 @@ class Pipeline:
         steps.fetch.start(self._fetch, self._fail)
         steps.decode.start(self._decode, self._fail)
         steps.infer.start(partial(self._infer, steps.infer, lambda _: self._options.batch_size), self._fail)
-        steps.infer_further.start(partial(self._infer, steps.infer_further, _batch_size_of), self._fail)
+        steps.infer_further.start(
+            partial(self._infer, steps.infer_further, lambda lease: STAGES[lease.shard.stage].batch_size), self._fail
+        )
         steps.write.start(self._write, self._fail)
         return self
 
@@ -93,7 +98,7 @@ class Pipeline:
         # Finish the batch in hand: its images are nearly done.
         self.leases.wait_for(lambda: self._in_hand == 0 or self._fatal is not None)
         for lease in self.leases.held:
-            if self._fatal is None or _is_orderly(self._fatal):
+            if self._fatal is None or is_orderly(self._fatal):
                 self.leases.give_up(lease)
             else:
                 self.leases.drop(lease)
@@ -288,35 +293,45 @@ class Pipeline:
         return self._models.stages.get_for(lease.shard).preprocessing
 
     def _infer(self, step: Step[Work], size_of: Callable[[Lease], int]) -> None:
+        ahead = Ahead(step, partial(self._land, step))
         batcher = Batcher(size_of)
         while True:
             for batch in batcher.overdue():
-                self._infer_batch(batch)
+                self._launch(batch, step, ahead)
+            ahead.land_done()
             try:
-                work = step.inbox.get(timeout=0.2)
+                work = step.inbox.get(timeout=ahead.patience)
             except queue.Empty:
                 continue
             if work is None:
+                ahead.land_all()
                 return
             if self._drops(work.lease):
                 continue
             full = batcher.add(work, is_last=work.lease.arrived() or work.lease.is_careful)
             if full is not None:
-                self._infer_batch(full)
+                self._launch(full, step, ahead)
 
-    def _infer_batch(self, batch: Batch) -> None:
+    def _launch(self, batch: Batch, step: Step[Work], ahead: Ahead) -> None:
+        """Give a batch to its model. Read the results of the one before it, if the device had not finished that."""
         if self._drops(batch.lease):
             return
         with self._lock:
             self._in_hand += 1
         try:
-            if not batch.lease.is_further:
-                step, run = self.steps.infer, partial(recognise, self._model_of(batch.lease))
-            else:
-                model = self._models.stages.get_for(batch.lease.shard)
-                step, run = self.steps.infer_further, partial(do_stage, model)
-            with step.timed(batch.lease):
-                infer(batch, run)
+            with step.labelled(batch.lease):
+                flight = Flight(batch, self._model_for(batch.lease), self._fitting)
+        except Exception as error:  # noqa: BLE001  (raised again unless this worker is the cause)
+            self._leave_to_others(batch.lease, error)
+            self.steps.write.inbox.put(batch)
+        else:
+            ahead.add(flight)
+
+    def _land(self, step: Step[Work], flight: Flight) -> None:
+        batch = flight.batch
+        try:
+            with step.labelled(batch.lease):
+                flight.finish()
         except Exception as error:  # noqa: BLE001  (raised again unless this worker is the cause)
             self._leave_to_others(batch.lease, error)
         # Even if its lease is over: a batch stays in hand until it has passed the last stage.
@@ -368,6 +383,11 @@ class Pipeline:
         outcome = "image waits" if work.failure.is_transient else "image failed"
         log.info(outcome, error_class=work.failure.code, error=work.failure.detail)
 
+    def _model_for(self, lease: Lease) -> Start:
+        if not lease.is_further:
+            return partial(recognise, self._model_of(lease))
+        return partial(do_stage, self._models.stages.get_for(lease.shard))
+
     def _model_of(self, lease: Lease) -> LoadedModel:
         return self._models.get(lease.shard.model, lease.shard.vocabulary_id)
 
@@ -378,18 +398,3 @@ class Pipeline:
     def _raise_fatal(self) -> None:
         if self._fatal is not None:
             raise FatalError(f"the pipeline stopped: {self._fatal}") from self._fatal
-
-
-def _batch_size_of(lease: Lease) -> int:
-    return STAGES[lease.shard.stage].batch_size
-
-
-def _is_orderly(error: BaseException) -> bool:
-    """Return whether a fatal error shows by its class that no image is to blame.
-
-    After any other error, and after a lost device, the shards are not released but their leases expire. The ledger
-    counts that as the death of a holder. That way an image that does this to every worker is found like one that kills
-    workers.
-    """
-    expected = isinstance(error, FatalError | ModelError | ServiceUnavailableError)
-    return expected and not isinstance(error, DeviceLostError)

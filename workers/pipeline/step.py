@@ -57,21 +57,30 @@ class Step(Generic[T]):
 
     @contextmanager
     def timed(self, lease: Lease, **about: str) -> Iterator[None]:
-        """Add the time of a ``with`` block to the step, divided by the number of its threads.
-
-        Log lines inside the block carry the labels of the lease, the step and ``about``.
-        """
-        outside = bind_contextvars(**lease.labels, stage=self.name, **about)
+        """Add the time of a ``with`` block to the step, and label its log lines."""
         began = time.perf_counter()
+        try:
+            with self.labelled(lease, **about):
+                yield
+        finally:
+            self.add(lease, time.perf_counter() - began)
+
+    @contextmanager
+    def labelled(self, lease: Lease, **about: str) -> Iterator[None]:
+        """Let log lines inside a ``with`` block carry the labels of the lease, the step and ``about``."""
+        outside = bind_contextvars(**lease.labels, stage=self.name, **about)
         try:
             yield
         finally:
-            seconds = (time.perf_counter() - began) / self._width
-            lease.add_seconds(self.name, seconds)
-            with self._lock:
-                self.busy_seconds += seconds
-            self._metrics.busy(self.name, seconds)
             reset_contextvars(**outside)
+
+    def add(self, lease: Lease, seconds: float) -> None:
+        """Add the working time of one thread to the step and to a shard, divided by the number of threads."""
+        seconds /= self._width
+        lease.add_seconds(self.name, seconds)
+        with self._lock:
+            self.busy_seconds += seconds
+        self._metrics.busy(self.name, seconds)
 
 
 def _guard(loop: Callable[[], None], on_error: Callable[[Exception], None]) -> None:

@@ -1,7 +1,7 @@
 """The search page: search by text, tags, similarity and pictures. Every state of it has a URL of its own."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -10,27 +10,14 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
 from ramq.schemas.problem import Problem
-from ramq.web.deps import MAX_TEXT, Search, SearchFormDep, ServicesDep, query_string, templates_of
+from ramq.web.deps import MAX_TEXT, Search, SearchFormDep, ServicesDep, templates_of
 from ramq.web.pages.completion import completions, tag_names
+from ramq.web.pages.links import Links
 from ramq.web.problems import problem_of
 from ramq.web.uploads import picture_type, read_picture
 from ramq.wiring import Services
 from storage.errors import PermanentError, UsageError
-from storage.search.language import (
-    AllOf,
-    Expression,
-    NotOf,
-    Parsed,
-    TagTerm,
-    all_of,
-    format,  # noqa: A004  (the inverse of its parse)
-    parse,
-    pieces,
-    wanted_tags,
-)
-from storage.search.language.parser import MAX_UNLIKE
-from storage.search.language.writer import Piece
-from storage.search.views import Facet, HitPage, RegionFacet, RegionFacets, SearchQuery
+from storage.search.views import Facet, HitPage, RegionFacets
 
 HITS_PER_SCREEN = 60
 FACETS = 40
@@ -38,123 +25,6 @@ FACETS = 40
 router = APIRouter(include_in_schema=False)
 
 Picture = Annotated[str | None, Query(pattern="^([0-9a-f]{64})?$")]
-
-
-@dataclass(frozen=True, slots=True)
-class Links:
-    """The current search, and links that each change one thing about it.
-
-    Attributes:
-        query: the search.
-        picture: the name of an uploaded query picture.
-    """
-
-    query: SearchQuery
-    picture: str | None
-    _with_tag: dict[str, str] = field(default_factory=dict)
-
-    def to(self, query: SearchQuery) -> str:
-        """Return the link that shows ``query`` with the same picture."""
-        picture = urlencode({"picture": self.picture}) if self.picture else ""
-        return "/?" + "&".join(filter(None, (query_string(query), picture)))
-
-    def changed(self, **changes: object) -> str:
-        """Return the link to the first page of the query with ``changes``."""
-        return self.to(replace(self.query, **{"cursor": None, **changes}))  # type: ignore[arg-type]  # fields of the query
-
-    def with_tag(self, tag: str) -> str:
-        """Return the link that also requires ``tag``. It is kept, because many hits of a page have the same tags."""
-        if tag not in self._with_tag:
-            self._with_tag[tag] = self.changed(where=all_of([*self._parts, TagTerm(tag)]))
-        return self._with_tag[tag]
-
-    def without_tag(self, tag: str) -> str:
-        """Return the link without the term that requires only ``tag``."""
-        left = [part for part in self._parts if not (isinstance(part, TagTerm) and _is_same(part.name, tag))]
-        tags = tuple(other for other in self.query.tags if not _is_same(other, tag))
-        return self.changed(where=all_of(left), tags=tags)
-
-    def toggling(self, tag: str) -> str:
-        """Return the link that requires ``tag``, or that no longer does if a term already requires only this tag."""
-        without = self.without_tag(tag)
-        return self.with_tag(tag) if without == self.changed() else without
-
-    def excluding(self, tag: str) -> str:
-        """Return the link that excludes the images with ``tag``."""
-        return self.changed(where=all_of([*self._parts, NotOf(TagTerm(tag))]))
-
-    def narrowing(self, facet: RegionFacet) -> str:
-        """Return the link that also requires so many regions of a tag."""
-        wanted = _parts_of(parse(facet.query).where)
-        return self.changed(where=all_of([*self._parts, *(part for part in wanted if part not in self._parts)]))
-
-    def dropping(self, field: str, tag: str) -> str:
-        """Return the link without ``tag`` in the parameter of ``field``."""
-        return self.changed(**{field: tuple(other for other in getattr(self.query, field) if other != tag)})
-
-    def not_this(self, image_id: int) -> str:
-        """Return the link without an image and with less of what is like it."""
-        return self.changed(unlike=(*self.query.unlike, image_id))
-
-    def this_again(self, image_id: int) -> str:
-        """Return the link that takes ``not_this`` back."""
-        return self.changed(unlike=tuple(other for other in self.query.unlike if other != image_id))
-
-    @property
-    def learns(self) -> bool:
-        """Whether a person can say of a hit that it is not meant."""
-        has_image = bool(self.query.like or self.picture) and not self.query.like_region
-        return has_image and len(self.query.unlike) < MAX_UNLIKE
-
-    def after(self, cursor: str) -> str:
-        """Return the link to the hits after ``cursor``."""
-        return self.to(replace(self.query, cursor=cursor))
-
-    def without_picture(self) -> str:
-        """Return the link without the query picture."""
-        return Links(self.query, None).changed()
-
-    @property
-    def chips(self) -> list[tuple[Piece, str]]:
-        """The parts of the text in the search box, each with the link that removes it."""
-        parsed = Parsed(self.query.text, self.query.where, generation=self.query.generation)
-        return [
-            (piece, self.changed(text=piece.rest.text, where=piece.rest.where, generation=piece.rest.generation))
-            for piece in pieces(parsed)
-        ]
-
-    @property
-    def q(self) -> str:
-        """The text in the search box, as the language writes it."""
-        return format(Parsed(self.query.text, self.query.where, generation=self.query.generation))
-
-    @property
-    def asked(self) -> frozenset[str]:
-        """The required tags, as names in lower case and ids. They explain why an image matches."""
-        terms = [term.name for term in wanted_tags(self.query.where)]
-        return frozenset(tag.casefold() for tag in (*terms, *self.query.tags, *self.query.any_tags))
-
-    @property
-    def is_ranked(self) -> bool:
-        """Whether hits are ranked by the similarity of their vectors."""
-        return bool(self.query.text or self.query.like or self.query.like_region or self.picture)
-
-    @property
-    def is_everything(self) -> bool:
-        """Whether nothing narrows the search."""
-        return not self.is_ranked and not query_string(replace(self.query, cursor=None, special=False))
-
-    @property
-    def _parts(self) -> tuple[Expression, ...]:
-        return _parts_of(self.query.where)
-
-
-def _parts_of(where: Expression | None) -> tuple[Expression, ...]:
-    return where.parts if isinstance(where, AllOf) else () if where is None else (where,)
-
-
-def _is_same(tag: str, other: str) -> bool:
-    return tag.casefold() == other.casefold()
 
 
 @router.get("/")
@@ -192,9 +62,7 @@ def show_search(request: Request, services: ServicesDep, asked: SearchFormDep, p
         facets=facets,
         located=located,
         archives=services.archives.names(),
-        examples=services.search.example_tags(),
-        spaces=services.search.spaces(),
-        spaces_of_texts=services.search.spaces_of_texts(),
+        **services.search.offers()._asdict(),
         can_show_picture=_can_show(request, picture),
     )
 
