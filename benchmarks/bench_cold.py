@@ -78,7 +78,7 @@ class Searcher:
         self._threads = ThreadPoolExecutor(os.cpu_count())
         self._parts: tuple[Part, ...] = ()
         if way == "faults":
-            MappedFile.fetch = _wait_for_faults  # type: ignore[method-assign]
+            MappedFile.ask = _wait_for_faults  # type: ignore[method-assign]
         self.open()
 
     def close(self) -> None:

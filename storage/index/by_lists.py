@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from storage.index.bitmaps import bitmap_of, rows_in
+from storage.index.mapped import disk_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -78,12 +79,15 @@ def look_up(
             return vectors.near(query, depth)
 
         found = _best(list(of_each(near, [vectors for vectors, _ in parts])), candidates)
+        before = disk_bytes()
         for (vectors, _), (places, _) in zip(parts, found, strict=True):
             vectors.fetch(places)
         scored = [
             vectors.best_among(places, query, ceil(rank), is_fetched=True)
             for (vectors, _), (places, _) in zip(parts, found, strict=True)
         ]
+        for vectors, _ in parts:
+            vectors.learn(disk_bytes() - before)
         kept = [_only(selected, best) for (_, selected), best in zip(parts, _best(scored, ceil(rank)), strict=True)]
         if sum(len(places) for places, _ in kept) >= k:
             return _best(kept, k)

@@ -20,7 +20,7 @@ import numpy as np
 
 from storage.index.bitmaps import packed, rows_in
 from storage.index.by_lists import look_up
-from storage.index.mapped import MappedFile
+from storage.index.mapped import MappedFile, disk_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -173,8 +173,12 @@ class Vectors:
         with in_one_thread():
             rotated = rotation.apply(query[np.newaxis])
             nearness, nearest = lists.quantizer.search(rotated, probes)
+            before = disk_bytes()
             self._fetch_lists(nearest[0])
-            return _scan_lists(lists, rotated, nearest, nearness, int(self.tuning.candidates * depth))
+            found = _scan_lists(lists, rotated, nearest, nearness, int(self.tuning.candidates * depth))
+            if self.mapped is not None and self.mapped.coarse is not None:
+                self.mapped.coarse.learn(disk_bytes() - before)
+        return found
 
     def fetch(self, rows: NDArray[Any]) -> None:
         """Begin to read the vectors of these rows from disk, if that is where they are."""
@@ -183,19 +187,27 @@ class Vectors:
             starts = len(self.mapped.exact) - (len(self) - rows.astype(np.int64)) * width
             self.mapped.exact.fetch(starts, width)
 
+    def learn(self, disk_bytes: int) -> None:
+        """Note how much was read from disk for rows that were fetched."""
+        if self.mapped is not None:
+            self.mapped.exact.learn(disk_bytes)
+
     def best_among(self, rows: NDArray[Any], query: NDArray[np.float32], k: int, *, is_fetched: bool = False) -> Found:
         """Return the best of these rows, scored by the same code that scans all of them.
 
-        ``is_fetched``: the caller has called ``fetch`` for them.
+        ``is_fetched``: the caller has called ``fetch`` for them, and will call ``learn``.
         """
         codes = self._bytes()
         best_rows, best_scores = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.float32)]
         for start in range(0, len(rows), GATHER_BLOCK):
             block = rows[start : start + GATHER_BLOCK]
+            before = disk_bytes()
             if not is_fetched:
                 self.fetch(block)
             few = exact_index(self.vector_size)
             few.add_sa_codes(codes[block])
+            if not is_fetched:
+                self.learn(disk_bytes() - before)
             places, scores = _found(few, query, min(k, len(block)), None)
             best_rows.append(block[places].astype(np.int64))
             best_scores.append(scores)
@@ -210,8 +222,10 @@ class Vectors:
 
     def codes(self, rows: NDArray[Any]) -> NDArray[np.float16]:
         """Return the vectors of some rows as (K, D)."""
+        before = disk_bytes()
         self.fetch(rows)
         codes: NDArray[np.float16] = self._bytes()[rows].view(np.float16)
+        self.learn(disk_bytes() - before)
         return codes
 
     def files(self) -> dict[str, Callable[[Callable[[bytes], None]], None]]:

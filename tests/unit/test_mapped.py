@@ -151,9 +151,7 @@ def test_everything_is_asked_for_before_it_is_read(parts: list[Vectors], monkeyp
 
 def test_a_scan_asks_for_all_vectors_at_once(parts: list[Vectors], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[MappedFile, list[int], int]] = []
-    monkeypatch.setattr(
-        MappedFile, "fetch", lambda file, starts, lengths: asked.append((file, starts.tolist(), lengths))
-    )
+    monkeypatch.setattr(MappedFile, "ask", lambda file, starts, lengths: asked.append((file, starts.tolist(), lengths)))
     parts[0].search(clustered(1, 9)[0], 10, by_lists=False)
     assert parts[0].mapped is not None
     assert asked == [(parts[0].mapped.exact, [0], len(parts[0].mapped.exact))]
@@ -163,7 +161,7 @@ def test_opening_asks_for_what_every_search_reads(
     in_memory: list[Vectors], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[list[int], int]] = []
-    monkeypatch.setattr(MappedFile, "fetch", lambda _, starts, lengths: asked.append((starts.tolist(), lengths)))
+    monkeypatch.setattr(MappedFile, "ask", lambda _, starts, lengths: asked.append((starts.tolist(), lengths)))
     opened = on_disk(in_memory[0], tmp_path / "part")
     assert opened.mapped is not None
     assert opened.mapped.list_starts is not None
@@ -173,6 +171,32 @@ def test_opening_asks_for_what_every_search_reads(
     # All that comes before the lists, but for a few numbers.
     before_lists = size - len(opened) * (faiss.extract_index_ivf(opened.coarse).code_size + 8)
     assert before_lists - 8 * 150 - 1_000 < end <= before_lists == opened.mapped.list_starts[0]
+
+
+def test_a_file_in_memory_is_not_asked_for_until_a_search_reads_from_disk_again(
+    parts: list[Vectors], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[MappedFile] = []
+    reads = iter([0, 0] * 3 * 2 + [0, 10**6] * 2 * 2)
+    monkeypatch.setattr(MappedFile, "ask", lambda file, *_: asked.append(file))
+    for module in (searching, by_lists):
+        monkeypatch.setattr(module, "disk_bytes", lambda: next(reads))
+    mapped = parts[0].mapped
+    assert mapped is not None
+    assert mapped.coarse is not None
+    mapped.exact.is_cold = mapped.coarse.is_cold = True
+    monkeypatch.setattr(Vectors, "best_among", _scored)
+    searches = []
+    for query in clustered(5, 9):
+        asked.clear()
+        look_up([(parts[0], None)], query, 10)
+        searches.append(list(asked))
+    both = [mapped.coarse, mapped.exact]
+    assert searches == [both, [], [], [], both]
+
+
+def _scored(self: Vectors, rows: NDArray[Any], query: NDArray[np.float32], k: int, **_: bool) -> Any:
+    return rows[:k], np.ones(len(rows[:k]), dtype=np.float32)
 
 
 def test_a_system_that_takes_no_advice_is_searched_all_the_same(
