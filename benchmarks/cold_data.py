@@ -78,7 +78,7 @@ def _part(maker: Maker, first: int, count: int, like: Path | None) -> Part:
             exact = exact_index(chunk.vectors.shape[1])
         raw.append(_raw(chunk))
         add_codes(exact, chunk.vectors)
-    rows = columns(joined(raw), np.full(TAGS, _ASSIGNED_UNITS, dtype=np.int32))
+    rows = columns(joined(raw), np.full(TAGS, _ASSIGNED_UNITS, dtype=np.int32), with_bitmaps=True)
     return Part(rows, with_lists(Vectors(exact)) if like is None else _listed_like(exact, like))
 
 

@@ -12,9 +12,10 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from ram_core.errors import ImageError, UnreadableImageError
+from ram_core.transforms import SIDEWAYS, SquashTransform
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,15 @@ MAX_PIXELS = 178_956_970
 """The default limit: Pillow's own, above which it refuses a picture."""
 
 _ORIENTATION = 0x0112
-_SIDEWAYS = {5, 6, 7, 8}
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # File types that are often stored next to images. They are recognised only to give a clear reason.
 _KNOWN = (
@@ -74,11 +83,22 @@ class Decoded(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A loaded image, turned upright, and its true width and height."""
+    """A loaded image, its true width and height when it is upright, and the turn that it still needs for that."""
 
     image: Image.Image
     width: int
     height: int
+    turn: Image.Transpose | None
+
+    def prepare(self, preprocessing: Preprocessing) -> Decoded:
+        """Return the pixels that ``preprocessing`` makes of the upright image."""
+        if self.turn is None:
+            pixels = preprocessing(self.image)
+        elif isinstance(preprocessing, SquashTransform):
+            pixels = preprocessing.turned(self.image, self.turn)
+        else:
+            pixels = preprocessing(self.image.transpose(self.turn))
+        return Decoded(pixels, self.width, self.height)
 
 
 def decode_for_all(
@@ -96,9 +116,8 @@ def decode_for_all(
     loaded: dict[tuple[int, int], Opened] = {}
     try:
         return [
-            Decoded(preprocessing(opened.image), opened.width, opened.height)
+            open_picture(body, preprocessing.size * DRAFT_FACTOR, max_pixels, loaded).prepare(preprocessing)
             for preprocessing in preparations
-            if (opened := open_picture(body, preprocessing.size * DRAFT_FACTOR, max_pixels, loaded))
         ]
     except UnreadableImageError:
         raise
@@ -109,7 +128,7 @@ def decode_for_all(
 def open_picture(
     body: bytes | memoryview, at_least: int, max_pixels: int, loaded: dict[tuple[int, int], Opened] | None = None
 ) -> Opened:
-    """Open and load the first frame of an image, turned upright.
+    """Open and load the first frame of an image.
 
     Args:
         body: the file.
@@ -145,7 +164,8 @@ def open_picture(
             raise UnreadableImageError("truncated", f"the image is cut short: {error}") from error
         said = f"{error}" if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         raise UnreadableImageError("corrupt", f"the image is damaged: {said}") from error
-    opened = Opened(*_upright(image, width, height))
+    turn = _turn(image)
+    opened = Opened(image, *((height, width) if turn in SIDEWAYS else (width, height)), turn)
     if loaded is not None:
         loaded[decoded_size] = opened
     return opened
@@ -158,25 +178,14 @@ def _refuse_large(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def _upright(image: Image.Image, width: int, height: int) -> tuple[Image.Image, int, int]:
-    """Apply the EXIF orientation, if it can be read. The size returned is always that of the image returned, in full.
-
-    Pillow turns the pixels first and then writes the EXIF block without the orientation, which may fail.
-    """
-    size = image.size
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Return what makes the image upright by its EXIF orientation, if that can be read."""
     try:
-        sideways = image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS
+        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001  (the parser of a damaged block raises almost anything)
-        return image, width, height
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001  (so does the writer)
-        sideways = sideways and image.size != size
-    return image, *((height, width) if sideways else (width, height))
+        return None
 
 
 @cache

@@ -24,6 +24,16 @@ IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 CENTRED_MEAN: Triple = (0.5, 0.5, 0.5)
 CENTRED_STD: Triple = (0.5, 0.5, 0.5)
 
+SIDEWAYS = frozenset(
+    {Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270, Image.Transpose.TRANSPOSE, Image.Transpose.TRANSVERSE}
+)
+"""What exchanges the width and the height of a picture."""
+
+_MOST_TALL = 1.4
+_LEAST_REDUCED = 2
+"""Pillow 13 resizes the rows of a picture first if its height is at most this many times its width, and its
+width at least this many times the result's. Photographs of 4:3 and more than a megapixel are such pictures."""
+
 _LEVELS = {(IMAGENET_MEAN, IMAGENET_STD): "imagenet", (CENTRED_MEAN, CENTRED_STD): "centred"}
 
 
@@ -52,8 +62,25 @@ class SquashTransform:
 
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return (S, S, 3) uint8 RGB. Raises ``ImageError`` for an image with an empty side."""
-        rgb = to_rgb(image)
-        return np.asarray(rgb.resize((self.size, self.size), Image.Resampling.BILINEAR))
+        # Grey stays grey until it is small: the three channels would be resized to the same values.
+        return np.asarray(self._small(_levels(image)).convert("RGB"))
+
+    def turned(self, image: Image.Image, turn: Image.Transpose) -> NDArray[np.uint8]:
+        """Return what ``self(image.transpose(turn))`` returns, where possible without turning all pixels.
+
+        Pillow resizes rows first, unless the picture is tall or hardly larger than the result, and rounds in between.
+        So the columns of a picture that lies on its side come first here, which are the rows of the upright one.
+        """
+        levels = _levels(image)
+        if turn in SIDEWAYS:
+            upright_width, upright_height = levels.height, levels.width
+            if upright_height > _MOST_TALL * upright_width or upright_width < _LEAST_REDUCED * self.size:
+                return self(levels.transpose(turn))
+            levels = levels.resize((levels.width, self.size), Image.Resampling.BILINEAR)
+        return np.asarray(self._small(levels).transpose(turn).convert("RGB"))
+
+    def _small(self, levels: Image.Image) -> Image.Image:
+        return levels.resize((self.size, self.size), Image.Resampling.BILINEAR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +174,28 @@ def to_rgb(image: Image.Image) -> Image.Image:
     As in the official RAM code, transparency is dropped and not blended. Pillow clips wider samples when it converts
     them. Here 16-bit samples are scaled to 8 bits, and floats or 32-bit integers are scaled from their own range.
 
+    An RGB image is returned itself: a copy of 48 megapixels takes 192 MB. Copy the result before you change it.
+
     Raises:
         ImageError: the image has an empty side.
     """
+    levels = _levels(image)
+    return levels if levels.mode == "RGB" else levels.convert("RGB")
+
+
+def _levels(image: Image.Image) -> Image.Image:
+    """Convert as :func:`to_rgb`, but keep grey images in one channel (mode L). May return the image itself."""
     if not (image.width and image.height):
         raise ImageError(f"the image is empty: {image.width} x {image.height} pixels")
+    if image.mode in {"RGB", "L"}:
+        image.load()  # as a conversion would: the file may be closed next
+        return image
+    if image.mode in {"1", "LA"}:
+        return image.convert("L")
     if image.mode.startswith("I;16"):
-        return _grey((np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8))
+        return Image.fromarray((np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8))
     if image.mode in {"I", "F"}:
-        return _grey(_stretch(np.asarray(image, dtype=np.float64)))
+        return Image.fromarray(_stretch(np.asarray(image, dtype=np.float64)))
     if image.mode == "P" and "transparency" in image.info:
         return image.convert("RGBA").convert("RGB")  # keeps Pillow from warning about transparency given as bytes
     return image.convert("RGB")
@@ -185,10 +225,6 @@ def _levels_on(device: torch.device, mean: Triple, std: Triple) -> tuple[torch.T
     with torch.inference_mode(mode=False):
         centre, scale = (torch.tensor(each, device=device).view(1, 3, 1, 1) for each in (mean, std))
     return centre, scale
-
-
-def _grey(samples: NDArray[np.uint8]) -> Image.Image:
-    return Image.fromarray(samples, mode="L").convert("RGB")
 
 
 def _stretch(samples: NDArray[np.float64]) -> NDArray[np.uint8]:

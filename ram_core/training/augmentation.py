@@ -50,7 +50,7 @@ class Augmentation:
 
     def __call__(self, image: Image.Image, random: np.random.Generator) -> NDArray[np.uint8]:
         """Return (S, S, 3) uint8 RGB. Raises ``ImageError`` for an image with an empty side."""
-        view = image if image.mode == "RGB" and image.width and image.height else to_rgb(image)  # which would copy it
+        view = to_rgb(image)
         view = view.crop(self._box(view, random)).resize((self.size, self.size), Image.Resampling.BICUBIC)
         if random.random() < 0.5:
             view = ImageOps.mirror(view)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from storage.background import repeated
 from storage.database import unit_of_work
 from storage.results.index_rows import indexed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy import Engine
 
     from ramq.settings import Settings
     from storage.index.builder import IndexBuilder
     from storage.index.index import VectorIndex
     from storage.results.generation_views import IndexView
+
+FOLLOW_SECONDS = 1.0
 
 
 class IndexClient:
@@ -40,6 +46,24 @@ class IndexClient:
             if of_standby not in self._readers:
                 self._readers[of_standby] = make_index(self._settings)
             return self._readers[of_standby]
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Open what is published while the block runs, so that searches do not have to: see ``VectorIndex.follow``."""
+
+        def follow() -> bool:
+            reader = self._readers.get(False)
+            if reader is not None:  # something was searched for
+                reader.is_followed = True
+                reader.follow(self._engine)
+            return True
+
+        try:
+            with repeated("index", FOLLOW_SECONDS, follow):
+                yield
+        finally:
+            if False in self._readers:
+                self._readers[False].is_followed = False
 
     def status(self) -> list[IndexView]:
         """Return the state of every generation's index."""

@@ -115,7 +115,7 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with services.search.region_warmer.running():
+        with services.search.region_warmer.running(), services.index.following():
             yield
 
     app = FastAPI(

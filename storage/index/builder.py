@@ -394,4 +394,5 @@ class IndexBuilder:
 
 def _read(session: Session, build: Build, window: Window) -> Part:
     units = repository.assigned_units(session, build.generation_id)
-    return build_part(build.source.rows(session, window, build.vector_size), build.vector_size, units)
+    rows = build.source.rows(session, window, build.vector_size)
+    return build_part(rows, build.vector_size, units, with_bitmaps=True)

@@ -73,7 +73,7 @@ class Tags:
         posting_rows, posting_scores: (M,): by tag.
         assigned_units: (T,): the vocabulary's own thresholds, in the units of scores.
         assigned_counts: (T,): rows whose score is above that.
-        bitmap_offsets: (T + 1,): where in ``bitmaps`` the serialised roaring bitmap of these rows is.
+        bitmap_offsets: (T + 1,): where in ``bitmaps`` the serialised roaring bitmap of these rows is. (0,): nowhere.
         bitmaps: bytes.
     """
 
@@ -108,7 +108,7 @@ class Tags:
         rows, scores = self.postings(tag_id)
         if len(rows) == 0:
             return BitMap()
-        if units != self.assigned_units[tag_id]:
+        if units != self.assigned_units[tag_id] or len(self.bitmap_offsets) == 0:
             return bitmap_of(rows[scores > units])
         start, end = self.bitmap_offsets[tag_id], self.bitmap_offsets[tag_id + 1]
         return BitMap.deserialize(self.bitmaps[start:end].tobytes()) if end > start else BitMap()
@@ -136,12 +136,13 @@ class _Kept:
                 self._bitmaps.popitem(last=False)
 
 
-def columns(raw: RawRows, assigned_units: NDArray[np.int32]) -> Rows:
+def columns(raw: RawRows, assigned_units: NDArray[np.int32], *, with_bitmaps: bool = True) -> Rows:
     """Return the columns of rows that are in ascending order of image id.
 
     Args:
         raw: the rows.
         assigned_units: (T,) the threshold of each tag of the vocabulary, in score units.
+        with_bitmaps: whether to make the bitmap of each tag, for a file. Without, searches make those that they need.
 
     Raises:
         ValueError: the ids are not ascending.
@@ -155,7 +156,7 @@ def columns(raw: RawRows, assigned_units: NDArray[np.int32]) -> Rows:
         modified=raw.modified,
         sizes=raw.sizes,
         keys=_keys(raw),
-        tags=_tags(raw, assigned_units),
+        tags=_tags(raw, assigned_units, with_bitmaps=with_bitmaps),
     )
 
 
@@ -220,7 +221,7 @@ def _keys(raw: RawRows) -> Keys:
     return Keys(raw.key_offsets, raw.key_bytes, order)
 
 
-def _tags(raw: RawRows, assigned_units: NDArray[np.int32]) -> Tags:
+def _tags(raw: RawRows, assigned_units: NDArray[np.int32], *, with_bitmaps: bool) -> Tags:
     counts = np.diff(raw.tag_offsets)
     known = max(len(assigned_units), int(raw.tags.max(initial=-1)) + 1)
     units = np.full(known, np.iinfo(np.int32).max, dtype=np.int32)
@@ -230,14 +231,10 @@ def _tags(raw: RawRows, assigned_units: NDArray[np.int32]) -> Tags:
     scores = raw.scores[by_tag]
     starts = offsets_of(np.bincount(raw.tags, minlength=known))
     is_assigned = scores > np.repeat(units, np.diff(starts))
-    assigned_rows = rows[is_assigned]
     assigned_counts = np.bincount(raw.tags[by_tag][is_assigned], minlength=known)
-    ends = offsets_of(assigned_counts)
-    bitmaps = [b""] * known
-    for tag_id in np.flatnonzero(assigned_counts).tolist():
-        bitmap = bitmap_of(assigned_rows[ends[tag_id] : ends[tag_id + 1]])
-        bitmap.run_optimize()
-        bitmaps[tag_id] = bitmap.serialize()
+    bitmap_offsets, bitmaps = np.empty(0, np.int64), np.empty(0, np.uint8)
+    if with_bitmaps:
+        bitmap_offsets, bitmaps = _bitmaps(rows[is_assigned], assigned_counts)
     return Tags(
         offsets=raw.tag_offsets,
         tags=raw.tags,
@@ -247,6 +244,18 @@ def _tags(raw: RawRows, assigned_units: NDArray[np.int32]) -> Tags:
         posting_scores=scores,
         assigned_units=units,
         assigned_counts=assigned_counts.astype(np.int32),
-        bitmap_offsets=offsets_of(np.fromiter(map(len, bitmaps), np.int64, count=known)),
-        bitmaps=np.frombuffer(b"".join(bitmaps), dtype=np.uint8),
+        bitmap_offsets=bitmap_offsets,
+        bitmaps=bitmaps,
     )
+
+
+def _bitmaps(rows: NDArray[np.uint32], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Return offsets (T + 1,) and bytes of serialised bitmaps: of ``rows``, ``counts`` (T,) belong to each tag."""
+    ends = offsets_of(counts)
+    bitmaps = [b""] * len(counts)
+    for tag_id in np.flatnonzero(counts).tolist():
+        bitmap = bitmap_of(rows[ends[tag_id] : ends[tag_id + 1]])
+        bitmap.run_optimize()
+        bitmaps[tag_id] = bitmap.serialize()
+    offsets = offsets_of(np.fromiter(map(len, bitmaps), np.int64, count=len(counts)))
+    return offsets, np.frombuffer(b"".join(bitmaps), dtype=np.uint8)

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from storage.errors import ServiceUnavailableError
+from storage.database import unit_of_work
+from storage.errors import RamqError, ServiceUnavailableError
 from storage.index import delta
 from storage.index.condition import InArchive
 from storage.index.manifest import DamagedError
@@ -29,12 +30,13 @@ from storage.results import archives
 from storage.results import vectors as repository
 from storage.results.index_rows import source_of
 from storage.results.packing import CODE
-from storage.results.vectors import Window
+from storage.results.vectors import FORGOTTEN, Window
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
     from storage.index.file_storage import FileStorage
@@ -53,6 +55,15 @@ RETRY_SECONDS = 60.0
 MAX_ROWS_BYTES = 4 * 1024**3
 """Limit of the memory that a process uses for rows missing in the segments, which it reads from PostgreSQL."""
 
+FOLLOW_SECONDS = 60.0
+"""How long after the last search of a generation its new publications are opened beforehand."""
+
+NEAR_ROWS = 5_000
+"""A search reads at most so many newer rows from PostgreSQL rather than open segments that have them."""
+
+_NEVER = 2**62
+"""A transaction that will not be reached."""
+
 COLUMNS_BYTES = 300
 """Approximate memory of a row's columns, without its vector."""
 
@@ -69,6 +80,7 @@ class View:
         newer: the newer rows, in memory.
         damaged: what could not be read, one line each.
         remote: published rows outside of segments; None: there are none.
+        epoch: of the index, see ``Head``.
     """
 
     generation_id: int
@@ -82,6 +94,7 @@ class View:
     damaged: tuple[str, ...]
     opened_at: float
     remote: RemoteRows | None = None
+    epoch: int = 0
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -115,8 +128,10 @@ class Base:
 
 @dataclass(slots=True)
 class _Generation:
+    id: int
     lock: Lock = field(default_factory=Lock)
     view: View | None = None
+    searched_at: float = 0.0
 
 
 class VectorIndex:
@@ -129,6 +144,8 @@ class VectorIndex:
 
     def __init__(self, place: FileStorage, cache_dir: Path) -> None:
         self.store = SegmentStore(place, cache_dir)
+        self.is_followed = False
+        """Whether ``follow`` is called every second."""
         self._generations: dict[int, _Generation] = {}
         self._lock = Lock()
 
@@ -149,15 +166,45 @@ class VectorIndex:
         if head.is_private:
             return self._open(session, generation_id, head)
         generation = self._generation(generation_id)
+        generation.searched_at = time.monotonic()
+        return self._current(session, generation, head, may_wait=self.is_followed)
+
+    def follow(self, engine: Engine) -> None:
+        """Open what was published since the last search, beside the view that searches use, and then exchange the two.
+
+        New segments are checked and mapped here, so that no search has to wait for that. Generations that were not
+        searched for a while are left alone. What cannot be read is left to the next search, which says why.
+        """
+        for generation in list(self._generations.values()):
+            known = generation.view
+            if known is None or time.monotonic() - generation.searched_at > FOLLOW_SECONDS:
+                continue
+            try:
+                with unit_of_work(engine) as session:
+                    head = repository.head(session, generation.id)
+                    if not _continues(known, head):
+                        self._current(session, generation, head, may_wait=True)
+                        continue
+                    opened = self._open(session, generation.id, head)
+                    with generation.lock:
+                        # Unless a search was faster, or what is published was forgotten meanwhile.
+                        if generation.view is not None and _continues(generation.view, head):
+                            generation.view = opened
+            except RamqError as error:
+                log.warning("a published index was not opened beforehand", extra={"reason": str(error)})
+
+    def _current(self, session: Session, generation: _Generation, head: Head, *, may_wait: bool) -> View:
         view = generation.view
         if view is not None and _is_current(view, head):
             return view
         with generation.lock:
             # An older snapshot than the view's, taken before the wait, must not replace the view.
-            head = repository.head_now(session, generation_id)
+            head = repository.head_now(session, generation.id)
             view = generation.view
-            if view is None or view.pointer != head.pointer or view.is_to_be_opened_again:
-                view = self._open(session, generation_id, head)
+            if view is not None and may_wait and _continues(view, head) and _is_near(session, view):
+                view = _advance(session, view, head)  # ``follow`` opens the rest
+            elif view is None or _is_replaced(view, head) or view.is_to_be_opened_again:
+                view = self._open(session, generation.id, head)
             elif view.snapshot != head.snapshot or not head.is_exact:
                 view = _advance(session, view, head)
             generation.view = view
@@ -189,7 +236,7 @@ class VectorIndex:
 
     def _generation(self, generation_id: int) -> _Generation:
         with self._lock:
-            return self._generations.setdefault(generation_id, _Generation())
+            return self._generations.setdefault(generation_id, _Generation(generation_id))
 
     def _open(self, session: Session, generation_id: int, head: Head) -> View:
         """Combine the published segments with the rows that only PostgreSQL has."""
@@ -224,6 +271,7 @@ class VectorIndex:
             base.damaged,
             time.monotonic(),
             base.remote and base.remote.without(changed),
+            head.epoch,
         )
 
     def _base(self, session: Session, generation_id: int, head: Head, units: NDArray[np.int32]) -> Base:  # noqa: ARG002 - units are for those who keep tags elsewhere
@@ -261,14 +309,35 @@ def _is_current(view: View, head: Head) -> bool:
     return is_same and head.is_exact and not view.is_to_be_opened_again
 
 
+def _is_replaced(view: View, head: Head) -> bool:
+    return view.pointer != head.pointer or head.epoch - view.epoch >= FORGOTTEN
+
+
+def _continues(view: View, head: Head) -> bool:
+    """Return whether a later publication only moved rows of the view, or newer ones, to other segments.
+
+    The view then stays right: it only has to be advanced. Rows of a collection in Milvus may be gone.
+    """
+    moved = view.pointer.manifest < head.pointer.manifest and view.pointer.watermark <= head.pointer.watermark
+    return moved and view.remote is None and not view.damaged and 0 <= head.epoch - view.epoch < FORGOTTEN
+
+
+def _is_near(session: Session, view: View) -> bool:
+    """Return whether few rows are newer than the view: reading many takes longer than opening segments with them."""
+    window = Window(view.generation_id, int(view.snapshot.partition(":")[0]), _NEVER)
+    return view.source.end_of_slice(session, window, NEAR_ROWS) == _NEVER
+
+
 def _advance(session: Session, view: View, head: Head) -> View:
     """Add the rows committed since the view's snapshot."""
     xmin = int(view.snapshot.partition(":")[0])
     unseen = Window(view.generation_id, xmin, unseen_in=view.snapshot)
-    chunks = view.source.rows(session, unseen, view.vector_size)
+    # Most transactions wrote something else. This question costs less than either of the two that it saves.
+    has_rows, has_erased = view.source.has_any(session, unseen)
+    chunks = view.source.rows(session, unseen, view.vector_size) if has_rows else iter(())
     newest = build_part(chunks, view.vector_size, view.assigned_units)
-    # Read this after the rows, see `_open`.
-    gone = view.source.erased(session, unseen)
+    # What was erased since the question is not visible in the head's snapshot either: the next search omits it.
+    gone = view.source.erased(session, unseen) if has_erased else np.empty(0, dtype=np.int64)
     dead = np.union1d(newest.rows.ids, gone)
     if len(dead) == 0:
         return replace(view, snapshot=head.snapshot)

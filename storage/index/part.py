@@ -107,7 +107,11 @@ def _counted(archives: NDArray[np.int32]) -> Counter[int]:
 
 
 def build_part(
-    chunks: Iterable[tuple[RawRows, NDArray[np.float16]]], vector_size: int, assigned_units: NDArray[np.int32]
+    chunks: Iterable[tuple[RawRows, NDArray[np.float16]]],
+    vector_size: int,
+    assigned_units: NDArray[np.int32],
+    *,
+    with_bitmaps: bool = False,
 ) -> Part:
     """Return a part, in memory, of rows and vectors (N, ``vector_size``) in ascending order of image id.
 
@@ -115,12 +119,13 @@ def build_part(
         chunks: the rows.
         vector_size: D.
         assigned_units: (T,) the threshold of each tag of the vocabulary, in score units.
+        with_bitmaps: whether it is for a file, see ``columns``.
     """
     raw, exact = [], exact_index(vector_size)
     for chunk, vectors in chunks:
         raw.append(chunk)
         add_codes(exact, vectors)
-    return Part(columns(joined(raw), assigned_units), Vectors(exact))
+    return Part(columns(joined(raw), assigned_units, with_bitmaps=with_bitmaps), Vectors(exact))
 
 
 def merge(parts: Sequence[Part]) -> Part:
@@ -130,4 +135,4 @@ def merge(parts: Sequence[Part]) -> Part:
     codes = np.concatenate([part.vectors.codes(rows) for part, rows in zip(parts, chosen, strict=True)])
     order = np.argsort(raw.ids)
     units = parts[-1].rows.tags.assigned_units
-    return Part(columns(raw.take(order), units), build_vectors(codes[order]))
+    return Part(columns(raw.take(order), units, with_bitmaps=False), build_vectors(codes[order]))

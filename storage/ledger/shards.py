@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from storage.database import limit_idleness
+from storage.database import LOCKED_IDLE_SECONDS, driver_connection, limit_idleness
 from storage.errors import RamqError
 from storage.ledger.claims import CLAIMABLE
 from storage.tables import RECOGNITION
@@ -85,29 +85,33 @@ def advance(session: Session, shard_id: int, epoch: int, outcomes: bytes, lease_
     Raises:
         FencedError: the lease was lost.
     """
-    state = session.scalar(
-        text(
+    row = (
+        driver_connection(session)
+        .execute(
             """
-            UPDATE shard SET outcomes = :outcomes, n_done = :n_done, n_failed = :n_failed, n_skipped = :n_skipped,
-                probe = NULL, probe_deaths = 0, attempts = 0,
-                lease_until = now() + make_interval(secs => :lease_seconds)
-            FROM job WHERE shard.id = :id AND shard.epoch = :epoch AND shard.state = 'leased' AND job.id = shard.job_id
+            UPDATE shard SET outcomes = %(outcomes)s, n_done = %(n_done)s, n_failed = %(n_failed)s,
+                n_skipped = %(n_skipped)s, probe = NULL, probe_deaths = 0, attempts = 0,
+                lease_until = now() + make_interval(secs => %(lease_seconds)s)
+            FROM job
+            WHERE shard.id = %(id)s AND shard.epoch = %(epoch)s AND shard.state = 'leased' AND job.id = shard.job_id
             RETURNING job.state
-            """
-        ),
-        {
-            "id": shard_id,
-            "epoch": epoch,
-            "outcomes": outcomes,
-            "n_done": outcomes.count(DONE),
-            "n_failed": outcomes.count(FAILED),
-            "n_skipped": outcomes.count(SKIPPED),
-            "lease_seconds": lease_seconds,
-        },
+            """,
+            {
+                "id": shard_id,
+                "epoch": epoch,
+                "outcomes": outcomes,
+                "n_done": outcomes.count(DONE),
+                "n_failed": outcomes.count(FAILED),
+                "n_skipped": outcomes.count(SKIPPED),
+                "lease_seconds": float(lease_seconds),
+            },
+            prepare=True,
+        )
+        .fetchone()
     )
-    if state is None:
+    if row is None:
         raise FencedError(f"shard {shard_id} was taken over")
-    return str(state)
+    return str(row[0])
 
 
 def close(
@@ -244,10 +248,16 @@ def require_held(session: Session, shard_id: int, epoch: int) -> None:
 
     A holder that is stopped before it commits soon loses the lock. Nobody can take the shard over before that.
     """
-    limit_idleness(session)
-    held = session.scalar(
-        text("SELECT true FROM shard WHERE id = :id AND epoch = :epoch AND state = 'leased' FOR UPDATE"),
-        {"id": shard_id, "epoch": epoch},
+    # The limit of ``limit_idleness`` is set by the same statement: every one that a batch takes costs a round trip.
+    held = (
+        driver_connection(session)
+        .execute(
+            """SELECT set_config('idle_in_transaction_session_timeout', %(limit)s, true) FROM shard
+               WHERE id = %(id)s AND epoch = %(epoch)s AND state = 'leased' FOR UPDATE""",
+            {"limit": f"{LOCKED_IDLE_SECONDS}s", "id": shard_id, "epoch": epoch},
+            prepare=True,
+        )
+        .fetchone()
     )
-    if not held:
+    if held is None:
         raise FencedError(f"shard {shard_id} was taken over")

@@ -196,5 +196,9 @@ def by_archive(session: Session, image_ids: Sequence[int]) -> dict[tuple[int, st
 
 def keys(session: Session, image_ids: Sequence[int]) -> dict[int, ImageKey]:
     """Return the data to fetch these images, by id. Deleted ones are omitted."""
-    rows = session.execute(select(Image.id, Image.key, Image.version, Image.size).where(Image.id.in_(image_ids)))
-    return {row.id: ImageKey(row.id, row.key, row.version, row.size) for row in rows}
+    rows = driver_connection(session).execute(
+        "SELECT id, key, version, size FROM image WHERE id = ANY(CAST(%(ids)b AS bigint[]))",
+        {"ids": list(image_ids)},
+        prepare=True,
+    )
+    return {row[0]: ImageKey(*row) for row in rows}

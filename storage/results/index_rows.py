@@ -49,6 +49,9 @@ class RowSource(Protocol):
     def erased(self, session: Session, window: Window) -> NDArray[np.int64]:
         """Return the ids of the rows erased within a window that do not exist now, ascending."""
 
+    def has_any(self, session: Session, window: Window) -> tuple[bool, bool]:
+        """Return whether a window holds rows, and whether any were erased within it."""
+
     def count(self, session: Session, window: Window) -> int:
         """Return how many rows a window holds."""
 
@@ -110,6 +113,14 @@ class TableRows:
                 SELECT 1 FROM {self.table} AS v WHERE {self.is_erased} AND v.generation_id = e.generation_id)
             """  # noqa: S608  (constants only)
         return _ids(session, query, window)
+
+    def has_any(self, session: Session, window: Window) -> tuple[bool, bool]:
+        """See ``RowSource``."""
+        query = f"""SELECT EXISTS (SELECT FROM {self._in(window)}),
+            EXISTS (SELECT FROM erasure AS e WHERE {window.condition("e")})"""  # noqa: S608  (constants only)
+        found = driver_connection(session).execute(query, window.values).fetchone()
+        assert found is not None
+        return bool(found[0]), bool(found[1])
 
     def count(self, session: Session, window: Window) -> int:
         """See ``RowSource``."""

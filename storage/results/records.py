@@ -57,10 +57,12 @@ class Provenance:
 
 def lock_existing(session: Session, image_ids: Sequence[int]) -> dict[int, str]:
     """Return the versions of the images that still exist. Keep them from being deleted in this transaction."""
-    rows = session.execute(
-        text("SELECT id, version FROM image WHERE id = ANY(:ids) ORDER BY id FOR KEY SHARE"), {"ids": list(image_ids)}
+    rows = driver_connection(session).execute(
+        "SELECT id, version FROM image WHERE id = ANY(CAST(%(ids)b AS bigint[])) ORDER BY id FOR KEY SHARE",
+        {"ids": list(image_ids)},
+        prepare=True,
     )
-    return {row.id: row.version for row in rows}
+    return dict(rows.fetchall())
 
 
 def note_versions(session: Session, listed: Mapping[int, str], recorded: Mapping[int, str]) -> None:

@@ -201,6 +201,5 @@ def _forget_index(session: Session, generation_id: int, table: str) -> int:
     """
     if not vectors.lock_builder(session, generation_id, wait=False):
         raise ConflictError(f"the index of generation {generation_id} is being built: try again")
-    for state in ("erasure", "index_state"):
-        session.execute(text(f"DELETE FROM {state} WHERE generation_id = :id"), {"id": generation_id})  # noqa: S608  (constants)
+    vectors.forget_published(session, generation_id)
     return partitions.count(session, table, generation_id)

@@ -31,6 +31,10 @@ BUILDER_IDLE_SECONDS = 3600
 """How long a builder may be idle. A segment takes minutes, and a stopped process must not keep the lock."""
 
 
+FORGOTTEN = 1_000_000
+"""By how much the epoch of an index grows when its rows are erased all at once, which no list of erasures shows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """Rows of one generation, selected by the transaction that wrote them: ``lo <= xid < hi``.
@@ -79,12 +83,14 @@ class Head:
             text says that none has ended since the oldest running one, so a later read from it reads some rows again.
         is_exact: whether the same text always means the same rows.
         is_private: whether the session may see other rows than others do: it wrote something, or keeps one snapshot.
+        epoch: number of builds of the index so far; ``FORGOTTEN`` more for each time that it was forgotten.
     """
 
     snapshot: str
     is_exact: bool
     is_private: bool
     pointer: Pointer
+    epoch: int
 
     @property
     def xmin(self) -> int:
@@ -116,7 +122,7 @@ def head_now(session: Session, generation_id: int) -> Head:
                 pg_current_xact_id_if_assigned() IS NOT NULL
                     OR current_setting('transaction_isolation') <> 'read committed' AS is_private,
                 coalesce(state.manifest, 0) AS manifest, coalesce(state.watermark::text, '0') AS watermark,
-                state.published_at
+                state.published_at, coalesce(state.epoch, 0) AS epoch
             FROM pg_current_snapshot() AS snapshot
             LEFT JOIN index_state AS state ON state.generation_id = :generation_id
             """
@@ -124,7 +130,7 @@ def head_now(session: Session, generation_id: int) -> Head:
         {"generation_id": generation_id},
     ).one()
     pointer = Pointer(row.manifest, int(row.watermark), row.published_at if row.manifest else None)
-    return Head(row.snapshot, row.is_exact, row.is_private, pointer)
+    return Head(row.snapshot, row.is_exact, row.is_private, pointer, row.epoch)
 
 
 def system_identifier(session: Session) -> str:
@@ -198,6 +204,23 @@ def begin_epoch(session: Session, generation_id: int) -> int:
 def epoch(session: Session, generation_id: int) -> int:
     """Return the current epoch of the index; 0 if there was none."""
     return session.scalar(select(IndexState.epoch).where(IndexState.generation_id == generation_id)) or 0
+
+
+def forget_published(session: Session, generation_id: int) -> None:
+    """Forget what is published of a generation whose rows are about to be erased all at once, and its erasures."""
+    values = {"generation_id": generation_id, "forgotten": FORGOTTEN}
+    session.execute(text("DELETE FROM erasure WHERE generation_id = :generation_id"), values)
+    session.execute(
+        text(
+            """
+            INSERT INTO index_state (generation_id, manifest, watermark, epoch)
+            VALUES (:generation_id, 0, '0'::xid8, :forgotten)
+            ON CONFLICT (generation_id) DO UPDATE SET manifest = 0, watermark = '0'::xid8,
+                epoch = index_state.epoch + :forgotten
+            """
+        ),
+        values,
+    )
 
 
 def publish(session: Session, generation_id: int, *, epoch: int, manifest: int, watermark: int) -> bool:

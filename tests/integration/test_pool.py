@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text
@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from ramq.web.app import create_app
 from ramq.wiring import Services
+from storage import database
 from storage.database import make_engine, unit_of_work, wait_for_lock
 from storage.errors import ServiceUnavailableError
 from tests.services.web import assert_problem
@@ -62,3 +63,47 @@ def test_a_deadlock_says_to_try_again_and_not_that_the_database_is_gone(engine: 
     with ThreadPoolExecutor(2) as threads:
         [said] = filter(None, threads.map(lock, (901, 902), (902, 901)))
     assert said.endswith("so the database undid this one: try again")
+
+
+def _statements(engine: Engine) -> list[str]:
+    """Return the list to which the statements of pings are added."""
+    asked: list[str] = []
+    ping = engine.dialect.do_ping
+
+    def noting(connection: Any) -> bool:
+        asked.append("ping")
+        return ping(connection)
+
+    engine.dialect.do_ping = noting  # type: ignore[method-assign]
+    return asked
+
+
+def test_a_connection_that_was_used_a_moment_ago_is_not_asked_whether_it_works(engine: Engine) -> None:
+    asked = _statements(engine)
+    for _ in range(3):
+        with unit_of_work(engine) as session:
+            session.execute(text("SELECT 1"))
+    assert asked == []
+
+
+def test_a_connection_that_rested_is_asked(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _statements(engine)
+    with unit_of_work(engine) as session:
+        session.execute(text("SELECT 1"))
+    monkeypatch.setattr(database, "QUIET_SECONDS", 0.0)
+    with unit_of_work(engine) as session:
+        session.execute(text("SELECT 1"))
+    assert asked == ["ping"]
+
+
+def test_connections_that_the_server_closed_are_replaced_without_an_error(engine: Engine) -> None:
+    with ExitStack() as both:
+        pids = [both.enter_context(unit_of_work(engine)).scalar(text("SELECT pg_backend_pid()")) for _ in range(2)]
+    other = make_engine(engine.url.render_as_string(hide_password=False))
+    with unit_of_work(other) as session:
+        for pid in pids:
+            session.execute(text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": pid})
+    with ExitStack() as both:
+        fresh = [both.enter_context(unit_of_work(engine)).scalar(text("SELECT pg_backend_pid()")) for _ in range(2)]
+    assert not {*pids} & {*fresh}
+    other.dispose()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from ram_core.pictures import open_picture
 from ram_core.transforms import ReadingTransform, SquashTransform
 from storage.errors import PermanentError
 from tests import poison
-from workers.pipeline.decode import decode, decode_for_all, guard_pillow
+from workers.pipeline.decode import ThumbnailTransform, decode, decode_for_all, guard_pillow
 from workers.pipeline.retry import TooManyPixelsError, TruncatedImageError, codes, verdict
 
 if TYPE_CHECKING:
@@ -161,7 +160,8 @@ def test_the_quick_way_to_decode_a_jpeg_gives_nearly_the_same_pixels(width: int,
 
 def test_a_large_jpeg_is_decoded_small_but_never_below_what_is_asked_for() -> None:
     body = poison.encoded(poison.detailed(4000, 3000), "JPEG")
-    image, width, height = open_picture(body, 768, MAX_PIXELS)
+    image, width, height, turn = open_picture(body, 768, MAX_PIXELS)
+    assert turn is None
     assert (width, height) == (4000, 3000)
     assert 768 <= min(image.size) < 1536
 
@@ -187,44 +187,50 @@ def test_several_ways_at_once_give_what_each_gives_alone_and_load_no_scale_twice
         assert found[1:] == alone[1:] == (1800, 1400)
 
 
+def test_a_thumbnail_changes_nothing_for_those_who_prepare_the_same_picture() -> None:
+    body = poison.encoded(poison.detailed(900, 700), "PNG")
+    together = decode_for_all(body, [ThumbnailTransform(100), SMALL], MAX_PIXELS)
+    assert together[0].pixels.shape == (78, 100, 3)
+    assert np.array_equal(together[1].pixels, decode(body, SMALL, MAX_PIXELS).pixels)
+
+
+def turned_jpeg(orientation: int = 6, width: int = 2000, height: int = 1500) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return poison.encoded(poison.detailed(width, height), "JPEG", exif=exif)
+
+
 def test_a_turned_jpeg_keeps_its_true_size_when_it_is_decoded_small() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    body = poison.encoded(poison.detailed(2000, 1500), "JPEG", exif=exif)
-    image, width, height = open_picture(body, 300, MAX_PIXELS)
+    image, width, height, turn = open_picture(turned_jpeg(), 300, MAX_PIXELS)
     assert (width, height) == (1500, 2000)
-    assert image.height > image.width
+    assert turn == Image.Transpose.ROTATE_270
+    assert image.size == (500, 375)
+    for preprocessing in (SMALL, ThumbnailTransform(300)):
+        decoded = decode(turned_jpeg(), preprocessing, MAX_PIXELS)
+        assert decoded[1:] == (1500, 2000)
 
 
-def turned_jpeg() -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    return poison.encoded(poison.detailed(200, 150), "JPEG", exif=exif)
-
-
-def test_the_size_is_that_of_the_pixels_if_the_exif_block_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    body = turned_jpeg()
-    failed = []
-
-    def fail(*_: object, **__: object) -> bytes:
-        failed.append(True)
-        raise struct.error
-
-    monkeypatch.setattr(Image.Exif, "tobytes", fail)
-    image, width, height = open_picture(body, 300, MAX_PIXELS)
-    assert failed
-    assert image.size == (width, height)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turned_pixels_are_those_of_the_picture_that_a_viewer_turns(orientation: int) -> None:
+    body = turned_jpeg(orientation, 640, 480)
+    with Image.open(io.BytesIO(body)) as image:
+        upright = ImageOps.exif_transpose(image)
+    for preprocessing in (SquashTransform(330), ReadingTransform(), ThumbnailTransform(300)):
+        assert np.array_equal(decode(body, preprocessing, MAX_PIXELS).pixels, preprocessing(upright))
+    image = Image.open(io.BytesIO(body))
+    image.draft(None, (171, 128))
+    small = SMALL(ImageOps.exif_transpose(image))
+    together = decode_for_all(body, [SMALL, ReadingTransform(), SMALL], MAX_PIXELS)
+    assert all(np.array_equal(together[at].pixels, small) for at in (0, 2))
 
 
 def test_memory_that_runs_out_while_a_picture_is_turned_is_no_damaged_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    body = turned_jpeg()
-
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(ImageOps, "exif_transpose", fail)
+    monkeypatch.setattr(Image.Image, "transpose", fail)
     with pytest.raises(MemoryError):
-        open_picture(body, 300, MAX_PIXELS)
+        decode(turned_jpeg(), SMALL, MAX_PIXELS)
 
 
 def test_what_a_file_is_is_told_by_its_bytes_and_a_view_of_them_does() -> None:

@@ -65,8 +65,9 @@ def test_a_hit_shows_the_tags_that_are_asked_for_and_a_few_others() -> None:
     names = ("dog", "poodle", "table", "cup", "chair", "lamp", "door")
     tags = [TagView(number, name, None, 0.9, 0.5) for number, name in enumerate(names)]
     hit = Hit(1, "a.jpg", "file:///a", 0.9, tags, None, 1, 10, 10)
-    asked, others = links_of("tag:DOOR OR #3").tags_of(hit)
+    asked, others, special = links_of("tag:DOOR OR #3").tags_of(hit)
     assert [tag.name for tag in asked] == ["cup", "door"]
     assert [tag.name for tag in others] == ["poodle", "table", "chair"]  # a poodle is enough of a dog
+    assert [tag.name for tag in special] == [*names[1:], "dog"]
     named = replace(hit, why=Why(0.5, tags=[2]))
     assert [tag.name for tag in links_of("a boat").tags_of(named)[0]] == ["table"]

@@ -75,6 +75,59 @@ def test_an_image_with_an_empty_side_is_refused_with_its_size() -> None:
         SquashTransform()(Image.new("RGB", (0, 5)))
 
 
+def test_an_rgb_image_is_not_copied_and_outlives_its_file(tmp_path: Path) -> None:
+    noise(50, 40).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert to_rgb(image) is image
+    assert image.resize((5, 4)).size == (5, 4)
+
+
+GREYS = {
+    "1": lambda: noise(90, 70).convert("1"),
+    "L": lambda: noise(90, 70).convert("L"),
+    "LA": lambda: noise(90, 70).convert("LA"),
+    "I;16": lambda: Image.fromarray(np.random.default_rng(1).integers(0, 65536, (70, 90), dtype=np.uint16)),
+    "I": lambda: Image.fromarray(np.random.default_rng(1).integers(0, 65536, (70, 90), dtype=np.int32)),
+    "F": lambda: Image.fromarray(np.random.default_rng(1).random((70, 90), dtype=np.float32)),
+}
+
+
+@pytest.mark.parametrize("mode", GREYS)
+def test_grey_is_squashed_in_one_channel_to_the_pixels_of_three(mode: str) -> None:
+    image = GREYS[mode]()
+    assert image.mode == mode
+    for transparency in (None, 5):
+        if transparency is not None and mode in {"1", "L"}:
+            image.info["transparency"] = transparency
+        for size in (33, 200):
+            wanted = np.asarray(to_rgb(image).resize((size, size), Image.Resampling.BILINEAR))
+            assert np.array_equal(SquashTransform(size)(image), wanted)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+@pytest.mark.parametrize("turn", list(Image.Transpose))
+def test_turning_the_small_picture_gives_the_pixels_of_turning_the_large_one(turn: Image.Transpose, mode: str) -> None:
+    random = np.random.default_rng(turn)
+    sizes = [(1000, 750), (750, 1000), (612, 816), (816, 612), (180, 120), (400, 90), (90, 400), (30, 50), (160, 160)]
+    sizes += [tuple(random.integers(1, 700, 2).tolist()) for _ in range(15)]
+    for number, (width, height) in enumerate(sizes):
+        image = noise(width, height, number).convert(mode)
+        for size in (60, 77, 128):
+            transform = SquashTransform(size)
+            wanted = transform(image.transpose(turn))
+            assert np.array_equal(transform.turned(image, turn), wanted), (width, height, size)
+
+
+def test_a_picture_on_its_side_is_small_before_it_is_turned(monkeypatch: pytest.MonkeyPatch) -> None:
+    turned = []
+    transpose = Image.Image.transpose
+    monkeypatch.setattr(
+        Image.Image, "transpose", lambda image, turn: (turned.append(image.size), transpose(image, turn))[1]
+    )
+    SquashTransform(64).turned(noise(400, 300), Image.Transpose.ROTATE_270)
+    assert turned == [(64, 64)]
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"])
 def test_every_eight_bit_mode_becomes_rgb_as_pillow_converts_it(mode: str) -> None:
     image = noise(9, 7).convert("L").convert("LA").convert("PA") if mode == "PA" else None

@@ -1,4 +1,4 @@
-"""Batch: collect images of one shard until the batch is full or has to be flushed."""
+"""Batch: collect images of one shard until the batch is full or has to be flushed; and batches that wait together."""
 
 from __future__ import annotations
 
@@ -8,12 +8,33 @@ from typing import TYPE_CHECKING
 from workers.pipeline.work import Batch
 
 if TYPE_CHECKING:
+    import queue
     from collections.abc import Callable
 
     from workers.pipeline.work import Lease, Work
 
 LINGER_SECONDS = 1.0
 """A batch is sent incomplete after this time. Otherwise one slow object would delay the commit of the others."""
+
+WRITTEN_TOGETHER = 3
+"""Most batches that are written in one transaction. More would be lost if the worker is killed, and save little."""
+
+
+def add_waiting(batch: Batch, inbox: queue.Queue[Batch | None]) -> int:
+    """Add the next batches of the same shard that wait already, so that one commit does for all. Return how many.
+
+    Nothing is waited for: when writing keeps up, every batch is written by itself. Only one thread may read ``inbox``.
+    """
+    added = 0
+    while added < WRITTEN_TOGETHER - 1:
+        with inbox.mutex:
+            following = inbox.queue[0] if inbox.queue else None
+        if following is None or following.lease is not batch.lease:
+            break
+        inbox.get()
+        batch.works += following.works
+        added += 1
+    return added
 
 
 class Batcher:

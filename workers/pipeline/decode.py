@@ -60,7 +60,8 @@ class ThumbnailTransform:
 
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return (H, W, 3) uint8 RGB."""
-        small = to_rgb(image)
+        rgb = to_rgb(image)
+        small = rgb.copy() if rgb is image else rgb  # others may prepare the same image
         small.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
         return np.asarray(small)
 

@@ -17,7 +17,7 @@ from storage.database import unit_of_work
 from storage.errors import FatalError
 from storage.ledger import shards
 from workers.pipeline.ahead import Ahead
-from workers.pipeline.batch import Batcher
+from workers.pipeline.batch import Batcher, add_waiting
 from workers.pipeline.feed import works_of
 from workers.pipeline.fetch import BytesBudget, fetch, load_features
 from workers.pipeline.fitness import EVERYTHING, as_unfit_for, concerns_worker, is_orderly, of_archive, of_model
@@ -339,13 +339,14 @@ class Pipeline:
 
     def _write(self) -> None:
         while (batch := self.steps.write.inbox.get()) is not None:
+            count = 1 + add_waiting(batch, self.steps.write.inbox)
             if not batch.lease.is_over and self._fatal is None:
                 try:
                     self._write_batch(batch)
                 except Exception as error:  # noqa: BLE001  (raised again unless this worker is the cause)
                     self._leave_to_others(batch.lease, error)
             with self._lock:
-                self._in_hand = max(0, self._in_hand - 1)
+                self._in_hand = max(0, self._in_hand - count)
             self.leases.notify()
 
     def _write_batch(self, batch: Batch) -> None:
@@ -367,8 +368,7 @@ class Pipeline:
         self.settled += len(batch.works)
         if lease.goes_with == lease.shard.id:  # an image that several stages have at once counts once
             self._metrics.settled(len(batch.works))
-        is_last = lease.settle(len(batch.works))
-        if is_last:
+        if lease.settle(len(batch.works)):
             self.leases.finish(lease)
         elif state != "running":
             self.leases.give_up(lease)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote_plus, urlencode
 
@@ -44,7 +44,7 @@ class _Frame(NamedTuple):
     behind: str
 
     def with_(self, term: str) -> str:
-        return f"{self.before}{quote_plus(term)}{self.behind}"
+        return f"{self.before}{term}{self.behind}"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Links:
 
     def with_tag(self, tag: str) -> str:
         """Return the link that also requires ``tag``."""
-        return self._requiring.with_(tag_text(tag, is_top=True))
+        return self._requiring.with_(_required(tag))
 
     def without_tag(self, tag: str) -> str:
         """Return the link without the term that requires only ``tag``."""
@@ -84,7 +84,7 @@ class Links:
 
     def excluding(self, tag: str) -> str:
         """Return the link that excludes the images with ``tag``."""
-        return self._excluding.with_(f"-{tag_text(tag, is_top=False)}")
+        return self._excluding.with_(_excluded(tag))
 
     def narrowing(self, facet: RegionFacet) -> str:
         """Return the link that also requires so many regions of a tag."""
@@ -147,12 +147,16 @@ class Links:
         """Whether nothing narrows the search."""
         return not self.is_ranked and not query_string(replace(self.query, cursor=None, special=False))
 
-    def tags_of(self, hit: Hit) -> tuple[list[TagView], list[TagView]]:
-        """Return the tags of a hit to show: those that the search asks for or its text names, and a few others."""
+    def tags_of(self, hit: Hit) -> tuple[list[TagView], list[TagView], list[TagView]]:
+        """Return the tags of a hit to show: those that the search asks for or its text names, and a few others.
+
+        The third list has all of them, the most special ones first.
+        """
         named = () if hit.why is None else hit.why.tags
         asked = [tag for tag in hit.tags if tag.id in named or self._asks_for(tag)]
-        others = [tag for tag in special_first(hit.tags)[:TAGS_OF_HIT] if tag not in asked]
-        return asked, others
+        special = special_first(hit.tags)
+        others = [tag for tag in special[:TAGS_OF_HIT] if tag not in asked]
+        return asked, others, special
 
     def _asks_for(self, tag: TagView) -> bool:
         asked = self.asked
@@ -166,20 +170,30 @@ class Links:
 
     @cached_property
     def _requiring(self) -> _Frame:
-        return self._frame(TagTerm(_MARK), tag_text(_MARK, is_top=True))
+        return self._frame(TagTerm(_MARK), _required(_MARK))
 
     @cached_property
     def _excluding(self) -> _Frame:
-        return self._frame(NotOf(TagTerm(_MARK)), f"-{tag_text(_MARK, is_top=False)}")
+        return self._frame(NotOf(TagTerm(_MARK)), _excluded(_MARK))
 
     def _frame(self, term: Expression, written: str) -> _Frame:
-        before, found, behind = self.changed(where=all_of([*self._parts, term])).partition(quote_plus(written))
+        before, found, behind = self.changed(where=all_of([*self._parts, term])).partition(written)
         assert found
         return _Frame(before, behind)
 
     @cached_property
     def _parts(self) -> tuple[Expression, ...]:
         return _parts_of(self.query.where)
+
+
+@lru_cache(4_096)  # pages share most tags
+def _required(tag: str) -> str:
+    return quote_plus(tag_text(tag, is_top=True))
+
+
+@lru_cache(4_096)
+def _excluded(tag: str) -> str:
+    return quote_plus(f"-{tag_text(tag, is_top=False)}")
 
 
 def _parts_of(where: Expression | None) -> tuple[Expression, ...]:
