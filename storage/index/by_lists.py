@@ -8,7 +8,7 @@ larger than memory, so each of them may cost a read: five parts together need fe
 from __future__ import annotations
 
 from math import ceil, sqrt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pyroaring import BitMap
 
-    from storage.index.vectors import Found, Vectors
 
+Found = tuple["NDArray[np.int64]", "NDArray[np.float32]"]
+"""(Row numbers, inner products), best first."""
 TUNED_K = 10
 """The effort of a search is tuned for this many hits."""
 
@@ -41,15 +42,40 @@ RANK_SPREAD = 2.0
 DEEPER = 4
 """If that rank was not enough, this many times as many rows are searched for."""
 
-Selected = tuple["Vectors", "BitMap | None"]
+
+class Listed(Protocol):
+    """Vectors in lists: see ``vectors.Vectors``, which has these methods."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def candidates(self) -> int:
+        """Number of rows to score again for the best ``TUNED_K``."""
+
+    def near(self, query: NDArray[np.float32], depth: float) -> Found:
+        """Return candidates from the lists nearest to ``query`` (D,), with estimated scores."""
+
+    def fetch(self, rows: NDArray[Any]) -> None:
+        """Begin to read the vectors of these rows."""
+
+    def learn(self, disk_bytes: int) -> None:
+        """Note how much was read from disk for rows that were fetched."""
+
+    def best_among(self, rows: NDArray[Any], query: NDArray[np.float32], k: int, *, is_fetched: bool) -> Found:
+        """Return the best of these rows, with their scores."""
+
+
+Part = TypeVar("Part", bound=Listed)
+
+Selected = tuple[Part, "BitMap | None"]
 """A part with lists, and which of its rows to choose from; None: all."""
 
 
 def look_up(
-    parts: Sequence[Selected],
+    parts: Sequence[Selected[Part]],
     query: NDArray[np.float32],
     k: int,
-    of_each: Callable[[Callable[[Vectors], Found], Iterable[Vectors]], Iterable[Found]] = map,
+    of_each: Callable[[Callable[[Part], Found], Iterable[Part]], Iterable[Found]] = map,
 ) -> list[Found] | None:
     """Return the best ``k`` selected rows of all parts together, as those of each part; None if scans are faster.
 
@@ -67,15 +93,14 @@ def look_up(
     share = rows / sum(len(vectors) for vectors, _ in parts)
     # Each row is selected with probability ``share``: mean and deviation of a negative binomial distribution.
     rank = (k + RANK_SPREAD * sqrt(k * (1 - share))) / share
-    tunings = [vectors.tuning for vectors, _ in parts]
-    tuned = max(tuning.candidates for tuning in tunings if tuning is not None) * len(parts) ** PARTS_POWER
+    tuned = max(vectors.candidates for vectors, _ in parts) * len(parts) ** PARTS_POWER
     while True:
         depth = max(1.0, rank / TUNED_K) ** DEPTH_POWER
         candidates = int(tuned * depth)
         if candidates * SCANNED_PER_CANDIDATE > rows:
             return None
 
-        def near(vectors: Vectors, depth: float = depth) -> Found:
+        def near(vectors: Part, depth: float = depth) -> Found:
             return vectors.near(query, depth)
 
         found = _best(list(of_each(near, [vectors for vectors, _ in parts])), candidates)

@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from storage.index.by_lists import Found
     from storage.index.condition import Condition
     from storage.index.evaluate import Terms
     from storage.index.index import View
     from storage.index.part import Part
     from storage.index.remote import RemoteSelection
-    from storage.index.vectors import Found, Vectors
+    from storage.index.vectors import Vectors
 
 _ROWS_AT_ONCE = 4096
 

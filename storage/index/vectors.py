@@ -19,7 +19,7 @@ import faiss as _faiss
 import numpy as np
 
 from storage.index.bitmaps import packed, rows_in
-from storage.index.by_lists import look_up
+from storage.index.by_lists import Found, look_up
 from storage.index.mapped import MappedFile, disk_bytes
 
 if TYPE_CHECKING:
@@ -52,9 +52,6 @@ GATHER_BLOCK = 2048
 
 QUERY_BITS = 8
 """Number of bits to which RaBitQ rounds the query."""
-
-Found = tuple["NDArray[np.int64]", "NDArray[np.float32]"]
-"""(Row numbers, inner products), best first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +153,12 @@ class Vectors:
         """Return whether there are lists, and enough of these rows (None: all) to search by them."""
         return self.tuning is not None and not self._is_gathered(selected)
 
+    @property
+    def candidates(self) -> int:
+        """Number of rows of the lists to score again for the best ``by_lists.TUNED_K``."""
+        assert self.tuning is not None
+        return self.tuning.candidates
+
     def near(self, query: NDArray[np.float32], depth: float) -> Found:
         """Return candidates from the lists nearest to ``query`` (D,), with estimated scores, best first.
 
@@ -175,7 +178,7 @@ class Vectors:
             nearness, nearest = lists.quantizer.search(rotated, probes)
             before = disk_bytes()
             self._fetch_lists(nearest[0])
-            found = _scan_lists(lists, rotated, nearest, nearness, int(self.tuning.candidates * depth))
+            found = _scan_lists(lists, rotated, nearest, nearness, int(self.candidates * depth))
             if self.mapped is not None and self.mapped.coarse is not None:
                 self.mapped.coarse.learn(disk_bytes() - before)
         return found
