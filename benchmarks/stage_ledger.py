@@ -28,7 +28,8 @@ from storage.results import images
 from storage.results.packing import pack_vectors
 from workers.lifecycle import Worker
 from workers.pipeline.decode import decode
-from workers.pipeline.model_holder import ModelHolder, ModelOptions
+from workers.pipeline.model_holder import ModelHolder
+from workers.pipeline.model_options import ModelOptions
 from workers.pipeline.steps import PipelineOptions
 from workers.pipeline.work import Batch, Lease, Work
 from workers.pipeline.write import write

@@ -13,6 +13,7 @@ import torch
 from ram_core.errors import CheckpointError, ModelError, VocabularyError
 from ram_core.modeling.architecture import BertSizes, swin_sizes, tagging_sizes, text_sizes
 from ram_core.modeling.captioner import CaptionWords
+from ram_core.modeling.certified import CertifiedRunner
 from ram_core.modeling.published import CHECKPOINTS, DESCRIPTIONS
 from ram_core.modeling.ram import RAM, Tagger
 from ram_core.modeling.ram_plus import RAMPlus
@@ -37,6 +38,7 @@ class LoadOptions:
         vocabulary: the tags; default: the official list in ``models_dir``.
         device: where to run.
         dtype: number format of matrix products.
+        certified: on a CPU, tag in bfloat16 with the tags of float32; see ``ram_core.modeling.certified``.
         models_dir: folder of ``ramq models pull``.
         cache_dir: where label embeddings of other vocabularies are cached.
         vector_kind: ``image``, the projected global token, or ``tags``, the score-weighted mean of the assigned tags'
@@ -52,6 +54,7 @@ class LoadOptions:
     vocabulary: TagVocabulary | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
+    certified: bool = False
     models_dir: Path | str | None = None
     cache_dir: Path | str | None = None
     vector_kind: str = "image"
@@ -64,6 +67,8 @@ class LoadOptions:
             raise ModelError(f"vector_kind {self.vector_kind!r} is unknown; use {' or '.join(VECTOR_KINDS)}")
         if self.chunk_size is not None and self.chunk_size < 1:
             raise ModelError(f"chunk_size {self.chunk_size} must be at least 1")
+        if self.certified and self.compiled:
+            raise ModelError("a compiled model has one number format; give precision='bfloat16' or 'float32'")
 
 
 def load_ram(**options: Any) -> RamRecognizer:
@@ -220,6 +225,8 @@ def _ram_recognizer(source: Source, network: RAM, wanted: LoadOptions) -> RamRec
 def _runner(network: N, wanted: LoadOptions) -> Runner[N]:
     on_cpu = wanted.device.type == "cpu"
     network.chunk_size = wanted.chunk_size or (CPU_CHUNK if on_cpu else None)
+    if wanted.certified:
+        return CertifiedRunner(network, wanted.device)
     return Runner(network, wanted.device, wanted.dtype, compiled=wanted.compiled)
 
 

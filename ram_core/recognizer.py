@@ -118,7 +118,7 @@ class NetworkRecognizer(Generic[N]):
         Returns:
             (B, T) float32, before the sigmoid, on the model's device.
         """
-        return self.runner(self._checked(pixels)).logits
+        return self.runner(self._checked(pixels), self._limits()).logits
 
     def predict(
         self, pixels: NDArray[np.uint8], *, caption: bool = False, features: TokenKind | None = None
@@ -134,7 +134,7 @@ class NetworkRecognizer(Generic[N]):
         self, pixels: NDArray[np.uint8], *, caption: bool = False, features: TokenKind | None = None
     ) -> Submitted:
         """Begin to recognise a batch, as ``predict`` does. A GPU computes it while the host goes on."""
-        started = self.runner.start(self._normalised(pixels))
+        started = self.runner.start(self._normalised(pixels), self._limits(caption=caption))
         arriving, again = self._fetch(started.tagged, features, started.finite), partial(self._fetch, features=features)
         return Submitted(self.runner, started, arriving, again, partial(self._predictions, caption=caption))
 
@@ -170,6 +170,10 @@ class NetworkRecognizer(Generic[N]):
         require_pixels(pixels, self.preprocessing.size)
         host = torch.from_numpy(np.require(pixels, requirements=("C", "W")))
         return self.runner.send(host, lambda sent: normalise(sent, self.preprocessing.mean, self.preprocessing.std))
+
+    def _limits(self, *, caption: bool = False) -> torch.Tensor | None:
+        is_exact = self._vocabulary is None or (caption and self.words is not None)  # nothing certifies captions
+        return None if is_exact else torch.tensor(self.vocabulary.thresholds).logit()
 
     def _checked(self, pixels: torch.Tensor) -> torch.Tensor:
         size = self.preprocessing.size
@@ -272,8 +276,14 @@ class RamRecognizer(NetworkRecognizer[RAM]):
 
     def with_vector_kind(self, vector_kind: str) -> RamRecognizer:
         """Return the same model with vectors of another kind, ``image`` or ``tags``."""
-        settings = self._settings() | {"vector_kind": vector_kind}
-        return RamRecognizer(cache_dir=self.cache_dir, models_dir=self.models_dir, **settings)
+        return self._with(vector_kind=vector_kind)
+
+    def exactly(self) -> RamRecognizer:
+        """Return the same model without ``certified``: for what needs more than the tags of its vocabulary."""
+        return self._with(runner=self.runner.exact())
+
+    def _with(self, **changed: Any) -> RamRecognizer:
+        return RamRecognizer(cache_dir=self.cache_dir, models_dir=self.models_dir, **(self._settings() | changed))
 
     def with_vocabulary(
         self,
@@ -300,16 +310,14 @@ class RamRecognizer(NetworkRecognizer[RAM]):
         tags = open_vocabulary(vocabulary, threshold)
         own = self._vocabulary
         if isinstance(vocabulary, TagVocabulary) and text_encoder is None and own and tags.has_tags_of(own):
-            settings = self._settings() | {"vocabulary": tags}
-            return RamRecognizer(cache_dir=self.cache_dir, models_dir=self.models_dir, **settings)
+            return self._with(vocabulary=tags)
         if text_encoder is None:
             from ram_core.clip_text import load_clip_text  # noqa: PLC0415
 
             text_encoder = load_clip_text(models_dir=self.models_dir, device=self.runner.device)
         plural = isinstance(self.runner.network, RAMPlus)
-        return self.with_embeddings(
-            tags, *embed_vocabulary(tags, text_encoder, plural=plural, cache_dir=self.cache_dir)
-        )
+        embedded = embed_vocabulary(tags, text_encoder, plural=plural, cache_dir=self.cache_dir)
+        return self.with_embeddings(tags, *embedded)
 
     def with_embeddings(
         self, vocabulary: TagVocabulary, embeddings: NDArray[np.float32], absent: NDArray[np.bool_] | None = None
@@ -326,11 +334,8 @@ class RamRecognizer(NetworkRecognizer[RAM]):
         """
         network, dtype = self.runner.network, self.runner.dtype
         plural = isinstance(network, RAMPlus)
-        if (*embeddings.shape[:1], *embeddings.shape[-1:], embeddings.ndim) != (
-            len(vocabulary),
-            self.vector_size,
-            2 + plural,
-        ):
+        wanted = (len(vocabulary), self.vector_size, 2 + plural)
+        if (*embeddings.shape[:1], *embeddings.shape[-1:], embeddings.ndim) != wanted:
             expected = f"({len(vocabulary)}, D, {self.vector_size})" if plural else (len(vocabulary), self.vector_size)
             raise VocabularyError(f"embeddings have shape {embeddings.shape}; {self.name} needs {expected}")
         labels = torch.from_numpy(np.ascontiguousarray(embeddings, dtype=np.float32))
@@ -340,12 +345,8 @@ class RamRecognizer(NetworkRecognizer[RAM]):
             other = network.with_labels(labels, dtype)
         digest = hashlib.sha256(self.weights_sha256.encode())
         digest.update(labels.numpy().tobytes())
-        settings = self._settings() | {
-            "runner": self.runner.with_network(other),
-            "vocabulary": vocabulary,
-            "weights_sha256": digest.hexdigest(),
-        }
-        return RamRecognizer(cache_dir=self.cache_dir, models_dir=self.models_dir, **settings)
+        runner = self.runner.with_network(other)
+        return self._with(runner=runner, vocabulary=vocabulary, weights_sha256=digest.hexdigest())
 
     @override
     def _vectors(self, tagged: Tagged, scores: torch.Tensor) -> torch.Tensor:

@@ -48,6 +48,7 @@ def load_model(  # noqa: PLR0913  (one knob each; every one has a default but th
     vocabulary: TagVocabulary | str | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
+    precision: str | None = None,
     models_dir: Path | str | None = None,
     cache_dir: Path | str | None = None,
     **options: Any,
@@ -61,6 +62,8 @@ def load_model(  # noqa: PLR0913  (one knob each; every one has a default but th
         vocabulary: a vocabulary or its name; default: the model's own.
         device: ``cpu``, ``cuda``, ``cuda:1``…, or ``auto`` for a GPU if there is one.
         dtype: number format of the network; default: float32.
+        precision: the same by name, instead of ``dtype``; ``auto`` chooses what suits the device. See
+            ``ram_core.tag_precision``.
         models_dir: folder of checkpoints and tag lists.
         cache_dir: where to cache embeddings that are computed once; default: under the user's cache folder.
         **options: options of this model's loader only.
@@ -74,6 +77,16 @@ def load_model(  # noqa: PLR0913  (one knob each; every one has a default but th
     import torch  # noqa: PLC0415  (using names and errors of this module must not import torch)
 
     load = _loader(_MODELS, name)
+    place = resolve_device(device)
+    if precision is not None:
+        if dtype is not None:
+            raise DeviceError("give the number format by dtype or by precision, not by both")
+        from ram_core.tag_precision import CERTIFIED, choose_for_tags  # noqa: PLC0415  (torch)
+
+        chosen = choose_for_tags(precision, place, model=name)
+        dtype = chosen.dtype
+        if chosen.name == CERTIFIED:
+            options["certified"] = True
     if SEPARATOR in name:
         own = find_trained(name, models_dir)
         checkpoint = checkpoint or own.checkpoint
@@ -84,7 +97,7 @@ def load_model(  # noqa: PLR0913  (one knob each; every one has a default but th
     model: Recognizer = load(
         checkpoint=checkpoint,
         vocabulary=vocabulary,
-        device=resolve_device(device),
+        device=place,
         dtype=dtype or torch.float32,
         models_dir=models_dir,
         cache_dir=cache_dir,
@@ -107,7 +120,7 @@ def load_vocabulary(name: str, models_dir: Path | str | None = None) -> TagVocab
     """
     name = _VOCABULARIES.get(name, name)
     if name == "imagenet":
-        from ram_core.lite.imagenet import imagenet_vocabulary  # noqa: PLC0415  (timm, and so torch, load here)
+        from ram_core.lite.imagenet import imagenet_vocabulary  # noqa: PLC0415  (its hierarchy takes a moment to read)
 
         return imagenet_vocabulary()
     if SEPARATOR in name:

@@ -145,7 +145,14 @@ def _device(settings: Settings) -> Finding:
         if number >= len(gpus):
             detail = f"RAMQ_DEVICE is {settings.device}, but torch finds {plural(len(gpus), 'GPU')}"
             return Finding("device", "fault", detail, "nvidia-smi")
-    return Finding("device", "ok", f"{', '.join(gpus)}" if gpus else "no GPU; the CPU is used")
+    if gpus and settings.device != "cpu":
+        return Finding("device", "ok", ", ".join(gpus))
+    detail = "the CPU is used" if gpus else "no GPU; the CPU is used"
+    if settings.precision == "auto" and settings.model != "lite":
+        from ram_core.tag_precision import describe_cpu  # noqa: PLC0415  (torch)
+
+        detail += f", in {describe_cpu()}"
+    return Finding("device", "ok", detail)
 
 
 def _models(settings: Settings) -> list[Finding]:

@@ -60,6 +60,9 @@ class Settings(BaseModel):
         "and ram_plus (tokens: 75 kB)",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    precision: Literal["auto", "float32", "bfloat16", "float16", "certified"] = Field(
+        "auto", description="number format of recognition; auto: what suits the device; see docs/models.md"
+    )
     batch_size: int = Field(32, ge=1, le=1024, description="images per model call and per transaction")
 
     stages: tuple[str, ...] = Field(

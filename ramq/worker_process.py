@@ -15,7 +15,8 @@ from storage.database import make_engine
 from storage.errors import UsageError
 from storage.tables import RECOGNITION
 from workers.messages import ANY_MODEL, MODEL_NAME
-from workers.pipeline.model_holder import ModelHolder, ModelOptions
+from workers.pipeline.model_holder import ModelHolder
+from workers.pipeline.model_options import ModelOptions
 from workers.pipeline.stage_holder import StageHolder
 from workers.pipeline.steps import PipelineOptions
 from workers.runner import WorkerParts, run
@@ -50,7 +51,7 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
             revision.bring_up_to_date(engine)
         else:
             revision.require_current(engine)
-        options = ModelOptions(settings.device, settings.models_path, settings.cache_path)
+        options = ModelOptions(settings.device, settings.models_path, settings.cache_path, settings.precision)
         further = StageHolder(
             StageOptions(
                 settings.device,

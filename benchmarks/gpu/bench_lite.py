@@ -9,8 +9,9 @@ The file is written after each format and batch.
 
 from __future__ import annotations
 
-import copy
+import tempfile
 import time
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ import torch
 from benchmarks.cuda_graphs import Graphed
 from benchmarks.memory import extra_bytes
 from benchmarks.report import begin, options, save
-from ram_core.lite.network import _fold_norms, see
+from ram_core.lite.network import installed_network, see
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,10 +34,11 @@ def networks(device: torch.device, dtype: torch.dtype, *, compiled: bool) -> dic
     """Return the ways to compute logits, by name."""
     torch.manual_seed(0)
     plain = timm.create_model("tf_efficientnet_lite2", pretrained=False).eval().requires_grad_(False)
-    own: Any = copy.deepcopy(plain)
-    _fold_norms(own)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.pth"
+        torch.save(plain.state_dict(), path)
+        own: Any = installed_network(device, dtype, path)[0]
     plain = plain.to(device, dtype)
-    own = own.to(device, dtype).to(memory_format=torch.channels_last)
 
     def ours(pixels: torch.Tensor) -> torch.Tensor:
         return see(own, pixels.contiguous(memory_format=torch.channels_last)).logits

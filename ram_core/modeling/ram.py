@@ -6,7 +6,7 @@ tag   -> CLIP text embedding -> projection -> query -> tagging decoder over the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 
 import torch
 from torch import nn
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 # One chunk size controls decoder and encoder: the activations of this many decoded pairs of image and tag are about as
 # large as those of one encoded image (80 MB in float32).
 PAIRS_PER_IMAGE = 2048
+
+Part: TypeAlias = slice | torch.Tensor
+"""Some tags: a range of them, or their ids."""
 
 
 class Tagged(NamedTuple):
@@ -84,19 +87,24 @@ class Tagger(nn.Module):
             logits.append(self.score(queries, memory, projected, part))
         return logits[0] if len(logits) == 1 else torch.cat(logits, dim=1)
 
+    def decode_some(self, tokens: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+        """Return (B, t) float32 logits of some tags, by their (t,) ids, for (B, 1 + N, E) image tokens."""
+        queries, projected = self.queries(which, tokens)
+        return self.score(queries, self.tagging_head.look_at(tokens), projected, which)
+
     def score(
-        self, queries: torch.Tensor, memory: list[KeysValues], projected: torch.Tensor | None, part: slice
+        self, queries: torch.Tensor, memory: list[KeysValues], projected: torch.Tensor | None, part: Part
     ) -> torch.Tensor:
         """Return (B, t) float32 logits of the (B or 1, t, H) queries of some tags."""
         hidden = self.tagging_head(queries, memory, projected)  # (B, t, H)
         with torch.autocast(hidden.device.type, enabled=False):  # a sum over H: always in float32
             return self.classify(hidden.float(), part)
 
-    def queries(self, part: slice, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def queries(self, part: Part, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return (B or 1, t, H) queries of some tags, and their projection for the first layer, if it is known."""
         raise NotImplementedError
 
-    def classify(self, hidden: torch.Tensor, part: slice) -> torch.Tensor:
+    def classify(self, hidden: torch.Tensor, part: Part) -> torch.Tensor:
         """Return (B, t) logits for (B, t, H) decoded queries of some tags."""
         raise NotImplementedError
 
@@ -176,12 +184,12 @@ class RAM(Tagger):
         return self.label_embed.shape[0]
 
     @override
-    def queries(self, part: slice, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def queries(self, part: Part, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return RAM's queries, which do not depend on the image."""
         return self.tag_queries[:, part], self.projected_queries[:, part]
 
     @override
-    def classify(self, hidden: torch.Tensor, part: slice) -> torch.Tensor:
+    def classify(self, hidden: torch.Tensor, part: Part) -> torch.Tensor:
         """Return the logits. One classifier serves all tags."""
         logits: torch.Tensor = self.fc(hidden)
         return logits.squeeze(-1)
@@ -207,3 +215,7 @@ class RAM(Tagger):
         other.label_embed = nn.Parameter(label_embed, requires_grad=False)
         other.prepare_labels(dtype)
         return other
+
+    def with_labels_of(self, other: Self, dtype: torch.dtype) -> Self:
+        """Return the same network for the tags of another one."""
+        return self.with_labels(other.label_embed, dtype)

@@ -14,6 +14,7 @@ from ram_core.modeling.ram import RAM
 
 if TYPE_CHECKING:
     from ram_core.modeling.architecture import BertSizes, SwinSizes
+    from ram_core.modeling.ram import Part
 
 
 class RAMPlus(RAM):
@@ -39,7 +40,7 @@ class RAMPlus(RAM):
         return self.label_embed.shape[0] // self.descriptions
 
     @override
-    def queries(self, part: slice, tokens: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def queries(self, part: Part, tokens: torch.Tensor) -> tuple[torch.Tensor, None]:
         """Return the queries of each image: it weights the descriptions of a tag."""
         images = functional.normalize(tokens[:, 0].float(), dim=-1)  # (B, E)
         absent = None if self.absent is None else self.absent[part]
@@ -77,3 +78,9 @@ class RAMPlus(RAM):
         other.label_embed = nn.Parameter(flat, requires_grad=False)
         other.prepare_labels(dtype)
         return other
+
+    @override
+    def with_labels_of(self, other: Self, dtype: torch.dtype) -> Self:
+        """Return the same network for the tags of another one."""
+        labels = other.label_embed.view(-1, other.descriptions, other.label_embed.shape[1])
+        return self.with_descriptions(labels, dtype, other.absent)

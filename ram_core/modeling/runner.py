@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Self, TypeVar
 
 import torch
 
@@ -69,7 +69,16 @@ class Runner(Generic[N]):
         self.uploads = Uploads.to(device)
         self._forward = self._compile()
 
-    def with_network(self, network: N) -> Runner[N]:
+    @property
+    def precision(self) -> str:
+        """The name of the number format that tags are computed in; see ``ram_core.tag_precision``."""
+        return str(self.dtype).removeprefix("torch.")
+
+    def exact(self) -> Runner[N]:
+        """Return a runner of the same weights whose logits are all of one format. Here it is this one."""
+        return self
+
+    def with_network(self, network: N) -> Self:
         """Return a runner for a prepared network, with the same device and number format."""
         other = copy.copy(self)
         other.network = network
@@ -80,13 +89,13 @@ class Runner(Generic[N]):
         """Compile again, after the network was replaced."""
         self._forward = self._compile()
 
-    def __call__(self, pixels: torch.Tensor) -> Tagged:
-        """Tag (B, 3, S, S) float32 normalised pixels on any device.
+    def __call__(self, pixels: torch.Tensor, limits: torch.Tensor | None = None) -> Tagged:
+        """Tag (B, 3, S, S) float32 normalised pixels on any device. ``limits``: see ``start``.
 
         Raises:
             CheckpointError: the network computes values that are not finite, even in the widest format.
         """
-        started = self.start(pixels)
+        started = self.start(pixels, limits)
         return self.finish(started, started.finite.cpu())
 
     @torch.inference_mode()
@@ -99,8 +108,13 @@ class Runner(Generic[N]):
         return Fetched([each.cpu() for each in tensors]) if self.uploads is None else self.uploads.fetch(tensors)
 
     @torch.inference_mode()
-    def start(self, pixels: torch.Tensor) -> Started:
-        """Begin to tag (B, 3, S, S) float32 normalised pixels. On a GPU this returns before the GPU has computed."""
+    def start(self, pixels: torch.Tensor, limits: torch.Tensor | None = None) -> Started:
+        """Begin to tag (B, 3, S, S) float32 normalised pixels. On a GPU this returns before the GPU has computed.
+
+        ``limits`` are the (T,) logits of the thresholds, if it only matters which logits are above. All are equally
+        good here.
+        """
+        del limits
         pixels = pixels.to(self.device, torch.float32, non_blocking=True)
         with self._autocast(self.dtype):
             tagged = self._filled_up(pixels) if self.compiled else self._forward(pixels)

@@ -16,6 +16,7 @@ from ram_core.modeling.text_decoder import TextDecoder
 
 if TYPE_CHECKING:
     from ram_core.modeling.architecture import BertSizes, SwinSizes
+    from ram_core.modeling.ram import Part
 
 
 class TagClassifiers(nn.Module):
@@ -26,7 +27,7 @@ class TagClassifiers(nn.Module):
         self.W = nn.Parameter(torch.empty(1, tags, hidden))
         self.b = nn.Parameter(torch.empty(1, tags))
 
-    def forward(self, hidden: torch.Tensor, part: slice) -> torch.Tensor:
+    def forward(self, hidden: torch.Tensor, part: Part) -> torch.Tensor:
         """Return (B, t) logits for (B, t, H) decoded queries of some tags."""
         return (self.W[:, part] * hidden).sum(dim=-1) + self.b[:, part]
 
@@ -63,12 +64,12 @@ class Tag2Text(Tagger):
         return self.label_embed.num_embeddings
 
     @override
-    def queries(self, part: slice, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def queries(self, part: Part, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the queries. Each tag has its own, which is learned."""
         return self.label_embed.weight[None, part], self.projected_queries[:, part]
 
     @override
-    def classify(self, hidden: torch.Tensor, part: slice) -> torch.Tensor:
+    def classify(self, hidden: torch.Tensor, part: Part) -> torch.Tensor:
         """Return the logits. Each tag has its own classifier."""
         logits: torch.Tensor = self.fc(hidden, part)
         return logits

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ram_core.modeling.captioner import CaptionWords
+    from ram_core.modeling.ram import Part
     from ram_core.training.batch import TrainingBatch
 
 Losses = dict[str, torch.Tensor]
@@ -116,7 +117,7 @@ class TrainableRAM(Trainable, RAM):
     """RAM: tags, captions from tags, and the image vector of CLIP."""
 
     @override
-    def queries(self, part: slice, tokens: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def queries(self, part: Part, tokens: torch.Tensor) -> tuple[torch.Tensor, None]:
         """Return the queries, whose projection learns."""
         return tag_queries(self.label_embed[None, part], self.wordvec_proj), None
 
@@ -160,7 +161,7 @@ class TrainableTag2Text(Trainable, Tag2Text):
     """Tag2Text: tags that captions name, and captions from tags."""
 
     @override
-    def queries(self, part: slice, tokens: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def queries(self, part: Part, tokens: torch.Tensor) -> tuple[torch.Tensor, None]:
         """Return the queries, which learn."""
         return self.label_embed.weight[None, part], None
 

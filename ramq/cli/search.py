@@ -323,7 +323,7 @@ def show(
     size = f"{view.width} x {view.height} pixels, " if view.width else ""
     out().print(
         f"image {view.image_id}  {visible(view.uri)}\n  {size}{shown(view.size_bytes)} bytes, version {view.version}\n"
-        f"  {caption_of(view) or 'no caption'}",
+        f"  {caption_of(view) or 'no caption'}" + (f"\n  number format {view.precision}" if view.precision else ""),
         markup=False,
     )
     print_table(

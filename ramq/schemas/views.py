@@ -122,6 +122,10 @@ class ImageOut(FromView):
     caption_contradicts: list[str] = Field(default=[], description=CONTRADICTS)
     generation_id: int | None
     model: str | None
+    precision: str | None = Field(
+        description="number format in which the tags were computed: `float32`, `float16`, `bfloat16`, or `certified`: "
+        "bfloat16, and no score came so near to its threshold that float32 might give other tags; null: not recorded"
+    )
     tags: list[TagOut]
     history: list[HistoryOut]
     corrections: list[CorrectionOut]

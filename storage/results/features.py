@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, text
 
 from storage.results import teachings
-from storage.tables import Generation
+from storage.tables import PRECISIONS, Generation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,6 +48,7 @@ class Kept:
         file: file of its tokens or pooled features; None if there are none, or they are of another version.
         position: their row in it.
         sha256: of the bytes that it was computed from; None: not known.
+        precision: its number format, one of ``PRECISIONS``; None: not known.
     """
 
     version: str
@@ -62,6 +63,7 @@ class Kept:
     file: str | None
     position: int | None
     sha256: bytes | None
+    precision: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ def kept(session: Session, generation_id: int, image_ids: Sequence[int]) -> dict
         text(
             f"""
             SELECT record.image_id, record.version, record.caption, record.captioner, record.width, record.height,
-                record.tags, record.scores, vector.v, kept.name, kept.position, record.sha256
+                record.tags, record.scores, vector.v, kept.name, kept.position, record.sha256, record.precision
             FROM record JOIN vector USING (image_id, generation_id)
             LEFT JOIN LATERAL ({_OF_SAME_WEIGHTS.format(record="record")}) AS kept ON true
             WHERE record.generation_id = :generation_id AND record.image_id = ANY(:ids)
@@ -172,6 +174,7 @@ def kept(session: Session, generation_id: int, image_ids: Sequence[int]) -> dict
             file=row.name,
             position=row.position,
             sha256=row.sha256,
+            precision=None if row.precision is None else PRECISIONS[row.precision],
         )
         for row in rows
     }

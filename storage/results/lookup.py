@@ -11,7 +11,7 @@ from storage.errors import NotFoundError, UsageError
 from storage.results import corrections, policies
 from storage.results.partitions import RESULT_TIMES
 from storage.results.views import COMPOSED, HistoryView, ImageView, TagView, VectorView
-from storage.tables import PERSON_UNITS, SCORE_SCALE, Archive, Generation, Image, Record
+from storage.tables import PERSON_UNITS, PRECISIONS, SCORE_SCALE, Archive, Generation, Image, Record
 from storage.texts import id_in, is_storable
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
         has_denied_tags=has_denied_tags,
         generation_id=generation.id if generation else None,
         model=generation.model if generation else None,
+        precision=None if record is None or record.precision is None else PRECISIONS[record.precision],
         tags=tags,
         history=_history(session, image_id),
         corrections=corrections.of_image(session, image_id),

@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from storage.database import driver_connection
 from storage.results import vectors
+from storage.tables import PRECISIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 class RecordRow:
     """One image's results. ``scores`` are in units of ``1 / SCORE_SCALE``; ``vector`` is packed float16.
 
-    ``sha256`` is that of the bytes that were recognised; None: not known.
+    ``sha256`` is that of the bytes that were recognised, ``precision`` one of ``PRECISIONS``; None: not known.
     """
 
     image_id: int
@@ -33,6 +34,7 @@ class RecordRow:
     height: int
     vector: bytes
     sha256: bytes | None = None
+    precision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,22 +110,22 @@ def _upsert_records(
         WITH mended AS (DELETE FROM failure WHERE job_id = %(job_id)s AND image_id = ANY(%(ids)b))
         INSERT INTO record
             (image_id, generation_id, job_id, version, tags, scores, caption, captioner, width, height,
-                sha256)
+                sha256, precision)
         SELECT image_id, %(generation_id)s, %(job_id)s, version, CAST(tags AS smallint[]), CAST(scores AS smallint[]),
-            caption, %(captioner)s, width, height, sha256
+            caption, %(captioner)s, width, height, sha256, precision
         FROM unnest(CAST(%(ids)b AS bigint[]), CAST(%(versions)b AS text[]), CAST(%(tags)b AS text[]),
             CAST(%(scores)b AS text[]), CAST(%(captions)b AS text[]), CAST(%(widths)b AS int[]),
-            CAST(%(heights)b AS int[]), CAST(%(sha256s)b AS bytea[]))
-            AS recognised (image_id, version, tags, scores, caption, width, height, sha256)
+            CAST(%(heights)b AS int[]), CAST(%(sha256s)b AS bytea[]), CAST(%(precisions)b AS smallint[]))
+            AS recognised (image_id, version, tags, scores, caption, width, height, sha256, precision)
         ORDER BY image_id
         ON CONFLICT (image_id, generation_id) DO UPDATE SET job_id = excluded.job_id, version = excluded.version,
             tags = excluded.tags, scores = excluded.scores, caption = excluded.caption,
             captioner = excluded.captioner, width = excluded.width, height = excluded.height,
-            sha256 = excluded.sha256, recorded_at = now()
+            sha256 = excluded.sha256, precision = excluded.precision, recorded_at = now()
         WHERE (record.job_id, record.version, record.tags, record.scores, record.caption, record.captioner,
-                record.sha256)
+                record.sha256, record.precision)
             IS DISTINCT FROM (excluded.job_id, excluded.version, excluded.tags, excluded.scores, excluded.caption,
-                excluded.captioner, excluded.sha256)
+                excluded.captioner, excluded.sha256, excluded.precision)
         """,
         {
             "job_id": provenance.job_id,
@@ -138,6 +140,7 @@ def _upsert_records(
             "widths": [row.width for row in rows],
             "heights": [row.height for row in rows],
             "sha256s": [row.sha256 for row in rows],
+            "precisions": [None if row.precision is None else PRECISIONS.index(row.precision) for row in rows],
         },
         prepare=True,
     )

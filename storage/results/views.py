@@ -95,7 +95,8 @@ class ImageView:
     """Everything known about one image. ``tags`` holds every stored score, assigned or not.
 
     ``corrections`` are people's changes. Tags that they removed are not in ``tags``. ``caption_contradicts`` are the
-    removed tags that the caption of a model names.
+    removed tags that the caption of a model names. ``precision`` is the number format behind the tags, one of
+    ``PRECISIONS``; None: not recorded.
     """
 
     image_id: int
@@ -112,6 +113,7 @@ class ImageView:
     captioner: str | None
     generation_id: int | None
     model: str | None
+    precision: str | None
     tags: list[TagView]
     history: list[HistoryView]
     corrections: list[CorrectionView]

@@ -6,6 +6,7 @@ shard in one byte per image; rows only for failures; vectors apart from records,
 
 from storage.tables.base import CORNER_SCALE as CORNER_SCALE
 from storage.tables.base import PERSON_UNITS as PERSON_UNITS
+from storage.tables.base import PRECISIONS as PRECISIONS
 from storage.tables.base import RECOGNITION as RECOGNITION
 from storage.tables.base import SCORE_SCALE as SCORE_SCALE
 from storage.tables.base import XID8 as XID8

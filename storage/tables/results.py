@@ -52,6 +52,8 @@ class Record(Base):
     recorded_at: Mapped[datetime] = mapped_column(server_default=func.now())
     # Of the bytes that were recognised. None: recorded by a version of ramq that did not keep it.
     sha256: Mapped[bytes | None] = mapped_column(LargeBinary)
+    # Number format of the products behind the tags, by its place in ``PRECISIONS``. None likewise.
+    precision: Mapped[int | None] = mapped_column(SmallInteger)
 
 
 class Vector(Base):

@@ -23,7 +23,8 @@ from tests.services.null_reader import load
 from tests.services.read import write_text
 from tests.services.recognised import CAT, PHOTOGRAPHS, make_worker
 from tests.services.web import services_of, serving
-from workers.pipeline.model_holder import ModelHolder, ModelOptions
+from workers.pipeline.model_holder import ModelHolder
+from workers.pipeline.model_options import ModelOptions
 from workers.pipeline.stage_holder import StageHolder
 from workers.stages import STAGES, StageOptions
 

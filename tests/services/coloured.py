@@ -18,7 +18,7 @@ from tests.crop_archive import stages_worker
 from tests.services.null_locator import NullLocator
 from tests.services.null_worker import VECTOR_SIZE, NullModel
 from workers.pipeline import model_holder
-from workers.pipeline.model_holder import ModelOptions
+from workers.pipeline.model_options import ModelOptions
 from workers.stages import STAGES
 from workers.stages.crops import CropsStage
 from workers.stages.locate import LocateStage

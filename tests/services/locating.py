@@ -13,7 +13,8 @@ from storage.search.views import SearchQuery
 from tests.services.null_worker import load_null
 from tests.services.recognised import make_worker
 from workers.pipeline import model_holder
-from workers.pipeline.model_holder import ModelHolder, ModelOptions
+from workers.pipeline.model_holder import ModelHolder
+from workers.pipeline.model_options import ModelOptions
 from workers.pipeline.stage_holder import StageHolder
 from workers.stages import StageOptions
 

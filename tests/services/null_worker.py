@@ -19,6 +19,7 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -106,17 +107,23 @@ def arguments(_options: object) -> dict[str, object]:
     return {}
 
 
+def chosen(_options: object, _name: str) -> object:
+    """Stand in for the choice of a number format, which takes torch."""
+    return SimpleNamespace(name="float32", why="a null model has no numbers")
+
+
 def main() -> None:
     """Run ``ramq worker`` with the null model, which needs no torch and so starts in half the time."""
     import sys  # noqa: PLC0415
 
     from ramq.cli import main as cli  # noqa: PLC0415
     from tests.services import fault_hooks, null_locator, null_reader  # noqa: PLC0415
-    from workers.pipeline import model_holder  # noqa: PLC0415
+    from workers.pipeline import model_holder, model_options  # noqa: PLC0415
     from workers.stages import STAGES  # noqa: PLC0415
 
     model_holder.load_model = load_null  # type: ignore[assignment]
-    model_holder.ModelOptions.arguments = property(arguments)  # type: ignore[assignment]
+    model_options.ModelOptions.arguments = property(arguments)  # type: ignore[assignment]
+    model_options.ModelOptions.chosen = chosen  # type: ignore[assignment, method-assign]
     null_reader.use_null_reader()
     STAGES["crops"] = null_crops()
     null_locator.use_null_locator()

@@ -13,7 +13,8 @@ from storage.index.builder import IndexBuilder
 from storage.index.file_storage import open_storage
 from tests.services.missing import missing
 from workers.lifecycle import Worker
-from workers.pipeline.model_holder import ModelHolder, ModelOptions
+from workers.pipeline.model_holder import ModelHolder
+from workers.pipeline.model_options import ModelOptions
 from workers.pipeline.steps import PipelineOptions
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def make_worker(services: Services, models: ModelHolder | None = None) -> Worker
     """A worker that hears no wake-ups: the test calls ``work``. By default it recognises with any model."""
     settings = services.settings
     if models is None:
-        where = ModelOptions(device="cpu", models_dir=settings.models_path, cache_dir=settings.cache_path)
+        where = ModelOptions("cpu", settings.models_path, settings.cache_path, settings.precision)
         models = ModelHolder(services.engine, where, None)
     options = PipelineOptions(
         batch_size=8,

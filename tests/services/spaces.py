@@ -10,7 +10,8 @@ from ramq.services.search import SearchClient
 from storage.results.spaces import SPACES
 from storage.search.views import SearchQuery
 from tests.services.recognised import make_worker
-from workers.pipeline.model_holder import ModelHolder, ModelOptions
+from workers.pipeline.model_holder import ModelHolder
+from workers.pipeline.model_options import ModelOptions
 from workers.pipeline.stage_holder import StageHolder
 from workers.stages import StageOptions
 

@@ -14,7 +14,8 @@ from workers.pipeline.ahead import Ahead
 from workers.pipeline.fitness import UnfitError, of_model
 from workers.pipeline.fitting import Fitting
 from workers.pipeline.infer import Flight, Started
-from workers.pipeline.model_holder import ModelHolder, ModelOptions
+from workers.pipeline.model_holder import ModelHolder
+from workers.pipeline.model_options import ModelOptions
 from workers.pipeline.retry import DeviceLostError
 
 if TYPE_CHECKING:

@@ -137,7 +137,7 @@ def _error_of(started: Started) -> Exception | None:
 def recognise(model: LoadedModel, works: Sequence[Work]) -> Started:
     """Begin to compute predictions and captions, from pixels or from stored features."""
     if works[0].kept is not None:
-        return Started(_at_once, lambda: _fill(works, *_retag(works, model)))
+        return Started(_at_once, lambda: _fill_again(works, model))
     shard = works[0].lease.shard
     pixels = np.stack([work.pixels for work in works if work.pixels is not None])  # (B, S, S, 3)
     pending = model.submit(pixels, shard.features)
@@ -145,6 +145,8 @@ def recognise(model: LoadedModel, works: Sequence[Work]) -> Started:
     def finish() -> None:
         predictions = pending.result()
         _fill(works, predictions, model.captions(shard.captioner, pixels, predictions))
+        for work in works:
+            work.precision = model.precision
 
     return Started(pending.is_done, finish)
 
@@ -152,6 +154,12 @@ def recognise(model: LoadedModel, works: Sequence[Work]) -> Started:
 def _fill(works: Sequence[Work], predictions: Sequence[Prediction], captions: Sequence[str | None]) -> None:
     for work, prediction, caption in zip(works, predictions, captions, strict=True):
         work.prediction, work.caption = prediction, caption
+
+
+def _fill_again(works: Sequence[Work], model: LoadedModel) -> None:
+    _fill(works, *_retag(works, model))
+    for work in works:
+        work.precision = model.precision_after(work.kept.precision if work.kept else None)
 
 
 def do_stage(model: StageModel, works: Sequence[Work]) -> Started:

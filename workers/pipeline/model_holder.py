@@ -32,7 +32,6 @@ from workers.stages import StageOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
     from typing import Any
 
     from numpy.typing import NDArray
@@ -41,36 +40,14 @@ if TYPE_CHECKING:
 
     from ram_core.recognition import Pending, Prediction, Recognizer, Retagger
     from ram_core.recognizer import RamRecognizer
+    from ram_core.tag_precision import TagPrecision
     from ram_core.teaching.recognizer import TaughtRecognizer
     from ram_core.vocabulary import TagVocabulary
     from storage.ledger.claims import ClaimedShard
     from storage.results.teachings import Basis, HeadRow
+    from workers.pipeline.model_options import ModelOptions
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class ModelOptions:
-    """Where models come from and where they run."""
-
-    device: str
-    models_dir: Path
-    cache_dir: Path
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Arguments for ``load_model``. On a GPU large models run in float16, which changes logits by hundredths."""
-        import torch  # noqa: PLC0415
-
-        from ram_core.registry import resolve_device  # noqa: PLC0415
-
-        device = resolve_device(self.device)
-        return {
-            "device": device,
-            "dtype": torch.float16 if device.type == "cuda" else torch.float32,
-            "models_dir": self.models_dir,
-            "cache_dir": self.cache_dir,
-        }
 
 
 @dataclass(slots=True)
@@ -82,7 +59,21 @@ class LoadedModel:
     thresholds: NDArray[np.float32]  # (T,)
     options: ModelOptions
     basis: Basis | None = None  # of the vocabulary, if people taught it
+    number_format: str = "float32"  # what was chosen for it
     _tag2text: Any = field(default=None)
+
+    @property
+    def precision(self) -> str:
+        """The number format of tags that are recognised now, one of ``PRECISIONS``."""
+        base: Any = getattr(self.recognizer, "base", self.recognizer)  # of a taught one
+        return str(base.runner.precision) if hasattr(base, "runner") else self.number_format
+
+    def precision_after(self, before: str | None) -> str | None:
+        """Return the number format of tags that are computed from what is stored of an image in another one."""
+        if self.precision not in {"float32", "certified"}:
+            return self.precision
+        # Certified were the tags that the image had then. What is stored of it is in 16 bits.
+        return "bfloat16" if before == "certified" else before
 
     @property
     def retagger(self) -> Retagger:
@@ -140,7 +131,9 @@ class LoadedModel:
         from ram_core.transforms import normalise  # noqa: PLC0415
 
         if self._tag2text is None:
-            self._tag2text = load_here("tag2text", self.options)
+            # Words depend on all digits. So a captioner is not certified, but exact.
+            chosen = self.options.chosen("tag2text").name
+            self._tag2text = load_here("tag2text", self.options, "float32" if chosen == "certified" else chosen)
         squash = self._tag2text.preprocessing
         if squash.name != getattr(self.recognizer.preprocessing, "name", None):
             raise CheckpointError(
@@ -158,15 +151,15 @@ class LoadedModel:
         return [names[tag] for tag in prediction.tag_ids[above][order].tolist()]
 
 
-def load_here(name: str, options: ModelOptions) -> Any:
-    """Load a model on this worker's device.
+def load_here(name: str, options: ModelOptions, precision: str) -> Any:
+    """Load a model on this worker's device, in a number format.
 
     Raises:
         UnfitError: its files are missing or damaged, the device is missing, or there is too little memory. Another
             worker may have all of these.
     """
     try:
-        return load_model(name, **options.arguments)
+        return load_model(name, precision=precision, **options.arguments)
     except ModelError as error:
         if isinstance(error, DeviceError):
             raise UnfitError(EVERYTHING, str(error)) from error
@@ -321,20 +314,31 @@ class ModelHolder:
         try:
             recognizer = cast("Retagger", model.recognizer).with_vocabulary(base)
             if heads:
+                # Heads score what the image encoder sees, and nothing certifies that.
+                recognizer = recognizer.exactly() if hasattr(recognizer, "exactly") else recognizer
                 recognizer = taught_recognizer(recognizer, vocabulary, heads)
         except VocabularyError as error:  # the job's fault: no other worker could do it either
             raise UsageError(
                 f"the vocabulary {vocabulary.name!r} does not fit the model {model.name}: {error}"
             ) from error
         thresholds = recognizer.vocabulary.thresholds
-        return LoadedModel(model.name, recognizer, thresholds, self._options, basis if heads else None)
+        basis_of_heads = basis if heads else None
+        return LoadedModel(model.name, recognizer, thresholds, self._options, basis_of_heads, model.number_format)
 
     def _load(self, name: str) -> LoadedModel:
         log.info("loading model", model=name, device=self._options.device)
-        recognizer = load_here(name, self._options)
+        chosen = self._chosen(name)
+        recognizer = load_here(name, self._options, chosen.name)
         self._device = str(self._options.arguments.get("device", self._device))
-        log.info("model is ready", model=name, device=self._device)
-        return LoadedModel(name, recognizer, recognizer.vocabulary.thresholds, self._options)
+        log.info("model is ready", model=name, device=self._device, precision=chosen.name, because=chosen.why)
+        thresholds = recognizer.vocabulary.thresholds
+        return LoadedModel(name, recognizer, thresholds, self._options, number_format=chosen.name)
+
+    def _chosen(self, name: str) -> TagPrecision:
+        try:
+            return self._options.chosen(name)
+        except DeviceError as error:
+            raise UnfitError(EVERYTHING, str(error)) from error
 
     def is_fit_for(self, shard: ClaimedShard) -> bool:
         """Return whether the model here produces the generation that a shard's job belongs to.

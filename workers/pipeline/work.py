@@ -77,6 +77,7 @@ class Work:
     prediction: Prediction | None = None
     asked: Any = None  # what a stage other than recognition shall look for
     result: Any = None  # what it found
+    precision: str | None = None  # number format of the tags
     caption: str | None = None
     captioner: str | None = None  # who wrote it, if not the captioner of the job
     failure: ImageFailure | None = None

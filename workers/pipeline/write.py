@@ -170,6 +170,7 @@ def _records(
                 height=work.height,
                 vector=vector,
                 sha256=work.sha256,
+                precision=work.precision,
             )
         )
     return rows

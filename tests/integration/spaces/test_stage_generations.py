@@ -16,7 +16,8 @@ from tests.services.command_line import run_here
 from tests.services.recognised import make_worker
 from tests.services.spaces import make_space
 from workers.pipeline.fitness import UnfitError
-from workers.pipeline.model_holder import ModelHolder, ModelOptions
+from workers.pipeline.model_holder import ModelHolder
+from workers.pipeline.model_options import ModelOptions
 from workers.pipeline.stage_holder import StageHolder
 from workers.stages import StageOptions
 

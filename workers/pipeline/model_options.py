@@ -1,0 +1,40 @@
+"""Where models of recognition come from, where they run, and in which number format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from ram_core.tag_precision import TagPrecision
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """Where models come from and where they run."""
+
+    device: str
+    models_dir: Path
+    cache_dir: Path
+    precision: str = "auto"
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments for ``load_model``, but for the number format."""
+        from ram_core.registry import resolve_device  # noqa: PLC0415
+
+        return {"device": resolve_device(self.device), "models_dir": self.models_dir, "cache_dir": self.cache_dir}
+
+    def chosen(self, name: str) -> TagPrecision:
+        """Return the number format of a model here.
+
+        Raises:
+            DeviceError: the device is missing, or the format is not for it.
+        """
+        from ram_core.registry import resolve_device  # noqa: PLC0415
+        from ram_core.tag_precision import choose_for_tags  # noqa: PLC0415
+
+        return choose_for_tags(self.precision, resolve_device(self.device), model=name)
