@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from heapq import merge
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -164,11 +164,13 @@ class Selection:
                 counts += count_tags(part.rows, None, units) - count_tags(part.rows, dead, units)
         return counts
 
-    def most_common(self, units: NDArray[np.int32], limit: int) -> list[tuple[int, int]]:
-        """Return up to ``limit`` (tag, count) of ``count_tags``, the most frequent first, equal ones by id; no 0."""
+    def most_common(
+        self, units: NDArray[np.int32], limit: int, after: tuple[int, int] | None = None
+    ) -> list[tuple[int, int]]:
+        """Return up to ``limit`` (tag, count) of ``count_tags``: see ``most_common``."""
         if self.is_narrowed and self._is_broad(units):
-            return self._most_common_of_many(units, limit)
-        return most_common(self.count_tags(units), limit)
+            return self._most_common_of_many(units, limit, after)
+        return most_common(self.count_tags(units), limit, after)
 
     def _is_broad(self, units: NDArray[np.int32]) -> bool:
         """Return whether so many rows are selected that counting their tags is slow, and all tags have bitmaps."""
@@ -177,7 +179,9 @@ class Selection:
         rows = sum(len(part.rows) for part, _ in self.parts)
         return FEW * len(self) >= rows and all(has_bitmaps(part.rows, units) for part, _ in self.parts)
 
-    def _most_common_of_many(self, units: NDArray[np.int32], limit: int) -> list[tuple[int, int]]:
+    def _most_common_of_many(
+        self, units: NDArray[np.int32], limit: int, after: tuple[int, int] | None
+    ) -> list[tuple[int, int]]:
         """Count tags, beginning with the most frequent one over all rows, until no other can be among the first."""
         of_all = sum((count_tags(part.rows, None, units) for part, _ in self.parts), np.zeros(len(units), np.int64))
         most: list[tuple[int, int]] = []  # (count, -tag), ascending
@@ -185,7 +189,7 @@ class Selection:
             if of_all[tag_id] == 0 or (len(most) == limit and of_all[tag_id] < most[0][0]):
                 break
             count = sum(count_tag(part.rows, selected, tag_id, int(units[tag_id])) for part, selected in self.parts)
-            if count:
+            if count and is_following((tag_id, count), after):
                 insort(most, (count, -tag_id))
                 del most[:-limit]
         return [(-negative, count) for count, negative in reversed(most)]
@@ -262,10 +266,19 @@ class Selection:
         return merge(*(_by_id(part, selected, terms) for part, selected in self.parts), remote)
 
 
-def most_common(counts: NDArray[np.int64], limit: int) -> list[tuple[int, int]]:
-    """Return up to ``limit`` (tag, count), the most frequent first, equal ones by id; no 0."""
-    most = np.argsort(-counts, kind="stable")[:limit].tolist()
-    return [(tag_id, int(counts[tag_id])) for tag_id in most if counts[tag_id]]
+def most_common(counts: NDArray[np.int64], limit: int, after: tuple[int, int] | None = None) -> list[tuple[int, int]]:
+    """Return up to ``limit`` (tag, count), the most frequent first, equal ones by id; no 0.
+
+    ``after``: the last one of the page before.
+    """
+    most = np.argsort(-counts, kind="stable").tolist()
+    following = ((tag_id, int(counts[tag_id])) for tag_id in most if counts[tag_id])
+    return list(islice((each for each in following if is_following(each, after)), limit))
+
+
+def is_following(one: tuple[int, int], after: tuple[int, int] | None) -> bool:
+    """Return whether a (tag, count) comes after another one in order of frequency, or there is no other one."""
+    return after is None or (-one[1], one[0]) > (-after[1], after[0])
 
 
 def _of_each(
