@@ -74,9 +74,9 @@ def computed(kinds: Kinds) -> tuple[Rows, Rows, Labels]:
     for start in range(0, len(kinds.paths), _BATCH):
         pixels = np.stack([opened(path, own) for path in kinds.paths[start : start + _BATCH]])
         network = model.network
-        places = network.forward_features(normalise(torch.tensor(pixels), own.mean, own.std))
-        features.append(network.forward_head(places, pre_logits=True).numpy())
-        scores = model.scores(network.forward_head(places)).numpy()
+        pooled = network.features(normalise(torch.tensor(pixels), own.mean, own.std)).mean(dim=(2, 3))
+        features.append(pooled.numpy())
+        scores = model.scores(network.classifier(pooled)).numpy()
         found.append((scores > vocabulary.thresholds)[:, columns] & (np.array(columns) >= 0))
         vectors.append(np.stack([each.vector for each in model.predict(pixels)]))
     return np.concatenate(features), np.concatenate(vectors), np.concatenate(found)

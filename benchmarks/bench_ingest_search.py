@@ -166,10 +166,10 @@ class Bench:
         engine.dispose()
         self._next_chunk = -(-rows // CHUNK)
 
-    def measure(self, checkout: Path) -> dict[str, Any]:
+    def measure(self, code: str, checkout: Path) -> dict[str, Any]:
         """Measure the code of a checkout: idle, with ingest, and with as much processor time for nothing."""
         services = EmbeddedServices(self._url, self._running.broker_url, os.getpid())
-        with serving(services, self._folder, checkout=checkout) as (url, _):
+        with serving(services, self._folder, checkout=checkout, name=f"web-{code}") as (url, _):
             searcher = Searcher(url, self._rows)
             searcher.search(2.0)
             found: dict[str, Any] = {"idle": report_of(searcher.search(self._seconds))}
@@ -218,7 +218,7 @@ def views(running: BreakableServices, checkouts: dict[str, Path], turns: int) ->
     for turn in range(turns):
         for name, checkout in checkouts.items():
             told = subprocess.run(
-                [sys.executable, "-P", str(script), server.create_database(f"views_{name}_{turn}"), "40"],
+                [sys.executable, "-P", str(script), server.create_database(f"views_{name}_{turn}"), "24"],
                 env={**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"},
                 stdout=subprocess.PIPE,
                 check=True,
@@ -245,7 +245,7 @@ def main() -> None:
         report["view_processor_ms"] = views(running, checkouts, chosen.turns)
         if chosen.seconds:
             bench = Bench(running, Path(name), chosen.rows, chosen.seconds)
-            report |= {code: bench.measure(checkout) for code, checkout in checkouts.items()}
+            report |= {code: bench.measure(code, checkout) for code, checkout in checkouts.items()}
     write(chosen, "ingest-search", report)
 
 

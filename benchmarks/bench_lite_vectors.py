@@ -137,12 +137,12 @@ def _parts(model: Any, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float3
     """Return (B, D) means of what leaves each of the last groups of blocks, alone and joined, and the last features."""
     network = model.network
     hidden = normalise(torch.tensor(pixels), model.preprocessing.mean, model.preprocessing.std)
-    hidden = network.bn1(network.conv_stem(hidden))
+    hidden = network.stem(hidden)
     means = []
-    for group in network.blocks:
+    for group in network.groups:
         hidden = group(hidden)  # (B, channels, h, w)
         means.append(functional.normalize(hidden.mean(dim=(2, 3)), dim=1))
-    features = network.global_pool(network.bn2(network.conv_head(hidden)))
+    features = network.head(hidden).mean(dim=(2, 3))
     joined = {f"last {count} groups of blocks": torch.cat(means[-count:], dim=1) for count in (1, 2, 3)}
     return {name: each.numpy() for name, each in (joined | {"features of classes": features}).items()}
 

@@ -21,7 +21,7 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,8 +182,9 @@ class Version:
 def _seconds_of(processes: list[psutil.Process]) -> float:
     total = 0.0
     for process in processes:
-        times = process.cpu_times()
-        total += times.user + times.system + times.children_user + times.children_system
+        with suppress(psutil.NoSuchProcess):  # it ended meanwhile, and its parent has its time
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
     return total
 
 

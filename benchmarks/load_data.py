@@ -55,17 +55,17 @@ def filled(rows: int, kept: Path | None) -> Iterator[Data]:
         folder.mkdir(parents=True, exist_ok=True)
         services = stack.enter_context(embedded(folder / "services"))
         done = folder / "filled.json"
+        engine = make_engine(services.database_url)
+        upgrade(engine)
         if not done.exists():
-            engine = make_engine(services.database_url)
             pictures = fill(engine, folder, rows)
-            engine.dispose()
             done.write_text(json.dumps({"pictures": pictures}), encoding="utf-8")
+        engine.dispose()
         yield Data(services, folder, json.loads(done.read_text(encoding="utf-8"))["pictures"])
 
 
 def fill(engine: Engine, folder: Path, rows: int) -> list[int]:
-    """Make a database, its index and some of its files; return the ids of the images that have one."""
-    upgrade(engine)
+    """Fill a database, its index and some of its files; return the ids of the images that have one."""
     width = int(load_text_encoder("lite").encode(["a cat"]).shape[1])
     archive = folder / "archive"
     provenance = prepare(engine, archive.as_uri(), width)

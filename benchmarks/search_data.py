@@ -41,6 +41,8 @@ class Chunk:
         tags: (N, TAGS_EACH) ascending.
         scores: (N, TAGS_EACH) in units of 1 / 10,000.
         days: (N,) before ``NEWEST``.
+        archives: (N,) ids of the archives; None: all are in archive 1.
+        folders: (N,) 0 to 96, with which the keys begin; None: by the ids.
     """
 
     first: int
@@ -48,11 +50,19 @@ class Chunk:
     tags: NDArray[np.int16]
     scores: NDArray[np.int16]
     days: NDArray[np.int64]
+    archives: NDArray[np.int32] | None = None
+    folders: NDArray[np.int64] | None = None
 
     @property
     def ids(self) -> NDArray[np.int64]:
         """(N,) ids of images."""
         return np.arange(self.first, self.first + len(self.vectors))
+
+    @property
+    def first_folders(self) -> list[int]:
+        """N numbers with which the keys begin."""
+        found: list[int] = (self.ids % 97 if self.folders is None else self.folders).tolist()
+        return found
 
 
 class Maker:
@@ -131,9 +141,13 @@ def load(engine: Engine, chunk: Chunk, provenance: Provenance, *, with_records: 
     """Store the images of a chunk, and what was recognised in them unless that is not wanted."""
     ids = chunk.ids
     written = (NEWEST - chunk.days * np.timedelta64(1, "D") - _POSTGRES_EPOCH).astype(np.int64)
-    keys = np.array([f"{n % 97:02}/{n % 997:03}/{n:012}.jpg" for n in ids.tolist()], dtype=f"S{_KEY_BYTES}")
+    keys = np.array(
+        [f"{first:02}/{n % 997:03}/{n:012}.jpg" for first, n in zip(chunk.first_folders, ids.tolist(), strict=True)],
+        dtype=f"S{_KEY_BYTES}",
+    )
+    archives = 1 if chunk.archives is None else chunk.archives
     images = {
-        "id": (">i8", ids), "archive_id": (">i4", 1), "key": (f"S{_KEY_BYTES}", keys), "version": ("S1", b"1"),
+        "id": (">i8", ids), "archive_id": (">i4", archives), "key": (f"S{_KEY_BYTES}", keys), "version": ("S1", b"1"),
         "size": (">i8", 200_000 + ids % 3_000_000), "modified_at": (">i8", written),
     }  # fmt: skip
     owned = {"image_id": (">i8", ids), "generation_id": (">i2", provenance.generation_id)}

@@ -120,7 +120,7 @@ def load_vocabulary(name: str, models_dir: Path | str | None = None) -> TagVocab
     """
     name = _VOCABULARIES.get(name, name)
     if name == "imagenet":
-        from ram_core.lite.imagenet import imagenet_vocabulary  # noqa: PLC0415  (timm, and so torch, load here)
+        from ram_core.lite.imagenet import imagenet_vocabulary  # noqa: PLC0415  (its hierarchy takes a moment to read)
 
         return imagenet_vocabulary()
     if SEPARATOR in name:

@@ -201,18 +201,21 @@ def _levels(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def normalise(pixels: torch.Tensor, mean: Triple, std: Triple) -> torch.Tensor:
+def normalise(pixels: torch.Tensor, mean: Triple, std: Triple, *, channels_last: bool = False) -> torch.Tensor:
     """Convert pixels to the input of a network, on the device they are on.
 
     Args:
         pixels: (B, S, S, 3) uint8.
         mean: channel means, of pixels in 0..1.
         std: channel deviations, of pixels in 0..1.
+        channels_last: the layout of the result in memory: that of ``pixels``, as convolutions want it. The numbers are
+            the same.
 
     Returns:
         (B, 3, S, S) float32, equal bit for bit to ``(pixels / 255 - mean) / std`` computed in float32.
     """
-    channels = pixels.permute(0, 3, 1, 2).contiguous().float()  # (B, 3, S, S)
+    turned = pixels.permute(0, 3, 1, 2)  # (B, 3, S, S)
+    channels = turned.float() if channels_last else turned.contiguous().float()
     centre, scale = _levels_on(pixels.device, mean, std)
     return channels.div_(255).sub_(centre).div_(scale)
 

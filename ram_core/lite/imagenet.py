@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+
 import numpy as np
-from timm.data import ImageNetInfo
 
 from ram_core.hierarchy.wordnet import shipped_hierarchy
 from ram_core.vocabulary import TagVocabulary
@@ -23,10 +24,12 @@ def imagenet_vocabulary() -> TagVocabulary:
     A class has the first of its names, with the others as synonyms, and all of them with its definition as description.
     Three names are shared by two classes each (crane, cardigan, maillot): a bird and a machine, a dog and a garment.
     """
-    info, hierarchy = ImageNetInfo(), shipped_hierarchy()
+    hierarchy = shipped_hierarchy()
     upper = hierarchy.upper_tags
-    names = [info.index_to_description(i).split(",")[0].strip() for i in range(CLASSES)]
-    descriptions = [(info.index_to_description(i, detailed=True),) for i in range(CLASSES)]
+    # The names and the definition of each class, as timm has them. Importing timm takes long.
+    lines = (files("ram_core.lite") / "imagenet_classes.tsv").read_text(encoding="utf-8").splitlines()
+    names = [line.partition("\t")[0].split(",")[0].strip() for line in lines]
+    descriptions = [(line.replace("\t", ": ", 1),) for line in lines]
     thresholds = np.full(CLASSES + len(upper), _THRESHOLD, dtype=np.float32)
     thresholds[CLASSES:] = UPPER_THRESHOLD
     return TagVocabulary(

@@ -20,8 +20,9 @@ from ram_core.captions import template_caption
 from ram_core.embeddings import cached_embeddings, unit
 from ram_core.errors import DeviceError, FeaturesError, VocabularyError
 from ram_core.features import pack_pooled, unpack_pooled
+from ram_core.lite.cores import Cores
 from ram_core.lite.imagenet import CLASSES, imagenet_vocabulary, upper_weights
-from ram_core.lite.network import SIZES, Seen, installed_network, see
+from ram_core.lite.network import SIZES, Seen, installed_network, look
 from ram_core.lite.text_encoder import load_minilm
 from ram_core.lite.zero_shot import ZeroShotLite, zero_shot
 from ram_core.openset import open_vocabulary
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from PIL import Image
-    from torch import Tensor, nn
+    from torch import Tensor
 
+    from ram_core.lite.layers import EfficientNetLite2
     from ram_core.recognition import TextEncoder
 
 _SCORE_FLOOR = 0.01
@@ -50,7 +52,6 @@ _VECTOR_KIND = f"tags-name+definition-{_CONSE_TAGS}-root"
 # Not the crop used to evaluate classifiers: people also search for things at the edge of an image.
 PREPROCESSING = SquashTransform(260, CENTRED_MEAN, CENTRED_STD)
 _BATCH = 32
-_CPU_BATCH = 8  # larger batches do not fit the caches: 32 took nearly twice as long per image
 
 
 class Lite:
@@ -66,16 +67,17 @@ class Lite:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: EfficientNetLite2,
         weights_sha256: str,
         vocabulary: TagVocabulary,
         embeddings: NDArray[np.float32],
         cache_dir: Path | str | None = None,
     ) -> None:
         self._cache_dir = cache_dir
-        first = next(network.parameters())
+        first = network.classifier.weight
         self._device, self._dtype = first.device, first.dtype
         self._network = network
+        self._cores = Cores() if first.device.type == "cpu" else None
         self._vocabulary = vocabulary
         self._embeddings = torch.from_numpy(embeddings).to(self._device)
         self._upper = torch.from_numpy(upper_weights()).to(self._device) if len(vocabulary) > CLASSES else None
@@ -105,7 +107,7 @@ class Lite:
         return self._preprocessing
 
     @property
-    def network(self) -> nn.Module:
+    def network(self) -> EfficientNetLite2:
         """The network, in evaluation mode, with its norms folded into the convolutions."""
         return self._network
 
@@ -152,16 +154,18 @@ class Lite:
         return self._see(pixels).logits
 
     def _see(self, pixels: Tensor) -> Seen:
-        """Return what the network makes of (B, 3, S, S) normalised pixels, in float32. See ``tag_logits``."""
-        batch = pixels.to(self._device, self._dtype, memory_format=torch.channels_last)
-        count = max(1, len(batch))
-        step = _CPU_BATCH if self._device.type == "cpu" else count
-        seen = [see(self._network, batch[i : i + step]) for i in range(0, count, step)]
-        logits = torch.cat([each.logits.float() for each in seen])
+        """Return what the network makes of a batch, in float32. See ``tag_logits``; or (B, S, S, 3) uint8."""
+        parts = self._look(pixels) if self._cores is None else _joined(self._cores.run(self._look, pixels))
+        logits: Tensor = self._network.classifier(parts[0]).float()
         if not logits.isfinite().all():
             raise DeviceError(f"the model's numbers overflowed {self._dtype}; load it with dtype=torch.float32")
-        parts = zip(*(each.parts for each in seen), strict=True)
-        return Seen(logits, tuple(torch.cat(part).float() for part in parts))
+        return Seen(logits, tuple(part.float() for part in parts))
+
+    def _look(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        if pixels.dtype == torch.uint8:
+            squash = self._preprocessing
+            pixels = normalise(pixels.to(self._device), squash.mean, squash.std, channels_last=True)
+        return look(self._network, pixels.to(self._device, self._dtype, memory_format=torch.channels_last))
 
     @torch.inference_mode()
     def scores_of_features(self, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -174,7 +178,7 @@ class Lite:
             pooled = torch.from_numpy(unpack_pooled(rows, SIZES)[0])
         except ValueError as error:
             raise FeaturesError(str(error)) from error
-        logits = self._network.classifier(pooled.to(self._device, self._dtype)).float()  # type: ignore[operator]
+        logits = self._network.classifier(pooled.to(self._device, self._dtype)).float()
         found: NDArray[np.float32] = self.scores(logits).cpu().numpy()
         return found
 
@@ -201,8 +205,7 @@ class Lite:
         require_pixels(pixels, self._preprocessing.size)
         if not len(pixels):
             return []
-        batch = torch.tensor(pixels, device=self._device)
-        seen = self._see(normalise(batch, self._preprocessing.mean, self._preprocessing.std))
+        seen = self._see(torch.tensor(pixels))
         of_all = self.scores(seen.logits)  # (B, T)
         scores, ids = of_all[:, :CLASSES].topk(_KEPT)  # (B, 50), best first
         top, top_ids = scores[:, :_CONSE_TAGS], ids[:, :_CONSE_TAGS]
@@ -241,6 +244,10 @@ class Lite:
             return prediction
         names = [tag.name for tag in assigned_tags(prediction, self._vocabulary)]
         return Prediction(prediction.tag_ids, prediction.scores, vector, template_caption(names))
+
+
+def _joined(found: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
 
 def load_lite(

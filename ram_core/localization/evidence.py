@@ -80,12 +80,12 @@ def activation_maps(model: Lite, image: Image.Image, tags: Sequence[int]) -> NDA
     The mean of a map, plus the bias of its class, is the logit. The map of a tag above classes is the mean of theirs,
     each weighted by its share of the tag's score.
     """
-    network: Any = model.network
+    network = model.network
     preprocessing = model.preprocessing
-    first = next(network.parameters())
+    first = network.classifier.weight
     pixels = torch.from_numpy(preprocessing(image).copy())[None].to(first.device)
     batch = normalise(pixels, preprocessing.mean, preprocessing.std).to(first.dtype)
-    features = network.forward_features(batch)[0].float()  # (C, h, w)
+    features = network.features(batch)[0].float()  # (C, h, w)
     of_classes: torch.Tensor = network.classifier.weight.float()  # (1000, C)
     logits = of_classes @ features.mean(dim=(1, 2)) + network.classifier.bias.float()
     upper = upper_weights().T  # (U, 1000)

@@ -7,13 +7,14 @@ classes apart and drop the rest (benchmarks/bench_lite_vectors.py).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
 
+from ram_core.lite.cores import Cores
 from ram_core.lite.model import PREPROCESSING
-from ram_core.lite.network import GROUPS, installed_network, through_blocks
+from ram_core.lite.network import SIZES, installed_network, through_blocks
 from ram_core.spaces.encoder import EncoderSpec, unit_rows
 from ram_core.transforms import normalise, require_pixels
 
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ram_core.lite.layers import EfficientNetLite2
     from ram_core.precision import Precision
     from ram_core.transforms import SquashTransform
 
 METHOD = "means-of-last-two-groups"
-_CPU_BATCH = 8  # as for recognition: larger batches do not fit the caches
 
 
 class LiteLook:
@@ -39,11 +40,11 @@ class LiteLook:
         numbers: the number format.
     """
 
-    def __init__(self, network: Any, weights_sha256: str, numbers: Precision) -> None:
+    def __init__(self, network: EfficientNetLite2, weights_sha256: str, numbers: Precision) -> None:
         self._numbers = numbers
         self._network = network
-        sizes = [group[-1].conv_pwl.out_channels for group in network.blocks[-GROUPS:]]
-        self._spec = EncoderSpec("lite", weights_sha256, PREPROCESSING.name, METHOD + numbers.suffix, sum(sizes))
+        self._cores = Cores() if numbers.device.type == "cpu" else None
+        self._spec = EncoderSpec("lite", weights_sha256, PREPROCESSING.name, METHOD + numbers.suffix, sum(SIZES[1:]))
 
     @property
     def spec(self) -> EncoderSpec:
@@ -59,16 +60,18 @@ class LiteLook:
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (B, 560) float32 of unit length for (B, 260, 260, 3) uint8 pixels. See ``ImageEncoder``."""
         require_pixels(pixels, PREPROCESSING.size)
-        step = _CPU_BATCH if self._numbers.device.type == "cpu" else max(1, len(pixels))
-        parts = [self._looks(torch.tensor(pixels[at : at + step])) for at in range(0, len(pixels), step)]
-        return unit_rows(torch.cat(parts) if parts else torch.empty(0, self._spec.vector_size), self._numbers)
+        batch = torch.tensor(pixels)
+        if not len(batch):
+            return unit_rows(torch.empty(0, self._spec.vector_size), self._numbers)
+        looks = [self._looks(batch)] if self._cores is None else self._cores.run(self._looks, batch)
+        return unit_rows(torch.cat(looks), self._numbers)
 
     def _looks(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return (b, D) of any length, on the CPU, for (b, S, S, 3) uint8."""
-        images = normalise(pixels.to(self._numbers.device), PREPROCESSING.mean, PREPROCESSING.std)
-        _, means = through_blocks(
-            self._network, images.to(self._numbers.dtype, memory_format=torch.channels_last)
-        )  # (b, C) each
+        on_device = pixels.to(self._numbers.device)
+        images = normalise(on_device, PREPROCESSING.mean, PREPROCESSING.std, channels_last=True)
+        images = images.to(self._numbers.dtype, memory_format=torch.channels_last)
+        _, means = through_blocks(self._network, images)  # (b, C) each
         return torch.cat([functional.normalize(mean, dim=1) for mean in means], dim=1).cpu()
 
 

@@ -276,6 +276,7 @@ def tags(
         bool, typer.Option("--special", help="Of each image, count only the most special tags: no animal, but a dog.")
     ] = False,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=500)] = 50,
+    cursor: Annotated[str | None, typer.Option(help="next_cursor of the previous page.")] = None,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
@@ -286,12 +287,14 @@ def tags(
     with pointing_into(query), services() as ramq:
         asked = read(ramq, replace(narrow, relevance=relevance, special=special, space=space), query, is_strict=strict)
         liked = not_liking(ramq, liking(ramq, asked, like), not_like)
-        facets = ramq.search.facets(liked, limit)
-        regions = ramq.search.region_facets(liked) if as_json else None
+        page = ramq.search.facet_page(liked, limit=limit, cursor=cursor)
+        regions = ramq.search.region_facets(liked) if as_json and cursor is None else None
     if as_json:
-        print_json({"items": facets, "notes": asked.notes, "regions": regions})
+        print_json({"items": page.items, "next_cursor": page.next_cursor, "notes": asked.notes, "regions": regions})
         return
-    print_table(("tag", "name", "chinese", "images"), ((str(f.id), f.name, f.name_zh, f.count) for f in facets))
+    print_table(("tag", "name", "chinese", "images"), ((str(f.id), f.name, f.name_zh, f.count) for f in page.items))
+    if page.next_cursor:
+        err().print(f"There are more. Next page: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
 
 
 def show(

@@ -11,6 +11,7 @@ import sys
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import psycopg
 
@@ -30,6 +31,7 @@ class Postgres(Service):
 
     name = "postgres"
     stop_signal = signal.SIGINT  # "fast" shutdown: end sessions, write the checkpoint
+    shared_buffers: ClassVar[str] = "128MB"
 
     def __init__(self, layout: Layout) -> None:
         super().__init__(layout)
@@ -122,7 +124,7 @@ class Postgres(Service):
             "unix_socket_permissions": "0700",
             "port": _PORT,
             "max_connections": "50",
-            "shared_buffers": "128MB",
+            "shared_buffers": self.shared_buffers,
             "fsync": "on",
             "log_checkpoints": "off",  # otherwise the log grows by a line every few minutes
             "cluster_name": "ramq",

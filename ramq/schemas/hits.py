@@ -134,7 +134,11 @@ class HitsOut(PageOut[HitOut]):
         "rank them; without the spaces that have all",
         examples=[{"siglip": 12}],
     )
-    notes: list[NoteOut] = Field(default=[], description="the parts of `q` that were not read as tags and filters")
+    notes: list[NoteOut] = Field(
+        default=[],
+        description="the parts of `q` that were not read as tags and filters; of the last page, why it is the last, if "
+        "further images match",
+    )
 
 
 class FacetOut(FromView):

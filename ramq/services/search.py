@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from ramq.services.captions import Captions
 from ramq.services.region_warmer import RegionWarmer
 from storage.errors import ModelMissingError, NoGenerationError, UsageError
+from storage.page import Page
 from storage.remembered import read_only
 from storage.results import generations
 from storage.results.spaces import TEXT, made_by
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 EXAMPLES = ("castle", "palace", "daisy")
 """Tags of most vocabularies, for example queries."""
+
+_OF_TAGS = "tags"
+"""What cursors of tags are bound to, so that searches refuse them."""
 
 _TRIES = 3
 """So often a search begins again because somebody dropped a generation while it ran."""
@@ -146,8 +150,9 @@ class SearchClient:
         return self._shown(session, self._search.page(session, *asked), asked.query)
 
     def _shown(self, session: Session, page: HitPage, query: SearchQuery) -> HitPage:
-        """Return a page for display, with captions that fit what people said, and the notes of the query."""
-        return replace(page, items=self._captions.as_corrected(session, page.items), notes=query.notes)
+        """Return a page for display, with captions that fit what people said, and all notes."""
+        notes = query.notes if page.ended is None else (*query.notes, page.ended)
+        return replace(page, items=self._captions.as_corrected(session, page.items), notes=notes)
 
     def lines(self, query: SearchQuery, image_id: int) -> list[ReadMatch]:
         """Return the lines of text in one image that match a query. Raises ``UsageError``: see ``page``."""
@@ -279,9 +284,32 @@ class SearchClient:
 
     def facets(self, query: SearchQuery, limit: int = 50) -> list[Facet]:
         """Return the tags of the images that a search finds with their counts, most frequent first."""
-        return self._answer(
-            query, lambda session, asked: self._search.facets(session, asked.query, limit, asked.compared)
+        return self.facet_page(query, limit=limit).items
+
+    def facet_page(self, query: SearchQuery, *, limit: int = 50, cursor: str | None = None) -> Page[Facet]:
+        """Return a page of ``facets``.
+
+        Nothing comes twice, and nothing is left out, but tags whose count changes between two pages.
+
+        Args:
+            query: whose hits are counted.
+            limit: at most so many tags.
+            cursor: ``next_cursor`` of the page before.
+
+        Raises:
+            UsageError: the cursor is of another list.
+        """
+        after = None
+        if cursor:
+            count, tag_id = queries.decode_cursor(cursor, 2, _OF_TAGS)
+            after = tag_id, count
+        found = self._answer(
+            query, lambda session, asked: self._search.facets(session, asked.query, limit + 1, asked.compared, after)
         )
+        if len(found) <= limit:
+            return Page(found)
+        last = found[limit - 1]
+        return Page(found[:limit], queries.encode_cursor((last.count, last.id), _OF_TAGS))
 
     def region_facets(self, query: SearchQuery) -> RegionFacets | None:
         """Return the located tags of the images whose tags ``facets`` counts; None if they are too many to count."""

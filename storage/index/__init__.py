@@ -2,7 +2,8 @@
 
 builder     turns committed rows into segments and publishes a manifest of them; ``compaction`` and ``garbage``
 index       a reader: the published segments and, from PostgreSQL, the newer rows (``delta``)
-part        rows in memory: ``columns`` for conditions, ``vectors`` for similarity (``ann``: the coarse index)
+part        rows in memory: ``columns`` for conditions, ``vectors`` for similarity (``ann``: the coarse index;
+            ``by_lists``: a search of several parts by it; ``mapped``: what is read from disk)
 segment     a part in files;  manifest  the list of segments;  store  local copies;  file_storage  folder or bucket
 condition   conditions of a search on a row;  evaluate, selection  the rows that meet them
 milvus      the same answers from a Milvus server

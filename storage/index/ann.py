@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from storage.index.vectors import ROWS_AT_ONCE, TUNED_K, Tuning, Vectors, faiss, in_one_thread
+from storage.index.by_lists import TUNED_K
+from storage.index.vectors import ROWS_AT_ONCE, Tuning, Vectors, faiss, in_one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable

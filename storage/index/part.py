@@ -88,9 +88,13 @@ class Part:
             k: at least 1.
             selected: rows to choose from.
         """
+        return self.vectors.search(query, k, self.live_among(selected))
+
+    def live_among(self, selected: BitMap | None) -> BitMap | None:
+        """Return the live rows that are ``selected`` (None: all), as a bitmap that must not be changed; None: all."""
         if selected is None or self.live is None:
-            return self.vectors.search(query, k, self.live if selected is None else selected)
-        return self.vectors.search(query, k, selected & self.live)
+            return self.live if selected is None else selected
+        return selected & self.live
 
     def vector(self, row: int) -> NDArray[np.float32]:
         """Return the vector of a row as (D,)."""

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from heapq import merge
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -16,20 +16,23 @@ from pyroaring import BitMap
 
 from storage.errors import UsageError
 from storage.index.bitmaps import bitmap_of, rows_in
+from storage.index.by_lists import look_up
 from storage.index.condition import OneOf
 from storage.index.evaluate import FEW, best_by_tags, count_tag, count_tags, has_bitmaps, matching, score_sums
 from storage.results.packing import require_unit_length
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
+    from storage.index.by_lists import Found
     from storage.index.condition import Condition
     from storage.index.evaluate import Terms
     from storage.index.index import View
     from storage.index.part import Part
     from storage.index.remote import RemoteSelection
+    from storage.index.vectors import Vectors
 
 _ROWS_AT_ONCE = 4096
 
@@ -161,11 +164,13 @@ class Selection:
                 counts += count_tags(part.rows, None, units) - count_tags(part.rows, dead, units)
         return counts
 
-    def most_common(self, units: NDArray[np.int32], limit: int) -> list[tuple[int, int]]:
-        """Return up to ``limit`` (tag, count) of ``count_tags``, the most frequent first, equal ones by id; no 0."""
+    def most_common(
+        self, units: NDArray[np.int32], limit: int, after: tuple[int, int] | None = None
+    ) -> list[tuple[int, int]]:
+        """Return up to ``limit`` (tag, count) of ``count_tags``: see ``most_common``."""
         if self.is_narrowed and self._is_broad(units):
-            return self._most_common_of_many(units, limit)
-        return most_common(self.count_tags(units), limit)
+            return self._most_common_of_many(units, limit, after)
+        return most_common(self.count_tags(units), limit, after)
 
     def _is_broad(self, units: NDArray[np.int32]) -> bool:
         """Return whether so many rows are selected that counting their tags is slow, and all tags have bitmaps."""
@@ -174,7 +179,9 @@ class Selection:
         rows = sum(len(part.rows) for part, _ in self.parts)
         return FEW * len(self) >= rows and all(has_bitmaps(part.rows, units) for part, _ in self.parts)
 
-    def _most_common_of_many(self, units: NDArray[np.int32], limit: int) -> list[tuple[int, int]]:
+    def _most_common_of_many(
+        self, units: NDArray[np.int32], limit: int, after: tuple[int, int] | None
+    ) -> list[tuple[int, int]]:
         """Count tags, beginning with the most frequent one over all rows, until no other can be among the first."""
         of_all = sum((count_tags(part.rows, None, units) for part, _ in self.parts), np.zeros(len(units), np.int64))
         most: list[tuple[int, int]] = []  # (count, -tag), ascending
@@ -182,7 +189,7 @@ class Selection:
             if of_all[tag_id] == 0 or (len(most) == limit and of_all[tag_id] < most[0][0]):
                 break
             count = sum(count_tag(part.rows, selected, tag_id, int(units[tag_id])) for part, selected in self.parts)
-            if count:
+            if count and is_following((tag_id, count), after):
                 insort(most, (count, -tag_id))
                 del most[:-limit]
         return [(-negative, count) for count, negative in reversed(most)]
@@ -213,17 +220,32 @@ class Selection:
             raise ValueError(f"k must be at least 1, not {k}")
         require_unit_length(np.atleast_2d(query))
 
-        def nearest(part: Part, selected: BitMap | None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-            rows, scores = part.nearest(query, k, selected if self.is_narrowed else None)
-            return part.rows.ids[rows], scores
-
-        found = _of_each(self.parts, nearest)
+        found = self._nearest_here(query, k)
         if self.remote is not None:
             found.append(self.remote.nearest(query, k))
         all_ids = np.concatenate([np.empty(0, dtype=np.int64), *(ids for ids, _ in found)])
         all_scores = np.concatenate([np.empty(0, dtype=np.float32), *(scores for _, scores in found)])
         best = np.lexsort((all_ids, -all_scores))[:k]
         return all_ids[best], all_scores[best]
+
+    def _nearest_here(self, query: NDArray[np.float32], k: int) -> list[Found]:
+        """Return the (image ids, cosine similarities) of each part among which the best ``k`` of all are."""
+        # Parts with lists are searched together. Of those that are not, or if scans are faster, each by itself.
+        listed: list[tuple[Part, BitMap | None]] = []
+        alone: list[tuple[Part, BitMap | None]] = []
+        for part, selected in self.parts:
+            rows = part.live_among(selected if self.is_narrowed else None)
+            (listed if part.vectors.is_looked_up(rows) else alone).append((part, rows))
+        found = look_up([(part.vectors, rows) for part, rows in listed], query, k, _of_vectors) if listed else None
+        if found is None:
+            listed, alone = [], [*listed, *alone]
+
+        def exactly(part: Part, rows: BitMap | None) -> Found:
+            return part.vectors.search(query, k, rows, by_lists=False)
+
+        found = (found or []) + _of_each(tuple(alone), exactly)
+        parts = (part for part, _ in (*listed, *alone))
+        return [(part.rows.ids[rows], scores) for part, (rows, scores) in zip(parts, found, strict=True)]
 
     def cosines(self, query: NDArray[np.float32], image_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the cosine similarity of images of this selection, in any order, with ``query`` (D,)."""
@@ -244,10 +266,19 @@ class Selection:
         return merge(*(_by_id(part, selected, terms) for part, selected in self.parts), remote)
 
 
-def most_common(counts: NDArray[np.int64], limit: int) -> list[tuple[int, int]]:
-    """Return up to ``limit`` (tag, count), the most frequent first, equal ones by id; no 0."""
-    most = np.argsort(-counts, kind="stable")[:limit].tolist()
-    return [(tag_id, int(counts[tag_id])) for tag_id in most if counts[tag_id]]
+def most_common(counts: NDArray[np.int64], limit: int, after: tuple[int, int] | None = None) -> list[tuple[int, int]]:
+    """Return up to ``limit`` (tag, count), the most frequent first, equal ones by id; no 0.
+
+    ``after``: the last one of the page before.
+    """
+    most = np.argsort(-counts, kind="stable").tolist()
+    following = ((tag_id, int(counts[tag_id])) for tag_id in most if counts[tag_id])
+    return list(islice((each for each in following if is_following(each, after)), limit))
+
+
+def is_following(one: tuple[int, int], after: tuple[int, int] | None) -> bool:
+    """Return whether a (tag, count) comes after another one in order of frequency, or there is no other one."""
+    return after is None or (-one[1], one[0]) > (-after[1], after[0])
 
 
 def _of_each(
@@ -257,6 +288,13 @@ def _of_each(
     if sum(len(part.rows) >= _LARGE for part, _ in parts) <= 1:
         return [of(part, selected) for part, selected in parts]
     return list(_threads().map(lambda pair: of(*pair), parts))
+
+
+def _of_vectors(of: Callable[[Vectors], Result], parts: Iterable[Vectors]) -> Iterable[Result]:
+    """Return the result of ``of`` for each part, as ``_of_each`` does."""
+    all_parts = list(parts)
+    is_shared = sum(len(vectors) >= _LARGE for vectors in all_parts) > 1
+    return _threads().map(of, all_parts) if is_shared else map(of, all_parts)
 
 
 @cache

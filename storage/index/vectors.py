@@ -13,13 +13,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from math import ceil, sqrt
 from typing import TYPE_CHECKING, Any
 
 import faiss as _faiss
 import numpy as np
 
-from storage.index.bitmaps import bitmap_of, packed, rows_in
+from storage.index.bitmaps import packed, rows_in
+from storage.index.by_lists import Found, look_up
+from storage.index.mapped import MappedFile, disk_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,15 +41,6 @@ COARSE_FILE = "nearest.faiss"
 ROWS_AT_ONCE = 20_000
 """Number of rows converted to float32 at a time while an index is built."""
 
-TUNED_K = 10
-"""The effort of a search is tuned for this many hits."""
-
-DEPTH_POWER = 0.7
-"""For ``n * TUNED_K`` hits, lists and candidates grow by ``n`` to this power, which keeps the recall."""
-
-SCANNED_PER_CANDIDATE = 30
-"""Scanning this many rows takes as long as finding one candidate by lists and scoring it."""
-
 GATHERED_ROWS = 10_000
 """A selection of up to this many rows is scored row by row: exact, and no slower than by lists (1 to 2 ms)."""
 
@@ -58,17 +50,8 @@ GATHERED_SHARE = 16
 GATHER_BLOCK = 2048
 """Rows gathered at a time. More do not fit the processor's cache: 30,000 took ten times as long per row."""
 
-RANK_SPREAD = 2.0
-"""Allowed standard deviations of the rank that the last of ``k`` selected rows has among all rows."""
-
-DEEPER = 4
-"""If that rank was not enough, this many times as many rows are searched for."""
-
 QUERY_BITS = 8
 """Number of bits to which RaBitQ rounds the query."""
-
-Found = tuple["NDArray[np.int64]", "NDArray[np.float32]"]
-"""(Row numbers, inner products), best first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +61,7 @@ class Tuning:
     Attributes:
         kind: FAISS' factory string.
         lists: number of lists.
-        probes: number of lists to scan for the best ``TUNED_K``.
+        probes: number of lists to scan for the best ``by_lists.TUNED_K``.
         candidates: number of rows from them that are scored again.
         recall: share of the true best ``TUNED_K`` that these two settings found, over sample queries.
         training_rows: number of rows that the lists were trained on.
@@ -95,6 +78,21 @@ class Tuning:
 
 
 @dataclass(frozen=True, slots=True)
+class Mapped:
+    """Where to read single rows and lists of vectors that are mapped.
+
+    Attributes:
+        exact: the file of the exact index. It ends with the rows.
+        coarse: the file of the coarse index, which ends with the lists; None without one.
+        list_starts: (L + 1,) where in it the lists begin, and where the last one ends.
+    """
+
+    exact: MappedFile
+    coarse: MappedFile | None = None
+    list_starts: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Vectors:
     """N rows. Immutable and thread-safe: the effort is an argument of a search, not a state.
 
@@ -102,11 +100,13 @@ class Vectors:
         exact: a FAISS ``IndexScalarQuantizer`` of all rows, float16, inner product.
         coarse: a FAISS index of the same rows, rotated, in lists; None for few rows.
         tuning: settings of ``coarse``; None without it.
+        mapped: where both are mapped from; None: they are in memory.
     """
 
     exact: Any
     coarse: Any = None
     tuning: Tuning | None = None
+    mapped: Mapped | None = None
 
     def __len__(self) -> int:
         return int(self.exact.ntotal)
@@ -116,7 +116,9 @@ class Vectors:
         """D, the length of a vector."""
         return int(self.exact.d)
 
-    def search(self, query: NDArray[np.float32], k: int, selected: BitMap | None = None) -> Found:
+    def search(
+        self, query: NDArray[np.float32], k: int, selected: BitMap | None = None, *, by_lists: bool = True
+    ) -> Found:
         """Return the best ``k`` rows, or all if there are fewer.
 
         The result is exact without a coarse index, for a selection of up to ``GATHERED_ROWS`` or one row in
@@ -127,20 +129,94 @@ class Vectors:
             query: (D,).
             k: at least 1.
             selected: rows to choose from; None: all.
+            by_lists: False: exact in every case.
 
         Raises:
             ValueError: the query is not (D,).
         """
-        if query.shape != (self.vector_size,):
-            raise ValueError(f"the query must have the shape ({self.vector_size},), not {query.shape}")
+        self._require_size(query)
         rows = len(self) if selected is None else len(selected)
         k = min(k, rows)
         if k == 0:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
-        if selected is not None and rows <= max(GATHERED_ROWS, len(self) // GATHERED_SHARE):
-            return self._best_among(rows_in(selected), query, k)
-        found = None if self.tuning is None else self._look_up(query, k, selected, self.tuning)
-        return self._scan(query, k, selected) if found is None else found
+        if selected is not None and self._is_gathered(selected):
+            return self.best_among(rows_in(selected), query, k)
+        found = look_up([(self, selected)], query, k) if by_lists and self.tuning is not None else None
+        if found is not None:
+            return found[0]
+        if self.mapped is not None:
+            self.mapped.exact.fetch_all()
+        selector = None if selected is None else faiss.IDSelectorBitmap(packed(selected, len(self)))
+        return _found(self.exact, query, k, None if selector is None else faiss.SearchParameters(sel=selector))
+
+    def is_looked_up(self, selected: BitMap | None) -> bool:
+        """Return whether there are lists, and enough of these rows (None: all) to search by them."""
+        return self.tuning is not None and not self._is_gathered(selected)
+
+    @property
+    def candidates(self) -> int:
+        """Number of rows of the lists to score again for the best ``by_lists.TUNED_K``."""
+        assert self.tuning is not None
+        return self.tuning.candidates
+
+    def near(self, query: NDArray[np.float32], depth: float) -> Found:
+        """Return candidates from the lists nearest to ``query`` (D,), with estimated scores, best first.
+
+        Args:
+            query: (D,).
+            depth: how many times as many lists and candidates as for the best ``by_lists.TUNED_K``.
+
+        Raises:
+            ValueError: the query is not (D,).
+        """
+        self._require_size(query)
+        assert self.tuning is not None
+        rotation, lists = self.coarse.chain.at(0), faiss.downcast_index(faiss.extract_index_ivf(self.coarse))
+        probes = min(int(self.tuning.probes * depth), self.tuning.lists)
+        with in_one_thread():
+            rotated = rotation.apply(query[np.newaxis])
+            nearness, nearest = lists.quantizer.search(rotated, probes)
+            before = disk_bytes()
+            self._fetch_lists(nearest[0])
+            found = _scan_lists(lists, rotated, nearest, nearness, int(self.candidates * depth))
+            if self.mapped is not None and self.mapped.coarse is not None:
+                self.mapped.coarse.learn(disk_bytes() - before)
+        return found
+
+    def fetch(self, rows: NDArray[Any]) -> None:
+        """Begin to read the vectors of these rows from disk, if that is where they are."""
+        if self.mapped is not None:
+            width = 2 * self.vector_size
+            starts = len(self.mapped.exact) - (len(self) - rows.astype(np.int64)) * width
+            self.mapped.exact.fetch(starts, width)
+
+    def learn(self, disk_bytes: int) -> None:
+        """Note how much was read from disk for rows that were fetched."""
+        if self.mapped is not None:
+            self.mapped.exact.learn(disk_bytes)
+
+    def best_among(self, rows: NDArray[Any], query: NDArray[np.float32], k: int, *, is_fetched: bool = False) -> Found:
+        """Return the best of these rows, scored by the same code that scans all of them.
+
+        ``is_fetched``: the caller has called ``fetch`` for them, and will call ``learn``.
+        """
+        codes = self._bytes()
+        best_rows, best_scores = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.float32)]
+        for start in range(0, len(rows), GATHER_BLOCK):
+            block = rows[start : start + GATHER_BLOCK]
+            before = disk_bytes()
+            if not is_fetched:
+                self.fetch(block)
+            few = exact_index(self.vector_size)
+            few.add_sa_codes(codes[block])
+            if not is_fetched:
+                self.learn(disk_bytes() - before)
+            places, scores = _found(few, query, min(k, len(block)), None)
+            best_rows.append(block[places].astype(np.int64))
+            best_scores.append(scores)
+        found, scores = np.concatenate(best_rows), np.concatenate(best_scores)
+        best = np.argsort(-scores, kind="stable")[:k]
+        return found[best], scores[best]
 
     def vector(self, row: int) -> NDArray[np.float32]:
         """Return the vector of a row as (D,)."""
@@ -149,7 +225,10 @@ class Vectors:
 
     def codes(self, rows: NDArray[Any]) -> NDArray[np.float16]:
         """Return the vectors of some rows as (K, D)."""
+        before = disk_bytes()
+        self.fetch(rows)
         codes: NDArray[np.float16] = self._bytes()[rows].view(np.float16)
+        self.learn(disk_bytes() - before)
         return codes
 
     def files(self) -> dict[str, Callable[[Callable[[bytes], None]], None]]:
@@ -161,55 +240,24 @@ class Vectors:
         """Return the tuning for ``open_vectors``, ready for JSON; None without a coarse index."""
         return None if self.tuning is None else asdict(self.tuning)
 
-    def _look_up(self, query: NDArray[np.float32], k: int, selected: BitMap | None, tuning: Tuning) -> Found | None:
-        """Return the best ``k`` by lists; None if a scan is faster.
+    def _require_size(self, query: NDArray[np.float32]) -> None:
+        if query.shape != (self.vector_size,):
+            raise ValueError(f"the query must have the shape ({self.vector_size},), not {query.shape}")
 
-        The best of all rows are searched for, in a number at which ``k`` selected rows should be among them. If they
-        are, they are the best of the selection, even if selection and query are correlated. If not, more are searched
-        for.
-        """
-        rows = len(self) if selected is None else len(selected)
-        share = rows / len(self)
-        # Each row is selected with probability ``share``: mean and deviation of a negative binomial distribution.
-        rank = (k + RANK_SPREAD * sqrt(k * (1 - share))) / share
-        while True:
-            depth = max(1.0, rank / TUNED_K) ** DEPTH_POWER
-            candidates = int(tuning.candidates * depth)
-            if candidates * SCANNED_PER_CANDIDATE > rows:
-                return None
-            lists = min(int(tuning.probes * depth), tuning.lists)
-            near = faiss.IVFRaBitQSearchParameters(nprobe=lists, qb=QUERY_BITS)
-            found, _ = _found(self.coarse, query, candidates, faiss.SearchParametersPreTransform(index_params=near))
-            best, scores = self._best_among(found, query, ceil(rank))
-            if selected is not None:
-                is_selected = np.isin(best, rows_in(selected & bitmap_of(best.astype(np.uint32))))
-                best, scores = best[is_selected], scores[is_selected]
-            if len(best) >= k:
-                return best[:k], scores[:k]
-            rank *= DEEPER
+    def _is_gathered(self, selected: BitMap | None) -> bool:
+        return selected is not None and len(selected) <= max(GATHERED_ROWS, len(self) // GATHERED_SHARE)
 
-    def _scan(self, query: NDArray[np.float32], k: int, selected: BitMap | None) -> Found:
-        selector = None if selected is None else faiss.IDSelectorBitmap(packed(selected, len(self)))
-        return _found(self.exact, query, k, None if selector is None else faiss.SearchParameters(sel=selector))
-
-    def _best_among(self, rows: NDArray[Any], query: NDArray[np.float32], k: int) -> Found:
-        """Return the best of these rows, scored by the same code that scans all of them."""
-        codes = self._bytes()
-        best_rows, best_scores = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.float32)]
-        for start in range(0, len(rows), GATHER_BLOCK):
-            block = rows[start : start + GATHER_BLOCK]
-            few = exact_index(self.vector_size)
-            few.add_sa_codes(codes[block])
-            places, scores = _found(few, query, min(k, len(block)), None)
-            best_rows.append(block[places].astype(np.int64))
-            best_scores.append(scores)
-        found, scores = np.concatenate(best_rows), np.concatenate(best_scores)
-        best = np.argsort(-scores, kind="stable")[:k]
-        return found[best], scores[best]
+    def _fetch_lists(self, lists: NDArray[np.int64]) -> None:
+        if self.mapped is None or self.mapped.coarse is None or self.mapped.list_starts is None:
+            return
+        starts = self.mapped.list_starts[lists]
+        self.mapped.coarse.fetch(starts, self.mapped.list_starts[lists + 1] - starts)
 
     def _bytes(self) -> NDArray[np.uint8]:
-        """Return all rows as (N, 2 D), a view of FAISS' memory. It is valid as long as the index."""
+        """Return all rows as (N, 2 D): mapped for scattered reads, or a view of FAISS' memory, valid as long as it."""
         width = 2 * self.vector_size
+        if self.mapped is not None:
+            return self.mapped.exact.last(len(self), width)
         if len(self) == 0:
             return np.empty((0, width), dtype=np.uint8)
         codes: NDArray[np.uint8] = faiss.rev_swig_ptr(self.exact.codes.data(), len(self) * width)
@@ -234,19 +282,33 @@ def build_vectors(codes: NDArray[np.float16]) -> Vectors:
 
 
 def open_vectors(folder: Path, tuning: dict[str, Any] | None) -> Vectors:
-    """Map files that have been checked. Reads only headers.
+    """Map files that have been checked. Reads only headers, and begins to read what every search needs.
 
     Raises:
         RuntimeError: FAISS cannot read a file.
         ValueError: the files do not belong together.
     """
     exact = faiss.read_index(str(folder / EXACT_FILE), faiss.IO_FLAG_MMAP_IFC)
+    stored = MappedFile(folder / EXACT_FILE)
     if tuning is None:
-        return Vectors(exact)
+        return Vectors(exact, mapped=Mapped(stored))
+    listed = MappedFile(folder / COARSE_FILE)
+    # Rotation and centroids come first. FAISS reads the former at once, page by page, and every search the latter.
+    listed.fetch_all(np.dtype(np.float32).itemsize * exact.d * (exact.d + tuning["lists"]))
     coarse = faiss.read_index(str(folder / COARSE_FILE), faiss.IO_FLAG_MMAP_IFC)
     if (coarse.ntotal, coarse.d) != (exact.ntotal, exact.d):
         raise ValueError(f"{COARSE_FILE} has {coarse.ntotal} rows of {coarse.d}, expected {exact.ntotal} of {exact.d}")
-    return Vectors(exact, coarse, Tuning(**tuning))
+    return Vectors(exact, coarse, Tuning(**tuning), Mapped(stored, listed, _list_starts(coarse, len(listed))))
+
+
+def _list_starts(coarse: Any, file_bytes: int) -> NDArray[np.int64]:
+    """Return where the lists begin in a file that ends with them, and its end: FAISS writes one behind the other."""
+    lists = faiss.downcast_index(faiss.extract_index_ivf(coarse))
+    size_of = lists.invlists.list_size
+    sizes = [size_of(number) for number in range(lists.nlist)]
+    ends = np.cumsum(np.array([0, *sizes], dtype=np.int64)) * (lists.code_size + np.dtype(np.int64).itemsize)
+    starts: NDArray[np.int64] = file_bytes - ends[-1] + ends
+    return starts
 
 
 def _hand_over(index: Any, write: Callable[[bytes], None]) -> None:
@@ -271,5 +333,21 @@ def in_one_thread() -> Iterator[None]:
 def _found(index: Any, query: NDArray[np.float32], k: int, parameters: Any) -> Found:
     with in_one_thread():
         scores, rows = index.search(query[np.newaxis], k, params=parameters)
-    is_found = rows[0] >= 0  # FAISS pads with -1
-    return rows[0][is_found], scores[0][is_found]
+    return _without_padding(rows[0], scores[0])
+
+
+def _scan_lists(
+    lists: Any, query: NDArray[np.float32], nearest: NDArray[np.int64], nearness: NDArray[np.float32], k: int
+) -> Found:
+    """Return the best ``k`` rows of these lists (1, L), by estimated score."""
+    # FAISS' own method for Python takes no parameters.
+    scores, rows = np.empty((1, k), dtype=np.float32), np.empty((1, k), dtype=np.int64)
+    arrays = [faiss.swig_ptr(array) for array in (nearest, nearness, scores, rows)]
+    parameters = faiss.IVFRaBitQSearchParameters(nprobe=nearest.shape[1], qb=QUERY_BITS)
+    lists.search_preassigned_c(1, faiss.swig_ptr(query), k, *arrays, False, parameters)
+    return _without_padding(rows[0], scores[0])
+
+
+def _without_padding(rows: NDArray[np.int64], scores: NDArray[np.float32]) -> Found:
+    is_found = rows >= 0  # FAISS pads with -1
+    return rows[is_found], scores[is_found]

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from storage.index.selection import MOST_LISTED
-from storage.search.orders import ByText, ByVector, Ranked, Taken, window
+from storage.search import positions
+from storage.search import query as queries
+from storage.search.orders import ByText, ByVector, Ranked, Taken
 from storage.search.views import FoundIn
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ class InSpace:
         generation_id: of these vectors.
     """
 
-    cursor_length: ClassVar[int] = 1
+    cursor_length: ClassVar[int] = positions.LENGTH
     found: Selection
     order: ByText | ByVector
     space: str
@@ -67,7 +69,7 @@ class InSpace:
         return not self.order.found.is_cut and not self.unranked
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
-        """Return the next images. The position is the number of images before."""
+        """Return the next images; see ``positions``."""
         taken = self.order.take(after, k)
         images = []
         for image in taken.images:
@@ -95,7 +97,7 @@ class Fused:
         is_all: whether all images that match are there.
     """
 
-    cursor_length: ClassVar[int] = 1
+    cursor_length: ClassVar[int] = positions.LENGTH
     found: Selection
     orders: tuple[InSpace, ...]
     ids: NDArray[np.int64]
@@ -134,16 +136,17 @@ class Fused:
         return tuple(by for order in self.orders for by in order.ranked_by)
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
-        """Return the next images. The position is the number of images before."""
-        begin, end = window(after, k)
-        shown = self.ids[begin:end]
+        """Return the next images; see ``positions``. Scores depend on other images, so they may change."""
+        begin = 0 if after is None else positions.begin(after, self.ids, self.scores, None)
+        before = after[0] if after else 0
+        shown = self.ids[begin : begin + min(k, max(0, queries.MAX_OFFSET - before))]
         read = [order.order.read for order in self.orders if isinstance(order.order, ByText)]
         is_read = np.isin(shown, np.concatenate(read)) if read else np.zeros(len(shown), dtype=np.bool_)
         images = [
             Ranked(
                 image_id,
                 float(self.scores[row]),
-                (row + 1,),
+                positions.position(before + row - begin + 1, float(self.scores[row]), 0, image_id),
                 is_read=bool(is_read[row - begin]),
                 spaces=tuple(
                     FoundIn(order.space, order.of, int(place), float(similarity))

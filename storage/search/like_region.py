@@ -11,6 +11,7 @@ from storage.errors import NotFoundError, UsageError
 from storage.index.condition import OneOf
 from storage.index.selection import Selection
 from storage.results import crops, generations, policies, regions
+from storage.search import positions
 from storage.search.fusion import chosen_by
 from storage.search.hits import hits_of
 from storage.search.orders import ByVector, Ranked, Taken
@@ -42,7 +43,7 @@ class ByLikeness:
         generation_id: of the vectors.
     """
 
-    cursor_length: ClassVar[int] = 1
+    cursor_length: ClassVar[int] = positions.LENGTH
     found: Selection
     vector: NDArray[np.float32]
     own: int
@@ -54,14 +55,16 @@ class ByLikeness:
         return ((crops.STAGE, "region", self.generation_id),)
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
-        """Return the next regions. The position is the number of regions before."""
+        """Return the next regions; see ``positions``."""
         others = ByVector(self.found, self.vector, self.own)
         if self.own not in self.found:
             return others.take(after, k)
-        begin = after[0] if after else 0
-        first = [] if begin else [Ranked(self.own, float(self.vector @ self.vector), (1,))]
-        taken = others.take((max(0, begin - 1),), k - len(first))
-        following = [replace(row, after=(row.after[0] + 1,)) for row in taken.images]
+        own_score = float(self.vector @ self.vector)
+        own = Ranked(self.own, own_score, positions.position(1, own_score, own_score, self.own))
+        first = [own] if after is None else []
+        inner = None if after is None or after[-1] == self.own else (max(0, after[0] - 1), *after[1:])
+        taken = others.take(inner, k - len(first))
+        following = [replace(row, after=(row.after[0] + 1, *row.after[1:])) for row in taken.images]
         return Taken([*first, *following], None if taken.total is None else taken.total + 1)
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, overload
 
 import numpy as np
 
+from storage.index import kept_lists
+from storage.search import positions
 from storage.search import query as queries
 from storage.search.listed import Listed
 from storage.search.ranking import TAG_WEIGHT
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 _FIRST_LOOK = 1_000
 """Most results of a text are shorter."""
+
+_NEXT_PAGES = 200
+"""So far the pages after the first one look. Few people go further."""
 
 COUNTED = queries.MAX_OFFSET
 """If no more images match, a page looks so far (``_FIRST_LOOK``) that most totals are known. All are scanned anyway."""
@@ -87,7 +92,7 @@ class Order(Protocol):
 
     @property
     def ranked_by(self) -> tuple[tuple[str, str, int], ...]:
-        """What ranks, as (space, of, generation), if positions are only numbers of images; empty: they are not."""
+        """What ranks, as (space, of, generation), if vectors do; positions are only valid for the same."""
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
         """Return up to ``k`` images after the position ``after`` (None: the first ones), fewer only at the end."""
@@ -175,7 +180,7 @@ class ByVector:
         last: ids, ascending, of images that are behind all others, however similar; below a floor they are left out.
     """
 
-    cursor_length: ClassVar[int] = 1
+    cursor_length: ClassVar[int] = positions.LENGTH
     found: Selection
     vector: NDArray[np.float32]
     without: int | None
@@ -183,15 +188,14 @@ class ByVector:
     last: NDArray[np.int64] = field(default_factory=lambda: _NONE)
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
-        """Return the next images. The position is the number of images before."""
+        """Return the next images; see ``positions``."""
         total = self.found.total
         if total is not None:
             total -= self.without is not None and self.without in self.found
-        begin, end = window(after, k)
-        if begin >= end and self.floor == -np.inf:
+        if _room(after, k) == 0 and self.floor == -np.inf:
             return Taken([], total)
-        listed = self.listed(_depth(self.found, self.floor, end))
-        images = _placed(listed.ids[begin:end], listed.scores[begin:end], begin)
+        listed, begin = _continued(self, after, k)
+        images = _placed(listed, after, begin, k)
         if self.floor == -np.inf:
             return Taken(images, total)
         if not listed.is_complete:
@@ -235,7 +239,7 @@ class ByText:
             behind all others; below a floor they are left out. What is read in them counts nevertheless.
     """
 
-    cursor_length: ClassVar[int] = 1
+    cursor_length: ClassVar[int] = positions.LENGTH
     found: Selection
     vector: NDArray[np.float32]
     floor: float
@@ -247,24 +251,17 @@ class ByText:
     refuted: NDArray[np.int64] = field(default_factory=lambda: _NONE)
 
     def take(self, after: tuple[int, ...] | None, k: int) -> Taken:
-        """Return the next images. The position is the number of images before."""
-        begin, end = window(after, k)
-        listed, scores, cosines, is_complete = self.listed(_depth(self.found, self.floor, end))
-        shown = listed[begin:end]
-        images = [
-            replace(image, similarity=similarity, is_read=is_read)
-            for image, similarity, is_read in zip(
-                _placed(shown, scores[begin:end], begin),
-                cosines[begin:end].tolist(),
-                np.isin(shown, self.read).tolist(),
-                strict=True,
-            )
-        ]
+        """Return the next images; see ``positions``."""
+        listed, begin = _continued(self, after, k)
+        images = _placed(listed, after, begin, k)
+        is_read = np.isin([image.image_id for image in images], self.read).tolist()
+        images = [replace(image, is_read=read) for image, read in zip(images, is_read, strict=True)]
         if self.floor == -np.inf:
             return Taken(images, self.found.total)
-        if not is_complete:
+        if not listed.is_complete:
             return Taken(images, None)
-        return Taken(images, len(listed), None if self.found.total is None else self.found.total - len(listed))
+        count = len(listed.ids)
+        return Taken(images, count, None if self.found.total is None else self.found.total - count)
 
     def hits(self) -> NDArray[np.int64] | None:
         """Return the ids of all images of the order, best first; None if these are all that match.
@@ -282,7 +279,7 @@ class ByText:
     def listed(self, count: int) -> Listed:
         """Return at least the first ``count`` images, or all."""
         searched = self.found.without(self.refuted) if len(self.refuted) else self.found
-        ids, cosines = searched.nearest(self.vector, max(1, count))
+        ids, cosines = kept_lists.nearest(searched, self.vector, max(1, count))
         is_all = not len(ids) or len(ids) == searched.total
         others = np.setdiff1d(np.union1d(self.named, self.read), ids)
         is_complete = is_all or bool(cosines[-1] < self.floor)
@@ -336,25 +333,43 @@ def _nearest(
     """
     asked = count + 1
     while True:
-        ids, scores = found.nearest(vector, asked)
+        ids, scores = kept_lists.nearest(found, vector, asked)
         if len(ids) < asked or scores[-1] < scores[count - 1] or asked >= 2 * queries.MAX_OFFSET:
             return ids, scores
         asked = 2 * asked
 
 
-def _depth(found: Selection, floor: float, end: int) -> int:
-    """Return how many images of an order with a floor are listed for a page that ends at ``end``."""
-    return end if floor == -np.inf or found.is_cut or len(found) > COUNTED else max(end, _FIRST_LOOK)
+def _continued(order: ByVector | ByText, after: tuple[int, ...] | None, k: int) -> tuple[Listed, int]:
+    """Return the first images of an order, and where among them the page of ``k`` images after a position begins.
+
+    The first page looks only as far as it must. The next ones look further at once, for the pages that follow too: a
+    long list is kept (``kept_lists``), and all pages from one list fit together.
+    """
+    if after is None:
+        first = _FIRST_LOOK if order.floor != -np.inf and not order.found.is_cut and len(order.found) <= COUNTED else k
+        return order.listed(max(k, first)), 0
+    end = after[0] + _room(after, k)
+    # The last one is for images that came before the position since.
+    for depth in (_NEXT_PAGES, _FIRST_LOOK, queries.MAX_OFFSET, 2 * queries.MAX_OFFSET):
+        if depth < end:
+            continue
+        listed = order.listed(depth)
+        begin = positions.begin(after, listed.ids, listed.scores, listed.cosines)
+        if listed.is_complete or len(listed.ids) - begin >= k:
+            break
+    return listed, begin
 
 
-def window(after: tuple[int, ...] | None, k: int) -> tuple[int, int]:
-    """Return from where to where, as numbers of images, the page of ``k`` images after a position is."""
-    begin = after[0] if after else 0
-    return begin, min(begin + k, queries.MAX_OFFSET)
+def _room(after: tuple[int, ...] | None, k: int) -> int:
+    """Return how many of ``k`` images after a position are within ``queries.MAX_OFFSET``."""
+    return max(0, min(k, queries.MAX_OFFSET - (after[0] if after else 0)))
 
 
-def _placed(ids: NDArray[np.int64], scores: NDArray[np.float32], begin: int) -> list[Ranked]:
+def _placed(listed: Listed, after: tuple[int, ...] | None, begin: int, k: int) -> list[Ranked]:
+    """Return the ``k`` images of a list from ``begin`` on, each with its position; ``after``: where that is."""
+    shown = slice(begin, begin + _room(after, k))
+    rows = zip(listed.ids[shown].tolist(), listed.scores[shown].tolist(), listed.cosines[shown].tolist(), strict=True)
     return [
-        Ranked(image_id, score, (place,), similarity=score)
-        for place, (image_id, score) in enumerate(zip(ids.tolist(), scores.tolist(), strict=True), start=begin + 1)
+        Ranked(image_id, score, positions.position(place, score, cosine, image_id), similarity=cosine)
+        for place, (image_id, score, cosine) in enumerate(rows, start=1 + (after[0] if after else 0))
     ]

@@ -7,20 +7,21 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from storage.search import query as queries
-from storage.search.fusion import spaces_of
+from storage.search.fusion import FUSED_FIRST, Fused, spaces_of
+from storage.search.language.reading import Note
 from storage.search.views import HitPage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from storage.search.orders import Order, Ranked
+    from storage.search.orders import Order, Ranked, Taken
     from storage.search.views import Hit, SearchQuery
 
 
 def _bound(query: SearchQuery, order: Order) -> str:
-    """Return what the numbers of images in an order by vectors are valid for: a text or an image, and generations.
+    """Return what positions in an order by vectors are valid for: a text or an image, and generations.
 
-    Empty for other orders, in which a position says what the last image was.
+    Empty for other orders, whose positions are valid in each of them.
     """
     if not order.ranked_by:
         return ""
@@ -58,4 +59,23 @@ def page_of(query: SearchQuery, order: Order, hits_of: Callable[[Sequence[Ranked
         taken.below,
         space=",".join(dict.fromkeys(each.space for each in ranking)) or None,
         unranked={each.space: each.unranked for each in ranking if each.unranked},
+        ended=_ended(order, after, taken) if is_last else None,
+    )
+
+
+def _ended(order: Order, after: tuple[int, ...] | None, taken: Taken) -> Note | None:
+    """Return why a ranking by vectors ends at its last page, if further images match."""
+    if isinstance(order, Fused):
+        if order.is_all or order.below is not None:
+            return None
+        return Note(
+            f"The list ends here: of each space, the nearest {FUSED_FIRST:,} images are ranked together. Add tags or "
+            "filters to see others, or name a single space."
+        )
+    place = after[0] if after and order.ranked_by else 0
+    if place < queries.MAX_OFFSET or (taken.total is not None and taken.total <= place):
+        return None
+    return Note(
+        f"The list ends here: a search by similarity ranks the nearest {queries.MAX_OFFSET:,}. Add tags or filters to "
+        "see others."
     )

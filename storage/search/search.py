@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from storage.errors import UsageError
 from storage.index.condition import All, InArchive
-from storage.index.selection import Selection, most_common
+from storage.index.selection import Selection, is_following, most_common
 from storage.results import generations, lookup, policies, regions, tags, vocabularies
 from storage.results.reading_search import Having
 from storage.search import query as queries
@@ -201,18 +201,20 @@ class Search:
         query: SearchQuery,
         limit: int,
         compared: Sequence[Compared] = (),
+        after: tuple[int, int] | None = None,
     ) -> list[Facet]:
         """Count the tags of the images that ``page`` finds, over all its pages.
 
-        Most frequent first, at most ``limit``, without tags that no image has. If a text finds more than
-        ``queries.MAX_OFFSET`` images, only that many of the best are counted.
+        Most frequent first, equal ones by id, at most ``limit``, without tags that no image has. If a text finds more
+        than ``queries.MAX_OFFSET`` images, only that many of the best are counted. ``after``: the id and the count of
+        the last tag of the page before.
         """
         match = self._match(session, query, compared)
         if match is None:
             return []
         order = self._ordering.of(session, query, match, compared)
         hits = chosen_by(order)
-        return self._facets(session, query, match, order.found, hits, limit)
+        return self._facets(session, query, match, order.found, hits, limit, after)
 
     def region_facets(
         self,
@@ -249,7 +251,7 @@ class Search:
         parts = by_rules(session, found.ids(), in_archive)
         return region_facets(session, self.regions, match.names, query.where, parts, LOCATED_TAGS)
 
-    def _facets(
+    def _facets(  # noqa: PLR0913, PLR0917  (what is counted, and which part of the counts)
         self,
         session: Session,
         query: SearchQuery,
@@ -257,6 +259,7 @@ class Search:
         matching: Selection,
         hits: NDArray[np.int64] | None,
         limit: int,
+        after: tuple[int, int] | None = None,
     ) -> list[Facet]:
         found = matching if hits is None else matching.among(hits)
         units = match.names.all_units(query.threshold)
@@ -267,16 +270,16 @@ class Search:
             inside = Selection.of(view, All((*narrowed, condition)))
             return inside if hits is None else inside.among(hits)
 
-        most = len(units) if query.special else limit
+        most, since = (len(units), None) if query.special else (limit, after)
         if match.policy.is_empty:
-            counts = found.most_common(units, most)
+            counts = found.most_common(units, most, since)
         else:
             of_all = found.count_tags(units)
-            counts = most_common(
-                match.policy.counted(of_all, lambda archive_id: meeting(InArchive(archive_id)).count_tags(units)), most
-            )
+            by_rules = match.policy.counted(of_all, lambda number: meeting(InArchive(number)).count_tags(units))
+            counts = most_common(by_rules, most, since)
         if query.special:
-            counts = most_special(counts, limit, match, units.tolist(), meeting)
+            special = most_special(counts, limit if after is None else most, match, units.tolist(), meeting)
+            counts = [each for each in special if is_following(each, after)][:limit]
         return [_facet(match.names, tag_id, count) for tag_id, count in counts]
 
     def suggest(self, session: Session, prefix: str, limit: int) -> list[Completion]:

@@ -165,13 +165,15 @@ class HitPage(Page[Hit]):
     ``below`` is the number of further matches that are less similar than ``relevance`` requires; None without such a
     minimum, or far from the list's end. ``notes`` say how a text was read, if that may not be what was intended.
     ``space`` says which vectors ordered the hits: the names of spaces, joined by commas; None: none did. ``unranked``
-    says of each space how many of the matching images have no vector there, if any.
+    says of each space how many of the matching images have no vector there, if any. ``ended`` says of the last page why
+    it is the last one, if further images match.
     """
 
     below: int | None = None
     space: str | None = None
     unranked: dict[str, int] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
+    ended: Note | None = None
 
 
 @dataclass(frozen=True, slots=True)

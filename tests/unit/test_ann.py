@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pyroaring import BitMap
 
-from storage.index import ann
+from storage.index import ann, by_lists
 from storage.index import vectors as searching
 from storage.index.bitmaps import bitmap_where, packed
 from storage.index.vectors import EXACT_FILE, GATHERED_ROWS, Tuning, Vectors, build_vectors, in_one_thread, open_vectors
@@ -50,7 +50,7 @@ def never_scanned(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lists have to find everything, however long a scan would be the faster way."""
     monkeypatch.setattr(searching, "GATHERED_ROWS", 0)
     monkeypatch.setattr(searching, "GATHERED_SHARE", ROWS)
-    monkeypatch.setattr(searching, "SCANNED_PER_CANDIDATE", 0)
+    monkeypatch.setattr(by_lists, "SCANNED_PER_CANDIDATE", 0)
 
 
 def few(count: int = 500) -> Vectors:
@@ -212,13 +212,13 @@ def test_a_selection_at_random_finds_nearly_all_of_its_best(many: Vectors, share
     assert _share_found(many, clustered(32, seed=9), [selected] * 32) >= 0.99
 
 
-@pytest.mark.parametrize("scanned_per_candidate", [0, searching.SCANNED_PER_CANDIDATE])
+@pytest.mark.parametrize("scanned_per_candidate", [0, by_lists.SCANNED_PER_CANDIDATE])
 @pytest.mark.parametrize("left_out", [20, 200, 700, 7000, ROWS - 3000])
 def test_a_selection_that_leaves_out_just_the_nearest_finds_the_next(
     many: Vectors, never_scanned: None, monkeypatch: pytest.MonkeyPatch, left_out: int, scanned_per_candidate: int
 ) -> None:
     """As "dog -dog" does, of which most pictures are no dogs; or a filter by what the query has nothing to do with."""
-    monkeypatch.setattr(searching, "SCANNED_PER_CANDIDATE", scanned_per_candidate)
+    monkeypatch.setattr(by_lists, "SCANNED_PER_CANDIDATE", scanned_per_candidate)
     queries = clustered(16, seed=9)
     ranked = [Vectors(many.exact).search(query, ROWS)[0] for query in queries]
     assert _share_found(many, queries, [BitMap(rows[left_out:].tolist()) for rows in ranked]) >= 0.95

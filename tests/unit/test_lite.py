@@ -233,7 +233,7 @@ def test_a_checkpoint_of_another_network_is_refused_by_count_or_shape(lite: Lite
     with pytest.raises(CheckpointError, match="should hold 386 tensors, found 1 tensors"):
         load_model("lite", checkpoint=few)
     torch.save({str(i): torch.zeros(3) for i in range(386)}, misshapen)
-    with pytest.raises(CheckpointError, match=r"should have shape \(32, 3, 3, 3\) like conv_stem.weight, found \(3,\)"):
+    with pytest.raises(CheckpointError, match=r"should have shape \(32, 3, 3, 3\) like stem.conv.weight, found \(3,\)"):
         load_model("lite", checkpoint=misshapen)
 
 

@@ -36,7 +36,6 @@ from ramq.web.deps import (
 )
 from ramq.web.ranges import answer_with, answer_with_jpeg
 from ramq.web.uploads import read_picture
-from storage.search.query import decode_cursor, encode_cursor
 
 _PICTURE_BODY = {
     "requestBody": {
@@ -55,12 +54,6 @@ _PICTURE_BODY = {
 }
 
 TagName = Annotated[str, Path(min_length=1, max_length=MAX_TEXT, description="name of a tag, or its id")]
-
-TAGS_CURSOR_LENGTH = 3
-"""The numbers in a cursor of tags: the number of tags so far, and the count and id of the last one.
-
-A cursor of a search has another length, so that each route refuses the cursors of the other.
-"""
 
 router = APIRouter(prefix="/v1", tags=["search"])
 
@@ -84,15 +77,12 @@ async def search_by_image(request: Request, services: ServicesDep, query: Search
 @router.get("/tags")
 def list_tags(services: ServicesDep, query: Filters, limit: Limit = 50, cursor: Cursor = None) -> FacetsOut:
     """List the tags of the matching images, most frequent first (facets). With free text, count only its hits."""
-    begin = decode_cursor(cursor, TAGS_CURSOR_LENGTH)[0] if cursor else 0
-    found = services.search.facets(query, limit=begin + limit + 1)[begin:]
-    items = [FacetOut.model_validate(facet) for facet in found[:limit]]
-    is_last = len(found) <= limit
-    after = None if is_last else encode_cursor((begin + limit, items[-1].count, items[-1].id))
+    page = services.search.facet_page(query, limit=limit, cursor=cursor)
+    items = [FacetOut.model_validate(facet) for facet in page.items]
     notes = [NoteOut.model_validate(note) for note in query.notes]
     located = None if cursor else services.search.region_facets(query)
     regions = None if located is None else RegionFacetsOut.model_validate(located)
-    return FacetsOut(items=items, next_cursor=after, notes=notes, regions=regions)
+    return FacetsOut(items=items, next_cursor=page.next_cursor, notes=notes, regions=regions)
 
 
 @router.get("/images/{image_id}")
