@@ -20,6 +20,7 @@ import copy
 import logging
 import time
 from collections import deque
+from math import sqrt
 from statistics import fmean, median
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -76,7 +77,7 @@ class LogitError:
         It is wider by the standard error of a root mean square of so many images.
         """
         images = max(1, self._images)
-        return MARGIN * max(self._least, (self._squares / images) ** 0.5) * (1 + (2 * images) ** -0.5)
+        return MARGIN * max(self._least, sqrt(self._squares / images)) * (1 + 1 / sqrt(2 * images))
 
 
 class Rounded(NamedTuple):
