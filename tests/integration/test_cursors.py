@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sqlalchemy import Engine
-    from starlette.testclient import TestClient
 
     from storage.search.listed import Listed
     from storage.search.search import Search
@@ -224,11 +223,3 @@ def test_a_cursor_of_another_list_is_refused() -> None:
     ):
         with pytest.raises(UsageError, match="the cursor does not belong to this search"):
             queries.decode_cursor(cursor, 2, "tags")
-
-
-def test_the_page_says_once_that_the_list_ends(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    image_id = client.get("/v1/search").json()["items"][0]["image_id"]
-    monkeypatch.setattr(queries, "MAX_OFFSET", 5)
-    assert client.get("/", params={"like": image_id}).text.count("The list ends here") == 1
-    [note] = client.get("/v1/search", params={"like": image_id}).json()["notes"]
-    assert "The list ends here" in note["text"]

@@ -36,8 +36,7 @@ def commit_something(engine: Engine) -> None:
 
 def undisturbed(engine: Engine, ask: Callable[[], Answer]) -> Answer:
     """What ``ask`` returns while nothing else is committed on the server, such as by its own chores."""
-    with engine.connect() as watching:
-        watching = watching.execution_options(isolation_level="AUTOCOMMIT")
+    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as watching:
         for _ in range(50):
             before = watching.scalar(SNAPSHOT)
             answer = ask()
