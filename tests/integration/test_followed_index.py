@@ -185,10 +185,10 @@ def test_segments_are_opened_beforehand_outside_of_a_transaction(
 
     def watched(*args: Any) -> Any:
         with unit_of_work(archive.engine) as session:
-            others = (
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-            transactions.append(session.scalar(text(f"{others} AND xact_start IS NOT NULL")))
+            others = """SELECT count(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND pid <> pg_backend_pid()
+                    AND backend_type = 'client backend' AND xact_start IS NOT NULL"""
+            transactions.append(session.scalar(text(others)))
         return open_segment(*args)
 
     monkeypatch.setattr(followed.store, "segment", watched)
