@@ -17,10 +17,8 @@ from storage.index.file_storage import FolderStorage
 from storage.results import corrections
 from storage.results.corrections import Said
 from storage.results.spaces import TEXT
-from storage.search import orders
 from storage.search import query as queries
 from storage.search.compared import Compared
-from storage.search.orders import ByVector
 from storage.search.views import SearchQuery
 from tests.archive_model import ArchiveModel
 from tests.vector_archive import unit_vectors
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from storage.search.listed import Listed
     from storage.search.search import Search
     from storage.search.views import HitPage
 
@@ -149,24 +146,6 @@ def test_a_cursor_with_a_place_that_no_list_has_is_refused(
     far = queries.encode_cursor((3 * queries.MAX_OFFSET, *others), bound)
     with pytest.raises(UsageError, match="the cursor does not belong to this search"):
         page_of(archive, search, query.after(far), compared)
-
-
-def test_the_last_page_looks_no_further_than_the_list_goes(
-    archive: ArchiveModel, search: Search, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    archive.record(0, list(archive.facts))
-    compared, depths, listed = [Compared(TEXT, "image", vector_of(archive))], [], ByVector.listed
-
-    def noting(order: ByVector, count: int) -> Listed:
-        depths.append(count)
-        return listed(order, count)
-
-    monkeypatch.setattr(queries, "MAX_OFFSET", 50)
-    monkeypatch.setattr(orders, "_NEXT_PAGES", 30)
-    monkeypatch.setattr(orders, "_FIRST_LOOK", 40)
-    monkeypatch.setattr(ByVector, "listed", noting)
-    assert len(_all(archive, search, SearchQuery(limit=20), compared)) == 50
-    assert max(depths) == 50
 
 
 def _all(archive: ArchiveModel, search: Search, query: SearchQuery, compared: list[Compared]) -> list:
