@@ -42,7 +42,7 @@ def test_work_that_a_worker_is_not_fit_for_is_left_to_others(ledger: Ledger, bar
         assert (claims.claim(session, owner="w", lease_seconds=9, able=Able(barred=barred)) is not None) == is_taken
     ledger.execute("UPDATE job SET listed_all_at = NULL WHERE id = :id", id=job_id)
     with unit_of_work(ledger.engine) as session:
-        listing = listings.claim(session, loaded=None, is_begun=True, lease_seconds=9, able=Able(barred=barred))
+        listing = listings.claim(session, loaded=(), is_begun=True, lease_seconds=9, able=Able(barred=barred))
     assert (listing is not None) == (is_taken or list(barred.models) == ["none"])  # listing writes no captions
 
 

@@ -1,0 +1,103 @@
+"""Tag2Text as the captioner of this process, beside whichever model recognises; and how models are loaded here."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from ram_core import load_model
+from ram_core.errors import CheckpointError, DeviceError, ModelError
+from workers.pipeline.fitness import EVERYTHING, UnfitError, is_out_of_memory, of_model, out_of_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ram_core.recognition import Preprocessing
+    from workers.pipeline.model_options import ModelOptions
+
+CAPTIONER = "tag2text"
+
+log = structlog.get_logger()
+
+
+def load_here(name: str, options: ModelOptions, precision: str) -> Any:
+    """Load a model on this worker's device, in a number format.
+
+    Raises:
+        UnfitError: its files are missing or damaged, the device is missing, or there is too little memory. Another
+            worker may have all of these.
+    """
+    try:
+        return load_model(name, precision=precision, **options.arguments)
+    except ModelError as error:
+        if isinstance(error, DeviceError):
+            raise UnfitError(EVERYTHING, str(error)) from error
+        raise UnfitError(of_model(name), str(error)) from error
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise UnfitError(of_model(name), out_of_memory(name, error)) from error
+        raise
+
+
+class SharedCaptioner:
+    """One captioner for all models and vocabularies, loaded with the first caption. Only the inference thread captions.
+
+    Args:
+        options: device, folders and number format.
+    """
+
+    def __init__(self, options: ModelOptions) -> None:
+        self._options = options
+        self._model: Any = None
+
+    def sentences(
+        self, model: str, preprocessing: Preprocessing, pixels: NDArray[np.uint8], assigned: Sequence[Sequence[str]]
+    ) -> Sequence[str]:
+        """Return a caption for each of (B, S, S, 3) pixels, made by the ``preprocessing`` of ``model``.
+
+        Args:
+            model: name of the model that recognised them.
+            preprocessing: of that model. The captioner takes the same pixels as RAM and RAM++.
+            pixels: the images.
+            assigned: names of the tags of each.
+
+        Raises:
+            CheckpointError: the model takes other pixels.
+            UnfitError: the captioner cannot be loaded here.
+        """
+        import torch  # noqa: PLC0415  (loaded with the first model, not with this module)
+
+        from ram_core.transforms import normalise  # noqa: PLC0415
+
+        captioner = self._loaded()
+        squash = captioner.preprocessing
+        if squash.name != getattr(preprocessing, "name", None):
+            raise CheckpointError(
+                f"the captioner {CAPTIONER} does not work with {model}: use the model ram or ram_plus, "
+                "or the captioner template"
+            )
+        batch = torch.from_numpy(pixels).to(captioner.runner.device)  # (B, S, S, 3)
+        captions: Sequence[str] = captioner.caption(normalise(batch, squash.mean, squash.std), assigned)
+        return captions
+
+    def release(self) -> bool:
+        """Unload it. Return whether it was loaded."""
+        was_loaded, self._model = self._model is not None, None
+        if was_loaded:
+            log.info("unloading captioner", model=CAPTIONER)
+            gc.collect()
+        return was_loaded
+
+    def _loaded(self) -> Any:
+        captioner = self._model
+        if captioner is None:
+            # Words depend on all digits. So a captioner is not certified, but exact.
+            chosen = self._options.chosen(CAPTIONER).name
+            captioner = load_here(CAPTIONER, self._options, "float32" if chosen == "certified" else chosen)
+            self._model = captioner
+        return captioner
