@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from workers.pipeline.fitness import UnfitError, of_model
 from workers.pipeline.fitting import Fitting
 from workers.pipeline.in_flight import InFlight
 from workers.pipeline.infer import Started, SubmittedBatch
+from workers.pipeline.leases import HeldLeases
 from workers.pipeline.model_holder import ModelHolder
 from workers.pipeline.model_options import ModelOptions
 from workers.pipeline.retry import DeviceLostError
@@ -242,6 +244,14 @@ def test_too_little_memory_for_one_image_is_the_workers_fault() -> None:
     with pytest.raises(UnfitError) as caught:
         _submitted(device, "ab").finish()
     assert caught.value.key == of_model(MODEL)
+
+
+def test_what_a_worker_holds_is_in_use() -> None:
+    leases = HeldLeases(None, 30.0, threading.Event())  # type: ignore[arg-type]
+    for model, captioner_name in (("ram", "tag2text"), ("lite", "none")):
+        held: Any = SimpleNamespace(shard=SimpleNamespace(model=model, captioner=captioner_name))
+        leases.add(held)
+    assert leases.models == {"ram", "tag2text", "lite", "none"}
 
 
 @pytest.fixture
