@@ -57,10 +57,10 @@ def test_only_one_builder_of_a_generation_works_at_a_time(
     is_building, may_go_on = threading.Event(), threading.Event()
     build = builder_module.build_part
 
-    def slowly(*args: object) -> object:
+    def slowly(*args: object, **options: object) -> object:
         is_building.set()
         assert may_go_on.wait(30)
-        return build(*args)  # type: ignore[arg-type]
+        return build(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(builder_module, "build_part", slowly)
     second = IndexBuilder(archive.engine, builder.store.place, tmp_path / "second-cache")
@@ -80,11 +80,11 @@ def test_a_builder_that_was_stopped_makes_room_for_another(
     second = IndexBuilder(archive.engine, builder.store.place, tmp_path / "second-cache")
     build, numbers = builder_module.build_part, []
 
-    def stopped(*args: object) -> object:
+    def stopped(*args: object, **options: object) -> object:
         monkeypatch.setattr(builder_module, "build_part", build)
         second.rebuild(archive.generation_id)  # waits for the turn
         numbers.append(published(archive))
-        return build(*args)  # type: ignore[arg-type]
+        return build(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(builder_module, "build_part", stopped)
     with pytest.raises(ServiceUnavailableError):
@@ -102,9 +102,9 @@ def test_a_builder_that_works_for_long_keeps_its_turn(
     builder = IndexBuilder(archive.engine, FolderStorage(tmp_path / "index"), tmp_path / "cache", max_segment_rows=120)
     build = builder_module.build_part
 
-    def slowly(*args: object) -> object:
+    def slowly(*args: object, **options: object) -> object:
         time.sleep(0.8)
-        return build(*args)  # type: ignore[arg-type]
+        return build(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(builder_module, "build_part", slowly)
     rebuilt = builder.rebuild(archive.generation_id)
