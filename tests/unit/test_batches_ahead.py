@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -249,8 +250,7 @@ def test_too_little_memory_for_one_image_is_the_workers_fault() -> None:
 def test_what_a_worker_holds_is_in_use() -> None:
     leases = HeldLeases(None, 30.0, threading.Event())  # type: ignore[arg-type]
     for model, captioner_name in (("ram", "tag2text"), ("lite", "none")):
-        held: Any = SimpleNamespace(shard=SimpleNamespace(model=model, captioner=captioner_name))
-        leases.add(held)
+        leases.add(Mock(shard=Mock(model=model, captioner=captioner_name)))
     assert leases.models == {"ram", "tag2text", "lite", "none"}
 
 
