@@ -14,7 +14,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from workers.pipeline import captioner, fitting, model_holder
+from workers.pipeline import fitting, model_holder
 from workers.pipeline.fitness import UnfitError, of_model
 from workers.pipeline.fitting import Fitting
 from workers.pipeline.in_flight import InFlight
@@ -330,8 +330,10 @@ def test_all_models_share_one_captioner(loads: list[str], monkeypatch: pytest.Mo
         runner = SimpleNamespace(device="cpu")
         return SimpleNamespace(preprocessing=normal, runner=runner, caption=lambda images, _: ["a dog"] * len(images))
 
-    monkeypatch.setattr(captioner, "load_here", load)
+    load_own = model_holder.load_here
+    monkeypatch.setattr(model_holder, "load_here", load)
     holder, pixels = _holder(), np.zeros((2, 8, 8, 3), np.uint8)
+    monkeypatch.setattr(model_holder, "load_here", load_own)
     for name in ("ram", "ram_plus"):
         sentences = holder.get(name).captioner.sentences(name, SimpleNamespace(name="squash"), pixels, [[], []])  # type: ignore[arg-type]
         assert sentences == ["a dog", "a dog"]

@@ -1,4 +1,4 @@
-"""Tag2Text as the captioner of this process, beside whichever model recognises; and how models are loaded here."""
+"""Tag2Text as the captioner of this process, beside whichever model recognises."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from ram_core import load_model
-from ram_core.errors import CheckpointError, DeviceError, ModelError
-from workers.pipeline.fitness import EVERYTHING, UnfitError, is_out_of_memory, of_model, out_of_memory
+from ram_core.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -25,34 +23,17 @@ CAPTIONER = "tag2text"
 log = structlog.get_logger()
 
 
-def load_here(name: str, options: ModelOptions, precision: str) -> Any:
-    """Load a model on this worker's device, in a number format.
-
-    Raises:
-        UnfitError: its files are missing or damaged, the device is missing, or there is too little memory. Another
-            worker may have all of these.
-    """
-    try:
-        return load_model(name, precision=precision, **options.arguments)
-    except ModelError as error:
-        if isinstance(error, DeviceError):
-            raise UnfitError(EVERYTHING, str(error)) from error
-        raise UnfitError(of_model(name), str(error)) from error
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise UnfitError(of_model(name), out_of_memory(name, error)) from error
-        raise
-
-
 class SharedCaptioner:
     """One captioner for all models and vocabularies, loaded with the first caption. Only the inference thread captions.
 
     Args:
         options: device, folders and number format.
+        load: loads a model by its name and those, in a number format.
     """
 
-    def __init__(self, options: ModelOptions) -> None:
+    def __init__(self, options: ModelOptions, load: Callable[[str, ModelOptions, str], Any]) -> None:
         self._options = options
+        self._load = load
         self._model: Any = None
 
     def sentences(
@@ -98,6 +79,6 @@ class SharedCaptioner:
         if captioner is None:
             # Words depend on all digits. So a captioner is not certified, but exact.
             chosen = self._options.chosen(CAPTIONER).name
-            captioner = load_here(CAPTIONER, self._options, "float32" if chosen == "certified" else chosen)
+            captioner = self._load(CAPTIONER, self._options, "float32" if chosen == "certified" else chosen)
             self._model = captioner
         return captioner

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import structlog
 
+from ram_core import load_model
 from ram_core.captions import template_caption
 from ram_core.checkpoints import installed
-from ram_core.errors import DeviceError, VocabularyError
+from ram_core.errors import DeviceError, ModelError, VocabularyError
 from ram_core.recognition import Done, RecognizesAhead
 from storage.database import unit_of_work
 from storage.errors import UsageError
@@ -23,8 +24,8 @@ from storage.results import generations, teachings
 from storage.results.vocabularies import VocabularySpec
 from storage.tables import RECOGNITION
 from workers.messages import ANY_MODEL, features_kept, teaches_from
-from workers.pipeline.captioner import CAPTIONER, SharedCaptioner, load_here
-from workers.pipeline.fitness import EVERYTHING, UnfitError, is_out_of_memory
+from workers.pipeline.captioner import CAPTIONER, SharedCaptioner
+from workers.pipeline.fitness import EVERYTHING, UnfitError, is_out_of_memory, of_model, out_of_memory
 from workers.pipeline.room import has_room
 from workers.pipeline.stage_holder import StageHolder
 from workers.pipeline.tags import tag_vocabulary
@@ -131,6 +132,25 @@ class LoadedModel:
         return [names[tag] for tag in prediction.tag_ids[above][order].tolist()]
 
 
+def load_here(name: str, options: ModelOptions, precision: str) -> Any:
+    """Load a model on this worker's device, in a number format.
+
+    Raises:
+        UnfitError: its files are missing or damaged, the device is missing, or there is too little memory. Another
+            worker may have all of these.
+    """
+    try:
+        return load_model(name, precision=precision, **options.arguments)
+    except ModelError as error:
+        if isinstance(error, DeviceError):
+            raise UnfitError(EVERYTHING, str(error)) from error
+        raise UnfitError(of_model(name), str(error)) from error
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise UnfitError(of_model(name), out_of_memory(name, error)) from error
+        raise
+
+
 def taught_recognizer(base: Recognizer, vocabulary: TagVocabulary, rows: Sequence[HeadRow]) -> TaughtRecognizer:
     """Return a model with the heads that were taught. Raises ``VocabularyError`` if they are of another model."""
     from ram_core.teaching.heads import Head, heads_sha256  # noqa: PLC0415  (few jobs need them)
@@ -167,7 +187,7 @@ class ModelHolder:
         self._options = options
         self._lock = threading.Lock()
         self._device = options.device
-        self._captioner = SharedCaptioner(options)
+        self._captioner = SharedCaptioner(options, load_here)
         # By name, the one used longest ago first. In each, variants by vocabulary id, which share its weights; None is
         # the model with its own tags.
         self._loaded: dict[str, dict[int | None, LoadedModel]] = {}
