@@ -1,15 +1,22 @@
 """Which coarse index finds as much in less time and space: what ``storage.index.ann`` chose, against other kinds.
 
     python -m benchmarks.bench_ann --rows 500000
+    python -m benchmarks.bench_ann --rows 100000 --parts 5    # parts searched together, a minute or two
 
 Made-up vectors, once as they are and once with a few dimensions of large numbers, as trained encoders have them. Every
 kind takes its candidates from as many lists and has them scored again with float16 by FAISS itself, in one thread.
+
+With ``--parts``, the rows are divided into that many parts, all different, and searched together as
+``storage.index.by_lists`` does it, with candidates that grow by the number of parts to several powers. Rows are in the
+parts at random (``mixed``), or each part has rows of its own kind (``apart``). Beside the number of candidates that
+``storage.index.ann`` chose, there are smaller ones: few rows have candidates to spare, which large parts have not.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import faiss as _faiss
@@ -17,8 +24,9 @@ import numpy as np
 
 from benchmarks.report import begin, options, write
 from benchmarks.search_data import CHUNK, WIDTH, Maker
-from storage.index.ann import POINTS_PER_LIST, ROUNDS, choose
-from storage.index.vectors import QUERY_BITS, exact_index, in_one_thread
+from storage.index import by_lists
+from storage.index.ann import POINTS_PER_LIST, ROUNDS, choose, recall, with_lists
+from storage.index.vectors import QUERY_BITS, Vectors, build_vectors, exact_index, in_one_thread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,6 +38,10 @@ EFFORTS = ((32, 200), (64, 200), (128, 800), (256, 800))
 K = 10
 LARGE_DIMENSIONS, LARGE = 6, 10.0
 _FLAT = (1_000, 10_000, 20_000, 50_000)
+POWERS = (0.5, 0.625, 0.75, 0.875, 1.0)
+PARTS_WIDTH = 384
+FEWER = (20, 40, 80, 160)
+"""Candidates of one part."""
 
 
 def measure(exact: Any, queries: NDArray[np.float32]) -> dict[str, Any]:
@@ -86,12 +98,58 @@ def scans(exact: Any, queries: NDArray[np.float32]) -> dict[str, float]:
     return taken
 
 
+def powers(parts: list[Vectors], queries: NDArray[np.float32]) -> dict[str, float]:
+    """Return the recall of the parts alone, and together for each of ``POWERS``."""
+    bars = np.sort(np.concatenate([part.exact.search(queries, K)[0] for part in parts], axis=1), axis=1)[:, -K]
+    found = {"recall, alone": round(float(np.mean([recall(part, queries, K) for part in parts])), 4)}
+    for power in POWERS:
+        by_lists.PARTS_POWER = power
+        good = 0
+        for query, bar in zip(queries, bars, strict=True):
+            best = by_lists.look_up([(part, None) for part in parts], query, K)
+            assert best is not None
+            good += sum(int(np.count_nonzero(scores >= bar)) for _, scores in best)
+        found[f"recall, power {power}"] = round(good / K / len(queries), 4)
+    return found
+
+
+def in_parts(rows: int, count: int, queries: int) -> dict[str, Any]:
+    """Build parts whose rows are mixed or apart; return what ``powers`` finds for each number of candidates."""
+    by_lists.SCANNED_PER_CANDIDATE = 0  # few rows are here, but they are to be searched like many
+    maker = Maker(PARTS_WIDTH)
+    all_rows = np.concatenate([maker.chunk(number).vectors for number in range(-(-rows // CHUNK))])[:rows]
+    asked = maker.queries(queries)
+    report = {}
+    for name in ("mixed", "apart"):
+        if name == "apart":
+            # Along the direction in which the clusters lie furthest apart.
+            spread = np.linalg.eigh(np.cov(all_rows[:CHUNK].astype(np.float32).T))[1][:, -1]
+            all_rows = all_rows[np.argsort(all_rows.astype(np.float32) @ spread.astype(np.float32))]
+        parts = [with_lists(build_vectors(own), flat_rows=0) for own in np.array_split(all_rows, count)]
+        tuned = max(part.candidates for part in parts)
+        for candidates in (*FEWER, tuned):
+            limited = [
+                Vectors(part.exact, part.coarse, replace(part.tuning, candidates=candidates))
+                for part in parts
+                if part.tuning is not None
+            ]
+            case = f"{name}, {candidates} candidates" + (", tuned" if candidates == tuned else "")
+            report[case] = powers(limited, asked)
+            print(json.dumps({case: report[case]}), flush=True)
+    return report
+
+
 def main() -> None:
     """Measure both sorts of vectors and write a file."""
     parser = options(__doc__)
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--parts", type=int, help="measure candidates of so many parts together, not kinds")
     chosen = parser.parse_args()
+    if chosen.parts:
+        found = in_parts(chosen.rows, chosen.parts, chosen.queries)
+        write(chosen, "parts-power", begin(rows=chosen.rows, parts=chosen.parts, width=PARTS_WIDTH) | found)
+        return
     report = begin() | {"rows": chosen.rows}
     maker = Maker()
     for name, scale in (("even dimensions", 1.0), ("a few large dimensions", LARGE)):

@@ -7,13 +7,13 @@ Each way to search runs as a process of its own in a control group, whose memory
 (cgroup v1 or v2; needs root).
 
 * ``dropped``: before each query, all files are closed and dropped from the page cache. The time to open them counts.
-* ``steady``: new queries, after others have filled the cache.
+* ``steady``: new queries, after others have filled the cache, as many in each way.
 * ``again``: the same few queries a second time, so that everything they need is in memory.
 * ``scan``: all vectors of one segment, after its files were dropped.
 
 The ways:
 
-* ``faults``: how it was before: each part by itself, and page faults, each of which waits for the disk.
+* ``faults``: each part by itself, and page faults, each of which waits for the disk.
 * ``alone``: each part by itself, with pages asked for before they are read.
 * ``together``: as ``storage.index`` does it: the candidates of all parts together, then asked for, then read.
 
@@ -121,13 +121,11 @@ def measure(
     searcher: Searcher,
     search: Callable[[NDArray[np.float32]], NDArray[np.float32]],
     queries: NDArray[np.float32],
-    seconds: float,
     *,
     dropping: bool = False,
 ) -> tuple[dict[str, Any], list[NDArray[np.float32]]]:
-    """Search for one query after the other, as long as ``seconds``; return times and reads, and what was found."""
+    """Search for one query after the other; return times and reads, and what was found."""
     taken, reads, faults, found = [], [], [], []
-    end = time.monotonic() + seconds
     for query in queries:
         if dropping:
             searcher.close()
@@ -138,8 +136,6 @@ def measure(
         taken.append(1000 * (time.perf_counter() - began))
         reads.append((bytes_read() - read) / 2**20)
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_majflt - fault)
-        if time.monotonic() > end:
-            break
     figures = {
         "queries": len(taken),
         "p50_ms": round(float(np.median(taken)), 2),
@@ -156,28 +152,28 @@ def bytes_read() -> int:
     return int(fields["read_bytes"])
 
 
-def ways(folders: Sequence[Path], way: str, seconds: float, kinds: Sequence[str]) -> dict[str, Any]:
-    """Measure one way in this process, which is in its control group."""
+def ways(folders: Sequence[Path], way: str, filling: int, measured: int, kinds: Sequence[str]) -> dict[str, Any]:
+    """Measure one way in this process, which is in its control group. Each kind has queries of its own."""
     with np.load(truth_file(folders)) as known:
         queries, bars = known["queries"], known["bars"]
     searcher = Searcher(folders, way)
     figures: dict[str, Any] = {}
     if "dropped" in kinds:
         searcher.nearest(queries[0])  # starts threads
-        figures["dropped"], _ = measure(searcher, searcher.nearest, queries[-KNOWN:], seconds / 5, dropping=True)
+        figures["dropped"], _ = measure(searcher, searcher.nearest, queries[1 : 1 + measured // 10], dropping=True)
     if "steady" in kinds:
-        filling, _ = measure(searcher, searcher.nearest, queries[: -2 * KNOWN], 2 * seconds / 5)
-        figures["filled_with"] = filling["queries"]
-        figures["steady"], found = measure(searcher, searcher.nearest, queries[-KNOWN:], seconds / 5)
+        measure(searcher, searcher.nearest, queries[KNOWN : KNOWN + filling])
+        figures["filled_with"] = filling
+        figures["steady"], found = measure(searcher, searcher.nearest, queries[-KNOWN:][:measured])
         # Scores are compared, not images: of equal images any will do.
         shares = [np.count_nonzero(scores >= bar - _ROUNDING) / K for scores, bar in zip(found, bars, strict=False)]
         figures["recall_at_10"] = round(float(np.mean(shares)), 4)
     if "again" in kinds:
-        few = queries[-2 * KNOWN : -KNOWN]
-        first, _ = measure(searcher, searcher.nearest, few, seconds / 10)
-        figures["again"], _ = measure(searcher, searcher.nearest, few[: first["queries"]], seconds / 10)
+        few = queries[-2 * KNOWN : -KNOWN][:measured]
+        measure(searcher, searcher.nearest, few)
+        figures["again"], _ = measure(searcher, searcher.nearest, few)
     if "scan" in kinds:
-        figures["scan"], _ = measure(searcher, searcher.scanned, queries[-1:], 0.0, dropping=True)
+        figures["scan"], _ = measure(searcher, searcher.scanned, queries[:1], dropping=True)
     return figures
 
 
@@ -297,14 +293,15 @@ def main() -> None:
     parser.add_argument("--distinct", type=int, default=1_000, help="segments to make; the others are copies of them")
     parser.add_argument("--make", action="store_true", help="make them and find the true nearest, then stop")
     parser.add_argument("--cache-gb", type=float, default=4.0, help="memory and page cache of the process")
-    parser.add_argument("--seconds", type=float, default=40.0, help="for each way, without scans")
+    parser.add_argument("--filling", type=int, default=200, help=f"queries before, up to {QUERIES - 3 * KNOWN}")
+    parser.add_argument("--measured", type=int, default=KNOWN, help="queries, 10 to 100; a tenth for dropped")
     parser.add_argument("--ways", nargs="+", default=WAYS)
     parser.add_argument("--kinds", nargs="+", default=["dropped", "steady", "again", "scan"])
     parser.add_argument("--way", help="measure this way in this process")
     chosen = parser.parse_args()
     folders = list(made(chosen.folder, chosen.rows, SEGMENT_ROWS, WIDTH, chosen.distinct))
     if chosen.way:
-        print(json.dumps(ways(folders, chosen.way, chosen.seconds, chosen.kinds)))
+        print(json.dumps(ways(folders, chosen.way, chosen.filling, chosen.measured, chosen.kinds)))
         return
     know(folders)
     if chosen.make:

@@ -243,7 +243,7 @@ class Pgvector:
 class MilvusLite:
     """Milvus Lite: a folder of files, searched by its own client.
 
-    Tags are one text, in which a filter looks for a tag: ``array_contains`` takes 0.1 ms for each row.
+    Tags are one text, in which a filter looks for a tag: ``array_contains`` takes longer still.
 
     Args:
         path: the folder.

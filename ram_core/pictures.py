@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -82,7 +83,8 @@ class Decoded(NamedTuple):
     height: int
 
 
-class Opened(NamedTuple):
+@dataclass(slots=True)
+class Opened:
     """A loaded image, its true width and height when it is upright, and the turn that it still needs for that."""
 
     image: Image.Image
@@ -91,14 +93,15 @@ class Opened(NamedTuple):
     turn: Image.Transpose | None
 
     def prepare(self, preprocessing: Preprocessing) -> Decoded:
-        """Return the pixels that ``preprocessing`` makes of the upright image."""
-        if self.turn is None:
-            pixels = preprocessing(self.image)
-        elif isinstance(preprocessing, SquashTransform):
-            pixels = preprocessing.turned(self.image, self.turn)
-        else:
-            pixels = preprocessing(self.image.transpose(self.turn))
-        return Decoded(pixels, self.width, self.height)
+        """Return the pixels that ``preprocessing`` makes of the upright image. Not thread-safe.
+
+        Where the whole image has to be turned for that, it stays turned: for the next, and not beside the original.
+        """
+        if self.turn is not None and isinstance(preprocessing, SquashTransform):
+            return Decoded(preprocessing.turned(self.image, self.turn), self.width, self.height)
+        if self.turn is not None:
+            self.image, self.turn = self.image.transpose(self.turn), None
+        return Decoded(preprocessing(self.image), self.width, self.height)
 
 
 def decode_for_all(

@@ -216,12 +216,12 @@ def normalise(pixels: torch.Tensor, mean: Triple, std: Triple, *, channels_last:
     """
     turned = pixels.permute(0, 3, 1, 2)  # (B, 3, S, S)
     channels = turned.float() if channels_last else turned.contiguous().float()
-    centre, scale = _levels_on(pixels.device, mean, std)
+    centre, scale = _means_on(pixels.device, mean, std)
     return channels.div_(255).sub_(centre).div_(scale)
 
 
 @cache
-def _levels_on(device: torch.device, mean: Triple, std: Triple) -> tuple[torch.Tensor, torch.Tensor]:
+def _means_on(device: torch.device, mean: Triple, std: Triple) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (1, 3, 1, 1) means and deviations. They are kept: copying numbers to a GPU waits until it is done."""
     import torch  # noqa: PLC0415  (this module must not need it)
 

@@ -18,7 +18,7 @@ from tests.services.fault_proxy import FaultProxy, fault_proxy
 from tests.services.fleet import client_services, running_fleet
 from tests.services.missing import missing
 from tests.services.postgres import PostgresServer
-from tests.services.recognised import make_recognised_database
+from tests.services.recognised import make_archive, make_recognised_database
 from tests.services.redis import RedisServer
 from tests.services.s3 import S3Server
 from tests.services.s3 import s3_server as run_s3_server
@@ -189,6 +189,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def archive(stage: Path) -> Path:
     folder = stage / "photographs"
     folder.mkdir()
+    make_archive(folder)
     return folder
 
 

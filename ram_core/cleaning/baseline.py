@@ -15,6 +15,7 @@ import numpy as np
 
 from ram_core.cleaning.scale import FeatureScale, unscaled
 from ram_core.errors import CleaningError
+from ram_core.threads import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -112,10 +113,9 @@ def _in_their_span(
 def _fit(having: NDArray[np.float32], others: NDArray[np.float32]) -> tuple[NDArray[np.float32], np.float32]:
     """Return direction (D,) and offset of the head: its logit is their product with a row, plus the offset."""
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  (slow to load)
-    from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
     rows = np.concatenate([having, others])
     labels = np.arange(len(rows)) < len(having)
-    with threadpool_limits(1):
+    with one_thread():
         head = LogisticRegression(C=_REGULARISATION, class_weight="balanced", max_iter=_STEPS).fit(rows, labels)
     return head.coef_[0].astype(np.float32), np.float32(head.intercept_[0])

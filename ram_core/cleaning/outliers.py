@@ -15,6 +15,7 @@ import numpy as np
 
 from ram_core.cleaning.scale import unscaled
 from ram_core.errors import CleaningError
+from ram_core.threads import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -148,10 +149,9 @@ def _centres(rows: NDArray[np.float32], clusters: int, seed: int) -> NDArray[np.
         middle: NDArray[np.float32] = rows.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
         return middle
     from sklearn.cluster import KMeans  # noqa: PLC0415  (slow to load)
-    from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
     # Several threads add up in any order, so the last digits would differ from run to run.
-    with threadpool_limits(1):
+    with one_thread():
         found = KMeans(clusters, init="k-means++", n_init=_BEGINNINGS, random_state=seed).fit(rows)
     centres: NDArray[np.float32] = found.cluster_centers_.astype(np.float32)
     return centres

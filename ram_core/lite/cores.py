@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST = 4
-"""Images that run together. The numbers between the layers of more do not fit a core's cache."""
+"""Images that run together. One alone would read the weights of every layer just for itself. With many, the numbers
+between two layers would no longer fit a core's cache, and small batches would leave cores idle."""
 
 _lock = threading.Lock()
 """While threads start, torch's number of threads is 1 for all: another ``Cores`` would take that for the default."""

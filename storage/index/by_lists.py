@@ -31,7 +31,7 @@ DEPTH_POWER = 0.7
 """For ``n * TUNED_K`` hits, lists and candidates grow by ``n`` to this power, which keeps the recall."""
 
 PARTS_POWER = 0.5
-"""For ``n`` parts, candidates grow by ``n`` to this power (``benchmarks/bench_cold.py``)."""
+"""For ``n`` parts, candidates grow by ``n`` to this power: 1 finds no more (``benchmarks/bench_ann.py --parts``)."""
 
 SCANNED_PER_CANDIDATE = 30
 """Scanning this many rows takes as long as finding one candidate by lists and scoring it."""

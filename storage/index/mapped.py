@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import mmap
 import resource
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,10 @@ GAP_PAGES = 4
 FEW_BYTES = 64 * 1024
 """A search that read no more than this from disk found nearly everything in memory."""
 
+MANY_WARM = 32
+"""After so many searches in a row that read nearly nothing, a file counts as being in memory. One may just have been
+asked before, and the next would then wait for each of its pages."""
+
 PIECE_BYTES = 128 * 1024
 """The kernel reads no more of what it is asked for at once than its read-ahead: so much by default."""
 
@@ -35,7 +40,9 @@ class MappedFile:
     """A file mapped for scattered reads. Thread-safe.
 
     Asking costs some microseconds for each place, also if it is in memory: a third of a search that has everything
-    there. So a file is asked for as long as searches read from disk, and not while they find everything in memory.
+    there. So a file is asked for as long as searches read from disk, and not while many in a row find all in memory.
+
+    Some file systems do not count reads (FUSE, NFS). So a file of which nothing was ever read is asked for in any case.
 
     Args:
         path: a file that is not empty.
@@ -51,6 +58,9 @@ class MappedFile:
         if hasattr(mmap, "MADV_RANDOM"):
             self._map.madvise(mmap.MADV_RANDOM)
         self.is_cold = True
+        self._lock = threading.Lock()
+        self._warm_searches = 0
+        self._is_counted = False
 
     def __len__(self) -> int:
         return len(self._map)
@@ -62,9 +72,9 @@ class MappedFile:
             raise ValueError(f"the file has {len(self)} bytes, fewer than {rows} rows of {width}")
         return np.frombuffer(self._map, dtype=np.uint8, offset=start).reshape(rows, width)
 
-    def fetch_all(self, end: int | None = None) -> None:
-        """Ask the kernel to read everything before byte ``end`` (None: the whole file), in memory or not."""
-        self.ask(np.zeros(1, dtype=np.int64), len(self) if end is None else min(end, len(self)))
+    def fetch_start(self, end: int) -> None:
+        """Ask the kernel to read everything before byte ``end``, in memory or not."""
+        self.ask(np.zeros(1, dtype=np.int64), min(end, len(self)))
 
     def fetch(self, starts: NDArray[np.int64], lengths: NDArray[np.int64] | int) -> None:
         """Ask the kernel to read these places, (N,) each, unless the file seems to be in memory. Does not wait.
@@ -76,7 +86,10 @@ class MappedFile:
 
     def learn(self, disk_bytes: int) -> None:
         """Note how much a search read from disk that asked for places of this file, or did not have to."""
-        self.is_cold = disk_bytes > FEW_BYTES
+        with self._lock:
+            self._is_counted = self._is_counted or disk_bytes > 0
+            self._warm_searches = 0 if disk_bytes > FEW_BYTES else self._warm_searches + 1
+            self.is_cold = self._warm_searches < MANY_WARM or not self._is_counted
 
     def ask(self, starts: NDArray[np.int64], lengths: NDArray[np.int64] | int) -> None:
         """Do what ``fetch`` does, in memory or not."""

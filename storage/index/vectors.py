@@ -144,8 +144,6 @@ class Vectors:
         found = look_up([(self, selected)], query, k) if by_lists and self.tuning is not None else None
         if found is not None:
             return found[0]
-        if self.mapped is not None:
-            self.mapped.exact.fetch_all()
         selector = None if selected is None else faiss.IDSelectorBitmap(packed(selected, len(self)))
         return _found(self.exact, query, k, None if selector is None else faiss.SearchParameters(sel=selector))
 
@@ -294,7 +292,7 @@ def open_vectors(folder: Path, tuning: dict[str, Any] | None) -> Vectors:
         return Vectors(exact, mapped=Mapped(stored))
     listed = MappedFile(folder / COARSE_FILE)
     # Rotation and centroids come first. FAISS reads the former at once, page by page, and every search the latter.
-    listed.fetch_all(np.dtype(np.float32).itemsize * exact.d * (exact.d + tuning["lists"]))
+    listed.fetch_start(np.dtype(np.float32).itemsize * exact.d * (exact.d + tuning["lists"]))
     coarse = faiss.read_index(str(folder / COARSE_FILE), faiss.IO_FLAG_MMAP_IFC)
     if (coarse.ntotal, coarse.d) != (exact.ntotal, exact.d):
         raise ValueError(f"{COARSE_FILE} has {coarse.ntotal} rows of {coarse.d}, expected {exact.ntotal} of {exact.d}")

@@ -348,14 +348,15 @@ def _continued(order: ByVector | ByText, after: tuple[int, ...] | None, k: int) 
     if after is None:
         first = _FIRST_LOOK if order.floor != -np.inf and not order.found.is_cut and len(order.found) <= COUNTED else k
         return order.listed(max(k, first)), 0
-    end = after[0] + _room(after, k)
+    room = _room(after, k)
+    end = after[0] + room
     # The last one is for images that came before the position since.
     for depth in (_NEXT_PAGES, _FIRST_LOOK, queries.MAX_OFFSET, 2 * queries.MAX_OFFSET):
         if depth < end:
             continue
         listed = order.listed(depth)
         begin = positions.begin(after, listed.ids, listed.scores, listed.cosines)
-        if listed.is_complete or len(listed.ids) - begin >= k:
+        if listed.is_complete or len(listed.ids) - begin >= room:
             break
     return listed, begin
 

@@ -95,7 +95,6 @@ def run(services: Services, jobs: Sequence[JobView]) -> list[JobView]:
 
 def make_recognised_database(url: str, data_dir: Path, archive: Path) -> JobView:
     """Recognises ``archive`` into the database at ``url`` and lets go of it, so that it can be copied."""
-    make_archive(archive)
     engine = make_engine(url)
     try:
         return recognise(Services(settings_for(data_dir), engine, None, is_reachable=False), str(archive))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tracemalloc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -160,10 +161,10 @@ def test_the_quick_way_to_decode_a_jpeg_gives_nearly_the_same_pixels(width: int,
 
 def test_a_large_jpeg_is_decoded_small_but_never_below_what_is_asked_for() -> None:
     body = poison.encoded(poison.detailed(4000, 3000), "JPEG")
-    image, width, height, turn = open_picture(body, 768, MAX_PIXELS)
-    assert turn is None
-    assert (width, height) == (4000, 3000)
-    assert 768 <= min(image.size) < 1536
+    opened = open_picture(body, 768, MAX_PIXELS)
+    assert opened.turn is None
+    assert (opened.width, opened.height) == (4000, 3000)
+    assert 768 <= min(opened.image.size) < 1536
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -201,10 +202,10 @@ def turned_jpeg(orientation: int = 6, width: int = 2000, height: int = 1500) -> 
 
 
 def test_a_turned_jpeg_keeps_its_true_size_when_it_is_decoded_small() -> None:
-    image, width, height, turn = open_picture(turned_jpeg(), 300, MAX_PIXELS)
-    assert (width, height) == (1500, 2000)
-    assert turn == Image.Transpose.ROTATE_270
-    assert image.size == (500, 375)
+    opened = open_picture(turned_jpeg(), 300, MAX_PIXELS)
+    assert (opened.width, opened.height) == (1500, 2000)
+    assert opened.turn == Image.Transpose.ROTATE_270
+    assert opened.image.size == (500, 375)
     for preprocessing in (SMALL, ThumbnailTransform(300)):
         decoded = decode(turned_jpeg(), preprocessing, MAX_PIXELS)
         assert decoded[1:] == (1500, 2000)
@@ -222,6 +223,21 @@ def test_turned_pixels_are_those_of_the_picture_that_a_viewer_turns(orientation:
     small = SMALL(ImageOps.exif_transpose(image))
     together = decode_for_all(body, [SMALL, ReadingTransform(), SMALL], MAX_PIXELS)
     assert all(np.array_equal(together[at].pixels, small) for at in (0, 2))
+
+
+def test_a_picture_is_turned_once_and_not_kept_beside_the_turned_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = open_picture(turned_jpeg(6, 640, 480), 10_000, MAX_PIXELS)
+    original = weakref.ref(opened.image)
+    turns = []
+    transpose = Image.Image.transpose
+    monkeypatch.setattr(Image.Image, "transpose", lambda image, how: (turns.append(how), transpose(image, how))[1])
+    whole = opened.prepare(ReadingTransform())
+    assert original() is None
+    again = opened.prepare(ReadingTransform())
+    opened.prepare(SquashTransform(330))
+    assert turns == [Image.Transpose.ROTATE_270]
+    assert np.array_equal(whole.pixels, again.pixels)
+    assert whole[1:] == again[1:] == (480, 640)
 
 
 def test_memory_that_runs_out_while_a_picture_is_turned_is_no_damaged_block(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -17,7 +17,7 @@ from pyroaring import BitMap
 from storage.index import ann, by_lists
 from storage.index import vectors as searching
 from storage.index.by_lists import look_up
-from storage.index.mapped import GAP_PAGES, PAGE, MappedFile, pieces
+from storage.index.mapped import FEW_BYTES, GAP_PAGES, MANY_WARM, PAGE, MappedFile, pieces
 from storage.index.vectors import COARSE_FILE, Vectors, build_vectors, faiss, open_vectors
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def test_pieces_are_whole_pages_that_hold_all_places_and_lie_apart(places: list[
     for start, length in places:
         assert any(piece <= start and start + length <= piece + size for piece, size in found)
     assert all(piece % PAGE == size % PAGE == 0 for piece, size in found)
-    for (one, size), (other, _) in pairwise(found):
+    for (one, size), (other, _) in itertools.pairwise(found):
         assert other > one + size + GAP_PAGES * PAGE
     wanted = {page for start, length in places for page in range(start // PAGE, -(-(start + length) // PAGE))}
     read = sum(size for _, size in found) // PAGE
@@ -149,14 +149,6 @@ def test_everything_is_asked_for_before_it_is_read(parts: list[Vectors], monkeyp
         assert set(ends) <= places
 
 
-def test_a_scan_asks_for_all_vectors_at_once(parts: list[Vectors], monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[MappedFile, list[int], int]] = []
-    monkeypatch.setattr(MappedFile, "ask", lambda file, starts, lengths: asked.append((file, starts.tolist(), lengths)))
-    parts[0].search(clustered(1, 9)[0], 10, by_lists=False)
-    assert parts[0].mapped is not None
-    assert asked == [(parts[0].mapped.exact, [0], len(parts[0].mapped.exact))]
-
-
 def test_opening_asks_for_what_every_search_reads(
     in_memory: list[Vectors], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,26 +165,45 @@ def test_opening_asks_for_what_every_search_reads(
     assert before_lists - 8 * 150 - 1_000 < end <= before_lists == opened.mapped.list_starts[0]
 
 
-def test_a_file_in_memory_is_not_asked_for_until_a_search_reads_from_disk_again(
-    parts: list[Vectors], monkeypatch: pytest.MonkeyPatch
+READ, NOTHING = 10**6, 0
+
+
+@pytest.mark.parametrize(
+    ("reads", "asked_after"),
+    [
+        ([READ, NOTHING], True),  # the same query twice
+        ([READ] + [NOTHING] * (MANY_WARM - 1), True),
+        ([READ] + [NOTHING] * MANY_WARM, False),
+        ([READ] + [FEW_BYTES] * MANY_WARM, False),
+        ([READ] + [NOTHING] * (MANY_WARM - 1) + [READ] + [NOTHING] * (MANY_WARM - 1), True),
+        ([READ] + [NOTHING] * MANY_WARM + [READ], True),
+        ([NOTHING] * 3 * MANY_WARM, True),  # a file system that does not count
+    ],
+)
+def test_a_file_is_asked_for_until_many_searches_in_a_row_found_all_in_memory(
+    reads: list[int], asked_after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[MappedFile] = []
-    reads = iter([0, 0] * 3 * 2 + [0, 10**6] * 2 * 2)
     monkeypatch.setattr(MappedFile, "ask", lambda file, *_: asked.append(file))
+    (tmp_path / "file").write_bytes(b"1")
+    file = MappedFile(tmp_path / "file")
+    for read in reads:
+        file.learn(read)
+    file.fetch(np.array([0]), 1)
+    assert asked == [file] * asked_after
+
+
+def test_searches_learn_from_both_files_what_they_read(parts: list[Vectors], monkeypatch: pytest.MonkeyPatch) -> None:
+    learned: list[tuple[MappedFile, int]] = []
+    counts = itertools.count(step=100)
+    monkeypatch.setattr(MappedFile, "learn", lambda file, read: learned.append((file, read)))
     for module in (searching, by_lists):
-        monkeypatch.setattr(module, "disk_bytes", lambda: next(reads))
+        monkeypatch.setattr(module, "disk_bytes", lambda: next(counts))
+    monkeypatch.setattr(Vectors, "best_among", _scored)
+    look_up([(parts[0], None)], clustered(1, 9)[0], 10)
     mapped = parts[0].mapped
     assert mapped is not None
-    assert mapped.coarse is not None
-    mapped.exact.is_cold = mapped.coarse.is_cold = True
-    monkeypatch.setattr(Vectors, "best_among", _scored)
-    searches = []
-    for query in clustered(5, 9):
-        asked.clear()
-        look_up([(parts[0], None)], query, 10)
-        searches.append(list(asked))
-    both = [mapped.coarse, mapped.exact]
-    assert searches == [both, [], [], [], both]
+    assert learned == [(mapped.coarse, 100), (mapped.exact, 100)]
 
 
 def _scored(self: Vectors, rows: NDArray[Any], query: NDArray[np.float32], k: int, **_: bool) -> Any:

@@ -12,6 +12,7 @@ from storage.index.part import Part, build_part
 from storage.index.selection import Selection
 from storage.results.projection import RawRows
 from storage.search import orders
+from storage.search import query as queries
 from storage.search.orders import ByText, ByVector
 from storage.search.ranking import TAG_WEIGHT
 
@@ -184,3 +185,17 @@ def test_where_nothing_has_a_vector_nothing_is_found(archive: Archive, monkeypat
         listed = order.listed(10)
         assert listed.is_complete
         assert not len(listed.ids)
+
+
+def test_the_last_page_of_a_ranking_looks_no_further_than_its_end(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orders, "_FIRST_LOOK", 250)
+    monkeypatch.setattr(queries, "MAX_OFFSET", 300)
+    order = ByVector(archive.found, archive.query, None)
+    after = order.take(None, 290).images[-1].after
+    looked: list[int] = []
+    listed = ByVector.listed
+    monkeypatch.setattr(ByVector, "listed", lambda order, count: looked.append(count) or listed(order, count))
+    assert len(order.take(after, 11).images) == 10
+    assert looked == [300]
