@@ -44,7 +44,6 @@ def main(url: str, rounds: str) -> None:
         builder = IndexBuilder(engine, place, Path(name) / "builder")
         builder.publish_new(provenance.generation_id, force=True)
         index = VectorIndex(place, Path(name) / "reader")
-        index.is_followed = True  # type: ignore[attr-defined,unused-ignore]  # older code has no such attribute
 
         def view() -> None:
             with unit_of_work(engine) as session:

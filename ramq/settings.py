@@ -63,7 +63,9 @@ class Settings(BaseModel):
     precision: Literal["auto", "float32", "bfloat16", "float16", "certified"] = Field(
         "auto", description="number format of recognition; auto: what suits the device; see docs/models.md"
     )
-    batch_size: int = Field(32, ge=1, le=1024, description="images per model call and per transaction")
+    batch_size: int = Field(
+        32, ge=1, le=1024, description="images per model call; up to three batches share a transaction"
+    )
 
     stages: tuple[str, ...] = Field(
         ("recognition", *STAGE_MODELS),

@@ -230,7 +230,7 @@ class Services:
         """The vector index."""
         from ramq.services.index import IndexClient  # noqa: PLC0415
 
-        return IndexClient(self.engine, self.settings)
+        return IndexClient(self.engine, self.settings, self.search_engine)
 
     @once
     def search(self) -> SearchClient:

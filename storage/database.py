@@ -56,6 +56,7 @@ def make_engine(url: str, *, pool_size: int = 10) -> Engine:
         url,
         pool_size=pool_size,
         max_overflow=0,
+        pool_use_lifo=True,  # few connections then do the work between bursts, and the others rest
         pool_timeout=30,
         connect_args={
             "connect_timeout": 10,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from storage.database import driver_connection, errors_named
+from storage.database import driver_connection, errors_named, is_pooled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -24,10 +24,7 @@ Fact = TypeVar("Fact")
 
 _MEMORY, _MOMENT, _READER = "memory", "moment", "ramq reader"
 
-_SNAPSHOT = """
-    SELECT pg_current_snapshot()::text, NOT pg_is_in_recovery() AND pg_current_xact_id_if_assigned() IS NULL
-        AND current_setting('transaction_isolation') = 'read committed'
-"""
+_SNAPSHOT = "SELECT pg_current_snapshot()::text, NOT pg_is_in_recovery()"
 """A standby does not list running transactions, so the same text may mean other rows there. Nothing is kept then."""
 
 
@@ -82,7 +79,8 @@ def moment_of(session: Session) -> Moment | None:
     if _MOMENT not in session.info:
         memory = session.info.get(_MEMORY)
         moment = None
-        if memory is not None:
+        # A connection pool in between would hide that the server crashed: see ``_Memory.forget``.
+        if memory is not None and not is_pooled(session.connection()):
             row = driver_connection(session).execute(_SNAPSHOT, prepare=True).fetchone()
             assert row is not None
             snapshot, is_exact = row

@@ -123,7 +123,7 @@ class Postgres(Service):
             "unix_socket_directories": str(self.layout.sockets),
             "unix_socket_permissions": "0700",
             "port": _PORT,
-            "max_connections": "50",
+            "max_connections": "100",  # a web server keeps up to 40, and each worker up to 10
             "shared_buffers": self.shared_buffers,
             "fsync": "on",
             "log_checkpoints": "off",  # otherwise the log grows by a line every few minutes

@@ -29,11 +29,13 @@ class IndexClient:
     Args:
         engine: the database.
         settings: the location of the index.
+        standby: the database that searches read.
     """
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine, settings: Settings, standby: Engine) -> None:
         self._engine = engine
         self._settings = settings
+        self._standby = standby
         self._lock = threading.Lock()
         self._readers: dict[bool, VectorIndex] = {}
 
@@ -52,18 +54,14 @@ class IndexClient:
         """Open what is published while the block runs, so that searches do not have to: see ``VectorIndex.follow``."""
 
         def follow() -> bool:
-            reader = self._readers.get(False)
-            if reader is not None:  # something was searched for
-                reader.is_followed = True
-                reader.follow(self._engine)
+            with self._lock:
+                readers = list(self._readers.items())
+            for of_standby, reader in readers:
+                reader.follow(self._standby if of_standby else self._engine)
             return True
 
-        try:
-            with repeated("index", FOLLOW_SECONDS, follow):
-                yield
-        finally:
-            if False in self._readers:
-                self._readers[False].is_followed = False
+        with repeated("index", FOLLOW_SECONDS, follow):
+            yield
 
     def status(self) -> list[IndexView]:
         """Return the state of every generation's index."""

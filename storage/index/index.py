@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from storage.database import unit_of_work
 from storage.errors import RamqError, ServiceUnavailableError
 from storage.index import delta
 from storage.index.condition import InArchive
@@ -26,6 +25,7 @@ from storage.index.manifest import DamagedError
 from storage.index.part import build_part
 from storage.index.status import index_status
 from storage.index.store import SegmentStore
+from storage.remembered import read_only
 from storage.results import archives
 from storage.results import vectors as repository
 from storage.results.index_rows import source_of
@@ -58,8 +58,15 @@ MAX_ROWS_BYTES = 4 * 1024**3
 FOLLOW_SECONDS = 60.0
 """How long after the last search of a generation its new publications are opened beforehand."""
 
+FOLLOWED_SECONDS = 30.0
+"""How long after a generation was last followed its searches leave publications to ``VectorIndex.follow``."""
+
 NEAR_ROWS = 5_000
 """A search reads at most so many newer rows from PostgreSQL rather than open segments that have them."""
+
+NEWER_ROWS = 50_000
+"""A view keeps at most so many newer rows in memory rather than open segments that have them. The builder publishes
+fewer at once."""
 
 _NEVER = 2**62
 """A transaction that will not be reached."""
@@ -132,6 +139,8 @@ class _Generation:
     lock: Lock = field(default_factory=Lock)
     view: View | None = None
     searched_at: float = 0.0
+    followed_at: float = -FOLLOWED_SECONDS
+    """When ``VectorIndex.follow`` last did its work here, or found nothing to do."""
 
 
 class VectorIndex:
@@ -144,8 +153,6 @@ class VectorIndex:
 
     def __init__(self, place: FileStorage, cache_dir: Path) -> None:
         self.store = SegmentStore(place, cache_dir)
-        self.is_followed = False
-        """Whether ``follow`` is called every second."""
         self._generations: dict[int, _Generation] = {}
         self._lock = Lock()
 
@@ -167,31 +174,40 @@ class VectorIndex:
             return self._open(session, generation_id, head)
         generation = self._generation(generation_id)
         generation.searched_at = time.monotonic()
-        return self._current(session, generation, head, may_wait=self.is_followed)
+        is_followed = generation.searched_at - generation.followed_at < FOLLOWED_SECONDS
+        return self._current(session, generation, head, may_wait=is_followed)
 
     def follow(self, engine: Engine) -> None:
         """Open what was published since the last search, beside the view that searches use, and then exchange the two.
 
         New segments are checked and mapped here, so that no search has to wait for that. Generations that were not
-        searched for a while are left alone. What cannot be read is left to the next search, which says why.
+        searched for a while are left alone. What fails is left to the next searches, which say why.
         """
         for generation in list(self._generations.values()):
-            known = generation.view
-            if known is None or time.monotonic() - generation.searched_at > FOLLOW_SECONDS:
-                continue
             try:
-                with unit_of_work(engine) as session:
-                    head = repository.head(session, generation.id)
-                    if not _continues(known, head):
-                        self._current(session, generation, head, may_wait=True)
-                        continue
-                    opened = self._open(session, generation.id, head)
-                    with generation.lock:
-                        # Unless a search was faster, or what is published was forgotten meanwhile.
-                        if generation.view is not None and _continues(generation.view, head):
-                            generation.view = opened
+                self._follow(engine, generation)
             except RamqError as error:
                 log.warning("a published index was not opened beforehand", extra={"reason": str(error)})
+            except Exception:  # the next generation, and the next time, may do better
+                log.exception("a published index was not opened beforehand")
+            else:
+                generation.followed_at = time.monotonic()
+
+    def _follow(self, engine: Engine, generation: _Generation) -> None:
+        known = generation.view
+        if known is None or time.monotonic() - generation.searched_at > FOLLOW_SECONDS:
+            return
+        # No transaction is open while segments are downloaded.
+        with read_only(engine) as session:
+            head = repository.head(session, generation.id)
+            if not _continues(known, head):
+                self._current(session, generation, head, may_wait=True)
+                return
+            opened = self._open(session, generation.id, head)
+            with generation.lock:
+                # Unless a search was faster, or what is published was forgotten meanwhile.
+                if generation.view is not None and _continues(generation.view, head):
+                    generation.view = opened
 
     def _current(self, session: Session, generation: _Generation, head: Head, *, may_wait: bool) -> View:
         view = generation.view
@@ -324,6 +340,8 @@ def _continues(view: View, head: Head) -> bool:
 
 def _is_near(session: Session, view: View) -> bool:
     """Return whether few rows are newer than the view: reading many takes longer than opening segments with them."""
+    if sum(part.live_count for part in view.newer) > NEWER_ROWS:
+        return False
     window = Window(view.generation_id, int(view.snapshot.partition(":")[0]), _NEVER)
     return view.source.end_of_slice(session, window, NEAR_ROWS) == _NEVER
 

@@ -144,6 +144,9 @@ class Vectors:
         found = look_up([(self, selected)], query, k) if by_lists and self.tuning is not None else None
         if found is not None:
             return found[0]
+        if self.mapped is not None:
+            # FAISS' own mapping has MADV_RANDOM too: a scan would wait for each page.
+            self.mapped.exact.fetch_start(len(self.mapped.exact))
         selector = None if selected is None else faiss.IDSelectorBitmap(packed(selected, len(self)))
         return _found(self.exact, query, k, None if selector is None else faiss.SearchParameters(sel=selector))
 

@@ -367,10 +367,18 @@ def _room(after: tuple[int, ...] | None, k: int) -> int:
 
 
 def _placed(listed: Listed, after: tuple[int, ...] | None, begin: int, k: int) -> list[Ranked]:
-    """Return the ``k`` images of a list from ``begin`` on, each with its position; ``after``: where that is."""
+    """Return the ``k`` images of a list from ``begin`` on, each with its position; ``after``: where that is.
+
+    Places count what is before them now, so that ``positions.begin`` can compare the next list with them.
+    """
     shown = slice(begin, begin + _room(after, k))
     rows = zip(listed.ids[shown].tolist(), listed.scores[shown].tolist(), listed.cosines[shown].tolist(), strict=True)
     return [
-        Ranked(image_id, score, positions.position(place, score, cosine, image_id), similarity=cosine)
-        for place, (image_id, score, cosine) in enumerate(rows, start=1 + (after[0] if after else 0))
+        Ranked(
+            image_id,
+            score,
+            positions.position(min(place, queries.MAX_OFFSET), score, cosine, image_id),
+            similarity=cosine,
+        )
+        for place, (image_id, score, cosine) in enumerate(rows, start=begin + 1)
     ]

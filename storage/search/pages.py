@@ -6,6 +6,7 @@ import json
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from storage.errors import UsageError
 from storage.search import query as queries
 from storage.search.fusion import FUSED_FIRST, Fused, spaces_of
 from storage.search.language.reading import Note
@@ -36,9 +37,15 @@ def page_of(query: SearchQuery, order: Order, hits_of: Callable[[Sequence[Ranked
         query: has the cursor, and the number of hits.
         order: of what was found.
         hits_of: gives the hits of rows, in their order. What was deleted since is omitted.
+
+    Raises:
+        UsageError: the cursor is not one of this order.
     """
     bound = _bound(query, order)
     after = queries.decode_cursor(query.cursor, order.cursor_length, bound) if query.cursor else None
+    # The position in an order of regions counts the region itself, too.
+    if after is not None and order.ranked_by and after[0] > queries.MAX_OFFSET + 1:
+        raise UsageError("the cursor does not belong to this search: use next_cursor of the previous page")
     hits: list[Hit] = []
     while True:
         missing = query.limit - len(hits)

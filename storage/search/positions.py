@@ -1,8 +1,8 @@
 """Positions in an order by vectors: where a page ended, so that the next one continues there whatever changed since.
 
 A position names the last image of the page, with its score and its cosine, and says how many images came before. If the
-image still is in the order with that cosine, the next page begins behind it. If it is not, it begins where the image
-would be. So images that came or went before it move nothing: none is shown twice, and none is left out.
+image still is in the order with both, the next page begins behind it. If it is not, it begins where the image would be.
+So images that came or went before it move nothing: none is shown twice, and none is left out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LENGTH = 4
 """The numbers in a position: images up to it, score, cosine, image id. Score and cosine as the 32 bits of a float."""
 
 _SAME = 1e-4
-"""Two cosines of a vector that did not change differ by less, whichever code computed them."""
+"""Two cosines, or scores, of an image that did not change differ by less, whichever code computed them."""
 
 
 def position(place: int, score: float, cosine: float, image_id: int) -> tuple[int, ...]:
@@ -38,9 +38,10 @@ def begin(
         scores: the numbers that rank, never increasing; equal ones by cosine, then by id.
         cosines: of the images; None: scores depend on other images, so an image counts as unchanged.
     """
-    _, score, cosine, image_id = after
+    place, score, cosine, image_id = after
     last = np.flatnonzero(ids == image_id)
-    if len(last) and (cosines is None or abs(float(cosines[last[0]]) - _float(cosine)) < _SAME):
+    is_there = len(last) > 0 and (cosines is None or abs(float(cosines[last[0]]) - _float(cosine)) < _SAME)
+    if is_there and (cosines is None or abs(float(scores[last[0]]) - _float(score)) < _SAME):
         return int(last[0]) + 1
     near, level = scores.astype(np.float32), np.float32(_float(score))
     is_equal = near == level
@@ -48,7 +49,12 @@ def begin(
     if cosines is not None:
         bound = np.float32(_float(cosine))
         is_before = is_equal & ((cosines > bound) | ((cosines == bound) & (ids <= image_id)))
-    return int(np.count_nonzero((near > level) | is_before))
+    would_be = int(np.count_nonzero((near > level) | is_before))
+    if not is_there:
+        return would_be
+    # Only the score changed. If a person corrected the image, it went elsewhere, and the page must not follow it. But
+    # if the score depends on other images (``Sure.least``), all scores around changed with it, and the image stayed.
+    return min(int(last[0]) + 1, would_be, key=lambda begin: abs(begin - place))
 
 
 def _bits(number: float) -> int:

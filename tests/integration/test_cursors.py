@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,8 +11,11 @@ import pytest
 
 from storage.database import unit_of_work
 from storage.errors import UsageError
+from storage.index.ann import FLAT_ROWS
 from storage.index.builder import IndexBuilder
 from storage.index.file_storage import FolderStorage
+from storage.results import corrections
+from storage.results.corrections import Said
 from storage.results.spaces import TEXT
 from storage.search import query as queries
 from storage.search.compared import Compared
@@ -33,6 +38,7 @@ QUERIES = {
     "a tag": SearchQuery(limit=7, tags=("cat",)),
     "similar": SearchQuery(limit=7),
     "similar, with a tag": SearchQuery(limit=7, tags=("dog",)),
+    "similar, by lists": SearchQuery(limit=7),
     "a text": SearchQuery(limit=7, text="anything"),
 }
 
@@ -56,7 +62,8 @@ def page_of(archive: ArchiveModel, search: Search, query: SearchQuery, compared:
 def test_pages_hold_what_was_there_throughout_once_while_images_come_and_go(
     archive: ArchiveModel, search: Search, tmp_path: Path, kind: str
 ) -> None:
-    builder = IndexBuilder(archive.engine, FolderStorage(tmp_path / "index"), tmp_path / "builder-cache", min_rows=1)
+    place, rows = FolderStorage(tmp_path / "index"), 10 if kind.endswith("by lists") else FLAT_ROWS
+    builder = IndexBuilder(archive.engine, place, tmp_path / "builder-cache", min_rows=1, flat_rows=rows)
     images = archive.rng.permutation(list(archive.facts)).tolist()
     first, later = images[: len(images) // 2], images[len(images) // 2 :]
     archive.record(0, first)
@@ -88,6 +95,57 @@ def test_pages_hold_what_was_there_throughout_once_while_images_come_and_go(
     assert len(seen) == len(set(seen)), "twice"
     assert before - gone <= set(seen), "left out"
     assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("is_present", [True, False])
+def test_a_page_does_not_follow_its_last_hit_when_a_person_corrects_it(
+    archive: ArchiveModel, search: Search, *, is_present: bool
+) -> None:
+    archive.record(0, list(archive.facts))
+    compared = [Compared(TEXT, "text", vector_of(archive))]
+    query = SearchQuery(limit=7, text="a dog")
+    before = {hit.image_id for hit in _all(archive, search, query, compared)}
+    seen: list[int] = []
+    corrected: set[int] = set()
+    while True:
+        page = page_of(archive, search, query, compared)
+        seen += [hit.image_id for hit in page.items if hit.image_id not in corrected]
+        if page.next_cursor is None:
+            break
+        query = query.after(page.next_cursor)
+        last = page.items[-1].image_id
+        with unit_of_work(archive.engine) as session:
+            corrections.put(session, [last], [Said("dog", "dog", is_present=is_present)], "ann")
+        corrected.add(last)
+
+    assert len(seen) == len(set(seen)), "twice"
+    assert before - corrected <= set(seen), "left out"
+
+
+def test_pages_of_a_fused_search_are_one_list(archive: ArchiveModel, search: Search) -> None:
+    archive.record(0, list(archive.facts))
+    compared = [Compared(TEXT, "image", vector_of(archive)) for _ in range(2)]
+    whole = page_of(archive, search, SearchQuery(limit=500), compared)
+    pages = _all(archive, search, SearchQuery(limit=7), compared)
+    assert [hit.image_id for hit in pages] == [hit.image_id for hit in whole.items]
+    assert len(pages) == len(archive.facts)
+
+
+@pytest.mark.parametrize("query", [SearchQuery(limit=7), SearchQuery(limit=7, text="anything", relevance=0.5)])
+def test_a_cursor_with_a_place_that_no_list_has_is_refused(
+    archive: ArchiveModel, search: Search, query: SearchQuery
+) -> None:
+    archive.record(0, list(archive.facts))
+    names = unit_vectors(20, archive.rng).astype(np.float32)
+    names /= np.linalg.norm(names, axis=1, keepdims=True)
+    compared = [Compared(TEXT, "text" if query.text else "image", vector_of(archive), names=names)]
+    cursor = page_of(archive, search, query, compared).next_cursor
+    assert cursor
+    bound, place, *others = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    assert place == 7
+    far = queries.encode_cursor((3 * queries.MAX_OFFSET, *others), bound)
+    with pytest.raises(UsageError, match="the cursor does not belong to this search"):
+        page_of(archive, search, query.after(far), compared)
 
 
 def _all(archive: ArchiveModel, search: Search, query: SearchQuery, compared: list[Compared]) -> list:

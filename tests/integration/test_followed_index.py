@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text
@@ -27,8 +28,9 @@ def archive(engine: Engine) -> VectorArchive:
 
 
 @pytest.fixture
-def followed(index: VectorIndex) -> VectorIndex:
-    index.is_followed = True
+def followed(index: VectorIndex, monkeypatch: pytest.MonkeyPatch) -> VectorIndex:
+    """An index whose searches leave publications to ``follow``, whenever that was called."""
+    monkeypatch.setattr(index_module, "FOLLOWED_SECONDS", math.inf)
     return index
 
 
@@ -123,3 +125,72 @@ def test_following_goes_on_when_the_database_cannot_answer(
         session.execute(text("UPDATE generation SET dropped_at = now() WHERE id = :id"), {"id": archive.generation_id})
     followed.follow(archive.engine)
     assert "was not opened beforehand" in caplog.text
+
+
+def test_searches_open_segments_themselves_while_nobody_follows(
+    archive: VectorArchive, index: VectorIndex, builder: IndexBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def segments_after(first: int) -> int:
+        archive.write(archive.images[first : first + 20])
+        publish(archive, builder)
+        archive.check(index, queries=1)
+        return len(view_of(archive, index).segments)
+
+    archive.write(archive.images[:20])
+    archive.check(index)
+    assert segments_after(20) == 1
+    index.follow(archive.engine)
+    assert segments_after(40) == 1, "the next one is left to the thread that follows"
+    monkeypatch.setattr(index_module, "FOLLOWED_SECONDS", 0.0)
+    assert segments_after(60) == 3
+
+
+def test_searches_do_not_keep_many_newer_rows_for_the_thread_that_follows(
+    archive: VectorArchive, followed: VectorIndex, builder: IndexBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "NEWER_ROWS", 50)
+    archive.write(archive.images[:40])
+    archive.check(followed)
+    publish(archive, builder)
+    assert view_of(archive, followed).segments == ()
+    archive.write(archive.images[40:60])
+    archive.check(followed)
+    assert len(view_of(archive, followed).segments) == 1
+
+
+def test_following_goes_on_after_an_error_and_leaves_segments_to_searches(
+    archive: VectorArchive,
+    index: VectorIndex,
+    builder: IndexBuilder,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    archive.write(archive.images[:20])
+    archive.check(index)
+    publish(archive, builder)
+    with monkeypatch.context() as broken:
+        broken.setattr(index.store, "segment", None)
+        index.follow(archive.engine)
+    assert "TypeError" in caplog.text
+    assert len(view_of(archive, index).segments) == 1
+
+
+def test_segments_are_opened_beforehand_outside_of_a_transaction(
+    archive: VectorArchive, followed: VectorIndex, builder: IndexBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.write(archive.images[:20])
+    archive.check(followed)
+    publish(archive, builder)
+    open_segment, transactions = followed.store.segment, []
+
+    def watched(*args: Any) -> Any:
+        with unit_of_work(archive.engine) as session:
+            others = """SELECT count(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND pid <> pg_backend_pid()
+                    AND backend_type = 'client backend' AND xact_start IS NOT NULL"""
+            transactions.append(session.scalar(text(others)))
+        return open_segment(*args)
+
+    monkeypatch.setattr(followed.store, "segment", watched)
+    followed.follow(archive.engine)
+    assert transactions == [0]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from storage.index.index import VectorIndex
+from storage.search import query as queries
 from tests.services.recognised import CAT, HOSTILE_KEY
 from tests.services.web import job_of
 
@@ -90,3 +91,11 @@ def test_a_dropped_picture_has_a_link_of_its_own(client: TestClient, archive: Pa
     forgotten = client.get("/", params={"picture": "0" * 64}, headers={"accept": "text/html"})
     assert forgotten.status_code == 404
     assert "upload it again" in forgotten.text
+
+
+def test_the_page_says_once_that_the_list_ends(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    image_id = client.get("/v1/search").json()["items"][0]["image_id"]
+    monkeypatch.setattr(queries, "MAX_OFFSET", 5)
+    assert client.get("/", params={"like": image_id}).text.count("The list ends here") == 1
+    [note] = client.get("/v1/search", params={"like": image_id}).json()["notes"]
+    assert "The list ends here" in note["text"]

@@ -86,6 +86,18 @@ def test_a_connection_that_was_used_a_moment_ago_is_not_asked_whether_it_works(e
     assert asked == []
 
 
+def test_after_many_requests_at_once_one_connection_serves_those_that_come_one_by_one(engine: Engine) -> None:
+    with ExitStack() as burst:
+        for _ in range(4):
+            burst.enter_context(unit_of_work(engine)).execute(text("SELECT 1"))
+
+    def process() -> int | None:
+        with unit_of_work(engine) as session:
+            return session.scalar(text("SELECT pg_backend_pid()"))
+
+    assert len({process() for _ in range(4)}) == 1, "the others rest, and need not be asked whether they still work"
+
+
 def test_a_connection_that_rested_is_asked(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _statements(engine)
     with unit_of_work(engine) as session:

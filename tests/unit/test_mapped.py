@@ -149,6 +149,14 @@ def test_everything_is_asked_for_before_it_is_read(parts: list[Vectors], monkeyp
         assert set(ends) <= places
 
 
+def test_a_scan_asks_for_all_vectors_at_once(parts: list[Vectors], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[MappedFile, list[int], int]] = []
+    monkeypatch.setattr(MappedFile, "ask", lambda file, starts, lengths: asked.append((file, starts.tolist(), lengths)))
+    parts[0].search(clustered(1, 9)[0], 10, by_lists=False)
+    assert parts[0].mapped is not None
+    assert asked == [(parts[0].mapped.exact, [0], len(parts[0].mapped.exact))]
+
+
 def test_opening_asks_for_what_every_search_reads(
     in_memory: list[Vectors], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

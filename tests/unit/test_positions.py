@@ -44,6 +44,36 @@ def test_an_image_that_changed_does_not_carry_the_page_with_it() -> None:
     assert positions.begin(after, ids, cosines, cosines) == 2
 
 
+def after_the_third(scores: np.ndarray, cosines: np.ndarray) -> tuple[int, ...]:
+    """The position behind image 3, the third of images 1, 2, …"""
+    return positions.position(3, float(scores[2]), float(cosines[2]), 3)
+
+
+def test_the_page_does_not_follow_its_last_image_when_that_gains_a_tag() -> None:
+    cosines = np.linspace(0.5, 0.4, 6, dtype=np.float32)
+    after = after_the_third(cosines, cosines)
+    ids, tagged = np.array([3, 1, 2, 4, 5, 6]), cosines[[2, 0, 1, 3, 4, 5]]
+    scores = tagged + np.array([0.5, 0, 0, 0, 0, 0], dtype=np.float32)
+    assert ids[positions.begin(after, ids, scores, tagged) :].tolist() == [4, 5, 6]
+
+
+def test_the_page_does_not_follow_its_last_image_when_that_loses_a_tag() -> None:
+    cosines = np.array([0.3, 0.29, 0.1, 0.28, 0.27, 0.26], dtype=np.float32)
+    scores = cosines + np.array([0.5, 0.5, 0.5, 0, 0, 0], dtype=np.float32)
+    after = after_the_third(scores, cosines)
+    ids, order = np.array([1, 2, 4, 5, 6, 3]), [0, 1, 3, 4, 5, 2]
+    scores[2] -= 0.5
+    assert ids[positions.begin(after, ids, scores[order], cosines[order]) :].tolist() == [4, 5, 6, 3]
+
+
+def test_the_page_goes_on_behind_its_last_image_when_the_scores_around_it_change_together() -> None:
+    cosines = np.array([0.3, 0.29, 0.1, 0.28, 0.27, 0.26], dtype=np.float32)
+    scores = np.linspace(0.9, 0.8, 6, dtype=np.float32)
+    after, ids = after_the_third(scores, cosines), np.arange(1, 7)
+    for change in (-0.5, 0.5):
+        assert positions.begin(after, ids, scores + np.float32(change), cosines) == 3
+
+
 def test_where_scores_depend_on_other_images_the_last_image_counts_alone() -> None:
     ids, scores = np.array([4, 1, 2, 3]), np.array([0.9, 0.8, 0.7, 0.1])
     after = positions.position(1, 0.75, 0, 1)
