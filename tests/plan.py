@@ -31,7 +31,7 @@ class OneModel:
     generation_id: int
     runs: tuple[str, ...] = ("recognition",)
     served: tuple[str, ...] | None = None
-    current: str | None = None
+    loaded: tuple[str, ...] = ()
     pinned: str | None = None
     error: Exception | None = None
 

@@ -90,7 +90,7 @@ class Planner:
         with unit_of_work(self._engine) as session:
             listing = listings.claim(
                 session,
-                loaded=self._models.current,
+                loaded=self._models.loaded,
                 is_begun=is_begun,
                 lease_seconds=LEASE_SECONDS,
                 able=Able(self._models.served, self._models.runs, barred=barred),

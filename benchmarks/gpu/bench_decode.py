@@ -1,8 +1,8 @@
 """JPEGs to pixels of a network on the card, beside Pillow on the processor's cores.
 
-Pillow as workers use it (``draft``, then the official resizing), in threads. On the card: torchvision's nvJPEG, and
-nvImageCodec where it is installed, each decoding at full size in batches and resizing there. What cannot run here is
-said in the file. The mean difference of pixels is that from Pillow's full decode.
+Pillow as workers use it (``ram_core.pictures``: a draft, then the official resizing), in threads. On the card:
+torchvision's nvJPEG, and nvImageCodec where it is installed, each decoding at full size in batches and resizing there.
+What cannot run here is said in the file. The mean difference of pixels is that from Pillow's full decode.
 
     python -m benchmarks.gpu.bench_decode --device cuda
 """
@@ -23,23 +23,23 @@ from torch.nn import functional
 
 from benchmarks.gpu.bench_pipeline import picture
 from benchmarks.report import begin, options, save
+from ram_core.pictures import decode_for_all
+from ram_core.transforms import SquashTransform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-SIDE = 384
+PREPROCESSING = SquashTransform()
+SIDE = PREPROCESSING.size
 SIZES = {"1 Mpx": (1152, 864), "2 Mpx": (1632, 1224), "12 Mpx": (4000, 3000)}
 DISTINCT = 8
 
 
-def pillow(body: bytes, *, draft: bool = True) -> NDArray[np.uint8]:
-    """Return (SIDE, SIDE, 3) pixels."""
-    image = Image.open(BytesIO(body))
-    if draft:
-        image.draft("RGB", (SIDE, SIDE))
-    return np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+def pillow(body: bytes) -> NDArray[np.uint8]:
+    """Return (SIDE, SIDE, 3) pixels as workers make them."""
+    return decode_for_all(body, [PREPROCESSING])[0].pixels
 
 
 def resized(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -102,7 +102,7 @@ def main() -> None:
         for size in chosen.sizes:
             distinct = [picture(number, SIZES[size]) for number in range(DISTINCT)]
             bodies = [distinct[number % DISTINCT] for number in range(chosen.batch)]
-            exact = np.stack([pillow(body, draft=False) for body in distinct]).astype(np.int16)
+            exact = np.stack([PREPROCESSING(Image.open(BytesIO(body))) for body in distinct]).astype(np.int16)
             case: dict[str, Any] = {"size": size, "bytes": len(distinct[0])}
             drafted = np.stack([pillow(body) for body in distinct])
             case["pillow_difference"] = round(float(np.abs(drafted - exact).mean()), 4)

@@ -136,7 +136,8 @@ def main() -> None:
     load_into(network, weights, "made-up weights", "ram_plus")
     network.chunk_size = None if on_gpu else CPU_CHUNK
     size = network.visual_encoder.sizes.image_size
-    pixels = torch.randn(min(chosen.batch, 4), 3, size, size, generator=torch.Generator().manual_seed(1)).to(device)
+    count = 1 if chosen.tiny else min(chosen.batch, 4)
+    pixels = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1)).to(device)
     report["tags"] = tags(network, pixels, device)
     save(chosen, "eight-bits", report)
     print(report["tags"], flush=True)

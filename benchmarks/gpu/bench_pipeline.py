@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.bench_throughput import measure, stages
+from benchmarks.bench_throughput import run_job, settings_of, warm_up
 from benchmarks.report import begin, options, save
 from ram_core import load_model
 from ram_core.modeling.published import CHECKPOINTS
@@ -130,7 +130,7 @@ def pipeline(chosen: argparse.Namespace, folder: Path, models: Path, bodies: lis
     )
     with ExitStack() as stack:
         running = stack.enter_context(breakable_services(folder / "services"))
-        [(_, settings)] = stages(running, folder, ["pipeline"])
+        settings = settings_of(running, folder, "pipeline")
         settings = settings.model_copy(update={"model": chosen.model, "models_dir": models})
         services = stack.enter_context(client_services(settings))
         fleet = stack.enter_context(
@@ -142,7 +142,8 @@ def pipeline(chosen: argparse.Namespace, folder: Path, models: Path, bodies: lis
             )
         )  # fmt: skip
         upgrade(services.engine)
-        view, seconds = measure(services, fleet, 1, warm, source)
+        warm_up(services, fleet, 1, warm)
+        view, seconds = run_job(services, fleet, source)
         check_counters(services, view.id)
     busy = {stage.stage: round(stage.seconds, 2) for stage in view.stages}
     return {

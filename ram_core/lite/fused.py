@@ -67,7 +67,8 @@ def fused(network: EfficientNetLite2) -> EfficientNetLite2:
         _fuse(other)
         difference = float((other(probe).float() - expected).abs().max())
     except (AttributeError, TypeError, RuntimeError) as error:
-        log.info("lite runs without fused layers: %s", str(error).splitlines()[0])
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        log.info("lite runs without fused layers: %s", reason)
         return network
     if difference < _TOLERANCE[dtype]:
         return other

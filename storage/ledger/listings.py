@@ -55,7 +55,7 @@ class ClaimedListing:
 def claim(
     session: Session,
     *,
-    loaded: str | None,
+    loaded: Sequence[str],
     is_begun: bool,
     lease_seconds: float,
     able: Able = ABLE,
@@ -66,8 +66,8 @@ def claim(
 
     Args:
         session: its transaction is the claim.
-        loaded: the loaded model, whose generation is known.
-        is_begun: True: only jobs whose generation is known, from the job or the loaded model; False: only the others.
+        loaded: the loaded models, whose generations are known.
+        is_begun: True: only jobs whose generation is known, from the job or a loaded model; False: only the others.
         lease_seconds: duration of the lease; recording a page extends it.
         able: what this worker can do.
     """
@@ -83,7 +83,7 @@ def claim(
                   AND (CAST(:models AS text[]) IS NULL OR stage <> :recognition OR model = ANY(:models))
                   AND (generation_id IS NOT NULL
                        OR (vocabulary_id IS NULL AND stage = :recognition
-                           AND model IS NOT DISTINCT FROM CAST(:loaded AS text))) = :is_begun
+                           AND model = ANY(CAST(:loaded AS text[])))) = :is_begun
                   AND (list_lease_until IS NULL OR list_lease_until < now())
                   AND (list_next_at IS NULL OR list_next_at <= now())
                 ORDER BY priority DESC, job.id LIMIT 1 FOR UPDATE OF job SKIP LOCKED
@@ -101,7 +101,7 @@ def claim(
         {
             **able.values(),
             "recognition": RECOGNITION,
-            "loaded": loaded,
+            "loaded": list(loaded),
             "is_begun": is_begun,
             "lease_seconds": lease_seconds,
         },

@@ -42,8 +42,17 @@ def test_work_that_a_worker_is_not_fit_for_is_left_to_others(ledger: Ledger, bar
         assert (claims.claim(session, owner="w", lease_seconds=9, able=Able(barred=barred)) is not None) == is_taken
     ledger.execute("UPDATE job SET listed_all_at = NULL WHERE id = :id", id=job_id)
     with unit_of_work(ledger.engine) as session:
-        listing = listings.claim(session, loaded=None, is_begun=True, lease_seconds=9, able=Able(barred=barred))
+        listing = listings.claim(session, loaded=(), is_begun=True, lease_seconds=9, able=Able(barred=barred))
     assert (listing is not None) == (is_taken or list(barred.models) == ["none"])  # listing writes no captions
+
+
+def test_a_job_begins_at_once_if_its_model_is_one_of_those_that_are_loaded(ledger: Ledger) -> None:
+    job_id = ledger.make_job([1])
+    ledger.execute("UPDATE job SET listed_all_at = NULL, generation_id = NULL WHERE id = :id", id=job_id)
+    for loaded, is_taken in (((), False), (("ram",), False), (("lite", "ram"), True)):
+        with unit_of_work(ledger.engine) as session:
+            listing = listings.claim(session, loaded=loaded, is_begun=True, lease_seconds=9)
+        assert (listing is not None) == is_taken
 
 
 def test_the_time_that_a_job_was_worked_on_counts_once_however_many_did(ledger: Ledger, engine: Engine) -> None:

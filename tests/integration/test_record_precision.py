@@ -19,8 +19,9 @@ from tests.services.command_line import run_here
 from tests.services.missing import missing
 from tests.services.recognised import make_worker, recognise, settings_for
 from tests.services.web import services_of
+from workers.pipeline.captioner import SharedCaptioner
 from workers.pipeline.fitness import UnfitError
-from workers.pipeline.model_holder import LoadedModel, ModelHolder
+from workers.pipeline.model_holder import LoadedModel, ModelHolder, load_here
 from workers.pipeline.model_options import ModelOptions
 
 if TYPE_CHECKING:
@@ -108,10 +109,10 @@ def test_the_format_is_shown(client: TestClient, recognised_engine: Engine) -> N
 
 
 def test_new_tags_of_stored_tokens_have_the_format_of_the_tokens(tmp_path: Path) -> None:
-    options = ModelOptions("cpu", tmp_path, tmp_path)
+    captioner = SharedCaptioner(ModelOptions("cpu", tmp_path, tmp_path), load_here)
 
     runner = SimpleNamespace(precision="float32")
-    model = LoadedModel("ram_plus", SimpleNamespace(runner=runner), None, options)  # type: ignore[arg-type]
+    model = LoadedModel("ram_plus", SimpleNamespace(runner=runner), None, captioner)  # type: ignore[arg-type]
     assert [model.precision_after(before) for before in ("float32", "bfloat16", "certified", None)] == [
         "float32",
         "bfloat16",

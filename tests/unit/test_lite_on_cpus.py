@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,11 +86,12 @@ def test_fused_convolutions_take_pictures_of_any_size(plain: EfficientNetLite2) 
     torch.testing.assert_close(fused.fused(plain)(images), plain(images), atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("message", ["not compiled with oneDNN\nand more", ""])
 def test_a_torch_without_such_convolutions_runs_the_plain_ones(
-    plain: EfficientNetLite2, monkeypatch: pytest.MonkeyPatch
+    message: str, plain: EfficientNetLite2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuses(*_: object) -> None:
-        raise RuntimeError("not compiled with oneDNN\nand more")
+        raise RuntimeError(message)
 
     monkeypatch.setattr(torch._C._nn, "mkldnn_reorder_conv2d_weight", refuses)
     assert fused.fused(plain) is plain
@@ -151,3 +153,25 @@ def test_an_error_in_a_part_is_raised() -> None:
 
     with pytest.raises(MemoryError):
         Cores(2).run(fails, torch.arange(9))
+
+
+def test_a_thread_that_cannot_start_leaves_nothing_behind(three_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, before = threading.Thread.start, set(threading.enumerate())
+
+    def fails(thread: threading.Thread) -> None:
+        if thread.name == "lite_2":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fails)
+    with pytest.raises(RuntimeError, match="new thread"):
+        Cores()
+    assert set(threading.enumerate()) <= before
+    assert torch.get_num_threads() == 3
+
+
+def test_all_that_begin_at_once_have_all_cores(three_threads: None) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda _: Cores(), range(16)))
+    parts = [len(cores.run(torch.negative, torch.arange(6))) for cores in made]
+    assert parts == [3] * 16  # of two images each

@@ -47,6 +47,21 @@ def test_a_container_has_its_own_limit(models: Path, monkeypatch: pytest.MonkeyP
     assert has_room("ram_plus", models, "cpu")
     (tmp_path / "memory.max").write_text(f"{8 * GB}\n")
     assert not has_room("ram_plus", models, "cpu")
+    (tmp_path / "memory.max").write_text(f"{16 * GB}\n")
+    (tmp_path / "memory.current").write_text(f"{12 * GB}\n")
+    assert not has_room("ram_plus", models, "cpu")
+    (tmp_path / "memory.stat").write_text(f"anon {GB}\ninactive_file {8 * GB}\n")  # read images
+    assert has_room("ram_plus", models, "cpu")
+
+
+def test_a_file_that_is_being_replaced_counts_nothing(
+    models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(room, "_CGROUP", tmp_path)
+    memory = SimpleNamespace(available=11 * GB, total=16 * GB)
+    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: memory)
+    (models / "ram_plus" / "gone.pth").symlink_to(models / "nowhere")  # listed, and then not there
+    assert has_room("ram_plus", models, "cpu")
 
 
 def test_memory_that_torch_keeps_for_itself_counts_as_free(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ KEPT_SECONDS = 300.0
 
 
 class Fitting:
-    """Sizes that fit, by model. One thread at a time.
+    """Sizes that fit, by model. For one step, and only its thread: two steps may have models of the same name.
 
     Args:
         release: unloads what other models take, and returns whether there was any. Given the name of the model that

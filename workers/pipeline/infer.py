@@ -6,7 +6,6 @@ A batch is given to the model before the results of the last one are read. A GPU
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -52,8 +51,8 @@ Start = Callable[[Sequence["Work"]], Started]
 """Gives images to a model: see :func:`recognise` and :func:`do_stage`."""
 
 
-class Flight:
-    """A batch on its way through a model.
+class SubmittedBatch:
+    """A batch that was given to a model.
 
     Args:
         batch: the images.
@@ -68,10 +67,16 @@ class Flight:
         self._fitting = fitting
         self._parts = fitting.parts(batch.lease.shard.model, batch.sound)
         self._first = self._begun(self._parts[0]) if self._parts else None
+        self._was_tried_again = False
 
     def is_done(self) -> bool:
         """Return whether ``finish`` does not wait for the first part of the batch."""
-        return not isinstance(self._first, Started) or self._first.is_done()
+        if not isinstance(self._first, Started):
+            return True
+        try:
+            return self._first.is_done()
+        except Exception:  # noqa: BLE001  (a failed device says so to each question: ``finish`` asks again, and judges it)
+            return True
 
     def finish(self) -> None:
         """Fill in what the model made of the images. A part that fails is bisected until the faulty image is isolated.
@@ -80,10 +85,14 @@ class Flight:
         """
         model = self.batch.lease.shard.model
         for part in self._parts:
-            first, self._first = self._first, None
-            self._finish(part, model, first or self._begun(part))
+            self._finish(part, model, self._take_first() or self._begun(part))
         for work in self.batch.works:
             work.pixels = work.feature = None
+
+    def _take_first(self) -> Started | Exception | None:
+        """Return the first part once. Nothing here holds it then: if it fails, its memory is free for smaller parts."""
+        first, self._first = self._first, None
+        return first
 
     def _begun(self, works: Sequence[Work]) -> Started | Exception:
         try:
@@ -108,11 +117,11 @@ class Flight:
             images=len(works),
             error=f"{type(error).__name__}: {error}",
         )
-        if is_memory:
-            traceback.clear_frames(error.__traceback__)  # they hold what the failed batch took
-            if self._fitting.make_room(model):
-                self._finish(works, model, self._begun(works))
-                return
+        _forget_frames(error)
+        if is_memory and self._fitting.make_room(model) and not self._was_tried_again:
+            self._was_tried_again = True
+            self._finish(works, model, self._begun(works))
+            return
         if len(works) == 1 and is_memory:
             # Every image takes the same memory in the model, so the machine has too little left.
             raise UnfitError(of_model(model), out_of_memory(model, error)) from error
@@ -124,6 +133,13 @@ class Flight:
         middle = len(works) // 2
         for half in (works[:middle], works[middle:]):
             self._finish(half, model, self._begun(half))
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Drop the frames in which an error was raised: their functions hold what the failed batch took."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _error_of(started: Started) -> Exception | None:

@@ -49,6 +49,11 @@ class HeldLeases:
         """The leases that are held now."""
         return list(self._held)
 
+    @property
+    def models(self) -> set[str]:
+        """The models and captioners of the shards that are held: they are in use, or will be in a moment."""
+        return {name for lease in self.held for name in (lease.shard.model, lease.shard.captioner)}
+
     def add(self, lease: Lease) -> None:
         """Start renewing the lease of a shard."""
         with self._changed:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -16,7 +16,7 @@ import structlog
 from ram_core import load_model
 from ram_core.captions import template_caption
 from ram_core.checkpoints import installed
-from ram_core.errors import CheckpointError, DeviceError, ModelError, VocabularyError
+from ram_core.errors import DeviceError, ModelError, VocabularyError
 from ram_core.recognition import Done, RecognizesAhead
 from storage.database import unit_of_work
 from storage.errors import UsageError
@@ -24,6 +24,7 @@ from storage.results import generations, teachings
 from storage.results.vocabularies import VocabularySpec
 from storage.tables import RECOGNITION
 from workers.messages import ANY_MODEL, features_kept, teaches_from
+from workers.pipeline.captioner import CAPTIONER, SharedCaptioner
 from workers.pipeline.fitness import EVERYTHING, UnfitError, is_out_of_memory, of_model, out_of_memory
 from workers.pipeline.room import has_room
 from workers.pipeline.stage_holder import StageHolder
@@ -31,7 +32,7 @@ from workers.pipeline.tags import tag_vocabulary
 from workers.stages import StageOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
@@ -57,10 +58,9 @@ class LoadedModel:
     name: str
     recognizer: Recognizer
     thresholds: NDArray[np.float32]  # (T,)
-    options: ModelOptions
+    captioner: SharedCaptioner
     basis: Basis | None = None  # of the vocabulary, if people taught it
     number_format: str = "float32"  # what was chosen for it
-    _tag2text: Any = field(default=None)
 
     @property
     def precision(self) -> str:
@@ -122,27 +122,8 @@ class LoadedModel:
             return [None] * len(predictions)
         if captioner == "template":
             return [self.caption_of_tags(prediction) for prediction in predictions]
-        return list(self._sentences(pixels, [self._assigned(prediction) for prediction in predictions]))
-
-    def _sentences(self, pixels: NDArray[np.uint8], assigned: list[list[str]]) -> list[str]:
-        """Caption with Tag2Text, which takes the same pixels as RAM and RAM++."""
-        import torch  # noqa: PLC0415  (loaded with the first model, not with this module)
-
-        from ram_core.transforms import normalise  # noqa: PLC0415
-
-        if self._tag2text is None:
-            # Words depend on all digits. So a captioner is not certified, but exact.
-            chosen = self.options.chosen("tag2text").name
-            self._tag2text = load_here("tag2text", self.options, "float32" if chosen == "certified" else chosen)
-        squash = self._tag2text.preprocessing
-        if squash.name != getattr(self.recognizer.preprocessing, "name", None):
-            raise CheckpointError(
-                f"the captioner tag2text does not work with {self.name}: use the model ram or ram_plus, "
-                "or the captioner template"
-            )
-        batch = torch.from_numpy(pixels).to(self._tag2text.runner.device)  # (B, S, S, 3)
-        captions: list[str] = self._tag2text.caption(normalise(batch, squash.mean, squash.std), assigned)
-        return captions
+        assigned = [self._assigned(prediction) for prediction in predictions]
+        return list(self.captioner.sentences(self.name, self.recognizer.preprocessing, pixels, assigned))
 
     def _assigned(self, prediction: Prediction) -> list[str]:
         above = prediction.scores > self.thresholds[prediction.tag_ids]
@@ -206,6 +187,7 @@ class ModelHolder:
         self._options = options
         self._lock = threading.Lock()
         self._device = options.device
+        self._captioner = SharedCaptioner(options, load_here)
         # By name, the one used longest ago first. In each, variants by vocabulary id, which share its weights; None is
         # the model with its own tags.
         self._loaded: dict[str, dict[int | None, LoadedModel]] = {}
@@ -280,10 +262,11 @@ class ModelHolder:
                 variants[vocabulary_id] = self._with_vocabulary(variants[None], vocabulary_id)
             return variants[vocabulary_id]
 
-    def release_idle(self, name: str) -> bool:
-        """Unload every model but this one. Return whether there was any."""
+    def release_idle(self, kept: Collection[str]) -> bool:
+        """Unload every model but these. Return whether there was any."""
         with self._lock:
-            return self._unload([other for other in self._loaded if other != name])
+            has_captioner = CAPTIONER not in kept and self._captioner.release()
+            return self._unload([name for name in self._loaded if name not in kept]) or has_captioner
 
     def _unload(self, names: Sequence[str]) -> bool:
         for name in names:
@@ -293,14 +276,17 @@ class ModelHolder:
         return bool(names)
 
     def _load_in_room(self, name: str) -> LoadedModel:
-        while self._loaded and not has_room(name, self._options.models_dir, self._device):
-            self._unload(self.loaded[:1])
+        while not has_room(name, self._options.models_dir, self._device):
+            if not self._captioner.release() and not self._unload(self.loaded[:1]):
+                break
         try:
             return self._load(name)
         except UnfitError as error:
-            if not self._loaded or not isinstance(error.__cause__, Exception) or not is_out_of_memory(error.__cause__):
+            cause = error.__cause__
+            if not isinstance(cause, Exception) or not is_out_of_memory(cause):
                 raise
-        self._unload(self.loaded)
+            if not (self._captioner.release() | self._unload(self.loaded)):
+                raise
         return self._load(name)
 
     def _with_vocabulary(self, model: LoadedModel, vocabulary_id: int | None) -> LoadedModel:
@@ -323,7 +309,7 @@ class ModelHolder:
             ) from error
         thresholds = recognizer.vocabulary.thresholds
         basis_of_heads = basis if heads else None
-        return LoadedModel(model.name, recognizer, thresholds, self._options, basis_of_heads, model.number_format)
+        return LoadedModel(model.name, recognizer, thresholds, self._captioner, basis_of_heads, model.number_format)
 
     def _load(self, name: str) -> LoadedModel:
         log.info("loading model", model=name, device=self._options.device)
@@ -332,7 +318,7 @@ class ModelHolder:
         self._device = str(self._options.arguments.get("device", self._device))
         log.info("model is ready", model=name, device=self._device, precision=chosen.name, because=chosen.why)
         thresholds = recognizer.vocabulary.thresholds
-        return LoadedModel(name, recognizer, thresholds, self._options, number_format=chosen.name)
+        return LoadedModel(name, recognizer, thresholds, self._captioner, number_format=chosen.name)
 
     def _chosen(self, name: str) -> TagPrecision:
         try:

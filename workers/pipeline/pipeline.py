@@ -16,13 +16,13 @@ import structlog
 from storage.database import unit_of_work
 from storage.errors import FatalError
 from storage.ledger import shards
-from workers.pipeline.ahead import Ahead
 from workers.pipeline.batch import Batcher, add_waiting
 from workers.pipeline.feed import works_of
 from workers.pipeline.fetch import BytesBudget, fetch, load_features
 from workers.pipeline.fitness import EVERYTHING, as_unfit_for, concerns_worker, is_orderly, of_archive, of_model
 from workers.pipeline.fitting import Fitting
-from workers.pipeline.infer import Flight, do_stage, recognise
+from workers.pipeline.in_flight import InFlight
+from workers.pipeline.infer import do_stage, recognise
 from workers.pipeline.leases import HeldLeases
 from workers.pipeline.retry import WorkerCrashedError
 from workers.pipeline.steps import PipelineOptions, Steps
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from storage.index.feature_files import FeatureFiles
     from workers.pipeline.decoders import Decoders
     from workers.pipeline.fitness import Fitness
-    from workers.pipeline.infer import Start
+    from workers.pipeline.infer import Start, SubmittedBatch
     from workers.pipeline.metrics import WorkerMetrics
     from workers.pipeline.model_holder import LoadedModel, ModelHolder
     from workers.pipeline.step import Step
@@ -66,7 +66,6 @@ class Pipeline:
         self._engine = engine
         self._fitness = fitness
         self._models = models
-        self._fitting = Fitting(models.release_idle)
         self._decoders = decoders
         self._files = files
         self._options = options
@@ -293,26 +292,26 @@ class Pipeline:
         return self._models.stages.get_for(lease.shard).preprocessing
 
     def _infer(self, step: Step[Work], size_of: Callable[[Lease], int]) -> None:
-        ahead = Ahead(step, partial(self._land, step))
+        fitting = Fitting(lambda name: self._models.release_idle({name, *self.leases.models}))
+        in_flight = InFlight(step, fitting, partial(self._read, step), self.steps.write.inbox.put)
         batcher = Batcher(size_of)
         while True:
             for batch in batcher.overdue():
-                self._launch(batch, step, ahead)
-            ahead.land_done()
+                self._submit(batch, step, in_flight)
+            in_flight.read_done()
             try:
-                work = step.inbox.get(timeout=ahead.patience)
+                work = step.inbox.get(timeout=in_flight.patience)
             except queue.Empty:
                 continue
-            if work is None:
-                ahead.land_all()
+            if work is None:  # whatever is still under way will not be written: see __exit__
                 return
             if self._drops(work.lease):
                 continue
             full = batcher.add(work, is_last=work.lease.arrived() or work.lease.is_careful)
             if full is not None:
-                self._launch(full, step, ahead)
+                self._submit(full, step, in_flight)
 
-    def _launch(self, batch: Batch, step: Step[Work], ahead: Ahead) -> None:
+    def _submit(self, batch: Batch, step: Step[Work], in_flight: InFlight) -> None:
         """Give a batch to its model. Read the results of the one before it, if the device had not finished that."""
         if self._drops(batch.lease):
             return
@@ -320,22 +319,21 @@ class Pipeline:
             self._in_hand += 1
         try:
             with step.labelled(batch.lease):
-                flight = Flight(batch, self._model_for(batch.lease), self._fitting)
+                start = self._start_of(batch)
         except Exception as error:  # noqa: BLE001  (raised again unless this worker is the cause)
             self._leave_to_others(batch.lease, error)
             self.steps.write.inbox.put(batch)
         else:
-            ahead.add(flight)
+            in_flight.submit(batch, start)
 
-    def _land(self, step: Step[Work], flight: Flight) -> None:
-        batch = flight.batch
-        try:
-            with step.labelled(batch.lease):
-                flight.finish()
-        except Exception as error:  # noqa: BLE001  (raised again unless this worker is the cause)
-            self._leave_to_others(batch.lease, error)
+    def _read(self, step: Step[Work], submitted: SubmittedBatch) -> None:
         # Even if its lease is over: a batch stays in hand until it has passed the last stage.
-        self.steps.write.inbox.put(batch)
+        lease = submitted.batch.lease
+        try:
+            with step.labelled(lease):
+                submitted.finish()
+        except Exception as error:  # noqa: BLE001  (raised again unless this worker is the cause)
+            self._leave_to_others(lease, error)
 
     def _write(self) -> None:
         while (batch := self.steps.write.inbox.get()) is not None:
@@ -351,14 +349,10 @@ class Pipeline:
 
     def _write_batch(self, batch: Batch) -> None:
         lease = batch.lease
-        recognises = not lease.is_further
-        thresholds = self._model_of(lease).thresholds if recognises else None
-        stage = None if recognises else self._models.stages.get_for(lease.shard)
         finalise_old_failures(batch)
         with self.steps.write.timed(lease):
-            state = self.leases.until_available(
-                lease, lambda: write(self._engine, batch, thresholds, self._options.lease_seconds, self._files, stage)
-            )
+            how = (batch.thresholds, self._options.lease_seconds, self._files, batch.stage)
+            state = self.leases.until_available(lease, lambda: write(self._engine, batch, *how))
         if state is None:
             return
         if batch.sound:
@@ -383,10 +377,14 @@ class Pipeline:
         outcome = "image waits" if work.failure.is_transient else "image failed"
         log.info(outcome, error_class=work.failure.code, error=work.failure.detail)
 
-    def _model_for(self, lease: Lease) -> Start:
-        if not lease.is_further:
-            return partial(recognise, self._model_of(lease))
-        return partial(do_stage, self._models.stages.get_for(lease.shard))
+    def _start_of(self, batch: Batch) -> Start:
+        """Look up the model of a batch. Return what gives images to it."""
+        if batch.lease.is_further:
+            batch.stage = self._models.stages.get_for(batch.lease.shard)
+            return partial(do_stage, batch.stage)
+        model = self._model_of(batch.lease)
+        batch.thresholds = model.thresholds
+        return partial(recognise, model)
 
     def _model_of(self, lease: Lease) -> LoadedModel:
         return self._models.get(lease.shard.model, lease.shard.vocabulary_id)

@@ -25,9 +25,17 @@ def has_room(name: str, models_dir: Path, device: str) -> bool:
         models_dir: folder of checkpoints.
         device: where the models run.
     """
-    needed = _TIMES * sum(file.stat().st_size for file in (models_dir / name).glob("*") if file.suffix in _WEIGHTS)
+    needed = _TIMES * _bytes_of(models_dir / name)
     free, total = _on_gpu(device) if device.startswith("cuda") else _of_host()
     return free - max(needed, _SMALL_BYTES) > total / _KEPT_FREE
+
+
+def _bytes_of(folder: Path) -> int:
+    found = 0
+    for file in folder.glob("*"):
+        with suppress(FileNotFoundError):  # just replaced
+            found += file.stat().st_size if file.suffix in _WEIGHTS else 0
+    return found
 
 
 def _of_host() -> tuple[int, int]:
@@ -36,9 +44,17 @@ def _of_host() -> tuple[int, int]:
     free, total = memory.available, memory.total
     with suppress(OSError, ValueError):  # no such file, or `max`
         limit = int((_CGROUP / "memory.max").read_text())
-        used = int((_CGROUP / "memory.current").read_text())
+        used = int((_CGROUP / "memory.current").read_text()) - _reclaimable()
         free, total = min(free, limit - used), min(total, limit)
     return free, total
+
+
+def _reclaimable() -> int:
+    """Return the bytes of files that the container has read and the kernel keeps as long as nobody needs the memory."""
+    with suppress(OSError, ValueError, KeyError):  # no such file or line
+        lines = (_CGROUP / "memory.stat").read_text().splitlines()
+        return int(dict(line.split() for line in lines)["inactive_file"])
+    return 0
 
 
 def _on_gpu(device: str) -> tuple[int, int]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from storage.objects.base import ObjectStore
     from storage.results.features import Kept
     from storage.results.images import ImageKey
+    from workers.stages import StageModel
 
 FAILURES_IN_A_ROW = 16
 """With this many transient failures in a row and no success, the store is taken to be down: the shard has to wait."""
@@ -100,10 +101,19 @@ def combined(works: Iterable[Work]) -> Work | None:
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Images of one shard that are inferred and written together. Failed ones are only written."""
+    """Images of one shard that are inferred and written together. Failed ones are only written.
+
+    Attributes:
+        lease: of the shard.
+        works: the images.
+        thresholds: (T,) of the model's tags, from when the batch is given to it. So writing loads no model.
+        stage: the model instead, for a stage other than recognition.
+    """
 
     lease: Lease
     works: list[Work] = field(default_factory=list)
+    thresholds: NDArray[np.float32] | None = None
+    stage: StageModel | None = None
 
     @property
     def sound(self) -> list[Work]:
