@@ -38,7 +38,7 @@ class LoadOptions:
         vocabulary: the tags; default: the official list in ``models_dir``.
         device: where to run.
         dtype: number format of matrix products.
-        certified: on a CPU, tag in bfloat16 with the tags of float32; see ``ram_core.modeling.certified``.
+        certified: on a CPU, tag in bfloat16, nearly always as float32 does; see ``ram_core.modeling.certified``.
         models_dir: folder of ``ramq models pull``.
         cache_dir: where label embeddings of other vocabularies are cached.
         vector_kind: ``image``, the projected global token, or ``tags``, the score-weighted mean of the assigned tags'

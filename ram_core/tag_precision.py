@@ -1,7 +1,8 @@
 """The number format in which images are tagged, by what the device can do and what it is measured to do.
 
-A CPU may know bfloat16 by name only and take longer for it than for float32. So ``auto`` asks for the instructions, and
-then takes the time of a matrix product of the image encoder in both formats.
+On a CPU ``auto`` is float32, unless ``AUTO_CERTIFIES`` says otherwise. A CPU may know bfloat16 by name only and take
+longer for it than for float32. So ``auto`` then asks for the instructions, and takes the time of a matrix product of
+the image encoder in both formats.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,16 +24,20 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 CERTIFIED = "certified"
-"""Computed in bfloat16, with the tags of float32: see ``ram_core.modeling.certified``."""
+"""Computed in bfloat16, with nearly always the tags of float32: see ``ram_core.modeling.certified``."""
+
+AUTO_CERTIFIES: bool = False
+"""Whether ``auto`` is ``certified`` for RAM and RAM++ on a CPU that computes bfloat16 well. The one line to change: off
+until results of ``benchmarks/bench_precision.py`` are recorded."""
 
 CPU_INFO = Path("/proc/cpuinfo")
 # As Linux names them. ``bf16`` is ARM's.
 INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16")
 LEAST_SPEEDUP = 1.5
-"""With less, computing some images again in float32 takes what bfloat16 saves."""
+"""A choice: with less, computing some images again in float32 may take what bfloat16 saves."""
 
 _PRODUCT = (576, 1536, 3072)  # rows, inputs, outputs: about the largest one of RAM's image encoder
-_ROUNDS = 5
+_ROUNDS = 9  # the first of which warm up; a disturbed one does not move the median
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +62,9 @@ def choose_for_tags(name: str, device: torch.device, *, model: str) -> TagPrecis
     """Choose the number format of a model of recognition.
 
     Args:
-        name: a key of ``FORMATS``; ``certified``; or ``auto``. This is float16 on a GPU. On a CPU it is ``certified``
-            if the CPU computes in bfloat16 and is measured to be faster in it, else float32; for ``lite``, float32.
+        name: a key of ``FORMATS``; ``certified``; or ``auto``. This is float16 on a GPU, and float32 on a CPU. With
+            ``AUTO_CERTIFIES`` it is ``certified`` on a CPU that computes in bfloat16 and is measured to be faster in
+            it, but for ``lite``.
         device: where the model will be.
         model: its name.
 
@@ -68,7 +75,7 @@ def choose_for_tags(name: str, device: torch.device, *, model: str) -> TagPrecis
     if name == AUTO:
         if not is_on_cpu:
             return TagPrecision("float16", "a GPU")
-        return TagPrecision("float32", "the format of lite on a CPU") if is_lite else _measured()
+        return TagPrecision("float32", "the format of lite on a CPU") if is_lite else _auto_on_cpu()
     if name not in {*FORMATS, CERTIFIED}:
         raise DeviceError(f"{name!r} is not a number format; use {AUTO}, {', '.join(FORMATS)} or {CERTIFIED}")
     if name == "float16" and is_on_cpu:
@@ -82,8 +89,12 @@ def choose_for_tags(name: str, device: torch.device, *, model: str) -> TagPrecis
 
 def describe_cpu() -> str:
     """Return what ``auto`` chooses on this CPU for large models, and why."""
-    chosen = _measured()
+    chosen = _auto_on_cpu()
     return f"{chosen.name} for ram and ram_plus: {chosen.why}"
+
+
+def _auto_on_cpu() -> TagPrecision:
+    return _measured() if AUTO_CERTIFIES else TagPrecision("float32", "what auto is on a CPU")
 
 
 @cache
@@ -110,15 +121,17 @@ def cpu_flags() -> Collection[str]:
 
 @torch.inference_mode()
 def speedup() -> float:
-    """Measure how many times as fast as in float32 a matrix product is in bfloat16. Takes about 0.2 s."""
+    """Measure how many times as fast as in float32 a matrix product is in bfloat16: the median of some rounds."""
     rows, inputs, outputs = _PRODUCT
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(rows, inputs, generator=generator), torch.randn(outputs, inputs, generator=generator))
     pairs = [(left.to(dtype), right.to(dtype)) for dtype in (torch.float32, torch.bfloat16)]
-    best = [float("inf")] * len(pairs)
+    ratios = []
     for _ in range(_ROUNDS):
-        for at, (images, weights) in enumerate(pairs):
+        seconds = []
+        for images, weights in pairs:
             start = time.perf_counter()
             torch.nn.functional.linear(images, weights)
-            best[at] = min(best[at], time.perf_counter() - start)
-    return best[0] / best[1]
+            seconds.append(time.perf_counter() - start)
+        ratios.append(seconds[0] / seconds[1])
+    return median(ratios)

@@ -1,4 +1,4 @@
-"""The tags of float32 at less than its price: a CPU computes in bfloat16, and again where that might give other tags.
+"""Nearly always the tags of float32, at less than its price: a CPU computes in bfloat16, and again what is in doubt.
 
 Most scores are far from their threshold, so a small error moves none of them across it. The error has two parts:
 
@@ -6,8 +6,12 @@ Most scores are far from their threshold, so a small error moves none of them ac
   again in float32, a few of thousands;
 * that of the image encoder is smaller. An image with a score that is still too near is encoded again in float32.
 
-How large each part is depends on the weights, so it is measured on them: on the first images, which are computed in
-both formats, and on every one that is computed again.
+How large each part is depends on weights and images. So one image of ``EVERY`` is an audit, for as long as the network
+is in use: it is computed in both formats and gets the tags of float32. Audits measure the error of the encoder, count
+images whose tags would have been others, and tell whether bfloat16 pays.
+
+The method is statistical: an error beyond the margin moves a tag unseen. ``benchmarks/bench_precision.py`` measures how
+often.
 """
 
 from __future__ import annotations
@@ -15,7 +19,10 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from collections import deque
+from math import sqrt
+from statistics import fmean, median
+from typing import Any, NamedTuple, Self, TypeVar
 
 import torch
 from torch import nn
@@ -24,51 +31,94 @@ from typing_extensions import override
 from ram_core.modeling.ram import Tagged, Tagger
 from ram_core.modeling.runner import Runner, Started
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 N = TypeVar("N", bound=Tagger)
-D = TypeVar("D")
 
 _log = logging.getLogger(__name__)
 
-FIRST = 16
-"""Images that are computed in both formats, to measure errors and times."""
+EVERY = 32
+"""One image of so many is an audit. A choice: audits cost about 1/32 of what float32 costs."""
+WINDOW = 16
+"""The last audits, which tell whether bfloat16 pays. With 16 of them no single disturbed moment decides."""
 NEAREST = 32
-"""Tags of each image that are decoded again in float32. If more of them are too near, the image is computed again."""
+"""Tags of each image that are decoded again in float32. A choice that matters for speed, not for tags: they are under
+1 % of RAM's 4,585, and an image with more of them too near is computed again."""
 MARGIN = 3.0
-"""Scores that are nearer to their threshold than this many times the root mean square of the error are in doubt."""
-_PART = 4  # images of which the time is taken together
-_ENOUGH = 64  # images after which it is known how many of them have to be computed again
+"""Scores that are nearer to their threshold than this many times the root mean square of the error are in doubt. Of
+normally distributed errors 0.3 % are larger. ``bench_precision`` tries other values."""
+LEAST_DECODER_ERROR = 0.033
+LEAST_ENCODER_ERROR = 0.014
+"""The least root mean square in logits that is reckoned with, so that images on which bfloat16 makes no error, such as
+blank scans, do not hide that of others. Each is what it was on the full-size network with made-up weights, whose logits
+spread by 4.9 (``bench_precision --parts tags``)."""
 
 
-class Error:
-    """The error of logits, measured as images go by."""
+class LogitError:
+    """The error of logits, measured on images as they go by.
 
-    def __init__(self) -> None:
+    Args:
+        least: root mean square that is reckoned with at least, in logits.
+    """
+
+    def __init__(self, least: float) -> None:
+        self._least = least
         self._squares = 0.0
-        self._count = 0
+        self._images = 0
 
-    def see(self, apart: torch.Tensor) -> None:
-        """Take note of errors, of any shape."""
-        finite = apart[apart.isfinite()]
-        self._squares += float(finite.double().square().sum())
-        self._count += finite.numel()
+    def add(self, apart: torch.Tensor) -> None:
+        """Take note of the (B, K) errors of K tags of images. Each image counts once: its tags share much of it."""
+        finite = apart[apart.isfinite().all(dim=1)].double()
+        self._squares += float(finite.square().mean(dim=1).sum())
+        self._images += len(finite)
 
     @property
     def margin(self) -> float:
-        """The distance from its threshold, in logits, at which a score is not in doubt. Infinite: nothing is known."""
-        return MARGIN * (self._squares / self._count) ** 0.5 if self._count else float("inf")
+        """The distance from its threshold, in logits, at which a score is not in doubt.
+
+        It is wider by the standard error of a root mean square of so many images.
+        """
+        images = max(1, self._images)
+        return MARGIN * max(self._least, sqrt(self._squares / images)) * (1 + 1 / sqrt(2 * images))
+
+
+class Rounded(NamedTuple):
+    """What bfloat16 made of images.
+
+    Attributes:
+        logits: (B, T) float32. Those of ``near`` were decoded again in float32.
+        tokens: (B, 1 + N, E) float32.
+        near: (B, K) ids of the tags that are nearest to their thresholds.
+        is_in_doubt: (B,) whether the error of the image encoder may move one of them.
+        is_crowded: (B,) whether other tags are in doubt too.
+    """
+
+    logits: torch.Tensor
+    tokens: torch.Tensor
+    near: torch.Tensor
+    is_in_doubt: torch.Tensor
+    is_crowded: torch.Tensor
+
+
+class Audit(NamedTuple):
+    """Seconds that an image took, and whether it would have been computed again."""
+
+    rounded: float
+    encoded: float
+    decoded: float
+    is_again: bool
 
 
 class CertifiedRunner(Runner[N]):
-    """Runs a network in float32, but tags with a rounded copy of it where that makes no difference.
+    """Runs a network in float32, but tags with a rounded copy of it where that makes no difference, nearly always.
 
     Without ``limits`` it is a float32 runner. The copy takes half as much memory as the network.
 
     Args:
         network: loaded, not prepared.
         device: where to run.
+
+    Attributes:
+        audited: images that were computed in both formats.
+        missed: those of them whose tags would have been others than those of float32.
     """
 
     def __init__(self, network: N, device: torch.device) -> None:
@@ -79,7 +129,8 @@ class CertifiedRunner(Runner[N]):
     @property
     @override
     def precision(self) -> str:
-        return "float32" if self._rounded is None else "certified"
+        """What the next batch is computed in. Only tagging a batch changes it."""
+        return "certified" if self._rounded is not None and self._pays else "float32"
 
     @property
     def margins(self) -> tuple[float, float]:
@@ -88,8 +139,8 @@ class CertifiedRunner(Runner[N]):
 
     @property
     def computed_again(self) -> float:
-        """The share of images that were encoded again, of those after the first ones."""
-        return self._again / self._seen if self._seen else 0.0
+        """The share of images that were encoded again, of those that were tagged in bfloat16."""
+        return self._repeated / self._certified if self._certified else 0.0
 
     @override
     def exact(self) -> Self:
@@ -114,60 +165,73 @@ class CertifiedRunner(Runner[N]):
         return Started(pixels, self._tag(pixels, limits), torch.ones(len(pixels), dtype=torch.bool))
 
     def _tag(self, pixels: torch.Tensor, limits: torch.Tensor) -> Tagged:
-        """Tag pixels. Each logit is on that side of its limit on which float32 has it."""
-        parts, start = [], 0
-        while start < len(pixels):
-            is_first = self._first < FIRST
-            stop = start + min(_PART, FIRST - self._first) if is_first else len(pixels)
-            part = pixels[start:stop]
-            parts.append((self._measure if is_first else self._certify)(part, limits))
-            start += len(part)
+        """Tag pixels. Each logit is, nearly always, on that side of its limit on which float32 has it."""
+        is_audit = (self._images + torch.arange(len(pixels))) % EVERY == 0
+        self._images += len(pixels)
+        audits, others = (each.nonzero()[:, 0] for each in (is_audit, ~is_audit))
+        # One by one: their times are compared with each other.
+        parts = [self._audit(pixels[each : each + 1], limits) for each in audits.tolist()]
+        if len(others):
+            parts.append(self._certify(pixels[others], limits) if self._pays else self(pixels[others]))
+        if len(audits):
+            self._review()
         if len(parts) == 1:
             return parts[0]
-        return Tagged(torch.cat([one.logits for one in parts]), torch.cat([one.tokens for one in parts]))
+        back = torch.cat([audits, others]).argsort()
+        return Tagged(torch.cat([one.logits for one in parts])[back], torch.cat([one.tokens for one in parts])[back])
 
     def _forget(self) -> None:
-        self._encoding, self._decoding = Error(), Error()
-        self._first = self._seen = self._again = 0
-        self._seconds = [float("inf")] * 3  # least per image: rounded, exact, encoded again
+        self._decoding, self._encoding = LogitError(LEAST_DECODER_ERROR), LogitError(LEAST_ENCODER_ERROR)
+        self._images = self._certified = self._repeated = self.audited = self.missed = 0
+        self._window: deque[Audit] = deque(maxlen=WINDOW)
+        self._pays = True
 
-    def _measure(self, pixels: torch.Tensor, limits: torch.Tensor) -> Tagged:
-        """Compute images in both formats. Return the results of float32."""
-        if self._rounded is None:
-            return self(pixels)
-        rounded = self._timed(0, len(pixels), lambda: self._tagged_in_16_bits(pixels))
-        tagged = self._timed(1, len(pixels), lambda: self(pixels))
-        self._first += len(pixels)
-        near = _nearest(tagged.logits, limits)
-        decoded = self._decoded(rounded.tokens, near)
-        self._decoding.see(rounded.logits.gather(1, near) - decoded)
-        again = self._timed(2, len(pixels), lambda: self._decoded(self.embed(pixels), near))
-        self._encoding.see(decoded - again)
-        return tagged
+    def _audit(self, pixels: torch.Tensor, limits: torch.Tensor) -> Tagged:
+        """Compute one image in both formats. Return the results of float32."""
+        start = self._now()
+        rounded = self._round(pixels, limits)
+        rounded_at = self._now()
+        tokens = self.embed(pixels)
+        encoded_at = self._now()
+        exact = self.decode(tokens)
+        decoded_at = self._now()
+        self._encoding.add((rounded.logits - exact.logits).gather(1, rounded.near))
+        is_again = bool((rounded.is_in_doubt | rounded.is_crowded).any())
+        self._window.append(Audit(rounded_at - start, encoded_at - rounded_at, decoded_at - encoded_at, is_again))
+        self.audited += 1
+        if not is_again and not torch.equal(rounded.logits > limits, exact.logits > limits):
+            self.missed += 1
+            _log.warning(
+                "bfloat16 would have given other tags to %d of %d images that were computed in both formats",
+                self.missed,
+                self.audited,
+            )
+        return exact
 
     def _certify(self, pixels: torch.Tensor, limits: torch.Tensor) -> Tagged:
         """Compute images in bfloat16, and the scores that are in doubt in float32."""
-        if self._rounded is None:
-            return self(pixels)
+        logits, tokens, near, is_in_doubt, is_crowded = self._round(pixels, limits)
+        encode = is_in_doubt & ~is_crowded
+        if bool(encode.any()):
+            tokens[encode] = self.embed(pixels[encode])
+            logits[encode] = logits[encode].scatter(1, near[encode], self._decoded(tokens[encode], near[encode]))
+        if bool(is_crowded.any()):
+            logits[is_crowded], tokens[is_crowded] = self(pixels[is_crowded])
+        self._certified += len(pixels)
+        self._repeated += int((is_in_doubt | is_crowded).sum())
+        return Tagged(logits, tokens)
+
+    def _round(self, pixels: torch.Tensor, limits: torch.Tensor) -> Rounded:
+        """Compute images in bfloat16, and decode the scores that are nearest to their limits again."""
         logits, tokens = (each.float() for each in self._tagged_in_16_bits(pixels))
         near = _nearest(logits, limits)
         decoded = self._decoded(tokens, near)
-        self._decoding.see(logits.gather(1, near) - decoded)
+        self._decoding.add(logits.gather(1, near) - decoded)
         # Those that are not decoded again have both errors.
         least = (logits.gather(1, near[:, -1:]) - limits[near[:, -1:]]).abs().squeeze(1)
-        is_too_close = (least <= sum(self.margins)) & (near.shape[1] < logits.shape[1])
+        is_crowded = (least <= sum(self.margins)) & (near.shape[1] < logits.shape[1])
         is_in_doubt = (decoded - limits[near]).abs().amin(dim=1) <= self._encoding.margin
-        logits.scatter_(1, near, decoded)
-        again = is_in_doubt & ~is_too_close
-        if bool(again.any()):
-            tokens[again] = self.embed(pixels[again])
-            exact = self._decoded(tokens[again], near[again])
-            self._encoding.see(decoded[again] - exact)
-            logits[again] = logits[again].scatter(1, near[again], exact)
-        if bool(is_too_close.any()):
-            logits[is_too_close], tokens[is_too_close] = self(pixels[is_too_close])
-        self._count(len(pixels), int(again.sum()), int(is_too_close.sum()))
-        return Tagged(logits, tokens)
+        return Rounded(logits.scatter(1, near, decoded), tokens, near, is_in_doubt, is_crowded)
 
     def _tagged_in_16_bits(self, pixels: torch.Tensor) -> Tagged:
         assert self._rounded is not None
@@ -175,26 +239,32 @@ class CertifiedRunner(Runner[N]):
 
     def _decoded(self, tokens: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
         """Return (B, K) float32 logits of (B, K) tags, from (B, 1 + N, E) tokens."""
-        tokens = tokens.float()
         return torch.cat([self.network.decode_some(one[None], which) for one, which in zip(tokens, near, strict=True)])
 
-    def _count(self, images: int, encoded: int, computed: int) -> None:
-        """Stop computing in bfloat16 if too many images have to be computed again."""
-        self._seen += images
-        self._again += encoded + computed
-        rounded, exact, again = self._seconds
-        if self._seen >= _ENOUGH and rounded + self.computed_again * again > exact:
-            _log.warning(
-                "%.0f %% of images have a score too near to its threshold for bfloat16: float32 from now on",
-                100 * self.computed_again,
-            )
-            self._rounded = None
+    def _now(self) -> float:
+        return time.perf_counter()
 
-    def _timed(self, which: int, images: int, job: Callable[[], D]) -> D:
-        start = time.perf_counter()
-        done = job()
-        self._seconds[which] = min(self._seconds[which], (time.perf_counter() - start) / images)
-        return done
+    def _review(self) -> None:
+        """Change to float32, or back, if the last audits say that it takes less time.
+
+        Both ways are timed on the same images, one at a time. What it takes to encode an image again is the time of the
+        encoder.
+        """
+        if len(self._window) < WINDOW:
+            return
+        rounded, encoded, decoded, doubt = zip(*self._window, strict=True)
+        exact = median(encoded) + median(decoded)
+        again = fmean(doubt)
+        pays = median(rounded) + again * median(encoded) < exact
+        if pays != self._pays:
+            self._pays = pays
+            _log.warning(
+                "%.0f %% of images have a score too near to its threshold for bfloat16, which takes %.2f of the time "
+                "of float32: %s from now on",
+                100 * again,
+                median(rounded) / exact,
+                self.precision,
+            )
 
 
 def _nearest(logits: torch.Tensor, limits: torch.Tensor) -> torch.Tensor:

@@ -124,7 +124,8 @@ class ImageOut(FromView):
     model: str | None
     precision: str | None = Field(
         description="number format in which the tags were computed: `float32`, `float16`, `bfloat16`, or `certified`: "
-        "bfloat16, and no score came so near to its threshold that float32 might give other tags; null: not recorded"
+        "bfloat16, and what came near to a threshold again in float32, so nearly always the tags of float32; null: not "
+        "recorded"
     )
     tags: list[TagOut]
     history: list[HistoryOut]

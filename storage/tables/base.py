@@ -17,8 +17,8 @@ PERSON_UNITS = SCORE_SCALE + 1
 """Score of a tag that a person added: above every threshold. Shown as 1. Also a constant in ``corrected_tags``."""
 
 PRECISIONS = ("float32", "float16", "bfloat16", "certified")
-"""Number formats of records, which name them by place; add only at the end. ``certified``: computed in bfloat16, and no
-score came so near to its threshold that float32 might give other tags."""
+"""Number formats of records, which name them by place; add only at the end. ``certified``: computed in bfloat16, and
+what came near to a threshold again in float32. So tags are nearly always those of float32."""
 
 RECOGNITION = "recognition"
 """The stage that every archive has: tags, captions and vectors. Others are keys of ``results.partitions.TABLES``."""

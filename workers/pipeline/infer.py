@@ -156,13 +156,14 @@ def recognise(model: LoadedModel, works: Sequence[Work]) -> Started:
         return Started(_at_once, lambda: _fill_again(works, model))
     shard = works[0].lease.shard
     pixels = np.stack([work.pixels for work in works if work.pixels is not None])  # (B, S, S, 3)
+    precision = model.precision  # a batch may change that of the next one
     pending = model.submit(pixels, shard.features)
 
     def finish() -> None:
         predictions = pending.result()
         _fill(works, predictions, model.captions(shard.captioner, pixels, predictions))
         for work in works:
-            work.precision = model.precision
+            work.precision = precision
 
     return Started(pending.is_done, finish)
 
