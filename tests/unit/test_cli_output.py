@@ -22,6 +22,7 @@ def test_views_become_json_that_keeps_every_language(capsys: pytest.CaptureFixtu
         "space": None,
         "unranked": {},
         "notes": [],
+        "ended": None,
     }
     assert "猫" in out
 
