@@ -16,7 +16,7 @@ from tests import crop_archive
 from tests.crop_archive import image_ids
 from tests.engine_archive import NAME, finish, stored_items, stored_labels, turn, until, view, write_version
 from tests.services.null_worker import NullModel, expected
-from workers.pipeline.model_holder import LoadedModel
+from workers.pipeline.captioner import SharedCaptioner
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,7 +121,9 @@ def test_pictures_without_a_record_are_recognised_by_a_job_that_names_only_them(
 def test_a_generated_caption_and_the_tags_that_it_names(
     recorded: Services, crop_worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(LoadedModel, "_sentences", lambda _self, pixels, _assigned: [SENTENCE] * len(pixels))
+    monkeypatch.setattr(
+        SharedCaptioner, "sentences", lambda _self, _model, _how, pixels, _tags: [SENTENCE] * len(pixels)
+    )
     first, second, third, *_ = ids = image_ids(recorded)
     write_version(recorded, [Label(third, 60, ["given"], "removed")], {second: [SENTENCE]})
     recorded.corrections.tag([first], remove=["tag 60"])
