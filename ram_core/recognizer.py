@@ -74,6 +74,7 @@ class NetworkRecognizer(Generic[N]):
         self._vocabulary = vocabulary
         self._preprocessing = SquashTransform(runner.network.visual_encoder.sizes.image_size)
         self._thresholds: torch.Tensor | None = None
+        self._threshold_logits = None if vocabulary is None else torch.tensor(vocabulary.thresholds).logit()  # (T,)
 
     @property
     def vocabulary(self) -> TagVocabulary:
@@ -172,8 +173,7 @@ class NetworkRecognizer(Generic[N]):
         return self.runner.send(host, lambda sent: normalise(sent, self.preprocessing.mean, self.preprocessing.std))
 
     def _limits(self, *, caption: bool = False) -> torch.Tensor | None:
-        is_exact = self._vocabulary is None or (caption and self.words is not None)  # nothing certifies captions
-        return None if is_exact else torch.tensor(self.vocabulary.thresholds).logit()
+        return None if caption and self.words is not None else self._threshold_logits  # nothing certifies captions
 
     def _checked(self, pixels: torch.Tensor) -> torch.Tensor:
         size = self.preprocessing.size

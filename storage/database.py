@@ -5,7 +5,8 @@ from __future__ import annotations
 import select
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import TYPE_CHECKING, Any, cast
 
 from psycopg import DataError
 from psycopg import Error as PsycopgError
@@ -36,6 +37,8 @@ QUIET_SECONDS = 5
 
 _IS_POOLED = "is_pooled"
 _USED_AT = "used_at"
+_NEWEST = "newest connection"
+_numbers = count(1)
 
 # A generic plan can be far worse than one for the actual values: a range may select a few rows or all, and a generic
 # plan locks the partitions of every generation that a parameter could name. Therefore psycopg is told what to prepare
@@ -74,6 +77,7 @@ def make_engine(url: str, *, pool_size: int = 10) -> Engine:
     @event.listens_for(engine, "connect")
     def _on_connect(connection: psycopg.Connection[Any], record: Any) -> None:
         record.info[_USED_AT] = time.monotonic()
+        vars(engine.pool)[_NEWEST] = next(_numbers)
         found = connection.execute(
             """SELECT pg_backend_pid(), set_config('timezone', 'UTC', FALSE),
                    set_config('idle_in_transaction_session_timeout', %s, FALSE)""",
@@ -110,6 +114,11 @@ def make_engine(url: str, *, pool_size: int = 10) -> Engine:
         return True
 
     return engine
+
+
+def newest_connection(engine: Engine) -> int:
+    """Return a number that changes with every connection that the engine opens."""
+    return cast("int", vars(engine.pool).get(_NEWEST, 0))
 
 
 def _is_alive(engine: Engine, connection: psycopg.Connection[Any], idle_seconds: float) -> bool:

@@ -10,10 +10,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from storage.database import driver_connection, errors_named, is_pooled
+from storage.database import driver_connection, errors_named, is_pooled, newest_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -44,18 +43,23 @@ class _Memory:
     """The facts of the newest snapshot that a process has seen of one database. Thread-safe."""
 
     def __init__(self) -> None:
-        self._moment = Moment("", {})
+        self._newest = (0, Moment("", {}))
 
-    def at(self, snapshot: str) -> Moment:
-        """Return what was looked up at a snapshot."""
-        moment = self._moment
-        if moment.snapshot != snapshot:
-            moment = self._moment = Moment(snapshot, {})
+    def at(self, snapshot: str, connection: int) -> Moment:
+        """Return what was looked up at a snapshot.
+
+        Everything is forgotten with each new connection: after a crash, the database may give the number of a lost
+        transaction to another one.
+
+        Args:
+            snapshot: PostgreSQL's text form.
+            connection: ``newest_connection``.
+        """
+        known, moment = self._newest
+        if (known, moment.snapshot) != (connection, snapshot):
+            moment = Moment(snapshot, {})
+            self._newest = (connection, moment)
         return moment
-
-    def forget(self, *_: object) -> None:
-        """Forget everything: after a crash, the database may give the number of a lost transaction to another one."""
-        self._moment = Moment("", {})
 
 
 @contextmanager
@@ -79,12 +83,12 @@ def moment_of(session: Session) -> Moment | None:
     if _MOMENT not in session.info:
         memory = session.info.get(_MEMORY)
         moment = None
-        # A connection pool in between would hide that the server crashed: see ``_Memory.forget``.
+        # A connection pool in between would hide that the server crashed: see ``_Memory.at``.
         if memory is not None and not is_pooled(session.connection()):
             row = driver_connection(session).execute(_SNAPSHOT, prepare=True).fetchone()
             assert row is not None
             snapshot, is_exact = row
-            moment = memory.at(snapshot) if is_exact else None
+            moment = memory.at(snapshot, newest_connection(session.connection().engine)) if is_exact else None
         session.info[_MOMENT] = moment
     return cast("Moment | None", session.info[_MOMENT])
 
@@ -116,7 +120,6 @@ def _reader_of(engine: Engine) -> _Reader:
     # It is kept with the engine, and goes with it. To make one takes as long as a statement.
     reader = vars(engine).get(_READER)
     if reader is None:
-        reader = _Reader(engine.execution_options(isolation_level="AUTOCOMMIT"), _Memory())
-        event.listen(engine, "connect", reader.memory.forget)
-        reader = vars(engine).setdefault(_READER, reader)
+        made = _Reader(engine.execution_options(isolation_level="AUTOCOMMIT"), _Memory())
+        reader = vars(engine).setdefault(_READER, made)
     return cast("_Reader", reader)

@@ -160,8 +160,9 @@ def test_a_child_has_neither_our_environment_nor_our_files(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "do-not-tell")
     with (tmp_path / "secret").open("w") as file:
         os.set_inheritable(file.fileno(), True)
+        others = children()
         pool.decode(picture(), SMALL)
-        [child] = children()
+        [child] = [each for each in children() if each not in others]
         assert "AWS_SECRET_ACCESS_KEY" not in child.environ()
         assert child.open_files() == []
 
