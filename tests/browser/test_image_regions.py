@@ -225,6 +225,7 @@ def test_a_region_is_drawn_with_the_keyboard_alone(page: Page, cup: int, service
     page.goto("/")
     page.locator(f'a.shot[href^="/images/{cup}"]').click()
     expect(page.get_by_role("link", name="← Back to results")).to_be_visible()
+    page.wait_for_load_state()  # the script moves the focus
     summary(page).press("Enter")
     expect(page.get_by_label("Tag", exact=True)).to_be_focused()
     page.keyboard.type("saucer")
