@@ -98,7 +98,8 @@ def test_what_is_stored_is_what_the_tokens_say(lines: list[str]) -> None:
 @given(st.lists(TEXTS, max_size=3), st.data())
 def test_what_stands_in_a_picture_is_found_by_what_stands_there(lines: list[str], data: st.DataObject) -> None:
     lines = [clean(line) for line in lines]
-    whole = list(tokens(lines))
+    # Folding makes two characters of Thai's sara am. Nobody asks with them: a question has the one that was written.
+    whole = [token for token in tokens(lines) if token.word in {each.word for each in tokens([token.word])}]
     if not whole:
         return
     token = data.draw(st.sampled_from(whole))
