@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from ram_core.recognition import Pending, Prediction, Recognizer, Retagger
-    from ram_core.recognizer import RamRecognizer
     from ram_core.tag_precision import TagPrecision
     from ram_core.teaching.recognizer import TaughtRecognizer
     from ram_core.vocabulary import TagVocabulary
@@ -93,19 +92,17 @@ class LoadedModel:
     def _can_retag(self) -> bool:
         return hasattr(self.recognizer, "retags_from")
 
-    def predict(self, pixels: NDArray[np.uint8], features: str) -> list[Prediction]:
-        """Recognise (B, S, S, 3) pixels. ``features`` is what the job was asked to keep: see ``features_kept``."""
-        kept = features_kept(self.name, features)
-        if kept == "none":
-            return self.recognizer.predict(pixels)
-        return cast("RamRecognizer", self.recognizer).predict(pixels, features=cast("Any", kept))
-
     def submit(self, pixels: NDArray[np.uint8], features: str) -> Pending:
-        """Begin to recognise, as ``predict`` does. On a GPU this returns before the GPU has computed."""
-        if not isinstance(self.recognizer, RecognizesAhead):
-            return Done(self.predict(pixels, features))
+        """Begin to recognise (B, S, S, 3) pixels. On a GPU this returns before the GPU has computed.
+
+        ``features`` is what the job was asked to keep: see ``features_kept``.
+        """
         kept = features_kept(self.name, features)
-        return self.recognizer.submit(pixels, features=None if kept == "none" else kept)
+        if isinstance(self.recognizer, RecognizesAhead):
+            return self.recognizer.submit(pixels, features=None if kept == "none" else kept)
+        if kept == "none":
+            return Done(self.recognizer.predict(pixels))
+        return Done(cast("Any", self.recognizer).predict(pixels, features=kept))
 
     def caption_of_tags(self, prediction: Prediction) -> str | None:
         """Return the sentence that the template composes from the assigned tags."""
