@@ -11,11 +11,13 @@ import itertools
 import mmap
 import resource
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -83,6 +85,14 @@ class MappedFile:
         """
         if self.is_cold:
             self.ask(starts, lengths)
+
+    @contextmanager
+    def fetched(self, starts: NDArray[np.int64], lengths: NDArray[np.int64] | int) -> Iterator[None]:
+        """``fetch`` places, and ``learn`` how much the block, which reads them in this thread, reads from disk."""
+        before = disk_bytes()
+        self.fetch(starts, lengths)
+        yield
+        self.learn(disk_bytes() - before)
 
     def learn(self, disk_bytes: int) -> None:
         """Note how much a search read from disk that asked for places of this file, or did not have to."""

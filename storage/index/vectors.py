@@ -10,7 +10,7 @@ Sources: IVF, FAISS (arXiv 2401.08281, section 5.1); RaBitQ (arXiv 2405.12497).
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,10 +20,11 @@ import numpy as np
 
 from storage.index.bitmaps import packed, rows_in
 from storage.index.by_lists import Found, look_up
-from storage.index.mapped import MappedFile, disk_bytes
+from storage.index.mapped import MappedFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -177,19 +178,13 @@ class Vectors:
         with in_one_thread():
             rotated = rotation.apply(query[np.newaxis])
             nearness, nearest = lists.quantizer.search(rotated, probes)
-            before = disk_bytes()
-            self._fetch_lists(nearest[0])
-            found = _scan_lists(lists, rotated, nearest, nearness, int(self.candidates * depth))
-            if self.mapped is not None and self.mapped.coarse is not None:
-                self.mapped.coarse.learn(disk_bytes() - before)
-        return found
+            with self._fetched_lists(nearest[0]):
+                return _scan_lists(lists, rotated, nearest, nearness, int(self.candidates * depth))
 
     def fetch(self, rows: NDArray[Any]) -> None:
         """Begin to read the vectors of these rows from disk, if that is where they are."""
         if self.mapped is not None:
-            width = 2 * self.vector_size
-            starts = len(self.mapped.exact) - (len(self) - rows.astype(np.int64)) * width
-            self.mapped.exact.fetch(starts, width)
+            self.mapped.exact.fetch(*self._places(rows))
 
     def learn(self, disk_bytes: int) -> None:
         """Note how much was read from disk for rows that were fetched."""
@@ -205,13 +200,9 @@ class Vectors:
         best_rows, best_scores = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.float32)]
         for start in range(0, len(rows), GATHER_BLOCK):
             block = rows[start : start + GATHER_BLOCK]
-            before = disk_bytes()
-            if not is_fetched:
-                self.fetch(block)
             few = exact_index(self.vector_size)
-            few.add_sa_codes(codes[block])
-            if not is_fetched:
-                self.learn(disk_bytes() - before)
+            with nullcontext() if is_fetched else self._fetched(block):
+                few.add_sa_codes(codes[block])
             places, scores = _found(few, query, min(k, len(block)), None)
             best_rows.append(block[places].astype(np.int64))
             best_scores.append(scores)
@@ -226,10 +217,8 @@ class Vectors:
 
     def codes(self, rows: NDArray[Any]) -> NDArray[np.float16]:
         """Return the vectors of some rows as (K, D)."""
-        before = disk_bytes()
-        self.fetch(rows)
-        codes: NDArray[np.float16] = self._bytes()[rows].view(np.float16)
-        self.learn(disk_bytes() - before)
+        with self._fetched(rows):
+            codes: NDArray[np.float16] = self._bytes()[rows].view(np.float16)
         return codes
 
     def files(self) -> dict[str, Callable[[Callable[[bytes], None]], None]]:
@@ -248,11 +237,20 @@ class Vectors:
     def _is_gathered(self, selected: BitMap | None) -> bool:
         return selected is not None and len(selected) <= max(GATHERED_ROWS, len(self) // GATHERED_SHARE)
 
-    def _fetch_lists(self, lists: NDArray[np.int64]) -> None:
+    def _places(self, rows: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
+        """Return where rows begin in the mapped file, and how long each is."""
+        assert self.mapped is not None
+        width = 2 * self.vector_size
+        return len(self.mapped.exact) - (len(self) - rows.astype(np.int64)) * width, width
+
+    def _fetched(self, rows: NDArray[Any]) -> AbstractContextManager[None]:
+        return nullcontext() if self.mapped is None else self.mapped.exact.fetched(*self._places(rows))
+
+    def _fetched_lists(self, lists: NDArray[np.int64]) -> AbstractContextManager[None]:
         if self.mapped is None or self.mapped.coarse is None or self.mapped.list_starts is None:
-            return
+            return nullcontext()
         starts = self.mapped.list_starts[lists]
-        self.mapped.coarse.fetch(starts, self.mapped.list_starts[lists + 1] - starts)
+        return self.mapped.coarse.fetched(starts, self.mapped.list_starts[lists + 1] - starts)
 
     def _bytes(self) -> NDArray[np.uint8]:
         """Return all rows as (N, 2 D): mapped for scattered reads, or a view of FAISS' memory, valid as long as it."""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pyroaring import BitMap
 
 from storage.index import ann, by_lists
+from storage.index import mapped as mapping
 from storage.index import vectors as searching
 from storage.index.by_lists import look_up
 from storage.index.mapped import FEW_BYTES, GAP_PAGES, MANY_WARM, PAGE, MappedFile, pieces
@@ -205,7 +206,7 @@ def test_searches_learn_from_both_files_what_they_read(parts: list[Vectors], mon
     learned: list[tuple[MappedFile, int]] = []
     counts = itertools.count(step=100)
     monkeypatch.setattr(MappedFile, "learn", lambda file, read: learned.append((file, read)))
-    for module in (searching, by_lists):
+    for module in (mapping, by_lists):
         monkeypatch.setattr(module, "disk_bytes", lambda: next(counts))
     monkeypatch.setattr(Vectors, "best_among", _scored)
     look_up([(parts[0], None)], clustered(1, 9)[0], 10)
