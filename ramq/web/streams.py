@@ -13,7 +13,9 @@ from typing_extensions import override
 from ramq.web.turns import BusyError
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer, Callable, Iterator
+    from collections.abc import Callable, Iterator
+
+    from typing_extensions import Buffer
 
 CHUNK_BYTES = 64 * 1024
 _CHUNKS = 16

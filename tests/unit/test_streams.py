@@ -82,7 +82,11 @@ def _begun(streams: Streams) -> list[bytes]:
     """Begin as soon as there is a place."""
     for _ in range(200):
         try:
-            return list(streams.begin(lambda file: file.write(b"next") and None))
+            return list(streams.begin(_next))
         except BusyError:
             threading.Event().wait(0.05)
     raise AssertionError("no place became free")
+
+
+def _next(file: IO[bytes]) -> None:
+    file.write(b"next")
