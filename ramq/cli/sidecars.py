@@ -54,7 +54,7 @@ def sidecars(
 
     Example: ramq sidecars --archive 1 --beside
 
-    Example: ramq sidecars 'castle after:2024-01-01' --out sidecars
+    Example: ramq sidecars 'castle archive:1' --out sidecars
     """
     if is_beside == (out is not None):
         raise UsageError("say where the sidecars go: --beside, or --out DIR")
