@@ -81,12 +81,6 @@ def choose_for_tags(name: str, device: torch.device, *, model: str) -> TagPrecis
     return TagPrecision(name, "as asked for")
 
 
-def describe_cpu() -> str:
-    """Return what ``auto`` chooses on this CPU for large models, and why."""
-    chosen = _on_this_cpu()
-    return f"{chosen.name} for ram and ram_plus: {chosen.why}"
-
-
 @cache
 def _on_this_cpu() -> TagPrecision:
     known = [name for name in INSTRUCTIONS if name in cpu_flags()]

@@ -148,11 +148,14 @@ def _device(settings: Settings) -> Finding:
     if gpus and settings.device != "cpu":
         return Finding("device", "ok", ", ".join(gpus))
     detail = "the CPU is used" if gpus else "no GPU; the CPU is used"
-    if settings.precision == "auto" and settings.model != "lite":
-        from ram_core.tag_precision import describe_cpu  # noqa: PLC0415  (torch)
+    from ram_core.errors import DeviceError  # noqa: PLC0415
+    from ram_core.tag_precision import choose_for_tags  # noqa: PLC0415  (torch)
 
-        detail += f", in {describe_cpu()}"
-    return Finding("device", "ok", detail)
+    try:
+        chosen = choose_for_tags(settings.precision, torch.device("cpu"), model=settings.model)
+    except DeviceError as error:
+        return Finding("device", "fault", f"RAMQ_PRECISION is {settings.precision}, but {error}", "set RAMQ_PRECISION")
+    return Finding("device", "ok", f"{detail}, in {chosen.name}: {chosen.why}")
 
 
 def _models(settings: Settings) -> list[Finding]:

@@ -119,6 +119,7 @@ class Worker:
         self._planner = Planner(engine, models, fitness=self.fitness, shard_size=shard_size, s3=s3)
         self._datasets = DatasetBuilder(self.id, Tools(engine, self._files))
         self._stopping = threading.Event()
+        self._is_over = threading.Event()
         self._pipeline: Pipeline | None = None
         self._busy = threading.Lock()
         self._job_id: int | None = None
@@ -176,6 +177,7 @@ class Worker:
         self.stop()
         with self._busy:
             self._decoders.close()
+        self._is_over.set()
         for thread in self._threads:
             thread.join(timeout=10)
         try:
@@ -277,7 +279,9 @@ class Worker:
     # Background loops ------------------------------------------------------------------------------------------------
 
     def _repeat(self, name: str, action: Callable[[], None], pause: Callable[[], float]) -> None:
-        while not self._stopping.wait(pause() * random.uniform(0.8, 1.2)):  # noqa: S311  (spreads workers, no secret)
+        # A batch in hand may take longer than a lease: its leases are renewed until it is written.
+        ended = self._is_over if name == "heartbeat" else self._stopping
+        while not ended.wait(pause() * random.uniform(0.8, 1.2)):  # noqa: S311  (spreads workers, no secret)
             try:
                 action()
             except (RamqError, redis.RedisError) as error:
@@ -368,10 +372,13 @@ class Worker:
     def _publish_new(self) -> None:
         with unit_of_work(self._engine) as session:
             ids = list(indexed(session))
+        is_sweep = time.monotonic() - self._swept_at > SWEEP_SECONDS
+        if is_sweep:
+            self._builder.look_again()
         for generation_id in ids:
-            if self._builder.publish_new(generation_id) is not None:
+            if self._builder.publish_new(generation_id) is not None or is_sweep:
                 self._builder.compact(generation_id)
-        if time.monotonic() - self._swept_at > SWEEP_SECONDS:
+        if is_sweep:
             self._swept_at = time.monotonic()
             self._builder.collect_garbage()
             compact_features(self._engine, self._builder.store.place)

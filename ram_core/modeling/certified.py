@@ -6,9 +6,9 @@ Most scores are far from their threshold, so a small error moves none of them ac
   again in float32, a few of thousands;
 * that of the image encoder is smaller. An image with a score that is still too near is encoded again in float32.
 
-How large each part is depends on weights and images. So one image of ``EVERY`` is an audit, for as long as the network
-is in use: it is computed in both formats and gets the tags of float32. Audits measure the error of the encoder, count
-images whose tags would have been others, and tell whether bfloat16 pays.
+How large each part is depends on weights and images. So one image of ``EVERY``, chosen by chance, is an audit, for as
+long as the network is in use: it is computed in both formats and gets the tags of float32. Audits measure the error of
+the encoder, count images whose tags would have been others, and tell whether bfloat16 pays.
 
 The method is statistical: an error beyond the margin moves a tag unseen. ``benchmarks/bench_precision.py`` measures how
 often.
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import random
 import time
 from collections import deque
 from math import sqrt
@@ -166,8 +167,7 @@ class CertifiedRunner(Runner[N]):
 
     def _tag(self, pixels: torch.Tensor, limits: torch.Tensor) -> Tagged:
         """Tag pixels. Each logit is, nearly always, on that side of its limit on which float32 has it."""
-        is_audit = (self._images + torch.arange(len(pixels))) % EVERY == 0
-        self._images += len(pixels)
+        is_audit = self._chosen(len(pixels))
         audits, others = (each.nonzero()[:, 0] for each in (is_audit, ~is_audit))
         # One by one: their times are compared with each other.
         parts = [self._audit(pixels[each : each + 1], limits) for each in audits.tolist()]
@@ -180,8 +180,22 @@ class CertifiedRunner(Runner[N]):
         back = torch.cat([audits, others]).argsort()
         return Tagged(torch.cat([one.logits for one in parts])[back], torch.cat([one.tokens for one in parts])[back])
 
+    def _chosen(self, count: int) -> torch.Tensor:
+        """Return which of the next images are audits: the very first one, and one of each ``EVERY``.
+
+        By chance: archives in which kinds of pictures take turns would otherwise always have the same kind audited.
+        """
+        found = torch.zeros(count, dtype=torch.bool)
+        while self._next_audit < self._images + count:
+            found[self._next_audit - self._images] = True
+            block = self._next_audit // EVERY + 1
+            self._next_audit = block * EVERY + self._chance.randrange(EVERY)
+        self._images += count
+        return found
+
     def _forget(self) -> None:
         self._decoding, self._encoding = LogitError(LEAST_DECODER_ERROR), LogitError(LEAST_ENCODER_ERROR)
+        self._next_audit, self._chance = 0, random.Random(0)  # noqa: S311  (a sample, no secret)
         self._images = self._certified = self._repeated = self.audited = self.missed = 0
         self._window: deque[Audit] = deque(maxlen=WINDOW)
         self._pays = True

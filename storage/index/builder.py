@@ -8,7 +8,7 @@ old ones. Therefore a crash at any point leaves the last published state and som
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -105,8 +105,7 @@ class IndexBuilder:
         # Read at one snapshot: the rows, their predecessors and the erasures must match.
         self.snapshot_engine = engine.execution_options(isolation_level="REPEATABLE READ")
         self.store = SegmentStore(place, cache_dir)
-        self.min_rows = min_rows
-        self.max_age_seconds = max_age_seconds
+        self.min_rows, self.max_age_seconds = min_rows, max_age_seconds
         self.max_segment_rows = max_segment_rows
         self._seen_usable: dict[int, int] = {}
         self.flat_rows = flat_rows
@@ -169,6 +168,11 @@ class IndexBuilder:
         """Read every byte of the index and compare its ids with the database. Return the problems, one line each."""
         with unit_of_work(self.snapshot_engine) as session:
             return problems(session, self.store, generation_id)
+
+    def look_again(self) -> None:
+        """Forget which files could be read: they may have been damaged or deleted since."""
+        self._seen_usable.clear()
+        self.store.close()
 
     def collect_garbage(self) -> int:
         """Delete files that no recent manifest refers to. Return the number of deleted names."""
@@ -377,19 +381,17 @@ class IndexBuilder:
 
     def _is_readable(self, build: Build, entry: SegmentEntry) -> bool:
         self._require_lock(build)
-        try:
+        with suppress(DamagedError):
             self.store.segment(build.generation_id, entry.name)
             self.store.dead(build.generation_id, entry)
-        except DamagedError:
-            return False
-        return True
+            return True
+        return False
 
     def _is_sound(self, build: Build, name: str) -> bool:
-        try:
+        with suppress(DamagedError):
             self.store.check(build.generation_id, name)
-        except DamagedError:
-            return False
-        return True
+            return True
+        return False
 
 
 def _read(session: Session, build: Build, window: Window) -> Part:

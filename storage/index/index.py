@@ -173,6 +173,9 @@ class VectorIndex:
         if head.is_private:
             return self._open(session, generation_id, head)
         generation = self._generation(generation_id)
+        if self.store.close_changed():
+            for each in list(self._generations.values()):
+                each.view = None
         generation.searched_at = time.monotonic()
         is_followed = generation.searched_at - generation.followed_at < FOLLOWED_SECONDS
         return self._current(session, generation, head, may_wait=is_followed)

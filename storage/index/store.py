@@ -10,7 +10,7 @@ from contextlib import suppress
 from hashlib import sha256
 from io import BytesIO
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LOOK_SECONDS = 1.0
+"""How often the files of opened segments are looked at, whether somebody has written into them."""
+
 COPY_GRACE_SECONDS = 3600.0
 """Copies that the newest manifest does not use are kept this long: another process may be about to open them."""
 
@@ -43,7 +46,8 @@ class SegmentStore:
     def __init__(self, place: FileStorage, cache_dir: Path) -> None:
         self.place = place
         self.cache_dir = cache_dir
-        self._opened: dict[str, Part] = {}
+        self._opened: dict[str, _Opened] = {}
+        self._looked_at = time.monotonic()
         self._lock = Lock()
 
     def manifest(self, generation_id: int, number: int) -> Manifest:
@@ -61,11 +65,31 @@ class SegmentStore:
         """Return a segment whose files were checked. Raises ``DamagedError``."""
         path = f"{generation_folder(generation_id)}/{name}"
         with self._lock:
-            segment = self._opened.get(path)
-            if segment is None:
-                segment = open_segment(self._checked_folder(path), name)
-                self._opened[path] = segment
-            return segment
+            opened = self._opened.get(path)
+            if opened is None:
+                folder = self._checked_folder(path)
+                states = {file: _state(file) for file in folder.iterdir()}
+                opened = self._opened[path] = _Opened(open_segment(folder, name), states)
+            return opened.part
+
+    def close_changed(self) -> bool:
+        """Close segments into whose files somebody has written, and return whether there were any. Cheap.
+
+        Files of segments never change. Reading what is mapped of a file that was cut short would end the process.
+        """
+        if time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return False
+        with self._lock:
+            self._looked_at = time.monotonic()
+            changed = [path for path, opened in self._opened.items() if opened.is_changed()]
+            for path in changed:
+                del self._opened[path]
+        return bool(changed)
+
+    def close(self) -> None:
+        """Close all segments: they are checked again when they are opened."""
+        with self._lock:
+            self._opened.clear()
 
     def check(self, generation_id: int, name: str) -> None:
         """Read every byte of a segment in its storage. Raises ``DamagedError``."""
@@ -171,6 +195,29 @@ class SegmentStore:
             draft.replace(note)
         except OSError as error:
             log.warning("the next process will check the index again", extra={"reason": str(error)})
+
+
+class _Opened(NamedTuple):
+    """A segment, and the state of its files when it was opened."""
+
+    part: Part
+    states: dict[Path, tuple[int, int, int]]
+
+    def is_changed(self) -> bool:
+        """Whether a file was changed. One that was deleted or replaced stays mapped as it was."""
+        for file, state in self.states.items():
+            try:
+                now = _state(file)
+            except OSError:
+                continue
+            if now[0] == state[0] and now != state:
+                return True
+        return False
+
+
+def _state(file: Path) -> tuple[int, int, int]:
+    status = file.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _identity(file: Path) -> list[int]:

@@ -19,29 +19,34 @@ if TYPE_CHECKING:
     from storage.search.views import Hit, SearchQuery
 
 
-def _bound(query: SearchQuery, order: Order) -> str:
-    """Return what positions in an order by vectors are valid for: a text or an image, and generations.
+def _bound(query: SearchQuery, order: Order, generation_id: int) -> str:
+    """Return what positions in an order are valid for.
 
-    Empty for other orders, whose positions are valid in each of them.
+    By vectors: a text or an image, in generations. By tags or by words in pictures: all conditions, in a generation.
     """
+    asked: tuple[object, ...] = (query.text, query.like, query.unlike, query.like_region, order.ranked_by)
     if not order.ranked_by:
-        return ""
-    asked = (query.text, query.like, query.unlike, query.like_region, order.ranked_by)
+        tags = (query.tags, query.any_tags, query.not_tags, query.threshold)
+        place = (query.archive, query.job, query.prefix)
+        asked = (query.text, repr(query.where), tags, place, query.unlike, generation_id)
     return sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 
-def page_of(query: SearchQuery, order: Order, hits_of: Callable[[Sequence[Ranked]], list[Hit]]) -> HitPage:
+def page_of(
+    query: SearchQuery, order: Order, generation_id: int, hits_of: Callable[[Sequence[Ranked]], list[Hit]]
+) -> HitPage:
     """Return the page of an order at the query's cursor.
 
     Args:
         query: has the cursor, and the number of hits.
         order: of what was found.
+        generation_id: in which it was found.
         hits_of: gives the hits of rows, in their order. What was deleted since is omitted.
 
     Raises:
         UsageError: the cursor is not one of this order.
     """
-    bound = _bound(query, order)
+    bound = _bound(query, order, generation_id)
     after = queries.decode_cursor(query.cursor, order.cursor_length, bound) if query.cursor else None
     # The position in an order of regions counts the region itself, too.
     if after is not None and order.ranked_by and after[0] > queries.MAX_OFFSET + 1:

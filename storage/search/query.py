@@ -392,6 +392,6 @@ def decode_cursor(cursor: str, length: int, bound: str = "") -> tuple[int, ...]:
         raise UsageError("the cursor does not belong to this search: use next_cursor of the previous page")
     if is_bound and values[0] != bound:
         raise UsageError(
-            "the cursor does not belong to this search, or other vectors are in use since: begin with the first page"
+            "the cursor does not belong to this search, or another generation is in use now: begin with the first page"
         )
     return tuple(numbers)

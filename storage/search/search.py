@@ -131,9 +131,9 @@ class Search:
     def _page_of(self, session: Session, query: SearchQuery, match: Match, order: Order) -> HitPage:
         """Return a page of the images of an order, or of their regions if the query is for these."""
         if query.like_region is None:
-            return page_of(query, order, partial(self.hits, session, match, query))
+            return page_of(query, order, match.generation.id, partial(self.hits, session, match, query))
         found = LikeRegion.of(session, self._index(), query, order)
-        return page_of(query, found.order, partial(found.hits, session, match, query))
+        return page_of(query, found.order, match.generation.id, partial(found.hits, session, match, query))
 
     def all_hits(
         self,

@@ -89,3 +89,21 @@ def test_a_worker_that_stops_in_the_middle_of_a_transaction_holds_its_shard_only
     wait_for(services, job.id, fleet, lambda view: view.is_over)
     check_job(services, job.id, files)
     assert sleeper.poll() is None
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_told_to_stop_keeps_its_lease_until_its_batch_is_written(
+    services: Services, fleet: Fleet, tmp_path: Path
+) -> None:
+    """A batch of a large model on a CPU takes longer than a lease."""
+    files = fill(tmp_path / "photos", COUNT)
+    job, count = services.jobs.create(str(tmp_path / "photos")), tmp_path / "count"
+    fleet.environment |= {"RAMQ_LEASE_SECONDS": str(LEASE_SECONDS), "NULL_MODEL_COUNT": str(count)}
+    [worker] = fleet.start(1, NULL_MODEL_SECONDS=str(3 * LEASE_SECONDS))
+    wait_for(services, job.id, fleet, lambda _: count.exists())
+    fleet.start(1)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(60) == 0
+    wait_for(services, job.id, fleet, lambda view: view.is_over)
+    check_job(services, job.id, files)
+    assert count.stat().st_size == COUNT, "recognised twice"

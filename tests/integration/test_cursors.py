@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,11 +15,12 @@ from storage.errors import UsageError
 from storage.index.ann import FLAT_ROWS
 from storage.index.builder import IndexBuilder
 from storage.index.file_storage import FolderStorage
-from storage.results import corrections
+from storage.results import corrections, serving
 from storage.results.corrections import Said
 from storage.results.spaces import TEXT
 from storage.search import query as queries
 from storage.search.compared import Compared
+from storage.search.language import parse
 from storage.search.views import SearchQuery
 from tests.archive_model import ArchiveModel
 from tests.vector_archive import unit_vectors
@@ -202,3 +204,25 @@ def test_a_cursor_of_another_list_is_refused() -> None:
     ):
         with pytest.raises(UsageError, match="the cursor does not belong to this search"):
             queries.decode_cursor(cursor, 2, "tags")
+
+
+def test_a_cursor_of_other_conditions_is_refused(archive: ArchiveModel, search: Search) -> None:
+    archive.record(0, list(archive.facts))
+    asked = SearchQuery(limit=2)
+    cursor = page_of(archive, search, asked, []).next_cursor
+    assert cursor
+    assert page_of(archive, search, replace(asked, cursor=cursor, limit=3), []).items
+    for changed in (
+        SearchQuery(tags=("dog",)),
+        SearchQuery(not_tags=("dog",)),
+        SearchQuery(threshold=0.9),
+        SearchQuery(prefix="a"),
+        SearchQuery(where=parse("tag:dog").where),
+    ):
+        with pytest.raises(UsageError, match="does not belong to this search"):
+            page_of(archive, search, replace(changed, cursor=cursor), [])
+    archive.record(1, list(archive.facts))
+    with unit_of_work(archive.engine) as session:
+        serving.use(session, archive.generations[1])
+    with pytest.raises(UsageError, match="another generation is in use now"):
+        page_of(archive, search, replace(asked, cursor=cursor), [])

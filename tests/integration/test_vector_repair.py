@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from storage.database import unit_of_work
 from storage.errors import ServiceUnavailableError
-from storage.index import manifest, segment
+from storage.index import manifest, segment, store
 from storage.index.builder import IndexBuilder
 from storage.index.file_storage import BucketStorage
 from storage.index.garbage import collect_garbage
@@ -83,6 +84,51 @@ def test_a_damaged_file_costs_no_result_is_reported_and_is_healed(
     archive.check(a_fresh_index(tmp_path))
     archive.check(reader)
     assert not reader.damaged(archive.generation_id)
+
+
+def overwrite(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize("harm", [lambda path: os.truncate(path, 0), lambda path: os.truncate(path, 4096), overwrite])
+@pytest.mark.parametrize("file", ["vectors.faiss", "columns.bin"])
+def test_a_file_that_is_written_into_while_it_is_mapped_costs_no_result(
+    archive: VectorArchive,
+    builder: IndexBuilder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    harm: Callable[[Path], None],
+    file: str,
+) -> None:
+    """Reading what is mapped of a file that was cut short would end the process."""
+    monkeypatch.setattr(store, "LOOK_SECONDS", 0.0)
+    archive.write(archive.images[:100])
+    builder.publish_new(archive.generation_id, force=True)
+    reader = a_fresh_index(tmp_path)
+    archive.check(reader)
+    [path] = (tmp_path / "index" / f"generation-{archive.generation_id}").glob(f"*/{file}")
+    harm(path)
+    archive.check(reader)
+    assert reader.damaged(archive.generation_id)
+
+    builder.look_again()
+    assert builder.compact(archive.generation_id) is not None, "without anything new to publish"
+    assert builder.verify(archive.generation_id) == []
+    archive.check(reader)
+    assert not reader.damaged(archive.generation_id)
+
+
+def test_a_lost_index_folder_is_built_again_although_nothing_new_comes(
+    archive: VectorArchive, builder: IndexBuilder, tmp_path: Path
+) -> None:
+    archive.write(archive.images[:100])
+    builder.publish_new(archive.generation_id, force=True)
+    shutil.rmtree(tmp_path / "index")
+    builder.look_again()
+    assert builder.publish_new(archive.generation_id) is not None
+    assert builder.verify(archive.generation_id) == []
+    archive.check(a_fresh_index(tmp_path))
 
 
 def test_a_lost_index_folder_is_built_again_from_the_database(

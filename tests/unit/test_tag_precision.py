@@ -17,7 +17,7 @@ from ram_core.modeling.certified import CertifiedRunner, LogitError
 from ram_core.modeling.ram import Tagged
 from ram_core.modeling.tiny import write_tiny_models
 from ram_core.tag_precision import choose_for_tags as choose
-from ram_core.tag_precision import cpu_flags, describe_cpu
+from ram_core.tag_precision import cpu_flags
 from storage.tables import PRECISIONS
 from workers.pipeline import infer
 
@@ -70,7 +70,6 @@ def test_a_cpu_gets_what_it_has_and_is_faster_in(cpu: Any, line: str, faster: fl
     chosen = choose("auto", CPU, model="ram_plus")
     assert (chosen.name, chosen.why) == (name, why)
     assert chosen.dtype == torch.float32
-    assert describe_cpu() == f"{name} for ram and ram_plus: {why}"
 
 
 def test_nothing_is_known_of_the_instructions_of_other_systems(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +240,7 @@ def test_a_thousand_images_have_the_tags_of_float32(error: float, alike: int, wr
     assert others(torch.cat(found), logits, limits) <= wrong
     assert ours.precision == "certified"
     assert (ours.audited, ours._certified) == (32, 968)
-    assert 0.1 < ours.computed_again < 0.6
+    assert 0.1 < ours.computed_again < 0.75
     assert ours.margins[0] == pytest.approx(6 * error * ((1000 - alike) / 1000) ** 0.5, rel=0.3)
 
 
@@ -258,7 +257,15 @@ def test_audits_are_spread_over_batches_of_any_size() -> None:
         ours, (logits, limits) = Counting(0.02), thousand()
         for each in logits[:200].split(size):
             ours._tag(each, limits)
-        assert ours.audited == 7, "images 0, 32, … 192"
+        assert 6 <= ours.audited <= 7, "image 0, one of 32 to 63, … of 192 to 223"
+
+
+def test_audits_meet_every_kind_of_picture_of_an_archive_in_which_kinds_take_turns() -> None:
+    for kinds in (2, 8, 32, 64):
+        ours = Counting(0.0)
+        audits = torch.cat([ours._chosen(10) for _ in range(4_000)]).nonzero()[:, 0]
+        assert len(audits) == pytest.approx(40_000 / 32, abs=2)
+        assert len({int(each) % kinds for each in audits}) == kinds
 
 
 def test_an_audit_that_finds_other_tags_says_so_and_has_those_of_float32(caplog: pytest.LogCaptureFixture) -> None:
