@@ -28,21 +28,21 @@ _FILM = "a film"
 # File types that are often stored next to images. They are recognised only to give a clear reason.
 _KNOWN = (
     # MPEG-4 and QuickTime; old files of the latter begin with another box
-    (re.compile(rb"....(ftyp|moov|mdat|wide|skip)", re.DOTALL), _FILM),
+    (re.compile(rb"....ftyp|\x00...(moov|mdat|wide|skip)", re.DOTALL), _FILM),
     (re.compile(rb"\x1aE\xdf\xa3"), _FILM),  # Matroska and WebM
     (re.compile(rb"RIFF....AVI ", re.DOTALL), _FILM),
     (re.compile(rb"\x00\x00\x01[\xba\xb3]"), _FILM),  # MPEG-1 and 2
     (re.compile(rb"(?:.{4})?G.{187}(?:.{4})?G.{187}(?:.{4})?G", re.DOTALL), _FILM),  # AVCHD: MPEG transport stream
     (re.compile(rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11"), _FILM),  # Windows Media
     (re.compile(rb"FLV\x01"), _FILM),
-    (re.compile(rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51"), "JPEG 2000"),
-    (re.compile(rb"8BP[SB]"), "Photoshop"),
-    (re.compile(rb"%PDF"), "PDF"),
-    (re.compile(rb"%!PS|\xc5\xd0\xd3\xc6"), "PostScript"),
-    (re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg", re.DOTALL), "SVG"),
+    (re.compile(rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51"), "a JPEG 2000 file"),
+    (re.compile(rb"8BP[SB]"), "a Photoshop file"),
+    (re.compile(rb"%PDF"), "a PDF file"),
+    (re.compile(rb"%!PS|\xc5\xd0\xd3\xc6"), "a PostScript file"),
+    (re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg", re.DOTALL), "an SVG file"),
     (re.compile(rb"\x00\x00\x01\x00"), "an icon"),
-    (re.compile(rb"II\x1a\x00\x00\x00HEAPCCDR|\x00MRM|IIII"), "camera raw"),  # without the form of those in ``raw``
-    (re.compile(rb"\x89PNG\r\n\x1a\n.{4}CgBI", re.DOTALL), "PNG for iPhones only"),
+    (re.compile(rb"II\x1a\x00\x00\x00HEAPCCDR|\x00MRM|IIII"), "this format of camera raw"),  # without the form of those in ``raw``
+    (re.compile(rb"\x89PNG\r\n\x1a\n.{4}CgBI", re.DOTALL), "a PNG for iPhones only"),
 )
 
 # Signatures of the formats that are opened. A file that has one but cannot be opened is damaged.
@@ -87,7 +87,7 @@ def _brands(head: bytes) -> set[bytes]:
 
 def unsupported(name: str) -> UnreadableImageError:
     """Return the error for a file that is fine but of a kind that is not read."""
-    return UnreadableImageError("unsupported", f"{name} files are not supported; supported formats: {SUPPORTED}")
+    return UnreadableImageError("unsupported", f"{name} is not supported; supported formats: {SUPPORTED}")
 
 
 def require_readable_tiff(body: bytes | memoryview) -> None:

@@ -92,11 +92,11 @@ def why_unsupported(body: bytes | memoryview) -> str | None:
     if header is None:
         return None
     if header.process == _LOSSLESS:
-        return "lossless JPEG"
+        return "a lossless JPEG"
     if header.bits != 8:
-        return f"JPEG with {header.bits} bits per sample"
+        return f"a JPEG with {header.bits} bits per sample"
     if header.process in {5, 6, 7, 11, 13, 14, 15}:
-        return f"JPEG with coding process {header.process}"
+        return f"a JPEG with coding process {header.process}"
     if header.channels not in {1, 3, 4}:
-        return f"JPEG with {header.channels} channels"
+        return f"a JPEG with {header.channels} channels"
     return None

@@ -148,13 +148,13 @@ def why_unsupported(body: bytes | memoryview, *, is_known: bool) -> str | None:
         return None
     compression, bits, channels = first.one(COMPRESSION, 1), first.bits, first.one(CHANNELS, 1)
     if compression not in COMPRESSION_INFO:
-        return f"TIFF compressed as {_COMPRESSIONS.get(compression, f'number {compression}')}"
+        return f"a TIFF compressed as {_COMPRESSIONS.get(compression, f'number {compression}')}"
     if compression == 1 and first.one(PLANES, 1) == 2 and max(bits) > 8 and len(bits) > 1:
-        return f"TIFF with {max(bits)} bits per sample in separate planes"
+        return f"a TIFF with {max(bits)} bits per sample in separate planes"
     if compression == 1 and first.one(PHOTOMETRIC) == YCBCR and first.values.get(SUBSAMPLING, (2, 2)) != (1, 1):
-        return "TIFF with subsampled YCbCr without compression"
+        return "a TIFF with subsampled YCbCr without compression"
     if is_known and channels <= MAX_SAMPLESPERPIXEL:
         return None
     kind = _KINDS_OF_SAMPLES.get(first.one(SAMPLE_FORMAT, 1), "")
     meaning = _PHOTOMETRICS.get(first.one(PHOTOMETRIC), f"photometric {first.one(PHOTOMETRIC)}")
-    return f"TIFF with {channels}{kind} samples of {max(bits)} bits per pixel ({meaning})"
+    return f"a TIFF with {channels}{kind} sample{"s" * (channels != 1)} of {max(bits)} bits per pixel ({meaning})"

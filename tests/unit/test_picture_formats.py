@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pillow_heif
-import pillow_jxl  # noqa: F401  (teaches Pillow to write JPEG XL)
 import pytest
 import tifffile
 from PIL import Image
@@ -32,16 +31,6 @@ def whole(body: bytes) -> np.ndarray:
     return decode(body, ReadingTransform(), MAX_PIXELS).pixels.astype(int)
 
 
-def heic(picture: Image.Image, **options: object) -> bytes:
-    file = io.BytesIO()
-    pillow_heif.from_pillow(picture).save(file, quality=90, **options)
-    return file.getvalue()
-
-
-def jpeg_xl(picture: Image.Image, **options: object) -> bytes:
-    return poison.encoded(picture, "JXL", **options)
-
-
 def jpeg_xl_of(jpeg: bytes, folder: Path) -> bytes:
     """Return the JPEG XL that a JPEG becomes without loss."""
     (folder / "a.jpg").write_bytes(jpeg)
@@ -55,7 +44,7 @@ def tiff_of(samples: np.ndarray, **options: object) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("write", [heic, jpeg_xl])
+@pytest.mark.parametrize("write", [poison.heic, poison.jpeg_xl])
 def test_a_picture_of_a_new_format_is_read(write: object) -> None:
     scene = poison.detailed(640, 480)
     body = write(scene)  # type: ignore[operator]
@@ -69,7 +58,7 @@ def test_heic_stands_upright_by_its_container_and_not_twice_by_its_exif() -> Non
     exif[0x0112] = 6
     lying = poison.scene().transpose(Image.Transpose.ROTATE_90)
     lying.info["exif"] = exif.tobytes()
-    decoded = decode(heic(lying), ReadingTransform(), MAX_PIXELS)
+    decoded = decode(poison.heic(lying), ReadingTransform(), MAX_PIXELS)
     assert decoded[1:] == (poison.WIDTH, poison.HEIGHT)
     assert np.abs(decoded.pixels.astype(int) - np.asarray(poison.scene())).mean() < 12
 
@@ -99,14 +88,14 @@ def test_a_jpeg_that_became_jpeg_xl_gives_the_pixels_of_the_jpeg(tmp_path: Path)
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (64, 64), (160, 120), (256, 256), (300, 451), (3000, 20), (9000, 2)])
 def test_the_size_of_jpeg_xl_is_read_from_its_header(size: tuple[int, int]) -> None:
-    body = jpeg_xl(Image.new("RGB", size, "teal"))
+    body = poison.jpeg_xl(Image.new("RGB", size, "teal"))
     assert modern.jpeg_xl_size(body) == size
-    boxed = jpeg_xl(Image.new("RGB", size, "teal"), use_container=True)
+    boxed = poison.jpeg_xl(Image.new("RGB", size, "teal"), use_container=True)
     assert boxed != body
     assert modern.jpeg_xl_size(boxed) == size
 
 
-@pytest.mark.parametrize("write", [heic, jpeg_xl])
+@pytest.mark.parametrize("write", [poison.heic, poison.jpeg_xl])
 def test_the_limit_of_pixels_holds_before_anything_is_decoded(write: object, monkeypatch: pytest.MonkeyPatch) -> None:
     body = write(Image.new("RGB", (200, 100)))  # type: ignore[operator]
     monkeypatch.setattr(pillow_heif.HeifImage, "load", lambda _: pytest.fail("decoded"))
@@ -119,15 +108,15 @@ def test_jpeg_xl_is_decoded_once_for_several_uses(monkeypatch: pytest.MonkeyPatc
     calls = []
     open_jpeg_xl = modern.open_jpeg_xl
     monkeypatch.setattr(modern, "open_jpeg_xl", lambda *args: (calls.append(1), open_jpeg_xl(*args))[1])
-    together = decode_for_all(jpeg_xl(poison.scene()), [SMALL, ReadingTransform(), SquashTransform(70)], MAX_PIXELS)
+    together = decode_for_all(poison.jpeg_xl(poison.scene()), [SMALL, ReadingTransform(), SquashTransform(70)], MAX_PIXELS)
     assert len(together) == 3
     assert len(calls) == 1
 
 
 @pytest.mark.parametrize(
     ("body", "module", "package"),
-    [(lambda: heic(poison.scene()), "pillow_heif", "pillow-heif"),
-     (lambda: jpeg_xl(poison.scene()), "pillow_jxl", "pillow-jxl-plugin")],
+    [(lambda: poison.heic(poison.scene()), "pillow_heif", "pillow-heif"),
+     (lambda: poison.jpeg_xl(poison.scene()), "pillow_jxl", "pillow-jxl-plugin")],
 )  # fmt: skip
 def test_a_missing_package_is_named(body: object, module: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = body()  # type: ignore[operator]
@@ -162,7 +151,7 @@ FILMS = {
 
 @pytest.mark.parametrize("name", FILMS)
 def test_a_film_is_called_a_film(name: str) -> None:
-    with pytest.raises(UnsupportedImageError, match="^a film files are not supported|^a film "):
+    with pytest.raises(UnsupportedImageError, match="^a film is not supported"):
         decode(FILMS[name] + bytes(600), SMALL, MAX_PIXELS)
 
 
@@ -170,9 +159,9 @@ RNG = np.random.default_rng(3)
 RGB_8 = RNG.integers(0, 255, (40, 50, 3), dtype=np.uint8)
 UNSUPPORTED = {
     "float RGB": (lambda: tiff_of(RGB_8.astype(np.float32), photometric="rgb"), "3 floating-point samples of 32 bits"),
-    "float of 64 bits": (lambda: tiff_of(RGB_8[..., 0].astype(np.float64)), "floating-point samples of 64 bits"),
+    "float of 64 bits": (lambda: tiff_of(RGB_8[..., 0].astype(np.float64)), "floating-point sample of 64 bits"),
     "eight bands": (lambda: tiff_of(RNG.integers(0, 255, (40, 50, 8), dtype=np.uint8)), "8 samples of 8 bits"),
-    "complex": (lambda: tiff_of(RGB_8[..., 0].astype(np.complex64)), "complex samples"),
+    "complex": (lambda: tiff_of(RGB_8[..., 0].astype(np.complex64)), "1 complex sample of"),
     "32 bits RGB": (lambda: tiff_of(RGB_8.astype(np.uint32), photometric="rgb"), "3 samples of 32 bits"),
     "planar 16 bits": (
         lambda: tiff_of(RNG.integers(0, 65535, (3, 40, 50), dtype=np.uint16), photometric="rgb", planarconfig="separate"),
@@ -211,7 +200,7 @@ def test_a_kind_that_is_not_read_is_named_and_not_called_damaged(name: str) -> N
 
 def test_text_that_begins_like_a_film_is_none() -> None:
     with pytest.raises(NotAnImageError):
-        decode(b"Good morning" * 100, SMALL, MAX_PIXELS)
+        decode(b"The wide road, and a mdat" * 100, SMALL, MAX_PIXELS)
 
 
 def test_a_large_jpeg_counts_by_the_pixels_that_are_decoded() -> None:
