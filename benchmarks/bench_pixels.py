@@ -24,7 +24,7 @@ from benchmarks.report import begin, options, write
 from ram_core.errors import UnreadableImageError
 from ram_core.pictures import DRAFT_FACTOR, FORMATS, MAX_PIXELS, decode_for_all
 from ram_core.transforms import SquashTransform
-from tests import second_decoder
+from tests import profiles, second_decoder
 from tests.photographs import UNPACKED, photographs
 
 if TYPE_CHECKING:
@@ -94,10 +94,10 @@ def measure_cost() -> dict[str, Any]:
         picture.resize(size).save(buffer, "JPEG", quality=88)
         bodies = {"JPEG": buffer.getvalue()}
         buffer = io.BytesIO()
-        picture.resize(size).save(buffer, "JPEG", quality=88, icc_profile=second_decoder.srgb())
+        picture.resize(size).save(buffer, "JPEG", quality=88, icc_profile=profiles.srgb())
         bodies["JPEG with sRGB"] = buffer.getvalue()
         buffer = io.BytesIO()
-        picture.resize(size).save(buffer, "JPEG", quality=88, icc_profile=second_decoder.wide())
+        picture.resize(size).save(buffer, "JPEG", quality=88, icc_profile=profiles.exchanged())
         bodies["JPEG with another profile"] = buffer.getvalue()
         for kind, body in bodies.items():
             seconds: dict[str, list[float]] = {"ours": [], "plain": []}

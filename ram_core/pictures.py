@@ -38,8 +38,8 @@ MAX_PIXELS = 178_956_970
 """The default limit: Pillow's own, above which it refuses a picture."""
 
 _JPEG_FACTOR = 2
-"""A JPEG of this many times the limit is decoded if a reduced scale keeps it within the limit: what is decoded is what
-takes the memory. A progressive one needs 6 bytes for each of its pixels, too; a decoder has 16 for each of the limit."""
+"""A JPEG of this many times the limit is decoded if a reduced scale keeps it within the limit: what is decoded takes
+the memory. A progressive one needs 6 bytes for each of its pixels too. A decoder has 16 for each of the limit."""
 
 _ORIENTATION = 0x0112
 _UPRIGHT = 1
@@ -52,6 +52,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
 
 class Decoded(NamedTuple):
     """Pixels for the model, and the displayed size of the image (after EXIF orientation)."""
@@ -106,9 +107,7 @@ def decode_for_all(
         raise UnreadableImageError("corrupt", str(error)) from error
 
 
-def open_picture(
-    body: bytes | memoryview, at_least: int, max_pixels: int, kept: Kept | None = None
-) -> Opened:
+def open_picture(body: bytes | memoryview, at_least: int, max_pixels: int, kept: Kept | None = None) -> Opened:
     """Open and load an image: the first frame that shows something, as people see it.
 
     Args:
@@ -197,9 +196,10 @@ def _loaded(image: Image.Image, inner: Inner) -> tuple[Image.Transpose | None, I
         has_own = _orientation(image) is not None  # before it is loaded: Pillow turns TIFF when it does
     image.load()
     turn = _TURNS.get((_orientation(image) if has_own else inner.orientation) or _UPRIGHT)
-    image = frames.first_with_content(image)
-    image = depth.in_used_range(image, inner.body) if is_deep else depth.with_white_as_light(image)
-    return turn, colours.as_shown(image)
+    shown = frames.first_with_content(image)
+    if shown is image and is_deep and not image.tell():
+        shown = depth.in_used_range(image, inner.body)
+    return turn, colours.as_shown(depth.with_white_as_light(shown))
 
 
 def _by_pillow(body: bytes | memoryview) -> Image.Image:

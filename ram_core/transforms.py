@@ -174,8 +174,8 @@ class LocatingTransform:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert a decoded image of any mode to RGB as a viewer would show it, except that alpha is dropped.
 
-    As in the official RAM code, transparency is dropped and not blended; ``ram_core.pictures`` blends it when it opens a
-    file. Pillow clips wider samples when it converts them. Here they are scaled to 8 bits: those of 16 bits from the
+    As in the official RAM code, transparency is dropped and not blended. ``ram_core.pictures`` blends it when it opens
+    a file. Pillow clips wider samples when it converts them. Here they are scaled to 8 bits: those of 16 bits from the
     range that they use (``full_range``), floats and 32-bit integers from their own.
 
     An RGB image is returned itself: a copy of 48 megapixels takes 192 MB. Copy the result before you change it.

@@ -1,4 +1,4 @@
-"""Raw files of cameras, made on the spot: the places where makers put pictures are real, the sensor's data are noise."""
+"""Raw files of cameras, made on the spot. Pictures are where makers put them; the sensor's data are noise."""
 
 from __future__ import annotations
 

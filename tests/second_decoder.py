@@ -1,23 +1,26 @@
-"""What libvips makes of a picture, to compare with: other readers of formats, colours and transparency than Pillow's."""
+"""What libvips makes of a picture, to compare with: other readers of formats and colours than Pillow's."""
 
 from __future__ import annotations
 
 import io
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyvips
 import tifffile
-from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image
 
 from ram_core.opening import raw
 from ram_core.pictures import MAX_PIXELS, decode_for_all
 from ram_core.transforms import ReadingTransform
-from tests import poison
+from tests import poison, profiles
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
 MOST_MEAN, MOST_SHARE, FAR = 2.0, 0.002, 24
 """The bound: levels (of 255) differ by no more than the first on average, and no more than this share of the pixels by
@@ -101,7 +104,11 @@ def written() -> dict[str, bytes]:
     found = {f"odd {odd.name}": odd.body for odd in poison.odd() if odd.name not in _WITHOUT_REFERENCE}
     for name, (kind, options) in _KINDS.items():
         found |= {f"{name} {mode}": _encoded(scene, mode, kind, options) for mode in _MODES[kind]}
-        found |= {f"{name} profile": _encoded(scene, "RGB", kind, options | {"icc_profile": wide()})} if kind != "GIF" else {}
+        found |= (
+            {f"{name} profile": _encoded(scene, "RGB", kind, options | {"icc_profile": profiles.exchanged()})}
+            if kind != "GIF"
+            else {}
+        )
     return found | _tiffs(scene)
 
 
@@ -136,22 +143,6 @@ def _encoded(scene: Image.Image, mode: str, kind: str, options: dict[str, Any]) 
         picture = scene.convert("RGBA")
         picture.putalpha(Image.linear_gradient("L").resize(scene.size))
     return poison.encoded(picture.convert(mode), kind, **options)
-
-
-def srgb() -> bytes:
-    """Return the profile of sRGB."""
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-@cache
-def wide() -> bytes:
-    """Return a profile whose red and blue are those of sRGB, exchanged: nobody overlooks that it was dropped."""
-    profile = bytearray(srgb())
-    table = {bytes(profile[at : at + 4]): at for at in range(132, 132 + 12 * profile[131], 12)}
-    first, last = (profile[table[name] + 4 : table[name] + 12] for name in (b"rXYZ", b"bXYZ"))
-    profile[table[b"rXYZ"] + 4 : table[b"rXYZ"] + 12] = last
-    profile[table[b"bXYZ"] + 4 : table[b"bXYZ"] + 12] = first
-    return bytes(profile)
 
 
 def _tiffs(scene: Image.Image) -> dict[str, bytes]:
@@ -192,7 +183,9 @@ def _tiff(samples: NDArray[Any], **options: Any) -> bytes:
     return file.getvalue()
 
 
-ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm", ".jxl"})
+ENDINGS = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm", ".jxl"}
+)
 
 
 def pictures_in(folder: Path, most_bytes: int = 20_000_000) -> list[Path]:

@@ -40,9 +40,9 @@ def as_shown(image: Image.Image) -> Image.Image:
         with_alpha = image if image.mode == "RGBA" else _with_alpha(image)
         alpha = with_alpha.getchannel("A")
         if alpha.getextrema()[0] == 255:
-            alpha = None
-        elif image.mode not in {"LA", "La"}:
-            image = with_alpha
+            alpha, image = None, with_alpha if image.mode == "P" else image
+        else:
+            image = with_alpha.convert("LA") if image.mode in {"LA", "La"} else with_alpha
     shown = _in_srgb(image, profile) if profile else image
     return shown if alpha is None else _on_ground(shown.convert("RGB"), alpha)
 
@@ -58,7 +58,9 @@ def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     if mode not in _SPACES:
         return image
     # The cache compares whole profiles, which takes a microsecond or two for one of usual size.
-    conversion = _conversion(profile, mode) if len(profile) <= _MOST_KEPT_BYTES else _conversion.__wrapped__(profile, mode)
+    conversion = (
+        _conversion(profile, mode) if len(profile) <= _MOST_KEPT_BYTES else _conversion.__wrapped__(profile, mode)
+    )
     return image if conversion is None else conversion.apply(image if image.mode == mode else image.convert(mode))
 
 

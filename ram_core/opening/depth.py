@@ -1,8 +1,8 @@
 """Samples of more than 8 bits, in the range that they use.
 
 Files of 16 bits per sample often hold 10, 12 or 14 bits: those of cameras for industry, microscopes and scanners. Taken
-as 16 bits they are black. Few files say which it is, so the brightest sample says it: a picture that keeps below an
-eighth or a quarter of the range all over is taken as one of fewer bits. Pictures that use their range keep their pixels.
+as 16 bits they are black. Few files say which it is, so the brightest sample says it: a picture that keeps below a
+quarter of the range all over is taken as one of fewer bits. Pictures that use their range keep their pixels.
 """
 
 from __future__ import annotations

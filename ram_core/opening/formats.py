@@ -41,7 +41,10 @@ _KNOWN = (
     (re.compile(rb"%!PS|\xc5\xd0\xd3\xc6"), "a PostScript file"),
     (re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg", re.DOTALL), "an SVG file"),
     (re.compile(rb"\x00\x00\x01\x00"), "an icon"),
-    (re.compile(rb"II\x1a\x00\x00\x00HEAPCCDR|\x00MRM|IIII"), "this format of camera raw"),  # without the form of those in ``raw``
+    (
+        re.compile(rb"II\x1a\x00\x00\x00HEAPCCDR|\x00MRM|IIII"),
+        "this format of camera raw",
+    ),  # without the form of those in ``raw``
     (re.compile(rb"\x89PNG\r\n\x1a\n.{4}CgBI", re.DOTALL), "a PNG for iPhones only"),
 )
 
@@ -57,7 +60,9 @@ _DECODED = (
     (re.compile(rb"P[1-6]\s"), "PPM"),
 )
 
-_SAID_UNSUPPORTED = re.compile(r"unsupported|not supported|not yet supported|cannot handle|not implemented", re.IGNORECASE)
+_SAID_UNSUPPORTED = re.compile(
+    r"unsupported|not supported|not yet supported|cannot handle|not implemented", re.IGNORECASE
+)
 """In messages of decoders. What they say of a damaged file is seldom one of these."""
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from PIL import Image
 
 _ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 _MOST_FRAMES = 64

@@ -1,8 +1,8 @@
 """The largest finished picture inside a file of a camera's raw data: the JPEG that the camera made of them.
 
-The data of the sensor are not developed. Every JPEG in the file is found by its own header, since each maker has another
-table for where they are. TIFF directories say which of them are parts of something else, which pictures are stored in
-several strips, and how the camera was held.
+The data of the sensor are not developed. Every JPEG in the file is found by its own header, since each maker has
+another table for where they are. TIFF directories say which of them are parts of something else, which pictures are
+stored in several strips, and how the camera was held.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LEAST_SIDE = 384
-"""The least length in pixels of a picture's longer side: the size that RAM sees. Every raw file has a thumbnail of 160 x
-120 pixels or so, and tags of that would be tags of another picture."""
+"""The least length in pixels of a picture's longer side: the size that RAM sees. Every raw file has a thumbnail of
+160 x 120 pixels or so, and tags of that would be tags of another picture."""
 
 FORMATS = {
     "ARW": "Sony", "CR2": "Canon", "CR3": "Canon", "DNG": "Adobe, phones and others", "NEF": "Nikon",

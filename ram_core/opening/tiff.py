@@ -146,15 +146,22 @@ def why_unsupported(body: bytes | memoryview, *, is_known: bool) -> str | None:
         return None
     if max(first.parts) >= len(body):
         return None
-    compression, bits, channels = first.one(COMPRESSION, 1), first.bits, first.one(CHANNELS, 1)
+    reason = _why_wrong(first)
+    if reason or (is_known and first.one(CHANNELS, 1) <= MAX_SAMPLESPERPIXEL):
+        return reason
+    channels, kind = first.one(CHANNELS, 1), _KINDS_OF_SAMPLES.get(first.one(SAMPLE_FORMAT, 1), "")
+    meaning = _PHOTOMETRICS.get(first.one(PHOTOMETRIC), f"photometric {first.one(PHOTOMETRIC)}")
+    samples = f"{channels}{kind} sample{'s' * (channels != 1)} of {max(first.bits)} bits"
+    return f"a TIFF with {samples} per pixel ({meaning})"
+
+
+def _why_wrong(first: Directory) -> str | None:
+    """Return what kind of TIFF this is if Pillow has no decoder for it, or does not notice how samples are stored."""
+    compression, bits = first.one(COMPRESSION, 1), first.bits
     if compression not in COMPRESSION_INFO:
         return f"a TIFF compressed as {_COMPRESSIONS.get(compression, f'number {compression}')}"
     if compression == 1 and first.one(PLANES, 1) == 2 and max(bits) > 8 and len(bits) > 1:
         return f"a TIFF with {max(bits)} bits per sample in separate planes"
     if compression == 1 and first.one(PHOTOMETRIC) == YCBCR and first.values.get(SUBSAMPLING, (2, 2)) != (1, 1):
         return "a TIFF with subsampled YCbCr without compression"
-    if is_known and channels <= MAX_SAMPLESPERPIXEL:
-        return None
-    kind = _KINDS_OF_SAMPLES.get(first.one(SAMPLE_FORMAT, 1), "")
-    meaning = _PHOTOMETRICS.get(first.one(PHOTOMETRIC), f"photometric {first.one(PHOTOMETRIC)}")
-    return f"a TIFF with {channels}{kind} sample{"s" * (channels != 1)} of {max(bits)} bits per pixel ({meaning})"
+    return None

@@ -108,7 +108,9 @@ def test_jpeg_xl_is_decoded_once_for_several_uses(monkeypatch: pytest.MonkeyPatc
     calls = []
     open_jpeg_xl = modern.open_jpeg_xl
     monkeypatch.setattr(modern, "open_jpeg_xl", lambda *args: (calls.append(1), open_jpeg_xl(*args))[1])
-    together = decode_for_all(poison.jpeg_xl(poison.scene()), [SMALL, ReadingTransform(), SquashTransform(70)], MAX_PIXELS)
+    together = decode_for_all(
+        poison.jpeg_xl(poison.scene()), [SMALL, ReadingTransform(), SquashTransform(70)], MAX_PIXELS
+    )
     assert len(together) == 3
     assert len(calls) == 1
 
@@ -128,7 +130,8 @@ def test_a_missing_package_is_named(body: object, module: str, package: str, mon
 def test_their_packages_are_loaded_for_the_first_such_file_only() -> None:
     code = (
         "import io, sys; from PIL import Image; from ram_core.pictures import decode_for_all;"
-        "from ram_core.transforms import SquashTransform; file = io.BytesIO(); Image.new('RGB', (9, 9)).save(file, 'PNG');"
+        "from ram_core.transforms import SquashTransform; file = io.BytesIO();"
+        "Image.new('RGB', (9, 9)).save(file, 'PNG');"
         "decode_for_all(file.getvalue(), [SquashTransform(8)]);"
         "print(*({'pillow_heif', 'pillow_jxl', 'PIL.ImageCms'} & sys.modules.keys()))"
     )
@@ -151,12 +154,13 @@ FILMS = {
 
 @pytest.mark.parametrize("name", FILMS)
 def test_a_film_is_called_a_film(name: str) -> None:
-    with pytest.raises(UnsupportedImageError, match="^a film is not supported"):
+    with pytest.raises(UnsupportedImageError, match=r"^a film is not supported"):
         decode(FILMS[name] + bytes(600), SMALL, MAX_PIXELS)
 
 
 RNG = np.random.default_rng(3)
 RGB_8 = RNG.integers(0, 255, (40, 50, 3), dtype=np.uint8)
+PLANES_16 = RNG.integers(0, 65535, (3, 40, 50), dtype=np.uint16)
 UNSUPPORTED = {
     "float RGB": (lambda: tiff_of(RGB_8.astype(np.float32), photometric="rgb"), "3 floating-point samples of 32 bits"),
     "float of 64 bits": (lambda: tiff_of(RGB_8[..., 0].astype(np.float64)), "floating-point sample of 64 bits"),
@@ -164,11 +168,11 @@ UNSUPPORTED = {
     "complex": (lambda: tiff_of(RGB_8[..., 0].astype(np.complex64)), "1 complex sample of"),
     "32 bits RGB": (lambda: tiff_of(RGB_8.astype(np.uint32), photometric="rgb"), "3 samples of 32 bits"),
     "planar 16 bits": (
-        lambda: tiff_of(RNG.integers(0, 65535, (3, 40, 50), dtype=np.uint16), photometric="rgb", planarconfig="separate"),
+        lambda: tiff_of(PLANES_16, photometric="rgb", planarconfig="separate"),
         "16 bits per sample in separate planes",
     ),
-    "JPEG 2000 in TIFF": (lambda: with_compression(tiff_of(RGB_8, photometric="rgb"), 34712), "TIFF compressed as JPEG 2000"),
-    "unknown in TIFF": (lambda: with_compression(tiff_of(RGB_8, photometric="rgb"), 12345), "TIFF compressed as number 12345"),
+    "JPEG 2000 in TIFF": (lambda: with_compression(34712), "TIFF compressed as JPEG 2000"),
+    "unknown in TIFF": (lambda: with_compression(12345), "TIFF compressed as number 12345"),
     "12-bit JPEG": (lambda: with_frame(0xC1, bits=12), "JPEG with 12 bits per sample"),
     "lossless JPEG": (lambda: with_frame(0xC3), "lossless JPEG"),
     "hierarchical JPEG": (lambda: with_frame(0xC5), "JPEG with coding process 5"),
@@ -176,8 +180,9 @@ UNSUPPORTED = {
 }  # fmt: skip
 
 
-def with_compression(body: bytes, number: int) -> bytes:
+def with_compression(number: int) -> bytes:
     """Return a TIFF that claims another compression."""
+    body = tiff_of(RGB_8, photometric="rgb")
     entry = b"\x03\x01\x03\x00\x01\x00\x00\x00"
     at = body.index(entry) + len(entry)
     return body[:at] + number.to_bytes(4, "little") + body[at + 4 :]
@@ -218,8 +223,8 @@ def test_a_large_jpeg_counts_by_the_pixels_that_are_decoded() -> None:
 @pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not at hand")
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("12-phone-linear.dng", r"camera raw \(DNG\)"), ("28-12bit.jpg", "12 bits"), ("35-rgb-float32.tif", "floating-point"),
-     ("38-8band.tif", "8 samples"), ("41-tiff-j2k.tif", "JPEG 2000")],
+    [("12-phone-linear.dng", r"camera raw \(DNG\)"), ("28-12bit.jpg", "12 bits"),
+     ("35-rgb-float32.tif", "floating-point"), ("38-8band.tif", "8 samples"), ("41-tiff-j2k.tif", "JPEG 2000")],
 )  # fmt: skip
 def test_the_cases_that_are_not_read_say_why(name: str, words: str) -> None:
     with pytest.raises(UnsupportedImageError, match=words):

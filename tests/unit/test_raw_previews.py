@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from ram_core.opening import jpeg, raw, tiff
 from ram_core.transforms import ReadingTransform, SquashTransform
 from tests import cameras, poison
 from workers.pipeline.decode import decode
-from workers.pipeline.retry import CorruptImageError, TruncatedImageError, UnsupportedImageError
+from workers.pipeline.retry import CorruptImageError, TruncatedImageError, UndecodableError, UnsupportedImageError
 
 MAX_PIXELS = 100_000_000
 SMALL = SquashTransform(64)
@@ -111,19 +112,15 @@ def test_damage_anywhere_in_a_raw_file_ends_in_a_class_of_failure_or_a_picture()
             damaged = body.copy()
             damaged[noise.integers(0, 200, 6)] = noise.integers(0, 256, 6)
             damaged[noise.integers(0, len(body), 6)] = noise.integers(0, 256, 6)
-            try:
+            with suppress(UndecodableError):
                 assert decode(damaged.tobytes(), SMALL, MAX_PIXELS).pixels.shape == (64, 64, 3)
-            except Exception as error:  # noqa: BLE001
-                assert type(error).__module__ == "workers.pipeline.retry", error
 
 
 def test_directories_that_point_at_each_other_are_read_once() -> None:
     file = cameras.TiffWriter()
-    first = len(file.body)
-    at = file.directory({330: (cameras.LONG, [first, first])}, first)
-    assert at == first + 0 or at > first
-    directories = list(tiff.Tiff(file.done(at)).directories())
-    assert len(directories) <= 2
+    at = len(file.body) + 8  # behind the two offsets
+    assert file.directory({330: (cameras.LONG, [at, at])}, at) == at
+    assert len(list(tiff.Tiff(file.done(at)).directories())) == 1
 
 
 def test_the_end_of_a_jpeg_is_found_in_scans_of_every_kind() -> None:

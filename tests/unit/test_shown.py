@@ -13,45 +13,16 @@ from PIL import Image, ImageCms, ImageDraw
 from ram_core import pictures
 from ram_core.opening import colours, depth, frames
 from ram_core.transforms import ReadingTransform, SquashTransform
-from tests import poison
+from tests import poison, profiles
 from workers.pipeline.decode import ThumbnailTransform, decode
 
 MAX_PIXELS = 100_000_000
 SMALL = SquashTransform(64)
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+OTHER = profiles.exchanged()
 
 
 def whole(body: bytes) -> np.ndarray:
     return decode(body, ReadingTransform(), MAX_PIXELS).pixels.astype(int)
-
-
-def profile(red: tuple[float, float], green: tuple[float, float], blue: tuple[float, float], gamma: float) -> bytes:
-    """Return a matrix profile with these primaries (x, y) and the white D50 of profiles."""
-    primaries = np.array([[x / y, 1.0, (1 - x - y) / y] for x, y in (red, green, blue)]).T
-    white = np.array([0.9642, 1.0, 0.8249])
-    columns = primaries * np.linalg.solve(primaries, white)
-    def number(value: float) -> bytes:
-        return round(value * 65536).to_bytes(4, "big", signed=True)
-    def xyz(values: np.ndarray) -> bytes:
-        return b"XYZ \0\0\0\0" + b"".join(number(float(each)) for each in values)
-    curve = b"curv\0\0\0\0\0\0\0\1" + round(gamma * 256).to_bytes(2, "big") + b"\0\0"
-    text = b"desc\0\0\0\0\0\0\0\2x\0" + bytes(78)
-    parts = {b"desc": text, b"wtpt": xyz(white), b"cprt": b"text\0\0\0\0-\0\0\0"}
-    parts |= {name: xyz(columns[:, at]) for at, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
-    parts |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
-    table, data, at = b"", b"", 128 + 4 + 12 * len(parts)
-    for name, content in parts.items():
-        content = content.ljust(-(-len(content) // 4) * 4, b"\0")
-        table += name + (at + len(data)).to_bytes(4, "big") + len(content).to_bytes(4, "big")
-        data += content
-    body = len(parts).to_bytes(4, "big") + table + data
-    head = (128 + len(body)).to_bytes(4, "big") + b"lcms\x02\x10\0\0mntrRGB XYZ " + bytes(12) + b"acsp" + bytes(28)
-    head += b"".join(number(each) for each in white)
-    return head.ljust(128, b"\0") + body
-
-
-ADOBE = profile((0.6484, 0.3309), (0.2301, 0.7016), (0.1559, 0.0661), 2.2)  # primaries adapted to D50
-"""A profile with a wider range of colours, as cameras for professionals write it."""
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -59,16 +30,18 @@ def test_a_picture_with_another_profile_is_converted(kind: str) -> None:
     scene = poison.scene()
     options = {"quality": 95} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
     plain = whole(poison.encoded(scene, kind, **options))
-    converted = whole(poison.encoded(scene, kind, icc_profile=ADOBE, **options))
+    converted = whole(poison.encoded(scene, kind, icc_profile=OTHER, **options))
     wanted = ImageCms.profileToProfile(
-        Image.fromarray(plain.astype(np.uint8)), io.BytesIO(ADOBE), ImageCms.createProfile("sRGB"),
+        Image.fromarray(plain.astype(np.uint8)), io.BytesIO(OTHER), ImageCms.createProfile("sRGB"),
         ImageCms.Intent.RELATIVE_COLORIMETRIC, flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
     )  # fmt: skip
     assert np.abs(converted - plain).mean() > 4
     assert np.array_equal(converted, np.asarray(wanted))
 
 
-@pytest.mark.parametrize("body", [SRGB, b"\xff" * 200, b"", SRGB[:300]], ids=["sRGB", "damaged", "empty", "cut"])
+@pytest.mark.parametrize(
+    "body", [profiles.srgb(), b"\xff" * 200, b"", profiles.srgb()[:300]], ids=["sRGB", "damaged", "empty", "cut"]
+)
 def test_pixels_stay_the_same_with_a_profile_that_says_nothing_else(body: bytes) -> None:
     for kind in ("JPEG", "PNG"):
         picture = poison.detailed(300, 200)
@@ -79,24 +52,24 @@ def test_pixels_stay_the_same_with_a_profile_that_says_nothing_else(body: bytes)
 
 def test_a_profile_of_other_pixels_is_not_applied() -> None:
     grey = poison.detailed(300, 200).convert("L")
-    assert np.array_equal(whole(poison.encoded(grey, "JPEG", icc_profile=ADOBE)), whole(poison.encoded(grey, "JPEG")))
+    assert np.array_equal(whole(poison.encoded(grey, "JPEG", icc_profile=OTHER)), whole(poison.encoded(grey, "JPEG")))
 
 
 def test_a_profile_is_applied_beside_transparency_and_palettes() -> None:
     rgba = poison.scene().convert("RGBA")
     rgba.putpixel((0, 0), (0, 0, 0, 0))
-    converted = whole(poison.encoded(rgba, "PNG", icc_profile=ADOBE))
-    wanted = whole(poison.encoded(poison.scene(), "PNG", icc_profile=ADOBE))
+    converted = whole(poison.encoded(rgba, "PNG", icc_profile=OTHER))
+    wanted = whole(poison.encoded(poison.scene(), "PNG", icc_profile=OTHER))
     assert converted[0, 0].tolist() == [255, 255, 255]
     assert np.array_equal(converted[5:], wanted[5:])
     palette = poison.scene().quantize(4)
-    found = whole(poison.encoded(palette, "PNG", icc_profile=ADOBE))
-    assert np.array_equal(found, whole(poison.encoded(palette.convert("RGB"), "PNG", icc_profile=ADOBE)))
+    found = whole(poison.encoded(palette, "PNG", icc_profile=OTHER))
+    assert np.array_equal(found, whole(poison.encoded(palette.convert("RGB"), "PNG", icc_profile=OTHER)))
 
 
 def test_a_profile_is_read_once_for_many_pictures() -> None:
     colours._conversion.cache_clear()
-    body = poison.encoded(poison.scene(), "JPEG", icc_profile=ADOBE)
+    body = poison.encoded(poison.scene(), "JPEG", icc_profile=OTHER)
     for _ in range(5):
         whole(body)
     assert colours._conversion.cache_info().misses == 1
@@ -148,7 +121,12 @@ def test_an_animation_is_shown_by_its_first_frame_that_shows_something(kind: str
         empty, scene = Image.new("RGBA", scene.size, (0, 0, 0, 0)), scene.convert("RGBA")
     else:
         empty = Image.new("RGB", scene.size, first)
-    options = {"GIF": {"disposal": 2}, "WEBP": {"lossless": True}, "PNG": {"default_image": False}, "AVIF": {"quality": 90}}
+    options = {
+        "GIF": {"disposal": 2},
+        "WEBP": {"lossless": True},
+        "PNG": {"default_image": False},
+        "AVIF": {"quality": 90},
+    }
     body = poison.encoded(empty, kind, save_all=True, append_images=[empty, scene, scene], duration=50, **options[kind])
     found = decode(body, SMALL, MAX_PIXELS).pixels.astype(int)
     wanted = SMALL(poison.scene()).astype(int)
@@ -169,13 +147,13 @@ def test_an_animation_that_never_shows_anything_is_read_at_its_first_frame() -> 
     grey = [Image.new("RGB", (90, 60), (level,) * 3) for level in range(0, 250, 2)]
     body = poison.encoded(grey[0], "GIF", save_all=True, append_images=grey[1:])
     assert whole(body).max() == 0
-    assert frames._MOST_FRAMES < len(grey)
+    assert len(grey) > frames._MOST_FRAMES
 
 
 def test_a_damaged_later_frame_leaves_the_first_one() -> None:
     empty = Image.new("RGB", (90, 60), "black")
     body = poison.encoded(empty, "GIF", save_all=True, append_images=[poison.detailed(90, 60)])
-    assert whole(body[: len(body) - 900]).shape == (60, 90, 3)
+    assert whole(body[: len(body) - 900]).max() == 0
 
 
 def tiff_of(samples: np.ndarray, **options: object) -> bytes:
