@@ -24,6 +24,8 @@ from PIL import Image, ImageCms
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pillow_heif.register_heif_opener()
+
 WIDTH, HEIGHT = 90, 60
 """Of the scene that most of the odd pictures show."""
 
@@ -96,9 +98,7 @@ def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
 
 def heic(picture: Image.Image, **options: Any) -> bytes:
     """Return the HEIC of a picture."""
-    file = io.BytesIO()
-    pillow_heif.from_pillow(picture).save(file, **{"quality": 90, **options})
-    return file.getvalue()
+    return encoded(picture, "HEIF", **{"quality": 90, **options})
 
 
 def jpeg_xl(picture: Image.Image, **options: Any) -> bytes:

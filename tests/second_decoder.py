@@ -79,7 +79,7 @@ def theirs(body: bytes) -> NDArray[np.uint8]:
 
 
 def compare(body: bytes) -> Difference | None:
-    """Return how far the two are apart; None if libvips has no reader for the file, or would read a thumbnail in it.
+    """Return how far the two are apart. None: libvips has no reader for the file, or it is raw or longer than ``SIDE``.
 
     Raises:
         UnreadableImageError: we do not read it.
@@ -91,6 +91,8 @@ def compare(body: bytes) -> Difference | None:
     try:
         other = theirs(body)
     except pyvips.Error:
+        return None
+    if max(other.shape) > SIDE:
         return None
     assert mine.shape == other.shape, (mine.shape, other.shape)
     apart = np.abs(mine - other)

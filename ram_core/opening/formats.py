@@ -119,11 +119,12 @@ def undecodable(body: bytes | memoryview, error: Exception) -> UnreadableImageEr
     """Return the error for a file whose decoder raised ``error``."""
     if reason := _unsupported_kind(body, bytes(body[:HEAD_BYTES]), is_known=True):
         return unsupported(reason)
-    said = f"{error}" if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    message = " ".join(str(error).split())
+    said = message if isinstance(error, OSError) else f"{type(error).__name__}: {message}"
     if _SAID_UNSUPPORTED.search(said):
         return UnreadableImageError("unsupported", f"this kind of file is not supported: {said}; convert it")
-    if "truncated" in said.lower():
-        return UnreadableImageError("truncated", f"the image is cut short: {error}")
+    if "truncated" in said.lower() or "end of file" in said.lower():
+        return UnreadableImageError("truncated", f"the image is cut short: {message}")
     return UnreadableImageError("corrupt", f"the image is damaged: {said}")
 
 

@@ -47,7 +47,7 @@ def open_jpeg_xl(body: bytes | memoryview, check: Callable[[int, int], None]) ->
 
     Raises:
         UnreadableImageError: the package is missing, or what ``check`` raises.
-        ValueError: the file is damaged.
+        ValueError: the file is damaged, or cut short.
     """
     size = jpeg_xl_size(body)
     if size is None:
@@ -57,7 +57,15 @@ def open_jpeg_xl(body: bytes | memoryview, check: Callable[[int, int], None]) ->
         from pillow_jxl import Decoder  # noqa: PLC0415  (most processes never meet such a file)
     except ImportError as error:
         raise _missing("JPEG XL", "pillow-jxl-plugin") from error
-    is_jpeg, info, pixels, profile, _boxes = Decoder(num_threads=0)(bytes(body))
+    try:
+        is_jpeg, info, pixels, profile, _boxes = Decoder(num_threads=0)(bytes(body))
+    except MemoryError:
+        raise
+    # Its message is for those who build it, and it panics on some files, which is no Exception.
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise ValueError("libjxl cannot decode it; it may be cut short") from error
+        raise
     if is_jpeg:
         return bytes(pixels)
     mode = "F" if info.mode == "F;16" else info.mode

@@ -57,8 +57,7 @@ def test_heic_stands_upright_by_its_container_and_not_twice_by_its_exif() -> Non
     exif = Image.Exif()
     exif[0x0112] = 6
     lying = poison.scene().transpose(Image.Transpose.ROTATE_90)
-    lying.info["exif"] = exif.tobytes()
-    decoded = decode(poison.heic(lying), ReadingTransform(), MAX_PIXELS)
+    decoded = decode(poison.heic(lying, exif=exif.tobytes()), ReadingTransform(), MAX_PIXELS)
     assert decoded[1:] == (poison.WIDTH, poison.HEIGHT)
     assert np.abs(decoded.pixels.astype(int) - np.asarray(poison.scene())).mean() < 12
 
@@ -160,11 +159,12 @@ def test_a_film_is_called_a_film(name: str) -> None:
 
 RNG = np.random.default_rng(3)
 RGB_8 = RNG.integers(0, 255, (40, 50, 3), dtype=np.uint8)
+EIGHT_BANDS = RNG.integers(0, 255, (40, 50, 8), dtype=np.uint8)
 PLANES_16 = RNG.integers(0, 65535, (3, 40, 50), dtype=np.uint16)
 UNSUPPORTED = {
     "float RGB": (lambda: tiff_of(RGB_8.astype(np.float32), photometric="rgb"), "3 floating-point samples of 32 bits"),
     "float of 64 bits": (lambda: tiff_of(RGB_8[..., 0].astype(np.float64)), "floating-point sample of 64 bits"),
-    "eight bands": (lambda: tiff_of(RNG.integers(0, 255, (40, 50, 8), dtype=np.uint8)), "8 samples of 8 bits"),
+    "eight bands": (lambda: tiff_of(EIGHT_BANDS, planarconfig="contig"), "8 samples of 8 bits"),
     "complex": (lambda: tiff_of(RGB_8[..., 0].astype(np.complex64)), "1 complex sample of"),
     "32 bits RGB": (lambda: tiff_of(RGB_8.astype(np.uint32), photometric="rgb"), "3 samples of 32 bits"),
     "planar 16 bits": (

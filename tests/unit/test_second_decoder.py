@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ram_core.errors import UnreadableImageError
+from ram_core.pictures import MAX_PIXELS
 from tests import second_decoder
 from tests.photographs import photographs
+from workers.pipeline.decode import guard_pillow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CASES = Path(os.environ.get("RAMQ_SHARED_DIR", Path(__file__).parents[3] / "shared")) / "cases" / "images"
 GROUNDS = {"50-black-drawing-on-nothing.png", "53-anim-first-empty.webp", "54-anim-first-black.gif"}
 """libvips shows the first frame, and puts drawings on white."""
+
+
+@pytest.fixture(autouse=True)
+def _guarded() -> Iterator[None]:
+    before = Image.MAX_IMAGE_PIXELS
+    guard_pillow(MAX_PIXELS)
+    yield
+    Image.MAX_IMAGE_PIXELS = before
 
 
 @pytest.mark.parametrize("name", second_decoder.written())
