@@ -43,6 +43,7 @@ the memory. A progressive one needs 6 bytes for each of its pixels too. A decode
 
 _ORIENTATION = 0x0112
 _UPRIGHT = 1
+_JPEG = b"\xff\xd8\xff"
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -64,12 +65,16 @@ class Decoded(NamedTuple):
 
 @dataclass(slots=True)
 class Opened:
-    """A loaded image, its true width and height when it is upright, and the turn that it still needs for that."""
+    """A loaded image, its true width and height when it is upright, and the turn that it still needs for that.
+
+    ``convert`` makes (H, W, 3) pixels of it sRGB; None: they are.
+    """
 
     image: Image.Image
     width: int
     height: int
     turn: Image.Transpose | None
+    convert: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None
 
     def prepare(self, preprocessing: Preprocessing) -> Decoded:
         """Return the pixels that ``preprocessing`` makes of the upright image. Not thread-safe.
@@ -77,10 +82,12 @@ class Opened:
         Where the whole image has to be turned for that, it stays turned: for the next, and not beside the original.
         """
         if self.turn is not None and isinstance(preprocessing, SquashTransform):
-            return Decoded(preprocessing.turned(self.image, self.turn), self.width, self.height)
-        if self.turn is not None:
-            self.image, self.turn = self.image.transpose(self.turn), None
-        return Decoded(preprocessing(self.image), self.width, self.height)
+            pixels = preprocessing.turned(self.image, self.turn)
+        else:
+            if self.turn is not None:
+                self.image, self.turn = self.image.transpose(self.turn), None
+            pixels = preprocessing(self.image)
+        return Decoded(pixels if self.convert is None else self.convert(pixels), self.width, self.height)
 
 
 def decode_for_all(
@@ -134,7 +141,7 @@ def open_picture(body: bytes | memoryview, at_least: int, max_pixels: int, kept:
         _refuse_large(max_pixels, *decoded_size)
         if decoded_size in kept.by_size:
             return kept.by_size[decoded_size]
-        turn, image = _loaded(image, inner)
+        opened = _loaded(image, inner, width, height)
     except UnreadableImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -146,7 +153,6 @@ def open_picture(body: bytes | memoryview, at_least: int, max_pixels: int, kept:
     # On damaged files decoders raise almost anything (OSError, ValueError, SyntaxError, IndexError, struct.error, ...).
     except Exception as error:
         raise formats.undecodable(body, error) from error
-    opened = Opened(image, *((height, width) if turn in SIDEWAYS else (width, height)), turn)
     kept.by_size[decoded_size] = opened
     return opened
 
@@ -176,6 +182,8 @@ class Kept:
 def _inner(body: bytes | memoryview, check: Callable[[int, int], None]) -> Inner:
     """Return what a file holds. ``check`` is called with its width and height, if telling this decodes it."""
     head = bytes(body[: formats.HEAD_BYTES])
+    if head.startswith(_JPEG):
+        return Inner(body)
     if name := raw.format_of(body):
         preview = raw.preview(body, name)
         return Inner(preview.body, orientation=preview.orientation)
@@ -189,8 +197,8 @@ def _inner(body: bytes | memoryview, check: Callable[[int, int], None]) -> Inner
     return Inner(body)
 
 
-def _loaded(image: Image.Image, inner: Inner) -> tuple[Image.Transpose | None, Image.Image]:
-    """Load an image. Return the turn that makes it upright, and the image as it is shown."""
+def _loaded(image: Image.Image, inner: Inner, width: int, height: int) -> Opened:
+    """Load an image of this size, and make it what is shown."""
     is_deep, has_own = depth.is_deep(image), inner.orientation is None
     if inner.image is None and not has_own:
         has_own = _orientation(image) is not None  # before it is loaded: Pillow turns TIFF when it does
@@ -199,7 +207,8 @@ def _loaded(image: Image.Image, inner: Inner) -> tuple[Image.Transpose | None, I
     shown = frames.first_with_content(image)
     if shown is image and is_deep and not image.tell():
         shown = depth.in_used_range(image, inner.body)
-    return turn, colours.as_shown(depth.with_white_as_light(shown))
+    image, convert = colours.as_shown(depth.with_white_as_light(shown))
+    return Opened(image, *((height, width) if turn in SIDEWAYS else (width, height)), turn, convert)
 
 
 def _by_pillow(body: bytes | memoryview) -> Image.Image:

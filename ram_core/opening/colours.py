@@ -7,11 +7,16 @@ transparency (docs/decisions/0033-pictures-as-shown.md).
 from __future__ import annotations
 
 import io
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
 _MOST_KEPT_BYTES = 1 << 20
 """Larger profiles are read anew each time."""
@@ -19,8 +24,11 @@ _MOST_KEPT_BYTES = 1 << 20
 _MOST_DIFFERENCE = 3
 """Of 255. A profile that changes no colour by more is taken as sRGB: its makers round in other ways."""
 
+_COLOURS = {"RGB": "RGB", "RGBA": "RGB", "P": "RGB", "PA": "RGB", "L": "L", "LA": "L", "CMYK": "CMYK"}
+"""The mode of a picture's colours, by its own. Profiles for others are rare, and not applied."""
+
 _SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
-"""What a profile must be of, by the mode of the picture's colours."""
+"""What a profile must be of, by that."""
 
 _WHITE, _GREY = (255, 255, 255), (128, 128, 128)
 _NEAR_WHITE = 255 - 48
@@ -29,12 +37,22 @@ _SAMPLED = (256, 256)
 _WITH_ALPHA = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
 
-def as_shown(image: Image.Image) -> Image.Image:
-    """Return a loaded image in sRGB and without transparency, or the image itself if it is so."""
+class Shown(NamedTuple):
+    """An image without transparency, and what makes (H, W, 3) pixels of it sRGB; None: they are.
+
+    Few pixels are left when a picture is prepared for a model. Converting those costs next to nothing.
+    """
+
+    image: Image.Image
+    convert: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None
+
+
+def as_shown(image: Image.Image) -> Shown:
+    """Return how a loaded image is shown. It is the image itself if nothing in it is transparent."""
     is_transparent = image.mode in _WITH_ALPHA or ("transparency" in image.info and image.mode in {"P", "L", "RGB"})
     profile = image.info.get("icc_profile")
     if not is_transparent and not profile:
-        return image
+        return Shown(image, None)
     alpha = None
     if is_transparent:
         with_alpha = image if image.mode == "RGBA" else _with_alpha(image)
@@ -43,8 +61,8 @@ def as_shown(image: Image.Image) -> Image.Image:
             alpha, image = None, with_alpha if image.mode == "P" else image
         else:
             image = with_alpha.convert("LA") if image.mode in {"LA", "La"} else with_alpha
-    shown = _in_srgb(image, profile) if profile else image
-    return shown if alpha is None else _on_ground(shown.convert("RGB"), alpha)
+    shown = _in_srgb(image, profile) if profile else Shown(image, None)
+    return shown if alpha is None else shown._replace(image=_on_ground(shown.image.convert("RGB"), alpha))
 
 
 def _with_alpha(image: Image.Image) -> Image.Image:
@@ -52,16 +70,23 @@ def _with_alpha(image: Image.Image) -> Image.Image:
     return (image.convert(straight) if straight else image).convert("RGBA")
 
 
-def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Return the image, without its transparency if it is changed."""
-    mode = {"RGBA": "RGB", "P": "RGB", "PA": "RGB", "LA": "L"}.get(image.mode, image.mode)
-    if mode not in _SPACES:
-        return image
+def _in_srgb(image: Image.Image, profile: bytes) -> Shown:
+    """Convert grey and CMYK at once, without their transparency, and colours when they are prepared."""
+    mode = _COLOURS.get(image.mode)
+    if mode is None:
+        return Shown(image, None)
     # The cache compares whole profiles, which takes a microsecond or two for one of usual size.
-    conversion = (
-        _conversion(profile, mode) if len(profile) <= _MOST_KEPT_BYTES else _conversion.__wrapped__(profile, mode)
-    )
-    return image if conversion is None else conversion.apply(image if image.mode == mode else image.convert(mode))
+    find = _conversion if len(profile) <= _MOST_KEPT_BYTES else _conversion.__wrapped__
+    conversion = find(profile, mode)
+    if conversion is None:
+        return Shown(image, None)
+    if mode == "RGB":
+        return Shown(image, partial(_converted, conversion))
+    return Shown(conversion.apply(image if image.mode == mode else image.convert(mode)), None)
+
+
+def _converted(conversion: Any, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(conversion.apply(Image.fromarray(pixels)))
 
 
 @lru_cache(maxsize=32)

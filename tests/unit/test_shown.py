@@ -228,3 +228,19 @@ def test_transparency_of_deep_pictures_is_kept() -> None:
     found = whole(png_16(samples))
     assert (found[:5] == 255).all()
     assert np.abs(found[5:] - samples[5:, :, :3].astype(int) * 255 / 4095).max() <= 1.01
+
+
+PLAIN = {
+    "JPEG": ("RGB", "L", "CMYK"), "PNG": ("RGB", "L", "P", "1", "I;16"), "WEBP": ("RGB",), "GIF": ("P", "L"),
+    "BMP": ("RGB", "L", "P"), "TIFF": ("RGB", "L", "P", "1", "CMYK", "I;16"), "AVIF": ("RGB",), "PPM": ("RGB", "L"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "mode"), [(kind, mode) for kind, modes in PLAIN.items() for mode in modes])
+def test_a_plain_picture_has_the_pixels_that_the_official_preprocessing_gives(kind: str, mode: str) -> None:
+    """Generations keep their name, so these pixels must never change."""
+    scene = poison.detailed(300, 200)
+    picture = Image.fromarray(np.asarray(scene.convert("L")).astype(np.uint16) * 257) if mode == "I;16" else scene
+    body = poison.encoded(picture if mode == "I;16" else picture.convert(mode), kind)
+    with Image.open(io.BytesIO(body)) as image:
+        assert np.array_equal(decode(body, SquashTransform(100), MAX_PIXELS).pixels, SquashTransform(100)(image))
