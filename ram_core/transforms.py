@@ -211,7 +211,12 @@ def wide_grey(image: Image.Image) -> Image.Image:
     full = full_range(int(samples.max(initial=0)))
     if full == _FULL_RANGES[-1]:
         return Image.fromarray((samples >> 8).astype(np.uint8))
-    return Image.fromarray((samples.astype(np.uint32) * 255 // full).astype(np.uint8))
+    return Image.fromarray(eight_bits(samples, full))
+
+
+def eight_bits(samples: NDArray[np.uint16], full: int) -> NDArray[np.uint8]:
+    """Return samples of 0..full as 0..255."""
+    return (np.arange(full + 1) * 255 // full).astype(np.uint8)[samples]  # a table takes less memory than arithmetic
 
 
 def full_range(largest: int) -> int:

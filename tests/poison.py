@@ -192,6 +192,8 @@ def odd() -> Iterator[Odd]:
         yield Odd(name, body)
     for name, body in _extras().items():
         yield Odd(name, body)
+    yield Odd("heic", heic(scene()))
+    yield Odd("jpeg-xl", jpeg_xl(scene()))
     yield Odd("one-pixel", encoded(scene(1, 1), "PNG"), 1, 1)
     yield Odd("tall", encoded(scene(1, 60_000), "PNG"), 1, 60_000)
     yield Odd("wide", encoded(scene(60_000, 1), "JPEG"), 60_000, 1)

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from ram_core.transforms import full_range, wide_grey
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from ram_core.transforms import eight_bits, full_range, wide_grey
 
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 _OTHER_ORDER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
@@ -43,11 +40,13 @@ def in_used_range(image: Image.Image, body: bytes | memoryview) -> Image.Image:
     if int(high[..., :3].max(initial=0)) > _HIGH_OF_14_BITS:
         return image
     again = Image.open(io.BytesIO(body), formats=[image.format or ""])
-    again.tile = [tile._replace(args=_of_other_order(tile.args)) for tile in again.tile]  # type: ignore[attr-defined]
+    again.tile = [tile._replace(args=_of_other_order(tile.args)) for tile in again.tile]
     low = np.asarray(again)
-    samples = high[..., :3].astype(np.uint16) << 8 | low[..., :3]
-    levels = _scaled(samples, full_range(int(samples.max(initial=0))))
-    if high.shape[-1] == 4:
+    # Transparency has 16 bits beside colours that have fewer, or as few as they.
+    count = high.shape[-1] if int(high.max(initial=0)) <= _HIGH_OF_14_BITS else 3
+    samples = high[..., :count].astype(np.uint16) << 8 | low[..., :count]
+    levels = eight_bits(samples, full_range(int(samples.max(initial=0))))
+    if count < high.shape[-1]:
         levels = np.dstack([levels, high[..., 3]])
     scaled = Image.fromarray(levels)
     scaled.info = image.info
@@ -60,10 +59,6 @@ def with_white_as_light(image: Image.Image) -> Image.Image:
     if tags is None or tags.get(_PHOTOMETRIC) != _WHITE_IS_ZERO or not image.mode.startswith(("I", "F")):
         return image
     return ImageOps.invert(wide_grey(image))
-
-
-def _scaled(samples: NDArray[np.uint16], full: int) -> NDArray[np.uint8]:
-    return (samples.astype(np.uint32) * 255 // full).astype(np.uint8)
 
 
 def _rawmode(args: Any) -> str:

@@ -35,7 +35,8 @@ def open_heif(body: bytes | memoryview) -> Image.Image:
         raise _missing("HEIC", "pillow-heif") from error
     options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
     options.DECODE_THREADS = 1  # there is a process for each core
-    return HeifImageFile(io.BytesIO(body))
+    image: Image.Image = HeifImageFile(io.BytesIO(body))
+    return image
 
 
 def open_jpeg_xl(body: bytes | memoryview, check: Callable[[int, int], None]) -> Image.Image | bytes:

@@ -88,7 +88,7 @@ class Tiff:
     def directories(self) -> Iterator[Directory]:
         """Yield the directories: each before those below it, and all of the first one's before the second."""
         start, code = self.first_at
-        waiting, seen = [self._number(start, code)], set()
+        waiting, seen = [self._number(start, code)], set[int]()
         while waiting and len(seen) < MOST_DIRECTORIES:
             at = waiting.pop(0)
             if at in seen or at < start:

@@ -86,7 +86,7 @@ def test_a_picture_stands_upright_however_the_camera_was_held(orientation: int) 
 
 COLOURED = {
     "cmyk", "cmyk-tiff", "palette", "ycbcr-tiff", "lab-tiff", "animated-gif", "animated-webp", "animated-png",
-    "several-pages", "several-shots",
+    "several-pages", "several-shots", "heic", "jpeg-xl",
 }  # fmt: skip
 GREY = {"grey", "grey-16", "grey-16-tiff", "float-tiff"}
 HALF_SEEN = {"rgba", "rgba-webp"}

@@ -221,9 +221,10 @@ def test_samples_that_say_how_dark_they_are_are_no_negative() -> None:
         assert np.abs(found[..., 0] - (255 - (samples >> 8))).max() <= 1
 
 
-def test_transparency_of_deep_pictures_is_kept() -> None:
+@pytest.mark.parametrize("opaque", [4095, 65535])
+def test_transparency_of_deep_pictures_is_kept(opaque: int) -> None:
     samples = ramp(12, 4)
-    samples[..., 3] = 65535
+    samples[..., 3] = opaque
     samples[:5, :, 3] = 0
     found = whole(png_16(samples))
     assert (found[:5] == 255).all()
