@@ -40,7 +40,7 @@ def sources(folders: list[Path]) -> Iterator[tuple[str, str, bytes]]:
     for name, body in second_decoder.written().items():
         yield "written here", name, body
     packages = Path(sys.prefix) / "lib"
-    for kind, folder in (("photographs", UNPACKED), ("installed packages", packages), *((str(f), f) for f in folders)):
+    for kind, folder in (("photographs", UNPACKED), ("installed packages", packages), *((folder.name, folder) for folder in folders)):
         for path in second_decoder.pictures_in(folder):
             yield kind, str(path.relative_to(folder)), path.read_bytes()
 
