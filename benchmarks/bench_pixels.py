@@ -39,8 +39,8 @@ def sources(folders: list[Path]) -> Iterator[tuple[str, str, bytes]]:
     """Yield where a picture is from, its name, and its bytes."""
     for name, body in second_decoder.written().items():
         yield "written here", name, body
-    packages = Path(sys.prefix) / "lib"
-    for kind, folder in (("photographs", UNPACKED), ("installed packages", packages), *((folder.name, folder) for folder in folders)):
+    found = [("photographs", UNPACKED), ("installed packages", Path(sys.prefix) / "lib")]
+    for kind, folder in (*found, *((folder.name, folder) for folder in folders)):
         for path in second_decoder.pictures_in(folder):
             yield kind, str(path.relative_to(folder)), path.read_bytes()
 
