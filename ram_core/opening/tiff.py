@@ -146,7 +146,7 @@ def why_unsupported(body: bytes | memoryview, *, is_known: bool) -> str | None:
         return None
     if max(first.parts) >= len(body):
         return None
-    reason = _why_wrong(first)
+    reason = "a big-endian BigTIFF" if bytes(body[:4]) == b"MM\x00+" else _why_wrong(first)
     if reason or (is_known and first.one(CHANNELS, 1) <= MAX_SAMPLESPERPIXEL):
         return reason
     channels, kind = first.one(CHANNELS, 1), _KINDS_OF_SAMPLES.get(first.one(SAMPLE_FORMAT, 1), "")

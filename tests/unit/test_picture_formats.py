@@ -171,6 +171,9 @@ UNSUPPORTED = {
         lambda: tiff_of(PLANES_16, photometric="rgb", planarconfig="separate"),
         "16 bits per sample in separate planes",
     ),
+    "big-endian BigTIFF": (
+        lambda: tiff_of(RGB_8, photometric="rgb", byteorder=">", bigtiff=True), "a big-endian BigTIFF"
+    ),
     "JPEG 2000 in TIFF": (lambda: with_compression(34712), "TIFF compressed as JPEG 2000"),
     "unknown in TIFF": (lambda: with_compression(12345), "TIFF compressed as number 12345"),
     "12-bit JPEG": (lambda: with_frame(0xC1, bits=12), "JPEG with 12 bits per sample"),

@@ -6,9 +6,11 @@ import io
 import re
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageOps
 
 from ram_core.opening import jpeg, raw, tiff
@@ -76,6 +78,19 @@ def test_a_finished_picture_in_strips_is_read(make: object, orientation: int) ->
     wanted = cameras.scene() if orientation == 1 else cameras.scene().transpose(turns[orientation])
     assert decoded[1:] == wanted.size
     assert near(decoded.pixels, np.asarray(wanted))
+
+
+@pytest.mark.parametrize("options", [{"byteorder": ">"}, {"bigtiff": True}])
+def test_raw_files_of_either_order_of_bytes_and_of_any_size_are_read(options: dict[str, Any]) -> None:
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file, **options) as writer:
+        thumbnail = np.full((120, 160, 3), 200, np.uint8)
+        writer.write(thumbnail, photometric="rgb", subifds=2, extratags=[(271, 2, 6, "NIKON", True)])
+        writer.write(np.asarray(cameras.scene()), photometric="rgb", subfiletype=1, rowsperstrip=64)
+        writer.write(np.zeros((400, 600), np.uint16), photometric="cfa", extratags=[(33422, 1, 4, bytes(4), True)])
+    assert raw.format_of(file.getvalue()) == "NEF"
+    decoded = decode(file.getvalue(), ReadingTransform(), MAX_PIXELS)
+    assert np.array_equal(decoded.pixels, np.asarray(cameras.scene()))
 
 
 def test_a_tile_of_the_sensors_data_is_no_picture() -> None:
