@@ -18,6 +18,9 @@ from ram_core.transforms import eight_bits, full_range, wide_grey
 
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 _OTHER_ORDER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
+_GREY_WITH_ALPHA = "LA;16B"
+"""Of PNG. Pillow has no other order of it, but its four bytes per pixel are those of an RGBA picture of 8 bits."""
+
 _HIGH_OF_14_BITS = (1 << 14 - 8) - 1
 
 
@@ -40,8 +43,11 @@ def in_used_range(image: Image.Image, body: bytes | memoryview) -> Image.Image:
     if int(high[..., :3].max(initial=0)) > _HIGH_OF_14_BITS:
         return image
     again = Image.open(io.BytesIO(body), formats=[image.format or ""])
-    again.tile = [tile._replace(args=_of_other_order(tile.args)) for tile in again.tile]
+    tiles = again.tile
+    again.tile = [tile._replace(args=_of_lower_bits(tile.args)) for tile in tiles]
     low = np.asarray(again)
+    if _rawmode(tiles[0].args) == _GREY_WITH_ALPHA:
+        low = low[..., [1, 1, 1, 3]]
     # Transparency has 16 bits beside colours that have fewer, or as few as they.
     count = high.shape[-1] if int(high.max(initial=0)) <= _HIGH_OF_14_BITS else 3
     samples = high[..., :count].astype(np.uint16) << 8 | low[..., :count]
@@ -65,8 +71,8 @@ def _rawmode(args: Any) -> str:
     return str(args[0] if isinstance(args, tuple) else args)
 
 
-def _of_other_order(args: Any) -> Any:
+def _of_lower_bits(args: Any) -> Any:
     """Return what makes Pillow's decoder keep the lower 8 bits: the other order of bytes."""
     rawmode = _rawmode(args)
-    other = rawmode[:-1] + _OTHER_ORDER[rawmode[-1]]
+    other = "RGBA" if rawmode == _GREY_WITH_ALPHA else rawmode[:-1] + _OTHER_ORDER[rawmode[-1]]
     return (other, *args[1:]) if isinstance(args, tuple) else other

@@ -208,7 +208,7 @@ def test_colours_that_use_their_16_bits_are_decoded_once(monkeypatch: pytest.Mon
     opened = []
     by_pillow = pictures._by_pillow
     monkeypatch.setattr(pictures, "_by_pillow", lambda body: (opened.append(1), by_pillow(body))[1])
-    monkeypatch.setattr(depth, "_of_other_order", lambda _: pytest.fail("decoded again"))
+    monkeypatch.setattr(depth, "_of_lower_bits", lambda _: pytest.fail("decoded again"))
     samples = ramp(16, 3)
     assert np.array_equal(whole(png_16(samples)), samples >> 8)
     assert len(opened) == 1
@@ -219,6 +219,15 @@ def test_samples_that_say_how_dark_they_are_are_no_negative() -> None:
     for dark in (samples, samples.astype(np.float32) / 65535):
         found = whole(tiff_of(dark, photometric="miniswhite"))
         assert np.abs(found[..., 0] - (255 - (samples >> 8))).max() <= 1
+
+
+def test_grey_with_transparency_in_16_bits_is_read_in_the_range_that_it_uses() -> None:
+    samples = ramp(12, 2)
+    samples[..., 1] = 65535
+    samples[:5, :, 1] = 0
+    found = whole(png_16(samples))
+    assert (found[:5] == 255).all()
+    assert np.abs(found[5:] - samples[5:, :, :1].astype(int) * 255 / 4095).max() <= 1.01
 
 
 @pytest.mark.parametrize("opaque", [4095, 65535])
