@@ -67,6 +67,25 @@ def test_a_profile_is_applied_beside_transparency_and_palettes() -> None:
     assert np.array_equal(found, whole(poison.encoded(palette.convert("RGB"), "PNG", icc_profile=OTHER)))
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_inks_are_what_their_profile_says(kind: str) -> None:
+    cyan = Image.new("CMYK", (64, 48), (255, 0, 0, 0))
+    assert whole(poison.encoded(cyan, kind))[20, 20].tolist() == pytest.approx([0, 255, 255], abs=3)
+    red, green, blue = whole(poison.encoded(cyan, kind, icc_profile=profiles.grey_inks()))[20, 20].tolist()
+    assert red == pytest.approx(green, abs=4) == pytest.approx(blue, abs=4)
+    assert 120 < red < 200
+
+
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_grey_is_what_its_profile_says(mode: str) -> None:
+    half = Image.new("L", (64, 48), 128).convert(mode)
+    if mode == "LA":
+        half.putpixel((0, 0), (128, 0))
+    found = whole(poison.encoded(half, "PNG", icc_profile=profiles.linear_grey()))
+    assert found[20, 20].tolist() == pytest.approx([188] * 3, abs=2)  # half the light
+    assert found[0, 0].tolist() == pytest.approx([255 if mode == "LA" else 188] * 3, abs=2)
+
+
 def test_a_profile_is_read_once_for_many_pictures() -> None:
     colours._conversion.cache_clear()
     body = poison.encoded(poison.scene(), "JPEG", icc_profile=OTHER)
