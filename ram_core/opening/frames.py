@@ -24,7 +24,11 @@ def first_with_content(image: Image.Image) -> Image.Image:
     Args:
         image: loaded, at its first frame.
     """
-    if image.format not in _ANIMATED or not _is_empty(image) or not _is_animated(image):
+    if image.format not in _ANIMATED:
+        return image
+    # The header of all but GIF says whether there are more frames, which costs less than a look at the pixels.
+    may_have_more = image.format == "GIF" or _is_animated(image)
+    if not may_have_more or not _is_empty(image) or not _is_animated(image):
         return image
     first = image.copy()
     budget = min(_MOST_FRAMES, _MOST_PIXELS // max(1, image.width * image.height))
