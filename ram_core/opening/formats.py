@@ -61,7 +61,7 @@ _DECODED = (
 )
 
 _SAID_UNSUPPORTED = re.compile(
-    r"unsupported|not supported|not yet supported|cannot handle|not implemented", re.IGNORECASE
+    r"unsupported|not supported|not yet supported|cannot handle|not implemented|security limit", re.IGNORECASE
 )
 """In messages of decoders. What they say of a damaged file is seldom one of these."""
 

@@ -206,6 +206,23 @@ def test_a_kind_that_is_not_read_is_named_and_not_called_damaged(name: str) -> N
         decode(make(), SMALL, MAX_PIXELS)
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("Unsupported BMP bitfields layout", "unsupported"),
+        ("Memory allocation error: Security limit exceeded: 600000000 bytes", "unsupported"),
+        ("image file is truncated (3 bytes not processed)", "truncated"),
+        ("Invalid input: Unexpected end of file", "truncated"),
+        ("broken data stream", "corrupt"),
+    ],
+)
+def test_the_words_of_a_decoder_decide_the_class_where_the_header_says_nothing(said: str, reason: str) -> None:
+    error = formats.undecodable(b"", OSError(said + "\n"))
+    assert error.reason == reason
+    assert said in str(error)
+    assert "\n" not in str(error)
+
+
 def test_text_that_begins_like_a_film_is_none() -> None:
     with pytest.raises(NotAnImageError):
         decode(b"The wide road, and a mdat" * 100, SMALL, MAX_PIXELS)
