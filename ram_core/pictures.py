@@ -1,33 +1,34 @@
-"""Untrusted bytes to a loaded picture, or to an error that says why not. Only Pillow and numpy, thread-safe.
+"""Untrusted bytes to a loaded picture, or to an error that says why not. Thread-safe.
 
 The content decides the file type, not the name. Only formats on a list are opened. The size is checked in the header
 before any pixel is decoded. JPEGs may be decoded at a reduced scale. EXIF orientation is applied. (Pillow handbook,
-"Security".)
+"Security".) The picture is as people see it: its colours are sRGB, and nothing is transparent. ``ram_core.opening`` has
+the parts.
 """
 
 from __future__ import annotations
 
 import io
-import re
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
 from ram_core.errors import ImageError, UnreadableImageError
+from ram_core.opening import colours, depth, formats, frames, modern, raw
 from ram_core.transforms import SIDEWAYS, SquashTransform
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from ram_core.recognition import Preprocessing
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
-"""Formats that are opened. Pillow's other formats run programs, contain scripts or had dangerous decoder bugs."""
+FORMATS = formats.PILLOW
+"""Formats that Pillow opens. HEIC, JPEG XL and the pictures in camera raw come to them."""
 
 DRAFT_FACTOR = 2
 """JPEGs are decoded at no less than this many times the model's size. The loss is negligible, and large images take
@@ -36,7 +37,13 @@ half the time (``docs/decisions/0008-draft-decode.md``)."""
 MAX_PIXELS = 178_956_970
 """The default limit: Pillow's own, above which it refuses a picture."""
 
+_JPEG_FACTOR = 2
+"""A JPEG of this many times the limit is decoded if a reduced scale keeps it within the limit: what is decoded takes
+the memory. A progressive one needs 6 bytes for each of its pixels too. A decoder has 16 for each of the limit."""
+
 _ORIENTATION = 0x0112
+_UPRIGHT = 1
+_JPEG = b"\xff\xd8\xff"
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -46,33 +53,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-# File types that are often stored next to images. They are recognised only to give a clear reason.
-_KNOWN = (
-    (re.compile(rb"....ftyp(heic|heix|hevc|heim|heis|mif1|msf1)", re.DOTALL), "HEIC"),
-    (re.compile(rb"....ftyp(?!avi[fs])", re.DOTALL), "a film"),
-    (re.compile(rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51"), "JPEG 2000"),
-    (re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL "), "JPEG XL"),
-    (re.compile(rb"8BPS"), "Photoshop"),
-    (re.compile(rb"%PDF"), "PDF"),
-    (re.compile(rb"%!PS|\xc5\xd0\xd3\xc6"), "PostScript"),
-    (re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg", re.DOTALL), "SVG"),
-    (re.compile(rb"\x00\x00\x01\x00"), "an icon"),
-    (re.compile(rb"\x1aE\xdf\xa3"), "a film"),
-    (re.compile(rb"FUJIFILMCCD-RAW|II\x1a\x00\x00\x00HEAPCCDR"), "camera raw"),
-)
-
-# Signatures of the formats that are opened. A file that has one but cannot be opened is damaged.
-_DECODED = (
-    (re.compile(rb"\xff\xd8\xff"), "JPEG"),
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
-    (re.compile(rb"RIFF....WEBP", re.DOTALL), "WEBP"),
-    (re.compile(rb"GIF8"), "GIF"),
-    (re.compile(rb"BM"), "BMP"),
-    (re.compile(rb"II[*+]\x00|MM\x00[*+]"), "TIFF"),
-    (re.compile(rb"....ftypavi[fs]", re.DOTALL), "AVIF"),
-    (re.compile(rb"P[1-6]\s"), "PPM"),
-)
 
 
 class Decoded(NamedTuple):
@@ -85,12 +65,16 @@ class Decoded(NamedTuple):
 
 @dataclass(slots=True)
 class Opened:
-    """A loaded image, its true width and height when it is upright, and the turn that it still needs for that."""
+    """A loaded image, its true width and height when it is upright, and the turn that it still needs for that.
+
+    ``convert`` makes (H, W, 3) pixels of it sRGB; None: they are.
+    """
 
     image: Image.Image
     width: int
     height: int
     turn: Image.Transpose | None
+    convert: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None
 
     def prepare(self, preprocessing: Preprocessing) -> Decoded:
         """Return the pixels that ``preprocessing`` makes of the upright image. Not thread-safe.
@@ -98,10 +82,12 @@ class Opened:
         Where the whole image has to be turned for that, it stays turned: for the next, and not beside the original.
         """
         if self.turn is not None and isinstance(preprocessing, SquashTransform):
-            return Decoded(preprocessing.turned(self.image, self.turn), self.width, self.height)
-        if self.turn is not None:
-            self.image, self.turn = self.image.transpose(self.turn), None
-        return Decoded(preprocessing(self.image), self.width, self.height)
+            pixels = preprocessing.turned(self.image, self.turn)
+        else:
+            if self.turn is not None:
+                self.image, self.turn = self.image.transpose(self.turn), None
+            pixels = preprocessing(self.image)
+        return Decoded(pixels if self.convert is None else self.convert(pixels), self.width, self.height)
 
 
 def decode_for_all(
@@ -116,10 +102,10 @@ def decode_for_all(
         UnreadableImageError: the bytes are no image that is decoded here.
         MemoryError: not enough memory.
     """
-    loaded: dict[tuple[int, int], Opened] = {}
+    kept = Kept()
     try:
         return [
-            open_picture(body, preprocessing.size * DRAFT_FACTOR, max_pixels, loaded).prepare(preprocessing)
+            open_picture(body, preprocessing.size * DRAFT_FACTOR, max_pixels, kept).prepare(preprocessing)
             for preprocessing in preparations
         ]
     except UnreadableImageError:
@@ -128,82 +114,126 @@ def decode_for_all(
         raise UnreadableImageError("corrupt", str(error)) from error
 
 
-def open_picture(
-    body: bytes | memoryview, at_least: int, max_pixels: int, loaded: dict[tuple[int, int], Opened] | None = None
-) -> Opened:
-    """Open and load the first frame of an image.
+def open_picture(body: bytes | memoryview, at_least: int, max_pixels: int, kept: Kept | None = None) -> Opened:
+    """Open and load an image: the first frame that shows something, as people see it.
 
     Args:
         body: the file.
         at_least: minimum length of the shorter side in pixels; a JPEG may be decoded at a reduced scale down to this.
-        max_pixels: images with more pixels are rejected.
-        loaded: what was loaded of the same image before, by its size as decoded; nothing is loaded twice.
+        max_pixels: images with more pixels are rejected, except JPEGs of up to ``_JPEG_FACTOR`` times as many that are
+            decoded at a reduced scale within the limit.
+        kept: what was opened of the same image before; nothing is loaded twice.
     """
     load_plugins()
+    kept = kept or Kept()
     try:
         # `guard_pillow` sets Pillow's own limit. The header is checked here in any case.
-        image = Image.open(io.BytesIO(body), formats=FORMATS)
+        inner = kept.inner = kept.inner or _inner(body, partial(_refuse_large, max_pixels))
+        image = inner.image or _by_pillow(inner.body)
         width, height = image.size
-        _refuse_large(width, height, max_pixels)
         if image.format in {"JPEG", "MPO"} and min(width, height) >= at_least:
             # The draft keeps the aspect ratio, so the shorter side decides.
             scale = at_least / min(width, height)
             image.draft(None, (round(width * scale), round(height * scale)))
         decoded_size = image.size
-        if loaded is not None and decoded_size in loaded:
-            return loaded[decoded_size]
-        image.load()
+        if decoded_size == (width, height) or width * height > _JPEG_FACTOR * max_pixels:
+            _refuse_large(max_pixels, width, height)
+        _refuse_large(max_pixels, *decoded_size)
+        if decoded_size in kept.by_size:
+            return kept.by_size[decoded_size]
+        opened = _loaded(image, inner, width, height)
     except UnreadableImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImageError("too_large", f"it has more than {max_pixels:,} pixels, the limit") from error
     except UnidentifiedImageError:
-        raise _unidentified(bytes(body[:1024])) from None
+        raise formats.unidentified(body) from None
     except MemoryError:
         raise
     # On damaged files decoders raise almost anything (OSError, ValueError, SyntaxError, IndexError, struct.error, ...).
     except Exception as error:
-        if "truncated" in str(error).lower():
-            raise UnreadableImageError("truncated", f"the image is cut short: {error}") from error
-        said = f"{error}" if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        raise UnreadableImageError("corrupt", f"the image is damaged: {said}") from error
-    turn = _turn(image)
-    opened = Opened(image, *((height, width) if turn in SIDEWAYS else (width, height)), turn)
-    if loaded is not None:
-        loaded[decoded_size] = opened
+        raise formats.undecodable(body, error) from error
+    kept.by_size[decoded_size] = opened
     return opened
 
 
-def _refuse_large(width: int, height: int, max_pixels: int) -> None:
+class Inner(NamedTuple):
+    """What a file holds: an image, or a file that Pillow opens.
+
+    Attributes:
+        body: the file.
+        image: the image, if it is opened already.
+        orientation: as EXIF has it, of the file around this one; None: what this one says is all there is.
+    """
+
+    body: bytes | memoryview
+    image: Image.Image | None = None
+    orientation: int | None = None
+
+
+@dataclass(slots=True)
+class Kept:
+    """What was opened of one image: what its file holds, and the loaded images by their size as decoded."""
+
+    inner: Inner | None = None
+    by_size: dict[tuple[int, int], Opened] = field(default_factory=dict)
+
+
+def _inner(body: bytes | memoryview, check: Callable[[int, int], None]) -> Inner:
+    """Return what a file holds. ``check`` is called with its width and height, if telling this decodes it."""
+    head = bytes(body[: formats.HEAD_BYTES])
+    if head.startswith(_JPEG):
+        return Inner(body)
+    if name := raw.format_of(body):
+        preview = raw.preview(body, name)
+        return Inner(preview.body, orientation=preview.orientation)
+    if formats.is_heif(head):
+        return Inner(body, modern.open_heif(body), _UPRIGHT)
+    if formats.is_jpeg_xl(head):
+        found = modern.open_jpeg_xl(body, check)
+        return Inner(found) if isinstance(found, bytes) else Inner(body, found, _UPRIGHT)
+    if formats.is_tiff(head):
+        formats.require_readable_tiff(body)
+    return Inner(body)
+
+
+def _loaded(image: Image.Image, inner: Inner, width: int, height: int) -> Opened:
+    """Load an image of this size, and make it what is shown."""
+    is_deep, has_own = depth.is_deep(image), inner.orientation is None
+    if inner.image is None and not has_own:
+        has_own = _orientation(image) is not None  # before it is loaded: Pillow turns TIFF when it does
+    image.load()
+    turn = _TURNS.get((_orientation(image) if has_own else inner.orientation) or _UPRIGHT)
+    shown = frames.first_with_content(image)
+    if shown is image and is_deep and not image.tell():
+        shown = depth.in_used_range(image, inner.body)
+    image, convert = colours.as_shown(depth.with_white_as_light(shown))
+    return Opened(image, *((height, width) if turn in SIDEWAYS else (width, height)), turn, convert)
+
+
+def _by_pillow(body: bytes | memoryview) -> Image.Image:
+    return Image.open(io.BytesIO(body), formats=FORMATS)
+
+
+def _refuse_large(max_pixels: int, width: int, height: int) -> None:
     if width * height > max_pixels:
         raise UnreadableImageError(
             "too_large", f"{width:,} x {height:,} pixels exceed the limit of {max_pixels:,} pixels in total"
         )
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Return what makes the image upright by its EXIF orientation, if that can be read."""
+def _orientation(image: Image.Image) -> int | None:
+    """Return an image's own EXIF orientation, if it has one that can be read."""
     try:
-        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+        found = image.getexif().get(_ORIENTATION)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001  (the parser of a damaged block raises almost anything)
         return None
+    return found if isinstance(found, int) else None
 
 
 @cache
 def load_plugins() -> None:
     """Register all of Pillow's formats. By itself Pillow does that only after the common ones have failed."""
     Image.init()
-
-
-def _unidentified(head: bytes) -> UnreadableImageError:
-    for pattern, name in _KNOWN:
-        if pattern.match(head):
-            return UnreadableImageError(
-                "unsupported", f"{name} files are not supported; supported formats: {', '.join(FORMATS)}"
-            )
-    for pattern, name in _DECODED:
-        if pattern.match(head):
-            return UnreadableImageError("corrupt", f"damaged {name} file: its header cannot be read")
-    return UnreadableImageError("not_an_image", "the content is not an image in any known format")

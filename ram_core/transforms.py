@@ -34,6 +34,9 @@ _LEAST_REDUCED = 2
 """Pillow 13 resizes the rows of a picture first if its height is at most this many times its width, and its
 width at least this many times the result's. Photographs of 4:3 and more than a megapixel are such pictures."""
 
+_FULL_RANGES = (1, 255, 1023, 4095, 16383, 65535)
+"""The largest sample of 1, 8, 10, 12, 14 and 16 bits."""
+
 _LEVELS = {(IMAGENET_MEAN, IMAGENET_STD): "imagenet", (CENTRED_MEAN, CENTRED_STD): "centred"}
 
 
@@ -171,8 +174,9 @@ class LocatingTransform:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert a decoded image of any mode to RGB as a viewer would show it, except that alpha is dropped.
 
-    As in the official RAM code, transparency is dropped and not blended. Pillow clips wider samples when it converts
-    them. Here 16-bit samples are scaled to 8 bits, and floats or 32-bit integers are scaled from their own range.
+    As in the official RAM code, transparency is dropped and not blended. ``ram_core.pictures`` blends it when it opens
+    a file. Pillow clips wider samples when it converts them. Here they are scaled to 8 bits: those of 16 bits from the
+    range that they use (``full_range``), floats and 32-bit integers from their own.
 
     An RGB image is returned itself: a copy of 48 megapixels takes 192 MB. Copy the result before you change it.
 
@@ -192,13 +196,35 @@ def _levels(image: Image.Image) -> Image.Image:
         return image
     if image.mode in {"1", "LA"}:
         return image.convert("L")
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8))
-    if image.mode in {"I", "F"}:
-        return Image.fromarray(_stretch(np.asarray(image, dtype=np.float64)))
+    if image.mode.startswith("I") or image.mode == "F":
+        return wide_grey(image)
     if image.mode == "P" and "transparency" in image.info:
         return image.convert("RGBA").convert("RGB")  # keeps Pillow from warning about transparency given as bytes
     return image.convert("RGB")
+
+
+def wide_grey(image: Image.Image) -> Image.Image:
+    """Return an image of 16-bit or 32-bit integers or of floats in mode L."""
+    if not image.mode.startswith("I;16"):
+        return Image.fromarray(_stretch(np.asarray(image, dtype=np.float64)))
+    samples = np.asarray(image, dtype=np.uint16)
+    full = full_range(int(samples.max(initial=0)))
+    if full == _FULL_RANGES[-1]:
+        return Image.fromarray((samples >> 8).astype(np.uint8))
+    return Image.fromarray(eight_bits(samples, full))
+
+
+def eight_bits(samples: NDArray[np.uint16], full: int) -> NDArray[np.uint8]:
+    """Return samples of 0..full as 0..255."""
+    return (np.arange(full + 1) * 255 // full).astype(np.uint8)[samples]  # a table takes less memory than arithmetic
+
+
+def full_range(largest: int) -> int:
+    """Return the largest value of samples of which ``largest`` is the brightest in a picture, at most 65535.
+
+    Samples of 10, 12 or 14 bits are stored in 16, and hardly a file says so. Taken as 16 bits they would be black.
+    """
+    return next(full for full in _FULL_RANGES if largest <= full)
 
 
 def normalise(pixels: torch.Tensor, mean: Triple, std: Triple, *, channels_last: bool = False) -> torch.Tensor:
@@ -233,14 +259,14 @@ def _means_on(device: torch.device, mean: Triple, std: Triple) -> tuple[torch.Te
 def _stretch(samples: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Scale samples of unknown range to 0..255.
 
-    Samples within 0..1 and 0..255 are assumed to have that range, within 0..65535 to be 16 bits. Others are scaled from
-    minimum to maximum.
+    The range of samples within 0..65535 is assumed to be the smallest of ``_FULL_RANGES`` that has them all. Others are
+    scaled from minimum to maximum.
     """
     finite = np.where(np.isfinite(samples), samples, 0.0)
     low, high = float(finite.min()), float(finite.max())
     span = max(high - low, float(np.finfo(np.float64).tiny))
-    if low >= 0 and high <= 65535:
-        low, span = 0.0, next(full for full in (1.0, 255.0, 65535.0) if high <= full)
+    if low >= 0 and high <= _FULL_RANGES[-1]:
+        low, span = 0.0, float(next(full for full in _FULL_RANGES if high <= full))
     return ((finite - low) / span * 255).astype(np.uint8)
 
 

@@ -17,10 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pillow_heif
+import pillow_jxl  # noqa: F401  (teaches Pillow to write JPEG XL)
 from PIL import Image, ImageCms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+pillow_heif.register_heif_opener()
 
 WIDTH, HEIGHT = 90, 60
 """Of the scene that most of the odd pictures show."""
@@ -92,6 +96,16 @@ def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
+def heic(picture: Image.Image, **options: Any) -> bytes:
+    """Return the HEIC of a picture."""
+    return encoded(picture, "HEIF", **{"quality": 90, **options})
+
+
+def jpeg_xl(picture: Image.Image, **options: Any) -> bytes:
+    """Return the JPEG XL of a picture."""
+    return encoded(picture, "JXL", **options)
+
+
 def turned(orientation: int) -> bytes:
     """Return the scene as a camera writes it that was held so; upright it is ``WIDTH`` x ``HEIGHT``."""
     exif = Image.Exif()
@@ -147,6 +161,8 @@ def cuttable() -> dict[str, bytes]:
         "tiff-jpeg": encoded(picture, "TIFF", compression="jpeg"),
         "avif": encoded(picture, "AVIF", speed=10),  # by default it takes longer than all the others
         "ppm": encoded(picture, "PPM"),
+        "heic": heic(picture),
+        "jpeg-xl": jpeg_xl(picture),
     }
 
 
@@ -176,6 +192,8 @@ def odd() -> Iterator[Odd]:
         yield Odd(name, body)
     for name, body in _extras().items():
         yield Odd(name, body)
+    yield Odd("heic", heic(scene()))
+    yield Odd("jpeg-xl", jpeg_xl(scene()))
     yield Odd("one-pixel", encoded(scene(1, 1), "PNG"), 1, 1)
     yield Odd("tall", encoded(scene(1, 60_000), "PNG"), 1, 60_000)
     yield Odd("wide", encoded(scene(60_000, 1), "JPEG"), 60_000, 1)
@@ -204,10 +222,8 @@ def _unsupported() -> dict[str, bytes]:
         "svg": b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"><rect width="1" height="1"/></svg>',
         "pdf": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n",
         "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n",
-        "heic": struct.pack(">I", 24) + b"ftypheic\x00\x00\x00\x00mif1heic" + body,
-        "heic-of-mif1": struct.pack(">I", 24) + b"ftypmif1\x00\x00\x00\x00mif1heic" + body,
-        "jpeg-xl": b"\xff\x0a" + body,
-        "jpeg-xl-boxed": b"\x00\x00\x00\x0cJXL \r\n\x87\n" + body,
+        "camera-raw": struct.pack(">I", 24) + b"ftypcrx \x00\x00\x00\x01crx isom" + body,
+        "old-camera-raw": b"II\x1a\x00\x00\x00HEAPCCDR" + body,
         "jpeg-2000": b"\x00\x00\x00\x0cjP  \r\n\x87\n" + body,
         "film": struct.pack(">I", 24) + b"ftypisom\x00\x00\x02\x00isomavc1" + body,
         "webm": b"\x1aE\xdf\xa3\x9fB\x86\x81\x01" + body,
@@ -248,6 +264,10 @@ def _damaged() -> dict[str, bytes]:
         "tiff-of-nothing": b"II*\x00\xff\xff\xff\x7f",
         "text-bomb": with_chunk(encoded(scene(), "PNG"), b"zTXt", bomb),
         "icc-bomb": with_chunk(encoded(scene(), "PNG"), b"iCCP", bomb),
+        "heic-of-nothing": struct.pack(">I", 24) + b"ftypheic\x00\x00\x00\x00mif1heic" + bytes(64),
+        "heic-of-mif1-of-nothing": struct.pack(">I", 24) + b"ftypmif1\x00\x00\x00\x00mif1heic" + bytes(64),
+        "jpeg-xl-of-nothing": b"\xff\x0a" + bytes(64),
+        "jpeg-xl-boxed-of-nothing": b"\x00\x00\x00\x0cJXL \r\n\x87\n" + bytes(64),
         "avif-of-nothing": struct.pack(">I", 24) + b"ftypavif\x00\x00\x00\x00mif1avif" + bytes(64),
     }
 

@@ -42,7 +42,9 @@ _ENDINGS = {
     "image/bmp": "bmp",
     "image/tiff": "tiff",
 }
-_OTHER_ENDINGS = frozenset({"heic", "heif", "jp2", "pbm", "pgm", "pnm", "ppm", "ico", "tga", "psd", "pcx", "jxl"})
+_RAW_ENDINGS = frozenset({"arw", "cr2", "cr3", "dng", "nef", "orf", "pef", "raf", "rw2", "srw", "x3f"})
+"""Of cameras. Some begin as TIFF does."""
+_OTHER_ENDINGS = _RAW_ENDINGS | {"heic", "heif", "jp2", "pbm", "pgm", "pnm", "ppm", "ico", "tga", "psd", "pcx", "jxl"}
 """Of formats that browsers do not show. Another one might mean something else to a reader, as ``json`` does."""
 
 
@@ -55,9 +57,9 @@ class Content:
 
     def ending(self, key: str) -> str:
         """Return the ending for its file name, without a dot: that of its format, or else of its key, or ``bin``."""
-        if self.media_type is not None:
-            return _ENDINGS[self.media_type]
         last = key.rpartition(".")[2].lower()
+        if self.media_type is not None and not (self.media_type == "image/tiff" and last in _RAW_ENDINGS):
+            return _ENDINGS[self.media_type]
         return last if last in _OTHER_ENDINGS else "bin"
 
 

@@ -25,6 +25,10 @@ CROP_SIDES = (64, 128, 256, 512)
 """The same for parts of images."""
 
 _JPEG_QUALITY = 82
+
+_DRAWING = 2
+"""The number of the way in which pixels are made. With another one, thumbnails are made anew."""
+
 _PRUNE_EVERY = 256
 
 _FORGET_TRIES = 20
@@ -64,7 +68,7 @@ class Thumbnails:
     def _get(
         self, image_id: int, content: str, side: int, make: Callable[[int], NDArray[np.uint8]]
     ) -> tuple[bytes, str]:
-        tag = hashlib.sha256(f"{content}:{side}".encode()).hexdigest()[:32]
+        tag = hashlib.sha256(f"{content}:{side}:{_DRAWING}".encode()).hexdigest()[:32]
         path = self._path(image_id) / f"{tag}.jpg"
         try:
             return path.read_bytes(), tag

@@ -85,11 +85,12 @@ def test_a_picture_stands_upright_however_the_camera_was_held(orientation: int) 
 
 
 COLOURED = {
-    "cmyk", "cmyk-tiff", "palette", "palette-translucent", "palette-transparent", "rgb-transparent", "rgba",
-    "rgba-webp", "ycbcr-tiff", "lab-tiff", "animated-gif", "animated-webp", "animated-png", "several-pages",
-    "several-shots",
+    "cmyk", "cmyk-tiff", "palette", "ycbcr-tiff", "lab-tiff", "animated-gif", "animated-webp", "animated-png",
+    "several-pages", "several-shots", "heic", "jpeg-xl",
 }  # fmt: skip
-GREY = {"grey", "grey-16", "grey-16-tiff", "float-tiff", "grey-alpha"}
+GREY = {"grey", "grey-16", "grey-16-tiff", "float-tiff"}
+HALF_SEEN = {"rgba", "rgba-webp"}
+WITH_A_HOLE = {"rgb-transparent", "palette-transparent"}
 
 
 @pytest.mark.parametrize("odd", [odd for odd in poison.odd() if odd.name in COLOURED], ids=lambda odd: odd.name)
@@ -105,8 +106,21 @@ def test_every_depth_of_grey_shows_the_same_greys(odd: poison.Odd) -> None:
     assert all(is_near(a, (b, b, b), 3) for a, b in zip(found, grey, strict=True)), (found, grey)
 
 
-def test_the_two_tables_name_pictures_that_exist() -> None:
-    assert {odd.name for odd in poison.odd()} >= COLOURED | GREY
+@pytest.mark.parametrize("odd", [odd for odd in poison.odd() if odd.name in HALF_SEEN], ids=lambda odd: odd.name)
+def test_what_is_half_transparent_is_half_white(odd: poison.Odd) -> None:
+    wanted = [tuple((each + 255) // 2 for each in colour) for colour in poison.QUADRANTS]
+    assert all(is_near(a, b, 30) for a, b in zip(quadrants(odd.body), wanted, strict=True))
+
+
+@pytest.mark.parametrize("odd", [odd for odd in poison.odd() if odd.name in WITH_A_HOLE], ids=lambda odd: odd.name)
+def test_what_is_transparent_is_white_and_all_else_as_it_is(odd: poison.Odd) -> None:
+    found = quadrants(odd.body)
+    assert found.count((255, 255, 255)) == 1
+    assert sum(is_near(a, b, 30) for a, b in zip(found, poison.QUADRANTS, strict=True)) == 3
+
+
+def test_the_tables_name_pictures_that_exist() -> None:
+    assert {odd.name for odd in poison.odd()} >= COLOURED | GREY | HALF_SEEN | WITH_A_HOLE
 
 
 @pytest.mark.parametrize("kind", sorted(poison.cuttable()))

@@ -19,7 +19,7 @@ from PIL import Image
 
 from ram_core.transforms import SquashTransform
 from storage.errors import FatalError
-from tests import poison
+from tests import cameras, poison, profiles
 from tests.services import marked_decoder as marks
 from tests.services.marked_decoder import marked
 from workers.pipeline import decoders
@@ -83,6 +83,17 @@ def test_a_child_decodes_as_this_process_would(pool: Decoders) -> None:
         ours, theirs = decode(odd.body, SMALL, MAX_PIXELS), pool.decode(memoryview(odd.body), SMALL)
         assert np.array_equal(ours.pixels, theirs.pixels), odd.name
         assert (ours.width, ours.height) == (theirs.width, theirs.height)
+
+
+def test_a_child_reads_new_formats_raw_files_and_profiles_within_its_limits(pool: Decoders) -> None:
+    bodies = {name: make(6) for name, make in cameras.FILES.items()}
+    bodies |= {"HEIC": poison.heic(poison.detailed(800, 600)), "JPEG XL": poison.jpeg_xl(poison.detailed(800, 600))}
+    bodies["profile"] = poison.encoded(poison.scene(), "JPEG", icc_profile=profiles.exchanged())
+    for name, body in bodies.items():
+        ours, theirs = decode(body, SMALL, MAX_PIXELS), pool.decode(memoryview(body), SMALL)
+        assert np.array_equal(ours.pixels, theirs.pixels), name
+        assert (ours.width, ours.height) == (theirs.width, theirs.height)
+    assert len(children()) == 1
 
 
 def test_bad_files_are_refused_with_the_same_class_and_words_as_in_this_process(pool: Decoders) -> None:

@@ -191,6 +191,12 @@ def test_a_picture_never_has_the_ending_of_something_else(key: str, ending: str)
     assert picture_bytes.Content(b"P6 1 1 255 abc", None).ending(key) == ending
 
 
+def test_a_raw_file_that_begins_as_tiff_keeps_its_ending() -> None:
+    assert [picture_bytes.Content(b"II*", "image/tiff").ending(key) for key in ("a.NEF", "a.dng", "a.tif", "a")] == [
+        "nef", "dng", "tiff", "tiff",
+    ]  # fmt: skip
+
+
 def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "webdataset", None)
     with pytest.raises(UsageError, match="needs the package webdataset: pip install"):

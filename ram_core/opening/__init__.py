@@ -1,0 +1,12 @@
+"""From the bytes of a file to a picture as people see it. ``ram_core.pictures`` is the door.
+
+* ``formats``: what a file is, by its content, and why it cannot be read.
+* ``jpeg``, ``tiff``: headers of the two formats, as far as that needs them.
+* ``raw``: the largest picture inside a file of a camera's raw data.
+* ``modern``: HEIC and JPEG XL, by packages beside Pillow.
+* ``frames``: the first frame that shows something.
+* ``depth``: samples of more than 8 bits.
+* ``colours``: colour profiles and transparency.
+
+All bytes are untrusted. Sizes are known from the header before a pixel is decoded.
+"""
