@@ -163,7 +163,7 @@ def start_late(fleet: Fleet, **environment: str) -> Any:
     """Start a worker with a late device."""
     log = fleet.folder / "worker.log"
     process = spawn(
-        [sys.executable, __file__],
+        [sys.executable, "-m", "tests.services.late_device"],
         cwd=ROOT,
         log=log,
         stop_signal=signal.SIGKILL,
