@@ -122,6 +122,7 @@ def _follow(ramq: Services, job_ids: Sequence[int], fleet: Workers | None, *, is
             )
             if not is_quiet and not err().is_terminal and (note != told or time.monotonic() >= next_line):
                 counts = f"{view.listed - view.pending:,} of {view.listed:,}"
+                counts += f", {view.ignored:,} ignored" if view.ignored else ""
                 parts = (f"job {job_id}: {counts}", _rate(view), note)
                 err().print("  ".join(part for part in parts if part), markup=False, soft_wrap=True)
                 told, next_line = note, time.monotonic() + _LINE_SECONDS

@@ -6,9 +6,12 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from storage.ledger.views import JobState, Priority
+from storage.objects.ignoring import MAX_PATTERN, MAX_PATTERNS, Selection
 from workers.messages import MODEL_NAME
 
 CONTRADICTS = "names of the tags that a person removed, but that the caption of a model names; do not take it for true"
+
+Pattern = Annotated[str, Field(min_length=1, max_length=MAX_PATTERN, pattern=r"^[^\x00\n]*$")]
 
 Item = TypeVar("Item")
 
@@ -171,6 +174,13 @@ class JobOut(FromView):
     skipped: int
     failed: int
     pending: int
+    ignored: int = Field(description="keys that were left out; they are not part of `listed`")
+    ignored_by_reason: dict[str, int] = Field(
+        description="reasons: `default` (the list of known junk), `sidecar`, `film`, `pattern`, `ramqignore`"
+    )
+    include: list[str] = Field(description="patterns as in .gitignore: only these keys are listed; empty: all")
+    exclude: list[str] = Field(description="patterns of keys that are left out")
+    defaults: bool = Field(description="whether known junk, sidecars and films are left out")
     images_per_second: float | None = Field(description="without pauses, waiting and loading of models")
     eta_seconds: float | None = Field(description="null while no worker works on it")
     stages: list[StageOut]
@@ -186,7 +196,7 @@ class JobOut(FromView):
 
 
 class ReportOut(FromView):
-    """The report of a job's keys. `lines + erased + folder_markers = listed`."""
+    """The report of a job's keys. `lines + erased + folder_markers = listed + ignored`."""
 
     job_id: int
     source: str
@@ -203,6 +213,8 @@ class ReportOut(FromView):
     skipped: int
     failed: int
     pending: int
+    ignored: int
+    ignored_by_reason: dict[str, int]
     failures_by_class: dict[str, int]
     lines: int
     erased: int
@@ -340,6 +352,21 @@ class NewJob(BaseModel):
         "job of its own",
     )
     priority: Priority = "normal"
+    include: list[Pattern] = Field(
+        [],
+        max_length=MAX_PATTERNS,
+        description="patterns as in .gitignore: only keys that match one are listed; empty: all",
+        examples=[["/2024/"]],
+    )
+    exclude: list[Pattern] = Field(
+        [], max_length=MAX_PATTERNS, description="patterns of keys that are left out", examples=[["*.gif"]]
+    )
+    defaults: bool = Field(True, description="leave out known junk, sidecars and films; of no effect for a manifest")
+
+    @property
+    def selection(self) -> Selection:
+        """Which keys are listed."""
+        return Selection(tuple(self.include), tuple(self.exclude), has_defaults=self.defaults)
 
 
 class EstimateOut(FromView):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from storage.errors import UsageError
 from storage.ledger import failures, followers, jobs, reports, requests, retries
 from storage.ledger import workers as worker_rows
 from storage.ledger.views import PRIORITIES
+from storage.objects.ignoring import Selection
 from storage.objects.manifest import Manifest, is_manifest
 from storage.objects.source import open_store, parse_source, require_allowed
 from storage.results import archives, features, generations, teachings, vocabularies
@@ -99,6 +100,7 @@ class JobClient:
         priority: str = "normal",
         vocabulary: str | None = None,
         stages: Sequence[str] = (),
+        selection: Selection = Selection(),  # noqa: B008  (frozen)
         request: RequestKey | None = None,
     ) -> JobView:
         """Start a job on ``source``, registering the archive if it is new.
@@ -113,6 +115,7 @@ class JobClient:
             vocabulary: a name that ``ramq vocab list`` shows, to use its tags. None: those that people taught the
                 model, if search uses them; else the model's own.
             stages: further stages, for example ``text``. ``recognition`` may be named too.
+            selection: which keys are listed. The default list does not count for manifests: people named their keys.
             request: the idempotency key of the request. A repeated request returns the job that it started.
 
         Raises:
@@ -129,7 +132,10 @@ class JobClient:
         require_stages(further, FOLLOWING)
         for stage in further:
             stage_models.require(stage, self._options.stage_models[stage], self._options.models_dir)
+        selection.check()
         place, name, manifest_version = self._place_of(source)
+        if manifest_version is not None:
+            selection = replace(selection, has_defaults=False)
         captioner = self._captioner(caption=caption)
         if captioner == "tag2text" and chosen == "lite":
             raise UsageError(
@@ -152,6 +158,7 @@ class JobClient:
                 priority=urgency,
                 features=features_of(chosen, self._options.features),
                 vocabulary_id=own_tags,
+                selection=selection,
             )
             for stage in further:
                 jobs.create(

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from storage.objects.ignoring import Ignoring
+
 PAGE_SIZE = 1_000
 """Keys in one page of a listing; the maximum that S3 returns."""
 
@@ -49,6 +51,9 @@ class ObjectInfo:
         size_bytes: as listed.
         modified_at: as listed; None if unknown.
         is_marker: an empty object whose key ends in ``/``. It stands for a folder and is not an image.
+        ignored: why it is left out, one of ``ignoring.REASONS``; None: it is listed.
+        stands_for_all: a folder that is left out and was not read. Its key ends in ``/``, and everything in it is left
+            out.
     """
 
     key: str
@@ -56,6 +61,8 @@ class ObjectInfo:
     size_bytes: int
     modified_at: datetime | None
     is_marker: bool = False
+    ignored: str | None = None
+    stands_for_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +79,15 @@ class ObjectStore(Protocol):
     def check(self) -> None:
         """Raise the error that a job on this archive would meet first: no such folder, no permission, no answer."""
 
-    def pages(self, prefix: str, after: str | None) -> Iterator[list[ObjectInfo]]:
-        """Yield pages of the keys at or below ``prefix`` in byte order, starting after the key ``after``."""
+    def pages(self, prefix: str, after: str | None, ignoring: Ignoring | None = None) -> Iterator[list[ObjectInfo]]:
+        """Yield pages of the keys at or below ``prefix`` in byte order, starting after the key ``after``.
+
+        Keys that ``ignoring`` leaves out come with the reason. Files ``.ramqignore`` are given to it; None: they count
+        as any other file.
+
+        Raises:
+            UsageError: a file ``.ramqignore`` is damaged or cannot be read.
+        """
 
     def stat(self, key: str) -> ObjectInfo:
         """Return the properties of one object without reading it. A missing object has ``MISSING_VERSION``.

@@ -55,6 +55,7 @@ def create_job(
             caption=new.caption,
             priority=new.priority,
             stages=new.stages,
+            selection=new.selection,
             request=request,
         )
     except NotFoundError as error:
@@ -123,7 +124,7 @@ def get_report(services: ServicesDep, job_id: Id) -> ReportOut:
     responses={200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}},
 )
 def get_report_lines(services: ServicesDep, job_id: Id) -> StreamingResponse:
-    """Return one line of JSON for each key, sorted: `key`, `outcome`, `class`. Their SHA-256 is in the report."""
+    """Return one line of JSON for each key, sorted: `key`, `outcome`, `class`. Ignored keys have a `reason` too. Their SHA-256 is in the report."""
     services.jobs.get(job_id)
     return StreamingResponse(_gathered(services.jobs.report_lines(job_id)), media_type="application/x-ndjson")
 
