@@ -31,13 +31,13 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def _tell_defaults(is_asked: bool) -> None:  # noqa: FBT001  (typer's)
+def _tell_defaults(is_asked: bool) -> None:
     if is_asked:
         sys.stdout.write(default_list())
         raise typer.Exit
 
 
-def enqueue(  # noqa: PLR0913, PLR0917  (its options)
+def enqueue(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="s3://bucket/prefix, a folder, or a manifest.")],
     model: Annotated[str | None, typer.Option(help="A model of `ramq models list`; default: RAMQ_MODEL.")] = None,
     caption: Annotated[
@@ -58,8 +58,7 @@ def enqueue(  # noqa: PLR0913, PLR0917  (its options)
         bool, typer.Option("--defaults/--no-defaults", help="Leave out known junk, sidecars and films.")
     ] = True,
     list_defaults: Annotated[  # noqa: ARG001  (its callback prints and ends)
-        bool,
-        typer.Option("--list-defaults", help="Print what --defaults leaves out.", is_eager=True, callback=_tell_defaults),
+        bool, typer.Option("--list-defaults", help="Print this list.", is_eager=True, callback=_tell_defaults)
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
     as_json: Json = False,
@@ -284,6 +283,15 @@ def _state(view: JobView) -> str:
     return "listing" if view.is_listing else view.state
 
 
+def _ignored(view: JobView) -> list[str]:
+    if not view.ignored:
+        return []
+    told = f"  ignored {view.ignored:,}: {_numbers(view.ignored_by_reason)}   (ramq job {view.id} --lines)"
+    if view.listed or not view.is_over:
+        return [told]
+    return [told, "  nothing else is there; to have it read: --include, --exclude, --no-defaults, or .ramqignore"]
+
+
 def _report(view: JobView, *, as_json: bool) -> None:
     if as_json:
         print_json(view)
@@ -308,10 +316,7 @@ def _report(view: JobView, *, as_json: bool) -> None:
         lines.append(f"  maximum rate per step, images/s: {stages}; bottleneck: {view.bottleneck}")
     if view.failures_by_class:
         lines.append(f"  failed: {_numbers(view.failures_by_class)}   (ramq failures {view.id})")
-    if view.ignored:
-        lines.append(f"  ignored {view.ignored:,}: {_numbers(view.ignored_by_reason)}   (ramq job {view.id} --lines)")
-    if view.ignored and not view.listed and view.is_over:
-        lines.append("  nothing is left to list; change --include, --exclude or --no-defaults, or .ramqignore")
+    lines += _ignored(view)
     if view.note:
         lines.append(f"  {visible(view.note)}")
     if view.webhook:

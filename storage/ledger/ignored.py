@@ -97,9 +97,7 @@ def forget(session: Session, archive_id: int, keys: Sequence[str]) -> int:
 def forget_below(session: Session, archive_id: int | None, *prefixes: str) -> int:
     """Forget the keys that begin with all of ``prefixes``, in one archive or in all. See ``forget``."""
     longest = max(prefixes, key=len, default="")
-    return _forget(
-        session, archive_id, longest, f"{longest}\U0010ffff", lambda key: all(map(key.startswith, prefixes))
-    )
+    return _forget(session, archive_id, longest, f"{longest}\U0010ffff", lambda key: all(map(key.startswith, prefixes)))
 
 
 def _forget(session: Session, archive_id: int | None, first: str, last: str, is_gone: Callable[[str], bool]) -> int:
@@ -108,9 +106,9 @@ def _forget(session: Session, archive_id: int | None, first: str, last: str, is_
     while True:
         rows = session.execute(
             text(
-                """SELECT ignored.id, keys FROM ignored JOIN job ON job.id = ignored.job_id
-                   WHERE (CAST(:archive_id AS int) IS NULL OR job.archive_id = :archive_id) AND ignored.id > :after
-                   AND last_key >= :first AND first_key <= :last ORDER BY ignored.id LIMIT :limit FOR UPDATE OF ignored"""
+                """SELECT own.id, keys FROM ignored AS own JOIN job ON job.id = own.job_id
+                   WHERE (CAST(:archive_id AS int) IS NULL OR job.archive_id = :archive_id) AND own.id > :after
+                   AND last_key >= :first AND first_key <= :last ORDER BY own.id LIMIT :limit FOR UPDATE OF own"""
             ),
             {"archive_id": archive_id, "after": after, "first": first, "last": last, "limit": _AT_ONCE},
         ).all()

@@ -254,7 +254,7 @@ def ask_whether_gone(session: Session, job_id: int, note: str) -> bool:
     )
 
 
-def mark_missing(  # noqa: PLR0913, PLR0917  (the range of a page, and what is spared in it)
+def mark_missing(
     session: Session,
     archive_id: int,
     prefix: str,

@@ -85,10 +85,9 @@ class FolderStore:
 
     def _found(self, prefix: str, after: bytes, ignoring: Ignoring | None) -> Iterator[ObjectInfo]:
         is_folder = not prefix or self._is_folder(prefix)
-        if ignoring is not None:
-            for folder in ignoring.above()[:-1]:
-                if os.path.lexists(self.root / folder / FILE_NAME):
-                    self._read_rules(ignoring, folder)
+        for folder in ignoring.above()[:-1] if ignoring else ():
+            if os.path.lexists(self.root / folder / FILE_NAME):
+                self._read_rules(ignoring, folder)
         start = os.fspath(self.root / prefix)
         # A stack, last entry first: folders may be nested deeper than Python's call stack allows.
         waiting = [(f"{prefix}/" if prefix and is_folder else prefix, start, is_folder)]
@@ -112,12 +111,14 @@ class FolderStore:
                 # Visible but unreadable: it becomes a key that fails with the reason, so that it is counted.
                 yield ObjectInfo(key or "/", UNREADABLE_VERSION, 0, None)
                 continue
-            if has_rules and ignoring:
+            if has_rules:
                 self._read_rules(ignoring, key)
             waiting += found
 
-    def _read_rules(self, ignoring: Ignoring, folder: str) -> None:
+    def _read_rules(self, ignoring: Ignoring | None, folder: str) -> None:
         """Give a file ``.ramqignore`` to ``ignoring``. It counts, so nothing of its folder is listed without it."""
+        if ignoring is None:
+            return
         where = self.root / folder / FILE_NAME
         try:
             with self._opened(f"{folder}{FILE_NAME}", "") as file:

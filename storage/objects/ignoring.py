@@ -262,20 +262,18 @@ class Ignoring:
         plain, own = _plain(key), _plain(self._prefix)
         if plain.rstrip("/") == own or (own and not plain.startswith(f"{own}/")):
             return None
-        folder, _, name = plain.rstrip("/").rpartition("/")
+        if plain.endswith("/"):
+            return self._about(plain).reason
+        folder, _, name = plain.rpartition("/")
         above = self._about(f"{folder}/" if folder else "")
         if above.reason is not None:
             return above.reason
-        if plain.endswith("/"):
-            return self._about(plain).reason
         if name == FILE_NAME:
             return "ramqignore"  # it is no picture, and was read
         rule = self._verdict(above.rules, plain, name, is_folder=False)
-        if rule is not None:
-            return rule.reason
-        if self._include is not None and not self._is_included(plain, name, above, is_folder=False):
+        if rule is None and self._include is not None and not self._is_included(plain, name, above, is_folder=False):
             return "pattern"
-        return None
+        return rule.reason if rule else None
 
     def _about(self, folder: str) -> _Folder:
         """Return what is decided about a folder: empty, or with a slash at its end."""
