@@ -18,9 +18,11 @@ from storage.errors import ForbiddenError, RamqError, TransientError
 from storage.ledger import followers, jobs, listings, shards
 from storage.ledger import ignored as ignored_keys
 from storage.ledger.waiting import Able
+from storage.objects.base import TOO_LONG_VERSION
 from storage.objects.ignoring import Ignoring
 from storage.objects.manifest import Manifest
 from storage.objects.source import open_store, parse_source
+from storage.objects.written_keys import as_written
 from storage.results import images
 from storage.tables import RECOGNITION
 from workers.pipeline.fitness import EVERYTHING, UnfitError, as_unfit, of_archive, of_model
@@ -262,11 +264,11 @@ class Planner:
         archive = parse_source(listing.archive_uri)
         kind: Kind = "s3" if archive.scheme == "s3" else "folder"
         ignoring = Ignoring(listing.selection, kind, listing.prefix, archive.prefix)
+        store = open_store(archive, self._s3)
         if listing.manifest_version is not None:
             manifest = Manifest(listing.source, self._s3)
             pages = manifest.pages(archive, listing.prefix, listing.cursor)
-            return ((cursor, ignoring.marked(page)) for cursor, page in pages)
-        store = open_store(archive, self._s3)
+            return ((cursor, ignoring.marked(as_written(store, page))) for cursor, page in pages)
         return ((_end_of(page[-1]), page) for page in store.pages(listing.prefix, listing.cursor, ignoring))
 
     def _look_again(self, listing: ClaimedListing, generation_id: int, page: list[ObjectInfo]) -> list[ObjectInfo]:
@@ -321,5 +323,6 @@ class Planner:
 
 
 def _end_of(last: ObjectInfo) -> str:
-    """Return the cursor after the last key of a page: after everything in it, if it is a folder that was not read."""
-    return f"{last.key}\U0010ffff" if last.stands_for_all else last.key
+    """Return the cursor after a page: after all keys that its last one stands for, as a folder or as a beginning."""
+    stands_for_more = last.stands_for_all or last.version == TOO_LONG_VERSION
+    return f"{last.key}\U0010ffff" if stands_for_more else last.key

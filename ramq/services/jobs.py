@@ -19,6 +19,7 @@ from storage.objects.source import open_store, parse_source, require_allowed
 from storage.results import archives, features, generations, teachings, vocabularies
 from storage.results.spaces import SPACES
 from storage.tables import RECOGNITION, Archive
+from storage.texts import other_forms
 from workers.messages import (
     ANY_MODEL,
     MODEL_NAME,
@@ -309,7 +310,7 @@ class JobClient:
             require_allowed(manifest.place, allowed, reachable=reachable)
             version = manifest.version()
             return manifest.survey(allowed, reachable=reachable), manifest.uri, version
-        place = parse_source(source)
+        place = _as_on_disk(parse_source(source))
         require_allowed(place, allowed, reachable=reachable)
         open_store(place, self._options.s3).check()
         return place, place.uri, None
@@ -330,6 +331,14 @@ class JobClient:
         """Return jobs, newest first."""
         with unit_of_work(self._engine) as session:
             return jobs.views(session, limit=limit, before=before)
+
+
+def _as_on_disk(place: Source) -> Source:
+    """Return a folder in the Unicode form in which the disk has it, if that is another one."""
+    if place.scheme != "file" or Path(place.root).exists():
+        return place
+    there = [form for form in other_forms(place.root) if Path(form).exists()]
+    return replace(place, root=there[0]) if len(there) == 1 else place
 
 
 def features_of(model: str, wanted: str) -> str:

@@ -22,6 +22,9 @@ MAX_KEY_BYTES = 2_000
 MISSING_VERSION = "!missing"
 """Version of a key that a listing or a manifest names but that has no object."""
 
+TOO_LONG_VERSION = "!too-long"
+"""Version of a key that is too long. Only its beginning is kept: see ``shortened``."""
+
 UNREADABLE_VERSION = "!unreadable-folder"
 """Version of an unreadable folder. It becomes a key that fails with the reason, so that it is counted."""
 
@@ -182,6 +185,19 @@ class SourceError(PermanentError):
 
     code: ClassVar[str] = "source"
     about_content = False
+
+
+def shortened(key: str) -> str:
+    """Return a key, or of a key that is too long the beginning. Others may have the same beginning."""
+    encoded = key.encode()
+    return key if len(encoded) <= MAX_KEY_BYTES else encoded[:MAX_KEY_BYTES].decode(errors="ignore")
+
+
+def too_long() -> BadKeyError:
+    """Return the error of a key that is too long."""
+    return BadKeyError(
+        f"the key has more than {MAX_KEY_BYTES:,} bytes, so only its beginning is shown: give its folders shorter names"
+    )
 
 
 def is_below(key: str, prefix: str) -> bool:

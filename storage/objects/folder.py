@@ -14,6 +14,7 @@ from storage.objects.base import (
     MAX_KEY_BYTES,
     MISSING_VERSION,
     PAGE_SIZE,
+    TOO_LONG_VERSION,
     UNREADABLE_VERSION,
     BadKeyError,
     Fetched,
@@ -23,6 +24,8 @@ from storage.objects.base import (
     ObjectMissingError,
     ObjectTooLargeError,
     StoreUnavailableError,
+    shortened,
+    too_long,
 )
 from storage.objects.ignoring import FILE_NAME, MAX_FILE_BYTES
 
@@ -95,13 +98,13 @@ class FolderStore:
             key, path, is_folder = waiting.pop()
             reason = ignoring.reason(key) if ignoring else None
             if reason is not None:
-                yield ObjectInfo(_shortened(key), "", 0, None, ignored=reason, stands_for_all=is_folder)
+                yield ObjectInfo(shortened(key), "", 0, None, ignored=reason, stands_for_all=is_folder)
                 continue
             if not is_folder:
                 yield self._info(path, key)
                 continue
             if len(key.encode()) > MAX_KEY_BYTES:
-                yield ObjectInfo(_shortened(key), _BAD_NAME, 0, None)
+                yield ObjectInfo(shortened(key), TOO_LONG_VERSION, 0, None)
                 continue
             try:
                 found, has_rules = self._entries(path, key, after)
@@ -165,8 +168,10 @@ class FolderStore:
         return stat.S_ISDIR(mode)
 
     def _info(self, path: str, key: str) -> ObjectInfo:
-        if len(key.encode()) > MAX_KEY_BYTES or not _is_text(path):
-            return ObjectInfo(_shortened(key), _BAD_NAME, 0, None)
+        if len(key.encode()) > MAX_KEY_BYTES:
+            return ObjectInfo(shortened(key), TOO_LONG_VERSION, 0, None)
+        if not _is_text(path):
+            return ObjectInfo(key, _BAD_NAME, 0, None)
         try:
             status = os.lstat(path)
         except OSError:
@@ -204,7 +209,9 @@ class FolderStore:
     def _opened(self, key: str, version: str) -> IO[bytes]:
         """Open a regular file. Raise the error that belongs to its version, if the listing could not read it."""
         if version == _BAD_NAME:
-            raise BadKeyError("the file name is not valid UTF-8 or too long to store: rename the file")
+            raise BadKeyError("the file name is not valid UTF-8: rename the file")
+        if version == TOO_LONG_VERSION:
+            raise too_long()
         if version == UNREADABLE_VERSION:
             raise ObjectForbiddenError("the worker's user may not read this folder: check its permissions")
         descriptor = self._open(key)
@@ -296,7 +303,3 @@ def _is_text(path: str) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _shortened(key: str) -> str:
-    return key.encode()[:MAX_KEY_BYTES].decode(errors="ignore")

@@ -27,6 +27,7 @@ from storage.errors import ForbiddenError, PermanentError, RamqError, UsageError
 from storage.objects.base import (
     CHUNK_BYTES,
     PAGE_SIZE,
+    TOO_LONG_VERSION,
     BadKeyError,
     Fetched,
     ObjectChangedError,
@@ -35,6 +36,7 @@ from storage.objects.base import (
     ObjectRefusedError,
     ObjectTooLargeError,
     StoreUnavailableError,
+    too_long,
 )
 from storage.objects.ignoring import FILE_NAME, MAX_FILE_BYTES
 from storage.objects.s3_errors import Refusals, first_line
@@ -243,6 +245,8 @@ class S3Store:
         """Fetch one object; see ``ObjectStore.fetch``. If it changed, its current version is fetched."""
         if version == BAD_NAME:
             raise BadKeyError("the key contains a zero byte, which cannot be stored: copy the object to another key")
+        if version == TOO_LONG_VERSION:
+            raise too_long()
         get = self._get_fast if _PLAIN_KEY.fullmatch(key) else self._get_with_boto3
         listed = None if version.startswith("!") or not version else version
         try:

@@ -194,6 +194,14 @@ def by_archive(session: Session, image_ids: Sequence[int]) -> dict[tuple[int, st
     return {(row.archive_id, ""): list(row.ids) for row in rows}
 
 
+def keys_by_archive(session: Session, image_ids: Sequence[int]) -> dict[int, list[str]]:
+    """Return the keys of images by archive id."""
+    found: dict[int, list[str]] = {}
+    for archive_id, key in session.execute(select(Image.archive_id, Image.key).where(Image.id.in_(image_ids))):
+        found.setdefault(archive_id, []).append(key)
+    return found
+
+
 def keys(session: Session, image_ids: Sequence[int]) -> dict[int, ImageKey]:
     """Return the data to fetch these images, by id. Deleted ones are omitted."""
     rows = driver_connection(session).execute(
