@@ -67,6 +67,11 @@ def without_unstorable(text: str) -> str:
     return _NOT_STORABLE.sub(" ", text)
 
 
+def visible(text: str) -> str:
+    """Return ``text`` with control, format and undecodable characters written as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
 def without_secrets(text: str) -> str:
     """Return ``text`` with the password of every URL replaced by ``***``."""
     return _URL_PASSWORD.sub(r"\g<scheme>:***@", text)

@@ -6,9 +6,10 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from ramq.cli.output import duration, err, visible
+from ramq.cli.output import duration, err
 from storage.errors import FatalError
 from storage.ledger.waiting import waits_for
+from storage.texts import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

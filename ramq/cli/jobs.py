@@ -9,9 +9,10 @@ import typer
 
 from ramq.cli.context import services, settings_for
 from ramq.cli.following import tell_unused, wait_for_end, wait_for_ends
-from ramq.cli.output import duration, err, out, print_json, print_table, visible
+from ramq.cli.output import duration, err, out, print_json, print_table
 from storage.errors import UsageError
 from storage.objects.ignoring import Selection, default_list
+from storage.texts import visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

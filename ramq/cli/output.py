@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from storage.errors import UsageError
+from storage.texts import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -168,11 +169,6 @@ def agree(question: str) -> None:
 def shortened(text: str) -> str:
     """Return a message with its very long words shortened. A path or a number may have thousands of characters."""
     return _LONG_WORD.sub(lambda found: f"{found[0][:_WORD_SHOWN]}… ({len(found[0]):,} characters)", text)
-
-
-def visible(text: str) -> str:
-    """Return ``text`` with control, format and undecodable characters written as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def duration(seconds: float | None) -> str:

@@ -187,7 +187,7 @@ def ids_below(session: Session, archive_id: int | None, *prefixes: str) -> list[
     ways = [ids for form in forms if (ids := _ids_below(session, archive_id, *form))]
     if len(ways) > 1:
         raise UsageError(
-            f"keys begin with {prefixes[-1]!r} in {len(ways)} Unicode forms, which look the same: copy the prefix of a key"
+            f"keys begin with {prefixes[-1]!r} in {len(ways)} Unicode forms that look the same: copy it from a key"
         )
     return ways[0] if ways else []
 

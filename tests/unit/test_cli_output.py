@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from ramq.cli import output
-from ramq.cli.output import as_data, duration, print_json, print_table, shortened, shown, visible
+from ramq.cli.output import as_data, duration, print_json, print_table, shortened, shown
 from storage.search.views import Facet, HitPage
+from storage.texts import visible
 
 
 def test_views_become_json_that_keeps_every_language(capsys: pytest.CaptureFixture[str]) -> None:
