@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +21,8 @@ from storage.texts import other_forms
 from tests.plan import Plan
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy import Engine
 
     from tests.services.s3 import S3Server
@@ -102,7 +103,7 @@ def test_a_prefix_finds_its_keys_in_either_form(plan: Plan) -> None:
 
 
 def test_names_in_files_for_data_sets_are_found_in_either_form(plan: Plan) -> None:
-    place = Place(plan.ledger.archive.id, "s3://photos", "")
+    place = Place(plan.ledger.archive.id, "", "s3://photos")
     with unit_of_work(plan.engine) as session:
         found = matching.match(session, [place], [f"{NFC}/a.jpg", f"{NFC}/a", f"s3://photos/{NFC}/a.jpg", "none"])
     assert len(found) == 3
@@ -116,7 +117,7 @@ def test_what_matches_nothing_is_said_with_what_is_near(plan: Plan) -> None:
                 lookup.require_below(session, plan.ledger.archive.id, prefix)
         with pytest.raises(NotFoundError, match=r"no key begins with 'zzz'$"):
             lookup.require_below(session, None, "zzz")
-        with pytest.raises(NotFoundError, match="there is no image 'plain/C.jpg'.*near it: 'plain/c.jpg'"):
+        with pytest.raises(NotFoundError, match=r"there is no image 'plain/C.jpg'.*near it: 'plain/c.jpg'"):
             lookup.find(session, "plain/C.jpg", None)
         with pytest.raises(NotFoundError) as caught:
             lookup.require_below(session, None, "ctl/\x1b[31mred\x07.jpgx")
