@@ -18,7 +18,7 @@ from storage.errors import ForbiddenError, RamqError, TransientError
 from storage.ledger import followers, jobs, listings, shards
 from storage.ledger import ignored as ignored_keys
 from storage.ledger.waiting import Able
-from storage.objects.base import TOO_LONG_VERSION
+from storage.objects.base import TOO_LONG_VERSION, marked
 from storage.objects.ignoring import Ignoring
 from storage.objects.manifest import Manifest
 from storage.objects.source import open_store, parse_source
@@ -268,7 +268,7 @@ class Planner:
         if listing.manifest_version is not None:
             manifest = Manifest(listing.source, self._s3)
             pages = manifest.pages(archive, listing.prefix, listing.cursor)
-            return ((cursor, ignoring.marked(as_written(store, page))) for cursor, page in pages)
+            return ((cursor, marked(as_written(store, page), ignoring)) for cursor, page in pages)
         return ((_end_of(page[-1]), page) for page in store.pages(listing.prefix, listing.cursor, ignoring))
 
     def _look_again(self, listing: ClaimedListing, generation_id: int, page: list[ObjectInfo]) -> list[ObjectInfo]:

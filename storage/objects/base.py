@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from storage.errors import FatalError, PermanentError, TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from storage.objects.ignoring import Ignoring
@@ -198,6 +198,11 @@ def too_long() -> BadKeyError:
     return BadKeyError(
         f"the key has more than {MAX_KEY_BYTES:,} bytes, so only its beginning is shown: give its folders shorter names"
     )
+
+
+def marked(page: Sequence[ObjectInfo], ignoring: Ignoring) -> list[ObjectInfo]:
+    """Return a page of a listing in which what is left out has its reason."""
+    return [replace(info, ignored=reason) if (reason := ignoring.reason(info.key)) else info for info in page]
 
 
 def is_below(key: str, prefix: str) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Literal
@@ -26,8 +26,6 @@ from storage.texts import is_storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from storage.objects.base import ObjectInfo
 
 Kind = Literal["folder", "s3"]
 
@@ -249,10 +247,6 @@ class Ignoring:
         rules = [_rule(line, "ramqignore", f"{where}, line {number}") for number, line in enumerate(lines, 1)]
         self._files[_plain(folder)] = Rules([rule for rule in rules if rule], _plain(folder))
         self._folders.clear()
-
-    def marked(self, page: list[ObjectInfo]) -> list[ObjectInfo]:
-        """Return a page of a listing in which what is left out has its reason."""
-        return [replace(info, ignored=reason) if (reason := self.reason(info.key)) else info for info in page]
 
     def reason(self, key: str) -> str | None:
         """Return why a key is left out, one of ``REASONS``; None: it is listed. A slash at its end makes it a folder.

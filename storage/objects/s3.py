@@ -36,6 +36,7 @@ from storage.objects.base import (
     ObjectRefusedError,
     ObjectTooLargeError,
     StoreUnavailableError,
+    marked,
     too_long,
 )
 from storage.objects.ignoring import FILE_NAME, MAX_FILE_BYTES
@@ -204,7 +205,7 @@ class S3Store:
         for folder in ignoring.above():
             self._read_rules(ignoring, folder)
         for page in pages:
-            yield ignoring.marked(page)
+            yield marked(page, ignoring)
 
     def _read_rules(self, ignoring: Ignoring, folder: str) -> None:
         """Give a file ``.ramqignore``, if there is one, to ``ignoring``."""

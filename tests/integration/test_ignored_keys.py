@@ -282,7 +282,7 @@ def test_a_bucket_has_a_file_of_patterns_in_its_root_and_above_the_listed_part(
     bucket_plan: Plan, s3_server: S3Server, bucket: str
 ) -> None:
     s3_server.put(bucket, {".ramqignore": b"IMG_0001.*\n/2023/\n"})
-    assert bucket_plan.run().ignored_by_reason["ramqignore"] == 1 + 3 + 3 + 1
+    assert bucket_plan.run().ignored_by_reason["ramqignore"] == 9 + 4 + 1
     assert bucket_plan.waiting() == ["2024/IMG_0002.JPG"]
     bucket_plan.work()
     assert counts(bucket_plan.run(prefix="2024"))[:3] == (1, 0, 1)
