@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -268,8 +269,13 @@ class Planner:
         if listing.manifest_version is not None:
             manifest = Manifest(listing.source, self._s3)
             pages = manifest.pages(archive, listing.prefix, listing.cursor)
-            return ((cursor, marked(as_written(store, page), ignoring)) for cursor, page in pages)
+            known = partial(self._existing, listing.archive_id)
+            return ((cursor, marked(as_written(store, page, known), ignoring)) for cursor, page in pages)
         return ((_end_of(page[-1]), page) for page in store.pages(listing.prefix, listing.cursor, ignoring))
+
+    def _existing(self, archive_id: int, keys: list[str]) -> set[str]:
+        with unit_of_work(self._engine) as session:
+            return images.existing(session, archive_id, keys)
 
     def _look_again(self, listing: ClaimedListing, generation_id: int, page: list[ObjectInfo]) -> list[ObjectInfo]:
         """Look up the versions that decide whether an image is skipped. The other versions are found when fetching."""

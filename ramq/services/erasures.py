@@ -103,7 +103,9 @@ class ErasureClient:
         """Return the number of images that ``delete_below`` would erase. Raises the same errors."""
         with unit_of_work(self._engine) as session:
             archive_id, below = archives.resolve(session, archive) if archive is not None else (None, "")
-            return len(lookup.require_below(session, archive_id, below, prefix))
+            is_resumed = erasures.unfinished(session, _hash_of(["prefix", archive, prefix])) is not None
+            listed = lookup.ids_below if is_resumed else lookup.require_below
+            return len(listed(session, archive_id, below, prefix))
 
     def list(self) -> list[DeletionView]:
         """Return every deletion, oldest first."""
@@ -153,7 +155,7 @@ class ErasureClient:
         *,
         keeps_keys: bool,
     ) -> DeletionReport:
-        asked = sha256(json.dumps(request).encode()).hexdigest()
+        asked = _hash_of(request)
         with unit_of_work(self._engine) as session:
             deletion_id = erasures.unfinished(session, asked)
             if deletion_id is None:
@@ -200,3 +202,7 @@ class ErasureClient:
             erasures.note(session, deletion_id, {"thumbnails": thumbnails})
             erasures.close_part(session, part)
         return True
+
+
+def _hash_of(request: Sequence[object]) -> str:
+    return sha256(json.dumps(request).encode()).hexdigest()

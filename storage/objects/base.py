@@ -196,7 +196,7 @@ def shortened(key: str) -> str:
 def too_long() -> BadKeyError:
     """Return the error of a key that is too long."""
     return BadKeyError(
-        f"the key has more than {MAX_KEY_BYTES:,} bytes, so only its beginning is shown: give its folders shorter names"
+        f"the key is too long, over {MAX_KEY_BYTES:,} bytes, so only its beginning is kept: shorten its folders' names"
     )
 
 

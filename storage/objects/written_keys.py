@@ -10,20 +10,32 @@ from storage.objects.base import MISSING_VERSION
 from storage.texts import other_forms
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from storage.objects.base import ObjectInfo, ObjectStore
 
 _LOOKS_AT_ONCE = 32
 
 
-def as_written(store: ObjectStore, page: list[ObjectInfo]) -> list[ObjectInfo]:
+def as_written(
+    store: ObjectStore, page: list[ObjectInfo], known: Callable[[list[str]], Collection[str]]
+) -> list[ObjectInfo]:
     """Return the entries of a list of keys, those that do not exist in another form of their letters if that does.
 
-    Keys of plain ASCII and keys whose object is known cost nothing. The others of a bucket cost a request each.
+    Only a key that has another form, is not known and whose object was not looked up costs a request.
+
+    Args:
+        store: where the keys are.
+        page: the entries.
+        known: returns those of some keys that were seen before as they are written.
 
     Raises:
         StoreUnavailableError, CredentialsError: as ``ObjectStore.stat``.
     """
     doubtful = [info for info in page if info.version in {"", MISSING_VERSION} and other_forms(info.key)]
+    if doubtful:
+        seen = known([info.key for info in doubtful])
+        doubtful = [info for info in doubtful if info.key not in seen]
     if not doubtful:
         return page
     with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:

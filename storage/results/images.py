@@ -91,6 +91,12 @@ def ids_of_page(session: Session, archive_id: int) -> list[int]:
     return list(rows.scalars())
 
 
+def existing(session: Session, archive_id: int, keys: Sequence[str]) -> set[str]:
+    """Return those of ``keys`` that are known and were not missing when they were last listed."""
+    there = select(Image.key).where(Image.archive_id == archive_id, Image.key.in_(keys), Image.missing_since.is_(None))
+    return set(session.scalars(there))
+
+
 def settled(session: Session, archive_id: int, generation_id: int, keys: Sequence[str]) -> set[str]:
     """Return those of ``keys`` that may not need recognising, depending on whether their objects changed."""
     rows = session.execute(

@@ -209,8 +209,9 @@ def require_below(session: Session, archive_id: int | None, *prefixes: str) -> l
         return found
     if not any(prefixes):
         raise NotFoundError("the archive has no images: nothing to erase")
-    wanted = max(prefixes, key=len)
-    raise NotFoundError(f"no key begins with {wanted!r}{_hint(near(session, archive_id, wanted))}")
+    *outer, wanted = filter(None, prefixes)
+    within = f" below {outer[0]!r}" if outer else ""
+    raise NotFoundError(f"no key{within} begins with {wanted!r}{_hint(near(session, archive_id, wanted))}")
 
 
 def near(session: Session, archive_id: int | None, key: str) -> list[str]:
