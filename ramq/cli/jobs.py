@@ -9,13 +9,13 @@ import typer
 
 from ramq.cli.context import services, settings_for
 from ramq.cli.following import tell_unused, wait_for_end, wait_for_ends
-from ramq.cli.output import duration, err, out, print_json, print_table
+from ramq.cli.output import duration, err, escaped_json, out, print_json, print_table
 from storage.errors import UsageError
 from storage.objects.ignoring import Selection, default_list
 from storage.texts import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ramq.settings import Settings
     from ramq.wiring import Services
@@ -172,7 +172,7 @@ def job(
         if watch and (report or lines):
             wait_for_end(ramq, settings, job_id, is_quiet=as_json)
         if lines:
-            sys.stdout.buffer.writelines(ramq.jobs.report_lines(job_id))
+            _print_lines(ramq.jobs.report_lines(job_id))
             return
         if report:
             _print_report(ramq.jobs.report(job_id), as_json=as_json)
@@ -243,6 +243,14 @@ def retry(job_id: JobId, error_class: ClassOf = None, as_json: Json = False) -> 
     """
     with services() as ramq:
         _report(ramq.jobs.retry(job_id, error_class), as_json=as_json)
+
+
+def _print_lines(lines: Iterable[bytes]) -> None:
+    """Print the lines of a report: as they are, since there is a hash of them, but not to a terminal."""
+    if sys.stdout.isatty():
+        sys.stdout.writelines(escaped_json(line.decode()) for line in lines)
+    else:
+        sys.stdout.buffer.writelines(lines)
 
 
 def _print_report(report: JobReport, *, as_json: bool) -> None:
