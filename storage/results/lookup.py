@@ -330,7 +330,9 @@ def _named(session: Session, texts: Sequence[str], archive_ids: Collection[int] 
     found = _exactly_named(session, texts, archive_ids)
     forms = {text: others for text in texts if not found[text] and (others := other_forms(text))}
     if forms:
-        known = _exactly_named(session, [form for others in forms.values() for form in others], archive_ids)
+        every, known = [form for others in forms.values() for form in others], dict[str, list[int]]()
+        for at in range(0, len(every), _AT_ONCE):
+            known |= _exactly_named(session, every[at : at + _AT_ONCE], archive_ids)
         found |= {text: sorted({one for form in others for one in known[form]}) for text, others in forms.items()}
     return found
 
