@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +16,7 @@ from storage.objects.ignoring import Selection, default_list
 from storage.texts import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from ramq.settings import Settings
     from ramq.wiring import Services
@@ -245,12 +246,13 @@ def retry(job_id: JobId, error_class: ClassOf = None, as_json: Json = False) -> 
         _report(ramq.jobs.retry(job_id, error_class), as_json=as_json)
 
 
-def _print_lines(lines: Iterable[bytes]) -> None:
+def _print_lines(lines: Generator[bytes, None, None]) -> None:
     """Print the lines of a report: as they are, since there is a hash of them, but not to a terminal."""
-    if sys.stdout.isatty():
-        sys.stdout.writelines(escaped_json(line.decode()) for line in lines)
-    else:
-        sys.stdout.buffer.writelines(lines)
+    with closing(lines):  # the reader may close the pipe, and the transaction must end before the services do
+        if sys.stdout.isatty():
+            sys.stdout.writelines(escaped_json(line.decode()) for line in lines)
+        else:
+            sys.stdout.buffer.writelines(lines)
 
 
 def _print_report(report: JobReport, *, as_json: bool) -> None:

@@ -31,7 +31,7 @@ from workers.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
@@ -292,7 +292,7 @@ class JobClient:
         with unit_of_work(self._engine) as session:
             return reports.summary(session, job_id)
 
-    def report_lines(self, job_id: int) -> Iterator[bytes]:
+    def report_lines(self, job_id: int) -> Generator[bytes, None, None]:
         """Yield one line of JSON for each key, sorted. ``report`` has their hash. Raises ``NotFoundError``."""
         with unit_of_work(self._engine) as session:
             yield from reports.lines(session, job_id)
