@@ -13,10 +13,12 @@ from storage.database import unit_of_work
 from storage.datasets import matching
 from storage.datasets.sources import Place
 from storage.errors import NotFoundError, UsageError
+from storage.index.condition import Any, Below
 from storage.objects.base import MAX_KEY_BYTES, BadKeyError, S3Options
 from storage.objects.s3_listing import info_of
 from storage.objects.source import open_store, parse_source
 from storage.results import archives, lookup
+from storage.search import fields
 from storage.texts import other_forms
 from tests.plan import Plan
 
@@ -193,3 +195,8 @@ def test_a_key_of_a_bucket_that_is_too_long_does_not_stop_the_listing(engine: En
     assert len(info.key) == MAX_KEY_BYTES
     with pytest.raises(BadKeyError, match="too long, over 2,000 bytes"):
         open_store(parse_source("s3://bucket"), S3Options("http://127.0.0.1:9")).fetch(info.key, info.version, 10)
+
+
+def test_a_search_below_a_prefix_takes_every_form() -> None:
+    assert fields.below("plain/") == Below("plain/")
+    assert fields.below(NFC) == Any((Below(NFC), Below(NFD)))
