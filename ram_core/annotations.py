@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ram_core.errors import ModelError
+from ram_core.file_names import on_disk
 from ram_core.vocabulary import TagVocabulary
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def read_benchmark(annotations: Path | str, taglist: Path | str, vocabulary: Tag
 
 def locate(images: Path, name: str) -> Path:
     """Return the path of an annotated image. It may not exist; reading it then raises an error."""
-    candidates = [images / f"{name}{ending}" for ending in _ENDINGS]
+    candidates = [on_disk(images, f"{name}{ending}") for ending in _ENDINGS]
     return next((path for path in candidates if path.is_file()), candidates[0])
 
 

@@ -15,16 +15,15 @@ requested with a unique key, so that a retry does not start a second job.
 
 from __future__ import annotations
 
-import time
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import quote, urlencode
-from uuid import uuid4
 
 import urllib3
 from pydantic import BaseModel, ValidationError
 from urllib3.util import Retry, Timeout
 
+from ramq.client_jobs import ONCE, JobCalls
 from ramq.client_reviews import ReviewCalls
 from ramq.client_teaching import TeachingCalls
 from ramq.schemas.generations import GenerationStateOut
@@ -36,21 +35,15 @@ from ramq.schemas.training import TrainingCurveOut, TrainingOut
 from ramq.schemas.views import (
     ArchiveOut,
     DeletionOut,
-    EstimateOut,
-    FailureOut,
     ImageOut,
     IndexOut,
-    JobOut,
     PageOut,
-    WorkerOut,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
-
-    from storage.ledger.views import Priority
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -59,9 +52,6 @@ PAGE = 100
 
 MOST = 500
 """The maximum number of items on a page."""
-
-ONCE = "Idempotency-Key"
-"""The header that makes it safe to repeat the request for a job."""
 
 _HARMLESS = ("GET", "PUT", "DELETE")
 
@@ -78,7 +68,7 @@ class UnreachableError(Exception):
     """The server did not answer, or its response is not from this version of ramq."""
 
 
-class Client(ReviewCalls, TeachingCalls):
+class Client(JobCalls, ReviewCalls, TeachingCalls):
     """A client of one server. Thread-safe.
 
     Args:
@@ -113,90 +103,6 @@ class Client(ReviewCalls, TeachingCalls):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Close the connections."""
         self._pool.clear()
-
-    # Jobs ----------------------------------------------------------------------------------------------------------
-
-    def enqueue(
-        self,
-        source: str,
-        *,
-        model: str | None = None,
-        caption: bool | None = None,
-        priority: Priority = "normal",
-        stages: Sequence[str] = (),
-    ) -> JobOut:
-        """Start a job over ``s3://bucket/prefix``, a folder of the server, or a manifest.
-
-        Each further stage, for example ``text``, is a job of its own, whose ``with_job`` is this one.
-        """
-        further = list(stages) or None
-        wanted = {"source": source, "model": model, "caption": caption, "priority": priority, "stages": further}
-        body = {name: value for name, value in wanted.items() if value is not None}
-        return self._ask(JobOut, "POST", "/v1/jobs", json=body, headers={ONCE: str(uuid4())})
-
-    def start_stage(
-        self,
-        stage: str,
-        q: str | None = None,
-        *,
-        archive: str | None = None,
-        priority: Priority = "normal",
-        tags: Sequence[str] = (),
-    ) -> list[JobOut]:
-        """Start a stage on recorded images: all, those of an archive, or the hits of the search ``q``.
-
-        ``tags`` are for ``locate``: what to look for; none: the tags that each image has.
-        """
-        body = {"q": q, "archive": archive, "priority": priority, "tags": list(tags)}
-        return self._ask(PageOut[JobOut], "POST", f"/v1/stages/{stage}/jobs", json=body).items
-
-    def estimate_stage(
-        self, stage: str, q: str | None = None, *, archive: str | None = None, tags: Sequence[str] = ()
-    ) -> EstimateOut:
-        """Return how many images ``start_stage`` would work on and how long it may take. Nothing is started."""
-        body = {"q": q, "archive": archive, "tags": list(tags)}
-        return self._ask(EstimateOut, "POST", f"/v1/stages/{stage}/estimate", json=body)
-
-    def job(self, job_id: int) -> JobOut:
-        """Return a job with its counters."""
-        return self._ask(JobOut, "GET", f"/v1/jobs/{job_id}")
-
-    def jobs(self) -> Iterator[JobOut]:
-        """Yield every job, newest first."""
-        return self._items(JobOut, "/v1/jobs", {})
-
-    def wait(self, job_id: int, *, timeout_seconds: float | None = None, poll_seconds: float = 1.0) -> JobOut:
-        """Wait until the job is over, and return it. Raises ``TimeoutError`` after the time; the job goes on then."""
-        end = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        while not (job := self.job(job_id)).is_over:
-            if end is not None and time.monotonic() + poll_seconds > end:
-                raise TimeoutError(f"job {job_id} is {job.state} with {job.pending:,} images pending")
-            time.sleep(poll_seconds)
-        return job
-
-    def pause(self, job_id: int) -> JobOut:
-        """Pause a job within one batch. Finished work is kept."""
-        return self._ask(JobOut, "POST", f"/v1/jobs/{job_id}/pause")
-
-    def resume(self, job_id: int) -> JobOut:
-        """Resume a paused or failed job."""
-        return self._ask(JobOut, "POST", f"/v1/jobs/{job_id}/resume")
-
-    def cancel(self, job_id: int) -> JobOut:
-        """Cancel a job within one batch. Recorded results stay."""
-        return self._ask(JobOut, "POST", f"/v1/jobs/{job_id}/cancel")
-
-    def retry(self, job_id: int, error_class: str | None = None) -> JobOut:
-        """Retry the failed images: all of them, or those of one class."""
-        return self._ask(JobOut, "POST", f"/v1/jobs/{job_id}/retry", {"class": error_class})
-
-    def failures(self, job_id: int, error_class: str | None = None) -> Iterator[FailureOut]:
-        """Yield the failed images of a job, with their reasons."""
-        return self._items(FailureOut, f"/v1/jobs/{job_id}/failures", {"class": error_class})
-
-    def workers(self) -> list[WorkerOut]:
-        """Return the workers that are or were recently alive."""
-        return self._ask(PageOut[WorkerOut], "GET", "/v1/workers").items
 
     # Search --------------------------------------------------------------------------------------------------------
 

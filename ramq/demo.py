@@ -141,11 +141,15 @@ def _archive(services: Services, fleet: Workers, source: Path) -> JobView:
     if job.state != "done":
         raise RamqError(f"the job ended as {job.state}: {job.note or 'see ramq job'}")
     if job.done + job.skipped == 0:
-        raise RamqError(f"no photograph in {source} could be recognised ({job.listed} files, {job.failed} failed)")
+        left_out = f", {job.ignored} ignored" if job.ignored else ""
+        raise RamqError(
+            f"no photograph in {source} could be recognised ({job.listed} files, {job.failed} failed{left_out})"
+        )
     known = f", {job.skipped:,} already recorded" if job.skipped else ""
     failed = f", [yellow]{job.failed:,} failed[/]" if job.failed else ""
+    ignored = f", {job.ignored:,} other files ignored" if job.ignored else ""
     seconds = time.monotonic() - began
-    console.print(f"[green]✓[/] {job.done:,} photographs recognised{known}{failed}, in {seconds:.0f} s")
+    console.print(f"[green]✓[/] {job.done:,} photographs recognised{known}{failed}{ignored}, in {seconds:.0f} s")
     return job
 
 

@@ -25,6 +25,7 @@ from storage.database import make_engine, server_time, server_version, unit_of_w
 from storage.errors import RamqError, ServiceUnavailableError
 from storage.ledger import shards, webhook_deliveries
 from storage.ledger import workers as worker_rows
+from storage.objects.ignoring import Ignoring, Selection
 from storage.objects.source import open_bucket, open_store, parse_source
 from storage.results import generations, index_rows
 from storage.results.spaces import SPACES
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from ramq.settings import Settings
+    from storage.objects.ignoring import Kind
     from storage.tables import Generation
 
 _LEAST_FREE_BYTES = 2 * 1024**3
@@ -333,7 +335,9 @@ def _archive(settings: Settings, source: str) -> list[Finding]:
         place = parse_source(source)
         store = open_store(place, settings.s3)
         store.check()
-        first = next((info for page in store.pages(place.prefix, None) for info in page), None)
+        kind: Kind = "s3" if place.scheme == "s3" else "folder"
+        pages = store.pages(place.prefix, None, Ignoring(Selection(), kind, place.prefix, place.prefix))
+        first = next((info for page in pages for info in page if not info.ignored), None)
         version_now = store.stat(first.key).version if first else ""
     except RamqError as error:
         next_command = f"aws s3 ls {source}" if source.startswith("s3://") else f"ls -ld {source}"

@@ -10,7 +10,7 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from storage.texts import without_secrets
+from storage.texts import visible, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -75,8 +75,18 @@ def _processors() -> tuple[list[Processor], Processor]:
     ]
     if sys.stderr.isatty():
         # Use the plain traceback. The rich one prints local variables, which may contain secrets.
-        return shared, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        return [*shared, _show_control_characters], structlog.dev.ConsoleRenderer(
+            exception_formatter=structlog.dev.plain_traceback
+        )
     return [*shared, structlog.processors.format_exc_info], structlog.processors.JSONRenderer()
+
+
+def _show_control_characters(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Write them as escapes, so that a key cannot move the cursor of a terminal. JSON does this by itself."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = visible(value)
+    return event
 
 
 def _hide_passwords(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from itertools import product
+from math import prod
 
 # NUL, and halves of surrogate pairs: invalid UTF-8 on a command line arrives as those.
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -17,6 +19,26 @@ def fold(name: str) -> str:
     ``ram_core`` folds the names of its vocabularies in the same way. It may not import this package.
     """
     return " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
+
+
+_MOST_FORMS = 64
+
+
+def other_forms(key: str) -> list[str]:
+    """Return the other ways in which systems may write a key or a path: letters composed (NFC) or decomposed (NFD).
+
+    Each part between slashes may have its own form, as a folder of one system with files of another has. People cannot
+    see the difference. Of a key with very many such parts only the forms that are the same throughout are returned.
+    """
+    if key.isascii():
+        return []
+    parts = [
+        list(dict.fromkeys((part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part))))
+        for part in key.split("/")
+    ]
+    if prod(map(len, parts)) > _MOST_FORMS:
+        return [form for form in (unicodedata.normalize("NFC", key), unicodedata.normalize("NFD", key)) if form != key]
+    return [form for each in product(*parts) if (form := "/".join(each)) != key]
 
 
 def id_in(text: str, below: int = 2**63) -> int | None:
@@ -43,6 +65,11 @@ def is_storable(text: str) -> bool:
 def without_unstorable(text: str) -> str:
     """Return ``text`` with a space for each character that PostgreSQL cannot store."""
     return _NOT_STORABLE.sub(" ", text)
+
+
+def visible(text: str) -> str:
+    """Return ``text`` with control, format and undecodable characters written as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def without_secrets(text: str) -> str:

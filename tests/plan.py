@@ -10,6 +10,7 @@ from storage.database import unit_of_work
 from storage.ledger import claims, jobs
 from storage.ledger.shards import DONE, FAILED
 from storage.objects.base import S3Options
+from storage.objects.ignoring import Selection
 from tests.ledger import Ledger
 from workers.pipeline.fitness import Fitness
 from workers.pipeline.stage_holder import StageHolder
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
     from storage.ledger.views import JobView
     from workers.pipeline.model_holder import ModelHolder
+
+
+DEFAULTS = Selection()
 
 
 @dataclass
@@ -68,7 +72,7 @@ class Plan:
         models = cast("ModelHolder", self.models)
         return Planner(self.engine, models, fitness=self.fitness, shard_size=shard_size, s3=S3Options(s3_endpoint_url))
 
-    def start(self, prefix: str = "", captioner: str = "none") -> int:
+    def start(self, prefix: str = "", captioner: str = "none", selection: Selection = DEFAULTS) -> int:
         with unit_of_work(self.engine) as session:
             return jobs.create(
                 session,
@@ -78,6 +82,7 @@ class Plan:
                 model="lite",
                 captioner=captioner,
                 priority="normal",
+                selection=selection,
             )
 
     def go_through(self, planner: Planner | None = None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,9 +17,13 @@ from structlog.contextvars import bound_contextvars
 from storage.database import unit_of_work
 from storage.errors import ForbiddenError, RamqError, TransientError
 from storage.ledger import followers, jobs, listings, shards
+from storage.ledger import ignored as ignored_keys
 from storage.ledger.waiting import Able
+from storage.objects.base import TOO_LONG_VERSION, marked
+from storage.objects.ignoring import Ignoring
 from storage.objects.manifest import Manifest
 from storage.objects.source import open_store, parse_source
+from storage.objects.written_keys import as_written
 from storage.results import images
 from storage.tables import RECOGNITION
 from workers.pipeline.fitness import EVERYTHING, UnfitError, as_unfit, of_archive, of_model
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
 
     from storage.ledger.listings import ClaimedListing
     from storage.objects.base import ObjectInfo, S3Options
+    from storage.objects.ignoring import Kind
     from workers.pipeline.fitness import Fitness
     from workers.pipeline.model_holder import ModelHolder
 
@@ -257,11 +263,19 @@ class Planner:
     def _pages(self, listing: ClaimedListing) -> Iterator[tuple[str, list[ObjectInfo]]]:
         """Yield the pages after the listing's cursor, each with the cursor at its end."""
         archive = parse_source(listing.archive_uri)
+        kind: Kind = "s3" if archive.scheme == "s3" else "folder"
+        ignoring = Ignoring(listing.selection, kind, listing.prefix, archive.prefix)
+        store = open_store(archive, self._s3)
         if listing.manifest_version is not None:
             manifest = Manifest(listing.source, self._s3)
-            return manifest.pages(archive, listing.prefix, listing.cursor)
-        store = open_store(archive, self._s3)
-        return ((page[-1].key, page) for page in store.pages(listing.prefix, listing.cursor))
+            pages = manifest.pages(archive, listing.prefix, listing.cursor)
+            known = partial(self._existing, listing.archive_id)
+            return ((cursor, marked(as_written(store, page, known), ignoring)) for cursor, page in pages)
+        return ((_end_of(page[-1]), page) for page in store.pages(listing.prefix, listing.cursor, ignoring))
+
+    def _existing(self, archive_id: int, keys: list[str]) -> set[str]:
+        with unit_of_work(self._engine) as session:
+            return images.existing(session, archive_id, keys)
 
     def _look_again(self, listing: ClaimedListing, generation_id: int, page: list[ObjectInfo]) -> list[ObjectInfo]:
         """Look up the versions that decide whether an image is skipped. The other versions are found when fetching."""
@@ -280,23 +294,26 @@ class Planner:
     def _record(
         self, listing: ClaimedListing, generation_id: int, page: list[ObjectInfo], after: str | None, cursor: str
     ) -> None:
-        pictures = self._look_again(listing, generation_id, [info for info in page if not info.is_marker])
+        ignored, kept = [info for info in page if info.ignored], [info for info in page if not info.ignored]
+        pictures = self._look_again(listing, generation_id, [info for info in kept if not info.is_marker])
         with unit_of_work(self._engine) as session:
             listings.require(session, listing.job_id, listing.epoch)
             images.upsert_page(session, listing.archive_id, pictures)
             pending = images.pending_of_page(
                 session, listing.archive_id, generation_id, listing.captioner, listing.features
             )
-            listed, n_listed = images.ids_of_page(session, listing.archive_id), len(page)
+            listed, n_listed = images.ids_of_page(session, listing.archive_id), len(kept)
             if listing.manifest_version is None:
-                listings.mark_missing(session, listing.archive_id, listing.prefix, after, cursor)
+                listings.mark_missing(session, listing.archive_id, listing.prefix, after, cursor, ignored)
             else:
+                ignored = ignored_keys.name_first(session, listing.job_id, ignored)
                 fresh = listings.name_first(session, listing.job_id, listed)
                 listed, pending = [i for i in listed if i in fresh], [i for i in pending if i in fresh]
                 n_listed = len(listed)
             size, to_do = self._shard_size, set(pending)
             shards.add(session, listing.job_id, [pending[i : i + size] for i in range(0, len(pending), size)])
             listings.add_skipped(session, listing.job_id, [i for i in listed if i not in to_do])
+            ignored_keys.add(session, listing.job_id, ignored)
             listings.advance(
                 session,
                 listing.job_id,
@@ -308,4 +325,10 @@ class Planner:
             )
             follow(session, listing.job_id, self._shard_size)
         self._fitness.prove(of_archive(listing.archive_uri))
-        log.info("listed", keys=n_listed, to_do=len(pending))
+        log.info("listed", keys=n_listed, to_do=len(pending), ignored=len(ignored))
+
+
+def _end_of(last: ObjectInfo) -> str:
+    """Return the cursor after a page: after all keys that its last one stands for, as a folder or as a beginning."""
+    stands_for_more = last.stands_for_all or last.version == TOO_LONG_VERSION
+    return f"{last.key}\U0010ffff" if stands_for_more else last.key

@@ -94,7 +94,7 @@ class Webhook:
 def _body(delivery: WebhookDelivery, job: JobView) -> bytes:
     names = (
         "id", "source", "archive", "model", "generation_id", "state", "note", "listed", "done", "skipped", "failed",
-        "pending", "failures_by_class",
+        "pending", "ignored", "ignored_by_reason", "failures_by_class",
     )  # fmt: skip
     times = ("created_at", "started_at", "finished_at")
     data = {name: getattr(job, name) for name in names}

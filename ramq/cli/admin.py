@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ramq.cli.context import services, settings_for
-from ramq.cli.output import err, out, print_json, print_table, visible
+from ramq.cli.output import err, out, print_json, print_table
 from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
-from storage.texts import plural
+from storage.texts import plural, visible
 
 if TYPE_CHECKING:
     from ramq.doctor import Finding

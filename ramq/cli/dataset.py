@@ -13,9 +13,9 @@ from ramq.cli.context import services, settings_for
 from ramq.cli.dataset_evaluation import evaluate
 from ramq.cli.dataset_following import NameAt, Wait, described, finish_step, reading_sources
 from ramq.cli.dataset_steps import clean, generate, print_cleaned, step_rows
-from ramq.cli.output import agree, err, print_json, print_table, visible
+from ramq.cli.output import agree, err, print_json, print_table
 from ramq.cli.search import Json, not_empty
-from storage.texts import plural
+from storage.texts import plural, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,9 +8,9 @@ import typer
 
 from ramq.cli.context import services
 from ramq.cli.dataset_following import NameAt  # noqa: TC001  (typer reads the annotations)
-from ramq.cli.output import err, print_json, print_table, visible
+from ramq.cli.output import err, print_json, print_table
 from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
-from storage.texts import plural
+from storage.texts import plural, visible
 
 if TYPE_CHECKING:
     from ramq.services.dataset_evaluation import SetComparison, TagScore

@@ -10,9 +10,9 @@ import typer
 
 from ramq.cli.context import services, settings_for
 from ramq.cli.dataset_following import NameAt, Wait, finish_step, reading_sources
-from ramq.cli.output import err, print_json, visible
+from ramq.cli.output import err, print_json
 from ramq.cli.search import Json, not_empty
-from storage.texts import plural
+from storage.texts import plural, visible
 
 if TYPE_CHECKING:
     from ramq.services.dataset_pictures import Picture

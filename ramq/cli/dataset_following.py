@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ramq.cli.following import progress_bar
-from ramq.cli.output import duration, err, print_json, visible
+from ramq.cli.output import duration, err, print_json
+from storage.texts import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

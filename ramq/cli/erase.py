@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ramq.cli.context import services
-from ramq.cli.output import agree, as_data, err, out, print_json, print_table, visible
+from ramq.cli.output import agree, as_data, err, out, print_json, print_table
 from ramq.cli.search import ArchiveOf, Json, not_empty
 from storage.errors import RamqError, UsageError
-from storage.texts import plural
+from storage.texts import plural, visible
 
 if TYPE_CHECKING:
     from ramq.wiring import Services

@@ -13,10 +13,10 @@ import typer
 from ramq.cli.context import services, settings_for
 from ramq.cli.dataset_names import is_dataset, opened, with_splits
 from ramq.cli.labels import vocabulary_of
-from ramq.cli.output import err, out, print_json, visible
+from ramq.cli.output import err, out, print_json
 from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
 from storage.errors import RamqError, UsageError
-from storage.texts import plural
+from storage.texts import plural, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from ramq.cli.context import services
-from ramq.cli.output import err, visible
+from ramq.cli.output import err
 from ramq.cli.search import (
     LikeOf,
     NotLikeOf,
@@ -44,7 +44,7 @@ from ramq.services.written_files import opened
 from storage.errors import UsageError
 from storage.results.spaces import SPACES
 from storage.search.views import SearchQuery  # noqa: TC001  (the decorator reads the annotations)
-from storage.texts import plural
+from storage.texts import plural, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

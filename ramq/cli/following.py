@@ -6,9 +6,10 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from ramq.cli.output import duration, err, visible
+from ramq.cli.output import duration, err
 from storage.errors import FatalError
 from storage.ledger.waiting import waits_for
+from storage.texts import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -122,6 +123,7 @@ def _follow(ramq: Services, job_ids: Sequence[int], fleet: Workers | None, *, is
             )
             if not is_quiet and not err().is_terminal and (note != told or time.monotonic() >= next_line):
                 counts = f"{view.listed - view.pending:,} of {view.listed:,}"
+                counts += f", {view.ignored:,} ignored" if view.ignored else ""
                 parts = (f"job {job_id}: {counts}", _rate(view), note)
                 err().print("  ".join(part for part in parts if part), markup=False, soft_wrap=True)
                 told, next_line = note, time.monotonic() + _LINE_SECONDS

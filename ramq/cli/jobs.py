@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ramq.cli.context import services, settings_for
 from ramq.cli.following import tell_unused, wait_for_end, wait_for_ends
-from ramq.cli.output import duration, err, out, print_json, print_table, visible
+from ramq.cli.output import duration, err, escaped_json, out, print_json, print_table
 from storage.errors import UsageError
+from storage.objects.ignoring import Selection, default_list
+from storage.texts import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from ramq.settings import Settings
     from ramq.wiring import Services
@@ -30,6 +33,12 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
+def _tell_defaults(is_asked: bool) -> None:
+    if is_asked:
+        sys.stdout.write(default_list())
+        raise typer.Exit
+
+
 def enqueue(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="s3://bucket/prefix, a folder, or a manifest.")],
     model: Annotated[str | None, typer.Option(help="A model of `ramq models list`; default: RAMQ_MODEL.")] = None,
@@ -41,14 +50,27 @@ def enqueue(
     stages: Annotated[
         str | None, typer.Option(metavar="STAGE,…", help="Further stages: text, look, siglip, clip, dino.")
     ] = None,
+    include: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Only keys that match; as in .gitignore. Repeatable.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Leave out keys that match. `!` takes back. Repeatable.")
+    ] = None,
+    defaults: Annotated[
+        bool, typer.Option("--defaults/--no-defaults", help="Leave out known junk, sidecars and films.")
+    ] = True,
+    list_defaults: Annotated[  # noqa: ARG001  (its callback prints and ends)
+        bool, typer.Option("--list-defaults", help="Print this list.", is_eager=True, callback=_tell_defaults)
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if anything failed.")] = False,
     as_json: Json = False,
 ) -> None:
     """Tag and caption every image in a folder or bucket. Prints the job number.
 
-    Images that are already recorded, in the same version and by the same model, are skipped.
+    Images that are already recorded, in the same version and by the same model, are skipped. Known junk, such as
+    Thumbs.db and sidecars, is ignored, and so is what a file .ramqignore in the archive names.
 
-    Example: ramq enqueue s3://holiday/2024 --wait
+    Example: ramq enqueue s3://holiday/2024 --exclude '*.gif' --wait
     """
     settings = settings_for()
     with services(settings) as ramq:
@@ -58,7 +80,13 @@ def enqueue(
         for told in (*ramq.stages.lacking(further), *([] if wait else ramq.stages.unused_by(further))):
             err().print(told, markup=False, soft_wrap=True)
         created = ramq.jobs.create(
-            source, model=model, caption=caption, priority=priority, vocabulary=vocabulary, stages=further
+            source,
+            model=model,
+            caption=caption,
+            priority=priority,
+            vocabulary=vocabulary,
+            stages=further,
+            selection=Selection(tuple(include or ()), tuple(exclude or ()), has_defaults=defaults),
         )
         if vocabulary is None and created.vocabulary is not None:
             err().print(
@@ -115,9 +143,9 @@ def jobs(
         print_json(page)
         return
     print_table(
-        ("job", "state", "listed", "done", "skipped", "failed", "pending", "stage", "model", "source"),
+        ("job", "state", "listed", "done", "skipped", "failed", "pending", "ignored", "stage", "model", "source"),
         (
-            (j.id, _state(j), j.listed, j.done, j.skipped, j.failed, j.pending, j.stage, j.model, j.source)
+            (j.id, _state(j), j.listed, j.done, j.skipped, j.failed, j.pending, j.ignored, j.stage, j.model, j.source)
             for j in page.items
         ),
         keep=("state", "source"),
@@ -145,7 +173,7 @@ def job(
         if watch and (report or lines):
             wait_for_end(ramq, settings, job_id, is_quiet=as_json)
         if lines:
-            sys.stdout.buffer.writelines(ramq.jobs.report_lines(job_id))
+            _print_lines(ramq.jobs.report_lines(job_id))
             return
         if report:
             _print_report(ramq.jobs.report(job_id), as_json=as_json)
@@ -218,11 +246,20 @@ def retry(job_id: JobId, error_class: ClassOf = None, as_json: Json = False) -> 
         _report(ramq.jobs.retry(job_id, error_class), as_json=as_json)
 
 
+def _print_lines(lines: Generator[bytes, None, None]) -> None:
+    """Print the lines of a report: as they are, since there is a hash of them, but not to a terminal."""
+    with closing(lines):  # the reader may close the pipe, and the transaction must end before the services do
+        if sys.stdout.isatty():
+            sys.stdout.writelines(escaped_json(line.decode()) for line in lines)
+        else:
+            sys.stdout.buffer.writelines(lines)
+
+
 def _print_report(report: JobReport, *, as_json: bool) -> None:
     if as_json:
         print_json(report)
         return
-    classes = ", ".join(f"{name} {n:,}" for name, n in report.failures_by_class.items())
+    classes = _numbers(report.failures_by_class)
     rows = {
         "job": f"{report.job_id}  {report.state}"
         + ("" if report.is_final else "  (not final: this report will change)"),
@@ -234,6 +271,7 @@ def _print_report(report: JobReport, *, as_json: bool) -> None:
         "skipped": f"{report.skipped:,}",
         "failed": f"{report.failed:,}" + (f"  ({classes})" if classes else ""),
         "pending": f"{report.pending:,}",
+        "ignored": f"{report.ignored:,}" + (f"  ({_numbers(report.ignored_by_reason)})" if report.ignored else ""),
         "first key": report.first_key or "-",
         "last key": report.last_key or "-",
         "lines": f"{report.lines:,}  (without {report.folder_markers:,} folder markers and {report.erased:,} erased)",
@@ -243,6 +281,10 @@ def _print_report(report: JobReport, *, as_json: bool) -> None:
         sys.stdout.write(f"{name:<11} {visible(value)}\n")
 
 
+def _numbers(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {n:,}" for name, n in counts.items())
+
+
 def _rounded(rate: float) -> str:
     """Return a rate with the digits that matter: reading a page of small print takes seconds."""
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
@@ -250,6 +292,15 @@ def _rounded(rate: float) -> str:
 
 def _state(view: JobView) -> str:
     return "listing" if view.is_listing else view.state
+
+
+def _ignored(view: JobView) -> list[str]:
+    if not view.ignored:
+        return []
+    told = f"  ignored {view.ignored:,}: {_numbers(view.ignored_by_reason)}   (ramq job {view.id} --lines)"
+    if view.listed or not view.is_over:
+        return [told]
+    return [told, "  nothing else is there; to have it read: --include, --exclude, --no-defaults, or .ramqignore"]
 
 
 def _report(view: JobView, *, as_json: bool) -> None:
@@ -275,8 +326,8 @@ def _report(view: JobView, *, as_json: bool) -> None:
         stages = ", ".join(f"{s.stage} {_rounded(s.images_per_second or 0)}" for s in view.stages)
         lines.append(f"  maximum rate per step, images/s: {stages}; bottleneck: {view.bottleneck}")
     if view.failures_by_class:
-        classes = ", ".join(f"{name} {n:,}" for name, n in view.failures_by_class.items())
-        lines.append(f"  failed: {classes}   (ramq failures {view.id})")
+        lines.append(f"  failed: {_numbers(view.failures_by_class)}   (ramq failures {view.id})")
+    lines += _ignored(view)
     if view.note:
         lines.append(f"  {visible(view.note)}")
     if view.webhook:

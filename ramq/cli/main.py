@@ -16,10 +16,10 @@ from typing import Annotated
 
 import typer
 
-from ramq.cli.output import err, shortened, visible
+from ramq.cli.output import err, shortened
 from ramq.limits import allow_open_files
 from storage.errors import ConflictError, ForbiddenError, ModelMissingError, RamqError, TransientError, UsageError
-from storage.texts import without_secrets
+from storage.texts import visible, without_secrets
 
 COMMANDS = {
     "stack": ("up", "worker", "web"),

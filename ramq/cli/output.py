@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from storage.errors import UsageError
+from storage.texts import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,6 +25,8 @@ _GAP = 2
 _LEAST_WIDTH = 12
 
 _WORD_SHOWN = 80
+# They stand in JSON only within strings.
+_CONTROLS = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _LONG_WORD = re.compile(r"\S{200,}")
 
 
@@ -61,14 +64,24 @@ def as_data(value: Any) -> Any:
 
 def print_json(value: Any) -> None:
     """Print one JSON document."""
-    sys.stdout.write(json.dumps(as_data(value), ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(json_text(as_data(value), indent=2) + "\n")
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return JSON whose characters a terminal prints. JSON itself escapes the older control characters only."""
+    return escaped_json(json.dumps(value, ensure_ascii=False, indent=indent))
+
+
+def escaped_json(text: str) -> str:
+    """Return the same JSON with escapes for characters that control a terminal or the direction of its text."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def print_json_items(items: Iterable[Any]) -> None:
     """Print one JSON document with these items, each as soon as it is there."""
     before = '{"items": [\n'
     for item in items:
-        sys.stdout.write(before + json.dumps(as_data(item), ensure_ascii=False))
+        sys.stdout.write(before + json_text(as_data(item)))
         before = ",\n"
     sys.stdout.write("\n]}\n" if before == ",\n" else '{"items": []}\n')
 
@@ -168,11 +181,6 @@ def agree(question: str) -> None:
 def shortened(text: str) -> str:
     """Return a message with its very long words shortened. A path or a number may have thousands of characters."""
     return _LONG_WORD.sub(lambda found: f"{found[0][:_WORD_SHOWN]}… ({len(found[0]):,} characters)", text)
-
-
-def visible(text: str) -> str:
-    """Return ``text`` with control, format and undecodable characters written as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def duration(seconds: float | None) -> str:

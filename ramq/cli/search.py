@@ -15,12 +15,12 @@ import typer
 from ramq.cli.context import services
 from ramq.cli.hits import caption_of, print_images, print_region_hits
 from ramq.cli.lines import print_text, text_data
-from ramq.cli.output import as_data, err, out, print_json, print_table, shortened, shown, visible
+from ramq.cli.output import as_data, err, out, print_json, print_table, shortened, shown
 from ramq.cli.regions import print_regions, regions_data, write_overlay
 from storage.errors import UsageError
 from storage.search.language import pointer
 from storage.search.views import SearchQuery
-from storage.texts import plural
+from storage.texts import plural, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

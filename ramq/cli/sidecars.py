@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from ramq.cli.context import services
-from ramq.cli.output import err, visible
+from ramq.cli.output import err
 from ramq.cli.search import Query, Strict, narrowed, pointing_into, read
 from ramq.services.sidecars import Naming, write_sidecars
 from storage.errors import UsageError
 from storage.search.views import SearchQuery  # noqa: TC001  (the decorator reads the annotations)
-from storage.texts import plural
+from storage.texts import plural, visible
 
 if TYPE_CHECKING:
     from storage.search.views import Hit

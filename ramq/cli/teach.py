@@ -10,10 +10,10 @@ import typer
 
 from ramq.cli.context import services, settings_for
 from ramq.cli.following import tell_unused, wait_for_ends
-from ramq.cli.output import err, out, print_json, print_table, visible
+from ramq.cli.output import err, out, print_json, print_table
 from ramq.cli.search import ArchiveOf, Json  # noqa: TC001  (typer reads the annotations)
 from storage.errors import UsageError
-from storage.texts import plural
+from storage.texts import plural, visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

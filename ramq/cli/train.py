@@ -15,11 +15,11 @@ import typer
 from ramq.cli.context import services, settings_for
 from ramq.cli.dataset_names import is_dataset, opened, with_splits
 from ramq.cli.labels import vocabulary_of
-from ramq.cli.output import duration, err, out, print_json, print_table, visible
+from ramq.cli.output import duration, err, out, print_json, print_table
 from ramq.services.trainings import Asked, Place, Trainings, usage
 from storage.errors import RamqError, UsageError
 from storage.search.views import SearchQuery
-from storage.texts import plural
+from storage.texts import plural, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
-from ramq.schemas.views import FromView, JobOut
+from ramq.schemas.jobs import JobOut
+from ramq.schemas.views import FromView
 
 ImageIds = Annotated[list[Annotated[StrictInt, Field(ge=1, le=2**63 - 1)]], Field(max_length=10_000)]
 

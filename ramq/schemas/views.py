@@ -5,8 +5,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from storage.ledger.views import JobState, Priority
-from workers.messages import MODEL_NAME
+from storage.ledger.views import Priority
 
 CONTRADICTS = "names of the tags that a person removed, but that the caption of a model names; do not take it for true"
 
@@ -133,98 +132,6 @@ class ImageOut(FromView):
     vectors: list[VectorOut]
 
 
-class StageOut(FromView):
-    """The load of one stage."""
-
-    stage: str
-    seconds: float
-    images_per_second: float | None
-
-
-class JobOut(FromView):
-    """A job and its counters: `listed = done + skipped + failed + pending`, always."""
-
-    id: int
-    source: str
-    archive: str
-    prefix: str
-    stage: str = Field(description="what it does with the images: `recognition`, or a further stage such as `text`")
-    with_job: int | None = Field(description="the job whose listing it follows; null if it lists by itself")
-    followers: list[int] = Field(description="the jobs of further stages that were requested together with it")
-    query: str | None = Field(description="the search whose hits it works on; null: all images of its source")
-    options: dict[str, Any] = Field(description="what a further stage was asked for, such as the tags to look for")
-    model: str
-    captioner: str
-    features: str = Field(
-        description="features that are kept of each image: `none`, `global`, `tokens`, `pooled`, or `auto`: pooled "
-        "ones of those that are recognised, while images that were recognised without them stay as they are"
-    )
-    vocabulary: str | None = Field(description="the vocabulary, if it is not the model's own")
-    from_generation_id: int | None = Field(description="the generation that this job retags; null for other jobs")
-    generation_id: int | None = Field(description="the generation of the results; null until a worker starts")
-    priority: Priority
-    state: JobState
-    is_listing: bool
-    is_over: bool
-    listed: int
-    done: int
-    skipped: int
-    failed: int
-    pending: int
-    images_per_second: float | None = Field(description="without pauses, waiting and loading of models")
-    eta_seconds: float | None = Field(description="null while no worker works on it")
-    stages: list[StageOut]
-    bottleneck: str | None
-    workers: int
-    note: str | None = Field(description="what the job waits for, or why it ended, in one line")
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    active_seconds: float = Field(description="processing time, without pauses, waiting and loading of models")
-    webhook: str | None = Field(description="state of the webhook delivery for its end; null if there is none")
-    failures_by_class: dict[str, int] = Field(description="of a single job; empty in a list of jobs")
-
-
-class ReportOut(FromView):
-    """The report of a job's keys. `lines + erased + folder_markers = listed`."""
-
-    job_id: int
-    source: str
-    archive: str
-    state: JobState
-    is_final: bool
-    model: str
-    captioner: str
-    generation_id: int | None
-    fingerprint: str | None
-    weights_sha256: str | None
-    listed: int
-    done: int
-    skipped: int
-    failed: int
-    pending: int
-    failures_by_class: dict[str, int]
-    lines: int
-    erased: int
-    folder_markers: int
-    first_key: str | None
-    last_key: str | None
-    sha256: str = Field(description="of the body of `GET …/report/lines`")
-    created_at: datetime
-    finished_at: datetime | None
-
-
-class FailureOut(FromView):
-    """A failed image of a job, and its reason."""
-
-    image_id: int
-    key: str
-    error_class: str
-    detail: str
-    attempts: int
-    failed_at: datetime
-
-
 class UnfitnessOut(FromView):
     """Something that a worker cannot do now, and why."""
 
@@ -313,33 +220,6 @@ class DeletionOut(FromView):
     dataset_labels: int = Field(description="their labels there")
     dataset_reviews: int = Field(description="reviews of these")
     thumbnails: int
-
-
-class NewJob(BaseModel):
-    """A new job."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    source: str = Field(
-        min_length=1,
-        max_length=4_096,
-        pattern=r"^[^\x00]*$",
-        description="`s3://bucket/prefix`, a folder, or a manifest",
-        examples=["s3://photos/2024/"],
-    )
-    model: str | None = Field(
-        None,
-        pattern=f"^{MODEL_NAME}$",
-        description="`lite`, `ram`, `ram_plus`, or a trained one such as `ram_plus@birds`; default: the server's",
-    )
-    caption: bool | None = Field(None, description="default: the server's")
-    stages: list[Literal["text", "look", "siglip", "clip", "dino"]] = Field(
-        [],
-        max_length=8,
-        description="further stages: `text` reads the text in the images, the others make vectors of them; each is a "
-        "job of its own",
-    )
-    priority: Priority = "normal"
 
 
 class EstimateOut(FromView):

@@ -137,7 +137,7 @@ class ArchiveClient:
         with unit_of_work(self._engine) as session:
             archive_id = archives.whole(session, archive)
             archives.require_no_open_job(session, archive_id)
-        report = self._erasures().delete_below("", str(archive_id), by=by, keeps_keys=keeps_keys)
+        report = self._erasures().delete_archive(archive_id, by=by, keeps_keys=keeps_keys)
         with unit_of_work(self._engine) as session:
             archives.remove(session, archive_id)
         return report

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from ramq.services.corrections import LOCAL
 from storage.database import unit_of_work
 from storage.errors import NotFoundError, UsageError
+from storage.ledger import ignored
 from storage.results import archives, erasures, lookup
 from storage.results.erasure_views import DeletionReport, ErasureReport, Trace
+from storage.results.images import keys_by_archive
 from storage.results.index_rows import indexed
 from storage.tables import Deletion
 
@@ -70,25 +72,40 @@ class ErasureClient:
     ) -> DeletionReport:
         """Erase every image whose key starts with ``prefix``, in one archive or, with None, in all. See ``delete``.
 
+        The names of keys that jobs left out there are forgotten too.
+
         Raises:
-            NotFoundError: there is no such archive.
-            UsageError: the archive is blank, or neither an archive nor a prefix is given.
+            NotFoundError: there is no such archive, or no image there.
+            UsageError: the archive is blank, or neither an archive nor a prefix is given; or the prefix may mean
+                several, which differ in their Unicode form.
         """
         if archive is None and not prefix:
             raise UsageError("this would erase all images of all archives; give an archive or a prefix")
 
         def planned(session: Session) -> tuple[Deletion, Sequence[int]]:
             archive_id, below = archives.resolve(session, archive) if archive is not None else (None, "")
-            ids = lookup.ids_below(session, archive_id, below, prefix)
+            ids = lookup.require_below(session, archive_id, below, prefix)
+            ignored.forget_below(session, archive_id, below, prefix)
             return Deletion(kind="prefix" if prefix else "archive", archive_id=archive_id, said_by=by), ids
 
         return self._carry_out(["prefix", archive, prefix], planned, keeps_keys=keeps_keys)
 
+    def delete_archive(self, archive_id: int, *, by: str = LOCAL, keeps_keys: bool = False) -> DeletionReport:
+        """Erase every image of an archive; there may be none. See ``delete``."""
+
+        def planned(session: Session) -> tuple[Deletion, Sequence[int]]:
+            ids = lookup.ids_below(session, archive_id)
+            return Deletion(kind="archive", archive_id=archive_id, said_by=by), ids
+
+        return self._carry_out(["prefix", str(archive_id), ""], planned, keeps_keys=keeps_keys)
+
     def count_below(self, prefix: str, archive: str | None = None) -> int:
-        """Return the number of images that ``delete_below`` would erase."""
+        """Return the number of images that ``delete_below`` would erase. Raises the same errors."""
         with unit_of_work(self._engine) as session:
             archive_id, below = archives.resolve(session, archive) if archive is not None else (None, "")
-            return len(lookup.ids_below(session, archive_id, below, prefix))
+            is_resumed = erasures.unfinished(session, _hash_of(["prefix", archive, prefix])) is not None
+            listed = lookup.ids_below if is_resumed else lookup.require_below
+            return len(listed(session, archive_id, below, prefix))
 
     def list(self) -> list[DeletionView]:
         """Return every deletion, oldest first."""
@@ -138,7 +155,7 @@ class ErasureClient:
         *,
         keeps_keys: bool,
     ) -> DeletionReport:
-        asked = sha256(json.dumps(request).encode()).hexdigest()
+        asked = _hash_of(request)
         with unit_of_work(self._engine) as session:
             deletion_id = erasures.unfinished(session, asked)
             if deletion_id is None:
@@ -174,6 +191,9 @@ class ErasureClient:
             part = erasures.next_part(session, deletion_id)
             if part is None:
                 return False
+            # A key may have been recognised before another job left it out.
+            for archive_id, names in keys_by_archive(session, part.image_ids).items():
+                ignored.forget(session, archive_id, names)
             counts = asdict(erasures.erase(session, part.image_ids))
             erasures.note(session, deletion_id, counts, counts.pop("feature_files"))
         # After the commit, because a user could create a thumbnail again as long as the image existed.
@@ -182,3 +202,7 @@ class ErasureClient:
             erasures.note(session, deletion_id, {"thumbnails": thumbnails})
             erasures.close_part(session, part)
         return True
+
+
+def _hash_of(request: Sequence[object]) -> str:
+    return sha256(json.dumps(request).encode()).hexdigest()

@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from storage.database import unit_of_work
-from storage.errors import ConflictError, UsageError
+from storage.errors import ConflictError, NotFoundError, UsageError
 from storage.index import condition as conditions
 from storage.index.feature_files import folder_of as features_folder
 from storage.index.manifest import generation_folder
@@ -140,7 +140,7 @@ class GenerationClient:
             sure: erase them even if the generation is in use.
 
         Raises:
-            NotFoundError: the generation or the archive does not exist.
+            NotFoundError: the generation or the archive does not exist, or it has no results there.
             UsageError: the archive is blank, or the prefix is empty.
             ConflictError: an open job records with it, or it is in use and ``sure`` is not set.
         """
@@ -175,6 +175,8 @@ class GenerationClient:
                 total.vectors + some.vectors,
                 total.features + some.features,
             )
+        if not (total.records or total.vectors or total.features):
+            raise NotFoundError(f"generation {generation_id} has no results there: nothing was erased")
         return total
 
     def _delete_files(self, generation_id: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +13,13 @@ from storage.errors import UsageError
 from storage.ledger import failures, followers, jobs, reports, requests, retries
 from storage.ledger import workers as worker_rows
 from storage.ledger.views import PRIORITIES
+from storage.objects.ignoring import Selection
 from storage.objects.manifest import Manifest, is_manifest
 from storage.objects.source import open_store, parse_source, require_allowed
 from storage.results import archives, features, generations, teachings, vocabularies
 from storage.results.spaces import SPACES
 from storage.tables import RECOGNITION, Archive
+from storage.texts import other_forms
 from workers.messages import (
     ANY_MODEL,
     MODEL_NAME,
@@ -29,7 +31,7 @@ from workers.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
@@ -99,6 +101,7 @@ class JobClient:
         priority: str = "normal",
         vocabulary: str | None = None,
         stages: Sequence[str] = (),
+        selection: Selection = Selection(),  # noqa: B008  (frozen)
         request: RequestKey | None = None,
     ) -> JobView:
         """Start a job on ``source``, registering the archive if it is new.
@@ -113,6 +116,7 @@ class JobClient:
             vocabulary: a name that ``ramq vocab list`` shows, to use its tags. None: those that people taught the
                 model, if search uses them; else the model's own.
             stages: further stages, for example ``text``. ``recognition`` may be named too.
+            selection: which keys are listed. The default list does not count for manifests: people named their keys.
             request: the idempotency key of the request. A repeated request returns the job that it started.
 
         Raises:
@@ -129,7 +133,10 @@ class JobClient:
         require_stages(further, FOLLOWING)
         for stage in further:
             stage_models.require(stage, self._options.stage_models[stage], self._options.models_dir)
+        selection.check()
         place, name, manifest_version = self._place_of(source)
+        if manifest_version is not None:
+            selection = replace(selection, has_defaults=False)
         captioner = self._captioner(caption=caption)
         if captioner == "tag2text" and chosen == "lite":
             raise UsageError(
@@ -152,6 +159,7 @@ class JobClient:
                 priority=urgency,
                 features=features_of(chosen, self._options.features),
                 vocabulary_id=own_tags,
+                selection=selection,
             )
             for stage in further:
                 jobs.create(
@@ -284,7 +292,7 @@ class JobClient:
         with unit_of_work(self._engine) as session:
             return reports.summary(session, job_id)
 
-    def report_lines(self, job_id: int) -> Iterator[bytes]:
+    def report_lines(self, job_id: int) -> Generator[bytes, None, None]:
         """Yield one line of JSON for each key, sorted. ``report`` has their hash. Raises ``NotFoundError``."""
         with unit_of_work(self._engine) as session:
             yield from reports.lines(session, job_id)
@@ -302,7 +310,7 @@ class JobClient:
             require_allowed(manifest.place, allowed, reachable=reachable)
             version = manifest.version()
             return manifest.survey(allowed, reachable=reachable), manifest.uri, version
-        place = parse_source(source)
+        place = _as_on_disk(parse_source(source))
         require_allowed(place, allowed, reachable=reachable)
         open_store(place, self._options.s3).check()
         return place, place.uri, None
@@ -323,6 +331,14 @@ class JobClient:
         """Return jobs, newest first."""
         with unit_of_work(self._engine) as session:
             return jobs.views(session, limit=limit, before=before)
+
+
+def _as_on_disk(place: Source) -> Source:
+    """Return a folder in the Unicode form in which the disk has it, if that is another one."""
+    if place.scheme != "file" or Path(place.root).exists():
+        return place
+    there = [form for form in other_forms(place.root) if Path(form).exists()]
+    return replace(place, root=there[0]) if len(there) == 1 else place
 
 
 def features_of(model: str, wanted: str) -> str:

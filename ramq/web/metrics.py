@@ -102,12 +102,16 @@ class _JobMetrics(Collector):
 def _job_metrics(jobs: list[JobView]) -> Iterator[Metric]:
     images = GaugeMetricFamily("ramq_job_images", "Images of a job by outcome.", labels=["job_id", "outcome"])
     rate = GaugeMetricFamily("ramq_job_images_per_second", "Current rate of a job.", labels=["job_id"])
+    ignored = GaugeMetricFamily("ramq_job_ignored_keys", "Keys that a job left out.", labels=["job_id", "reason"])
     for job in jobs:
+        for reason, count in job.ignored_by_reason.items():
+            ignored.add_metric([str(job.id), reason], count)
         for outcome in ("done", "skipped", "failed", "pending"):
             images.add_metric([str(job.id), outcome], getattr(job, outcome))
         if job.images_per_second is not None:
             rate.add_metric([str(job.id)], job.images_per_second)
     yield images
+    yield ignored
     yield rate
     running = [job for job in jobs if job.state == "running"]
     backlog = "Pending images of all running jobs."

@@ -18,6 +18,7 @@ from ramq.services.special_tags import special_first
 from ramq.web.curves import curves
 from ramq.web.overlay import corners, points
 from ramq.web.regions_overlay import card, numbers
+from storage.objects.ignoring import REASONS
 from storage.search.language.writer import tag_text
 from storage.texts import plural
 
@@ -216,6 +217,7 @@ class Templates:
             "curves": curves,
             "space_names": space_names,
             "why_found": why_found,
+            "ignored_reason": lambda reason: REASONS.get(reason, reason),
         }
         # URLs of static files change with their content, so that browsers may cache them without limit.
         stamps = {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in STATIC.iterdir()}

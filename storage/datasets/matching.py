@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
 from storage.results.lookup import uri_of
+from storage.texts import other_forms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -41,7 +43,7 @@ def match(session: Session, places: Sequence[Place], names: Iterable[str]) -> di
                 del left[name]
     for place in places:
         stems = {name: _keys(name, place, _roots(place)) for name in left}
-        known = _by_stem(session, place, {stem for each in stems.values() for stem in each})
+        known = _in_any_form({stem for each in stems.values() for stem in each}, partial(_by_stem, session, place))
         for name, tried in stems.items():
             hit = next((known[stem] for stem in tried if stem in known), None)
             if hit is not None:
@@ -68,7 +70,23 @@ def _keys(name: str, place: Place, roots: Sequence[str]) -> list[str]:
 
 
 def by_key(session: Session, place: Place, keys: Iterable[str]) -> dict[str, int]:
-    """Return the ids of the images of an archive with these keys."""
+    """Return the ids of the images of an archive with these keys, if need be in another Unicode form."""
+    return _in_any_form(list(keys), partial(_by_key, session, place))
+
+
+def _in_any_form(names: Collection[str], find: Callable[[Collection[str]], dict[str, int]]) -> dict[str, int]:
+    """Return what ``find`` returns for these names, or, if nothing, for their other Unicode forms if one fits."""
+    found = find(names)
+    forms = {name: others for name in names if name not in found and (others := other_forms(name))}
+    if forms:
+        known = find([form for others in forms.values() for form in others])
+        for name, others in forms.items():
+            if len(ids := {known[form] for form in others if form in known}) == 1:
+                found[name] = ids.pop()
+    return found
+
+
+def _by_key(session: Session, place: Place, keys: Collection[str]) -> dict[str, int]:
     rows = session.execute(
         text("SELECT key, id FROM image WHERE archive_id = :archive_id AND key = ANY(:keys)"),
         {"archive_id": place.archive_id, "keys": list(keys)},
@@ -76,7 +94,7 @@ def by_key(session: Session, place: Place, keys: Iterable[str]) -> dict[str, int
     return {row.key: row.id for row in rows}
 
 
-def _by_stem(session: Session, place: Place, stems: Iterable[str]) -> dict[str, int]:
+def _by_stem(session: Session, place: Place, stems: Collection[str]) -> dict[str, int]:
     """Return images by their keys without ending, where only one image has it. Files beside pictures are none."""
     rows = session.execute(
         text(

@@ -13,6 +13,7 @@ from storage.ledger import workers as worker_rows
 from storage.ledger.views import PRIORITIES, JobState, JobView, Priority, StageView
 from storage.ledger.waiting import waits_for
 from storage.ledger.workers import WORKER_ALIVE_SECONDS
+from storage.objects.ignoring import EVERYTHING
 from storage.page import Page
 from storage.tables import RECOGNITION, Archive, Job
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
+
+    from storage.objects.ignoring import Selection
 
 STEPS = ("fetch", "decode", "infer", "write")
 
@@ -42,11 +45,12 @@ def create(  # noqa: PLR0913  (a job's columns)
     with_job_id: int | None = None,
     query: str | None = None,
     options: Mapping[str, Any] | None = None,
+    selection: Selection = EVERYTHING,
 ) -> int:
     """Add a job that is not listed yet. Return its id.
 
     ``manifest_version`` is set if ``source`` is a manifest. ``options`` is what a further stage is asked for: anything
-    that JSON can say.
+    that JSON can say. ``selection`` is for jobs that list their source.
     """
     job = Job(
         archive_id=archive.id,
@@ -63,6 +67,9 @@ def create(  # noqa: PLR0913  (a job's columns)
         with_job_id=with_job_id,
         query=query,
         options=dict(options or {}),
+        include=list(selection.include),
+        exclude=list(selection.exclude),
+        has_defaults=selection.has_defaults,
     )
     session.add(job)
     session.flush()
@@ -293,6 +300,11 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         skipped=row.all_skipped,
         failed=row.all_failed,
         pending=pending,
+        ignored=sum(row.ignored.values()),
+        ignored_by_reason=dict(sorted(row.ignored.items())),
+        include=row.include,
+        exclude=row.exclude,
+        defaults=row.has_defaults,
         images_per_second=rate,
         eta_seconds=eta,
         stages=stages,

@@ -11,6 +11,7 @@ from storage.database import limit_idleness
 from storage.errors import RamqError
 from storage.ledger.claims import ABLE
 from storage.objects.base import UNREADABLE_VERSION
+from storage.objects.ignoring import Selection
 from storage.tables import RECOGNITION
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.ledger.waiting import Able
+    from storage.objects.base import ObjectInfo
 
 
 class ListingLostError(RamqError):
@@ -50,6 +52,14 @@ class ClaimedListing:
     with_job_id: int | None = None
     query: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    include: list[str] = field(default_factory=list)
+    exclude: list[str] = field(default_factory=list)
+    has_defaults: bool = False
+
+    @property
+    def selection(self) -> Selection:
+        """Which keys of the source are listed."""
+        return Selection(tuple(self.include), tuple(self.exclude), has_defaults=self.has_defaults)
 
 
 def claim(
@@ -95,7 +105,7 @@ def claim(
             RETURNING job.id AS job_id, job.list_epoch AS epoch, job.list_attempts AS attempts, job.archive_id,
                 archive.uri AS archive_uri, job.source, job.manifest_version, job.prefix, job.list_cursor AS cursor,
                 job.model, job.captioner, job.generation_id, job.features, job.vocabulary_id, job.from_generation_id,
-                job.stage, job.with_job_id, job.query, job.options
+                job.stage, job.with_job_id, job.query, job.options, job.include, job.exclude, job.has_defaults
             """
         ),
         {
@@ -244,10 +254,18 @@ def ask_whether_gone(session: Session, job_id: int, note: str) -> bool:
     )
 
 
-def mark_missing(session: Session, archive_id: int, prefix: str, after: str | None, until: str | None) -> int:
+def mark_missing(
+    session: Session,
+    archive_id: int,
+    prefix: str,
+    after: str | None,
+    until: str | None,
+    ignored: Sequence[ObjectInfo] = (),
+) -> int:
     """Mark the known keys of a range of a listing that were not found. Return how many.
 
-    Keys in a folder that could not be read are not marked: their state is unknown.
+    Keys in a folder that could not be read are not marked: their state is unknown. Keys that the job leaves out stay as
+    they are.
 
     Args:
         session: has the page of the range in the temporary table ``listed`` (see ``images.upsert_page``).
@@ -255,11 +273,16 @@ def mark_missing(session: Session, archive_id: int, prefix: str, after: str | No
         prefix: the listed part: this key and those below it.
         after: the last key of the previous page; None at the beginning.
         until: the last key of the page; None at the end of the listing.
+        ignored: keys of the page that are left out.
     """
     bounds = [
         "key > :after" if after is not None else "",
         "key <= :until" if until is not None else "",
         *_below(prefix),
+        "key <> ALL(CAST(:ignored AS text[]))" if ignored else "",
+        "NOT EXISTS (SELECT FROM unnest(CAST(:folders AS text[])) AS f (name) WHERE starts_with(key, f.name))"
+        if (folders := [info.key for info in ignored if info.stands_for_all])
+        else "",
     ]
     within = " AND ".join(filter(None, bounds)) or "true"
     result = session.execute(
@@ -288,6 +311,8 @@ def mark_missing(session: Session, archive_id: int, prefix: str, after: str | No
             "after": after,
             "until": until,
             "unreadable": UNREADABLE_VERSION,
+            "ignored": [info.key for info in ignored],
+            "folders": folders,
         },
     )
     return int(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult

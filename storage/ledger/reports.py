@@ -30,10 +30,13 @@ _OUTCOMES = """
         SELECT generate_series(lower(stretch), upper(stretch) - 1), 'skipped'
         FROM skip, unnest(skip.image_ids) AS stretch WHERE skip.job_id = :job_id
     )
-    SELECT image.key, outcome.name, failure.error_class FROM outcome
+    SELECT image.key, outcome.name, failure.error_class, NULL AS reason, outcome.image_id FROM outcome
     LEFT JOIN image ON image.id = outcome.image_id
     LEFT JOIN failure ON outcome.name = 'failed' AND failure.job_id = :job_id AND failure.image_id = outcome.image_id
-    ORDER BY image.key NULLS FIRST, outcome.image_id
+    UNION ALL
+    SELECT own.key, 'ignored', NULL, ignored.reason, NULL
+    FROM ignored, unnest(ignored.keys) AS own(key) WHERE ignored.job_id = :job_id
+    ORDER BY key NULLS FIRST, image_id
 """
 
 
@@ -54,13 +57,14 @@ def summary(session: Session, job_id: int) -> JobReport:
     ).one_or_none()
     hashed, classes = hashlib.sha256(), Counter[str]()
     first = last = None
-    n_lines = n_erased = 0
-    for key, outcome, error_class in _rows(session, job_id):
+    n_lines = n_erased = n_ignored = 0
+    for key, outcome, error_class, reason in _rows(session, job_id):
         if key is None:
             n_erased += 1
             continue
-        hashed.update(_line(key, outcome, error_class))
+        hashed.update(_line(key, outcome, error_class, reason))
         n_lines += 1
+        n_ignored += reason is not None
         first, last = key if first is None else first, key
         if error_class is not None:
             classes[error_class] += 1
@@ -80,10 +84,12 @@ def summary(session: Session, job_id: int) -> JobReport:
         skipped=job.skipped,
         failed=job.failed,
         pending=job.pending,
+        ignored=job.ignored,
+        ignored_by_reason=job.ignored_by_reason,
         failures_by_class=dict(sorted(classes.items())),
         lines=n_lines,
-        erased=n_erased,
-        folder_markers=job.listed - n_lines - n_erased,
+        erased=n_erased + job.ignored - n_ignored,
+        folder_markers=job.listed - (n_lines - n_ignored) - n_erased,
         first_key=first,
         last_key=last,
         sha256=hashed.hexdigest(),
@@ -93,7 +99,7 @@ def summary(session: Session, job_id: int) -> JobReport:
 
 
 def lines(session: Session, job_id: int) -> Iterator[bytes]:
-    """Yield one JSON line per key, in byte order of keys: key, outcome, class.
+    """Yield one JSON line per key, in byte order of keys: key, outcome, class; for ignored keys also the reason.
 
     Must be the first statement in its transaction. ``summary`` gives the SHA-256 of all lines. Versions are omitted: a
     later job that finds a changed object replaces its record, and that must not change the report of an earlier job.
@@ -103,9 +109,9 @@ def lines(session: Session, job_id: int) -> Iterator[bytes]:
     """
     _begin(session)
     jobs.view(session, job_id)
-    for key, outcome, error_class in _rows(session, job_id):
+    for key, outcome, error_class, reason in _rows(session, job_id):
         if key is not None:
-            yield _line(key, outcome, error_class)
+            yield _line(key, outcome, error_class, reason)
 
 
 def _begin(session: Session) -> None:
@@ -114,11 +120,14 @@ def _begin(session: Session) -> None:
     session.execute(text("SET LOCAL idle_in_transaction_session_timeout = '1h'"))
 
 
-def _rows(session: Session, job_id: int) -> Iterator[tuple[str | None, str, str | None]]:
+def _rows(session: Session, job_id: int) -> Iterator[tuple[str | None, str, str | None, str | None]]:
     rows = session.execute(text(_OUTCOMES), {"job_id": job_id}, execution_options={"yield_per": _ROWS_AT_ONCE})
     for row in rows:
-        yield row.key, row.name, row.error_class
+        yield row.key, row.name, row.error_class, row.reason
 
 
-def _line(key: str, outcome: str, error_class: str | None) -> bytes:
-    return json.dumps({"key": key, "outcome": outcome, "class": error_class}, ensure_ascii=False).encode() + b"\n"
+def _line(key: str, outcome: str, error_class: str | None, reason: str | None) -> bytes:
+    told = {"key": key, "outcome": outcome, "class": error_class}
+    if reason is not None:  # only then: the lines of earlier reports, and so their hashes, stay as they are
+        told["reason"] = reason
+    return json.dumps(told, ensure_ascii=False).encode() + b"\n"

@@ -36,6 +36,11 @@ class JobView:
         vocabulary: name of a vocabulary other than the model's own.
         from_generation_id: it computes new tags for the records of that generation, without reading the archive.
         generation_id: the generation of its results; None until a worker begins it.
+        ignored: how many keys it left out. They are not part of ``listed``.
+        ignored_by_reason: the same by reason; see ``storage.objects.ignoring.REASONS``.
+        include: patterns of the keys that it lists; empty: all.
+        exclude: patterns of keys that it leaves out.
+        defaults: whether it leaves out the keys of the default list.
         active_seconds: how long it was worked on, without pauses, waits and loading.
         note: what it waits for, or why it ended.
         webhook: state of the webhook delivery about its end; None if there is none.
@@ -75,6 +80,11 @@ class JobView:
     finished_at: datetime | None
     active_seconds: float
     webhook: str | None
+    ignored: int = 0
+    ignored_by_reason: dict[str, int] = field(default_factory=dict)
+    include: list[str] = field(default_factory=list)
+    exclude: list[str] = field(default_factory=list)
+    defaults: bool = False
     failures_by_class: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -100,7 +110,9 @@ class JobReport:
     """The outcome of every key of a job. Counters are as in ``JobView``. ``is_final`` is true once the job is over.
 
     Attributes:
-        lines: number of keys in the report; ``lines + erased + folder_markers == listed``.
+        ignored: number of keys that were left out; they are not part of ``listed``.
+        ignored_by_reason: the same by reason.
+        lines: number of keys in the report; ``lines + erased + folder_markers == listed + ignored``.
         erased: number of images that were deleted since, with their key.
         folder_markers: number of listed keys that stand for a folder.
         sha256: over the lines, sorted by key.
@@ -121,6 +133,8 @@ class JobReport:
     skipped: int
     failed: int
     pending: int
+    ignored: int
+    ignored_by_reason: dict[str, int]
     failures_by_class: dict[str, int]
     lines: int
     erased: int

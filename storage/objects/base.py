@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from storage.errors import FatalError, PermanentError, TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
+
+    from storage.objects.ignoring import Ignoring
 
 PAGE_SIZE = 1_000
 """Keys in one page of a listing; the maximum that S3 returns."""
@@ -19,6 +21,9 @@ MAX_KEY_BYTES = 2_000
 
 MISSING_VERSION = "!missing"
 """Version of a key that a listing or a manifest names but that has no object."""
+
+TOO_LONG_VERSION = "!too-long"
+"""Version of a key that is too long. Only its beginning is kept: see ``shortened``."""
 
 UNREADABLE_VERSION = "!unreadable-folder"
 """Version of an unreadable folder. It becomes a key that fails with the reason, so that it is counted."""
@@ -49,6 +54,9 @@ class ObjectInfo:
         size_bytes: as listed.
         modified_at: as listed; None if unknown.
         is_marker: an empty object whose key ends in ``/``. It stands for a folder and is not an image.
+        ignored: why it is left out, one of ``ignoring.REASONS``; None: it is listed.
+        stands_for_all: a folder that is left out and was not read. Its key ends in ``/``, and everything in it is left
+            out.
     """
 
     key: str
@@ -56,6 +64,8 @@ class ObjectInfo:
     size_bytes: int
     modified_at: datetime | None
     is_marker: bool = False
+    ignored: str | None = None
+    stands_for_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +82,15 @@ class ObjectStore(Protocol):
     def check(self) -> None:
         """Raise the error that a job on this archive would meet first: no such folder, no permission, no answer."""
 
-    def pages(self, prefix: str, after: str | None) -> Iterator[list[ObjectInfo]]:
-        """Yield pages of the keys at or below ``prefix`` in byte order, starting after the key ``after``."""
+    def pages(self, prefix: str, after: str | None, ignoring: Ignoring | None = None) -> Iterator[list[ObjectInfo]]:
+        """Yield pages of the keys at or below ``prefix`` in byte order, starting after the key ``after``.
+
+        Keys that ``ignoring`` leaves out come with the reason. Files ``.ramqignore`` are given to it; None: they count
+        as any other file.
+
+        Raises:
+            UsageError: a file ``.ramqignore`` is damaged or cannot be read.
+        """
 
     def stat(self, key: str) -> ObjectInfo:
         """Return the properties of one object without reading it. A missing object has ``MISSING_VERSION``.
@@ -168,6 +185,24 @@ class SourceError(PermanentError):
 
     code: ClassVar[str] = "source"
     about_content = False
+
+
+def shortened(key: str) -> str:
+    """Return a key, or of a key that is too long the beginning. Others may have the same beginning."""
+    encoded = key.encode()
+    return key if len(encoded) <= MAX_KEY_BYTES else encoded[:MAX_KEY_BYTES].decode(errors="ignore")
+
+
+def too_long() -> BadKeyError:
+    """Return the error of a key that is too long."""
+    return BadKeyError(
+        f"the key is too long, over {MAX_KEY_BYTES:,} bytes, so only its beginning is kept: shorten its folders' names"
+    )
+
+
+def marked(page: Sequence[ObjectInfo], ignoring: Ignoring) -> list[ObjectInfo]:
+    """Return a page of a listing in which what is left out has its reason."""
+    return [replace(info, ignored=reason) if (reason := ignoring.reason(info.key)) else info for info in page]
 
 
 def is_below(key: str, prefix: str) -> bool:

@@ -8,12 +8,13 @@ import stat
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING
 
-from storage.errors import ForbiddenError, NotFoundError, UsageError
+from storage.errors import ForbiddenError, NotFoundError, PermanentError, UsageError
 from storage.objects.base import (
     CHUNK_BYTES,
     MAX_KEY_BYTES,
     MISSING_VERSION,
     PAGE_SIZE,
+    TOO_LONG_VERSION,
     UNREADABLE_VERSION,
     BadKeyError,
     Fetched,
@@ -23,11 +24,16 @@ from storage.objects.base import (
     ObjectMissingError,
     ObjectTooLargeError,
     StoreUnavailableError,
+    shortened,
+    too_long,
 )
+from storage.objects.ignoring import FILE_NAME, MAX_FILE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from storage.objects.ignoring import Ignoring
 
 # Version of a name that a listing saw but could not use. ``fetch`` raises an error with the reason.
 _BAD_NAME = "!bad-name"
@@ -57,11 +63,14 @@ class FolderStore:
         except OSError as error:  # the name is too long, or the disk fails
             raise UsageError(f"{self.root} cannot be listed: {error.strerror}") from None
 
-    def pages(self, prefix: str, after: str | None) -> Iterator[list[ObjectInfo]]:
-        """Yield pages of files in byte order of their keys; see ``ObjectStore.pages``."""
+    def pages(self, prefix: str, after: str | None, ignoring: Ignoring | None = None) -> Iterator[list[ObjectInfo]]:
+        """Yield pages of files in byte order of their keys; see ``ObjectStore.pages``.
+
+        A folder that is left out is not read, and stands for all that is in it.
+        """
         self.check()
         page: list[ObjectInfo] = []
-        for info in self._walk(prefix.strip("/"), (after or "").encode()):
+        for info in self._walk(prefix.strip("/"), (after or "").encode(), ignoring):
             page.append(info)
             if len(page) == PAGE_SIZE:
                 yield page
@@ -69,41 +78,68 @@ class FolderStore:
         if page:
             yield page
 
-    def _walk(self, prefix: str, after: bytes) -> Iterator[ObjectInfo]:
+    def _walk(self, prefix: str, after: bytes, ignoring: Ignoring | None) -> Iterator[ObjectInfo]:
         last = after
-        for info in self._found(prefix, after):
+        for info in self._found(prefix, after, ignoring):
             # Paths too long to store share a shortened key. Each key is listed once, even across a restart.
             if info.key.encode() > last:
                 last = info.key.encode()
                 yield info
 
-    def _found(self, prefix: str, after: bytes) -> Iterator[ObjectInfo]:
+    def _found(self, prefix: str, after: bytes, ignoring: Ignoring | None) -> Iterator[ObjectInfo]:
         is_folder = not prefix or self._is_folder(prefix)
+        for folder in ignoring.above()[:-1] if ignoring else ():
+            if os.path.lexists(self.root / folder / FILE_NAME):
+                self._read_rules(ignoring, folder)
         start = os.fspath(self.root / prefix)
         # A stack, last entry first: folders may be nested deeper than Python's call stack allows.
         waiting = [(f"{prefix}/" if prefix and is_folder else prefix, start, is_folder)]
         while waiting:
             key, path, is_folder = waiting.pop()
+            reason = ignoring.reason(key) if ignoring else None
+            if reason is not None:
+                yield ObjectInfo(shortened(key), "", 0, None, ignored=reason, stands_for_all=is_folder)
+                continue
             if not is_folder:
                 yield self._info(path, key)
                 continue
             if len(key.encode()) > MAX_KEY_BYTES:
-                yield ObjectInfo(_shortened(key), _BAD_NAME, 0, None)
+                yield ObjectInfo(shortened(key), TOO_LONG_VERSION, 0, None)
                 continue
             try:
-                waiting += self._entries(path, key, after)
+                found, has_rules = self._entries(path, key, after)
             except FileNotFoundError:
                 continue  # deleted since its parent was read
             except OSError:
                 # Visible but unreadable: it becomes a key that fails with the reason, so that it is counted.
                 yield ObjectInfo(key or "/", UNREADABLE_VERSION, 0, None)
+                continue
+            if has_rules:
+                self._read_rules(ignoring, key)
+            waiting += found
+
+    def _read_rules(self, ignoring: Ignoring | None, folder: str) -> None:
+        """Give a file ``.ramqignore`` to ``ignoring``. It counts, so nothing of its folder is listed without it."""
+        if ignoring is None:
+            return
+        where = self.root / folder / FILE_NAME
+        try:
+            with self._opened(f"{folder}{FILE_NAME}", "") as file:
+                content = file.read(MAX_FILE_BYTES + 1)
+        except (PermanentError, OSError) as error:
+            raise UsageError(f"{where} cannot be read, and says what to leave out: {error}") from error
+        ignoring.add_file(folder, content, str(where))
 
     @staticmethod
-    def _entries(path: str, key_prefix: str, after: bytes) -> list[tuple[str, str, bool]]:
-        """Return key, path and kind of a folder's entries that may hold keys after ``after``, in descending order."""
-        found = []
+    def _entries(path: str, key_prefix: str, after: bytes) -> tuple[list[tuple[str, str, bool]], bool]:
+        """Return a folder's entries that may hold keys after ``after``, and whether it has a file ``.ramqignore``.
+
+        Of each entry its key, path and kind, in descending order.
+        """
+        found, has_rules = [], False
         with os.scandir(path) as entries:
             for entry in entries:
+                has_rules |= entry.name == FILE_NAME
                 key = f"{key_prefix}{_storable(entry.name)}"
                 if entry.is_dir(follow_symlinks=False):
                     # A folder sorts by its name with the slash, as in an object store. The walk is then in byte order.
@@ -112,7 +148,7 @@ class FolderStore:
                         found.append((f"{key}/", entry.path, True))
                 elif entry.is_file(follow_symlinks=False) and key.encode() > after:
                     found.append((key, entry.path, False))
-        return sorted(found, key=lambda item: item[0].encode(), reverse=True)
+        return sorted(found, key=lambda item: item[0].encode(), reverse=True), has_rules
 
     def _is_folder(self, prefix: str) -> bool:
         """Return whether a path below the root is a folder (True) or a file (False). Raise for anything else."""
@@ -132,8 +168,10 @@ class FolderStore:
         return stat.S_ISDIR(mode)
 
     def _info(self, path: str, key: str) -> ObjectInfo:
-        if len(key.encode()) > MAX_KEY_BYTES or not _is_text(path):
-            return ObjectInfo(_shortened(key), _BAD_NAME, 0, None)
+        if len(key.encode()) > MAX_KEY_BYTES:
+            return ObjectInfo(shortened(key), TOO_LONG_VERSION, 0, None)
+        if not _is_text(path):
+            return ObjectInfo(key, _BAD_NAME, 0, None)
         try:
             status = os.lstat(path)
         except OSError:
@@ -171,7 +209,9 @@ class FolderStore:
     def _opened(self, key: str, version: str) -> IO[bytes]:
         """Open a regular file. Raise the error that belongs to its version, if the listing could not read it."""
         if version == _BAD_NAME:
-            raise BadKeyError("the file name is not valid UTF-8 or too long to store: rename the file")
+            raise BadKeyError("the file name is not valid UTF-8: rename the file")
+        if version == TOO_LONG_VERSION:
+            raise too_long()
         if version == UNREADABLE_VERSION:
             raise ObjectForbiddenError("the worker's user may not read this folder: check its permissions")
         descriptor = self._open(key)
@@ -263,7 +303,3 @@ def _is_text(path: str) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _shortened(key: str) -> str:
-    return key.encode()[:MAX_KEY_BYTES].decode(errors="ignore")

@@ -23,10 +23,11 @@ from obstore.exceptions import BaseError as ObstoreError
 from obstore.exceptions import PermissionDeniedError, PreconditionError, UnauthenticatedError
 from obstore.store import S3Store as ObstoreS3
 
-from storage.errors import ForbiddenError, PermanentError, RamqError
+from storage.errors import ForbiddenError, PermanentError, RamqError, UsageError
 from storage.objects.base import (
     CHUNK_BYTES,
     PAGE_SIZE,
+    TOO_LONG_VERSION,
     BadKeyError,
     Fetched,
     ObjectChangedError,
@@ -35,7 +36,10 @@ from storage.objects.base import (
     ObjectRefusedError,
     ObjectTooLargeError,
     StoreUnavailableError,
+    marked,
+    too_long,
 )
+from storage.objects.ignoring import FILE_NAME, MAX_FILE_BYTES
 from storage.objects.s3_errors import Refusals, first_line
 from storage.objects.s3_listing import BAD_NAME, BucketLister, info_of, version_of
 
@@ -44,6 +48,8 @@ if TYPE_CHECKING:
 
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
+
+    from storage.objects.ignoring import Ignoring
 
 # obstore normalises paths: use it only for keys that it certainly does not change.
 _PLAIN_KEY = re.compile(
@@ -187,8 +193,33 @@ class S3Store:
         said = self.list_objects(MaxKeys=1)["ResponseMetadata"]["HTTPHeaders"].get("date")
         return parsedate_to_datetime(said) if said else None
 
-    def pages(self, prefix: str, after: str | None) -> Iterator[list[ObjectInfo]]:
-        """Yield pages of the keys at or below ``prefix``; see ``ObjectStore.pages``."""
+    def pages(self, prefix: str, after: str | None, ignoring: Ignoring | None = None) -> Iterator[list[ObjectInfo]]:
+        """Yield pages of the keys at or below ``prefix``; see ``ObjectStore.pages``.
+
+        A file ``.ramqignore`` counts in the listed folder, and in those above it that belong to the archive.
+        """
+        pages = self._all_pages(prefix, after)
+        if ignoring is None:
+            yield from pages
+            return
+        for folder in ignoring.above():
+            self._read_rules(ignoring, folder)
+        for page in pages:
+            yield marked(page, ignoring)
+
+    def _read_rules(self, ignoring: Ignoring, folder: str) -> None:
+        """Give a file ``.ramqignore``, if there is one, to ``ignoring``."""
+        key = f"{folder}{FILE_NAME}"
+        for info in self._named(key):  # whoever may list the bucket may ask this, whatever else may be read
+            try:
+                body = self.fetch(key, info.version, MAX_FILE_BYTES).body
+            except PermanentError as error:
+                raise UsageError(
+                    f"s3://{self.bucket}/{key} cannot be read, and says what to leave out: {error}"
+                ) from error
+            ignoring.add_file(folder, bytes(body), f"s3://{self.bucket}/{key}")
+
+    def _all_pages(self, prefix: str, after: str | None) -> Iterator[list[ObjectInfo]]:
         folder = prefix.strip("/")
         if not folder:
             yield from self._pages_of("", after or "")
@@ -215,6 +246,8 @@ class S3Store:
         """Fetch one object; see ``ObjectStore.fetch``. If it changed, its current version is fetched."""
         if version == BAD_NAME:
             raise BadKeyError("the key contains a zero byte, which cannot be stored: copy the object to another key")
+        if version == TOO_LONG_VERSION:
+            raise too_long()
         get = self._get_fast if _PLAIN_KEY.fullmatch(key) else self._get_with_boto3
         listed = None if version.startswith("!") or not version else version
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from storage.objects.base import ObjectInfo, SourceError
+from storage.objects.base import MAX_KEY_BYTES, TOO_LONG_VERSION, ObjectInfo, SourceError, shortened
 from storage.objects.parallel_listing import KeyPage, list_in_parallel
 
 if TYPE_CHECKING:
@@ -116,6 +116,8 @@ def info_of(item: Any) -> ObjectInfo:
     """Return the properties of one listed key."""
     if "\x00" in item["Key"]:  # PostgreSQL cannot store it
         return ObjectInfo(item["Key"].replace("\x00", r"\x00"), BAD_NAME, item["Size"], item["LastModified"])
+    if len(item["Key"].encode()) > MAX_KEY_BYTES:  # S3 itself allows 1,024 bytes
+        return ObjectInfo(shortened(item["Key"]), TOO_LONG_VERSION, item["Size"], item.get("LastModified"))
     modified_at = item.get("LastModified")
     return ObjectInfo(
         key=item["Key"],

@@ -11,7 +11,7 @@ from storage.errors import ConflictError, NotFoundError, UsageError
 from storage.objects.source import Source, parse_source
 from storage.results.views import ArchiveView
 from storage.tables import Archive, Image, Job
-from storage.texts import id_in, is_storable
+from storage.texts import id_in, is_storable, other_forms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,7 +42,8 @@ def resolve(session: Session, text: str) -> tuple[int, str]:
         if numbered is not None:
             return numbered.id, ""
     else:
-        found = _containing(session, parse_source(text))
+        forms = map(parse_source, (text, *other_forms(text)))
+        found = next((found for form in forms if (found := _containing(session, form))), None)
         if found is not None:
             archive, prefix = found
             whole = prefix == parse_source(archive.uri).prefix
@@ -150,7 +151,7 @@ def remove(session: Session, archive_id: int) -> None:
     require_no_open_job(session, archive_id)
     if session.scalar(select(Image.id).where(Image.archive_id == archive_id).limit(1)) is not None:
         raise ConflictError(f"images were added to archive {archive_id} meanwhile: remove it again")
-    for table in ("shard", "skip", "naming", "failure", "notice", "job_request"):
+    for table in ("shard", "skip", "ignored", "naming", "failure", "notice", "job_request"):
         session.execute(
             text(f"DELETE FROM {table} WHERE job_id IN (SELECT id FROM job WHERE archive_id = :id)"),  # noqa: S608
             {"id": archive_id},

@@ -91,6 +91,12 @@ def ids_of_page(session: Session, archive_id: int) -> list[int]:
     return list(rows.scalars())
 
 
+def existing(session: Session, archive_id: int, keys: Sequence[str]) -> set[str]:
+    """Return those of ``keys`` that are known and were not missing when they were last listed."""
+    there = select(Image.key).where(Image.archive_id == archive_id, Image.key.in_(keys), Image.missing_since.is_(None))
+    return set(session.scalars(there))
+
+
 def settled(session: Session, archive_id: int, generation_id: int, keys: Sequence[str]) -> set[str]:
     """Return those of ``keys`` that may not need recognising, depending on whether their objects changed."""
     rows = session.execute(
@@ -192,6 +198,14 @@ def by_archive(session: Session, image_ids: Sequence[int]) -> dict[tuple[int, st
         {"ids": list(image_ids)},
     )
     return {(row.archive_id, ""): list(row.ids) for row in rows}
+
+
+def keys_by_archive(session: Session, image_ids: Sequence[int]) -> dict[int, list[str]]:
+    """Return the keys of images by archive id."""
+    found: dict[int, list[str]] = {}
+    for archive_id, key in session.execute(select(Image.archive_id, Image.key).where(Image.id.in_(image_ids))):
+        found.setdefault(archive_id, []).append(key)
+    return found
 
 
 def keys(session: Session, image_ids: Sequence[int]) -> dict[int, ImageKey]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, text, true
@@ -12,7 +14,7 @@ from storage.results import corrections, policies
 from storage.results.partitions import RESULT_TIMES
 from storage.results.views import COMPOSED, HistoryView, ImageView, TagView, VectorView
 from storage.tables import PERSON_UNITS, PRECISIONS, SCORE_SCALE, Archive, Generation, Image, Record
-from storage.texts import id_in, is_storable
+from storage.texts import id_in, is_storable, other_forms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -28,6 +30,9 @@ _PLACE = """
 
 _AT_ONCE = 5_000
 """Names in a query."""
+
+_ARCHIVES = 20
+"""Archives in which similar keys are looked for."""
 
 
 def tag_views(
@@ -169,7 +174,25 @@ def locate(session: Session, image_id: int) -> tuple[str, str, str]:
 
 
 def ids_below(session: Session, archive_id: int | None, *prefixes: str) -> list[int]:
-    """Return the ids of the images whose keys begin with all of ``prefixes``, in one archive or in all."""
+    """Return the ids of the images whose keys begin with all of ``prefixes``, in one archive or in all.
+
+    If there are none, the prefixes count in their other Unicode forms: see ``storage.texts.other_forms``.
+
+    Raises:
+        UsageError: keys begin with several of these other forms, so it is not clear which are meant.
+    """
+    if found := _ids_below(session, archive_id, *prefixes):
+        return found
+    forms = list(product(*([each, *other_forms(each)] for each in prefixes)))[1:]  # the first is what was asked for
+    ways = [ids for form in forms if (ids := _ids_below(session, archive_id, *form))]
+    if len(ways) > 1:
+        raise UsageError(
+            f"keys begin with {prefixes[-1]!r} in {len(ways)} Unicode forms that look the same: copy it from a key"
+        )
+    return ways[0] if ways else []
+
+
+def _ids_below(session: Session, archive_id: int | None, *prefixes: str) -> list[int]:
     if not all(map(is_storable, prefixes)):
         return []
     statement = select(Image.id)
@@ -178,6 +201,45 @@ def ids_below(session: Session, archive_id: int | None, *prefixes: str) -> list[
     if archive_id is not None:
         statement = statement.where(Image.archive_id == archive_id)
     return list(session.scalars(statement.order_by(Image.id)))
+
+
+def require_below(session: Session, archive_id: int | None, *prefixes: str) -> list[int]:
+    """Return what ``ids_below`` does. Raises ``NotFoundError`` if there is nothing."""
+    if found := ids_below(session, archive_id, *prefixes):
+        return found
+    if not any(prefixes):
+        raise NotFoundError("the archive has no images: nothing to erase")
+    *outer, wanted = filter(None, prefixes)
+    within = f" below {outer[0]!r}" if outer else ""
+    raise NotFoundError(f"no key{within} begins with {wanted!r}{_hint(near(session, archive_id, wanted))}")
+
+
+def near(session: Session, archive_id: int | None, key: str) -> list[str]:
+    """Return up to three keys that a person may have meant: the same in other letters, or its neighbours in order."""
+    if not key or not is_storable(key):
+        return []
+    inside = [archive_id] if archive_id is not None else list(session.scalars(select(Archive.id).limit(_ARCHIVES)))
+    plain = key.lstrip("/").removeprefix("./")
+    spelled = [each for each in (plain, plain.lower(), plain.upper(), plain.capitalize()) if each != key]
+    found: dict[str, None] = {}
+    for one in inside:
+        for form in spelled:
+            after = select(Image.key).where(Image.archive_id == one, Image.key >= form).order_by(Image.key).limit(1)
+            found |= dict.fromkeys(name for name in session.scalars(after) if name.startswith(form))
+    for one in inside:
+        known = select(Image.key).where(Image.archive_id == one)
+        neighbours = (
+            session.scalar(known.where(Image.key >= key).order_by(Image.key).limit(1)),
+            session.scalar(known.where(Image.key < key).order_by(Image.key.desc()).limit(1)),
+        )
+        common = {name: len(commonprefix([name, key])) for name in neighbours if name}  # noqa: RUF071  (strings)
+        best = max(common.values(), default=0)
+        found |= dict.fromkeys(name for name, length in common.items() if length == best and 2 * length >= len(key) > 1)
+    return list(found)[:3]
+
+
+def _hint(keys: Sequence[str]) -> str:
+    return f"; near it: {', '.join(map(repr, keys))}" if keys else ""
 
 
 def resolve(session: Session, text: str, archives: int | Collection[int] | None) -> int:
@@ -238,19 +300,44 @@ def find(session: Session, text: str, archive_ids: Collection[int] | None) -> in
         NotFoundError: there is none.
         UsageError: there are several, in several archives.
     """
-    return _only(text, _named(session, [text], archive_ids)[text] if is_storable(text) else [])
+    found = _named(session, [text], archive_ids)[text] if is_storable(text) else []
+    if not found:
+        one = next(iter(archive_ids)) if archive_ids is not None and len(archive_ids) == 1 else None
+        raise _unknown(text, near(session, one, text))
+    return _only(text, found)
+
+
+def _unknown(text: str, hints: Sequence[str] = ()) -> NotFoundError:
+    return NotFoundError(f"there is no image {text!r}: give its id, its key or its URI{_hint(hints)}")
 
 
 def _only(text: str, found: list[int]) -> int:
     if not found:
-        raise NotFoundError(f"there is no image {text!r}: give its id, its key or its URI")
+        raise _unknown(text)
     if len(found) > 1:
-        raise UsageError(f"{text!r} is a key in several archives: give one of the ids {found[:10]}")
+        raise UsageError(
+            f"{text!r} is a key in several archives, or of several images in different Unicode forms: give one of the "
+            f"ids {found[:10]}"
+        )
     return found[0]
 
 
 def _named(session: Session, texts: Sequence[str], archive_ids: Collection[int] | None) -> dict[str, list[int]]:
-    """Return the ids of the images with each of these keys or URIs, oldest first."""
+    """Return the ids of the images with each of these keys or URIs, oldest first.
+
+    If there is none, those whose names differ only in their Unicode form: see ``storage.texts.other_forms``.
+    """
+    found = _exactly_named(session, texts, archive_ids)
+    forms = {text: others for text in texts if not found[text] and (others := other_forms(text))}
+    if forms:
+        every, known = [form for others in forms.values() for form in others], dict[str, list[int]]()
+        for at in range(0, len(every), _AT_ONCE):
+            known |= _exactly_named(session, every[at : at + _AT_ONCE], archive_ids)
+        found |= {text: sorted({one for form in others for one in known[form]}) for text, others in forms.items()}
+    return found
+
+
+def _exactly_named(session: Session, texts: Sequence[str], archive_ids: Collection[int] | None) -> dict[str, list[int]]:
     is_inside = true() if archive_ids is None else Archive.id.in_(archive_ids)
     keys, links = set(texts), [text for text in texts if "://" in text]
     if links:

@@ -14,6 +14,7 @@ from storage.index import condition as conditions
 from storage.results import archives, images, stages
 from storage.search.language import QuerySyntaxError
 from storage.tables import RECOGNITION, Job
+from storage.texts import other_forms
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -37,8 +38,14 @@ def in_archive(session: Session, text: str) -> Condition:
     found: list[Condition] = []
     for archive_id, prefix in archives.resolve_all(session, text):
         inside = conditions.InArchive(archive_id)
-        found.append(conditions.All((inside, conditions.Below(prefix))) if prefix else inside)
+        found.append(conditions.All((inside, below(prefix))) if prefix else inside)
     return found[0] if len(found) == 1 else conditions.Any(tuple(found))
+
+
+def below(prefix: str) -> Condition:
+    """Return the condition that keys begin with a prefix, in whatever Unicode form."""
+    forms = tuple(conditions.Below(form) for form in (prefix, *other_forms(prefix)))
+    return forms[0] if len(forms) == 1 else conditions.Any(forms)
 
 
 def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: C901, PLR0911  (a line for each field)
@@ -52,7 +59,7 @@ def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: C901, PL
         case "job":
             return by_job(session, number(term))
         case "prefix":
-            return conditions.Below(term.value)
+            return below(term.value)
         case "after":
             return conditions.Modified(since=_moment(term))
         case "before":

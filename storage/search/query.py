@@ -343,7 +343,7 @@ def _facts(session: Session, query: SearchQuery) -> list[Condition]:
     if query.archive:
         facts.append(fields.in_archive(session, query.archive))
     if query.prefix:
-        facts.append(conditions.Below(query.prefix))
+        facts.append(fields.below(query.prefix))
     if query.job is not None:
         facts.append(fields.by_job(session, query.job))
     if query.unlike:

@@ -24,6 +24,7 @@ from storage.tables.generation import Tag as Tag
 from storage.tables.generation import Vocabulary as Vocabulary
 from storage.tables.ledger import Archive as Archive
 from storage.tables.ledger import Failure as Failure
+from storage.tables.ledger import Ignored as Ignored
 from storage.tables.ledger import Image as Image
 from storage.tables.ledger import Job as Job
 from storage.tables.ledger import JobRequest as JobRequest

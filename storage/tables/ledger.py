@@ -98,6 +98,10 @@ class Job(Base):
     from_generation_id: Mapped[int | None] = mapped_column(ForeignKey(Generation.id))
     # Of the manifest that `source` names, when the job began. None if an archive is listed.
     manifest_version: Mapped[str | None]
+    # Which keys are listed: patterns as in .gitignore, and whether the default list counts.
+    include: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    exclude: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    has_defaults: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     # The listing: its position, its lease, and whether it is complete.
     list_cursor: Mapped[str | None]
     list_epoch: Mapped[int] = mapped_column(Integer, server_default="0")
@@ -109,6 +113,8 @@ class Job(Base):
     skipped: Mapped[int] = mapped_column(BigInteger, server_default="0")
     done: Mapped[int] = mapped_column(BigInteger, server_default="0")
     failed: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    # Number of keys that were left out, by reason. They are not part of `listed`.
+    ignored: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     # Resumed after it failed: it continues however many of its images are forbidden.
     breaker_is_off: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     stage_seconds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
@@ -196,8 +202,29 @@ class Skip(Base):
     image_ids: Mapped[list[Range[int]]] = mapped_column(INT8MULTIRANGE)
 
 
+class Ignored(Base):
+    """The keys of one page of a listing that the job left out for one reason, in byte order.
+
+    They have no other row: an archive may have more of them than images. The first and the last key tell which rows may
+    hold a key that is erased.
+    """
+
+    __tablename__ = "ignored"
+    __table_args__ = (Index("ix_ignored_job_id", "job_id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey(Job.id))
+    reason: Mapped[str]
+    first_key: Mapped[str] = mapped_column(Text(collation="C"))
+    last_key: Mapped[str] = mapped_column(Text(collation="C"))
+    keys: Mapped[list[str]] = mapped_column(ARRAY(Text(collation="C")))
+
+
 class Naming(Base):
-    """An image that a job's manifest has named already, or that its search found. Empty once all are in shards."""
+    """An image that a job's manifest has named already, or that its search found. Empty once all are in shards.
+
+    A negative number stands for a named key that is left out: see ``storage.ledger.ignored``.
+    """
 
     __tablename__ = "naming"
 

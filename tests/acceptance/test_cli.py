@@ -23,6 +23,7 @@ from typer.main import get_command
 from ramq.cli.main import command_line
 from ramq.settings import Settings
 from ramq.version import described
+from storage.database import make_engine
 from tests.services.command_line import COMMAND
 from tests.services.fleet import client_services, running_fleet, wait_for
 
@@ -248,8 +249,14 @@ def test_nothing_is_erased_where_no_report_could_be_written(run: Run, recorded: 
 
 
 def test_a_deletion_whose_report_is_lost_says_that_it_is_done(run_process: Run, recorded: Recorded) -> None:
+    engine = make_engine(recorded.environment["RAMQ_DATABASE_URL"])
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO image (archive_id, key, version, size) SELECT id, 'spare.png', 'v', 1 FROM archive"
+        )
+    engine.dispose()
     done = run_process(
-        "delete", "--prefix", "no such key", "--yes", "--json", "--report", "/dev/full", **recorded.environment
+        "delete", "--prefix", "spare", "--yes", "--json", "--report", "/dev/full", **recorded.environment
     )
     number = json.loads(done.stdout)["deletion_id"]
     assert done.returncode == 1

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ramq.client import ONCE, Client, ProblemError, UnreachableError
-from ramq.schemas.views import JobOut
+from ramq.client import Client, ProblemError, UnreachableError
+from ramq.client_jobs import ONCE
+from ramq.schemas.jobs import JobOut
 from storage.results.reading_views import FoundLine
 from storage.results.region_views import FoundRegion
 from tests.readings import rectangle

@@ -145,6 +145,7 @@ def test_a_deletion_that_is_killed_at_any_step_is_finished_by_the_same_request(
         services.erasures.delete_below("", str(archive))
     monkeypatch.setattr(erasures, step, whole)
     assert not services.erasures.verify(services.erasures.list()[0].id).is_clean
+    services.erasures.count_below("", str(archive))  # which asks before it resumes, even if no image is left
     done = services.erasures.delete_below("", str(archive))
     assert done.images == PHOTOGRAPHS + 3  # two of them are no pictures
     assert (done.records, done.failures) == (len(every), 2)
@@ -154,14 +155,16 @@ def test_a_deletion_that_is_killed_at_any_step_is_finished_by_the_same_request(
     assert services.erasures.verify(done.deletion_id).is_clean
     assert every_id(services) == []
     # The next one is another one.
-    assert services.erasures.delete_below("", str(archive)).images == 0
+    with pytest.raises(NotFoundError, match="the archive has no images: nothing to erase"):
+        services.erasures.delete_below("", str(archive))
 
 
 def test_a_prefix_below_an_archive_takes_what_is_there_and_nothing_beside(client: TestClient, archive: Path) -> None:
     services = services_of(client)
     every = every_id(services)
     assert services.erasures.count_below("", f"{archive}/odd") == 1
-    assert services.erasures.delete_below("chelsea", f"{archive}/odd").images == 0
+    with pytest.raises(NotFoundError, match="no key below 'odd/' begins with 'chelsea'"):
+        services.erasures.delete_below("chelsea", f"{archive}/odd")
     assert services.erasures.delete_below("", f"{archive}/odd").images == 1
     assert len(every_id(services)) == len(every) - 1
     assert_problem(client.delete("/v1/images/999999"), 404, "not-found")

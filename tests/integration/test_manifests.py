@@ -203,7 +203,9 @@ def test_keys_of_a_bucket_are_planned_without_being_asked_for_and_skipped_by_the
 
     first = run(plan, keys, s3_server.endpoint_url)
     assert (first.listed, first.pending, first.archive) == (4, 4, f"s3://{bucket}")
-    assert plan.ledger.scalar("SELECT array_agg(DISTINCT version) FROM image") == [""]
+    # Only of a key that may be written in another way is it asked whether it exists.
+    asked = "SELECT array_agg(key) FROM image WHERE version <> ''"
+    assert plan.ledger.scalar(asked) == ["b/é 1.jpg"]
     for key in NAMES:  # as fetching finds out
         etag = hashlib.md5(key.encode()).hexdigest()
         plan.ledger.execute("UPDATE image SET version = :etag WHERE key = :key", etag=etag, key=key)

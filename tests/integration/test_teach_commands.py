@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from ramq.cli.output import visible
 from ramq.web.app import create_app
 from ramq.web.turns import Turns
 from ramq.wiring import Services
+from storage.texts import visible
 from tests.services.command_line import run_here
 from tests.services.recognised import settings_for
 from tests.services.web import assert_problem, services_of

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from ramq.cli import output
-from ramq.cli.output import as_data, duration, print_json, print_table, shortened, shown, visible
+from ramq.cli.output import as_data, duration, print_json, print_table, shortened, shown
 from storage.search.views import Facet, HitPage
+from storage.texts import visible
 
 
 def test_views_become_json_that_keeps_every_language(capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,3 +121,13 @@ def test_a_message_does_not_go_on_for_screens() -> None:
         "there is no image '" + "9" * 79 + "… (10,002 characters)"
     )
     assert shortened("short words stay " * 100) == "short words stay " * 100
+
+
+def test_json_is_the_same_and_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    key = "a\x1b[31m\x07\x9b2J\x7f\u202egpj.exe\u2028\u2066é猫\U0001f600\n"
+    output.print_json({"key": key})
+    output.print_json_items([{"key": key}])
+    said = capsys.readouterr().out
+    assert json.loads(said.partition("}\n")[0] + "}") == {"key": key}
+    assert "é猫\U0001f600" in said
+    assert said.replace("\n", "").isprintable()

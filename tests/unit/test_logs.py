@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -74,3 +75,14 @@ def test_an_exception_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> N
         structlog.get_logger().exception("odd")
     (line,) = capsys.readouterr().err.splitlines()
     assert "invalid literal" in json.loads(line)["exception"]
+
+
+def test_a_key_in_a_line_on_a_terminal_moves_no_cursor(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    configure_structlog("info")
+    structlog.get_logger().warning("gone: \x1b[2Jkey", key="a\nb\x9b31m")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "\\x1b[2Jkey" in line
+    assert "a\\nb\\x9b31m" in line

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ram_core.errors import ImageError, TrainingError
+from ram_core.file_names import on_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +65,7 @@ class PictureFolder:
             TrainingError: the folder is gone.
         """
         try:
-            real = os.path.realpath(self.root / name)
+            real = os.path.realpath(on_disk(self.root, name))
             if os.path.commonpath((real, self._real)) != self._real:
                 raise ImageError(f"it is a link to {real}, which is not below {self.root}")
             with open(real, "rb", opener=_open) as file:
@@ -90,7 +91,7 @@ class PictureFolder:
             TrainingError: it cannot be read, or is no regular file.
         """
         try:
-            found = (self.root / name).stat()
+            found = on_disk(self.root, name).stat()
             return b"" if stat.S_ISREG(found.st_mode) and not found.st_size else self.read(name)
         except (ImageError, OSError) as error:
             raise TrainingError(f"{self.root / name} cannot be read ({error}); repair it, or leave it out") from error
@@ -117,7 +118,7 @@ class PictureFolder:
 
     def _has(self, name: str) -> bool:
         # Unlike `Path.exists`, this is False for names that are too long or that no file can have.
-        return os.path.exists(self.root / name)  # noqa: PTH110
+        return os.path.exists(on_disk(self.root, name))  # noqa: PTH110
 
     def _require(self) -> None:
         if not os.path.isdir(self.root):  # noqa: PTH112  (Path.is_dir raises for long names)

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Header, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from ramq.schemas.views import FailureOut, JobOut, NewJob, PageOut, ReportOut, WorkerOut
+from ramq.schemas.jobs import FailureOut, JobOut, NewJob, ReportOut
+from ramq.schemas.views import PageOut, WorkerOut
 from ramq.web.deps import Cursor, Id, Limit, MaybeId, ServicesDep, absolute_source
 from ramq.web.problems import problem_of
 from storage.errors import NotFoundError, RamqError, TransientError, UsageError
@@ -55,6 +56,7 @@ def create_job(
             caption=new.caption,
             priority=new.priority,
             stages=new.stages,
+            selection=new.selection,
             request=request,
         )
     except NotFoundError as error:
@@ -123,7 +125,10 @@ def get_report(services: ServicesDep, job_id: Id) -> ReportOut:
     responses={200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}},
 )
 def get_report_lines(services: ServicesDep, job_id: Id) -> StreamingResponse:
-    """Return one line of JSON for each key, sorted: `key`, `outcome`, `class`. Their SHA-256 is in the report."""
+    """Return one line of JSON for each key, sorted: `key`, `outcome`, `class`. The report has their SHA-256.
+
+    Ignored keys also have a `reason`.
+    """
     services.jobs.get(job_id)
     return StreamingResponse(_gathered(services.jobs.report_lines(job_id)), media_type="application/x-ndjson")
 

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, status
 
 from ramq.schemas.generations import DropOut, StageGenerationOut
-from ramq.schemas.views import EstimateOut, JobOut, NewStageJobs, PageOut
+from ramq.schemas.jobs import JobOut
+from ramq.schemas.views import EstimateOut, NewStageJobs, PageOut
 from ramq.web.api.generations import GenerationId
 from ramq.web.deps import ServicesDep
 from storage.search.views import SearchQuery

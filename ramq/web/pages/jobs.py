@@ -13,9 +13,12 @@ from ramq.wiring import Services
 from storage.errors import NotFoundError, UsageError
 from storage.ledger.views import JobView, Priority
 from storage.objects.base import CredentialsError
+from storage.objects.ignoring import Selection
 
 JOBS_PER_SCREEN = 20
 FAILURES_PER_SCREEN = 100
+MOST_PATTERNS = 100_000
+"""Characters of the patterns in the form."""
 
 router = APIRouter(include_in_schema=False, prefix="/jobs")
 
@@ -35,9 +38,13 @@ def create_job(  # noqa: PLR0913, PLR0917  (the fields of a form)
     caption: Annotated[Literal["yes", "no", ""], Form()] = "",
     priority: Annotated[Priority, Form()] = "normal",
     stages: Annotated[Literal["text", ""], Form()] = "",
+    include: Annotated[str, Form(max_length=MOST_PATTERNS)] = "",
+    exclude: Annotated[str, Form(max_length=MOST_PATTERNS)] = "",
+    junk: Annotated[Literal["list", ""], Form()] = "",
 ) -> Response:
     """Start a job and show it. Errors in the form are shown above it."""
     form = {"source": source, "model": model, "caption": caption, "priority": priority, "stages": stages}
+    form |= {"include": include, "exclude": exclude, "junk": junk}
     if not source.strip() or "\0" in source:
         problem = make_problem(422, "usage", "Enter an archive: s3://bucket/prefix, a folder, or a manifest.")
         return _jobs(request, services, form=form, problem=problem)
@@ -49,6 +56,7 @@ def create_job(  # noqa: PLR0913, PLR0917  (the fields of a form)
             caption=wants_caption,
             priority=priority,
             stages=[stages] if stages else [],
+            selection=Selection(_lines(include), _lines(exclude), has_defaults=not junk),
         )
     except NotFoundError as error:
         # The archive in the form is missing, not this page, so this is not a 404.
@@ -56,6 +64,10 @@ def create_job(  # noqa: PLR0913, PLR0917  (the fields of a form)
     except (UsageError, CredentialsError) as error:
         return _jobs(request, services, form=form, problem=problem_of(error))
     return RedirectResponse(f"/jobs/{job.id}", status_code=303)
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(line for line in text.splitlines() if line.strip())
 
 
 def _jobs(
@@ -76,7 +88,9 @@ def _jobs(
         is_live=any(_is_live(job) for job in page.items),
         models=services.jobs.models(),
         settings=services.settings,
-        form={"model": "", "caption": "", "priority": "normal", "stages": ""} | form,
+        form=dict.fromkeys(("model", "caption", "stages", "include", "exclude", "junk"), "")
+        | {"priority": "normal"}
+        | form,
         problem=problem,
         cursor=cursor,
     )
