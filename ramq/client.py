@@ -28,22 +28,13 @@ from urllib3.util import Retry, Timeout
 from ramq.client_reviews import ReviewCalls
 from ramq.client_teaching import TeachingCalls
 from ramq.schemas.generations import GenerationStateOut
-from ramq.schemas.hits import FacetOut, FacetsOut, HitOut, RegionFacetsOut
+from ramq.schemas.hits import FacetOut, FacetsOut, FileFacetsOut, HitOut, RegionFacetsOut
 from ramq.schemas.problem import Problem
 from ramq.schemas.readings import ReadingOut
 from ramq.schemas.regions import RegionsOut
+from ramq.schemas.stages import EstimateOut
 from ramq.schemas.training import TrainingCurveOut, TrainingOut
-from ramq.schemas.views import (
-    ArchiveOut,
-    DeletionOut,
-    EstimateOut,
-    FailureOut,
-    ImageOut,
-    IndexOut,
-    JobOut,
-    PageOut,
-    WorkerOut,
-)
+from ramq.schemas.views import ArchiveOut, DeletionOut, FailureOut, ImageOut, IndexOut, JobOut, PageOut, WorkerOut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -252,8 +243,16 @@ class Client(ReviewCalls, TeachingCalls):
         self, text: str | None = None, *, tags: Sequence[str] = (), **filters: str | float | None
     ) -> RegionFacetsOut | None:
         """Return the located tags of the matching images; None if the images are too many to count them."""
-        wanted = {"q": text, "tag": tags, "limit": 1, **filters}
-        return self._ask(FacetsOut, "GET", "/v1/tags", wanted).regions
+        return self._counted(text, tags, filters).regions
+
+    def file_facets(
+        self, text: str | None = None, *, tags: Sequence[str] = (), **filters: str | float | None
+    ) -> FileFacetsOut | None:
+        """Return the matching images by date, camera, archive and folder; None if they are too many to count them."""
+        return self._counted(text, tags, filters).files
+
+    def _counted(self, text: str | None, tags: Sequence[str], filters: Mapping[str, str | float | None]) -> FacetsOut:
+        return self._ask(FacetsOut, "GET", "/v1/tags", {"q": text, "tag": tags, "limit": 1, **filters})
 
     # Images --------------------------------------------------------------------------------------------------------
 

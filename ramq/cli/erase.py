@@ -151,6 +151,7 @@ def tell_done(done: DeletionReport, *, as_json: bool) -> None:
         plural(done.records, "record"),
         plural(done.vectors, "vector"),
         done.looks and plural(done.looks, "vector of further spaces", "vectors of further spaces"),
+        done.metadata and f"what the files of {plural(done.metadata, 'image')} say",
         done.features and f"the features of {plural(done.features, 'image')}",
         plural(done.failures, "failure"),
         done.corrections and plural(done.corrections, "correction"),

@@ -19,7 +19,7 @@ from ramq.cli.output import as_data, err, out, print_json, print_table, shortene
 from ramq.cli.regions import print_regions, regions_data, write_overlay
 from storage.errors import UsageError
 from storage.search.language import pointer
-from storage.search.views import SearchQuery
+from storage.search.views import SORTS, SearchQuery
 from storage.texts import plural
 
 if TYPE_CHECKING:
@@ -153,6 +153,13 @@ def search(
     ] = None,
     space: SpaceOf = None,
     relevance: RelevanceOf = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(SORTS),
+            help="By the date in the file, the newest first, or the oldest (taken-asc); default: best first.",
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=500)] = 20,
     cursor: Annotated[str | None, typer.Option(help="next_cursor of the previous page.")] = None,
     strict: Strict = False,
@@ -171,8 +178,10 @@ def search(
     Example: ramq search --like-region 12/3 --archive s3://holiday
 
     Example: ramq search "a castle by the sea" --space text,siglip
+
+    Example: ramq search 'taken:2023 camera:"NIKON D90"' --sort taken
     """
-    query = replace(narrow, relevance=relevance, limit=limit, cursor=cursor, space=space)
+    query = replace(narrow, relevance=relevance, limit=limit, cursor=cursor, space=space, sort=sort)
     with pointing_into(text), services() as ramq:
         asked = not_liking(ramq, read(ramq, query, text, is_strict=strict), not_like)
         asked = _liking_region(ramq, asked, like_region)
@@ -333,6 +342,10 @@ def show(
         ("tag", "name", "score", "threshold", "assigned", "by"),
         ((str(t.id), t.name, t.score, t.threshold, t.is_assigned, t.source) for t in view.tags),
     )
+    if view.metadata is not None:
+        from ramq.cli.metadata import print_metadata  # noqa: PLC0415  (it takes options from this file)
+
+        print_metadata(view.metadata)
     if view.corrections:
         print_table(
             ("tag", "correction", "who", "when"),

@@ -42,7 +42,7 @@ def in_archive(session: Session, text: str) -> Condition:
 
 
 def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: C901, PLR0911  (a line for each field)
-    """Return the condition of a filter, but for ``read:``. Raises ``UsageError`` for a value that does not fit."""
+    """Return the condition of a filter, but for those of ``text_in_pictures``. Raises ``UsageError`` for a value that does not fit."""
     match term.name:
         case "archive":
             try:
@@ -64,8 +64,8 @@ def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: C901, PL
         case "missing":
             is_missing = conditions.OneOf(np.array(images.missing(session), dtype=np.int64))
             return is_missing if _yes_or_no(term) else conditions.Not(is_missing)
-        case "read":
-            raise TypeError("read: is found in the text in pictures, see storage.search.query")
+        case name:
+            raise TypeError(f"{name}: is found in pictures or their files, see storage.search.query")
 
 
 def _yes_or_no(term: FieldTerm) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from storage.errors import UsageError
 from storage.search import query as queries
+from storage.search.cursors import decode_cursor, encode_cursor
 from storage.search.fusion import FUSED_FIRST, Fused, spaces_of
 from storage.search.language.reading import Note
 from storage.search.views import HitPage
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 def _bound(query: SearchQuery, order: Order) -> str:
     """Return what positions in an order by vectors are valid for: a text or an image, and generations.
 
-    Empty for other orders, whose positions are valid in each of them.
+    By date, it is that order. Empty for other orders, whose positions are valid in each of them.
     """
     if not order.ranked_by:
-        return ""
+        return query.sort or ""
     asked = (query.text, query.like, query.unlike, query.like_region, order.ranked_by)
     return sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
@@ -42,7 +43,7 @@ def page_of(query: SearchQuery, order: Order, hits_of: Callable[[Sequence[Ranked
         UsageError: the cursor is not one of this order.
     """
     bound = _bound(query, order)
-    after = queries.decode_cursor(query.cursor, order.cursor_length, bound) if query.cursor else None
+    after = decode_cursor(query.cursor, order.cursor_length, bound) if query.cursor else None
     # The position in an order of regions counts the region itself, too.
     if after is not None and order.ranked_by and after[0] > queries.MAX_OFFSET + 1:
         raise UsageError("the cursor does not belong to this search: use next_cursor of the previous page")
@@ -57,7 +58,7 @@ def page_of(query: SearchQuery, order: Order, hits_of: Callable[[Sequence[Ranked
         after = shown[-1].after if shown else after
         if is_last or len(hits) == query.limit:
             break
-    cursor = None if is_last or after is None else queries.encode_cursor(after, bound)
+    cursor = None if is_last or after is None else encode_cursor(after, bound)
     ranking = spaces_of(order)
     return HitPage(
         hits,

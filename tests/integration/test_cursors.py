@@ -143,7 +143,7 @@ def test_a_cursor_with_a_place_that_no_list_has_is_refused(
     assert cursor
     bound, place, *others = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     assert place == 7
-    far = queries.encode_cursor((3 * queries.MAX_OFFSET, *others), bound)
+    far = cursors.encode_cursor((3 * queries.MAX_OFFSET, *others), bound)
     with pytest.raises(UsageError, match="the cursor does not belong to this search"):
         page_of(archive, search, query.after(far), compared)
 
@@ -196,9 +196,9 @@ def test_pages_of_tags_follow_the_last_tag(archive: ArchiveModel, search: Search
 
 def test_a_cursor_of_another_list_is_refused() -> None:
     for cursor in (
-        queries.encode_cursor((3, 4)),
-        queries.encode_cursor((3, 4, 5)),
-        queries.encode_cursor((3,), "tags"),
+        cursors.encode_cursor((3, 4)),
+        cursors.encode_cursor((3, 4, 5)),
+        cursors.encode_cursor((3,), "tags"),
     ):
         with pytest.raises(UsageError, match="the cursor does not belong to this search"):
-            queries.decode_cursor(cursor, 2, "tags")
+            cursors.decode_cursor(cursor, 2, "tags")

@@ -67,6 +67,18 @@ class ThumbnailTransform:
 
 
 @dataclass(frozen=True, slots=True)
+class NoPixels:
+    """Prepares nothing: of an image for which only this is asked, no pixel is decoded, and its size is 0."""
+
+    size: int = 1
+
+    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return (1, 1, 3) uint8."""
+        del image
+        return np.zeros((1, 1, 3), dtype=np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
 class CropTransform:
     """Prepares a part of an image for display, at its own aspect ratio. It is never enlarged.
 
@@ -108,6 +120,8 @@ def decode_for_all(body: bytes | memoryview, preparations: Sequence[Preprocessin
         NotAnImageError, UnsupportedImageError, TruncatedImageError, CorruptImageError, TooManyPixelsError: why not.
         MemoryError: not enough memory.
     """
+    if all(isinstance(each, NoPixels) for each in preparations):
+        return [Decoded(np.zeros((1, 1, 3), dtype=np.uint8), 0, 0) for _ in preparations]
     try:
         return pictures.decode_for_all(body, preparations, max_pixels)
     except UnreadableImageError as error:

@@ -276,8 +276,10 @@ class Pipeline:
         assert body is not None
         try:
             ways = [self._preprocessing_of(work.lease) for work in works]
-            for work, decoded in zip(works, self._decoders.decode_for_all(body, ways), strict=True):
+            found, facts = self._decoders.read_for_all(body, ways)
+            for work, decoded in zip(works, found, strict=True):
                 work.pixels, work.width, work.height = decoded
+            min(works, key=lambda work: work.lease.is_further).facts = facts if self._options.keep_place else facts.without_place()
         except Exception as error:  # noqa: BLE001
             if len(works) == 1 or concerns_worker(error):
                 for work in works:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ram_core.metadata import FileFacts
     from ram_core.recognition import Prediction
     from storage.ledger.claims import ClaimedShard
     from storage.objects.base import ObjectStore
@@ -75,6 +76,7 @@ class Work:
     pixels: NDArray[np.uint8] | None = None  # (S, S, 3)
     width: int = 0
     height: int = 0
+    facts: FileFacts | None = None  # what the file says, of the first of the works that it was decoded for
     prediction: Prediction | None = None
     asked: Any = None  # what a stage other than recognition shall look for
     result: Any = None  # what it found
