@@ -26,7 +26,7 @@ NAMESPACES = {
 }
 
 
-def exif(  # noqa: PLR0913  (one for each thing that a camera tells)
+def exif(
     taken: str | None = "2023:05:01 18:30:00",
     *,
     offset: str | None = None,
@@ -58,7 +58,8 @@ def exif(  # noqa: PLR0913  (one for each thing that a camera tells)
         gps[GPS.GPSLatitudeRef], gps[GPS.GPSLatitude] = "S" if north < 0 else "N", _degrees(abs(north))
         gps[GPS.GPSLongitudeRef], gps[GPS.GPSLongitude] = "W" if east < 0 else "E", _degrees(abs(east))
     if altitude is not None:
-        gps[GPS.GPSAltitudeRef], gps[GPS.GPSAltitude] = bytes([altitude < 0]), IFDRational(round(abs(altitude) * 10), 10)
+        gps[GPS.GPSAltitudeRef] = bytes([altitude < 0])
+        gps[GPS.GPSAltitude] = IFDRational(round(abs(altitude) * 10), 10)
     if utc is not None:
         gps[GPS.GPSDateStamp], gps[GPS.GPSTimeStamp] = utc[0], tuple(map(float, utc[1]))
     return made
@@ -66,7 +67,8 @@ def exif(  # noqa: PLR0913  (one for each thing that a camera tells)
 
 def _degrees(value: float) -> tuple[IFDRational, ...]:
     minutes = value % 1 * 60
-    return IFDRational(int(value), 1), IFDRational(int(minutes), 1), IFDRational(round(minutes % 1 * 60 * 10_000), 10_000)
+    seconds = IFDRational(round(minutes % 1 * 60 * 10_000), 10_000)
+    return IFDRational(int(value), 1), IFDRational(int(minutes), 1), seconds
 
 
 def xmp(properties: Mapping[str, str | Sequence[str]]) -> bytes:

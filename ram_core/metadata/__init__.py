@@ -8,6 +8,7 @@
 ``iptc``      data sets of IPTC-IIM
 ``xmp``       properties of an XMP packet
 ``values``    text, numbers, dates and places as files write them
+``no_pixels`` for pictures of which nothing else is asked
 ``chosen``    which of the three blocks is believed, for each fact
 """
 
@@ -16,8 +17,9 @@ from __future__ import annotations
 from ram_core.metadata.blocks import blocks_of
 from ram_core.metadata.chosen import chosen
 from ram_core.metadata.facts import FileFacts
+from ram_core.metadata.no_pixels import NoPixels
 
-__all__ = ["FileFacts", "read"]
+__all__ = ["FileFacts", "NoPixels", "read"]
 
 
 def read(body: bytes | memoryview) -> FileFacts:

@@ -84,9 +84,8 @@ def _of_jpeg(body: memoryview) -> Blocks:
             blocks.exif = _exif(part)
         elif marker == _APP1 and part[: len(_XMP_MARK)] == _XMP_MARK and not blocks.xmp:
             blocks.xmp = _within(part[len(_XMP_MARK) :])
-        elif marker == _APP13 and part[: len(_PHOTOSHOP_MARK)] == _PHOTOSHOP_MARK:
-            if len(photoshop) <= MOST_BLOCK_BYTES:  # it may be cut into several
-                photoshop += bytes(part[len(_PHOTOSHOP_MARK) :])
+        elif marker == _APP13 and part[: len(_PHOTOSHOP_MARK)] == _PHOTOSHOP_MARK and len(photoshop) < MOST_BLOCK_BYTES:
+            photoshop += bytes(part[len(_PHOTOSHOP_MARK) :])  # it may be cut into several
     _add_photoshop(blocks, photoshop)
     return blocks
 
@@ -94,9 +93,9 @@ def _of_jpeg(body: memoryview) -> Blocks:
 def _segments(body: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Yield the segments of a JPEG before its pixels."""
     at = 2
-    while at + 4 <= len(body) and body[at] == 0xFF:  # noqa: PLR2004
+    while at + 4 <= len(body) and body[at] == 0xFF:
         marker = body[at + 1]
-        if marker == 0xFF:  # fill  # noqa: PLR2004
+        if marker == 0xFF:  # fill
             at += 1
         elif marker in _ALONE:
             at += 2

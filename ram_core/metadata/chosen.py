@@ -105,7 +105,7 @@ def _satellite_time(exif: Exif) -> datetime | None:
     if time is None or day is None or len(time.numbers) != _PIECES_OF_TIME:
         return None
     pieces = time.numbers
-    if not all(0 <= piece < 60 for piece in pieces):  # not a number is not in order either  # noqa: PLR2004
+    if not all(0 <= piece < 60 for piece in pieces):  # not a number is not in order either
         return None
     found = moment(f"{day[0]:%Y-%m-%d} {int(pieces[0]):02}:{int(pieces[1]):02}:{int(pieces[2]):02}")
     return None if found is None else found[0]

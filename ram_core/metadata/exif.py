@@ -95,7 +95,7 @@ class Exif:
             size = _SIZES.get(kind, 0) * length
             if tag not in WANTED or tag in seen or not 0 < size <= MOST_VALUE_BYTES:
                 continue
-            begin = start + 8 if size <= 4 else struct.unpack_from(order + "I", data, start + 8)[0]  # noqa: PLR2004
+            begin = start + 8 if size <= 4 else struct.unpack_from(order + "I", data, start + 8)[0]
             if begin + size <= len(data):
                 seen.add(tag)
                 yield tag, Value(kind, bytes(data[begin : begin + size]), order)

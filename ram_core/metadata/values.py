@@ -46,7 +46,9 @@ def text(value: str | bytes | None, most: int) -> str | None:
     if value is None:
         return None
     written = (decoded(value) if isinstance(value, bytes) else value)[: 4 * most].partition("\0")[0]
-    kept = "".join(sign for sign in written if (sign.isprintable() or sign in "\n\t") and not "\ud800" <= sign <= "\udfff")
+    kept = "".join(
+        sign for sign in written if (sign.isprintable() or sign in "\n\t") and not "\ud800" <= sign <= "\udfff"
+    )
     return kept.strip()[:most].rstrip() or None
 
 
@@ -86,7 +88,7 @@ def zone(value: str | bytes | None) -> int | None:
     if found[1]:
         return 0
     minutes = int(found[3]) * 60 + int(found[4])
-    return (-minutes if found[2] == "-" else minutes) if minutes <= MOST_OFFSET and int(found[4]) < 60 else None  # noqa: PLR2004
+    return (-minutes if found[2] == "-" else minutes) if minutes <= MOST_OFFSET and int(found[4]) < 60 else None
 
 
 def zone_between(local: datetime, utc: datetime) -> int | None:
@@ -108,9 +110,9 @@ def number(value: str | None) -> float | None:
 def angle(parts: Sequence[float], reference: str | None, negative: str, positive: str) -> float | None:
     """Return degrees of latitude or longitude, of degrees, minutes and seconds; None: no such angle."""
     side = (reference or "").strip("\0 ").upper()[:1]
-    if side not in {negative, positive} or not 1 <= len(parts) <= 3:  # noqa: PLR2004
+    if side not in {negative, positive} or not 1 <= len(parts) <= 3:
         return None
-    if any(not math.isfinite(part) or part < 0 for part in parts) or any(part > 60 for part in parts[1:]):  # noqa: PLR2004
+    if any(not math.isfinite(part) or part < 0 for part in parts) or any(part > 60 for part in parts[1:]):
         return None
     degrees = sum(part / 60**place for place, part in enumerate(parts))
     return -degrees if side == negative else degrees

@@ -1,7 +1,7 @@
 """Properties of an XMP packet.
 
-The parser of the standard library is used as a stream: nothing is kept but the properties that are wanted. A packet with
-a document type is refused, since only one can define entities.
+The parser of the standard library is used as a stream: nothing is kept but the properties that are wanted. A packet
+with a document type is refused, since only such a one can define entities.
 
 Source: ISO 16684-1 (XMP), the namespaces of Adobe, Exif and Lightroom.
 """
@@ -113,7 +113,7 @@ def properties(packet: bytes) -> Mapping[str, Sequence[str]]:
     parser.StartElementHandler, parser.EndElementHandler = reader.start, reader.end
     parser.CharacterDataHandler = reader.characters
     try:
-        parser.Parse(_unpadded(packet), True)  # noqa: FBT003  (takes no keywords)
+        parser.Parse(_unpadded(packet), True)
     except (expat.ExpatError, _RefusedError, ValueError, LookupError):
         return {}
     return {name: list(_in_order(values)) for name, values in reader.found.items()}

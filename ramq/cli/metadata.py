@@ -1,14 +1,14 @@
-"""Commands about what files say: metadata, facets, forget-places; and how ``ramq show`` prints it."""
+"""Commands about what files say: metadata, facets, forget-places."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ramq.cli.context import services, settings_for
-from ramq.cli.output import agree, err, out, print_json, print_table, visible
+from ramq.cli.output import agree, err, print_json, print_table
 from ramq.cli.search import (
     ArchiveOf,
     Json,
@@ -25,12 +25,8 @@ from ramq.cli.search import (
     read,
 )
 from ramq.cli.stages import Given, start, starting
-from ramq.services.said_by_files import lines_of
 from storage.search.views import SearchQuery  # noqa: TC001  (the decorator reads the annotations)
 from storage.texts import plural
-
-if TYPE_CHECKING:
-    from storage.results.metadata import MetadataView
 
 
 def register(app: typer.Typer) -> None:
@@ -105,13 +101,3 @@ def forget_places(
             agree("Erase where images were taken?")
         count = ramq.metadata.forget_places(archive)
     err().print(f"The places of {plural(count, 'image')} were erased.")
-
-
-def print_metadata(view: MetadataView) -> None:
-    """Print what a file says, apart from what ramq says."""
-    lines = lines_of(view)
-    if not lines:
-        return
-    out().print("  in the file:", markup=False)
-    for name, value in lines:
-        out().print(f"    {name}: {visible(value)}", markup=False, soft_wrap=True)

@@ -14,6 +14,7 @@ import typer
 
 from ramq.cli.context import services
 from ramq.cli.hits import caption_of, print_images, print_region_hits
+from ramq.cli.in_file import print_metadata
 from ramq.cli.lines import print_text, text_data
 from ramq.cli.output import as_data, err, out, print_json, print_table, shortened, shown, visible
 from ramq.cli.regions import print_regions, regions_data, write_overlay
@@ -343,8 +344,6 @@ def show(
         ((str(t.id), t.name, t.score, t.threshold, t.is_assigned, t.source) for t in view.tags),
     )
     if view.metadata is not None:
-        from ramq.cli.metadata import print_metadata  # noqa: PLC0415  (it takes options from this file)
-
         print_metadata(view.metadata)
     if view.corrections:
         print_table(

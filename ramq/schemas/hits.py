@@ -188,8 +188,9 @@ class FileFacetsOut(FromView):
         description="what an item of `taken` stands for: a year; a month if all images were taken in one year, and a "
         "day if in one month"
     )
-    taken: list[FileFacetOut] = Field(description="by the date in the file, oldest first; periods without images are "
-                                      "left out")
+    taken: list[FileFacetOut] = Field(
+        description="by the date in the file, oldest first; periods without images are left out"
+    )
     undated: int = Field(description="images without a date in the file")
     cameras: list[FileFacetOut] = Field(description="most images first, at most 20")
     archives: list[FileFacetOut] = Field(description="most images first, at most 20")

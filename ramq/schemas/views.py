@@ -1,7 +1,7 @@
 """The JSON of the API, with one model for each view. Fields may be added, but are never renamed."""
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -108,7 +108,8 @@ class MetadataOut(FromView):
     """What the file of an image says of it (EXIF, IPTC, XMP); null: nothing that can be read."""
 
     taken_at: datetime | None = Field(
-        description="when it was taken, in the local time of the camera, without a zone", examples=["2023-05-01T18:30:00"]
+        description="when it was taken, in the local time of the camera, without a zone",
+        examples=["2023-05-01T18:30:00"],
     )
     taken_offset: int | None = Field(description="minutes by which that is ahead of UTC; null: the file does not say")
     camera: str | None

@@ -88,7 +88,8 @@ def write_rows(  # noqa: PLR0913  (what a row may have beside the result)
         regions: returns the regions of images that were located, by their ids, for ``coco``. None: without regions.
         vectors: returns the vectors of images, by their ids. All tables but ``csv`` then have the column ``vector``.
             None: without vectors.
-        told: returns what the files of images say, by their ids. Tables then have a column for each fact. None: without.
+        told: returns what the files of images say, by their ids. Tables then have a column for each fact. None: without
+            these.
     """
     if format_ == "coco":
         _write_coco(_with(hits, regions or (lambda _ids: {})), file, made_by)
@@ -198,7 +199,10 @@ def _rows(
 def _facts(view: MetadataView | None) -> dict[str, Any]:
     """Return what a file says; the date without a zone, as it stands there."""
     facts: dict[str, Any] = {name: None if view is None else getattr(view, name) for name in _OF_FILE}
-    return facts | {"taken_at": facts["taken_at"] and facts["taken_at"].isoformat(), "keywords": facts["keywords"] or []}
+    return facts | {
+        "taken_at": facts["taken_at"] and facts["taken_at"].isoformat(),
+        "keywords": facts["keywords"] or [],
+    }
 
 
 def _text(reading: ReadingView) -> list[dict[str, Any]]:

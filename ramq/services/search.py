@@ -123,9 +123,7 @@ class SearchClient:
         self.region_warmer.wake()
         return page
 
-    def page_with_facets(
-        self, query: SearchQuery, facets: int, picture: bytes | None = None
-    ) -> Faceted:
+    def page_with_facets(self, query: SearchQuery, facets: int, picture: bytes | None = None) -> Faceted:
         """Return a page, and what all its facets return, whose hits are counted.
 
         With a ``picture``, the page is that of ``by_image``.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from os.path import commonprefix
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,8 +48,9 @@ def count_folders(found: Selection, limit: int) -> list[tuple[str, int]]:
     ends = [key for part in parts for key in part.ends()]
     if not ends:
         return []
-    common: bytes = commonprefix(ends)
-    base = common[: common.rfind(_SLASH) + 1]
+    first, last = min(ends), max(ends)
+    same = next((n for n, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    base = first[: first.rfind(_SLASH, 0, same) + 1]
     counts: Counter[bytes] = Counter()
     for part in parts:
         folders = part.folders(base)
@@ -93,7 +93,7 @@ class _InOrder:
                 place += 1
                 continue
             folder = base + name + slash
-            end = bisect_right(numbers, folder, lo=place, key=lambda n: self._key(n)[: len(folder)])  # noqa: B023
+            end = bisect_right(numbers, folder, lo=place, key=lambda n: self._key(n)[: len(folder)])
             counts[folder] = int(self._before[end] - self._before[place])
             place = end
         return None

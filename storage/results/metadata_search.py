@@ -147,7 +147,7 @@ def cells_near(north: float, east: float, km: float) -> tuple[Sequence[int], Seq
     south_end, north_end = north - degrees, north + degrees
     rows = 180 * CELLS_PER_DEGREE
     first, last = (min(max(int((end + 90) * CELLS_PER_DEGREE), 0), rows - 1) for end in (south_end, north_end))
-    if south_end <= -90 or north_end >= 90:  # noqa: PLR2004  (a pole is inside, and with it every longitude)
+    if south_end <= -90 or north_end >= 90:
         return [row * CELLS_AROUND for row in range(first, last + 1)], [
             (row + 1) * CELLS_AROUND - 1 for row in range(first, last + 1)
         ]
@@ -162,7 +162,9 @@ def cells_near(north: float, east: float, km: float) -> tuple[Sequence[int], Seq
         # Beyond the date line, the row begins again.
         stretches = [(begin, end)] if begin <= end else [(0, end), (begin, CELLS_AROUND - 1)]
     pairs = [
-        (row * CELLS_AROUND + low, row * CELLS_AROUND + high) for row in range(first, last + 1) for low, high in stretches
+        (row * CELLS_AROUND + low, row * CELLS_AROUND + high)
+        for row in range(first, last + 1)
+        for low, high in stretches
     ]
     return [low for low, _ in pairs], [high for _, high in pairs]
 

@@ -230,7 +230,7 @@ def _is_pending(stage: str, options: str = "(SELECT options FROM job WHERE id = 
     """Return the condition that an image has no result yet. ``options``: what the job asks for, as SQL."""
     if stage == METADATA:  # whatever read the file, unless it shall be read again
         is_missing = f"""(NOT EXISTS (SELECT FROM metadata AS own
-            WHERE own.image_id = image.id AND own.version = image.version) OR {options} ? 'again')"""  # noqa: S608
+            WHERE own.image_id = image.id AND own.version = image.version) OR {options} ? 'again')"""
     else:
         is_missing = f"""NOT EXISTS (SELECT FROM {TABLES[stage][0]} AS own
             WHERE own.image_id = image.id AND own.generation_id = :generation_id
@@ -240,4 +240,4 @@ def _is_pending(stage: str, options: str = "(SELECT options FROM job WHERE id = 
         AND NOT EXISTS (SELECT FROM failure WHERE failure.image_id = image.id
             AND failure.generation_id = :generation_id AND failure.version = image.version
             AND failure.about_content AND NOT failure.retrying)
-    """  # noqa: S608  (a constant of ``partitions``)
+    """

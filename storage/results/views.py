@@ -97,8 +97,8 @@ class ImageView:
     """Everything known about one image. ``tags`` holds every stored score, assigned or not.
 
     ``corrections`` are people's changes. Tags that they removed are not in ``tags``. ``caption_contradicts`` are the
-    removed tags that the caption of a model names. ``metadata`` is what the file says, if it was read. ``precision`` is the number format behind the tags, one of
-    ``PRECISIONS``; None: not recorded.
+    removed tags that the caption of a model names. ``metadata`` is what the file says; None: it was not read.
+    ``precision`` is the number format behind the tags, one of ``PRECISIONS``; None: not recorded.
     """
 
     image_id: int

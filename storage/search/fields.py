@@ -41,8 +41,12 @@ def in_archive(session: Session, text: str) -> Condition:
     return found[0] if len(found) == 1 else conditions.Any(tuple(found))
 
 
-def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: C901, PLR0911  (a line for each field)
-    """Return the condition of a filter, but for those of ``text_in_pictures``. Raises ``UsageError`` for a value that does not fit."""
+def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: PLR0911  (a line for each field)
+    """Return the condition of a filter, but for those that ``text_in_pictures`` answers.
+
+    Raises:
+        UsageError: the value does not fit.
+    """
     match term.name:
         case "archive":
             try:

@@ -1,4 +1,4 @@
-"""The filters on what the files of images say: ``taken:``, ``camera:``, ``lens:``, ``near:``, ``keyword:``, ``rating:``."""
+"""The filters on what the files of images say, such as ``taken:`` and ``camera:``: see ``FIELDS``."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 FIELDS: Final = frozenset({"taken", "camera", "lens", "near", "keyword", "rating"})
 
-_PERIOD = re.compile(
-    r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2})(?:[T ](\d{1,2}):(\d{2})(?::(\d{2}))?)?)?)?", re.ASCII
-)
+_PERIOD = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2})(?:[T ](\d{1,2}):(\d{2})(?::(\d{2}))?)?)?)?", re.ASCII)
 _SIGN = re.compile(r"(>=|<=|>|<|=)?(.*)", re.DOTALL)
 _NUMBER = r"[+-]?(?:\d{1,3}(?:\.\d{0,15})?|\.\d{1,15})"
 _PLACE = re.compile(
@@ -49,7 +47,9 @@ def saying(term: FieldTerm) -> Saying:
     if not named:
         example = {"camera": 'camera:"NIKON D90"', "lens": "lens:50mm", "keyword": "keyword:vienna"}[term.name]
         raise QuerySyntaxError(term.at, f"{term.name}: needs a name, such as {example}")
-    return metadata_search.with_keyword(named) if term.name == "keyword" else metadata_search.by_device(term.name, named)
+    return (
+        metadata_search.with_keyword(named) if term.name == "keyword" else metadata_search.by_device(term.name, named)
+    )
 
 
 def _when(term: FieldTerm, value: str) -> tuple[datetime | None, datetime | None]:
@@ -97,7 +97,7 @@ def _where(term: FieldTerm, value: str) -> tuple[float, float, float]:
     if found is not None:
         north, east = float(found[1]), float(found[2])
         km = float(found[3]) * _KILOMETRES[(found[4] or "km").lower()] if found[3] else _USUAL_KM
-        if abs(north) <= 90 and abs(east) <= 180 and km <= MOST_KM:  # noqa: PLR2004
+        if abs(north) <= 90 and abs(east) <= 180 and km <= MOST_KM:
             return north, east, km
     raise QuerySyntaxError(
         term.at,

@@ -17,6 +17,7 @@ from storage.index.file_storage import FolderStorage
 from storage.results import corrections
 from storage.results.corrections import Said
 from storage.results.spaces import TEXT
+from storage.search import cursors
 from storage.search import query as queries
 from storage.search.compared import Compared
 from storage.search.views import SearchQuery

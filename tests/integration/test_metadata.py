@@ -70,7 +70,9 @@ def test_a_new_version_says_something_new_and_an_equal_one_changes_nothing(
 ) -> None:
     work(services, made, services.jobs.create(str(folder)))
     before = rows(services)
-    (folder / "2023/b.jpg").write_bytes(jpeg(exif("2024:01:02 03:04:05", make="Canon", model="Canon EOS R"), color="red"))
+    (folder / "2023/b.jpg").write_bytes(
+        jpeg(exif("2024:01:02 03:04:05", make="Canon", model="Canon EOS R"), color="red")
+    )
     work(services, made, services.jobs.create(str(folder)))
     view = told(services, "2023/b.jpg")
     assert view is not None
@@ -84,9 +86,7 @@ def test_a_new_version_says_something_new_and_an_equal_one_changes_nothing(
     assert rows(services) == kept
 
 
-def test_older_images_are_read_without_recognising_them_again(
-    services: Services, made: Worker, folder: Path
-) -> None:
+def test_older_images_are_read_without_recognising_them_again(services: Services, made: Worker, folder: Path) -> None:
     work(services, made, services.jobs.create(str(folder)))
     forget_all(services)
     assert told(services, "2023/b.jpg") is None
@@ -122,7 +122,9 @@ def test_a_deleted_image_leaves_nothing(services: Services, made: Worker, folder
     assert len(rows(services)) == 5
     with unit_of_work(services.engine) as session:
         session.execute(text("DELETE FROM failure"))
-        left = session.scalar(text("SELECT count(*) FROM metadata LEFT JOIN image ON image.id = image_id WHERE key IS NULL"))
+        left = session.scalar(
+            text("SELECT count(*) FROM metadata LEFT JOIN image ON image.id = image_id WHERE key IS NULL")
+        )
     assert left == 0
 
 

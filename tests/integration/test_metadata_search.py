@@ -69,7 +69,7 @@ def found(services: Services, q: str, **more: Any) -> set[str]:
         ("taken:>=2023-05-01", "bcd"),
         ("taken:<2023", "a"),
         ("taken:<=2023-05-01", "ab"),
-        ("taken:＞2023-05-01", "cd"),
+        ("taken:\uff1e2023-05-01", "cd"),
         ("-taken:2023", "aef"),
         ('camera:"NIKON D90"', "abf"),
         ("camera:nikon", "abf"),
@@ -179,14 +179,16 @@ def test_hits_are_counted_by_year_month_and_day(told: Services) -> None:
 
     everything = facets("")
     assert (everything.step, everything.undated) == ("year", 2)
-    assert [(f.label, f.count, f.query) for f in everything.taken] == [("2022", 1, "taken:2022"), ("2023", 3, "taken:2023")]
+    assert [(f.label, f.count, f.query) for f in everything.taken] == [
+        ("2022", 1, "taken:2022"),
+        ("2023", 3, "taken:2023"),
+    ]
     year = facets("taken:2023")
     assert (year.step, [(f.label, f.count) for f in year.taken]) == ("month", [("2023-05", 2), ("2023-11", 1)])
     month = facets("taken:2023-05")
     assert (month.step, [(f.label, f.count) for f in month.taken]) == ("day", [("2023-05-01", 1), ("2023-05-20", 1)])
-    assert [(f.label, f.count) for f in everything.cameras] == [("NIKON D90", 3), ("Apple iPhone 12", 1), ("Canon EOS 5D", 1)] or {
-        f.label: f.count for f in everything.cameras
-    } == {"NIKON D90": 3, "Apple iPhone 12": 1, "Canon EOS 5D": 1}
+    assert {f.label: f.count for f in everything.cameras} == {"NIKON D90": 3, "Apple iPhone 12": 1, "Canon EOS 5D": 1}
+    assert everything.cameras[0].count == 3
     assert [(f.label, f.count) for f in everything.folders] == [("2022/", 1), ("2023/", 3), ("none/", 2)]
     assert [f.count for f in everything.archives] == [6]
     for facet in (*everything.taken, *everything.cameras, *everything.folders, *everything.archives):
@@ -251,7 +253,9 @@ def test_places_are_found_by_cells_as_without_them(told: Services) -> None:
             with unit_of_work(told.engine) as session:
                 moment, ids = metadata_search.near(north, east, km).images(session)
                 assert moment.is_public
-                views = metadata.views(session, [hit.image_id for hit in told.search.page(SearchQuery(limit=100)).items])
+                views = metadata.views(
+                    session, [hit.image_id for hit in told.search.page(SearchQuery(limit=100)).items]
+                )
             near = {
                 image_id
                 for image_id, view in views.items()

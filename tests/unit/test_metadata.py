@@ -79,8 +79,8 @@ def test_without_a_zone_the_time_is_local() -> None:
 
 @pytest.mark.parametrize(
     "taken",
-    ["0000:00:00 00:00:00", "    :  :     :  :  ", "2023:02:30 10:00:00", "2023:13:01 10:00:00", "", "0001:01:01 00:00:00",
-     "2023:05:01 25:00:00", "yesterday", "2023"],
+    ["0000:00:00 00:00:00", "    :  :     :  :  ", "2023:02:30 10:00:00", "2023:13:01 10:00:00", "",
+     "0001:01:01 00:00:00", "2023:05:01 25:00:00", "yesterday", "2023"],
 )  # fmt: skip
 def test_a_date_that_does_not_exist_is_none(taken: str) -> None:
     found = metadata.read(jpeg(exif(taken, offset="+02:00")))
@@ -202,7 +202,8 @@ def test_letters_are_read_in_either_encoding(encoding: str) -> None:
 
 
 def test_what_cameras_write_into_every_picture_is_no_description() -> None:
-    assert metadata.read(jpeg(exif(image={Base.ImageDescription: "OLYMPUS DIGITAL CAMERA         "}))).description is None
+    olympus = exif(image={Base.ImageDescription: "OLYMPUS DIGITAL CAMERA         "})
+    assert metadata.read(jpeg(olympus)).description is None
 
 
 def test_zeros_are_no_place_and_half_a_place_is_none() -> None:
@@ -214,7 +215,7 @@ def test_zeros_are_no_place_and_half_a_place_is_none() -> None:
 
 def test_a_fraction_without_a_denominator_is_no_number() -> None:
     raw = bytearray(jpeg(exif(place=VIENNA, own={Base.ExposureTime: IFDRational(1, 199)})))
-    at = raw.index(struct.pack(">II", 1, 199)) if struct.pack(">II", 1, 199) in raw else raw.index(struct.pack("<II", 1, 199))
+    at = max(raw.find(struct.pack(order + "II", 1, 199)) for order in "<>")
     raw[at + 4 : at + 8] = bytes(4)
     found = metadata.read(bytes(raw))
     assert found.exposure_seconds is None

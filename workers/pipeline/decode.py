@@ -16,6 +16,7 @@ from PIL import Image
 
 from ram_core import pictures
 from ram_core.errors import UnreadableImageError
+from ram_core.metadata import NoPixels
 from ram_core.pictures import DRAFT_FACTOR, Decoded
 from ram_core.transforms import to_rgb
 from workers.pipeline.retry import (
@@ -64,18 +65,6 @@ class ThumbnailTransform:
         small = rgb.copy() if rgb is image else rgb  # others may prepare the same image
         small.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
         return np.asarray(small)
-
-
-@dataclass(frozen=True, slots=True)
-class NoPixels:
-    """Prepares nothing: of an image for which only this is asked, no pixel is decoded, and its size is 0."""
-
-    size: int = 1
-
-    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Return (1, 1, 3) uint8."""
-        del image
-        return np.zeros((1, 1, 3), dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ class Work:
     pixels: NDArray[np.uint8] | None = None  # (S, S, 3)
     width: int = 0
     height: int = 0
-    facts: FileFacts | None = None  # what the file says, of the first of the works that it was decoded for
+    facts: FileFacts | None = None  # what the file says, of one of the works on an image
     prediction: Prediction | None = None
     asked: Any = None  # what a stage other than recognition shall look for
     result: Any = None  # what it found
@@ -99,6 +99,11 @@ def combined(works: Iterable[Work]) -> Work | None:
         return None
     every[0].others = every[1:]
     return every[0]
+
+
+def keep_facts(works: Iterable[Work], facts: FileFacts) -> None:
+    """Give what a file says to one of the works on its image, with which it is written: if possible to recognition."""
+    min(works, key=lambda work: work.lease.is_further).facts = facts
 
 
 @dataclass(slots=True, eq=False)

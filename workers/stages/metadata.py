@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ram_core.metadata import NoPixels
 from storage.results import metadata
 from storage.results.generations import StageSpec
 from workers.messages import STAGE_MODELS
-from workers.pipeline.decode import NoPixels
 from workers.stages.base import StageKind, StageOptions
 
 if TYPE_CHECKING:
