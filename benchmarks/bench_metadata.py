@@ -2,9 +2,9 @@
 
     python -m benchmarks.bench_metadata --rows 100000 1000000
 
-Made-up images with dates of twenty years (half of them in five), forty cameras, places in thirty cities, and keywords, on
-a real PostgreSQL and a real index. Each query is asked for the first time in a process that keeps nothing yet (``cold``),
-and then again (``p50_ms``, ``p95_ms``). What reading a file costs is measured on the bytes of a JPEG.
+Made-up images with dates of twenty years (half of them in five), forty cameras, places in thirty cities, and keywords,
+on a real PostgreSQL and a real index. Each query is asked for the first time in a process that keeps nothing yet
+(``cold``), and then again (``p50_ms``, ``p95_ms``). What reading a file costs is measured on the bytes of a JPEG.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ INGEST_ROWS, INGEST_BATCH = 8_192, 64
 
 _DEVICES = """
     INSERT INTO device (kind, make, model, label, folded)
-    SELECT 'camera', 'Maker', 'Camera ' || n, 'Maker Camera ' || n, 'maker camera ' || n FROM generate_series(1, 40) AS n
+    SELECT 'camera', 'Maker', 'Camera ' || n, 'Maker Camera ' || n, 'maker camera ' || n
+    FROM generate_series(1, 40) AS n
 """
 # Hashes of ids, so that every run has the same images.
 _FILL = """

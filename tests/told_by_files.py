@@ -42,9 +42,7 @@ def exif(
 ) -> Image.Exif:
     """Return EXIF. ``image`` and ``own`` are further tags, of the image and of EXIF."""
     made = Image.Exif()
-    made |= {Base.Make: make} if make else {}
-    made |= {Base.Model: model} if model else {}
-    made |= dict(image or {})
+    made.update(({Base.Make: make} if make else {}) | ({Base.Model: model} if model else {}) | dict(image or {}))
     told = {
         Base.DateTimeOriginal: taken,
         Base.OffsetTimeOriginal: offset,
@@ -105,7 +103,7 @@ def jpeg(
     """Return a JPEG with these blocks. ``digest``: what it says that IPTC hashes to; None: nothing."""
     buffer = io.BytesIO()
     Image.new("RGB", size, color).save(
-        buffer, "JPEG", **({"exif": exif_} if exif_ else {}), **({"xmp": xmp_} if xmp_ else {})
+        buffer, "JPEG", **({} if exif_ is None else {"exif": exif_}), **({} if xmp_ is None else {"xmp": xmp_})
     )
     body = buffer.getvalue()
     if iptc_ is None:

@@ -79,7 +79,7 @@ def _within(data: memoryview) -> bytes:
 
 def _of_jpeg(body: memoryview) -> Blocks:
     blocks, photoshop = Blocks(Exif(body[:0])), b""
-    for marker, part in islice(_segments(body), MOST_PARTS):
+    for marker, part in _segments(body):
         if marker == _APP1 and part[: len(_EXIF_MARK)] == _EXIF_MARK and not blocks.exif.image:
             blocks.exif = _exif(part)
         elif marker == _APP1 and part[: len(_XMP_MARK)] == _XMP_MARK and not blocks.xmp:
@@ -93,7 +93,9 @@ def _of_jpeg(body: memoryview) -> Blocks:
 def _segments(body: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Yield the segments of a JPEG before its pixels."""
     at = 2
-    while at + 4 <= len(body) and body[at] == 0xFF:
+    for _ in range(MOST_PARTS):
+        if at + 4 > len(body) or body[at] != 0xFF:
+            return
         marker = body[at + 1]
         if marker == 0xFF:  # fill
             at += 1

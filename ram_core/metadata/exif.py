@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 MOST_ENTRIES = 1_000
 """Of a directory. Real ones have less than a hundred."""
 
+MOST_NUMBERS = 8
+"""Of a value. Angles have three."""
+
 MOST_VALUE_BYTES = 1 << 20
 """Of a value: XMP in a TIFF is the largest."""
 
@@ -44,12 +47,13 @@ class Value(NamedTuple):
 
     @property
     def numbers(self) -> list[float]:
-        """The numbers; a fraction with the denominator 0 is not a number."""
+        """The first few numbers; a fraction with the denominator 0 is not a number."""
+        raw = self.raw[: MOST_NUMBERS * _SIZES[self.kind]]
         if self.kind in _FRACTIONS:
-            pairs = struct.iter_unpack(self.order + _FRACTIONS[self.kind], self.raw)
+            pairs = struct.iter_unpack(self.order + _FRACTIONS[self.kind], raw)
             return [above / below if below else math.nan for above, below in pairs]
         form = _WHOLE.get(self.kind) or _FLOATS.get(self.kind)
-        return [] if form is None else [float(each) for (each,) in struct.iter_unpack(self.order + form, self.raw)]
+        return [] if form is None else [float(each) for (each,) in struct.iter_unpack(self.order + form, raw)]
 
     @property
     def number(self) -> float | None:

@@ -21,9 +21,12 @@ _DATE = re.compile(
 _ZONE = re.compile(r"\s*(?:(Z)|([+-])(\d{2}):?(\d{2}))\s*", re.ASCII)
 _FRACTION = re.compile(r"\s*([+-]?\d{1,12}(?:\.\d{1,12})?)(?:/(\d{1,12}))?\s*", re.ASCII)
 _XMP_ANGLE = re.compile(r"\s*(\d{1,3}),(\d{1,2}(?:\.\d{1,12})?)(?:,(\d{1,2}(?:\.\d{1,12})?))?\s*([NSEW])\s*", re.ASCII)
-_QUARTER = 15
+_HALF_HOUR = 30
+_BETWEEN = (345, 525, 765, 825)
+"""Zones are whole half hours ahead of UTC, but for those of Nepal, Eucla and the Chatham Islands: minutes."""
+
 _LATE = 5
-"""Minutes by which the position of a satellite may be older than the picture. Zones are whole quarters of an hour."""
+"""Minutes by which the position of a satellite may be older than the picture, or newer."""
 
 _FIRST_YEAR = 1000
 """Earlier years are the zeros of a clock that was never set."""
@@ -94,7 +97,7 @@ def zone(value: str | bytes | None) -> int | None:
 def zone_between(local: datetime, utc: datetime) -> int | None:
     """Return the zone of a local time, if a satellite told the time in UTC; None: these are not the same moment."""
     minutes = (local - utc) / timedelta(minutes=1)
-    nearest = round(minutes / _QUARTER) * _QUARTER
+    nearest = min((round(minutes / _HALF_HOUR) * _HALF_HOUR, *_BETWEEN), key=lambda offset: abs(minutes - offset))
     return nearest if abs(minutes - nearest) <= _LATE and abs(nearest) <= MOST_OFFSET else None
 
 

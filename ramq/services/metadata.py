@@ -30,6 +30,11 @@ class MetadataClient:
         with read_only(self._engine) as session:
             return metadata.views(session, image_ids)
 
+    def devices(self, kind: str, typed: str, limit: int) -> list[str]:
+        """Return the names of cameras or lenses (``kind``) in which a text stands, by name."""
+        with read_only(self._engine) as session:
+            return metadata.devices(session, kind, typed, limit)
+
     def forget_places(self, archive: str | None = None) -> int:
         """Erase where images were taken. Return of how many. If interrupted, the same call does the rest.
 

@@ -219,6 +219,17 @@ def views(session: Session, image_ids: Collection[int]) -> dict[int, MetadataVie
     }
 
 
+def devices(session: Session, kind: str, typed: str, limit: int) -> list[str]:
+    """Return the names of cameras or lenses (``kind``) in which a text stands, by name."""
+    found = session.scalars(
+        text(
+            "SELECT DISTINCT label FROM device WHERE kind = :kind AND strpos(folded, :name) > 0 ORDER BY 1 LIMIT :limit"
+        ),
+        {"kind": kind, "name": fold(typed), "limit": limit},
+    )
+    return list(found)
+
+
 def erase(session: Session, image_ids: Sequence[int]) -> int:
     """Erase what the files of images say. Return of how many."""
     erased = session.execute(text("DELETE FROM metadata WHERE image_id = ANY(:ids)"), {"ids": list(image_ids)})

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from sqlalchemy import (
+    REAL,
     BigInteger,
     CheckConstraint,
     DateTime,
@@ -11,7 +12,6 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
-    Real,
     SmallInteger,
     Text,
     UniqueConstraint,
@@ -78,13 +78,13 @@ class Metadata(Base):
     taken_offset: Mapped[int | None] = mapped_column(SmallInteger)
     camera_id: Mapped[int | None] = mapped_column(ForeignKey(Device.id))
     lens_id: Mapped[int | None] = mapped_column(ForeignKey(Device.id))
-    focal_mm: Mapped[float | None] = mapped_column(Real)
-    exposure_seconds: Mapped[float | None] = mapped_column(Real)
-    f_number: Mapped[float | None] = mapped_column(Real)
+    focal_mm: Mapped[float | None] = mapped_column(REAL)
+    exposure_seconds: Mapped[float | None] = mapped_column(REAL)
+    f_number: Mapped[float | None] = mapped_column(REAL)
     iso: Mapped[int | None] = mapped_column(Integer)
     latitude: Mapped[float | None] = mapped_column(Double)
     longitude: Mapped[float | None] = mapped_column(Double)
-    altitude_m: Mapped[float | None] = mapped_column(Real)
+    altitude_m: Mapped[float | None] = mapped_column(REAL)
     cell: Mapped[int | None] = mapped_column(Integer)
     title: Mapped[str | None]
     description: Mapped[str | None]

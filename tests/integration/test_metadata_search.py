@@ -264,3 +264,11 @@ def test_places_are_found_by_cells_as_without_them(told: Services) -> None:
                 and metadata.distance_km((north, east), (view.latitude, view.longitude)) <= km
             }
             assert set(ids.tolist()) == near
+
+
+def test_the_box_completes_fields_and_cameras(client: TestClient) -> None:
+    assert "camera:" in client.get("/suggest", params={"q": "cam"}).text
+    options = client.get("/suggest", params={"q": "taken:2023 camera:d"}).text
+    assert "NIKON D90" in options
+    assert "Canon EOS 5D" in options
+    assert "iPhone" not in options
