@@ -83,13 +83,13 @@ _VIEWS = f"""
 """  # noqa: S608  (constants)
 _FORGET = text(
     """
-    WITH some AS (
+    WITH placed AS (
         SELECT image_id FROM metadata JOIN image ON image.id = image_id
         WHERE cell IS NOT NULL AND image_id > :after AND (:archive_id = 0 OR image.archive_id = :archive_id)
         ORDER BY image_id LIMIT :limit FOR NO KEY UPDATE OF metadata
     )
     UPDATE metadata SET latitude = NULL, longitude = NULL, altitude_m = NULL, cell = NULL, xid = pg_current_xact_id()
-    FROM some WHERE metadata.image_id = some.image_id RETURNING metadata.image_id
+    FROM placed WHERE metadata.image_id = placed.image_id RETURNING metadata.image_id
     """
 )
 
