@@ -47,14 +47,14 @@ _DEVICES = """
 _FILL = """
     INSERT INTO metadata (image_id, job_id, version, taken_at, camera_id, latitude, longitude, cell, keywords,
         keyword_folds, rating)
-    SELECT id, 1, '1', timestamp '2006-01-01' + CASE WHEN h % 2 = 0 THEN 15 * interval '365 days' ELSE interval '0' END
-            + (h / 2 % 1826 * CASE WHEN h % 2 = 0 THEN 1 ELSE 3 END) * interval '1 day' + h % 86400 * interval '1 s',
-        (SELECT min(device.id) FROM device) + (h / 7 % 40)::int, north, east,
+    SELECT id, 1, '1', timestamp '2006-01-01' + CASE WHEN h %% 2 = 0 THEN 15 * interval '365 days' ELSE interval '0' END
+            + (h / 2 %% 1826 * CASE WHEN h %% 2 = 0 THEN 1 ELSE 3 END) * interval '1 day' + h %% 86400 * interval '1 s',
+        (SELECT min(device.id) FROM device) + (h / 7 %% 40)::int, north, east,
         floor((north + 90) * 20)::int * 7200 + floor((east + 180) * 20)::int,
-        ARRAY['word ' || h % 5000], ARRAY['word ' || h % 5000], (h / 11 % 6)::int
-    FROM (SELECT id, h, 35 + city % 6 * 4 + (h / 13 % 1000) / 10000.0 AS north,
-            -5 + city / 6 * 6 + (h / 17 % 1000) / 10000.0 AS east
-        FROM (SELECT id, h, h % 30 AS city
+        ARRAY['word ' || h %% 5000], ARRAY['word ' || h %% 5000], (h / 11 %% 6)::int
+    FROM (SELECT id, h, 35 + city %% 6 * 4 + (h / 13 %% 1000) / 10000.0 AS north,
+            -5 + city / 6 * 6 + (h / 17 %% 1000) / 10000.0 AS east
+        FROM (SELECT id, h, h %% 30 AS city
             FROM (SELECT id, hashint8(id)::bigint + 2147483648 AS h FROM image WHERE id > %(after)s) AS hashed)
             AS placed) AS told
     ORDER BY id

@@ -56,13 +56,14 @@ class Blocks:
 
 def blocks_of(body: memoryview) -> Blocks:
     """Return the blocks of a file."""
-    if body[:2] == b"\xff\xd8":
+    head = bytes(body[:12])
+    if head.startswith(b"\xff\xd8"):
         return _of_jpeg(body)
-    if body[:8] == _PNG:
+    if head.startswith(_PNG):
         return _of_png(body)
-    if body[:4] == b"RIFF" and body[8:12] == b"WEBP":
+    if head.startswith(b"RIFF") and head.endswith(b"WEBP"):
         return _of_webp(body)
-    if bytes(body[:4]) in _TIFF:
+    if head.startswith(_TIFF):
         exif = Exif(body)
         iptc, xmp = (exif.image.get(tag) for tag in (tags.IPTC, tags.XMP))
         return Blocks(exif, iptc.raw if iptc else b"", xmp.raw if xmp else b"")

@@ -117,7 +117,7 @@ def angle(parts: Sequence[float], reference: str | None, negative: str, positive
         return None
     if any(not math.isfinite(part) or part < 0 for part in parts) or any(part > 60 for part in parts[1:]):
         return None
-    degrees = sum(part / 60**place for place, part in enumerate(parts))
+    degrees = float(sum(part / 60.0**place for place, part in enumerate(parts)))
     return -degrees if side == negative else degrees
 
 

@@ -153,8 +153,8 @@ class Search:
         """Return a page of the images of an order, or of their regions if the query is for these."""
         if query.sort is not None:
             hits = chosen_by(order)
-            found = order.found if hits is None else order.found.among(hits)
-            order = ByDate(found, self._metadata.columns(session), is_oldest_first=query.sort == "taken-asc")
+            dated = order.found if hits is None else order.found.among(hits)
+            order = ByDate(dated, self._metadata.columns(session), is_oldest_first=query.sort == "taken-asc")
         if query.like_region is None:
             return page_of(query, order, partial(self.hits, session, match, query))
         found = LikeRegion.of(session, self._index(), query, order)

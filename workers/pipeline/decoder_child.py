@@ -76,7 +76,7 @@ def _serve(parent: socket.socket, seconds: int, max_pixels: int) -> None:
     signal.setitimer(signal.ITIMER_REAL, seconds)  # its signal has no handler and ends the process
     answers = _answers(preparation, body, max_pixels)
     has_pixels = answers[-1][0] is not None
-    facts = metadata.read(body).packed() if wants_facts and has_pixels else b""
+    facts = metadata.read(memoryview(body)).packed() if wants_facts and has_pixels else b""
     signal.setitimer(signal.ITIMER_REAL, 0)
     for shape, payload in answers:
         parent.sendall(ANSWER.pack(shape is not None, *(shape or (0, 0, 0, 0)), len(payload)))
