@@ -7,7 +7,7 @@ from pydantic import Field
 
 from ramq.schemas.readings import LineOut
 from ramq.schemas.regions import BOX
-from ramq.schemas.views import CONTRADICTS, FromView, PageOut, TagOut
+from ramq.schemas.views import CONTRADICTS, FromView, LocalTime, PageOut, TagOut
 
 
 class FoundInOut(FromView):
@@ -93,7 +93,7 @@ class HitOut(FromView):
     generation_id: int
     width: int = Field(description="in pixels")
     height: int = Field(description="in pixels")
-    taken_at: datetime | None = Field(
+    taken_at: LocalTime | None = Field(
         default=None, description="the date in the file, in local time, with `sort`; `score` is 0 then"
     )
     missing: bool = Field(description="whether the last listing did not find the original")

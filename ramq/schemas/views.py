@@ -1,9 +1,9 @@
 """The JSON of the API, with one model for each view. Fields may be added, but are never renamed."""
 
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from storage.ledger.views import JobState, Priority
 from workers.messages import MODEL_NAME
@@ -11,6 +11,10 @@ from workers.messages import MODEL_NAME
 CONTRADICTS = "names of the tags that a person removed, but that the caption of a model names; do not take it for true"
 
 Item = TypeVar("Item")
+
+
+LocalTime = Annotated[datetime, WithJsonSchema({"type": "string", "examples": ["2023-05-01T18:30:00"]})]
+"""A time as a clock showed it. The format ``date-time`` would need a zone."""
 
 
 class FromView(BaseModel):
@@ -107,10 +111,7 @@ class NewPolicy(BaseModel):
 class MetadataOut(FromView):
     """What the file of an image says of it (EXIF, IPTC, XMP); null: nothing that can be read."""
 
-    taken_at: datetime | None = Field(
-        description="when it was taken, in the local time of the camera, without a zone",
-        examples=["2023-05-01T18:30:00"],
-    )
+    taken_at: LocalTime | None = Field(description="when it was taken, in the local time of the camera, without a zone")
     taken_offset: int | None = Field(description="minutes by which that is ahead of UTC; null: the file does not say")
     camera: str | None
     lens: str | None

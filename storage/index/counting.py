@@ -31,8 +31,8 @@ def count_archives(found: Selection) -> dict[int, int]:
         return counts
     for part, selected in found.parts:
         archives = part.rows.archives if selected is None else part.rows.archives[rows_in(selected)]
-        numbers, times = np.unique(archives, return_counts=True)
-        counts.update(dict(zip(numbers.tolist(), times.tolist(), strict=True)))
+        times = np.bincount(archives)
+        counts.update({number: int(times[number]) for number in np.flatnonzero(times).tolist()})
     return counts
 
 
@@ -66,11 +66,12 @@ class _InOrder:
 
     def __init__(self, part: Part, selected: BitMap | None) -> None:
         self._keys: KeyColumn = part.rows.keys
-        is_selected = np.ones(len(part.rows), dtype=np.bool_)
+        # Of each place in the order, how many selected rows are before it; the last place is behind all rows.
+        self._before: NDArray[np.int64] = np.arange(len(part.rows) + 1)
         if selected is not None:
-            is_selected[:] = False
+            is_selected = np.zeros(len(part.rows), dtype=np.bool_)
             is_selected[rows_in(selected)] = True
-        self._before: NDArray[np.int64] = np.concatenate([[0], np.cumsum(is_selected[self._keys.order])])
+            np.cumsum(is_selected[self._keys.order], out=self._before[1:])
 
     def ends(self) -> list[bytes]:
         """Return the first key and the last."""

@@ -27,11 +27,15 @@ MAX_CHANGED = 5_000
 """Images that changed since a moment. More are not told apart: finding all that match takes as long."""
 
 MOST_ROWS = 10_000_000
-"""Images whose dates and cameras a process keeps: 20 bytes for each."""
+"""Images whose dates and cameras a process keeps: 24 bytes for each."""
 
 UNDATED = 0
 """The date of an image that has none, among microseconds since the year 1."""
 
+UNDATED_MONTH = 0
+"""The month of an image without a date; 1 is January of the year 1."""
+
+_FIRST_MONTH, _YEAR_2000 = np.datetime64("0001-01", "M"), np.datetime64("2000-01-01", "us")
 _DAYS_BEFORE_2000 = 730_119
 _DAY = 86_400_000_000
 _UNKNOWN = "'-infinity'"
@@ -177,16 +181,20 @@ class Columns:
         ids: (N,) ascending.
         taken: (N,) microseconds since the start of the year 1, local time; ``UNDATED``: none.
         cameras: (N,) numbers of cameras; 0: none.
+        months: (N,) of the dates, from 1 for the first month of the year 1; ``UNDATED_MONTH``: none.
     """
 
     ids: NDArray[np.int64]
     taken: NDArray[np.int64]
     cameras: NDArray[np.int32]
+    months: NDArray[np.int32]
 
     def places(self, image_ids: NDArray[np.int64]) -> NDArray[np.intp]:
         """Return where each of these images (ascending) is; -1: nowhere."""
         if not len(self.ids):
             return np.full(len(image_ids), -1, dtype=np.intp)
+        if np.array_equal(self.ids, image_ids):  # typical for all images of an archive from cameras
+            return np.arange(len(image_ids), dtype=np.intp)
         found = np.minimum(np.searchsorted(self.ids, image_ids), len(self.ids) - 1)
         return np.where(self.ids[found] == image_ids, found, -1)
 
@@ -206,6 +214,7 @@ class Columns:
             ids[order],
             np.concatenate([self.taken[is_kept], now.taken])[order],
             np.concatenate([self.cameras[is_kept], now.cameras])[order],
+            np.concatenate([self.months[is_kept], now.months])[order],
         )
 
 
@@ -233,11 +242,15 @@ def columns_since(session: Session, since: Moment) -> tuple[Moment, Columns] | N
 
 def _columns(arrays: Sequence[bytes | None]) -> Columns:
     if arrays[0] is None or arrays[1] is None or arrays[2] is None:
-        return Columns(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int32))
+        return Columns(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int32))
     ids, taken_at, cameras = numbers_of(arrays[0], ">i8"), numbers_of(arrays[1], ">i8"), numbers_of(arrays[2], ">i4")
     order = np.argsort(ids, kind="stable")
-    dates = np.where(taken_at == _INFINITE, UNDATED, taken_at + _DAYS_BEFORE_2000 * _DAY)
-    return Columns(ids[order], dates[order], cameras[order].astype(np.int32))
+    is_dated = taken_at != _INFINITE
+    dates = np.where(is_dated, taken_at + _DAYS_BEFORE_2000 * _DAY, UNDATED)
+    since_2000 = np.where(is_dated, taken_at, 0).astype("timedelta64[us]")
+    months = ((_YEAR_2000 + since_2000).astype("datetime64[M]") - _FIRST_MONTH).astype(np.int32) + 1
+    months[~is_dated] = UNDATED_MONTH
+    return Columns(ids[order], dates[order], cameras[order].astype(np.int32), months[order])
 
 
 def camera_labels(session: Session, numbers: Sequence[int]) -> dict[int, str]:

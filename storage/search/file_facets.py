@@ -8,7 +8,7 @@ import numpy as np
 
 from storage.index.counting import count_archives, count_folders
 from storage.results import archives, metadata_search
-from storage.results.metadata_search import UNDATED
+from storage.results.metadata_search import UNDATED, UNDATED_MONTH
 from storage.search.language.writer import filter_text
 from storage.search.views import FileFacet, FileFacets
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.index.selection import Selection
+    from storage.results.metadata_search import Columns
     from storage.search.kept_metadata import KeptMetadata
 
 MOST_BARS = 200
 """Years that are counted: a typing error may put a picture into another millennium."""
 
-_EPOCH = np.datetime64("0001-01-01T00:00:00", "us")
+_FIRST, _FIRST_MONTH = np.datetime64("0001-01-01T00:00:00", "us"), np.datetime64("0001-01", "M")
 
 Step = Literal["year", "month", "day"]
-_UNITS: dict[Step, Literal["Y", "M", "D"]] = {"year": "Y", "month": "M", "day": "D"}
 
 
 def file_facets(session: Session, kept: KeptMetadata, found: Selection, limit: int) -> FileFacets:
@@ -40,15 +40,16 @@ def file_facets(session: Session, kept: KeptMetadata, found: Selection, limit: i
     columns = kept.columns(session)
     places = columns.places(found.ids())
     places = places[places >= 0]
-    step, bars = _bars(columns.taken[places])
+    step, bars = _bars(columns, places)
     dated = sum(bar.count for bar in bars)
-    numbers, counts = np.unique(columns.cameras[places], return_counts=True)
-    most = [at for at in np.argsort(-counts, kind="stable").tolist() if numbers[at]][:limit]
-    labels = metadata_search.camera_labels(session, [int(numbers[at]) for at in most])
+    counts = np.bincount(columns.cameras[places])
+    counts[:1] = 0  # without a camera
+    most = [number for number in np.argsort(-counts, kind="stable")[:limit].tolist() if counts[number]]
+    labels = metadata_search.camera_labels(session, most)
     cameras = [
-        FileFacet(label, int(counts[at]), filter_text("camera", label))
-        for at in most
-        if (label := labels.get(int(numbers[at])))
+        FileFacet(labels[number], int(counts[number]), filter_text("camera", labels[number]))
+        for number in most
+        if number in labels
     ]
     by_archive = count_archives(found)
     uris = {archive.id: archive.uri for archive in archives.every(session)} if by_archive else {}
@@ -61,22 +62,33 @@ def file_facets(session: Session, kept: KeptMetadata, found: Selection, limit: i
     return FileFacets(step, bars, len(found) - dated, cameras, named[:limit], folders)
 
 
-def _bars(taken: NDArray[np.int64]) -> tuple[Step, list[FileFacet]]:
+def _bars(columns: Columns, places: NDArray[np.intp]) -> tuple[Step, list[FileFacet]]:
     """Return the numbers of dates in each year, oldest first; of one year, in each month; of one month, on each day.
 
-    ``taken``: microseconds since the start of the year 1.
+    Args:
+        columns: the dates of images.
+        places: (N,) those that are counted.
     """
-    dates = _EPOCH + taken[taken != UNDATED].astype("timedelta64[us]")
-    step: Step = "year"
-    periods, counts = np.unique(dates.astype("datetime64[Y]"), return_counts=True)
-    narrower: tuple[Step, ...] = ("month", "day")
-    for finer in narrower:
-        if len(periods) != 1:
-            break
-        step = finer
-        periods, counts = np.unique(dates.astype(f"datetime64[{_UNITS[finer]}]"), return_counts=True)
+    by_month = np.bincount(columns.months[places], minlength=1)
+    months = np.flatnonzero(by_month[UNDATED_MONTH + 1 :]) + UNDATED_MONTH + 1
+    counts = by_month[months]
+    step: Step = "month"
+    periods = _FIRST_MONTH + (months - UNDATED_MONTH - 1).astype("timedelta64[M]")
+    years = periods.astype("datetime64[Y]")
+    if len(months) and years[0] != years[-1]:
+        step = "year"
+        periods, first = np.unique(years, return_index=True)
+        counts = np.add.reduceat(counts, first)
+    elif len(months) == 1:
+        step = "day"
+        taken = columns.taken[places]
+        days = (_FIRST + taken[taken != UNDATED].astype("timedelta64[us]")).astype("datetime64[D]")
+        periods, counts = np.unique(days, return_counts=True)
+    elif not len(months):
+        step = "year"
     if len(periods) > MOST_BARS:
         most = np.sort(np.argsort(-counts, kind="stable")[:MOST_BARS])
         periods, counts = periods[most], counts[most]
     names = np.datetime_as_string(periods).tolist()
-    return step, [FileFacet(name, count, f"taken:{name}") for name, count in zip(names, counts.tolist(), strict=True)]
+    bars = [FileFacet(name, count, f"taken:{name}") for name, count in zip(names, counts.tolist(), strict=True)]
+    return step, bars
