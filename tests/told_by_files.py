@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zlib
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -135,3 +136,23 @@ def png(exif_: bytes | None = None, xmp_: bytes | None = None, *, is_behind: boo
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
     return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+
+
+TOLD: Mapping[str, Any] = {
+    "taken_at": datetime(2023, 5, 1, 18, 30),  # noqa: DTZ001  (files have no zone)
+    "taken_offset": -210,
+    "camera_make": "NIKON CORPORATION",
+    "camera_model": "NIKON D90",
+    "lens": "AF-S 50mm",
+    "focal_mm": 50.0,
+    "exposure_seconds": 1 / 200,
+    "f_number": 1.8,
+    "iso": 200,
+    "latitude": -17.7,
+    "longitude": 179.98,
+    "altitude_m": 12.0,
+    "title": "A title",
+    "keywords": ("Dom", "Places|Vienna"),
+    "rating": -1,
+}
+"""What a file may say, as it is given to ``results.metadata.write``."""
