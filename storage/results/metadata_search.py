@@ -81,12 +81,9 @@ class Saying:
 
     def images(self, session: Session) -> tuple[Moment, NDArray[np.int64]]:
         """Return their ids, ascending."""
-        connection = driver_connection(session)
-        # As in ``reading_search.images``.
-        connection.execute("SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)")
         statement = f"""SELECT {_HEAD},
             (SELECT array_send(array_agg(image_id)) FROM {self.source} WHERE {self.condition})"""  # noqa: S608
-        row = connection.execute(statement, self._values, binary=True).fetchone()
+        row = driver_connection(session).execute(statement, self._values, binary=True).fetchone()
         assert row is not None
         return Moment(*row[:3]), ids_of(row[3])
 
@@ -220,10 +217,7 @@ class Columns:
 
 def columns(session: Session) -> tuple[Moment, Columns]:
     """Return the dates and cameras of all images. Raises ``UsageError`` if there are too many."""
-    connection = driver_connection(session)
-    # All rows are read, whatever else the transaction asked for, and compiling takes longer than it saves.
-    connection.execute("SELECT set_config('enable_seqscan', 'on', true), set_config('jit', 'off', true)")
-    row: Any = connection.execute(_EVERY, {}, binary=True).fetchone()
+    row: Any = driver_connection(session).execute(_EVERY, {}, binary=True).fetchone()
     found = _columns(row[3:])
     if len(found.ids) > MOST_ROWS:
         raise UsageError(
