@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from ramq.wiring import Services
 from storage.database import unit_of_work
-from storage.errors import NotFoundError
+from storage.errors import NotFoundError, UsageError
 from storage.search.views import SearchQuery
 from tests.metadata_archive import VIENNA, work, worker, write_pictures
 from tests.told_by_files import exif, jpeg
@@ -113,6 +113,11 @@ def test_a_job_of_named_images_reads_only_those(services: Services, made: Worker
     assert work(services, made, job).done == 3
     assert told(services, "2022/a.jpg") is None
     assert told(services, "2023/b.jpg") is not None
+
+
+def test_a_job_of_recognition_needs_no_such_stage(services: Services, folder: Path) -> None:
+    with pytest.raises(UsageError, match="recognition itself reads what files say"):
+        services.jobs.create(str(folder), stages=["metadata"])
 
 
 def test_a_deleted_image_leaves_nothing(services: Services, made: Worker, folder: Path) -> None:
