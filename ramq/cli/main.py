@@ -32,6 +32,7 @@ COMMANDS = {
     "region": ("region",),
     "archive": ("archives",),
     "export": ("export",),
+    "sidecars": ("sidecars",),
     "erase": ("delete", "erasures", "forget"),
     "admin": ("db", "index", "doctor", "workers"),
     "archive_changes": ("archive",),
