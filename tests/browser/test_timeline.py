@@ -28,7 +28,9 @@ def told(services: Services) -> Services:
     """Four of the photographs were taken at known dates, the others at none."""
     with unit_of_work(services.engine) as session:
         session.execute(text("DELETE FROM metadata"))
-        images = session.execute(text("SELECT id, version FROM image JOIN record ON image_id = id ORDER BY id LIMIT 4"))
+        images = session.execute(
+            text("SELECT id, image.version FROM image JOIN record ON image_id = id ORDER BY id LIMIT 4")
+        )
         rows = [
             MetadataRow(image_id, version, {**TOLD, "taken_at": datetime.fromisoformat(date)})
             for (image_id, version), date in zip(images, DATES, strict=True)
